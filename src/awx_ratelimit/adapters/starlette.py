@@ -1,0 +1,130 @@
+"""The middleware of ASGI apps: Starlette, FastAPI, Litestar, Quart, Django and any other; it needs none of them.
+
+A lease ends with the last chunk of the body, or when the app returns or raises, whichever is first. A WebSocket is
+one request at its handshake and holds its slot until it closes.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.web.gate import Admission, AsyncGate
+from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.render import NAMES
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_DECIDED_BY = "awx_ratelimit.decided_by"
+
+
+class RateLimitMiddleware:
+    """Limits the requests and WebSockets of `app` by `gate`. Every other scope passes through untouched.
+
+    The decision is at ``scope["state"]["rate_limit"]``. Two of these with one gate decide once.
+    """
+
+    def __init__(self, app: App, *, gate: AsyncGate) -> None:
+        self.app = app
+        self.gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self.gate in scope.get(_DECIDED_BY, ()):
+            await self.app(scope, receive, send)
+            return
+        admission = await self.gate.admit(_request(scope))
+        if admission.reply is not None:
+            await _refuse(admission.reply, scope, send)
+            return
+        scope[_DECIDED_BY] = (*scope.get(_DECIDED_BY, ()), self.gate)
+        scope.setdefault("state", {})["rate_limit"] = admission.decision
+        exchange = _Exchange(admission, self.gate, receive, send)
+        try:
+            await self.app(scope, exchange.receive if scope["type"] == "websocket" else receive, exchange.send)
+        finally:
+            exchange.end()
+
+
+class _Exchange:
+    """One admitted request: its headers go on the first start, its slot goes back at the end."""
+
+    __slots__ = ("_decision", "_headers", "_receive", "_release", "_send", "_trailers")
+
+    def __init__(self, admission: Admission, gate: AsyncGate, receive: Receive, send: Send) -> None:
+        self._headers = admission.headers
+        self._decision: Decision | None = admission.decision
+        self._release = gate.release
+        self._receive = receive
+        self._send = send
+        self._trailers = False
+
+    def end(self) -> None:
+        """Give the slot back, once. It does not suspend, so that no cancellation can come between."""
+        decision, self._decision = self._decision, None
+        if decision is not None:
+            self._release(decision)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.end()
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+            self._trailers = message.get("trailers", False)
+            if self._headers:
+                message = {**message, "headers": _replaced(message.get("headers", ()), self._headers)}
+                self._headers = []
+            await self._send(message)
+            return
+        try:
+            await self._send(message)
+        finally:
+            if self._ends(kind, message):
+                self.end()
+
+    def _ends(self, kind: str, message: Message) -> bool:
+        if kind in ("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"):
+            return not (self._trailers or message.get("more_body", False))
+        if kind == "http.response.trailers":
+            return not message.get("more_trailers", False)
+        return kind == "websocket.close" or (kind == "http.response.pathsend" and not self._trailers)
+
+
+def _request(scope: Scope) -> Request:
+    headers = scope["headers"]
+
+    def values(name: bytes) -> list[bytes]:
+        return [value for key, value in headers if key.lower() == name]
+
+    client = scope.get("client")
+    return Request(scope.get("method", "GET"), _full_path(scope), client[0] if client else None, values)
+
+
+def _full_path(scope: Scope) -> str:
+    """The path with the prefix of what is mounted: by the specification it has it, and some servers leave it out."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path if not root or path == root or path.startswith(f"{root}/") else root + path
+
+
+def _replaced(headers: Any, ours: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in headers if pair[0].lower() not in NAMES] + ours
+
+
+async def _refuse(reply: Reply, scope: Scope, send: Send) -> None:
+    if scope["type"] == "http":
+        prefix, body = "http", b"" if scope["method"] == "HEAD" else reply.body
+    elif "websocket.http.response" in scope.get("extensions", ()):
+        prefix, body = "websocket.http", reply.body
+    else:
+        # Closed before it was accepted: the client sees a 403.
+        await send({"type": "websocket.close", "code": 1013, "reason": ""})
+        return
+    await send({"type": f"{prefix}.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": f"{prefix}.response.body", "body": body})

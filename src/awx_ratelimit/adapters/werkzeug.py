@@ -1,0 +1,140 @@
+"""The middleware of WSGI apps (PEP 3333): Flask, Django, Falcon, Bottle and any other; it needs none of them.
+
+A lease ends in the `close()` of the body, which PEP 3333 obliges servers to call, or when the app raises; a body that
+is never closed gives its lease back when it is collected.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.web.gate import Gate
+from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.render import NAMES
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+HeaderLines = list[tuple[str, str]]
+
+_DECISION = "awx_ratelimit.decision"
+_DECIDED_BY = "awx_ratelimit.decided_by"
+_NAMES = frozenset(name.decode("latin-1") for name in NAMES)
+
+
+class RateLimitMiddleware:
+    """Limits the requests of `app` by `gate`, from any thread.
+
+    The decision is at ``environ["awx_ratelimit.decision"]``. Two of these with one gate decide once.
+    """
+
+    def __init__(self, app: App, *, gate: Gate) -> None:
+        self.app = app
+        self.gate = gate
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if self.gate in environ.get(_DECIDED_BY, ()):
+            return self.app(environ, start_response)
+        admission = self.gate.admit(_request(environ))
+        if admission.reply is not None:
+            return _refuse(admission.reply, environ, start_response)
+        environ[_DECIDED_BY] = (*environ.get(_DECIDED_BY, ()), self.gate)
+        environ[_DECISION] = decision = admission.decision
+        slot = _Slot(self.gate, decision)
+        try:
+            body = self.app(environ, _adding(_text(admission.headers), start_response))
+        except BaseException:
+            slot.end()
+            raise
+        return _with_slot(body, slot, environ.get("wsgi.file_wrapper"))
+
+
+class _Slot:
+    """The slot of one request, given back once: in `end`, or when it is collected."""
+
+    __slots__ = ("_decision", "_release")
+
+    def __init__(self, gate: Gate, decision: Decision | None) -> None:
+        self._decision = decision
+        self._release = gate.release
+
+    def end(self) -> None:
+        decision, self._decision = self._decision, None
+        if decision is not None:
+            self._release(decision)
+
+    __del__ = end
+
+
+class _Body:
+    """The app's body, whose `close` ends the slot too. Whoever iterates it keeps the slot with it."""
+
+    def __init__(self, body: Iterable[bytes], slot: _Slot) -> None:
+        self._body = body
+        self._iterator: Iterator[bytes] | None = None
+        self.close = _closing(body, slot)
+
+    def __iter__(self) -> "_Body":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = iter(self._body)
+        return next(self._iterator)
+
+
+class _SizedBody(_Body):
+    """A body that knows its length, by which servers decide whether to send a Content-Length."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]  # only made for bodies that have one
+
+
+def _with_slot(body: Iterable[bytes], slot: _Slot, file_wrapper: Any) -> Iterable[bytes]:
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+        # A server sends a file without copying it only where the body is the very object of its own wrapper.
+        body.close = _closing(body, slot)  # type: ignore[attr-defined]
+        return body
+    return _SizedBody(body, slot) if hasattr(body, "__len__") else _Body(body, slot)
+
+
+def _closing(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]:
+    close_body = getattr(body, "close", None)
+
+    def close() -> None:
+        try:
+            if close_body is not None:
+                close_body()
+        finally:
+            slot.end()
+
+    return close
+
+
+def _adding(headers: HeaderLines, start_response: StartResponse) -> StartResponse:
+    def start(status: str, app_headers: HeaderLines, *exc_info: Any) -> Any:
+        if headers:
+            app_headers = [pair for pair in app_headers if pair[0].lower() not in _NAMES] + headers
+        return start_response(status, app_headers, *exc_info)
+
+    return start
+
+
+def _request(environ: Environ) -> Request:
+    def values(name: bytes) -> list[bytes]:
+        value = environ.get(f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}")
+        return [] if value is None else [value.encode("latin-1", "replace")]
+
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    path = path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
+    return Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values)
+
+
+def _text(headers: Iterable[tuple[bytes, bytes]]) -> HeaderLines:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def _refuse(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", _text(reply.headers))
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]

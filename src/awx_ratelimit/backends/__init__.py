@@ -1,0 +1,1 @@
+"""Where the state lives. Each backend decides a claim in one atomic step."""

@@ -1,0 +1,118 @@
+"""What a backend guarantees: one atomic step for each claim.
+
+Two Protocols of the same verbs, and `NonBlocking`, by which a synchronous backend that never waits serves async code.
+`release` is an enqueue in both: it is called from cancelled tasks, from finalizers and from signal handlers, so
+it must neither wait nor raise nor take a lock that its own thread could be holding.
+"""
+
+import inspect
+from typing import Any, ClassVar, Protocol, TypeGuard, cast, runtime_checkable
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+
+
+class Clock(Protocol):
+    """Milliseconds since the Unix epoch. It may step either way; the laws say what happens then."""
+
+    def now_ms(self) -> int:
+        """The time now."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Decides claims, from any thread. The Limiter has validated what it hands down."""
+
+    never_waits: ClassVar[bool]
+    """True where no verb waits on a network or a disk, so that an event loop may call it."""
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """Decide and charge in one step: every limit or none. Raises BackendUnavailable where there is no decision."""
+        ...
+
+    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """What `acquire` would decide now, with nothing charged and no lease taken. Raises BackendUnavailable."""
+        ...
+
+    def release(self, decision: Decision) -> None:
+        """Free the slot before the subject's next decision. Harmless twice; it never waits and never raises."""
+        ...
+
+    def reset(self, subject: str) -> None:
+        """Forget the debts of `subject`, never its live leases. Raises BackendUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was opened. Harmless twice."""
+        ...
+
+
+class AsyncBackend(Protocol):
+    """The same guarantees, for the tasks of one event loop. What a cancelled `acquire` was granted is given back."""
+
+    async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        ...
+
+    async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        ...
+
+    def release(self, decision: Decision) -> None:
+        """See Backend: an enqueue, so that no cancellation can split it."""
+        ...
+
+    async def reset(self, subject: str) -> None:
+        """See Backend."""
+        ...
+
+    async def close(self) -> None:
+        """See Backend."""
+        ...
+
+
+class NonBlocking:
+    """An AsyncBackend around a Backend that never waits."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.release = backend.release
+
+    async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        return self._backend.acquire(subject, plan, cost)
+
+    async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        return self._backend.peek(subject, plan, cost)
+
+    async def reset(self, subject: str) -> None:
+        """See Backend."""
+        self._backend.reset(subject)
+
+    async def close(self) -> None:
+        """See Backend."""
+        self._backend.close()
+
+
+def _is_async(backend: object) -> TypeGuard[AsyncBackend]:
+    return inspect.iscoroutinefunction(getattr(backend, "acquire", None))
+
+
+def usable_backend(backend: Any) -> Backend:
+    """`backend`, where Limiter can call it. Raises TypeError that says what to use instead."""
+    if _is_async(backend) or not isinstance(backend, Backend):
+        raise TypeError(f"Limiter takes a synchronous backend; {type(backend).__name__} is none: see AsyncLimiter")
+    return backend
+
+
+def usable_async_backend(backend: Any) -> AsyncBackend:
+    """`backend`, where AsyncLimiter can await it. Raises TypeError for one that would block the event loop."""
+    if _is_async(backend):
+        return backend
+    if isinstance(backend, Backend) and backend.never_waits:
+        return cast(AsyncBackend, NonBlocking(backend))
+    raise TypeError(
+        f"AsyncLimiter takes an async backend or one that never waits; {type(backend).__name__} would block its loop"
+    )

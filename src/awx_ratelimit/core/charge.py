@@ -1,0 +1,79 @@
+"""One claim against all its limits: every one is charged, or none. The law of the whole library in one function.
+
+A state is flat: the pair ``(debt, at_ms)`` of each rate of the plan in its order, counted in the rate's units and at
+most full. What may follow behind the last pair is not looked at. `over` is a set of limits as bits in the order of
+the plan, the slots last.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from awx_ratelimit.core.bucket import owed, time_to_drain_ms
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.rates import Rate
+
+
+def charge(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[Any]]:
+    """``(over, levels)``: the limits that would not hold the claim, and the state of the rates after the decision.
+
+    With an enforced limit over (``over & plan.enforced``) nothing is charged. A shadow limit that is over is not
+    charged either, and keeps nothing else from being charged.
+    """
+    over = 0
+    bit = 1
+    index = 0
+    levels: list[Any] = []
+    for rate in plan.rates:
+        debt = state[index]
+        since_ms = now_ms
+        if debt:
+            elapsed_ms = now_ms - state[index + 1]
+            if elapsed_ms < 0 or rate.calendar:
+                debt, since_ms = owed(rate, debt, state[index + 1], now_ms)
+            else:
+                # What owed() says of a continuous rate, without the call: this is the hot path.
+                debt -= rate.drain * elapsed_ms
+                if debt < 0:
+                    debt = 0
+        charged = debt + rate.unit * cost
+        if charged > rate.capacity:
+            over |= bit
+            charged = debt
+        levels.append(charged)
+        levels.append(since_ms)
+        bit <<= 1
+        index += 2
+    if held >= plan.slots:
+        over |= bit
+    if over & plan.enforced:
+        _uncharge(plan, levels, over, cost)
+    return over, levels
+
+
+def _uncharge(plan: Plan, levels: list[int], over: int, cost: int) -> None:
+    for index, rate in enumerate(plan.rates):
+        if not over >> index & 1:
+            levels[2 * index] -= rate.unit * cost
+
+
+def uncharged(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[Any]]:
+    """What `charge` would decide, with the state of the rates as it is now."""
+    over, levels = charge(plan, state, held, cost, now_ms)
+    if not over & plan.enforced:
+        _uncharge(plan, levels, over, cost)
+    return over, levels
+
+
+def rebased(plan: Plan, state: Sequence[int], levels: Sequence[int], now_ms: int) -> list[str]:
+    """The rates whose clock was set back by more than a period: their debt counts from now on, claim refused or not."""
+    return [
+        rate.name
+        for index, rate in enumerate(plan.rates)
+        if state[2 * index] and state[2 * index + 1] > now_ms == levels[2 * index + 1]
+    ]
+
+
+def drained_at_ms(rates: Sequence[Rate], state: Sequence[int]) -> int:
+    """The first moment at which none of `rates` owes anything."""
+    pairs = zip(rates, state[::2], state[1::2], strict=False)
+    return max((at_ms + time_to_drain_ms(rate, debt, at_ms, at_ms) for rate, debt, at_ms in pairs), default=0)

@@ -1,0 +1,49 @@
+"""Which limits a stored state belongs to, and how an idle state is packed.
+
+The state of a subject's rates is flat: a debt and the time it is counted from, for each rate in the order of its
+`Layout`. Packed, a million idle subjects are a million `bytes`, which the garbage collector never walks.
+"""
+
+import struct
+from collections.abc import Sequence
+from functools import cache
+from itertools import count
+
+from awx_ratelimit.core.rates import Rate
+
+_NUMBERS = count()
+_LAYOUTS: dict[int, "Layout"] = {}
+_NUMBER = struct.Struct("<I")
+
+
+class Layout:
+    """The rates of a state in their order. Plans of equal rates share one, so that identity tells them apart."""
+
+    __slots__ = ("codec", "number", "rates")
+
+    def __init__(self, rates: tuple[Rate, ...]) -> None:
+        self.rates = rates
+        self.number = next(_NUMBERS)
+        self.codec = _codec(len(rates))
+        _LAYOUTS[self.number] = self
+
+    def packed(self, state: Sequence[int]) -> bytes:
+        """`state` with the number of this layout, in bytes."""
+        return self.codec.pack(self.number, *state[: 2 * len(self.rates)])
+
+
+@cache
+def layout_of(rates: tuple[Rate, ...]) -> Layout:
+    """The one layout of these rates. Rates come from plans, never from requests: there are few."""
+    return Layout(rates)
+
+
+def unpacked(packed: bytes) -> tuple[Layout, tuple[int, ...]]:
+    """The layout and the state in `packed`."""
+    layout = _LAYOUTS[_NUMBER.unpack_from(packed)[0]]
+    return layout, layout.codec.unpack(packed)[1:]
+
+
+@cache
+def _codec(rates: int) -> struct.Struct:
+    return struct.Struct(f"<I{2 * rates}q")

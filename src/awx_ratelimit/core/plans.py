@@ -1,0 +1,100 @@
+"""`Plan`: a named set of rates and at most one concurrency limit; what one caller may use."""
+
+from dataclasses import dataclass, field
+from sys import maxsize
+from typing import Final
+
+from awx_ratelimit.core.layout import Layout, layout_of
+from awx_ratelimit.core.rates import EXACT_MAX, Concurrency, Rate, set_fields, whole_number
+from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
+
+PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A named set of rates and at most one concurrency limit, decided together.
+
+    `shadow=True` puts each of its limits in shadow: they are evaluated and reported, and refuse nobody. Raises
+    InvalidLimit for two limits of one name and for a plan without any limit.
+    """
+
+    name: str
+    rates: tuple[Rate, ...] = ()
+    concurrency: Concurrency | None = None
+    shadow: bool = False
+    layout: Layout = field(init=False, repr=False, compare=False)
+    slots: int = field(init=False, repr=False, compare=False)
+    slot_bit: int = field(init=False, repr=False, compare=False)
+    enforced: int = field(init=False, repr=False, compare=False)
+    max_cost: int = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        set_fields(self, rates=self._validated_rates())
+        limits: tuple[Rate | Concurrency, ...] = (*self.rates, self.concurrency) if self.concurrency else self.rates
+        if not limits:
+            raise InvalidLimit(f"plan {self.name!r} has no limit; give it a rate or a concurrency")
+        enforced = [not (self.shadow or limit.shadow) for limit in limits]
+        bursts = [rate.burst for rate, counts in zip(self.rates, enforced, strict=False) if counts]
+        set_fields(
+            self,
+            layout=layout_of(self.rates),
+            slots=self.concurrency.slots if self.concurrency else maxsize,
+            slot_bit=1 << len(self.rates) if self.concurrency else 0,
+            enforced=sum(1 << index for index, counts in enumerate(enforced) if counts),
+            max_cost=min(bursts, default=EXACT_MAX),
+            _hash=hash((self.name, self.rates, self.concurrency, self.shadow)),
+        )
+
+    def _validated_rates(self) -> tuple[Rate, ...]:
+        if not isinstance(self.name, str) or not self.name:
+            raise InvalidLimit(f"a plan's name is {self.name!r}; allowed is a text of at least one character")
+        rates = tuple(self.rates)
+        names = [rate.name for rate in rates if isinstance(rate, Rate)]
+        if len(names) != len(rates):
+            raise InvalidLimit(f"plan {self.name!r}: rates are {rates!r}; allowed are Rate objects")
+        if self.concurrency is not None and not isinstance(self.concurrency, Concurrency):
+            raise InvalidLimit(
+                f"plan {self.name!r}: concurrency is {self.concurrency!r}; allowed are Concurrency and None"
+            )
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidLimit(f"plan {self.name!r} has two limits named {name!r}; a name stands once in a plan")
+        return rates
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *,
+        per_second: int | None = None,
+        per_minute: int | None = None,
+        per_hour: int | None = None,
+        per_day: int | None = None,
+        concurrent: int | None = None,
+        shadow: bool = False,
+    ) -> "Plan":
+        """The plan of these numbers: continuous rates whose burst is their tokens, and `concurrent` slots."""
+        numbers = {"second": per_second, "minute": per_minute, "hour": per_hour, "day": per_day}
+        rates = tuple(Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None)
+        return cls(name, rates, None if concurrent is None else Concurrency(concurrent), shadow)
+
+    def check(self, cost: int) -> None:
+        """Raise ValueError for a cost that is no whole number of at least 1, ImpossibleClaim for one above a burst."""
+        if cost.__class__ is int and 1 <= cost <= self.max_cost:
+            return
+        try:
+            whole_number(cost, "cost")
+        except InvalidLimit as error:
+            raise ValueError(str(error)) from None
+        raise ImpossibleClaim(
+            f"cost {cost} is above {self.max_cost}, the most that plan {self.name!r} ever has at once"
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+STARTER: Final = Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5)
+GROWTH: Final = Plan.of("growth", per_minute=300, per_day=100_000, concurrent=25)

@@ -1,0 +1,96 @@
+"""`PlanTable`: the plans by name, and who has numbers of their own. Data, checked when it is made."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+
+from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
+from awx_ratelimit.core.reading import Place, read_override, read_table
+from awx_ratelimit.errors import InvalidLimit
+
+
+class PlanTable:
+    """Every plan by its name, the default one, and the overrides of subjects and accounts.
+
+    `resolve` costs the same whatever the number of overrides. A table never changes after it was made.
+    """
+
+    def __init__(
+        self,
+        plans: Iterable[Plan],
+        *,
+        default: str | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        source: str = "plan table",
+    ) -> None:
+        self._plans: dict[str, Plan] = {}
+        for plan in plans:
+            if self._plans.setdefault(plan.name, plan) is not plan:
+                raise InvalidLimit(f"{source}: plans.{plan.name}: there are two plans of this name")
+        self._source = source
+        self._default = default
+        if default is not None:
+            self._named(default, Place(source, "default"))
+        self._overrides = dict(overrides or {})
+        for key, override in self._overrides.items():
+            self._checked(override, Place(source, f"overrides.{key}"))
+        self._overridden = lru_cache(maxsize=65_536)(self._override)
+
+    @classmethod
+    def default(cls) -> "PlanTable":
+        """STARTER and GROWTH; starter for who names no plan. 'enterprise' is custom: it has to be given numbers."""
+        return cls((STARTER, GROWTH), default=STARTER.name)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "plan table") -> "PlanTable":
+        """The table that `mapping` describes, as plans.toml does. Raises one InvalidLimit that names the place."""
+        plans, default, overrides = read_table(mapping, source)
+        return cls(plans, default=default, overrides=overrides, source=source)
+
+    @classmethod
+    def from_toml(cls, path: str | PurePath) -> "PlanTable":
+        """The table in the TOML file at `path`. Raises one InvalidLimit that names the file and the place in it."""
+        # Upward, and on first use only: the core opens no file.
+        from awx_ratelimit.plans_file import load
+
+        return load(path)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans, in the order of the table."""
+        return tuple(self._plans.values())
+
+    def resolve(self, caller: Caller) -> Plan:
+        """The caller's own overrides, else its subject's, else its account's, else its plan, else the default.
+
+        Raises InvalidLimit for a plan that is not in the table, and for wrong overrides of the caller's own.
+        """
+        if caller.overrides:
+            return self._built(caller.overrides, caller.plan, Place("caller", f"{caller.subject}.overrides"))
+        if self._overrides:
+            for key in (caller.subject, caller.account):
+                if key is not None and key in self._overrides:
+                    return self._overridden(key, caller.plan)
+        plan = self._plans.get(caller.plan or "")
+        return plan if plan is not None else self._named(caller.plan, Place("caller", f"{caller.subject}.plan"))
+
+    def _override(self, key: str, plan: str | None) -> Plan:
+        return self._built(self._overrides[key], plan, Place(self._source, f"overrides.{key}"))
+
+    def _built(self, override: Mapping[str, Any], plan: str | None, place: Place) -> Plan:
+        base = self._named(override.get("plan", plan), place.at("plan"))
+        return read_override(override, base, place)
+
+    def _checked(self, override: object, place: Place) -> None:
+        table = place.table(override)
+        for base in (self._named(table["plan"], place.at("plan")),) if "plan" in table else self.plans:
+            read_override(table, base, place)
+
+    def _named(self, name: object, place: Place) -> Plan:
+        name = self._default if name is None else name
+        if isinstance(name, str) and name in self._plans:
+            return self._plans[name]
+        wrong = "no plan is named and the table has no default" if name is None else f"there is no plan {name!r}"
+        raise place.wrong(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")

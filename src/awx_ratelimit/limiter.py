@@ -1,0 +1,127 @@
+"""`Limiter` and `AsyncLimiter`: the verbs that users call, over any backend.
+
+Two twins: the async one is the sync one with `await`, and a test holds them to it.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+
+_log = logging.getLogger("awx_ratelimit")
+Listener = Callable[[Decision], Any]
+
+
+class Limiter:
+    """Decides claims against plans, from any thread.
+
+    A refusal is a value, not an exception. `listeners` are called with each Decision of `acquire`; what they raise is
+    logged and goes no further. Raises TypeError for an async backend.
+    """
+
+    def __init__(self, backend: Backend, *, listeners: Iterable[Listener] = ()) -> None:
+        self._backend = usable_backend(backend)
+        self._listeners = tuple(listeners)
+
+    def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
+        """Charge `cost` tokens of every rate of `plan` and take a slot: all of it or nothing, in one step.
+
+        Give the slot back with `release` when the work is done. Raises ValueError for a cost that is no whole number
+        of at least 1, ImpossibleClaim for one above a burst, BackendUnavailable where there is no decision.
+        """
+        plan.check(cost)
+        decision = self._backend.acquire(subject, plan, cost)
+        if self._listeners:
+            _tell(self._listeners, decision)
+        return decision
+
+    def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
+        """What `acquire` would answer now; it charges nothing and carries no lease. Raises as `acquire` does."""
+        plan.check(cost)
+        return self._backend.peek(subject, plan, cost)
+
+    def release(self, decision: Decision) -> None:
+        """Give the slot back. Nothing to do where there is none, harmless twice; it never raises and never waits."""
+        self._backend.release(decision)
+
+    def give_back(self, decision: Decision) -> None:
+        """`release` for who cannot await: finalizers, and the end of a cancelled request."""
+        self._backend.release(decision)
+
+    @contextmanager
+    def hold(self, subject: str, plan: Plan, cost: int = 1) -> Iterator[Decision]:
+        """Acquire for the length of a `with` block; look at `allowed` inside. Raises as `acquire` does."""
+        decision = self.acquire(subject, plan, cost)
+        try:
+            yield decision
+        finally:
+            self._backend.release(decision)
+
+    def reset(self, subject: str) -> None:
+        """Forget what `subject` owes, never its live leases. Raises BackendUnavailable."""
+        self._backend.reset(subject)
+
+    def close(self) -> None:
+        """Let go of the backend. Harmless twice."""
+        self._backend.close()
+
+
+class AsyncLimiter:
+    """Decides claims against plans, from the tasks of an event loop.
+
+    Takes an async backend, or a synchronous one that never waits; TypeError for any other. For the rest see Limiter.
+    """
+
+    def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
+        self._backend = usable_async_backend(backend)
+        self._listeners = tuple(listeners)
+
+    async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
+        """See Limiter."""
+        plan.check(cost)
+        decision = await self._backend.acquire(subject, plan, cost)
+        if self._listeners:
+            _tell(self._listeners, decision)
+        return decision
+
+    async def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
+        """See Limiter."""
+        plan.check(cost)
+        return await self._backend.peek(subject, plan, cost)
+
+    async def release(self, decision: Decision) -> None:
+        """See Limiter. It never suspends, so that no cancellation can come between."""
+        self._backend.release(decision)
+
+    def give_back(self, decision: Decision) -> None:
+        """See Limiter."""
+        self._backend.release(decision)
+
+    @asynccontextmanager
+    async def hold(self, subject: str, plan: Plan, cost: int = 1) -> AsyncIterator[Decision]:
+        """See Limiter, in an `async with` block."""
+        decision = await self.acquire(subject, plan, cost)
+        try:
+            yield decision
+        finally:
+            self._backend.release(decision)
+
+    async def reset(self, subject: str) -> None:
+        """See Limiter."""
+        await self._backend.reset(subject)
+
+    async def aclose(self) -> None:
+        """See Limiter."""
+        await self._backend.close()
+
+
+def _tell(listeners: tuple[Listener, ...], decision: Decision) -> None:
+    for listener in listeners:
+        try:
+            listener(decision)
+        except Exception:
+            _log.exception("a listener of decisions failed")

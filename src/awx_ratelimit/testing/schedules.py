@@ -1,0 +1,99 @@
+"""Random schedules of claims for one backend and the model of the laws at once: the first difference is an error.
+
+A schedule changes plans up and down, lets time pass, steps the clock back a little and a lot, gives slots back and
+resets. It is a function of its seed.
+"""
+
+from random import Random
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.rates import CONCURRENT, Concurrency, Rate
+from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.testing.clock import ManualClock
+from awx_ratelimit.testing.model import Answer, Model
+
+#: Plans whose limits share names and differ in everything else.
+PLANS = (
+    Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5),
+    Plan.of("growth", per_minute=300, per_day=100_000, concurrent=25),
+    Plan("odd", (Rate("minute", 7, 60_000), Rate("second", 3, 1_000, burst=2)), Concurrency(2)),
+    Plan("tight", (Rate("minute", 50, 60_000, burst=10),)),
+    Plan("other-period", (Rate("minute", 13, 47_000), Rate("day", 40, 3_600_000, burst=11))),
+    Plan("calendar", (Rate("minute", 9, 60_000, refill="calendar"), Rate("second", 4, 1_000)), Concurrency(1)),
+    Plan("slots", (), Concurrency(3)),
+)
+_STEPS_MS = (0, 1, 1, 7, 333, 1_000, 8_571, 20_000, 60_000, 61_000, -1, -500, -30_000, -61_000)
+
+
+class Schedule:
+    """One subject's history, played to a limiter and to the model."""
+
+    def __init__(self, limiter: AsyncLimiter, clock: ManualClock, seed: int) -> None:
+        self._limiter = limiter
+        self._clock = clock
+        self._random = Random(seed)
+        self._model = Model()
+        self._open: list[Decision] = []
+        self.subject = f"subject-{seed}"
+        self.refusals = 0
+
+    async def play(self, steps: int) -> None:
+        """Play `steps` random steps. Raises AssertionError at the first difference from the model."""
+        for step in range(steps):
+            await self._random.choices(
+                (self._claim, self._pass_time, self._give_back, self._look, self._reset), weights=(60, 25, 10, 5, 0.3)
+            )[0](step)
+
+    async def _claim(self, step: int) -> None:
+        plan, cost = self._drawn()
+        expected = self._model.acquire(plan, cost, self._clock.now_ms())
+
+        decision = await self._limiter.acquire(self.subject, plan, cost)
+
+        self._compare(step, decision, expected)
+        self.refusals += not decision.allowed
+        if decision.lease is not None:
+            self._open.append(decision)
+
+    async def _look(self, step: int) -> None:
+        plan, cost = self._drawn()
+        expected = self._model.peek(plan, cost, self._clock.now_ms())
+
+        self._compare(step, await self._limiter.peek(self.subject, plan, cost), expected)
+
+    async def _pass_time(self, _: int) -> None:
+        self._clock.advance(self._random.choice(_STEPS_MS))
+
+    async def _give_back(self, _: int) -> None:
+        if self._open:
+            decision = self._open.pop(self._random.randrange(len(self._open)))
+            for _twice in range(self._random.choice((1, 1, 2))):
+                await self._limiter.release(decision)
+            self._model.release()
+
+    async def _reset(self, _: int) -> None:
+        await self._limiter.reset(self.subject)
+        self._model.reset()
+
+    def _drawn(self) -> tuple[Plan, int]:
+        plan = self._random.choice(PLANS)
+        most = min((rate.burst for rate in plan.rates), default=1)
+        return plan, self._random.choice((1, 1, 1, 2, most // 2 or 1, most))
+
+    def _compare(self, step: int, decision: Decision, expected: Answer) -> None:
+        actual = answer_of(decision)
+        assert actual == expected, f"{self.subject}, step {step}, {decision.plan.name}: {actual} is not {expected}"
+
+
+def answer_of(decision: Decision) -> Answer:
+    """What of `decision` the model knows."""
+    rates = [usage for usage in decision.usages if usage.limit != CONCURRENT]
+    slots = [usage.remaining for usage in decision.usages if usage.limit == CONCURRENT]
+    return Answer(
+        decision.allowed,
+        max((usage.retry_after_ms for usage in rates), default=0),
+        tuple(usage.remaining for usage in rates),
+        tuple(usage.reset_after_ms for usage in rates),
+        slots[0] if slots else None,
+    )

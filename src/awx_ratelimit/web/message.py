@@ -1,0 +1,33 @@
+"""`Request` and `Reply`: the little that an adapter says of a request, and what it sends in place of the app."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Request(NamedTuple):
+    """One request, as far as limits go.
+
+    `path` is decoded and whole, with the prefix of what the app is mounted under. `client` is the address of the
+    peer, None where the server does not say. `values` gives every value of a header by its lower-case name, as the
+    bytes that were sent.
+    """
+
+    method: str
+    path: str
+    client: str | None
+    values: Callable[[bytes], list[bytes]]
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, or None; for a header that may be trusted to stand once."""
+        values = self.values(name.lower().encode("latin-1"))
+        return values[0].decode("latin-1") if values else None
+
+
+class Reply(NamedTuple):
+    """A whole answer. Names of headers are lower-case; `body` is what a GET would get."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes

@@ -19,7 +19,7 @@ from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
 
 _STRIPES = 64
-_SWEEP_EVERY_MS = 10
+_SWEEP_TICK_BITS = 4  # a step of the sweep every 16 ms, whichever way the clock went
 _SWEEP_EVERY_NEW = 16
 
 
@@ -38,7 +38,7 @@ class MemoryBackend:
         self._lease_ids = count(1)
         self._hold_times = HoldTimes()
         self._new = 0
-        self._sweep_at_ms = self._now_ms()
+        self._sweep_tick = 0
         self._sweep_next = 0
         _BACKENDS.add(self)
 
@@ -80,7 +80,7 @@ class MemoryBackend:
                     stripe.store(subject, entry)
         finally:
             lock.release()
-        if now_ms >= self._sweep_at_ms or not known:
+        if now_ms >> _SWEEP_TICK_BITS != self._sweep_tick or not known:
             self._sweep(now_ms, known)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
         return Decision(subject, plan, cost, now_ms, over, levels, held, lease_id, holder, slot_wait_ms)
@@ -129,10 +129,11 @@ class MemoryBackend:
     def _sweep(self, now_ms: int, known: bool) -> None:
         """One step of the sweep: every few new subjects, so that it keeps up with them, and now and then."""
         self._new += not known
-        if now_ms < self._sweep_at_ms and self._new < _SWEEP_EVERY_NEW:
+        tick = now_ms >> _SWEEP_TICK_BITS
+        if tick == self._sweep_tick and self._new < _SWEEP_EVERY_NEW:
             return
         self._new = 0
-        self._sweep_at_ms = now_ms + _SWEEP_EVERY_MS
+        self._sweep_tick = tick
         self._sweep_next = (self._sweep_next + 1) % _STRIPES
         stripe = self._stripes[self._sweep_next]
         # A stripe in use is swept another time: nobody waits for a sweep.

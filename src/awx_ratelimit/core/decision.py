@@ -167,7 +167,7 @@ class Decision:
     def __bool__(self) -> bool:
         return self._allowed
 
-    def __copy__(self) -> NoReturn:
+    def __copy__(self, *_: object) -> NoReturn:
         raise TypeError("a Decision is one grant; a copy of it would give its slot back twice")
 
     __deepcopy__ = __reduce__ = __copy__

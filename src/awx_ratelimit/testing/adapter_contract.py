@@ -253,5 +253,5 @@ class AdapterContract:
 
 
 class _Unavailable(MemoryBackend):
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+    def acquire(self, *_: Any) -> Any:
         raise BackendUnavailable("gone")

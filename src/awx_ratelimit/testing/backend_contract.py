@@ -73,9 +73,7 @@ class BackendContract:
 
         assert schedule.refusals > self.exact_steps // 200
 
-    async def test_law_2_a_claim_refused_by_one_rate_charges_no_other(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_2_a_claim_refused_by_one_rate_charges_no_other(self, limiter: AsyncLimiter) -> None:
         """A claim that one rate refuses leaves the other rates and the slots as they were."""
         await spend(limiter, TWO_RATES, 2)
         before = await limiter.peek("s", TWO_RATES)
@@ -198,7 +196,7 @@ class BackendContract:
     async def test_law_6_a_clock_far_back_counts_the_debt_from_now(
         self, limiter: AsyncLimiter, clock: ManualClock
     ) -> None:
-        """After a step back of more than a period nobody waits longer than the ordinary wait, from the first refusal on."""
+        """After a step back of more than a period the wait is the ordinary one, from the first refusal on."""
         await spend(limiter, MINUTE_10, 10)
 
         clock.advance(-100_000_000)

@@ -1,8 +1,8 @@
 """In-process servers for the adapters' contract: one small app in both dialects, and what drives it.
 
-The app answers by path: ``/ok``; ``/slow`` (two chunks with the client in between); ``/own`` (rate-limit headers of its
-own); ``/before``, ``/during`` and ``/after`` (it raises there); ``/decision`` (what it sees of the decision). All else is
-a 404, so that a path which is not the app's own still shows what the limiter did.
+The app answers by path: ``/ok``; ``/slow`` (two chunks with the client in between); ``/own`` (rate-limit headers of
+its own); ``/before``, ``/during`` and ``/after`` (it raises there); ``/decision`` (what it sees of the decision). All
+else is a 404, so that a path which is not the app's own still shows what the limiter did.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ class _AsgiExchange:
         return Answer(start["status"], list(start["headers"]), b"".join(message["body"] for message in bodies))
 
 
-async def _asgi_app(scope: Any, receive: Any, send: Any) -> None:
+async def _asgi_app(scope: Any, _receive: Any, send: Any) -> None:
     path = scope["path"]
     if path == "/before":
         raise AppError
@@ -145,7 +145,9 @@ class WsgiDriver:
     def request(self, method: str, path: str, headers: Lines = ()) -> Answer:
         """See Driver."""
         with self._exchange(self._app, method, path, headers) as (answer, body):
-            return answer()._replace(body=b"".join(body))
+            whole = b"".join(body)
+            started: Answer = answer()
+        return started._replace(body=whole)
 
     @contextmanager
     def held(self, path: str, headers: Lines = ()) -> Iterator[Answer]:
@@ -164,7 +166,7 @@ class WsgiDriver:
     def _exchange(self, app: Any, method: str, path: str, headers: Lines) -> Iterator[Any]:
         started: list[Any] = []
 
-        def start_response(status: str, lines: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        def start_response(status: str, lines: list[tuple[str, str]], *_: Any) -> Callable[[bytes], None]:
             started[:] = [int(status[:3]), [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]]
             return lambda _: None
 

@@ -1,0 +1,118 @@
+"""The memory backend against the model of the laws, on histories that Hypothesis chooses and shrinks."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from tests import strategies
+
+from awx_ratelimit import Decision, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rate
+from awx_ratelimit.core.bucket import converted, owed, time_to_drain_ms, wait_ms
+from awx_ratelimit.core.charge import charge
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.testing.model import Model
+from awx_ratelimit.testing.schedules import answer_of
+
+
+class Laws(RuleBasedStateMachine):
+    """Plans up and down, clocks that step back, costs, releases, resets: the answers are the model's."""
+
+    @initialize(plans=st.lists(strategies.plans(), min_size=1, max_size=4))
+    def begin(self, plans: list[Plan]) -> None:
+        self.clock = ManualClock(1_700_000_000_000)
+        self.limiter = Limiter(MemoryBackend(clock=self.clock))
+        self.model = Model()
+        self.plans = plans
+        self.open: list[Decision] = []
+
+    def _asked(self, choice: int, share: float) -> tuple[Plan, int]:
+        plan = self.plans[choice % len(self.plans)]
+        return plan, max(1, int(share * min((rate.burst for rate in plan.rates), default=1)))
+
+    @rule(choice=st.integers(0, 3), share=st.floats(0, 1))
+    def claim(self, choice: int, share: float) -> None:
+        plan, cost = self._asked(choice, share)
+        decision = self.limiter.acquire("s", plan, cost)
+        assert answer_of(decision) == self.model.acquire(plan, cost, self.clock.now_ms())
+        if decision.lease:
+            self.open.append(decision)
+
+    @rule(choice=st.integers(0, 3), share=st.floats(0, 1))
+    def look(self, choice: int, share: float) -> None:
+        plan, cost = self._asked(choice, share)
+        decision = self.limiter.peek("s", plan, cost)
+        assert answer_of(decision) == self.model.peek(plan, cost, self.clock.now_ms())
+
+    @rule(ms=strategies.times_ms)
+    def pass_time(self, ms: int) -> None:
+        self.clock.advance(ms)
+
+    @precondition(lambda self: self.open)
+    @rule(choice=st.integers(0, 9), twice=st.booleans())
+    def give_back(self, choice: int, twice: bool) -> None:
+        decision = self.open.pop(choice % len(self.open))
+        for _ in range(1 + twice):
+            self.limiter.release(decision)
+        self.model.release()
+
+    @rule()
+    def reset(self) -> None:
+        self.limiter.reset("s")
+        self.model.reset()
+
+
+TestLaws = Laws.TestCase
+TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+@given(rate=strategies.rates("minute"), debt=st.integers(0), ago_ms=st.integers(-10, 10**8))
+def test_the_hot_path_is_what_owed_says(rate: Rate, debt: int, ago_ms: int) -> None:
+    """What `charge` computes in line is what `owed` says of the same state."""
+    plan, now_ms = Plan("p", (rate,)), 1_700_000_000_000
+    state = (min(debt, rate.capacity), now_ms - ago_ms)
+
+    over, levels = charge(plan, state, 0, 1, now_ms)
+
+    expected, since_ms = owed(rate, *state, now_ms)
+    assert levels == [expected if over else expected + rate.unit, since_ms]
+
+
+@given(rate=strategies.rates("minute"), debt=st.integers(0), cost=st.integers(1, 60))
+def test_a_promised_wait_is_the_first_millisecond_that_fits(rate: Rate, debt: int, cost: int) -> None:
+    """After the wait the claim fits, and a millisecond before it does not."""
+    now_ms, debt, cost = 1_700_000_000_000, min(debt, rate.capacity), min(cost, rate.burst)
+    promised_ms = wait_ms(rate, debt, now_ms, now_ms, cost)
+
+    fits = [
+        owed(rate, debt, now_ms, now_ms + ms)[0] + cost * rate.unit <= rate.capacity
+        for ms in (promised_ms - 1, promised_ms)
+    ]
+    assert fits == [False, True] if promised_ms else fits[1]
+
+
+@given(rate=strategies.rates("minute"), debt=st.integers(0, 10**12), unit=st.integers(1, 10**9))
+def test_a_converted_debt_is_never_less(rate: Rate, debt: int, unit: int) -> None:
+    """In another unit a debt is at most the capacity, and otherwise no less than it was."""
+    made = converted(rate, debt, unit)
+
+    assert made == rate.capacity or made * unit >= debt * rate.unit
+    assert time_to_drain_ms(rate, made, 0, 0) >= 0
+
+
+_SCALARS: Any = st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats() | st.text(max_size=8)
+_KEYS = st.sampled_from(
+    ["default", "plans", "overrides", "per_minute", "per_day", "rates", "concurrent", "limit", "slots", "a"]
+)
+_TABLES: Any = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4)
+)
+
+
+@given(_TABLES)
+def test_any_mapping_is_a_table_or_one_invalid_limit(mapping: Any) -> None:
+    """Whatever a file holds, reading it gives a table or an InvalidLimit, and no other error."""
+    try:
+        PlanTable.from_mapping(mapping)
+    except InvalidLimit as error:
+        assert str(error).startswith("plan table")  # noqa: PT017

@@ -1,0 +1,83 @@
+"""What import-linter cannot say of the house."""
+
+import ast
+import inspect
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import awx_ratelimit
+from awx_ratelimit import backends
+
+SRC = Path(awx_ratelimit.__file__).parent
+MODULES = sorted(SRC.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*SRC.glob("core/*.py"), SRC / "web/render.py"], ids=lambda path: path.name)
+def test_the_core_and_the_renderer_know_no_event_loop(path: Path) -> None:
+    """There is no `async def` and no `await` where everything is pure."""
+    tree = ast.parse(path.read_text())
+
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+
+
+def test_no_module_is_a_drawer() -> None:
+    """Each module has one idea, which its name says."""
+    assert not {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SRC)))
+def test_every_module_states_its_law(path: Path) -> None:
+    """Each module begins with a docstring, and is small enough to be read in one sitting."""
+    text = path.read_text()
+    limit = 450 if "testing" in path.parts else 250
+
+    assert ast.get_docstring(ast.parse(text))
+    assert text.count("\n") <= limit
+
+
+def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
+    """No other module of the library spells a header name or a status of the wire contract."""
+    spelled = (
+        "ratelimit-policy",
+        "retry-after",
+        "rate_limit_exceeded",
+        'invalid_api_key",',
+        "too_many",
+        " 429",
+        " 401",
+    )
+    shipped = [path for path in MODULES if "testing" not in path.parts and path.name not in ("render.py", "errors.py")]
+    code = {path: "".join(ast.unparse(_without_docstrings(path)).lower()) for path in shipped}
+
+    assert not [(path.name, text) for path in shipped for text in spelled if text in code[path]]
+
+
+def test_every_backend_is_under_contract() -> None:
+    """A class `<Name>Backend` in `backends/` without a contract test is an error."""
+    contracts = "".join(path.read_text() for path in (Path(__file__).parent / "contract").glob("test_*.py"))
+    found = [
+        name
+        for module in pkgutil.iter_modules(backends.__path__, "awx_ratelimit.backends.")
+        for name, cls in inspect.getmembers(import_module(module.name), inspect.isclass)
+        if name.endswith("Backend") and name not in ("Backend", "AsyncBackend") and cls.__module__ == module.name
+    ]
+
+    assert found
+    assert [name for name in found if f"class Test{name}" not in contracts] == []
+
+
+def _without_docstrings(path: Path) -> ast.AST:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0] = ast.Pass()
+    return tree

@@ -1,0 +1,61 @@
+"""The names that users write, as api.md fixes them."""
+
+import subprocess
+import sys
+
+import awx_ratelimit
+
+FIXED = [
+    "Rate",
+    "Concurrency",
+    "Plan",
+    "PlanTable",
+    "STARTER",
+    "GROWTH",
+    "Claim",
+    "Decision",
+    "Usage",
+    "Lease",
+    "Limiter",
+    "AsyncLimiter",
+    "MemoryBackend",
+    "Gate",
+    "AsyncGate",
+    "Caller",
+    "Rule",
+    "StaticKeys",
+    "AwxRateLimitError",
+    "InvalidLimit",
+    "ImpossibleClaim",
+    "BackendUnavailable",
+]
+
+
+def test_every_fixed_name_is_exported() -> None:
+    """What the documentation imports is there."""
+    assert set(FIXED) <= set(awx_ratelimit.__all__)
+
+
+def test_all_is_sorted_and_true() -> None:
+    """`__all__` is in order, and names only what exists."""
+    names = awx_ratelimit.__all__
+
+    assert (
+        sorted(names, key=lambda name: (not name.isupper(), name)),
+        [n for n in names if not hasattr(awx_ratelimit, n)],
+    ) == (
+        names,
+        [],
+    )
+
+
+def test_the_base_imports_no_extra() -> None:
+    """`import awx_ratelimit` loads no third-party package at all, and no event loop."""
+    code = (
+        "import sys; before = set(sys.modules); import awx_ratelimit, awx_ratelimit.adapters.starlette, "
+        "awx_ratelimit.adapters.werkzeug; print(sorted({name.split('.')[0] for name in set(sys.modules) - before} - "
+        "set(sys.stdlib_module_names)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+
+    assert loaded.strip() == "['awx_ratelimit']"

@@ -1,0 +1,46 @@
+import time
+
+import pytest
+
+from awx_ratelimit.backends.clock import SystemClock
+
+
+class Machine:
+    """A machine whose two clocks a test turns by hand."""
+
+    wall_ns = 1_000_000 * 10**9
+    steady_ns = 500 * 10**9
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    monkeypatch.setattr(time, "time_ns", lambda: machine.wall_ns)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: machine.steady_ns)
+    return machine
+
+
+def test_time_is_carried_on_by_the_steady_clock(machine: Machine) -> None:
+    """A wall clock that steps by at most a second does not move the time."""
+    clock = SystemClock()
+    clock.now_ms()
+    machine.steady_ns += 2 * 10**9
+    machine.wall_ns += 3 * 10**9
+
+    assert clock.now_ms() == 1_000_002_000
+
+
+@pytest.mark.parametrize("step_s", [3_600, -3_600, 3])
+def test_a_wall_clock_that_was_set_is_followed_within_a_second(machine: Machine, step_s: int) -> None:
+    """A wall clock that differs by more than a second is taken anew."""
+    clock = SystemClock()
+    clock.now_ms()
+    machine.steady_ns += 10**9
+    machine.wall_ns += (step_s + 1) * 10**9
+
+    assert clock.now_ms() == 1_000_000_000 + (step_s + 1) * 1_000
+
+
+def test_the_time_is_the_machines() -> None:
+    """It is milliseconds since the epoch."""
+    assert abs(SystemClock().now_ms() - time.time() * 1000) < 2_000

@@ -1,0 +1,58 @@
+import logging
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend
+
+
+class AsyncOnly:
+    async def acquire(self, *_: Any) -> Any: ...
+
+
+class Waits(MemoryBackend):
+    never_waits = False
+
+
+def test_a_limiter_refuses_an_async_backend() -> None:
+    """Limiter says at once, and by its name, that a backend is not for it."""
+    with pytest.raises(TypeError, match="AsyncOnly is none"):
+        Limiter(AsyncOnly())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", [Waits(), object()])
+def test_an_async_limiter_refuses_what_would_block(backend: Any) -> None:
+    """AsyncLimiter refuses a backend that waits, when it is made."""
+    with pytest.raises(TypeError, match="would block its loop"):
+        AsyncLimiter(backend)
+
+
+def test_listeners_hear_each_decision() -> None:
+    """A listener is called with every decision, allowed or refused, and with no peek."""
+    heard: list[Decision] = []
+    limiter = Limiter(MemoryBackend(), listeners=[heard.append])
+    decisions = [limiter.acquire("s", STARTER) for _ in range(7)]
+    limiter.peek("s", STARTER)
+
+    assert heard == decisions
+
+
+def test_what_a_listener_raises_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    """A listener that fails is logged, and the decision stands."""
+    limiter = Limiter(MemoryBackend(), listeners=[lambda _: 1 / 0])
+
+    with caplog.at_level(logging.ERROR, "awx_ratelimit"):
+        decision = limiter.acquire("s", STARTER)
+
+    assert (decision.allowed, "ZeroDivisionError" in caplog.text) == (True, True)
+
+
+def test_hold_gives_the_slot_back() -> None:
+    """The slot of a `with` block is free after it, and closing twice is harmless."""
+    limiter = Limiter(MemoryBackend())
+    with limiter.hold("s", STARTER) as decision:
+        inside = limiter.peek("s", STARTER).usages[-1].remaining
+    limiter.close()
+    limiter.close()
+
+    assert (decision.allowed, inside, limiter.peek("s", STARTER).usages[-1].remaining) == (True, 4, 5)

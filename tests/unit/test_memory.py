@@ -1,0 +1,212 @@
+import gc
+import os
+import sys
+import threading
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan
+from awx_ratelimit.backends.stripe import FORGET_AFTER_MS, Stripe
+from awx_ratelimit.testing import ManualClock
+
+SMALL = Plan.of("small", per_minute=500, per_day=700, concurrent=3)
+
+
+class YieldingClock(ManualClock):
+    """Hands the interpreter to another thread inside the lock."""
+
+    def now_ms(self) -> int:
+        time.sleep(0)
+        return super().now_ms()
+
+
+class CountingLock:
+    """A lock that counts how often somebody had to wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waits = 0
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if self._lock.acquire(blocking=False):
+            return True
+        self.waits += 1
+        return blocking and self._lock.acquire()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def test_threads_on_one_subject_never_pass_a_limit() -> None:
+    """Eight threads that collide on one subject are admitted exactly as often as the limit says, and leak no slot."""
+    clock = YieldingClock(1_000)
+    backend = MemoryBackend(clock=clock)
+    lock = CountingLock()
+    for stripe in backend._stripes:
+        stripe.lock = lock  # type: ignore[assignment]
+    limiter = Limiter(backend)
+    admitted: list[int] = []
+    most_held: list[int] = []
+
+    def hammer() -> None:
+        for _ in range(300):
+            decision = limiter.acquire("s", SMALL)
+            admitted.append(decision.allowed)
+            most_held.append(3 - decision.usages[-1].remaining)
+            limiter.release(decision)
+
+    _run([threading.Thread(target=hammer) for _ in range(8)])
+
+    free = limiter.peek("s", SMALL).usages[-1].remaining
+    assert (sum(admitted) <= 500, max(most_held) <= 3, free, lock.waits > 100) == (True, True, 3, True)
+
+
+def test_threads_use_up_a_limit_to_the_last_token() -> None:
+    """Without slots in the way, colliding threads together get every token and not one more."""
+    limiter = Limiter(MemoryBackend(clock=YieldingClock(1_000)))
+    plan = Plan.of("rates", per_minute=500, per_day=700)
+    admitted: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: admitted.extend(limiter.acquire("s", plan).allowed for _ in range(100)))
+        for _ in range(8)
+    ]
+
+    _run(threads)
+
+    assert (sum(admitted), len(admitted)) == (500, 800)
+
+
+def test_a_release_inside_a_decision_does_not_deadlock() -> None:
+    """A finalizer that gives a slot back while its own thread decides for that subject finds no lock to wait for."""
+    held: list[Decision] = []
+
+    class Interrupting(ManualClock):
+        def now_ms(self) -> int:
+            while held:
+                limiter.release(held.pop())
+            return super().now_ms()
+
+    limiter = Limiter(MemoryBackend(clock=Interrupting(1_000)))
+    plan = Plan.of("one", concurrent=1)
+    first = limiter.acquire("s", plan)
+    held.append(first)
+
+    second = limiter.acquire("s", plan)
+    third = limiter.acquire("s", plan)
+    assert (first.allowed, second.allowed or third.allowed) == (True, True)
+
+
+def test_subjects_that_owe_nothing_take_no_memory_for_long() -> None:
+    """After their debts have drained, the memory of many subjects is given back by the claims of others."""
+    clock = ManualClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    gc.collect()
+    tracemalloc.start()
+    for number in range(20_000):
+        limiter.release(limiter.acquire(f"s{number}", STARTER))
+    full_bytes = tracemalloc.get_traced_memory()[0]
+    clock.advance(8_640 + FORGET_AFTER_MS + 1)
+
+    for _ in range(2_000):
+        clock.advance(10)
+        limiter.release(limiter.acquire("other", STARTER))
+
+    left_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert left_bytes < full_bytes / 20
+
+
+def test_what_is_owed_survives_the_sweep() -> None:
+    """However often the sweep comes by, a subject that still owes is not forgotten, nor one that holds a slot."""
+    clock = ManualClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    plan = Plan.of("p", per_day=10, concurrent=1)
+    held = [limiter.acquire(f"s{number}", plan, 9) for number in range(2_000)]
+    for decision in held[1_000:]:
+        limiter.release(decision)
+    for _ in range(2_000):
+        clock.advance(100)
+        limiter.peek("other", plan)
+        limiter.release(limiter.acquire("other", Plan.of("q", per_second=1_000)))
+
+    usages = [limiter.peek(f"s{number}", plan).usages for number in range(2_000)]
+    assert {(rate.remaining, slots.remaining) for rate, slots in usages[:1_000]} == {(1, 0)}
+    assert {(rate.remaining, slots.remaining) for rate, slots in usages[1_000:]} == {(1, 1)}
+
+
+def test_a_swept_subject_goes_on_as_if_it_had_not_been() -> None:
+    """A subject packed by the sweep is charged, refused and given slots exactly as before."""
+    clock = ManualClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    plan = Plan.of("p", per_day=10, concurrent=2)
+    for number in range(2_000):
+        limiter.release(limiter.acquire(f"s{number}", plan, 8))
+    for _ in range(1_000):
+        clock.advance(10)
+        limiter.release(limiter.acquire("other", plan.of("q", per_second=1_000)))
+
+    packed = sum(isinstance(entry, bytes) for entry in _entries(limiter))
+    allowed = [[limiter.acquire(f"s{number}", plan).allowed for _ in range(3)] for number in range(0, 2_000, 40)]
+    assert (packed > 1_500, allowed) == (True, [[True, True, False]] * 50)
+
+
+def test_a_child_process_starts_without_its_parents_leases_and_locks() -> None:
+    """After a fork in the middle of a decision the child decides, has its own slots, and the debts so far."""
+    backend = MemoryBackend(clock=ManualClock(1_000))
+    limiter = Limiter(backend)
+    held = limiter.acquire("s", Plan.of("one", per_minute=5, concurrent=1))
+    for stripe in backend._stripes:
+        stripe.lock.acquire()
+
+    pid = os.fork()
+    if pid == 0:
+        limiter.release(held)
+        decisions = [limiter.acquire("s", held.plan) for _ in range(2)]
+        good = [d.allowed for d in decisions] == [True, False] and decisions[0].usages[0].remaining == 3
+        os._exit(0 if good else 1)
+
+    for stripe in backend._stripes:
+        stripe.lock.release()
+    assert (os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), limiter.acquire("s", held.plan).allowed) == (0, False)
+
+
+def test_the_sweep_goes_on_after_the_clock_was_set_back() -> None:
+    """A clock that was far ahead for a while does not end the forgetting."""
+    clock = ManualClock(10**12)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    limiter.release(limiter.acquire("other", STARTER))
+    clock.set(10**9)
+    for number in range(2_000):
+        limiter.release(limiter.acquire(f"s{number}", STARTER))
+    for _ in range(2_000):
+        clock.advance(100)
+        limiter.release(limiter.acquire("other", STARTER))
+
+    assert len(_entries(limiter)) < 200
+
+
+def _entries(limiter: Limiter) -> list[Any]:
+    stripes: list[Stripe] = limiter._backend._stripes  # type: ignore[attr-defined]
+    return [entry for stripe in stripes for entry in stripe.entries.values()]
+
+
+def _run(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Any:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)

@@ -1,0 +1,87 @@
+from typing import Any, cast
+
+import pytest
+
+from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
+
+RIGHT: dict[str, Any] = {"name": "minute", "tokens": 60, "period_ms": 60_000}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"name": ""}, "1 to 32"), ({"name": "A"}, "1 to 32"), ({"name": "x" * 33}, "1 to 32"),
+        ({"name": "a b"}, "1 to 32"), ({"name": None}, "1 to 32"), ({"name": "a\n"}, "1 to 32"),
+        ({"name": "concurrent"}, "the name of the slots"),
+        ({"tokens": 0}, "tokens is 0"), ({"tokens": True}, "tokens is True"), ({"tokens": 1.5}, "tokens is 1.5"),
+        ({"tokens": "60"}, "tokens is '60'"), ({"period_ms": 0}, "period_ms is 0"), ({"burst": 0}, "burst is 0"),
+        ({"refill": "weekly"}, "allowed are 'continuous' and 'calendar'"),
+        ({"refill": "calendar", "burst": 5}, "a calendar rate's burst"), ({"shadow": 1}, "shadow is 1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_rate_is_refused_when_it_is_made(fields: dict[str, Any], says: str) -> None:
+    """Each field of a Rate that is wrong is an InvalidLimit that says what is allowed."""
+    with pytest.raises(InvalidLimit, match=says):
+        Rate(**(RIGHT | fields))
+
+
+@pytest.mark.parametrize("fields", [{"slots": 0}, {"slots": 1.0}, {"ttl_ms": 999}, {"max_hold_ms": 0}, {"shadow": 0}])
+def test_a_wrong_concurrency_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:
+    """Each field of a Concurrency that is wrong is an InvalidLimit."""
+    with pytest.raises(InvalidLimit, match="concurrent: "):
+        Concurrency(**({"slots": 5} | fields))
+
+
+def test_a_large_rate_is_counted_in_a_smaller_unit() -> None:
+    """Where the capacity passes 2**53 the pair is reduced by its common divisor, and stays exact."""
+    rate = Rate("day", 10**9, 86_400_000)
+
+    assert (rate.unit, rate.drain, rate.capacity) == (54, 625, 54 * 10**9)
+
+
+def test_a_rate_that_cannot_be_exact_is_refused_with_what_to_change() -> None:
+    """A capacity above 2**53 that no divisor reduces is refused, and the error says what to change."""
+    with pytest.raises(InvalidLimit, match="choose a smaller burst, a shorter period"):
+        Rate("day", 10**9 + 7, 86_400_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "tokens", "period_ms"),
+    [
+        ("60/minute", "minute", 60, 60_000), ("100 per 2 hours", "2hour", 100, 7_200_000),
+        ("5/second", "second", 5, 1_000), ("10000 per day", "day", 10_000, 86_400_000),
+    ],
+)  # fmt: skip
+def test_a_rate_is_parsed_by_the_notation_of_limits(text: str, name: str, tokens: int, period_ms: int) -> None:
+    """The notation says tokens and period, and the unit is the name."""
+    assert Rate.parse(text) == Rate(name, tokens, period_ms)
+
+
+def test_a_parsed_rate_takes_a_name_and_a_burst() -> None:
+    """Name and burst can be given beside the notation."""
+    assert Rate.parse("60/minute", name="login", burst=3) == Rate("login", 60, 60_000, burst=3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "60", "sixty/minute", "60/fortnight", "0/minute", "1/second;2/minute", None, 60, "-1/day"]
+)
+def test_a_text_that_is_no_rate_is_an_invalid_limit(text: Any) -> None:
+    """Whatever is not exactly one rate is one InvalidLimit."""
+    with pytest.raises(InvalidLimit):
+        Rate.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda: Plan("p"), "has no limit"),
+        (lambda: Plan("", (Rate("a", 1, 1),)), "name is ''"),
+        (lambda: Plan("p", (Rate("a", 1, 1), Rate("a", 2, 1))), "two limits named 'a'"),
+        (lambda: Plan("p", cast("Any", ("60/minute",))), "allowed are Rate objects"),
+        (lambda: Plan("p", (), cast("Any", 5)), "allowed are Concurrency and None"),
+    ],
+)
+def test_a_wrong_plan_is_refused_when_it_is_made(made: Any, says: str) -> None:
+    """A plan without limits, with doubled names or with things that are no limits is an InvalidLimit."""
+    with pytest.raises(InvalidLimit, match=says):
+        made()

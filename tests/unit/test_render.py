@@ -1,0 +1,81 @@
+import pytest
+
+from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.web import render
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(86_400_000 + 1_500)
+
+
+@pytest.fixture
+def limiter(clock: ManualClock) -> Limiter:
+    return Limiter(MemoryBackend(clock=clock))
+
+
+def _lines(limiter: Limiter, plan: Plan, cost: int = 1) -> list[str]:
+    return [value.decode() for _, value in render.headers(limiter.acquire("s", plan, cost))]
+
+
+def test_the_headers_of_the_contract(limiter: Limiter, clock: ManualClock) -> None:
+    """The example of the wire contract comes out as it is written there."""
+    plan = Plan("p", (Rate("minute", 60, 60_000), Rate("day", 10_000, 86_400_000)), Concurrency(5))
+    spent = [limiter.acquire("s", plan, 19) for _ in range(2)]
+    limiter.release(spent[0])
+
+    assert _lines(limiter, plan) == [
+        '"minute";q=60;w=60, "day";q=10000;w=86400, "concurrent";q=5;qu="concurrent-requests"',
+        '"minute";r=21;t=21, "day";r=9961;t=86064, "concurrent";r=3',
+    ]
+
+
+def test_a_burst_that_is_not_the_tokens_is_said(limiter: Limiter) -> None:
+    """`awx-burst` stands only where the burst is not `q`, and `t` is for the tokens that are left."""
+    plan = Plan("p", (Rate("minute", 60, 60_000, burst=100), Rate("second", 7, 400)))
+
+    assert _lines(limiter, plan) == [
+        '"minute";q=60;w=60;awx-burst=100, "second";q=7;w=1',
+        '"minute";r=99;t=99, "second";r=6;t=1',
+    ]
+
+
+def test_a_calendar_rate_says_the_seconds_to_its_boundary(limiter: Limiter) -> None:
+    """`t` of a calendar rate is the time to its boundary, whether it owes anything or not."""
+    plan = Plan("p", (Rate("day", 2, 86_400_000, refill="calendar"), Rate("minute", 1, 60_000)))
+    first, second = _lines(limiter, plan)[1], _lines(limiter, plan)[1]
+
+    assert (first, second) == ('"day";r=1;t=86399, "minute";r=0;t=1', '"day";r=1;t=86399, "minute";r=0;t=60')
+
+
+def test_limits_in_shadow_are_not_in_headers(limiter: Limiter) -> None:
+    """A limit that refuses nobody is not shown to clients; a plan of such limits sends no line at all."""
+    shadow = Rate("minute", 1, 60_000, shadow=True)
+
+    assert _lines(limiter, Plan("p", (shadow, Rate("day", 9, 86_400_000)))) == [
+        '"day";q=9;w=86400',
+        '"day";r=8;t=76800',
+    ]
+    assert render.headers(limiter.acquire("s", Plan("q", (shadow,)))) == []
+
+
+@pytest.mark.parametrize(("wait_ms", "says"), [(1, b"1 second."), (1_000, b"1 second."), (1_001, b"2 seconds.")])
+def test_retry_after_is_rounded_up(clock: ManualClock, limiter: Limiter, wait_ms: int, says: bytes) -> None:
+    """Retry-After is whole seconds, rounded up, at least 1, and the number in the message."""
+    plan = Plan("p", (Rate("x", 1, 5_000),))
+    limiter.acquire("s", plan)
+    clock.advance(5_000 - wait_ms)
+
+    reply = render.refusal(limiter.acquire("s", plan))
+    assert dict(reply.headers)[b"retry-after"] + b" second" in reply.body
+    assert says in reply.body
+
+
+@pytest.mark.parametrize("code", ["api_key_missing", "invalid_api_key", "api_key_expired", "api_key_revoked"])
+def test_every_401_is_in_the_envelope(code: str) -> None:
+    """Each code has a body of three keys and the challenge that RFC 9110 obliges to."""
+    reply = render.unauthorized(code)
+
+    assert reply.body.startswith(b'{"code":"%s","type":"authentication_error","message":"' % code.encode())
+    assert b"www-authenticate" in dict(reply.headers)

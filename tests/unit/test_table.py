@@ -1,0 +1,158 @@
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import STARTER, Caller, Concurrency, InvalidLimit, Plan, PlanTable, Rate
+
+PLANS = {"starter": {"per_minute": 60}}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "place", "says"),
+    [
+        ([], "t", "is no table"),
+        ({}, "t: plans", "the table has no plan"),
+        ({"plan": PLANS}, "t: plan", "unknown key; allowed are default, plans, overrides"),
+        ({"plans": {"a": 5}}, "t: plans.a", "is no table"),
+        ({"plans": {"a": {}}}, "t: plans.a", "has no limit"),
+        ({"plans": {"": {"per_minute": 1}}}, "t: plans.", "name is ''"),
+        ({"plans": {"a": {"per_fortnight": 1}}}, "t: plans.a.per_fortnight", "unknown key; allowed are per_second"),
+        ({"plans": {"a": {"per_minute": 0}}}, "t: plans.a.per_minute", "at least 1"),
+        ({"plans": {"a": {"per_minute": -5}}}, "t: plans.a.per_minute", "at least 1"),
+        ({"plans": {"a": {"per_minute": "60"}}}, "t: plans.a.per_minute", "whole number"),
+        ({"plans": {"a": {"per_minute": True}}}, "t: plans.a.per_minute", "whole number"),
+        ({"plans": {"a": {"per_minute": {"burst": 5}}}}, "t: plans.a.per_minute", "the limit is missing"),
+        ({"plans": {"a": {"per_minute": {"limit": 5, "bust": 5}}}}, "t: plans.a.per_minute.bust", "unknown key"),
+        ({"plans": {"a": {"per_day": {"limit": 5, "refill": "x"}}}}, "t: plans.a.per_day", "'calendar'"),
+        ({"plans": {"a": {"per_day": {"limit": 10**15 + 1}}}}, "t: plans.a.per_day", "cannot be counted exactly"),
+        ({"plans": {"a": {"concurrent": 0}}}, "t: plans.a.concurrent", "at least 1"),
+        ({"plans": {"a": {"concurrent": {"ttl_seconds": 30}}}}, "t: plans.a.concurrent", "the slots are missing"),
+        ({"plans": {"a": {"concurrent": {"slots": 1, "ttl_seconds": "x"}}}}, "t: plans.a.concurrent.ttl", "sec"),
+        ({"plans": {"a": {"concurrent": {"slots": 1, "ttl_seconds": float("nan")}}}}, "t: plans.a.concurrent", "sec"),
+        ({"plans": {"a": {"concurrent": {"slots": 1, "ttl_seconds": 0.5}}}}, "t: plans.a.concurrent", "1000"),
+        ({"plans": {"a": {"rates": "60/minute"}}}, "t: plans.a.rates", "is no list"),
+        ({"plans": {"a": {"rates": ["60/minute", "x"]}}}, "t: plans.a.rates[1]", "is not one rate"),
+        ({"plans": {"a": {"rates": ["60/minute"], "per_minute": 5}}}, "t: plans.a.rates[0]", "two limits are named"),
+        ({"plans": {"a": {"per_minute": 5, "shadow": "yes"}}}, "t: plans.a.shadow", "true and false"),
+        ({"plans": PLANS, "default": "gold"}, "t: default", "there is no plan 'gold'; allowed are starter"),
+        ({"plans": PLANS, "default": 5}, "t: default", "there is no plan 5"),
+        ({"plans": PLANS, "overrides": {"x": {"plan": "gold"}}}, "t: overrides.x.plan", "there is no plan 'gold'"),
+        ({"plans": PLANS, "overrides": {"x": 5}}, "t: overrides.x", "is no table"),
+        ({"plans": PLANS, "overrides": {"x": {"per_minute": 0}}}, "t: overrides.x.per_minute", "at least 1"),
+        ({"plans": PLANS, "overrides": {"x": {"per_week": 1}}}, "t: overrides.x.per_week", "unknown key"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_table_names_its_place(mapping: Any, place: str, says: str) -> None:
+    """Each mistake is one InvalidLimit that begins with the source and the path, and says what is allowed."""
+    with pytest.raises(InvalidLimit, match=f"^{re.escape(place)}.*{re.escape(says)}"):
+        PlanTable.from_mapping(mapping, source="t")
+
+
+def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
+    """plans.toml of the documentation gives these plans."""
+    path = tmp_path / "plans.toml"
+    path.write_text(
+        """
+        default = "starter"
+        [plans.starter]
+        per_minute = 60
+        per_day = 10_000
+        concurrent = 5
+        [plans.growth]
+        per_minute = { limit = 300, burst = 100 }
+        per_day = { limit = 100_000, refill = "calendar" }
+        concurrent = { slots = 25, ttl_seconds = 30 }
+        [plans.enterprise]
+        rates = ["50/second", "3000/minute", "5000000/day"]
+        concurrent = 250
+        [overrides.acct_acme]
+        plan = "enterprise"
+        per_minute = 12_000
+        """
+    )
+
+    table = PlanTable.from_toml(path)
+
+    growth = (Rate("minute", 300, 60_000, burst=100), Rate("day", 100_000, 86_400_000, refill="calendar"))
+    acme = table.resolve(Caller("key_1", "starter", account="acct_acme"))
+    assert table.resolve(Caller("key_2")) == STARTER
+    assert table.resolve(Caller("key_2", "growth")) == Plan("growth", growth, Concurrency(25))
+    assert {rate.name: rate.tokens for rate in acme.rates} == {"second": 50, "minute": 12_000, "day": 5_000_000}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"plans = ", "is not TOML"),
+        (b"\xff", "is not TOML"),
+        (b"", "plans: the table has no plan"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_error_that_names_it(tmp_path: Path, content: bytes | None, says: str) -> None:
+    """A missing, broken or empty file is one InvalidLimit that begins with its path."""
+    path = tmp_path / "plans.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(InvalidLimit, match=f"^{re.escape(str(path))}: .*{says}"):
+        PlanTable.from_toml(path)
+
+
+def test_overrides_are_taken_in_their_order() -> None:
+    """The caller's own overrides win over its subject's, those over its account's, those over its plan."""
+    table = PlanTable.from_mapping(
+        {
+            "default": "a",
+            "plans": {"a": {"per_minute": 1, "concurrent": 9}},
+            "overrides": {"acct": {"per_minute": 2}, "key": {"per_minute": 3}},
+        }
+    )
+    callers = [
+        Caller("other"),
+        Caller("other", account="acct"),
+        Caller("key", account="acct"),
+        Caller("key", account="acct", overrides={"per_minute": 4}),
+    ]
+
+    plans = [table.resolve(caller) for caller in callers]
+    assert [(plan.rates[0].tokens, plan.slots) for plan in plans] == [(1, 9), (2, 9), (3, 9), (4, 9)]
+
+
+def test_a_caller_of_an_unknown_plan_is_an_error_that_says_which() -> None:
+    """An unknown plan is never silently another one."""
+    with pytest.raises(InvalidLimit, match=r"key_1\.plan: there is no plan 'gold'; allowed are starter, growth"):
+        PlanTable.default().resolve(Caller("key_1", "gold"))
+
+
+def test_without_a_default_a_caller_without_a_plan_is_an_error() -> None:
+    """Nobody is given a plan that no one named."""
+    with pytest.raises(InvalidLimit, match="the table has no default"):
+        PlanTable([STARTER]).resolve(Caller("key_1"))
+
+
+def test_equal_overrides_resolve_to_one_plan_object() -> None:
+    """A plan of overrides is built once, so that what is cached by plan stays small."""
+    table = PlanTable([STARTER], default="starter", overrides={"key": {"per_minute": 3}})
+
+    assert table.resolve(Caller("key")) is table.resolve(Caller("key"))
+
+
+def test_resolving_does_not_slow_down_with_the_number_of_overrides() -> None:
+    """With 20,000 overrides a caller resolves about as fast as with one."""
+    few = PlanTable([STARTER], default="starter", overrides={"key": {"per_minute": 3}})
+    many = PlanTable([STARTER], default="starter", overrides={f"k{n}": {"per_minute": 3} for n in range(20_000)})
+
+    times = [min(_seconds(table, "k7" if table is many else "key") for _ in range(5)) for table in (few, many)]
+    assert times[1] < times[0] * 5
+
+
+def _seconds(table: PlanTable, subject: str) -> float:
+    caller = Caller(subject)
+    begun = time.perf_counter()
+    for _ in range(2_000):
+        table.resolve(caller)
+    return time.perf_counter() - begun

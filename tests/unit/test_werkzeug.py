@@ -1,0 +1,161 @@
+"""What the WSGI adapter promises beyond the contract."""
+
+import gc
+import io
+import wsgiref.util
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, StaticKeys
+from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
+
+PLAN = Plan.of("one", per_minute=50, concurrent=1)
+SUBJECT = StaticKeys({"awx_example": "one"})._callers.popitem()[1].subject
+
+
+@pytest.fixture
+def limiter() -> Limiter:
+    return Limiter(MemoryBackend())
+
+
+@pytest.fixture
+def gate(limiter: Limiter) -> Gate:
+    return Gate(limiter, plans=PlanTable([PLAN]), identify=StaticKeys({"awx_example": "one"}))
+
+
+def environ(**more: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"HTTP_X_API_KEY": "awx_example"} | more
+    wsgiref.util.setup_testing_defaults(made)
+    return made
+
+
+def free_slots(limiter: Limiter) -> int:
+    return limiter.peek(SUBJECT, PLAN).usages[-1].remaining
+
+
+def ignore(*_: Any) -> Any:
+    return lambda _: None
+
+
+def test_a_file_stays_the_servers_own_wrapper(gate: Gate, limiter: Limiter) -> None:
+    """A file from the app stays the object of the server, sent without copying, and ends the slot."""
+    file = io.BytesIO(b"x" * 100)
+    app = RateLimitMiddleware(lambda environ, _: environ["wsgi.file_wrapper"](file), gate=gate)
+
+    body: Any = app(environ(**{"wsgi.file_wrapper": wsgiref.util.FileWrapper}), ignore)
+    during = free_slots(limiter)
+    body.close()
+
+    assert (type(body), during, file.closed, free_slots(limiter)) == (wsgiref.util.FileWrapper, 0, True, 1)
+
+
+def test_a_file_that_is_never_closed_gives_its_slot_back(gate: Gate, limiter: Limiter) -> None:
+    """A file wrapper that a server drops gives its slot back when it is collected."""
+    app = RateLimitMiddleware(lambda environ, _: environ["wsgi.file_wrapper"](io.BytesIO()), gate=gate)
+    body: Any = app(environ(**{"wsgi.file_wrapper": wsgiref.util.FileWrapper}), ignore)
+    during = free_slots(limiter)
+
+    del body
+    gc.collect()
+
+    assert (during, free_slots(limiter)) == (0, 1)
+
+
+def test_who_iterates_keeps_the_slot(gate: Gate, limiter: Limiter) -> None:
+    """A loop over the body keeps the slot for as long as it runs, though it holds only the iterator."""
+    app = RateLimitMiddleware(lambda *_: iter([b"a", b"b"]), gate=gate)
+    free = [free_slots(limiter) for _ in app(environ(), ignore)]
+
+    assert (free, free_slots(limiter)) == ([0, 0], 1)
+
+
+@pytest.mark.parametrize("body", [[b"abc"], (b"a", b"b"), []])
+def test_a_body_keeps_its_length(gate: Gate, body: Any) -> None:
+    """A body of a known length is still one, for servers that send a Content-Length by it."""
+    wrapped: Any = RateLimitMiddleware(lambda *_: body, gate=gate)(environ(), ignore)
+
+    assert (len(wrapped), list(wrapped)) == (len(body), list(body))
+
+
+def test_a_body_without_a_length_gets_none(gate: Gate) -> None:
+    """A body whose length is unknown does not pretend to have one."""
+    assert not hasattr(RateLimitMiddleware(lambda *_: iter([b"a"]), gate=gate)(environ(), ignore), "__len__")
+
+
+def test_write_and_exc_info_reach_the_server(gate: Gate) -> None:
+    """`write` comes back from the server, and a second start_response with exc_info gets there, with headers."""
+    calls: list[Any] = []
+    written: list[bytes] = []
+
+    def server_start(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return written.append
+
+    def app(_environ: Any, start: Any) -> Any:
+        start("200 OK", [("RateLimit", "mine")])(b"early")
+        start("500 Oops", [], ("type", "value", "traceback"))
+        return []
+
+    RateLimitMiddleware(app, gate=gate)(environ(), server_start)
+
+    names = [[name for name, _ in call[1]] for call in calls]
+    assert (written, names, calls[1][2]) == (
+        [b"early"],
+        [["ratelimit-policy", "ratelimit"]] * 2,
+        ("type", "value", "traceback"),
+    )
+
+
+def test_a_generator_that_starts_late_gets_its_headers(gate: Gate) -> None:
+    """An app that calls start_response only when its body is read is limited and answered like any other."""
+    started: list[Any] = []
+
+    def app(_environ: Any, start: Any) -> Any:
+        start("200 OK", [])
+        yield b"x"
+
+    body = RateLimitMiddleware(app, gate=gate)(environ(), lambda *arguments: started.append(arguments))
+    assert (list(body), [name for name, _ in started[0][1]]) == ([b"x"], ["ratelimit-policy", "ratelimit"])
+
+
+def test_the_slot_is_free_though_the_apps_close_raises(gate: Gate, limiter: Limiter) -> None:
+    """What the body's own close raises comes through, and the slot is free."""
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            raise ZeroDivisionError
+
+    body: Any = RateLimitMiddleware(lambda *_: Body(), gate=gate)(environ(), ignore)
+    with pytest.raises(ZeroDivisionError):
+        body.close()
+
+    assert free_slots(limiter) == 1
+
+
+def test_two_middlewares_with_one_gate_decide_once(gate: Gate, limiter: Limiter) -> None:
+    """A request that meets the same gate twice is charged once."""
+    app = RateLimitMiddleware(RateLimitMiddleware(lambda *_: [b""], gate=gate), gate=gate)
+    app(environ(), ignore)
+
+    assert limiter.peek(SUBJECT, PLAN).usages[0].remaining == 49
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [
+        ({"SCRIPT_NAME": "/api", "PATH_INFO": "/v1"}, "/api/v1"),
+        ({"PATH_INFO": "/caf\u00c3\u00a9"}, "/caf\u00e9"),
+        ({"PATH_INFO": "/\u00ff"}, "/\ufffd"),
+        ({"SCRIPT_NAME": "/api", "PATH_INFO": ""}, "/api"),
+        ({"SCRIPT_NAME": "", "PATH_INFO": ""}, "/"),
+    ],
+)
+def test_the_path_is_decoded_and_whole(limiter: Limiter, names: dict[str, str], path: str) -> None:
+    """`identify` and rules see the path as ASGI would say it: decoded as UTF-8, with the mount prefix."""
+    seen: list[str] = []
+    gate = Gate(limiter, plans=PlanTable([PLAN]), identify=lambda request: seen.append(request.path))
+
+    RateLimitMiddleware(lambda *_: [], gate=gate)(environ() | names, ignore)
+
+    assert seen == [path]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests import strategies
@@ -66,6 +66,7 @@ TestLaws = Laws.TestCase
 TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 
+@example(rate=Rate("minute", 1, 60_000), debt=0, ago_ms=-5)
 @given(rate=strategies.rates("minute"), debt=st.integers(0), ago_ms=st.integers(-10, 10**8))
 def test_the_hot_path_is_what_owed_says(rate: Rate, debt: int, ago_ms: int) -> None:
     """What `charge` computes in line is what `owed` says of the same state."""

@@ -1,0 +1,80 @@
+"""What the README shows, works as it is pasted."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from awx_ratelimit import Caller, PlanTable
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PLANS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[0]
+
+
+def _run(snippet: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(snippet, "README.md", "exec"), names)  # the very text is what is tested
+    return names
+
+
+def test_the_asgi_snippet_limits_its_app() -> None:
+    """The first snippet answers 60 requests of a key, and the 61st with the 429 that stands below it."""
+    with TestClient(_run(SNIPPETS[0])["app"]) as client:
+        answers = [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
+
+    shown = re.findall(r"^\{\"code\".*", README, re.MULTILINE)[0]
+    assert ([answer.status_code for answer in answers], answers[-1].text) == ([200] * 60 + [429], shown)
+
+
+def test_the_headers_shown_are_those_that_are_sent() -> None:
+    """The README's 429 has the names of the lines that are sent, in their order."""
+    with TestClient(_run(SNIPPETS[0])["app"]) as client:
+        answers = [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
+
+    shown = re.findall(r"^([a-z-]+): ", README.split("HTTP/1.1 429")[1].split("```")[0], re.MULTILINE)
+    assert [name for name in answers[-1].headers if name != "content-length"] == shown
+
+
+def test_the_wsgi_snippet_limits_its_app() -> None:
+    """The Flask snippet refuses the 61st request of a key."""
+    client = _run(SNIPPETS[1])["flask_app"].test_client()
+
+    statuses = []
+    for _ in range(61):
+        with client.get("/", headers={"X-API-Key": "awx_example_key"}) as answer:
+            statuses.append(answer.status_code)
+    assert statuses == [404] * 60 + [429]
+
+
+def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet without HTTP runs and says what is left."""
+    _run(SNIPPETS[2])
+
+    assert capsys.readouterr().out == "58 of 60 left this minute\n"
+
+
+def test_every_snippet_is_tested() -> None:
+    """A snippet more in the README wants a test here."""
+    assert len(SNIPPETS) == 3
+
+
+def test_the_plan_table_is_one(tmp_path: Path) -> None:
+    """The TOML of the README is read, and its overrides work."""
+    path = tmp_path / "plans.toml"
+    path.write_text(PLANS)
+
+    acme = PlanTable.from_toml(path).resolve(Caller("key_1", account="acct_acme"))
+    assert [rate.tokens for rate in acme.rates] == [50, 12_000, 5_000_000]
+
+
+@pytest.mark.parametrize("name", re.findall(r"`pytest ([^`]*)`", README))
+def test_each_command_of_the_promises_names_tests_that_exist(name: str) -> None:
+    """The tests that the README names are there."""
+    paths = [word for word in name.split() if word.startswith("tests/")]
+
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -33,7 +33,8 @@ class Limiter:
         Give the slot back with `release` when the work is done. Raises ValueError for a cost that is no whole number
         of at least 1, ImpossibleClaim for one above a burst, BackendUnavailable where there is no decision.
         """
-        plan.check(cost)
+        if cost.__class__ is not int or cost != 1:
+            plan.check(cost)
         decision = self._backend.acquire(subject, plan, cost)
         if self._listeners:
             _tell(self._listeners, decision)
@@ -82,7 +83,8 @@ class AsyncLimiter:
 
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
-        plan.check(cost)
+        if cost.__class__ is not int or cost != 1:
+            plan.check(cost)
         decision = await self._backend.acquire(subject, plan, cost)
         if self._listeners:
             _tell(self._listeners, decision)

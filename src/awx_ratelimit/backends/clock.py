@@ -1,10 +1,11 @@
 """The time of this machine, in milliseconds since the epoch, carried on by a clock that does not jump."""
 
 import time
+from collections.abc import Callable
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_CHECK_EVERY_NS = 1_000_000_000
-_MAX_DIFFERENCE_NS = 1_000_000_000
+_CHECK_EVERY_S = 1.0
+_MAX_DIFFERENCE_S = 1.0
 
 
 class SystemClock:
@@ -13,18 +14,26 @@ class SystemClock:
     Once a second it looks at the wall again, and takes its time anew when the two differ by more than a second.
     """
 
-    __slots__ = ("_check_at_ns", "_epoch_ns")
+    __slots__ = ("now_ms",)
 
     def __init__(self) -> None:
-        self._check_at_ns = 0
-        self._epoch_ns = time.time_ns() - time.clock_gettime_ns(_STEADY)
+        self.now_ms = _ticking()
 
-    def now_ms(self) -> int:
-        """The time now."""
-        steady_ns = time.clock_gettime_ns(_STEADY)
-        if steady_ns >= self._check_at_ns:
-            self._check_at_ns = steady_ns + _CHECK_EVERY_NS
-            epoch_ns = time.time_ns() - steady_ns
-            if abs(epoch_ns - self._epoch_ns) > _MAX_DIFFERENCE_NS:
-                self._epoch_ns = epoch_ns
-        return (self._epoch_ns + steady_ns) // 1_000_000
+
+def _ticking() -> Callable[[], int]:
+    """A function and not a method, and seconds and not nanoseconds, for it is read at each decision."""
+    read = time.clock_gettime
+    epoch_s = time.time() - read(_STEADY)
+    check_at_s = 0.0
+
+    def now_ms() -> int:
+        nonlocal epoch_s, check_at_s
+        steady_s = read(_STEADY)
+        if steady_s >= check_at_s:
+            check_at_s = steady_s + _CHECK_EVERY_S
+            wall_epoch_s = time.time() - steady_s
+            if abs(wall_epoch_s - epoch_s) > _MAX_DIFFERENCE_S:
+                epoch_s = wall_epoch_s
+        return int((epoch_s + steady_s) * 1000.0)
+
+    return now_ms

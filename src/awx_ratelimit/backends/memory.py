@@ -15,11 +15,13 @@ from awx_ratelimit.backends.clock import SystemClock
 from awx_ratelimit.backends.stripe import Entry, Stripe
 from awx_ratelimit.core.charge import charge, rebased, uncharged
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 
 _STRIPES = 64
-_SWEEP_TICK_BITS = 4  # a step of the sweep every 16 ms, whichever way the clock went
+#: What `Decision(...)` ends in, without the call in between.
+_new = tuple.__new__
+_SWEEP_EVERY_MS = 16
 _SWEEP_EVERY_NEW = 16
 
 
@@ -38,7 +40,7 @@ class MemoryBackend:
         self._lease_ids = count(1)
         self._hold_times = HoldTimes()
         self._new = 0
-        self._sweep_tick = 0
+        self._sweep_at_ms = 0
         self._sweep_next = 0
         _BACKENDS.add(self)
 
@@ -70,20 +72,18 @@ class MemoryBackend:
                 if plan.slot_bit & ~over:
                     held += 1
                     lease_id = next(self._lease_ids)
-                    holder = stripe.released
-                entry = levels
-                entry.append(held)
-                entry.append(layout)
+                    holder = [stripe.released]
+                levels[-2] = held
                 if known:
-                    stripe.entries[subject] = entry
+                    stripe.entries[subject] = levels
                 else:
-                    stripe.store(subject, entry)
+                    stripe.store(subject, levels)
         finally:
             lock.release()
-        if now_ms >> _SWEEP_TICK_BITS != self._sweep_tick or not known:
+        if now_ms >= self._sweep_at_ms or not known:
             self._sweep(now_ms, known)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
-        return Decision(subject, plan, cost, now_ms, over, levels, held, lease_id, holder, slot_wait_ms)
+        return _new(Decision, (subject, plan, cost, now_ms, over, levels, held, lease_id, holder, slot_wait_ms))
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
@@ -96,15 +96,16 @@ class MemoryBackend:
             over, levels = uncharged(plan, entry, held, cost, now_ms)
             self._rebase(stripe, subject, plan, entry, levels, now_ms)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
-        return Decision(subject, plan, cost, now_ms, over, levels, held, slot_wait_ms=slot_wait_ms)
+        return Decision(subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
         holder = decision.holder
-        if holder is not None:
-            if self._hold_times.wanted(decision.lease_id):
+        if holder:
+            lease_id = decision.lease_id
+            if lease_id < MEASURE_ALL or not lease_id % THEN_ONE_IN:
                 self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
-            holder.append(decision)
+            holder[0].append(decision)
 
     def reset(self, subject: str) -> None:
         """See Backend."""
@@ -129,11 +130,10 @@ class MemoryBackend:
     def _sweep(self, now_ms: int, known: bool) -> None:
         """One step of the sweep: every few new subjects, so that it keeps up with them, and now and then."""
         self._new += not known
-        tick = now_ms >> _SWEEP_TICK_BITS
-        if tick == self._sweep_tick and self._new < _SWEEP_EVERY_NEW:
+        if self._new < _SWEEP_EVERY_NEW and 0 < self._sweep_at_ms - now_ms <= _SWEEP_EVERY_MS:
             return
         self._new = 0
-        self._sweep_tick = tick
+        self._sweep_at_ms = now_ms + _SWEEP_EVERY_MS
         self._sweep_next = (self._sweep_next + 1) % _STRIPES
         stripe = self._stripes[self._sweep_next]
         # A stripe in use is swept another time: nobody waits for a sweep.

@@ -53,8 +53,8 @@ class Stripe:
         """Free the slots of what was released; a lease that was released twice is freed once."""
         while self.released:
             decision = self.released.popleft()
-            if decision.holder is not None:
-                decision.holder = None
+            if decision.holder:
+                decision.holder.clear()
                 entry = self.entries[decision.subject]
                 assert isinstance(entry, list), "an entry with leases is never packed"
                 entry[-2] -= 1

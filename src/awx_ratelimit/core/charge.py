@@ -1,7 +1,7 @@
 """One claim against all its limits: every one is charged, or none. The law of the whole library in one function.
 
 A state is flat: the pair ``(debt, at_ms)`` of each rate of the plan in its order, counted in the rate's units and at
-most full. What may follow behind the last pair is not looked at. `over` is a set of limits as bits in the order of
+most full. What follows behind the last pair is passed on as it is. `over` is a set of limits as bits in the order of
 the plan, the slots last.
 """
 
@@ -20,10 +20,8 @@ def charge(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) 
     charged either, and keeps nothing else from being charged.
     """
     over = 0
-    bit = 1
-    index = 0
-    levels: list[Any] = []
-    for rate in plan.rates:
+    levels = [*state]
+    for index, bit, rate in plan.numbered_rates:
         debt = state[index]
         since_ms = now_ms
         if debt:
@@ -39,21 +37,19 @@ def charge(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) 
         if charged > rate.capacity:
             over |= bit
             charged = debt
-        levels.append(charged)
-        levels.append(since_ms)
-        bit <<= 1
-        index += 2
+        levels[index] = charged
+        levels[index + 1] = since_ms
     if held >= plan.slots:
-        over |= bit
+        over |= plan.slot_bit
     if over & plan.enforced:
         _uncharge(plan, levels, over, cost)
     return over, levels
 
 
 def _uncharge(plan: Plan, levels: list[int], over: int, cost: int) -> None:
-    for index, rate in enumerate(plan.rates):
-        if not over >> index & 1:
-            levels[2 * index] -= rate.unit * cost
+    for index, bit, rate in plan.numbered_rates:
+        if not over & bit:
+            levels[index] -= rate.unit * cost
 
 
 def uncharged(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[Any]]:
@@ -68,8 +64,8 @@ def rebased(plan: Plan, state: Sequence[int], levels: Sequence[int], now_ms: int
     """The rates whose clock was set back by more than a period: their debt counts from now on, claim refused or not."""
     return [
         rate.name
-        for index, rate in enumerate(plan.rates)
-        if state[2 * index] and state[2 * index + 1] > now_ms == levels[2 * index + 1]
+        for index, _, rate in plan.numbered_rates
+        if state[index] and state[index + 1] > now_ms == levels[index + 1]
     ]
 
 

@@ -10,8 +10,9 @@ from awx_ratelimit.core.plans import Plan
 _LEAST_MS = 1_000
 _MOST_MS = 30_000
 _RECENT = 32
-_ALL_OF_THE_FIRST = 256
-_THEN_ONE_IN = 16
+#: The leases worth measuring: all of the first, then a sample, for reading a clock costs as much as a slot.
+MEASURE_ALL = 256
+THEN_ONE_IN = 16
 
 
 class HoldTimes:
@@ -21,11 +22,6 @@ class HoldTimes:
 
     def __init__(self) -> None:
         self._held_ms: dict[str, deque[int]] = {}
-
-    @staticmethod
-    def wanted(lease_id: int) -> bool:
-        """Whether to measure this lease: all of the first, then a sample; a clock costs as much as a slot."""
-        return lease_id < _ALL_OF_THE_FIRST or lease_id % _THEN_ONE_IN == 0
 
     def record(self, plan: Plan, held_ms: int) -> None:
         """A lease of `plan` was given back after `held_ms`."""

@@ -24,6 +24,7 @@ class Plan:
     concurrency: Concurrency | None = None
     shadow: bool = False
     layout: Layout = field(init=False, repr=False, compare=False)
+    numbered_rates: tuple[tuple[int, int, Rate], ...] = field(init=False, repr=False, compare=False)
     slots: int = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
     enforced: int = field(init=False, repr=False, compare=False)
@@ -40,6 +41,7 @@ class Plan:
         set_fields(
             self,
             layout=layout_of(self.rates),
+            numbered_rates=tuple((2 * index, 1 << index, rate) for index, rate in enumerate(self.rates)),
             slots=self.concurrency.slots if self.concurrency else maxsize,
             slot_bit=1 << len(self.rates) if self.concurrency else 0,
             enforced=sum(1 << index for index, counts in enumerate(enforced) if counts),

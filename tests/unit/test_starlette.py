@@ -114,13 +114,13 @@ def test_the_slot_is_free_after_the_last_message_while_the_app_goes_on(
 def test_headers_go_on_the_first_start_alone(gate: AsyncGate, limiter: AsyncLimiter) -> None:
     """Only the first start is touched; every other message reaches the server as the very object that was sent."""
     wire = Wire(limiter)
-    messages = [{"type": "http.response.early_hint", "links": []}, START, MORE, BODY]
+    messages = [{"type": "http.response.early_hint", "links": []}, START, MORE, {**START, "status": 500}, BODY]
 
     asyncio.run(RateLimitMiddleware(sending(*messages), gate=gate)(wire.scope, wire.receive, wire.send))
 
     same = [sent is message for sent, message in zip(wire.sent, messages, strict=True)]
     assert (same, [name for name, _ in wire.sent[1]["headers"]], START["headers"]) == (
-        [True, False, True, True],
+        [True, False, True, True, True],
         [b"ratelimit-policy", b"ratelimit"],
         [],
     )

@@ -119,6 +119,16 @@ def test_a_generator_that_starts_late_gets_its_headers(gate: Gate) -> None:
     assert (list(body), [name for name, _ in started[0][1]]) == ([b"x"], ["ratelimit-policy", "ratelimit"])
 
 
+def test_the_slot_is_free_while_the_apps_error_is_looked_at(gate: Gate, limiter: Limiter) -> None:
+    """An app that raises has given its slot back before its error is handled, not when the error is forgotten."""
+    app = RateLimitMiddleware(lambda *_: 1 / 0, gate=gate)  # type: ignore[arg-type,return-value]
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        app(environ(), ignore)
+
+    assert (caught.tb is not None, free_slots(limiter)) == (True, 1)
+
+
 def test_the_slot_is_free_though_the_apps_close_raises(gate: Gate, limiter: Limiter) -> None:
     """What the body's own close raises comes through, and the slot is free."""
 

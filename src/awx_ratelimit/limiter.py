@@ -62,6 +62,14 @@ class Limiter:
         finally:
             self._backend.release(decision)
 
+    def refund(self, decision: Decision) -> None:
+        """Give back the tokens that `decision` charged, less what time has given back already; once for each decision.
+
+        For work that was not done after all. Of a calendar rate nothing is given back after its boundary. The slot is
+        not touched: that is `release`. Nothing to do for a refusal. Raises BackendUnavailable.
+        """
+        self._backend.refund(decision)
+
     def reset(self, subject: str) -> None:
         """Forget what `subject` owes, never its live leases. Raises BackendUnavailable."""
         self._backend.reset(subject)
@@ -111,6 +119,10 @@ class AsyncLimiter:
             yield decision
         finally:
             self._backend.release(decision)
+
+    async def refund(self, decision: Decision) -> None:
+        """See Limiter."""
+        await self._backend.refund(decision)
 
     async def reset(self, subject: str) -> None:
         """See Limiter."""

@@ -25,10 +25,11 @@ class Laws(RuleBasedStateMachine):
         self.model = Model()
         self.plans = plans
         self.open: list[Decision] = []
+        self.charged: list[Decision] = []
 
     def _asked(self, choice: int, share: float) -> tuple[Plan, int]:
         plan = self.plans[choice % len(self.plans)]
-        return plan, max(1, int(share * min((rate.burst for rate in plan.rates), default=1)))
+        return plan, max(1, int(share * min(plan.max_cost, 60)))
 
     @rule(choice=st.integers(0, 3), share=st.floats(0, 1))
     def claim(self, choice: int, share: float) -> None:
@@ -37,6 +38,8 @@ class Laws(RuleBasedStateMachine):
         assert answer_of(decision) == self.model.acquire(plan, cost, self.clock.now_ms())
         if decision.lease:
             self.open.append(decision)
+        if decision.allowed:
+            self.charged.append(decision)
 
     @rule(choice=st.integers(0, 3), share=st.floats(0, 1))
     def look(self, choice: int, share: float) -> None:
@@ -55,6 +58,15 @@ class Laws(RuleBasedStateMachine):
         for _ in range(1 + twice):
             self.limiter.release(decision)
         self.model.release()
+
+    @precondition(lambda self: self.charged)
+    @rule(choice=st.integers(0, 9), twice=st.booleans())
+    def refund(self, choice: int, twice: bool) -> None:
+        decision = self.charged.pop(choice % len(self.charged))
+        for _ in range(1 + twice):
+            self.limiter.refund(decision)
+        given = (decision.plan, decision.cost, decision.over, decision.decided_at_ms)
+        self.model.refund(*given, self.clock.now_ms())
 
     @rule()
     def reset(self) -> None:

@@ -39,6 +39,10 @@ class Backend(Protocol):
         """Free the slot before the subject's next decision. Harmless twice; it never waits and never raises."""
         ...
 
+    def refund(self, decision: Decision) -> None:
+        """Give back what the decision charged and time has not given back yet; once. Raises BackendUnavailable."""
+        ...
+
     def reset(self, subject: str) -> None:
         """Forget the debts of `subject`, never its live leases. Raises BackendUnavailable."""
         ...
@@ -61,6 +65,10 @@ class AsyncBackend(Protocol):
 
     def release(self, decision: Decision) -> None:
         """See Backend: an enqueue, so that no cancellation can split it."""
+        ...
+
+    async def refund(self, decision: Decision) -> None:
+        """See Backend."""
         ...
 
     async def reset(self, subject: str) -> None:
@@ -86,6 +94,10 @@ class NonBlocking:
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         return self._backend.peek(subject, plan, cost)
+
+    async def refund(self, decision: Decision) -> None:
+        """See Backend."""
+        self._backend.refund(decision)
 
     async def reset(self, subject: str) -> None:
         """See Backend."""

@@ -7,13 +7,13 @@ safe in a finalizer, in a signal handler and in a cancelled task.
 
 import os
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import SystemClock
 from awx_ratelimit.backends.stripe import Entry, Stripe
-from awx_ratelimit.core.charge import charge, rebased, uncharged
+from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
@@ -49,7 +49,7 @@ class MemoryBackend:
         stripe = self._stripes[hash(subject) % _STRIPES]
         lock = stripe.lock
         lease_id = 0
-        holder = None
+        holder: list[Any] | None = None
         # Without `with`, which costs as much again as the lock.
         lock.acquire()
         try:
@@ -73,6 +73,8 @@ class MemoryBackend:
                     held += 1
                     lease_id = next(self._lease_ids)
                     holder = [stripe.released]
+                else:
+                    holder = [None]
                 levels[-2] = held
                 if known:
                     stripe.entries[subject] = levels
@@ -101,11 +103,23 @@ class MemoryBackend:
     def release(self, decision: Decision) -> None:
         """See Backend."""
         holder = decision.holder
-        if holder:
+        if holder is not None and holder[0] is not None:
             lease_id = decision.lease_id
             if lease_id < MEASURE_ALL or not lease_id % THEN_ONE_IN:
                 self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
             holder[0].append(decision)
+
+    def refund(self, decision: Decision) -> None:
+        """See Backend."""
+        holder = decision.holder
+        if holder is None:
+            return
+        stripe = self._stripes[hash(decision.subject) % _STRIPES]
+        with stripe.lock:
+            stripe.settle()
+            if len(holder) == 1:
+                holder.append("refunded")
+                stripe.refund(decision.subject, given_back(decision, self._now_ms()))
 
     def reset(self, subject: str) -> None:
         """See Backend."""

@@ -26,6 +26,7 @@ SWEEP_SUBJECTS = 64
 #: So few subjects are not worth a look.
 FEW_SUBJECTS = 16
 _NOTHING = layout_of(())
+_EMPTY: Entry = [0, _NOTHING]
 
 
 class Kept(NamedTuple):
@@ -53,8 +54,8 @@ class Stripe:
         """Free the slots of what was released; a lease that was released twice is freed once."""
         while self.released:
             decision = self.released.popleft()
-            if decision.holder:
-                decision.holder.clear()
+            if decision.holder[0] is not None:
+                decision.holder[0] = None
                 entry = self.entries[decision.subject]
                 assert isinstance(entry, list), "an entry with leases is never packed"
                 entry[-2] -= 1
@@ -88,9 +89,19 @@ class Stripe:
 
     def rebase(self, subject: str, names: list[str], now_ms: int) -> None:
         """Count the debts of `names` from now on, after a clock that was set back."""
-        by_name, held = self._limits(subject)
-        self.entries[subject] = [held, _NOTHING]
-        self._keep(subject, by_name | {name: by_name[name]._replace(at_ms=now_ms) for name in names})
+        by_name, _ = self._limits(subject)
+        self._change(subject, {name: by_name[name]._replace(at_ms=now_ms) for name in names})
+
+    def refund(self, subject: str, given_back: dict[str, tuple[int, int]]) -> None:
+        """Take ``(amount, unit)`` off the debts by name, in the units in which they are counted now."""
+        by_name, _ = self._limits(subject)
+        changed = {}
+        for name, (amount, unit) in given_back.items():
+            if name in by_name:
+                kept = by_name[name]
+                changed[name] = kept._replace(debt=max(0, kept.debt - amount * kept.rate.unit // unit))
+        if changed:
+            self._change(subject, changed)
 
     def forget(self, subject: str) -> None:
         """Owe nothing any more; leases live on."""
@@ -131,6 +142,15 @@ class Stripe:
             layout = layout_of(tuple(kept.rate for kept in owing.values()))
             self.entries[subject] = layout.packed([number for kept in owing.values() for number in kept[:2]])
             self.kept.pop(subject, None)
+
+    def _change(self, subject: str, changed: dict[str, Kept]) -> None:
+        by_name, held = self._limits(subject)
+        by_name |= changed
+        entry = self.entries.get(subject, _EMPTY)
+        layout = unpacked(entry)[0] if isinstance(entry, bytes) else entry[-1]
+        state = [number for rate in layout.rates for number in by_name.pop(rate.name)[:2]]
+        self.entries[subject] = [*state, held, layout]
+        self._keep(subject, by_name)
 
     def _limits(self, subject: str) -> tuple[dict[str, Kept], int]:
         """Every limit of the subject by name, and its open leases."""

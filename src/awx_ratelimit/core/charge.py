@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from awx_ratelimit.core.bucket import owed, time_to_drain_ms
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 
@@ -67,6 +68,22 @@ def rebased(plan: Plan, state: Sequence[int], levels: Sequence[int], now_ms: int
         for index, _, rate in plan.numbered_rates
         if state[index] and state[index + 1] > now_ms == levels[index + 1]
     ]
+
+
+def given_back(decision: Decision, now_ms: int) -> dict[str, tuple[int, int]]:
+    """What a refund of `decision` is worth now: ``(amount, unit)`` by limit, less what time has given back already."""
+    elapsed_ms = max(0, now_ms - decision.decided_at_ms)
+    amounts = {}
+    for _, bit, rate in decision.plan.numbered_rates:
+        if decision.over & bit:
+            continue
+        amount = decision.cost * rate.unit - rate.drain * elapsed_ms
+        if rate.calendar:
+            same = now_ms // rate.period_ms <= decision.decided_at_ms // rate.period_ms
+            amount = decision.cost * rate.unit if same else 0
+        if amount > 0:
+            amounts[rate.name] = (amount, rate.unit)
+    return amounts
 
 
 def drained_at_ms(rates: Sequence[Rate], state: Sequence[int]) -> int:

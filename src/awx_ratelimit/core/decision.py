@@ -25,7 +25,8 @@ class Claim:
 class Usage(NamedTuple):
     """How one limit stands after the decision; tokens for a rate, slots for ``concurrent``.
 
-    `retry_after_ms` is 0 where the limit did not refuse. It is exact for rates and an estimate for slots.
+    `retry_after_ms` is 0 where the limit did not refuse, and where no waiting would help a cost (a limit in shadow may
+    be asked for more than its burst). It is exact for rates and an estimate for slots.
     `reset_after_ms` is when nothing is owed any more; 0 for slots, whose end no clock knows.
     """
 
@@ -64,7 +65,8 @@ class Decision(_Decided):
 
     `subject`, `plan` and `cost` are what was asked, `decided_at_ms` is when, by the backend's clock. The other fields
     are for backends: the limits that would not have held the claim (`over`) and the state of the rates afterwards
-    (`levels`; see `core.charge` for both), the slots then in use, the lease, and `holder`, true while the slot is held.
+    (`levels`; see `core.charge` for both), the slots then in use, the lease, and `holder`, by which a backend knows
+    what it may still take back: the slot, and once a refund.
 
     It is a tuple because nothing else that cannot be changed is made as fast; two decisions are equal only if they
     are the same.
@@ -110,7 +112,7 @@ class Decision(_Decided):
             rate.name,
             rate.burst,
             (rate.capacity - debt) // rate.unit,
-            wait_ms(rate, debt, since_ms, self.decided_at_ms, self.cost) if refused else 0,
+            wait_ms(rate, debt, since_ms, self.decided_at_ms, self.cost) if refused and self.cost <= rate.burst else 0,
             time_to_drain_ms(rate, debt, since_ms, self.decided_at_ms),
             refused,
             rate.shadow or self.plan.shadow,

@@ -303,6 +303,80 @@ class BackendContract:
         remaining = [(await limiter.peek(subject, TWO_RATES)).usages[0].remaining for subject in STRANGE_SUBJECTS]
         assert remaining == [0] * len(STRANGE_SUBJECTS)
 
+    async def test_law_11_a_limit_in_shadow_refuses_nobody(self, limiter: AsyncLimiter) -> None:
+        """A shadow limit that is over is reported, takes no part in the answer, and charges nothing more."""
+        plan = Plan(
+            "p", (Rate("minute", 2, 60_000, shadow=True), Rate("day", 9, 86_400_000)), Concurrency(1, shadow=True)
+        )
+        decisions = [await limiter.acquire("s", plan) for _ in range(4)]
+
+        minute, day, slots = decisions[-1].usages
+        assert [d.allowed for d in decisions] == [True] * 4
+        assert ([d.lease is None for d in decisions], decisions[-1].retry_after_ms) == ([False, True, True, True], 0)
+        assert (minute.refused, minute.remaining, minute.retry_after_ms, day.remaining) == (True, 0, 30_000, 5)
+        assert (slots.refused, slots.shadow, day.shadow) == (True, True, False)
+
+    async def test_law_11_a_plan_in_shadow_refuses_nobody(self, limiter: AsyncLimiter) -> None:
+        """Each limit of a shadow plan is in shadow; a cost above a burst is reported as refused, not raised."""
+        plan = Plan.of("p", per_minute=2, concurrent=1, shadow=True)
+        decisions = [await limiter.acquire("s", plan, cost) for cost in (1, 5, 1)]
+
+        refused = [tuple(usage.refused for usage in decision.usages) for decision in decisions]
+        assert ([d.allowed for d in decisions], refused) == ([True] * 3, [(False, False), (True, True), (False, True)])
+
+    async def test_law_11_a_refused_claim_charges_no_shadow_limit(self, limiter: AsyncLimiter) -> None:
+        """When an enforced limit refuses, a shadow limit with room is not charged either."""
+        plan = Plan("p", (Rate("minute", 5, 60_000, shadow=True), Rate("day", 1, 86_400_000)))
+
+        decisions = [await limiter.acquire("s", plan) for _ in range(3)]
+        assert [decision.usages[0].remaining for decision in decisions] == [4, 4, 4]
+
+    async def test_law_12_a_refund_gives_back_what_time_has_not(
+        self, limiter: AsyncLimiter, clock: ManualClock
+    ) -> None:
+        """Of 6 tokens, 2 of which have drained since, a refund gives back 4, once."""
+        other = await spend(limiter, MINUTE_10, 3)
+        decision = await spend(limiter, MINUTE_10, 6)
+        clock.advance(12_000)
+        for _ in range(3):
+            await limiter.refund(decision)
+
+        remaining = (await limiter.peek("s", MINUTE_10)).usages[0].remaining
+        assert (other.allowed, remaining) == (True, 10 - (9 - 2) + 4)
+
+    async def test_law_12_after_a_calendar_boundary_there_is_nothing_to_refund(
+        self, limiter: AsyncLimiter, clock: ManualClock
+    ) -> None:
+        """Before the boundary all of it comes back; after it, the new period's debt is left alone."""
+        before = await spend(limiter, CALENDAR_3, 1)
+        after = await spend(limiter, CALENDAR_3, 2)
+        await limiter.refund(before)
+        left = (await limiter.peek("s", CALENDAR_3)).usages[0].remaining
+        clock.advance(86_400_000)
+        await spend(limiter, CALENDAR_3, 2)
+        await limiter.refund(after)
+
+        assert (left, (await limiter.peek("s", CALENDAR_3)).usages[0].remaining) == (1, 1)
+
+    async def test_law_12_what_charged_nothing_is_worth_nothing(self, limiter: AsyncLimiter) -> None:
+        """A refusal and a peek refund nothing, and a refund leaves the slot where it is."""
+        held = await limiter.acquire("s", TWO_RATES, 2)
+        for decision in (await limiter.acquire("s", TWO_RATES), await limiter.peek("s", MINUTE_10)):
+            await limiter.refund(decision)
+        before = [usage.remaining for usage in (await limiter.peek("s", TWO_RATES)).usages]
+        await limiter.refund(held)
+
+        after = [usage.remaining for usage in (await limiter.peek("s", TWO_RATES)).usages]
+        assert (before, after) == ([0, 8, 0], [2, 10, 0])
+
+    async def test_law_12_a_refund_is_in_the_units_of_the_plan_as_it_is_now(self, limiter: AsyncLimiter) -> None:
+        """After a plan change the tokens come back to the limit of the same name."""
+        decision = await spend(limiter, STARTER, 50)
+        await spend(limiter, GROWTH, 10)
+        await limiter.refund(decision)
+
+        assert (await limiter.peek("s", GROWTH)).usages[0].remaining == 290
+
     async def test_reset_clears_debts_and_no_lease(self, limiter: AsyncLimiter) -> None:
         """After a reset nothing is owed, the slots in use are still in use, and one of them can be given back."""
         held = await limiter.acquire("s", TWO_RATES, 2)

@@ -22,6 +22,10 @@ PLANS = (
     Plan("other-period", (Rate("minute", 13, 47_000), Rate("day", 40, 3_600_000, burst=11))),
     Plan("calendar", (Rate("minute", 9, 60_000, refill="calendar"), Rate("second", 4, 1_000)), Concurrency(1)),
     Plan("slots", (), Concurrency(3)),
+    Plan(
+        "shadowed", (Rate("minute", 20, 60_000, shadow=True), Rate("day", 50, 3_600_000)), Concurrency(2, shadow=True)
+    ),
+    Plan("shadow", (Rate("minute", 5, 30_000), Rate("second", 1, 1_000)), Concurrency(1), shadow=True),
 )
 _STEPS_MS = (0, 1, 1, 7, 333, 1_000, 8_571, 20_000, 60_000, 61_000, -1, -500, -30_000, -61_000)
 
@@ -35,6 +39,7 @@ class Schedule:
         self._random = Random(seed)
         self._model = Model()
         self._open: list[Decision] = []
+        self._charged: list[Decision] = []
         self.subject = f"subject-{seed}"
         self.refusals = 0
 
@@ -42,7 +47,8 @@ class Schedule:
         """Play `steps` random steps. Raises AssertionError at the first difference from the model."""
         for step in range(steps):
             await self._random.choices(
-                (self._claim, self._pass_time, self._give_back, self._look, self._reset), weights=(60, 25, 10, 5, 0.3)
+                (self._claim, self._pass_time, self._give_back, self._refund, self._look, self._reset),
+                weights=(60, 25, 10, 4, 5, 0.3),
             )[0](step)
 
     async def _claim(self, step: int) -> None:
@@ -55,6 +61,8 @@ class Schedule:
         self.refusals += not decision.allowed
         if decision.lease is not None:
             self._open.append(decision)
+        if decision.allowed:
+            self._charged = [*self._charged[-20:], decision]
 
     async def _look(self, step: int) -> None:
         plan, cost = self._drawn()
@@ -72,13 +80,21 @@ class Schedule:
                 await self._limiter.release(decision)
             self._model.release()
 
+    async def _refund(self, _: int) -> None:
+        if self._charged:
+            decision = self._charged.pop(self._random.randrange(len(self._charged)))
+            for _twice in range(self._random.choice((1, 2))):
+                await self._limiter.refund(decision)
+            given = (decision.plan, decision.cost, decision.over, decision.decided_at_ms)
+            self._model.refund(*given, self._clock.now_ms())
+
     async def _reset(self, _: int) -> None:
         await self._limiter.reset(self.subject)
         self._model.reset()
 
     def _drawn(self) -> tuple[Plan, int]:
         plan = self._random.choice(PLANS)
-        most = min((rate.burst for rate in plan.rates), default=1)
+        most = min((rate.burst for rate in plan.rates if plan.max_cost >= rate.burst), default=1)
         return plan, self._random.choice((1, 1, 1, 2, most // 2 or 1, most))
 
     def _compare(self, step: int, decision: Decision, expected: Answer) -> None:
@@ -92,7 +108,7 @@ def answer_of(decision: Decision) -> Answer:
     slots = [usage.remaining for usage in decision.usages if usage.limit == CONCURRENT]
     return Answer(
         decision.allowed,
-        max((usage.retry_after_ms for usage in rates), default=0),
+        max((usage.retry_after_ms for usage in rates if not usage.shadow), default=0),
         tuple(usage.remaining for usage in rates),
         tuple(usage.reset_after_ms for usage in rates),
         slots[0] if slots else None,

@@ -11,6 +11,7 @@ from awx_ratelimit.core.rates import Concurrency, Rate
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
 from awx_ratelimit.limiter import AsyncLimiter, Limiter
+from awx_ratelimit.refusals import RefusalLog
 from awx_ratelimit.web.gate import AsyncGate, Gate
 from awx_ratelimit.web.identify import StaticKeys
 from awx_ratelimit.web.message import Reply, Request
@@ -37,6 +38,7 @@ __all__ = [
     "Plan",
     "PlanTable",
     "Rate",
+    "RefusalLog",
     "Reply",
     "Request",
     "Rule",

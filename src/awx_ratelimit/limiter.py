@@ -4,7 +4,7 @@ Two twins: the async one is the sync one with `await`, and a test holds them to 
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -36,6 +36,15 @@ class Limiter:
         if cost.__class__ is not int or cost != 1:
             plan.check(cost)
         decision = self._backend.acquire(subject, plan, cost)
+        if self._listeners:
+            _tell(self._listeners, decision)
+        return decision
+
+    def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
+        if cost:
+            return self.acquire(subject, plan, cost)
+        decision = self._backend.acquire(subject, plan, 0)
         if self._listeners:
             _tell(self._listeners, decision)
         return decision
@@ -74,6 +83,10 @@ class Limiter:
         """Forget what `subject` owes, never its live leases. Raises BackendUnavailable."""
         self._backend.reset(subject)
 
+    def health(self) -> Mapping[str, Any]:
+        """How the backend is: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts. It never raises."""
+        return self._backend.health()
+
     def close(self) -> None:
         """Let go of the backend. Harmless twice."""
         self._backend.close()
@@ -94,6 +107,15 @@ class AsyncLimiter:
         if cost.__class__ is not int or cost != 1:
             plan.check(cost)
         decision = await self._backend.acquire(subject, plan, cost)
+        if self._listeners:
+            _tell(self._listeners, decision)
+        return decision
+
+    async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Limiter."""
+        if cost:
+            return await self.acquire(subject, plan, cost)
+        decision = await self._backend.acquire(subject, plan, 0)
         if self._listeners:
             _tell(self._listeners, decision)
         return decision
@@ -127,6 +149,10 @@ class AsyncLimiter:
     async def reset(self, subject: str) -> None:
         """See Limiter."""
         await self._backend.reset(subject)
+
+    async def health(self) -> Mapping[str, Any]:
+        """See Limiter."""
+        return await self._backend.health()
 
     async def aclose(self) -> None:
         """See Limiter."""

@@ -1,10 +1,18 @@
-"""A plan table from a TOML file."""
+"""A plan table from a TOML file, once or for as long as the file changes."""
 
+import logging
+import time
 import tomllib
 from pathlib import Path, PurePath
+from threading import Lock
 
+from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit
+
+_log = logging.getLogger("awx_ratelimit")
+_LOOK_EVERY_S = 1.0
 
 
 def load(path: str | PurePath) -> PlanTable:
@@ -18,3 +26,53 @@ def load(path: str | PurePath) -> PlanTable:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidLimit(f"{source}: is not TOML: {error}") from error
     return PlanTable.from_mapping(mapping, source=source)
+
+
+class WatchedPlanTable(PlanTable):
+    """The table of a file, read again when the file has changed.
+
+    It looks at the file when it resolves, at most once a second, from whichever thread comes first. A file that is
+    wrong or gone leaves the table as it was and is an error in the log, once for each version of the file. Usage is
+    carried over: a changed plan is a plan change.
+    """
+
+    def __init__(self, path: str | PurePath) -> None:
+        self._path = Path(path)
+        self._version = self._file_version()
+        self._table = load(path)
+        self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+        self._looking = Lock()
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans, in the order of the file as it was read last."""
+        return self._table.plans
+
+    def resolve(self, caller: Caller) -> Plan:
+        """See PlanTable."""
+        if time.monotonic() >= self._look_at_s:
+            self._look()
+        return self._table.resolve(caller)
+
+    def _look(self) -> None:
+        # Whoever finds another thread looking goes on with the table that is there: nobody waits for a file.
+        if not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+            version = self._file_version()
+            if version != self._version:
+                self._version = version
+                self._table = load(self._path)
+                _log.info("%s: the plan table was read again", self._path)
+        except InvalidLimit as error:
+            _log.error("the plan table stays as it was: %s", error)
+        finally:
+            self._looking.release()
+
+    def _file_version(self) -> tuple[int, ...] | None:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -60,7 +60,7 @@ def test_no_key_is_kept_in_words() -> None:
     "fields",
     [
         {"path": "health"}, {"path": ""}, {"path": None}, {"path": "/a/**/b"}, {"path": "/a/{id"}, {"path": "/{}"},
-        {"cost": 0}, {"cost": 1.5}, {"cost": True}, {"methods": "GET"}, {"path": "/a**"},
+        {"cost": -1}, {"budget": "login"}, {"cost": 1.5}, {"cost": True}, {"methods": "GET"}, {"path": "/a**"},
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def test_overrides_are_taken_in_their_order() -> None:
 
 def test_a_caller_of_an_unknown_plan_is_an_error_that_says_which() -> None:
     """An unknown plan is never silently another one."""
-    with pytest.raises(InvalidLimit, match=r"key_1\.plan: there is no plan 'gold'; allowed are starter, growth"):
+    with pytest.raises(InvalidLimit, match=r"caller: plan: there is no plan 'gold'; allowed are starter, growth"):
         PlanTable.default().resolve(Caller("key_1", "gold"))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.web.gate import Admission, AsyncGate
+from awx_ratelimit.web.gate import AsyncGate
 from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.render import NAMES
+from awx_ratelimit.web.terms import Admission
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -18,6 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_TRY_AGAIN_LATER = 1013
 _DECIDED_BY = "awx_ratelimit.decided_by"
 
 
@@ -37,7 +38,7 @@ class RateLimitMiddleware:
             return
         admission = await self.gate.admit(_request(scope))
         if admission.reply is not None:
-            await _refuse(admission.reply, scope, send)
+            await _refuse(admission.reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
             return
         scope[_DECIDED_BY] = (*scope.get(_DECIDED_BY, ()), self.gate)
         scope.setdefault("state", {})["rate_limit"] = admission.decision
@@ -51,10 +52,11 @@ class RateLimitMiddleware:
 class _Exchange:
     """One admitted request: its headers go on the first start, its slot goes back at the end."""
 
-    __slots__ = ("_decision", "_headers", "_receive", "_release", "_send", "_trailers")
+    __slots__ = ("_decision", "_headers", "_names", "_receive", "_release", "_send", "_trailers")
 
     def __init__(self, admission: Admission, gate: AsyncGate, receive: Receive, send: Send) -> None:
         self._headers = admission.headers
+        self._names = gate.header_names
         self._decision: Decision | None = admission.decision
         self._release = gate.release
         self._receive = receive
@@ -78,7 +80,8 @@ class _Exchange:
         if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             self._trailers = message.get("trailers", False)
             if self._headers:
-                message = {**message, "headers": _replaced(message.get("headers", ()), self._headers)}
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in self._names]
+                message = {**message, "headers": kept + self._headers}
                 self._headers = []
             await self._send(message)
             return
@@ -113,18 +116,24 @@ def _full_path(scope: Scope) -> str:
     return path if not root or path == root or path.startswith(f"{root}/") else root + path
 
 
-def _replaced(headers: Any, ours: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [pair for pair in headers if pair[0].lower() not in NAMES] + ours
-
-
-async def _refuse(reply: Reply, scope: Scope, send: Send) -> None:
+async def _refuse(reply: Reply, scope: Scope, receive: Receive, send: Send, *, accept: bool) -> None:
     if scope["type"] == "http":
         prefix, body = "http", b"" if scope["method"] == "HEAD" else reply.body
+    elif accept:
+        await _accept_and_close(receive, send)
+        return
     elif "websocket.http.response" in scope.get("extensions", ()):
         prefix, body = "websocket.http", reply.body
     else:
         # Closed before it was accepted: the client sees a 403.
-        await send({"type": "websocket.close", "code": 1013, "reason": ""})
+        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": ""})
         return
     await send({"type": f"{prefix}.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": f"{prefix}.response.body", "body": body})
+
+
+async def _accept_and_close(receive: Receive, send: Send) -> None:
+    """For scripts in browsers, which see the code of a close and not the status of a handshake."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": "rate limit exceeded"})

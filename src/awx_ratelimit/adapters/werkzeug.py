@@ -11,7 +11,6 @@ from typing import Any
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.web.gate import Gate
 from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.render import NAMES
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -20,7 +19,6 @@ HeaderLines = list[tuple[str, str]]
 
 _DECISION = "awx_ratelimit.decision"
 _DECIDED_BY = "awx_ratelimit.decided_by"
-_NAMES = frozenset(name.decode("latin-1") for name in NAMES)
 
 
 class RateLimitMiddleware:
@@ -32,6 +30,7 @@ class RateLimitMiddleware:
     def __init__(self, app: App, *, gate: Gate) -> None:
         self.app = app
         self.gate = gate
+        self._names = frozenset(name.decode("latin-1") for name in gate.header_names)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self.gate in environ.get(_DECIDED_BY, ()):
@@ -43,7 +42,7 @@ class RateLimitMiddleware:
         environ[_DECISION] = decision = admission.decision
         slot = _Slot(self.gate, decision)
         try:
-            body = self.app(environ, _adding(_text(admission.headers), start_response))
+            body = self.app(environ, _adding(_text(admission.headers), self._names, start_response))
         except BaseException:
             slot.end()
             raise
@@ -112,10 +111,10 @@ def _closing(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]:
     return close
 
 
-def _adding(headers: HeaderLines, start_response: StartResponse) -> StartResponse:
+def _adding(headers: HeaderLines, names: frozenset[str], start_response: StartResponse) -> StartResponse:
     def start(status: str, app_headers: HeaderLines, *exc_info: Any) -> Any:
         if headers:
-            app_headers = [pair for pair in app_headers if pair[0].lower() not in _NAMES] + headers
+            app_headers = [pair for pair in app_headers if pair[0].lower() not in names] + headers
         return start_response(status, app_headers, *exc_info)
 
     return start

@@ -6,6 +6,7 @@ it must neither wait nor raise nor take a lock that its own thread could be hold
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeGuard, cast, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
@@ -47,6 +48,10 @@ class Backend(Protocol):
         """Forget the debts of `subject`, never its live leases. Raises BackendUnavailable."""
         ...
 
+    def health(self) -> Mapping[str, Any]:
+        """How it is, for a status page: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts."""
+        ...
+
     def close(self) -> None:
         """Let go of what was opened. Harmless twice."""
         ...
@@ -72,6 +77,10 @@ class AsyncBackend(Protocol):
         ...
 
     async def reset(self, subject: str) -> None:
+        """See Backend."""
+        ...
+
+    async def health(self) -> Mapping[str, Any]:
         """See Backend."""
         ...
 
@@ -102,6 +111,10 @@ class NonBlocking:
     async def reset(self, subject: str) -> None:
         """See Backend."""
         self._backend.reset(subject)
+
+    async def health(self) -> Mapping[str, Any]:
+        """See Backend."""
+        return self._backend.health()
 
     async def close(self) -> None:
         """See Backend."""

@@ -6,6 +6,7 @@ safe in a finalizer, in a signal handler and in a cancelled task.
 """
 
 import os
+from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -56,6 +57,8 @@ class MemoryBackend:
             now_ms = self._now_ms()
             if stripe.released:
                 stripe.settle()
+            if stripe.bounded:
+                stripe.end_overdue(subject, now_ms)
             layout = plan.layout
             stored = stripe.entries.get(subject)
             if isinstance(stored, list) and stored[-1] is layout:
@@ -73,6 +76,8 @@ class MemoryBackend:
                     held += 1
                     lease_id = next(self._lease_ids)
                     holder = [stripe.released]
+                    if plan.max_hold_ms:
+                        stripe.bound(subject, holder, now_ms + plan.max_hold_ms)
                 else:
                     holder = [None]
                 levels[-2] = held
@@ -93,6 +98,7 @@ class MemoryBackend:
         with stripe.lock:
             now_ms = self._now_ms()
             stripe.settle()
+            stripe.end_overdue(subject, now_ms)
             entry = stripe.entry(subject, plan)
             held = entry[-2]
             over, levels = uncharged(plan, entry, held, cost, now_ms)
@@ -127,6 +133,16 @@ class MemoryBackend:
         with stripe.lock:
             stripe.settle()
             stripe.forget(subject)
+
+    def health(self) -> Mapping[str, Any]:
+        """See Backend: the subjects that are known and the leases that are open."""
+        known = leases = 0
+        for stripe in self._stripes:
+            with stripe.lock:
+                stripe.settle()
+                known += stripe.known
+                leases += stripe.held
+        return {"state": "ok", "backend": "memory", "subjects": known, "leases": leases}
 
     def close(self) -> None:
         """See Backend: there is nothing to let go of."""

@@ -40,13 +40,14 @@ class Kept(NamedTuple):
 class Stripe:
     """The subjects of one stripe, and the decisions whose leases were given back since the last look."""
 
-    __slots__ = ("_peak", "_to_sweep", "entries", "kept", "lock", "released")
+    __slots__ = ("_peak", "_to_sweep", "bounded", "entries", "kept", "lock", "released")
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.entries: dict[str, Entry | bytes] = {}
         self.kept: dict[str, dict[str, Kept]] = {}
         self.released: deque[Decision] = deque()
+        self.bounded: dict[str, list[tuple[int, list[Any]]]] = {}
         self._to_sweep: list[str] = []
         self._peak = 0
 
@@ -54,16 +55,46 @@ class Stripe:
         """Free the slots of what was released; a lease that was released twice is freed once."""
         while self.released:
             decision = self.released.popleft()
-            if decision.holder[0] is not None:
-                decision.holder[0] = None
-                entry = self.entries[decision.subject]
-                assert isinstance(entry, list), "an entry with leases is never packed"
-                entry[-2] -= 1
+            self._free(decision.subject, decision.holder)
+
+    def bound(self, subject: str, holder: list[Any], until_ms: int) -> None:
+        """Hold this lease until then at the longest."""
+        self.bounded.setdefault(subject, []).append((until_ms, holder))
+
+    def end_overdue(self, subject: str, now_ms: int) -> None:
+        """Free the slots that were held too long; a release that comes later finds nothing to free."""
+        bounded = self.bounded.pop(subject, None)
+        if bounded is None:
+            return
+        for until_ms, holder in bounded:
+            if until_ms <= now_ms:
+                self._free(subject, holder)
+        still = [bound for bound in bounded if bound[1][0] is not None]
+        if still:
+            self.bounded[subject] = still
+
+    def _free(self, subject: str, holder: list[Any]) -> None:
+        if holder[0] is not None:
+            holder[0] = None
+            entry = self.entries[subject]
+            assert isinstance(entry, list), "an entry with leases is never packed"
+            entry[-2] -= 1
+
+    @property
+    def known(self) -> int:
+        """How many subjects owe or hold something, or did so of late."""
+        return len(self.entries.keys() | self.kept.keys())
+
+    @property
+    def held(self) -> int:
+        """How many leases are open."""
+        return sum(entry[-2] for entry in self.entries.values() if isinstance(entry, list))
 
     def after_fork(self) -> None:
         """In a child: a lock that nobody holds, and none of the parent's leases."""
         self.lock = Lock()
         self.released = deque()
+        self.bounded = {}
         for entry in self.entries.values():
             if isinstance(entry, list):
                 entry[-2] = 0
@@ -130,6 +161,7 @@ class Stripe:
             self._to_sweep = [*self.entries, *self.kept]
 
     def _drop_or_pack(self, subject: str, now_ms: int) -> None:
+        self.end_overdue(subject, now_ms)
         by_name, held = self._limits(subject)
         owing = {
             name: kept

@@ -1,6 +1,6 @@
 """`Plan`: a named set of rates and at most one concurrency limit; what one caller may use."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import maxsize
 from typing import Final
 
@@ -26,6 +26,7 @@ class Plan:
     layout: Layout = field(init=False, repr=False, compare=False)
     numbered_rates: tuple[tuple[int, int, Rate], ...] = field(init=False, repr=False, compare=False)
     slots: int = field(init=False, repr=False, compare=False)
+    max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
     enforced: int = field(init=False, repr=False, compare=False)
     max_cost: int = field(init=False, repr=False, compare=False)
@@ -43,6 +44,7 @@ class Plan:
             layout=layout_of(self.rates),
             numbered_rates=tuple((2 * index, 1 << index, rate) for index, rate in enumerate(self.rates)),
             slots=self.concurrency.slots if self.concurrency else maxsize,
+            max_hold_ms=self.concurrency.max_hold_ms if self.concurrency else None,
             slot_bit=1 << len(self.rates) if self.concurrency else 0,
             enforced=sum(1 << index for index, counts in enumerate(enforced) if counts),
             max_cost=min(bursts, default=EXACT_MAX),
@@ -81,6 +83,14 @@ class Plan:
         numbers = {"second": per_second, "minute": per_minute, "hour": per_hour, "day": per_day}
         rates = tuple(Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None)
         return cls(name, rates, None if concurrent is None else Concurrency(concurrent), shadow)
+
+    def beside(self, rates: tuple[Rate, ...]) -> "Plan":
+        """This plan with `rates` more, decided together. What is in shadow stays so, and nothing else comes into it."""
+        if not self.shadow:
+            return replace(self, rates=(*self.rates, *rates))
+        own = tuple(replace(rate, shadow=True) for rate in self.rates)
+        slots = self.concurrency and replace(self.concurrency, shadow=True)
+        return Plan(self.name, (*own, *rates), slots)
 
     def check(self, cost: int) -> None:
         """Raise ValueError for a cost that is no whole number of at least 1, ImpossibleClaim for one above a burst."""

@@ -10,6 +10,10 @@ from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
 from awx_ratelimit.core.reading import Place, read_override, read_table
 from awx_ratelimit.errors import InvalidLimit
 
+_PLANS_CACHED = 65_536
+_CALLERS_PLAN = Place("caller", "plan")
+_CALLERS_OVERRIDES = Place("caller", "overrides")
+
 
 class PlanTable:
     """Every plan by its name, the default one, and the overrides of subjects and accounts.
@@ -36,7 +40,8 @@ class PlanTable:
         self._overrides = dict(overrides or {})
         for key, override in self._overrides.items():
             self._checked(override, Place(source, f"overrides.{key}"))
-        self._overridden = lru_cache(maxsize=65_536)(self._override)
+        self._overridden = lru_cache(maxsize=_PLANS_CACHED)(self._override)
+        self._of_items = lru_cache(maxsize=_PLANS_CACHED)(self._items)
 
     @classmethod
     def default(cls) -> "PlanTable":
@@ -57,6 +62,18 @@ class PlanTable:
 
         return load(path)
 
+    @classmethod
+    def watch(cls, path: str | PurePath) -> "PlanTable":
+        """The table in the TOML file at `path`, read again when the file has changed.
+
+        It looks at most once a second, when it resolves, without a thread; a bad new file keeps the old table and is an
+        error in the log. Raises InvalidLimit where the file is wrong now.
+        """
+        # Upward, and on first use only: the core opens no file.
+        from awx_ratelimit.plans_file import WatchedPlanTable
+
+        return WatchedPlanTable(path)
+
     @property
     def plans(self) -> tuple[Plan, ...]:
         """The plans, in the order of the table."""
@@ -68,18 +85,28 @@ class PlanTable:
         Raises InvalidLimit for a plan that is not in the table, and for wrong overrides of the caller's own.
         """
         if caller.overrides:
-            return self._built(caller.overrides, caller.plan, Place("caller", f"{caller.subject}.overrides"))
+            return self._own(caller)
         if self._overrides:
             for key in (caller.subject, caller.account):
                 if key is not None and key in self._overrides:
                     return self._overridden(key, caller.plan)
-        plan = self._plans.get(caller.plan or "")
-        return plan if plan is not None else self._named(caller.plan, Place("caller", f"{caller.subject}.plan"))
+        return self._named(caller.plan, _CALLERS_PLAN)
 
-    def _override(self, key: str, plan: str | None) -> Plan:
+    def _own(self, caller: Caller) -> Plan:
+        items = tuple((key, value.__class__, value) for key, value in (caller.overrides or {}).items())
+        try:
+            return self._of_items(items, caller.plan)
+        except TypeError:
+            # A nested table cannot be a key of the cache.
+            return self._built(caller.overrides or {}, caller.plan, _CALLERS_OVERRIDES)
+
+    def _override(self, key: str, plan: str | Plan | None) -> Plan:
         return self._built(self._overrides[key], plan, Place(self._source, f"overrides.{key}"))
 
-    def _built(self, override: Mapping[str, Any], plan: str | None, place: Place) -> Plan:
+    def _items(self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None) -> Plan:
+        return self._built({key: value for key, _, value in items}, plan, _CALLERS_OVERRIDES)
+
+    def _built(self, override: Mapping[str, Any], plan: str | Plan | None, place: Place) -> Plan:
         base = self._named(override.get("plan", plan), place.at("plan"))
         return read_override(override, base, place)
 
@@ -92,5 +119,7 @@ class PlanTable:
         name = self._default if name is None else name
         if isinstance(name, str) and name in self._plans:
             return self._plans[name]
+        if isinstance(name, Plan):
+            return name
         wrong = "no plan is named and the table has no default" if name is None else f"there is no plan {name!r}"
         raise place.wrong(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")

@@ -377,6 +377,19 @@ class BackendContract:
 
         assert (await limiter.peek("s", GROWTH)).usages[0].remaining == 290
 
+    async def test_a_lease_ends_after_its_longest_hold(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
+        """With `max_hold_ms` a slot is free again after that long, and a release that comes late frees nothing more."""
+        plan = Plan("p", (), Concurrency(1, max_hold_ms=5_000))
+        first = await limiter.acquire("s", plan)
+        clock.advance(4_999)
+        early = await limiter.acquire("s", plan)
+        clock.advance(1)
+        second = await limiter.acquire("s", plan)
+        await limiter.release(first)
+
+        late = await limiter.acquire("s", plan)
+        assert (early.allowed, second.allowed, late.allowed) == (False, True, False)
+
     async def test_reset_clears_debts_and_no_lease(self, limiter: AsyncLimiter) -> None:
         """After a reset nothing is owed, the slots in use are still in use, and one of them can be given back."""
         held = await limiter.acquire("s", TWO_RATES, 2)

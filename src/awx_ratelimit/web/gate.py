@@ -4,129 +4,175 @@ Two twins: the async one is the sync one with `await`, and a test holds them to 
 """
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
 from awx_ratelimit.limiter import AsyncLimiter, Limiter
 from awx_ratelimit.web import render
-from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.rules import Rule, Rules
+from awx_ratelimit.web.message import Request
+from awx_ratelimit.web.rules import Rule
+from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, WebSocketRefusal, refused
 
-_log = logging.getLogger("awx_ratelimit")
 Identify = Callable[[Request], Caller | None]
 AsyncIdentify = Callable[[Request], Caller | Awaitable[Caller | None] | None]
-
-
-class Admission(NamedTuple):
-    """What the gate says of one request: send `reply` and nothing else, or call the app and add `headers`.
-
-    `decision` is what was decided, None for an exempt request and for one without a caller. A slot that came with it
-    is held until `release`.
-    """
-
-    reply: Reply | None
-    headers: list[tuple[bytes, bytes]]
-    decision: Decision | None
-
-
-_FREE = Admission(None, [], None)
 
 
 class Gate:
     """Decides HTTP requests for a WSGI adapter, from any thread.
 
-    `plans` resolves who `identify` names; `rules` say which paths cost what. Raises InvalidLimit for keys whose plan
-    is not in the table.
+    `plans` resolves who `identify` names; `rules` say which paths cost what, the first that matches; `headers` is the
+    dialect of the header lines (``draft``, ``legacy``, ``both``, ``none``), and with `expose` scripts of other origins
+    may read them. `anonymous` is the plan of who sends no key, by client address; None is a 401. The client's address
+    is the peer's, unless `trusted_proxies` names the networks whose ``X-Forwarded-For`` is believed: behind a proxy,
+    name it, or all clients have one address. `websocket_refusal="accept_close"` accepts and closes with 1013.
+
+    Raises InvalidLimit for a field that is wrong, and for keys whose plan is not in the table.
     """
 
-    def __init__(self, limiter: Limiter, *, plans: PlanTable, identify: Identify, rules: Iterable[Rule] = ()) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        *,
+        plans: PlanTable,
+        identify: Identify,
+        rules: Iterable[Rule] = (),
+        headers: render.Dialect = "draft",
+        expose: bool = False,
+        anonymous: Plan | None = None,
+        trusted_proxies: Iterable[str] = (),
+        websocket_refusal: WebSocketRefusal = "http",
+    ) -> None:
         self._limiter = limiter
-        self._plans = plans
         self._identify = _plain_identify(identify, plans)
-        self._rules = Rules(rules)
+        self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
+        #: The names of the header lines it adds; an app's own of these names are replaced.
+        self.header_names = frozenset(render.names(headers))
+        self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
         self.release = limiter.give_back
 
     def admit(self, request: Request) -> Admission:
         """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
-        rule = self._rules.match(request.method, request.path)
-        if rule.exempt or _is_preflight(request):
-            return _FREE
+        rule = self._terms.rule(request)
+        if rule is None:
+            return FREE
         try:
-            caller = self._identify(request)
+            suspect = self._terms.suspect(request)
+            if suspect is not None:
+                stopped = self._stopped(request, suspect)
+                if stopped is not None:
+                    return stopped
+            caller = self._identify(request) or self._terms.nobody(request)
         except KeyRefused as error:
-            return _refused(render.unauthorized(error.code))
+            return self._unknown(request, error)
         if caller is None:
-            return _refused(render.unauthorized("api_key_missing"))
+            return refused(render.unauthorized("api_key_missing"))
+        return self._decided(request, rule, caller)
+
+    def _decided(self, request: Request, rule: Rule, caller: Caller) -> Admission:
         try:
-            plan = self._plans.resolve(caller)
-            decision = self._limiter.acquire(caller.subject, plan, rule.cost)
+            plan = self._terms.plan(caller, rule)
+            decision = self._limiter.claim(caller.subject, plan, rule.cost)
         except ImpossibleClaim:
-            return _refused(render.impossible(plan))
+            return self._terms.impossible(request, plan, rule.cost)
         except (InvalidLimit, BackendUnavailable) as error:
-            return _undecided(error, caller)
-        return _admitted(decision)
+            return self._terms.undecided(error, caller.subject)
+        return self._terms.admitted(request, decision)
+
+    def _stopped(self, request: Request, suspect: str) -> Admission | None:
+        """A 429 for an address that has sent too many unknown keys, before any look-up."""
+        try:
+            decision = self._limiter.peek(suspect, UNKNOWN_KEYS)
+        except BackendUnavailable as error:
+            return self._terms.undecided(error, suspect)
+        self._terms.cleared(decision)
+        return None if decision.allowed else self._terms.stopped(request, decision)
+
+    def _unknown(self, request: Request, refusal: KeyRefused) -> Admission:
+        subject = self._terms.suspected(request)
+        try:
+            decision = self._limiter.acquire(subject, UNKNOWN_KEYS)
+        except BackendUnavailable as error:
+            return self._terms.undecided(error, subject)
+        if decision.allowed:
+            return refused(render.unauthorized(refusal.code))
+        return self._terms.stopped(request, decision)
 
 
 class AsyncGate:
     """Decides HTTP requests for an ASGI adapter. `identify` may be plain or async. For the rest see Gate."""
 
     def __init__(
-        self, limiter: AsyncLimiter, *, plans: PlanTable, identify: AsyncIdentify, rules: Iterable[Rule] = ()
+        self,
+        limiter: AsyncLimiter,
+        *,
+        plans: PlanTable,
+        identify: AsyncIdentify,
+        rules: Iterable[Rule] = (),
+        headers: render.Dialect = "draft",
+        expose: bool = False,
+        anonymous: Plan | None = None,
+        trusted_proxies: Iterable[str] = (),
+        websocket_refusal: WebSocketRefusal = "http",
     ) -> None:
         self._limiter = limiter
-        self._plans = plans
         self._identify = _async_identify(identify, plans)
-        self._rules = Rules(rules)
+        self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
+        #: The names of the header lines it adds; an app's own of these names are replaced.
+        self.header_names = frozenset(render.names(headers))
+        self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
         self.release = limiter.give_back
 
     async def admit(self, request: Request) -> Admission:
         """See Gate."""
-        rule = self._rules.match(request.method, request.path)
-        if rule.exempt or _is_preflight(request):
-            return _FREE
+        rule = self._terms.rule(request)
+        if rule is None:
+            return FREE
         try:
-            caller = await self._identify(request)
+            suspect = self._terms.suspect(request)
+            if suspect is not None:
+                stopped = await self._stopped(request, suspect)
+                if stopped is not None:
+                    return stopped
+            caller = await self._identify(request) or self._terms.nobody(request)
         except KeyRefused as error:
-            return _refused(render.unauthorized(error.code))
+            return await self._unknown(request, error)
         if caller is None:
-            return _refused(render.unauthorized("api_key_missing"))
+            return refused(render.unauthorized("api_key_missing"))
+        return await self._decided(request, rule, caller)
+
+    async def _decided(self, request: Request, rule: Rule, caller: Caller) -> Admission:
         try:
-            plan = self._plans.resolve(caller)
-            decision = await self._limiter.acquire(caller.subject, plan, rule.cost)
+            plan = self._terms.plan(caller, rule)
+            decision = await self._limiter.claim(caller.subject, plan, rule.cost)
         except ImpossibleClaim:
-            return _refused(render.impossible(plan))
+            return self._terms.impossible(request, plan, rule.cost)
         except (InvalidLimit, BackendUnavailable) as error:
-            return _undecided(error, caller)
-        return _admitted(decision)
+            return self._terms.undecided(error, caller.subject)
+        return self._terms.admitted(request, decision)
 
+    async def _stopped(self, request: Request, suspect: str) -> Admission | None:
+        try:
+            decision = await self._limiter.peek(suspect, UNKNOWN_KEYS)
+        except BackendUnavailable as error:
+            return self._terms.undecided(error, suspect)
+        self._terms.cleared(decision)
+        return None if decision.allowed else self._terms.stopped(request, decision)
 
-def _admitted(decision: Decision) -> Admission:
-    if decision.allowed:
-        return Admission(None, render.headers(decision), decision)
-    return Admission(render.refusal(decision), [], decision)
-
-
-def _refused(reply: Reply) -> Admission:
-    return Admission(reply, [], None)
-
-
-def _undecided(error: InvalidLimit | BackendUnavailable, caller: Caller) -> Admission:
-    _log.error("no decision for %s: %s", caller.subject, error)
-    return _refused(render.unavailable())
-
-
-def _is_preflight(request: Request) -> bool:
-    """Whether a browser asks what it may send (CORS): it cannot send a key with that."""
-    if request.method != "OPTIONS":
-        return False
-    return bool(request.values(b"origin") and request.values(b"access-control-request-method"))
+    async def _unknown(self, request: Request, refusal: KeyRefused) -> Admission:
+        subject = self._terms.suspected(request)
+        try:
+            decision = await self._limiter.acquire(subject, UNKNOWN_KEYS)
+        except BackendUnavailable as error:
+            return self._terms.undecided(error, subject)
+        if decision.allowed:
+            return refused(render.unauthorized(refusal.code))
+        return self._terms.stopped(request, decision)
 
 
 def _checked(identify: Any, plans: PlanTable) -> Any:

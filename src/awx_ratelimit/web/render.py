@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Literal
 
 from awx_ratelimit.core.bucket import next_boundary_ms
 from awx_ratelimit.core.decision import Decision, Usage
@@ -17,11 +18,14 @@ from awx_ratelimit.web.message import Reply
 
 #: The header that carries an API key.
 KEY_HEADER = b"x-api-key"
-_POLICY = b"ratelimit-policy"
-_STATE = b"ratelimit"
-#: What `headers` sends; an app's own headers of these names are replaced.
-NAMES = frozenset((_POLICY, _STATE))
+Dialect = Literal["draft", "legacy", "both", "none"]
+DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
+Lines = list[tuple[bytes, bytes]]
 
+_RETRY = b"retry-after"
+_DRAFT = (b"ratelimit-policy", b"ratelimit")
+_LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
+_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _MESSAGES = {
     "api_key_missing": "API key is missing. Send it in the X-API-Key header.",
     "invalid_api_key": "API key is invalid.",
@@ -30,15 +34,48 @@ _MESSAGES = {
 }
 
 
-def headers(decision: Decision) -> list[tuple[bytes, bytes]]:
+def names(dialect: Dialect) -> tuple[bytes, ...]:
+    """The names of the lines that `headers` sends; an app's own headers of these names are replaced."""
+    return {"draft": _DRAFT, "legacy": _LEGACY, "both": (*_DRAFT, *_LEGACY), "none": ()}[dialect]
+
+
+def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
+    """The line that lets a browser's script read the others (CORS)."""
+    return b"access-control-expose-headers", b", ".join((_RETRY, *names(dialect)))
+
+
+def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
     """The header lines that every decided response carries."""
-    plan = decision.plan
+    lines: Lines = []
+    if dialect in ("draft", "both"):
+        lines += _draft(decision)
+    if dialect in ("legacy", "both"):
+        lines += _legacy(decision)
+    return lines
+
+
+def _draft(decision: Decision) -> Lines:
+    rates = (*decision.plan.rates, None)
     items = [
-        _item(usage, rate, decision)
-        for usage, rate in zip(decision.usages, (*plan.rates, None), strict=False)
-        if not usage.shadow
+        _item(usage, rate, decision) for usage, rate in zip(decision.usages, rates, strict=False) if not usage.shadow
     ]
-    return [(_POLICY, policy(plan)), (_STATE, ", ".join(items).encode())] if items else []
+    if not items:
+        return []
+    return [(b"ratelimit-policy", policy(decision.plan)), (b"ratelimit", ", ".join(items).encode())]
+
+
+def _legacy(decision: Decision) -> Lines:
+    """The tightest limit: the one with the longest wait, else the rate that has the least left."""
+    usages = [usage for usage in decision.usages if not usage.shadow]
+    rates = [usage for usage in usages if usage.limit != CONCURRENT]
+    if not decision.allowed:
+        tightest = max(usages, key=lambda usage: usage.retry_after_ms)
+    elif rates:
+        tightest = min(rates, key=lambda usage: usage.remaining)
+    else:
+        return []
+    numbers = (tightest.capacity, tightest.remaining, -(-tightest.reset_after_ms // 1000))
+    return [(name, b"%d" % number) for name, number in zip(_LEGACY, numbers, strict=True)]
 
 
 @lru_cache(maxsize=4096)
@@ -67,16 +104,23 @@ def _item(usage: Usage, rate: Rate | None, decision: Decision) -> str:
     return f'"{usage.limit}";r={usage.remaining};t={refill_seconds or 1}'
 
 
-def refusal(decision: Decision) -> Reply:
-    """429 of a refused decision: when to come back, in the header and in the message alike."""
+def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
+    """429 of a refused decision: when to come back, in the header and in the message alike.
+
+    With `problem` the body is one of RFC 9457 that names the limits that refused.
+    """
     seconds = _seconds(decision.retry_after_ms)
     message = f"Rate limit exceeded. Retry after {seconds} second{'' if seconds == 1 else 's'}."
-    return _too_many(message, [(b"retry-after", b"%d" % seconds), *headers(decision)])
+    violated = [usage.limit for usage in decision.usages if usage.refused and not usage.shadow]
+    more = [(_RETRY, b"%d" % seconds), *headers(decision, dialect)]
+    return _too_many(message, more, violated if problem else None)
 
 
-def impossible(plan: Plan) -> Reply:
+def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
     """429 of a claim that no waiting satisfies: it does not say when to come back."""
-    return _too_many("Request cost exceeds the limit.", [(_POLICY, policy(plan))])
+    violated = [rate.name for rate in plan.rates if cost > rate.burst and not (rate.shadow or plan.shadow)]
+    more = [(b"ratelimit-policy", policy(plan))] if dialect in ("draft", "both") else []
+    return _too_many("Request cost exceeds the limit.", more, violated if problem else None)
 
 
 def unauthorized(code: str) -> Reply:
@@ -90,22 +134,32 @@ def unavailable() -> Reply:
     """503: there is no decision, and nothing is let in without one."""
     message = "Rate limiter is unavailable. Retry after 1 second."
     code = "rate_limiter_unavailable"
-    return error(HTTPStatus.SERVICE_UNAVAILABLE, code, "internal_error", message, [(b"retry-after", b"1")])
+    return error(HTTPStatus.SERVICE_UNAVAILABLE, code, "internal_error", message, [(_RETRY, b"1")])
 
 
 def error(status: HTTPStatus, code: str, type: str, message: str, more: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
     """An error in the envelope of three keys."""
-    body = json.dumps({"code": code, "type": type, "message": message}, separators=(",", ":")).encode()
-    lines = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-    ]
+    return _reply(status, b"application/json", {"code": code, "type": type, "message": message}, more)
+
+
+def _too_many(message: str, more: Iterable[tuple[bytes, bytes]], violated: list[str] | None) -> Reply:
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    if violated is None:
+        return error(status, "rate_limit_exceeded", "rate_limit_error", message, more)
+    problem = {
+        "type": _QUOTA_EXCEEDED,
+        "title": "Request cannot be satisfied as assigned quota has been exceeded",
+        "status": status.value,
+        "detail": message,
+        "violated-policies": violated,
+    }
+    return _reply(status, b"application/problem+json", problem, more)
+
+
+def _reply(status: HTTPStatus, kind: bytes, document: object, more: Iterable[tuple[bytes, bytes]]) -> Reply:
+    body = json.dumps(document, separators=(",", ":")).encode()
+    lines = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
     return Reply(status.value, [*lines, *more], body)
-
-
-def _too_many(message: str, more: Iterable[tuple[bytes, bytes]]) -> Reply:
-    return error(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", "rate_limit_error", message, more)
 
 
 def _seconds(ms: int) -> int:

@@ -1,26 +1,33 @@
 """Which paths cost what: the first rule that matches a request.
 
 A path is literal, or has ``{name}`` for one segment, or ends in ``/**`` for the rest. Paths are matched decoded and
-whole. Nothing is normalised for an exemption; a cost also matches doubled and trailing slashes, so that they are no
-way around it.
+whole. Nothing is normalised for an exemption; a cost and a budget also match doubled and trailing slashes, so that they
+are no way around it.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.rates import Rate
 from awx_ratelimit.errors import InvalidLimit
 
 _SLASHES = re.compile(r"//+")
 _SEGMENT = re.compile(r"\{\w+\}")
+_PLANS_CACHED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What requests of `methods` (None: every method) to `path` cost, or that they are exempt.
 
-    `cost` is in tokens, at least 1. An exempt request is neither decided nor identified. A GET rule covers HEAD.
+    `cost` is in tokens; 0 takes a slot and no tokens. An exempt request is neither decided nor identified. `budget` is
+    the name of a budget of its own beside the caller's plan, with the rates of `plan`: both are charged in one
+    decision, and the budget's limits are named ``budget.limit``. A GET rule covers HEAD.
+
     Raises InvalidLimit for what cannot be a rule.
     """
 
@@ -28,19 +35,49 @@ class Rule:
     methods: Iterable[str] | None = None
     cost: int = 1
     exempt: bool = False
+    budget: str | None = None
+    plan: Plan | None = None
+    with_budget: Callable[[Plan], Plan] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path.startswith("/"):
             raise self._wrong("the path must begin with '/'")
         if "**" in self.path.removesuffix("/**") or re.search(r"[{}]", _SEGMENT.sub("", self.path)):
             raise self._wrong("allowed in a path are {name} for a whole segment and '/**' at its end")
-        if isinstance(self.cost, bool) or not isinstance(self.cost, int) or self.cost < 1:
-            raise self._wrong(f"cost is {self.cost!r}; allowed is a whole number of at least 1")
+        if any("{" in part and not _SEGMENT.fullmatch(part) for part in self.path.split("/")):
+            raise self._wrong("{name} stands for a whole segment")
+        if isinstance(self.cost, bool) or not isinstance(self.cost, int) or self.cost < 0:
+            raise self._wrong(f"cost is {self.cost!r}; allowed is a whole number of at least 0")
+        if self.exempt and (self.cost != 1 or self.budget or self.plan):
+            raise self._wrong("what is exempt has neither a cost nor a budget")
+        object.__setattr__(self, "methods", self._validated_methods())
+        object.__setattr__(self, "with_budget", lru_cache(_PLANS_CACHED)(self._budgeted(self._validated_budget())))
+
+    def _validated_methods(self) -> frozenset[str] | None:
+        if self.methods is None:
+            return None
         if isinstance(self.methods, str):
             raise self._wrong(f"methods is a text; write methods=[{self.methods!r}]")
-        if self.methods is not None:
-            methods = {method.upper() for method in self.methods}
-            object.__setattr__(self, "methods", frozenset(methods | {"HEAD"} if "GET" in methods else methods))
+        methods = frozenset(method.upper() for method in self.methods)
+        return methods | {"HEAD"} if "GET" in methods else methods
+
+    def _validated_budget(self) -> tuple[Rate, ...]:
+        if (self.budget is None) != (self.plan is None):
+            raise self._wrong("a budget needs a name and a plan: budget='login', plan=Plan.of('login', per_minute=5)")
+        if self.plan is None:
+            return ()
+        if self.plan.concurrency is not None:
+            raise self._wrong("a budget has rates alone; slots belong to the caller's plan")
+        try:
+            return tuple(
+                replace(rate, name=f"{self.budget}.{rate.name}", shadow=rate.shadow or self.plan.shadow)
+                for rate in self.plan.rates
+            )
+        except InvalidLimit as error:
+            raise self._wrong(f"budget: {error}") from error
+
+    def _budgeted(self, budget: tuple[Rate, ...]) -> Callable[[Plan], Plan]:
+        return lambda plan: plan.beside(budget) if budget else plan
 
     def _wrong(self, what: str) -> InvalidLimit:
         return InvalidLimit(f"Rule({self.path!r}): {what}")

@@ -1,0 +1,68 @@
+"""`RefusalLog`: a listener that writes refusals to the log, structured and sampled.
+
+A flood must not become a flood of lines: at most so many a second are written, and each says how many were left out
+before it. A line names the subject, the plan and the limits; a key is in none, for a subject is never a key.
+"""
+
+import logging
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic
+
+from awx_ratelimit.core.decision import Decision
+
+_log = logging.getLogger("awx_ratelimit.refusals")
+
+
+class RefusalLog:
+    """Give it to a limiter: ``Limiter(backend, listeners=[RefusalLog()])``.
+
+    Writes at most `lines_per_second` (at least 1) to the logger ``awx_ratelimit.refusals`` at `level`. Each record has
+    the fields ``subject``, ``plan``, ``cost``, ``limits``, ``retry_after_ms`` and ``left_out`` as attributes, for
+    structured handlers. `clock` gives seconds, for tests.
+    """
+
+    def __init__(
+        self, *, lines_per_second: int = 10, level: int = logging.WARNING, clock: Callable[[], float] = monotonic
+    ) -> None:
+        if lines_per_second < 1:
+            raise ValueError(f"lines_per_second is {lines_per_second!r}; allowed is a number of at least 1")
+        self._lines_per_second = lines_per_second
+        self._level = level
+        self._clock = clock
+        self._lock = Lock()
+        self._second = -1
+        self._written = 0
+        self._left_out = 0
+
+    def __call__(self, decision: Decision) -> None:
+        """Write the decision if it is a refusal whose turn it is."""
+        if decision.allowed:
+            return
+        left_out = self._turn()
+        if left_out is None:
+            return
+        limits = [usage.limit for usage in decision.usages if usage.refused and not usage.shadow]
+        fields = {
+            "subject": decision.subject,
+            "plan": decision.plan.name,
+            "cost": decision.cost,
+            "limits": limits,
+            "retry_after_ms": decision.retry_after_ms,
+            "left_out": left_out,
+        }
+        text = "refused %(subject)s under %(plan)s by %(limits)s: cost %(cost)d, retry after %(retry_after_ms)d ms"
+        _log.log(self._level, text, fields, extra=fields)
+
+    def _turn(self) -> int | None:
+        """How many were left out before this one; None where it is left out itself."""
+        with self._lock:
+            second = int(self._clock())
+            if second != self._second:
+                self._second, self._written = second, 0
+            if self._written >= self._lines_per_second:
+                self._left_out += 1
+                return None
+            self._written += 1
+            left_out, self._left_out = self._left_out, 0
+            return left_out

@@ -1,0 +1,78 @@
+"""The address of the client: the peer's, or what trusted proxies say, read from the right.
+
+`X-Forwarded-For` is a list that each proxy appends to, and only what a trusted proxy appended can be believed. So it is
+read from the right: the first address that is not a trusted proxy's is the client's, and what stands further left is
+the client's own text.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.web.message import Request
+
+#: Stands for a peer without an address: a proxy that speaks through a unix socket.
+UNIX = "unix"
+_FORWARDED = b"x-forwarded-for"
+_MOST_HOPS = 32
+_Address = IPv4Address | IPv6Address
+
+
+class Addresses:
+    """Who a request comes from, given the networks of the proxies that may be believed.
+
+    `trusted_proxies` are networks such as ``10.0.0.0/8``, single addresses, and ``unix``. Raises InvalidLimit for
+    anything else.
+    """
+
+    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        if isinstance(trusted_proxies, str):
+            raise InvalidLimit(f"trusted_proxies is a text; write trusted_proxies=[{trusted_proxies!r}]")
+        names = list(trusted_proxies)
+        self._unix = UNIX in names
+        self._networks = [_network(name) for name in names if name != UNIX]
+        self._trusts = lru_cache(maxsize=4096)(self._in_a_trusted_network)
+
+    def subject(self, request: Request) -> str:
+        """The subject of whoever has no key: its address, an IPv6 one by its /64, in which one client has them all."""
+        address = self._client(request)
+        if isinstance(address, IPv6Address):
+            return f"address:{IPv6Network((address, 64), strict=False)}"
+        return f"address:{address or UNIX}"
+
+    def _client(self, request: Request) -> _Address | None:
+        address = _parsed(request.client or "")
+        if not (self._unix if address is None else self._trusts(address)):
+            return address
+        text = b",".join(request.values(_FORWARDED))
+        for hop in reversed(text.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
+            further = _parsed(hop.decode("latin-1").strip())
+            if further is None:
+                return address
+            address = further
+            if not self._trusts(address):
+                return address
+        return address
+
+    def _in_a_trusted_network(self, address: _Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> _Address | None:
+    """The address in `text`, without the port and the zone that some write with it; None where there is none."""
+    host = text.split("]", 1)[0].removeprefix("[") if text.startswith("[") else text
+    host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    try:
+        address = ip_address(host.split("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _network(name: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(name)
+    except ValueError as error:
+        raise InvalidLimit(f"trusted_proxies: {error}; allowed are networks, addresses and 'unix'") from error

@@ -1,0 +1,144 @@
+"""`Terms`: what a gate was told when it was made, and what follows from it for one request without asking anybody.
+
+The two gates differ only in whether they wait; everything else that they know is here, once.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.web import render
+from awx_ratelimit.web.accept import prefers_problem
+from awx_ratelimit.web.address import Addresses
+from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.rules import Rule, Rules
+
+_log = logging.getLogger("awx_ratelimit")
+WebSocketRefusal = Literal["http", "accept_close"]
+
+#: How many unknown keys a minute one address may send before it is refused unheard.
+UNKNOWN_KEYS = Plan.of("unknown-keys", per_minute=20)
+_SUSPECTS = 10_000
+
+
+class Admission(NamedTuple):
+    """What the gate says of one request: send `reply` and nothing else, or call the app and add `headers`.
+
+    `decision` is what was decided, None for an exempt request and for one without a caller. A slot that came with it
+    is held until `release`.
+    """
+
+    reply: Reply | None
+    headers: list[tuple[bytes, bytes]]
+    decision: Decision | None
+
+
+FREE = Admission(None, [], None)
+
+
+class Terms:
+    """See Gate for the fields. Raises InvalidLimit for one that is wrong."""
+
+    def __init__(
+        self,
+        plans: PlanTable,
+        rules: Iterable[Rule],
+        headers: render.Dialect,
+        expose: bool,
+        anonymous: Plan | None,
+        trusted_proxies: Iterable[str],
+        websocket_refusal: WebSocketRefusal,
+    ) -> None:
+        _one_of("headers", headers, render.DIALECTS)
+        _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
+        self.plans = plans
+        self.anonymous = anonymous
+        self.addresses = Addresses(trusted_proxies)
+        self.websocket_refusal = websocket_refusal
+        self._rules = Rules(rules)
+        self._dialect = headers
+        self._exposed = [render.exposed(headers)] if expose else []
+        self._suspects: OrderedDict[str, None] = OrderedDict()
+
+    def rule(self, request: Request) -> Rule | None:
+        """The rule of the request; None where it is exempt, or a preflight, which cannot carry a key."""
+        rule = self._rules.match(request.method, request.path)
+        return None if rule.exempt or _is_preflight(request) else rule
+
+    def suspect(self, request: Request) -> str | None:
+        """The subject of an address that has sent unknown keys of late; None for everybody else."""
+        if not self._suspects or not request.values(render.KEY_HEADER):
+            return None
+        subject = self.addresses.subject(request)
+        return subject if subject in self._suspects else None
+
+    def suspected(self, request: Request) -> str:
+        """The subject of the address of this request, which has sent an unknown key."""
+        subject = self.addresses.subject(request)
+        self._suspects[subject] = None
+        while len(self._suspects) > _SUSPECTS:
+            self._suspects.popitem(last=False)
+        return subject
+
+    def cleared(self, decision: Decision) -> None:
+        """An address that owes nothing is no suspect any more."""
+        if decision.usages[0].reset_after_ms == 0:
+            self._suspects.pop(decision.subject, None)
+
+    def nobody(self, request: Request) -> Caller | None:
+        """Who a request without a key is: an address where a plan is given for that, else nobody."""
+        return None if self.anonymous is None else Caller(self.addresses.subject(request), self.anonymous)
+
+    def plan(self, caller: Caller, rule: Rule) -> Plan:
+        """What this caller may use here. Raises InvalidLimit for a plan that is not in the table."""
+        return rule.with_budget(self.plans.resolve(caller))
+
+    def admitted(self, request: Request, decision: Decision) -> Admission:
+        """The app is called, or the request is refused with its wait."""
+        if decision.allowed:
+            return Admission(None, [*render.headers(decision, self._dialect), *self._exposed], decision)
+        reply = render.refusal(decision, self._dialect, problem=self._problem(request))
+        return Admission(self._with_exposed(reply), [], decision)
+
+    def impossible(self, request: Request, plan: Plan, cost: int) -> Admission:
+        """The request is refused without a wait."""
+        return refused(self._with_exposed(render.impossible(plan, cost, self._dialect, problem=self._problem(request))))
+
+    def stopped(self, request: Request, decision: Decision) -> Admission:
+        """Too many unknown keys came from this address: the wait, and nothing of the plan of whose key it may be."""
+        reply = render.refusal(decision, "none", problem=self._problem(request))
+        return refused(self._with_exposed(reply))
+
+    def undecided(self, error: InvalidLimit | BackendUnavailable, subject: str) -> Admission:
+        """Nothing is let in without a decision."""
+        _log.error("no decision for %s: %s", subject, error)
+        return refused(render.unavailable())
+
+    def _with_exposed(self, reply: Reply) -> Reply:
+        return reply._replace(headers=[*reply.headers, *self._exposed]) if self._exposed else reply
+
+    def _problem(self, request: Request) -> bool:
+        return prefers_problem(request.values(b"accept"))
+
+
+def refused(reply: Reply) -> Admission:
+    """The request is answered with `reply`, and nothing was decided."""
+    return Admission(reply, [], None)
+
+
+def _is_preflight(request: Request) -> bool:
+    """Whether a browser asks what it may send (CORS)."""
+    if request.method != "OPTIONS":
+        return False
+    return bool(request.values(b"origin") and request.values(b"access-control-request-method"))
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidLimit(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")

@@ -47,6 +47,15 @@ def test_what_a_listener_raises_goes_no_further(caplog: pytest.LogCaptureFixture
     assert (decision.allowed, "ZeroDivisionError" in caplog.text) == (True, True)
 
 
+def test_health_says_what_is_known_and_held() -> None:
+    """The health of a limiter is fit for a status page."""
+    limiter = Limiter(MemoryBackend())
+    decisions = [limiter.acquire(f"s{number}", STARTER) for number in range(3)]
+    limiter.release(decisions[0])
+
+    assert limiter.health() == {"state": "ok", "backend": "memory", "subjects": 3, "leases": 2}
+
+
 def test_hold_gives_the_slot_back() -> None:
     """The slot of a `with` block is free after it, and closing twice is harmless."""
     limiter = Limiter(MemoryBackend())

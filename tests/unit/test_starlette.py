@@ -222,6 +222,23 @@ def test_a_refused_handshake_is_a_429_where_the_server_can_say_so(
     assert ([message["type"] for message in wire.sent], statuses) == (types, [429] * (len(types) - 1))
 
 
+def test_a_refused_websocket_may_be_accepted_and_closed(limiter: AsyncLimiter) -> None:
+    """With `accept_close` a script in a browser sees the close code 1013."""
+    gate = AsyncGate(limiter, plans=PlanTable([PLAN]), identify=SUBJECTS, websocket_refusal="accept_close")
+
+    async def scenario() -> Wire:
+        await limiter.acquire(SUBJECT, PLAN)
+        wire = Wire(limiter, "websocket", extensions={"websocket.http.response": {}})
+        await RateLimitMiddleware(sending(), gate=gate)(wire.scope, wire.receive, wire.send)
+        return wire
+
+    wire = asyncio.run(scenario())
+    assert [(message["type"], message.get("code")) for message in wire.sent] == [
+        ("websocket.accept", None),
+        ("websocket.close", 1013),
+    ]
+
+
 @pytest.mark.parametrize(
     ("scope", "status"),
     [

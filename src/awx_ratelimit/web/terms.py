@@ -75,12 +75,12 @@ class Terms:
         """The subject of an address that has sent unknown keys of late; None for everybody else."""
         if not self._suspects or not request.values(render.KEY_HEADER):
             return None
-        subject = self.addresses.subject(request)
+        subject = self._guesser(request)
         return subject if subject in self._suspects else None
 
     def suspected(self, request: Request) -> str:
         """The subject of the address of this request, which has sent an unknown key."""
-        subject = self.addresses.subject(request)
+        subject = self._guesser(request)
         self._suspects[subject] = None
         while len(self._suspects) > _SUSPECTS:
             self._suspects.popitem(last=False)
@@ -119,6 +119,10 @@ class Terms:
         """Nothing is let in without a decision."""
         _log.error("no decision for %s: %s", subject, error)
         return refused(render.unavailable())
+
+    def _guesser(self, request: Request) -> str:
+        # Not the subject of the address itself: what it may do without a key is another limit.
+        return f"unknown-keys:{self.addresses.subject(request)}"
 
     def _with_exposed(self, reply: Reply) -> Reply:
         return reply._replace(headers=[*reply.headers, *self._exposed]) if self._exposed else reply

@@ -1,0 +1,60 @@
+import pytest
+
+from awx_ratelimit import InvalidLimit, Request
+from awx_ratelimit.web.address import Addresses
+
+
+def request(client: str | None, *forwarded: bytes) -> Request:
+    return Request("GET", "/", client, lambda name: list(forwarded) if name == b"x-forwarded-for" else [])
+
+
+PROXIES = ["10.0.0.0/8", "192.0.2.7", "2001:db8:ffff::/48", "unix"]
+
+
+@pytest.mark.parametrize(
+    ("client", "forwarded", "subject"),
+    [
+        ("198.51.100.1", [b"203.0.113.9"], "198.51.100.1"),
+        ("10.0.0.1", [b"203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", [b"1.1.1.1, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", [b"1.1.1.1", b"203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", [b"203.0.113.9, 192.0.2.7, 10.9.9.9"], "203.0.113.9"),
+        ("10.0.0.1", [b"203.0.113.9, 198.51.100.5, 10.9.9.9"], "198.51.100.5"),
+        ("10.0.0.1", [b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", [b""], "10.0.0.1"),
+        ("10.0.0.1", [b"unknown"], "10.0.0.1"),
+        ("10.0.0.1", [b"203.0.113.9, unknown, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", [b"\xff\xfe"], "10.0.0.1"),
+        ("10.0.0.1", [b"1.2.3.4,\x00"], "10.0.0.1"),
+        ("10.0.0.1", [b"1.2.3.4," * 40_000 + b"203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", [b"203.0.113.9:4711"], "203.0.113.9"),
+        ("10.0.0.1", [b"[2001:db8::1]:4711"], "2001:db8::/64"),
+        ("10.0.0.1", [b"::ffff:203.0.113.9"], "203.0.113.9"),
+        ("::ffff:10.0.0.1", [b"203.0.113.9"], "203.0.113.9"),
+        ("2001:db8:1:2:3::4", [b"203.0.113.9"], "2001:db8:1:2::/64"),
+        ("2001:db8:ffff::1", [b"2001:db8:1:2:9::9"], "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", [], "fe80::/64"),
+        (None, [b"203.0.113.9"], "203.0.113.9"),
+        ("", [b"203.0.113.9"], "203.0.113.9"),
+        (None, [], "unix"),
+    ],
+)
+def test_the_client_is_who_the_last_trusted_proxy_saw(client: str | None, forwarded: list[bytes], subject: str) -> None:
+    """Only what a trusted proxy appended is believed; an IPv6 client is its /64."""
+    assert Addresses(PROXIES).subject(request(client, *forwarded)) == f"address:{subject}"
+
+
+@pytest.mark.parametrize("client", ["10.0.0.1", None, "198.51.100.1"])
+def test_without_trusted_proxies_the_header_says_nothing(client: str | None) -> None:
+    """X-Forwarded-For cannot be used to look like somebody else."""
+    subjects = {Addresses().subject(request(client, b"1.2.3.%d" % number)) for number in range(9)}
+
+    assert subjects == {f"address:{client or 'unix'}"}
+
+
+@pytest.mark.parametrize("wrong", [["10.0.0.0/33"], ["proxy"], ["10.0.0.1/8"], "10.0.0.1", [""]])
+def test_a_wrong_proxy_is_an_error_when_the_gate_is_made(wrong: list[str]) -> None:
+    """What is no network is an InvalidLimit that says so."""
+    with pytest.raises(InvalidLimit, match="trusted_proxies"):
+        Addresses(wrong)

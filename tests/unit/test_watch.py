@@ -1,0 +1,82 @@
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from awx_ratelimit import Caller, InvalidLimit, PlanTable
+
+
+class Seconds:
+    """The monotonic clock of the file's watcher, turned by hand."""
+
+    now = 100.0
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    seconds = Seconds()
+    monkeypatch.setattr(time, "monotonic", lambda: seconds.now)
+    return seconds
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "plans.toml"
+    _write(path, 60)
+    return path
+
+
+def _write(path: Path, per_minute: object) -> None:
+    text = f'default = "p"\n[plans.p]\nper_minute = {per_minute}\n'
+    path.write_text(text)
+    # Two writes within the file system's resolution would look alike.
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + hash(text) % 10**9))
+
+
+def _per_minute(table: PlanTable) -> int:
+    return table.resolve(Caller("s")).rates[0].tokens
+
+
+def test_a_changed_file_is_read_within_a_second(path: Path, seconds: Seconds) -> None:
+    """A new file acts when a second has passed, and not before: the file is looked at once a second."""
+    table = PlanTable.watch(path)
+    _write(path, 300)
+    before = _per_minute(table)
+    seconds.now += 1
+
+    assert (before, _per_minute(table), table.plans[0].rates[0].tokens) == (60, 300, 300)
+
+
+@pytest.mark.parametrize("bad", ["'x'", "0", "= ="])
+def test_a_bad_new_file_keeps_the_table_and_is_loud(
+    path: Path, seconds: Seconds, caplog: pytest.LogCaptureFixture, bad: str
+) -> None:
+    """A file that is wrong leaves the table as it was, and is one error in the log for each version."""
+    table = PlanTable.watch(path)
+    _write(path, bad)
+    with caplog.at_level(logging.ERROR, "awx_ratelimit"):
+        for _ in range(3):
+            seconds.now += 1
+            kept = _per_minute(table)
+
+    assert (kept, len(caplog.records), str(path) in caplog.text) == (60, 1, True)
+
+
+def test_a_file_that_is_gone_keeps_the_table_and_comes_back(path: Path, seconds: Seconds) -> None:
+    """A file that was removed leaves the table as it was, until there is one again."""
+    table = PlanTable.watch(path)
+    path.unlink()
+    seconds.now += 1
+    kept = _per_minute(table)
+    _write(path, 7)
+    seconds.now += 1
+
+    assert (kept, _per_minute(table)) == (60, 7)
+
+
+def test_a_file_that_is_wrong_at_first_is_an_error(tmp_path: Path) -> None:
+    """There is no table to keep: the error names the file."""
+    with pytest.raises(InvalidLimit, match=r"none\.toml: cannot be read"):
+        PlanTable.watch(tmp_path / "none.toml")

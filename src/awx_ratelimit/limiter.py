@@ -37,7 +37,7 @@ class Limiter:
             plan.check(cost)
         decision = self._backend.acquire(subject, plan, cost)
         if self._listeners:
-            _tell(self._listeners, decision)
+            _tell(self._listeners, decision, self._backend.release)
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -46,7 +46,7 @@ class Limiter:
             return self.acquire(subject, plan, cost)
         decision = self._backend.acquire(subject, plan, 0)
         if self._listeners:
-            _tell(self._listeners, decision)
+            _tell(self._listeners, decision, self._backend.release)
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
@@ -108,7 +108,7 @@ class AsyncLimiter:
             plan.check(cost)
         decision = await self._backend.acquire(subject, plan, cost)
         if self._listeners:
-            _tell(self._listeners, decision)
+            _tell(self._listeners, decision, self._backend.release)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -117,7 +117,7 @@ class AsyncLimiter:
             return await self.acquire(subject, plan, cost)
         decision = await self._backend.acquire(subject, plan, 0)
         if self._listeners:
-            _tell(self._listeners, decision)
+            _tell(self._listeners, decision, self._backend.release)
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
@@ -159,9 +159,13 @@ class AsyncLimiter:
         await self._backend.close()
 
 
-def _tell(listeners: tuple[Listener, ...], decision: Decision) -> None:
+def _tell(listeners: tuple[Listener, ...], decision: Decision, release: Listener) -> None:
     for listener in listeners:
         try:
             listener(decision)
         except Exception:
             _log.exception("a listener of decisions failed")
+        except BaseException:
+            # A cancellation or an exit: nobody will hear of this decision, so nobody would release it.
+            release(decision)
+            raise

@@ -1,19 +1,31 @@
 """The notation of rates in words (``60/minute``): the one user of the `limits` package."""
 
+import re
+
 import limits
 
-from awx_ratelimit.core.rates import Rate
+from awx_ratelimit.core.rates import Rate, shown
 from awx_ratelimit.errors import InvalidLimit
+
+# `limits` reads "60/0 minutes" as one minute.
+_ZERO_UNITS = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
 
 
 def parse_rate(text: str, *, name: str | None = None, burst: int | None = None) -> Rate:
     """See `Rate.parse`."""
-    try:
-        (item,) = limits.parse_many(text)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidLimit(
-            f"{text!r} is not one rate; allowed is a number per unit, such as '60/minute' or '100 per 2 hours'"
-        ) from error
+    item = _parsed(text)
     unit = item.GRANULARITY.name
-    given = name or (unit if item.multiples == 1 else f"{item.multiples}{unit}")
+    given = (unit if item.multiples == 1 else f"{item.multiples}{unit}") if name is None else name
     return Rate(given, item.amount, item.get_expiry() * 1000, burst)
+
+
+def _parsed(text: str) -> limits.RateLimitItem:
+    try:
+        items = [] if _ZERO_UNITS.search(text) else limits.parse_many(text)
+    except (ValueError, TypeError, AttributeError):
+        items = []
+    if len(items) != 1:
+        raise InvalidLimit(
+            f"{shown(text)} is not one rate; allowed is a number per unit, such as '60/minute' or '100 per 2 hours'"
+        )
+    return items[0]

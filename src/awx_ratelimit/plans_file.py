@@ -10,6 +10,7 @@ from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.forks import renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
 _LOOK_EVERY_S = 1.0
@@ -23,7 +24,7 @@ def load(path: str | PurePath) -> PlanTable:
             mapping = tomllib.load(file)
     except OSError as error:
         raise InvalidLimit(f"{source}: cannot be read: {error.strerror}; name a TOML file that can") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidLimit(f"{source}: is not TOML: {error}") from error
     return PlanTable.from_mapping(mapping, source=source)
 
@@ -41,7 +42,8 @@ class WatchedPlanTable(PlanTable):
         self._version = self._file_version()
         self._table = load(path)
         self._look_at_s = time.monotonic() + _LOOK_EVERY_S
-        self._looking = Lock()
+        self._renew_lock()
+        renewed_after_fork(self._renew_lock)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -53,6 +55,9 @@ class WatchedPlanTable(PlanTable):
         if time.monotonic() >= self._look_at_s:
             self._look()
         return self._table.resolve(caller)
+
+    def _renew_lock(self) -> None:
+        self._looking = Lock()
 
     def _look(self) -> None:
         # Whoever finds another thread looking goes on with the table that is there: nobody waits for a file.

@@ -10,6 +10,7 @@ from threading import Lock
 from time import monotonic
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.forks import renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit.refusals")
 
@@ -30,7 +31,8 @@ class RefusalLog:
         self._lines_per_second = lines_per_second
         self._level = level
         self._clock = clock
-        self._lock = Lock()
+        self._renew_lock()
+        renewed_after_fork(self._renew_lock)
         self._second = -1
         self._written = 0
         self._left_out = 0
@@ -51,8 +53,11 @@ class RefusalLog:
             "retry_after_ms": decision.retry_after_ms,
             "left_out": left_out,
         }
-        text = "refused %(subject)s under %(plan)s by %(limits)s: cost %(cost)d, retry after %(retry_after_ms)d ms"
+        text = "refused %(subject)r under %(plan)s by %(limits)s: cost %(cost)d, retry after %(retry_after_ms)d ms"
         _log.log(self._level, text, fields, extra=fields)
+
+    def _renew_lock(self) -> None:
+        self._lock = Lock()
 
     def _turn(self) -> int | None:
         """How many were left out before this one; None where it is left out itself."""

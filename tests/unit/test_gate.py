@@ -1,9 +1,21 @@
 import logging
+import pickle
 from typing import Any
 
 import pytest
 
-from awx_ratelimit import Caller, Gate, InvalidLimit, Limiter, MemoryBackend, PlanTable, Request, Rule, StaticKeys
+from awx_ratelimit import (
+    STARTER,
+    Caller,
+    Gate,
+    InvalidLimit,
+    Limiter,
+    MemoryBackend,
+    PlanTable,
+    Request,
+    Rule,
+    StaticKeys,
+)
 
 
 def request(*keys: bytes, method: str = "GET", path: str = "/") -> Request:
@@ -60,7 +72,9 @@ def test_no_key_is_kept_in_words() -> None:
     "fields",
     [
         {"path": "health"}, {"path": ""}, {"path": None}, {"path": "/a/**/b"}, {"path": "/a/{id"}, {"path": "/{}"},
-        {"cost": -1}, {"budget": "login"}, {"cost": 1.5}, {"cost": True}, {"methods": "GET"}, {"path": "/a**"},
+        {"path": "/a**"}, {"path": "/a/*"}, {"path": "/a?b=1"}, {"path": "/a/{x}.{y}"}, {"budget": "login"},
+        {"cost": -1}, {"cost": 1.5}, {"cost": True}, {"exempt": "false"},
+        {"methods": []}, {"methods": ["GET,POST"]}, {"methods": [1]}, {"methods": "GET"},
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:
@@ -69,9 +83,9 @@ def test_a_wrong_rule_is_refused_when_it_is_made(fields: dict[str, Any]) -> None
         Rule(**({"path": "/a"} | fields))
 
 
-@pytest.mark.parametrize(("method", "cost"), [("GET", 7), ("HEAD", 7), ("POST", 1), ("get", 1)])
+@pytest.mark.parametrize(("method", "cost"), [("GET", 7), ("HEAD", 7), ("POST", 1), ("get", 7)])
 def test_a_get_rule_covers_head(method: str, cost: int) -> None:
-    """A rule for GET is one for HEAD, and for no other method."""
+    """A rule for GET is one for HEAD and, as frameworks have it, for any case of the letters."""
     admission = gate(lambda _: Caller("s", "starter"), rules=[Rule("/a", methods=["get"], cost=7)]).admit(
         request(method=method, path="/a")
     )
@@ -87,3 +101,36 @@ def test_the_first_rule_that_matches_wins() -> None:
 
     decisions = [made.admit(request(path=path)).decision for path in ("/a/b", "/a/b/c", "/")]
     assert [decision and decision.cost for decision in decisions] == [2, 4, 4]
+
+
+@pytest.mark.parametrize("path", ["/v1/transfers\n", "//v1/transfers/\n"])
+def test_a_newline_is_no_way_around_a_cost(path: str) -> None:
+    """A path that frameworks route as another costs what that one costs."""
+    admission = gate(lambda _: Caller("s", "starter"), rules=[Rule("/v1/transfers", cost=5)]).admit(request(path=path))
+
+    assert admission.decision is not None
+    assert admission.decision.cost == 5
+
+
+def test_a_prefix_that_came_with_the_request_chooses_no_rule() -> None:
+    """Where a header may name the mount, the dearer of the two paths counts, and an exemption needs both."""
+    rules = [Rule("/static/**", exempt=True), Rule("/v1/transfers", cost=5), Rule("/**", cost=2)]
+    made = gate(lambda _: Caller("s", "starter"), rules=rules)
+    paths = [
+        ("/static/v1/transfers", "/v1/transfers"),
+        ("/x/v1/transfers", "/v1/transfers"),
+        ("/static/a", "/static/a"),
+    ]
+
+    decisions = [made.admit(request(path=path)._replace(inner_path=inner)).decision for path, inner in paths]
+    assert [decision and decision.cost for decision in decisions] == [5, 5, None]
+
+
+def test_plans_rules_and_tables_can_be_pickled() -> None:
+    """Configuration may be handed to another process, and is equal there."""
+    rule = Rule("/login", methods=["POST"], budget="b", plan=STARTER.of("p", per_minute=1))
+    table = PlanTable([STARTER], default="starter", overrides={"key": {"per_minute": 3}})
+    loaded = pickle.loads(pickle.dumps((STARTER, rule, table)))
+
+    assert loaded[:2] == (STARTER, rule)
+    assert (hash(loaded[0]), loaded[2].resolve(Caller("key"))) == (hash(STARTER), table.resolve(Caller("key")))

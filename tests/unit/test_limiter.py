@@ -47,6 +47,19 @@ def test_what_a_listener_raises_goes_no_further(caplog: pytest.LogCaptureFixture
     assert (decision.allowed, "ZeroDivisionError" in caplog.text) == (True, True)
 
 
+def test_a_listener_that_is_cancelled_leaves_no_slot_behind() -> None:
+    """What ends the caller inside a listener goes through, and the slot is free."""
+
+    def listener(_: Decision) -> None:
+        raise KeyboardInterrupt
+
+    limiter = Limiter(MemoryBackend(), listeners=[listener])
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire("s", STARTER)
+
+    assert limiter.peek("s", STARTER).usages[-1].remaining == 5
+
+
 def test_health_says_what_is_known_and_held() -> None:
     """The health of a limiter is fit for a status page."""
     limiter = Limiter(MemoryBackend())

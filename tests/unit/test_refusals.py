@@ -27,7 +27,7 @@ def test_refusals_are_logged_with_their_fields_and_sampled(caplog: pytest.LogCap
         limiter.acquire("key_1", PLAN)
 
     assert [record.left_out for record in caplog.records] == [0, 0, 3]  # type: ignore[attr-defined]
-    assert caplog.messages[0] == "refused key_1 under p by ['minute', 'concurrent']: cost 1, retry after 60000 ms"
+    assert caplog.messages[0] == "refused 'key_1' under p by ['minute', 'concurrent']: cost 1, retry after 60000 ms"
     assert (caplog.records[0].subject, caplog.records[0].limits) == ("key_1", ["minute", "concurrent"])  # type: ignore[attr-defined]
 
 

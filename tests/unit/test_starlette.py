@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, Plan, PlanTable, Rule, StaticKeys
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
+    Caller,
+    Gate,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Rule,
+    StaticKeys,
+)
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 
 PLAN = Plan.of("one", per_minute=50, concurrent=1)
@@ -147,6 +158,37 @@ def test_two_middlewares_with_one_gate_decide_once(gate: AsyncGate, limiter: Asy
     asyncio.run(app(wire.scope, wire.receive, wire.send))
 
     assert (wire.sent[0]["headers"][1][1], len(wire.sent[0]["headers"])) == (b'"minute";r=49;t=59, "concurrent";r=0', 2)
+
+
+def test_another_gates_refusal_keeps_its_headers(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """When an inner gate refuses, the client sees the limit that refused, and the outer gate's slot is free."""
+    tight = Plan.of("tight", per_day=1)
+    inner = AsyncGate(limiter, plans=PlanTable([tight], default="tight"), identify=lambda _: Caller("other"))
+    app = RateLimitMiddleware(RateLimitMiddleware(sending(START, BODY), gate=inner), gate=gate)
+    wires = [Wire(limiter) for _ in range(2)]
+    for wire in wires:
+        asyncio.run(app(wire.scope, wire.receive, wire.send))
+
+    refused = dict(wires[1].sent[0]["headers"])
+    assert (wires[1].sent[0]["status"], refused[b"ratelimit"]) == (429, b'"day";r=0;t=86400')
+    assert asyncio.run(free_slots(limiter)) == 1
+
+
+def test_the_middleware_says_which_gate_it_takes(limiter: AsyncLimiter) -> None:
+    """A gate of the other kind is an error when the middleware is made."""
+    with pytest.raises(TypeError, match="takes an AsyncGate, not Gate"):
+        RateLimitMiddleware(sending(), gate=Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=SUBJECTS))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("state", "expected"), [(None, {}), ({}, {}), ({"mine": 1}, {"mine": 1})])
+def test_the_state_of_the_app_is_kept(gate: AsyncGate, limiter: AsyncLimiter, state: Any, expected: Any) -> None:
+    """The decision is put beside what the server's state holds, whatever that is."""
+    wire = Wire(limiter, state=state)
+
+    asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
+
+    kept = {name: value for name, value in wire.scope["state"].items() if name != "rate_limit"}
+    assert (kept, wire.scope["state"]["rate_limit"].allowed) == (expected, True)
 
 
 @pytest.mark.parametrize("steps", range(1, 12))

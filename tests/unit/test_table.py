@@ -34,6 +34,9 @@ PLANS = {"starter": {"per_minute": 60}}
         ({"plans": {"a": {"concurrent": {"slots": 1, "ttl_seconds": float("nan")}}}}, "t: plans.a.concurrent", "sec"),
         ({"plans": {"a": {"concurrent": {"slots": 1, "ttl_seconds": 0.5}}}}, "t: plans.a.concurrent", "1000"),
         ({"plans": {"a": {"rates": "60/minute"}}}, "t: plans.a.rates", "is no list"),
+        ({"plans": {"a": {"rates": ["60/0 minutes"]}}}, "t: plans.a.rates[0]", "is not one rate"),
+        ({"plans": {"a": {"per_day": 10**5000}}}, "t: plans.a.per_day", "too large to show"),
+        ({"plans": PLANS, "overrides": {"x": {"plan": None}}}, "t: overrides.x.plan", "there is no plan"),
         ({"plans": {"a": {"rates": ["60/minute", "x"]}}}, "t: plans.a.rates[1]", "is not one rate"),
         ({"plans": {"a": {"rates": ["60/minute"], "per_minute": 5}}}, "t: plans.a.rates[0]", "two limits are named"),
         ({"plans": {"a": {"per_minute": 5, "shadow": "yes"}}}, "t: plans.a.shadow", "true and false"),
@@ -88,6 +91,8 @@ def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
     [
         (b"plans = ", "is not TOML"),
         (b"\xff", "is not TOML"),
+        (b"a = " + b"9" * 5000, "is not TOML"),
+        (b"a = " + b"[" * 9000, "is not TOML"),
         (b"", "plans: the table has no plan"),
         (None, "cannot be read"),
     ],
@@ -156,3 +161,20 @@ def _seconds(table: PlanTable, subject: str) -> float:
     for _ in range(2_000):
         table.resolve(caller)
     return time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("overrides", ['{"per_minute": 5}', [5], 5])
+def test_overrides_of_a_caller_that_are_no_table_are_an_invalid_limit(overrides: Any) -> None:
+    """What a key store returns by mistake is an error that says so, and no other."""
+    with pytest.raises(InvalidLimit, match=r"caller: overrides: .* is no table"):
+        PlanTable.default().resolve(Caller("s", "starter", overrides=overrides))
+
+
+@pytest.mark.parametrize("seconds", [1.001, 1.005, 64.001, 30, 0.25 * 7])
+def test_any_whole_millisecond_is_a_time(seconds: float) -> None:
+    """Seconds with up to three decimals are read exactly."""
+    table = {"plans": {"p": {"concurrent": {"slots": 1, "ttl_seconds": seconds}}}}
+
+    plan = PlanTable.from_mapping(table).plans[0]
+    assert plan.concurrency is not None
+    assert plan.concurrency.ttl_ms == round(seconds * 1000)

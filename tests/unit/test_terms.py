@@ -228,6 +228,8 @@ def test_exposed_names_are_told_to_browsers() -> None:
         ("application/problem+json;q=x", False),
         ("application/json", False),
         ("*/*", False),
+        ("*/*, application/problem+json;q=0.5", False),
+        ("*/*;q=0.1, application/problem+json;q=0.5", True),
         ("", False),
         (",;=q,application/problem+json;;q", True),
         ("\xff\x00application/problem+json", False),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, StaticKeys
+from awx_ratelimit import Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, StaticKeys
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 
 PLAN = Plan.of("one", per_minute=50, concurrent=1)
@@ -48,6 +48,25 @@ def test_a_file_stays_the_servers_own_wrapper(gate: Gate, limiter: Limiter) -> N
     body.close()
 
     assert (type(body), during, file.closed, free_slots(limiter)) == (wsgiref.util.FileWrapper, 0, True, 1)
+
+
+def test_a_wrapper_that_takes_no_attribute_is_limited_all_the_same(gate: Gate, limiter: Limiter) -> None:
+    """A file wrapper written in C is wrapped like any body: sent, and its slot given back."""
+
+    class Wrapper:
+        __slots__ = ()
+
+        def __iter__(self) -> Any:
+            return iter([b"x"])
+
+        def close(self) -> None: ...
+
+    app = RateLimitMiddleware(lambda environ, _: environ["wsgi.file_wrapper"](), gate=gate)
+    body: Any = app(environ(**{"wsgi.file_wrapper": Wrapper}), ignore)
+    during, sent = free_slots(limiter), list(body)
+    body.close()
+
+    assert (during, sent, free_slots(limiter)) == (0, [b"x"], 1)
 
 
 def test_a_file_that_is_never_closed_gives_its_slot_back(gate: Gate, limiter: Limiter) -> None:
@@ -140,6 +159,20 @@ def test_the_slot_is_free_though_the_apps_close_raises(gate: Gate, limiter: Limi
     with pytest.raises(ZeroDivisionError):
         body.close()
 
+    assert free_slots(limiter) == 1
+
+
+def test_another_gates_refusal_keeps_its_headers(gate: Gate, limiter: Limiter) -> None:
+    """When an inner gate refuses, the client sees the limit that refused, and the outer gate's slot is free."""
+    tight = Plan.of("tight", per_day=1)
+    inner = Gate(limiter, plans=PlanTable([tight], default="tight"), identify=lambda _: Caller("other"))
+    app = RateLimitMiddleware(RateLimitMiddleware(lambda *_: [b""], gate=inner), gate=gate)
+    started: list[Any] = []
+    for _ in range(2):
+        body: Any = app(environ(), lambda *arguments: started.append(arguments))
+        body.close()
+
+    assert (started[-1][0], dict(started[-1][1])["ratelimit"]) == ("429 Too Many Requests", '"day";r=0;t=86400')
     assert free_slots(limiter) == 1
 
 

@@ -19,7 +19,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _TRY_AGAIN_LATER = 1013
-_DECIDED_BY = "awx_ratelimit.decided_by"
+_EXCHANGES = "awx_ratelimit.exchanges"
 
 
 class RateLimitMiddleware:
@@ -29,21 +29,28 @@ class RateLimitMiddleware:
     """
 
     def __init__(self, app: App, *, gate: AsyncGate) -> None:
+        if not isinstance(gate, AsyncGate):
+            raise TypeError(f"the ASGI middleware takes an AsyncGate, not {type(gate).__name__}")
         self.app = app
         self.gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self.gate in scope.get(_DECIDED_BY, ()):
+        outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
+        if scope["type"] not in ("http", "websocket") or any(exchange.gate is self.gate for exchange in outer):
             await self.app(scope, receive, send)
             return
         admission = await self.gate.admit(_request(scope))
         if admission.reply is not None:
+            for exchange in outer:
+                exchange.leave_headers()
             await _refuse(admission.reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
             return
-        scope[_DECIDED_BY] = (*scope.get(_DECIDED_BY, ()), self.gate)
-        scope.setdefault("state", {})["rate_limit"] = admission.decision
         exchange = _Exchange(admission, self.gate, receive, send)
         try:
+            scope[_EXCHANGES] = (*outer, exchange)
+            if scope.get("state") is None:
+                scope["state"] = {}
+            scope["state"]["rate_limit"] = admission.decision
             await self.app(scope, exchange.receive if scope["type"] == "websocket" else receive, exchange.send)
         finally:
             exchange.end()
@@ -52,22 +59,25 @@ class RateLimitMiddleware:
 class _Exchange:
     """One admitted request: its headers go on the first start, its slot goes back at the end."""
 
-    __slots__ = ("_decision", "_headers", "_names", "_receive", "_release", "_send", "_trailers")
+    __slots__ = ("_decision", "_headers", "_receive", "_send", "_trailers", "gate")
 
     def __init__(self, admission: Admission, gate: AsyncGate, receive: Receive, send: Send) -> None:
+        self.gate = gate
         self._headers = admission.headers
-        self._names = gate.header_names
         self._decision: Decision | None = admission.decision
-        self._release = gate.release
         self._receive = receive
         self._send = send
         self._trailers = False
+
+    def leave_headers(self) -> None:
+        """The answer is another gate's refusal, whose headers are to be seen."""
+        self._headers = []
 
     def end(self) -> None:
         """Give the slot back, once. It does not suspend, so that no cancellation can come between."""
         decision, self._decision = self._decision, None
         if decision is not None:
-            self._release(decision)
+            self.gate.release(decision)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -80,10 +90,10 @@ class _Exchange:
         if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             self._trailers = message.get("trailers", False)
             if self._headers:
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in self._names]
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in self.gate.header_names]
                 message = {**message, "headers": kept + self._headers}
-                self._headers = []
             await self._send(message)
+            self._headers = []
             return
         try:
             await self._send(message)
@@ -122,7 +132,7 @@ async def _refuse(reply: Reply, scope: Scope, receive: Receive, send: Send, *, a
     elif accept:
         await _accept_and_close(receive, send)
         return
-    elif "websocket.http.response" in scope.get("extensions", ()):
+    elif "websocket.http.response" in (scope.get("extensions") or ()):
         prefix, body = "websocket.http", reply.body
     else:
         # Closed before it was accepted: the client sees a 403.

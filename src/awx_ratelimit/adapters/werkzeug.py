@@ -11,6 +11,7 @@ from typing import Any
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.web.gate import Gate
 from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.terms import Admission
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -18,7 +19,7 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 HeaderLines = list[tuple[str, str]]
 
 _DECISION = "awx_ratelimit.decision"
-_DECIDED_BY = "awx_ratelimit.decided_by"
+_SLOTS = "awx_ratelimit.slots"
 
 
 class RateLimitMiddleware:
@@ -28,40 +29,47 @@ class RateLimitMiddleware:
     """
 
     def __init__(self, app: App, *, gate: Gate) -> None:
+        if not isinstance(gate, Gate):
+            raise TypeError(f"the WSGI middleware takes a Gate, not {type(gate).__name__}")
         self.app = app
         self.gate = gate
         self._names = frozenset(name.decode("latin-1") for name in gate.header_names)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if self.gate in environ.get(_DECIDED_BY, ()):
+        outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
+        if any(slot.gate is self.gate for slot in outer):
             return self.app(environ, start_response)
         admission = self.gate.admit(_request(environ))
         if admission.reply is not None:
+            for slot in outer:
+                slot.headers = []
             return _refuse(admission.reply, environ, start_response)
-        environ[_DECIDED_BY] = (*environ.get(_DECIDED_BY, ()), self.gate)
-        environ[_DECISION] = decision = admission.decision
-        slot = _Slot(self.gate, decision)
+        slot = _Slot(self.gate, admission)
         try:
-            body = self.app(environ, _adding(_text(admission.headers), self._names, start_response))
+            environ[_SLOTS] = (*outer, slot)
+            environ[_DECISION] = admission.decision
+            body = self.app(environ, _adding(slot, self._names, start_response))
+            return _with_slot(body, slot, environ.get("wsgi.file_wrapper"))
         except BaseException:
             slot.end()
             raise
-        return _with_slot(body, slot, environ.get("wsgi.file_wrapper"))
 
 
 class _Slot:
-    """The slot of one request, given back once: in `end`, or when it is collected."""
+    """The headers of one admitted request, and its slot, given back once: in `end`, or when it is collected."""
 
-    __slots__ = ("_decision", "_release")
+    __slots__ = ("_decision", "gate", "headers")
 
-    def __init__(self, gate: Gate, decision: Decision | None) -> None:
-        self._decision = decision
-        self._release = gate.release
+    def __init__(self, gate: Gate, admission: Admission) -> None:
+        self.gate = gate
+        #: Emptied where the answer is another gate's refusal, whose headers are to be seen.
+        self.headers = _text(admission.headers)
+        self._decision: Decision | None = admission.decision
 
     def end(self) -> None:
         decision, self._decision = self._decision, None
         if decision is not None:
-            self._release(decision)
+            self.gate.release(decision)
 
     __del__ = end
 
@@ -93,7 +101,11 @@ class _SizedBody(_Body):
 def _with_slot(body: Iterable[bytes], slot: _Slot, file_wrapper: Any) -> Iterable[bytes]:
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         # A server sends a file without copying it only where the body is the very object of its own wrapper.
-        body.close = _closing(body, slot)  # type: ignore[attr-defined]
+        try:
+            body.close = _closing(body, slot)  # type: ignore[attr-defined]
+        except AttributeError:
+            # A wrapper written in C takes no attribute: better copied than not limited.
+            return _Body(body, slot)
         return body
     return _SizedBody(body, slot) if hasattr(body, "__len__") else _Body(body, slot)
 
@@ -111,10 +123,10 @@ def _closing(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]:
     return close
 
 
-def _adding(headers: HeaderLines, names: frozenset[str], start_response: StartResponse) -> StartResponse:
+def _adding(slot: _Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
     def start(status: str, app_headers: HeaderLines, *exc_info: Any) -> Any:
-        if headers:
-            app_headers = [pair for pair in app_headers if pair[0].lower() not in names] + headers
+        if slot.headers:
+            app_headers = [pair for pair in app_headers if pair[0].lower() not in names] + slot.headers
         return start_response(status, app_headers, *exc_info)
 
     return start
@@ -125,9 +137,15 @@ def _request(environ: Environ) -> Request:
         value = environ.get(f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}")
         return [] if value is None else [value.encode("latin-1", "replace")]
 
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    path = path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
-    return Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values)
+    inner = environ.get("PATH_INFO", "")
+    path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
+    # gunicorn takes the prefix from a header of this name, where it trusts who sends it.
+    inner_path = _decoded(inner) if "HTTP_SCRIPT_NAME" in environ else None
+    return Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path)
+
+
+def _decoded(path: str) -> str:
+    return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
 
 
 def _text(headers: Iterable[tuple[bytes, bytes]]) -> HeaderLines:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from sys import maxsize
-from typing import Final
+from typing import Any, Final
 
 from awx_ratelimit.core.layout import Layout, layout_of
 from awx_ratelimit.core.rates import EXACT_MAX, Concurrency, Rate, set_fields, whole_number
@@ -103,6 +103,9 @@ class Plan:
         raise ImpossibleClaim(
             f"cost {cost} is above {self.max_cost}, the most that plan {self.name!r} ever has at once"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan, (self.name, self.rates, self.concurrency, self.shadow)
 
     def __hash__(self) -> int:
         return self._hash

@@ -15,13 +15,24 @@ from awx_ratelimit.errors import InvalidLimit
 EXACT_MAX = 2**53
 CONCURRENT = "concurrent"
 Refill = Literal["continuous", "calendar"]
+_SHOWN = 80
 _NAME = re.compile(r"[a-z0-9_.-]{1,32}")
+
+
+def shown(value: object) -> str:
+    """`value` as an error shows it: not longer than a line, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # A number of more digits than Python prints, or a table inside itself.
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def whole_number(value: object, what: str, *, least: int = 1) -> None:
     """Raise InvalidLimit unless `value` is an int (a bool is none) of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidLimit(f"{what} is {value!r}; allowed is a whole number of at least {least}")
+        raise InvalidLimit(f"{what} is {shown(value)}; allowed is a whole number of at least {least}")
 
 
 def set_fields(frozen: object, **values: object) -> None:
@@ -32,7 +43,7 @@ def set_fields(frozen: object, **values: object) -> None:
 
 def _flag(value: object, what: str) -> None:
     if not isinstance(value, bool):
-        raise InvalidLimit(f"{what} is {value!r}; allowed are true and false")
+        raise InvalidLimit(f"{what} is {shown(value)}; allowed are true and false")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -81,7 +92,9 @@ class Rate:
 
     def _validate(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise InvalidLimit(f"a limit's name is {self.name!r}; allowed are 1 to 32 of a-z, 0-9, '_', '.' and '-'")
+            raise InvalidLimit(
+                f"a limit's name is {shown(self.name)}; allowed are 1 to 32 of a-z, 0-9, '_', '.' and '-'"
+            )
         if self.name == CONCURRENT:
             raise InvalidLimit(f"a rate cannot be named {CONCURRENT!r}: that is the name of the slots")
         whole_number(self.tokens, f"{self.name}: tokens")
@@ -102,7 +115,8 @@ class Rate:
             unit, drain = unit // common, drain // common
         if self.burst * unit > EXACT_MAX or drain > EXACT_MAX:
             raise InvalidLimit(
-                f"{self.name}: {self.tokens} per {self.period_ms} ms, burst {self.burst}, cannot be counted exactly; "
+                f"{self.name}: {shown(self.tokens)} per {shown(self.period_ms)} ms, burst {shown(self.burst)}, "
+                "cannot be counted exactly; "
                 "choose a smaller burst, a shorter period, or tokens and period_ms with a larger common divisor"
             )
         set_fields(self, unit=unit, drain=drain, capacity=self.burst * unit, calendar=self.refill == "calendar")

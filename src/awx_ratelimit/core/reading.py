@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from awx_ratelimit.core.plans import PERIODS_MS, Plan
-from awx_ratelimit.core.rates import CONCURRENT, Concurrency, Rate
+from awx_ratelimit.core.rates import CONCURRENT, Concurrency, Rate, shown
 from awx_ratelimit.errors import InvalidLimit
 
 _PER = {f"per_{unit}": (unit, period_ms) for unit, period_ms in PERIODS_MS.items()}
 _PLAN_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
 _RATE_KEYS = {"limit": "tokens", "burst": "burst", "refill": "refill", "shadow": "shadow"}
 _SLOT_KEYS = {"slots": "slots", "ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms", "shadow": "shadow"}
+_MOST_SECONDS = 10**9
 _Limit = TypeVar("_Limit", Rate, Concurrency)
 
 
@@ -33,7 +34,9 @@ class Place:
     def table(self, value: object, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
         """`value`, which must be a table with keys of `allowed`; with None, of any text."""
         if not isinstance(value, Mapping):
-            raise self.wrong(f"{value!r} is no table; allowed is one with the keys {', '.join(allowed or ('<name>',))}")
+            raise self.wrong(
+                f"{shown(value)} is no table; allowed is one with the keys {', '.join(allowed or ('<name>',))}"
+            )
         for key in value:
             if not isinstance(key, str) or (allowed is not None and key not in allowed):
                 raise self.at(key).wrong(f"unknown key; allowed are {', '.join(allowed or ('texts',))}")
@@ -67,7 +70,7 @@ def _read_plan(name: str, value: object, place: Place) -> Plan:
 
 def _made(place: Place, name: str, rates: tuple[Rate, ...], concurrency: Concurrency | None, shadow: object) -> Plan:
     if not isinstance(shadow, bool):
-        raise place.at("shadow").wrong(f"{shadow!r} is neither; allowed are true and false")
+        raise place.at("shadow").wrong(f"{shown(shadow)} is neither; allowed are true and false")
     try:
         return Plan(name, rates, concurrency, shadow)
     except InvalidLimit as error:
@@ -78,7 +81,7 @@ def _read_rates(table: Mapping[str, Any], place: Place) -> list[Rate]:
     rates = [_read_per(table[key], *_PER[key], place.at(key)) for key in _PER if key in table]
     texts = table.get("rates", [])
     if not isinstance(texts, list | tuple):
-        raise place.at("rates").wrong(f"{texts!r} is no list; allowed is one of texts such as '60/minute'")
+        raise place.at("rates").wrong(f"{shown(texts)} is no list; allowed is one of texts such as '60/minute'")
     for index, text in enumerate(texts):
         here = place.at(f"rates[{index}]")
         try:
@@ -113,11 +116,11 @@ def _renamed(fields: Mapping[str, Any], keys: Mapping[str, str], place: Place) -
 
 
 def _milliseconds(seconds: object, place: Place) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds < 1e12 or seconds * 1000 % 1:
-        raise place.wrong(
-            f"{seconds!r} is no number of seconds in whole milliseconds; allowed is one such as 30 or 0.5"
-        )
-    return int(seconds * 1000)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _MOST_SECONDS:
+        milliseconds = round(seconds * 1000)
+        if milliseconds / 1000 == seconds:
+            return milliseconds
+    raise place.wrong(f"{shown(seconds)} is no time in whole milliseconds; allowed are seconds, such as 30 or 0.5")
 
 
 def _born(kind: type[_Limit], place: Place, **fields: Any) -> _Limit:

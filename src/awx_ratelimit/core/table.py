@@ -1,7 +1,8 @@
 """`PlanTable`: the plans by name, and who has numbers of their own. Data, checked when it is made."""
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from copy import deepcopy
+from functools import cache, lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -37,10 +38,11 @@ class PlanTable:
         self._default = default
         if default is not None:
             self._named(default, Place(source, "default"))
-        self._overrides = dict(overrides or {})
+        self._overrides = deepcopy(dict(overrides or {}))
         for key, override in self._overrides.items():
             self._checked(override, Place(source, f"overrides.{key}"))
-        self._overridden = lru_cache(maxsize=_PLANS_CACHED)(self._override)
+        # As many as there are overrides and plans: the table bounds it.
+        self._overridden = cache(self._override)
         self._of_items = lru_cache(maxsize=_PLANS_CACHED)(self._items)
 
     @classmethod
@@ -92,13 +94,17 @@ class PlanTable:
                     return self._overridden(key, caller.plan)
         return self._named(caller.plan, _CALLERS_PLAN)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _table, (self.plans, self._default, self._overrides, self._source)
+
     def _own(self, caller: Caller) -> Plan:
-        items = tuple((key, value.__class__, value) for key, value in (caller.overrides or {}).items())
+        overrides = _CALLERS_OVERRIDES.table(caller.overrides)
+        items = tuple((key, value.__class__, value) for key, value in overrides.items())
         try:
             return self._of_items(items, caller.plan)
         except TypeError:
             # A nested table cannot be a key of the cache.
-            return self._built(caller.overrides or {}, caller.plan, _CALLERS_OVERRIDES)
+            return self._built(overrides, caller.plan, _CALLERS_OVERRIDES)
 
     def _override(self, key: str, plan: str | Plan | None) -> Plan:
         return self._built(self._overrides[key], plan, Place(self._source, f"overrides.{key}"))
@@ -107,13 +113,18 @@ class PlanTable:
         return self._built({key: value for key, _, value in items}, plan, _CALLERS_OVERRIDES)
 
     def _built(self, override: Mapping[str, Any], plan: str | Plan | None, place: Place) -> Plan:
-        base = self._named(override.get("plan", plan), place.at("plan"))
-        return read_override(override, base, place)
+        table = place.table(override)
+        return read_override(table, self._named(self._base(table, plan), place.at("plan")), place)
 
     def _checked(self, override: object, place: Place) -> None:
         table = place.table(override)
-        for base in (self._named(table["plan"], place.at("plan")),) if "plan" in table else self.plans:
-            read_override(table, base, place)
+        for base in (self._base(table, None),) if "plan" in table else self.plans:
+            read_override(table, self._named(base, place.at("plan")), place)
+
+    @staticmethod
+    def _base(override: Mapping[str, Any], plan: str | Plan | None) -> object:
+        # A plan that is given and is none of the table must not become the default.
+        return (override["plan"] or "") if "plan" in override else plan
 
     def _named(self, name: object, place: Place) -> Plan:
         name = self._default if name is None else name
@@ -123,3 +134,9 @@ class PlanTable:
             return name
         wrong = "no plan is named and the table has no default" if name is None else f"there is no plan {name!r}"
         raise place.wrong(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")
+
+
+def _table(
+    plans: Iterable[Plan], default: str | None, overrides: Mapping[str, Mapping[str, Any]], source: str
+) -> PlanTable:
+    return PlanTable(plans, default=default, overrides=overrides, source=source)

@@ -10,7 +10,12 @@ def prefers_problem(accept: list[bytes]) -> bool:
     if b"problem+json" not in text.lower():
         return False
     weights = _weights(text.decode("latin-1").lower())
-    return weights.get(_PROBLEM, 0.0) > weights.get(_JSON, 0.0)
+    return _wanted(weights, _PROBLEM) > _wanted(weights, _JSON)
+
+
+def _wanted(weights: dict[str, float], name: str) -> float:
+    """The weight of the most specific range that covers it."""
+    return next((weights[known] for known in (name, "application/*", "*/*") if known in weights), 0.0)
 
 
 def _weights(text: str) -> dict[str, float]:

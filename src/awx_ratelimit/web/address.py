@@ -16,6 +16,7 @@ from awx_ratelimit.web.message import Request
 UNIX = "unix"
 _FORWARDED = b"x-forwarded-for"
 _MOST_HOPS = 32
+_LONGEST = 64
 _Address = IPv4Address | IPv6Address
 
 
@@ -59,8 +60,13 @@ class Addresses:
         return any(address in network for network in self._networks)
 
 
-@lru_cache(maxsize=4096)
 def _parsed(text: str) -> _Address | None:
+    # A long text is no address, and must not stay in a cache.
+    return _known(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _known(text: str) -> _Address | None:
     """The address in `text`, without the port and the zone that some write with it; None where there is none."""
     host = text.split("]", 1)[0].removeprefix("[") if text.startswith("[") else text
     host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host

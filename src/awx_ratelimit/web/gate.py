@@ -54,6 +54,8 @@ class Gate:
         self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
         self.release = limiter.give_back
+        #: Whether requests of a method to a path are exempt.
+        self.is_exempt = self._terms.is_exempt
 
     def admit(self, request: Request) -> Admission:
         """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
@@ -127,6 +129,8 @@ class AsyncGate:
         self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
         self.release = limiter.give_back
+        #: Whether requests of a method to a path are exempt.
+        self.is_exempt = self._terms.is_exempt
 
     async def admit(self, request: Request) -> Admission:
         """See Gate."""

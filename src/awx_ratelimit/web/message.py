@@ -11,13 +11,15 @@ class Request(NamedTuple):
 
     `path` is decoded and whole, with the prefix of what the app is mounted under. `client` is the address of the
     peer, None where the server does not say. `values` gives every value of a header by its lower-case name, as the
-    bytes that were sent.
+    bytes that were sent. `inner_path` is the path without a prefix that came with the request itself, in a header:
+    who can send such a header must not choose its rule by it.
     """
 
     method: str
     path: str
     client: str | None
     values: Callable[[bytes], list[bytes]]
+    inner_path: str | None = None
 
     def header(self, name: str) -> str | None:
         """The first value of a header, or None; for a header that may be trusted to stand once."""

@@ -31,6 +31,9 @@ _MESSAGES = {
     "invalid_api_key": "API key is invalid.",
     "api_key_expired": "API key has expired.",
     "api_key_revoked": "API key has been revoked.",
+    "access_token_missing": "Access token is missing. Send it as Authorization: Bearer.",
+    "invalid_access_token": "Access token is invalid.",
+    "access_token_expired": "Access token has expired.",
 }
 
 
@@ -83,25 +86,26 @@ def policy(plan: Plan) -> bytes:
     """The value of RateLimit-Policy: a constant of the plan."""
     items = [_policy_item(rate) for rate in plan.rates if not (rate.shadow or plan.shadow)]
     if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
-        items.append(f'"{CONCURRENT}";q={plan.concurrency.slots};qu="concurrent-requests"')
+        items.append(f'"{CONCURRENT}";q={_digits(plan.concurrency.slots)};qu="concurrent-requests"')
     return ", ".join(items).encode()
 
 
 def _policy_item(rate: Rate) -> str:
-    burst = "" if rate.burst == rate.tokens else f";awx-burst={rate.burst}"
-    return f'"{rate.name}";q={rate.tokens};w={_seconds(rate.period_ms)}{burst}'
+    burst = "" if rate.burst == rate.tokens else f";awx-burst={_digits(rate.burst)}"
+    return f'"{rate.name}";q={_digits(rate.tokens)};w={_digits(_seconds(rate.period_ms))}{burst}'
 
 
 def _item(usage: Usage, rate: Rate | None, decision: Decision) -> str:
+    item = f'"{usage.limit}";r={_digits(usage.remaining)}'
     if usage.refused and usage.retry_after_ms:
-        return f'"{usage.limit}";r={usage.remaining};t={_seconds(usage.retry_after_ms)}'
+        return f"{item};t={_seconds(usage.retry_after_ms)}"
     if rate is None:
-        return f'"{usage.limit}";r={usage.remaining}'
+        return item
     if rate.calendar:
         until_ms = usage.reset_after_ms or next_boundary_ms(rate, decision.decided_at_ms) - decision.decided_at_ms
-        return f'"{usage.limit}";r={usage.remaining};t={_seconds(until_ms)}'
+        return f"{item};t={_seconds(until_ms)}"
     refill_seconds = -(-usage.remaining * rate.period_ms // (rate.tokens * 1000))
-    return f'"{usage.limit}";r={usage.remaining};t={refill_seconds or 1}'
+    return f"{item};t={_digits(refill_seconds or 1)}"
 
 
 def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
@@ -128,6 +132,19 @@ def unauthorized(code: str) -> Reply:
     code = code if code in _MESSAGES else "invalid_api_key"
     challenge = (b"www-authenticate", b'ApiKey realm="api", header="X-API-Key"')
     return error(HTTPStatus.UNAUTHORIZED, code, "authentication_error", _MESSAGES[code], [challenge])
+
+
+def described() -> list[tuple[int, str, list[tuple[str, str]]]]:
+    """For documents of an API: each status that a gate answers with, its meaning, and its headers with their types."""
+    lines = [(_RETRY, "integer"), *((name, "string") for name in _DRAFT)]
+    return [
+        (HTTPStatus.UNAUTHORIZED.value, "The API key is missing or not accepted.", []),
+        (
+            HTTPStatus.TOO_MANY_REQUESTS.value,
+            "A limit is reached.",
+            [(name.decode().title(), kind) for name, kind in lines],
+        ),
+    ]
 
 
 def unavailable() -> Reply:
@@ -160,6 +177,11 @@ def _reply(status: HTTPStatus, kind: bytes, document: object, more: Iterable[tup
     body = json.dumps(document, separators=(",", ":")).encode()
     lines = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
     return Reply(status.value, [*lines, *more], body)
+
+
+def _digits(number: int) -> int:
+    """At most what a structured field can carry: 15 digits (RFC 9651)."""
+    return min(number, 10**15 - 1)
 
 
 def _seconds(ms: int) -> int:

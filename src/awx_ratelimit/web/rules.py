@@ -40,25 +40,32 @@ class Rule:
     with_budget: Callable[[Plan], Plan] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.path, str) or not self.path.startswith("/"):
-            raise self._wrong("the path must begin with '/'")
-        if "**" in self.path.removesuffix("/**") or re.search(r"[{}]", _SEGMENT.sub("", self.path)):
-            raise self._wrong("allowed in a path are {name} for a whole segment and '/**' at its end")
-        if any("{" in part and not _SEGMENT.fullmatch(part) for part in self.path.split("/")):
-            raise self._wrong("{name} stands for a whole segment")
+        self._validate_path()
         if isinstance(self.cost, bool) or not isinstance(self.cost, int) or self.cost < 0:
             raise self._wrong(f"cost is {self.cost!r}; allowed is a whole number of at least 0")
+        if not isinstance(self.exempt, bool):
+            raise self._wrong(f"exempt is {self.exempt!r}; allowed are True and False")
         if self.exempt and (self.cost != 1 or self.budget or self.plan):
             raise self._wrong("what is exempt has neither a cost nor a budget")
         object.__setattr__(self, "methods", self._validated_methods())
         object.__setattr__(self, "with_budget", lru_cache(_PLANS_CACHED)(self._budgeted(self._validated_budget())))
 
+    def _validate_path(self) -> None:
+        if not isinstance(self.path, str) or not self.path.startswith("/"):
+            raise self._wrong("the path must begin with '/'")
+        for segment in self.path.removesuffix("/**").split("/"):
+            if not _SEGMENT.fullmatch(segment) and re.search(r"[{}*?#]", segment):
+                raise self._wrong(
+                    "allowed in a path are {name} for a whole segment and '/**' at its end; a query is no part of it"
+                )
+
     def _validated_methods(self) -> frozenset[str] | None:
         if self.methods is None:
             return None
-        if isinstance(self.methods, str):
-            raise self._wrong(f"methods is a text; write methods=[{self.methods!r}]")
-        methods = frozenset(method.upper() for method in self.methods)
+        given = [self.methods] if isinstance(self.methods, str) else list(self.methods)
+        if isinstance(self.methods, str) or not given or not all(_is_method(method) for method in given):
+            raise self._wrong(f"methods are {self.methods!r}; allowed is a list of names, such as ['GET', 'POST']")
+        methods = frozenset(method.upper() for method in given)
         return methods | {"HEAD"} if "GET" in methods else methods
 
     def _validated_budget(self) -> tuple[Rate, ...]:
@@ -79,6 +86,9 @@ class Rule:
     def _budgeted(self, budget: tuple[Rate, ...]) -> Callable[[Plan], Plan]:
         return lambda plan: plan.beside(budget) if budget else plan
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rule, (self.path, self.methods, self.cost, self.exempt, self.budget, self.plan)
+
     def _wrong(self, what: str) -> InvalidLimit:
         return InvalidLimit(f"Rule({self.path!r}): {what}")
 
@@ -93,20 +103,33 @@ class Rules:
         self._rules = [(rule, _pattern(rule.path), _pattern(_plain(rule.path))) for rule in rules]
 
     def match(self, method: str, path: str) -> Rule:
-        """The first rule of this request; one of cost 1 where none matches."""
+        """The first rule of this request; one of cost 1 where none matches.
+
+        An exemption is for its very method and path. What costs is also meant by a method in small letters and by a
+        newline at the end, which frameworks take for the same.
+        """
         if not self._rules:
             return _COST_1
-        plain = _plain(path)
+        plain, upper = _plain(path), method.upper()
         for rule, pattern, plain_pattern in self._rules:
-            if rule.methods is not None and method not in rule.methods:
+            if rule.methods is not None and (method if rule.exempt else upper) not in rule.methods:
                 continue
             if pattern(path) if rule.exempt else plain_pattern(plain):
                 return rule
         return _COST_1
 
+    def dearest(self, method: str, path: str, inner_path: str) -> Rule:
+        """Of two paths, one of which the client may have chosen: the rule that costs more; exempt if both are."""
+        rules = (self.match(method, path), self.match(method, inner_path))
+        return max(rules, key=lambda rule: (not rule.exempt, rule.budget is not None, rule.cost))
+
 
 def _plain(path: str) -> str:
-    return _SLASHES.sub("/", path).rstrip("/") or "/"
+    return _SLASHES.sub("/", path).rstrip("/\n") or "/"
+
+
+def _is_method(name: object) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isalpha()
 
 
 def _pattern(path: str) -> Any:

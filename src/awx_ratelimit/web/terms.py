@@ -68,8 +68,15 @@ class Terms:
 
     def rule(self, request: Request) -> Rule | None:
         """The rule of the request; None where it is exempt, or a preflight, which cannot carry a key."""
-        rule = self._rules.match(request.method, request.path)
+        if request.inner_path is None:
+            rule = self._rules.match(request.method, request.path)
+        else:
+            rule = self._rules.dearest(request.method, request.path, request.inner_path)
         return None if rule.exempt or _is_preflight(request) else rule
+
+    def is_exempt(self, method: str, path: str) -> bool:
+        """Whether a request of `method` to `path` is neither decided nor identified."""
+        return self._rules.match(method, path).exempt
 
     def suspect(self, request: Request) -> str | None:
         """The subject of an address that has sent unknown keys of late; None for everybody else."""
@@ -117,7 +124,7 @@ class Terms:
 
     def undecided(self, error: InvalidLimit | BackendUnavailable, subject: str) -> Admission:
         """Nothing is let in without a decision."""
-        _log.error("no decision for %s: %s", subject, error)
+        _log.error("no decision for %r: %s", subject, error)
         return refused(render.unavailable())
 
     def _guesser(self, request: Request) -> str:

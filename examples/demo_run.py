@@ -1,0 +1,125 @@
+"""The course of the demo: start the server, send the traffic, show the table, go on serving. `demo` runs it."""
+
+import argparse
+import asyncio
+import signal
+import time
+from collections.abc import Sequence
+
+import httpx2
+from examples.demo_rows import Row, console, table
+from examples.demo_scenarios import SCENARIOS
+from examples.demo_server import Server, ServerFailed, start
+from examples.demo_traffic import ANSWER_SECONDS
+from rich.console import Console
+from rich.live import Live
+
+TIERS = ("starter", "growth", "enterprise")
+BETWEEN_ROWS_SECONDS = 0.35
+#: A connection that the server may be about to close is not used again.
+LIMITS = httpx2.Limits(max_connections=None, keepalive_expiry=2.0)
+INTRODUCTION = """
+[bold]awx_ratelimit[/bold]: requests a minute, a day and at once, in one decision.
+Real traffic to a wallet API under uvicorn, {url}
+
+[dim]promised: the Retry-After of a refusal. proven: how long after it, or after a
+slot came free, a request was let in. Each row has an API key of its own.[/dim]
+"""
+TRY_IT = """
+The server goes on; Ctrl-C ends it. In another terminal:
+
+  API={url} KEY='X-API-Key: awx_demo_starter'
+  curl -i -H "$KEY" $API/v1/agents
+  for i in $(seq 70); do
+    curl -so /dev/null -w '%{{http_code}} ' -H "$KEY" $API/v1/agents; done
+  curl -i -H "$KEY" $API/v1/transfers \\
+    -d '{{"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "2.50"}}'
+  curl -N -H "$KEY" "$API/v1/reports/stream?chunks=20&pause_ms=500"
+
+The other keys: awx_demo_growth, awx_demo_enterprise.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; the exit status."""
+    options = _options(arguments)
+    # To be ended is to be interrupted, also in the event loop, which makes something of SIGINT alone.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    out = console()
+    rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
+    try:
+        with start(options.app, {"WALLET_API_KEYS": _keys()}) as server:
+            out.print(INTRODUCTION.format(url=server.url))
+            _show(out, rows, server)
+            if not options.once:
+                _serve_on(out, server)
+    except KeyboardInterrupt:
+        out.print("\nStopped before the end.")
+        return 130
+    except ServerFailed as error:
+        out.print(f"The server failed: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    return 0 if all(row.held for row in rows) else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Hold a wallet API to the promises of awx_ratelimit.")
+    parser.add_argument("--once", action="store_true", help="end after the table; status 0 when every promise held")
+    parser.add_argument(
+        "--app",
+        default="examples.wallet_api:create_app",
+        metavar="MODULE:FACTORY",
+        help="hold another app to the same promises; its keys are in WALLET_API_KEYS (%(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _keys() -> str:
+    """What the server gets as WALLET_API_KEYS: the key of each scenario, and of each tier one for the reader."""
+    keys = {scenario.key: scenario.tier for scenario in SCENARIOS} | {f"awx_demo_{tier}": tier for tier in TIERS}
+    return ",".join(f"{key}={tier}" for key, tier in keys.items())
+
+
+def _show(out: Console, rows: Sequence[Row], server: Server) -> None:
+    begun = time.monotonic()
+    if out.is_terminal:
+        with Live(get_renderable=lambda: table(rows), console=out, refresh_per_second=12):
+            asyncio.run(_send(rows, server))
+    else:
+        asyncio.run(_send(rows, server))
+        out.print(table(rows))
+    _summarise(out, rows, time.monotonic() - begun)
+
+
+async def _send(rows: Sequence[Row], server: Server) -> None:
+    async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=ANSWER_SECONDS, limits=LIMITS) as http:
+        try:
+            await server.ready(http)
+        except ServerFailed:
+            for row in rows:
+                row.held, row.reason = False, "not tried"
+            raise
+        begun = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=True)):
+                tasks.create_task(scenario.run(http, row, begun + number * BETWEEN_ROWS_SECONDS))
+
+
+def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
+    broken = [f"{row.plan}, {row.traffic}" for row in rows if not row.held]
+    if not broken:
+        out.print(f"\n[bold green]All {len(rows)} promises held[/bold green], in {seconds:.1f} s.")
+        return
+    out.print(f"\n[bold red]{len(broken)} of {len(rows)} promises broken[/bold red]:")
+    for what in broken:
+        out.print(f"  {what}", markup=False)
+
+
+def _serve_on(out: Console, server: Server) -> None:
+    out.print(TRY_IT.format(url=server.url), markup=False, soft_wrap=True)
+    try:
+        status = server.process.wait()
+    except KeyboardInterrupt:
+        out.print("\nStopped.")
+    else:
+        raise ServerFailed(f"it ended with status {status}")

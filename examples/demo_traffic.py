@@ -1,0 +1,142 @@
+"""What one API key sends in the demo, over real connections; every answer is counted and held to the contract."""
+
+import asyncio
+import json
+import re
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx2
+from examples.demo_rows import Row
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+ANSWER_SECONDS = 5.0
+Sent = tuple[str, str, Any]
+AGENTS: Sent = ("GET", "/v1/agents", None)
+TRANSFER: Sent = ("POST", "/v1/transfers", {"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "0.01"})
+_WHOLE_SECONDS = re.compile(r"[1-9][0-9]*")
+
+
+class Broken(Exception):
+    """A promise was not kept; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether a request was let in; times are of `time.monotonic`. `wait_seconds` is its Retry-After, else 0."""
+
+    sent_at: float
+    received_at: float
+    wait_seconds: int = 0
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it was let in."""
+        return not self.wait_seconds
+
+
+class Key:
+    """An API key at work. What it opens stays open until it is closed, at the latest at the end of `async with`.
+
+    Every method raises Broken for an answer that the contract does not know.
+    """
+
+    def __init__(self, http: httpx2.AsyncClient, key: str, row: Row) -> None:
+        self.row = row
+        self._http = http
+        self._headers = {"X-API-Key": key}
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def send(self, request: Sent) -> Answer:
+        """One request, to its end."""
+        method, path, sent = request
+        sent_at = self._sent()
+        response = await self._http.request(method, path, json=sent, headers=self._headers)
+        return self._counted(sent_at, response)
+
+    async def burst(self, requests: int, at_once: int, request: Sent) -> None:
+        """That many requests, as fast as they go."""
+        left = iter(range(requests))
+
+        async def one_after_another() -> None:
+            for _ in left:
+                await self.send(request)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(at_once):
+                tasks.create_task(one_after_another())
+
+    async def open_report(self, *, chunks: int = 200, pause_ms: int = 1000) -> tuple[Answer, httpx2.Response]:
+        """Ask for a streamed report, by default one that outlasts the demo, and read no further than its headers."""
+        params = {"chunks": chunks, "pause_ms": pause_ms}
+        request = self._http.build_request("GET", "/v1/reports/stream", params=params, headers=self._headers)
+        sent_at = self._sent()
+        response = await self._http.send(request, stream=True)
+        self._open.push_async_callback(response.aclose)
+        if response.status_code != httpx2.codes.OK:
+            await response.aread()
+        return self._counted(sent_at, response), response
+
+    async def open_feed(self) -> tuple[Answer, ClientConnection | None]:
+        """Ask for a WebSocket with the feed; without a connection where it was refused."""
+        url = str(self._http.base_url.copy_with(scheme="ws", path="/v1/feed"))
+        sent_at = self._sent()
+        try:
+            feed = await connect(url, additional_headers=self._headers, proxy=None, open_timeout=ANSWER_SECONDS)
+        except InvalidStatus as error:
+            refused = error.response
+            headers = list(refused.headers.raw_items())
+            response = httpx2.Response(refused.status_code, headers=headers, content=bytes(refused.body or b""))
+            return self._counted(sent_at, response), None
+        self._open.push_async_callback(feed.close)
+        self.row.admitted += 1
+        return Answer(sent_at, time.monotonic()), feed
+
+    def _sent(self) -> float:
+        self.row.sent += 1
+        return time.monotonic()
+
+    def _counted(self, sent_at: float, response: httpx2.Response) -> Answer:
+        received_at = time.monotonic()
+        if response.is_success:
+            _require_policy(response)
+            self.row.admitted += 1
+            return Answer(sent_at, received_at)
+        wait_seconds = _promised_seconds(response)
+        self.row.refused += 1
+        return Answer(sent_at, received_at, wait_seconds)
+
+
+def _promised_seconds(response: httpx2.Response) -> int:
+    """The Retry-After of a 429 that is what the contract says, to the byte."""
+    if response.status_code != httpx2.codes.TOO_MANY_REQUESTS:
+        raise Broken(f"an answer was {response.status_code} {response.text[:200]}")
+    wait = response.headers.get("retry-after", "nothing")
+    if not _WHOLE_SECONDS.fullmatch(wait):
+        raise Broken(f"a 429 says Retry-After: {wait}; whole seconds were promised")
+    message = f"Rate limit exceeded. Retry after {wait} second{'' if wait == '1' else 's'}."
+    body = {"code": "rate_limit_exceeded", "type": "rate_limit_error", "message": message}
+    if response.content != json.dumps(body, separators=(",", ":")).encode():
+        raise Broken(f"a 429 with Retry-After: {wait} has the body {response.text[:200]}")
+    _require_policy(response)
+    return int(wait)
+
+
+def _require_policy(response: httpx2.Response) -> None:
+    for name in ("ratelimit-policy", "ratelimit"):
+        if name not in response.headers:
+            raise Broken(f"an answer {response.status_code} comes without its header {name}")
+
+
+async def sleep_until(moment: float) -> None:
+    """Return at `moment` of `time.monotonic`; at once where it is past."""
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))

@@ -1,0 +1,173 @@
+"""A small wallet API in Starlette, limited by the plan of each API key: requests a minute, a day, and at once.
+
+Run it with ``uvicorn examples.wallet_api:app`` and ask it with
+``curl -i -H 'X-API-Key: awx_demo_starter' http://127.0.0.1:8000/v1/agents``.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, PlanTable, Rule, StaticKeys
+from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+
+PLANS = Path(__file__).with_name("plans.toml")
+#: Published, and so good for nothing but a demonstration; a real key is a secret and comes from the environment.
+DEMO_KEYS = {"awx_demo_starter": "starter", "awx_demo_growth": "growth", "awx_demo_enterprise": "enterprise"}
+RULES = (Rule("/health", exempt=True), Rule("/v1/transfers", methods=["POST"], cost=5))
+AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?")
+TICK_SECONDS = 0.2
+
+AGENTS: dict[str, dict[str, Any]] = {
+    "agent_atlas": {"id": "agent_atlas", "name": "Invoice payer", "chain": "base", "balance": Decimal("1250.00")},
+    "agent_birch": {"id": "agent_birch", "name": "Ad buyer", "chain": "solana", "balance": Decimal("480.50")},
+    "agent_cedar": {"id": "agent_cedar", "name": "Data buyer", "chain": "ethereum", "balance": Decimal("75.25")},
+}
+_transfer_numbers = count(1)
+
+
+async def health(_: Request) -> Response:
+    """Exempt from every limit, so that a load balancer needs no key."""
+    return JSONResponse({"status": "ok"})
+
+
+async def agents(_: Request) -> Response:
+    """Every agent."""
+    return JSONResponse({"data": [_shown(agent) for agent in AGENTS.values()]})
+
+
+async def agent(request: Request) -> Response:
+    """One agent, or 404."""
+    return JSONResponse(_shown(_agent(request.path_params["id"])))
+
+
+async def transfer(request: Request) -> Response:
+    """Move money out of an agent's wallet: ``{"agent": "agent_atlas", "to": "0x51c0", "amount": "2.50"}``."""
+    sender, to, amount = _order(await _sent(request))
+    if amount > sender["balance"]:
+        raise HTTPException(409, "The wallet does not hold this amount.")
+    sender["balance"] -= amount
+    number = next(_transfer_numbers)
+    done = {"id": f"tr_{number:06}", "agent": sender["id"], "to": to, "amount": f"{amount:.2f}", "status": "sent"}
+    return JSONResponse(done, status_code=201)
+
+
+async def report(request: Request) -> Response:
+    """A statement, line by line: `chunks` lines (1 to 200) with `pause_ms` (0 to 1000) between them."""
+    chunks = _number(request, "chunks", least=1, most=200, default=10)
+    pause_ms = _number(request, "pause_ms", least=0, most=1000, default=200)
+    return StreamingResponse(_statement(chunks, pause_ms), media_type="text/csv")
+
+
+async def feed(websocket: WebSocket) -> None:
+    """Balances, every moment, until the client closes; that long it is one of the caller's connections."""
+    await websocket.accept()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            ticks = tasks.create_task(_tick(websocket))
+            # Listening beside the ticks, so that the slot is free when the client leaves and not a tick later.
+            while (await websocket.receive())["type"] != "websocket.disconnect":
+                pass
+            ticks.cancel()
+    except* WebSocketDisconnect:
+        pass
+
+
+def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
+    """The app with `keys` (a key: its plan); without them those of WALLET_API_KEYS, else the demo's."""
+    gate = AsyncGate(
+        AsyncLimiter(MemoryBackend()),
+        plans=PlanTable.from_toml(PLANS),
+        identify=StaticKeys(keys or _environment_keys() or DEMO_KEYS),
+        rules=RULES,
+    )
+    routes = [
+        Route("/health", health),
+        Route("/v1/agents", agents),
+        Route("/v1/agents/{id}", agent),
+        Route("/v1/transfers", transfer, methods=["POST"]),
+        Route("/v1/reports/stream", report),
+        WebSocketRoute("/v1/feed", feed),
+    ]
+    middleware = [Middleware(RateLimitMiddleware, gate=gate)]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error})
+
+
+def _environment_keys() -> dict[str, str]:
+    """WALLET_API_KEYS is ``key=plan,key=plan``."""
+    pairs = (pair.rpartition("=") for pair in os.environ.get("WALLET_API_KEYS", "").split(",") if pair)
+    return {key: plan for key, _, plan in pairs}
+
+
+def _shown(agent: Mapping[str, Any]) -> dict[str, Any]:
+    return {**agent, "balance": f"{agent['balance']:.2f}", "currency": "USDC"}
+
+
+def _agent(id: object) -> dict[str, Any]:
+    if not isinstance(id, str) or id not in AGENTS:
+        raise HTTPException(404, "There is no such agent.")
+    return AGENTS[id]
+
+
+async def _sent(request: Request) -> dict[str, Any]:
+    try:
+        sent = await request.json()
+    except ValueError:
+        sent = None
+    if not isinstance(sent, dict):
+        raise HTTPException(400, "The body must be a JSON object.")
+    return sent
+
+
+def _order(sent: Mapping[str, Any]) -> tuple[dict[str, Any], str, Decimal]:
+    to, text = sent.get("to"), sent.get("amount")
+    if not isinstance(to, str) or not to.startswith("0x"):
+        raise HTTPException(400, "'to' must be an address that begins with 0x.")
+    if not isinstance(text, str) or not AMOUNT.fullmatch(text) or not Decimal(text):
+        raise HTTPException(400, "'amount' must be a text such as '2.50', above zero.")
+    return _agent(sent.get("agent")), to, Decimal(text)
+
+
+def _number(request: Request, name: str, *, least: int, most: int, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= most):
+        raise HTTPException(400, f"'{name}' must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+async def _statement(chunks: int, pause_ms: int) -> AsyncIterator[str]:
+    yield "line,agent,amount\n"
+    ids = list(AGENTS)
+    for line in range(1, chunks + 1):
+        await asyncio.sleep(pause_ms / 1000)
+        yield f"{line},{ids[line % len(ids)]},{line * 7 % 90}.25\n"
+
+
+async def _tick(websocket: WebSocket) -> None:
+    while True:
+        await websocket.send_json({"balances": {name: _shown(agent)["balance"] for name, agent in AGENTS.items()}})
+        await asyncio.sleep(TICK_SECONDS)
+
+
+async def _error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: ("not_found", "not_found_error"), 409: ("insufficient_funds", "invalid_request_error")}
+    code, kind = codes.get(error.status_code, ("invalid_request", "invalid_request_error"))
+    body = {"code": code, "type": kind, "message": error.detail}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+
+app = create_app()

@@ -1,0 +1,348 @@
+"""The examples are programs: each is run as its reader runs it, under a real server on a free port of this machine."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TypeVar
+
+import httpx2
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+DEMO = (sys.executable, str(EXAMPLES / "demo.py"))
+DEADLINE_SECONDS = 45.0
+STARTER = {"X-API-Key": "awx_demo_starter"}
+TRANSFER = {"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "2.50"}
+LONG_REPORT = "/v1/reports/stream?chunks=200&pause_ms=100"
+REFUSAL = (
+    b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Rate limit exceeded. Retry after 1 second."}'
+)
+
+#: Each row of the demo's table, and the wait that a refusal promises there; that of a slot is an estimate.
+PROMISED = {
+    "Starter, 60 requests a minute": "1 s",
+    "Starter, transfers, cost 5 each": "5 s",
+    "Growth, 300 requests a minute": "1 s",
+    "Enterprise, 120 in a burst, then 10/s": "1 s",
+    "Starter, 5 reports at once": "~1 s",
+    "Growth, 25 reports at once": "~1 s",
+    "Starter, a WebSocket and 4 reports": "~1 s",
+    "Starter, 20 more than 5 at once": "~1 s",
+}
+ROW = re.compile(r"^(\w+) +(\S.*?)  +\d+ +\d+ +\d+ +(~?\d+ s)?.*\n +([✓✗]) (.*)$", re.MULTILINE)
+
+#: The wallet API with a sixth slot for starter keys, which says of every wait that it is one second.
+BROKEN_APP = """
+import re
+from pathlib import Path
+
+from examples import wallet_api
+
+wallet_api.PLANS = Path(__file__).with_name("plans.toml")
+
+
+def create_app():
+    app = wallet_api.create_app()
+
+    async def hurried(scope, receive, send):
+        async def send_hurried(message):
+            if "headers" in message:
+                lines = [line for line in message["headers"] if line[0] != b"content-length"]
+                message["headers"] = [(name, b"1" if name == b"retry-after" else value) for name, value in lines]
+            if "body" in message:
+                message["body"] = re.sub(rb"after [0-9]+ seconds", b"after 1 second", message["body"])
+            await send(message)
+
+        await app(scope, receive, send_hurried)
+
+    return hurried
+"""
+
+_T = TypeVar("_T")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a program finds: nothing that changes its keys or the encoding of its output."""
+    kept = {name: value for name, value in os.environ.items() if name != "WALLET_API_KEYS"}
+    return kept | {"PYTHONIOENCODING": "utf-8"} | more
+
+
+@contextmanager
+def running(
+    command: Sequence[str], output: IO[bytes] | None = None, fds: Sequence[int] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program that runs, and whatever happens is ended by its pid."""
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output, pass_fds=fds)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(DEADLINE_SECONDS / 3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def served(command: str) -> Iterator[httpx2.Client]:
+    """A client of the server that ``python -m command`` starts on the socket {fd}.
+
+    The socket listens before the server does, so that no port is guessed, and a request waits for the server's start.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        # Servers do this for a socket of their own; without it each answer would wait for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fd, port = listener.fileno(), listener.getsockname()[1]
+        stack.enter_context(running([sys.executable, "-m", *command.format(fd=fd).split()], fds=[fd]))
+        # A server that fails at its start has to be seen at once.
+        listener.close()
+        yield stack.enter_context(client(f"http://127.0.0.1:{port}"))
+
+
+def client(url: str) -> httpx2.Client:
+    """A client with the starter's key, which reaches this machine and no other."""
+    return httpx2.Client(base_url=url, headers=STARTER, timeout=DEADLINE_SECONDS, trust_env=False)
+
+
+def eventually(ask: Callable[[], _T], is_expected: Callable[[_T], object]) -> _T:
+    """What `ask` answers, as soon as it is expected or the deadline has passed."""
+    until = time.monotonic() + DEADLINE_SECONDS
+    while not is_expected(answer := ask()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return answer
+
+
+def demo_to_its_end(*arguments: str, path: Path = ROOT) -> tuple[int, str]:
+    """The exit status of the demo, and what it printed."""
+    command = (*DEMO, "--once", *arguments)
+    ended = subprocess.run(
+        command,
+        cwd=path,
+        env=environment(PYTHONPATH=os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])),
+        capture_output=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    return ended.returncode, ended.stdout.decode() + ended.stderr.decode()
+
+
+def rows(printed: str, mark: str) -> dict[str, str]:
+    """The rows of the table with this mark, and what each promised."""
+    return {f"{plan}, {traffic}": wait for plan, traffic, wait, its_mark, _ in ROW.findall(printed) if its_mark == mark}
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[int, str]:
+    """One run of the demo, to its end."""
+    return demo_to_its_end()
+
+
+def test_the_demo_keeps_every_promise(demo: tuple[int, str]) -> None:
+    """`demo.py --once` ends with status 0, and its table has a check mark and the promised wait in every row."""
+    status, printed = demo
+
+    assert (status, rows(printed, "✓"), rows(printed, "✗")) == (0, PROMISED, {}), printed
+
+
+def test_the_demo_prints_for_a_log(demo: tuple[int, str]) -> None:
+    """Into a pipe the demo prints no control character, no line above 80 columns, and the table once."""
+    _, printed = demo
+
+    controls = re.findall(r"[\x00-\x09\x0b-\x1f\x7f]", printed)
+    wide = [line for line in printed.splitlines() if len(line) > 80]
+    assert (controls, wide, len(ROW.findall(printed))) == ([], [], len(PROMISED)), printed
+
+
+def test_the_demo_names_broken_promises(tmp_path: Path) -> None:
+    """Of an app with a slot too many and waits too short, the demo names the rows that are broken, with status 1."""
+    plans = (EXAMPLES / "plans.toml").read_text()
+    (tmp_path / "plans.toml").write_text(plans.replace("concurrent = 5", "concurrent = 6"))
+    (tmp_path / "broken_app.py").write_text(BROKEN_APP)
+
+    status, printed = demo_to_its_end("--app", "broken_app:create_app", path=tmp_path)
+
+    broken = {name for name in PROMISED if name.startswith("Starter") and "minute" not in name}
+    named = set(re.findall(r"^  (\w+, .*)$", printed.split("4 of 8 promises broken:")[-1], re.MULTILINE))
+    assert (status, named, set(rows(printed, "✗"))) == (1, broken, broken), printed
+
+
+def test_the_demo_says_why_a_server_fails() -> None:
+    """The demo of an app that cannot be started ends with status 1 and what the server said."""
+    status, printed = demo_to_its_end("--app", "examples.no_such_app:create_app")
+
+    said = printed.splitlines()[-2:]
+    assert (status, said) == (
+        1,
+        [
+            "The server failed: the server ended with status 3",
+            'ERROR:    Error loading ASGI app. Could not import module "examples.no_such_app".',
+        ],
+    ), printed
+
+
+def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+    """After the table the demo goes on serving the keys that it names, and Ctrl-C ends it and its server."""
+    with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
+        printed = _printed_until(output, "Ctrl-C ends it")
+        url = re.findall(r"http://[0-9.:]+", printed)[0]
+        with client(url) as reader:
+            answer = reader.get("/v1/agents")
+        process.send_signal(signal.SIGINT)
+        status = process.wait(DEADLINE_SECONDS)
+        last = _printed_until(output, "").splitlines()[-1]
+
+    assert (answer.headers["ratelimit"][:16], status, last, answers(url)) == ('"minute";r=59;t=', 0, "Stopped.", False)
+
+
+def test_the_demo_can_be_interrupted_in_the_middle(tmp_path: Path) -> None:
+    """Ctrl-C before the table is done ends the demo and its server too, with status 130."""
+    with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
+        url = re.findall(r"http://[0-9.:]+", _printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
+        was_there = eventually(lambda: answers(url), bool)
+        process.send_signal(signal.SIGINT)
+        status = process.wait(DEADLINE_SECONDS)
+        last = _printed_until(output, "").splitlines()[-1]
+
+    assert (was_there, status, last, answers(url)) == (True, 130, "Stopped before the end.", False)
+
+
+def test_no_server_outlives_a_killed_demo(tmp_path: Path) -> None:
+    """The server of a demo that was killed, and so could not stop it, ends by itself."""
+    with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
+        url = re.findall(r"http://[0-9.:]+", _printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
+        was_there = eventually(lambda: answers(url), bool)
+        process.kill()
+        process.wait()
+
+    assert (was_there, eventually(lambda: answers(url), lambda there: not there)) == (True, False)
+
+
+def _printed_until(output: IO[bytes], words: str) -> str:
+    def printed() -> str:
+        output.seek(0)
+        return output.read().decode()
+
+    return eventually(printed, lambda text: words in text)
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there."""
+    try:
+        return httpx2.get(f"{url}/health", trust_env=False, timeout=DEADLINE_SECONDS).is_success
+    except httpx2.TransportError:
+        return False
+
+
+GUNICORN = "gunicorn --threads 8 --graceful-timeout 1 --no-control-socket --bind fd://{fd} examples.flask_app:app"
+UVICORN = "uvicorn --timeout-graceful-shutdown 1 --fd {fd} examples.wallet_api:app"
+SERVERS = pytest.mark.parametrize("command", [GUNICORN, UVICORN], ids=["flask", "starlette"])
+
+
+@SERVERS
+def test_a_burst_over_the_minute_is_refused(command: str) -> None:
+    """Both wallet APIs let in 60 requests of a starter key and answer the next with the 429 of the contract."""
+    with served(command) as http:
+        begun = time.monotonic()
+        answers = [http.get("/v1/agents") for _ in range(60)]
+        while answers[-1].is_success and len(answers) < 600:
+            answers.append(http.get("/v1/agents"))
+        elapsed = time.monotonic() - begun
+        free = http.get("/health")
+
+    refused = answers[-1]
+    day = 10_000 - len(answers) + 1
+    sent = {name: refused.headers[name] for name in ("content-type", "cache-control", "retry-after", "content-length")}
+    assert len(answers) <= 61 + elapsed
+    assert (refused.status_code, refused.content, sent) == (
+        429,
+        REFUSAL,
+        {
+            "content-type": "application/json",
+            "cache-control": "no-store",
+            "retry-after": "1",
+            "content-length": str(len(REFUSAL)),
+        },
+    )
+    assert (refused.headers["ratelimit-policy"], refused.headers["ratelimit"]) == (
+        '"minute";q=60;w=60, "day";q=10000;w=86400, "concurrent";q=5;qu="concurrent-requests"',
+        f'"minute";r=0;t=1, "day";r={day};t={-(-day * 864 // 100)}, "concurrent";r=5',
+    )
+    assert (free.status_code, "ratelimit" in free.headers) == (200, False)
+
+
+@SERVERS
+def test_a_transfer_costs_five(command: str) -> None:
+    """In both wallet APIs a transfer moves the money and pays five tokens; an order that cannot be is refused."""
+    with served(command) as http:
+        moved = http.post("/v1/transfers", json=TRANSFER)
+        left = http.get("/v1/agents/agent_atlas").json()["balance"]
+        wrong = [
+            http.post("/v1/transfers", json=order).status_code
+            for order in ({}, {**TRANSFER, "amount": "1e9"}, {**TRANSFER, "agent": "x"}, {**TRANSFER, "amount": "9000"})
+        ]
+
+    assert (moved.status_code, moved.json()["amount"], moved.headers["ratelimit"][:13], left, wrong) == (
+        201,
+        "2.50",
+        '"minute";r=55',
+        "1247.50",
+        [400, 400, 404, 409],
+    )
+
+
+@SERVERS
+def test_a_streamed_report_holds_its_slot(command: str) -> None:
+    """In both wallet APIs a sixth report beside five is refused, until the client of one has hung up."""
+    with served(command) as http, ExitStack() as stack:
+        reports = [stack.enter_context(http.stream("GET", LONG_REPORT)) for _ in range(5)]
+        refused = http.get("/v1/agents")
+        reports[0].close()
+        again = eventually(lambda: http.get("/v1/agents"), lambda answer: answer.is_success)
+
+    statuses = [report.status_code for report in reports]
+    assert (statuses, refused.status_code, refused.content, again.status_code) == ([200] * 5, 429, REFUSAL, 200)
+
+
+@SERVERS
+def test_a_report_has_bounds(command: str) -> None:
+    """Both wallet APIs answer a report out of bounds with a 400 in the envelope of three keys."""
+    queries = ("chunks=0", "chunks=201", "pause_ms=1001", "pause_ms=-1", "chunks=%C2%B2", "chunks=")
+    with served(command) as http:
+        answers = [http.get(f"/v1/reports/stream?{query}") for query in queries]
+
+    assert [(answer.status_code, list(answer.json())) for answer in answers] == [
+        (400, ["code", "type", "message"]) for _ in queries
+    ]
+
+
+def test_a_websocket_holds_its_slot() -> None:
+    """Under uvicorn five feeds tick and a sixth is refused at its handshake with a 429, until one of them closes."""
+    with served(UVICORN) as http, ExitStack() as stack:
+        url = str(http.base_url.copy_with(scheme="ws", path="/v1/feed"))
+
+        def ask() -> int:
+            try:
+                with connect(url, additional_headers=STARTER, proxy=None) as feed:
+                    return 101 if feed.recv(DEADLINE_SECONDS) else 0
+            except InvalidStatus as error:
+                return error.response.status_code if error.response.body == REFUSAL else 0
+
+        http.get("/health")
+        feeds = [stack.enter_context(connect(url, additional_headers=STARTER, proxy=None)) for _ in range(5)]
+        ticks = [bool(feed.recv(DEADLINE_SECONDS)) for feed in feeds for _ in range(2)]
+        refused, refused_http = ask(), http.get("/v1/agents").status_code
+        feeds[0].close()
+        again = eventually(ask, lambda status: status == 101)
+
+    assert (ticks, refused, refused_http, again) == ([True] * 10, 429, 429, 101)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 demo: $(READY)
@@ -18,6 +18,18 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
+bench: .venv-bench/.ready
+	.venv-bench/bin/python -m pytest benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' \
+		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
+	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
+
+.venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^pip==' benchmarks/peers/constraints.txt)"
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/peers/constraints.txt --requirement benchmarks/peers/requirements.txt --editable '.[all]'
+	@touch $@
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -26,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

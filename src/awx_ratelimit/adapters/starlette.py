@@ -16,7 +16,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Frameworks write the three types of ASGI each in their own way.
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _TRY_AGAIN_LATER = 1013
 _EXCHANGES = "awx_ratelimit.exchanges"

@@ -5,11 +5,9 @@ appended to its stripe and settled before the next decision there, so that givin
 safe in a finalizer, in a signal handler and in a cancelled task.
 """
 
-import os
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar
-from weakref import WeakSet
 
 from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import SystemClock
@@ -18,6 +16,7 @@ from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.forks import renewed_after_fork
 
 _STRIPES = 64
 #: What `Decision(...)` ends in, without the call in between.
@@ -36,6 +35,11 @@ class MemoryBackend:
     never_waits: ClassVar[bool] = True
 
     def __init__(self, *, clock: Clock | None = None) -> None:
+        self.begin(clock)
+        renewed_after_fork(self.after_fork)
+
+    def begin(self, clock: Clock | None = None) -> None:
+        """Forget everything, leases too, and go on by `clock`: for tests."""
         self._now_ms = (clock or SystemClock()).now_ms
         self._stripes = [Stripe() for _ in range(_STRIPES)]
         self._lease_ids = count(1)
@@ -43,7 +47,6 @@ class MemoryBackend:
         self._new = 0
         self._sweep_at_ms = 0
         self._sweep_next = 0
-        _BACKENDS.add(self)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
@@ -173,12 +176,3 @@ class MemoryBackend:
                 stripe.sweep(now_ms)
             finally:
                 stripe.lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for backend in _BACKENDS:
-        backend.after_fork()
-
-
-_BACKENDS: WeakSet[MemoryBackend] = WeakSet()
-os.register_at_fork(after_in_child=_after_fork_in_child)

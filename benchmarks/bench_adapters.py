@@ -1,0 +1,20 @@
+"""A middleware, added to one request in process: key, rules, decision, headers, the slot given back.
+
+The bare app is the control of each group. Outside the timed region: making the apps, and one request to warm them.
+"""
+
+import pytest
+from benchmarks.peers.apps import APPS
+from pytest_benchmark.fixture import BenchmarkFixture
+
+
+@pytest.mark.benchmark(group="request")
+@pytest.mark.parametrize("name", APPS)
+def bench_request(benchmark: BenchmarkFixture, name: str) -> None:
+    """One request that is let in."""
+    answer = APPS[name][0]()
+    assert answer() == 200
+
+    benchmark(answer)
+
+    assert answer() == 200

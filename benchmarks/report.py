@@ -1,0 +1,89 @@
+"""Prints the ratios of one run and writes them down: ``python -m benchmarks.report RESULT.json FILE.md``."""
+
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.apps import APPS
+from benchmarks.peers.deciders import DECIDERS
+
+OURS = next(iter(DECIDERS))
+
+
+def main(source: str, target: str) -> None:
+    """Read pytest-benchmark's JSON; medians, in one run."""
+    run = json.loads(Path(source).read_text())
+    medians = {(bench["group"], _name(bench)): bench["stats"]["median"] * 1e9 for bench in run["benchmarks"]}
+    lines = [
+        "# Measured",
+        "",
+        f"Medians of one run, CPython {platform.python_version()}, {run['machine_info']['cpu']['count']} cores. "
+        "`make bench` makes this file anew; only the ratios mean something.",
+        *_deciding(medians),
+        *_flatness(medians),
+        *_middleware(medians),
+    ]
+    Path(target).write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _name(bench: dict[str, Any]) -> str:
+    return str(next(iter((bench["params"] or {"": "two empty calls"}).values())))
+
+
+def _deciding(medians: dict[tuple[str, str], float]) -> list[str]:
+    ours = medians["decide", OURS]
+    lines = ["", "## One decision in memory, one hot key", "", "| what | ns | times ours |", "| --- | --- | --- |"]
+    for (group, name), median in medians.items():
+        if group == "decide":
+            lines.append(f"| {name} | {median:,.0f} | {median / ours:.2f} |")
+    fixed, bucket = medians["decide", "limits fixed window x2"], medians["decide", "token-bucket x2, no lock, no slot"]
+    verdicts = (
+        f"- at least 4x faster than limits' fixed window x2: {fixed / ours:.2f}x, {_met(fixed / ours >= 4)}",
+        f"- at most 1.3x the time of token-bucket x2: {ours / bucket:.2f}x, {_met(ours / bucket <= 1.3)}",
+    )
+    return [*lines, "", "Targets:", *verdicts]
+
+
+def _flatness(medians: dict[tuple[str, str], float]) -> list[str]:
+    lines = ["", "## Flat in subjects and in limits", "", "| what | ns |", "| --- | --- |"]
+    for (group, name), median in medians.items():
+        if group in ("subjects", "limits"):
+            lines.append(
+                f"| {int(name):,} {'known subjects' if group == 'subjects' else 'per minute'} | {median:,.0f} |"
+            )
+    return lines
+
+
+def _middleware(medians: dict[tuple[str, str], float]) -> list[str]:
+    lines = ["", "## What a middleware adds to one request", "", "| app | us | us added |", "| --- | --- | --- |"]
+    controls = {
+        name: next(bare for bare, (made, _) in APPS.items() if made is control) for name, (_, control) in APPS.items()
+    }
+    added = {name: (medians["request", name] - medians["request", controls[name]]) / 1000 for name in APPS}
+    for name, us in added.items():
+        lines.append(
+            f"| {name} | {medians['request', name] / 1000:.1f} | {us:.1f} |"
+            if us
+            else f"| {name} | {medians['request', name] / 1000:.1f} | |"
+        )
+    asgi, wsgi = added["Starlette + awx_ratelimit, headers"], added["Flask + awx_ratelimit, headers"]
+    verdicts = (
+        f"- at most 10 us in ASGI: {asgi:.1f}, {_met(asgi <= 10)}",
+        f"- at most 12 us in WSGI: {wsgi:.1f}, {_met(wsgi <= 12)}",
+        f"- less than asgi-ratelimit: {asgi:.1f} to {added['Starlette + asgi-ratelimit']:.1f}, "
+        f"{_met(asgi < added['Starlette + asgi-ratelimit'])}",
+        f"- 10x less than slowapi and Flask-Limiter: {added['Starlette + slowapi ASGI, headers'] / asgi:.1f}x and "
+        f"{added['Flask + Flask-Limiter, headers'] / wsgi:.1f}x",
+    )
+    return [*lines, "", "Targets:", *verdicts]
+
+
+def _met(held: bool) -> str:
+    return "met" if held else "NOT met"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,97 @@
+"""The examples of frameworks, in process: routers, mounted apps and blueprints are all limited."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from examples import django_app, fastapi_app
+from starlette.testclient import TestClient
+from werkzeug.test import Client
+
+from awx_ratelimit import AsyncGate, Gate
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.testing.frozen import frozen, rate_limits
+
+KEY = {"X-API-Key": "awx_demo_starter"}
+__all__ = ["rate_limits"]
+
+
+@pytest.fixture
+def rate_limited() -> Gate:
+    """The gate whose limits the fixture `rate_limits` holds still."""
+    return django_app.gate
+
+
+@pytest.fixture
+def fastapi() -> Iterator[TestClient]:
+    with TestClient(fastapi_app.create_app()) as client:
+        yield client
+
+
+def test_fastapi_limits_its_routers_and_its_mounts_together(fastapi: TestClient) -> None:
+    """Requests to an included router and to a mounted app share one budget."""
+    paths = ["/v1/agents", "/reports/daily"] * 30
+    statuses = [fastapi.get(path, headers=KEY).status_code for path in paths]
+
+    assert (statuses, fastapi.get("/reports/daily", headers=KEY).status_code) == ([200] * 60, 429)
+
+
+def test_fastapi_has_a_budget_for_logins(fastapi: TestClient) -> None:
+    """The sixth login of a minute is refused, and the plan goes on."""
+    statuses = [fastapi.post("/v1/login", headers=KEY, json={"name": "a"}).status_code for _ in range(6)]
+
+    assert (statuses, fastapi.get("/v1/agents", headers=KEY).status_code) == ([200] * 5 + [429], 200)
+
+
+def test_fastapis_document_needs_no_key_and_tells_of_limits(fastapi: TestClient) -> None:
+    """The document and its page are exempt here, and name the 429."""
+    document: Any = fastapi.get("/openapi.json").json()
+
+    assert (fastapi.get("/docs").status_code, "429" in document["paths"]["/v1/agents"]["get"]["responses"]) == (
+        200,
+        True,
+    )
+
+
+def test_django_is_limited_over_wsgi(rate_limits: ManualClock) -> None:
+    """Ten reports of cost 5 and ten pages use up a minute, and after the wait there is more."""
+    client = Client(django_app.application)
+    paths = ["/v1/report"] * 10 + ["/v1/agents"] * 11
+
+    statuses = [_status(client, path) for path in paths]
+    rate_limits.advance(1_000)
+    assert (statuses, _status(client, "/v1/agents")) == ([200] * 20 + [429], 200)
+
+
+def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClock) -> None:
+    """What the WSGI application used, the ASGI application of the process knows."""
+    _status(Client(django_app.application), "/v1/report")
+    # Without `with`: Django's ASGI application knows no lifespan.
+    answer = TestClient(django_app.asgi_application).get("/v1/agents", headers=KEY)
+
+    assert (answer.status_code, answer.headers["ratelimit"].split(", ")[0]) == (200, '"minute";r=54;t=54')
+    assert rate_limits.now_ms() > 0
+
+
+def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
+    """Each test begins with nothing owed, and within it time stands still."""
+    client = Client(django_app.application)
+    before = [_status(client, "/v1/agents") for _ in range(61)][-1]
+    with frozen(django_app.gate):
+        inside = _status(client, "/v1/agents")
+
+    assert (before, inside, rate_limits.now_ms() % 86_400_000) == (429, 200, 0)
+
+
+def test_frozen_says_what_it_cannot_hold_still() -> None:
+    """A gate over another backend than memory is an error."""
+    gate: Any = AsyncGate.__new__(AsyncGate)
+    gate._limiter = type("L", (), {"_backend": object()})()
+    with pytest.raises(TypeError, match="over a MemoryBackend, not over object"), frozen(gate):
+        pass
+
+
+def _status(client: Client, path: str) -> int:
+    with client.get(path, headers=KEY) as answer:
+        answer.get_data()
+        return answer.status_code

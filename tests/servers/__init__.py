@@ -1,0 +1,1 @@
+"""The middlewares under real servers: everything that in-process drivers cannot know."""

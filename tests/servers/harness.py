@@ -1,0 +1,208 @@
+"""Real servers in processes of their own: the table of them, what starts one, and what surely stops it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pytest
+from tests.servers.limits import FILE_BYTES, KEYS_PER_PLAN, api_key
+from tests.servers.wire import HOST, Answer, Connection
+
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+FILE = bytes(range(256)) * (FILE_BYTES // 256)
+_T = TypeVar("_T")
+
+
+class Spec(NamedTuple):
+    """How to start one server. `command` is what follows ``python -m``."""
+
+    name: str
+    kind: str
+    command: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_UVICORN = "uvicorn tests.servers.asgi_app:app --host {host} --port {port} --timeout-graceful-shutdown 1"
+_GUNICORN = "gunicorn tests.servers.wsgi_app:app --bind {host}:{port} --workers 1 --graceful-timeout 1"
+_GRANIAN = "granian --host {host} --port {port} --workers 1 --workers-kill-timeout 1"
+
+ASGI = (
+    Spec("uvicorn-httptools", "asgi", f"{_UVICORN} --http httptools --ws websockets-sansio"),
+    Spec("uvicorn-h11", "asgi", f"{_UVICORN} --http h11 --ws wsproto --loop asyncio"),
+    Spec(
+        "hypercorn",
+        "asgi",
+        "hypercorn tests.servers.asgi_app:app --bind {host}:{port} --workers 1 --graceful-timeout 1",
+    ),
+    Spec("granian-asgi", "asgi", f"{_GRANIAN} --interface asgi tests.servers.asgi_app:app"),
+)
+WSGI = (
+    Spec("gunicorn-sync", "wsgi", f"{_GUNICORN} --worker-class sync"),
+    Spec("gunicorn-gthread", "wsgi", f"{_GUNICORN} --worker-class gthread --threads 8"),
+    Spec("gunicorn-preload", "wsgi", f"{_GUNICORN} --worker-class gthread --threads 8 --preload"),
+    Spec("waitress", "wsgi", "waitress --listen {host}:{port} --threads 8 tests.servers.wsgi_app:app"),
+    Spec("granian-wsgi", "wsgi", f"{_GRANIAN} --interface wsgi --blocking-threads 8 tests.servers.wsgi_app:app"),
+)
+SPECS = (*ASGI, *WSGI)
+
+
+def on(specs: tuple[Spec, ...], *, without: str = "") -> pytest.MarkDecorator:
+    """Run a test on these servers; those named in `without` have a test of their own."""
+    chosen = [spec for spec in specs if spec.name not in without.split()]
+    return pytest.mark.parametrize("server", chosen, indirect=True, ids=str)
+
+
+def on_named(*names: str) -> pytest.MarkDecorator:
+    """Run a test on the servers of these names."""
+    by_name = {spec.name: spec for spec in SPECS}
+    return pytest.mark.parametrize("server", [by_name[name] for name in names], indirect=True, ids=str)
+
+
+class Server:
+    """A server that answers, and what tests ask of it."""
+
+    def __init__(self, spec: Spec, port: int, folder: Path) -> None:
+        self.name = spec.name
+        self.kind = spec.kind
+        self.port = port
+        self.folder = folder
+        self._subjects = {plan: count() for plan in ("burst", "ample", "slots")}
+        self._names = count()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} at {HOST}:{self.port}>"
+
+    def new_subject(self, plan: str) -> str:
+        """A subject of `plan` that no other test has used."""
+        number = next(self._subjects[plan])
+        assert number < KEYS_PER_PLAN - 1, "the apps have no more keys"
+        return f"{plan}-{number:03}"
+
+    def new_name(self) -> str:
+        """A name for a stream."""
+        return f"stream-{next(self._names)}"
+
+    def let_end(self, name: str) -> None:
+        """Let the stream `name` end."""
+        (self.folder / name).touch()
+
+    def request(self, method: str, path: str, subject: str | None = None) -> Answer:
+        """One exchange on a connection of its own."""
+        with Connection(self.port) as connection:
+            return connection.request(method, path, *([] if subject is None else [api_key(subject)]))
+
+    def free(self, subject: str) -> int:
+        """How many slots are free now; more than the plan has where one was given back twice."""
+        return int(self.request("GET", f"/free/{subject}").body)
+
+    def free_becomes(self, subject: str, expected: int) -> int:
+        """The number of free slots, as soon as it is `expected` or the deadline has passed."""
+        return eventually(lambda: self.free(subject), expected)
+
+    def advance(self, ms: int) -> None:
+        """Move the clock of the limiter."""
+        assert self.request("POST", f"/clock/{ms}").status == 200
+
+    def forgive(self) -> None:
+        """Let so much time pass that no address is refused any more for unknown keys."""
+        self.advance(60_000)
+
+    def complaints(self) -> list[str]:
+        """Lines of its log that speak against the limiter: what was raised there, or was lost unseen."""
+        lines = (self.folder / "log.txt").read_text(errors="replace").splitlines()
+        lost = ("Exception ignored", "never retrieved", "never awaited", "no decision for")
+        return [
+            line
+            for number, line in enumerate(lines)
+            if any(words in line for words in lost)
+            or (_is_frame(line) and "awx_ratelimit" in line and not any(map(_is_frame, lines[number + 1 : number + 4])))
+        ]
+
+
+def _is_frame(line: str) -> bool:
+    return line.lstrip(" |").startswith('File "')
+
+
+def eventually(ask: Callable[[], _T], expected: _T, seconds: float = 5.0) -> _T:
+    """What `ask` answers, as soon as it is `expected` or the deadline has passed."""
+    until = time.monotonic() + seconds
+    while (answer := ask()) != expected and time.monotonic() < until:
+        time.sleep(0.01)
+    return answer
+
+
+@contextmanager
+def running(spec: Spec, folder: Path) -> Iterator[Server]:
+    """A server that answers. Whatever happens, no process of it is left afterwards."""
+    served = folder / "file.bin"
+    served.write_bytes(FILE)
+    server = Server(spec, _free_port(), folder)
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        process = _started(spec, server.port, folder, output.fileno())
+    try:
+        _wait_until_it_answers(server, process, log)
+        yield server
+    finally:
+        _stop(process)
+        # pytest keeps the folders of some runs.
+        served.unlink()
+
+
+def _started(spec: Spec, port: int, folder: Path, output: int) -> "subprocess.Popen[bytes]":
+    command = spec.command.format(host=HOST, port=port).split()
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "AWX_TEST_FOLDER": str(folder), "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        # A group of its own, so that workers can be ended with their master.
+        start_new_session=True,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            pytest.fail(f"{server} ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+        # Not long: what was asked of a server that is still starting may never be answered.
+        with contextlib.suppress(OSError), Connection(server.port, timeout_seconds=1.0) as connection:
+            if connection.request("GET", "/health").status == 200:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"{server} did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    # Workers that outlived their master.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,31 @@
+"""Workers that are forked from a process which has the app already (gunicorn --preload)."""
+
+from contextlib import ExitStack
+
+from tests.servers.harness import WSGI, Server, on, on_named
+from tests.servers.limits import IMPORT_SUBJECT, SLOTS
+from tests.servers.test_streams import Stream
+
+# What was taken when the app was imported is taken in the importing process, for good or until a test gives it back.
+
+
+@on_named("gunicorn-preload")
+def test_a_worker_holds_nothing_of_its_parent(server: Server) -> None:
+    """A slot that the parent took before the fork is free in the worker: all of them can be held, and no more."""
+    before = server.free(IMPORT_SUBJECT)
+
+    with ExitStack() as stack:
+        seen = [stack.enter_context(Stream(server, IMPORT_SUBJECT)).first for _ in range(SLOTS)]
+        refused = server.request("GET", "/plain", IMPORT_SUBJECT).status
+    after = server.free_becomes(IMPORT_SUBJECT, SLOTS)
+    assert (before, seen, refused, after) == (SLOTS, [b"2\n", b"1\n", b"0\n"], 429, SLOTS)
+
+
+@on(WSGI)
+def test_a_slot_of_the_parent_given_back_in_the_worker_frees_nothing(server: Server) -> None:
+    """A lease frees the slot of the process that took it, once: given back in a forked worker it frees none."""
+    before = server.free(IMPORT_SUBJECT)
+
+    released = [server.request("POST", "/release-import").status for _ in range(2)]
+    expected = SLOTS if server.name == "gunicorn-preload" else SLOTS - 1
+    assert (before, released, server.free(IMPORT_SUBJECT)) == (expected, [200, 200], SLOTS)

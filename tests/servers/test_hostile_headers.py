@@ -1,0 +1,171 @@
+"""Key headers that are wrong on the wire, as raw bytes: never let in, never an error of the server's making."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.servers.harness import SPECS, Server, on
+from tests.servers.limits import api_key
+from tests.servers.wire import CLOSED, Answer, Connection, head
+
+#: What stands for a valid key in the lines below.
+KEY = b"%KEY%"
+
+#: Requests by what is strange about them. Each must be a 401 'invalid_api_key', unless OTHERWISE says something else.
+CASES: dict[str, list[bytes]] = {
+    "nothing strange": [b"X-API-Key: %KEY%"],
+    "no space": [b"X-API-Key:%KEY%"],
+    "spaces and tabs around": [b"X-API-Key: \t %KEY% \t "],
+    "name in other case": [b"x-api-KEY: %KEY%"],
+    "no header": [],
+    "bearer instead": [b"Authorization: Bearer %KEY%"],
+    "twice": [b"X-API-Key: %KEY%", b"X-API-Key: %KEY%"],
+    "twice in other case": [b"X-API-Key: %KEY%", b"x-api-key: %KEY%"],
+    "unknown, then valid": [b"X-API-Key: unknown", b"X-API-Key: %KEY%"],
+    "valid, then unknown": [b"X-API-Key: %KEY%", b"X-API-Key: unknown"],
+    "valid, then empty": [b"X-API-Key: %KEY%", b"X-API-Key:"],
+    "empty, then valid": [b"X-API-Key:", b"X-API-Key: %KEY%"],
+    "empty": [b"X-API-Key:"],
+    "spaces and tabs alone": [b"X-API-Key: \t "],
+    "129 bytes": [b"X-API-Key: " + b"a" * 129],
+    "valid and 100 bytes more": [b"X-API-Key: %KEY%" + b"a" * 100],
+    "comma between": [b"X-API-Key: %KEY%,%KEY%"],
+    "comma behind": [b"X-API-Key: %KEY%,"],
+    "space between": [b"X-API-Key: %KEY% %KEY%"],
+    "quotes": [b'X-API-Key: "%KEY%"'],
+    "bearer": [b"X-API-Key: Bearer %KEY%"],
+    "0xFF": [b"X-API-Key: %KEY%\xff"],
+    "unicode": ["X-API-Key: %KEY%é".encode()],
+    "no-break spaces around": [b"X-API-Key: \xa0%KEY%\xa0"],
+    "NUL": [b"X-API-Key: %KEY%\x00"],
+    "DEL": [b"X-API-Key: %KEY%\x7f"],
+    "vertical tab": [b"X-API-Key: \x0b%KEY%"],
+    "bare CR": [b"X-API-Key: %KEY%\rX-Other: a"],
+    "bare LF": [b"X-Other: a\nX-API-Key: %KEY%"],
+    "space before the colon": [b"X-API-Key : %KEY%"],
+    "no-break space before the colon": [b"X-API-Key\xa0: %KEY%"],
+    "key on a folded line": [b"X-API-Key:\r\n %KEY%"],
+    "folded line behind": [b"X-API-Key: %KEY%\r\n more"],
+    "folded line of another header": [b"X-Other: a\r\n X-API-Key: %KEY%"],
+    "underscores": [b"X_API_Key: %KEY%"],
+    "valid, then underscores": [b"X-API-Key: %KEY%", b"X_API_Key: unknown"],
+    "unknown, then underscores": [b"X-API-Key: unknown", b"X_API_Key: %KEY%"],
+}
+_EVERYWHERE = {
+    "nothing strange": "admitted",
+    "no space": "admitted",
+    "spaces and tabs around": "admitted",
+    "name in other case": "admitted",
+    "no header": "missing",
+    "bearer instead": "missing",
+    "NUL": "400",
+    "vertical tab": "400",
+    "bare CR": "400",
+    "space before the colon": "400",
+    "no-break space before the colon": "400",
+    # The name is another one: ASGI servers pass it on as it is, gunicorn and waitress drop it.
+    "underscores": "missing",
+    "valid, then underscores": "admitted",
+}
+_FOLDING_IS_400 = {
+    "key on a folded line": "400",
+    "folded line behind": "400",
+    "folded line of another header": "400",
+    "DEL": "400",
+}
+_FOLDING_IS_A_SPACE = {"key on a folded line": "admitted", "folded line of another header": "missing"}
+_LF_ENDS_A_LINE = {"bare LF": "admitted"}
+_LF_IS_400 = {"bare LF": "400"}
+OTHERWISE = {
+    "uvicorn-httptools": _FOLDING_IS_400 | _LF_IS_400,
+    "uvicorn-h11": _FOLDING_IS_A_SPACE | _LF_ENDS_A_LINE,
+    "hypercorn": _FOLDING_IS_A_SPACE | _LF_ENDS_A_LINE,
+    "granian-asgi": _FOLDING_IS_400 | _LF_ENDS_A_LINE,
+    "gunicorn-sync": _FOLDING_IS_400 | _LF_IS_400,
+    "gunicorn-gthread": _FOLDING_IS_400 | _LF_IS_400,
+    "gunicorn-preload": _FOLDING_IS_400 | _LF_IS_400,
+    "waitress": _FOLDING_IS_A_SPACE | _LF_IS_400 | {"DEL": "400"},
+    # WSGI gives both spellings one name, and granian lets the later header win: it is simply the key.
+    "granian-wsgi": _FOLDING_IS_400
+    | _LF_ENDS_A_LINE
+    | {"underscores": "admitted", "valid, then underscores": "invalid", "unknown, then underscores": "admitted"},
+}
+INVALID = b'{"code":"invalid_api_key","type":"authentication_error","message":"API key is invalid."}'
+MISSING = (
+    b'{"code":"api_key_missing","type":"authentication_error",'
+    b'"message":"API key is missing. Send it in the X-API-Key header."}'
+)
+
+
+@pytest.fixture(autouse=True)
+def _forgiven(server: Server) -> Iterator[None]:
+    """No test sends enough strange keys to be refused for that, but the one that is about it; none inherits any."""
+    server.forgive()
+    yield
+    server.forgive()
+
+
+def _answer(server: Server, lines: list[bytes]) -> Answer:
+    key = api_key(server.new_subject("burst")).encode()
+    with Connection(server.port) as connection:
+        connection.send(head("GET /plain HTTP/1.1", *(line.replace(KEY, key) for line in lines)))
+        return connection.answer()
+
+
+def _headers_of_401(body: bytes) -> list[tuple[str, str]]:
+    return [
+        ("cache-control", "no-store"),
+        ("content-length", str(len(body))),
+        ("content-type", "application/json"),
+        ("www-authenticate", 'ApiKey realm="api", header="X-API-Key"'),
+    ]
+
+
+def _verdict(answer: Answer) -> str:
+    if answer.status == 401:
+        for name, body in (("invalid", INVALID), ("missing", MISSING)):
+            if (sorted(answer.ours()), answer.body) == (_headers_of_401(body), body):
+                return name
+    if answer.status == 200:
+        return "admitted"
+    return "closed" if answer.status == CLOSED else str(answer.status)
+
+
+@on(SPECS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_strange_key_is_never_let_in(server: Server, case: str) -> None:
+    """Whatever a key header looks like, only one valid key is let in; the 401s for all else are byte-equal."""
+    expected = {**_EVERYWHERE, **OTHERWISE[server.name]}.get(case, "invalid")
+
+    assert _verdict(_answer(server, CASES[case])) == expected
+
+
+@on(SPECS)
+def test_a_huge_key_is_never_let_in(server: Server) -> None:
+    """200 KB of a key are a 401, or a refusal of the server's own."""
+    # Which of them may change with how the bytes come in: a server that stops reading can lose its own answer.
+    assert _verdict(_answer(server, [b"X-API-Key: " + b"a" * 200_000])) in ("invalid", "400", "431", "closed")
+
+
+@on(SPECS)
+def test_an_address_that_guesses_keys_is_refused(server: Server) -> None:
+    """After 20 unknown keys in a minute an address is refused whatever key it sends, until Retry-After has passed."""
+    guesses = [_answer(server, [b"X-API-Key: guess-%d" % number]).status for number in range(22)]
+
+    refused = _answer(server, [b"X-API-Key: %KEY%"])
+    server.advance(int(refused.header("retry-after") or 0) * 1000)
+    heard = _answer(server, [b"X-API-Key: %KEY%"])
+    assert (guesses, refused.status, heard.status) == ([401] * 20 + [429] * 2, 429, 200)
+
+
+@on(SPECS)
+def test_the_spellings_of_a_key_share_one_budget(server: Server) -> None:
+    """Another case of the name or other spaces around the key are no way to a second budget."""
+    key = api_key(server.new_subject("burst"))
+    spellings = [f"X-API-Key: {key}", f"x-api-key:{key}", f"X-Api-Key: \t{key} "]
+
+    left = []
+    for line in spellings:
+        with Connection(server.port) as connection:
+            connection.send(head("GET /plain HTTP/1.1", line))
+            left.append((connection.answer().header("ratelimit") or "").split(";")[1])
+    assert left == ["r=9", "r=8", "r=7"]

@@ -13,6 +13,8 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 
 _log = logging.getLogger("awx_ratelimit")
+#: CPython has one int object for 1. Whatever else a cost is, it is checked.
+_ONE = 1
 Listener = Callable[[Decision], Any]
 
 
@@ -33,7 +35,7 @@ class Limiter:
         Give the slot back with `release` when the work is done. Raises ValueError for a cost that is no whole number
         of at least 1, ImpossibleClaim for one above a burst, BackendUnavailable where there is no decision.
         """
-        if cost.__class__ is not int or cost != 1:
+        if cost is not _ONE:
             plan.check(cost)
         decision = self._backend.acquire(subject, plan, cost)
         if self._listeners:
@@ -104,7 +106,7 @@ class AsyncLimiter:
 
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
-        if cost.__class__ is not int or cost != 1:
+        if cost is not _ONE:
             plan.check(cost)
         decision = await self._backend.acquire(subject, plan, cost)
         if self._listeners:

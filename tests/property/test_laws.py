@@ -91,6 +91,29 @@ def test_the_hot_path_is_what_owed_says(rate: Rate, debt: int, ago_ms: int) -> N
     assert levels == [expected if over else expected + rate.unit, since_ms]
 
 
+@given(
+    rates=st.tuples(strategies.rates("minute"), strategies.rates("day")),
+    debts=st.tuples(st.integers(0), st.integers(0)),
+    ago_ms=st.tuples(st.integers(-10, 10**8), st.integers(-10, 10**8)),
+    cost=st.integers(0, 60),
+)
+def test_two_rates_are_what_each_is_alone(
+    rates: tuple[Rate, Rate], debts: tuple[int, int], ago_ms: tuple[int, int], cost: int
+) -> None:
+    """Two rates decided together are charged as each by itself, in or out of the straight line."""
+    plan, now_ms = Plan("p", rates), 1_700_000_000_000
+    states = [(min(debt, rate.capacity), now_ms - ago) for rate, debt, ago in zip(rates, debts, ago_ms, strict=True)]
+    (over, first), (over_2, second) = (
+        charge(Plan("p", (rate,)), state, 0, cost, now_ms) for rate, state in zip(rates, states, strict=True)
+    )
+
+    together, levels = charge(plan, [*states[0], *states[1]], 0, cost, now_ms)
+
+    assert together == over | over_2 << 1
+    if not over | over_2:
+        assert levels == [*first, *second]
+
+
 @given(rate=strategies.rates("minute"), debt=st.integers(0), cost=st.integers(1, 60))
 def test_a_promised_wait_is_the_first_millisecond_that_fits(rate: Rate, debt: int, cost: int) -> None:
     """After the wait the claim fits, and a millisecond before it does not."""

@@ -6,10 +6,21 @@ from awx_ratelimit.backends.clock import SystemClock
 
 
 class Machine:
-    """A machine whose two clocks a test turns by hand."""
+    """A machine whose clocks a test turns by hand."""
 
     wall_s = 1_000_000.0
     steady_s = 500.0
+    running_s = 300.0
+    interrupted_s = 0.0
+
+    def monotonic(self) -> float:
+        self.running_s += self.interrupted_s
+        return self.running_s
+
+    def run(self, seconds: float) -> None:
+        self.running_s += seconds
+        self.steady_s += seconds
+        self.wall_s += seconds
 
 
 @pytest.fixture
@@ -17,6 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
     monkeypatch.setattr(time, "time", lambda: machine.wall_s)
     monkeypatch.setattr(time, "clock_gettime", lambda _: machine.steady_s)
+    monkeypatch.setattr(time, "monotonic", machine.monotonic)
     return machine
 
 
@@ -24,8 +36,8 @@ def test_time_is_carried_on_by_the_steady_clock(machine: Machine) -> None:
     """A wall clock that steps by at most a second does not move the time."""
     clock = SystemClock()
     clock.now_ms()
-    machine.steady_s += 2
-    machine.wall_s += 3
+    machine.run(2)
+    machine.wall_s += 1
 
     assert clock.now_ms() == 1_000_002_000
 
@@ -35,10 +47,30 @@ def test_a_wall_clock_that_was_set_is_followed_within_a_second(machine: Machine,
     """A wall clock that differs by more than a second is taken anew."""
     clock = SystemClock()
     clock.now_ms()
-    machine.steady_s += 1
-    machine.wall_s += step_s + 1
+    machine.run(1)
+    machine.wall_s += step_s
 
     assert clock.now_ms() == 1_000_000_000 + (step_s + 1) * 1_000
+
+
+def test_a_suspend_is_counted_a_tenth_of_a_second_later(machine: Machine) -> None:
+    """The clock that is read stands still in a suspend; what it missed is added soon after."""
+    clock = SystemClock()
+    machine.steady_s += 3_600
+    machine.wall_s += 3_600
+    machine.run(0.25)
+
+    assert clock.now_ms() == 1_003_600_250
+
+
+def test_an_interruption_between_two_clocks_is_no_step(machine: Machine) -> None:
+    """A thread that is stopped while it compares the clocks does not believe what it sees."""
+    clock = SystemClock()
+    machine.run(0.25)
+    machine.interrupted_s = 0.5
+    machine.steady_s += 0.5
+
+    assert clock.now_ms() == 1_000_000_750
 
 
 def test_the_time_is_the_machines() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan
-from awx_ratelimit.backends.stripe import FORGET_AFTER_MS, Stripe
+from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
+from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.testing import ManualClock
 
 SMALL = Plan.of("small", per_minute=500, per_day=700, concurrent=3)
@@ -194,7 +195,7 @@ def test_the_sweep_goes_on_after_the_clock_was_set_back() -> None:
 
 def _entries(limiter: Limiter) -> list[Any]:
     stripes: list[Stripe] = limiter._backend._stripes  # type: ignore[attr-defined]
-    return [entry for stripe in stripes for entry in stripe.entries.values()]
+    return [entry for stripe in stripes for entry in (*stripe.ledgers.values(), *stripe.packed.values())]
 
 
 def _run(threads: list[threading.Thread]) -> None:

@@ -1,8 +1,7 @@
 """The state of one process: dicts and locks around the core.
 
-Subjects are spread over stripes, each with a lock of its own that is held for the arithmetic alone. A release is
-appended to its stripe and settled before the next decision there, so that giving a slot back takes no lock: it is
-safe in a finalizer, in a signal handler and in a cancelled task.
+Subjects are spread over stripes, each with a lock of its own that is held for the arithmetic alone. Giving a slot
+back takes no lock (see `Ledger`): it is safe in a finalizer, in a signal handler and in a cancelled task.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import SystemClock
-from awx_ratelimit.backends.stripe import Entry, Stripe
+from awx_ratelimit.backends.ledger import Ledger
+from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
@@ -44,7 +44,8 @@ class MemoryBackend:
         self._stripes = [Stripe() for _ in range(_STRIPES)]
         self._lease_ids = count(1)
         self._hold_times = HoldTimes()
-        self._new = 0
+        self._unmeasured = 0
+        self._opened = 0
         self._sweep_at_ms = 0
         self._sweep_next = 0
 
@@ -52,47 +53,42 @@ class MemoryBackend:
         """See Backend."""
         stripe = self._stripes[hash(subject) % _STRIPES]
         lock = stripe.lock
-        lease_id = 0
-        holder: list[Any] | None = None
+        holder: set[int] | None = None
+        lease_id = slot_wait_ms = 0
         # Without `with`, which costs as much again as the lock.
         lock.acquire()
         try:
             now_ms = self._now_ms()
-            if stripe.released:
-                stripe.settle()
-            if stripe.bounded:
-                stripe.end_overdue(subject, now_ms)
-            layout = plan.layout
-            stored = stripe.entries.get(subject)
-            if isinstance(stored, list) and stored[-1] is layout:
-                entry = stored
-                known = True
-            else:
-                entry = stripe.entry(subject, plan)
-                known = False
-            held = entry[-2]
-            over, levels = charge(plan, entry, held, cost, now_ms)
+            ledger = stripe.ledgers.get(subject)
+            if ledger is None:
+                ledger = stripe.ledger(subject, plan)
+                self._count_opened()
+            elif ledger.bounds:
+                ledger.end_overdue(now_ms)
+            state = ledger.levels if ledger.layout is plan.layout else ledger.levels_under(plan)
+            leases = ledger.leases
+            held = len(leases)
+            over, levels = charge(plan, state, held, cost, now_ms)
             if over & plan.enforced:
-                self._rebase(stripe, subject, plan, entry, levels, now_ms)
+                _rebase(ledger, plan, state, levels, now_ms)
             else:
-                if plan.slot_bit & ~over:
+                holder = leases
+                if ledger.layout is plan.layout:
+                    ledger.levels = levels
+                else:
+                    ledger.change_layout(plan.layout, levels)
+                if plan.slot_bit and held < plan.slots:
                     held += 1
                     lease_id = next(self._lease_ids)
-                    holder = [stripe.released]
+                    leases.add(lease_id)
                     if plan.max_hold_ms:
-                        stripe.bound(subject, holder, now_ms + plan.max_hold_ms)
-                else:
-                    holder = [None]
-                levels[-2] = held
-                if known:
-                    stripe.entries[subject] = levels
-                else:
-                    stripe.store(subject, levels)
+                        ledger.bounds[lease_id] = now_ms + plan.max_hold_ms
         finally:
             lock.release()
-        if now_ms >= self._sweep_at_ms or not known:
-            self._sweep(now_ms, known)
-        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
+        if now_ms >= self._sweep_at_ms:
+            self._sweep(now_ms)
+        if over and over & plan.slot_bit:
+            slot_wait_ms = self._hold_times.slot_wait_ms(plan)
         return _new(Decision, (subject, plan, cost, now_ms, over, levels, held, lease_id, holder, slot_wait_ms))
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -100,52 +96,48 @@ class MemoryBackend:
         stripe = self._stripes[hash(subject) % _STRIPES]
         with stripe.lock:
             now_ms = self._now_ms()
-            stripe.settle()
-            stripe.end_overdue(subject, now_ms)
-            entry = stripe.entry(subject, plan)
-            held = entry[-2]
-            over, levels = uncharged(plan, entry, held, cost, now_ms)
-            self._rebase(stripe, subject, plan, entry, levels, now_ms)
+            ledger = stripe.known(subject) or Ledger.new(plan)
+            ledger.end_overdue(now_ms)
+            state = ledger.levels_under(plan)
+            held = len(ledger.leases)
+            over, levels = uncharged(plan, state, held, cost, now_ms)
+            _rebase(ledger, plan, state, levels, now_ms)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
         return Decision(subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
-        holder = decision.holder
-        if holder is not None and holder[0] is not None:
-            lease_id = decision.lease_id
-            if lease_id < MEASURE_ALL or not lease_id % THEN_ONE_IN:
-                self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
-            holder[0].append(decision)
+        lease_id = decision.lease_id
+        if lease_id:
+            leases = decision.holder
+            if not lease_id & self._unmeasured:
+                self._measure(decision, leases)
+            leases.discard(lease_id)
 
     def refund(self, decision: Decision) -> None:
         """See Backend."""
-        holder = decision.holder
-        if holder is None:
+        if decision.holder is None:
             return
         stripe = self._stripes[hash(decision.subject) % _STRIPES]
         with stripe.lock:
-            stripe.settle()
-            if len(holder) == 1:
-                holder.append("refunded")
-                stripe.refund(decision.subject, given_back(decision, self._now_ms()))
+            ledger = stripe.known(decision.subject) or Ledger.new(decision.plan)
+            if ledger.first_refund(decision):
+                ledger.refund(given_back(decision, self._now_ms()))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         stripe = self._stripes[hash(subject) % _STRIPES]
         with stripe.lock:
-            stripe.settle()
             stripe.forget(subject)
 
     def health(self) -> Mapping[str, Any]:
         """See Backend: the subjects that are known and the leases that are open."""
-        known = leases = 0
+        subjects = leases = 0
         for stripe in self._stripes:
             with stripe.lock:
-                stripe.settle()
-                known += stripe.known
-                leases += stripe.held
-        return {"state": "ok", "backend": "memory", "subjects": known, "leases": leases}
+                subjects += stripe.subjects
+                leases += stripe.leases
+        return {"state": "ok", "backend": "memory", "subjects": subjects, "leases": leases}
 
     def close(self) -> None:
         """See Backend: there is nothing to let go of."""
@@ -155,24 +147,32 @@ class MemoryBackend:
         for stripe in self._stripes:
             stripe.after_fork()
 
-    def _rebase(self, stripe: Stripe, subject: str, plan: Plan, entry: Entry, levels: list[int], now_ms: int) -> None:
-        names = rebased(plan, entry, levels, now_ms)
-        if names:
-            stripe.rebase(subject, names, now_ms)
+    def _count_opened(self) -> None:
+        self._opened += 1
+        if self._opened >= _SWEEP_EVERY_NEW:
+            self._sweep_at_ms = 0
 
-    def _sweep(self, now_ms: int, known: bool) -> None:
-        """One step of the sweep: every few new subjects, so that it keeps up with them, and now and then."""
-        self._new += not known
-        if self._new < _SWEEP_EVERY_NEW and 0 < self._sweep_at_ms - now_ms <= _SWEEP_EVERY_MS:
-            return
-        self._new = 0
+    def _measure(self, decision: Decision, leases: set[int]) -> None:
+        if decision.lease_id >= MEASURE_ALL:
+            self._unmeasured = THEN_ONE_IN - 1
+        if decision.lease_id in leases:
+            self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
+
+    def _sweep(self, now_ms: int) -> None:
+        """One step of the sweep: every few subjects that came into use, so that it keeps up, and now and then."""
+        self._opened = 0
         self._sweep_at_ms = now_ms + _SWEEP_EVERY_MS
         self._sweep_next = (self._sweep_next + 1) % _STRIPES
         stripe = self._stripes[self._sweep_next]
         # A stripe in use is swept another time: nobody waits for a sweep.
         if stripe.lock.acquire(blocking=False):
             try:
-                stripe.settle()
                 stripe.sweep(now_ms)
             finally:
                 stripe.lock.release()
+
+
+def _rebase(ledger: Ledger, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
+    names = rebased(plan, state, levels, now_ms)
+    if names:
+        ledger.rebase(names, now_ms)

@@ -1,12 +1,10 @@
 """One claim against all its limits: every one is charged, or none. The law of the whole library in one function.
 
 A state is flat: the pair ``(debt, at_ms)`` of each rate of the plan in its order, counted in the rate's units and at
-most full. What follows behind the last pair is passed on as it is. `over` is a set of limits as bits in the order of
-the plan, the slots last.
+most full. `over` is a set of limits as bits in the order of the plan, the slots last.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from awx_ratelimit.core.bucket import owed, time_to_drain_ms
 from awx_ratelimit.core.decision import Decision
@@ -14,32 +12,52 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 
 
-def charge(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[Any]]:
+def charge(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:
     """``(over, levels)``: the limits that would not hold the claim, and the state of the rates after the decision.
 
     With an enforced limit over (``over & plan.enforced``) nothing is charged. A shadow limit that is over is not
     charged either, and keeps nothing else from being charged.
     """
+    if plan.pair is not None and held < plan.slots:
+        # The same for two continuous rates that both fit, in a straight line: what nearly every claim is.
+        unit, drain, capacity, unit_2, drain_2, capacity_2 = plan.pair
+        debt, at_ms, debt_2, at_2_ms = state
+        if at_ms < now_ms > at_2_ms:
+            debt -= drain * (now_ms - at_ms)
+            if debt < 0:
+                debt = 0
+            debt_2 -= drain_2 * (now_ms - at_2_ms)
+            if debt_2 < 0:
+                debt_2 = 0
+            at_ms = at_2_ms = now_ms
+        if at_ms == now_ms == at_2_ms:
+            debt += unit * cost
+            debt_2 += unit_2 * cost
+            if debt <= capacity and debt_2 <= capacity_2:
+                return 0, [debt, now_ms, debt_2, now_ms]
+    return _charged_in_turn(plan, state, held, cost, now_ms)
+
+
+def _charged_in_turn(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:
     over = 0
     levels = [*state]
-    for index, bit, rate in plan.numbered_rates:
-        debt = state[index]
-        since_ms = now_ms
-        if debt:
-            elapsed_ms = now_ms - state[index + 1]
-            if elapsed_ms < 0 or rate.calendar:
-                debt, since_ms = owed(rate, debt, state[index + 1], now_ms)
+    for debt_at, time_at, bit, unit, drain, capacity, calendar, rate in plan.steps:
+        debt = levels[debt_at]
+        elapsed_ms = now_ms - levels[time_at]
+        if elapsed_ms:
+            if elapsed_ms < 0 or calendar:
+                debt, levels[time_at] = owed(rate, debt, levels[time_at], now_ms)
             else:
-                # What owed() says of a continuous rate, without the call: this is the hot path.
-                debt -= rate.drain * elapsed_ms
+                # What owed() says of a continuous rate, without the call.
+                debt -= drain * elapsed_ms
                 if debt < 0:
                     debt = 0
-        charged = debt + rate.unit * cost
-        if charged > rate.capacity:
+                levels[time_at] = now_ms
+        charged = debt + unit * cost
+        if charged > capacity:
             over |= bit
             charged = debt
-        levels[index] = charged
-        levels[index + 1] = since_ms
+        levels[debt_at] = charged
     if held >= plan.slots:
         over |= plan.slot_bit
     if over & plan.enforced:
@@ -53,7 +71,7 @@ def _uncharge(plan: Plan, levels: list[int], over: int, cost: int) -> None:
             levels[index] -= rate.unit * cost
 
 
-def uncharged(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[Any]]:
+def uncharged(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:
     """What `charge` would decide, with the state of the rates as it is now."""
     over, levels = charge(plan, state, held, cost, now_ms)
     if not over & plan.enforced:

@@ -13,7 +13,7 @@ from awx_ratelimit.core.rates import Rate
 
 _NUMBERS = count()
 _LAYOUTS: dict[int, "Layout"] = {}
-_NUMBER = struct.Struct("<I")
+_HEAD = struct.Struct("<qI")
 
 
 class Layout:
@@ -27,9 +27,9 @@ class Layout:
         self.codec = _codec(len(rates))
         _LAYOUTS[self.number] = self
 
-    def packed(self, state: Sequence[int]) -> bytes:
-        """`state` with the number of this layout, in bytes."""
-        return self.codec.pack(self.number, *state[: 2 * len(self.rates)])
+    def packed(self, forget_at_ms: int, state: Sequence[int]) -> bytes:
+        """`state` with the number of this layout and the time at which it may be forgotten, in bytes."""
+        return self.codec.pack(forget_at_ms, self.number, *state)
 
 
 @cache
@@ -38,12 +38,19 @@ def layout_of(rates: tuple[Rate, ...]) -> Layout:
     return Layout(rates)
 
 
-def unpacked(packed: bytes) -> tuple[Layout, tuple[int, ...]]:
+def unpacked(packed: bytes) -> tuple[Layout, list[int]]:
     """The layout and the state in `packed`."""
-    layout = _LAYOUTS[_NUMBER.unpack_from(packed)[0]]
-    return layout, layout.codec.unpack(packed)[1:]
+    layout = _LAYOUTS[_HEAD.unpack_from(packed)[1]]
+    _, _, *state = layout.codec.unpack(packed)
+    return layout, state
+
+
+def forget_at_ms(packed: bytes) -> int:
+    """When `packed` may be forgotten."""
+    at_ms: int = _HEAD.unpack_from(packed)[0]
+    return at_ms
 
 
 @cache
 def _codec(rates: int) -> struct.Struct:
-    return struct.Struct(f"<I{2 * rates}q")
+    return struct.Struct(f"{_HEAD.format}{2 * rates}q")

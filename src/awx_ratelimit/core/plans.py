@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 from sys import maxsize
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from awx_ratelimit.core.layout import Layout, layout_of
 from awx_ratelimit.core.rates import EXACT_MAX, Concurrency, Rate, set_fields, whole_number
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
+#: What charging one rate takes: where its debt is and where its time, its bit, unit, drain, capacity and whether it is
+#: a calendar rate, and the rate. One tuple is taken apart in the time of two attributes.
+Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Plan:
     shadow: bool = False
     layout: Layout = field(init=False, repr=False, compare=False)
     numbered_rates: tuple[tuple[int, int, Rate], ...] = field(init=False, repr=False, compare=False)
+    steps: tuple[Step, ...] = field(init=False, repr=False, compare=False)
+    pair: tuple[int, int, int, int, int, int] | None = field(init=False, repr=False, compare=False)
     slots: int = field(init=False, repr=False, compare=False)
     max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
@@ -43,6 +48,8 @@ class Plan:
             self,
             layout=layout_of(self.rates),
             numbered_rates=tuple((2 * index, 1 << index, rate) for index, rate in enumerate(self.rates)),
+            steps=tuple(_step(index, rate) for index, rate in enumerate(self.rates)),
+            pair=_pair(self.rates),
             slots=self.concurrency.slots if self.concurrency else maxsize,
             max_hold_ms=self.concurrency.max_hold_ms if self.concurrency else None,
             slot_bit=1 << len(self.rates) if self.concurrency else 0,
@@ -109,6 +116,18 @@ class Plan:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def _step(index: int, rate: Rate) -> Step:
+    return 2 * index, 2 * index + 1, 1 << index, rate.unit, rate.drain, rate.capacity, rate.calendar, rate
+
+
+def _pair(rates: tuple[Rate, ...]) -> tuple[int, int, int, int, int, int] | None:
+    """Unit, drain and capacity of each of two continuous rates; None of any other rates."""
+    if len(rates) != 2 or rates[0].calendar or rates[1].calendar:
+        return None
+    first, second = rates
+    return first.unit, first.drain, first.capacity, second.unit, second.drain, second.capacity
 
 
 STARTER: Final = Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5)

@@ -4,15 +4,15 @@ import time
 import pytest
 from blockbuster import BlockingError
 
-from awx_ratelimit import STARTER, AsyncLimiter, MemoryBackend
+from awx_ratelimit import STARTER, AsyncLimiter, Decision, MemoryBackend, Plan
 
 
 class Blocking(MemoryBackend):
     """A backend that says it never waits, and waits."""
 
-    def acquire(self, *arguments: object) -> object:  # type: ignore[override]
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         time.sleep(0.001)
-        return super().acquire(*arguments)  # type: ignore[arg-type]
+        return super().acquire(subject, plan, cost)
 
 
 def test_a_backend_that_blocks_the_event_loop_is_found() -> None:

@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan
+from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
 from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.testing import ManualClock
@@ -37,6 +38,9 @@ class CountingLock:
             return True
         self.waits += 1
         return blocking and self._lock.acquire()
+
+    def locked(self) -> bool:
+        return self._lock.locked()
 
     def __enter__(self) -> None:
         self.acquire()
@@ -102,6 +106,99 @@ def test_a_release_inside_a_decision_does_not_deadlock() -> None:
     second = limiter.acquire("s", plan)
     third = limiter.acquire("s", plan)
     assert (first.allowed, second.allowed or third.allowed) == (True, True)
+
+
+def test_a_signal_handler_that_raises_leaves_no_lock_taken() -> None:
+    """A time-out by a signal, wherever it comes, does not shut a stripe's subjects out for ever."""
+    backend = MemoryBackend()
+    limiter = Limiter(backend)
+    raised = 0
+    armed: list[bool] = []
+
+    def alarm(*_: object) -> None:
+        if armed:
+            armed.clear()
+            raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, alarm)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+    try:
+        for number in range(60_000):
+            try:
+                armed[:] = [True]
+                limiter.release(limiter.acquire(f"s{number % 300}", STARTER))
+                armed.clear()
+            except TimeoutError:
+                raised += 1
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+    assert ([stripe.lock.locked() for stripe in backend._stripes], raised > 20) == ([False] * 64, True)
+
+
+class FailingClock(ManualClock):
+    """Fails when it is told to."""
+
+    fails = False
+
+    def now_ms(self) -> int:
+        if self.fails:
+            raise OSError("no time")
+        return super().now_ms()
+
+
+def test_a_release_never_raises_though_the_clock_does() -> None:
+    """With a clock that fails, the slot is free all the same, and the release returns."""
+    clock = FailingClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    plan = Plan.of("one", concurrent=1)
+    held = limiter.acquire("s", plan)
+    clock.fails = True
+    limiter.release(held)
+    clock.fails = False
+
+    assert limiter.acquire("s", plan).allowed
+
+
+def test_a_failing_clock_leaves_everything_as_it_was() -> None:
+    """A decision that could not be made has charged nothing and holds nothing."""
+    clock = FailingClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    clock.fails = True
+    with pytest.raises(OSError, match="no time"):
+        limiter.acquire("s", STARTER)
+    clock.fails = False
+
+    assert [usage.remaining for usage in limiter.peek("s", STARTER).usages] == [60, 10_000, 5]
+
+
+@pytest.mark.parametrize("start_ms", [-(2**70), 2**70])
+def test_a_clock_beyond_64_bits_is_a_clock(start_ms: int) -> None:
+    """Times of any size are counted exactly, and the sweep leaves them alone."""
+    clock = ManualClock(start_ms)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    for _ in range(20):
+        for number in range(100):
+            limiter.release(limiter.acquire(f"s{number}", STARTER, 3))
+        clock.advance(20)
+
+    assert not limiter.acquire("s7", STARTER, 3).allowed
+
+
+def test_a_promise_is_kept_though_the_old_plan_would_have_forgotten() -> None:
+    """A wait that a slower plan promised is true, however busy the others are meanwhile."""
+    clock = ManualClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    slow = Plan("slow", (Rate("minute", 60, 3_600_000),))
+    limiter.acquire("s", Plan.of("fast", per_minute=60), 60)
+    clock.advance(30_000)
+    promised_ms = limiter.acquire("s", slow, 60).retry_after_ms
+    for _ in range(3_000):
+        clock.advance(1_000)
+        limiter.acquire("other", Plan.of("busy", per_second=1_000))
+
+    assert (promised_ms, limiter.peek("s", slow, 60).retry_after_ms) == (3_570_000, 570_000)
 
 
 def test_subjects_that_owe_nothing_take_no_memory_for_long() -> None:

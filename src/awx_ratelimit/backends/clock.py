@@ -4,11 +4,16 @@ import time
 from collections.abc import Callable
 from math import trunc
 
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _CHECK_EVERY_S = 0.1
 _MAX_DIFFERENCE_S = 1.0
 #: What the clocks may seem to differ by because they are not read at one moment.
 _READING_S = 0.002
+
+
+def _steady_s() -> float:
+    """CLOCK_BOOTTIME; where there is none, the clock that is read anyhow."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 class SystemClock:
@@ -30,7 +35,7 @@ def _ticking() -> Callable[[], int]:
     """A function and not a method, and floats and not nanoseconds, for it is read at each decision."""
     read = time.monotonic
     start_s = read()
-    ahead_s = time.clock_gettime(_STEADY) - start_s
+    ahead_s = _steady_s() - start_s
     epoch_s = time.time() - ahead_s - start_s
     offset_ms = (epoch_s + ahead_s) * 1000.0
     check_at_s = start_s + _CHECK_EVERY_S
@@ -38,7 +43,7 @@ def _ticking() -> Callable[[], int]:
     def check(now_s: float) -> None:
         nonlocal ahead_s, epoch_s, offset_ms, check_at_s
         check_at_s = now_s + _CHECK_EVERY_S
-        steady_s, wall_s = time.clock_gettime(_STEADY), time.time()
+        steady_s, wall_s = _steady_s(), time.time()
         if read() - now_s > _READING_S:
             # This thread was interrupted in between: the difference would be one that there is not.
             return

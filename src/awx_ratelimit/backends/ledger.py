@@ -10,9 +10,9 @@ can come between, so that it takes no lock; slots are taken under the lock alone
 from typing import NamedTuple
 
 from awx_ratelimit.core.bucket import converted
-from awx_ratelimit.core.charge import drained_at_ms
+from awx_ratelimit.core.charge import drained_at_ms, rebased
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.layout import Layout, layout_of, unpacked
+from awx_ratelimit.core.layout import Layout, forget_at_ms, layout_of, unpacked
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 
@@ -32,7 +32,7 @@ class _Debt(NamedTuple):
 class Ledger:
     """See the module. A new one owes nothing in `layout`."""
 
-    __slots__ = ("bounds", "kept", "layout", "leases", "levels", "looked_at")
+    __slots__ = ("bounds", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at")
 
     def __init__(self, layout: Layout, levels: list[int]) -> None:
         self.layout = layout
@@ -40,6 +40,7 @@ class Ledger:
         self.leases: set[int] = set()
         self.kept: dict[str, _Debt] = {}
         self.bounds: dict[int, int] = {}
+        self.keep_until_ms = 0
         self.looked_at: list[int] | None = None
 
     def levels_under(self, plan: Plan) -> list[int]:
@@ -58,10 +59,18 @@ class Ledger:
             debts.pop(rate.name, None)
         self.layout, self.levels, self.kept = layout, levels, debts
 
-    def rebase(self, names: list[str], now_ms: int) -> None:
-        """Count the debts of `names` from now on, after a clock that was set back."""
-        debts = self._debts()
-        self._write(debts | {name: debts[name]._replace(at_ms=now_ms) for name in names})
+    def asked(self, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
+        """A claim was answered that charged nothing.
+
+        After a clock that was set back the debts count from now on. And a promise was made by the rates of `plan`: what
+        it stands on is kept until they would have drained it, or the sweep would break it.
+        """
+        names = rebased(plan, state, levels, now_ms)
+        if names:
+            debts = self._debts()
+            self._write(debts | {name: debts[name]._replace(at_ms=now_ms) for name in names})
+        if self.layout is not plan.layout:
+            self.keep_until_ms = max(self.keep_until_ms, _forget_at_ms(plan.rates, levels))
 
     def refund(self, given_back: dict[str, tuple[int, int]]) -> None:
         """Take ``(amount, unit)`` off the debts by name, in the units in which they are counted now."""
@@ -90,13 +99,13 @@ class Ledger:
     def packed(self, now_ms: int) -> bytes | None:
         """An idle one in few bytes, None where it owes nothing any more. See `Ledger.of`."""
         if self.kept:
-            owing = [debt for debt in self._debts().values() if _forget_at_ms((debt.rate,), debt[:2]) > now_ms]
+            owing = [debt for debt in self._debts().values() if self._is_owed(debt, now_ms)]
             layout = layout_of(tuple(debt.rate for debt in owing))
             levels = [number for debt in owing for number in debt[:2]]
         else:
             layout, levels = self.layout, self.levels
-        forget_at_ms = _forget_at_ms(layout.rates, levels)
-        return layout.packed(forget_at_ms, levels) if forget_at_ms > now_ms else None
+        until_ms = max(self.keep_until_ms, _forget_at_ms(layout.rates, levels))
+        return layout.packed(until_ms, levels) if until_ms > now_ms else None
 
     def first_refund(self, decision: Decision) -> bool:
         """Whether it is the first of this decision, which is then marked: its levels get a number that is no debt."""
@@ -116,7 +125,12 @@ class Ledger:
     @classmethod
     def of(cls, packed: bytes) -> "Ledger":
         """The ledger that was `packed`."""
-        return cls(*unpacked(packed))
+        ledger = cls(*unpacked(packed))
+        ledger.keep_until_ms = forget_at_ms(packed)
+        return ledger
+
+    def _is_owed(self, debt: _Debt, now_ms: int) -> bool:
+        return max(self.keep_until_ms, _forget_at_ms((debt.rate,), debt[:2])) > now_ms
 
     def _debts(self) -> dict[str, _Debt]:
         debts = dict(self.kept)

@@ -4,6 +4,7 @@ Subjects are spread over stripes, each with a lock of its own that is held for t
 back takes no lock (see `Ledger`): it is safe in a finalizer, in a signal handler and in a cancelled task.
 """
 
+import logging
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar
@@ -12,13 +13,15 @@ from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import SystemClock
 from awx_ratelimit.backends.ledger import Ledger
 from awx_ratelimit.backends.stripe import Stripe
-from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
+from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.forks import renewed_after_fork
 
+_log = logging.getLogger("awx_ratelimit")
 _STRIPES = 64
+_MASK = _STRIPES - 1
 #: What `Decision(...)` ends in, without the call in between.
 _new = tuple.__new__
 _SWEEP_EVERY_MS = 16
@@ -42,7 +45,7 @@ class MemoryBackend:
         """Forget everything, leases too, and go on by `clock`: for tests."""
         self._now_ms = (clock or SystemClock()).now_ms
         self._stripes = [Stripe() for _ in range(_STRIPES)]
-        self._lease_ids = count(1)
+        self._next_lease_id = count(1).__next__
         self._hold_times = HoldTimes()
         self._unmeasured = 0
         self._opened = 0
@@ -51,40 +54,36 @@ class MemoryBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        stripe = self._stripes[hash(subject) % _STRIPES]
-        lock = stripe.lock
+        stripe = self._stripes[hash(subject) & _MASK]
         holder: set[int] | None = None
         lease_id = slot_wait_ms = 0
-        # Without `with`, which costs as much again as the lock.
-        lock.acquire()
-        try:
+        # `with` and not acquire() and try: a signal handler that raises comes between those and leaves the lock taken.
+        with stripe.lock:
             now_ms = self._now_ms()
             ledger = stripe.ledgers.get(subject)
             if ledger is None:
-                ledger = stripe.ledger(subject, plan)
-                self._count_opened()
+                ledger = self._opened_ledger(stripe, subject, plan)
             elif ledger.bounds:
                 ledger.end_overdue(now_ms)
-            state = ledger.levels if ledger.layout is plan.layout else ledger.levels_under(plan)
+            same = ledger.layout is plan.layout
+            state = ledger.levels if same else ledger.levels_under(plan)
             leases = ledger.leases
             held = len(leases)
             over, levels = charge(plan, state, held, cost, now_ms)
             if over & plan.enforced:
-                _rebase(ledger, plan, state, levels, now_ms)
+                ledger.asked(plan, state, levels, now_ms)
             else:
                 holder = leases
-                if ledger.layout is plan.layout:
+                if same:
                     ledger.levels = levels
                 else:
                     ledger.change_layout(plan.layout, levels)
                 if plan.slot_bit and held < plan.slots:
                     held += 1
-                    lease_id = next(self._lease_ids)
+                    lease_id = self._next_lease_id()
                     leases.add(lease_id)
                     if plan.max_hold_ms:
                         ledger.bounds[lease_id] = now_ms + plan.max_hold_ms
-        finally:
-            lock.release()
         if now_ms >= self._sweep_at_ms:
             self._sweep(now_ms)
         if over and over & plan.slot_bit:
@@ -93,7 +92,7 @@ class MemoryBackend:
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        stripe = self._stripes[hash(subject) % _STRIPES]
+        stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             now_ms = self._now_ms()
             ledger = stripe.known(subject) or Ledger.new(plan)
@@ -101,7 +100,7 @@ class MemoryBackend:
             state = ledger.levels_under(plan)
             held = len(ledger.leases)
             over, levels = uncharged(plan, state, held, cost, now_ms)
-            _rebase(ledger, plan, state, levels, now_ms)
+            ledger.asked(plan, state, levels, now_ms)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
         return Decision(subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms)
 
@@ -110,9 +109,10 @@ class MemoryBackend:
         lease_id = decision.lease_id
         if lease_id:
             leases = decision.holder
-            if not lease_id & self._unmeasured:
-                self._measure(decision, leases)
+            measured = not lease_id & self._unmeasured and lease_id in leases
             leases.discard(lease_id)
+            if measured:
+                self._measure(decision)
 
     def refund(self, decision: Decision) -> None:
         """See Backend."""
@@ -126,7 +126,7 @@ class MemoryBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
-        stripe = self._stripes[hash(subject) % _STRIPES]
+        stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             stripe.forget(subject)
 
@@ -147,16 +147,20 @@ class MemoryBackend:
         for stripe in self._stripes:
             stripe.after_fork()
 
-    def _count_opened(self) -> None:
+    def _opened_ledger(self, stripe: Stripe, subject: str, plan: Plan) -> Ledger:
         self._opened += 1
         if self._opened >= _SWEEP_EVERY_NEW:
             self._sweep_at_ms = 0
+        return stripe.ledger(subject, plan)
 
-    def _measure(self, decision: Decision, leases: set[int]) -> None:
+    def _measure(self, decision: Decision) -> None:
         if decision.lease_id >= MEASURE_ALL:
             self._unmeasured = THEN_ONE_IN - 1
-        if decision.lease_id in leases:
+        try:
             self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
+        except Exception:
+            # A release never raises, whatever a clock of the user's does; the slot is free already.
+            _log.exception("the clock of a MemoryBackend failed")
 
     def _sweep(self, now_ms: int) -> None:
         """One step of the sweep: every few subjects that came into use, so that it keeps up, and now and then."""
@@ -165,14 +169,6 @@ class MemoryBackend:
         self._sweep_next = (self._sweep_next + 1) % _STRIPES
         stripe = self._stripes[self._sweep_next]
         # A stripe in use is swept another time: nobody waits for a sweep.
-        if stripe.lock.acquire(blocking=False):
-            try:
+        if not stripe.lock.locked():
+            with stripe.lock:
                 stripe.sweep(now_ms)
-            finally:
-                stripe.lock.release()
-
-
-def _rebase(ledger: Ledger, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
-    names = rebased(plan, state, levels, now_ms)
-    if names:
-        ledger.rebase(names, now_ms)

@@ -4,6 +4,7 @@ A subject in use has a `Ledger`. One that was not charged for a round of the swe
 `bytes`: slower, but small, and in a dict of texts and bytes alone, which the garbage collector never walks.
 """
 
+import struct
 from threading import Lock
 from typing import TypeVar
 
@@ -115,7 +116,11 @@ class Stripe:
             ledger.end_overdue(now_ms)
         if not ledger.idle():
             return
+        try:
+            packed = ledger.packed(now_ms)
+        except struct.error:
+            # Times beyond 64 bits, by a clock of the user's: it stays as it is.
+            return
         del self.ledgers[subject]
-        packed = ledger.packed(now_ms)
         if packed is not None:
             self.packed[subject] = packed

@@ -34,7 +34,7 @@ class Layout:
 
 @cache
 def layout_of(rates: tuple[Rate, ...]) -> Layout:
-    """The one layout of these rates. Rates come from plans, never from requests: there are few."""
+    """The one layout of these rates; it lives as long as the process. There are as many as plans differ in rates."""
     return Layout(rates)
 
 

@@ -25,7 +25,7 @@ class Client:
     def _identify(self, request: Request) -> Caller | None:
         self.looked_up += 1
         key = request.header("X-API-Key")
-        if key == "wrong":
+        if key and key.startswith("wrong"):
             raise KeyRefused
         return Caller(key) if key else None
 
@@ -155,19 +155,17 @@ def test_many_guessing_addresses_do_not_grow_memory_without_bound() -> None:
     assert len(client.gate._terms._suspects) <= 10_000
 
 
-def test_a_million_unknown_keys_leave_no_trace_of_themselves() -> None:
-    """What is remembered grows with addresses that guess, never with the keys they send: a flood of keys adds nothing."""
+def test_a_flood_of_unknown_keys_leaves_no_trace_of_them() -> None:
+    """What is remembered grows with the addresses that guess, never with the keys they send."""
     client = Client()
-    for number in range(30):
-        client.send(x_api_key="wrong")
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(20_000):
-        client.send(x_api_key="wrong", client=f"10.0.0.{number % 50}", path=f"/{number}")
+        client.send(x_api_key=f"wrong-{number}", client=f"10.0.0.{number % 50}", path=f"/{number}")
     grown_bytes = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
 
-    assert grown_bytes < 500_000
+    assert (grown_bytes < 500_000, len(client.gate._terms._suspects)) == (True, 50)
 
 
 def test_an_address_that_guesses_no_more_is_forgotten() -> None:

@@ -40,7 +40,9 @@ class CountingLock:
         return blocking and self._lock.acquire()
 
     def locked(self) -> bool:
-        return self._lock.locked()
+        taken = self._lock.locked()
+        self.waits += taken
+        return taken
 
     def __enter__(self) -> None:
         self.acquire()

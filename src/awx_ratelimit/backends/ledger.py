@@ -29,6 +29,11 @@ class _Debt(NamedTuple):
     rate: Rate
 
 
+#: Shared by nearly all, and so never written to.
+_NOTHING_KEPT: dict[str, _Debt] = {}
+_UNBOUNDED: dict[int, int] = {}
+
+
 class Ledger:
     """See the module. A new one owes nothing in `layout`."""
 
@@ -38,8 +43,8 @@ class Ledger:
         self.layout = layout
         self.levels = levels
         self.leases: set[int] = set()
-        self.kept: dict[str, _Debt] = {}
-        self.bounds: dict[int, int] = {}
+        self.kept = _NOTHING_KEPT
+        self.bounds = _UNBOUNDED
         self.keep_until_ms = 0
         self.looked_at: list[int] | None = None
 
@@ -83,12 +88,20 @@ class Ledger:
 
     def forget(self) -> None:
         """Owe nothing any more; leases live on."""
-        self.layout, self.levels, self.kept = _NOTHING, [], {}
+        self.layout, self.levels, self.kept = _NOTHING, [], _NOTHING_KEPT
+
+    def bound(self, lease_id: int, until_ms: int) -> None:
+        """Hold this lease until then at the longest."""
+        self.bounds = {**self.bounds, lease_id: until_ms}
 
     def end_overdue(self, now_ms: int) -> None:
         """Free the slots that were held too long; a release that comes later finds nothing to free."""
         self.leases.difference_update([lease_id for lease_id, until_ms in self.bounds.items() if until_ms <= now_ms])
         self.bounds = {lease_id: until_ms for lease_id, until_ms in self.bounds.items() if lease_id in self.leases}
+
+    def drop_leases(self) -> None:
+        """Hold nothing any more; a lease of before frees nothing of what is granted after."""
+        self.leases, self.bounds = set(), _UNBOUNDED
 
     def idle(self) -> bool:
         """Whether nothing is held and nothing was charged since this was last asked."""

@@ -24,8 +24,8 @@ _STRIPES = 64
 _MASK = _STRIPES - 1
 #: What `Decision(...)` ends in, without the call in between.
 _new = tuple.__new__
-_SWEEP_EVERY_MS = 16
-_SWEEP_EVERY_NEW = 16
+_SWEEP_EVERY_MS = 4
+_SWEEP_EVERY_NEW = 4
 
 
 class MemoryBackend:
@@ -55,10 +55,13 @@ class MemoryBackend:
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         stripe = self._stripes[hash(subject) & _MASK]
+        lock = stripe.lock
         holder: set[int] | None = None
         lease_id = slot_wait_ms = 0
+        if lock.locked():
+            stripe.wait()
         # `with` and not acquire() and try: a signal handler that raises comes between those and leaves the lock taken.
-        with stripe.lock:
+        with lock:
             now_ms = self._now_ms()
             ledger = stripe.ledgers.get(subject)
             if ledger is None:
@@ -70,7 +73,7 @@ class MemoryBackend:
             leases = ledger.leases
             held = len(leases)
             over, levels = charge(plan, state, held, cost, now_ms)
-            if over & plan.enforced:
+            if over and over & plan.enforced:
                 ledger.asked(plan, state, levels, now_ms)
             else:
                 holder = leases
@@ -83,7 +86,7 @@ class MemoryBackend:
                     lease_id = self._next_lease_id()
                     leases.add(lease_id)
                     if plan.max_hold_ms:
-                        ledger.bounds[lease_id] = now_ms + plan.max_hold_ms
+                        ledger.bound(lease_id, now_ms + plan.max_hold_ms)
         if now_ms >= self._sweep_at_ms:
             self._sweep(now_ms)
         if over and over & plan.slot_bit:

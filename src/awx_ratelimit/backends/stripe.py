@@ -5,6 +5,7 @@ A subject in use has a `Ledger`. One that was not charged for a round of the swe
 """
 
 import struct
+import time
 from threading import Lock
 from typing import TypeVar
 
@@ -13,8 +14,9 @@ from awx_ratelimit.core.layout import forget_at_ms
 from awx_ratelimit.core.plans import Plan
 
 #: How many subjects one step of the sweep looks at, of those in use and of those that are packed.
-SWEEP_IN_USE = 64
-SWEEP_PACKED = 128
+SWEEP_IN_USE = 12
+SWEEP_PACKED = 16
+_LOOK_AGAIN_S = 0.000_05
 _Kept = TypeVar("_Kept", Ledger, bytes)
 
 
@@ -56,6 +58,15 @@ class Stripe:
         self._in_use_round = _Round()
         self._packed_round = _Round()
 
+    def wait(self) -> None:
+        """Wait until the lock looks free, before it is taken.
+
+        A thread that sleeps on a lock is handed it while it still waits for the interpreter, so that the thread that
+        runs is the next to sleep on it, and so on for ever (a convoy). Whoever looks first does not join one.
+        """
+        while self.lock.locked():
+            time.sleep(_LOOK_AGAIN_S)
+
     def ledger(self, subject: str, plan: Plan) -> Ledger:
         """The subject's ledger, woken or made where it had none in use."""
         ledger = self.ledgers[subject] = self._woken(subject) or Ledger.new(plan)
@@ -95,8 +106,7 @@ class Stripe:
         """In a child: a lock that nobody holds, and none of the parent's leases."""
         self.lock = Lock()
         for ledger in self.ledgers.values():
-            ledger.leases = set()
-            ledger.bounds = {}
+            ledger.drop_leases()
 
     def sweep(self, now_ms: int) -> None:
         """Look at a few subjects: pack those that are idle, drop those that owe nothing and hold nothing."""

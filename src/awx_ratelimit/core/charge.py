@@ -4,7 +4,7 @@ A state is flat: the pair ``(debt, at_ms)`` of each rate of the plan in its orde
 most full. `over` is a set of limits as bits in the order of the plan, the slots last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from awx_ratelimit.core.bucket import owed, time_to_drain_ms
 from awx_ratelimit.core.decision import Decision
@@ -104,7 +104,8 @@ def given_back(decision: Decision, now_ms: int) -> dict[str, tuple[int, int]]:
     return amounts
 
 
-def drained_at_ms(rates: Sequence[Rate], state: Sequence[int]) -> int:
+def drained_at_ms(rates: Iterable[Rate], state: Iterable[int]) -> int:
     """The first moment at which none of `rates` owes anything."""
-    pairs = zip(rates, state[::2], state[1::2], strict=False)
-    return max((at_ms + time_to_drain_ms(rate, debt, at_ms, at_ms) for rate, debt, at_ms in pairs), default=0)
+    numbers = iter(state)
+    pairs = zip(rates, numbers, numbers, strict=False)
+    return max([at_ms + time_to_drain_ms(rate, debt, at_ms, at_ms) for rate, debt, at_ms in pairs], default=0)

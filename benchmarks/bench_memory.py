@@ -23,7 +23,7 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def _filled(subjects: list[str]) -> tuple[Limiter, float]:
+def _filled(subjects: tuple[str, ...]) -> tuple[Limiter, float]:
     limiter = Limiter(MemoryBackend())
     gc.collect()
     before = _resident_bytes()
@@ -71,7 +71,8 @@ def _pairs_a_second(threads: int, *, same_key: bool) -> float:
 
 def main() -> None:
     """Print a table of each."""
-    subjects = [f"key_{number:032x}" for number in range(SUBJECTS)]
+    # A tuple of texts, which the collector does not walk: it is the benchmark's own, and not to be timed.
+    subjects = tuple(f"key_{number:032x}" for number in range(SUBJECTS))
     limiter, bytes_each = _filled(subjects)
     met = "met" if bytes_each <= BYTES_TARGET else "NOT met"
     print(f"\n## A million subjects\n\n{bytes_each:.0f} bytes each, target {BYTES_TARGET}: {met}\n")

@@ -14,7 +14,8 @@ NAMES = {
     "aclose": "close",
     "asynccontextmanager": "contextmanager",
     "usable_async_backend": "usable_backend",
-    "_async_identify": "_plain_identify",
+    "async_settled": "settled",
+    "_identify = _checked": "_identify = _plain_identify",
     "AsyncBackend | Backend": "Backend",
 }
 

@@ -45,8 +45,8 @@ class Limiter:
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
         if cost:
-            return self.acquire(subject, plan, cost)
-        decision = self._backend.acquire(subject, plan, 0)
+            plan.check(cost)
+        decision = self._backend.acquire(subject, plan, cost)
         if self._listeners:
             _tell(self._listeners, decision, self._backend.release)
         return decision
@@ -116,8 +116,8 @@ class AsyncLimiter:
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Limiter."""
         if cost:
-            return await self.acquire(subject, plan, cost)
-        decision = await self._backend.acquire(subject, plan, 0)
+            plan.check(cost)
+        decision = await self._backend.acquire(subject, plan, cost)
         if self._listeners:
             _tell(self._listeners, decision, self._backend.release)
         return decision

@@ -21,6 +21,14 @@ START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 FILE = bytes(range(256)) * (FILE_BYTES // 256)
 _T = TypeVar("_T")
+_GUARD = """
+import os, signal, sys
+sys.stdin.read()
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
 
 
 class Spec(NamedTuple):
@@ -152,11 +160,12 @@ def running(spec: Spec, folder: Path) -> Iterator[Server]:
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = _started(spec, server.port, folder, output.fileno())
+    guard = _guard(process)
     try:
         _wait_until_it_answers(server, process, log)
         yield server
     finally:
-        _stop(process)
+        _stop(process, guard)
         # pytest keeps the folders of some runs.
         served.unlink()
 
@@ -196,13 +205,17 @@ def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", l
     pytest.fail(f"{server} did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _guard(process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+    """Ends the group of `process` when its input is closed: by `_stop`, or because these tests have died."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
+    )
+
+
+def _stop(process: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]") -> None:
     process.send_signal(signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    # Workers that outlived their master.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    # What is left now is killed: a server that does not stop, and workers that outlived their master.
+    guard.communicate()
+    process.wait()

@@ -20,6 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _TRY_AGAIN_LATER = 1013
+_STARTS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
+_BODIES = frozenset(("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"))
 _EXCHANGES = "awx_ratelimit.exchanges"
 
 
@@ -88,10 +90,11 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+        if kind in _STARTS:
             self._trailers = message.get("trailers", False)
             if self._headers:
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in self.gate.header_names]
+                names = self.gate.header_names
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
                 message = {**message, "headers": kept + self._headers}
             await self._send(message)
             self._headers = []
@@ -99,11 +102,11 @@ class _Exchange:
         try:
             await self._send(message)
         finally:
-            if self._ends(kind, message):
+            if self._decision is not None and self._ends(kind, message):
                 self.end()
 
     def _ends(self, kind: str, message: Message) -> bool:
-        if kind in ("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"):
+        if kind in _BODIES:
             return not (self._trailers or message.get("more_body", False))
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
@@ -113,8 +116,9 @@ class _Exchange:
 def _request(scope: Scope) -> Request:
     headers = scope["headers"]
 
+    # ASGI promises names in lower case.
     def values(name: bytes) -> list[bytes]:
-        return [value for key, value in headers if key.lower() == name]
+        return [value for key, value in headers if key == name]
 
     client = scope.get("client")
     return Request(scope.get("method", "GET"), _full_path(scope), client[0] if client else None, values)

@@ -17,6 +17,7 @@ from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.rules import Rule
 from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, WebSocketRefusal, refused
 
+_PLAIN = "Gate takes a plain identify; AsyncGate takes an async one as well"
 Identify = Callable[[Request], Caller | None]
 AsyncIdentify = Callable[[Request], Caller | Awaitable[Caller | None] | None]
 
@@ -68,7 +69,9 @@ class Gate:
                 stopped = self._stopped(request, suspect)
                 if stopped is not None:
                     return stopped
-            caller = self._identify(request) or self._terms.nobody(request)
+            caller = self._identify(request)
+            if caller.__class__ is not Caller:
+                caller = settled(caller) or self._terms.nobody(request)
         except KeyRefused as error:
             return self._unknown(request, error)
         if caller is None:
@@ -122,7 +125,7 @@ class AsyncGate:
         websocket_refusal: WebSocketRefusal = "http",
     ) -> None:
         self._limiter = limiter
-        self._identify = _async_identify(identify, plans)
+        self._identify = _checked(identify, plans)
         self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
         #: The names of the header lines it adds; an app's own of these names are replaced.
         self.header_names = frozenset(render.names(headers))
@@ -143,7 +146,9 @@ class AsyncGate:
                 stopped = await self._stopped(request, suspect)
                 if stopped is not None:
                     return stopped
-            caller = await self._identify(request) or self._terms.nobody(request)
+            caller = self._identify(request)
+            if caller.__class__ is not Caller:
+                caller = await async_settled(caller) or self._terms.nobody(request)
         except KeyRefused as error:
             return await self._unknown(request, error)
         if caller is None:
@@ -186,23 +191,19 @@ def _checked(identify: Any, plans: PlanTable) -> Any:
     return identify
 
 
-def _is_coroutine_function(identify: Any) -> bool:
-    return inspect.iscoroutinefunction(identify) or inspect.iscoroutinefunction(getattr(identify, "__call__", None))  # noqa: B004
-
-
 def _plain_identify(identify: Identify, plans: PlanTable) -> Identify:
-    if _is_coroutine_function(identify):
-        raise TypeError("Gate takes a plain identify; AsyncGate takes an async one as well")
+    if inspect.iscoroutinefunction(identify) or inspect.iscoroutinefunction(getattr(identify, "__call__", None)):  # noqa: B004
+        raise TypeError(_PLAIN)
     return _checked(identify, plans)  # type: ignore[no-any-return]
 
 
-def _async_identify(identify: AsyncIdentify, plans: PlanTable) -> Callable[[Request], Awaitable[Caller | None]]:
-    _checked(identify, plans)
-    if _is_coroutine_function(identify):
-        return identify  # type: ignore[return-value]
+def settled(caller: Any) -> Any:
+    """What a plain `identify` returned, which is nothing to wait for."""
+    if inspect.isawaitable(caller):
+        raise TypeError(_PLAIN)
+    return caller
 
-    async def identified(request: Request) -> Caller | None:
-        caller = identify(request)
-        return caller if caller is None or isinstance(caller, Caller) else await caller
 
-    return identified
+async def async_settled(caller: Any) -> Any:
+    """What an `identify` returned, waited for where it has to be."""
+    return await caller if inspect.isawaitable(caller) else caller

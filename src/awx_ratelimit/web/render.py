@@ -6,12 +6,11 @@ Header fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLim
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from awx_ratelimit.core.bucket import next_boundary_ms
-from awx_ratelimit.core.decision import Decision, Usage
+from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import CONCURRENT, Rate
 from awx_ratelimit.web.message import Reply
@@ -23,6 +22,8 @@ DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
 Lines = list[tuple[bytes, bytes]]
 
 _RETRY = b"retry-after"
+#: The largest number of a structured field (RFC 9651).
+_MOST = 10**15 - 1
 _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 _QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -58,13 +59,52 @@ def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
 
 
 def _draft(decision: Decision) -> Lines:
-    rates = (*decision.plan.rates, None)
-    items = [
-        _item(usage, rate, decision) for usage, rate in zip(decision.usages, rates, strict=False) if not usage.shadow
-    ]
-    if not items:
-        return []
-    return [(b"ratelimit-policy", policy(decision.plan)), (b"ratelimit", ", ".join(items).encode())]
+    form = decision.plan.memo.get("draft") or _form(decision.plan)
+    return [form.policy_line, (b"ratelimit", form.state % _numbers(form, decision))] if form.state else []
+
+
+class _Form(NamedTuple):
+    """What the draft's two lines of a plan have in common: all but the numbers of a decision."""
+
+    policy_line: tuple[bytes, bytes]
+    state: bytes
+    rates: tuple[tuple[int, int, Rate], ...]
+    slots: int
+
+
+def _form(plan: Plan) -> _Form:
+    shown = () if plan.shadow else tuple(numbered for numbered in plan.numbered_rates if not numbered[2].shadow)
+    items = [f'"{rate.name}";r=%d;t=%d' for _, _, rate in shown]
+    slots = 0
+    if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
+        slots = plan.slots
+        items.append(f'"{CONCURRENT}";r=%d%s')
+    form = _Form((b"ratelimit-policy", policy(plan)), ", ".join(items).encode(), shown, slots)
+    plan.memo["draft"] = form
+    return form
+
+
+def _numbers(form: _Form, decision: Decision) -> tuple[Any, ...]:
+    """What is left of each limit and in how many seconds: see the wire contract. From the raw integers, for speed."""
+    levels, over, now_ms = decision.levels, decision.over, decision.decided_at_ms
+    numbers: list[Any] = []
+    for index, bit, rate in form.rates:
+        debt = levels[index]
+        left = (rate.capacity - debt) // rate.unit
+        if over & bit:
+            seconds = _seconds(wait_ms(rate, debt, levels[index + 1], now_ms, decision.cost))
+        elif rate.calendar:
+            seconds = _seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
+        else:
+            seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or 1
+        numbers.append(left if left < _MOST else _MOST)
+        numbers.append(seconds if seconds < _MOST else _MOST)
+    if form.slots:
+        left = form.slots - decision.held
+        numbers.append(left if left > 0 else 0)
+        refused = over & decision.plan.slot_bit
+        numbers.append(b";t=%d" % _seconds(decision.slot_wait_ms) if refused else b"")
+    return tuple(numbers)
 
 
 def _legacy(decision: Decision) -> Lines:
@@ -81,7 +121,6 @@ def _legacy(decision: Decision) -> Lines:
     return [(name, b"%d" % number) for name, number in zip(_LEGACY, numbers, strict=True)]
 
 
-@lru_cache(maxsize=4096)
 def policy(plan: Plan) -> bytes:
     """The value of RateLimit-Policy: a constant of the plan."""
     items = [_policy_item(rate) for rate in plan.rates if not (rate.shadow or plan.shadow)]
@@ -93,19 +132,6 @@ def policy(plan: Plan) -> bytes:
 def _policy_item(rate: Rate) -> str:
     burst = "" if rate.burst == rate.tokens else f";awx-burst={_digits(rate.burst)}"
     return f'"{rate.name}";q={_digits(rate.tokens)};w={_digits(_seconds(rate.period_ms))}{burst}'
-
-
-def _item(usage: Usage, rate: Rate | None, decision: Decision) -> str:
-    item = f'"{usage.limit}";r={_digits(usage.remaining)}'
-    if usage.refused and usage.retry_after_ms:
-        return f"{item};t={_seconds(usage.retry_after_ms)}"
-    if rate is None:
-        return item
-    if rate.calendar:
-        until_ms = usage.reset_after_ms or next_boundary_ms(rate, decision.decided_at_ms) - decision.decided_at_ms
-        return f"{item};t={_seconds(until_ms)}"
-    refill_seconds = -(-usage.remaining * rate.period_ms // (rate.tokens * 1000))
-    return f"{item};t={_digits(refill_seconds or 1)}"
 
 
 def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
@@ -180,8 +206,8 @@ def _reply(status: HTTPStatus, kind: bytes, document: object, more: Iterable[tup
 
 
 def _digits(number: int) -> int:
-    """At most what a structured field can carry: 15 digits (RFC 9651)."""
-    return min(number, 10**15 - 1)
+    """At most what a structured field can carry."""
+    return min(number, _MOST)
 
 
 def _seconds(ms: int) -> int:

@@ -18,6 +18,8 @@ from awx_ratelimit.errors import InvalidLimit
 _SLASHES = re.compile(r"//+")
 _SEGMENT = re.compile(r"\{\w+\}")
 _PLANS_CACHED = 4096
+_PATHS_CACHED = 4096
+_LONGEST_CACHED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class Rules:
     """Rules in their order, compiled once."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = [(rule, _pattern(rule.path), _pattern(_plain(rule.path))) for rule in rules]
+        self._rules = [(rule, rule.methods, rule.exempt, _matches(rule)) for rule in rules]
+        self._known = lru_cache(_PATHS_CACHED)(self._first)
 
     def match(self, method: str, path: str) -> Rule:
         """The first rule of this request; one of cost 1 where none matches.
@@ -110,11 +113,15 @@ class Rules:
         """
         if not self._rules:
             return _COST_1
+        # Long paths are no one's second request, and must not stay in a cache.
+        return self._known(method, path) if len(path) <= _LONGEST_CACHED else self._first(method, path)
+
+    def _first(self, method: str, path: str) -> Rule:
         plain, upper = _plain(path), method.upper()
-        for rule, pattern, plain_pattern in self._rules:
-            if rule.methods is not None and (method if rule.exempt else upper) not in rule.methods:
+        for rule, methods, exempt, matches in self._rules:
+            if methods is not None and (method if exempt else upper) not in methods:
                 continue
-            if pattern(path) if rule.exempt else plain_pattern(plain):
+            if matches(path if exempt else plain):
                 return rule
         return _COST_1
 
@@ -125,7 +132,15 @@ class Rules:
 
 
 def _plain(path: str) -> str:
+    if "//" not in path and path[-1:] not in ("/", "\n"):
+        return path
     return _SLASHES.sub("/", path).rstrip("/\n") or "/"
+
+
+def _matches(rule: Rule) -> Callable[[str], Any]:
+    path = rule.path if rule.exempt else _plain(rule.path)
+    # A path without a pattern is compared, which is faster.
+    return _pattern(path) if "{" in path or path.endswith("/**") else path.__eq__
 
 
 def _is_method(name: object) -> bool:

@@ -104,7 +104,8 @@ class Terms:
 
     def plan(self, caller: Caller, rule: Rule) -> Plan:
         """What this caller may use here. Raises InvalidLimit for a plan that is not in the table."""
-        return rule.with_budget(self.plans.resolve(caller))
+        plan = self.plans.resolve(caller)
+        return plan if rule.budget is None else rule.with_budget(plan)
 
     def admitted(self, request: Request, decision: Decision) -> Admission:
         """The app is called, or the request is refused with its wait."""

@@ -18,19 +18,21 @@ def charge(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) 
     With an enforced limit over (``over & plan.enforced``) nothing is charged. A shadow limit that is over is not
     charged either, and keeps nothing else from being charged.
     """
-    if plan.pair is not None and held < plan.slots:
+    pair = plan.pair
+    if pair is not None and held < plan.slots:
         # The same for two continuous rates that both fit, in a straight line: what nearly every claim is.
-        unit, drain, capacity, unit_2, drain_2, capacity_2 = plan.pair
+        unit, drain, capacity, unit_2, drain_2, capacity_2 = pair
         debt, at_ms, debt_2, at_2_ms = state
-        if at_ms < now_ms > at_2_ms:
-            debt -= drain * (now_ms - at_ms)
-            if debt < 0:
-                debt = 0
-            debt_2 -= drain_2 * (now_ms - at_2_ms)
-            if debt_2 < 0:
-                debt_2 = 0
-            at_ms = at_2_ms = now_ms
-        if at_ms == now_ms == at_2_ms:
+        elapsed_ms = now_ms - at_ms
+        # One int where both were charged by the last claim: equal ones that are two go the long way, once.
+        if at_ms is at_2_ms and elapsed_ms >= 0:
+            if elapsed_ms:
+                debt -= drain * elapsed_ms
+                if debt < 0:
+                    debt = 0
+                debt_2 -= drain_2 * elapsed_ms
+                if debt_2 < 0:
+                    debt_2 = 0
             debt += unit * cost
             debt_2 += unit_2 * cost
             if debt <= capacity and debt_2 <= capacity_2:

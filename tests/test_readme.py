@@ -59,7 +59,14 @@ def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str
 
 def test_every_snippet_is_tested() -> None:
     """A snippet more in the README wants a test here."""
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
+
+
+def test_the_gate_with_everything_is_one() -> None:
+    """The longer snippet makes a gate with each of its fields."""
+    gate = _run(SNIPPETS[3])["gate"]
+
+    assert (len(gate.header_names), gate.is_exempt("GET", "/health")) == (5, True)
 
 
 def test_the_plan_table_is_one(tmp_path: Path) -> None:

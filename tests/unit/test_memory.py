@@ -110,6 +110,8 @@ def test_a_release_inside_a_decision_does_not_deadlock() -> None:
     assert (first.allowed, second.allowed or third.allowed) == (True, True)
 
 
+# An alarm inside a finalizer goes nowhere: Python reports it and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_handler_that_raises_leaves_no_lock_taken() -> None:
     """A time-out by a signal, wherever it comes, does not shut a stripe's subjects out for ever."""
     backend = MemoryBackend()

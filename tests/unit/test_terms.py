@@ -1,6 +1,7 @@
 """What a gate's fields do: budgets, nobody's plan, unknown keys, dialects, problem documents."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ class Client:
     def _identify(self, request: Request) -> Caller | None:
         self.looked_up += 1
         key = request.header("X-API-Key")
-        if key == "wrong":
+        if key and key.startswith("wrong"):
             raise KeyRefused
         return Caller(key) if key else None
 
@@ -152,6 +153,19 @@ def test_many_guessing_addresses_do_not_grow_memory_without_bound() -> None:
         client.send(client=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", x_api_key="wrong")
 
     assert len(client.gate._terms._suspects) <= 10_000
+
+
+def test_a_flood_of_unknown_keys_leaves_no_trace_of_them() -> None:
+    """What is remembered grows with the addresses that guess, never with the keys they send."""
+    client = Client()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(20_000):
+        client.send(x_api_key=f"wrong-{number}", client=f"10.0.0.{number % 50}", path=f"/{number}")
+    grown_bytes = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+
+    assert (grown_bytes < 500_000, len(client.gate._terms._suspects)) == (True, 50)
 
 
 def test_an_address_that_guesses_no_more_is_forgotten() -> None:

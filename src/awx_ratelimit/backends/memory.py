@@ -122,7 +122,7 @@ class MemoryBackend:
         """See Backend."""
         if decision.holder is None:
             return
-        stripe = self._stripes[hash(decision.subject) % _STRIPES]
+        stripe = self._stripes[hash(decision.subject) & _MASK]
         with stripe.lock:
             ledger = stripe.known(decision.subject) or Ledger.new(decision.plan)
             if ledger.first_refund(decision):

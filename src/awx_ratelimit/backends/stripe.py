@@ -17,6 +17,7 @@ from awx_ratelimit.core.plans import Plan
 SWEEP_IN_USE = 12
 SWEEP_PACKED = 16
 _NEVER = object()
+_LOOKS = 20
 _LOOK_AGAIN_S = 0.000_05
 _Kept = TypeVar("_Kept", Ledger, bytes)
 
@@ -70,12 +71,14 @@ class Stripe:
         self.turns = iter(lock.__enter__, _NEVER)
 
     def wait(self) -> None:
-        """Wait until the lock looks free, before it is taken.
+        """Wait until the lock looks free, before it is taken; for a millisecond at the longest.
 
         A thread that sleeps on a lock is handed it while it still waits for the interpreter, so that the thread that
         runs is the next to sleep on it, and so on for ever (a convoy). Whoever looks first does not join one.
         """
-        while self.lock.locked():
+        for _ in range(_LOOKS):
+            if not self.lock.locked():
+                return
             time.sleep(_LOOK_AGAIN_S)
 
     def ledger(self, subject: str, plan: Plan) -> Ledger:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from awx_ratelimit.core.plans import PERIODS_MS, Plan
 from awx_ratelimit.core.rates import CONCURRENT, Concurrency, Rate, shown
@@ -54,27 +54,43 @@ def read_table(mapping: Mapping[str, Any], source: str) -> tuple[list[Plan], str
     return read, table.get("default"), root.at("overrides").table(table.get("overrides", {}))
 
 
-def read_override(value: Mapping[str, Any], base: Plan, place: Place) -> Plan:
-    """`base` with the limits of `value` in place of its own of the same names, and the others beside them."""
+class Limits(NamedTuple):
+    """What an override gives: limits in place of a plan's own of the same names, and beside the others."""
+
+    rates: tuple[Rate, ...]
+    concurrency: Concurrency | None
+    shadow: bool | None
+
+    def over(self, base: Plan) -> Plan:
+        """`base` with these limits."""
+        rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in self.rates}
+        shadow = base.shadow if self.shadow is None else self.shadow
+        return Plan(base.name, tuple(rates.values()), self.concurrency or base.concurrency, shadow)
+
+
+def read_override(value: object, place: Place) -> Limits:
+    """The limits of an override; its plan is read by who knows the plans."""
     table = place.table(value, ("plan", *_PLAN_KEYS))
-    rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in _read_rates(table, place)}
-    concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else base.concurrency
-    return _made(place, base.name, tuple(rates.values()), concurrency, table.get("shadow", base.shadow))
+    concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
+    shadow = _read_flag(table["shadow"], place.at("shadow")) if "shadow" in table else None
+    return Limits(tuple(_read_rates(table, place)), concurrency, shadow)
 
 
 def _read_plan(name: str, value: object, place: Place) -> Plan:
     table = place.table(value, _PLAN_KEYS)
     concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
-    return _made(place, name, tuple(_read_rates(table, place)), concurrency, table.get("shadow", False))
-
-
-def _made(place: Place, name: str, rates: tuple[Rate, ...], concurrency: Concurrency | None, shadow: object) -> Plan:
-    if not isinstance(shadow, bool):
-        raise place.at("shadow").wrong(f"{shown(shadow)} is neither; allowed are true and false")
+    shadow = _read_flag(table.get("shadow", False), place.at("shadow"))
+    rates = tuple(_read_rates(table, place))
     try:
         return Plan(name, rates, concurrency, shadow)
     except InvalidLimit as error:
         raise place.wrong(error) from error
+
+
+def _read_flag(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.wrong(f"{shown(value)} is neither; allowed are true and false")
+    return value
 
 
 def _read_rates(table: Mapping[str, Any], place: Place) -> list[Rate]:

@@ -1,14 +1,13 @@
 """`PlanTable`: the plans by name, and who has numbers of their own. Data, checked when it is made."""
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from functools import cache, lru_cache
 from pathlib import PurePath
 from typing import Any
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
-from awx_ratelimit.core.reading import Place, read_override, read_table
+from awx_ratelimit.core.reading import Limits, Place, read_override, read_table
 from awx_ratelimit.errors import InvalidLimit
 
 _PLANS_CACHED = 65_536
@@ -38,9 +37,10 @@ class PlanTable:
         self._default = default
         if default is not None:
             self._named(default, Place(source, "default"))
-        self._overrides = deepcopy(dict(overrides or {}))
-        for key, override in self._overrides.items():
-            self._checked(override, Place(source, f"overrides.{key}"))
+        self._overrides = dict(overrides or {})
+        self._limits = {
+            key: self._read(value, Place(source, f"overrides.{key}")) for key, value in self._overrides.items()
+        }
         # As many as there are overrides and plans: the table bounds it.
         self._overridden = cache(self._override)
         self._of_items = lru_cache(maxsize=_PLANS_CACHED)(self._items)
@@ -88,9 +88,9 @@ class PlanTable:
         """
         if caller.overrides:
             return self._own(caller)
-        if self._overrides:
+        if self._limits:
             for key in (caller.subject, caller.account):
-                if key is not None and key in self._overrides:
+                if key is not None and key in self._limits:
                     return self._overridden(key, caller.plan)
         return self._named(caller.plan, _CALLERS_PLAN)
 
@@ -104,27 +104,25 @@ class PlanTable:
             return self._of_items(items, caller.plan)
         except TypeError:
             # A nested table cannot be a key of the cache.
-            return self._built(overrides, caller.plan, _CALLERS_OVERRIDES)
+            return self._built(overrides, caller.plan)
 
     def _override(self, key: str, plan: str | Plan | None) -> Plan:
-        return self._built(self._overrides[key], plan, Place(self._source, f"overrides.{key}"))
+        base, limits = self._limits[key]
+        return limits.over(self._named(plan, _CALLERS_PLAN) if base is None else base)
 
     def _items(self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None) -> Plan:
-        return self._built({key: value for key, _, value in items}, plan, _CALLERS_OVERRIDES)
+        return self._built({key: value for key, _, value in items}, plan)
 
-    def _built(self, override: Mapping[str, Any], plan: str | Plan | None, place: Place) -> Plan:
+    def _built(self, overrides: Mapping[str, Any], plan: str | Plan | None) -> Plan:
+        base, limits = self._read(overrides, _CALLERS_OVERRIDES)
+        return limits.over(self._named(plan, _CALLERS_PLAN) if base is None else base)
+
+    def _read(self, override: object, place: Place) -> tuple[Plan | None, Limits]:
+        """The plan that an override names, None for the caller's own, and its limits."""
+        limits = read_override(override, place)
         table = place.table(override)
-        return read_override(table, self._named(self._base(table, plan), place.at("plan")), place)
-
-    def _checked(self, override: object, place: Place) -> None:
-        table = place.table(override)
-        for base in (self._base(table, None),) if "plan" in table else self.plans:
-            read_override(table, self._named(base, place.at("plan")), place)
-
-    @staticmethod
-    def _base(override: Mapping[str, Any], plan: str | Plan | None) -> object:
         # A plan that is given and is none of the table must not become the default.
-        return (override["plan"] or "") if "plan" in override else plan
+        return (self._named(table["plan"] or "", place.at("plan")) if "plan" in table else None), limits
 
     def _named(self, name: object, place: Place) -> Plan:
         name = self._default if name is None else name

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from awx_ratelimit.core.bucket import next_boundary_ms
 from awx_ratelimit.core.decision import Decision, Usage
@@ -22,6 +22,7 @@ Dialect = Literal["draft", "legacy", "both", "none"]
 DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
 Lines = list[tuple[bytes, bytes]]
 
+_MOST = 10**15 - 1
 _RETRY = b"retry-after"
 _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
@@ -57,7 +58,46 @@ def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
     return lines
 
 
+class _Form(NamedTuple):
+    """What of a plan's lines is the same in every response: a format of numbers, and where they come from."""
+
+    policy: bytes
+    values: bytes
+    rates: tuple[tuple[int, int, int, int, int], ...]
+    slots: int
+
+
+@lru_cache(maxsize=4096)
+def _form(plan: Plan) -> _Form | None:
+    """The form of a plan of nothing but continuous rates and slots that are all shown; None of any other."""
+    shown = [rate for rate in plan.rates if not (rate.shadow or rate.calendar)]
+    slots = plan.concurrency.slots if plan.concurrency else 0
+    if plan.shadow or len(shown) < len(plan.rates) or (plan.concurrency and plan.concurrency.shadow):
+        return None
+    items = [f'"{rate.name}";r=%d;t=%d' for rate in shown] + [f'"{CONCURRENT}";r=%d'] * bool(slots)
+    rates = [(2 * at, rate.capacity, rate.unit, rate.period_ms, rate.tokens * 1000) for at, rate in enumerate(shown)]
+    return _Form(policy(plan), ", ".join(items).encode(), tuple(rates), slots)
+
+
 def _draft(decision: Decision) -> Lines:
+    form = None if decision.over else _form(decision.plan)
+    return _in_items(decision) if form is None else _in_form(decision, form)
+
+
+def _in_form(decision: Decision, form: _Form) -> Lines:
+    """What `_in_items` says where every limit had room, without a Usage of each: nearly every response."""
+    numbers: list[int] = []
+    levels = decision.levels
+    for debt_at, capacity, unit, period_ms, tokens_1000 in form.rates:
+        remaining = (capacity - levels[debt_at]) // unit
+        refill_seconds = -(-remaining * period_ms // tokens_1000) or 1
+        numbers += _digits(remaining), _digits(refill_seconds)
+    if form.slots:
+        numbers.append(_digits(form.slots - decision.held))
+    return [(b"ratelimit-policy", form.policy), (b"ratelimit", form.values % tuple(numbers))]
+
+
+def _in_items(decision: Decision) -> Lines:
     rates = (*decision.plan.rates, None)
     items = [
         _item(usage, rate, decision) for usage, rate in zip(decision.usages, rates, strict=False) if not usage.shadow
@@ -181,7 +221,7 @@ def _reply(status: HTTPStatus, kind: bytes, document: object, more: Iterable[tup
 
 def _digits(number: int) -> int:
     """At most what a structured field can carry: 15 digits (RFC 9651)."""
-    return min(number, 10**15 - 1)
+    return number if number < _MOST else _MOST
 
 
 def _seconds(ms: int) -> int:

@@ -125,7 +125,9 @@ class Rules:
 
 
 def _plain(path: str) -> str:
-    return _SLASHES.sub("/", path).rstrip("/\n") or "/"
+    # Looked for first: this runs for each request.
+    single = _SLASHES.sub("/", path) if "//" in path else path
+    return single.rstrip("/\n") or "/"
 
 
 def _is_method(name: object) -> bool:

@@ -39,7 +39,9 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
-        if scope["type"] not in ("http", "websocket") or any(exchange.gate is self.gate for exchange in outer):
+        if scope["type"] not in ("http", "websocket") or (
+            outer and any(exchange.gate is self.gate for exchange in outer)
+        ):
             await self.app(scope, receive, send)
             return
         admission = await self.gate.admit(_request(scope))

@@ -5,6 +5,7 @@ is never closed gives its lease back when it is collected.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -37,7 +38,7 @@ class RateLimitMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
-        if any(slot.gate is self.gate for slot in outer):
+        if outer and any(slot.gate is self.gate for slot in outer):
             return self.app(environ, start_response)
         admission = self.gate.admit(_request(environ))
         if admission.reply is not None:
@@ -134,7 +135,7 @@ def _adding(slot: _Slot, names: frozenset[str], start_response: StartResponse) -
 
 def _request(environ: Environ) -> Request:
     def values(name: bytes) -> list[bytes]:
-        value = environ.get(f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}")
+        value = environ.get(_variable(name))
         return [] if value is None else [value.encode("latin-1", "replace")]
 
     inner = environ.get("PATH_INFO", "")
@@ -144,7 +145,14 @@ def _request(environ: Environ) -> Request:
     return Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path)
 
 
+@lru_cache(maxsize=64)
+def _variable(name: bytes) -> str:
+    return f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}"
+
+
 def _decoded(path: str) -> str:
+    if path.isascii():
+        return path or "/"
     return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
 
 

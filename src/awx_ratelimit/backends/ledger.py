@@ -57,12 +57,12 @@ class Ledger:
             levels += (converted(rate, known.debt, known.rate.unit), known.at_ms) if known else (0, 0)
         return levels
 
-    def change_layout(self, layout: Layout, levels: list[int]) -> None:
-        """Owe `levels` in `layout`; what limits of other names owe is kept beside them."""
+    def change_layout(self, layout: Layout) -> None:
+        """Count by `layout` from now on, whose levels are written next; what other limits owe is kept beside them."""
         debts = self._debts()
         for rate in layout.rates:
             debts.pop(rate.name, None)
-        self.layout, self.levels, self.kept = layout, levels, debts
+        self.layout, self.kept = layout, debts
 
     def asked(self, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
         """A claim was answered that charged nothing.

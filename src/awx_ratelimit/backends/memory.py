@@ -57,40 +57,41 @@ class MemoryBackend:
         stripe = self._stripes[hash(subject) & _MASK]
         lock = stripe.lock
         holder: set[int] | None = None
-        lease_id = slot_wait_ms = 0
+        lease_id = 0
         if lock.locked():
             stripe.wait()
-        # `with` and not acquire() and try: a signal handler that raises comes between those and leaves the lock taken.
-        with lock:
-            now_ms = self._now_ms()
-            ledger = stripe.ledgers.get(subject)
-            if ledger is None:
-                ledger = self._opened_ledger(stripe, subject, plan)
-            elif ledger.bounds:
-                ledger.end_overdue(now_ms)
-            same = ledger.layout is plan.layout
-            state = ledger.levels if same else ledger.levels_under(plan)
-            leases = ledger.leases
-            held = len(leases)
-            over, levels = charge(plan, state, held, cost, now_ms)
-            if over and over & plan.enforced:
-                ledger.asked(plan, state, levels, now_ms)
-            else:
-                holder = leases
-                if same:
-                    ledger.levels = levels
+        for _ in stripe.turns:
+            try:
+                now_ms = self._now_ms()
+                ledger = stripe.ledgers.get(subject)
+                if ledger is None:
+                    ledger = self._opened_ledger(stripe, subject, plan)
+                elif ledger.bounds:
+                    ledger.end_overdue(now_ms)
+                same = ledger.layout is plan.layout
+                state = ledger.levels if same else ledger.levels_under(plan)
+                leases = ledger.leases
+                held = len(leases)
+                over, levels = charge(plan, state, held, cost, now_ms)
+                if over and over & plan.enforced:
+                    ledger.asked(plan, state, levels, now_ms)
                 else:
-                    ledger.change_layout(plan.layout, levels)
-                if plan.slot_bit and held < plan.slots:
-                    held += 1
-                    lease_id = self._next_lease_id()
-                    leases.add(lease_id)
-                    if plan.max_hold_ms:
-                        ledger.bound(lease_id, now_ms + plan.max_hold_ms)
+                    holder = leases
+                    if not same:
+                        ledger.change_layout(plan.layout)
+                    ledger.levels = levels
+                    if plan.slot_bit and held < plan.slots:
+                        held += 1
+                        lease_id = self._next_lease_id()
+                        leases.add(lease_id)
+                        if plan.max_hold_ms:
+                            ledger.bound(lease_id, now_ms + plan.max_hold_ms)
+            finally:
+                lock.release()
+            break
         if now_ms >= self._sweep_at_ms:
             self._sweep(now_ms)
-        if over and over & plan.slot_bit:
-            slot_wait_ms = self._hold_times.slot_wait_ms(plan)
+        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over and over & plan.slot_bit else 0
         return _new(Decision, (subject, plan, cost, now_ms, over, levels, held, lease_id, holder, slot_wait_ms))
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:

@@ -16,6 +16,7 @@ from awx_ratelimit.core.plans import Plan
 #: How many subjects one step of the sweep looks at, of those in use and of those that are packed.
 SWEEP_IN_USE = 12
 SWEEP_PACKED = 16
+_NEVER = object()
 _LOOKS = 20
 _LOOK_AGAIN_S = 0.000_05
 _Kept = TypeVar("_Kept", Ledger, bytes)
@@ -50,14 +51,24 @@ class _Round:
 class Stripe:
     """The subjects of one stripe."""
 
-    __slots__ = ("_in_use_round", "_packed_round", "ledgers", "lock", "packed")
+    __slots__ = ("_in_use_round", "_packed_round", "ledgers", "lock", "packed", "turns")
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.guard_by(Lock())
         self.ledgers: dict[str, Ledger] = {}
         self.packed: dict[str, bytes] = {}
         self._in_use_round = _Round()
         self._packed_round = _Round()
+
+    def guard_by(self, lock: Lock) -> None:
+        """Use this lock from now on.
+
+        ``for _ in stripe.turns:`` takes it in one step, as `with` does, at half the price. After a call of `acquire` a
+        signal handler may raise before a `try` is reached, and then the lock is taken for ever; between an iterator
+        and the body of its loop there is no such place.
+        """
+        self.lock = lock
+        self.turns = iter(lock.__enter__, _NEVER)
 
     def wait(self) -> None:
         """Wait until the lock looks free, before it is taken; for a millisecond at the longest.
@@ -107,7 +118,7 @@ class Stripe:
 
     def after_fork(self) -> None:
         """In a child: a lock that nobody holds, and none of the parent's leases."""
-        self.lock = Lock()
+        self.guard_by(Lock())
         for ledger in self.ledgers.values():
             ledger.drop_leases()
 

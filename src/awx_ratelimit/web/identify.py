@@ -14,12 +14,9 @@ from awx_ratelimit.errors import InvalidLimit, KeyRefused
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.render import KEY_HEADER
 
+#: By BLAKE2b, which Python computes itself: a call of OpenSSL costs as much as half a decision.
+_DIGEST_BYTES = 32
 _is_key = re.compile(rb"[!-+\--~]{1,128}").fullmatch
-
-
-def _digest(key: bytes) -> bytes:
-    """256 bits by BLAKE2b, which Python computes itself: a call of OpenSSL costs as much as a decision."""
-    return blake2b(key, digest_size=32).digest()
 
 
 def sent_key(request: Request) -> bytes | None:
@@ -49,7 +46,7 @@ class StaticKeys:
                     f"StaticKeys: key {number} cannot be sent; "
                     "allowed are 1 to 128 visible ASCII characters but the comma"
                 )
-            digest = _digest(text)
+            digest = blake2b(text, digest_size=_DIGEST_BYTES).digest()
             self._callers[digest] = who if isinstance(who, Caller) else Caller(f"key_{digest.hex()[:32]}", who)
 
     def __call__(self, request: Request) -> Caller | None:
@@ -57,7 +54,7 @@ class StaticKeys:
         key = sent_key(request)
         if key is None:
             return None
-        caller = self._callers.get(_digest(key))
+        caller = self._callers.get(blake2b(key, digest_size=_DIGEST_BYTES).digest())
         if caller is None:
             raise KeyRefused
         return caller

@@ -50,8 +50,10 @@ def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
 
 def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
     """The header lines that every decided response carries."""
+    if dialect == "draft":
+        return _draft(decision)
     lines: Lines = []
-    if dialect in ("draft", "both"):
+    if dialect == "both":
         lines += _draft(decision)
     if dialect in ("legacy", "both"):
         lines += _legacy(decision)
@@ -86,24 +88,21 @@ def _form(plan: Plan) -> _Form:
 
 def _numbers(form: _Form, decision: Decision) -> tuple[Any, ...]:
     """What is left of each limit and in how many seconds: see the wire contract. From the raw integers, for speed."""
-    levels, over, now_ms = decision.levels, decision.over, decision.decided_at_ms
+    _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
     numbers: list[Any] = []
     for index, bit, rate in form.rates:
         debt = levels[index]
         left = (rate.capacity - debt) // rate.unit
         if over & bit:
-            seconds = _seconds(wait_ms(rate, debt, levels[index + 1], now_ms, decision.cost))
+            seconds = _seconds(wait_ms(rate, debt, levels[index + 1], now_ms, cost))
         elif rate.calendar:
             seconds = _seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
         else:
             seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or 1
-        numbers.append(left if left < _MOST else _MOST)
-        numbers.append(seconds if seconds < _MOST else _MOST)
+        numbers += (left if left < _MOST else _MOST, seconds if seconds < _MOST else _MOST)
     if form.slots:
-        left = form.slots - decision.held
-        numbers.append(left if left > 0 else 0)
-        refused = over & decision.plan.slot_bit
-        numbers.append(b";t=%d" % _seconds(decision.slot_wait_ms) if refused else b"")
+        left = form.slots - held
+        numbers += (left if left > 0 else 0, b";t=%d" % _seconds(slot_wait_ms) if over & plan.slot_bit else b"")
     return tuple(numbers)
 
 

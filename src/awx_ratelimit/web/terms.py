@@ -68,11 +68,9 @@ class Terms:
 
     def rule(self, request: Request) -> Rule | None:
         """The rule of the request; None where it is exempt, or a preflight, which cannot carry a key."""
-        if request.inner_path is None:
-            rule = self._rules.match(request.method, request.path)
-        else:
-            rule = self._rules.dearest(request.method, request.path, request.inner_path)
-        return None if rule.exempt or _is_preflight(request) else rule
+        method, path, _, _, inner_path = request
+        rule = self._rules.match(method, path) if inner_path is None else self._rules.dearest(method, path, inner_path)
+        return None if rule.exempt or (method == "OPTIONS" and _is_preflight(request)) else rule
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether a request of `method` to `path` is neither decided nor identified."""
@@ -110,7 +108,8 @@ class Terms:
     def admitted(self, request: Request, decision: Decision) -> Admission:
         """The app is called, or the request is refused with its wait."""
         if decision.allowed:
-            return Admission(None, [*render.headers(decision, self._dialect), *self._exposed], decision)
+            lines = render.headers(decision, self._dialect)
+            return Admission(None, lines + self._exposed if self._exposed else lines, decision)
         reply = render.refusal(decision, self._dialect, problem=self._problem(request))
         return Admission(self._with_exposed(reply), [], decision)
 
@@ -146,8 +145,6 @@ def refused(reply: Reply) -> Admission:
 
 def _is_preflight(request: Request) -> bool:
     """Whether a browser asks what it may send (CORS)."""
-    if request.method != "OPTIONS":
-        return False
     return bool(request.values(b"origin") and request.values(b"access-control-request-method"))
 
 

@@ -89,7 +89,7 @@ def test_what_a_server_rewrites_is_what_the_limiter_sees(server: Server) -> None
     assert wrong == {}
 
 
-@on([spec for spec in SPECS if spec.name.startswith("gunicorn")])
+@on(tuple(spec for spec in SPECS if spec.name.startswith("gunicorn")))
 def test_a_prefix_in_a_header_exempts_nothing(server: Server) -> None:
     """Where gunicorn believes a SCRIPT_NAME header, it does not carry a request past its key."""
     with Connection(server.port) as connection:

@@ -16,16 +16,20 @@ from awx_ratelimit.web.render import KEY_HEADER
 
 #: By BLAKE2b, which Python computes itself: a call of OpenSSL costs as much as half a decision.
 _DIGEST_BYTES = 32
-_is_key = re.compile(rb"[!-+\--~]{1,128}").fullmatch
+_MOST_BYTES = 128
+_is_key = re.compile(rb"[!-+\--~]{1,%d}" % _MOST_BYTES).fullmatch
 
 
 def sent_key(request: Request) -> bytes | None:
-    """The API key of the request, None where there is no header. Raises KeyRefused for a header that is no key."""
+    """The API key of the request, None where there is no header. Raises KeyRefused for what no key can be.
+
+    Whether it has the letters of a key is not asked: the look-up of its digest finds no other.
+    """
     values = request.values(KEY_HEADER)
     if not values:
         return None
     key = values[0].strip(b" \t")
-    if len(values) > 1 or not _is_key(key):
+    if len(values) > 1 or not 0 < len(key) <= _MOST_BYTES:
         raise KeyRefused
     return key
 

@@ -87,3 +87,13 @@ def test_what_a_server_rewrites_is_what_the_limiter_sees(server: Server) -> None
         if answer != (200, HEALTHY) and answer[0] not in TURNED_DOWN | {401}
     }
     assert wrong == {}
+
+
+@on([spec for spec in SPECS if spec.name.startswith("gunicorn")])
+def test_a_prefix_in_a_header_exempts_nothing(server: Server) -> None:
+    """Where gunicorn believes a SCRIPT_NAME header, it does not carry a request past its key."""
+    with Connection(server.port) as connection:
+        connection.send(head(b"GET /free/plain HTTP/1.1", "SCRIPT_NAME: /free"))
+        answer = connection.answer()
+
+    assert answer.status == 401

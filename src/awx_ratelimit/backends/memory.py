@@ -58,9 +58,10 @@ class MemoryBackend:
         lock = stripe.lock
         holder: set[int] | None = None
         lease_id = 0
-        if lock.locked():
-            stripe.wait()
-        for _ in stripe.turns:
+        for taken in stripe.turns:
+            if not taken:
+                stripe.wait()
+                continue
             try:
                 now_ms = self._now_ms()
                 ledger = stripe.ledgers.get(subject)

@@ -6,6 +6,7 @@ A subject in use has a `Ledger`. One that was not charged for a round of the swe
 
 import struct
 import time
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 
@@ -17,7 +18,6 @@ from awx_ratelimit.core.plans import Plan
 SWEEP_IN_USE = 12
 SWEEP_PACKED = 16
 _NEVER = object()
-_LOOKS = 20
 _LOOK_AGAIN_S = 0.000_05
 _Kept = TypeVar("_Kept", Ledger, bytes)
 
@@ -63,23 +63,20 @@ class Stripe:
     def guard_by(self, lock: Lock) -> None:
         """Use this lock from now on.
 
-        ``for _ in stripe.turns:`` takes it in one step, as `with` does, at half the price. After a call of `acquire` a
-        signal handler may raise before a `try` is reached, and then the lock is taken for ever; between an iterator
-        and the body of its loop there is no such place.
+        Each turn of ``for taken in stripe.turns:`` tries once to take it, in one step: after a call a signal handler
+        may raise before a `try` is reached, and then the lock is taken for ever; between an iterator and the body of
+        its loop there is no such place, as there is none in `with`, which costs twice as much.
         """
         self.lock = lock
-        self.turns = iter(lock.__enter__, _NEVER)
+        self.turns = iter(partial(lock.acquire, False), _NEVER)
 
     def wait(self) -> None:
-        """Wait until the lock looks free, before it is taken; for a millisecond at the longest.
+        """Let the thread that holds the lock go on, before another try.
 
-        A thread that sleeps on a lock is handed it while it still waits for the interpreter, so that the thread that
-        runs is the next to sleep on it, and so on for ever (a convoy). Whoever looks first does not join one.
+        Never by sleeping on the lock: the sleeper is handed it while it still waits for the interpreter, so that the
+        thread that runs is the next to sleep on it, and so on for ever (a convoy). `locked()` does not see that either.
         """
-        for _ in range(_LOOKS):
-            if not self.lock.locked():
-                return
-            time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_LOOK_AGAIN_S)
 
     def ledger(self, subject: str, plan: Plan) -> Ledger:
         """The subject's ledger, woken or made where it had none in use."""

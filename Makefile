@@ -19,12 +19,18 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
+bench: SHELL := bash
+bench: .SHELLFLAGS := -o pipefail -c
 bench: .venv-bench/.ready
 	.venv-bench/bin/python -m pytest benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' \
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 
+# wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml
+	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq wrk; } || { echo "wrk is needed: install Debian's package of that name" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^pip==' benchmarks/peers/constraints.txt)"
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/peers/constraints.txt --requirement benchmarks/peers/requirements.txt --editable '.[all]'

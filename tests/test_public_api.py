@@ -49,6 +49,17 @@ def test_all_is_sorted_and_true() -> None:
     )
 
 
+def test_the_clock_of_tests_needs_no_test_runner() -> None:
+    """`ManualClock` comes without pytest; what needs it says so, with the line that installs it."""
+    code = (
+        "import sys; sys.modules['pytest'] = None\nfrom awx_ratelimit.testing import ManualClock\n"
+        "try:\n    from awx_ratelimit.testing import BackendContract\nexcept ImportError as error:\n    print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+
+    assert said == "BackendContract needs pytest; install it with: pip install pytest\n"
+
+
 def test_the_base_imports_no_extra() -> None:
     """`import awx_ratelimit` loads no third-party package at all, and no event loop."""
     code = (

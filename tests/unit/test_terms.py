@@ -1,6 +1,7 @@
 """What a gate's fields do: budgets, nobody's plan, unknown keys, dialects, problem documents."""
 
 import json
+import logging
 import tracemalloc
 from typing import Any
 
@@ -135,6 +136,16 @@ def test_an_address_that_guesses_keys_is_refused_unheard() -> None:
     assert stopped.reply is not None
     assert (stopped.reply.status, dict(stopped.reply.headers)[b"retry-after"], unheard) == (429, b"3", True)
     assert (elsewhere, client.status(x_api_key="right")) == (200, 200)
+
+
+def test_a_proxy_that_nobody_named_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
+    """When an address that forwards for others is refused for guessing, the log says what to configure, once."""
+    client = Client()
+    with caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        for _ in range(25):
+            client.send(x_api_key="wrong", x_forwarded_for="203.0.113.9")
+
+    assert [record.getMessage().count("name it in trusted_proxies") for record in caplog.records] == [1]
 
 
 def test_a_request_without_a_key_is_no_guess() -> None:

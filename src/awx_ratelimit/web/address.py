@@ -42,6 +42,10 @@ class Addresses:
             return f"address:{IPv6Network((address, 64), strict=False)}"
         return f"address:{address or UNIX}"
 
+    def hides_clients(self, request: Request) -> bool:
+        """Whether the peer says whom it speaks for and no proxy is trusted: then all its clients look like one."""
+        return not (self._networks or self._unix) and bool(request.values(_FORWARDED))
+
     def _client(self, request: Request) -> _Address | None:
         address = _parsed(request.client or "")
         if not (self._unix if address is None else self._trusts(address)):

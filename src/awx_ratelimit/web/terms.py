@@ -64,6 +64,7 @@ class Terms:
         self._rules = Rules(rules)
         self._dialect = headers
         self._exposed = [render.exposed(headers)] if expose else []
+        self._warned = False
         self._suspects: OrderedDict[str, None] = OrderedDict()
 
     def rule(self, request: Request) -> Rule | None:
@@ -119,6 +120,13 @@ class Terms:
 
     def stopped(self, request: Request, decision: Decision) -> Admission:
         """Too many unknown keys came from this address: the wait, and nothing of the plan of whose key it may be."""
+        if not self._warned and self.addresses.hides_clients(request):
+            self._warned = True
+            _log.warning(
+                "%s is refused for sending unknown keys, and forwards for others: if it is a proxy of yours, "
+                "name it in trusted_proxies, or one client that guesses keys shuts out all of them",
+                self.addresses.subject(request),
+            )
         reply = render.refusal(decision, "none", problem=self._problem(request))
         return refused(self._with_exposed(reply))
 

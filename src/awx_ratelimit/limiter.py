@@ -44,7 +44,7 @@ class Limiter:
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
-        if cost:
+        if cost and cost is not _ONE:
             plan.check(cost)
         decision = self._backend.acquire(subject, plan, cost)
         if self._listeners:
@@ -115,7 +115,7 @@ class AsyncLimiter:
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Limiter."""
-        if cost:
+        if cost and cost is not _ONE:
             plan.check(cost)
         decision = await self._backend.acquire(subject, plan, cost)
         if self._listeners:

@@ -127,14 +127,15 @@ def _request(scope: Scope) -> Request:
         return found
 
     client = scope.get("client")
-    return Request(scope.get("method", "GET"), _full_path(scope), client[0] if client else None, values)
+    path = _full_path(scope) if scope.get("root_path") else scope["path"]
+    return Request(scope.get("method", "GET"), path, client[0] if client else None, values)
 
 
 def _full_path(scope: Scope) -> str:
     """The path with the prefix of what is mounted: by the specification it has it, and some servers leave it out."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path if not root or path == root or path.startswith(f"{root}/") else root + path
+    root: str = scope["root_path"]
+    return path if path == root or path.startswith(f"{root}/") else root + path
 
 
 async def _refuse(reply: Reply, scope: Scope, receive: Receive, send: Send, *, accept: bool) -> None:

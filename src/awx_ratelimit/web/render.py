@@ -50,19 +50,11 @@ def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
 
 def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
     """The header lines that every decided response carries."""
-    if dialect == "draft":
-        return _draft(decision)
-    lines: Lines = []
-    if dialect == "both":
-        lines += _draft(decision)
-    if dialect in ("legacy", "both"):
-        lines += _legacy(decision)
-    return lines
-
-
-def _draft(decision: Decision) -> Lines:
-    form = decision.plan.memo.get("draft") or _form(decision.plan)
-    return [form.policy_line, (b"ratelimit", form.state % _numbers(form, decision))] if form.state else []
+    if dialect in ("draft", "both"):
+        form = decision.plan.memo.get("draft") or _form(decision.plan)
+        lines: Lines = [form.policy_line, (b"ratelimit", form.state % _numbers(form, decision))] if form.state else []
+        return lines if dialect == "draft" else lines + _legacy(decision)
+    return _legacy(decision) if dialect == "legacy" else []
 
 
 class _Form(NamedTuple):

@@ -173,7 +173,11 @@ class MemoryBackend:
         self._sweep_at_ms = now_ms + _SWEEP_EVERY_MS
         self._sweep_next = (self._sweep_next + 1) % _STRIPES
         stripe = self._stripes[self._sweep_next]
-        # A stripe in use is swept another time: nobody waits for a sweep.
-        if not stripe.lock.locked():
-            with stripe.lock:
-                stripe.sweep(now_ms)
+        # One try: a stripe in use is swept another time, so that nobody waits for a sweep.
+        for taken in stripe.turns:
+            if taken:
+                try:
+                    stripe.sweep(now_ms)
+                finally:
+                    stripe.lock.release()
+            break

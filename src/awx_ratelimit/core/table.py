@@ -104,17 +104,16 @@ class PlanTable:
             return self._of_items(items, caller.plan)
         except TypeError:
             # A nested table cannot be a key of the cache.
-            return self._built(overrides, caller.plan)
+            return self._merged(self._read(overrides, _CALLERS_OVERRIDES), caller.plan)
 
     def _override(self, key: str, plan: str | Plan | None) -> Plan:
-        base, limits = self._limits[key]
-        return limits.over(self._named(plan, _CALLERS_PLAN) if base is None else base)
+        return self._merged(self._limits[key], plan)
 
     def _items(self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None) -> Plan:
-        return self._built({key: value for key, _, value in items}, plan)
+        return self._merged(self._read({key: value for key, _, value in items}, _CALLERS_OVERRIDES), plan)
 
-    def _built(self, overrides: Mapping[str, Any], plan: str | Plan | None) -> Plan:
-        base, limits = self._read(overrides, _CALLERS_OVERRIDES)
+    def _merged(self, override: tuple[Plan | None, Limits], plan: str | Plan | None) -> Plan:
+        base, limits = override
         return limits.over(self._named(plan, _CALLERS_PLAN) if base is None else base)
 
     def _read(self, override: object, place: Place) -> tuple[Plan | None, Limits]:

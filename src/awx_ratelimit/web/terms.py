@@ -60,7 +60,6 @@ class Terms:
         self.plans = plans
         self.anonymous = anonymous
         self.addresses = Addresses(trusted_proxies)
-        self.websocket_refusal = websocket_refusal
         self._rules = Rules(rules)
         self._dialect = headers
         self._exposed = [render.exposed(headers)] if expose else []

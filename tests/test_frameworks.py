@@ -86,7 +86,7 @@ def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
 def test_frozen_says_what_it_cannot_hold_still() -> None:
     """A gate over another backend than memory is an error."""
     gate: Any = AsyncGate.__new__(AsyncGate)
-    gate._limiter = type("L", (), {"_backend": object()})()
+    gate._limiter = type("L", (), {"backend": object()})()
     with pytest.raises(TypeError, match="over a MemoryBackend, not over object"), frozen(gate):
         pass
 

@@ -17,6 +17,11 @@ NAMES = {
     "async_settled": "settled",
     "_identify = _checked": "_identify = _plain_identify",
     "AsyncBackend | Backend": "Backend",
+    "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
+    # A backend that never waits has answered an async gate too.
+    """
+            if decision.__class__ is not Decision:
+                decision = await decision""": "",
 }
 
 

@@ -296,7 +296,7 @@ def test_the_sweep_goes_on_after_the_clock_was_set_back() -> None:
 
 
 def _entries(limiter: Limiter) -> list[Any]:
-    stripes: list[Stripe] = limiter._backend._stripes  # type: ignore[attr-defined]
+    stripes: list[Stripe] = limiter.backend._stripes  # type: ignore[attr-defined]
     return [entry for stripe in stripes for entry in (*stripe.ledgers.values(), *stripe.packed.values())]
 
 

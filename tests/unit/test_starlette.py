@@ -317,3 +317,13 @@ def test_an_async_identify_serves_the_gate(limiter: AsyncLimiter) -> None:
 
 
 SUBJECTS = StaticKeys({"awx_example": "one"})
+
+
+@pytest.mark.parametrize("make", [iter, tuple, lambda pairs: [list(pair) for pair in pairs]])
+def test_headers_are_read_from_any_iterable_of_pairs(gate: AsyncGate, limiter: AsyncLimiter, make: Any) -> None:
+    """ASGI promises an iterable of iterables, and no list of tuples."""
+    wire = Wire(limiter, headers=make([(b"host", b"x"), *KEY]))
+
+    asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
+
+    assert [message.get("status") for message in wire.sent] == [200, None]

@@ -163,7 +163,7 @@ def test_many_guessing_addresses_do_not_grow_memory_without_bound() -> None:
     for number in range(12_000):
         client.send(client=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", x_api_key="wrong")
 
-    assert len(client.gate._terms._suspects) <= 10_000
+    assert len(client.gate._terms.suspects) <= 10_000
 
 
 def test_a_flood_of_unknown_keys_leaves_no_trace_of_them() -> None:
@@ -176,7 +176,7 @@ def test_a_flood_of_unknown_keys_leaves_no_trace_of_them() -> None:
     grown_bytes = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
 
-    assert (grown_bytes < 500_000, len(client.gate._terms._suspects)) == (True, 50)
+    assert (grown_bytes < 500_000, len(client.gate._terms.suspects)) == (True, 50)
 
 
 def test_an_address_that_guesses_no_more_is_forgotten() -> None:
@@ -186,7 +186,7 @@ def test_an_address_that_guesses_no_more_is_forgotten() -> None:
     client.clock.advance(60_000)
     client.send(x_api_key="right")
 
-    assert list(client.gate._terms._suspects) == []
+    assert list(client.gate._terms.suspects) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from typing import Any
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.web.gate import AsyncGate
 from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.terms import Admission
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,7 +18,12 @@ Send = Callable[[Message], Awaitable[None]]
 # Frameworks write the three types of ASGI each in their own way.
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+Headers = list[tuple[bytes, bytes]]
+
+#: What `Request(...)` ends in, without the call in between.
+_new = tuple.__new__
 _TRY_AGAIN_LATER = 1013
+_LIMITED = frozenset(("http", "websocket"))
 _STARTS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _BODIES = frozenset(("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"))
 _EXCHANGES = "awx_ratelimit.exchanges"
@@ -38,38 +42,39 @@ class RateLimitMiddleware:
         self.gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
         outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
-        if scope["type"] not in ("http", "websocket") or (
-            outer and any(exchange.gate is self.gate for exchange in outer)
-        ):
+        if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
             await self.app(scope, receive, send)
             return
-        admission = await self.gate.admit(_request(scope))
-        if admission.reply is not None:
+        reply, headers, decision = await self.gate.admit(_request(scope))
+        if reply is not None:
             for exchange in outer:
                 exchange.leave_headers()
-            await _refuse(admission.reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
+            await _refuse(reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
             return
-        exchange = _Exchange(admission, self.gate, receive, send)
+        exchange = _Exchange(self.gate, headers, decision, receive, send)
         try:
             scope[_EXCHANGES] = (*outer, exchange)
             if scope.get("state") is None:
                 scope["state"] = {}
-            scope["state"]["rate_limit"] = admission.decision
-            await self.app(scope, exchange.receive if scope["type"] == "websocket" else receive, exchange.send)
+            scope["state"]["rate_limit"] = decision
+            await self.app(scope, exchange.receive if kind == "websocket" else receive, exchange.send)
         finally:
             exchange.end()
 
 
 class _Exchange:
-    """One admitted request: its headers go on the first start, its slot goes back at the end."""
+    """One admitted request: its headers go on its start, its slot goes back at its end."""
 
     __slots__ = ("_decision", "_headers", "_receive", "_send", "_trailers", "gate")
 
-    def __init__(self, admission: Admission, gate: AsyncGate, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, gate: AsyncGate, headers: Headers, decision: Decision | None, receive: Receive, send: Send
+    ) -> None:
         self.gate = gate
-        self._headers = admission.headers
-        self._decision: Decision | None = admission.decision
+        self._headers = headers
+        self._decision = decision
         self._receive = receive
         self._send = send
         self._trailers = False
@@ -80,8 +85,9 @@ class _Exchange:
 
     def end(self) -> None:
         """Give the slot back, once. It does not suspend, so that no cancellation can come between."""
-        decision, self._decision = self._decision, None
+        decision = self._decision
         if decision is not None:
+            self._decision = None
             self.gate.release(decision)
 
     async def receive(self) -> Message:
@@ -90,7 +96,8 @@ class _Exchange:
             self.end()
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """What the server's own `send` returns, for the app to await: a coroutine less for each message."""
         kind = message["type"]
         if kind in _STARTS:
             self._trailers = message.get("trailers", False)
@@ -98,14 +105,16 @@ class _Exchange:
                 names = self.gate.header_names
                 kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
                 message = {**message, "headers": kept + self._headers}
-            await self._send(message)
-            self._headers = []
-            return
+                self._headers = []
+        elif self._decision is not None and self._ends(kind, message):
+            return self._send_last(message)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
         try:
             await self._send(message)
         finally:
-            if self._decision is not None and self._ends(kind, message):
-                self.end()
+            self.end()
 
     def _ends(self, kind: str, message: Message) -> bool:
         if kind in _BODIES:
@@ -117,18 +126,20 @@ class _Exchange:
 
 def _request(scope: Scope) -> Request:
     headers = scope["headers"]
+    if headers.__class__ is not list:
+        headers = [*headers]
 
     # ASGI promises names in lower case.
     def values(name: bytes) -> list[bytes]:
-        found = []
-        for key, value in headers:
-            if key == name:
-                found.append(value)  # a comprehension is one call more, on the hot path
-        return found
+        by_name = dict(headers)
+        if len(by_name) == len(headers):
+            # No header stands twice: the look-up of a dict is faster than a loop, even with the making of it.
+            return [by_name[name]] if name in by_name else []
+        return [value for key, value in headers if key == name]
 
     client = scope.get("client")
     path = _full_path(scope) if scope.get("root_path") else scope["path"]
-    return Request(scope.get("method", "GET"), path, client[0] if client else None, values)
+    return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, None))
 
 
 def _full_path(scope: Scope) -> str:

@@ -12,13 +12,15 @@ from typing import Any
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.web.gate import Gate
 from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.terms import Admission
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
+Lines = list[tuple[bytes, bytes]]
 HeaderLines = list[tuple[str, str]]
 
+#: What `Request(...)` ends in, without the call in between.
+_new = tuple.__new__
 _DECISION = "awx_ratelimit.decision"
 _SLOTS = "awx_ratelimit.slots"
 
@@ -40,15 +42,15 @@ class RateLimitMiddleware:
         outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
         if outer and any(slot.gate is self.gate for slot in outer):
             return self.app(environ, start_response)
-        admission = self.gate.admit(_request(environ))
-        if admission.reply is not None:
+        reply, headers, decision = self.gate.admit(_request(environ))
+        if reply is not None:
             for slot in outer:
                 slot.headers = []
-            return _refuse(admission.reply, environ, start_response)
-        slot = _Slot(self.gate, admission)
+            return _refuse(reply, environ, start_response)
+        slot = _Slot(self.gate, headers, decision)
         try:
             environ[_SLOTS] = (*outer, slot)
-            environ[_DECISION] = admission.decision
+            environ[_DECISION] = decision
             body = self.app(environ, _adding(slot, self._names, start_response))
             return _with_slot(body, slot, environ.get("wsgi.file_wrapper"))
         except BaseException:
@@ -61,15 +63,16 @@ class _Slot:
 
     __slots__ = ("_decision", "gate", "headers")
 
-    def __init__(self, gate: Gate, admission: Admission) -> None:
+    def __init__(self, gate: Gate, headers: Lines, decision: Decision | None) -> None:
         self.gate = gate
         #: Emptied where the answer is another gate's refusal, whose headers are to be seen.
-        self.headers = _text(admission.headers)
-        self._decision: Decision | None = admission.decision
+        self.headers = headers
+        self._decision = decision
 
     def end(self) -> None:
-        decision, self._decision = self._decision, None
+        decision = self._decision
         if decision is not None:
+            self._decision = None
             self.gate.release(decision)
 
     __del__ = end
@@ -78,10 +81,12 @@ class _Slot:
 class _Body:
     """The app's body, whose `close` ends the slot too. Whoever iterates it keeps the slot with it."""
 
+    __slots__ = ("_body", "_iterator", "_slot")
+
     def __init__(self, body: Iterable[bytes], slot: _Slot) -> None:
         self._body = body
         self._iterator: Iterator[bytes] | None = None
-        self.close = _closing(body, slot)
+        self._slot = slot
 
     def __iter__(self) -> "_Body":
         return self
@@ -91,9 +96,19 @@ class _Body:
             self._iterator = iter(self._body)
         return next(self._iterator)
 
+    def close(self) -> None:
+        try:
+            close_body = getattr(self._body, "close", None)
+            if close_body is not None:
+                close_body()
+        finally:
+            self._slot.end()
+
 
 class _SizedBody(_Body):
     """A body that knows its length, by which servers decide whether to send a Content-Length."""
+
+    __slots__ = ()
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]  # only made for bodies that have one
@@ -127,7 +142,8 @@ def _closing(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]:
 def _adding(slot: _Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
     def start(status: str, app_headers: HeaderLines, *exc_info: Any) -> Any:
         if slot.headers:
-            app_headers = [pair for pair in app_headers if pair[0].lower() not in names] + slot.headers
+            app_headers = [pair for pair in app_headers if pair[0].lower() not in names]
+            app_headers += _text(slot.headers)
         return start_response(status, app_headers, *exc_info)
 
     return start
@@ -142,7 +158,7 @@ def _request(environ: Environ) -> Request:
     path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
     # gunicorn takes the prefix from a header of this name, where it trusts who sends it.
     inner_path = _decoded(inner) if "HTTP_SCRIPT_NAME" in environ else None
-    return Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path)
+    return _new(Request, (environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path))
 
 
 @lru_cache(maxsize=64)
@@ -156,8 +172,8 @@ def _decoded(path: str) -> str:
     return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
 
 
-def _text(headers: Iterable[tuple[bytes, bytes]]) -> HeaderLines:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+def _text(headers: Lines) -> HeaderLines:
+    return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in headers]
 
 
 def _refuse(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

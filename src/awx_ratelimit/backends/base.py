@@ -93,32 +93,32 @@ class NonBlocking:
     """An AsyncBackend around a Backend that never waits."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self.backend = backend
         self.release = backend.release
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        return self._backend.acquire(subject, plan, cost)
+        return self.backend.acquire(subject, plan, cost)
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        return self._backend.peek(subject, plan, cost)
+        return self.backend.peek(subject, plan, cost)
 
     async def refund(self, decision: Decision) -> None:
         """See Backend."""
-        self._backend.refund(decision)
+        self.backend.refund(decision)
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
-        self._backend.reset(subject)
+        self.backend.reset(subject)
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
-        return self._backend.health()
+        return self.backend.health()
 
     async def close(self) -> None:
         """See Backend."""
-        self._backend.close()
+        self.backend.close()
 
 
 def _is_async(backend: object) -> TypeGuard[AsyncBackend]:

@@ -111,9 +111,8 @@ class MemoryBackend:
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
-        lease_id = decision.lease_id
+        _, _, _, _, _, _, _, lease_id, leases, _ = decision
         if lease_id:
-            leases = decision.holder
             measured = not lease_id & self._unmeasured and lease_id in leases
             leases.discard(lease_id)
             if measured:

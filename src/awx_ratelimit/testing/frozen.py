@@ -20,8 +20,8 @@ def frozen(gate: Gate | AsyncGate) -> Iterator[ManualClock]:
 
     Raises TypeError for a gate whose backend is not a MemoryBackend.
     """
-    backend: Any = gate._limiter._backend
-    memory = backend._backend if isinstance(backend, NonBlocking) else backend
+    backend: Any = gate._limiter.backend
+    memory = backend.backend if isinstance(backend, NonBlocking) else backend
     if type(memory) is not MemoryBackend:
         raise TypeError(f"frozen takes a gate over a MemoryBackend, not over {type(memory).__name__}")
     clock = ManualClock(_START_MS)

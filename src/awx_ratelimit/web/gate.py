@@ -8,16 +8,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
-from awx_ratelimit.limiter import AsyncLimiter, Limiter
+from awx_ratelimit.limiter import AsyncLimiter, Limiter, claim_of
 from awx_ratelimit.web import render
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.rules import Rule
 from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, WebSocketRefusal, refused
 
 _PLAIN = "Gate takes a plain identify; AsyncGate takes an async one as well"
+#: What `Admission(...)` ends in, without the call in between.
+_new = tuple.__new__
 Identify = Callable[[Request], Caller | None]
 AsyncIdentify = Callable[[Request], Caller | Awaitable[Caller | None] | None]
 
@@ -48,6 +51,7 @@ class Gate:
         websocket_refusal: WebSocketRefusal = "http",
     ) -> None:
         self._limiter = limiter
+        self._claim = limiter.claim
         self._identify = _plain_identify(identify, plans)
         self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
         #: The names of the header lines it adds; an app's own of these names are replaced.
@@ -60,40 +64,41 @@ class Gate:
 
     def admit(self, request: Request) -> Admission:
         """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
-        rule = self._terms.rule(request)
+        terms = self._terms
+        rule = terms.rule(request)
         if rule is None:
             return FREE
         try:
-            suspect = self._terms.suspect(request)
-            if suspect is not None:
-                stopped = self._stopped(request, suspect)
+            if terms.suspects:
+                stopped = self._stopped(request)
                 if stopped is not None:
                     return stopped
             caller = self._identify(request)
             if caller.__class__ is not Caller:
-                caller = settled(caller) or self._terms.nobody(request)
+                caller = settled(caller) or terms.nobody(request)
         except KeyRefused as error:
             return self._unknown(request, error)
         if caller is None:
             return refused(render.unauthorized("api_key_missing"))
-        return self._decided(request, rule, caller)
-
-    def _decided(self, request: Request, rule: Rule, caller: Caller) -> Admission:
         try:
-            plan = self._terms.plan(caller, rule)
-            decision = self._limiter.claim(caller.subject, plan, rule.cost)
-        except ImpossibleClaim:
-            return self._terms.impossible(request, plan, rule.cost)
-        except (InvalidLimit, BackendUnavailable) as error:
-            return self._terms.undecided(error, caller.subject)
-        return self._terms.admitted(request, decision)
+            plan = terms.resolve(caller)
+            if rule.budget is not None:
+                plan = rule.with_budget(plan)
+            decision = self._claim(caller.subject, plan, rule.cost)
+        except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
+            return terms.undecided(request, rule, caller, error)
+        over = decision.over & plan.enforced
+        return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
 
-    def _stopped(self, request: Request, suspect: str) -> Admission | None:
+    def _stopped(self, request: Request) -> Admission | None:
         """A 429 for an address that has sent too many unknown keys, before any look-up."""
+        suspect = self._terms.suspect(request)
+        if suspect is None:
+            return None
         try:
             decision = self._limiter.peek(suspect, UNKNOWN_KEYS)
         except BackendUnavailable as error:
-            return self._terms.undecided(error, suspect)
+            return self._terms.unavailable(suspect, error)
         self._terms.cleared(decision)
         return None if decision.allowed else self._terms.stopped(request, decision)
 
@@ -102,7 +107,7 @@ class Gate:
         try:
             decision = self._limiter.acquire(subject, UNKNOWN_KEYS)
         except BackendUnavailable as error:
-            return self._terms.undecided(error, subject)
+            return self._terms.unavailable(subject, error)
         if decision.allowed:
             return refused(render.unauthorized(refusal.code))
         return self._terms.stopped(request, decision)
@@ -125,6 +130,7 @@ class AsyncGate:
         websocket_refusal: WebSocketRefusal = "http",
     ) -> None:
         self._limiter = limiter
+        self._claim: Any = claim_of(limiter)
         self._identify = _checked(identify, plans)
         self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
         #: The names of the header lines it adds; an app's own of these names are replaced.
@@ -137,39 +143,42 @@ class AsyncGate:
 
     async def admit(self, request: Request) -> Admission:
         """See Gate."""
-        rule = self._terms.rule(request)
+        terms = self._terms
+        rule = terms.rule(request)
         if rule is None:
             return FREE
         try:
-            suspect = self._terms.suspect(request)
-            if suspect is not None:
-                stopped = await self._stopped(request, suspect)
+            if terms.suspects:
+                stopped = await self._stopped(request)
                 if stopped is not None:
                     return stopped
             caller = self._identify(request)
             if caller.__class__ is not Caller:
-                caller = await async_settled(caller) or self._terms.nobody(request)
+                caller = await async_settled(caller) or terms.nobody(request)
         except KeyRefused as error:
             return await self._unknown(request, error)
         if caller is None:
             return refused(render.unauthorized("api_key_missing"))
-        return await self._decided(request, rule, caller)
-
-    async def _decided(self, request: Request, rule: Rule, caller: Caller) -> Admission:
         try:
-            plan = self._terms.plan(caller, rule)
-            decision = await self._limiter.claim(caller.subject, plan, rule.cost)
-        except ImpossibleClaim:
-            return self._terms.impossible(request, plan, rule.cost)
-        except (InvalidLimit, BackendUnavailable) as error:
-            return self._terms.undecided(error, caller.subject)
-        return self._terms.admitted(request, decision)
+            plan = terms.resolve(caller)
+            if rule.budget is not None:
+                plan = rule.with_budget(plan)
+            decision = self._claim(caller.subject, plan, rule.cost)
+            if decision.__class__ is not Decision:
+                decision = await decision
+        except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
+            return terms.undecided(request, rule, caller, error)
+        over = decision.over & plan.enforced
+        return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
 
-    async def _stopped(self, request: Request, suspect: str) -> Admission | None:
+    async def _stopped(self, request: Request) -> Admission | None:
+        suspect = self._terms.suspect(request)
+        if suspect is None:
+            return None
         try:
             decision = await self._limiter.peek(suspect, UNKNOWN_KEYS)
         except BackendUnavailable as error:
-            return self._terms.undecided(error, suspect)
+            return self._terms.unavailable(suspect, error)
         self._terms.cleared(decision)
         return None if decision.allowed else self._terms.stopped(request, decision)
 
@@ -178,7 +187,7 @@ class AsyncGate:
         try:
             decision = await self._limiter.acquire(subject, UNKNOWN_KEYS)
         except BackendUnavailable as error:
-            return self._terms.undecided(error, subject)
+            return self._terms.unavailable(subject, error)
         if decision.allowed:
             return refused(render.unauthorized(refusal.code))
         return self._terms.stopped(request, decision)

@@ -5,9 +5,9 @@ Header fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLim
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
 from awx_ratelimit.core.decision import Decision
@@ -50,20 +50,17 @@ def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
 
 def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
     """The header lines that every decided response carries."""
-    if dialect in ("draft", "both"):
-        form = decision.plan.memo.get("draft") or _form(decision.plan)
-        lines: Lines = [form.policy_line, (b"ratelimit", form.state % _numbers(form, decision))] if form.state else []
-        return lines if dialect == "draft" else lines + _legacy(decision)
-    return _legacy(decision) if dialect == "legacy" else []
+    return LINES[dialect](decision)
 
 
 class _Form(NamedTuple):
     """What the draft's two lines of a plan have in common: all but the numbers of a decision."""
 
     policy_line: tuple[bytes, bytes]
-    state: bytes
+    state: str
     rates: tuple[tuple[int, int, Rate], ...]
     slots: int
+    pair: tuple[int, int, int, int, int, int, int, int] | None
 
 
 def _form(plan: Plan) -> _Form:
@@ -73,14 +70,38 @@ def _form(plan: Plan) -> _Form:
     if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
         slots = plan.slots
         items.append(f'"{CONCURRENT}";r=%d%s')
-    form = _Form((b"ratelimit-policy", policy(plan)), ", ".join(items).encode(), shown, slots)
+    form = _Form((b"ratelimit-policy", policy(plan)), ", ".join(items), shown, slots, _pair(plan, shown, slots))
     plan.memo["draft"] = form
     return form
 
 
-def _numbers(form: _Form, decision: Decision) -> tuple[Any, ...]:
-    """What is left of each limit and in how many seconds: see the wire contract. From the raw integers, for speed."""
+def _pair(plan: Plan, shown: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
+    """Capacity, unit, period and tokens a second, of each of two continuous rates beside slots; None of any others."""
+    if plan.pair is None or len(shown) != 2 or not slots or max(_most_shown(rate) for rate in plan.rates) > _MOST:
+        return None
+    return tuple(n for rate in plan.rates for n in (rate.capacity, rate.unit, rate.period_ms, rate.tokens * 1000))
+
+
+def _most_shown(rate: Rate) -> int:
+    return max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
+
+
+def _draft(decision: Decision) -> Lines:
+    _, plan, _, _, over, levels, held, _, _, _ = decision
+    policy_line, state, _, slots, pair = plan.memo.get("draft") or _form(plan)
+    if pair is not None and not over:
+        # The same for two continuous rates and slots that all fit, in a straight line: what nearly every answer is.
+        capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = pair
+        left, left_2, free = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2, slots - held
+        seconds, seconds_2 = -(-left * period_ms // tokens) or 1, -(-left_2 * period_2_ms // tokens_2) or 1
+        return [policy_line, (b"ratelimit", (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
+    return [policy_line, (b"ratelimit", (state % _numbers(decision)).encode())] if state else []
+
+
+def _numbers(decision: Decision) -> tuple[Any, ...]:
+    """What is left of each limit and in how many seconds: see the wire contract."""
     _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
+    form: _Form = plan.memo["draft"]
     numbers: list[Any] = []
     for index, bit, rate in form.rates:
         debt = levels[index]
@@ -91,10 +112,9 @@ def _numbers(form: _Form, decision: Decision) -> tuple[Any, ...]:
             seconds = _seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
         else:
             seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or 1
-        numbers += (left if left < _MOST else _MOST, seconds if seconds < _MOST else _MOST)
+        numbers += (_digits(left), _digits(seconds))
     if form.slots:
-        left = form.slots - held
-        numbers += (left if left > 0 else 0, b";t=%d" % _seconds(slot_wait_ms) if over & plan.slot_bit else b"")
+        numbers += (max(0, form.slots - held), f";t={_seconds(slot_wait_ms)}" if over & plan.slot_bit else "")
     return tuple(numbers)
 
 
@@ -110,6 +130,23 @@ def _legacy(decision: Decision) -> Lines:
         return []
     numbers = (tightest.capacity, tightest.remaining, -(-tightest.reset_after_ms // 1000))
     return [(name, b"%d" % number) for name, number in zip(_LEGACY, numbers, strict=True)]
+
+
+def _both(decision: Decision) -> Lines:
+    return _draft(decision) + _legacy(decision)
+
+
+def _none(_: Decision) -> Lines:
+    return []
+
+
+#: The header lines that every decided response carries, by dialect.
+LINES: Final[Mapping[Dialect, Callable[[Decision], Lines]]] = {
+    "draft": _draft,
+    "legacy": _legacy,
+    "both": _both,
+    "none": _none,
+}
 
 
 def policy(plan: Plan) -> bytes:

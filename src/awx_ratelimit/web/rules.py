@@ -19,7 +19,8 @@ _SLASHES = re.compile(r"//+")
 _SEGMENT = re.compile(r"\{\w+\}")
 _PLANS_CACHED = 4096
 _PATHS_CACHED = 4096
-_LONGEST_CACHED = 200
+#: Longer paths are no one's second request, and must not stay in a cache.
+LONGEST_KNOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = [(rule, rule.methods, rule.exempt, _matches(rule)) for rule in rules]
-        self._known = lru_cache(_PATHS_CACHED)(self._first)
+        #: `match` of a path that is not longer than LONGEST_KNOWN.
+        self.known = lru_cache(_PATHS_CACHED)(self._first)
 
     def match(self, method: str, path: str) -> Rule:
         """The first rule of this request; one of cost 1 where none matches.
@@ -111,10 +113,7 @@ class Rules:
         An exemption is for its very method and path. What costs is also meant by a method in small letters and by a
         newline at the end, which frameworks take for the same.
         """
-        if not self._rules:
-            return _COST_1
-        # Long paths are no one's second request, and must not stay in a cache.
-        return self._known(method, path) if len(path) <= _LONGEST_CACHED else self._first(method, path)
+        return self.known(method, path) if len(path) <= LONGEST_KNOWN else self._first(method, path)
 
     def _first(self, method: str, path: str) -> Rule:
         plain, upper = _plain(path), method.upper()

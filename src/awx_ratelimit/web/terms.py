@@ -5,19 +5,19 @@ The two gates differ only in whether they wait; everything else that they know i
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 from awx_ratelimit.web import render
 from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import Addresses
 from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.rules import Rule, Rules
+from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
 
 _log = logging.getLogger("awx_ratelimit")
 WebSocketRefusal = Literal["http", "accept_close"]
@@ -25,6 +25,7 @@ WebSocketRefusal = Literal["http", "accept_close"]
 #: How many unknown keys a minute one address may send before it is refused unheard.
 UNKNOWN_KEYS = Plan.of("unknown-keys", per_minute=20)
 _SUSPECTS = 10_000
+Lines = Callable[[Decision], render.Lines]
 
 
 class Admission(NamedTuple):
@@ -57,19 +58,27 @@ class Terms:
     ) -> None:
         _one_of("headers", headers, render.DIALECTS)
         _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
-        self.plans = plans
+        #: The plan of a caller.
+        self.resolve = plans.resolve
         self.anonymous = anonymous
         self.addresses = Addresses(trusted_proxies)
         self._rules = Rules(rules)
+        self._rule_of = self._rules.known
         self._dialect = headers
         self._exposed = [render.exposed(headers)] if expose else []
+        #: The header lines of a decided response.
+        self.lines = self._exposing(render.LINES[headers]) if expose else render.LINES[headers]
         self._warned = False
-        self._suspects: OrderedDict[str, None] = OrderedDict()
+        #: The subjects of addresses that have sent unknown keys of late.
+        self.suspects: OrderedDict[str, None] = OrderedDict()
 
     def rule(self, request: Request) -> Rule | None:
         """The rule of the request; None where it is exempt, or a preflight, which cannot carry a key."""
         method, path, _, _, inner_path = request
-        rule = self._rules.match(method, path) if inner_path is None else self._rules.dearest(method, path, inner_path)
+        if inner_path is None:
+            rule = self._rule_of(method, path) if len(path) <= LONGEST_KNOWN else self._rules.match(method, path)
+        else:
+            rule = self._rules.dearest(method, path, inner_path)
         return None if rule.exempt or (method == "OPTIONS" and _is_preflight(request)) else rule
 
     def is_exempt(self, method: str, path: str) -> bool:
@@ -78,44 +87,40 @@ class Terms:
 
     def suspect(self, request: Request) -> str | None:
         """The subject of an address that has sent unknown keys of late; None for everybody else."""
-        if not self._suspects or not request.values(render.KEY_HEADER):
+        if not request.values(render.KEY_HEADER):
             return None
         subject = self._guesser(request)
-        return subject if subject in self._suspects else None
+        return subject if subject in self.suspects else None
 
     def suspected(self, request: Request) -> str:
         """The subject of the address of this request, which has sent an unknown key."""
         subject = self._guesser(request)
-        self._suspects[subject] = None
-        while len(self._suspects) > _SUSPECTS:
-            self._suspects.popitem(last=False)
+        self.suspects[subject] = None
+        while len(self.suspects) > _SUSPECTS:
+            self.suspects.popitem(last=False)
         return subject
 
     def cleared(self, decision: Decision) -> None:
         """An address that owes nothing is no suspect any more."""
         if decision.usages[0].reset_after_ms == 0:
-            self._suspects.pop(decision.subject, None)
+            self.suspects.pop(decision.subject, None)
 
     def nobody(self, request: Request) -> Caller | None:
         """Who a request without a key is: an address where a plan is given for that, else nobody."""
         return None if self.anonymous is None else Caller(self.addresses.subject(request), self.anonymous)
 
-    def plan(self, caller: Caller, rule: Rule) -> Plan:
-        """What this caller may use here. Raises InvalidLimit for a plan that is not in the table."""
-        plan = self.plans.resolve(caller)
-        return plan if rule.budget is None else rule.with_budget(plan)
-
-    def admitted(self, request: Request, decision: Decision) -> Admission:
-        """The app is called, or the request is refused with its wait."""
-        if decision.allowed:
-            lines = render.headers(decision, self._dialect)
-            return Admission(None, lines + self._exposed if self._exposed else lines, decision)
+    def refused(self, request: Request, decision: Decision) -> Admission:
+        """The request is refused with its wait."""
         reply = render.refusal(decision, self._dialect, problem=self._problem(request))
         return Admission(self._with_exposed(reply), [], decision)
 
-    def impossible(self, request: Request, plan: Plan, cost: int) -> Admission:
-        """The request is refused without a wait."""
-        return refused(self._with_exposed(render.impossible(plan, cost, self._dialect, problem=self._problem(request))))
+    def undecided(self, request: Request, rule: Rule, caller: Caller, error: Exception) -> Admission:
+        """The request is refused without a decision: without a wait where none would help."""
+        if not isinstance(error, ImpossibleClaim):
+            return self.unavailable(caller.subject, error)
+        plan = rule.with_budget(self.resolve(caller))
+        problem = self._problem(request)
+        return refused(self._with_exposed(render.impossible(plan, rule.cost, self._dialect, problem=problem)))
 
     def stopped(self, request: Request, decision: Decision) -> Admission:
         """Too many unknown keys came from this address: the wait, and nothing of the plan of whose key it may be."""
@@ -129,7 +134,7 @@ class Terms:
         reply = render.refusal(decision, "none", problem=self._problem(request))
         return refused(self._with_exposed(reply))
 
-    def undecided(self, error: InvalidLimit | BackendUnavailable, subject: str) -> Admission:
+    def unavailable(self, subject: str, error: Exception) -> Admission:
         """Nothing is let in without a decision."""
         _log.error("no decision for %r: %s", subject, error)
         return refused(render.unavailable())
@@ -137,6 +142,9 @@ class Terms:
     def _guesser(self, request: Request) -> str:
         # Not the subject of the address itself: what it may do without a key is another limit.
         return f"unknown-keys:{self.addresses.subject(request)}"
+
+    def _exposing(self, lines: Lines) -> Lines:
+        return lambda decision: lines(decision) + self._exposed
 
     def _with_exposed(self, reply: Reply) -> Reply:
         return reply._replace(headers=[*reply.headers, *self._exposed]) if self._exposed else reply

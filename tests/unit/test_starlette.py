@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -327,3 +329,17 @@ def test_headers_are_read_from_any_iterable_of_pairs(gate: AsyncGate, limiter: A
     asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
 
     assert [message.get("status") for message in wire.sent] == [200, None]
+
+
+def test_a_request_leaves_nothing_to_the_collector(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """A server's exchange that has the scope and the `send` is gone with its last reference."""
+    wire = Wire(limiter)
+    gone = weakref.ref(wire)
+    gc.disable()
+    try:
+        asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
+        del wire
+
+        assert gone() is None
+    finally:
+        gc.enable()

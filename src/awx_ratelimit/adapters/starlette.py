@@ -62,6 +62,8 @@ class RateLimitMiddleware:
             await self.app(scope, exchange.receive if kind == "websocket" else receive, exchange.send)
         finally:
             exchange.end()
+            # The server's exchange has the scope: without this, each request would be a cycle for the collector.
+            scope[_EXCHANGES] = outer
 
 
 class _Exchange:

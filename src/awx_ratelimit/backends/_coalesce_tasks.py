@@ -1,0 +1,93 @@
+"""Group commit for the tasks of one event loop.
+
+One task sends for all of them, so that no caller's cancellation can come between a call and its answer: what was
+granted to a caller who has gone is given back when the answer is there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from awx_ratelimit.backends._coalesce_batch import Batches, unavailable
+from awx_ratelimit.errors import BackendUnavailable
+
+A = TypeVar("A")
+C = TypeVar("C")
+
+
+class _Waiting(Generic[C, A]):
+    """A claim and the future of its answer, which is done early where its caller was cancelled."""
+
+    __slots__ = ("answer", "claim")
+
+    def __init__(self, claim: C, answer: "asyncio.Future[A]") -> None:
+        self.claim = claim
+        self.answer = answer
+
+    def gone(self) -> bool:
+        return self.answer.done()
+
+
+class TaskCommit(Generic[C, A]):
+    """Sends the claims of many tasks in few calls of `run`, which answers all of a batch or raises.
+
+    `abandon` is told of each answer that nobody waits for any more, and `unanswered` of each claim that was sent and
+    got no answer.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[C]], Awaitable[list[A]]],
+        abandon: Callable[[A], None],
+        unanswered: Callable[[C], None],
+    ) -> None:
+        self._run = run
+        self._abandon = abandon
+        self._unanswered = unanswered
+        self._batches: Batches[_Waiting[C, A]] = Batches()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def ask(self, claim: C) -> A:
+        """The answer to `claim`. Raises what `run` raised for its batch, or for the one before."""
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting[C, A] = _Waiting(claim, loop.create_future())
+        self._batches.add(waiting)
+        if self._sending is None:
+            self._sending = loop.create_task(self._send())
+        try:
+            return await waiting.answer
+        except asyncio.CancelledError:
+            if waiting.answer.done() and not waiting.answer.cancelled() and waiting.answer.exception() is None:
+                # The answer came, and the cancellation before its caller went on.
+                self._abandon(waiting.answer.result())
+            raise
+
+    async def _send(self) -> None:
+        try:
+            while batch := self._batches.next():
+                try:
+                    answers = await self._run([waiting.claim for waiting in batch])
+                except BaseException as error:
+                    self._fail(batch, error)
+                    if not isinstance(error, BackendUnavailable):
+                        # The loop is closing, or `run` is broken.
+                        raise
+                else:
+                    self._settle(batch, answers)
+        finally:
+            self._sending = None
+
+    def _settle(self, batch: list[_Waiting[C, A]], answers: list[A]) -> None:
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.gone():
+                self._abandon(answer)
+            else:
+                waiting.answer.set_result(answer)
+
+    def _fail(self, batch: list[_Waiting[C, A]], cause: BaseException) -> None:
+        """Those who were not sent fail with those who were: nobody waits for two calls that have no answer."""
+        for waiting in batch:
+            self._unanswered(waiting.claim)
+        for waiting in (*batch, *self._batches.all()):
+            if not waiting.gone():
+                waiting.answer.set_exception(unavailable(cause))

@@ -1,0 +1,159 @@
+"""Group commit for tasks: few calls, every answer to its caller, whoever is cancelled."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import BackendUnavailable
+from awx_ratelimit.backends._coalesce_batch import MOST_CLAIMS
+from awx_ratelimit.backends._coalesce_tasks import TaskCommit
+
+
+class Server:
+    """Answers a batch when it is told to, and remembers what was asked, abandoned and left unanswered."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.abandoned: list[int] = []
+        self.unanswered: list[int] = []
+        self.free = asyncio.Event()
+        self.error: BaseException | None = None
+        self.commit: TaskCommit[int, int] = TaskCommit(self.run, self.abandoned.append, self.unanswered.append)
+
+    async def run(self, claims: list[int]) -> list[int]:
+        self.batches.append(claims)
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        return [-claim for claim in claims]
+
+    async def ask(self, claim: int) -> int:
+        return await self.commit.ask(claim)
+
+
+async def settled(*tasks: "asyncio.Task[int]") -> list[Any]:
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def started(server: Server, *claims: int) -> "list[asyncio.Task[int]]":
+    """Tasks that have asked, each after the one before; the first is under way."""
+    tasks = []
+    for claim in claims:
+        tasks.append(asyncio.create_task(server.ask(claim)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    return tasks
+
+
+def run(test: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(test, 10))
+
+
+def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
+    """One claim is sent at once, all that come meanwhile in one call after it; each gets its own answer."""
+
+    async def many() -> tuple[list[list[int]], list[int]]:
+        server = Server()
+        tasks = await started(server, 1, 2, 3, 4)
+        server.free.set()
+        answers = await settled(*tasks)
+        return server.batches, answers
+
+    assert run(many()) == ([[1], [2, 3, 4]], [-1, -2, -3, -4])
+
+
+def test_a_batch_is_cut() -> None:
+    """No call has more claims than the server should decide at once."""
+
+    async def many() -> list[int]:
+        server = Server()
+        server.free.set()
+        await asyncio.gather(*(server.ask(number) for number in range(300)))
+        return [len(batch) for batch in server.batches]
+
+    assert run(many()) == [MOST_CLAIMS, MOST_CLAIMS, 300 - 2 * MOST_CLAIMS]
+
+
+def test_a_claim_that_was_cancelled_before_it_was_sent_is_dropped() -> None:
+    """Nothing is charged to who has gone."""
+
+    async def cancelled() -> tuple[list[list[int]], list[int]]:
+        server = Server()
+        tasks = await started(server, 1, 2, 3)
+        tasks[1].cancel()
+        server.free.set()
+        await settled(*tasks)
+        return server.batches, server.abandoned
+
+    assert run(cancelled()) == ([[1], [3]], [])
+
+
+def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
+    """A claim that was cancelled under way is answered, and its answer abandoned; the others get theirs."""
+
+    async def cancelled() -> tuple[list[Any], list[int], list[int]]:
+        server = Server()
+        tasks = await started(server, 1, 2)
+        tasks[0].cancel()
+        await asyncio.sleep(0)
+        server.free.set()
+        cancelled, answer = await settled(*tasks)
+        return [type(cancelled), answer], server.abandoned, server.unanswered
+
+    assert run(cancelled()) == ([asyncio.CancelledError, -2], [-1], [])
+
+
+def test_a_call_without_an_answer_fails_all_who_wait() -> None:
+    """Nobody waits for a second call; the next claim is sent as ever; each has an exception of its own."""
+
+    async def failing() -> tuple[Any, ...]:
+        server = Server()
+        tasks = await started(server, 1, 2, 3)
+        server.error = BackendUnavailable("no answer")
+        server.free.set()
+        errors = await settled(*tasks)
+        server.error = None
+        return [str(error) for error in errors], len(set(map(id, errors))), server.unanswered, await server.ask(4)
+
+    assert run(failing()) == (["no answer"] * 3, 3, [1], -4)
+
+
+def test_the_end_of_the_loop_leaves_nobody_waiting() -> None:
+    """Where the sending task is cancelled or `run` is broken, who waits gets BackendUnavailable."""
+
+    async def broken() -> list[str]:
+        server = Server()
+        tasks = await started(server, 1, 2)
+        server.error = asyncio.CancelledError()
+        server.free.set()
+        return [type(error).__name__ for error in await settled(*tasks)]
+
+    assert run(broken()) == ["BackendUnavailable", "BackendUnavailable"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_cancellations_lose_no_answer(seed: int) -> None:
+    """Every claim that was sent was either answered to its caller or abandoned, whenever callers were cancelled."""
+    import random
+
+    dice = random.Random(seed)
+
+    async def storm() -> tuple[list[int], list[int]]:
+        server = Server()
+        server.free.set()
+        tasks = []
+        for number in range(1, 500):
+            tasks.append(asyncio.create_task(server.ask(number)))
+            if dice.random() < 0.3:
+                dice.choice(tasks).cancel()
+            if dice.random() < 0.2:
+                await asyncio.sleep(0)
+        answers = await settled(*tasks)
+        got = [-answer for answer in answers if isinstance(answer, int)]
+        sent = [claim for batch in server.batches for claim in batch]
+        return sorted(sent), sorted(got + [-answer for answer in server.abandoned])
+
+    sent, settled_ = run(storm())
+    assert sent == settled_

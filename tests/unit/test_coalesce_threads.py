@@ -1,0 +1,146 @@
+"""Group commit for threads: few calls, every answer to its caller, whichever thread is lost."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from awx_ratelimit import BackendUnavailable
+from awx_ratelimit.backends._coalesce_threads import ThreadCommit
+
+PATIENCE_S = 20.0
+LOST = 1_000_000
+
+
+class Server:
+    """Answers a batch when it is told to, and remembers what was asked, abandoned and left unanswered."""
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self.batches: list[list[int]] = []
+        self.abandoned: list[int] = []
+        self.unanswered: list[int] = []
+        self.asked = threading.Semaphore(0)
+        self.free = threading.Semaphore(0)
+        self.lost = threading.Semaphore(0)
+        self.error: BaseException | None = None
+        self.commit: ThreadCommit[int, int] = ThreadCommit(
+            self.run, self.abandoned.append, self.unanswered.append, patience_s=patience_s
+        )
+
+    def run(self, claims: list[int]) -> list[int]:
+        self.batches.append(claims)
+        self.asked.release()
+        (self.lost if claims == [LOST] else self.free).acquire()
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return [-claim for claim in claims]
+
+    def waiting(self, number: int) -> None:
+        """Until so many wait behind the batch that is under way."""
+        while len(self.commit._batches._waiting) < number:
+            threading.Event().wait(0.001)
+
+
+class Thread(threading.Thread):
+    """A thread whose result, or the name of what it raised, is kept."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self.result: Any = "still waiting"
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self._function()
+        except BaseException as error:
+            self.result = type(error).__name__
+
+    def joined(self) -> Any:
+        self.join(10)
+        return self.result
+
+
+def asking(server: Server, *claims: int) -> list[Thread]:
+    """Threads that have asked; the first is under way and the others wait behind it, in order."""
+    threads = []
+    for number, claim in enumerate(claims):
+        threads.append(Thread(partial(server.commit.ask, claim)))
+        server.asked.acquire() if number == 0 else server.waiting(number)
+    return threads
+
+
+def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
+    """The first thread sends its own claim at once, the second leads for all that came meanwhile."""
+    server = Server()
+    threads = asking(server, 1, 2, 3, 4)
+
+    server.free.release(2)
+
+    assert ([thread.joined() for thread in threads], server.batches) == ([-1, -2, -3, -4], [[1], [2, 3, 4]])
+
+
+def test_a_call_without_an_answer_fails_all_who_wait() -> None:
+    """Nobody waits for a second call, and the next claim is sent as ever."""
+    server = Server()
+    threads = asking(server, 1, 2, 3)
+
+    server.error = BackendUnavailable("no answer")
+    server.free.release(2)
+
+    failed = [thread.joined() for thread in threads]
+    assert (failed, server.unanswered, server.commit.ask(4)) == (["BackendUnavailable"] * 3, [1], -4)
+
+
+def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
+    """Whatever a signal handler raises in the thread that leads, the others get an error and the lead is free."""
+    server = Server()
+    threads = asking(server, 1, 2)
+
+    server.error = SystemExit()
+    server.free.release(2)
+
+    stopped = [thread.joined() for thread in threads]
+    assert (stopped, server.commit.ask(3)) == (["SystemExit", "BackendUnavailable"], -3)
+
+
+def test_a_leader_that_is_lost_is_deposed() -> None:
+    """Who has waited for longer than a call can last gives up and frees the lead."""
+    server = Server(patience_s=0.05)
+    lost, late = asking(server, LOST, 2)
+
+    gave_up = late.joined()
+    server.free.release()
+    answer = server.commit.ask(3)
+    server.lost.release()
+
+    assert (gave_up, answer, lost.joined()) == ("BackendUnavailable", -3, -LOST)
+
+
+def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
+    """An answer that comes after its thread gave up is abandoned; the others of its batch get theirs."""
+    server = Server(patience_s=0.5)
+    first, second, third = asking(server, 1, 2, 3)
+    server.free.release()
+    first.joined()
+
+    gave_up = third.joined()
+    server.free.release()
+
+    assert (gave_up, second.joined(), server.batches, server.abandoned) == (
+        "BackendUnavailable", -2, [[1], [2, 3]], [-3],
+    )  # fmt: skip
+
+
+def test_many_threads_get_each_its_own_answer() -> None:
+    """Under contention every answer is its own, in fewer calls than claims."""
+    server = Server()
+    server.free.release(100_000)
+
+    def ask(start: int) -> bool:
+        return all(server.commit.ask(number) == -number for number in range(start, start + 300))
+
+    threads = [Thread(partial(ask, start)) for start in range(1, 3_001, 300)]
+
+    assert ([thread.joined() for thread in threads], sum(map(len, server.batches))) == ([True] * 10, 3_000)

@@ -1,0 +1,156 @@
+-- Units: as in state.lua. Releases leases, then decides claims, each in the order given; answers the claims.
+--
+-- KEYS     the subject of each lease to release, then of each claim
+-- ARGV[1]  time d, owner 16, releases I2; of each release: sequence I8; of each claim: sequence I8 (0 only looks),
+--          cost d, which argument is its plan I2
+-- others   plans: rates B, bytes of head I2, slots (0 none, 1 enforced, 2 in shadow) B, ttl_ms I4, slots d,
+--          max_hold_ms d (0 is none), head as a charge by this plan leaves it, and of each rate: unit d,
+--          drain d (0 is calendar), capacity d, period_ms d, enforced B
+-- answer   of each claim: time i8, over i8 (less than 0 is a code), held i8, and of each rate: debt i8, at_ms i8
+--
+-- Exact, for no number passes 2^53 but in a product that is compared with less: rounded, it is no less than 2^53.
+
+local NOTHING, DAY_MS, FORMAT = '\0\0\0\0\0\0', 86400000, '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
+local releases = u('<I2', asked, 25)
+local at = 27
+
+if releases > 0 then
+  local t = parts()
+  for i = 1, releases do
+    local sequence, value, keep_at, leases_at = sub(asked, at, at + 5), t.parted(redis.pcall('GET', KEYS[i]))
+    at = at + 8
+    local held, others, own, ends, ttl_ms, expires_ms, _, changed
+    if value then held, others, own, ends, ttl_ms, expires_ms, _, changed = read_leases(value, leases_at) end
+    if held then
+      local left, ending = t.without(own, sequence, 6), t.without(ends, sequence, 14)
+      if changed or left ~= own or ending ~= ends then
+        t.write(KEYS[i], sub(value, 1, leases_at - 1), keep_at, t.leases(others, left, ending, ttl_ms, expires_ms), 0)
+      end
+    end
+  end
+end
+
+local levels, answers = { 0, 0, 0, 0, 0, 0, 0, 0 }, {}
+for n = releases + 1, #KEYS do
+  local key, sequence, cost, index = KEYS[n], sub(asked, at, at + 5), u('<dI2', asked, at + 8)
+  local plan = ARGV[index]
+  local count, names, slots_are, ttl_ms, slots, max_hold_ms = u('<BI2BI4dd', plan)
+  local head, step, first = sub(plan, 25, 24 + names), 25 + names, 1 + names
+  at = at + 18
+
+  -- The value as a charge by this plan leaves it, which nearly every one is.
+  local stored, wrong = redis.pcall('GET', key), nil
+  local value = stored
+  if not stored then
+    value = head .. rep('\0', 16 * count + 10)
+  elseif type(stored) == 'table' or sub(stored, 1, names) ~= head or #stored < names + 16 * count + 10 then
+    value, wrong = by_name().under(stored, head)
+  end
+
+  -- Each rate: what is owed by now, and with the charge where it fits.
+  local over, bit, until_ms, rebased, looks = 0, 1, 0, nil, sequence == NOTHING
+  local refused = looks
+  for i = 1, wrong and 0 or count do
+    local unit, drain, capacity, period_ms = u('<dddd', plan, step)
+    local debt, at_ms = u('<i8i8', value, first)
+    local elapsed_ms = now_ms - at_ms
+    if debt > capacity then debt = capacity end
+    if debt <= 0 then
+      debt, at_ms = 0, now_ms
+    elseif elapsed_ms < 0 then
+      if elapsed_ms < -period_ms then
+        rebased, at_ms = rebased or {}, now_ms
+        rebased[i] = true
+      end
+    else
+      if drain > 0 then
+        debt = debt - drain * elapsed_ms
+        if debt < 0 then debt = 0 end
+      elseif now_ms >= at_ms - at_ms % period_ms + period_ms then
+        debt = 0
+      end
+      at_ms = now_ms
+    end
+    if unit * cost > capacity - debt then
+      over = over + bit
+      refused = refused or u('B', plan, step + 32) == 1
+    else
+      debt = debt + unit * cost
+    end
+    local drained_ms = drain > 0 and at_ms + debt / drain or at_ms - at_ms % period_ms + period_ms
+    if drained_ms > until_ms then until_ms = drained_ms end
+    levels[2 * i - 1], levels[2 * i] = debt, at_ms
+    first, step, bit = first + 16, step + 33, bit + bit
+  end
+
+  local held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed, keep_ms, tail, leases_at
+  if not wrong then
+    keep_ms, tail = u('<i8I2', value, first)
+    leases_at = first + 10 + tail
+    held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = read_leases(value, leases_at)
+  end
+  if not held then
+    answers[n - releases] = pack('<i8i8i8', now_ms, wrong or CORRUPT, 0) .. rep('\0', 16 * count)
+  else
+    if slots_are > 0 then
+      -- A lease that is there already is a retry after an answer that was lost.
+      local again = own ~= '' and find(own, sequence, 1, true) and parts().place(own, sequence, 6)
+        or ends ~= '' and parts().place(ends, sequence, 14)
+      if not again and held >= slots then
+        over = over + bit
+        refused = refused or slots_are == 1
+      elseif not again and not refused then
+        held = held + 1
+        if max_hold_ms > 0 then
+          ends = ends .. sequence .. pack('<i8', now_ms + max_hold_ms)
+        else
+          own = own .. sequence
+        end
+        if ttl_ms > own_ttl_ms then own_ttl_ms = ttl_ms end
+        own_expires_ms = now_ms + own_ttl_ms
+        if own_expires_ms > lapse_ms then lapse_ms = own_expires_ms end
+      end
+    end
+
+    if refused then
+      until_ms, bit, step = 0, 1, 25 + names
+      for i = 1, count do
+        local unit, drain, _, period_ms = u('<dddd', plan, step)
+        local debt, at_ms = levels[2 * i - 1], levels[2 * i]
+        if over % (bit + bit) < bit then debt = debt - unit * cost end
+        if debt > 0 then
+          local drained_ms = drain > 0 and at_ms + debt / drain or at_ms - at_ms % period_ms + period_ms
+          if drained_ms > until_ms then until_ms = drained_ms end
+        end
+        levels[2 * i - 1], step, bit = debt, step + 33, bit + bit
+      end
+      if stored and (changed or rebased or until_ms > keep_ms) then
+        local leases = parts().leases(others, own, ends, own_ttl_ms, own_expires_ms)
+        by_name().note(key, stored, head, rebased or {}, leases, until_ms > lapse_ms and until_ms or lapse_ms)
+      end
+    end
+
+    local format = count <= 8 and sub(FORMAT, 1, 7 + 4 * count) or '<' .. rep('i8', 3 + 2 * count)
+    local answer = pack(format, now_ms, over, held, unpack(levels, 1, 2 * count))
+    if not refused then
+      if lapse_ms > until_ms then until_ms = lapse_ms end
+      -- An expiry costs as much as the value, and so is moved on in steps.
+      local lasts = server_time and until_ms + MARGIN_MS <= keep_ms and (tail > 0 or keep_ms <= until_ms + DAY_MS)
+      if not lasts then
+        local needed_ms = math.ceil(until_ms) + 2 * MARGIN_MS
+        keep_ms = tail > 0 and keep_ms > needed_ms and math.min(keep_ms, now_ms + EXACT) or needed_ms
+      end
+      format = (own ~= '' or ends ~= '') and '<c0c0i8I2c0c0c16i8I4I3I3c0c0' or '<c0c0i8I2c0c0'
+      value = pack(format, head, sub(answer, 25), keep_ms, tail, sub(value, first + 10, leases_at - 1), others,
+        owner, own_expires_ms, own_ttl_ms, #own / 6, #ends / 14, own, ends)
+      if lasts then
+        call('SET', key, value, 'KEEPTTL')
+      else
+        call('SET', key, value, 'PX', keep_ms - now_ms)
+      end
+    end
+    if #KEYS == 1 then return answer end
+    answers[n - releases] = answer
+  end
+end
+return table.concat(answers)

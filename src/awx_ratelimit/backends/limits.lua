@@ -1,0 +1,127 @@
+-- Units: as in state.lua. Limits by name, for plans that change: what nearly every claim does without.
+
+local function by_name()
+  local t = {}
+  -- More limits than this are looked through for those that have drained.
+  local MANY, MOST = 8, 255
+
+  -- a * b / c rounded down, and 1 where that left a rest, of whole numbers up to 2^53. Exact up to 2^53; what is more
+  -- is at least that.
+  function t.scaled(a, b, c)
+    if a * b < EXACT then
+      local rest = math.fmod(a * b, c)
+      return (a * b - rest) / c, rest > 0 and 1 or 0
+    end
+    -- By the bits of b: part * c + left is rest times those seen so far. No sum passes c, so that none is rounded.
+    local rest = math.fmod(a, c)
+    local whole, part, left, bit = (a - rest) / c * b, 0, 0, EXACT
+    while bit >= 1 do
+      part = part + part
+      if left >= c - left then part, left = part + 1, left - (c - left) else left = left + left end
+      if b >= bit then
+        b = b - bit
+        if left >= c - rest then part, left = part + 1, left - (c - rest) else left = left + rest end
+      end
+      bit = bit / 2
+    end
+    return whole + part, left > 0 and 1 or 0
+  end
+
+  -- The names (each with its length before it) and units from `at` to `last`, with `more` bytes after each.
+  function t.named(value, at, last, more)
+    local limits = {}
+    while at <= last do
+      local after = at + string.byte(value, at) + 9
+      if after + more > last + 1 then return nil end
+      local unit = u('<i8', value, after - 8)
+      if unit < 1 or unit > EXACT then return nil end
+      limits[#limits + 1] = { name = sub(value, at, after - 9), unit = unit, numbers_at = after }
+      at = after + more
+    end
+    return limits
+  end
+
+  -- All limits of a value, the first `front` of them those of the last charge; nil if corrupt.
+  function t.opened(value, keep_at, leases_at)
+    local _, front, names = u('<BBI2', value)
+    local limits = t.named(value, 5, 4 + names, 0)
+    local tail = t.named(value, keep_at + 10, leases_at - 1, 24)
+    if not limits or not tail or #limits ~= front then return nil end
+    local keep_ms = u('<i8', value, keep_at)
+    for i, limit in ipairs(limits) do
+      limit.debt, limit.at_ms = u('<i8i8', value, 16 * i - 11 + names)
+      limit.keep_ms = keep_ms
+    end
+    for i, limit in ipairs(tail) do
+      limit.debt, limit.at_ms, limit.keep_ms = u('<i8i8i8', value, limit.numbers_at)
+      limits[front + i] = limit
+    end
+    limits.front, limits.kept_ms = front, keep_ms
+    return limits
+  end
+
+  -- The bytes of these limits, and where among them keep_ms stands.
+  function t.closed(limits)
+    local names, levels, tail = '', '', ''
+    for i, limit in ipairs(limits) do
+      local name = limit.name .. pack('<i8', limit.unit)
+      if i <= limits.front then
+        names, levels = names .. name, levels .. pack('<i8i8', limit.debt, limit.at_ms)
+      else
+        tail = tail .. name .. pack('<i8i8i8', limit.debt, limit.at_ms, limit.keep_ms)
+      end
+    end
+    local before = pack('<BBI2', VERSION, limits.front, #names) .. names .. levels
+    return before .. pack('<i8I2', limits.kept_ms, #tail) .. tail, #before + 1
+  end
+
+  -- The same limits with those of `head` first, as it counts them; the others are kept until they have drained.
+  function t.arranged(limits, head)
+    local known, arranged, rest = {}, t.named(head, 5, #head, 0), #limits
+    arranged.front, arranged.kept_ms = #arranged, limits.kept_ms
+    for _, limit in ipairs(limits) do known[limit.name] = limit end
+    for _, limit in ipairs(arranged) do
+      local was = known[limit.name]
+      limit.debt, limit.at_ms = 0, 0
+      if was then
+        local debt, more = was.debt, 0
+        if was.unit ~= limit.unit then debt, more = t.scaled(debt, limit.unit, was.unit) end
+        limit.debt, limit.at_ms, was.named, rest = math.min(debt + more, EXACT), was.at_ms, true, rest - 1
+      end
+    end
+    for _, limit in ipairs(limits) do
+      if not limit.named and #arranged < MOST and (rest <= MANY or limit.keep_ms > now_ms) then
+        arranged[#arranged + 1] = limit
+      end
+    end
+    return arranged
+  end
+
+  -- The value that GET answered, as a charge by the plan of this head leaves it; nil and a code where it is none.
+  function t.under(stored, head)
+    local value, keep_at, leases_at = parts().parted(stored)
+    if not value then return nil, keep_at end
+    local limits = t.opened(value, keep_at, leases_at)
+    if not limits then return nil, CORRUPT end
+    return t.closed(t.arranged(limits, head)) .. sub(value, leases_at)
+  end
+
+  -- Write what an answer that charges nothing may leave behind: debts of `head` that count from now, by their number
+  -- in `rebased`; leases that are gone; and how long to keep what a promise stands on.
+  function t.note(key, stored, head, rebased, leases, until_ms)
+    local p, known = parts(), {}
+    local value, keep_at, leases_at = p.parted(stored)
+    local limits = t.opened(value, keep_at, leases_at)
+    if not limits then return end
+    for i, limit in ipairs(t.named(head, 5, #head, 0)) do known[limit.name] = i end
+    for _, limit in ipairs(limits) do
+      local i = known[limit.name]
+      if i and rebased[i] then limit.at_ms = now_ms end
+      if i and until_ms > limit.keep_ms then limit.keep_ms = until_ms end
+    end
+    local bytes, keep_at_now = t.closed(limits)
+    p.write(key, bytes, keep_at_now, leases, until_ms)
+  end
+
+  return t
+end

@@ -1,0 +1,62 @@
+-- Units: as in state.lua. Lets the leases of one owner live on for their ttl, and enters again those that were lost.
+--
+-- KEYS     subjects, each once
+-- ARGV[1]  time d, owner 16, settled I8: leases of the owner below it that are not listed are over, for whatever
+--          released them was lost; of each subject: leases I2, and of each lease: sequence I8, slots d, ttl_ms I4,
+--          ends_ms d (0 is never)
+-- answer   of each lease: 0 lost, 1 renewed, 2 taken again, B
+
+local LOST, RENEWED, TAKEN_AGAIN = 0, 1, 2
+local t, at, answers, settled = parts(), 33, {}, u('<I8', asked, 25)
+
+-- The leases of a list that are listed in this call too, or too young to be settled.
+local function unsettled(list, width, listed)
+  local kept = ''
+  for each = 1, #list, width do
+    local sequence = sub(list, each, each + 5)
+    if listed[sequence] or u('<I6', sequence) >= settled then kept = kept .. sub(list, each, each + width - 1) end
+  end
+  return kept
+end
+
+for i = 1, #KEYS do
+  local count, leases, listed = u('<I2', asked, at), {}, {}
+  at = at + 2
+  for n = 1, count do
+    local lease = { sequence = sub(asked, at, at + 5) }
+    lease.slots, lease.ttl_ms, lease.ends_ms = u('<dI4d', asked, at + 8)
+    leases[n], listed[lease.sequence], at = lease, true, at + 28
+  end
+
+  local value, keep_at, leases_at = t.parted(redis.pcall('GET', KEYS[i]))
+  local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
+  if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
+  if held then
+    local there = #own / 6 + #ends / 14
+    own, ends = unsettled(own, 6, listed), unsettled(ends, 14, listed)
+    held = held - there + #own / 6 + #ends / 14
+  end
+  for _, lease in ipairs(leases) do
+    local answer = LOST
+    if held then
+      if t.place(own, lease.sequence, 6) or t.place(ends, lease.sequence, 14) then
+        answer = RENEWED
+      elseif held < lease.slots and (lease.ends_ms == 0 or lease.ends_ms > now_ms) then
+        answer, held = TAKEN_AGAIN, held + 1
+        if lease.ends_ms > 0 then
+          ends = ends .. lease.sequence .. pack('<i8', lease.ends_ms)
+        else
+          own = own .. lease.sequence
+        end
+      end
+      if answer ~= LOST then ttl_ms = math.max(ttl_ms, lease.ttl_ms) end
+    end
+    answers[#answers + 1] = string.char(answer)
+  end
+  if held then
+    expires_ms = now_ms + ttl_ms
+    local written = t.leases(others, own, ends, ttl_ms, expires_ms)
+    t.write(KEYS[i], sub(value, 1, leases_at - 1), keep_at, written, math.max(lapse_ms, expires_ms))
+  end
+end
+return table.concat(answers)

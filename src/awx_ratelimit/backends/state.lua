@@ -1,0 +1,118 @@
+-- Units: debts in the unit that stands beside each limit's name, times in ms since the epoch, lengths of time in ms.
+--
+-- What a subject owes and holds is one string of whole numbers, little-endian:
+--   head     version B, limits B, bytes of names I2, and of each limit: length of its name B, name, unit i8
+--   levels   of each limit: debt i8, at_ms i8 (when it was last charged)
+--   keep_ms  i8, until when the key is kept: by then all of it has drained and lapsed
+--   tail     its bytes I2, and of each limit that the last charge did not name:
+--            length of its name B, name, unit i8, debt i8, at_ms i8, keep_ms i8
+--   leases   of each owner: owner 16, expires_ms i8, ttl_ms I4, free I3, bounded I3,
+--            free * sequence I6, bounded * (sequence I6, ends_ms i8)
+-- This text stands before each script. ARGV[1] begins with the time d (NaN is the server's) and the owner 16 whose
+-- leases are spoken of. A closure costs as much here as a limit: what few calls need is made where it is needed.
+
+local u, pack, sub, find, rep, call = struct.unpack, struct.pack, string.sub, string.find, string.rep, redis.call
+local VERSION, EXACT, MARGIN_MS = 1, 2 ^ 53, 60000
+local WRONG_TYPE, NOT_OURS, CORRUPT = -1, -2, -3
+local asked = ARGV[1]
+local now_ms, owner = u('<d', asked), sub(asked, 9, 24)
+local server_time = now_ms ~= now_ms
+if server_time then
+  local time = call('TIME')
+  now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The leases from `at` on, but for those that have lapsed or ended: how many, the bytes of other owners, this owner's
+-- free and bounded ones, its ttl_ms and expires_ms, when the last of all lapses, and whether anything changed by that.
+-- One that has longer to live than its ttl was renewed by a clock that was ahead: it counts from now. nil if corrupt.
+local function read_leases(value, at)
+  local held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = 0, '', '', '', 0, 0, 0, false
+  local from, last = at, #value
+  while at <= last do
+    if at + 33 > last then return nil end
+    local expires_ms, ttl_ms, free, bounded = u('<i8I4I3I3', value, at + 16)
+    local after = at + 34 + 6 * free + 14 * bounded
+    if after > last + 1 then return nil end
+    local whose = sub(value, at, at + 15)
+    if whose == owner or bounded > 0 or expires_ms <= now_ms or expires_ms > now_ms + ttl_ms then
+      if at > from then others = others .. sub(value, from, at - 1) end
+      from = after
+      if expires_ms > now_ms + ttl_ms then expires_ms, changed = now_ms + ttl_ms, true end
+      if expires_ms <= now_ms then
+        free, bounded, changed = 0, 0, true
+      else
+        local unbounded, ending = sub(value, at + 34, at + 33 + 6 * free), ''
+        for each = at + 34 + 6 * free, after - 14, 14 do
+          if u('<i8', value, each + 6) > now_ms then
+            ending = ending .. sub(value, each, each + 13)
+          else
+            bounded, changed = bounded - 1, true
+          end
+        end
+        if whose == owner then
+          own, ends, own_ttl_ms, own_expires_ms = unbounded, ending, ttl_ms, expires_ms
+        elseif free + bounded > 0 then
+          others = others .. whose .. pack('<i8I4I3I3', expires_ms, ttl_ms, free, bounded) .. unbounded .. ending
+        end
+      end
+    end
+    held = held + free + bounded
+    if expires_ms > lapse_ms then lapse_ms = expires_ms end
+    at = after
+  end
+  if from <= last then others = others .. sub(value, from) end
+  return held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed
+end
+
+-- What all but a plain charge needs: to read and write a value in two parts, and to look leases up.
+local function parts()
+  local t = {}
+
+  -- What GET answered as a value, where its keep_ms stands and where its leases. A new subject's is empty; nil and a
+  -- code where it is none.
+  function t.parted(value)
+    if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15 end
+    if type(value) == 'table' then return nil, WRONG_TYPE end
+    if #value < 4 or string.byte(value) ~= VERSION then return nil, NOT_OURS end
+    local _, limits, names = u('<BBI2', value)
+    local keep_at = 5 + names + 16 * limits
+    if #value < keep_at + 9 then return nil, CORRUPT end
+    local leases_at = keep_at + 10 + u('<I2', value, keep_at + 8)
+    if #value < leases_at - 1 then return nil, CORRUPT end
+    return value, keep_at, leases_at
+  end
+
+  -- Limits and leases as they are now, kept until then, and not less long than they were.
+  function t.write(key, limits, keep_at, leases, until_ms)
+    local keep_ms = u('<i8', limits, keep_at)
+    if #limits == 14 and leases == '' then
+      call('DEL', key)
+    elseif server_time and until_ms + MARGIN_MS <= keep_ms then
+      call('SET', key, limits .. leases, 'KEEPTTL')
+    else
+      keep_ms = math.min(math.max(keep_ms, math.ceil(until_ms) + 2 * MARGIN_MS), now_ms + EXACT)
+      limits = sub(limits, 1, keep_at - 1) .. pack('<i8', keep_ms) .. sub(limits, keep_at + 8)
+      call('SET', key, limits .. leases, 'PX', math.max(keep_ms - now_ms, MARGIN_MS))
+    end
+  end
+
+  function t.leases(others, own, ends, ttl_ms, expires_ms)
+    if own == '' and ends == '' then return others end
+    return others .. owner .. pack('<i8I4I3I3', expires_ms, ttl_ms, #own / 6, #ends / 14) .. own .. ends
+  end
+
+  -- Where `sequence` stands in a list of leases of `width` bytes each; nil where it does not.
+  function t.place(list, sequence, width)
+    local at = find(list, sequence, 1, true)
+    while at and at % width ~= 1 do at = find(list, sequence, at + 1, true) end
+    return at
+  end
+
+  -- The list without that lease.
+  function t.without(list, sequence, width)
+    local at = t.place(list, sequence, width)
+    return at and sub(list, 1, at - 1) .. sub(list, at + width) or list
+  end
+
+  return t
+end

@@ -3,14 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench clean redis-server
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-test: check
+test: check redis-server
 	$(BIN)/python -m pytest
+
+# Debian's package: installed where we may, named where we may not.
+redis-server:
+	@command -v $@ >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
 check: $(READY)
 	$(BIN)/ruff format --check

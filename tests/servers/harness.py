@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,21 +12,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import pytest
+from tests.processes import free_port, guarded, stop
 from tests.servers.limits import FILE_BYTES, KEYS_PER_PLAN, api_key
 from tests.servers.wire import HOST, Answer, Connection
 
 START_SECONDS = 20.0
-STOP_SECONDS = 5.0
 FILE = bytes(range(256)) * (FILE_BYTES // 256)
 _T = TypeVar("_T")
-_GUARD = """
-import os, signal, sys
-sys.stdin.read()
-try:
-    os.killpg(int(sys.argv[1]), signal.SIGKILL)
-except ProcessLookupError:
-    pass
-"""
 
 
 class Spec(NamedTuple):
@@ -156,16 +146,16 @@ def running(spec: Spec, folder: Path) -> Iterator[Server]:
     """A server that answers. Whatever happens, no process of it is left afterwards."""
     served = folder / "file.bin"
     served.write_bytes(FILE)
-    server = Server(spec, _free_port(), folder)
+    server = Server(spec, free_port(), folder)
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = _started(spec, server.port, folder, output.fileno())
-    guard = _guard(process)
+    guard = guarded(process)
     try:
         _wait_until_it_answers(server, process, log)
         yield server
     finally:
-        _stop(process, guard)
+        stop(process, guard)
         # pytest keeps the folders of some runs.
         served.unlink()
 
@@ -186,12 +176,6 @@ def _started(spec: Spec, port: int, folder: Path, output: int) -> "subprocess.Po
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
@@ -203,19 +187,3 @@ def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", l
                 return
         time.sleep(0.02)
     pytest.fail(f"{server} did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
-
-
-def _guard(process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
-    """Ends the group of `process` when its input is closed: by `_stop`, or because these tests have died."""
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _GUARD, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
-    )
-
-
-def _stop(process: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    # What is left now is killed: a server that does not stop, and workers that outlived their master.
-    guard.communicate()
-    process.wait()

@@ -1,0 +1,151 @@
+"""Real Redis servers in processes of their own: on a port, on a socket, with TLS, passwords, users and replicas."""
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import redis
+import trustme
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from tests.processes import free_port, guarded, stop
+
+HOST = "127.0.0.1"
+START_SECONDS = 10.0
+ONCE = Retry(NoBackoff(), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A server that answers, and how to reach it. It keeps nothing on disk."""
+
+    port: int
+    socket: Path
+    pid: int
+    password: str | None
+    ca: Path | None
+
+    @property
+    def url(self) -> str:
+        """Its port: ``redis://`` or, with TLS, ``rediss://`` (see `ca`), as the default user."""
+        return f"redis{'s' if self.ca else ''}://{f':{self.password}@' if self.password else ''}{HOST}:{self.port}"
+
+    @property
+    def socket_url(self) -> str:
+        """Its Unix socket, which never has TLS, as redis-py writes it."""
+        return f"unix://{f':{self.password}@' if self.password else ''}{self.socket}"
+
+    def client(self, **options: Any) -> "redis.Redis":
+        """A client over the socket that tries once; by default the user of `password`, and replies as bytes."""
+        given = {"unix_socket_path": str(self.socket), "password": self.password, "retry": ONCE, **options}
+        return redis.Redis(**given)
+
+
+StartRedis: TypeAlias = Callable[..., RedisServer]
+
+
+@contextmanager
+def running_redis(
+    folder: Path,
+    *,
+    port: int | None = None,
+    tls: bool = False,
+    password: str | None = None,
+    users: Sequence[str] = (),
+    replica_of: RedisServer | None = None,
+    options: Sequence[str] = (),
+) -> Iterator[RedisServer]:
+    """A server of its own in `folder`, which is gone afterwards.
+
+    `users` are lines of ACL, such as ``alice on >secret ~awx:* +@all``; `options` are more arguments, such as
+    ``--maxmemory 5mb``. `port` is for who starts the same server again.
+    """
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.fail("redis-server is needed: install Debian's package of that name (`make test` does, as root)")
+    port = port or free_port()
+    ca = _certified(folder) if tls else None
+    arguments = [
+        *(("--tls-port", str(port), *_TLS) if tls else ()),
+        *("--port", "0" if tls else str(port), "--bind", HOST, "--unixsocket", "s", "--save", "", "--appendonly", "no"),
+        # Nothing waits for a replica: neither its first answer for others to come, nor its end for one that hangs.
+        *("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"),
+        *(("--requirepass", password, "--masterauth", password) if password else ()),
+        *(word for user in users for word in ("--user", *user.split())),
+        *(("--replicaof", HOST, str(replica_of.port)) if replica_of else ()),
+        *(word for option in options for word in option.split()),
+    ]
+    log = folder / "redis.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [binary, *arguments], cwd=folder, stdout=output, stderr=output, start_new_session=True
+        )
+    guard = guarded(process)
+    try:
+        server = RedisServer(port, folder / "s", process.pid, password, ca)
+        _wait_until_it_answers(server, process, log)
+        yield server
+    finally:
+        stop(process, guard)
+
+
+_TLS = (
+    "--tls-cert-file",
+    "cert.pem",
+    "--tls-key-file",
+    "cert.pem",
+    "--tls-ca-cert-file",
+    "ca.pem",
+    "--tls-auth-clients",
+    "no",
+)
+
+
+def _certified(folder: Path) -> Path:
+    """A certificate of the server in `folder`, and the authority that a client must trust."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert(HOST, "localhost").private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    return folder / "ca.pem"
+
+
+def _wait_until_it_answers(server: RedisServer, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            pytest.fail(f"redis-server ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+        with contextlib.suppress(redis.ConnectionError), server.client() as client:
+            client.ping()
+            return
+        time.sleep(0.01)
+    pytest.fail(f"redis-server did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The server that all tests share. See `redis_server`."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """A running server without any key and without any script."""
+    with shared_redis.client() as client:
+        client.flushall()
+        client.script_flush()
+    return shared_redis
+
+
+@pytest.fixture
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
+    """Starts more servers, for this test alone: `running_redis` without the folder."""
+    with ExitStack() as servers:
+        yield lambda **how: servers.enter_context(running_redis(tmp_path_factory.mktemp("redis"), **how))

@@ -4,6 +4,7 @@ AwxRateLimitError
 ├── InvalidLimit          a rate, a plan or a plan table that cannot be what it says (also a ValueError)
 ├── ImpossibleClaim       a cost that no waiting will ever satisfy
 ├── BackendUnavailable    the backend could not decide
+│   └── BackendMisconfigured   and will not before somebody changes how it is set up
 └── KeyRefused            a request whose API key is not accepted; carries the code of the answer
 """
 
@@ -22,6 +23,10 @@ class ImpossibleClaim(AwxRateLimitError):
 
 class BackendUnavailable(AwxRateLimitError):
     """The backend gave no decision; nothing is known to have been charged."""
+
+
+class BackendMisconfigured(BackendUnavailable):
+    """The backend cannot decide as it is set up; the message says what to change."""
 
 
 class KeyRefused(AwxRateLimitError):

@@ -85,6 +85,15 @@ class Limiter:
         """Forget what `subject` owes, never its live leases. Raises BackendUnavailable."""
         self.backend.reset(subject)
 
+    def renew_leases(self) -> None:
+        """Renew every open lease, where leases lapse: a backend does it by itself, this is once more and now.
+
+        Raises BackendUnavailable.
+        """
+        renew = getattr(self.backend, "renew_leases", None)
+        if renew is not None:
+            renew()
+
     def health(self) -> Mapping[str, Any]:
         """How the backend is: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts. It never raises."""
         return self.backend.health()
@@ -151,6 +160,12 @@ class AsyncLimiter:
     async def reset(self, subject: str) -> None:
         """See Limiter."""
         await self.backend.reset(subject)
+
+    async def renew_leases(self) -> None:
+        """See Limiter."""
+        renew = getattr(self.backend, "renew_leases", None)
+        if renew is not None:
+            await renew()
 
     async def health(self) -> Mapping[str, Any]:
         """See Limiter."""

@@ -5,7 +5,7 @@ written at the top of each script. Times are milliseconds since the epoch, withi
 """
 
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -32,6 +32,8 @@ SEQUENCE_BITS: Final = 48
 
 #: A claim: subject, plan, cost, lease id; one with the lease id 0 only looks. It has one without slots too.
 Asked: TypeAlias = tuple[str, Plan, int, int]
+#: Told of an admitted claim, when it was decided, and the id of the slot that was taken (0 is none): its holder.
+Granted: TypeAlias = Callable[[Asked, int, int], object]
 #: A lease to give back: subject, lease id.
 Released: TypeAlias = tuple[str, int]
 #: A lease to renew: subject, plan, lease id, when it was granted.
@@ -95,6 +97,10 @@ class Codec:
         #: A lease id that was not used before. It is made before a claim is first sent, and is the same for each try.
         self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
 
+    def check(self, plan: Plan) -> None:
+        """Raise InvalidLimit for a plan that a script cannot decide: before it is in a batch with others."""
+        _packed(plan)
+
     def key(self, subject: str) -> bytes:
         """The one key of `subject`: short whatever that is, and with a slot of its own on a cluster."""
         return self._recent_key(subject) if len(subject) <= _LONGEST_CACHED else self._made_key(subject)
@@ -124,26 +130,30 @@ class Codec:
         return Call(ACQUIRE, keys, args)
 
     def decisions(
-        self, asked: Iterable[Asked], reply: bytes, hold_times: HoldTimes, holder: object
+        self, asked: Iterable[Asked], reply: bytes, hold_times: HoldTimes, granted: Granted
     ) -> list[Decision | BackendUnavailable]:
         """What the call for `asked` answered, in the same order; an error stands where there is no decision.
 
-        The Decision of an admitted claim has `holder`; that of a refusal and of a look has None: nothing to refund.
+        The Decision of an admitted claim has what `granted` returns for it as its holder; that of a refusal and of a
+        look has None: nothing to refund.
         """
         decisions: list[Decision | BackendUnavailable] = []
         at = 0
-        for subject, plan, cost, lease_id in asked:
+        for claim in asked:
+            subject, plan, cost, lease_id = claim
             packed = _packed(plan)
             decided_at_ms, over, held, *levels = packed.unpack_answer(reply, at)
             at += packed.answer_bytes
             if over < 0:
                 decisions.append(self._wrong(subject, over))
                 continue
-            charged = holder if lease_id and not over & plan.enforced else None
             slot_over = over & plan.slot_bit
             wait_ms = hold_times.slot_wait_ms(plan) if slot_over else 0
-            lease = lease_id if charged is not None and plan.slot_bit and not slot_over else 0
-            answer = (subject, plan, cost, decided_at_ms, over, levels, held, lease, charged, wait_ms)
+            lease, holder = 0, None
+            if lease_id and not over & plan.enforced:
+                lease = lease_id if plan.slot_bit and not slot_over else 0
+                holder = granted(claim, decided_at_ms, lease)
+            answer = (subject, plan, cost, decided_at_ms, over, levels, held, lease, holder, wait_ms)
             decisions.append(_new(Decision, answer))
         return decisions
 

@@ -112,6 +112,12 @@ class NonBlocking:
         """See Backend."""
         self.backend.reset(subject)
 
+    async def renew_leases(self) -> None:
+        """Where leases lapse, renew those that are open."""
+        renew = getattr(self.backend, "renew_leases", None)
+        if renew is not None:
+            renew()
+
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
         return self.backend.health()

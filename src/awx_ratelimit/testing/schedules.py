@@ -13,19 +13,23 @@ from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing.clock import ManualClock
 from awx_ratelimit.testing.model import Answer, Model
 
+#: No lease lapses in a schedule, for the model knows of none that does.
+_TTL_MS = 2_000_000_000
 #: Plans whose limits share names and differ in everything else.
 PLANS = (
-    Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5),
-    Plan.of("growth", per_minute=300, per_day=100_000, concurrent=25),
-    Plan("odd", (Rate("minute", 7, 60_000), Rate("second", 3, 1_000, burst=2)), Concurrency(2)),
+    Plan("starter", (Rate("minute", 60, 60_000), Rate("day", 10_000, 86_400_000)), Concurrency(5, _TTL_MS)),
+    Plan("growth", (Rate("minute", 300, 60_000), Rate("day", 100_000, 86_400_000)), Concurrency(25, _TTL_MS)),
+    Plan("odd", (Rate("minute", 7, 60_000), Rate("second", 3, 1_000, burst=2)), Concurrency(2, _TTL_MS)),
     Plan("tight", (Rate("minute", 50, 60_000, burst=10),)),
     Plan("other-period", (Rate("minute", 13, 47_000), Rate("day", 40, 3_600_000, burst=11))),
-    Plan("calendar", (Rate("minute", 9, 60_000, refill="calendar"), Rate("second", 4, 1_000)), Concurrency(1)),
-    Plan("slots", (), Concurrency(3)),
+    Plan("calendar", (Rate("minute", 9, 60_000, refill="calendar"), Rate("second", 4, 1_000)), Concurrency(1, _TTL_MS)),
+    Plan("slots", (), Concurrency(3, _TTL_MS)),
     Plan(
-        "shadowed", (Rate("minute", 20, 60_000, shadow=True), Rate("day", 50, 3_600_000)), Concurrency(2, shadow=True)
+        "shadowed",
+        (Rate("minute", 20, 60_000, shadow=True), Rate("day", 50, 3_600_000)),
+        Concurrency(2, _TTL_MS, shadow=True),
     ),
-    Plan("shadow", (Rate("minute", 5, 30_000), Rate("second", 1, 1_000)), Concurrency(1), shadow=True),
+    Plan("shadow", (Rate("minute", 5, 30_000), Rate("second", 1, 1_000)), Concurrency(1, _TTL_MS), shadow=True),
 )
 _STEPS_MS = (0, 1, 1, 7, 333, 1_000, 8_571, 20_000, 60_000, 61_000, -1, -500, -30_000, -61_000)
 

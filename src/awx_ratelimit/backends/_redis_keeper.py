@@ -1,0 +1,85 @@
+"""The thread of a Redis backend: it sends what nobody waits for, and renews the leases that are open.
+
+It is a thread so that a blocked event loop loses no leases. It is a daemon that holds its backend weakly, so that
+neither keeps the other alive. What it is given it sends within a few milliseconds, unless the next claims took it.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Literal
+from weakref import WeakMethod
+
+#: How long a release waits for the claims that could take it along.
+_LINGER_S = 0.002
+_JITTER = 0.1
+Signal = Literal["send", "stop"]
+
+
+class LeaseKeeper:
+    """Calls `turn(renew)` when there is something to send, and with `renew` true at every third of the shortest ttl.
+
+    `turn` is a bound method that raises nothing. It is called by one thread.
+    """
+
+    def __init__(self, turn: Callable[[bool], None]) -> None:
+        self._turn = WeakMethod(turn)
+        # Its put() may come from a finalizer or a signal handler; that of no other queue may.
+        self._signals: SimpleQueue[Signal] = SimpleQueue()
+        self._awake = False
+        self._shortest_ttl_ms: int | None = None
+        self._thread: Thread | None = None
+
+    def keep(self, ttl_ms: int) -> None:
+        """A lease was opened that lapses after `ttl_ms`: from now on, renew often enough for it."""
+        if self._shortest_ttl_ms is None or ttl_ms < self._shortest_ttl_ms:
+            self._shortest_ttl_ms = ttl_ms
+            self._start()
+            self.wake()
+
+    def wake(self) -> None:
+        """There is something to send."""
+        if not self._awake:
+            self._awake = True
+            self._signals.put("send")
+
+    def stop(self) -> None:
+        """Let the thread end; what is not sent by then is not sent by it. Harmless twice."""
+        self._signals.put("stop")
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="awx_ratelimit leases", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        renewed_s = time.monotonic()
+        while True:
+            signal = self._signal(renewed_s + self._interval_s() - time.monotonic())
+            turn = self._turn()
+            if signal == "stop" or turn is None:
+                return
+            if signal == "send":
+                time.sleep(_LINGER_S)
+                self._awake = False
+            due = time.monotonic() >= renewed_s + self._interval_s() * (1 - _JITTER)
+            turn(due)
+            del turn
+            if due:
+                renewed_s = time.monotonic()
+
+    def _signal(self, wait_s: float) -> Signal | None:
+        try:
+            return self._signals.get(timeout=max(0.0, wait_s))
+        except Empty:
+            return None
+
+    def _interval_s(self) -> float:
+        assert self._shortest_ttl_ms is not None
+        # At random, so that processes that were started together do not all renew at once.
+        return self._shortest_ttl_ms / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret

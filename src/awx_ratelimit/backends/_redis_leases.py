@@ -1,0 +1,135 @@
+"""The leases of one process on Redis: what is open and has to be renewed, and what has to be given back.
+
+Everything here is one step of a dict or a deque, without a lock and without iterating over what may change: a release
+comes from cancelled tasks, finalizers and signal handlers. A lease is open until it is released, or until the Decision
+that carries it is collected: then it is renewed no more, and lapses.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from weakref import ref
+
+from awx_ratelimit.backends._redis_codec import Asked, Held, Released
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+
+#: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
+_MOST_RELEASED = 100_000
+_MOST_REFUNDS = 10_000
+
+
+class Grant:
+    """What was granted to one admitted claim, for as long as its Decision lives."""
+
+    __slots__ = ("__weakref__", "refunded", "since_ms")
+
+    def __init__(self, since_ms: int) -> None:
+        self.refunded = False
+        self.since_ms = since_ms
+
+
+class _Open(ref[Grant]):
+    """An open lease, until its grant is collected."""
+
+    __slots__ = ("granted_at_ms", "lease_id", "plan", "subject")
+
+    subject: str
+    plan: Plan
+    lease_id: int
+    granted_at_ms: int
+
+
+class Leases:
+    """`now_ms` measures how long leases are held; `wake` is called when there is something to send."""
+
+    def __init__(self, now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+        self._now_ms = now_ms
+        self._wake = wake
+        self._open: dict[int, _Open] = {}
+        self._in_flight: dict[int, None] = {}
+        self._settled_below = 0
+        self._released: dict[int, str] = {}
+        self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
+
+    def sent(self, lease_id: int) -> None:
+        """A claim was made that may take the lease of this id."""
+        self._in_flight[lease_id] = None
+
+    def answered(self, lease_id: int) -> None:
+        """It was answered, or its caller has gone."""
+        self._in_flight.pop(lease_id, None)
+
+    def settled_below(self, new_lease_id: int) -> int:
+        """An id below which no claim is in flight: a lease below it that is not open is over.
+
+        It stands behind by one call, for an id is made a moment before it is known to be in flight.
+        """
+        settled, self._settled_below = self._settled_below, new_lease_id
+        return min((settled, *list(self._in_flight)[:1]))
+
+    def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
+        """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
+        grant = Grant(self._now_ms())
+        if lease_id:
+            lease = self._open[lease_id] = _Open(grant, self._collected)
+            lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms = asked[0], asked[1], lease_id, decided_at_ms
+        return grant
+
+    def release(self, decision: Decision) -> int | None:
+        """Close the lease of `decision`, to be sent. For how long it was held; None where it was not open."""
+        lease = self._open.pop(decision.lease_id, None)
+        if lease is None:
+            return None
+        self.end(decision.subject, decision.lease_id)
+        grant: Grant = decision.holder
+        return self._now_ms() - grant.since_ms
+
+    def end(self, subject: str, lease_id: int) -> None:
+        """Give back a lease that is not open: its claim had no answer, or nobody has its Decision."""
+        if len(self._released) < _MOST_RELEASED:
+            self._released[lease_id] = subject
+        self._wake()
+
+    def abandon(self, decision: Decision) -> None:
+        """Give back all of a decision that nobody waits for any more."""
+        self.release(decision)
+        if decision.holder is not None:
+            self._refunds.append(decision)
+            self._wake()
+
+    def released(self, most: int) -> list[Released]:
+        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
+        return [(subject, lease_id) for lease_id, subject in islice(self._released.copy().items(), most)]
+
+    def ended(self, released: list[Released]) -> None:
+        """They are known to be given back."""
+        for _, lease_id in released:
+            self._released.pop(lease_id, None)
+
+    def refunds(self) -> list[Decision]:
+        """Decisions to refund now, and no later."""
+        refunds: list[Decision] = []
+        # Another thread may be faster.
+        with suppress(IndexError):
+            while True:
+                refunds.append(self._refunds.popleft())
+        return refunds
+
+    def held(self) -> list[Held]:
+        """Every open lease."""
+        return [
+            (lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms) for lease in self._open.copy().values()
+        ]
+
+    def lost(self, lease_id: int) -> bool:
+        """Forget an open lease: the server has none and has no room. Whether it was still open."""
+        return self._open.pop(lease_id, None) is not None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _collected(self, lease: ref[Grant]) -> None:
+        assert isinstance(lease, _Open)
+        self._open.pop(lease.lease_id, None)

@@ -1,0 +1,223 @@
+"""What one process knows of its limits on Redis, and asks and understands without waiting.
+
+The two shells differ only in how they wait; everything else that they do is here, once. A session ends with a fork:
+the child has an owner, leases and connections of its own.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from awx_ratelimit.backends._redis_codec import Asked, Call, Codec, Held, Released, Renewal
+from awx_ratelimit.backends._redis_keeper import LeaseKeeper
+from awx_ratelimit.backends._redis_leases import Leases
+from awx_ratelimit.backends._redis_link import Answer, Link
+from awx_ratelimit.backends._redis_server import Server
+from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.errors import AwxRateLimitError, BackendMisconfigured, BackendUnavailable
+
+_log = logging.getLogger("awx_ratelimit")
+_MOST_RELEASED = 256
+_MOST_RENEWED = 256
+_PROBE = Plan.of("probe", per_second=1)
+
+
+class Session:
+    """See the module. `prefix` stands before each key; `clock` given is the time of every call, None the server's."""
+
+    def __init__(self, server: Server, prefix: str, clock: Clock | None) -> None:
+        self.server = server
+        self.codec = Codec(prefix, os.urandom(16))
+        self._sent_ms = clock.now_ms if clock else lambda: None
+        self._hold_times = HoldTimes()
+        self._keeper = LeaseKeeper(self._turn)
+        self.leases = Leases(clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        self._link = Link(server)
+        self._troubled = False
+        self.lost_leases = 0
+
+    def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
+        """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
+        self.codec.check(plan)
+        lease_id = self.codec.new_lease_id()
+        self.leases.sent(lease_id)
+        return subject, plan, cost, lease_id
+
+    def settled(self, asked: Asked) -> None:
+        """The claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end."""
+        self.leases.answered(asked[3])
+
+    def looked(self, subject: str, plan: Plan, cost: int) -> Asked:
+        """A claim that charges nothing."""
+        self.codec.check(plan)
+        return subject, plan, cost, 0
+
+    def acquire(self, batch: Sequence[Asked]) -> tuple[Call, list[Released]]:
+        """The call that decides `batch`, and the leases that it gives back first."""
+        released = self.leases.released(_MOST_RELEASED)
+        return self.codec.acquire(batch, released, self._sent_ms()), released
+
+    def decisions(
+        self, batch: Sequence[Asked], released: list[Released], answer: Answer
+    ) -> list[Decision | BackendUnavailable]:
+        """What that call answered. From now on the leases in it are open, and those it gave back are no more."""
+        answer = answered(answer)
+        self.leases.ended(released)
+        return self.codec.decisions(batch, answer, self._hold_times, self._granted)
+
+    def _granted(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Any:
+        concurrency = asked[1].concurrency
+        if lease_id and concurrency is not None:
+            self._keeper.keep(concurrency.ttl_ms)
+        return self.leases.grant(asked, decided_at_ms, lease_id)
+
+    def release(self, decision: Decision) -> None:
+        """See Backend."""
+        try:
+            held_ms = self.leases.release(decision)
+            if held_ms is not None:
+                self._hold_times.record(decision.plan, held_ms)
+        except Exception:
+            # A release never raises, whatever a clock of the user's does.
+            _log.exception("the release of a lease failed")
+
+    def abandon(self, answer: Decision | BackendUnavailable) -> None:
+        """Give back all that was granted to a caller who has gone."""
+        if isinstance(answer, Decision):
+            self.leases.abandon(answer)
+
+    def unanswered(self, asked: Asked) -> None:
+        """Give back the lease that a claim without an answer may have been granted."""
+        subject, plan, _, lease_id = asked
+        if lease_id and plan.slot_bit:
+            self.leases.end(subject, lease_id)
+
+    def refund(self, decision: Decision) -> list[Call]:
+        """The call that refunds `decision`, once."""
+        grant = decision.holder
+        if grant is None or grant.refunded:
+            return []
+        grant.refunded = True
+        return [self.codec.refund(decision, self._sent_ms())]
+
+    def reset(self, subject: str) -> list[Call]:
+        """The call that forgets what `subject` owes."""
+        return [self.codec.reset(subject, self._sent_ms())]
+
+    def ping(self) -> list[Call]:
+        """A call that decides nothing, and needs all that a decision needs of the server."""
+        return [self.codec.acquire((), (), self._sent_ms())]
+
+    def done(self, subject: str, answer: Answer) -> None:
+        """Raise BackendUnavailable unless a refund or a reset was done."""
+        self.codec.done(subject, answered(answer))
+
+    def returns(self) -> tuple[list[Call], list[Released]]:
+        """The calls that give back what waits for that, and the leases in them."""
+        released = self.leases.released(_MOST_RELEASED)
+        calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
+        return calls + [call for decision in self.leases.refunds() for call in self.refund(decision)], released
+
+    def renewals(self) -> "list[tuple[list[Held], Call]]":
+        """The calls that renew every open lease. What was released has to be sent before them."""
+        settled_below = self.leases.settled_below(self.codec.new_lease_id())
+        groups: list[list[Held]] = [[]]
+        for held in sorted(self.leases.held(), key=lambda held: held[0]):
+            # All leases of a subject go in one call, or it would end those of the other.
+            if len(groups[-1]) >= _MOST_RENEWED and groups[-1][-1][0] != held[0]:
+                groups.append([])
+            groups[-1].append(held)
+        return [(group, self.codec.renew(group, settled_below, self._sent_ms())) for group in groups if group]
+
+    def renewed(self, group: list[Held], answer: Answer) -> None:
+        """What became of the leases of one call."""
+        for lease_id, renewal in self.codec.renewals(group, answered(answer)).items():
+            if renewal is Renewal.LOST and self.leases.lost(lease_id):
+                self.lost_leases += 1
+                _log.warning("a lease was lost on redis at %s, and its slot taken by another", self.server.name)
+
+    def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
+        """How it is, after a ping that answered or raised `error`."""
+        state = "ok" if error is None else str(error)
+        return {"state": state, "backend": "redis", "leases": len(self.leases), "lost_leases": self.lost_leases}
+
+    def renew_now(self) -> None:
+        """One renewal of every open lease. Raises BackendUnavailable."""
+        self.send(self._link)
+        self.renew(self._link)
+
+    def close(self) -> None:
+        """Give back what waits for that, and end the thread and its connection. It raises nothing."""
+        self._keeper.stop()
+        self._turn(False)
+        self._link.close()
+
+    def _turn(self, renew: bool) -> None:
+        """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
+        try:
+            self.send(self._link)
+            if renew:
+                self.renew(self._link)
+            self._troubled = False
+        except AwxRateLimitError as error:
+            if not self._troubled:
+                _log.warning("leases cannot be given back or renewed: %s", error)
+            self._troubled = True
+        except Exception:
+            _log.exception("the renewal of leases failed")
+
+    def send(self, link: Link) -> None:
+        """Give back what waits for that. Raises BackendUnavailable."""
+        while True:
+            calls, released = self.returns()
+            if not calls:
+                return
+            for answer in link.run(calls):
+                answered(answer)
+            self.leases.ended(released)
+
+    def renew(self, link: Link) -> None:
+        """Renew every open lease. Raises BackendUnavailable."""
+        for group, call in self.renewals():
+            (answer,) = link.run([call])
+            self.renewed(group, answer)
+
+
+def probe(server: Server, prefix: str) -> None:
+    """Charge a claim and forget it, as a user would: whether `server` can decide at all.
+
+    Raises BackendMisconfigured where it cannot as it is set up. One that cannot be reached is a warning. Within a
+    running event loop, which must not be blocked, nothing is asked.
+    """
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return
+    codec, link = Codec(prefix, os.urandom(16)), Link(server)
+    try:
+        asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
+        for answer in link.run([codec.acquire([asked]), codec.reset(asked[0])]):
+            answered(answer)
+    except BackendMisconfigured:
+        raise
+    except BackendUnavailable as error:
+        _log.warning("no decision yet: %s", error)
+    finally:
+        link.close()
+
+
+def answered(answer: Answer) -> Any:
+    """`answer`, raised where it is an error."""
+    if isinstance(answer, BackendUnavailable):
+        raise answer
+    return answer
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

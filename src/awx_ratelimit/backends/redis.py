@@ -1,0 +1,172 @@
+"""Several processes and hosts share limits on one Redis or Valkey: each claim is one atomic step of one script.
+
+`RedisBackend` is for threads and `AsyncRedisBackend` for event loops: two twins that differ in how they wait. Claims
+that come while a call is under way go together in the next. What a claim without an answer has charged is not known.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+try:
+    from awx_ratelimit.backends._redis_line import AsyncLines, Lines
+    from awx_ratelimit.backends._redis_server import Server
+    from awx_ratelimit.backends._redis_session import Session, answered, probe
+except ModuleNotFoundError as error:
+    raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
+
+from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.forks import renewed_after_fork
+
+_log = logging.getLogger("awx_ratelimit")
+
+
+class RedisBackend:
+    """Decides on a server that others decide on too, exactly, in one round trip a claim or fewer.
+
+    `server` is where; `prefix` stands before each key, and one limit has one prefix. `clock` is an object with
+    ``now_ms() -> int``, for tests; None is the server's time.
+    """
+
+    never_waits: ClassVar[bool] = False
+
+    def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
+        self._made = (server, prefix, clock)
+        self.begin()
+        renewed_after_fork(self.begin)
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
+        """The server at ``redis://``, ``rediss://`` (TLS), ``redis+unix://`` or ``valkey://``.
+
+        A call that has no answer within `timeout_ms` has none. Raises ValueError for an URL that is none, and
+        BackendMisconfigured for a server that is too old, a replica, or refuses the user or the scripts. A server that
+        cannot be reached is a warning: it may come up later.
+        """
+        server = Server(url, timeout_ms=timeout_ms, prefix=prefix)
+        probe(server, prefix)
+        return cls(server, prefix=prefix, clock=clock)
+
+    def begin(self) -> None:
+        """Start anew, with connections of its own and no lease: in a child process."""
+        self._session = Session(*self._made)
+        self._lines = Lines(self._session)
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        asked = self._session.asked(subject, plan, cost)
+        try:
+            decision: Decision = answered(self._lines.here().claims.ask(asked))
+        finally:
+            self._session.settled(asked)
+        return decision
+
+    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        decision: Decision = answered(self._lines.here().claims.ask(self._session.looked(subject, plan, cost)))
+        return decision
+
+    def release(self, decision: Decision) -> None:
+        """See Backend. It is sent with the next claims, or within a few milliseconds."""
+        self._session.release(decision)
+
+    def refund(self, decision: Decision) -> None:
+        """See Backend."""
+        for call in self._session.refund(decision):
+            self._session.done(decision.subject, self._lines.here().others.ask(call))
+
+    def reset(self, subject: str) -> None:
+        """See Backend."""
+        for call in self._session.reset(subject):
+            self._session.done(subject, self._lines.here().others.ask(call))
+
+    def renew_leases(self) -> None:
+        """Renew every lease that is open, now. Raises BackendUnavailable."""
+        self._session.renew_now()
+
+    def health(self) -> Mapping[str, Any]:
+        """See Backend: the leases of this process that are open, and those that were lost."""
+        try:
+            for call in self._session.ping():
+                answered(self._lines.here().others.ask(call))
+        except BackendUnavailable as error:
+            return self._session.health(error)
+        return self._session.health(None)
+
+    def close(self) -> None:
+        """See Backend. Leases that are still open are not renewed any more, and lapse."""
+        self._session.close()
+        self._lines.here().close()
+
+
+class AsyncRedisBackend:
+    """The same for the tasks of event loops. See RedisBackend."""
+
+    never_waits: ClassVar[bool] = False
+
+    def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
+        self._made = (server, prefix, clock)
+        self.begin()
+        renewed_after_fork(self.begin)
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
+        """See RedisBackend. Within a running event loop the server is first asked by the first claim."""
+        server = Server(url, timeout_ms=timeout_ms, prefix=prefix)
+        probe(server, prefix)
+        return cls(server, prefix=prefix, clock=clock)
+
+    def begin(self) -> None:
+        """See RedisBackend."""
+        self._session = Session(*self._made)
+        self._lines = AsyncLines(self._session)
+
+    async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        asked = self._session.asked(subject, plan, cost)
+        try:
+            decision: Decision = answered(await self._lines.here().claims.ask(asked))
+        finally:
+            self._session.settled(asked)
+        return decision
+
+    async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        decision: Decision = answered(await self._lines.here().claims.ask(self._session.looked(subject, plan, cost)))
+        return decision
+
+    def release(self, decision: Decision) -> None:
+        """See Backend. It is sent with the next claims, or within a few milliseconds."""
+        self._session.release(decision)
+
+    async def refund(self, decision: Decision) -> None:
+        """See Backend."""
+        for call in self._session.refund(decision):
+            self._session.done(decision.subject, await self._lines.here().others.ask(call))
+
+    async def reset(self, subject: str) -> None:
+        """See Backend."""
+        for call in self._session.reset(subject):
+            self._session.done(subject, await self._lines.here().others.ask(call))
+
+    async def renew_leases(self) -> None:
+        """See RedisBackend."""
+        await asyncio.to_thread(self._session.renew_now)
+
+    async def health(self) -> Mapping[str, Any]:
+        """See Backend."""
+        try:
+            for call in self._session.ping():
+                answered(await self._lines.here().others.ask(call))
+        except BackendUnavailable as error:
+            return self._session.health(error)
+        return self._session.health(None)
+
+    async def close(self) -> None:
+        """See RedisBackend."""
+        await asyncio.to_thread(self._session.close)
+        await self._lines.here().close()

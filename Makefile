@@ -6,8 +6,9 @@ READY := .venv/.ready
 .PHONY: demo test check bench clean redis-server
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
-demo: $(READY)
-	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
+# BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes.
+demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
+	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
 test: check redis-server
 	$(BIN)/python -m pytest

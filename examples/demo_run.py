@@ -5,8 +5,10 @@ import asyncio
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import httpx2
+from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
 from examples.demo_scenarios import SCENARIOS
 from examples.demo_server import Server, ServerFailed, start
@@ -21,6 +23,7 @@ LIMITS = httpx2.Limits(max_connections=None, keepalive_expiry=2.0)
 INTRODUCTION = """
 [bold]awx_ratelimit[/bold]: requests a minute, a day and at once, in one decision.
 Real traffic to a wallet API under uvicorn, {url}
+Served by {workers}; limits are kept in {backend}.
 
 [dim]promised: the Retry-After of a refusal. proven: how long after it, or after a
 slot came free, a request was let in. Each row has an API key of its own.[/dim]
@@ -48,8 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = console()
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
     try:
-        with start(options.app, {"WALLET_API_KEYS": _keys()}) as server:
-            out.print(INTRODUCTION.format(url=server.url))
+        with (
+            _backend(options.backend) as backend,
+            start(
+                options.app, {"WALLET_API_KEYS": _keys(), "WALLET_BACKEND": backend}, workers=options.workers
+            ) as server,
+        ):
+            out.print(INTRODUCTION.format(url=server.url, workers=_counted(options.workers), backend=_shown(backend)))
             _show(out, rows, server)
             if not options.once:
                 _serve_on(out, server)
@@ -71,7 +79,32 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="MODULE:FACTORY",
         help="hold another app to the same promises; its keys are in WALLET_API_KEYS (%(default)s)",
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--backend",
+        default="memory",
+        metavar="NAME or URL",
+        help="where limits are kept: memory, redis (a server of its own), or a URL such as redis://host (%(default)s)",
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)")
+    options = parser.parse_args(arguments)
+    if options.workers > 1 and options.backend == "memory":
+        parser.error("memory is one process's own: with several workers, give --backend redis")
+    return options
+
+
+def _backend(name: str) -> AbstractContextManager[str]:
+    """The URL of the backend, which may be a server that lives as long as the demo."""
+    return own_redis() if name == "redis" else nullcontext("memory://" if name == "memory" else name)
+
+
+def _shown(backend: str) -> str:
+    """A URL without user and password."""
+    scheme, _, rest = backend.partition("://")
+    return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _counted(workers: int) -> str:
+    return "1 process" if workers == 1 else f"{workers} processes"
 
 
 def _keys() -> str:

@@ -1,6 +1,6 @@
 """The server of the demo: an app under uvicorn, in a process of its own, on a free port of this machine.
 
-`start` is for the demo. Run as a program it is that process: ``demo_server.py FD MODULE:FACTORY``.
+`start` is for the demo. Run as a program it is that process: ``demo_server.py FD MODULE:FACTORY WORKERS``.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from typing import IO
 
 import httpx2
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_SECONDS = 10.0
@@ -61,12 +62,12 @@ class Server:
 
 
 @contextmanager
-def start(app: str, environment: Mapping[str, str]) -> Iterator[Server]:
+def start(app: str, environment: Mapping[str, str], *, workers: int = 1) -> Iterator[Server]:
     """Start `app` (MODULE:FACTORY) without waiting for it; in the end it is stopped, whatever happened."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, TemporaryFile() as errors:
         fd = listener.fileno()
         process = subprocess.Popen(
-            [sys.executable, __file__, str(fd), app],
+            [sys.executable, __file__, str(fd), app, str(workers)],
             stdin=subprocess.PIPE,
             stdout=errors,
             stderr=errors,
@@ -95,11 +96,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _serve(fd: int, app: str) -> None:
+def _serve(fd: int, app: str, workers: int) -> None:
     sys.path.insert(0, str(ROOT))
-    config = uvicorn.Config(app, factory=True, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, factory=True, log_level="warning", timeout_graceful_shutdown=1, workers=workers)
     threading.Thread(target=_end_with_the_demo, daemon=True).start()
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+    sockets = [socket.socket(fileno=fd)]
+    if workers > 1:
+        Multiprocess(config, sockets).run()
+    else:
+        uvicorn.Server(config).run(sockets=sockets)
 
 
 def _end_with_the_demo() -> None:
@@ -110,4 +115,4 @@ def _end_with_the_demo() -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), sys.argv[2])
+    _serve(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -21,8 +21,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, PlanTable, Rule, StaticKeys
+from awx_ratelimit import AsyncGate, AsyncLimiter, PlanTable, Rule, StaticKeys
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.opening import open_async_backend
 
 PLANS = Path(__file__).with_name("plans.toml")
 #: Published, and so good for nothing but a demonstration; a real key is a secret and comes from the environment.
@@ -87,9 +88,12 @@ async def feed(websocket: WebSocket) -> None:
 
 
 def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
-    """The app with `keys` (a key: its plan); without them those of WALLET_API_KEYS, else the demo's."""
+    """The app with `keys` (a key: its plan); without them those of WALLET_API_KEYS, else the demo's.
+
+    Its limits are kept where the URL in WALLET_BACKEND says, else in this process.
+    """
     gate = AsyncGate(
-        AsyncLimiter(MemoryBackend()),
+        AsyncLimiter(open_async_backend(os.environ.get("WALLET_BACKEND", "memory://"))),
         plans=PlanTable.from_toml(PLANS),
         identify=StaticKeys(keys or _environment_keys() or DEMO_KEYS),
         rules=RULES,

@@ -155,6 +155,20 @@ def test_the_demo_keeps_every_promise(demo: tuple[int, str]) -> None:
     assert (status, rows(printed, "✓"), rows(printed, "✗")) == (0, PROMISED, {}), printed
 
 
+def test_four_processes_share_the_limits_of_one_redis() -> None:
+    """With a Redis of its own and four workers, the demo keeps every promise as it does in one process."""
+    status, printed = demo_to_its_end("--backend", "redis", "--workers", "4")
+
+    assert (status, rows(printed, "✓"), rows(printed, "✗")) == (0, PROMISED, {}), printed
+
+
+def test_the_demo_refuses_workers_without_a_shared_backend() -> None:
+    """Several processes with limits of their own each would be a lie: it is an error that names the remedy."""
+    status, printed = demo_to_its_end("--workers", "2")
+
+    assert (status, "give --backend redis" in printed) == (2, True), printed
+
+
 def test_the_demo_prints_for_a_log(demo: tuple[int, str]) -> None:
     """Into a pipe the demo prints no control character, no line above 80 columns, and the table once."""
     _, printed = demo

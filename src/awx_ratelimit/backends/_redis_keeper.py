@@ -12,8 +12,6 @@ from threading import Thread
 from typing import Literal
 from weakref import WeakMethod
 
-#: How long a release waits for the claims that could take it along.
-_LINGER_S = 0.002
 _JITTER = 0.1
 Signal = Literal["send", "stop"]
 
@@ -64,9 +62,7 @@ class LeaseKeeper:
             turn = self._turn()
             if signal == "stop" or turn is None:
                 return
-            if signal == "send":
-                time.sleep(_LINGER_S)
-                self._awake = False
+            self._awake = False
             due = time.monotonic() >= renewed_s + self._interval_s() * (1 - _JITTER)
             turn(due)
             del turn

@@ -103,6 +103,10 @@ class Leases:
         """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
         return [(subject, lease_id) for lease_id, subject in islice(self._released.copy().items(), most)]
 
+    def is_ending(self, released: Released) -> bool:
+        """Whether nobody has said yet that it was given back."""
+        return released[1] in self._released
+
     def ended(self, released: list[Released]) -> None:
         """They are known to be given back."""
         for _, lease_id in released:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any, TypeAlias
 
+from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from awx_ratelimit.backends._redis_codec import Call
@@ -57,7 +58,7 @@ class Link:
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = self._opened()
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
         return [self._answer(connection) for _ in commands]
 
     def _opened(self) -> Any:
@@ -125,7 +126,7 @@ class AsyncLink:
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = await self._opened()
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        await connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
         return [await self._answer(connection) for _ in commands]
 
     async def _opened(self) -> Any:

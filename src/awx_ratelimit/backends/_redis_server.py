@@ -61,6 +61,8 @@ class Server:
             self._pool = ConnectionPool.from_url(client_url, **settings, socket_timeout=timeout_s)
             # The whole call has one deadline there, and each timeout of the client costs a task.
             self._async_pool = AsyncConnectionPool.from_url(client_url, **settings, socket_timeout=None)
+            # Made and not opened: what the client does not know of the query, it says now.
+            self.connection()
         except (ValueError, TypeError) as error:
             raise ValueError(f"redis URL: {error}") from error
         known = self._pool.connection_kwargs

@@ -26,6 +26,8 @@ from awx_ratelimit.errors import AwxRateLimitError, BackendMisconfigured, Backen
 _log = logging.getLogger("awx_ratelimit")
 _MOST_RELEASED = 256
 _MOST_RENEWED = 256
+#: How long a release waits for the claims that could take it along.
+_LINGER_S = 0.002
 _PROBE = Plan.of("probe", per_second=1)
 
 
@@ -119,12 +121,6 @@ class Session:
         """Raise BackendUnavailable unless a refund or a reset was done."""
         self.codec.done(subject, answered(answer))
 
-    def returns(self) -> tuple[list[Call], list[Released]]:
-        """The calls that give back what waits for that, and the leases in them."""
-        released = self.leases.released(_MOST_RELEASED)
-        calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
-        return calls + [call for decision in self.leases.refunds() for call in self.refund(decision)], released
-
     def renewals(self) -> "list[tuple[list[Held], Call]]":
         """The calls that renew every open lease. What was released has to be sent before them."""
         settled_below = self.leases.settled_below(self.codec.new_lease_id())
@@ -150,38 +146,46 @@ class Session:
 
     def renew_now(self) -> None:
         """One renewal of every open lease. Raises BackendUnavailable."""
-        self.send(self._link)
+        self._send_all()
         self.renew(self._link)
 
     def close(self) -> None:
         """Give back what waits for that, and end the thread and its connection. It raises nothing."""
         self._keeper.stop()
-        self._turn(False)
+        try:
+            self._send_all()
+        except BackendUnavailable as error:
+            _log.warning("leases cannot be given back, and will lapse: %s", error)
         self._link.close()
+
+    def _send_all(self) -> None:
+        while released := self.leases.released(_MOST_RELEASED):
+            self.send(self._link, released)
+        self.send(self._link, [])
 
     def _turn(self, renew: bool) -> None:
         """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
         try:
-            self.send(self._link)
+            released = self.leases.released(_MOST_RELEASED)
+            if released and not renew:
+                time.sleep(_LINGER_S)
+            self.send(self._link, [lease for lease in released if self.leases.is_ending(lease)])
             if renew:
                 self.renew(self._link)
             self._troubled = False
-        except AwxRateLimitError as error:
+        except Exception as error:
             if not self._troubled:
-                _log.warning("leases cannot be given back or renewed: %s", error)
+                known = isinstance(error, AwxRateLimitError)
+                _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
             self._troubled = True
-        except Exception:
-            _log.exception("the renewal of leases failed")
 
-    def send(self, link: Link) -> None:
-        """Give back what waits for that. Raises BackendUnavailable."""
-        while True:
-            calls, released = self.returns()
-            if not calls:
-                return
-            for answer in link.run(calls):
-                answered(answer)
-            self.leases.ended(released)
+    def send(self, link: Link, released: list[Released]) -> None:
+        """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
+        calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
+        calls += [call for decision in self.leases.refunds() for call in self.refund(decision)]
+        for answer in link.run(calls) if calls else ():
+            answered(answer)
+        self.leases.ended(released)
 
     def renew(self, link: Link) -> None:
         """Renew every open lease. Raises BackendUnavailable."""

@@ -8,16 +8,12 @@ The kit is written once, as async tests; a synchronous backend that never waits 
 that waits is called in threads. It needs pytest and anyio's plugin for it.
 """
 
-import asyncio
 import random
 from collections.abc import AsyncIterator
-from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends.base import Backend
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
 from awx_ratelimit.core.rates import Concurrency, Rate
@@ -25,6 +21,7 @@ from awx_ratelimit.errors import ImpossibleClaim
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing.clock import ManualClock
 from awx_ratelimit.testing.schedules import Schedule
+from awx_ratelimit.testing.threads import awaited
 
 START_MS = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000
 MINUTE_10 = Plan.of("ten", per_minute=10)
@@ -62,7 +59,7 @@ class BackendContract:
     @pytest.fixture
     async def limiter(self, clock: ManualClock) -> AsyncIterator[AsyncLimiter]:
         """A limiter over a new backend."""
-        limiter = AsyncLimiter(_awaited(self.backend(clock)))
+        limiter = AsyncLimiter(awaited(self.backend(clock)))
         yield limiter
         await limiter.aclose()
 
@@ -420,25 +417,6 @@ class BackendContract:
         waits.append((await limiter.acquire("s", plan)).retry_after_ms)
 
         assert waits == [1_000, 1_000, 5_000, 30_000]
-
-
-class _InThreads:
-    """An async backend around a synchronous one that waits."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.release = backend.release
-
-    def __getattr__(self, verb: str) -> Any:
-        return partial(asyncio.to_thread, getattr(self._backend, verb))
-
-    async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        return await asyncio.to_thread(self._backend.acquire, subject, plan, cost)
-
-
-def _awaited(backend: Any) -> Any:
-    waits = isinstance(backend, Backend) and not iscoroutinefunction(backend.acquire) and not backend.never_waits
-    return _InThreads(backend) if waits else backend
 
 
 async def spend(limiter: AsyncLimiter, plan: Plan, cost: int) -> Decision:

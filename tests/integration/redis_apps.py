@@ -1,0 +1,38 @@
+"""Apps of the tests whose limits are kept in the Redis at AWX_TEST_BACKEND: one key a plan, ASGI and WSGI."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, Plan, PlanTable, Rate, StaticKeys
+from awx_ratelimit.adapters import starlette, werkzeug
+from awx_ratelimit.opening import open_async_backend, open_backend
+
+DAY = 100
+KEY = "awx_test_shared"
+#: Nothing comes back before the day is over, so that what is admitted can be counted exactly.
+PLANS = PlanTable([Plan("day", (Rate("day", DAY, 86_400_000, refill="calendar"),))], default="day")
+URL = os.environ["AWX_TEST_BACKEND"]
+
+
+async def _hello(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+
+
+def _hello_wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    return [str(os.getpid()).encode()]
+
+
+def asgi() -> Any:
+    """For uvicorn's --factory."""
+    gate = AsyncGate(AsyncLimiter(open_async_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}))
+    return starlette.RateLimitMiddleware(_hello, gate=gate)
+
+
+def wsgi() -> Any:
+    """For gunicorn, which calls it."""
+    gate = Gate(Limiter(open_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}))
+    return werkzeug.RateLimitMiddleware(_hello_wsgi, gate=gate)

@@ -1,0 +1,91 @@
+"""Several worker processes on one Redis share one limit, to the last request."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from tests.processes import free_port, guarded, stop
+from tests.redis_servers import RedisServer
+
+DAY = 100
+KEY = {"X-API-Key": "awx_test_shared"}
+START_SECONDS = 20.0
+APPS = "tests.integration.redis_apps"
+COMMANDS = {
+    "uvicorn, 4 workers": f"uvicorn {APPS}:asgi --factory --port {{port}} --workers 4 --log-level warning",
+    "gunicorn, 2 workers of 8 threads": (
+        f"gunicorn {APPS}:wsgi() --bind 127.0.0.1:{{port}} --workers 2 --worker-class gthread --threads 8"
+    ),
+    "gunicorn, preloaded": (
+        f"gunicorn {APPS}:wsgi() --bind 127.0.0.1:{{port}} --workers 4 --worker-class gthread --threads 4 --preload"
+    ),
+}
+
+
+@contextmanager
+def serving(command: str, backend: str, folder: Path) -> Iterator[int]:
+    """A server that answers: its port."""
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command.format(port=port).split()],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "AWX_TEST_BACKEND": backend},
+            start_new_session=True,
+        )
+    guard = guarded(process)
+    try:
+        _wait_for(port, process, folder / "log")
+        yield port
+    finally:
+        stop(process, guard)
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            # Without a key nothing is charged.
+            if _ask(port, {})[0] == HTTPStatus.UNAUTHORIZED:
+                return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"the server did not start:\n{log.read_text(errors='replace')}")
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+def test_workers_share_one_limit_exactly(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Of three times as many requests as the day has tokens, sent to all workers at once, exactly the day's are let in.
+
+    That several processes took part is seen in their answers.
+    """
+    with (
+        serving(command, f"{redis_server.socket_url}?timeout_ms=5000", tmp_path) as port,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        answers = list(threads.map(lambda _: _ask(port, KEY), range(3 * DAY)))
+
+    statuses = Counter(status for status, _ in answers)
+    processes = {body for status, body in answers if status == HTTPStatus.OK}
+    assert (statuses, len(processes) > 1) == ({200: DAY, 429: 2 * DAY}, True)
+
+
+def _ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
+    """One request on a connection of its own, which any of the workers may take."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/", headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()

@@ -1,0 +1,79 @@
+"""A backend from a URL, or one clear error."""
+
+import re
+from typing import Any
+
+import pytest
+from tests.redis_servers import RedisServer
+
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, MemoryBackend, Plan
+from awx_ratelimit.opening import open_async_backend, open_backend
+
+PLAN = Plan.of("p", per_minute=2)
+
+
+def test_memory_serves_threads_and_tasks() -> None:
+    """`memory://` is a backend of this process, for either limiter."""
+    assert [type(open_backend("memory://")), type(open_async_backend("memory://"))] == [MemoryBackend] * 2
+
+
+@pytest.mark.parametrize("spelled", ["redis+unix://{path}", "unix://{path}?prefix=mine", "redis+unix://{path}?db=3"])
+def test_redis_is_opened_by_its_socket(redis_server: RedisServer, spelled: str) -> None:
+    """A socket's URL opens a backend that decides; `prefix` in the query is before each key, the rest the client's."""
+    url = spelled.format(path=redis_server.socket)
+    limiter = Limiter(open_backend(url))
+
+    allowed = [limiter.acquire("s", PLAN).allowed for _ in range(3)]
+
+    with redis_server.client(db=3 if "db" in url else 0) as client:
+        (key,) = client.keys()
+    limiter.close()
+    assert (allowed, key.partition(b":")[0]) == ([True, True, False], b"mine" if "mine" in url else b"awx")
+
+
+async def _decided(url: str) -> list[bool]:
+    limiter = AsyncLimiter(open_async_backend(url))
+    allowed = [(await limiter.acquire("s", PLAN)).allowed for _ in range(3)]
+    await limiter.aclose()
+    return allowed
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: str) -> None:
+    """`redis://` and `valkey://` are one client."""
+    assert await _decided(f"{scheme}://127.0.0.1:{redis_server.port}?timeout_ms=5000") == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "begins with 'nothing'; allowed are memory://, redis://"),
+        ("localhost:6379", "begins with 'localhost'"),
+        ("http://localhost", "begins with 'http'"),
+        ("redis://localhost?timeout_ms=soon", "timeout_ms is 'soon'; allowed is a whole number"),
+        ("redis://localhost?timeout_ms=0", "timeout_ms is 0; allowed is a whole number of at least 1"),
+        ("redis://localhost:port", "redis URL: "),
+        ("redis://localhost?prefix={x}", "prefix is '{x}'"),
+        ("redis://localhost?tiemout=3", "redis URL: "),
+    ],
+)
+@pytest.mark.parametrize("opened", [open_backend, open_async_backend])
+def test_a_wrong_url_is_one_clear_error(opened: Any, url: str, says: str) -> None:
+    """A URL that cannot be meant is a ValueError that names what is wrong and what is allowed."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        opened(url)
+
+
+def test_a_server_that_is_not_there_is_a_warning_and_then_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It may come up later: opening warns, a decision raises, and neither says the password."""
+    limiter = Limiter(open_backend("redis://:geheim@127.0.0.1:1"))
+
+    with pytest.raises(BackendUnavailable, match=r"redis at 127\.0\.0\.1:1: ") as error:
+        limiter.acquire("s", PLAN)
+
+    assert ("no decision yet: redis at 127.0.0.1:1" in caplog.text, "geheim" in caplog.text + str(error.value)) == (
+        True,
+        False,
+    )

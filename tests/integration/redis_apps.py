@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, Plan, PlanTable, Rate, StaticKeys
+from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, Plan, PlanTable, Rate, Rule, StaticKeys
 from awx_ratelimit.adapters import starlette, werkzeug
 from awx_ratelimit.opening import open_async_backend, open_backend
 
@@ -13,6 +13,7 @@ KEY = "awx_test_shared"
 #: Nothing comes back before the day is over, so that what is admitted can be counted exactly.
 PLANS = PlanTable([Plan("day", (Rate("day", DAY, 86_400_000, refill="calendar"),))], default="day")
 URL = os.environ["AWX_TEST_BACKEND"]
+RULES = [Rule("/pid", exempt=True)]
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
@@ -28,11 +29,11 @@ def _hello_wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 def asgi() -> Any:
     """For uvicorn's --factory."""
-    gate = AsyncGate(AsyncLimiter(open_async_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}))
+    gate = AsyncGate(AsyncLimiter(open_async_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}), rules=RULES)
     return starlette.RateLimitMiddleware(_hello, gate=gate)
 
 
 def wsgi() -> Any:
     """For gunicorn, which calls it."""
-    gate = Gate(Limiter(open_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}))
+    gate = Gate(Limiter(open_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}), rules=RULES)
     return werkzeug.RateLimitMiddleware(_hello_wsgi, gate=gate)

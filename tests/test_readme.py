@@ -62,12 +62,13 @@ def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str
 
 def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: RedisServer) -> None:
     """The snippet decides on the server of its URL; here that of a test's own."""
-
     gates = [_run(SNIPPETS[3].replace("redis://localhost:6379", redis_server.url))["shared_gate"] for _ in "ab"]
 
     async def decided() -> list[bool]:
         request = Request("GET", "/", None, lambda _: [b"awx_example_key"])
         admissions = [await gates[number % 2].admit(request) for number in range(6)]
+        for gate in gates:
+            await gate._limiter.aclose()
         return [admission.reply is None for admission in admissions]
 
     assert asyncio.run(decided()) == [True] * 5 + [False]

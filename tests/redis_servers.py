@@ -17,6 +17,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.processes import free_port, guarded, stop
 
+from awx_ratelimit.backends._redis_codec import Call
+
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
 ONCE = Retry(NoBackoff(), 0)
@@ -149,3 +151,12 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis
     """Starts more servers, for this test alone: `running_redis` without the folder."""
     with ExitStack() as servers:
         yield lambda **how: servers.enter_context(running_redis(tmp_path_factory.mktemp("redis"), **how))
+
+
+def run(client: "redis.Redis", call: Call) -> Any:
+    """What the server answers to `call`; it is told the script where it does not know it."""
+    try:
+        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+    except redis.exceptions.NoScriptError:
+        assert client.script_load(call.script.text) == call.script.sha
+        return run(client, call)

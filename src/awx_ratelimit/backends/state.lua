@@ -28,6 +28,7 @@ end
 local function read_leases(value, at)
   local held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = 0, '', '', '', 0, 0, 0, false
   local from, last = at, #value
+  if at > last + 1 then return nil end
   while at <= last do
     if at + 33 > last then return nil end
     local expires_ms, ttl_ms, free, bounded = u('<i8I4I3I3', value, at + 16)

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import pytest
 import redis
-import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.processes import free_port, guarded, stop
@@ -112,6 +111,9 @@ _TLS = (
 
 def _certified(folder: Path) -> Path:
     """A certificate of the server in `folder`, and the authority that a client must trust."""
+    # Here, because benchmarks start servers too, and have no use for certificates.
+    import trustme
+
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert(HOST, "localhost").private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")

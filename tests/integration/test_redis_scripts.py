@@ -10,7 +10,7 @@ from tests.redis_servers import RedisServer, StartRedis, run
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, Plan, Rate
 from awx_ratelimit.backends._redis_codec import Asked, Codec, Released
-from awx_ratelimit.backends._redis_scripts import ACQUIRE, REFUND, RENEW, RESET, Script
+from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RENEW, RESET, Script
 from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.rates import EXACT_MAX
@@ -68,7 +68,7 @@ def server(redis_server: RedisServer) -> Iterator[Redis]:
         yield Redis(client)
 
 
-@pytest.mark.parametrize("script", [ACQUIRE, RENEW, REFUND, RESET], ids=lambda script: script.name)
+@pytest.mark.parametrize("script", [ACQUIRE, RENEW, HEAL, REFUND, RESET], ids=lambda script: script.name)
 def test_a_server_knows_a_script_by_the_digest_that_we_send(server: Redis, script: Script) -> None:
     """The digest is the server's, and the first line names the units."""
     assert (server.client.script_load(script.text), "Units:" in script.text.split("\n")[0]) == (script.sha, True)
@@ -115,6 +115,34 @@ def test_leases_of_a_killed_process_lapse_after_their_ttl(server: Redis) -> None
     early, on_time = (server.look("s", ONE_SLOT, now_ms=NOW_MS + ms) for ms in (4_999, 5_000))
 
     assert (early.allowed, on_time.allowed) == (False, True)
+
+
+def test_only_an_acquire_and_a_renewal_let_leases_live_on(server: Redis) -> None:
+    """A lease lapses when it would, though others of its process were given back, refused and looked for meanwhile."""
+    two = Plan("two", (), Concurrency(2, ttl_ms=5_000))
+    first, _ = server.acquire("s", two), server.acquire("s", two)
+    server.acquire("s", two, now_ms=NOW_MS + 1_000)
+    server.release(first, now_ms=NOW_MS + 2_000)
+    server.look("s", two, now_ms=NOW_MS + 3_000)
+    server.acquire("s", Plan.of("q", per_minute=10), now_ms=NOW_MS + 4_000)
+
+    assert [server.look("s", two, now_ms=NOW_MS + ms).held for ms in (4_999, 5_000)] == [1, 0]
+
+
+def test_a_lease_with_a_short_life_does_not_shorten_those_beside_it(server: Redis) -> None:
+    """The leases of a process lapse together, after the longest ttl that one of them was promised."""
+    server.acquire("s", Plan("long", (), Concurrency(9, ttl_ms=30_000)))
+    server.acquire("s", Plan("short", (), Concurrency(9, ttl_ms=1_000)))
+
+    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (29_999, 30_000)] == [2, 0]
+
+
+def test_a_bounded_lease_ends_to_the_millisecond(server: Redis) -> None:
+    """After `max_hold_ms` it is over, renewed or not, and a lease beside it lives on."""
+    server.acquire("s", Plan("bounded", (), Concurrency(9, max_hold_ms=500)))
+    server.acquire("s", Plan("free", (), Concurrency(9)))
+
+    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (499, 500)] == [2, 1]
 
 
 def test_a_server_whose_clock_was_ahead_frees_slots_after_the_ttl_all_the_same(server: Redis) -> None:
@@ -325,3 +353,45 @@ def test_a_renewal_ends_what_a_lost_release_left(server: Redis) -> None:
 
     server.release(kept, lost)
     assert server.look("s", many).held == 1
+
+
+def test_leases_of_a_fallback_are_entered_though_there_is_no_room(server: Redis) -> None:
+    """They count, live for their ttl, end when they are bounded, and are given back like any other."""
+    bounded = Plan("bounded", (), Concurrency(1, ttl_ms=5_000, max_hold_ms=800))
+    server.acquire("s", ONE_SLOT)
+    ids = [server.codec.new_lease_id() for _ in range(3)]
+    healed = [("s", ONE_SLOT, (), [(lease_id, NOW_MS) for lease_id in ids[:2]]), ("t", bounded, (), [(ids[2], NOW_MS)])]
+
+    answers = server.codec.heals(healed, run(server.client, server.codec.heal(healed, b"1", NOW_MS)))
+
+    held = [
+        server.look(subject, ONE_SLOT, now_ms=NOW_MS + ms).held
+        for subject, ms in (("s", 4_999), ("t", 799), ("t", 800))
+    ]
+    server.ask([], [("s", ids[0])])
+    assert (answers, held, server.look("s", ONE_SLOT).held) == ([True, True], [3, 1, 0], 2)
+
+
+def test_what_is_healed_keeps_its_key_and_is_forgotten_as_healed_within_the_hour(server: Redis) -> None:
+    """Both keys have an end, and on a cluster they stand in one slot."""
+    healed = [("s", TEN, [600_000], ())]
+
+    call = server.codec.heal(healed, b"1", NOW_MS)
+    run(server.client, call)
+
+    debt, memory = (int(server.client.pttl(key)) for key in call.keys)
+    assert (debt > 60_000, 0 < memory <= 3_600_000) == (True, True)
+    assert {key.split(b"{")[1].split(b"}")[0] for key in call.keys} == {server.codec.key("s")[5:-1]}
+
+
+def test_a_value_that_is_not_ours_is_not_healed(server: Redis) -> None:
+    """It is an error of its subject alone, and is tried again when the key has been deleted."""
+    healed = [("bad", TEN, [60_000], ()), ("good", TEN, [60_000], ())]
+    server.client.set(server.codec.key("bad"), "hello")
+    call = server.codec.heal(healed, b"1", NOW_MS)
+
+    before = server.codec.heals(healed, run(server.client, call))
+    server.client.delete(server.codec.key("bad"))
+    after = server.codec.heals(healed, run(server.client, call))
+
+    assert ([type(answer) for answer in before], after) == ([BackendUnavailable, bool], [True, False])

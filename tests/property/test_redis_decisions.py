@@ -11,7 +11,8 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, Plan, Rate
-from awx_ratelimit.backends._redis_codec import MOST_MS, Codec
+from awx_ratelimit.backends._redis_codec import Codec
+from awx_ratelimit.backends._redis_wire import MOST_MS
 from awx_ratelimit.core.bucket import converted
 from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
 from awx_ratelimit.core.holding import HoldTimes
@@ -110,12 +111,18 @@ def ask(client: "redis.Redis", cases: list[Case], now_ms: int, look: bool = Fals
     return [(answer.over & ~answer.plan.slot_bit, list(answer.levels)) for answer in decisions]  # type: ignore[union-attr]
 
 
-def expected(case: Case, now_ms: int, later_ms: int) -> tuple[tuple[int, list[int]], tuple[int, list[int]]]:
-    plan, known = case.plan, {limit.name: limit for limit in (*case.front, *case.tail)}
+def known_state(case: Case) -> list[int]:
+    """What is stored, as the claim's plan counts it."""
+    known = {limit.name: limit for limit in (*case.front, *case.tail)}
     state: list[int] = []
-    for rate in plan.rates:
+    for rate in case.plan.rates:
         limit = known.get(rate.name)
         state += (converted(rate, limit.debt, limit.unit), limit.at_ms) if limit else (0, 0)
+    return state
+
+
+def expected(case: Case, now_ms: int, later_ms: int) -> tuple[tuple[int, list[int]], tuple[int, list[int]]]:
+    plan, state = case.plan, known_state(case)
     over, levels = (uncharged if case.looks else charge)(plan, state, 0, case.cost, now_ms)
     after = levels
     if case.looks or over & plan.enforced:
@@ -162,3 +169,23 @@ def test_any_refund_is_what_the_core_gives_back(
 def _given(given: dict[str, tuple[int, int]], limit: Stored) -> int:
     amount, unit = given.get(limit.name, (0, 1))
     return amount * limit.unit // unit
+
+
+@strategies.with_examples(60)
+@given(data=st.data(), now_ms=moments_ms)
+def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.DataObject, now_ms: int) -> None:
+    """Whatever is stored, what a fallback charged is owed besides, at most to the full, and once."""
+    case = data.draw(cases(now_ms))
+    debts = [min(data.draw(strategies.magnitudes), rate.capacity) for rate in case.plan.rates]
+    healed = [("0", case.plan, debts, ())]
+    call = CODEC.heal(healed, os.urandom(8), now_ms)
+    with redis_server.client() as client:
+        client.set(CODEC.key("0"), value_of(case.front, case.tail))
+
+        answers = [CODEC.heals(healed, run(client, call)) for _ in range(2)]
+
+        (_, levels) = ask(client, [case], now_ms, look=True)[0]
+
+    _, owed = uncharged(case.plan, known_state(case), 0, case.cost, now_ms)
+    expected = [min(rate.capacity, owed[index] + debts[index // 2]) for index, _, rate in case.plan.numbered_rates]
+    assert (answers, levels[::2]) == ([[True], [False]], expected)

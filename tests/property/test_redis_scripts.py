@@ -12,7 +12,8 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
-from awx_ratelimit.backends._redis_codec import MOST_MS, Codec
+from awx_ratelimit.backends._redis_codec import Codec
+from awx_ratelimit.backends._redis_wire import MOST_MS
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.testing import ManualClock
 

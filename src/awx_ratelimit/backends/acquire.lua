@@ -8,11 +8,11 @@
 --          drain d (0 is calendar), capacity d, period_ms d, enforced B
 -- answer   of each claim: time i8, over i8 (less than 0 is a code), held i8, and of each rate: debt i8, at_ms i8
 --
--- Exact, for no number passes 2^53 but in a product that is compared with less: rounded, it is no less than 2^53.
+-- Exact, for only products pass 2^53, and one that does is not less than it however it is rounded; what they are
+-- compared with, or taken from, is not more. Times are within 2^52, where `%` is exact too.
 
-local NOTHING, DAY_MS, FORMAT = '\0\0\0\0\0\0', 86400000, '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
-local releases = u('<I2', asked, 25)
-local at = 27
+local LOOKS, DAY_MS, ANSWER = '\0\0\0\0\0\0', 86400000, '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
+local releases, at = u('<I2', asked, 25), 27
 
 if releases > 0 then
   local t = parts()
@@ -39,17 +39,17 @@ for n = releases + 1, #KEYS do
   at = at + 18
 
   -- The value as a charge by this plan leaves it, which nearly every one is.
-  local stored, wrong = redis.pcall('GET', key), nil
+  local stored, wrong, kept_ms = redis.pcall('GET', key), nil, nil
   local value = stored
   if not stored then
     value = head .. rep('\0', 16 * count + 10)
   elseif type(stored) == 'table' or sub(stored, 1, names) ~= head or #stored < names + 16 * count + 10 then
-    value, wrong = by_name().under(stored, head)
+    value, kept_ms = by_name().under(stored, head)
+    wrong = not value and kept_ms
   end
 
   -- Each rate: what is owed by now, and with the charge where it fits.
-  local over, bit, until_ms, rebased, looks = 0, 1, 0, nil, sequence == NOTHING
-  local refused = looks
+  local over, bit, refused, until_ms, rebased = 0, 1, sequence == LOOKS, 0, nil
   for i = 1, wrong and 0 or count do
     local unit, drain, capacity, period_ms = u('<dddd', plan, step)
     local debt, at_ms = u('<i8i8', value, first)
@@ -124,29 +124,28 @@ for n = releases + 1, #KEYS do
         end
         levels[2 * i - 1], step, bit = debt, step + 33, bit + bit
       end
-      if stored and (changed or rebased or until_ms > keep_ms) then
+      if stored and (changed or rebased or until_ms > (kept_ms or keep_ms)) then
         local leases = parts().leases(others, own, ends, own_ttl_ms, own_expires_ms)
         by_name().note(key, stored, head, rebased or {}, leases, until_ms > lapse_ms and until_ms or lapse_ms)
       end
     end
 
-    local format = count <= 8 and sub(FORMAT, 1, 7 + 4 * count) or '<' .. rep('i8', 3 + 2 * count)
+    local format = count <= 8 and sub(ANSWER, 1, 7 + 4 * count) or '<' .. rep('i8', 3 + 2 * count)
     local answer = pack(format, now_ms, over, held, unpack(levels, 1, 2 * count))
     if not refused then
       if lapse_ms > until_ms then until_ms = lapse_ms end
-      -- An expiry costs as much as the value, and so is moved on in steps.
-      local lasts = server_time and until_ms + MARGIN_MS <= keep_ms and (tail > 0 or keep_ms <= until_ms + DAY_MS)
-      if not lasts then
-        local needed_ms = math.ceil(until_ms) + 2 * MARGIN_MS
-        keep_ms = tail > 0 and keep_ms > needed_ms and math.min(keep_ms, now_ms + EXACT) or needed_ms
-      end
+      -- An expiry costs as much as the value, and so is moved on in steps; far ahead only a wrong clock set it.
+      local lasts = server_time and until_ms + MARGIN_MS <= keep_ms and keep_ms <= until_ms + DAY_MS
+      if not lasts then keep_ms = math.ceil(until_ms) + 2 * MARGIN_MS end
       format = (own ~= '' or ends ~= '') and '<c0c0i8I2c0c0c16i8I4I3I3c0c0' or '<c0c0i8I2c0c0'
       value = pack(format, head, sub(answer, 25), keep_ms, tail, sub(value, first + 10, leases_at - 1), others,
         owner, own_expires_ms, own_ttl_ms, #own / 6, #ends / 14, own, ends)
       if lasts then
         call('SET', key, value, 'KEEPTTL')
       else
-        call('SET', key, value, 'PX', keep_ms - now_ms)
+        local longest_ms = keep_ms
+        if tail > 0 then longest_ms = math.max(keep_ms, parts().tail_keep_ms(value, first + 10, leases_at - 1)) end
+        call('SET', key, value, 'PX', math.min(longest_ms - now_ms, EXACT))
       end
     end
     if #KEYS == 1 then return answer end

@@ -112,8 +112,8 @@ class Session:
         return [self.codec.reset(subject, self._sent_ms())]
 
     def ping(self) -> list[Call]:
-        """A call that decides nothing, and needs all that a decision needs of the server."""
-        return [self.codec.acquire((), (), self._sent_ms())]
+        """Calls that leave nothing behind, and need all that a decision needs of the server."""
+        return _trial(self.codec, self._sent_ms())
 
     def done(self, subject: str, answer: Answer) -> None:
         """Raise BackendUnavailable unless a refund or a reset was done."""
@@ -201,8 +201,7 @@ def probe(server: Server, prefix: str) -> None:
         return
     codec, link = Codec(prefix, os.urandom(16)), Link(server)
     try:
-        asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
-        for answer in link.run([codec.acquire([asked]), codec.reset(asked[0])]):
+        for answer in link.run(_trial(codec, None)):
             answered(answer)
     except BackendMisconfigured:
         raise
@@ -210,6 +209,12 @@ def probe(server: Server, prefix: str) -> None:
         _log.warning("no decision yet: %s", error)
     finally:
         link.close()
+
+
+def _trial(codec: Codec, now_ms: int | None) -> list[Call]:
+    """Charge a claim of a subject that nobody else has, and forget it."""
+    asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
+    return [codec.acquire([asked], (), now_ms), codec.reset(asked[0], now_ms)]
 
 
 def answered(answer: Answer) -> Any:

@@ -1,0 +1,51 @@
+"""The Redis backend as its users have it: for threads, and for the tasks of an event loop."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeAlias
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from awx_ratelimit import AsyncLimiter, Limiter
+from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+
+#: Opens a limiter at a URL, with more settings of `from_url`. All its verbs may be called by threads.
+OpenLimiter: TypeAlias = Callable[..., Any]
+
+
+class LoopLimiter:
+    """An AsyncLimiter on an event loop that runs in another thread: each verb is awaited there."""
+
+    def __init__(self, portal: BlockingPortal, limiter: AsyncLimiter) -> None:
+        self._portal = portal
+        self._limiter = limiter
+        self.backend = limiter.backend
+        #: A plain function: it is called where the test is.
+        self.give_back = limiter.give_back
+        self.close = partial(portal.call, limiter.aclose)
+
+    def __getattr__(self, verb: str) -> Any:
+        return partial(self._portal.call, getattr(self._limiter, verb))
+
+
+@pytest.fixture(params=["threads", "tasks"])
+def open_limiter(request: pytest.FixtureRequest) -> Iterator[OpenLimiter]:
+    """Opens limiters on the one shell and on the other, and closes them afterwards."""
+    with ExitStack() as opened:
+        if request.param == "threads":
+
+            def limiter(url: str, **settings: Any) -> Any:
+                made = Limiter(RedisBackend.from_url(url, **settings))
+                opened.callback(made.close)
+                return made
+        else:
+            portal = opened.enter_context(start_blocking_portal())
+
+            def limiter(url: str, **settings: Any) -> Any:
+                made = LoopLimiter(portal, AsyncLimiter(AsyncRedisBackend.from_url(url, **settings)))
+                opened.callback(made.close)
+                return made
+
+        yield limiter

@@ -30,22 +30,32 @@ class LoopLimiter:
         return partial(self._portal.call, getattr(self._limiter, verb))
 
 
-@pytest.fixture(params=["threads", "tasks"])
-def open_limiter(request: pytest.FixtureRequest) -> Iterator[OpenLimiter]:
-    """Opens limiters on the one shell and on the other, and closes them afterwards."""
+KINDS = ("threads", "tasks")
+#: Where a test is not of timeouts, it is not held up by one.
+AMPLE_MS = 5_000
+
+
+@pytest.fixture
+def open_limiters() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Opens one limiter of each kind at a URL, and closes them afterwards."""
     with ExitStack() as opened:
-        if request.param == "threads":
+        yield lambda url, **settings: {kind: _opened(opened, kind, url, settings) for kind in KINDS}
 
-            def limiter(url: str, **settings: Any) -> Any:
-                made = Limiter(RedisBackend.from_url(url, **settings))
-                opened.callback(made.close)
-                return made
-        else:
-            portal = opened.enter_context(start_blocking_portal())
 
-            def limiter(url: str, **settings: Any) -> Any:
-                made = LoopLimiter(portal, AsyncLimiter(AsyncRedisBackend.from_url(url, **settings)))
-                opened.callback(made.close)
-                return made
+@pytest.fixture(params=KINDS)
+def open_limiter(request: pytest.FixtureRequest) -> Iterator[OpenLimiter]:
+    """Opens limiters of the one kind, and in another test of the other, and closes them afterwards."""
+    with ExitStack() as opened:
+        yield lambda url, **settings: _opened(opened, request.param, url, settings)
 
-        yield limiter
+
+def _opened(opened: ExitStack, kind: str, url: str, settings: dict[str, Any]) -> Any:
+    limiter: Limiter | LoopLimiter
+    settings = {"timeout_ms": AMPLE_MS} | settings
+    if kind == "threads":
+        limiter = Limiter(RedisBackend.from_url(url, **settings))
+    else:
+        portal = opened.enter_context(start_blocking_portal())
+        limiter = LoopLimiter(portal, AsyncLimiter(AsyncRedisBackend.from_url(url, **settings)))
+    opened.callback(limiter.close)
+    return limiter

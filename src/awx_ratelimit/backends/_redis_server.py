@@ -1,19 +1,11 @@
-"""Where a server is and how it is spoken to; and what its errors mean to who runs it.
-
-The client's defaults are dangerous here: it would retry a call that may have been decided, and wait for seconds.
-"""
+"""Where a server is, and what its errors mean to who runs it."""
 
 import re
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio.connection import ConnectionPool as AsyncConnectionPool
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
-from awx_ratelimit.backends._redis_url import client_url
+from awx_ratelimit.backends._redis_connections import Connections
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 _OLDEST = (7, 0)
@@ -27,6 +19,7 @@ _REMEDIES: tuple[tuple[type[Exception] | str, str], ...] = (
     ("The user executing the script can't", "allow its user {needed}"),
     (exceptions.ReadOnlyError, "it is a read-only replica: name its primary"),
     ("DB index is out of range", "it has no database of that number"),
+    ("certificate verify failed", "its certificate is not trusted: name its authority with ?ssl_ca_certs="),
     ("unknown command", "it is too old: " + _TOO_OLD),
 )
 
@@ -43,31 +36,12 @@ class Server:
         timeout_s = self.timeout_s = timeout_ms / 1000
         #: Longer than any call lasts on a socket, each step of which has a timeout of its own.
         self.patience_s = timeout_s * _STEPS
-        settings: dict[str, Any] = {
-            "socket_connect_timeout": timeout_s,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_error": [],
-            "driver_info": None,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-            "decode_responses": False,
-        }
-        url = client_url(url)
-        self._pool = ConnectionPool.from_url(url, **settings, socket_timeout=timeout_s)
-        # The whole call has one deadline there, and each timeout of the client costs a task.
-        self._async_pool = AsyncConnectionPool.from_url(url, **settings, socket_timeout=None)
-        known = self._pool.connection_kwargs
-        self._needed = _NEEDED.format(prefix=prefix) + (" +select" if known.get("db") else "")
-        #: How it is called in errors: without user and password.
-        self.name: str = known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
-
-    def connection(self) -> Any:
-        """A new connection, not yet opened."""
-        return self._pool.make_connection()
-
-    def async_connection(self) -> Any:
-        """A new connection for the running event loop, not yet opened."""
-        connection: Any = self._async_pool.make_connection()  # type: ignore[no-untyped-call]
-        return connection
+        connections = Connections(url, timeout_s)
+        #: A new connection for threads, and one for the running event loop, not yet opened.
+        self.connection, self.async_connection = connections.new, connections.new_in_loop
+        #: How it is called in errors.
+        self.name = connections.place
+        self._needed = _NEEDED.format(prefix=prefix) + (" +select" if connections.database else "")
 
     def check(self, greeting: Any) -> None:
         """Raise BackendMisconfigured where the answer to HELLO says that the server is too old."""

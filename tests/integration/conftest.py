@@ -1,7 +1,8 @@
 """The Redis backend as its users have it: for threads, and for the tasks of an event loop."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -28,6 +29,25 @@ class LoopLimiter:
 
     def __getattr__(self, verb: str) -> Any:
         return partial(self._portal.call, getattr(self._limiter, verb))
+
+
+@contextmanager
+def repeated(act: Callable[[], Any]) -> Iterator[list[int]]:
+    """Does it again and again in a thread, and counts."""
+    times, over = [0], threading.Event()
+
+    def repeat() -> None:
+        while not over.is_set():
+            act()
+            times[0] += 1
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield times
+    finally:
+        over.set()
+        thread.join()
 
 
 KINDS = ("threads", "tasks")

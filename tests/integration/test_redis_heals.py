@@ -1,6 +1,5 @@
 """What happens to a server or to a connection, and is over: nobody has to be told."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
-from tests.integration.conftest import OpenLimiter
+from tests.integration.conftest import OpenLimiter, repeated
 from tests.processes import free_port
 from tests.redis_servers import RedisServer, StartRedis, running_redis
 from tests.servers.harness import eventually
@@ -26,25 +25,6 @@ def left(limiter: Any, subject: str = "s") -> tuple[int, int]:
     """How many slots are in use, and how many tokens."""
     seen = limiter.peek(subject, PLAN)
     return seen.held, seen.usages[0].capacity - seen.usages[0].remaining
-
-
-@contextmanager
-def repeated(act: Callable[[], Any]) -> Iterator[list[int]]:
-    """Does it again and again in a thread, and counts."""
-    times, over = [0], threading.Event()
-
-    def repeat() -> None:
-        while not over.is_set():
-            act()
-            times[0] += 1
-
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield times
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager
@@ -192,7 +172,7 @@ def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(
     with ThreadPoolExecutor(20) as threads, stopped(server):
         claims = [*threads.map(claim, range(20)), *threads.map(claim, range(5))]
 
-    in_time = [TIMEOUT_MS / 1000 * 0.9 < took_s < TIMEOUT_MS / 1000 * 1.9 for took_s, _ in claims]
+    in_time = [took_s < TIMEOUT_MS / 1000 * 1.9 for took_s, _ in claims]
     said = {text for _, text in claims}
     charged = eventually(lambda: left(other)[1] > 0, expected=True)
     limiter.acquire("after", PLAN)

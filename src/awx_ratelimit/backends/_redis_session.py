@@ -38,7 +38,7 @@ class Session:
         self._sent_ms = clock.now_ms if clock else lambda: None
         self._hold_times = HoldTimes()
         self._keeper = LeaseKeeper(self._turn)
-        self.leases = Leases(clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        self.leases = Leases(self.codec.new_lease_id, clock.now_ms if clock else _steady_ms, self._keeper.wake)
         self._link = Link(server)
         self._troubled = False
         self.lost_leases = 0
@@ -46,9 +46,7 @@ class Session:
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
         self.codec.check(plan)
-        lease_id = self.codec.new_lease_id()
-        self.leases.sent(lease_id)
-        return subject, plan, cost, lease_id
+        return subject, plan, cost, self.leases.new()
 
     def settled(self, asked: Asked) -> None:
         """The claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end."""
@@ -127,7 +125,7 @@ class Session:
 
     def renewals(self) -> "list[tuple[list[Held], Call]]":
         """The calls that renew every open lease. What was released has to be sent before them."""
-        settled_below = self.leases.settled_below(self.codec.new_lease_id())
+        settled_below = self.leases.settled_below()
         groups: list[list[Held]] = [[]]
         for held in sorted(self.leases.held(), key=lambda held: held[0]):
             # All leases of a subject go in one call, or it would end those of the other.
@@ -186,7 +184,10 @@ class Session:
     def renew(self, link: Link) -> None:
         """Renew every open lease. Raises BackendUnavailable."""
         for group, call in self.renewals():
-            (answer,) = link.run([call])
+            try:
+                (answer,) = link.run([call])
+            finally:
+                self.leases.end_closed(group)
             self.renewed(group, answer)
 
 

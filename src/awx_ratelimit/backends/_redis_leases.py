@@ -1,14 +1,15 @@
 """The leases of one process on Redis: what is open and has to be renewed, and what has to be given back.
 
-Everything here is one step of a dict or a deque, without a lock and without iterating over what may change: a release
-comes from cancelled tasks, finalizers and signal handlers. A lease is open until it is released, or until the Decision
-that carries it is collected: then it is renewed no more, and lapses.
+All but the making of an id is one step of a dict or a deque, without a lock and without iterating over what may change:
+a release comes from cancelled tasks, finalizers and signal handlers. A lease is open until it is released, or until the
+Decision that carries it is collected: then it is renewed no more, and lapses.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
+from threading import Lock
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
@@ -42,39 +43,45 @@ class _Open(ref[Grant]):
 
 
 class Leases:
-    """`now_ms` measures how long leases are held; `wake` is called when there is something to send."""
+    """`now_ms` measures how long leases are held; `wake` is called when there is something to send.
 
-    def __init__(self, now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+    `new_lease_id` makes ids, each above those before.
+    """
+
+    def __init__(self, new_lease_id: Callable[[], int], now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+        self._new_lease_id = new_lease_id
         self._now_ms = now_ms
         self._wake = wake
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
-        self._settled_below = 0
+        self._making = Lock()
         self._released: dict[int, str] = {}
         self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
-    def sent(self, lease_id: int) -> None:
-        """A claim was made that may take the lease of this id."""
-        self._in_flight[lease_id] = None
+    def new(self) -> int:
+        """The id of the lease that a claim may take. From now on the claim is in flight."""
+        # A settled_below() between the two would say of a claim that is about to be sent that it is over.
+        with self._making:
+            lease_id = self._new_lease_id()
+            self._in_flight[lease_id] = None
+        return lease_id
 
     def answered(self, lease_id: int) -> None:
         """It was answered, or its caller has gone."""
         self._in_flight.pop(lease_id, None)
 
-    def settled_below(self, new_lease_id: int) -> int:
-        """An id below which no claim is in flight: a lease below it that is not open is over.
-
-        It stands behind by one call, for an id is made a moment before it is known to be in flight.
-        """
-        settled, self._settled_below = self._settled_below, new_lease_id
-        return min((settled, *list(self._in_flight)[:1]))
+    def settled_below(self) -> int:
+        """An id below which no claim is in flight: a lease below it that is not open is over."""
+        with self._making:
+            return min((self._new_lease_id(), *list(self._in_flight)[:1]))
 
     def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
         grant = Grant(self._now_ms())
         if lease_id:
-            lease = self._open[lease_id] = _Open(grant, self._collected)
+            lease = _Open(grant, self._collected)
             lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms = asked[0], asked[1], lease_id, decided_at_ms
+            self._open[lease_id] = lease
         return grant
 
     def release(self, decision: Decision) -> int | None:
@@ -126,6 +133,12 @@ class Leases:
         return [
             (lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms) for lease in self._open.copy().values()
         ]
+
+    def end_closed(self, held: Iterable[Held]) -> None:
+        """Give those of `held` back once more that are open no longer: their renewal may have taken them again."""
+        for subject, _, lease_id, _ in held:
+            if lease_id not in self._open:
+                self.end(subject, lease_id)
 
     def lost(self, lease_id: int) -> bool:
         """Forget an open lease: the server has none and has no room. Whether it was still open."""

@@ -40,7 +40,7 @@ class Session:
         self._sent_ms = clock.now_ms if clock else lambda: None
         self._hold_times = HoldTimes()
         self._keeper = LeaseKeeper(self._turn)
-        self.leases = Leases(clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        self.leases = Leases(self.codec.new_lease_id, clock.now_ms if clock else _steady_ms, self._keeper.wake)
         self._link = Link(server)
         self._troubled = False
         self.lost_leases = 0
@@ -48,9 +48,7 @@ class Session:
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
         self.codec.check(plan)
-        lease_id = self.codec.new_lease_id()
-        self.leases.sent(lease_id)
-        return subject, plan, cost, lease_id
+        return subject, plan, cost, self.leases.new()
 
     def settled(self, asked: Asked) -> None:
         """The claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end."""
@@ -114,8 +112,8 @@ class Session:
         return [self.codec.reset(subject, self._sent_ms())]
 
     def ping(self) -> list[Call]:
-        """A call that decides nothing, and needs all that a decision needs of the server."""
-        return [self.codec.acquire((), (), self._sent_ms())]
+        """Calls that leave nothing behind, and need all that a decision needs of the server."""
+        return _trial(self.codec, self._sent_ms())
 
     def done(self, subject: str, answer: Answer) -> None:
         """Raise BackendUnavailable unless a refund or a reset was done."""
@@ -123,7 +121,7 @@ class Session:
 
     def renewals(self) -> "list[tuple[list[Held], Call]]":
         """The calls that renew every open lease. What was released has to be sent before them."""
-        settled_below = self.leases.settled_below(self.codec.new_lease_id())
+        settled_below = self.leases.settled_below()
         groups: list[list[Held]] = [[]]
         for held in sorted(self.leases.held(), key=lambda held: held[0]):
             # All leases of a subject go in one call, or it would end those of the other.
@@ -190,7 +188,10 @@ class Session:
     def renew(self, link: Link) -> None:
         """Renew every open lease. Raises BackendUnavailable."""
         for group, call in self.renewals():
-            (answer,) = link.run([call])
+            try:
+                (answer,) = link.run([call])
+            finally:
+                self.leases.end_closed(group)
             self.renewed(group, answer)
 
 
@@ -205,8 +206,7 @@ def probe(server: Server, prefix: str) -> None:
         return
     codec, link = Codec(prefix, os.urandom(16)), Link(server)
     try:
-        asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
-        for answer in link.run([codec.acquire([asked]), codec.reset(asked[0])]):
+        for answer in link.run(_trial(codec, None)):
             answered(answer)
     except BackendMisconfigured:
         raise
@@ -214,6 +214,12 @@ def probe(server: Server, prefix: str) -> None:
         _log.warning("no decision yet: %s", error)
     finally:
         link.close()
+
+
+def _trial(codec: Codec, now_ms: int | None) -> list[Call]:
+    """Charge a claim of a subject that nobody else has, and forget it."""
+    asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
+    return [codec.acquire([asked], (), now_ms), codec.reset(asked[0], now_ms)]
 
 
 def answered(answer: Answer) -> Any:

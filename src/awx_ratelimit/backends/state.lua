@@ -73,7 +73,11 @@ local function parts()
   -- code where it is none.
   function t.parted(value)
     if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15 end
-    if type(value) == 'table' then return nil, WRONG_TYPE end
+    if type(value) == 'table' then
+      -- Whatever else is wrong (the user may not read) is not of this key alone.
+      if not find(value.err, 'WRONGTYPE', 1, true) then error(value) end
+      return nil, WRONG_TYPE
+    end
     if #value < 4 or string.byte(value) ~= VERSION then return nil, NOT_OURS end
     local _, limits, names = u('<BBI2', value)
     local keep_at = 5 + names + 16 * limits

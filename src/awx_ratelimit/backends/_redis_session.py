@@ -17,7 +17,7 @@ from awx_ratelimit.backends._redis_keeper import LeaseKeeper
 from awx_ratelimit.backends._redis_leases import Leases
 from awx_ratelimit.backends._redis_link import Answer, Link
 from awx_ratelimit.backends._redis_server import Server
-from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends.base import Clock, Owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
@@ -146,6 +146,24 @@ class Session:
         """One renewal of every open lease. Raises BackendUnavailable."""
         self._send_all()
         self.renew(self._link)
+
+    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+        """Add what a fallback has charged, once for each `heal_id`, and enter its leases, which are open from now on.
+
+        It waits, and may be called from any thread. Raises BackendUnavailable.
+        """
+        # What a try without an answer has entered is renewed by nobody, and entered again by the next renewal.
+        leases = [[(self.codec.new_lease_id(), at_ms) for at_ms in granted] for _, _, _, granted in owed]
+        healed = [(subject, plan, debts, ids) for (subject, plan, debts, _), ids in zip(owed, leases, strict=True)]
+        (answer,) = self._link.run([self.codec.heal(healed, heal_id, self._sent_ms())])
+        for done in self.codec.heals(healed, answered(answer)):
+            if isinstance(done, BackendUnavailable):
+                _log.error("what was decided without redis is lost: %s", done)
+        return [self._entered(subject, plan, *lease) for subject, plan, _, ids in healed for lease in ids]
+
+    def _entered(self, subject: str, plan: Plan, lease_id: int, at_ms: int) -> Decision:
+        holder = self._granted((subject, plan, 0, lease_id), at_ms, lease_id)
+        return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
 
     def close(self) -> None:
         """Give back what waits for that, and end the thread and its connection. It raises nothing."""

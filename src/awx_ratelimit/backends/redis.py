@@ -6,7 +6,7 @@ that come while a call is under way go together in the next. What a claim withou
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 try:
@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
 
-from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends.base import Clock, Owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -88,6 +88,13 @@ class RedisBackend:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
         self._session.renew_now()
 
+    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+        """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
+
+        Returns the leases that were entered, in order. Raises BackendUnavailable.
+        """
+        return self._session.heal(owed, heal_id)
+
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases of this process that are open, and those that were lost."""
         try:
@@ -156,6 +163,10 @@ class AsyncRedisBackend:
     async def renew_leases(self) -> None:
         """See RedisBackend."""
         await asyncio.to_thread(self._session.renew_now)
+
+    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+        """See RedisBackend: from a thread, here too."""
+        return self._session.heal(owed, heal_id)
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""

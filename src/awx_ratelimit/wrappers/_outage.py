@@ -7,13 +7,16 @@ import logging
 import random
 import time
 from collections.abc import Mapping
+from threading import Lock, Thread
 from typing import Any, Literal, get_args
 
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.forks import renewed_after_fork
 from awx_ratelimit.wrappers._breaker import Breaker
+from awx_ratelimit.wrappers._healing import Healing
 from awx_ratelimit.wrappers._local import local_plan, shared_plan
 
 _log = logging.getLogger("awx_ratelimit")
@@ -38,18 +41,48 @@ class Outage:
         self._decided = 0
         #: Decides this process's share of each limit.
         self.local = MemoryBackend()
+        self._healing = Healing(self.local)
+        self._heals = Lock()
+        renewed_after_fork(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a child process: what the parent decided is made known by the parent."""
+        self._healing, self._heals = Healing(self.local), Lock()
 
     def ask(self) -> int | None:
         """A ticket for who may ask the backend; None while it is known not to answer."""
         return self._breaker.ask(time.monotonic())
 
-    def answered(self, ticket: int) -> bool:
-        """The backend has answered. Whether that ends an outage."""
-        if not self._breaker.answered(ticket):
-            return False
-        seconds = time.monotonic() - self._began_s
-        _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
-        return True
+    def answered(self, ticket: int, backend: Any) -> None:
+        """The backend has answered: what was decided without it is made known to it, in a thread."""
+        if self._breaker.answered(ticket):
+            seconds = time.monotonic() - self._began_s
+            _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
+        if self._healing.is_due and self._heals.acquire(blocking=False):
+            Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
+
+    def _heal(self, backend: Any) -> None:
+        try:
+            heal = getattr(backend, "heal", None)
+            if heal is None:
+                self._healing.forget()
+            else:
+                self._healing.heal(heal, backend.release)
+        except BackendUnavailable as error:
+            # It is due as before, and begun again with the next answer.
+            _log.warning("what was decided without the backend is not known to it yet: %s", error)
+        except Exception:
+            _log.exception("what was decided without the backend cannot be made known to it")
+            self._healing.forget()
+        finally:
+            self._heals.release()
+
+    def release(self, decision: Decision, backend: Any) -> None:
+        """Give the slot of a local decision back, and the lease that was entered for it in the backend."""
+        self.local.release(decision)
+        entered = self._healing.released(decision)
+        if entered is not None:
+            backend.release(entered)
 
     def failed(self, ticket: int, error: BaseException) -> None:
         """The backend has not answered."""
@@ -61,9 +94,11 @@ class Outage:
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """A decision without the backend. Raises BackendUnavailable where there is to be none."""
         self._decided += 1
-        if self._on_outage == "local":
-            return self.local.acquire(subject, self._share(plan, cost), cost)
-        return self._free(subject, plan, cost)
+        if self._on_outage != "local":
+            return self._free(subject, plan, cost)
+        decision = self.local.acquire(subject, self._share(plan, cost), cost)
+        self._healing.decided(decision)
+        return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """What `acquire` would decide."""

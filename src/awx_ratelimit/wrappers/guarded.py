@@ -53,7 +53,7 @@ class GuardedBackend:
         except _NO_ANSWER as error:
             self._outage.failed(ticket, error)
             return self._outage.acquire(subject, plan, cost)
-        self._outage.answered(ticket)
+        self._outage.answered(ticket, self.backend)
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -67,13 +67,13 @@ class GuardedBackend:
         except _NO_ANSWER as error:
             self._outage.failed(ticket, error)
             return self._outage.peek(subject, plan, cost)
-        self._outage.answered(ticket)
+        self._outage.answered(ticket, self.backend)
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
         if self._outage.is_local(decision):
-            self._outage.local.release(decision)
+            self._outage.release(decision, self.backend)
         else:
             self.backend.release(decision)
 
@@ -127,7 +127,7 @@ class AsyncGuardedBackend:
         except _NO_ANSWER as error:
             self._outage.failed(ticket, error)
             return self._outage.acquire(subject, plan, cost)
-        self._outage.answered(ticket)
+        self._outage.answered(ticket, self.backend)
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -141,13 +141,13 @@ class AsyncGuardedBackend:
         except _NO_ANSWER as error:
             self._outage.failed(ticket, error)
             return self._outage.peek(subject, plan, cost)
-        self._outage.answered(ticket)
+        self._outage.answered(ticket, self.backend)
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
         if self._outage.is_local(decision):
-            self._outage.local.release(decision)
+            self._outage.release(decision, self.backend)
         else:
             self.backend.release(decision)
 

@@ -1,4 +1,4 @@
-"""The guard over a real Redis that is stopped: no claim waits beyond its budget, and in the end Redis knows of it all."""
+"""The guard over a real Redis that is stopped: no claim waits beyond its budget, and Redis knows of all in the end."""
 
 import os
 import signal

@@ -4,8 +4,8 @@ import argparse
 import asyncio
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import httpx2
 from examples.demo_redis import own_redis
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
     try:
         with (
-            _backend(options.backend) as backend,
+            _backend(options.backend, options.workers) as backend,
             start(
                 options.app, {"WALLET_API_KEYS": _keys(), "WALLET_BACKEND": backend}, workers=options.workers
             ) as server,
@@ -92,15 +92,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _backend(name: str) -> AbstractContextManager[str]:
+@contextmanager
+def _backend(name: str, workers: int) -> Iterator[str]:
     """The URL of the backend, which may be a server that lives as long as the demo."""
-    return own_redis() if name == "redis" else nullcontext("memory://" if name == "memory" else name)
+    if name != "redis":
+        yield "memory://" if name == "memory" else name
+        return
+    with own_redis() as url:
+        yield f"{url}?expected_workers={workers}&budget_ms=1000"
 
 
 def _shown(backend: str) -> str:
     """A URL without user and password."""
     scheme, _, rest = backend.partition("://")
-    return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2]}"
+    return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _counted(workers: int) -> str:

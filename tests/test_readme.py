@@ -62,7 +62,10 @@ def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str
 
 def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: RedisServer) -> None:
     """The snippet decides on the server of its URL; here that of a test's own."""
-    gates = [_run(SNIPPETS[3].replace("redis://localhost:6379", redis_server.url))["shared_gate"] for _ in "ab"]
+    gates = [
+        _run(SNIPPETS[3].replace("redis://localhost:6379", f"{redis_server.url}?budget_ms=5000"))["shared_gate"]
+        for _ in "ab"
+    ]
 
     async def decided() -> list[bool]:
         request = Request("GET", "/", None, lambda _: [b"awx_example_key"])

@@ -66,9 +66,20 @@ def test_a_plan_is_sent_once_for_all_its_claims(codec: Codec) -> None:
 
     call = codec.acquire(asked, [("d", 4)])
 
-    places = [struct.unpack_from("<H", call.args[0], 26 + 8 + 18 * index + 16)[0] for index in range(3)]
+    places = [struct.unpack_from("<H", call.args[0], 26 + 8 + 20 * index + 16)[0] for index in range(3)]
     assert (len(call.args), places) == (3, [2, 3, 2])
     assert call.keys == [codec.key(subject) for subject in "dabc"]
+
+
+def test_a_lease_goes_with_the_first_claim_of_its_subject(codec: Codec) -> None:
+    """One key is touched once for both; what no claim takes along has a key of its own, before them."""
+    asked = [("a", STARTER, 1, 11), ("a", STARTER, 1, 12), ("b", STARTER, 1, 13)]
+
+    call = codec.acquire(asked, [("c", 3), ("a", 1), ("a", 2)])
+
+    _, _, alone, *rest = struct.unpack("<d16sH Q QdHHQQ QdHH QdHH", call.args[0])
+    assert (alone, rest) == (1, [3, 11, 1, 2, 2, 1, 2, 12, 1, 2, 0, 13, 1, 2, 0])
+    assert call.keys == [codec.key(subject) for subject in "caab"]
 
 
 def test_a_plan_is_packed_once(codec: Codec) -> None:

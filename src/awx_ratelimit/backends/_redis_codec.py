@@ -37,7 +37,7 @@ Healed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[tuple[int, int]]]
 
 _HEAD = Struct(f"<d{OWNER_BYTES}sH")
 _RELEASE = Struct("<Q")
-_CLAIM = Struct("<QdH")
+_CLAIM = Struct("<QdHH")
 _RENEW_HEAD = Struct(f"<d{OWNER_BYTES}sQ")
 _LEASES = Struct("<H")
 _HEAL_HEAD = Struct(f"<d{OWNER_BYTES}sd")
@@ -106,21 +106,28 @@ class Codec:
         return self._before_digest + b2a_base64(digest, newline=False)[:22] + b"}"
 
     def acquire(self, asked: Iterable[Asked], released: Sequence[Released] = (), now_ms: int | None = None) -> Call:
-        """Free the leases in `released`, then decide the claims in `asked`, all in their order and in one step."""
+        """Free the leases in `released`, then decide the claims in `asked`, all in their order and in one step.
+
+        A lease goes with the first claim of its subject, so that the subject is read and written once.
+        """
+        freed: dict[str, list[bytes]] = {}
+        for subject, lease_id in released:
+            freed.setdefault(subject, []).append(_RELEASE.pack(lease_id & SEQUENCE))
         keys: list[bytes] = []
         args = [b""]
-        parts = [_HEAD.pack(time_of(now_ms), self._owner, len(released))]
-        for subject, lease_id in released:
-            keys.append(self.key(subject))
-            parts.append(_RELEASE.pack(lease_id & SEQUENCE))
+        parts: list[bytes] = []
         places: dict[int, int] = {}
         for subject, plan, cost, lease_id in asked:
             # Without the call where the plan was seen before.
             place = places.get(id(plan)) or place_of(plan, places, args)
             keys.append(self.key(subject))
-            parts.append(_CLAIM.pack(lease_id & SEQUENCE, cost, place))
-        args[0] = b"".join(parts)
-        return Call(ACQUIRE, keys, args)
+            leases = freed.pop(subject, ()) if freed else ()
+            parts.append(_CLAIM.pack(lease_id & SEQUENCE, cost, place, len(leases)))
+            parts += leases
+        alone = [(self.key(subject), lease) for subject, leases in freed.items() for lease in leases]
+        head = _HEAD.pack(time_of(now_ms), self._owner, len(alone))
+        args[0] = b"".join([head, *(lease for _, lease in alone), *parts])
+        return Call(ACQUIRE, [*(key for key, _ in alone), *keys], args)
 
     def decisions(
         self, asked: Iterable[Asked], reply: bytes, hold_times: HoldTimes, granted: Granted

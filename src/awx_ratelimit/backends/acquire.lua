@@ -2,7 +2,7 @@
 --
 -- KEYS     the subject of each lease to release, then of each claim
 -- ARGV[1]  time d, owner 16, releases I2; of each release: sequence I8; of each claim: sequence I8 (0 only looks),
---          cost d, which argument is its plan I2
+--          cost d, which argument is its plan I2, leases of its subject to release before it I2, of each: sequence I8
 -- others   plans: rates B, bytes of head I2, slots (0 none, 1 enforced, 2 in shadow) B, ttl_ms I4, slots d,
 --          max_hold_ms d (0 is none), head as a charge by this plan leaves it, and of each rate: unit d,
 --          drain d (0 is calendar), capacity d, period_ms d, enforced B
@@ -32,11 +32,11 @@ end
 
 local levels, answers = { 0, 0, 0, 0, 0, 0, 0, 0 }, {}
 for n = releases + 1, #KEYS do
-  local key, sequence, cost, index = KEYS[n], sub(asked, at, at + 5), u('<dI2', asked, at + 8)
-  local plan = ARGV[index]
+  local key, sequence, cost, index, freed = KEYS[n], sub(asked, at, at + 5), u('<dI2I2', asked, at + 8)
+  local plan, freed_at = ARGV[index], at + 20
   local count, names, slots_are, ttl_ms, slots, max_hold_ms = u('<BI2BI4dd', plan)
   local head, step, first = sub(plan, 25, 24 + names), 25 + names, 1 + names
-  at = at + 18
+  at = freed_at + 8 * freed
 
   -- The value as a charge by this plan leaves it, which nearly every one is.
   local stored, wrong, kept_ms = redis.pcall('GET', key), nil, nil
@@ -92,6 +92,20 @@ for n = releases + 1, #KEYS do
   if not held then
     answers[n - releases] = pack('<i8i8i8', now_ms, wrong or CORRUPT, 0) .. rep('\0', 16 * count)
   else
+    for each = freed_at, at - 8, 8 do
+      local gone, there = sub(asked, each, each + 5), #own + #ends
+      local found = find(own, gone, 1, true)
+      if found and found % 6 == 1 then
+        own = sub(own, 1, found - 1) .. sub(own, found + 6)
+      elseif found or find(ends, gone, 1, true) then
+        own, ends = parts().without(own, gone, 6), parts().without(ends, gone, 14)
+      end
+      if #own + #ends < there then
+        held, changed = held - 1, true
+        -- A lease does not inherit the life of one that ended.
+        if #own + #ends == 0 then own_ttl_ms = 0 end
+      end
+    end
     if slots_are > 0 then
       -- A lease that is there already is a retry after an answer that was lost.
       local again = own ~= '' and find(own, sequence, 1, true) and parts().place(own, sequence, 6)

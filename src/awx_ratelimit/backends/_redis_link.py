@@ -158,6 +158,13 @@ class AsyncLink:
             await connection.disconnect(nowait=True)
 
 
+def answered(answer: Answer) -> Any:
+    """`answer`, raised where it is an error."""
+    if isinstance(answer, BackendUnavailable):
+        raise answer
+    return answer
+
+
 def _by_sha(call: Call) -> tuple[Any, ...]:
     return "EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args
 

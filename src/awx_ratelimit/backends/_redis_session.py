@@ -4,31 +4,29 @@ The two shells differ only in how they wait; everything else that they do is her
 the child has an owner, leases and connections of its own.
 """
 
-import asyncio
 import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from awx_ratelimit.backends._redis_codec import Asked, Call, Codec, Held, Released, Renewal
 from awx_ratelimit.backends._redis_keeper import LeaseKeeper
 from awx_ratelimit.backends._redis_leases import Leases
-from awx_ratelimit.backends._redis_link import Answer, Link
+from awx_ratelimit.backends._redis_link import Answer, Link, answered
 from awx_ratelimit.backends._redis_server import Server
+from awx_ratelimit.backends._redis_trial import trial
 from awx_ratelimit.backends.base import Clock, Owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.errors import AwxRateLimitError, BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 
 _log = logging.getLogger("awx_ratelimit")
 _MOST_RELEASED = 256
 _MOST_RENEWED = 256
 #: How long a release waits for the claims that could take it along.
 _LINGER_S = 0.002
-_PROBE = Plan.of("probe", per_second=1)
 
 
 class Session:
@@ -113,7 +111,7 @@ class Session:
 
     def ping(self) -> list[Call]:
         """Calls that leave nothing behind, and need all that a decision needs of the server."""
-        return _trial(self.codec, self._sent_ms())
+        return trial(self.codec, self._sent_ms())
 
     def done(self, subject: str, answer: Answer) -> None:
         """Raise BackendUnavailable unless a refund or a reset was done."""
@@ -211,40 +209,6 @@ class Session:
             finally:
                 self.leases.end_closed(group)
             self.renewed(group, answer)
-
-
-def probe(server: Server, prefix: str) -> None:
-    """Charge a claim and forget it, as a user would: whether `server` can decide at all.
-
-    Raises BackendMisconfigured where it cannot as it is set up. One that cannot be reached is a warning. Within a
-    running event loop, which must not be blocked, nothing is asked.
-    """
-    with suppress(RuntimeError):
-        asyncio.get_running_loop()
-        return
-    codec, link = Codec(prefix, os.urandom(16)), Link(server)
-    try:
-        for answer in link.run(_trial(codec, None)):
-            answered(answer)
-    except BackendMisconfigured:
-        raise
-    except BackendUnavailable as error:
-        _log.warning("no decision yet: %s", error)
-    finally:
-        link.close()
-
-
-def _trial(codec: Codec, now_ms: int | None) -> list[Call]:
-    """Charge a claim of a subject that nobody else has, and forget it."""
-    asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
-    return [codec.acquire([asked], (), now_ms), codec.reset(asked[0], now_ms)]
-
-
-def answered(answer: Answer) -> Any:
-    """`answer`, raised where it is an error."""
-    if isinstance(answer, BackendUnavailable):
-        raise answer
-    return answer
 
 
 def _steady_ms() -> int:

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Self
 
 try:
     from awx_ratelimit.backends._redis_line import AsyncLines, Lines
+    from awx_ratelimit.backends._redis_link import answered
     from awx_ratelimit.backends._redis_server import Server
-    from awx_ratelimit.backends._redis_session import Session, answered, probe
+    from awx_ratelimit.backends._redis_session import Session
+    from awx_ratelimit.backends._redis_trial import probe
 except ModuleNotFoundError as error:
     raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
 

@@ -179,6 +179,21 @@ class BackendContract:
 
         assert (decision.allowed, (await limiter.peek("s", TWO_RATES)).usages[-1].remaining) == (True, 1)
 
+    async def test_law_5_a_lease_that_is_renewed_outlives_its_ttl(
+        self, limiter: AsyncLimiter, clock: ManualClock
+    ) -> None:
+        """However long it is held, a renewed lease keeps its slot, and gives it back when it is released."""
+        plan = Plan("p", (), Concurrency(1, ttl_ms=3_000))
+        held = await limiter.acquire("s", plan)
+        for _ in range(5):
+            clock.advance(2_000)
+            await limiter.renew_leases()
+        meanwhile = await limiter.acquire("s", plan)
+
+        await limiter.release(held)
+
+        assert (meanwhile.allowed, (await limiter.acquire("s", plan)).allowed) == (False, True)
+
     async def test_law_6_a_clock_a_little_back_drains_nothing_and_adds_the_step_to_waits(
         self, limiter: AsyncLimiter, clock: ManualClock
     ) -> None:

@@ -137,6 +137,14 @@ def test_a_lease_with_a_short_life_does_not_shorten_those_beside_it(server: Redi
     assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (29_999, 30_000)] == [2, 0]
 
 
+def test_a_lease_does_not_inherit_the_life_of_one_that_ended(server: Redis) -> None:
+    """When the last lease of a process has ended by its bound, the next lapses after its own ttl."""
+    server.acquire("s", Plan("bounded", (), Concurrency(1, ttl_ms=30_000, max_hold_ms=1)))
+    server.acquire("s", ONE_SLOT, now_ms=NOW_MS + 1)
+
+    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (5_000, 5_001)] == [1, 0]
+
+
 def test_a_bounded_lease_ends_to_the_millisecond(server: Redis) -> None:
     """After `max_hold_ms` it is over, renewed or not, and a lease beside it lives on."""
     server.acquire("s", Plan("bounded", (), Concurrency(9, max_hold_ms=500)))

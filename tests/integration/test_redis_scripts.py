@@ -288,6 +288,27 @@ def test_limits_that_are_not_named_are_kept_until_they_have_drained(server: Redi
     assert (left, size < 15 * 50) == (4, True)
 
 
+def test_a_few_limits_are_kept_even_after_they_have_drained(server: Redis) -> None:
+    """A plan by which the same debt drains slowly finds it, as if it had been charged by that plan."""
+    server.acquire("s", Plan.of("fast", per_minute=60), 60)
+    server.acquire("s", Plan("x", (Rate("x", 1, 1_000),)), now_ms=NOW_MS + 300_000)
+
+    slow = Plan("slow", (Rate("minute", 60, 3_600_000),))
+    assert server.look("s", slow, now_ms=NOW_MS + 300_000).usages[0].remaining == 5
+
+
+def test_a_short_debt_is_not_kept_as_long_as_the_one_before_it(server: Redis) -> None:
+    """By the server's time too, what a charge leaves is kept for as long as that needs; the key outlives both."""
+    server.acquire("s", Plan.of("p", per_hour=1), now_ms=None)
+    decision = server.acquire("s", Plan("x", (Rate("x", 1, 1_000),)), now_ms=None)
+
+    value: Any = server.client.get(server.codec.key("s"))
+    kept_ms = (
+        struct.unpack_from("<q", value, 4 + struct.unpack_from("<H", value, 2)[0] + 16)[0] - decision.decided_at_ms
+    )
+    assert (kept_ms <= 1_000 + 2 * FORGET_AFTER_MS, server.keeps_ms("s") > 3_600_000) == (True, True)
+
+
 def test_numbers_come_back_to_the_last_digit(server: Redis) -> None:
     """Debts of 2**53 and times of 2**52 are neither rounded nor printed with an exponent."""
     plan = Plan("p", (Rate("x", 1, 1, burst=EXACT_MAX), Rate("y", 3, 7, burst=EXACT_MAX // 7)))

@@ -35,6 +35,7 @@ for i = 1, #KEYS do
     local there = #own / 6 + #ends / 14
     own, ends = unsettled(own, 6, listed), unsettled(ends, 14, listed)
     held = held - there + #own / 6 + #ends / 14
+    if own == '' and ends == '' then ttl_ms = 0 end
   end
   for _, lease in ipairs(leases) do
     local answer = LOST

@@ -15,7 +15,7 @@ from awx_ratelimit.backends.redis import RedisBackend
 TTL_MS = 2_000
 SLOTS = 3
 BURST = 20
-PER_SECOND = 100
+PER_SECOND = 40
 PLAN = Plan("chaos", (Rate("second", PER_SECOND, 1_000, burst=BURST),), Concurrency(SLOTS, TTL_MS))
 SUBJECT = "everybody"
 

@@ -90,12 +90,14 @@ class Session:
         """Give back all that was granted to a caller who has gone."""
         if isinstance(answer, Decision):
             self.leases.abandon(answer)
+            self._keeper.start()
 
     def unanswered(self, asked: Asked) -> None:
         """Give back the lease that a claim without an answer may have been granted."""
         subject, plan, _, lease_id = asked
         if lease_id and plan.slot_bit:
             self.leases.end(subject, lease_id)
+            self._keeper.start()
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""

@@ -190,6 +190,9 @@ class Session:
             self.send(self._link, [lease for lease in released if self.leases.is_ending(lease)])
             if renew:
                 self.renew(self._link)
+            if self.leases.released(1):
+                # It was more than goes in one call, or came meanwhile.
+                self._keeper.wake()
             self._troubled = False
         except Exception as error:
             if not self._troubled:

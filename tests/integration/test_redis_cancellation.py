@@ -1,6 +1,7 @@
 """Whoever goes away before the answer is there: nothing stays charged and no slot stays taken."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -79,10 +80,19 @@ def test_random_cancellations_leak_nothing(redis_server: RedisServer, plan: Plan
     assert (used, some, at_the_end) == (expected, True, (0, 0))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("plan", [PLANS["slots"], PLANS["both"]], ids=lambda plan: plan.name)
 def test_claims_under_way_when_their_loop_ends_hold_no_slot(redis_server: RedisServer, plan: Plan) -> None:
     """The loop cancels whoever still waits; what they were granted is given back all the same."""
+    held, under_way = _held_after_loops(redis_server, plan)
+    # Connections of loops that are no more, whose warnings are to come here and not in another test.
+    gc.collect()
+
+    assert (held, under_way > 100) == ([0] * 8, True)
+
+
+def _held_after_loops(redis_server: RedisServer, plan: Plan) -> tuple[list[int], int]:
+    """The slots that are held after each of eight loops, and how many of their claims were cancelled."""
     limiter = AsyncLimiter(AsyncRedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
     other = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
     draw = random.Random(1)
@@ -102,5 +112,4 @@ def test_claims_under_way_when_their_loop_ends_hold_no_slot(redis_server: RedisS
         held.append(eventually(lambda: other.peek("s", plan).held, 0))
     asyncio.run(limiter.aclose())
     other.close()
-
-    assert (held, under_way > 100) == ([0] * 8, True)
+    return held, under_way

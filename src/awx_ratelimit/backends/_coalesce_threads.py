@@ -29,8 +29,9 @@ class _Waiting(Generic[C, A]):
         self.wake = Lock()
         self.wake.acquire()
 
-    def gone(self) -> bool:
-        return self.left
+
+def _gone(waiting: _Waiting[C, A]) -> bool:
+    return waiting.left
 
 
 class ThreadCommit(Generic[C, A]):
@@ -53,7 +54,7 @@ class ThreadCommit(Generic[C, A]):
         self._unanswered = unanswered
         self._patience_s = patience_s
         self._lock = Lock()
-        self._batches: Batches[_Waiting[C, A]] = Batches()
+        self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
         self._leader: _Waiting[C, A] | None = None
 
     def ask(self, claim: C) -> A:

@@ -14,7 +14,9 @@ from threading import Lock
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
+from awx_ratelimit.backends._redis_wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
 from awx_ratelimit.core.plans import Plan
 
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
@@ -27,19 +29,18 @@ class Grant:
 
     __slots__ = ("__weakref__", "refunded", "since_ms")
 
-    def __init__(self, since_ms: int) -> None:
+    def __init__(self, since_ms: int | None) -> None:
         self.refunded = False
+        #: From when on its lease is held; None where that is not measured.
         self.since_ms = since_ms
 
 
 class _Open(ref[Grant]):
     """An open lease, until its grant is collected."""
 
-    __slots__ = ("granted_at_ms", "lease_id", "plan", "subject")
+    __slots__ = ("asked", "granted_at_ms")
 
-    subject: str
-    plan: Plan
-    lease_id: int
+    asked: Asked
     granted_at_ms: int
 
 
@@ -64,6 +65,7 @@ class Leases:
         self._new_lease_id = new_lease_id
         self._now_ms = now_ms
         self._wake = wake
+        self._unmeasured = 0
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = Lock()
@@ -90,21 +92,27 @@ class Leases:
 
     def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
-        grant = Grant(self._now_ms())
-        if lease_id:
-            lease = _Open(grant, self._collected)
-            lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms = asked[0], asked[1], lease_id, decided_at_ms
-            self._open[lease_id] = lease
+        if not lease_id:
+            return Grant(None)
+        grant = Grant(None if lease_id & self._unmeasured else self._since_ms(lease_id))
+        lease = _Open(grant, self._collected)
+        lease.asked, lease.granted_at_ms = asked, decided_at_ms
+        self._open[lease_id] = lease
         return grant
 
+    def _since_ms(self, lease_id: int) -> int:
+        if lease_id & SEQUENCE >= MEASURE_ALL:
+            self._unmeasured = THEN_ONE_IN - 1
+        return self._now_ms()
+
     def release(self, decision: Decision) -> int | None:
-        """Close the lease of `decision`, to be sent. For how long it was held; None where it was not open."""
-        lease = self._open.pop(decision.lease_id, None)
-        if lease is None:
+        """Close the lease of `decision`, to be sent. For how long it was held; None where that was not measured."""
+        lease_id = decision.lease_id
+        if self._open.pop(lease_id, None) is None:
             return None
-        self.end(decision.subject, decision.lease_id)
-        grant: Grant = decision.holder
-        return self._now_ms() - grant.since_ms
+        self.end(decision.subject, lease_id)
+        since_ms: int | None = decision.holder.since_ms
+        return None if since_ms is None else self._now_ms() - since_ms
 
     def unanswered(self, subject: str, plan: Plan, lease_id: int) -> None:
         """Give back the lease that a claim without an answer may have, and once more when it would have lapsed.
@@ -152,7 +160,8 @@ class Leases:
     def held(self) -> list[Held]:
         """Every open lease."""
         return [
-            (lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms) for lease in self._open.copy().values()
+            (lease.asked[0], lease.asked[1], lease_id, lease.granted_at_ms)
+            for lease_id, lease in self._open.copy().items()
         ]
 
     def end_closed(self, held: Iterable[Held]) -> None:
@@ -180,8 +189,9 @@ class Leases:
 
     def _collected(self, lease: ref[Grant]) -> None:
         assert isinstance(lease, _Open)
-        if self._open.pop(lease.lease_id, None) is not None:
-            self._let_lapse(lease.subject, lease.plan, lease.lease_id)
+        subject, plan, _, lease_id = lease.asked
+        if self._open.pop(lease_id, None) is not None:
+            self._let_lapse(subject, plan, lease_id)
 
     def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
         if plan.concurrency is not None and len(self._lapsing) < _MOST_RELEASED:

@@ -39,18 +39,16 @@ class Session:
         self._hold_times = HoldTimes()
         self._keeper = LeaseKeeper(self._turn)
         self.leases = Leases(self.codec.new_lease_id, clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        #: A claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end.
+        self.settled = self.leases.answered
         self._link = Link(server)
         self._troubled = False
         self.lost_leases = 0
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
-        """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
+        """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer."""
         self.codec.check(plan)
         return subject, plan, cost, self.leases.new()
-
-    def settled(self, asked: Asked) -> None:
-        """The claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end."""
-        self.leases.answered(asked[3])
 
     def looked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim that charges nothing."""

@@ -64,7 +64,7 @@ class RedisBackend:
         try:
             decision: Decision = answered(self._lines.here().claims.ask(asked))
         finally:
-            self._session.settled(asked)
+            self._session.settled(asked[3])
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -140,7 +140,7 @@ class AsyncRedisBackend:
         try:
             decision: Decision = answered(await self._lines.here().claims.ask(asked))
         finally:
-            self._session.settled(asked)
+            self._session.settled(asked[3])
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:

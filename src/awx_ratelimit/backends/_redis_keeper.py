@@ -16,6 +16,8 @@ from weakref import WeakMethod
 #: How long a release waits for the claims that could take it along.
 _LINGER_S = 0.002
 _JITTER = 0.1
+#: How soon to try again what could not be done.
+_RETRY_S = 1.0
 #: Where no lease was opened yet: a third of it is how often to look whether anybody is left.
 _IDLE_MS = 30_000
 Signal = Literal["send", "stop"]
@@ -24,10 +26,10 @@ Signal = Literal["send", "stop"]
 class LeaseKeeper:
     """Calls `turn(renew)` when there is something to send, and with `renew` true at every third of the shortest ttl.
 
-    `turn` is a bound method that raises nothing. It is called by one thread.
+    `turn` is a bound method that raises nothing and says whether all was done. It is called by one thread.
     """
 
-    def __init__(self, turn: Callable[[bool], None]) -> None:
+    def __init__(self, turn: Callable[[bool], bool]) -> None:
         self._turn = WeakMethod(turn)
         # Its put() may come from a finalizer or a signal handler; that of no other queue may.
         self._signals: SimpleQueue[Signal] = SimpleQueue()
@@ -69,9 +71,10 @@ class LeaseKeeper:
                 self._thread = None
 
     def _run(self) -> None:
-        renewed_s = time.monotonic()
+        renewed_s, done = time.monotonic(), True
         while True:
-            signal = self._signal(renewed_s + self._interval_s() - time.monotonic())
+            until_due_s = renewed_s + self._interval_s() - time.monotonic()
+            signal = self._signal(until_due_s if done else min(self._interval_s(), _RETRY_S))
             turn = self._turn()
             if signal == "stop" or turn is None:
                 return
@@ -79,9 +82,9 @@ class LeaseKeeper:
                 time.sleep(_LINGER_S)
                 self._awake = False
             due = time.monotonic() >= renewed_s + self._interval_s() * (1 - _JITTER)
-            turn(due)
+            done = turn(due)
             del turn
-            if due:
+            if due and done:
                 renewed_s = time.monotonic()
 
     def _signal(self, wait_s: float) -> Signal | None:

@@ -98,8 +98,11 @@ class Leases:
         return grant
 
     def release(self, decision: Decision) -> int | None:
-        """Close the lease of `decision`, to be sent. For how long it was held; None where it was not open."""
-        lease = self._open.pop(decision.lease_id, None)
+        """Close the lease of `decision`, to be sent. For how long it was held; None where there is none to give back.
+
+        A finalizer may come with a decision that was said to be collected, with all of a cycle that they were in.
+        """
+        lease = self._open.pop(decision.lease_id, None) or self._lapsing.pop(decision.lease_id, None)
         if lease is None:
             return None
         self.end(decision.subject, decision.lease_id)

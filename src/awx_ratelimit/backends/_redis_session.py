@@ -161,19 +161,22 @@ class Session:
         self._turn(False)
         self._link.close()
 
-    def _turn(self, renew: bool) -> None:
-        """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
+    def _turn(self, renew: bool) -> bool:
+        """One turn of the thread, and whether all was done. It raises nothing, and says once that it cannot do it."""
         try:
             self.send(self._link)
             if renew:
                 self.renew(self._link)
-            self._troubled = False
         except AwxRateLimitError as error:
             if not self._troubled:
                 _log.warning("leases cannot be given back or renewed: %s", error)
             self._troubled = True
         except Exception:
             _log.exception("the renewal of leases failed")
+        else:
+            self._troubled = False
+            return True
+        return False
 
     def send(self, link: Link) -> None:
         """Give back what waits for that. Raises BackendUnavailable."""

@@ -32,8 +32,8 @@ class Link:
 
     def run(self, calls: Sequence[Call]) -> list[Answer]:
         """What each call answered, in one round trip. Raises BackendUnavailable where no answers came."""
-        # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would never
-        # be free again; between an iterator and the body of its loop there is no such place.
+        # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would stay
+        # taken for ever; between an iterator and the body of its loop there is no such place.
         for _ in iter(self._take, False):
             try:
                 return self._run(calls)

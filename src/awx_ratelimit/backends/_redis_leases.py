@@ -23,11 +23,12 @@ _MOST_REFUNDS = 10_000
 
 
 class Grant:
-    """What was granted to one admitted claim, for as long as its Decision lives."""
+    """What was granted to one admitted claim, and by whom, for as long as its Decision lives."""
 
-    __slots__ = ("__weakref__", "refunded", "since_ms")
+    __slots__ = ("__weakref__", "granted_by", "refunded", "since_ms")
 
-    def __init__(self, since_ms: int) -> None:
+    def __init__(self, granted_by: "Leases", since_ms: int) -> None:
+        self.granted_by = granted_by
         self.refunded = False
         self.since_ms = since_ms
 
@@ -69,7 +70,7 @@ class Leases:
         self._making = Lock()
         self._released: dict[int, str] = {}
         self._lapsing: dict[int, _Lapsing] = {}
-        self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
+        self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
     def new(self) -> int:
         """The id of the lease that a claim may take. From now on the claim is in flight."""
@@ -90,7 +91,7 @@ class Leases:
 
     def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
-        grant = Grant(self._now_ms())
+        grant = Grant(self, self._now_ms())
         if lease_id:
             lease = _Open(grant, self._collected)
             lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms = asked[0], asked[1], lease_id, decided_at_ms
@@ -127,8 +128,16 @@ class Leases:
         """Give back all of a decision that nobody waits for any more."""
         self.release(decision)
         if decision.holder is not None:
-            self._refunds.append(decision)
+            self._abandoned.append(decision)
             self._wake()
+
+    def refunds(self, decision: Decision) -> bool:
+        """Whether to refund `decision`: once, and only what was granted here, not what a parent process was granted."""
+        grant = decision.holder
+        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.refunded:
+            return False
+        grant.refunded = True
+        return True
 
     def released(self, most: int) -> list[Released]:
         """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
@@ -139,13 +148,13 @@ class Leases:
         for _, lease_id in released:
             self._released.pop(lease_id, None)
 
-    def refunds(self) -> list[Decision]:
+    def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""
         refunds: list[Decision] = []
         # Another thread may be faster.
         with suppress(IndexError):
             while True:
-                refunds.append(self._refunds.popleft())
+                refunds.append(self._abandoned.popleft())
         return refunds
 
     def held(self) -> list[Held]:

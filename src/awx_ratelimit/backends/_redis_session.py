@@ -101,11 +101,7 @@ class Session:
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""
-        grant = decision.holder
-        if grant is None or grant.refunded:
-            return []
-        grant.refunded = True
-        return [self.codec.refund(decision, self._sent_ms())]
+        return [self.codec.refund(decision, self._sent_ms())] if self.leases.refunds(decision) else []
 
     def reset(self, subject: str) -> list[Call]:
         """The call that forgets what `subject` owes."""
@@ -123,7 +119,7 @@ class Session:
         """The calls that give back what waits for that, and the leases in them."""
         released = self.leases.released(_MOST_RELEASED)
         calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
-        return calls + [call for decision in self.leases.refunds() for call in self.refund(decision)], released
+        return calls + [call for decision in self.leases.abandoned() for call in self.refund(decision)], released
 
     def renewals(self) -> "list[tuple[list[Held], Call]]":
         """The calls that renew every open lease. What was released has to be sent before them."""

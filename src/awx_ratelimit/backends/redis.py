@@ -36,6 +36,7 @@ class RedisBackend:
 
     def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (server, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -53,6 +54,8 @@ class RedisBackend:
 
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._session = Session(*self._made)
         self._lines = Lines(self._session)
 
@@ -110,6 +113,7 @@ class AsyncRedisBackend:
 
     def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (server, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -122,6 +126,8 @@ class AsyncRedisBackend:
 
     def begin(self) -> None:
         """See RedisBackend."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._session = Session(*self._made)
         self._lines = AsyncLines(self._session)
 

@@ -52,7 +52,8 @@ class TaskCommit(Generic[C, A]):
         loop = asyncio.get_running_loop()
         waiting: _Waiting[C, A] = _Waiting(claim, loop.create_future())
         self._batches.add(waiting)
-        if self._sending is None:
+        # One that was cancelled before it began, or was done at once by an eager loop, has not said that it ended.
+        if self._sending is None or self._sending.done():
             self._sending = loop.create_task(self._send())
         try:
             return await waiting.answer

@@ -20,6 +20,8 @@ _JITTER = 0.1
 _RETRY_S = 1.0
 #: Where no lease was opened yet: a third of it is how often to look whether anybody is left.
 _IDLE_MS = 30_000
+#: A longer ttl is renewed as one of an hour: no queue waits for years.
+_LONGEST_MS = 3_600_000
 Signal = Literal["send", "stop"]
 
 
@@ -95,4 +97,4 @@ class LeaseKeeper:
 
     def _interval_s(self) -> float:
         # At random, so that processes that were started together do not all renew at once.
-        return (self._shortest_ttl_ms or _IDLE_MS) / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret
+        return min(self._shortest_ttl_ms or _IDLE_MS, _LONGEST_MS) / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret

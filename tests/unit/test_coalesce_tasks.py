@@ -133,6 +133,22 @@ def test_the_end_of_the_loop_leaves_nobody_waiting() -> None:
     assert run(broken()) == ["BackendUnavailable", "BackendUnavailable"]
 
 
+def test_a_sending_task_that_ended_before_it_began_is_followed_by_another() -> None:
+    """Somebody cancelled it, or it was done at once; who waits is answered with who comes next."""
+
+    async def ended() -> tuple[list[int], list[list[int]]]:
+        server = Server()
+        server.free.set()
+        first = asyncio.create_task(server.ask(1))
+        await asyncio.sleep(0)
+        assert server.commit._sending is not None
+        server.commit._sending.cancel()
+        await asyncio.sleep(0)
+        return await settled(first, asyncio.create_task(server.ask(2))), server.batches
+
+    assert run(ended()) == ([-1, -2], [[1, 2]])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_cancellations_lose_no_answer(seed: int) -> None:
     """Every claim that was sent was either answered to its caller or abandoned, whenever callers were cancelled."""

@@ -47,7 +47,8 @@ class TaskCommit(Generic[C, A]):
         """The answer to `claim`. Raises what `run` raised for its batch, or for the one before."""
         answer: asyncio.Future[A] = self._loop.create_future()
         self._batches.add((claim, answer))
-        if self._sending is None:
+        # One that was cancelled before it began, or was done at once by an eager loop, has not said that it ended.
+        if self._sending is None or self._sending.done():
             self._sending = self._loop.create_task(self._send())
         try:
             return await answer

@@ -25,11 +25,12 @@ _MOST_REFUNDS = 10_000
 
 
 class Grant:
-    """What was granted to one admitted claim, for as long as its Decision lives."""
+    """What was granted to one admitted claim, and by whom, for as long as its Decision lives."""
 
-    __slots__ = ("__weakref__", "refunded", "since_ms")
+    __slots__ = ("__weakref__", "granted_by", "refunded", "since_ms")
 
-    def __init__(self, since_ms: int | None) -> None:
+    def __init__(self, granted_by: "Leases", since_ms: int | None) -> None:
+        self.granted_by = granted_by
         self.refunded = False
         #: From when on its lease is held; None where that is not measured.
         self.since_ms = since_ms
@@ -71,7 +72,7 @@ class Leases:
         self._making = Lock()
         self._released: dict[int, str] = {}
         self._lapsing: dict[int, _Lapsing] = {}
-        self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
+        self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
     def new(self) -> int:
         """The id of the lease that a claim may take. From now on the claim is in flight."""
@@ -93,8 +94,8 @@ class Leases:
     def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
         if not lease_id:
-            return Grant(None)
-        grant = Grant(None if lease_id & self._unmeasured else self._since_ms(lease_id))
+            return Grant(self, None)
+        grant = Grant(self, None if lease_id & self._unmeasured else self._since_ms(lease_id))
         lease = _Open(grant, self._collected)
         lease.asked, lease.granted_at_ms = asked, decided_at_ms
         self._open[lease_id] = lease
@@ -106,9 +107,12 @@ class Leases:
         return self._now_ms()
 
     def release(self, decision: Decision) -> int | None:
-        """Close the lease of `decision`, to be sent. For how long it was held; None where that was not measured."""
+        """Close the lease of `decision`, to be sent. For how long it was held; None where that was not measured.
+
+        A finalizer may come with a decision that was said to be collected, with all of a cycle that they were in.
+        """
         lease_id = decision.lease_id
-        if self._open.pop(lease_id, None) is None:
+        if self._open.pop(lease_id, None) is None and self._lapsing.pop(lease_id, None) is None:
             return None
         self.end(decision.subject, lease_id)
         since_ms: int | None = decision.holder.since_ms
@@ -132,8 +136,16 @@ class Leases:
         """Give back all of a decision that nobody waits for any more."""
         self.release(decision)
         if decision.holder is not None:
-            self._refunds.append(decision)
+            self._abandoned.append(decision)
             self._wake()
+
+    def refunds(self, decision: Decision) -> bool:
+        """Whether to refund `decision`: once, and only what was granted here, not what a parent process was granted."""
+        grant = decision.holder
+        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.refunded:
+            return False
+        grant.refunded = True
+        return True
 
     def released(self, most: int) -> list[Released]:
         """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
@@ -148,13 +160,13 @@ class Leases:
         for _, lease_id in released:
             self._released.pop(lease_id, None)
 
-    def refunds(self) -> list[Decision]:
+    def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""
         refunds: list[Decision] = []
         # Another thread may be faster.
         with suppress(IndexError):
             while True:
-                refunds.append(self._refunds.popleft())
+                refunds.append(self._abandoned.popleft())
         return refunds
 
     def held(self) -> list[Held]:

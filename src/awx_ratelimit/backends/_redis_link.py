@@ -7,6 +7,7 @@ but a whole answer came, the connection is closed, for what comes next on it cou
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -28,16 +29,19 @@ class Link:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lock = Lock()
+        self._take = partial(self._lock.acquire, timeout=server.timeout_s)
         self._connection: Any = None
 
     def run(self, calls: Sequence[Call]) -> list[Answer]:
         """What each call answered, in one round trip. Raises BackendUnavailable where no answers came."""
-        if not self._lock.acquire(timeout=self._server.timeout_s):
-            raise BackendUnavailable(f"redis at {self._server.name} is still busy with the call before")
-        try:
-            return self._run(calls)
-        finally:
-            self._lock.release()
+        # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would stay
+        # taken for ever; between an iterator and the body of its loop there is no such place.
+        for _ in iter(self._take, False):
+            try:
+                return self._run(calls)
+            finally:
+                self._lock.release()
+        raise BackendUnavailable(f"redis at {self._server.name} is still busy with the call before")
 
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:

@@ -99,11 +99,7 @@ class Session:
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""
-        grant = decision.holder
-        if grant is None or grant.refunded:
-            return []
-        grant.refunded = True
-        return [self.codec.refund(decision, self._sent_ms())]
+        return [self.codec.refund(decision, self._sent_ms())] if self.leases.refunds(decision) else []
 
     def reset(self, subject: str) -> list[Call]:
         """The call that forgets what `subject` owes."""
@@ -179,8 +175,8 @@ class Session:
             self.send(self._link, released)
         self.send(self._link, [])
 
-    def _turn(self, renew: bool) -> None:
-        """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
+    def _turn(self, renew: bool) -> bool:
+        """One turn of the thread, and whether all was done. It raises nothing, and says once that it cannot do it."""
         try:
             released = self.leases.released(_MOST_RELEASED)
             if released and not renew:
@@ -191,17 +187,19 @@ class Session:
             if self.leases.released(1):
                 # It was more than goes in one call, or came meanwhile.
                 self._keeper.wake()
-            self._troubled = False
         except Exception as error:
             if not self._troubled:
                 known = isinstance(error, AwxRateLimitError)
                 _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
             self._troubled = True
+            return False
+        self._troubled = False
+        return True
 
     def send(self, link: Link, released: list[Released]) -> None:
         """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
         calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
-        calls += [call for decision in self.leases.refunds() for call in self.refund(decision)]
+        calls += [call for decision in self.leases.abandoned() for call in self.refund(decision)]
         for answer in link.run(calls) if calls else ():
             answered(answer)
         self.leases.ended(released)

@@ -38,6 +38,7 @@ class RedisBackend:
 
     def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (server, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -55,6 +56,8 @@ class RedisBackend:
 
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._session = Session(*self._made)
         self._lines = Lines(self._session)
 
@@ -119,6 +122,7 @@ class AsyncRedisBackend:
 
     def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (server, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -131,6 +135,8 @@ class AsyncRedisBackend:
 
     def begin(self) -> None:
         """See RedisBackend."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._session = Session(*self._made)
         self._lines = AsyncLines(self._session)
 

@@ -6,6 +6,7 @@ but a whole answer came, the connection is closed, for what comes next on it cou
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -48,12 +49,12 @@ class Link:
                 for number, answer in zip(unknown, again, strict=True):
                     answers[number] = answer
         except BaseException as error:
-            self.close()
+            self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
         if _is_stale(answers):
-            self.close()
+            self._drop()
         return _explained(self._server, answers)
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
@@ -64,7 +65,7 @@ class Link:
     def _opened(self) -> Any:
         if self._connection is not None and not self._is_dead():
             return self._connection
-        self.close()
+        self._drop()
         connection = self._connection = self._server.connection()
         connection.connect()
         connection.send_command("HELLO", check_health=False)
@@ -84,11 +85,18 @@ class Link:
         except ResponseError as error:
             return error
 
+    def _drop(self) -> None:
+        """What a connection has to say does not count any more: it is closed without waiting for its other end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.disconnect()
+            with suppress(*_CLIENT_ERRORS):
+                connection.disconnect()
 
 
 class AsyncLink:
@@ -116,12 +124,12 @@ class AsyncLink:
                 for number, answer in zip(unknown, again, strict=True):
                     answers[number] = answer
         except BaseException as error:
-            await self.close()
+            await self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
         if _is_stale(answers):
-            await self.close()
+            await self._drop()
         return _explained(self._server, answers)
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
@@ -132,7 +140,7 @@ class AsyncLink:
     async def _opened(self) -> Any:
         if self._connection is not None and not await self._is_dead():
             return self._connection
-        await self.close()
+        await self._drop()
         connection = self._connection = self._server.async_connection()
         await connection.connect()
         await connection.send_command("HELLO", check_health=False)
@@ -151,11 +159,18 @@ class AsyncLink:
         except ResponseError as error:
             return error
 
-    async def close(self) -> None:
-        """See Link."""
+    async def _drop(self) -> None:
+        """What a connection has to say does not count any more: it is closed without waiting for its other end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """See Link. Waited for, or TLS leaves a transport behind."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*_CLIENT_ERRORS):
+                await connection.disconnect()
 
 
 def answered(answer: Answer) -> Any:

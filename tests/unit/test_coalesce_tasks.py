@@ -8,7 +8,7 @@ import pytest
 
 from awx_ratelimit import BackendUnavailable
 from awx_ratelimit.backends._coalesce_batch import MOST_CLAIMS
-from awx_ratelimit.backends._coalesce_tasks import TaskCommit
+from awx_ratelimit.backends._coalesce_tasks import MANY, TaskCommit
 
 
 class Server:
@@ -74,6 +74,23 @@ def test_a_batch_is_cut() -> None:
         return [len(batch) for batch in server.batches]
 
     assert run(many()) == [MOST_CLAIMS, MOST_CLAIMS, 300 - 2 * MOST_CLAIMS]
+
+
+def test_of_many_at_once_a_half_is_sent_first() -> None:
+    """The other half is sent as soon as the first is answered, before those who were answered go on."""
+
+    async def many() -> tuple[list[int], int]:
+        server = Server()
+        server.free.set()
+
+        async def caller(number: int) -> int:
+            await server.ask(number)
+            return len(server.batches)
+
+        sent = await asyncio.gather(*(caller(number) for number in range(MANY)))
+        return [len(batch) for batch in server.batches], sent[0]
+
+    assert run(many()) == ([MANY // 2, MANY // 2], 2)
 
 
 def test_a_claim_that_was_cancelled_before_it_was_sent_is_dropped() -> None:

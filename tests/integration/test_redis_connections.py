@@ -1,5 +1,8 @@
 """However a server is reached, the backend decides on it, and over few connections."""
 
+import asyncio
+import gc
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +11,8 @@ import redis
 from tests.integration.conftest import OpenLimiter
 from tests.redis_servers import HOST, RedisServer, running_redis
 
-from awx_ratelimit import Plan
+from awx_ratelimit import AsyncLimiter, Plan
+from awx_ratelimit.backends.redis import AsyncRedisBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan.of("ways", per_minute=100, concurrent=2)
@@ -121,6 +125,22 @@ def test_what_tls_trusts_is_read_once(
 
     monkeypatch.setattr("ssl.create_default_context", None)
     assert limiter.acquire("once", PLAN).allowed
+
+
+def test_a_loop_that_ends_leaves_no_connection_open(encrypted: RedisServer) -> None:
+    """Closing waits for the goodbyes of TLS: nothing is left to be collected."""
+
+    async def used_and_closed() -> None:
+        limiter = AsyncLimiter(AsyncRedisBackend.from_url(url(TLS_WAYS["a name"], encrypted, 3), timeout_ms=5_000))
+        await limiter.acquire("s", PLAN)
+        await limiter.aclose()
+
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        for _ in range(10):
+            asyncio.run(used_and_closed())
+            gc.collect()
+    assert [str(warning.message) for warning in left] == []
 
 
 def test_a_certificate_that_nobody_trusts_is_an_error(encrypted: RedisServer, open_limiter: OpenLimiter) -> None:

@@ -82,8 +82,7 @@ def used(limiter: Any, client: "redis.Redis", database: int = 0) -> tuple[Any, .
 USED = ([True] * 10, [True, False], 1, 99, "ok", True, 11)
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "protocol"), [("a port", 2), *((way, 3) for way in WAYS)])
 def test_ports_sockets_and_databases(
     redis_server: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int
 ) -> None:
@@ -106,8 +105,7 @@ def test_passwords_and_users(locked: RedisServer, open_limiter: OpenLimiter, way
         assert used(limiter, client) == USED
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("way", TLS_WAYS)
+@pytest.mark.parametrize(("way", "protocol"), [("a name", 2), *((way, 3) for way in TLS_WAYS)])
 def test_tls(encrypted: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
     """A server with TLS is reached like any other."""
     limiter = open_limiter(url(TLS_WAYS[way], encrypted, protocol))
@@ -137,7 +135,7 @@ def test_a_loop_that_ends_leaves_no_connection_open(encrypted: RedisServer) -> N
 
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always")
-        for _ in range(10):
+        for _ in range(3):
             asyncio.run(used_and_closed())
             gc.collect()
     assert [str(warning.message) for warning in left] == []

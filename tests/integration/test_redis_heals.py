@@ -15,7 +15,7 @@ from awx_ratelimit import BackendUnavailable, Plan
 
 PLAN = Plan.of("heals", per_day=100_000, concurrent=50)
 #: As long as a test may be held up by others, and several times less than a test waits for.
-TIMEOUT_MS = 500
+TIMEOUT_MS = 400
 
 
 def left(limiter: Any, subject: str = "s") -> tuple[int, int]:
@@ -54,9 +54,9 @@ def test_scripts_may_be_forgotten_at_any_moment(redis_server: RedisServer, open_
             limiter.refund(decision)
 
     with redis_server.client() as client, repeated(client.script_flush) as flushes, ThreadPoolExecutor(8) as threads:
-        list(threads.map(claim, range(400)))
+        list(threads.map(claim, range(200)))
 
-    assert (flushes[0] > 50, eventually(lambda: left(limiter), (0, 200))) == (True, (0, 200))
+    assert (flushes[0] > 20, eventually(lambda: left(limiter), (0, 100))) == (True, (0, 100))
 
 
 def test_a_connection_that_the_server_closed_is_opened_again(
@@ -98,7 +98,7 @@ def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open
         time.sleep(0.002)
 
     with redis_server.client() as client, repeated(cut), ThreadPoolExecutor(8) as threads:
-        answered = sum(threads.map(claim, range(1_500)))
+        answered = sum(threads.map(claim, range(600)))
 
     limiter.acquire("another", PLAN)
     held, charged = eventually(lambda: left(limiter)[0], 0), left(limiter)[1]

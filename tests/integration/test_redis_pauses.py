@@ -10,7 +10,7 @@ from tests.redis_servers import RedisServer
 
 #: Longer than any thread waits for a call of the default timeout, and as long to go on.
 PAUSE_S = 0.4
-PAUSES = 4
+PAUSES = 3
 
 
 def test_a_process_that_was_paused_goes_on(redis_server: RedisServer) -> None:

@@ -12,6 +12,7 @@ from tests.redis_servers import RedisServer, StartRedis, running_redis
 from tests.servers.harness import eventually
 
 from awx_ratelimit import BackendUnavailable, Plan
+from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan.of("heals", per_day=100_000, concurrent=50)
 #: As long as a test may be held up by others, and several times less than a test waits for.
@@ -138,6 +139,20 @@ def test_a_server_that_was_restarted_is_found_again(
         after = limiter.acquire("s", PLAN).allowed
 
     assert (before, took_s < 5, after) == (True, True, True)
+
+
+def test_a_primary_that_is_one_again_decides_again(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """While it is a replica, claims say so; after a failover to and fro the next is decided."""
+    server, another = start_redis(), start_redis()
+    limiter = open_limiter(server.socket_url)
+    limiter.acquire("s", PLAN)
+    with server.client() as client:
+        client.replicaof("127.0.0.1", another.port)
+        with pytest.raises(BackendMisconfigured, match="it is a read-only replica"):
+            limiter.acquire("s", PLAN)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+    assert limiter.acquire("s", PLAN).allowed
 
 
 def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(

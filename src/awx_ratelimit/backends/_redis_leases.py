@@ -22,6 +22,8 @@ from awx_ratelimit.core.plans import Plan
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
 _MOST_RELEASED = 100_000
 _MOST_REFUNDS = 10_000
+#: What one call can give back.
+_MOST_AT_ONCE = 60_000
 
 
 class Grant:
@@ -147,9 +149,18 @@ class Leases:
         grant.refunded = True
         return True
 
-    def released(self, most: int) -> list[Released]:
-        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
-        return [(subject, lease_id) for lease_id, subject in islice(self._released.copy().items(), most)]
+    def released(self, most: int, batch: Iterable[Asked] = ()) -> list[Released]:
+        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once.
+
+        All whose subject is decided next, in `batch`, and as many of others as make up `most`.
+        """
+        released = [(subject, lease_id) for lease_id, subject in self._released.copy().items()]
+        if len(released) <= most:
+            return released
+        subjects = {subject for subject, _, _, _ in batch}
+        first = [lease for lease in released if lease[0] in subjects][:_MOST_AT_ONCE]
+        others = (lease for lease in released if lease[0] not in subjects)
+        return first + list(islice(others, max(0, most - len(first))))
 
     def is_ending(self, released: Released) -> bool:
         """Whether nobody has said yet that it was given back."""

@@ -57,7 +57,7 @@ class Session:
 
     def acquire(self, batch: Sequence[Asked]) -> tuple[Call, list[Released]]:
         """The call that decides `batch`, and the leases that it gives back first."""
-        released = self.leases.released(_MOST_RELEASED)
+        released = self.leases.released(_MOST_RELEASED, batch)
         return self.codec.acquire(batch, released, self._sent_ms()), released
 
     def decisions(

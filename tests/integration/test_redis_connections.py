@@ -15,7 +15,7 @@ from awx_ratelimit import AsyncLimiter, Plan
 from awx_ratelimit.backends.redis import AsyncRedisBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
-PLAN = Plan.of("ways", per_minute=100, concurrent=2)
+PLAN = Plan.of("ways", per_day=100, concurrent=2)
 PASSWORD = "a/b#c?d%e@f:g"
 QUOTED = "a%2Fb%23c%3Fd%25e%40f%3Ag"
 #: Where to go, and which database it is.

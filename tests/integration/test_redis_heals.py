@@ -11,10 +11,11 @@ from tests.processes import free_port
 from tests.redis_servers import RedisServer, StartRedis, running_redis
 from tests.servers.harness import eventually
 
-from awx_ratelimit import BackendUnavailable, Plan
+from awx_ratelimit import BackendUnavailable, Concurrency, Plan, Rate
 from awx_ratelimit.errors import BackendMisconfigured
 
-PLAN = Plan.of("heals", per_day=100_000, concurrent=50)
+# Nothing is given back by itself within a test, unless that is run over midnight.
+PLAN = Plan("heals", (Rate("day", 100_000, 86_400_000, refill="calendar"),), Concurrency(50))
 #: As long as a test may be held up by others, and several times less than a test waits for.
 TIMEOUT_MS = 400
 
@@ -83,15 +84,17 @@ def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open
     """A claim whose connection is lost under way fails, and holds no slot later; the others do not notice."""
     limiter = open_limiter(redis_server.socket_url)
     failed: list[str] = []
+    until_s = time.monotonic() + 10
 
-    def claim(_: int) -> int:
-        try:
-            decision = limiter.acquire("s", PLAN)
-        except BackendUnavailable as error:
-            failed.append(str(error))
-            return 0
-        limiter.give_back(decision)
-        return 1
+    def claims(_: int) -> int:
+        answered = 0
+        while len(failed) < 10 and time.monotonic() < until_s:
+            try:
+                limiter.give_back(limiter.acquire("s", PLAN))
+                answered += 1
+            except BackendUnavailable as error:
+                failed.append(str(error))
+        return answered
 
     def cut() -> None:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -99,11 +102,11 @@ def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open
         time.sleep(0.002)
 
     with redis_server.client() as client, repeated(cut), ThreadPoolExecutor(8) as threads:
-        answered = sum(threads.map(claim, range(600)))
+        answered = sum(threads.map(claims, range(8)))
 
     limiter.acquire("another", PLAN)
     held, charged = eventually(lambda: left(limiter)[0], 0), left(limiter)[1]
-    assert (held, answered <= charged <= answered + len(failed), len(failed) > 0) == (0, True, True)
+    assert (held, answered <= charged <= answered + len(failed), len(failed) >= 10) == (0, True, True)
 
 
 def test_idle_connections_that_the_server_closed_are_opened_again(

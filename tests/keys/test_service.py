@@ -279,6 +279,16 @@ def test_a_key_whose_successor_was_lost_is_rotated_again(service: KeyService, cl
     assert new.expires_at == START + timedelta(days=90, seconds=30)
 
 
+def test_a_key_whose_successor_was_lost_is_rotated_again_at_the_cap(service: KeyService) -> None:
+    """A key that is in its grace already is not one more: an account that may have one key is not locked out."""
+    service.accounts.set_max_keys("acme", 1)
+    old = service.create("acme", "n").key
+    service.revoke("acme", service.rotate("acme", old.id).key.id)
+    successor = service.rotate("acme", old.id).key
+
+    assert (service.get("acme", old.id).replaced_by, successor.family_id) == (successor.id, old.family_id)
+
+
 def test_an_expired_key_is_not_rotated(service: KeyService, clock: ManualClock) -> None:
     """There is nothing to overlap with: the error says what to do instead."""
     old = service.create("acme", "n", expires_in_days=1).key

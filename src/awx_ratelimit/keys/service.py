@@ -116,7 +116,7 @@ class KeyService:
         with self._act_on(account_id, key_id, actor) as act:
             old = _found(act, key_id)
             _refuse_second_successor(act, old)
-            if grace_ms and act.keys_in_grace() >= _active(act).max_keys:
+            if grace_ms and act.others_in_grace(key_id) >= _active(act).max_keys:
                 raise _limit_reached(_active(act))
             created = self._made(act, old.name, act.life_of_key_ms(key_id), old)
             act.change_key(key_id, replaced_by=created.key.id, grace_ends_at_ms=act.now_ms + grace_ms)

@@ -451,6 +451,20 @@ def test_a_key_belongs_to_an_account(store: KeyStore, service: KeyService) -> No
     assert service.list("nobody").total == 0
 
 
+@pytest.mark.parametrize("prefix", ["acme_", "awx_eu_west_1_"])
+def test_a_name_has_no_key_of_any_form(store: KeyStore, service: KeyService, prefix: str) -> None:
+    """Neither one of the service's own prefix nor one of the usual: neither stands in the store for all to see."""
+    own = KeyService(store, keys=KeyFormat(prefix))
+    created = own.create("acme", "n")
+    for key in (created.secret, service.create("acme", "n").secret):
+        with pytest.raises(InvalidKeyRequest, match="name: contains an API key"):
+            own.create("acme", key.reveal())
+        with pytest.raises(InvalidKeyRequest, match="name: contains an API key"):
+            own.rename("acme", created.key.id, key.reveal())
+
+    assert {key.name for key in own.all("acme")} == {"n"}
+
+
 def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService) -> None:
     """With a prefix and a pepper of its own a service makes such keys; older keys are shown as they were made."""
     old = service.create("acme", "old")

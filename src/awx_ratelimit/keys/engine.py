@@ -56,6 +56,11 @@ def url_of(address: str | PurePath) -> URL:
     return url.set(drivername=_DRIVERS[url.get_backend_name()])
 
 
+def shown_url(url: URL) -> str:
+    """`url` as it may stand in a log: without its password, and without the parameters, which may have another."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def engines_for(url: URL, timeout_ms: int) -> Engines:
     """The two engines of `url`; nothing is connected yet.
 

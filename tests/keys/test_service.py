@@ -279,6 +279,16 @@ def test_a_key_whose_successor_was_lost_is_rotated_again(service: KeyService, cl
     assert new.expires_at == START + timedelta(days=90, seconds=30)
 
 
+def test_a_key_whose_successor_was_lost_is_rotated_again_at_the_cap(service: KeyService) -> None:
+    """A key that is in its grace already is not one more: an account that may have one key is not locked out."""
+    service.accounts.set_max_keys("acme", 1)
+    old = service.create("acme", "n").key
+    service.revoke("acme", service.rotate("acme", old.id).key.id)
+    successor = service.rotate("acme", old.id).key
+
+    assert (service.get("acme", old.id).replaced_by, successor.family_id) == (successor.id, old.family_id)
+
+
 def test_an_expired_key_is_not_rotated(service: KeyService, clock: ManualClock) -> None:
     """There is nothing to overlap with: the error says what to do instead."""
     old = service.create("acme", "n", expires_in_days=1).key
@@ -439,6 +449,20 @@ def test_a_key_belongs_to_an_account(store: KeyStore, service: KeyService) -> No
         act.add_key(**columns, key_hash=bytes(32))
 
     assert service.list("nobody").total == 0
+
+
+@pytest.mark.parametrize("prefix", ["acme_", "awx_eu_west_1_"])
+def test_a_name_has_no_key_of_any_form(store: KeyStore, service: KeyService, prefix: str) -> None:
+    """Neither one of the service's own prefix nor one of the usual: neither stands in the store for all to see."""
+    own = KeyService(store, keys=KeyFormat(prefix))
+    created = own.create("acme", "n")
+    for key in (created.secret, service.create("acme", "n").secret):
+        with pytest.raises(InvalidKeyRequest, match="name: contains an API key"):
+            own.create("acme", key.reveal())
+        with pytest.raises(InvalidKeyRequest, match="name: contains an API key"):
+            own.rename("acme", created.key.id, key.reveal())
+
+    assert {key.name for key in own.all("acme")} == {"n"}
 
 
 def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService) -> None:

@@ -12,7 +12,8 @@ from awx_ratelimit.errors import InvalidKeyRequest, KeyLimitReached, KeyNotActiv
 from awx_ratelimit.keys import asked, queries
 from awx_ratelimit.keys.accounts import Accounts, CheckPlan, not_found
 from awx_ratelimit.keys.clock import Clock, WallClock
-from awx_ratelimit.keys.format import KeyFormat, is_key_id, new_key_id
+from awx_ratelimit.keys.finder import KeyFinder
+from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id, new_key_id
 from awx_ratelimit.keys.names import account_id as checked_id
 from awx_ratelimit.keys.names import readable_text
 from awx_ratelimit.keys.store import KeyStore
@@ -43,6 +44,7 @@ class KeyService:
     ) -> None:
         self._store = store
         self._keys = keys or KeyFormat()
+        self._finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
         self.accounts = Accounts(store, self._clock, check_plan)
 
@@ -54,7 +56,7 @@ class KeyService:
         Names are 1 to 64 characters that can be seen. Raises AccountNotFound, KeyNotActive for a suspended account,
         and KeyLimitReached.
         """
-        name = readable_text(name)
+        name = readable_text(name, finder=self._finder)
         days = (
             None
             if expires_in_days is None
@@ -91,7 +93,7 @@ class KeyService:
 
     def rename(self, account_id: str, key_id: str, name: str, *, actor: str | None = None) -> ApiKey:
         """The key under another name. Raises KeyNotFound."""
-        name = readable_text(name)
+        name = readable_text(name, finder=self._finder)
         with self._act_on(account_id, key_id, actor) as act:
             found = _found(act, key_id)
             if found.name == name:
@@ -116,7 +118,7 @@ class KeyService:
         with self._act_on(account_id, key_id, actor) as act:
             old = _found(act, key_id)
             _refuse_second_successor(act, old)
-            if grace_ms and act.keys_in_grace() >= _active(act).max_keys:
+            if grace_ms and act.others_in_grace(key_id) >= _active(act).max_keys:
                 raise _limit_reached(_active(act))
             created = self._made(act, old.name, act.life_of_key_ms(key_id), old)
             act.change_key(key_id, replaced_by=created.key.id, grace_ends_at_ms=act.now_ms + grace_ms)

@@ -91,9 +91,9 @@ class Act:
         """How many keys count against the account's cap: neither revoked nor expired nor rotated."""
         return self._count(KEYS.c.replaced_by.is_(None))
 
-    def keys_in_grace(self) -> int:
-        """How many rotated keys are still accepted."""
-        return self._count(KEYS.c.grace_ends_at_ms > self.now_ms)
+    def others_in_grace(self, key_id: str) -> int:
+        """How many rotated keys but this one are still accepted."""
+        return self._count((KEYS.c.grace_ends_at_ms > self.now_ms) & (KEYS.c.id != key_id))
 
     def record(self, action: str, key_id: str | None = None, details: Mapping[str, Any] | None = None) -> None:
         """Write an audit row."""

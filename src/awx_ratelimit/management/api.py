@@ -64,7 +64,7 @@ class ManagementApi:
     `limiter` and `plans` are the gate's: ``/usage`` shows what they say, and `creations` (rotations among them) and
     other `calls` are counted there, by account. To revoke is never refused: it may be what ends a flood. An account
     that is not known yet is made with its first key, on the plan `new_account_plan` (None: the default of the table).
-    An AsyncLimiter can be asked by `AsgiApp` alone.
+    An AsyncLimiter can be asked by `AsgiApp` alone. Raises InvalidLimit for a plan of calls that has slots.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class ManagementApi:
         self._base = base.rstrip("/")
         self._routes = Routes(self._base)
         self._new_account_plan = new_account_plan
-        self._creations = creations
-        self._calls = calls
+        self._creations = _of_rates("creations", creations)
+        self._calls = _of_rates("calls", calls)
         self._acts: dict[Act, Callable[[_Asked], Reply]] = {
             "list": self._list,
             "create": self._create,
@@ -208,6 +208,13 @@ class ManagementApi:
         if not decision.allowed:
             return render.refusal(decision)
         return envelope.document(HTTPStatus.CREATED, shown.created(make()), render.headers(decision))
+
+
+def _of_rates(field: str, plan: Plan) -> Plan:
+    # A slot that nobody gives back is lost: after as many calls as there are slots no other would be answered.
+    if plan.concurrency is not None:
+        raise InvalidLimit(f"{field}: the plan {plan.name!r} has slots; allowed are rates alone")
+    return plan
 
 
 def _sentence(error: KeyRequestRefused) -> str:

@@ -1,7 +1,7 @@
 """Settings > API Keys as web pages, from a whole request to a reply: ASGI and WSGI serve the same.
 
     console = Console(KeyService(store), who=logged_in, secret=secret, limiter=limiter, plans=plans)
-    Mount("/console", AsgiApp(console))                   # awx_ratelimit.adapters.asgi, or WsgiApp of .wsgi
+    Mount("/console", AsgiApp(console, threads=2))        # awx_ratelimit.adapters.asgi, or WsgiApp of .wsgi
 
 Layer 6. It needs the extra ``console``. Who is logged in is said by the application that mounts it; the pages work
 without JavaScript, and load nothing from anywhere else.

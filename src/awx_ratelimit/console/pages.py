@@ -64,9 +64,8 @@ class Pages:
             return self.see_other(self._settings.base + answered.path)
         if isinstance(answered, Event):
             return _event(answered)
-        if answered.template == "problem.html" and not _wants_page(visit):
-            code = str(answered.shown["code"])
-            return envelope.failure(code if code != "not_logged_in" else "access_token_missing", None, answered.more)
+        if answered.template == "problem.html" and visit.browser is not None and not _wants_page(visit):
+            return envelope.failure(str(answered.shown["code"]), None, answered.more)
         body = self._drawn(answered, visit).encode()
         lines = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"%d" % len(body)), *_ALWAYS]
         return Reply(answered.status.value, [*lines, *_cookie(visit), *answered.more], body)

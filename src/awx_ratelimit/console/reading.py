@@ -1,6 +1,7 @@
 """`Reading`: the pages that change nothing. Each costs a number of statements that does not grow with the keys."""
 
 from collections.abc import Callable, Mapping, Sequence
+from secrets import choice
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.console import story, views
@@ -12,8 +13,8 @@ from awx_ratelimit.keys.values import Account, ApiKey
 
 #: So many keys are on one page: their usage is asked for one by one.
 PAGE_SIZE: Final = 50
-#: How often an open page asks how its keys stand.
-EVERY_MS: Final = 2_000
+#: How often an open page asks how its keys stand: not each as often, so that pages that began together do not go on so.
+EVERY_MS: Final = range(1_800, 2_200)
 _NOTES: Final = {"deleted": "The key is deleted: it is accepted no more.", "renamed": "The key has its new name."}
 
 
@@ -88,7 +89,7 @@ class Reading:
             keys = self._chosen(visit, lists).keys
         usage, now = sources.usage(account, keys), sources.now()
         rows = [views.row(key, usage, now) for key in keys]
-        return Event({"known": usage is not None, "keys": {row.key.id: _live(row) for row in rows}}, EVERY_MS)
+        return Event({"known": usage is not None, "keys": {row.key.id: _live(row) for row in rows}}, choice(EVERY_MS))
 
     def _key(self, visit: Visit) -> Page:
         return self.key_page(visit, {})

@@ -1,6 +1,6 @@
 """`Sources`: what pages are made of, and how it is asked; each question is one or two statements, however many keys."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,10 +67,10 @@ class Sources:
         except InvalidLimit:
             return None
 
-    def usage(self, account: Account | None, keys: Iterable[ApiKey]) -> Mapping[str, KeyUsage] | None:
+    def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> Mapping[str, KeyUsage] | None:
         """What each key has used, by its id; None where that cannot be said now: the pages go on without."""
         try:
-            used = [] if account is None else live_usage(account, list(keys), self.plans, self.deciding.peek)
+            used = [] if account is None else live_usage(account, keys, self.plans, self.deciding.peeks)
         except (BackendUnavailable, InvalidLimit):
             return None
         return {usage.key.id: usage for usage in used}

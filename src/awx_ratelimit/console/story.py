@@ -52,6 +52,7 @@ def line(event: Event) -> Line:
         case "key.renamed":
             name, more = said.get("after", ""), f"was {said.get('before', '')}"
         case "key.rotated":
+            name = event.key_id
             more = f"the old key is accepted for {words.lasting(said['grace_period_seconds'])} more"
             more = more if said["grace_period_seconds"] else "the old key ended at once"
         case "account.plan_set" | "account.max_keys_set":

@@ -71,7 +71,8 @@ def row(key: ApiKey, usage: Mapping[str, KeyUsage] | None, now: datetime) -> Row
     """How a key stands at this moment."""
     used = None if usage is None else usage.get(key.id)
     bars = None if used is None else tuple(map(bar, used.limits))
-    age = words.counted(words.days(key.created_at, now), "day")
+    age_days = words.days(key.created_at, now)
+    age = f"{words.counted(age_days, 'day')} old" if age_days else "made today"
     return Row(key, age, words.ago(key.last_used_at, now), flags(key, now), bars, key.status == "active")
 
 

@@ -157,7 +157,7 @@ class ManagementApi:
         used = []
         if keys:
             account = self._keys.accounts.get(asked.owner.account_id)
-            used = live_usage(account, keys, self._plans, self._deciding.peek)
+            used = live_usage(account, keys, self._plans, self._deciding.peeks)
         return envelope.document(HTTPStatus.OK, {"data": [shown.usage(usage) for usage in used], **more})
 
     def _chosen(self, asked: _Asked) -> tuple[Sequence[ApiKey], dict[str, Any]]:

@@ -28,8 +28,10 @@ def chromium() -> Iterator[Browser]:
 
 def found_by_axe(page: Any) -> list[tuple[str, str, str]]:
     """What axe finds that is serious or critical: its name, the element, what is wrong."""
+    if not AXE.exists():
+        raise RuntimeError("axe-core is needed: make axe-core")
     page.evaluate(AXE.read_text())
-    found = page.evaluate("async () => (await axe.run()).violations")
+    found = page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
     return [
         (violation["id"], node["html"], node["failureSummary"])
         for violation in found

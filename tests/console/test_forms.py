@@ -246,11 +246,12 @@ def test_a_form_that_lay_open_for_long_is_refused(visitor: Visitor, site: Site) 
 
 
 def test_a_browser_without_our_cookie_is_refused(visitor: Visitor) -> None:
-    """Who has a token and no cookie is another browser."""
+    """Who has a token and no cookie is another browser, and is given none for it."""
     token = visitor.get("/new").token("/console/new")
     visitor.cookie = ""
 
-    assert visitor.send("/new", token=token, name="n", expires_in_days="").status == 403
+    answer = visitor.send("/new", token=token, name="n", expires_in_days="")
+    assert (answer.status, answer.header("set-cookie")) == (403, None)
 
 
 def test_the_cookie_is_kept_to_this_host_and_from_scripts(visitor: Visitor) -> None:

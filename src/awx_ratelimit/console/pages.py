@@ -99,7 +99,8 @@ def _event(event: Event) -> Reply:
 
 
 def _cookie(visit: Visit) -> envelope.Lines:
-    if visit.browser is None or not visit.browser.is_new:
+    # Not in the answer to a form: that of another site comes without our cookie, and must not exchange it.
+    if visit.browser is None or not visit.browser.is_new or visit.whole.request.method not in ("GET", "HEAD"):
         return []
     # Lax, so that whoever follows a link to a page keeps the cookie that the forms of other tabs were made for.
     return [(b"set-cookie", f"{COOKIE}={visit.browser.value}; Path=/; Secure; HttpOnly; SameSite=Lax".encode())]

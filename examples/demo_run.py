@@ -173,7 +173,11 @@ def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
 
 def _serve_on(out: Console, server: Server, keys: Keys) -> None:
     made = asyncio.run(_reader_keys(server, keys))
-    out.print(TRY_IT.format(url=server.url, token=keys.token("starter"), login=keys.login_path("starter"), **made), markup=False, soft_wrap=True)
+    out.print(
+        TRY_IT.format(url=server.url, token=keys.token("starter"), login=keys.login_path("starter"), **made),
+        markup=False,
+        soft_wrap=True,
+    )
     try:
         status = server.process.wait()
     except KeyboardInterrupt:

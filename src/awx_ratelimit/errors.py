@@ -69,9 +69,9 @@ class TooManyWrongKeys(AwxRateLimitError):
 class AccessRefused(AwxRateLimitError):
     """A request to manage keys without an access token that is accepted.
 
-    `code` is ``access_token_missing``, ``invalid_access_token``, ``access_token_expired``,
-    ``access_token_required`` where an API key was sent instead, or ``csrf_failed`` for a form that no page of ours sent. `reason` is for the log: it holds nothing of the token,
-    and no answer tells it.
+    `code` is ``access_token_missing``, ``invalid_access_token``, ``access_token_expired``, ``access_token_required``
+    where an API key was sent instead, or ``csrf_failed`` for a form that no page of ours sent. `reason` is for the log:
+    it holds nothing of the token, and no answer tells it.
     """
 
     def __init__(self, code: str, reason: str) -> None:

@@ -1,6 +1,7 @@
 """One browser and one site for all; each test has an account and a profile of its own."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -40,8 +41,8 @@ def opened(browser: Browser, site: Site, account: str) -> Iterator[Callable[...,
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def open_page(*, may_complain: bool = False, **options: object) -> Page:
-        context = browser.new_context(base_url=site.url, **options)  # type: ignore[arg-type]
+    def open_page(*, may_complain: bool = False, **options: Any) -> Page:
+        context = browser.new_context(**{"base_url": site.url, **options})
         context.add_cookies([{"name": SESSION, "value": account, "url": site.url}])
         contexts.append(context)
         page = context.new_page()
@@ -49,7 +50,7 @@ def opened(browser: Browser, site: Site, account: str) -> Iterator[Callable[...,
         if not may_complain:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on("console", lambda said: complaints.append(said.text) if "Policy" in said.text else None)
-        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
         return page
 
     yield open_page

@@ -9,7 +9,17 @@ from tests.browser.site import Site
 from tests.browser.test_flows import create
 
 WIDE, PHONE = {"width": 1180, "height": 800}, {"width": 360, "height": 740}
-PATHS = ["/", "/?show=old", "/new", "/keys/{id}", "/keys/{id}/rotate", "/keys/{id}/delete", "/activity", "/plans", "/no"]
+PATHS = [
+    "/",
+    "/?show=old",
+    "/new",
+    "/keys/{id}",
+    "/keys/{id}/rotate",
+    "/keys/{id}/delete",
+    "/activity",
+    "/plans",
+    "/no",
+]
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """What people do with the console, in Chromium, with and without JavaScript."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.site import Site
+from tests.browser.site import Site, wsgi
 
 KEY = re.compile(r"awx_[0-9A-Za-z]{38}")
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>{{7*7}}"
@@ -150,10 +151,10 @@ def test_bars_move_by_themselves(scripted: Page, site: Site, account: str) -> No
     expect(scripted.locator(".bar-text").first).to_have_text("55 of 60")
 
 
-def test_without_scripts_bars_show_how_it_was(opened: object, site: Site, account: str) -> None:
+def test_without_scripts_bars_show_how_it_was(opened: Callable[..., Page], site: Site, account: str) -> None:
     """They are the same bars, and nothing says that they are live."""
     site.use(site.key(account, "prod"), requests=55)
-    page: Page = opened(java_script_enabled=False)  # type: ignore[operator]
+    page = opened(java_script_enabled=False)
     page.goto("/console/")
 
     expect(page.locator(".bar-text").first).to_have_text("55 of 60")
@@ -178,3 +179,17 @@ def test_a_copy_button_copies(scripted: Page, site: Site, what: str, text: str) 
     other.goto("/other")
 
     assert other.evaluate("navigator.clipboard.readText()") == text.format(key=key, url=site.url)
+
+
+def test_the_same_under_a_server_of_wsgi(opened: Callable[..., Page], site: Site, account: str) -> None:
+    """A key is created, shown once, and its bars are live."""
+    with wsgi(site) as url:
+        page = opened(base_url=url)
+        create(page)
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Already created")
+        page.goto("/console/")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.context.close()
+
+    assert site.service.list(account).total == 1

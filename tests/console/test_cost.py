@@ -37,7 +37,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, s
     at_ms = site.clock.now_ms() - ALL_OLD_DAYS * DAY_MS
     row = {"account_id": many, "name": "n", "prefix": "awx_", "last4": "abcd", "created_at_ms": at_ms}
     ids = [f"key_{number:016}" for number in range(MANY)]
-    rows = [{**row, "id": id, "family_id": id, "key_hash": id.encode()} for id in ids]
+    rows = [{**row, "id": key_id, "family_id": key_id, "key_hash": key_id.encode()} for key_id in ids]
     with store._engines.writing.begin() as connection:
         connection.execute(KEYS.insert(), rows)
     yield site, few, many
@@ -112,7 +112,7 @@ def served(folder: Path) -> Iterator[tuple[int, str]]:
     store = KeyStore.open(folder / "keys.db")
     service = KeyService(store)
     service.accounts.create("acme", plan="starter")
-    key = [service.create("acme", f"n{number}").secret.reveal() for number in range(50)][0]
+    keys = [service.create("acme", f"n{number}").secret.reveal() for number in range(50)]
     store.close()
     port, root = free_port(), str(Path(__file__).parents[2])
     command = [sys.executable, "-m", "uvicorn", "tests.console.served:app", "--port", str(port), "--log-level", "error"]
@@ -128,7 +128,7 @@ def served(folder: Path) -> Iterator[tuple[int, str]]:
         until_s = time.monotonic() + START_SECONDS
         while not answers(port) and process.poll() is None and time.monotonic() < until_s:
             time.sleep(0.05)
-        yield port, key
+        yield port, keys[0]
     finally:
         stop(process, guard)
 

@@ -206,7 +206,7 @@ def test_keys_of_others_are_not_there(
     """Another account's key is the same page as no key at all."""
     key = site.key(visitor.account, "prod")
     stranger = visitor_of(site.account())
-    answers = [stranger.get(path.format(id=id)) for id in (key.id, "key_0000000000000000", "nonsense")]
+    answers = [stranger.get(path.format(id=key_id)) for key_id in (key.id, "key_0000000000000000", "nonsense")]
 
     assert {(answer.status, answer.heading) for answer in answers} == {(404, "There is no such key")}
     assert len({answer.text for answer in answers}) == 1
@@ -245,6 +245,7 @@ def test_an_account_whose_plan_is_gone_sees_its_keys(visitor: Visitor, site: Sit
 
 def test_a_store_without_an_answer_is_a_page(visitor: Visitor, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is gone is a 503 that says so, without what it said."""
+
     def down(*_: object, **__: object) -> None:
         raise KeyStoreUnavailable("the key store secret-host gives no answer")
 

@@ -1,4 +1,4 @@
-"""Style, script and icon: files of this package, under names that change with their content and may be kept for ever."""
+"""Style, script and icon: files of this package, whose names change with their content: so they are kept for ever."""
 
 from functools import cache
 from hashlib import sha256

@@ -47,10 +47,11 @@ class Console:
 
     `who` says who is logged in, by a cookie of the application's own or however it knows: an Owner, or None for nobody,
     who is sent to `login_url` where there is one. `secret` signs forms: 32 bytes or more, the same in all processes.
-    `limiter` and `plans` are the gate's, `creations` and `new_account_plan` as ManagementApi has them: with one limiter,
-    keys that are made here and there count together. `api_base` and `try_path` stand in the lines that are shown to
-    be copied. `origins` (``https://app.example.com``) are where forms may come from, for who is behind a proxy that
-    changes ``Host``; it is the host of the request itself otherwise. An AsyncLimiter can be asked by `AsgiApp` alone.
+    `limiter` and `plans` are the gate's, `creations` and `new_account_plan` as ManagementApi has them: with one
+    limiter, keys that are made here and there count together. `api_base` and `try_path` stand in the lines that are
+    shown to be copied. `origins` (``https://app.example.com``) are where forms may come from, for who is behind a
+    proxy that changes ``Host``; it is the host of the request itself otherwise. An AsyncLimiter can be asked by
+    `AsgiApp` alone; give that ``threads=2``, so that pages which are left open leave requests alone.
     Raises ValueError for a secret that is too short.
     """
 

@@ -72,7 +72,9 @@ class Pages:
 
     def see_other(self, url: str) -> Reply:
         """What is to be seen next is there."""
-        return Reply(HTTPStatus.SEE_OTHER.value, [(b"location", url.encode()), (b"content-length", b"0"), *_ALWAYS], b"")
+        return Reply(
+            HTTPStatus.SEE_OTHER.value, [(b"location", url.encode()), (b"content-length", b"0"), *_ALWAYS], b""
+        )
 
     def _drawn(self, page: Page, visit: Visit) -> str:
         site = _site(visit)

@@ -84,8 +84,11 @@ class Reading:
             keys: Sequence[ApiKey] = [] if key is None else [key]
         else:
             show = visit.query.get("show", "")
-            asked = {"old": sources.keys.stale, "unused": sources.keys.unused}
-            lists = {show: asked[show](account_id)} if show in asked else {}
+            lists: dict[str, Sequence[ApiKey]] = {}
+            if show == "old":
+                lists[show] = sources.keys.stale(account_id)
+            elif show == "unused":
+                lists[show] = sources.keys.unused(account_id)
             keys = self._chosen(visit, lists).keys
         usage, now = sources.usage(account, keys), sources.now()
         rows = [views.row(key, usage, now) for key in keys]

@@ -120,10 +120,10 @@ class KeyService:
         """A successor of the key, and the only sight of it; the old one is accepted to the end of its grace.
 
         The successor has the name, the budget (`family_id`) and the length of life of the old one. The grace is 0 to
-        2,592,000 s, a day if it is not given. `successor_id` is as `key_id` of `create`. Of two rotations of one key one wins. Raises KeyNotFound, KeyNotActive
-        for a key that was rotated already (unless its successor was revoked: then it may be rotated again) or has
-        expired, and for a suspended account, and KeyLimitReached where as many keys as the account may have are in
-        their grace.
+        2,592,000 s, a day if it is not given. `successor_id` is as `key_id` of `create`. Of two rotations of one key
+        one wins. Raises KeyNotFound, KeyNotActive for a key that was rotated already (unless its successor was revoked:
+        then it may be rotated again) or has expired, and for a suspended account, and KeyLimitReached where as many
+        keys as the account may have are in their grace.
         """
         most = asked.MOST_GRACE_SECONDS
         grace_ms = asked.whole_number(grace_period_seconds, "grace_period_seconds", 0, most) * 1000

@@ -1,6 +1,4 @@
-"""`Making`: new keys of an account, by creating and by rotating, where it has not just made many. For the REST API,
-and for pages.
-"""
+"""`Making`: new keys of an account, where it has not just made many. For the REST API, and for pages."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -21,7 +21,7 @@ class KeyUsage(NamedTuple):
 
 
 def live_usage(account: Account, keys: Sequence[ApiKey], plans: PlanTable, peeks: Peeks) -> list[KeyUsage]:
-    """The usage of `keys` of `account`, in their order: `peeks` answers for many subjects as a limiter's `peek` for one.
+    """The usage of `keys` of `account`, in their order: `peeks` asks for many subjects as a limiter's `peek` for one.
 
     Raises InvalidLimit for an account whose plan is not in the table, and BackendUnavailable.
     """

@@ -19,7 +19,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         raise RuntimeError("chromium is needed: make chromium, or install Debian's package of that name")
     # A sandbox is not to be had for root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser

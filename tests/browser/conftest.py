@@ -42,7 +42,7 @@ def opened(browser: Browser, site: Site, account: str) -> Iterator[Callable[...,
     complaints: list[str] = []
 
     def open_page(*, may_complain: bool = False, **options: Any) -> Page:
-        context = browser.new_context(**{"base_url": site.url, **options})
+        context = browser.new_context(**{"base_url": site.url, "reduced_motion": "reduce", **options})
         context.add_cookies([{"name": SESSION, "value": account, "url": site.url}])
         contexts.append(context)
         page = context.new_page()

@@ -208,7 +208,7 @@ def test_the_demo_says_why_a_server_fails() -> None:
 
 
 def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
-    """After the table it goes on serving the key, the token and the login that it names; Ctrl-C ends it and its server."""
+    """After the table it serves the key, the token and the login that it names; Ctrl-C ends it and its server."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
         printed = _printed_until(output, "/api/v1/usage")
         url = re.findall(r"http://[0-9.:]+", printed)[0]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 from tests.browser.chromium import chromium
 from tests.browser.site import SESSION, Site
 from tests.browser.site import site as running_site
@@ -35,28 +35,57 @@ def account(site: Site) -> str:
     return site.account()
 
 
+class Profile:
+    """A page in a profile of its own, used by one test after another, and what it complained of."""
+
+    def __init__(self, browser: Browser, options: dict[str, Any], *, may_complain: bool) -> None:
+        self._context = browser.new_context(**options)
+        self.page = self._context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.complaints: list[str] = []
+        if not may_complain:
+            self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+            self.page.on("console", self._note)
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+
+    def begin(self, account: str, url: str) -> Page:
+        """The page, logged in to an account, as if nobody had used it before."""
+        self._context.clear_cookies()
+        self._context.add_cookies([{"name": SESSION, "value": account, "url": url}])
+        return self.page
+
+    def end(self) -> list[str]:
+        """Leave it; what was complained of."""
+        self.page.unroute_all()
+        self.page.goto("about:blank")
+        found, self.complaints[:] = self.complaints[:], []
+        return found
+
+    def _note(self, said: ConsoleMessage) -> None:
+        if "Policy" in said.text:
+            self.complaints.append(said.text)
+
+
+@pytest.fixture(scope="package")
+def profiles(browser: Browser) -> dict[str, Profile]:
+    """Those that were opened, by their options: a new one costs a second."""
+    return {}
+
+
 @pytest.fixture
-def opened(browser: Browser, site: Site, account: str) -> Iterator[Callable[..., Page]]:
+def opened(browser: Browser, profiles: dict[str, Profile], site: Site, account: str) -> Iterator[Callable[..., Page]]:
     """Opens a page in a profile of its own, logged in; fails for anything that such a page complains of."""
-    contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    used: list[Profile] = []
 
     def open_page(*, may_complain: bool = False, **options: Any) -> Page:
-        context = browser.new_context(**{"base_url": site.url, "reduced_motion": "reduce", **options})
-        context.add_cookies([{"name": SESSION, "value": account, "url": site.url}])
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5_000)
-        if not may_complain:
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text) if "Policy" in said.text else None)
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        return page
+        options = {"base_url": site.url, "reduced_motion": "reduce", **options}
+        name = repr((may_complain, options))
+        profiles[name] = profiles.get(name) or Profile(browser, options, may_complain=may_complain)
+        used.append(profiles[name])
+        return used[-1].begin(account, options["base_url"])
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    assert [profile.end() for profile in used] == [[]] * len(used)
 
 
 @pytest.fixture(params=[True, False], ids=["script", "plain"])

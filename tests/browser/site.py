@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-import waitress  # type: ignore[import-untyped]
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
 from awx_ratelimit.adapters.asgi import AsgiApp
@@ -117,22 +117,22 @@ def asgi(site: Site) -> Iterator[str]:
 
 @contextmanager
 def wsgi(site: Site) -> Iterator[str]:
-    """The console under waitress; its address."""
+    """The console under werkzeug's server; its address."""
 
     def other(_: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("content-type", "text/plain")])
         return [b"another page\n"]
 
     app = DispatcherMiddleware(other, {"/console": WsgiApp(site.console)})
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = waitress.create_server(app, sockets=[listener], threads=4)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.close()
-            thread.join(START_SECONDS)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(START_SECONDS)
 
 
 @contextmanager

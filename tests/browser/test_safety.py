@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Error, Page, Response, expect
 from tests.browser.site import SESSION, Site
 from tests.browser.test_flows import create, shown_key
 
@@ -19,7 +18,11 @@ LEFT_BY_A_PAGE = """async () => JSON.stringify([
 def test_the_key_is_in_the_answer_to_the_form_alone(scripted: Page, site: Site, account: str) -> None:
     """Not in the address, history, storage, cookies or the entries of the page; nor in any other answer."""
     answers: list[tuple[str, str]] = []
-    scripted.on("response", lambda answer: answers.append((answer.request.method, _text(answer))))
+
+    def note(answer: Response) -> None:
+        answers.append((answer.request.method, _text(answer)))
+
+    scripted.on("response", note)
     key = create(scripted)
     left = scripted.evaluate(LEFT_BY_A_PAGE)
     cookies = str(scripted.context.cookies())
@@ -28,6 +31,7 @@ def test_the_key_is_in_the_answer_to_the_form_alone(scripted: Page, site: Site, 
     for path in ("/", "/activity", "/plans", "/new", "/usage"):
         scripted.goto(f"/console{path}")
 
+    scripted.remove_listener("response", note)
     secret = key[4:38]
     assert len(secret) == 34
     assert [method for method, text in answers if secret in text] == ["POST"]
@@ -53,7 +57,7 @@ def test_a_form_of_another_origin_does_nothing(opened: Callable[..., Page], site
     """Sent from another site or from a neighbour, by whoever is logged in, our own forms make and delete nothing."""
     page = opened()
     page.goto("/console/")
-    account = str(page.context.cookies()[0]["value"])
+    account = str(next(c["value"] for c in page.context.cookies() if c["name"] == SESSION))
     key = site.key(account, "prod")
     headings = []
     for path, name in (("/new", "evil"), (f"/keys/{key.id}/delete", "prod")):
@@ -130,7 +134,7 @@ def test_a_session_of_the_browser_keeps_no_key(scripted: Page) -> None:
     assert shown_key(scripted) == key
 
 
-def _text(answer: Any) -> str:
+def _text(answer: Response) -> str:
     try:
         return str(answer.text())
     except Exception:

@@ -9,6 +9,7 @@ import pytest
 from awx_ratelimit.errors import (
     AccountNotFound,
     InvalidKeyRequest,
+    KeyExists,
     KeyLimitReached,
     KeyNotActive,
     KeyNotFound,
@@ -16,6 +17,7 @@ from awx_ratelimit.errors import (
     KeyStoreUnavailable,
 )
 from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat, KeyService, KeyStore
+from awx_ratelimit.keys.format import new_key_id
 from awx_ratelimit.keys.store import Use
 from awx_ratelimit.testing import ManualClock
 
@@ -472,3 +474,35 @@ def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService
 
     assert other.key.masked == f"awx_test_...{other.secret.reveal()[-4:]}"
     assert {key.masked for key in service.list("acme").items} == {old.key.masked, other.key.masked}
+
+
+def test_a_call_that_comes_twice_makes_one_key(service: KeyService) -> None:
+    """With an id given the first call makes the key; the second says that it was made, also once it is revoked."""
+    key_id = new_key_id()
+    made = service.create("acme", "n", key_id=key_id).key
+    with pytest.raises(KeyExists) as again:
+        service.create("acme", "n", key_id=key_id)
+    service.revoke("acme", key_id)
+    with pytest.raises(KeyExists):
+        service.create("acme", "n", key_id=key_id)
+
+    assert (made.id, service.list("acme").total, again.value.code) == (key_id, 0, "api_key_exists")
+
+
+def test_a_rotation_that_comes_twice_makes_one_successor(service: KeyService) -> None:
+    """With an id given for the successor the second call says that it was made, though the key may be rotated again."""
+    old, successor_id = service.create("acme", "n").key, new_key_id()
+    new = service.rotate("acme", old.id, successor_id=successor_id).key
+    service.revoke("acme", successor_id)
+    with pytest.raises(KeyExists):
+        service.rotate("acme", old.id, successor_id=successor_id)
+
+    assert (new.id, service.get("acme", old.id).replaced_by) == (successor_id, successor_id)
+
+
+def test_an_id_that_is_none_is_refused(service: KeyService) -> None:
+    """Nothing is made under a text that is no id of a key."""
+    with pytest.raises(KeyNotFound):
+        service.create("acme", "n", key_id="mine")
+
+    assert service.list("acme").total == 0

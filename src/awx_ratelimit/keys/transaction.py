@@ -66,6 +66,11 @@ class Act:
         row = self._connection.execute(select(KEYS).where(self._is(key_id))).one_or_none()
         return None if row is None else key_of(row, self.now_ms)
 
+    def has_had(self, key_id: str) -> bool:
+        """Whether the account has a key of that id, or had one that is revoked."""
+        known: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, KEYS.c.id == key_id)
+        return self._connection.execute(known).scalar_one() > 0
+
     def add_key(self, **columns: Any) -> ApiKey:
         """Write a key's row; the key."""
         row = {"account_id": self._account_id, "created_at_ms": self.now_ms, "created_by": self._actor, **columns}

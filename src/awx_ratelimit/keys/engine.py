@@ -74,7 +74,9 @@ def engines_for(url: URL, timeout_ms: int) -> Engines:
     return _file(url, timeout_ms)
 
 
-def _engine(url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[str, Any], isolation: str | None) -> Engine:
+def _engine(
+    url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[str, Any], isolation: str | None
+) -> Engine:
     options: dict[str, Any] = {} if isolation is None else {"isolation_level": isolation}
     return create_engine(
         url,

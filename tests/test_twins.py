@@ -9,6 +9,7 @@ import pytest
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter
 from awx_ratelimit.backends._redis_line import AsyncLine, Line
+from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
 from awx_ratelimit.backends._redis_link import AsyncLink, Link
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
@@ -24,13 +25,15 @@ NAMES = {
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "TaskCommit(self._decide, session.abandon, session.unanswered)": (
-        "ThreadCommit(self._decide, session.abandon, session.unanswered, patience_s=session.server.patience_s)"
+        "ThreadCommit(self._decide, session.abandon, session.unanswered, patience_s=server.patience_s)"
     ),
     "TaskCommit(self._aside.run, _nobody, _nobody)": (
-        "ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=session.server.patience_s)"
+        "ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=server.patience_s)"
     ),
-    "asyncio.to_thread(self._session.renew_now)": "self._session.renew_now()",
-    "asyncio.to_thread(self._session.close)": "self._session.close()",
+    "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
+    "asyncio.to_thread(self._upkeep.close)": "self._upkeep.close()",
+    "asyncio.to_thread(self._route.found, key)": "self._route.found(key)",
+    "asyncio.sleep": "time.sleep",
     "async_connection": "connection",
     "asyncio.timeout(self._budget_s)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
@@ -48,10 +51,12 @@ TWINS = [
     (AsyncGuardedBackend, GuardedBackend),
     (AsyncRememberedBackend, RememberedBackend),
     (AsyncLine, Line),
+    (AsyncLines, Lines),
     (AsyncLink, Link),
 ]
-#: What waits in its own way: a deadline for the whole, and a lock.
-APART: dict[Any, set[str]] = {AsyncLink: {"__init__", "run"}, Link: {"__init__", "run"}}
+#: What waits in its own way: a deadline for the whole and a lock; and the lines of each event loop.
+_LINK, _LINES = {"__init__", "run"}, {"__init__", "_to", "_here", "close"}
+APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES}
 
 
 @pytest.mark.parametrize(("twin", "other"), TWINS, ids=lambda cls: cls.__name__)

@@ -47,7 +47,7 @@ def many(act: Callable[[int], Any]) -> Iterator[Callable[[], bool]]:
 
 def test_no_claim_in_flight_is_settled() -> None:
     """At whatever moment it is asked, a claim is unmade, or not below what is settled, or was answered."""
-    leases = Leases(new_id, lambda: 0, lambda: None)
+    leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
     in_flight: set[int] = set()
 
     def claim(_: int) -> None:
@@ -68,7 +68,7 @@ def test_no_claim_in_flight_is_settled() -> None:
 
 def test_a_lease_that_is_listed_is_whole() -> None:
     """Leases are listed while others are opened and closed."""
-    leases = Leases(new_id, lambda: 0, lambda: None)
+    leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
 
     def grant(_: int) -> None:
         lease_id = next(_ids)

@@ -6,16 +6,19 @@ Decision that carries it is collected: then it is renewed no more, and lapses.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from itertools import islice
 from threading import Lock
+from typing import TypeAlias
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 
+#: A server, or None while it is not known which.
+Home: TypeAlias = Hashable
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
 _MOST_RELEASED = 100_000
 _MOST_REFUNDS = 10_000
@@ -45,17 +48,25 @@ class _Open(ref[Grant]):
 class Leases:
     """`now_ms` measures how long leases are held; `wake` is called when there is something to send.
 
-    `new_lease_id` makes ids, each above those before.
+    `new_lease_id` makes ids, each above those before. `home` says which server a subject is on: what waits for one that
+    is gone is not in the way of the others.
     """
 
-    def __init__(self, new_lease_id: Callable[[], int], now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        new_lease_id: Callable[[], int],
+        now_ms: Callable[[], int],
+        wake: Callable[[], None],
+        home: Callable[[str], Home],
+    ) -> None:
         self._new_lease_id = new_lease_id
         self._now_ms = now_ms
         self._wake = wake
+        self._home = home
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = Lock()
-        self._released: dict[int, str] = {}
+        self._released: dict[Home, dict[int, str]] = {}
         self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
     def new(self) -> int:
@@ -95,8 +106,9 @@ class Leases:
 
     def end(self, subject: str, lease_id: int) -> None:
         """Give back a lease that is not open: its claim had no answer, or nobody has its Decision."""
-        if len(self._released) < _MOST_RELEASED:
-            self._released[lease_id] = subject
+        ending = self._released.setdefault(self._home(subject), {})
+        if len(ending) < _MOST_RELEASED:
+            ending[lease_id] = subject
         self._wake()
 
     def abandon(self, decision: Decision) -> None:
@@ -106,18 +118,33 @@ class Leases:
             self._refunds.append(decision)
             self._wake()
 
-    def released(self, most: int) -> list[Released]:
-        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
-        return [(subject, lease_id) for lease_id, subject in islice(self._released.copy().items(), most)]
+    def released(self, most: int, home: Home) -> list[Released]:
+        """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
+        ending = self._released.get(home, {})
+        return [(subject, lease_id) for lease_id, subject in islice(ending.copy().items(), most)]
+
+    def homes(self) -> list[Home]:
+        """Wherever leases were ever given back."""
+        return list(self._released.copy())
 
     def is_ending(self, released: Released) -> bool:
         """Whether nobody has said yet that it was given back."""
-        return released[1] in self._released
+        return any(released[1] in ending for ending in self._released.copy().values())
 
     def ended(self, released: list[Released]) -> None:
         """They are known to be given back."""
-        for _, lease_id in released:
-            self._released.pop(lease_id, None)
+        for ending in self._released.copy().values():
+            for _, lease_id in released:
+                ending.pop(lease_id, None)
+
+    def resettle(self) -> None:
+        """Subjects have gone from one server to another."""
+        for home, ending in self._released.copy().items():
+            for lease_id, subject in ending.copy().items():
+                now = self._home(subject)
+                if now is not home:
+                    self._released.setdefault(now, {})[lease_id] = subject
+                    ending.pop(lease_id, None)
 
     def refunds(self) -> list[Decision]:
         """Decisions to refund now, and no later."""

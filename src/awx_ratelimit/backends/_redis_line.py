@@ -1,38 +1,36 @@
-"""How claims get from one event loop, or from the threads of one process, to the server and back.
+"""How claims get from one event loop, or from the threads of one process, to one server and back.
 
-Two twins over one session: a connection for claims, which are committed in groups, and one for what is rare.
+Two twins over one session: a connection for claims, which are committed in groups, and one for what is rare. A server
+that does not answer holds up the claims of its own line alone.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from awx_ratelimit.backends._coalesce_tasks import TaskCommit
 from awx_ratelimit.backends._coalesce_threads import ThreadCommit
 from awx_ratelimit.backends._redis_codec import Asked, Call
 from awx_ratelimit.backends._redis_link import Answer, AsyncLink, Link
-from awx_ratelimit.backends._redis_session import Session
-from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.backends._redis_server import Server
+from awx_ratelimit.backends._redis_session import Outcome, Session
 
 
 class Line:
     """For threads."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, server: Server) -> None:
         self._session = session
-        self._link = Link(session.server)
-        self._aside = Link(session.server)
-        #: Claims, answered by a Decision, or by the error of their own key.
-        self.claims = ThreadCommit(
-            self._decide, session.abandon, session.unanswered, patience_s=session.server.patience_s
-        )
+        self._server = server
+        self._link = Link(server)
+        self._aside = Link(server)
+        #: Claims, and what became of each.
+        self.claims = ThreadCommit(self._decide, session.abandon, session.unanswered, patience_s=server.patience_s)
         #: Any other calls.
-        self.others = ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=session.server.patience_s)
+        self.others = ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=server.patience_s)
 
-    def _decide(self, batch: Sequence[Asked]) -> list[Decision | BackendUnavailable]:
-        call, released = self._session.acquire(batch)
-        (answer,) = self._link.run([call])
-        return self._session.decisions(batch, released, answer)
+    def _decide(self, batch: Sequence[Asked]) -> list[Outcome]:
+        parts = self._session.acquire(batch, self._server)
+        answers = self._link.run([part.call for part in parts])
+        return self._session.decisions(batch, parts, answers)
 
     def close(self) -> None:
         """Close the connections; the next call opens others."""
@@ -43,52 +41,25 @@ class Line:
 class AsyncLine:
     """For the tasks of one event loop."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, server: Server) -> None:
         self._session = session
-        self._link = AsyncLink(session.server)
-        self._aside = AsyncLink(session.server)
+        self._server = server
+        self._link = AsyncLink(server)
+        self._aside = AsyncLink(server)
         #: See Line.
         self.claims = TaskCommit(self._decide, session.abandon, session.unanswered)
         #: See Line.
         self.others = TaskCommit(self._aside.run, _nobody, _nobody)
 
-    async def _decide(self, batch: Sequence[Asked]) -> list[Decision | BackendUnavailable]:
-        call, released = self._session.acquire(batch)
-        (answer,) = await self._link.run([call])
-        return self._session.decisions(batch, released, answer)
+    async def _decide(self, batch: Sequence[Asked]) -> list[Outcome]:
+        parts = self._session.acquire(batch, self._server)
+        answers = await self._link.run([part.call for part in parts])
+        return self._session.decisions(batch, parts, answers)
 
     async def close(self) -> None:
         """See Line."""
         await self._link.close()
         await self._aside.close()
-
-
-class Lines:
-    """One line for all threads."""
-
-    def __init__(self, session: Session) -> None:
-        self._line = Line(session)
-
-    def here(self) -> Line:
-        """The line of the running thread."""
-        return self._line
-
-
-class AsyncLines:
-    """A line for each event loop that is running: a connection belongs to the loop that opened it."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._lines: dict[asyncio.AbstractEventLoop, AsyncLine] = {}
-
-    def here(self) -> AsyncLine:
-        """The line of the running loop."""
-        loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
-        if line is None:
-            self._lines = {known: line for known, line in self._lines.items() if not known.is_closed()}
-            line = self._lines[loop] = AsyncLine(self._session)
-        return line
 
 
 def _nobody(_: Call | Answer) -> None:

@@ -13,12 +13,14 @@ from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from awx_ratelimit.backends._redis_codec import Call
-from awx_ratelimit.backends._redis_server import Server
+from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.errors import BackendUnavailable
 
-#: What a script answered; an error stands where the server refused that call alone.
+#: What a script answered; an error stands where the server refused that call alone, and a Redirect where it did not
+#: run it.
 Answer: TypeAlias = Any
 _CLIENT_ERRORS = (RedisError, OSError)
+_ASKING = ("ASKING",)
 
 
 class Link:
@@ -41,11 +43,13 @@ class Link:
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
             answers = self._exchange([_by_sha(call) for call in calls])
-            unknown = _unknown(answers)
-            if unknown:
+            for again in (_first_by_text, _all_by_text):
+                unknown = _unknown(answers)
+                if not unknown:
+                    break
                 # Nothing of them was run: the server was restarted, or told to forget.
-                again = self._exchange([_by_text(calls[number]) for number in unknown])
-                for number, answer in zip(unknown, again, strict=True):
+                asked_again = self._exchange(again([calls[number] for number in unknown]))
+                for number, answer in zip(unknown, asked_again, strict=True):
                     answers[number] = answer
         except BaseException as error:
             self.close()
@@ -58,8 +62,11 @@ class Link:
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = self._opened()
+        if self._server.asking:
+            commands = [command for each in commands for command in (_ASKING, each)]
         connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-        return [self._answer(connection) for _ in commands]
+        answers = [self._answer(connection) for _ in commands]
+        return answers[1::2] if self._server.asking else answers
 
     def _opened(self) -> Any:
         if self._connection is not None and not self._is_dead():
@@ -68,7 +75,7 @@ class Link:
         connection = self._connection = self._server.connection()
         connection.connect()
         connection.send_command("HELLO", check_health=False)
-        self._server.check(self._answer(connection))
+        self._server.welcome(connection, self._answer(connection))
         return connection
 
     def _is_dead(self) -> bool:
@@ -109,11 +116,13 @@ class AsyncLink:
     async def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
             answers = await self._exchange([_by_sha(call) for call in calls])
-            unknown = _unknown(answers)
-            if unknown:
+            for again in (_first_by_text, _all_by_text):
+                unknown = _unknown(answers)
+                if not unknown:
+                    break
                 # Nothing of them was run: the server was restarted, or told to forget.
-                again = await self._exchange([_by_text(calls[number]) for number in unknown])
-                for number, answer in zip(unknown, again, strict=True):
+                asked_again = await self._exchange(again([calls[number] for number in unknown]))
+                for number, answer in zip(unknown, asked_again, strict=True):
                     answers[number] = answer
         except BaseException as error:
             await self.close()
@@ -126,17 +135,20 @@ class AsyncLink:
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = await self._opened()
+        if self._server.asking:
+            commands = [command for each in commands for command in (_ASKING, each)]
         await connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-        return [await self._answer(connection) for _ in commands]
+        answers = [await self._answer(connection) for _ in commands]
+        return answers[1::2] if self._server.asking else answers
 
     async def _opened(self) -> Any:
         if self._connection is not None and not await self._is_dead():
             return self._connection
         await self.close()
-        connection = self._connection = self._server.async_connection()
+        connection = self._connection = await self._server.async_connection()
         await connection.connect()
         await connection.send_command("HELLO", check_health=False)
-        self._server.check(await self._answer(connection))
+        self._server.welcome(connection, await self._answer(connection))
         return connection
 
     async def _is_dead(self) -> bool:
@@ -162,6 +174,8 @@ def answered(answer: Answer) -> Any:
     """`answer`, raised where it is an error."""
     if isinstance(answer, BackendUnavailable):
         raise answer
+    if isinstance(answer, Redirect):
+        raise answer.error
     return answer
 
 
@@ -171,6 +185,16 @@ def _by_sha(call: Call) -> tuple[Any, ...]:
 
 def _by_text(call: Call) -> tuple[Any, ...]:
     return "EVAL", call.script.text, len(call.keys), *call.keys, *call.args
+
+
+def _all_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
+    return [_by_text(call) for call in calls]
+
+
+def _first_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
+    """Each script is told once, and known to the calls behind."""
+    first: dict[str, Call] = {}
+    return [_by_text(call) if first.setdefault(call.script.sha, call) is call else _by_sha(call) for call in calls]
 
 
 def _unknown(answers: list[Answer]) -> list[int]:
@@ -183,4 +207,4 @@ def _is_stale(answers: list[Answer]) -> bool:
 
 
 def _explained(server: Server, answers: list[Answer]) -> list[Answer]:
-    return [server.unavailable(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
+    return [server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench clean redis-server
+.PHONY: demo test chaos check bench clean redis-server
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes.
@@ -16,6 +16,10 @@ test: check redis-server
 # Debian's package: installed where we may, named where we may not.
 redis-server:
 	@command -v $@ >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
+
+# The storms of the tests at their real length, with their figures; `make test` has seconds of each.
+chaos: $(READY) redis-server
+	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos --timeout 600
 
 check: $(READY)
 	$(BIN)/ruff format --check

@@ -40,7 +40,7 @@ class Sentinel:
     pid: int
     password: str | None
 
-    def client(self) -> "redis.Redis":
+    def client(self) -> Any:
         """A client that tries once, with replies as bytes."""
         return redis.Redis(host=HOST, port=self.port, password=self.password, retry=ONCE)
 
@@ -91,7 +91,9 @@ def running_sentinel(
         sentinels = []
         for port, name in names.items():
             others = [
-                f"sentinel known-sentinel {SERVICE} {HOST} {other} {its}" for other, its in names.items() if other != port
+                f"sentinel known-sentinel {SERVICE} {HOST} {other} {its}"
+                for other, its in names.items()
+                if other != port
             ]
             own = folder / name
             own.mkdir()
@@ -111,14 +113,16 @@ def _started(running: ExitStack, folder: Path, name: str, **how: Any) -> RedisSe
     return running.enter_context(running_redis(folder / name, **how))
 
 
-def _could_fail_over(sentinel: "redis.Redis") -> bool:
+def _could_fail_over(sentinel: Any) -> bool:
     primary = _facts(sentinel.execute_command("SENTINEL", "MASTER", SERVICE))
     replicas = [_facts(reply) for reply in sentinel.execute_command("SENTINEL", "REPLICAS", SERVICE)]
     links = [replica["master-link-status"] for replica in replicas]
-    return (primary["flags"], primary["num-other-sentinels"], links) == ("master", "2", ["ok"]) and _has_quorum(sentinel)
+    return (primary["flags"], primary["num-other-sentinels"], links) == ("master", "2", ["ok"]) and _has_quorum(
+        sentinel
+    )
 
 
-def _has_quorum(sentinel: "redis.Redis") -> bool:
+def _has_quorum(sentinel: Any) -> bool:
     try:
         return b"3 usable" in sentinel.execute_command("SENTINEL", "CKQUORUM", SERVICE)
     except redis.ResponseError:
@@ -207,7 +211,7 @@ def running_cluster(
         yield Cluster(servers[:primaries], servers[primaries:])
 
 
-def _is_whole(client: "redis.Redis", servers: int) -> bool:
+def _is_whole(client: Any, servers: int) -> bool:
     said = client.execute_command("CLUSTER", "INFO")
     return b"cluster_state:ok" in said and b"cluster_known_nodes:%d\r" % servers in said
 
@@ -216,7 +220,7 @@ def _is_linked(replica: "redis.Redis") -> bool:
     return bool(replica.info("replication").get("master_link_status") == "up")
 
 
-def _knows_replicas(client: "redis.Redis", replicas: int) -> bool:
+def _knows_replicas(client: Any, replicas: int) -> bool:
     slots = client.execute_command("CLUSTER", "SLOTS")
     return sum(len(servers) - 1 for _, _, *servers in slots) == replicas
 

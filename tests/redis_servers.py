@@ -94,9 +94,7 @@ def running_process(folder: Path, binary: str, arguments: Sequence[str], place: 
     if path is None:
         pytest.fail("redis-server is needed: install Debian's package of that name (`make test` does, as root)")
     with (folder / LOG).open("wb") as output:
-        process = subprocess.Popen(
-            [path, *arguments], cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
+        process = subprocess.Popen([path, *arguments], cwd=folder, stdout=output, stderr=output, start_new_session=True)
     guard = guarded(process)
     try:
         _wait_until_it_answers(place, process, folder / LOG)

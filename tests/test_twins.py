@@ -55,7 +55,7 @@ TWINS = [
     (AsyncLink, Link),
 ]
 #: What waits in its own way: a deadline for the whole and a lock; and the lines of each event loop.
-_LINK, _LINES = {"__init__", "run"}, {"__init__", "_to", "_here", "close"}
+_LINK, _LINES = {"__init__", "run"}, {"__init__", "_to", "_here", "_new", "close"}
 APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES}
 
 

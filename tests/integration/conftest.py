@@ -20,7 +20,7 @@ class LoopLimiter:
     """An AsyncLimiter on an event loop that runs in another thread: each verb is awaited there."""
 
     def __init__(self, portal: BlockingPortal, limiter: AsyncLimiter) -> None:
-        self._portal = portal
+        self.portal = portal
         self._limiter = limiter
         self.backend = limiter.backend
         #: A plain function: it is called where the test is.
@@ -28,7 +28,7 @@ class LoopLimiter:
         self.close = partial(portal.call, limiter.aclose)
 
     def __getattr__(self, verb: str) -> Any:
-        return partial(self._portal.call, getattr(self._limiter, verb))
+        return partial(self.portal.call, getattr(self._limiter, verb))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What the scripts promise of a server, on a real one: what is written, for how long, and in which order."""
 
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -137,6 +138,14 @@ def test_a_lease_with_a_short_life_does_not_shorten_those_beside_it(server: Redi
     assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (29_999, 30_000)] == [2, 0]
 
 
+def test_a_lease_does_not_inherit_the_life_of_one_that_ended(server: Redis) -> None:
+    """When the last lease of a process has ended by its bound, the next lapses after its own ttl."""
+    server.acquire("s", Plan("bounded", (), Concurrency(1, ttl_ms=30_000, max_hold_ms=1)))
+    server.acquire("s", ONE_SLOT, now_ms=NOW_MS + 1)
+
+    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (5_000, 5_001)] == [1, 0]
+
+
 def test_a_bounded_lease_ends_to_the_millisecond(server: Redis) -> None:
     """After `max_hold_ms` it is over, renewed or not, and a lease beside it lives on."""
     server.acquire("s", Plan("bounded", (), Concurrency(9, max_hold_ms=500)))
@@ -162,6 +171,18 @@ def test_a_refusal_and_a_look_write_nothing(server: Redis) -> None:
     looks = [server.look("s", STARTER, 1, NOW_MS + ms) for ms in range(50)]
 
     assert ([*map(bool, decisions)], len(looks), server.writes() - before) == ([False] * 50, 50, 0)
+
+
+def test_a_refusal_by_other_limits_writes_nothing_either(server: Redis) -> None:
+    """Nor does the release of a lease that is not held."""
+    server.acquire("s", STARTER, 60)
+    turned = Plan("turned", (*reversed(STARTER.rates), Rate("hour", 9, 3_600_000)))
+    before = server.writes()
+
+    refused = server.acquire("s", turned)
+    server.ask([], [("s", 7), ("nobody", 7)])
+
+    assert (refused.allowed, server.writes() - before) == (False, 0)
 
 
 def test_a_key_is_kept_until_all_has_drained_and_a_minute_more(server: Redis) -> None:
@@ -196,6 +217,29 @@ def test_a_lease_keeps_its_key(server: Redis) -> None:
     server.acquire("s", Plan("p", (), Concurrency(1, ttl_ms=500_000)))
 
     assert server.keeps_ms("s") > 500_000
+
+
+def test_limits_that_are_not_named_keep_the_key(server: Redis) -> None:
+    """However short the debts of the last charge, the key outlives the longest; also where leases are renewed."""
+    day_ms = 86_400_000
+    server.acquire("s", Plan.of("p", per_day=1))
+    held = server.acquire("s", Plan("q", (Rate("x", 1, 1_000),), Concurrency(1)))
+    charged = server.keeps_ms("s")
+
+    run(server.client, server.codec.renew([("s", held.plan, held.lease_id, NOW_MS)], 0, NOW_MS))
+
+    assert (charged > day_ms, server.keeps_ms("s") > day_ms) == (True, True)
+
+
+def test_a_given_time_sets_the_end_with_each_write(server: Redis) -> None:
+    """A clock that stands still does not let a key go that is in use."""
+    for _ in range(2):
+        server.acquire("s", TEN)
+        before = server.keeps_ms("s")
+        server.client.pexpire(server.codec.key("s"), 5_000)
+    server.acquire("s", TEN)
+
+    assert (before > FORGET_AFTER_MS, server.keeps_ms("s") > FORGET_AFTER_MS) == (True, True)
 
 
 def test_a_subject_that_holds_nothing_and_owes_nothing_has_no_key(server: Redis) -> None:
@@ -244,6 +288,27 @@ def test_limits_that_are_not_named_are_kept_until_they_have_drained(server: Redi
     assert (left, size < 15 * 50) == (4, True)
 
 
+def test_a_few_limits_are_kept_even_after_they_have_drained(server: Redis) -> None:
+    """A plan by which the same debt drains slowly finds it, as if it had been charged by that plan."""
+    server.acquire("s", Plan.of("fast", per_minute=60), 60)
+    server.acquire("s", Plan("x", (Rate("x", 1, 1_000),)), now_ms=NOW_MS + 300_000)
+
+    slow = Plan("slow", (Rate("minute", 60, 3_600_000),))
+    assert server.look("s", slow, now_ms=NOW_MS + 300_000).usages[0].remaining == 5
+
+
+def test_a_short_debt_is_not_kept_as_long_as_the_one_before_it(server: Redis) -> None:
+    """By the server's time too, what a charge leaves is kept for as long as that needs; the key outlives both."""
+    server.acquire("s", Plan.of("p", per_hour=1), now_ms=None)
+    decision = server.acquire("s", Plan("x", (Rate("x", 1, 1_000),)), now_ms=None)
+
+    value: Any = server.client.get(server.codec.key("s"))
+    kept_ms = (
+        struct.unpack_from("<q", value, 4 + struct.unpack_from("<H", value, 2)[0] + 16)[0] - decision.decided_at_ms
+    )
+    assert (kept_ms <= 1_000 + 2 * FORGET_AFTER_MS, server.keeps_ms("s") > 3_600_000) == (True, True)
+
+
 def test_numbers_come_back_to_the_last_digit(server: Redis) -> None:
     """Debts of 2**53 and times of 2**52 are neither rounded nor printed with an exponent."""
     plan = Plan("p", (Rate("x", 1, 1, burst=EXACT_MAX), Rate("y", 3, 7, burst=EXACT_MAX // 7)))
@@ -265,6 +330,19 @@ def test_a_sum_that_a_double_would_round_is_over(server: Redis) -> None:
     assert not server.acquire("s", plan, 1)
 
 
+def test_a_plan_may_have_many_rates(server: Redis) -> None:
+    """Each of fifty is charged and answered, and the last refuses."""
+    plan = Plan("many", tuple(Rate(f"r{number}", 100 - number, 60_000) for number in range(50)))
+
+    decisions = [server.acquire("s", plan, cost) for cost in (50, 2, 1)]
+
+    assert [(bool(d), d.over, d.usages[7].remaining) for d in decisions] == [
+        (True, 0, 43),
+        (False, 1 << 49, 43),
+        (True, 0, 42),
+    ]
+
+
 @pytest.mark.parametrize("subject", STRANGE_SUBJECTS, ids=ascii)
 def test_a_subject_of_any_content_has_a_state_of_its_own(server: Redis, subject: str) -> None:
     """What it uses is owed by nobody else, and stands in one key."""
@@ -274,21 +352,49 @@ def test_a_subject_of_any_content_has_a_state_of_its_own(server: Redis, subject:
     assert (all(others), server.look(subject, TEN).allowed, server.client.dbsize()) == (True, False, 1)
 
 
+MINUTE = b"\x06minute" + struct.pack("<q", 60_000)
+LEVEL = struct.pack("<qq", 60_000, NOW_MS)
+KEPT = struct.pack("<qH", NOW_MS + 10**9, 0)
+
+
 @pytest.mark.parametrize(
-    "write", ["HSET {} a b", "SET {} hello", "SET {} \x02\x00\x00\x00", "SET {} \x01", "SET {} \x01\x09\x00\x00"]
-)
-def test_what_is_not_ours_is_an_error_of_its_subject_alone(server: Redis, write: str) -> None:
-    """A key that holds something else is left as it is; the other claims of the call are decided."""
+    ("value", "words"),
+    [
+        (b"", "none of ours"), (b"hello", "none of ours"), (b"\x02\x00\x00\x00" + KEPT, "none of ours"),
+        (b"\x01", "none of ours"), (b"\x01\x09\x00\x00", "damaged"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:-1], "damaged"),
+        (b"\x01\x02\x0f\x00" + MINUTE + LEVEL + LEVEL + KEPT, "damaged"),
+        (b"\x01\x01\x0f\x00" + MINUTE[:7] + bytes(8) + LEVEL + KEPT, "damaged"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:8] + b"\x01\x00", "damaged"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(33), "damaged"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(28) + b"\x01" + bytes(5), "damaged"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("plan", [STARTER, Plan("minute", (Rate("minute", 60, 60_000),))], ids=["other", "same"])
+def test_a_value_that_is_not_ours_is_an_error_of_its_subject_alone(
+    server: Redis, value: bytes, words: str, plan: Plan
+) -> None:
+    """It is left as it is, whichever plan asks; the other claims of the call are decided."""
     key = server.codec.key("bad")
-    run_words: Any = server.client.execute_command
-    run_words(*(key if word == "{}" else word for word in write.split(" ")))
-    before = server.client.dump(key)
+    server.client.set(key, value)
+    asked = [(subject, plan, 1, server.codec.new_lease_id()) for subject in ("bad", "good", "bad")]
+
+    answers = server.ask(asked, [("bad", 7)])
+
+    assert [words in str(answer) for answer in answers] == [True, False, True]
+    assert (type(answers[1]), server.client.get(key)) == (Decision, value)
+
+
+def test_a_key_of_another_type_is_an_error_of_its_subject_alone(server: Redis) -> None:
+    """It is left as it is, and the other claims of the call are decided."""
+    key = server.codec.key("bad")
+    server.client.hset(key, "a", "b")
     asked = [(subject, STARTER, 1, server.codec.new_lease_id()) for subject in ("bad", "good", "bad")]
 
     answers = server.ask(asked, [("bad", 7)])
 
-    assert [type(answer) for answer in answers] == [BackendUnavailable, Decision, BackendUnavailable]
-    assert server.client.dump(key) == before
+    assert ["another type" in str(answer) for answer in answers] == [True, False, True]
+    assert (type(answers[1]), server.client.hgetall(key)) == (Decision, {b"a": b"b"})
 
 
 def test_a_subject_with_two_rates_and_a_lease_takes_few_bytes(server: Redis) -> None:
@@ -395,3 +501,40 @@ def test_a_value_that_is_not_ours_is_not_healed(server: Redis) -> None:
     after = server.codec.heals(healed, run(server.client, call))
 
     assert ([type(answer) for answer in before], after) == ([BackendUnavailable, bool], [True, False])
+
+
+@pytest.mark.parametrize("passed_ms", [799, 800])
+def test_a_lost_lease_is_not_taken_again_after_its_bound(server: Redis, passed_ms: int) -> None:
+    """Renewed or not, it ends `max_hold_ms` after it was granted."""
+    plan = Plan("bounded", (), Concurrency(1, max_hold_ms=800))
+    held = server.acquire("s", plan)
+    server.client.delete(server.codec.key("s"))
+    leases, now_ms = [("s", plan, held.lease_id, held.decided_at_ms)], NOW_MS + passed_ms
+
+    renewals = server.codec.renewals(leases, run(server.client, server.codec.renew(leases, 0, now_ms)))
+
+    assert (renewals[held.lease_id].name, server.look("s", plan, now_ms=now_ms).held) == (
+        ("TAKEN_AGAIN", 1) if passed_ms < 800 else ("ENDED", 0)
+    )
+
+
+def test_a_lease_that_is_lost_does_not_lengthen_the_lives_of_others(server: Redis) -> None:
+    """What lives on does so for its own ttl."""
+    kept, lost = server.acquire("s", ONE_SLOT), Plan("lost", (), Concurrency(1, ttl_ms=90_000))
+    leases = [("s", ONE_SLOT, kept.lease_id, NOW_MS), ("s", lost, server.codec.new_lease_id(), NOW_MS)]
+
+    run(server.client, server.codec.renew(leases, 0, NOW_MS))
+
+    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (4_999, 5_000)] == [1, 0]
+
+
+def test_a_lease_is_told_from_the_bytes_of_its_neighbours(server: Redis) -> None:
+    """The sequence of a lease may stand across two others; it is the third that is given back."""
+    nine = Plan("nine", (), Concurrency(9))
+    ids = [int.from_bytes(sequence, "little") for sequence in (b"abcdef", b"ghijkl", b"defghi")]
+    server.ask([("s", nine, 1, lease_id) for lease_id in ids])
+
+    server.ask([], [("s", ids[2])])
+
+    again = server.ask([("s", nine, 1, lease_id) for lease_id in ids])
+    assert [decision.held for decision in again if isinstance(decision, Decision)] == [2, 2, 3]

@@ -38,6 +38,7 @@ def damaged(value: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
     damage=damages,
     noise=st.none() | st.binary(max_size=60).map(lambda noise: b"\x01" + noise),
     number=st.none() | st.tuples(st.integers(4, 250), st.integers(-(2**63), 2**63 - 1)),
+    length=st.just(1_000) | st.integers(0, 300),
     now_ms=st.just(NOW_MS + 1) | st.just(NOW_MS - 10**9),
 )
 def test_a_damaged_value_is_an_error_of_its_subject_alone(
@@ -45,6 +46,7 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
     damage: list[tuple[int, str, bytes]],
     noise: bytes | None,
     number: tuple[int, int] | None,
+    length: int,
     now_ms: int,
 ) -> None:
     """Whatever stands in a key, the others are decided, renewed and released, and each key has an end."""
@@ -59,7 +61,7 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
         if number is not None:
             at = number[0] % len(value)
             value = value[:at] + struct.pack("<q", number[1]) + value[at + 8 :]
-        client.set(CODEC.key("bad"), damaged(value, damage) if noise is None else noise, px=100_000)
+        client.set(CODEC.key("bad"), (damaged(value, damage) if noise is None else noise)[:length], px=100_000)
         asked = [(subject, plan, 1, CODEC.new_lease_id()) for plan in (PLAN, OTHER) for subject in ("bad", "good")]
         released = [("bad", 7), ("good", held.lease_id)]
 

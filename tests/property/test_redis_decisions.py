@@ -2,10 +2,11 @@
 
 import os
 import struct
-from typing import NamedTuple
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 import redis
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests import strategies
 from tests.redis_servers import RedisServer, run
@@ -189,3 +190,32 @@ def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.Da
     _, owed = uncharged(case.plan, known_state(case), 0, case.cost, now_ms)
     expected = [min(rate.capacity, owed[index] + debts[index // 2]) for index, _, rate in case.plan.numbered_rates]
     assert (answers, levels[::2]) == ([[True], [False]], expected)
+
+
+SCALED = (
+    "\n".join(files("awx_ratelimit.backends").joinpath(f"{name}.lua").read_text() for name in ("state", "limits"))
+    + """
+local t, answers = by_name(), {}
+for at = 25, #asked - 23, 24 do
+  local floor, rest = t.scaled(u('<ddd', asked, at))
+  answers[#answers + 1] = pack('<dd', floor, rest)
+end
+return table.concat(answers)
+"""
+)
+
+
+@example(triples=[(2**50, 3 * 2**10, 3 * 2**50), (2**52, 6, 2**53), (EXACT_MAX, EXACT_MAX, EXACT_MAX)])
+@strategies.with_examples(60)
+@given(triples=st.lists(st.tuples(*[strategies.magnitudes | st.integers(1, EXACT_MAX)] * 3), min_size=1, max_size=40))
+def test_products_are_divided_exactly(redis_server: RedisServer, triples: list[tuple[int, int, int]]) -> None:
+    """A product by a divisor is rounded down, and says whether a rest is left, for all numbers that are counted."""
+    packed = struct.pack("<d16s", 0, b"") + b"".join(struct.pack("<ddd", *triple) for triple in triples)
+    with redis_server.client() as client:
+        reply: Any = client.eval(SCALED, 0, packed)
+
+    answers = [
+        (min(floor, EXACT_MAX), rest if floor < EXACT_MAX else 0) for floor, rest in struct.iter_unpack("<dd", reply)
+    ]
+    exact = [(min(a * b // c, EXACT_MAX), int(a * b % c > 0 and a * b // c < EXACT_MAX)) for a, b, c in triples]
+    assert answers == exact

@@ -67,11 +67,12 @@ class Call(NamedTuple):
 
 
 class Renewal(IntEnum):
-    """What became of a lease: it lives on, it had been lost and there was room to take it again, or it is no more."""
+    """What became of a lease; one that was lost is taken again where there is room, and `max_hold_ms` ends one."""
 
     LOST = 0
     RENEWED = 1
     TAKEN_AGAIN = 2
+    ENDED = 3
 
 
 class Codec:

@@ -2,7 +2,8 @@
 
 All but the making of an id is one step of a dict or a deque, without a lock and without iterating over what may change:
 a release comes from cancelled tasks, finalizers and signal handlers. A lease is open until it is released, or until the
-Decision that carries it is collected: then it is renewed no more, and lapses.
+Decision that carries it is collected: then it is renewed no more, and lapses. The server lets the leases that a process
+has of one subject live on together; so what lapses is given back at last, for others may have kept it alive.
 """
 
 from collections import deque
@@ -45,6 +46,17 @@ class _Open(ref[Grant]):
     granted_at_ms: int
 
 
+class _Lapsing:
+    """A lease that nobody has, as far as is known."""
+
+    __slots__ = ("lapses_at_ms", "subject", "ttl_ms")
+
+    def __init__(self, subject: str, ttl_ms: int) -> None:
+        self.subject = subject
+        self.ttl_ms = ttl_ms
+        self.lapses_at_ms: int | None = None
+
+
 class Leases:
     """`now_ms` measures how long leases are held; `wake` is called when there is something to send.
 
@@ -67,6 +79,7 @@ class Leases:
         self._in_flight: dict[int, None] = {}
         self._making = Lock()
         self._released: dict[Home, dict[int, str]] = {}
+        self._lapsing: dict[int, _Lapsing] = {}
         self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
     def new(self) -> int:
@@ -104,8 +117,16 @@ class Leases:
         grant: Grant = decision.holder
         return self._now_ms() - grant.since_ms
 
+    def unanswered(self, subject: str, plan: Plan, lease_id: int) -> None:
+        """Give back the lease that a claim without an answer may have, and once more when it would have lapsed.
+
+        What was sent may be decided later than what gives it back.
+        """
+        self.end(subject, lease_id)
+        self._let_lapse(subject, plan, lease_id)
+
     def end(self, subject: str, lease_id: int) -> None:
-        """Give back a lease that is not open: its claim had no answer, or nobody has its Decision."""
+        """Give back a lease that is not open."""
         ending = self._released.setdefault(self._home(subject), {})
         if len(ending) < _MOST_RELEASED:
             ending[lease_id] = subject
@@ -167,8 +188,18 @@ class Leases:
             if lease_id not in self._open:
                 self.end(subject, lease_id)
 
-    def lost(self, lease_id: int) -> bool:
-        """Forget an open lease: the server has none and has no room. Whether it was still open."""
+    def end_lapsed(self) -> None:
+        """Give back the leases that nobody had for their ttl."""
+        now_ms = self._now_ms()
+        for lease_id, lease in self._lapsing.copy().items():
+            if lease.lapses_at_ms is None:
+                lease.lapses_at_ms = now_ms + lease.ttl_ms
+            elif lease.lapses_at_ms <= now_ms:
+                self._lapsing.pop(lease_id, None)
+                self.end(lease.subject, lease_id)
+
+    def forget(self, lease_id: int) -> bool:
+        """Close a lease that the server has no more. Whether it was still open."""
         return self._open.pop(lease_id, None) is not None
 
     def __len__(self) -> int:
@@ -176,4 +207,9 @@ class Leases:
 
     def _collected(self, lease: ref[Grant]) -> None:
         assert isinstance(lease, _Open)
-        self._open.pop(lease.lease_id, None)
+        if self._open.pop(lease.lease_id, None) is not None:
+            self._let_lapse(lease.subject, lease.plan, lease.lease_id)
+
+    def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
+        if plan.concurrency is not None and len(self._lapsing) < _MOST_RELEASED:
+            self._lapsing[lease_id] = _Lapsing(subject, plan.concurrency.ttl_ms)

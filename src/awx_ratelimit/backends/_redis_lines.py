@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from operator import attrgetter
+from threading import Lock
 from typing import Any
 
 from awx_ratelimit.backends._redis_codec import Asked, Call
@@ -69,6 +70,7 @@ class AsyncLines:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._route = session.route
+        self._changing = Lock()
         self._lines: dict[asyncio.AbstractEventLoop, dict[Server, AsyncLine]] = {}
 
     def claim(self, asked: Asked) -> Any:
@@ -105,10 +107,15 @@ class AsyncLines:
     def _here(self) -> dict[Server, AsyncLine]:
         loop = asyncio.get_running_loop()
         lines = self._lines.get(loop)
-        if lines is None:
-            self._lines = {known: there for known, there in self._lines.items() if not known.is_closed()}
-            lines = self._lines[loop] = {}
-        return lines
+        return self._new(loop) if lines is None else lines
+
+    def _new(self, loop: asyncio.AbstractEventLoop) -> dict[Server, AsyncLine]:
+        # The loops of several threads may come at once, and what one of them looks at is never changed.
+        with self._changing:
+            lines = {known: there for known, there in self._lines.items() if not known.is_closed()}
+            here = lines[loop] = {}
+            self._lines = lines
+        return here
 
     async def close(self) -> None:
         """Close every line of the running loop; the next call opens it again."""

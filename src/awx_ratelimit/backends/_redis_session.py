@@ -147,12 +147,14 @@ class Session:
         """Give back all that was granted to a caller who has gone."""
         if isinstance(outcome, Decision):
             self.leases.abandon(outcome)
+            self._keeper.start()
 
     def unanswered(self, asked: Asked) -> None:
         """Give back the lease that a claim without an answer may have been granted."""
         subject, plan, _, lease_id = asked
         if lease_id and plan.slot_bit:
-            self.leases.end(subject, lease_id)
+            self.leases.unanswered(subject, plan, lease_id)
+            self._keeper.start()
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""
@@ -176,6 +178,7 @@ class Session:
 
     def renewals(self) -> "list[tuple[list[Held], Call]]":
         """The calls that renew every open lease. What was released has to be sent before them."""
+        self.leases.end_lapsed()
         settled_below = self.leases.settled_below()
         groups: list[list[Held]] = [[]]
         for held in sorted(self.leases.held(), key=lambda held: held[0]):
@@ -189,7 +192,8 @@ class Session:
     def renewed(self, group: list[Held], answer: Answer) -> None:
         """What became of the leases of one call."""
         for lease_id, renewal in self.codec.renewals(group, answered(answer)).items():
-            if renewal is Renewal.LOST and self.leases.lost(lease_id):
+            over = renewal in (Renewal.LOST, Renewal.ENDED) and self.leases.forget(lease_id)
+            if over and renewal is Renewal.LOST:
                 self.lost_leases += 1
                 _log.warning("a lease was lost on redis, and its slot taken by another")
 

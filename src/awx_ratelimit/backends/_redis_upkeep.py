@@ -92,9 +92,14 @@ class Upkeep:
             released = self._released()
             if released and not renew:
                 time.sleep(_LINGER_S)
-            self._send([lease for lease in released if self.session.leases.is_ending(lease)])
-            if renew:
-                self._renew()
+            try:
+                self._send([lease for lease in released if self.session.leases.is_ending(lease)])
+                if renew:
+                    self._renew()
+            finally:
+                if set(self._released()) - set(released):
+                    # It was more than goes at once, or came meanwhile.
+                    self._keeper.wake()
             self._troubled = False
         except Exception as error:
             if not self._troubled:

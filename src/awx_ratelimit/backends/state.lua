@@ -50,7 +50,7 @@ local function read_leases(value, at)
             bounded, changed = bounded - 1, true
           end
         end
-        if whose == owner then
+        if whose == owner and free + bounded > 0 then
           own, ends, own_ttl_ms, own_expires_ms = unbounded, ending, ttl_ms, expires_ms
         elseif free + bounded > 0 then
           others = others .. whose .. pack('<i8I4I3I3', expires_ms, ttl_ms, free, bounded) .. unbounded .. ending

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ class Cluster:
 
 def _spans(servers: int) -> list[tuple[int, int]]:
     cuts = [number * REDIS_CLUSTER_HASH_SLOTS // servers for number in range(servers + 1)]
-    return [(first, after - 1) for first, after in zip(cuts, cuts[1:], strict=False)]
+    return [(first, after - 1) for first, after in pairwise(cuts)]
 
 
 @contextmanager

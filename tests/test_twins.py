@@ -32,7 +32,7 @@ NAMES = {
     ),
     "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
     "asyncio.to_thread(self._upkeep.close)": "self._upkeep.close()",
-    "asyncio.to_thread(self._route.found, key)": "self._route.found(key)",
+    "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
     "asyncio.sleep": "time.sleep",
     "async_connection": "connection",
     "asyncio.timeout(self._budget_s)": "nullcontext()",
@@ -55,7 +55,7 @@ TWINS = [
     (AsyncLink, Link),
 ]
 #: What waits in its own way: a deadline for the whole and a lock; and the lines of each event loop.
-_LINK, _LINES = {"__init__", "run"}, {"__init__", "_to", "_here", "_new", "close"}
+_LINK, _LINES = {"__init__", "run"}, {"__init__", "_here", "_new"}
 APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES}
 
 

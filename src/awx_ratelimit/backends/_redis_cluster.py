@@ -39,13 +39,8 @@ class Node(Server):
         )
         self.place = place
         self.asking = home is not None
-        self._home = home or self
+        self.home: Node = home or self
         self._cluster = cluster
-
-    @property
-    def home(self) -> "Node":
-        """See Server."""
-        return self._home
 
     def refused(self, error: ResponseError) -> BackendUnavailable | Redirect:
         """See Server. A call that went to the wrong server, or came at the wrong time, is sent again."""

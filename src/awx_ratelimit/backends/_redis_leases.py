@@ -127,7 +127,10 @@ class Leases:
 
     def end(self, subject: str, lease_id: int) -> None:
         """Give back a lease that is not open."""
-        ending = self._released.setdefault(self._home(subject), {})
+        home = self._home(subject)
+        ending = self._released.get(home)
+        if ending is None:
+            ending = self._released.setdefault(home, {})
         if len(ending) < _MOST_RELEASED:
             ending[lease_id] = subject
         self._wake()
@@ -141,8 +144,8 @@ class Leases:
 
     def released(self, most: int, home: Home) -> list[Released]:
         """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
-        ending = self._released.get(home, {})
-        return [(subject, lease_id) for lease_id, subject in islice(ending.copy().items(), most)]
+        ending = self._released.get(home)
+        return [(subject, lease_id) for lease_id, subject in islice(ending.copy().items(), most)] if ending else []
 
     def homes(self) -> list[Home]:
         """Wherever leases were ever given back."""
@@ -150,11 +153,12 @@ class Leases:
 
     def is_ending(self, released: Released) -> bool:
         """Whether nobody has said yet that it was given back."""
-        return any(released[1] in ending for ending in self._released.copy().values())
+        return released[1] in self._released.get(self._home(released[0]), ())
 
     def ended(self, released: list[Released]) -> None:
-        """They are known to be given back."""
-        for ending in self._released.copy().values():
+        """They are known to be given back: leases of one server."""
+        ending = self._released.get(self._home(released[0][0])) if released else None
+        if ending:
             for _, lease_id in released:
                 ending.pop(lease_id, None)
 

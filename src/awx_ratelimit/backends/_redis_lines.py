@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from operator import attrgetter
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 from awx_ratelimit.backends._redis_codec import Asked, Call
 from awx_ratelimit.backends._redis_line import AsyncLine, Line
@@ -17,8 +17,10 @@ from awx_ratelimit.backends._redis_links import PAUSE_S
 from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.backends._redis_session import Session
 
-_claims = attrgetter("claims")
-_others = attrgetter("others")
+#: Which of a line's two ways is taken.
+OfLine: TypeAlias = Callable[[Any], Any]
+_claims: OfLine = attrgetter("claims")
+_others: OfLine = attrgetter("others")
 
 
 class Lines:
@@ -26,41 +28,46 @@ class Lines:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._route = session.route
-        self._lines: dict[Server, Line] = {}
+        self._lines: dict[Server | None, Line] = {}
 
     def claim(self, asked: Asked) -> Any:
         """What became of a claim. Raises BackendUnavailable where it had no answer."""
-        return self._sent(self._session.codec.key(asked[0]), _claims, asked)
+        line = self._here().get(self._session.only)
+        # One server sends nothing on.
+        return line.claims.ask(asked) if line else self._sent(asked[0], _claims, asked)
 
-    def call(self, call: Call) -> Any:
+    def call(self, subject: str, call: Call) -> Any:
         """What any other call was answered. Raises BackendUnavailable where it had no answer."""
-        return self._sent(call.keys[0], _others, call)
+        return self._sent(subject, _others, call)
 
-    def _sent(self, key: bytes, of_line: Callable[[Line], Any], item: Asked | Call) -> Answer:
-        until_s = time.monotonic() + self._route.timeout_s
-        server = self._route.server(key)
+    def _sent(self, subject: str, of_line: OfLine, item: Asked | Call) -> Answer:
+        server = self._session.home(subject)
         if server is None:
-            server = self._route.found(key)
-        answer = of_line(self._to(server)).ask(item)
-        pause_s = 0.0
+            server = self._session.found(subject)
+        answer = of_line(self._here().get(server) or self._opened(server)).ask(item)
+        return self._sent_on(answer, of_line, item) if isinstance(answer, Redirect) else answer
+
+    def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call) -> Answer:
+        until_s, pause_s = time.monotonic() + self._session.route.timeout_s, 0.0
         while isinstance(answer, Redirect) and time.monotonic() < until_s:
             time.sleep(pause_s)
-            answer = of_line(self._to(answer.server)).ask(item)
-            pause_s = PAUSE_S
+            line = self._here().get(answer.server) or self._opened(answer.server)
+            answer, pause_s = of_line(line).ask(item), PAUSE_S
         return answer
 
-    def _to(self, server: Server) -> Line:
-        line = self._lines.get(server)
-        if line is None:
-            for gone in [known for known in self._lines.copy() if not self._route.serves(known)]:
-                self._lines.pop(gone).close()
-            line = self._lines.setdefault(server, Line(self._session, server))
-        return line
+    def _opened(self, server: Server) -> Line:
+        """A new line, in place of those to servers that are gone."""
+        lines = self._here()
+        for gone in [known for known in lines.copy() if known and not self._session.route.serves(known)]:
+            lines.pop(gone).close()
+        return lines.setdefault(server, Line(self._session, server))
+
+    def _here(self) -> dict[Server | None, Line]:
+        return self._lines
 
     def close(self) -> None:
         """Close every line; the next call opens it again."""
-        for line in list(self._lines.copy().values()):
+        for line in list(self._here().copy().values()):
             line.close()
 
 
@@ -69,47 +76,47 @@ class AsyncLines:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._route = session.route
         self._changing = Lock()
-        self._lines: dict[asyncio.AbstractEventLoop, dict[Server, AsyncLine]] = {}
+        self._lines: dict[asyncio.AbstractEventLoop, dict[Server | None, AsyncLine]] = {}
 
     def claim(self, asked: Asked) -> Any:
         """See Lines."""
-        return self._sent(self._session.codec.key(asked[0]), _claims, asked)
+        line = self._here().get(self._session.only)
+        # One server sends nothing on.
+        return line.claims.ask(asked) if line else self._sent(asked[0], _claims, asked)
 
-    def call(self, call: Call) -> Any:
+    def call(self, subject: str, call: Call) -> Any:
         """See Lines."""
-        return self._sent(call.keys[0], _others, call)
+        return self._sent(subject, _others, call)
 
-    async def _sent(self, key: bytes, of_line: Callable[[AsyncLine], Any], item: Asked | Call) -> Answer:
-        until_s = time.monotonic() + self._route.timeout_s
-        server = self._route.server(key)
+    async def _sent(self, subject: str, of_line: OfLine, item: Asked | Call) -> Answer:
+        server = self._session.home(subject)
         if server is None:
-            server = await asyncio.to_thread(self._route.found, key)
-        answer = await of_line(await self._to(server)).ask(item)
-        pause_s = 0.0
+            server = await asyncio.to_thread(self._session.found, subject)
+        answer = await of_line(self._here().get(server) or await self._opened(server)).ask(item)
+        return await self._sent_on(answer, of_line, item) if isinstance(answer, Redirect) else answer
+
+    async def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call) -> Answer:
+        until_s, pause_s = time.monotonic() + self._session.route.timeout_s, 0.0
         while isinstance(answer, Redirect) and time.monotonic() < until_s:
             await asyncio.sleep(pause_s)
-            answer = await of_line(await self._to(answer.server)).ask(item)
-            pause_s = PAUSE_S
+            line = self._here().get(answer.server) or await self._opened(answer.server)
+            answer, pause_s = await of_line(line).ask(item), PAUSE_S
         return answer
 
-    async def _to(self, server: Server) -> AsyncLine:
-        """The line of the running loop."""
+    async def _opened(self, server: Server) -> AsyncLine:
+        """See Lines."""
         lines = self._here()
-        line = lines.get(server)
-        if line is None:
-            for gone in [known for known in lines if not self._route.serves(known)]:
-                await lines.pop(gone).close()
-            line = lines.setdefault(server, AsyncLine(self._session, server))
-        return line
+        for gone in [known for known in lines.copy() if known and not self._session.route.serves(known)]:
+            await lines.pop(gone).close()
+        return lines.setdefault(server, AsyncLine(self._session, server))
 
-    def _here(self) -> dict[Server, AsyncLine]:
+    def _here(self) -> dict[Server | None, AsyncLine]:
         loop = asyncio.get_running_loop()
         lines = self._lines.get(loop)
         return self._new(loop) if lines is None else lines
 
-    def _new(self, loop: asyncio.AbstractEventLoop) -> dict[Server, AsyncLine]:
+    def _new(self, loop: asyncio.AbstractEventLoop) -> dict[Server | None, AsyncLine]:
         # The loops of several threads may come at once, and what one of them looks at is never changed.
         with self._changing:
             lines = {known: there for known, there in self._lines.items() if not known.is_closed()}
@@ -119,5 +126,5 @@ class AsyncLines:
 
     async def close(self) -> None:
         """Close every line of the running loop; the next call opens it again."""
-        for line in list(self._here().values()):
+        for line in list(self._here().copy().values()):
             await line.close()

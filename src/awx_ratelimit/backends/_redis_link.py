@@ -172,10 +172,8 @@ class AsyncLink:
 
 def answered(answer: Answer) -> Any:
     """`answer`, raised where it is an error."""
-    if isinstance(answer, BackendUnavailable):
-        raise answer
-    if isinstance(answer, Redirect):
-        raise answer.error
+    if isinstance(answer, BackendUnavailable | Redirect):
+        raise answer.error if isinstance(answer, Redirect) else answer
     return answer
 
 

@@ -50,12 +50,9 @@ class Server:
         self.patience_s = timeout_s * _STEPS
         #: How it is called in errors.
         self.name = connections.place
+        #: The server that has what is asked for here.
+        self.home: Server = self
         self._needed = needed
-
-    @property
-    def home(self) -> "Server":
-        """The server that has what is asked for here."""
-        return self
 
     def connection(self) -> Any:
         """A new connection for threads, not yet opened."""

@@ -7,7 +7,7 @@ the child has an owner, leases and connections of its own.
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from awx_ratelimit.backends._coalesce_batch import unavailable
@@ -34,7 +34,7 @@ OfSubject = TypeVar("OfSubject", bound=tuple[Any, ...])
 
 
 class Part(NamedTuple):
-    """One call of a batch: the numbers of the claims that it decides, and the leases that it gives back first."""
+    """One call of a batch: the leases that it gives back first, and where it is one of many, its claims' numbers."""
 
     numbers: Sequence[int]
     released: list[Released]
@@ -51,12 +51,23 @@ class Session:
         self._hold_times = HoldTimes()
         self._keeper = keeper
         now_ms = clock.now_ms if clock else _steady_ms
-        self.leases = Leases(self.codec.new_lease_id, now_ms, keeper.wake, self._home)
+        #: The server that a subject is on, as far as it is known without waiting.
+        self.home: Callable[[str], Server | None] = self._home
+        #: The one server, where there is but one.
+        self.only: Server | None = None
+        if route.together:
+            (self.only,) = route.servers()
+            self.home = lambda _: self.only
+        self.leases = Leases(self.codec.new_lease_id, now_ms, keeper.wake, self.home)
         self._generation = 0
         self.lost_leases = 0
 
     def _home(self, subject: str) -> Server | None:
         return self.route.server(self.codec.key(subject))
+
+    def found(self, subject: str) -> Server:
+        """The server that a subject is on; it may have to be asked for. Raises BackendUnavailable."""
+        return self.route.found(self.codec.key(subject))
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
@@ -76,7 +87,7 @@ class Session:
         """The calls that decide `batch` on `server`, with leases that they give back first."""
         released = self.released(server.home)
         if self.route.together:
-            return [Part(range(len(batch)), released, self.codec.acquire(batch, released, self.sent_ms()))]
+            return [Part((), released, self.codec.acquire(batch, released, self.sent_ms()))]
         return self._parts(batch, released, alone=not server.asking)
 
     def _parts(self, batch: Sequence[Asked], released: list[Released], *, alone: bool) -> list[Part]:
@@ -99,32 +110,32 @@ class Session:
             by_subject.setdefault(item[0], []).append(item)
         return list(by_subject.values())
 
-    def released(self, *homes: Home) -> list[Released]:
+    def released(self, home: Home) -> list[Released]:
         """Leases to give back there."""
         if self._generation != self.route.generation:
             self._generation = self.route.generation
             self.leases.resettle()
-        return [lease for home in homes for lease in self.leases.released(MOST_RELEASED, home)]
+        return self.leases.released(MOST_RELEASED, home)
 
     def decisions(self, batch: Sequence[Asked], parts: Sequence[Part], answers: Sequence[Answer]) -> list[Outcome]:
         """What those calls answered. From now on the leases in it are open, and those they gave back are no more."""
         if len(parts) == 1:
-            return list(self._outcomes(batch, parts[0].released, answers[0]))
+            return self._outcomes(batch, parts[0].released, answers[0])
         outcomes: dict[int, Outcome] = {}
         for part, answer in zip(parts, answers, strict=True):
             claims = [batch[number] for number in part.numbers]
             outcomes.update(zip(part.numbers, self._outcomes(claims, part.released, answer), strict=True))
         return [outcomes[number] for number in range(len(batch))]
 
-    def _outcomes(self, claims: Sequence[Asked], released: list[Released], answer: Answer) -> Sequence[Outcome]:
+    def _outcomes(self, claims: Sequence[Asked], released: list[Released], answer: Answer) -> list[Any]:
+        if isinstance(answer, bytes):
+            self.leases.ended(released)
+            return self.codec.decisions(claims, answer, self._hold_times, self.granted)
         if isinstance(answer, Redirect):
             return [answer] * len(claims)
-        if isinstance(answer, BackendUnavailable):
-            for claim in claims:
-                self.unanswered(claim)
-            return [unavailable(answer) for _ in claims]
-        self.leases.ended(released)
-        return self.codec.decisions(claims, answer, self._hold_times, self.granted)
+        for claim in claims:
+            self.unanswered(claim)
+        return [unavailable(answer) for _ in claims]
 
     def granted(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Any:
         """The holder of what was granted; with a `lease_id` its lease is open, and is renewed."""
@@ -168,7 +179,7 @@ class Session:
         """The call that forgets what `subject` owes."""
         return [self.codec.reset(subject, self.sent_ms())]
 
-    def ping(self) -> list[Call]:
+    def ping(self) -> list[tuple[str, Call]]:
         """Calls that leave nothing behind, and need all that a decision needs of every server."""
         return trials(self.route, self.codec, self.sent_ms())
 

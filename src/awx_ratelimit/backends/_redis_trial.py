@@ -31,7 +31,7 @@ def probe(route: Route, prefix: str) -> None:
     codec, links = Codec(prefix, os.urandom(16)), Links(route)
     try:
         route.found(codec.key(""))
-        for answer in links.run(trials(route, codec, None)):
+        for answer in links.run([call for _, call in trials(route, codec, None)]):
             answered(answer)
     except BackendMisconfigured:
         raise
@@ -41,9 +41,9 @@ def probe(route: Route, prefix: str) -> None:
         links.close()
 
 
-def trials(route: Route, codec: Codec, now_ms: int | None) -> list[Call]:
-    """On each server charge a claim of a subject that nobody else has, and forget it."""
-    calls: list[Call] = []
+def trials(route: Route, codec: Codec, now_ms: int | None) -> list[tuple[str, Call]]:
+    """On each server charge a claim of a subject that nobody else has, and forget it: subjects and calls."""
+    calls: list[tuple[str, Call]] = []
     tried: set[Server | None] = set()
     servers = route.servers()
     for _ in range(_TRIES * len(servers) or 1):
@@ -51,7 +51,7 @@ def trials(route: Route, codec: Codec, now_ms: int | None) -> list[Call]:
         server = route.server(codec.key(asked[0]))
         if server not in tried:
             tried.add(server)
-            calls += (codec.acquire([asked], (), now_ms), codec.reset(asked[0], now_ms))
+            calls += [(asked[0], codec.acquire([asked], (), now_ms)), (asked[0], codec.reset(asked[0], now_ms))]
         if len(tried) == len(servers):
             break
     return calls

@@ -84,7 +84,7 @@ class Upkeep:
         _raise_first(errors)
 
     def _released(self) -> list[Released]:
-        return self.session.released(*self.session.leases.homes())
+        return [lease for home in self.session.leases.homes() for lease in self.session.released(home)]
 
     def _turn(self, renew: bool) -> None:
         """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
@@ -97,8 +97,7 @@ class Upkeep:
                 if renew:
                     self._renew()
             finally:
-                if set(self._released()) - set(released):
-                    # It was more than goes at once, or came meanwhile.
+                if self._has_more(released):
                     self._keeper.wake()
             self._troubled = False
         except Exception as error:
@@ -106,6 +105,12 @@ class Upkeep:
                 known = isinstance(error, AwxRateLimitError)
                 _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
             self._troubled = True
+
+    def _has_more(self, tried: list[Released]) -> bool:
+        """Whether any server has more to be given back than goes at once, or came meanwhile."""
+        leases = self.session.leases
+        firsts = [first for home in leases.homes() for first in leases.released(1, home)]
+        return any(first not in tried for first in firsts)
 
     def _send(self, released: list[Released]) -> None:
         """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""

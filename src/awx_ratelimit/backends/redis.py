@@ -80,12 +80,12 @@ class RedisBackend:
     def refund(self, decision: Decision) -> None:
         """See Backend."""
         for call in self._session.refund(decision):
-            self._session.done(decision.subject, self._lines.call(call))
+            self._session.done(decision.subject, self._lines.call(decision.subject, call))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         for call in self._session.reset(subject):
-            self._session.done(subject, self._lines.call(call))
+            self._session.done(subject, self._lines.call(subject, call))
 
     def renew_leases(self) -> None:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
@@ -101,8 +101,8 @@ class RedisBackend:
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases of this process that are open, and those that were lost."""
         try:
-            for call in self._session.ping():
-                answered(self._lines.call(call))
+            for subject, call in self._session.ping():
+                answered(self._lines.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)
@@ -157,12 +157,12 @@ class AsyncRedisBackend:
     async def refund(self, decision: Decision) -> None:
         """See Backend."""
         for call in self._session.refund(decision):
-            self._session.done(decision.subject, await self._lines.call(call))
+            self._session.done(decision.subject, await self._lines.call(decision.subject, call))
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
         for call in self._session.reset(subject):
-            self._session.done(subject, await self._lines.call(call))
+            self._session.done(subject, await self._lines.call(subject, call))
 
     async def renew_leases(self) -> None:
         """See RedisBackend."""
@@ -175,8 +175,8 @@ class AsyncRedisBackend:
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
         try:
-            for call in self._session.ping():
-                answered(await self._lines.call(call))
+            for subject, call in self._session.ping():
+                answered(await self._lines.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)

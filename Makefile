@@ -30,12 +30,13 @@ check: $(READY)
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: .venv-bench/.ready
+bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m pytest benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' \
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 
 # wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml

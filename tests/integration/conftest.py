@@ -1,13 +1,16 @@
 """The Redis backend as its users have it: for threads, and for the tasks of an event loop."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from signal import SIGCONT, SIGSTOP
 from typing import Any, TypeAlias
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from tests.redis_servers import RedisServer
 
 from awx_ratelimit import AsyncLimiter, Limiter
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
@@ -48,6 +51,16 @@ def repeated(act: Callable[[], Any]) -> Iterator[list[int]]:
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """A server that hangs."""
+    os.kill(server.pid, SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, SIGCONT)
 
 
 KINDS = ("threads", "tasks")

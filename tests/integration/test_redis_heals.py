@@ -1,15 +1,12 @@
 """What happens to a server or to a connection, and is over: nobody has to be told."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from os import kill
-from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
-from tests.integration.conftest import OpenLimiter, repeated
+from tests.integration.conftest import OpenLimiter, repeated, stopped
 from tests.processes import free_port
 from tests.redis_servers import RedisServer, StartRedis, running_redis
 from tests.servers.harness import eventually
@@ -25,16 +22,6 @@ def left(limiter: Any, subject: str = "s") -> tuple[int, int]:
     """How many slots are in use, and how many tokens."""
     seen = limiter.peek(subject, PLAN)
     return seen.held, seen.usages[0].capacity - seen.usages[0].remaining
-
-
-@contextmanager
-def stopped(server: RedisServer) -> Iterator[None]:
-    """A server that hangs."""
-    kill(server.pid, SIGSTOP)
-    try:
-        yield
-    finally:
-        kill(server.pid, SIGCONT)
 
 
 def test_scripts_that_the_server_forgets_are_sent_again(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:

@@ -172,6 +172,18 @@ def test_a_lease_whose_release_was_lost_ends_with_the_next_renewal(
     assert (other.peek("s", LONG).held, kept.allowed) == (1, True)
 
 
+def test_a_lease_of_the_longest_ttl_is_given_back_as_any_other(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """The thread does not wait for a third of it."""
+    plan = Plan("longest", (), Concurrency(1, ttl_ms=2**52))
+    limiter = open_limiter(redis_server.socket_url)
+
+    limiter.give_back(limiter.acquire("s", plan))
+
+    assert eventually(lambda: other.peek("s", plan).held, 0) == 0
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     """The time of claims and renewals alike."""
@@ -206,9 +218,9 @@ def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_lon
     session = limiter.backend._session
     late = session.asked("s", SHORT, 1)
     session.unanswered(late)
-    session.settled(late)
+    session.settled(late[3])
     limiter.acquire("another, which takes the release along", LONG)
-    Link(session.server).run([session.codec.acquire([late], (), clock.now_ms())])
+    Link(session.route.found(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
 
     before = limiter.peek("s", SHORT).held
     assert (before, busy(limiter, clock)) == (1, 0)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from awx_ratelimit import Concurrency, Plan
+from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends._redis_leases import Leases
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
 _ids = count(1)
@@ -82,3 +83,16 @@ def test_a_lease_that_is_listed_is_whole() -> None:
             let_others_run()
             seen |= {(subject, granted_at_ms) for subject, _, _, granted_at_ms in leases.held()}
     assert (seen, leases.held()) == ({("s", 7)}, [])
+
+
+def test_of_later_leases_one_in_sixteen_is_measured() -> None:
+    """The first are all measured, and of as many later ones a sixteenth."""
+    leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
+    held = []
+    for _ in range(2 * MEASURE_ALL):
+        lease_id = leases.new()
+        holder = leases.grant(("s", PLAN, 1, lease_id), 0, lease_id)
+        held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
+
+    measured = [held_ms is not None for held_ms in held]
+    assert (sum(measured[:MEASURE_ALL]), sum(measured[MEASURE_ALL:])) == (MEASURE_ALL, MEASURE_ALL // THEN_ONE_IN)

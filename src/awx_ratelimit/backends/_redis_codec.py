@@ -118,9 +118,10 @@ class Codec:
         args = [b""]
         parts: list[bytes] = []
         places: dict[int, int] = {}
+        last, place = None, 0
         for subject, plan, cost, lease_id in asked:
-            # Without the call where the plan was seen before.
-            place = places.get(id(plan)) or place_of(plan, places, args)
+            if plan is not last:
+                last, place = plan, place_of(plan, places, args)
             keys.append(self.key(subject))
             leases = freed.pop(subject, ()) if freed else ()
             parts.append(_CLAIM.pack(lease_id & SEQUENCE, cost, place, len(leases)))
@@ -139,20 +140,22 @@ class Codec:
         look has None: nothing to refund.
         """
         decisions: list[Decision | BackendUnavailable] = []
-        at = 0
+        at, last = 0, None
         for claim in asked:
             subject, plan, cost, lease_id = claim
-            form = packed(plan)
-            decided_at_ms, over, held, *levels = form.unpack_answer(reply, at)
-            at += form.answer_bytes
-            if over < 0:
-                decisions.append(self._wrong(subject, over))
-                continue
-            slot_over = over & plan.slot_bit
-            wait_ms = hold_times.slot_wait_ms(plan) if slot_over else 0
-            lease, holder = 0, None
+            if plan is not last:
+                last, (_, answer_bytes, unpack_answer) = plan, packed(plan)
+            decided_at_ms, over, held, *levels = unpack_answer(reply, at)
+            at += answer_bytes
+            lease, holder, wait_ms = 0, None, 0
+            if over:
+                if over < 0:
+                    decisions.append(self._wrong(subject, over))
+                    continue
+                if over & plan.slot_bit:
+                    wait_ms = hold_times.slot_wait_ms(plan)
             if lease_id and not over & plan.enforced:
-                lease = lease_id if plan.slot_bit and not slot_over else 0
+                lease = lease_id if plan.slot_bit and not over & plan.slot_bit else 0
                 holder = granted(claim, decided_at_ms, lease)
             answer = (subject, plan, cost, decided_at_ms, over, levels, held, lease, holder, wait_ms)
             decisions.append(_new(Decision, answer))

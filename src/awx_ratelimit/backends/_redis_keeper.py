@@ -14,18 +14,22 @@ from typing import Literal
 from weakref import WeakMethod
 
 _JITTER = 0.1
+#: How soon to try again what could not be done.
+_RETRY_S = 1.0
 #: Where no lease was opened yet: a third of it is how often to look whether anybody is left.
 _IDLE_MS = 30_000
+#: A longer ttl is renewed as one of an hour: no queue waits for years.
+_LONGEST_MS = 3_600_000
 Signal = Literal["send", "stop"]
 
 
 class LeaseKeeper:
     """Calls `turn(renew)` when there is something to send, and with `renew` true at every third of the shortest ttl.
 
-    `turn` is a bound method that raises nothing. It is called by one thread.
+    `turn` is a bound method that raises nothing and says whether all was done. It is called by one thread.
     """
 
-    def __init__(self, turn: Callable[[bool], None]) -> None:
+    def __init__(self, turn: Callable[[bool], bool]) -> None:
         self._turn = WeakMethod(turn)
         # Its put() may come from a finalizer or a signal handler; that of no other queue may.
         self._signals: SimpleQueue[Signal] = SimpleQueue()
@@ -67,17 +71,18 @@ class LeaseKeeper:
                 self._thread = None
 
     def _run(self) -> None:
-        renewed_s = time.monotonic()
+        renewed_s, done = time.monotonic(), True
         while True:
-            signal = self._signal(renewed_s + self._interval_s() - time.monotonic())
+            until_due_s = renewed_s + self._interval_s() - time.monotonic()
+            signal = self._signal(until_due_s if done else min(self._interval_s(), _RETRY_S))
             turn = self._turn()
             if signal == "stop" or turn is None:
                 return
             self._awake = False
             due = time.monotonic() >= renewed_s + self._interval_s() * (1 - _JITTER)
-            turn(due)
+            done = turn(due)
             del turn
-            if due:
+            if due and done:
                 renewed_s = time.monotonic()
 
     def _signal(self, wait_s: float) -> Signal | None:
@@ -88,4 +93,4 @@ class LeaseKeeper:
 
     def _interval_s(self) -> float:
         # At random, so that processes that were started together do not all renew at once.
-        return (self._shortest_ttl_ms or _IDLE_MS) / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret
+        return min(self._shortest_ttl_ms or _IDLE_MS, _LONGEST_MS) / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret

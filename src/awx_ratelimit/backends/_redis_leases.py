@@ -15,7 +15,9 @@ from typing import TypeAlias
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
+from awx_ratelimit.backends._redis_wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
 from awx_ratelimit.core.plans import Plan
 
 #: A server, or None while it is not known which.
@@ -26,23 +28,23 @@ _MOST_REFUNDS = 10_000
 
 
 class Grant:
-    """What was granted to one admitted claim, for as long as its Decision lives."""
+    """What was granted to one admitted claim, and by whom, for as long as its Decision lives."""
 
-    __slots__ = ("__weakref__", "refunded", "since_ms")
+    __slots__ = ("__weakref__", "granted_by", "refunded", "since_ms")
 
-    def __init__(self, since_ms: int) -> None:
+    def __init__(self, granted_by: "Leases", since_ms: int | None) -> None:
+        self.granted_by = granted_by
         self.refunded = False
+        #: From when on its lease is held; None where that is not measured.
         self.since_ms = since_ms
 
 
 class _Open(ref[Grant]):
     """An open lease, until its grant is collected."""
 
-    __slots__ = ("granted_at_ms", "lease_id", "plan", "subject")
+    __slots__ = ("asked", "granted_at_ms")
 
-    subject: str
-    plan: Plan
-    lease_id: int
+    asked: Asked
     granted_at_ms: int
 
 
@@ -75,12 +77,13 @@ class Leases:
         self._now_ms = now_ms
         self._wake = wake
         self._home = home
+        self._unmeasured = 0
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = Lock()
         self._released: dict[Home, dict[int, str]] = {}
         self._lapsing: dict[int, _Lapsing] = {}
-        self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
+        self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
     def new(self) -> int:
         """The id of the lease that a claim may take. From now on the claim is in flight."""
@@ -101,21 +104,30 @@ class Leases:
 
     def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
-        grant = Grant(self._now_ms())
-        if lease_id:
-            lease = _Open(grant, self._collected)
-            lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms = asked[0], asked[1], lease_id, decided_at_ms
-            self._open[lease_id] = lease
+        if not lease_id:
+            return Grant(self, None)
+        grant = Grant(self, None if lease_id & self._unmeasured else self._since_ms(lease_id))
+        lease = _Open(grant, self._collected)
+        lease.asked, lease.granted_at_ms = asked, decided_at_ms
+        self._open[lease_id] = lease
         return grant
 
+    def _since_ms(self, lease_id: int) -> int:
+        if lease_id & SEQUENCE >= MEASURE_ALL:
+            self._unmeasured = THEN_ONE_IN - 1
+        return self._now_ms()
+
     def release(self, decision: Decision) -> int | None:
-        """Close the lease of `decision`, to be sent. For how long it was held; None where it was not open."""
-        lease = self._open.pop(decision.lease_id, None)
-        if lease is None:
+        """Close the lease of `decision`, to be sent. For how long it was held; None where that was not measured.
+
+        A finalizer may come with a decision that was said to be collected, with all of a cycle that they were in.
+        """
+        lease_id = decision.lease_id
+        if self._open.pop(lease_id, None) is None and self._lapsing.pop(lease_id, None) is None:
             return None
-        self.end(decision.subject, decision.lease_id)
-        grant: Grant = decision.holder
-        return self._now_ms() - grant.since_ms
+        self.end(decision.subject, lease_id)
+        since_ms: int | None = decision.holder.since_ms
+        return None if since_ms is None else self._now_ms() - since_ms
 
     def unanswered(self, subject: str, plan: Plan, lease_id: int) -> None:
         """Give back the lease that a claim without an answer may have, and once more when it would have lapsed.
@@ -139,8 +151,16 @@ class Leases:
         """Give back all of a decision that nobody waits for any more."""
         self.release(decision)
         if decision.holder is not None:
-            self._refunds.append(decision)
+            self._abandoned.append(decision)
             self._wake()
+
+    def refunds(self, decision: Decision) -> bool:
+        """Whether to refund `decision`: once, and only what was granted here, not what a parent process was granted."""
+        grant = decision.holder
+        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.refunded:
+            return False
+        grant.refunded = True
+        return True
 
     def released(self, most: int, home: Home) -> list[Released]:
         """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
@@ -171,19 +191,20 @@ class Leases:
                     self._released.setdefault(now, {})[lease_id] = subject
                     ending.pop(lease_id, None)
 
-    def refunds(self) -> list[Decision]:
+    def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""
         refunds: list[Decision] = []
         # Another thread may be faster.
         with suppress(IndexError):
             while True:
-                refunds.append(self._refunds.popleft())
+                refunds.append(self._abandoned.popleft())
         return refunds
 
     def held(self) -> list[Held]:
         """Every open lease."""
         return [
-            (lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms) for lease in self._open.copy().values()
+            (lease.asked[0], lease.asked[1], lease_id, lease.granted_at_ms)
+            for lease_id, lease in self._open.copy().items()
         ]
 
     def end_closed(self, held: Iterable[Held]) -> None:
@@ -211,8 +232,9 @@ class Leases:
 
     def _collected(self, lease: ref[Grant]) -> None:
         assert isinstance(lease, _Open)
-        if self._open.pop(lease.lease_id, None) is not None:
-            self._let_lapse(lease.subject, lease.plan, lease.lease_id)
+        subject, plan, _, lease_id = lease.asked
+        if self._open.pop(lease_id, None) is not None:
+            self._let_lapse(subject, plan, lease_id)
 
     def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
         if plan.concurrency is not None and len(self._lapsing) < _MOST_RELEASED:

@@ -60,6 +60,8 @@ class Session:
             self.home = lambda _: self.only
         self.leases = Leases(self.codec.new_lease_id, now_ms, keeper.wake, self.home)
         self._generation = 0
+        #: A claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end.
+        self.settled = self.leases.answered
         self.lost_leases = 0
 
     def _home(self, subject: str) -> Server | None:
@@ -70,13 +72,9 @@ class Session:
         return self.route.found(self.codec.key(subject))
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
-        """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
+        """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer."""
         self.codec.check(plan)
         return subject, plan, cost, self.leases.new()
-
-    def settled(self, asked: Asked) -> None:
-        """The claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end."""
-        self.leases.answered(asked[3])
 
     def looked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim that charges nothing."""
@@ -169,11 +167,7 @@ class Session:
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""
-        grant = decision.holder
-        if grant is None or grant.refunded:
-            return []
-        grant.refunded = True
-        return [self.codec.refund(decision, self.sent_ms())]
+        return [self.codec.refund(decision, self.sent_ms())] if self.leases.refunds(decision) else []
 
     def reset(self, subject: str) -> list[Call]:
         """The call that forgets what `subject` owes."""

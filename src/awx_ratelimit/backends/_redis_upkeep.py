@@ -86,25 +86,30 @@ class Upkeep:
     def _released(self) -> list[Released]:
         return [lease for home in self.session.leases.homes() for lease in self.session.released(home)]
 
-    def _turn(self, renew: bool) -> None:
-        """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
+    def _turn(self, renew: bool) -> bool:
+        """One turn of the thread, and whether all was done. It raises nothing, and says once that it cannot do it."""
         try:
-            released = self._released()
-            if released and not renew:
-                time.sleep(_LINGER_S)
-            try:
-                self._send([lease for lease in released if self.session.leases.is_ending(lease)])
-                if renew:
-                    self._renew()
-            finally:
-                if self._has_more(released):
-                    self._keeper.wake()
-            self._troubled = False
+            self._take_turn(renew)
         except Exception as error:
             if not self._troubled:
                 known = isinstance(error, AwxRateLimitError)
                 _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
             self._troubled = True
+            return False
+        self._troubled = False
+        return True
+
+    def _take_turn(self, renew: bool) -> None:
+        released = self._released()
+        if released and not renew:
+            time.sleep(_LINGER_S)
+        try:
+            self._send([lease for lease in released if self.session.leases.is_ending(lease)])
+            if renew:
+                self._renew()
+        finally:
+            if self._has_more(released):
+                self._keeper.wake()
 
     def _has_more(self, tried: list[Released]) -> bool:
         """Whether any server has more to be given back than goes at once, or came meanwhile."""
@@ -117,7 +122,7 @@ class Upkeep:
         session = self.session
         groups = session.apart(released)
         calls = [session.codec.acquire((), group, session.sent_ms()) for group in groups]
-        calls += [call for decision in session.leases.refunds() for call in session.refund(decision)]
+        calls += [call for decision in session.leases.abandoned() for call in session.refund(decision)]
         answers = self._run(calls)
         for group, answer in zip(groups, answers, strict=False):
             if not isinstance(answer, BackendUnavailable):

@@ -87,7 +87,9 @@ for n = releases + 1, #KEYS do
   if not wrong then
     keep_ms, tail = u('<i8I2', value, first)
     leases_at = first + 10 + tail
-    held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = read_leases(value, leases_at)
+    if leases_at <= #value + 1 then
+      held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = read_leases(value, leases_at)
+    end
   end
   if not held then
     answers[n - releases] = pack('<i8i8i8', now_ms, wrong or CORRUPT, 0) .. rep('\0', 16 * count)

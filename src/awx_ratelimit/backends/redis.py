@@ -38,6 +38,7 @@ class RedisBackend:
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (route, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -55,6 +56,8 @@ class RedisBackend:
 
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._upkeep = Upkeep(*self._made)
         self._session = self._upkeep.session
         self._lines = Lines(self._session)
@@ -65,7 +68,7 @@ class RedisBackend:
         try:
             decision: Decision = answered(self._lines.claim(asked))
         finally:
-            self._session.settled(asked)
+            self._session.settled(asked[3])
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -120,6 +123,7 @@ class AsyncRedisBackend:
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (route, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -132,6 +136,8 @@ class AsyncRedisBackend:
 
     def begin(self) -> None:
         """See RedisBackend."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._upkeep = Upkeep(*self._made)
         self._session = self._upkeep.session
         self._lines = AsyncLines(self._session)
@@ -142,7 +148,7 @@ class AsyncRedisBackend:
         try:
             decision: Decision = answered(await self._lines.claim(asked))
         finally:
-            self._session.settled(asked)
+            self._session.settled(asked[3])
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:

@@ -22,6 +22,7 @@ from awx_ratelimit.errors import BackendUnavailable
 #: run it.
 Answer: TypeAlias = Any
 _CLIENT_ERRORS = (RedisError, OSError)
+_NO_ANSWER = (BackendUnavailable, Redirect)
 _ASKING = ("ASKING",)
 
 
@@ -48,22 +49,27 @@ class Link:
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
             answers = self._exchange([_by_sha(call) for call in calls])
-            for again in (_first_by_text, _all_by_text):
-                unknown = _unknown(answers)
-                if not unknown:
-                    break
-                # Nothing of them was run: the server was restarted, or told to forget.
-                asked_again = self._exchange(again([calls[number] for number in unknown]))
-                for number, answer in zip(unknown, asked_again, strict=True):
-                    answers[number] = answer
+            return self._explained(calls, answers) if _any_refused(answers) else answers
         except BaseException as error:
             self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
-        if _is_stale(answers):
+
+    def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+        """The same, after the server was told the scripts that it does not know."""
+        for again in (_first_by_text, _all_by_text):
+            unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if not unknown:
+                break
+            # Nothing of them was run: the server was restarted, or told to forget.
+            asked_again = self._exchange(again([calls[number] for number in unknown]))
+            for number, answer in zip(unknown, asked_again, strict=True):
+                answers[number] = answer
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # This server is not the primary any more.
             self._drop()
-        return _explained(self._server, answers)
+        return [self._server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = self._opened()
@@ -71,7 +77,7 @@ class Link:
             commands = [command for each in commands for command in (_ASKING, each)]
         connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
         answers = [self._answer(connection) for _ in commands]
-        return answers[1::2] if self._server.asking else answers
+        return _asked(answers) if self._server.asking else answers
 
     def _opened(self) -> Any:
         if self._connection is not None and not self._is_dead():
@@ -128,22 +134,27 @@ class AsyncLink:
     async def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
             answers = await self._exchange([_by_sha(call) for call in calls])
-            for again in (_first_by_text, _all_by_text):
-                unknown = _unknown(answers)
-                if not unknown:
-                    break
-                # Nothing of them was run: the server was restarted, or told to forget.
-                asked_again = await self._exchange(again([calls[number] for number in unknown]))
-                for number, answer in zip(unknown, asked_again, strict=True):
-                    answers[number] = answer
+            return await self._explained(calls, answers) if _any_refused(answers) else answers
         except BaseException as error:
             await self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
-        if _is_stale(answers):
+
+    async def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+        """The same, after the server was told the scripts that it does not know."""
+        for again in (_first_by_text, _all_by_text):
+            unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if not unknown:
+                break
+            # Nothing of them was run: the server was restarted, or told to forget.
+            asked_again = await self._exchange(again([calls[number] for number in unknown]))
+            for number, answer in zip(unknown, asked_again, strict=True):
+                answers[number] = answer
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # This server is not the primary any more.
             await self._drop()
-        return _explained(self._server, answers)
+        return [self._server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = await self._opened()
@@ -151,7 +162,7 @@ class AsyncLink:
             commands = [command for each in commands for command in (_ASKING, each)]
         await connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
         answers = [await self._answer(connection) for _ in commands]
-        return answers[1::2] if self._server.asking else answers
+        return _asked(answers) if self._server.asking else answers
 
     async def _opened(self) -> Any:
         if self._connection is not None and not await self._is_dead():
@@ -191,8 +202,8 @@ class AsyncLink:
 
 def answered(answer: Answer) -> Any:
     """`answer`, raised where it is an error."""
-    if isinstance(answer, BackendUnavailable | Redirect):
-        raise answer.error if isinstance(answer, Redirect) else answer
+    if isinstance(answer, _NO_ANSWER):
+        raise answer if isinstance(answer, BackendUnavailable) else answer.error
     return answer
 
 
@@ -214,14 +225,13 @@ def _first_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
     return [_by_text(call) if first.setdefault(call.script.sha, call) is call else _by_sha(call) for call in calls]
 
 
-def _unknown(answers: list[Answer]) -> list[int]:
-    return [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+def _any_refused(answers: list[Answer]) -> bool:
+    return any(isinstance(answer, ResponseError) for answer in answers)
 
 
-def _is_stale(answers: list[Answer]) -> bool:
-    """Whether this server is not the primary any more."""
-    return any(isinstance(answer, ReadOnlyError) for answer in answers)
-
-
-def _explained(server: Server, answers: list[Answer]) -> list[Answer]:
-    return [server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
+def _asked(answers: list[Answer]) -> list[Answer]:
+    """The answers without those to ASKING, unless that was refused."""
+    return [
+        allowed if isinstance(allowed, ResponseError) else answer
+        for allowed, answer in zip(answers[::2], answers[1::2], strict=True)
+    ]

@@ -83,9 +83,10 @@ class Session:
 
     def acquire(self, batch: Sequence[Asked], server: Server) -> list[Part]:
         """The calls that decide `batch` on `server`, with leases that they give back first."""
-        released = self.released(server.home)
-        if self.route.together:
+        if server is self.only:
+            released = self.leases.released(MOST_RELEASED, server)
             return [Part((), released, self.codec.acquire(batch, released, self.sent_ms()))]
+        released = self.released(server.home)
         return self._parts(batch, released, alone=not server.asking)
 
     def _parts(self, batch: Sequence[Asked], released: list[Released], *, alone: bool) -> list[Part]:
@@ -200,7 +201,8 @@ class Session:
             over = renewal in (Renewal.LOST, Renewal.ENDED) and self.leases.forget(lease_id)
             if over and renewal is Renewal.LOST:
                 self.lost_leases += 1
-                _log.warning("a lease was lost on redis, and its slot taken by another")
+                server = self.home(group[0][0])
+                _log.warning("a lease was lost on redis at %s, and its slot taken by another", server and server.name)
 
     def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
         """How it is, after a ping that answered or raised `error`."""

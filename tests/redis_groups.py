@@ -71,12 +71,13 @@ def running_sentinel(
     *,
     down_after_ms: int = PATIENT_MS,
     password: str | None = None,
+    servers_password: str | None = None,
     options: Sequence[str] = (),
     binary: str = "redis-server",
 ) -> Iterator[Service]:
     """A service that is watched. The sentinels ask for `password`; `options` are more arguments of the servers."""
     with ExitStack() as running:
-        start = partial(_started, running, folder, options=options, binary=binary)
+        start = partial(_started, running, folder, password=servers_password, options=options, binary=binary)
         primary = start("primary")
         replica = start("replica", replica_of=primary)
         lines = [
@@ -86,6 +87,7 @@ def running_sentinel(
             f"sentinel failover-timeout {SERVICE} {4 * down_after_ms}",
             f"sentinel known-replica {SERVICE} {HOST} {replica.port}",
             *((f"requirepass {password}", f"sentinel sentinel-pass {password}") if password else ()),
+            *((f"sentinel auth-pass {SERVICE} {servers_password}",) if servers_password else ()),
         ]
         # Sentinels find one another by what they publish every two seconds: it is quicker to introduce them.
         names = {free_port(): secrets.token_hex(20) for _ in range(3)}
@@ -190,6 +192,8 @@ def running_cluster(
                 options=[
                     f"--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {node_timeout_ms}",
                     "--cluster-require-full-coverage no --cluster-replica-validity-factor 0",
+                    # Who was never written to is no replica that others know of.
+                    "--repl-ping-replica-period 1",
                     *(("--tls-cluster no",) if tls else ()),
                     *options,
                 ],
@@ -259,3 +263,4 @@ def _emptied(servers: Sequence[RedisServer]) -> None:
         with server.client() as client:
             client.flushall()
             client.script_flush()
+            client.config_resetstat()

@@ -1,0 +1,5 @@
+"""The limiters of the integration tests, of both kinds."""
+
+from tests.integration.conftest import open_limiters
+
+__all__ = ["open_limiters"]

@@ -19,7 +19,7 @@ redis-server:
 
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each.
 chaos: $(READY) redis-server
-	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos --timeout 600
+	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos -rP --timeout 600
 
 check: $(READY)
 	$(BIN)/ruff format --check

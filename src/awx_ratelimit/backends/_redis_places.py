@@ -52,12 +52,12 @@ _MANY = {
     ),
 }
 _MANY_SCHEMES = {f"{scheme}+{kind}": kind for scheme in ("redis", "rediss", "valkey", "valkeys") for kind in _MANY}
-_REST = re.compile("(?P<user>[^/?#@]*@)?(?P<places>[^/?#@]+)(?P<path>/[^?#]*)?([?](?P<query>[^#]*))?")
+_REST = re.compile("//(?P<user>[^/?#@]*@)?(?P<places>[^/?#@]+)(?P<path>/[^?#]*)?([?](?P<query>[^#]*))?")
 
 
 def places(url: str) -> Places:
     """What `url` names. Raises ValueError that says what is wrong and what is allowed there."""
-    scheme, _, rest = str(url).partition("://")
+    scheme, _, rest = str(url).partition(":")
     kind = _MANY_SCHEMES.get(scheme.lower())
     if kind is None:
         return Places(client_url(url))
@@ -83,9 +83,11 @@ _FIRST = "localhost"
 
 def _seeds(text: str, port: int) -> tuple[tuple[str, int], ...]:
     """Hosts and ports; empty where one of them is none."""
+    seeds: list[tuple[str, int]] = []
     try:
-        split = [urlsplit(f"//{place}") for place in text.split(",")]
-        seeds = [(place.hostname, place.port or port) for place in split]
+        for place in text.split(","):
+            split = urlsplit(f"//{place}")
+            seeds.append((split.hostname or "", split.port or port))
     except ValueError:
         return ()
-    return tuple((host, number) for host, number in seeds if host) if all(host for host, _ in seeds) else ()
+    return tuple(seeds) if all(host for host, _ in seeds) else ()

@@ -101,6 +101,10 @@ class RedisBackend:
         """
         return self._upkeep.heal(owed, heal_id)
 
+    def home(self, subject: str) -> object:
+        """What of it fails as one: the server that `subject` is on, as far as it is known."""
+        return self._session.home(subject)
+
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases of this process that are open, and those that were lost."""
         try:
@@ -177,6 +181,10 @@ class AsyncRedisBackend:
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
         """See RedisBackend: from a thread, here too."""
         return self._upkeep.heal(owed, heal_id)
+
+    def home(self, subject: str) -> object:
+        """See RedisBackend."""
+        return self._session.home(subject)
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""

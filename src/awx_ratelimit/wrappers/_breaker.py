@@ -41,6 +41,10 @@ class Breaker:
             self._ask_again_s = now_s + _FORGOTTEN_AFTER_S
         return self._ticket
 
+    def is_forgotten(self, now_s: float) -> bool:
+        """Whether it is open, and nobody has come to probe for long."""
+        return not self.is_closed and now_s > self._ask_again_s + _FORGOTTEN_AFTER_S
+
     def answered(self, ticket: int) -> bool:
         """The backend has answered who had this ticket. Whether that ends an outage."""
         if ticket != self._ticket:

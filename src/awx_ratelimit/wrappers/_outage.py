@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Mapping
 from threading import Lock, Thread
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.core.decision import Decision
@@ -16,17 +16,22 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
 from awx_ratelimit.forks import renewed_after_fork
 from awx_ratelimit.wrappers._breaker import Breaker
+from awx_ratelimit.wrappers._breakers import Breakers
 from awx_ratelimit.wrappers._healing import Healing
 from awx_ratelimit.wrappers._local import local_plan, shared_plan
 
 _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
+#: For who may ask: what it comes back with.
+Ticket: TypeAlias = tuple[Breaker, int]
+#: What could not be made known to the backend is tried again after so long.
+_HEAL_AGAIN_S = 1.0
 
 
 class Outage:
     """See GuardedBackend for the fields. Raises InvalidLimit for one that is wrong."""
 
-    def __init__(self, on_outage: OnOutage, expected_workers: int, budget_ms: int) -> None:
+    def __init__(self, backend: Any, on_outage: OnOutage, expected_workers: int, budget_ms: int) -> None:
         if on_outage not in get_args(OnOutage):
             raise InvalidLimit(f"on_outage is {on_outage!r}; allowed are 'local', 'open', 'closed'")
         for name, number in (("expected_workers", expected_workers), ("budget_ms", budget_ms)):
@@ -34,9 +39,10 @@ class Outage:
                 raise InvalidLimit(f"{name} is {number!r}; allowed is a whole number of at least 1")
         self._on_outage = on_outage
         self._workers = expected_workers
-        self._breaker = Breaker()
+        self._breakers = Breakers(backend)
         self._most_cost = 1
-        self._began_s = 0.0
+        self._began_s: dict[Breaker, float] = {}
+        self._heal_again_s = 0.0
         self._outages = 0
         self._decided = 0
         #: Decides this process's share of each limit.
@@ -49,16 +55,20 @@ class Outage:
         """In a child process: what the parent decided is made known by the parent."""
         self._healing, self._heals = Healing(self.local), Lock()
 
-    def ask(self) -> int | None:
+    def ask(self, subject: str) -> Ticket | None:
         """A ticket for who may ask the backend; None while it is known not to answer."""
-        return self._breaker.ask(time.monotonic())
+        breaker = self._breakers.of(subject)
+        number = breaker.ask(time.monotonic())
+        return None if number is None else (breaker, number)
 
-    def answered(self, ticket: int, backend: Any) -> None:
+    def answered(self, ticket: Ticket, backend: Any) -> None:
         """The backend has answered: what was decided without it is made known to it, in a thread."""
-        if self._breaker.answered(ticket):
-            seconds = time.monotonic() - self._began_s
+        breaker, number = ticket
+        if breaker.answered(number):
+            now_s = time.monotonic()
+            seconds, self._heal_again_s = now_s - self._began_s.pop(breaker, now_s), now_s
             _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
-        if self._healing.is_due and self._heals.acquire(blocking=False):
+        if self._healing.is_due and time.monotonic() >= self._heal_again_s and self._heals.acquire(blocking=False):
             Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
 
     def _heal(self, backend: Any) -> None:
@@ -69,7 +79,8 @@ class Outage:
             else:
                 self._healing.heal(heal, backend.release)
         except BackendUnavailable as error:
-            # It is due as before, and begun again with the next answer.
+            # It is due as before, and begun again with a later answer.
+            self._heal_again_s = time.monotonic() + _HEAL_AGAIN_S
             _log.warning("what was decided without the backend is not known to it yet: %s", error)
         except Exception:
             _log.exception("what was decided without the backend cannot be made known to it")
@@ -84,10 +95,13 @@ class Outage:
         if entered is not None:
             backend.release(entered)
 
-    def failed(self, ticket: int, error: BaseException) -> None:
+    def failed(self, ticket: Ticket, error: BaseException) -> None:
         """The backend has not answered."""
-        if self._breaker.failed(ticket, time.monotonic(), random.random()):  # noqa: S311  # no secret
-            self._began_s, self._decided = time.monotonic(), 0
+        (breaker, number), now_s = ticket, time.monotonic()
+        if breaker.failed(number, now_s, random.random()):  # noqa: S311  # no secret
+            if self._breakers.opened(now_s) == 1:
+                self._began_s, self._decided = {}, 0
+            self._began_s[breaker] = now_s
             self._outages += 1
             _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, error)
 
@@ -122,10 +136,10 @@ class Outage:
 
     def health(self, of_backend: Mapping[str, Any]) -> Mapping[str, Any]:
         """How the backend is, and what the guard has done without it."""
-        state = of_backend.get("state", "ok") if self._breaker.is_closed else f"outage: limits are {self._on_outage}"
+        state = of_backend.get("state", "ok") if self.is_over else f"outage: limits are {self._on_outage}"
         return {**of_backend, "state": state, "outages": self._outages, "decided_without_backend": self._decided}
 
     @property
     def is_over(self) -> bool:
         """Whether the backend is asked by everybody."""
-        return self._breaker.is_closed
+        return not self._breakers.opened(time.monotonic())

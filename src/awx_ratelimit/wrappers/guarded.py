@@ -27,6 +27,8 @@ _NO_ANSWER = (BackendUnavailable, TimeoutError)
 class GuardedBackend:
     """Guards `backend`: after five failures in a row, or of half its answers, it is not asked until it answers again.
 
+    A backend on several servers, such as a cluster, has a ``home(subject)``: each of them is guarded by itself.
+
     `expected_workers` is how many processes share its limits. `budget_ms` is how long a decision waits for the backend
     at most; a synchronous one keeps to it by itself (`timeout_ms` of a RedisBackend), for nothing can interrupt it.
 
@@ -39,12 +41,12 @@ class GuardedBackend:
         self, backend: Backend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
     ) -> None:
         self.backend = backend
-        self._outage = Outage(on_outage, expected_workers, budget_ms)
+        self._outage = Outage(backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
         try:
@@ -58,7 +60,7 @@ class GuardedBackend:
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
         try:
@@ -113,12 +115,12 @@ class AsyncGuardedBackend:
         self, backend: AsyncBackend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
     ) -> None:
         self.backend = backend
-        self._outage = Outage(on_outage, expected_workers, budget_ms)
+        self._outage = Outage(backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
         try:
@@ -132,7 +134,7 @@ class AsyncGuardedBackend:
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
         try:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter
 from awx_ratelimit.backends._redis_line import AsyncLine, Line
 from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
 from awx_ratelimit.backends._redis_link import AsyncLink, Link
+from awx_ratelimit.backends._redis_sentinel import Primary
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
@@ -35,6 +37,9 @@ NAMES = {
     "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
     "asyncio.sleep": "time.sleep",
     "async_connection": "connection",
+    "client_in_loop": "client",
+    "new_in_loop": "new",
+    "_AsyncWatch": "_Watch",
     "asyncio.timeout(self._budget_s)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
     # A backend that never waits has answered an async gate too.
@@ -65,6 +70,11 @@ def test_a_twin_is_its_sync_class_with_await(twin: type, other: type) -> None:
     assert _plain(_source(twin)) == _source(other)
 
 
+def test_a_primary_is_found_by_tasks_as_by_threads() -> None:
+    """The two ways of one class to open a connection are twins too."""
+    assert _plain(_source(Primary.async_connection)) == _source(Primary.connection)
+
+
 def test_the_comparison_sees_a_difference() -> None:
     """A statement more in one of them is found."""
     source = _source(AsyncLimiter).replace("plan.check(cost)", "pass", 1)
@@ -72,8 +82,8 @@ def test_the_comparison_sees_a_difference() -> None:
     assert _plain(source) != _source(Limiter)
 
 
-def _source(cls: type) -> str:
-    tree: Any = ast.parse(inspect.getsource(cls))
+def _source(cls: Any) -> str:
+    tree: Any = ast.parse(dedent(inspect.getsource(cls)))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]

@@ -83,6 +83,20 @@ def test_releases_go_back_by_themselves(redis_cluster: Cluster, open_limiter: Op
     assert held == {0}
 
 
+def test_releases_go_back_though_another_server_is_gone(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """More than go at once wait for one that hangs, and those of the others do not wait for them."""
+    limiter, other = open_limiter(redis_cluster.url, timeout_ms=200), open_limiter(redis_cluster.url)
+    hung, alive = on(redis_cluster, limiter, 0)[0], on(redis_cluster, limiter, 1)[0]
+    many = Plan("many", (), Concurrency(1_000))
+    kept = [limiter.acquire(subject, many) for subject in [hung] * 600 + [alive] * 600]
+
+    with stopped(redis_cluster.primaries[0]):
+        for decision in kept:
+            limiter.give_back(decision)
+        soon = eventually(lambda: other.peek(alive, many).held, 0)
+    assert (soon, eventually(lambda: other.peek(hung, many).held, 0)) == (0, 0)
+
+
 def test_scripts_that_one_server_forgets_are_sent_to_it_again(
     redis_cluster: Cluster, open_limiter: OpenLimiter
 ) -> None:

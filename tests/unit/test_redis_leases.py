@@ -96,3 +96,19 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
 
     measured = [held_ms is not None for held_ms in held]
     assert (sum(measured[:MEASURE_ALL]), sum(measured[MEASURE_ALL:])) == (MEASURE_ALL, MEASURE_ALL // THEN_ONE_IN)
+
+
+def test_leases_to_give_back_go_where_their_subject_goes() -> None:
+    """Each is found at the server that its subject is on by now, and those of another server are not in the way."""
+    homes = {"a": "one", "b": "two"}
+    leases = Leases(count(1).__next__, lambda: 0, lambda: None, homes.__getitem__)
+    leases.end("a", 1)
+    leases.end("b", 2)
+    before = leases.released(9, "one"), leases.released(9, "two")
+
+    homes["a"] = "two"
+    leases.resettle()
+    after = leases.released(9, "one"), leases.released(9, "two")
+    leases.ended([("a", 1)])
+    assert (before, after) == (([("a", 1)], [("b", 2)]), ([], [("b", 2), ("a", 1)]))
+    assert (leases.is_ending(("a", 1)), leases.is_ending(("b", 2))) == (False, True)

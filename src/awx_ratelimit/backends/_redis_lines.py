@@ -59,7 +59,9 @@ class Lines:
         """A new line, in place of those to servers that are gone."""
         lines = self._here()
         for gone in [known for known in lines.copy() if known and not self._session.route.serves(known)]:
-            lines.pop(gone).close()
+            line = lines.pop(gone, None)
+            if line is not None:
+                line.close()
         return lines.setdefault(server, Line(self._session, server))
 
     def _here(self) -> dict[Server | None, Line]:
@@ -108,7 +110,9 @@ class AsyncLines:
         """See Lines."""
         lines = self._here()
         for gone in [known for known in lines.copy() if known and not self._session.route.serves(known)]:
-            await lines.pop(gone).close()
+            line = lines.pop(gone, None)
+            if line is not None:
+                await line.close()
         return lines.setdefault(server, AsyncLine(self._session, server))
 
     def _here(self) -> dict[Server | None, AsyncLine]:

@@ -59,7 +59,9 @@ class Links:
         link = self._links.get(server)
         if link is None:
             for gone in [known for known in self._links.copy() if not self._route.serves(known)]:
-                self._links.pop(gone).close()
+                closed = self._links.pop(gone, None)
+                if closed is not None:
+                    closed.close()
             link = self._links.setdefault(server, Link(server))
         return link
 

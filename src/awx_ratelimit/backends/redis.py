@@ -44,7 +44,11 @@ class RedisBackend:
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
-        """The server at ``redis://``, ``rediss://`` (TLS), ``redis+unix://`` or ``valkey://``.
+        """What decides at `url`.
+
+        That is a server at ``redis://``, ``rediss://`` (TLS), ``redis+unix://`` or ``valkey://``; at
+        ``redis+sentinel://host,host/service`` the primary of a service that sentinels watch, wherever it is by then;
+        and at ``redis+cluster://host,host`` a cluster, of which each server decides for its own keys.
 
         A call that has no answer within `timeout_ms` has none. Raises ValueError for an URL that is none, and
         BackendMisconfigured for a server that is too old, a replica, or refuses the user or the scripts. A server that

@@ -1,4 +1,4 @@
-"""A process that has used a backend and forks: ``python -m tests.integration.redis_forked WHAT URL``.
+"""A process that has used a backend and forks: ``python -m tests.integration.redis_forked URL``.
 
 It says, as JSON, what its children and it have seen.
 """
@@ -119,5 +119,4 @@ def loops(url: str) -> Any:
 
 
 if __name__ == "__main__":
-    what, url = sys.argv[1:]
-    json.dump({"leases": leases, "limits": limits, "loops": loops}[what](url), sys.stdout)
+    json.dump({act.__name__: act(sys.argv[1]) for act in (leases, limits, loops)}, sys.stdout)

@@ -14,7 +14,7 @@ from typing import Any
 from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
 
-STORM_S = 1.5
+STORM_S = 1.0
 SHORT = Plan("short", (), Concurrency(1_000, ttl_ms=1_000))
 
 

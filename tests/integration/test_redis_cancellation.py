@@ -51,15 +51,14 @@ async def in_use(limiter: AsyncLimiter, plan: Plan) -> tuple[int, int]:
     return seen.held, sum(usage.capacity - usage.remaining for usage in seen.usages if usage.limit == "day")
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("seed", range(3))
-def test_random_cancellations_leak_nothing(redis_server: RedisServer, plan: Plan, seed: int) -> None:
-    """Of 1,500 tasks many are cancelled at random: what is in use afterwards is what those have that were answered."""
+@pytest.mark.parametrize(("plan", "seed"), [("rates", 1), ("slots", 2), ("both", 3), ("both", 4)])
+def test_random_cancellations_leak_nothing(redis_server: RedisServer, plan: str, seed: int) -> None:
+    """Of 1,000 tasks many are cancelled at random: what is in use afterwards is what those have that were answered."""
     draw = random.Random(seed)
 
-    async def storm(limiter: AsyncLimiter) -> Any:
+    async def storm(limiter: AsyncLimiter, plan: Plan = PLANS[plan]) -> Any:
         tasks = []
-        for _ in range(1_500):
+        for _ in range(1_000):
             tasks.append(asyncio.create_task(limiter.acquire("s", plan)))
             if draw.random() < 0.5:
                 draw.choice(tasks[-60:]).cancel()

@@ -1,5 +1,8 @@
 """However a server is reached, the backend decides on it, and over few connections."""
 
+import asyncio
+import gc
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +11,11 @@ import redis
 from tests.integration.conftest import OpenLimiter
 from tests.redis_servers import HOST, RedisServer, running_redis
 
-from awx_ratelimit import Plan
+from awx_ratelimit import AsyncLimiter, Plan
+from awx_ratelimit.backends.redis import AsyncRedisBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
-PLAN = Plan.of("ways", per_minute=100, concurrent=2)
+PLAN = Plan.of("ways", per_day=100, concurrent=2)
 PASSWORD = "a/b#c?d%e@f:g"
 QUOTED = "a%2Fb%23c%3Fd%25e%40f%3Ag"
 #: Where to go, and which database it is.
@@ -78,8 +82,7 @@ def used(limiter: Any, client: "redis.Redis", database: int = 0) -> tuple[Any, .
 USED = ([True] * 10, [True, False], 1, 99, "ok", True, 11)
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "protocol"), [("a port", 2), *((way, 3) for way in WAYS)])
 def test_ports_sockets_and_databases(
     redis_server: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int
 ) -> None:
@@ -102,8 +105,7 @@ def test_passwords_and_users(locked: RedisServer, open_limiter: OpenLimiter, way
         assert used(limiter, client) == USED
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("way", TLS_WAYS)
+@pytest.mark.parametrize(("way", "protocol"), [("a name", 2), *((way, 3) for way in TLS_WAYS)])
 def test_tls(encrypted: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
     """A server with TLS is reached like any other."""
     limiter = open_limiter(url(TLS_WAYS[way], encrypted, protocol))
@@ -121,6 +123,22 @@ def test_what_tls_trusts_is_read_once(
 
     monkeypatch.setattr("ssl.create_default_context", None)
     assert limiter.acquire("once", PLAN).allowed
+
+
+def test_a_loop_that_ends_leaves_no_connection_open(encrypted: RedisServer) -> None:
+    """Closing waits for the goodbyes of TLS: nothing is left to be collected."""
+
+    async def used_and_closed() -> None:
+        limiter = AsyncLimiter(AsyncRedisBackend.from_url(url(TLS_WAYS["a name"], encrypted, 3), timeout_ms=5_000))
+        await limiter.acquire("s", PLAN)
+        await limiter.aclose()
+
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            asyncio.run(used_and_closed())
+            gc.collect()
+    assert [str(warning.message) for warning in left] == []
 
 
 def test_a_certificate_that_nobody_trusts_is_an_error(encrypted: RedisServer, open_limiter: OpenLimiter) -> None:

@@ -11,11 +11,13 @@ from tests.processes import free_port
 from tests.redis_servers import RedisServer, StartRedis, running_redis
 from tests.servers.harness import eventually
 
-from awx_ratelimit import BackendUnavailable, Plan
+from awx_ratelimit import BackendUnavailable, Concurrency, Plan, Rate
+from awx_ratelimit.errors import BackendMisconfigured
 
-PLAN = Plan.of("heals", per_day=100_000, concurrent=50)
+# Nothing is given back by itself within a test, unless that is run over midnight.
+PLAN = Plan("heals", (Rate("day", 100_000, 86_400_000, refill="calendar"),), Concurrency(50))
 #: As long as a test may be held up by others, and several times less than a test waits for.
-TIMEOUT_MS = 500
+TIMEOUT_MS = 400
 
 
 def left(limiter: Any, subject: str = "s") -> tuple[int, int]:
@@ -54,9 +56,9 @@ def test_scripts_may_be_forgotten_at_any_moment(redis_server: RedisServer, open_
             limiter.refund(decision)
 
     with redis_server.client() as client, repeated(client.script_flush) as flushes, ThreadPoolExecutor(8) as threads:
-        list(threads.map(claim, range(400)))
+        list(threads.map(claim, range(200)))
 
-    assert (flushes[0] > 50, eventually(lambda: left(limiter), (0, 200))) == (True, (0, 200))
+    assert (flushes[0] > 20, eventually(lambda: left(limiter), (0, 100))) == (True, (0, 100))
 
 
 def test_a_connection_that_the_server_closed_is_opened_again(
@@ -82,15 +84,17 @@ def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open
     """A claim whose connection is lost under way fails, and holds no slot later; the others do not notice."""
     limiter = open_limiter(redis_server.socket_url)
     failed: list[str] = []
+    until_s = time.monotonic() + 10
 
-    def claim(_: int) -> int:
-        try:
-            decision = limiter.acquire("s", PLAN)
-        except BackendUnavailable as error:
-            failed.append(str(error))
-            return 0
-        limiter.give_back(decision)
-        return 1
+    def claims(_: int) -> int:
+        answered = 0
+        while len(failed) < 10 and time.monotonic() < until_s:
+            try:
+                limiter.give_back(limiter.acquire("s", PLAN))
+                answered += 1
+            except BackendUnavailable as error:
+                failed.append(str(error))
+        return answered
 
     def cut() -> None:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -98,11 +102,11 @@ def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open
         time.sleep(0.002)
 
     with redis_server.client() as client, repeated(cut), ThreadPoolExecutor(8) as threads:
-        answered = sum(threads.map(claim, range(1_500)))
+        answered = sum(threads.map(claims, range(8)))
 
     limiter.acquire("another", PLAN)
     held, charged = eventually(lambda: left(limiter)[0], 0), left(limiter)[1]
-    assert (held, answered <= charged <= answered + len(failed), len(failed) > 0) == (0, True, True)
+    assert (held, answered <= charged <= answered + len(failed), len(failed) >= 10) == (0, True, True)
 
 
 def test_idle_connections_that_the_server_closed_are_opened_again(
@@ -138,6 +142,20 @@ def test_a_server_that_was_restarted_is_found_again(
         after = limiter.acquire("s", PLAN).allowed
 
     assert (before, took_s < 5, after) == (True, True, True)
+
+
+def test_a_primary_that_is_one_again_decides_again(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """While it is a replica, claims say so; after a failover to and fro the next is decided."""
+    server, another = start_redis(), start_redis()
+    limiter = open_limiter(server.socket_url)
+    limiter.acquire("s", PLAN)
+    with server.client() as client:
+        client.replicaof("127.0.0.1", another.port)
+        with pytest.raises(BackendMisconfigured, match="it is a read-only replica"):
+            limiter.acquire("s", PLAN)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+    assert limiter.acquire("s", PLAN).allowed
 
 
 def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(

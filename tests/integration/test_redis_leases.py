@@ -70,18 +70,20 @@ def test_the_slots_of_a_process_that_was_killed_are_back_within_ttl(redis_server
 
 
 def test_a_decision_that_nobody_has_is_renewed_no_more(
-    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+    redis_server: RedisServer, open_limiters: Callable[..., dict[str, Any]], other: Limiter
 ) -> None:
     """Its slot lapses, without a release."""
-    limiter = open_limiter(redis_server.socket_url)
-    kept, lost = limiter.acquire("kept", SHORT), limiter.acquire("s", SHORT)
-    open_before = limiter.health()["leases"]
+    limiters = open_limiters(redis_server.socket_url)
+    kept = [limiter.acquire("kept", SHORT) for limiter in limiters.values()]
+    lost = [limiter.acquire("lost", SHORT) for limiter in limiters.values()]
+    opened = [limiter.health()["leases"] for limiter in limiters.values()]
 
     del lost
     gc.collect()
 
-    assert (open_before, eventually(lambda: other.peek("s", SHORT).held, 0), limiter.health()["leases"]) == (2, 0, 1)
-    assert (other.peek("kept", SHORT).held, kept.allowed) == (1, True)
+    left = eventually(lambda: other.peek("lost", SHORT).held, 0)
+    still_open = [limiter.health()["leases"] for limiter in limiters.values()]
+    assert (opened, left, still_open, other.peek("kept", SHORT).held, len(kept)) == ([2, 2], 0, [1, 1], 2, 2)
 
 
 def test_leases_that_the_server_lost_are_taken_again(

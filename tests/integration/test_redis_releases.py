@@ -107,6 +107,21 @@ def test_a_task_that_is_cancelled_gives_back_what_it_holds(redis_server: RedisSe
     assert asyncio.run(cancelled()) == [20, 0]
 
 
+def test_a_slot_is_free_before_the_next_decision_however_many_were_released(
+    redis_server: RedisServer, open_limiter: OpenLimiter
+) -> None:
+    """A release is sent no later than the next claim of its subject."""
+    limiter = open_limiter(redis_server.socket_url)
+    one = Plan("one", (), Concurrency(1))
+    with ThreadPoolExecutor(16) as threads:
+        kept = list(threads.map(lambda number: limiter.acquire(f"s{number}", one), range(1_000)))
+
+    for decision in kept:
+        limiter.give_back(decision)
+    again = [limiter.acquire(decision.subject, one).allowed for decision in kept[::-10]]
+    assert (all(kept), again) == (True, [True] * 100)
+
+
 def test_a_finalizer_gives_back_what_its_object_holds(limiter: Limiter) -> None:
     """Whenever the collector runs, and in whichever thread."""
 

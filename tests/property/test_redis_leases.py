@@ -27,6 +27,12 @@ class Group:
     ends_ms: dict[int, float] = field(default_factory=dict)
 
 
+def ends(held: Held) -> float:
+    """Until when a lease may be held."""
+    _, plan, _, granted_at_ms = held
+    return granted_at_ms + plan.max_hold_ms if plan.max_hold_ms else float("inf")
+
+
 @dataclass
 class Model:
     """The leases of all owners."""
@@ -54,9 +60,9 @@ class Model:
 
     def take(self, subject: str, owner: int, held: Held, now_ms: int) -> bool:
         """Take a lease where there is room and it may still be held."""
-        _, plan, lease_id, granted_at_ms = held
+        _, plan, lease_id, _ = held
         assert plan.concurrency
-        ends_ms = granted_at_ms + plan.max_hold_ms if plan.max_hold_ms else float("inf")
+        ends_ms = ends(held)
         if self.held(subject, now_ms) >= plan.slots or ends_ms <= now_ms:
             return False
         group = self.group(subject, owner)
@@ -157,7 +163,8 @@ class Leases(RuleBasedStateMachine):
                     assert lease[1].concurrency
                     self.model.live_on(self.model.group(subject, owner), lease[1].concurrency, self.now_ms)
                 taken = not there and self.model.take(subject, owner, lease, self.now_ms)
-                answers[lease[2]] = Renewal.RENEWED if there else Renewal.TAKEN_AGAIN if taken else Renewal.LOST
+                gone = Renewal.ENDED if ends(lease) <= self.now_ms else Renewal.LOST
+                answers[lease[2]] = Renewal.RENEWED if there else Renewal.TAKEN_AGAIN if taken else gone
             group = self.model.group(subject, owner)
             group.expires_ms = self.now_ms + group.ttl_ms
         return answers

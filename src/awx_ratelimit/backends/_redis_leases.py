@@ -25,6 +25,8 @@ Home: TypeAlias = Hashable
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
 _MOST_RELEASED = 100_000
 _MOST_REFUNDS = 10_000
+#: What one call can give back.
+_MOST_AT_ONCE = 60_000
 
 
 class Grant:
@@ -162,10 +164,21 @@ class Leases:
         grant.refunded = True
         return True
 
-    def released(self, most: int, home: Home) -> list[Released]:
-        """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
+    def released(self, most: int, home: Home, batch: Iterable[Asked] = ()) -> list[Released]:
+        """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once.
+
+        All whose subject is decided next, in `batch`, and as many of others as make up `most`.
+        """
         ending = self._released.get(home)
-        return [(subject, lease_id) for lease_id, subject in islice(ending.copy().items(), most)] if ending else []
+        if not ending:
+            return []
+        released = [(subject, lease_id) for lease_id, subject in ending.copy().items()]
+        if len(released) <= most:
+            return released
+        subjects = {subject for subject, _, _, _ in batch}
+        first = [lease for lease in released if lease[0] in subjects][:_MOST_AT_ONCE]
+        others = (lease for lease in released if lease[0] not in subjects)
+        return first + list(islice(others, max(0, most - len(first))))
 
     def homes(self) -> list[Home]:
         """Wherever leases were ever given back."""

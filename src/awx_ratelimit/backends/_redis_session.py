@@ -84,9 +84,9 @@ class Session:
     def acquire(self, batch: Sequence[Asked], server: Server) -> list[Part]:
         """The calls that decide `batch` on `server`, with leases that they give back first."""
         if server is self.only:
-            released = self.leases.released(MOST_RELEASED, server)
+            released = self.leases.released(MOST_RELEASED, server, batch)
             return [Part((), released, self.codec.acquire(batch, released, self.sent_ms()))]
-        released = self.released(server.home)
+        released = self.released(server.home, batch)
         return self._parts(batch, released, alone=not server.asking)
 
     def _parts(self, batch: Sequence[Asked], released: list[Released], *, alone: bool) -> list[Part]:
@@ -109,12 +109,12 @@ class Session:
             by_subject.setdefault(item[0], []).append(item)
         return list(by_subject.values())
 
-    def released(self, home: Home) -> list[Released]:
-        """Leases to give back there."""
+    def released(self, home: Home, batch: Sequence[Asked] = ()) -> list[Released]:
+        """Leases to give back there, with those of the subjects of `batch`."""
         if self._generation != self.route.generation:
             self._generation = self.route.generation
             self.leases.resettle()
-        return self.leases.released(MOST_RELEASED, home)
+        return self.leases.released(MOST_RELEASED, home, batch)
 
     def decisions(self, batch: Sequence[Asked], parts: Sequence[Part], answers: Sequence[Answer]) -> list[Outcome]:
         """What those calls answered. From now on the leases in it are open, and those they gave back are no more."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from awx_ratelimit.backends._redis_codec import Call, Healed, Released
-from awx_ratelimit.backends._redis_keeper import LeaseKeeper
+from awx_ratelimit.backends._redis_keeper import LeaseKeeper, Linger
 from awx_ratelimit.backends._redis_link import Answer, answered
 from awx_ratelimit.backends._redis_links import Links
 from awx_ratelimit.backends._redis_route import Route
@@ -20,8 +20,6 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 
 _log = logging.getLogger("awx_ratelimit")
-#: How long a release waits for the claims that could take it along.
-_LINGER_S = 0.002
 #: The most calls of one round trip, where subjects cannot share a call.
 _MOST_CALLS = 64
 
@@ -34,6 +32,7 @@ class Upkeep:
         self.session = Session(route, prefix, clock, self._keeper)
         self._links = Links(route)
         self._troubled = False
+        self._linger = Linger()
 
     def renew_now(self) -> None:
         """One renewal of every open lease. Raises BackendUnavailable."""
@@ -102,9 +101,11 @@ class Upkeep:
     def _take_turn(self, renew: bool) -> None:
         released = self._released()
         if released and not renew:
-            time.sleep(_LINGER_S)
+            time.sleep(self._linger.seconds)
+        late = [lease for lease in released if self.session.leases.is_ending(lease)]
+        self._linger.went(late=bool(late))
         try:
-            self._send([lease for lease in released if self.session.leases.is_ending(lease)])
+            self._send(late)
             if renew:
                 self._renew()
         finally:

@@ -109,6 +109,18 @@ def test_leases_to_give_back_go_where_their_subject_goes() -> None:
     homes["a"] = "two"
     leases.resettle()
     after = leases.released(9, "one"), leases.released(9, "two")
-    leases.ended([("a", 1)])
+    leases.ended(after[1][1:])
     assert (before, after) == (([("a", 1)], [("b", 2)]), ([], [("b", 2), ("a", 1)]))
-    assert (leases.is_ending(("a", 1)), leases.is_ending(("b", 2))) == (False, True)
+    assert [leases.is_ending(released) for released in after[1]] == [True, False]
+
+
+def test_a_lease_that_is_to_end_again_is_sent_again() -> None:
+    """A renewal may take it again before the answer comes that it has ended."""
+    leases = Leases(count(1).__next__, lambda: 0, lambda: None, lambda _: None)
+    leases.end("s", 1)
+    first = leases.released(9, None)
+    leases.end("s", 1)
+
+    leases.ended(first)
+
+    assert leases.released(9, None) == [("s", 1)]

@@ -83,7 +83,8 @@ class Leases:
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = Lock()
-        self._released: dict[Home, dict[int, str]] = {}
+        # By identity: what is said once more while the first is under way has to be sent once more.
+        self._released: dict[Home, dict[int, Released]] = {}
         self._lapsing: dict[int, _Lapsing] = {}
         self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
@@ -146,7 +147,8 @@ class Leases:
         if ending is None:
             ending = self._released.setdefault(home, {})
         if len(ending) < _MOST_RELEASED:
-            ending[lease_id] = subject
+            released = subject, lease_id
+            ending[id(released)] = released
         self._wake()
 
     def abandon(self, decision: Decision) -> None:
@@ -172,7 +174,7 @@ class Leases:
         ending = self._released.get(home)
         if not ending:
             return []
-        released = [(subject, lease_id) for lease_id, subject in ending.copy().items()]
+        released = list(ending.copy().values())
         if len(released) <= most:
             return released
         subjects = {subject for subject, _, _, _ in batch}
@@ -186,23 +188,23 @@ class Leases:
 
     def is_ending(self, released: Released) -> bool:
         """Whether nobody has said yet that it was given back."""
-        return released[1] in self._released.get(self._home(released[0]), ())
+        return id(released) in self._released.get(self._home(released[0]), ())
 
     def ended(self, released: list[Released]) -> None:
-        """They are known to be given back: leases of one server."""
+        """These very ones of `released`, all of one server, are known to be given back."""
         ending = self._released.get(self._home(released[0][0])) if released else None
         if ending:
-            for _, lease_id in released:
-                ending.pop(lease_id, None)
+            for lease in released:
+                ending.pop(id(lease), None)
 
     def resettle(self) -> None:
         """Subjects have gone from one server to another."""
         for home, ending in self._released.copy().items():
-            for lease_id, subject in ending.copy().items():
-                now = self._home(subject)
+            for released in ending.copy().values():
+                now = self._home(released[0])
                 if now is not home:
-                    self._released.setdefault(now, {})[lease_id] = subject
-                    ending.pop(lease_id, None)
+                    self._released.setdefault(now, {})[id(released)] = released
+                    ending.pop(id(released), None)
 
     def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""

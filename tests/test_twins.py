@@ -27,18 +27,23 @@ NAMES = {
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "TaskCommit(self._decide, session.abandon, session.unanswered)": (
-        "ThreadCommit(self._decide, session.abandon, session.unanswered, patience_s=server.patience_s)"
+        "ThreadCommit(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)"
     ),
     "TaskCommit(self._aside.run, _nobody, _nobody)": (
-        "ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=server.patience_s)"
+        "ThreadCommit(self._aside.run, _nobody, _nobody, timeout_s=server.timeout_s)"
     ),
+    # A call of a task has one deadline by asyncio; that of a thread is handed down.
+    "_decide(self, batch: Sequence[Asked])": "_decide(self, batch: Sequence[Asked], until_s: float)",
+    "run([part.call for part in parts])": "run([part.call for part in parts], until_s)",
+    ".ask(item)": ".ask(item, until_s)",
+    "server.async_connection()": "server.connection(self._deadline)",
+    "async_connection(self)": "connection(self, deadline: Deadline)",
+    ".new_in_loop()": ".new(deadline)",
     "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
     "asyncio.to_thread(self._upkeep.close)": "self._upkeep.close()",
     "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
     "asyncio.sleep": "time.sleep",
-    "async_connection": "connection",
     "client_in_loop": "client",
-    "new_in_loop": "new",
     "_AsyncWatch": "_Watch",
     "asyncio.timeout(self._budget_s)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",

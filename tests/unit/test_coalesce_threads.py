@@ -8,15 +8,16 @@ from typing import Any
 from awx_ratelimit import BackendUnavailable
 from awx_ratelimit.backends._coalesce_threads import ThreadCommit
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 LOST = 1_000_000
 
 
 class Server:
     """Answers a batch when it is told to, and remembers what was asked, abandoned and left unanswered."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.batches: list[list[int]] = []
+        self.until_s: list[float] = []
         self.abandoned: list[int] = []
         self.unanswered: list[int] = []
         self.asked = threading.Semaphore(0)
@@ -24,11 +25,12 @@ class Server:
         self.lost = threading.Semaphore(0)
         self.error: BaseException | None = None
         self.commit: ThreadCommit[int, int] = ThreadCommit(
-            self.run, self.abandoned.append, self.unanswered.append, patience_s=patience_s
+            self.run, self.abandoned.append, self.unanswered.append, timeout_s=timeout_s
         )
 
-    def run(self, claims: list[int]) -> list[int]:
+    def run(self, claims: list[int], until_s: float) -> list[int]:
         self.batches.append(claims)
+        self.until_s.append(until_s)
         self.asked.release()
         (self.lost if claims == [LOST] else self.free).acquire()
         error, self.error = self.error, None
@@ -107,7 +109,7 @@ def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
 
 def test_a_leader_that_is_lost_is_deposed() -> None:
     """Who has waited for longer than a call can last gives up and frees the lead."""
-    server = Server(patience_s=0.05)
+    server = Server(timeout_s=0.05)
     lost, late = asking(server, LOST, 2)
 
     gave_up = late.joined()
@@ -120,7 +122,7 @@ def test_a_leader_that_is_lost_is_deposed() -> None:
 
 def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     """An answer that comes after its thread gave up is abandoned; the others of its batch get theirs."""
-    server = Server(patience_s=0.5)
+    server = Server(timeout_s=0.5)
     first, second, third = asking(server, 1, 2, 3)
     server.free.release()
     first.joined()

@@ -1,10 +1,13 @@
 """How connections to a server are made: the client's own, without its pools and its retries.
 
 A pool counts every connection that it ever made, and makes no more after 100; a retry sends again what may have been
-decided. What TLS trusts is read once: reading it takes longer than a call may last.
+decided. What TLS trusts is read once: reading it takes longer than a call may last. The client gives each step of a
+socket a time of its own; here all steps of a call share one.
 """
 
+import math
 import ssl
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +20,23 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 
+class Deadline:
+    """Until when what waits now may wait, in seconds of the monotonic clock."""
+
+    def __init__(self, until_s: float = math.inf) -> None:
+        self.until_s = until_s
+
+    def left_s(self) -> float:
+        """How long that is. Raises TimeoutError when it is over."""
+        left_s = self.until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Makes connections to one server, each step of which takes `timeout_s` at most. See `connections`."""
+    """Makes connections to one server. `timeout_s` is for opening one. See `connections`."""
 
     kinds: tuple[Any, Any]
     settings: dict[str, Any]
@@ -45,10 +62,10 @@ class Connections:
         """The number of the database."""
         return int(self.settings.get("db", 0))
 
-    def new(self) -> Any:
-        """A new connection for threads, not yet opened."""
+    def new(self, deadline: Deadline | None = None) -> Any:
+        """A new connection for threads, not yet opened. Without a `deadline` all that is done with it has one."""
         kind, _ = self.kinds
-        return kind(**self.settings, socket_connect_timeout=self.timeout_s, socket_timeout=self.timeout_s)
+        return kind(**self.settings, deadline=deadline, timeout_s=self.timeout_s)
 
     def new_in_loop(self) -> Any:
         """A new connection for the running event loop, not yet opened."""
@@ -59,8 +76,7 @@ class Connections:
     def client(self) -> Redis:
         """The client's own way to use one, for what it knows better."""
         kind, _ = self.kinds
-        timeouts: dict[str, Any] = {"socket_connect_timeout": self.timeout_s, "socket_timeout": self.timeout_s}
-        return Redis.from_pool(ConnectionPool(kind, **self.settings, **timeouts))
+        return Redis.from_pool(ConnectionPool(kind, **self.settings, timeout_s=self.timeout_s))
 
     def client_in_loop(self) -> for_loops_client.Redis:
         """The same for the running event loop."""
@@ -82,7 +98,7 @@ def connections(url: str, timeout_s: float) -> Connections:
         "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
-    if _Trusting in kinds:
+    if _TrustingInLoop in kinds:
         settings["trusted"] = _trusted(settings)
     return Connections(kinds, settings, timeout_s)
 
@@ -94,12 +110,50 @@ def _trusted(settings: dict[str, Any]) -> ssl.SSLContext:
         raise ValueError(f"redis URL: ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read: {error}") from error
 
 
+class _Socket:
+    """A socket that waits no longer than its deadline, over however many steps."""
+
+    def __init__(self, sock: Any, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def recv_into(self, buffer: Any) -> int:
+        self._sock.settimeout(self._deadline.left_s())
+        received: int = self._sock.recv_into(buffer)
+        return received
+
+    def sendall(self, sent: bytes) -> None:
+        self._sock.settimeout(self._deadline.left_s())
+        self._sock.sendall(sent)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _timed(kind: Any) -> Any:
+    """The client's kind of connection, all of whose waiting has one deadline."""
+
+    class Timed(kind):  # type: ignore[misc]  # what the client's own is does not matter here
+        def __init__(self, *, deadline: Deadline | None = None, timeout_s: float, **settings: Any) -> None:
+            super().__init__(**settings, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
+            self.deadline = deadline or Deadline(time.monotonic() + timeout_s)
+
+        def _connect(self) -> Any:
+            self.socket_connect_timeout = self.socket_timeout = self.deadline.left_s()
+            return _Socket(super()._connect(), self.deadline)
+
+    return Timed
+
+
 class _Trusting(SSLConnection):
+    deadline: Deadline
+
     def __init__(self, *, trusted: ssl.SSLContext, **settings: Any) -> None:
         super().__init__(**settings)
         self._trusted = trusted
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        sock.settimeout(self.deadline.left_s())
         return self._trusted.wrap_socket(sock, server_hostname=self.host)
 
 
@@ -110,7 +164,7 @@ class _TrustingInLoop(for_loops.SSLConnection):
 
 
 _KINDS: dict[Any, tuple[Any, Any]] = {
-    for_loops.Connection: (Connection, for_loops.Connection),
-    for_loops.UnixDomainSocketConnection: (UnixDomainSocketConnection, for_loops.UnixDomainSocketConnection),
-    for_loops.SSLConnection: (_Trusting, _TrustingInLoop),
+    for_loops.Connection: (_timed(Connection), for_loops.Connection),
+    for_loops.UnixDomainSocketConnection: (_timed(UnixDomainSocketConnection), for_loops.UnixDomainSocketConnection),
+    for_loops.SSLConnection: (_timed(_Trusting), _TrustingInLoop),
 }

@@ -23,13 +23,13 @@ class Line:
         self._link = Link(server)
         self._aside = Link(server)
         #: Claims, and what became of each.
-        self.claims = ThreadCommit(self._decide, session.abandon, session.unanswered, patience_s=server.patience_s)
+        self.claims = ThreadCommit(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)
         #: Any other calls.
-        self.others = ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=server.patience_s)
+        self.others = ThreadCommit(self._aside.run, _nobody, _nobody, timeout_s=server.timeout_s)
 
-    def _decide(self, batch: Sequence[Asked]) -> list[Outcome]:
+    def _decide(self, batch: Sequence[Asked], until_s: float) -> list[Outcome]:
         parts = self._session.acquire(batch, self._server)
-        answers = self._link.run([part.call for part in parts])
+        answers = self._link.run([part.call for part in parts], until_s)
         return self._session.decisions(batch, parts, answers)
 
     def close(self) -> None:

@@ -41,18 +41,19 @@ class Lines:
         return self._sent(subject, _others, call)
 
     def _sent(self, subject: str, of_line: OfLine, item: Asked | Call) -> Answer:
+        until_s = time.monotonic() + self._session.route.timeout_s
         server = self._session.home(subject)
         if server is None:
             server = self._session.found(subject)
-        answer = of_line(self._here().get(server) or self._opened(server)).ask(item)
-        return self._sent_on(answer, of_line, item) if isinstance(answer, Redirect) else answer
+        answer = of_line(self._here().get(server) or self._opened(server)).ask(item, until_s)
+        return self._sent_on(answer, of_line, item, until_s) if isinstance(answer, Redirect) else answer
 
-    def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call) -> Answer:
-        until_s, pause_s = time.monotonic() + self._session.route.timeout_s, 0.0
+    def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call, until_s: float) -> Answer:
+        pause_s = 0.0
         while isinstance(answer, Redirect) and time.monotonic() < until_s:
             time.sleep(pause_s)
             line = self._here().get(answer.server) or self._opened(answer.server)
-            answer, pause_s = of_line(line).ask(item), PAUSE_S
+            answer, pause_s = of_line(line).ask(item, until_s), PAUSE_S
         return answer
 
     def _opened(self, server: Server) -> Line:
@@ -92,14 +93,15 @@ class AsyncLines:
         return self._sent(subject, _others, call)
 
     async def _sent(self, subject: str, of_line: OfLine, item: Asked | Call) -> Answer:
+        until_s = time.monotonic() + self._session.route.timeout_s
         server = self._session.home(subject)
         if server is None:
             server = await asyncio.to_thread(self._session.found, subject)
         answer = await of_line(self._here().get(server) or await self._opened(server)).ask(item)
-        return await self._sent_on(answer, of_line, item) if isinstance(answer, Redirect) else answer
+        return await self._sent_on(answer, of_line, item, until_s) if isinstance(answer, Redirect) else answer
 
-    async def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call) -> Answer:
-        until_s, pause_s = time.monotonic() + self._session.route.timeout_s, 0.0
+    async def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call, until_s: float) -> Answer:
+        pause_s = 0.0
         while isinstance(answer, Redirect) and time.monotonic() < until_s:
             await asyncio.sleep(pause_s)
             line = self._here().get(answer.server) or await self._opened(answer.server)

@@ -5,6 +5,7 @@ but a whole answer came, the connection is closed, for what comes next on it cou
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,6 +16,7 @@ from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from awx_ratelimit.backends._redis_codec import Call
+from awx_ratelimit.backends._redis_connections import Deadline
 from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.errors import BackendUnavailable
 
@@ -32,15 +34,21 @@ class Link:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lock = Lock()
-        self._take = partial(self._lock.acquire, timeout=server.timeout_s)
+        self._deadline = Deadline()
         self._connection: Any = None
 
-    def run(self, calls: Sequence[Call]) -> list[Answer]:
-        """What each call answered, in one round trip. Raises BackendUnavailable where no answers came."""
+    def run(self, calls: Sequence[Call], until_s: float | None = None) -> list[Answer]:
+        """What each call answered, in one round trip. Raises BackendUnavailable where no answers came.
+
+        All of it, with the opening of the connection, ends by `until_s`, or within the time of a call from now.
+        """
+        until_s = until_s or time.monotonic() + self._server.timeout_s
+        take = partial(self._lock.acquire, timeout=max(0.0, until_s - time.monotonic()))
         # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would stay
         # taken for ever; between an iterator and the body of its loop there is no such place.
-        for _ in iter(self._take, False):
+        for _ in iter(take, False):
             try:
+                self._deadline.until_s = until_s
                 return self._run(calls)
             finally:
                 self._lock.release()
@@ -83,7 +91,7 @@ class Link:
         if self._connection is not None and not self._is_dead():
             return self._connection
         self._drop()
-        connection = self._connection = self._server.connection()
+        connection = self._connection = self._server.connection(self._deadline)
         connection.connect()
         connection.send_command("HELLO", check_health=False)
         self._server.welcome(connection, self._answer(connection))

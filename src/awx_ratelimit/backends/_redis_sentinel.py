@@ -13,7 +13,7 @@ from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from awx_ratelimit.backends._redis_connections import Connections
+from awx_ratelimit.backends._redis_connections import Connections, Deadline
 from awx_ratelimit.backends._redis_places import Places
 from awx_ratelimit.backends._redis_server import Server, texts
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
@@ -30,7 +30,7 @@ class Primary(Server):
         self._watch = ", ".join(sentinel.place for sentinel in self._sentinels)
         self.name = f"{self._service} of the sentinels {self._watch}"
 
-    def connection(self) -> Any:
+    def connection(self, deadline: Deadline) -> Any:
         """See Server: it waits for the sentinels."""
         until_s = time.monotonic() + self.timeout_s
         asked = self._sentinels
@@ -42,7 +42,7 @@ class Primary(Server):
             raise self._unknown(error, watch.knows) from None
         finally:
             watch.close()
-        return self._there(place, asked[clients.index(watch.sentinels[0])], until_s).new()
+        return self._there(place, asked[clients.index(watch.sentinels[0])], until_s).new(deadline)
 
     async def async_connection(self) -> Any:
         """See `connection`."""
@@ -86,10 +86,6 @@ class Primary(Server):
         if texts(greeting).get("role", "master") != "master":
             self._ask_another()
             raise BackendUnavailable(f"redis at {self.name} is that no longer, or not yet")
-        if connection.socket_timeout is not None:
-            # It was opened in the time that was left of a call.
-            connection.socket_timeout = self.timeout_s
-            connection.update_current_socket_timeout(-1)
 
     def unavailable(self, error: BaseException) -> BackendUnavailable:
         """See Server."""

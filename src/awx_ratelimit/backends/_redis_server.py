@@ -5,11 +5,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from redis import exceptions
 
-from awx_ratelimit.backends._redis_connections import Connections
+from awx_ratelimit.backends._redis_connections import Connections, Deadline
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 _OLDEST = (7, 0)
-_STEPS = 6
 _TOO_OLD = f"{_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
 #: What errors are or say, and what is to be done. A script's own have no class.
 _REMEDIES: tuple[tuple[type[Exception] | str, str], ...] = (
@@ -46,17 +45,15 @@ class Server:
     def __init__(self, connections: Connections, *, timeout_s: float, needed: str) -> None:
         self.connections = connections
         self.timeout_s = timeout_s
-        #: Longer than any call lasts on a socket, each step of which has a timeout of its own.
-        self.patience_s = timeout_s * _STEPS
         #: How it is called in errors.
         self.name = connections.place
         #: The server that has what is asked for here.
         self.home: Server = self
         self._needed = needed
 
-    def connection(self) -> Any:
-        """A new connection for threads, not yet opened."""
-        return self.connections.new()
+    def connection(self, deadline: Deadline) -> Any:
+        """A new connection for threads, not yet opened: nothing on it waits beyond `deadline`."""
+        return self.connections.new(deadline)
 
     async def async_connection(self) -> Any:
         """A new connection for the running event loop, not yet opened."""

@@ -51,8 +51,11 @@ def test_no_claim_is_lost_or_charged_twice_while_slots_move(
         client.close()
     owed = {name: charged(limiters[0], name) for name in SUBJECTS}
     say(
-        f"migration: {moves} slots moved under {len(load.claims)} claims, {len(load.failed())} failed; "
-        f"servers said {told}; the slowest claim took {load.slowest_ms():.0f} ms of {TIMEOUT_MS}"
+        "slots of a cluster move",
+        f"{moves:,} moves under {len(load.claims):,} claims, {len(load.failed())} failed; servers said "
+        f"{', '.join(f'{name} {times:,} times' for name, times in told.items())}; "
+        f"the slowest claim took {load.slowest_ms():.0f} ms of {TIMEOUT_MS}",
+        "0 over, none fails",
     )
     assert (load.failed(), owed) == ([], dict(load.granted()))
     assert (told["MOVED"] > 10, told["ASK"] > 10, load.slowest_ms() < TIMEOUT_MS) == (True, True, True)
@@ -119,9 +122,10 @@ def test_a_server_that_is_gone_takes_only_its_own_claims_with_it(
     slowest_ms = max(claim.ended_s - claim.began_s for claim in others) * 1000
     failed, unavailable = ([claim for claim in those if claim.error] for those in (others, gone))
     say(
-        f"a server hangs, is killed and replaced: its claims are back after {back_s - hung_s:.2f} s; meanwhile of "
-        f"{len(others)} of the others {len(failed)} failed, and the slowest took {slowest_ms:.0f} ms; "
-        f"of the one without a replica {len(unavailable)} of {len(gone)} fail"
+        "a server of a cluster hangs and is killed",
+        f"its claims go on after {back_s - hung_s:.2f} s, at its replica; meanwhile of {len(others):,} of the others "
+        f"{len(failed)} failed, and the slowest took {slowest_ms:.0f} ms; without a replica its {len(gone)} all fail",
+        "it takes no other's claims with it",
     )
     assert back
     assert (failed, slowest_ms < SOON_MS, unavailable) == ([], True, gone)

@@ -53,8 +53,10 @@ def test_decisions_go_on_after_a_failover(service: Service, open_limiters: Calla
     granted, owed = sum(load.granted().values()), sum(charged(limiters[0], subject) for subject in "abc")
     lately = sum(not claim.error and killed_s - LAG_S < claim.ended_s < killed_s + 0.1 for claim in load.claims)
     say(
-        f"failover: claims fail for {outage_s:.2f} s, {len(failed)} of {len(load.claims)}; "
-        f"{granted} granted, {owed} owed; the slowest claim took {load.slowest_ms():.0f} ms"
+        "failover through Sentinel, bare",
+        f"claims fail for {outage_s:.2f} s, {len(failed)} of {len(load.claims):,}; {granted:,} granted, {owed:,} owed; "
+        f"the slowest claim took {load.slowest_ms():.0f} ms",
+        "what the lag lost, and unanswered claims charged twice",
     )
     assert goes_on
     # Claims without an answer may have been charged.
@@ -84,7 +86,11 @@ def test_leases_that_the_lag_lost_are_taken_again(
     again = eventually(lambda: _held(other), expected=8, seconds=BACK_S)
 
     took_s = time.monotonic() - began_s
-    say(f"failover: 6 leases of {TTL_MS} ms that the lag lost are taken again after {took_s:.2f} s")
+    say(
+        "failover that loses leases",
+        f"6 leases of {TTL_MS} ms that the lag lost were taken again after {took_s:.2f} s",
+        "healed within a third of their ttl",
+    )
     assert [decision.allowed for decision in kept + lost] == [True] * 8
     assert (back, again, took_s < TAKEN_AGAIN_S) == (True, 8, True)
     assert (charged(other, "s"), [limiter.health()["lost_leases"] for limiter in limiters.values()]) == (2, [0, 0])

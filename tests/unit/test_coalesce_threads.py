@@ -1,6 +1,7 @@
 """Group commit for threads: few calls, every answer to its caller, whichever thread is lost."""
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -133,6 +134,38 @@ def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     assert (gave_up, second.joined(), server.batches, server.abandoned) == (
         "BackendUnavailable", -2, [[1], [2, 3]], [-3],
     )  # fmt: skip
+
+
+def test_who_leads_late_has_the_time_that_is_left_of_its_own() -> None:
+    """The call before counts: both calls end by the time of who was first to ask for them."""
+    server = Server()
+    asking(server, 1, 2, 3)
+    asked_s = time.monotonic()
+
+    server.free.release(2)
+    server.asked.acquire()
+
+    assert [until_s - asked_s <= TIMEOUT_S for until_s in server.until_s] == [True, True]
+
+
+def test_who_is_told_to_lead_without_time_left_leaves_the_lead_to_others() -> None:
+    """A call that nobody could wait for is not sent: it would fail those who still can."""
+    server = Server()
+    first = asking(server, 1)
+    late = Thread(partial(server.commit.ask, 2, time.monotonic() + 0.2))
+    server.waiting(1)
+    other = Thread(partial(server.commit.ask, 3))
+    server.waiting(2)
+    with server.commit._lock:
+        # Its time passes between its waking and its lead.
+        server.commit._batches._waiting[0].until_s = 0.0
+
+    server.free.release(2)
+
+    assert ([first[0].joined(), late.joined(), other.joined()], server.batches) == (
+        [-1, "BackendUnavailable", -3],
+        [[1], [3]],
+    )
 
 
 def test_many_threads_get_each_its_own_answer() -> None:

@@ -17,6 +17,7 @@ from awx_ratelimit import (
     Rate,
 )
 from awx_ratelimit.backends.base import NonBlocking
+from awx_ratelimit.errors import StateDamaged
 from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW
 from awx_ratelimit.wrappers._local import local_plan
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
@@ -160,6 +161,41 @@ def test_a_share_always_fits_the_largest_claim() -> None:
         (5, 8, 100 * 60_000),
         (5, 5, 86_400_000),
     ]
+
+
+class Damaged(Failing):
+    """A backend that cannot read what it holds of one subject."""
+
+    healed: list[str]
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        if subject == "damaged":
+            raise StateDamaged("key holds a value that is damaged")
+        return super().acquire(subject, plan, cost)
+
+    def heal(self, owed: Any, _: bytes) -> list[Any]:
+        self.healed = [subject for subject, *_ in owed]
+        return []
+
+
+def test_damaged_state_of_one_subject_is_no_outage_of_others() -> None:
+    """Its claims are decided as in an outage and keep their limit; all others are the backend's own."""
+    backend = Damaged()
+    limiter = Limiter(GuardedBackend(backend))
+
+    claims = [(limiter.acquire("damaged", PLAN), limiter.acquire(f"s{number}", PLAN)) for number in range(30)]
+
+    allowed, others = [damaged.allowed for damaged, _ in claims], {other.plan for _, other in claims}
+    assert (allowed, others, limiter.health()["state"]) == ([True] * 4 + [False] * 26, {PLAN}, "ok")
+    assert hasattr(backend, "healed") is False
+
+
+def test_damaged_state_is_said_where_nothing_is_to_be_let_in() -> None:
+    """With on_outage="closed" its claims raise what is wrong with it."""
+    limiter = Limiter(GuardedBackend(Damaged(), on_outage="closed"))
+
+    with pytest.raises(StateDamaged, match="is damaged"):
+        limiter.acquire("damaged", PLAN)
 
 
 class Hanging:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
 from awx_ratelimit.forks import renewed_after_fork
 from awx_ratelimit.wrappers._breaker import Breaker
 from awx_ratelimit.wrappers._breakers import Breakers
@@ -26,6 +26,8 @@ OnOutage = Literal["local", "open", "closed"]
 Ticket: TypeAlias = tuple[Breaker, int]
 #: What could not be made known to the backend is tried again after so long.
 _HEAL_AGAIN_S = 1.0
+#: State that is damaged is met again by each claim of its subject, and said so seldom.
+_SAY_AGAIN_S = 60.0
 
 
 class Outage:
@@ -43,6 +45,7 @@ class Outage:
         self._most_cost = 1
         self._began_s: dict[Breaker, float] = {}
         self._heal_again_s = 0.0
+        self._say_again_s = 0.0
         self._outages = 0
         self._decided = 0
         #: Decides this process's share of each limit.
@@ -95,38 +98,52 @@ class Outage:
         if entered is not None:
             backend.release(entered)
 
-    def failed(self, ticket: Ticket, error: BaseException) -> None:
-        """The backend has not answered."""
+    def failed(self, ticket: Ticket, error: BaseException) -> StateDamaged | None:
+        """The backend has not answered; what it has is damaged where it has, for this subject alone."""
         (breaker, number), now_s = ticket, time.monotonic()
+        if isinstance(error, StateDamaged):
+            self._damaged(error, now_s)
+            breaker.answered(number)
+            return error
         if breaker.failed(number, now_s, random.random()):  # noqa: S311  # no secret
             if self._breakers.opened(now_s) == 1:
                 self._began_s, self._decided = {}, 0
             self._began_s[breaker] = now_s
             self._outages += 1
             _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, error)
+        return None
 
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """A decision without the backend. Raises BackendUnavailable where there is to be none."""
+    def _damaged(self, error: StateDamaged, now_s: float) -> None:
+        if now_s >= self._say_again_s:
+            self._say_again_s = now_s + _SAY_AGAIN_S
+            _log.error("the limits of one subject are %s: %s", self._on_outage, error)
+
+    def acquire(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
+        """A decision without the backend. Raises BackendUnavailable where there is to be none.
+
+        What is decided for state that is `damaged` is not told to the backend: it has nowhere to put it.
+        """
         self._decided += 1
         if self._on_outage != "local":
-            return self._free(subject, plan, cost)
+            return self._free(subject, plan, cost, damaged)
         decision = self.local.acquire(subject, self._share(plan, cost), cost)
-        self._healing.decided(decision)
+        if damaged is None:
+            self._healing.decided(decision)
         return decision
 
-    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+    def peek(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
         """What `acquire` would decide."""
         if self._on_outage == "local":
             return self.local.peek(subject, self._share(plan, cost), cost)
-        return self._free(subject, plan, cost)
+        return self._free(subject, plan, cost, damaged)
 
     def _share(self, plan: Plan, cost: int) -> Plan:
         self._most_cost = max(self._most_cost, cost)
         return local_plan(plan, self._workers, self._most_cost)
 
-    def _free(self, subject: str, plan: Plan, cost: int) -> Decision:
+    def _free(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
         if self._on_outage == "closed":
-            raise BackendUnavailable("the backend does not answer, and nothing is let in without it")
+            raise damaged or BackendUnavailable("the backend does not answer, and nothing is let in without it")
         now_ms = time.time_ns() // 1_000_000
         return Decision(subject, plan, cost, now_ms, 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
 

@@ -27,7 +27,8 @@ _NO_ANSWER = (BackendUnavailable, TimeoutError)
 class GuardedBackend:
     """Guards `backend`: after five failures in a row, or of half its answers, it is not asked until it answers again.
 
-    A backend on several servers, such as a cluster, has a ``home(subject)``: each of them is guarded by itself.
+    A backend on several servers, such as a cluster, has a ``home(subject)``: each of them is guarded by itself. What it
+    holds of one subject and cannot read (StateDamaged) is decided as in an outage, and is no failure of others.
 
     `expected_workers` is how many processes share its limits. `budget_ms` is how long a decision waits for the backend
     at most; a synchronous one keeps to it by itself (`timeout_ms` of a RedisBackend), for nothing can interrupt it.
@@ -53,8 +54,7 @@ class GuardedBackend:
             with nullcontext():
                 decision = self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.acquire(subject, plan, cost)
+            return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -67,8 +67,7 @@ class GuardedBackend:
             with nullcontext():
                 decision = self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.peek(subject, plan, cost)
+            return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -127,8 +126,7 @@ class AsyncGuardedBackend:
             async with asyncio.timeout(self._budget_s):
                 decision = await self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.acquire(subject, plan, cost)
+            return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -141,8 +139,7 @@ class AsyncGuardedBackend:
             async with asyncio.timeout(self._budget_s):
                 decision = await self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.peek(subject, plan, cost)
+            return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 

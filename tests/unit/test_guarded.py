@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -161,6 +162,41 @@ def test_a_share_always_fits_the_largest_claim() -> None:
         (5, 8, 100 * 60_000),
         (5, 5, 86_400_000),
     ]
+
+
+class Healed(Failing):
+    """A backend that is told what was decided without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = 0
+
+    def heal(self, owed: Any, _: bytes) -> list[Any]:
+        self.told += sum(debts[0] for _, _, debts, _ in owed)
+        return []
+
+
+def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
+    """A claim that comes between the look at what is owed and its end waits, and is in what is told next."""
+    backend, plan = Healed(), Plan("p", (Rate("decade", 100, 315_360_000_000),))
+    guard = GuardedBackend(backend)
+    outage, claims = guard._outage, []
+    outage.acquire("s", plan, 1)
+    reset = outage.local.reset
+
+    def interrupted(subject: str) -> None:
+        claims.append(threading.Thread(target=outage.acquire, args=("s", plan, 1)))
+        claims[-1].start()
+        claims[-1].join(0.05)
+        reset(subject)
+
+    outage.local.reset = interrupted  # type: ignore[method-assign]
+    outage._healing.heal(backend.heal, lambda _: None)
+    outage.local.reset = reset  # type: ignore[method-assign]
+    claims[0].join()
+    outage._healing.heal(backend.heal, lambda _: None)
+
+    assert backend.told == 2 * plan.rates[0].unit
 
 
 class Damaged(Failing):

@@ -6,6 +6,7 @@ there. Where that fails it is tried again, with the very numbers and the same id
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from threading import RLock
 from typing import Any, NamedTuple
 
 from awx_ratelimit.backends.base import Owed
@@ -33,16 +34,21 @@ class Healing:
 
     def __init__(self, local: MemoryBackend) -> None:
         self._local = local
+        # What is charged between the look at a debt and its end would be forgotten. A signal handler may claim as well.
+        self._taking = RLock()
         self._decided: dict[str, Plan] = {}
         self._open: dict[int, Decision] = {}
         self._entered: dict[int, Decision] = {}
         self._portions: list[_Portion] = []
 
-    def decided(self, decision: Decision) -> None:
-        """A claim was decided without the backend."""
-        self._decided[decision.subject] = decision.plan
-        if decision.lease_id:
-            self._open[decision.lease_id] = decision
+    def acquire(self, subject: str, share: Plan, cost: int) -> Decision:
+        """Decide a claim without the backend."""
+        with self._taking:
+            decision = self._local.acquire(subject, share, cost)
+            self._decided[subject] = share
+            if decision.lease_id:
+                self._open[decision.lease_id] = decision
+        return decision
 
     def released(self, decision: Decision) -> Decision | None:
         """A local slot was given back. The lease that was entered for it in the backend, which is to end as well."""
@@ -73,10 +79,11 @@ class Healing:
         opened: list[Decision] = []
         owed: list[Owed] = []
         for subject, share in subjects:
-            of_subject = [decision for decision in self._open.copy().values() if decision.subject == subject]
-            opened += of_subject
-            owed.append(_owed(self._local.peek(subject, share, 1), [d.decided_at_ms for d in of_subject]))
-            self._local.reset(subject)
+            with self._taking:
+                of_subject = [decision for decision in self._open.copy().values() if decision.subject == subject]
+                opened += of_subject
+                owed.append(_owed(self._local.peek(subject, share, 1), [d.decided_at_ms for d in of_subject]))
+                self._local.reset(subject)
         return _Portion(os.urandom(_ID_BYTES), owed, opened)
 
     def _done(self, portion: _Portion, entered: Sequence[Decision], end: Callable[[Decision], Any]) -> None:

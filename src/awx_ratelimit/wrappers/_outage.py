@@ -110,7 +110,8 @@ class Outage:
                 self._began_s, self._decided = {}, 0
             self._began_s[breaker] = now_s
             self._outages += 1
-            _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, error)
+            why = str(error) or "no answer within the budget"
+            _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)
         return None
 
     def _damaged(self, error: StateDamaged, now_s: float) -> None:
@@ -126,10 +127,8 @@ class Outage:
         self._decided += 1
         if self._on_outage != "local":
             return self._free(subject, plan, cost, damaged)
-        decision = self.local.acquire(subject, self._share(plan, cost), cost)
-        if damaged is None:
-            self._healing.decided(decision)
-        return decision
+        share = self._share(plan, cost)
+        return self.local.acquire(subject, share, cost) if damaged else self._healing.acquire(subject, share, cost)
 
     def peek(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
         """What `acquire` would decide."""

@@ -17,9 +17,9 @@ test: check redis-server
 redis-server:
 	@command -v $@ >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
-# The storms of the tests at their real length, with their figures; `make test` has seconds of each.
+# The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
 chaos: $(READY) redis-server
-	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos -rP --timeout 600
+	AWX_CHAOS_SECONDS=60 AWX_CHAOS_TABLE=$(if $(KEEP),docs/reliability.md) $(BIN)/python -m pytest tests/chaos
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -37,6 +37,7 @@ bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md
 
 # wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml

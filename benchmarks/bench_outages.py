@@ -1,8 +1,8 @@
 """What a decision costs while Redis is stopped: ``python -m benchmarks.bench_outages``.
 
-A server of its own is stopped (SIGSTOP) and goes on. The control is a bare MemoryBackend, which decides beside, in turns;
-what is shown is by how much a decision of the guard took longer. Outside of the timed region: releases, and the waiting
-between rounds.
+A server of its own is stopped (SIGSTOP) and goes on. The control is a bare MemoryBackend, which decides beside, in
+turns; what is shown is by how much a decision of the guard took longer. Outside of the timed region: releases, and the
+waiting between rounds.
 """
 
 import asyncio
@@ -43,11 +43,11 @@ def main() -> None:
     """Print the rows."""
     with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as server:
         measured = {"one thread": _in_thread(server), "one task": asyncio.run(_in_task(server))}
-    print(
-        f"\n## Redis is stopped\n\nA budget of {BUDGET_MS} ms, {ROUNDS} outages each, CPython {platform.python_version()}."
-    )
+    print("\n## Redis is stopped\n")
+    print(f"A budget of {BUDGET_MS} ms, {ROUNDS} outages each, CPython {platform.python_version()}.")
     print("By how much a decision takes longer than one of a MemoryBackend that decides beside.\n")
-    print("| who | Redis | decisions | added, median | p99 |\n| --- | --- | --- | --- | --- |")
+    print("| who | Redis | decisions | added, median | p99 |")
+    print("| --- | --- | --- | --- | --- |")
     names = "answers", f"is stopped, the first {_FIRST}", "is stopped, the breaker is open", "answers again"
     for who, added in measured.items():
         for name, times in zip(names, added, strict=True):

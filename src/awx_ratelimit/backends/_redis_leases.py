@@ -64,8 +64,7 @@ class _Lapsing:
 class Leases:
     """`now_ms` measures how long leases are held; `wake` is called when there is something to send.
 
-    `new_lease_id` makes ids, each above those before. `home` says which server a subject is on: what waits for one that
-    is gone is not in the way of the others.
+    `new_lease_id` makes ids, each above those before. `home` says which server a subject is on: each has its own list.
     """
 
     def __init__(
@@ -171,10 +170,7 @@ class Leases:
 
         All whose subject is decided next, in `batch`, and as many of others as make up `most`.
         """
-        ending = self._released.get(home)
-        if not ending:
-            return []
-        released = list(ending.copy().values())
+        released = list(ending.copy().values()) if (ending := self._released.get(home)) else []
         if len(released) <= most:
             return released
         subjects = {subject for subject, _, _, _ in batch}
@@ -208,19 +204,15 @@ class Leases:
 
     def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""
-        refunds: list[Decision] = []
-        # Another thread may be faster.
-        with suppress(IndexError):
+        refunds = []
+        with suppress(IndexError):  # another thread may be faster
             while True:
                 refunds.append(self._abandoned.popleft())
         return refunds
 
     def held(self) -> list[Held]:
         """Every open lease."""
-        return [
-            (lease.asked[0], lease.asked[1], lease_id, lease.granted_at_ms)
-            for lease_id, lease in self._open.copy().items()
-        ]
+        return [(*lease.asked[:2], lease_id, lease.granted_at_ms) for lease_id, lease in self._open.copy().items()]
 
     def end_closed(self, held: Iterable[Held]) -> None:
         """Give those of `held` back once more that are open no longer: their renewal may have taken them again."""

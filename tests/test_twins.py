@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter
-from awx_ratelimit.backends._redis_line import AsyncLine, Line
-from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
+from awx_ratelimit.backends._redis_lines import AsyncLine, AsyncLines, Line, Lines
 from awx_ratelimit.backends._redis_link import AsyncLink, Link
 from awx_ratelimit.backends._redis_sentinel import Primary
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend

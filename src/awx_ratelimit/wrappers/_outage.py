@@ -15,8 +15,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
 from awx_ratelimit.forks import renewed_after_fork
-from awx_ratelimit.wrappers._breaker import Breaker
-from awx_ratelimit.wrappers._breakers import Breakers
+from awx_ratelimit.wrappers._breaker import Breaker, Breakers
 from awx_ratelimit.wrappers._healing import Healing
 from awx_ratelimit.wrappers._local import local_plan, shared_plan
 

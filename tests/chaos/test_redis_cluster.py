@@ -18,7 +18,7 @@ from tests.redis_servers import HOST
 from tests.servers.harness import eventually
 
 SUBJECTS = [f"subject {number}" for number in range(24)]
-TIMEOUT_MS = 400
+TIMEOUT_MS = 1_000
 #: The others hold a server for down, vote, and a replica takes its slots.
 BACK_S = 15.0
 #: What a claim may take on this machine, whatever other servers do.

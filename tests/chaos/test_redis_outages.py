@@ -76,8 +76,10 @@ class Scene:
 
     @property
     def is_in_time(self) -> bool:
-        """Whether no claim waited beyond its budget and what the control was late by."""
-        return self.slowest_ms <= BUDGET_MS + self.control.worst_ms
+        """Whether no claim was later than the control: of ten thousand, one, for there are many more of them."""
+        late_ms = BUDGET_MS + self.control.worst_ms
+        late = [claim for claim in (*self.roomy.claims, *self.tight.claims) if claim.took_ms > late_ms]
+        return len(late) <= self.claims / 10_000 and self.slowest_ms <= late_ms + 2 * self.control.worst_ms
 
     def healed(self) -> bool:
         """Whether everybody asks Redis again, and it knows of all that was decided without it."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from typing import Any
 
 import pytest
@@ -164,6 +163,9 @@ def test_a_share_always_fits_the_largest_claim() -> None:
     ]
 
 
+DECADE = Plan("p", (Rate("decade", 100, 315_360_000_000),))
+
+
 class Healed(Failing):
     """A backend that is told what was decided without it."""
 
@@ -176,28 +178,53 @@ class Healed(Failing):
         return []
 
 
+def told(backend: Healed) -> int:
+    """In whole tokens: of a decade a few milliseconds have passed."""
+    return -(-backend.told // DECADE.rates[0].unit)
+
+
 def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
-    """A claim that comes between the look at what is owed and its end waits, and is in what is told next."""
-    backend, plan = Healed(), Plan("p", (Rate("decade", 100, 315_360_000_000),))
+    """A claim that comes after the look at what is owed is in what is told next, and nothing is told twice."""
+    backend = Healed()
+    outage = GuardedBackend(backend)._outage
+    outage.acquire("s", DECADE, 1)
+    peek = outage.local.peek
+
+    def interrupted(*claim: Any) -> Any:
+        seen = peek(*claim)
+        outage.acquire("s", DECADE, 1)
+        return seen
+
+    outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
+    outage._healing._portions = [outage._healing._portion(outage._healing._taken())]
+    outage.local.peek = peek  # type: ignore[method-assign]
+    outage._healing.heal(backend.heal, lambda _: None)
+
+    assert told(backend) == 2
+
+
+def test_many_outages_let_no_more_through_than_one() -> None:
+    """What a process has let through stays owed in it until it has drained, also when the backend knows of it."""
+    backend = Healed()
+    outage, allowed = GuardedBackend(backend, expected_workers=4)._outage, 0
+
+    for _ in range(5):
+        allowed += sum(outage.acquire("s", DECADE, 1).allowed for _ in range(30))
+        outage._healing.heal(backend.heal, lambda _: None)
+
+    assert (allowed, told(backend)) == (25, 25)
+
+
+def test_what_is_reset_may_be_told_again() -> None:
+    """A reset forgets what the backend was told, with what is owed."""
+    backend = Healed()
     guard = GuardedBackend(backend)
-    outage, claims = guard._outage, []
-    outage.acquire("s", plan, 1)
-    reset = outage.local.reset
+    for _ in range(2):
+        guard._outage.acquire("s", DECADE, 3)
+        guard._outage._healing.heal(backend.heal, lambda _: None)
+        guard.reset("s")
 
-    def interrupted(subject: str) -> None:
-        claims.append(threading.Thread(target=outage.acquire, args=("s", plan, 1)))
-        claims[-1].start()
-        claims[-1].join(0.05)
-        reset(subject)
-
-    outage.local.reset = interrupted  # type: ignore[method-assign]
-    outage._healing.heal(backend.heal, lambda _: None)
-    outage.local.reset = reset  # type: ignore[method-assign]
-    claims[0].join()
-    outage._healing.heal(backend.heal, lambda _: None)
-
-    # In whole tokens: of a decade a few milliseconds have passed.
-    assert -(-backend.told // plan.rates[0].unit) == 2
+    assert told(backend) == 6
 
 
 class Damaged(Failing):

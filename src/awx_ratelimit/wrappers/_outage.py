@@ -145,6 +145,10 @@ class Outage:
         now_ms = time.time_ns() // 1_000_000
         return Decision(subject, plan, cost, now_ms, 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
 
+    def reset(self, subject: str) -> None:
+        """Forget what `subject` owes here."""
+        self._healing.reset(subject)
+
     def is_local(self, decision: Decision) -> bool:
         """Whether `decision` was made here."""
         return shared_plan(decision.plan) is not None

@@ -87,7 +87,7 @@ class GuardedBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
-        self._outage.local.reset(subject)
+        self._outage.reset(subject)
         self.backend.reset(subject)
 
     def renew_leases(self) -> None:
@@ -159,7 +159,7 @@ class AsyncGuardedBackend:
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
-        self._outage.local.reset(subject)
+        self._outage.reset(subject)
         await self.backend.reset(subject)
 
     async def renew_leases(self) -> None:

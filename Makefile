@@ -23,9 +23,9 @@ redis-server chromium:
 postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { $(INSTALL) $@; } || { echo "PostgreSQL's server is needed for the tests: install Debian's package $@" >&2; exit 1; }
 
-# The storms of the tests at their real length, with their figures; `make test` has seconds of each.
+# The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
 chaos: $(READY) redis-server
-	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos tests/servers/test_management.py::test_schemathesis_finds_nothing --timeout 600
+	AWX_CHAOS_SECONDS=60 AWX_CHAOS_TABLE=$(if $(KEEP),docs/reliability.md) $(BIN)/python -m pytest tests/chaos tests/servers/test_management.py::test_schemathesis_finds_nothing --timeout 600
 
 # axe looks for what shuts people out of a page: the one package that comes from npm, pinned here.
 AXE := 4.14.1
@@ -59,6 +59,7 @@ bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md
 
 # wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml

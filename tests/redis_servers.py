@@ -20,6 +20,7 @@ from awx_ratelimit.backends._redis_codec import Call
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
+LOG = "redis.log"
 ONCE = Retry(NoBackoff(), 0)
 
 
@@ -62,15 +63,13 @@ def running_redis(
     users: Sequence[str] = (),
     replica_of: RedisServer | None = None,
     options: Sequence[str] = (),
+    binary: str = "redis-server",
 ) -> Iterator[RedisServer]:
     """A server of its own in `folder`, which is gone afterwards.
 
     `users` are lines of ACL, such as ``alice on >secret ~awx:* +@all``; `options` are more arguments, such as
-    ``--maxmemory 5mb``. `port` is for who starts the same server again.
+    ``--maxmemory 5mb``. `port` is for who starts the same server again; `binary` may be another, such as Valkey's.
     """
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.fail("redis-server is needed: install Debian's package of that name (`make test` does, as root)")
     port = port or free_port()
     ca = _certified(folder) if tls else None
     arguments = [
@@ -83,16 +82,23 @@ def running_redis(
         *(("--replicaof", HOST, str(replica_of.port)) if replica_of else ()),
         *(word for option in options for word in option.split()),
     ]
-    log = folder / "redis.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [binary, *arguments], cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
+    place: dict[str, Any] = {"unix_socket_path": str(folder / "s"), "password": password}
+    with running_process(folder, binary, arguments, place) as pid:
+        yield RedisServer(port, folder / "s", pid, password, ca)
+
+
+@contextmanager
+def running_process(folder: Path, binary: str, arguments: Sequence[str], place: dict[str, Any]) -> Iterator[int]:
+    """The pid of a server that works in `folder` and answers at `place`, which is as the client takes it."""
+    path = shutil.which(binary)
+    if path is None:
+        pytest.fail("redis-server is needed: install Debian's package of that name (`make test` does, as root)")
+    with (folder / LOG).open("wb") as output:
+        process = subprocess.Popen([path, *arguments], cwd=folder, stdout=output, stderr=output, start_new_session=True)
     guard = guarded(process)
     try:
-        server = RedisServer(port, folder / "s", process.pid, password, ca)
-        _wait_until_it_answers(server, process, log)
-        yield server
+        _wait_until_it_answers(place, process, folder / LOG)
+        yield process.pid
     finally:
         stop(process, guard)
 
@@ -120,16 +126,14 @@ def _certified(folder: Path) -> Path:
     return folder / "ca.pem"
 
 
-def _wait_until_it_answers(server: RedisServer, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_it_answers(place: dict[str, Any], process: "subprocess.Popen[bytes]", log: Path) -> None:
     until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            pytest.fail(f"redis-server ended with {process.returncode}:\n{log.read_text(errors='replace')}")
-        with contextlib.suppress(redis.ConnectionError), server.client() as client:
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(redis.ConnectionError), redis.Redis(**place, retry=ONCE) as client:
             client.ping()
             return
         time.sleep(0.01)
-    pytest.fail(f"redis-server did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+    pytest.fail(f"the server does not answer (status {process.poll()}):\n{log.read_text(errors='replace')}")
 
 
 @pytest.fixture(scope="session")

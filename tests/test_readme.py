@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.redis_servers import RedisServer
 
-from awx_ratelimit import Caller, PlanTable
+from awx_ratelimit import STARTER, Caller, PlanTable
 from awx_ratelimit.web.message import Request
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str
 def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: RedisServer) -> None:
     """The snippet decides on the server of its URL; here that of a test's own."""
     gates = [
-        _run(SNIPPETS[3].replace("redis://localhost:6379", f"{redis_server.url}?budget_ms=5000"))["shared_gate"]
+        _run(SNIPPETS[3].replace("redis://localhost:6379?", f"{redis_server.url}?budget_ms=5000&"))["shared_gate"]
         for _ in "ab"
     ]
 
@@ -89,6 +89,15 @@ def test_the_gate_with_everything_is_one() -> None:
     gate = _run(SNIPPETS[4])["gate"]
 
     assert (len(gate.header_names), gate.is_exempt("GET", "/health")) == (5, True)
+
+
+def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> None:
+    """It decides on the server of its URL, and says how the guard is."""
+    limiter = _run(SNIPPETS[6].replace("redis://localhost:6379", redis_server.url))["limiter"]
+
+    allowed, health = limiter.acquire("s", STARTER).allowed, limiter.health()
+    limiter.close()
+    assert (allowed, health["state"], health["outages"]) == (True, "ok", 0)
 
 
 def test_the_keys_snippet_makes_keys_and_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

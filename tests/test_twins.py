@@ -3,13 +3,15 @@
 import ast
 import inspect
 import re
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter
-from awx_ratelimit.backends._redis_line import AsyncLine, Line
+from awx_ratelimit.backends._redis_lines import AsyncLine, AsyncLines, Line, Lines
 from awx_ratelimit.backends._redis_link import AsyncLink, Link
+from awx_ratelimit.backends._redis_sentinel import Primary
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
@@ -24,14 +26,24 @@ NAMES = {
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "TaskCommit(self._decide, session.abandon, session.unanswered)": (
-        "ThreadCommit(self._decide, session.abandon, session.unanswered, patience_s=session.server.patience_s)"
+        "ThreadCommit(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)"
     ),
     "TaskCommit(self._aside.run, _nobody, _nobody)": (
-        "ThreadCommit(self._aside.run, _nobody, _nobody, patience_s=session.server.patience_s)"
+        "ThreadCommit(self._aside.run, _nobody, _nobody, timeout_s=server.timeout_s)"
     ),
-    "asyncio.to_thread(self._session.renew_now)": "self._session.renew_now()",
-    "asyncio.to_thread(self._session.close)": "self._session.close()",
-    "async_connection": "connection",
+    # A call of a task has one deadline by asyncio; that of a thread is handed down.
+    "_decide(self, batch: Sequence[Asked])": "_decide(self, batch: Sequence[Asked], until_s: float)",
+    "run([part.call for part in parts])": "run([part.call for part in parts], until_s)",
+    ".ask(item)": ".ask(item, until_s)",
+    "server.async_connection()": "server.connection(self._deadline)",
+    "async_connection(self)": "connection(self, deadline: Deadline)",
+    ".new_in_loop()": ".new(deadline)",
+    "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
+    "asyncio.to_thread(self._upkeep.close)": "self._upkeep.close()",
+    "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
+    "asyncio.sleep": "time.sleep",
+    "client_in_loop": "client",
+    "_AsyncWatch": "_Watch",
     "asyncio.timeout(self._budget_s)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
     # A backend that never waits has answered an async gate too.
@@ -48,16 +60,23 @@ TWINS = [
     (AsyncGuardedBackend, GuardedBackend),
     (AsyncRememberedBackend, RememberedBackend),
     (AsyncLine, Line),
+    (AsyncLines, Lines),
     (AsyncLink, Link),
 ]
-#: What waits in its own way: a deadline for the whole, and a lock.
-APART: dict[Any, set[str]] = {AsyncLink: {"__init__", "run"}, Link: {"__init__", "run"}}
+#: What waits in its own way: a deadline for the whole and a lock; and the lines of each event loop.
+_LINK, _LINES = {"__init__", "run"}, {"__init__", "_here", "_new"}
+APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES}
 
 
 @pytest.mark.parametrize(("twin", "other"), TWINS, ids=lambda cls: cls.__name__)
 def test_a_twin_is_its_sync_class_with_await(twin: type, other: type) -> None:
     """Neither of two twins can be changed without the other."""
     assert _plain(_source(twin)) == _source(other)
+
+
+def test_a_primary_is_found_by_tasks_as_by_threads() -> None:
+    """The two ways of one class to open a connection are twins too."""
+    assert _plain(_source(Primary.async_connection)) == _source(Primary.connection)
 
 
 def test_the_comparison_sees_a_difference() -> None:
@@ -67,8 +86,8 @@ def test_the_comparison_sees_a_difference() -> None:
     assert _plain(source) != _source(Limiter)
 
 
-def _source(cls: type) -> str:
-    tree: Any = ast.parse(inspect.getsource(cls))
+def _source(cls: Any) -> str:
+    tree: Any = ast.parse(dedent(inspect.getsource(cls)))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]

@@ -4,7 +4,8 @@ AwxRateLimitError
 ├── InvalidLimit          a rate, a plan or a plan table that cannot be what it says (also a ValueError)
 ├── ImpossibleClaim       a cost that no waiting will ever satisfy
 ├── BackendUnavailable    the backend could not decide
-│   └── BackendMisconfigured   and will not before somebody changes how it is set up
+│   ├── BackendMisconfigured   and will not before somebody changes how it is set up
+│   └── StateDamaged           of one subject, of which it holds what cannot be read
 ├── KeyRefused            a request whose API key is not accepted; carries the code of the answer
 ├── TooManyWrongKeys      an address that has sent too many of them; carries the wait
 ├── AccessRefused         whoever wants to manage keys has not shown that they may; carries the code of the answer
@@ -42,6 +43,10 @@ class BackendUnavailable(AwxRateLimitError):
 
 class BackendMisconfigured(BackendUnavailable):
     """The backend cannot decide as it is set up; the message says what to change."""
+
+
+class StateDamaged(BackendUnavailable):
+    """What the backend holds of one subject cannot be read; of all others it decides. The message says what to do."""
 
 
 class KeyRefused(AwxRateLimitError):

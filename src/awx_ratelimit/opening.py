@@ -2,6 +2,8 @@
 
     memory://                           in this process
     redis://host:6379/0                 rediss:// with TLS, redis+unix:///path/to/socket, valkey://
+    redis+sentinel://host,host/service  the primary of a service that sentinels watch; also rediss+, valkey+, valkeys+
+    redis+cluster://host,host           a cluster, by some of its servers; likewise
 
 A server comes guarded, and its refusals are remembered. A query may hold ``prefix`` (`awx`), ``budget_ms`` (50),
 ``on_outage`` (`local`) and ``expected_workers`` (1): see GuardedBackend. The rest of it is the client's, such as
@@ -10,15 +12,16 @@ A server comes guarded, and its refusals are remembered. A query may hold ``pref
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
 
-_REDIS = ("redis", "rediss", "redis+unix", "unix", "valkey", "valkeys")
-_SCHEMES = ("memory", *_REDIS)
+_TCP = ("redis", "rediss", "valkey", "valkeys")
+_MANY = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
+_SCHEMES = ("memory", *_TCP, "redis+unix", "unix", *_MANY)
 _OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 
 
@@ -48,7 +51,10 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
 
 
 def _scheme(url: str) -> str:
-    scheme = urlsplit(url).scheme
+    # Several hosts are nothing that urlsplit can read.
+    scheme, colon, _ = url.lower().partition(":")
+    if not colon:
+        scheme = ""
     if scheme not in _SCHEMES:
         allowed = ", ".join(f"{known}://" for known in _SCHEMES)
         raise ValueError(f"the URL of a backend begins with {scheme or 'nothing'!r}; allowed are {allowed}")

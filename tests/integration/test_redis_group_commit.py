@@ -26,8 +26,9 @@ def waiting(limiter: Any, expected: int) -> None:
     """Until one claim is under way and so many wait behind it."""
 
     def behind() -> int:
-        lines = limiter.backend._lines
-        line = lines._line if hasattr(lines, "_line") else next(iter(lines._lines.values()))
+        (line,) = limiter.backend._lines._lines.values()
+        if isinstance(line, dict):
+            (line,) = line.values()
         under_way = getattr(line.claims, "_leader", None) or getattr(line.claims, "_sending", None)
         return len(line.claims._batches._waiting) if under_way else -1
 

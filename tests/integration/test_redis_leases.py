@@ -220,9 +220,9 @@ def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_lon
     session = limiter.backend._session
     late = session.asked("s", SHORT, 1)
     session.unanswered(late)
-    session.settled(late)
+    session.settled(late[3])
     limiter.acquire("another, which takes the release along", LONG)
-    Link(session.server).run([session.codec.acquire([late], (), clock.now_ms())])
+    Link(session.route.found(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
 
     before = limiter.peek("s", SHORT).held
     assert (before, busy(limiter, clock)) == (1, 0)

@@ -177,6 +177,6 @@ def test_a_release_never_waits_for_a_server_that_hangs(start_redis: StartRedis, 
         for decision in kept:
             limiter.give_back(decision)
         took_s = time.monotonic() - began_s
-        tried = eventually(lambda: limiter.backend._session._troubled, expected=True)
+        tried = eventually(lambda: limiter.backend._upkeep._troubled, expected=True)
 
     assert (took_s < 0.1, tried, eventually(held(other), 0)) == (True, True, 0)

@@ -147,7 +147,7 @@ def test_a_server_that_does_not_know_the_greeting_is_too_old(open_limiter: OpenL
 @pytest.mark.parametrize("version", [b"255.255.255", b"valkey-8", b""])
 def test_a_version_that_is_new_or_unknown_is_none_too_old(redis_server: RedisServer, version: bytes) -> None:
     """Builds of another numbering are tried, not refused."""
-    RedisBackend.from_url(redis_server.url)._made[0].check({b"version": version})
+    RedisBackend.from_url(redis_server.url)._made[0].found(b"").welcome(None, {b"version": version})
 
 
 def test_a_server_that_cannot_be_reached_is_a_warning_and_heals(

@@ -1,6 +1,7 @@
 """Group commit for threads: few calls, every answer to its caller, whichever thread is lost."""
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,15 +9,16 @@ from typing import Any
 from awx_ratelimit import BackendUnavailable
 from awx_ratelimit.backends._coalesce_threads import ThreadCommit
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 LOST = 1_000_000
 
 
 class Server:
     """Answers a batch when it is told to, and remembers what was asked, abandoned and left unanswered."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.batches: list[list[int]] = []
+        self.until_s: list[float] = []
         self.abandoned: list[int] = []
         self.unanswered: list[int] = []
         self.asked = threading.Semaphore(0)
@@ -24,11 +26,12 @@ class Server:
         self.lost = threading.Semaphore(0)
         self.error: BaseException | None = None
         self.commit: ThreadCommit[int, int] = ThreadCommit(
-            self.run, self.abandoned.append, self.unanswered.append, patience_s=patience_s
+            self.run, self.abandoned.append, self.unanswered.append, timeout_s=timeout_s
         )
 
-    def run(self, claims: list[int]) -> list[int]:
+    def run(self, claims: list[int], until_s: float) -> list[int]:
         self.batches.append(claims)
+        self.until_s.append(until_s)
         self.asked.release()
         (self.lost if claims == [LOST] else self.free).acquire()
         error, self.error = self.error, None
@@ -107,7 +110,7 @@ def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
 
 def test_a_leader_that_is_lost_is_deposed() -> None:
     """Who has waited for longer than a call can last gives up and frees the lead."""
-    server = Server(patience_s=0.05)
+    server = Server(timeout_s=0.05)
     lost, late = asking(server, LOST, 2)
 
     gave_up = late.joined()
@@ -120,7 +123,7 @@ def test_a_leader_that_is_lost_is_deposed() -> None:
 
 def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     """An answer that comes after its thread gave up is abandoned; the others of its batch get theirs."""
-    server = Server(patience_s=0.5)
+    server = Server(timeout_s=0.5)
     first, second, third = asking(server, 1, 2, 3)
     server.free.release()
     first.joined()
@@ -131,6 +134,38 @@ def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     assert (gave_up, second.joined(), server.batches, server.abandoned) == (
         "BackendUnavailable", -2, [[1], [2, 3]], [-3],
     )  # fmt: skip
+
+
+def test_who_leads_late_has_the_time_that_is_left_of_its_own() -> None:
+    """The call before counts: both calls end by the time of who was first to ask for them."""
+    server = Server()
+    asking(server, 1, 2, 3)
+    asked_s = time.monotonic()
+
+    server.free.release(2)
+    server.asked.acquire()
+
+    assert [until_s - asked_s <= TIMEOUT_S for until_s in server.until_s] == [True, True]
+
+
+def test_who_is_told_to_lead_without_time_left_leaves_the_lead_to_others() -> None:
+    """A call that nobody could wait for is not sent: it would fail those who still can."""
+    server = Server()
+    first = asking(server, 1)
+    late = Thread(partial(server.commit.ask, 2, time.monotonic() + 0.2))
+    server.waiting(1)
+    other = Thread(partial(server.commit.ask, 3))
+    server.waiting(2)
+    with server.commit._lock:
+        # Its time passes between its waking and its lead.
+        server.commit._batches._waiting[0].until_s = 0.0
+
+    server.free.release(2)
+
+    assert ([first[0].joined(), late.joined(), other.joined()], server.batches) == (
+        [-1, "BackendUnavailable", -3],
+        [[1], [3]],
+    )
 
 
 def test_many_threads_get_each_its_own_answer() -> None:

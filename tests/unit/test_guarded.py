@@ -17,6 +17,7 @@ from awx_ratelimit import (
     Rate,
 )
 from awx_ratelimit.backends.base import NonBlocking
+from awx_ratelimit.errors import StateDamaged
 from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW
 from awx_ratelimit.wrappers._local import local_plan
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
@@ -160,6 +161,105 @@ def test_a_share_always_fits_the_largest_claim() -> None:
         (5, 8, 100 * 60_000),
         (5, 5, 86_400_000),
     ]
+
+
+DECADE = Plan("p", (Rate("decade", 100, 315_360_000_000),))
+
+
+class Healed(Failing):
+    """A backend that is told what was decided without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = 0
+
+    def heal(self, owed: Any, _: bytes) -> list[Any]:
+        self.told += sum(debts[0] for _, _, debts, _ in owed)
+        return []
+
+
+def told(backend: Healed) -> int:
+    """In whole tokens: of a decade a few milliseconds have passed."""
+    return -(-backend.told // DECADE.rates[0].unit)
+
+
+def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
+    """A claim that comes after the look at what is owed is in what is told next, and nothing is told twice."""
+    backend = Healed()
+    outage = GuardedBackend(backend)._outage
+    outage.acquire("s", DECADE, 1)
+    peek = outage.local.peek
+
+    def interrupted(*claim: Any) -> Any:
+        seen = peek(*claim)
+        outage.acquire("s", DECADE, 1)
+        return seen
+
+    outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
+    outage._healing._portions = [outage._healing._portion(outage._healing._taken())]
+    outage.local.peek = peek  # type: ignore[method-assign]
+    outage._healing.heal(backend.heal, lambda _: None)
+
+    assert told(backend) == 2
+
+
+def test_many_outages_let_no_more_through_than_one() -> None:
+    """What a process has let through stays owed in it until it has drained, also when the backend knows of it."""
+    backend = Healed()
+    outage, allowed = GuardedBackend(backend, expected_workers=4)._outage, 0
+
+    for _ in range(5):
+        allowed += sum(outage.acquire("s", DECADE, 1).allowed for _ in range(30))
+        outage._healing.heal(backend.heal, lambda _: None)
+
+    assert (allowed, told(backend)) == (25, 25)
+
+
+def test_what_is_reset_may_be_told_again() -> None:
+    """A reset forgets what the backend was told, with what is owed."""
+    backend = Healed()
+    guard = GuardedBackend(backend)
+    for _ in range(2):
+        guard._outage.acquire("s", DECADE, 3)
+        guard._outage._healing.heal(backend.heal, lambda _: None)
+        guard.reset("s")
+
+    assert told(backend) == 6
+
+
+class Damaged(Failing):
+    """A backend that cannot read what it holds of one subject."""
+
+    healed: list[str]
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        if subject == "damaged":
+            raise StateDamaged("key holds a value that is damaged")
+        return super().acquire(subject, plan, cost)
+
+    def heal(self, owed: Any, _: bytes) -> list[Any]:
+        self.healed = [subject for subject, *_ in owed]
+        return []
+
+
+def test_damaged_state_of_one_subject_is_no_outage_of_others() -> None:
+    """Its claims are decided as in an outage and keep their limit; all others are the backend's own."""
+    backend = Damaged()
+    limiter = Limiter(GuardedBackend(backend))
+
+    claims = [(limiter.acquire("damaged", PLAN), limiter.acquire(f"s{number}", PLAN)) for number in range(30)]
+
+    allowed, others = [damaged.allowed for damaged, _ in claims], {other.plan for _, other in claims}
+    assert (allowed, others, limiter.health()["state"]) == ([True] * 4 + [False] * 26, {PLAN}, "ok")
+    assert hasattr(backend, "healed") is False
+
+
+def test_damaged_state_is_said_where_nothing_is_to_be_let_in() -> None:
+    """With on_outage="closed" its claims raise what is wrong with it."""
+    limiter = Limiter(GuardedBackend(Damaged(), on_outage="closed"))
+
+    with pytest.raises(StateDamaged, match="is damaged"):
+        limiter.acquire("damaged", PLAN)
 
 
 class Hanging:

@@ -48,7 +48,7 @@ def many(act: Callable[[int], Any]) -> Iterator[Callable[[], bool]]:
 
 def test_no_claim_in_flight_is_settled() -> None:
     """At whatever moment it is asked, a claim is unmade, or not below what is settled, or was answered."""
-    leases = Leases(new_id, lambda: 0, lambda: None)
+    leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
     in_flight: set[int] = set()
 
     def claim(_: int) -> None:
@@ -69,7 +69,7 @@ def test_no_claim_in_flight_is_settled() -> None:
 
 def test_a_lease_that_is_listed_is_whole() -> None:
     """Leases are listed while others are opened and closed."""
-    leases = Leases(new_id, lambda: 0, lambda: None)
+    leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
 
     def grant(_: int) -> None:
         lease_id = next(_ids)
@@ -87,7 +87,7 @@ def test_a_lease_that_is_listed_is_whole() -> None:
 
 def test_of_later_leases_one_in_sixteen_is_measured() -> None:
     """The first are all measured, and of as many later ones a sixteenth."""
-    leases = Leases(count(1).__next__, count(1).__next__, lambda: None)
+    leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
     held = []
     for _ in range(2 * MEASURE_ALL):
         lease_id = leases.new()
@@ -96,3 +96,31 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
 
     measured = [held_ms is not None for held_ms in held]
     assert (sum(measured[:MEASURE_ALL]), sum(measured[MEASURE_ALL:])) == (MEASURE_ALL, MEASURE_ALL // THEN_ONE_IN)
+
+
+def test_leases_to_give_back_go_where_their_subject_goes() -> None:
+    """Each is found at the server that its subject is on by now, and those of another server are not in the way."""
+    homes = {"a": "one", "b": "two"}
+    leases = Leases(count(1).__next__, lambda: 0, lambda: None, homes.__getitem__)
+    leases.end("a", 1)
+    leases.end("b", 2)
+    before = leases.released(9, "one"), leases.released(9, "two")
+
+    homes["a"] = "two"
+    leases.resettle()
+    after = leases.released(9, "one"), leases.released(9, "two")
+    leases.ended(after[1][1:])
+    assert (before, after) == (([("a", 1)], [("b", 2)]), ([], [("b", 2), ("a", 1)]))
+    assert [leases.is_ending(released) for released in after[1]] == [True, False]
+
+
+def test_a_lease_that_is_to_end_again_is_sent_again() -> None:
+    """A renewal may take it again before the answer comes that it has ended."""
+    leases = Leases(count(1).__next__, lambda: 0, lambda: None, lambda _: None)
+    leases.end("s", 1)
+    first = leases.released(9, None)
+    leases.end("s", 1)
+
+    leases.ended(first)
+
+    assert leases.released(9, None) == [("s", 1)]

@@ -2,9 +2,10 @@
 
 While it waits for the answer, others join the next batch, and the first of them leads that one. Every way out of a
 wait (an answer, an error, an exception that a signal handler raised) hands the lead on; and should a leader be lost all
-the same, who has waited for longer than a call can last takes the lead away from it.
+the same, whoever's time is up takes the lead away from it.
 """
 
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
@@ -17,12 +18,13 @@ C = TypeVar("C")
 
 
 class _Waiting(Generic[C, A]):
-    """A thread and its claim. It is woken to lead, or with its answer or error: under the lock of its commit."""
+    """A thread, its claim and its time. It is woken to lead, or with its answer or error: under the commit's lock."""
 
-    __slots__ = ("answer", "claim", "error", "left", "wake")
+    __slots__ = ("answer", "claim", "error", "left", "until_s", "wake")
 
-    def __init__(self, claim: C) -> None:
+    def __init__(self, claim: C, until_s: float) -> None:
         self.claim = claim
+        self.until_s = until_s
         self.answer: A | None = None
         self.error: BackendUnavailable | None = None
         self.left = False
@@ -42,29 +44,30 @@ def _gone(waiting: _Waiting[C, A]) -> bool:
 class ThreadCommit(Generic[C, A]):
     """Sends the claims of many threads in few calls of `run`, which answers all of a batch or raises.
 
-    `run` lasts less than `patience_s`. `abandon` is told of each answer that nobody waits for any more, `unanswered` of
+    No thread waits for longer than `timeout_s`, the call before its own included: `run` is told until when it may last,
+    in seconds of the monotonic clock. `abandon` is told of each answer that nobody waits for any more, `unanswered` of
     each claim that was sent and got no answer.
     """
 
     def __init__(
         self,
-        run: Callable[[list[C]], list[A]],
+        run: Callable[[list[C], float], list[A]],
         abandon: Callable[[A], None],
         unanswered: Callable[[C], None],
         *,
-        patience_s: float,
+        timeout_s: float,
     ) -> None:
         self._run = run
         self._abandon = abandon
         self._unanswered = unanswered
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._lock = Lock()
         self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
         self._leader: _Waiting[C, A] | None = None
 
-    def ask(self, claim: C) -> A:
-        """The answer to `claim`. Raises what `run` raised for its batch, or for the one before."""
-        waiting: _Waiting[C, A] = _Waiting(claim)
+    def ask(self, claim: C, until_s: float | None = None) -> A:
+        """The answer to `claim`, by `until_s` or in its time. Raises what `run` raised for its batch, or one before."""
+        waiting: _Waiting[C, A] = _Waiting(claim, until_s or time.monotonic() + self._timeout_s)
         try:
             with self._lock:
                 self._batches.add(waiting)
@@ -72,7 +75,7 @@ class ThreadCommit(Generic[C, A]):
             if leader is not waiting:
                 self._wait(waiting, leader)
             if self._leader is waiting:
-                self._lead()
+                self._lead(waiting.until_s)
         except BaseException:
             self._leave(waiting)
             raise
@@ -80,11 +83,11 @@ class ThreadCommit(Generic[C, A]):
             raise waiting.error
         return waiting.answer  # type: ignore[return-value]  # whoever was woken without an error has one
 
-    def _lead(self) -> None:
+    def _lead(self, until_s: float) -> None:
         with self._lock:
             batch = self._batches.next()
         try:
-            answers = self._run([waiting.claim for waiting in batch])
+            answers = self._run([waiting.claim for waiting in batch], until_s)
         except BaseException as error:
             self._fail(batch, error)
             if not isinstance(error, BackendUnavailable):
@@ -127,8 +130,13 @@ class ThreadCommit(Generic[C, A]):
             self._hand_on()
 
     def _wait(self, waiting: _Waiting[C, A], leader: _Waiting[C, A]) -> None:
-        if waiting.wake.acquire(timeout=self._patience_s):
+        left_s = waiting.until_s - time.monotonic()
+        if waiting.wake.acquire(timeout=max(0.0, left_s)) and not self._is_late(waiting):
             return
         if self._leader is leader:
             self._hand_on()
         raise BackendUnavailable("the call before this one has not ended")
+
+    def _is_late(self, waiting: _Waiting[C, A]) -> bool:
+        """Whether it is to lead, and has no time left for a call: its call would fail those who have."""
+        return self._leader is waiting and time.monotonic() >= waiting.until_s

@@ -13,12 +13,12 @@ from itertools import count
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
-from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RENEW, RESET, Script
+from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Script
 from awx_ratelimit.backends._redis_wire import SEQUENCE, SEQUENCE_BITS, ends_ms, packed, packed_lease, place_of, time_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.errors import BackendUnavailable, StateDamaged
 
 MOST_PREFIX_BYTES: Final = 64
 OWNER_BYTES: Final = 16
@@ -129,7 +129,7 @@ class Codec:
         alone = [(self.key(subject), lease) for subject, leases in freed.items() for lease in leases]
         head = _HEAD.pack(time_of(now_ms), self._owner, len(alone))
         args[0] = b"".join([head, *(lease for _, lease in alone), *parts])
-        return Call(ACQUIRE, [*(key for key, _ in alone), *keys], args)
+        return Call(ACQUIRE if parts else RELEASE, [*(key for key, _ in alone), *keys], args)
 
     def decisions(
         self, asked: Iterable[Asked], reply: bytes, hold_times: HoldTimes, granted: Granted
@@ -222,8 +222,8 @@ class Codec:
         if reply < 0:
             raise self._wrong(subject, reply)
 
-    def _wrong(self, subject: str, code: int) -> BackendUnavailable:
-        return BackendUnavailable(f"key {self.key(subject).decode()} {_WRONG[code]}; delete it, or use another prefix")
+    def _wrong(self, subject: str, code: int) -> StateDamaged:
+        return StateDamaged(f"key {self.key(subject).decode()} {_WRONG[code]}; delete it, or use another prefix")
 
 
 def _by_subject(held: Iterable[Held]) -> dict[str, list[Held]]:

@@ -1,53 +1,106 @@
-"""How connections to one server are made: the client's own, without its pools and its retries.
+"""How connections to a server are made: the client's own, without its pools and its retries.
 
 A pool counts every connection that it ever made, and makes no more after 100; a retry sends again what may have been
-decided. What TLS trusts is read once: reading it takes longer than a call may last.
+decided. What TLS trusts is read once: reading it takes longer than a call may last. The client gives each step of a
+socket a time of its own; here all steps of a call share one.
 """
 
+import math
 import ssl
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
+from redis.asyncio import client as for_loops_client
 from redis.asyncio import connection as for_loops
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.client import Redis
+from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from awx_ratelimit.backends._redis_url import client_url
+
+class Deadline:
+    """Until when what waits now may wait, in seconds of the monotonic clock."""
+
+    def __init__(self, until_s: float = math.inf) -> None:
+        self.until_s = until_s
+
+    def left_s(self) -> float:
+        """How long that is. Raises TimeoutError when it is over."""
+        left_s = self.until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
 
 
+@dataclass(frozen=True, slots=True)
 class Connections:
-    """Makes connections to the server at `url`, each step of which takes `timeout_s` at most.
+    """Makes connections to one server. `timeout_s` is for opening one. See `connections`."""
 
-    Raises ValueError for a URL that is wrong, and for certificates that cannot be read.
-    """
+    kinds: tuple[Any, Any]
+    settings: dict[str, Any]
+    timeout_s: float
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        known: dict[str, Any] = {**for_loops.parse_url(client_url(url))}
-        self._kind, self._kind_in_loop = _KINDS[known.pop("connection_class", for_loops.Connection)]
-        settings = known | {
-            "socket_connect_timeout": timeout_s,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_error": [],
-            "driver_info": None,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        }
-        if self._kind is _Trusting:
-            settings["trusted"] = _trusted(settings)
-        self._settings = settings | {"socket_timeout": timeout_s}
-        # The whole call has one deadline there, and each timeout of the client costs a task.
-        self._settings_in_loop = settings | {"socket_timeout": None}
-        self.database = int(known.get("db", 0))
-        #: Host and port, or the path of a socket: without user and password.
-        self.place: str = known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
+    def at(self, host: str, port: int, timeout_s: float, **others: Any) -> "Connections":
+        """The same to another server, where some settings are others."""
+        return replace(self, settings={**self.settings, "host": host, "port": port, **others}, timeout_s=timeout_s)
 
-    def new(self) -> Any:
-        """A new connection for threads, not yet opened."""
-        return self._kind(**self._settings)
+    @property
+    def host(self) -> str:
+        """The name or the address of the server."""
+        host: str = self.settings.get("host", "localhost")
+        return host
+
+    @property
+    def place(self) -> str:
+        """Host and port, or the path of a socket: without user and password."""
+        return self.settings.get("path") or f"{self.host}:{self.settings.get('port', 6379)}"
+
+    @property
+    def database(self) -> int:
+        """The number of the database."""
+        return int(self.settings.get("db", 0))
+
+    def new(self, deadline: Deadline | None = None) -> Any:
+        """A new connection for threads, not yet opened. Without a `deadline` all that is done with it has one."""
+        kind, _ = self.kinds
+        return kind(**self.settings, deadline=deadline, timeout_s=self.timeout_s)
 
     def new_in_loop(self) -> Any:
         """A new connection for the running event loop, not yet opened."""
-        return self._kind_in_loop(**self._settings_in_loop)
+        _, kind = self.kinds
+        # The whole call has one deadline there, and each timeout of the client costs a task.
+        return kind(**self.settings, socket_connect_timeout=self.timeout_s, socket_timeout=None)
+
+    def client(self) -> Redis:
+        """The client's own way to use one, for what it knows better."""
+        kind, _ = self.kinds
+        return Redis.from_pool(ConnectionPool(kind, **self.settings, timeout_s=self.timeout_s))
+
+    def client_in_loop(self) -> for_loops_client.Redis:
+        """The same for the running event loop."""
+        _, kind = self.kinds
+        timeouts: dict[str, Any] = {"socket_connect_timeout": self.timeout_s, "socket_timeout": self.timeout_s}
+        return for_loops_client.Redis.from_pool(for_loops.ConnectionPool(kind, **self.settings, **timeouts))
+
+
+def connections(url: str, timeout_s: float) -> Connections:
+    """Connections to the server at `url`, which is as the client takes it.
+
+    Raises ValueError for certificates that cannot be read.
+    """
+    known: dict[str, Any] = {**for_loops.parse_url(url)}
+    kinds = _KINDS[known.pop("connection_class", for_loops.Connection)]
+    settings = known | {
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if _TrustingInLoop in kinds:
+        settings["trusted"] = _trusted(settings)
+    return Connections(kinds, settings, timeout_s)
 
 
 def _trusted(settings: dict[str, Any]) -> ssl.SSLContext:
@@ -57,12 +110,50 @@ def _trusted(settings: dict[str, Any]) -> ssl.SSLContext:
         raise ValueError(f"redis URL: ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read: {error}") from error
 
 
+class _Socket:
+    """A socket that waits no longer than its deadline, over however many steps."""
+
+    def __init__(self, sock: Any, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def recv_into(self, buffer: Any) -> int:
+        self._sock.settimeout(self._deadline.left_s())
+        received: int = self._sock.recv_into(buffer)
+        return received
+
+    def sendall(self, sent: bytes) -> None:
+        self._sock.settimeout(self._deadline.left_s())
+        self._sock.sendall(sent)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _timed(kind: Any) -> Any:
+    """The client's kind of connection, all of whose waiting has one deadline."""
+
+    class Timed(kind):  # type: ignore[misc]  # what the client's own is does not matter here
+        def __init__(self, *, deadline: Deadline | None = None, timeout_s: float, **settings: Any) -> None:
+            super().__init__(**settings, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
+            self.deadline = deadline or Deadline(time.monotonic() + timeout_s)
+
+        def _connect(self) -> Any:
+            self.socket_connect_timeout = self.socket_timeout = self.deadline.left_s()
+            return _Socket(super()._connect(), self.deadline)
+
+    return Timed
+
+
 class _Trusting(SSLConnection):
+    deadline: Deadline
+
     def __init__(self, *, trusted: ssl.SSLContext, **settings: Any) -> None:
         super().__init__(**settings)
         self._trusted = trusted
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        sock.settimeout(self.deadline.left_s())
         return self._trusted.wrap_socket(sock, server_hostname=self.host)
 
 
@@ -73,7 +164,7 @@ class _TrustingInLoop(for_loops.SSLConnection):
 
 
 _KINDS: dict[Any, tuple[Any, Any]] = {
-    for_loops.Connection: (Connection, for_loops.Connection),
-    for_loops.UnixDomainSocketConnection: (UnixDomainSocketConnection, for_loops.UnixDomainSocketConnection),
-    for_loops.SSLConnection: (_Trusting, _TrustingInLoop),
+    for_loops.Connection: (_timed(Connection), for_loops.Connection),
+    for_loops.UnixDomainSocketConnection: (_timed(UnixDomainSocketConnection), for_loops.UnixDomainSocketConnection),
+    for_loops.SSLConnection: (_timed(_Trusting), _TrustingInLoop),
 }

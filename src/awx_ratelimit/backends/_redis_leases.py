@@ -7,10 +7,11 @@ has of one subject live on together; so what lapses is given back at last, for o
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from itertools import islice
 from threading import Lock
+from typing import TypeAlias
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
@@ -19,6 +20,8 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
 from awx_ratelimit.core.plans import Plan
 
+#: A server, or None while it is not known which.
+Home: TypeAlias = Hashable
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
 _MOST_RELEASED = 100_000
 _MOST_REFUNDS = 10_000
@@ -61,18 +64,26 @@ class _Lapsing:
 class Leases:
     """`now_ms` measures how long leases are held; `wake` is called when there is something to send.
 
-    `new_lease_id` makes ids, each above those before.
+    `new_lease_id` makes ids, each above those before. `home` says which server a subject is on: each has its own list.
     """
 
-    def __init__(self, new_lease_id: Callable[[], int], now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        new_lease_id: Callable[[], int],
+        now_ms: Callable[[], int],
+        wake: Callable[[], None],
+        home: Callable[[str], Home],
+    ) -> None:
         self._new_lease_id = new_lease_id
         self._now_ms = now_ms
         self._wake = wake
+        self._home = home
         self._unmeasured = 0
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = Lock()
-        self._released: dict[int, str] = {}
+        # By identity: what is said once more while the first is under way has to be sent once more.
+        self._released: dict[Home, dict[int, Released]] = {}
         self._lapsing: dict[int, _Lapsing] = {}
         self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
@@ -130,8 +141,13 @@ class Leases:
 
     def end(self, subject: str, lease_id: int) -> None:
         """Give back a lease that is not open."""
-        if len(self._released) < _MOST_RELEASED:
-            self._released[lease_id] = subject
+        home = self._home(subject)
+        ending = self._released.get(home)
+        if ending is None:
+            ending = self._released.setdefault(home, {})
+        if len(ending) < _MOST_RELEASED:
+            released = subject, lease_id
+            ending[id(released)] = released
         self._wake()
 
     def abandon(self, decision: Decision) -> None:
@@ -149,12 +165,12 @@ class Leases:
         grant.refunded = True
         return True
 
-    def released(self, most: int, batch: Iterable[Asked] = ()) -> list[Released]:
-        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once.
+    def released(self, most: int, home: Home, batch: Iterable[Asked] = ()) -> list[Released]:
+        """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once.
 
         All whose subject is decided next, in `batch`, and as many of others as make up `most`.
         """
-        released = [(subject, lease_id) for lease_id, subject in self._released.copy().items()]
+        released = list(ending.copy().values()) if (ending := self._released.get(home)) else []
         if len(released) <= most:
             return released
         subjects = {subject for subject, _, _, _ in batch}
@@ -162,30 +178,41 @@ class Leases:
         others = (lease for lease in released if lease[0] not in subjects)
         return first + list(islice(others, max(0, most - len(first))))
 
+    def homes(self) -> list[Home]:
+        """Wherever leases were ever given back."""
+        return list(self._released.copy())
+
     def is_ending(self, released: Released) -> bool:
         """Whether nobody has said yet that it was given back."""
-        return released[1] in self._released
+        return id(released) in self._released.get(self._home(released[0]), ())
 
     def ended(self, released: list[Released]) -> None:
-        """They are known to be given back."""
-        for _, lease_id in released:
-            self._released.pop(lease_id, None)
+        """These very ones of `released`, all of one server, are known to be given back."""
+        ending = self._released.get(self._home(released[0][0])) if released else None
+        if ending:
+            for lease in released:
+                ending.pop(id(lease), None)
+
+    def resettle(self) -> None:
+        """Subjects have gone from one server to another."""
+        for home, ending in self._released.copy().items():
+            for released in ending.copy().values():
+                now = self._home(released[0])
+                if now is not home:
+                    self._released.setdefault(now, {})[id(released)] = released
+                    ending.pop(id(released), None)
 
     def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""
-        refunds: list[Decision] = []
-        # Another thread may be faster.
-        with suppress(IndexError):
+        refunds = []
+        with suppress(IndexError):  # another thread may be faster
             while True:
                 refunds.append(self._abandoned.popleft())
         return refunds
 
     def held(self) -> list[Held]:
         """Every open lease."""
-        return [
-            (lease.asked[0], lease.asked[1], lease_id, lease.granted_at_ms)
-            for lease_id, lease in self._open.copy().items()
-        ]
+        return [(*lease.asked[:2], lease_id, lease.granted_at_ms) for lease_id, lease in self._open.copy().items()]
 
     def end_closed(self, held: Iterable[Held]) -> None:
         """Give those of `held` back once more that are open no longer: their renewal may have taken them again."""

@@ -5,6 +5,7 @@ but a whole answer came, the connection is closed, for what comes next on it cou
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,12 +16,16 @@ from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from awx_ratelimit.backends._redis_codec import Call
-from awx_ratelimit.backends._redis_server import Server
+from awx_ratelimit.backends._redis_connections import Deadline
+from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.errors import BackendUnavailable
 
-#: What a script answered; an error stands where the server refused that call alone.
+#: What a script answered; an error stands where the server refused that call alone, and a Redirect where it did not
+#: run it.
 Answer: TypeAlias = Any
 _CLIENT_ERRORS = (RedisError, OSError)
+_NO_ANSWER = (BackendUnavailable, Redirect)
+_ASKING = ("ASKING",)
 
 
 class Link:
@@ -29,15 +34,21 @@ class Link:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lock = Lock()
-        self._take = partial(self._lock.acquire, timeout=server.timeout_s)
+        self._deadline = Deadline()
         self._connection: Any = None
 
-    def run(self, calls: Sequence[Call]) -> list[Answer]:
-        """What each call answered, in one round trip. Raises BackendUnavailable where no answers came."""
+    def run(self, calls: Sequence[Call], until_s: float | None = None) -> list[Answer]:
+        """What each call answered, in one round trip. Raises BackendUnavailable where no answers came.
+
+        All of it, with the opening of the connection, ends by `until_s`, or within the time of a call from now.
+        """
+        until_s = until_s or time.monotonic() + self._server.timeout_s
+        take = partial(self._lock.acquire, timeout=max(0.0, until_s - time.monotonic()))
         # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would stay
         # taken for ever; between an iterator and the body of its loop there is no such place.
-        for _ in iter(self._take, False):
+        for _ in iter(take, False):
             try:
+                self._deadline.until_s = until_s
                 return self._run(calls)
             finally:
                 self._lock.release()
@@ -46,34 +57,44 @@ class Link:
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
             answers = self._exchange([_by_sha(call) for call in calls])
-            unknown = _unknown(answers)
-            if unknown:
-                # Nothing of them was run: the server was restarted, or told to forget.
-                again = self._exchange([_by_text(calls[number]) for number in unknown])
-                for number, answer in zip(unknown, again, strict=True):
-                    answers[number] = answer
+            return self._explained(calls, answers) if _any_refused(answers) else answers
         except BaseException as error:
             self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
-        if _is_stale(answers):
+
+    def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+        """The same, after the server was told the scripts that it does not know."""
+        for again in (_first_by_text, _all_by_text):
+            unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if not unknown:
+                break
+            # Nothing of them was run: the server was restarted, or told to forget.
+            asked_again = self._exchange(again([calls[number] for number in unknown]))
+            for number, answer in zip(unknown, asked_again, strict=True):
+                answers[number] = answer
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # This server is not the primary any more.
             self._drop()
-        return _explained(self._server, answers)
+        return [self._server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = self._opened()
+        if self._server.asking:
+            commands = [command for each in commands for command in (_ASKING, each)]
         connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-        return [self._answer(connection) for _ in commands]
+        answers = [self._answer(connection) for _ in commands]
+        return _asked(answers) if self._server.asking else answers
 
     def _opened(self) -> Any:
         if self._connection is not None and not self._is_dead():
             return self._connection
         self._drop()
-        connection = self._connection = self._server.connection()
+        connection = self._connection = self._server.connection(self._deadline)
         connection.connect()
         connection.send_command("HELLO", check_health=False)
-        self._server.check(self._answer(connection))
+        self._server.welcome(connection, self._answer(connection))
         return connection
 
     def _is_dead(self) -> bool:
@@ -121,34 +142,44 @@ class AsyncLink:
     async def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
             answers = await self._exchange([_by_sha(call) for call in calls])
-            unknown = _unknown(answers)
-            if unknown:
-                # Nothing of them was run: the server was restarted, or told to forget.
-                again = await self._exchange([_by_text(calls[number]) for number in unknown])
-                for number, answer in zip(unknown, again, strict=True):
-                    answers[number] = answer
+            return await self._explained(calls, answers) if _any_refused(answers) else answers
         except BaseException as error:
             await self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
-        if _is_stale(answers):
+
+    async def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+        """The same, after the server was told the scripts that it does not know."""
+        for again in (_first_by_text, _all_by_text):
+            unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if not unknown:
+                break
+            # Nothing of them was run: the server was restarted, or told to forget.
+            asked_again = await self._exchange(again([calls[number] for number in unknown]))
+            for number, answer in zip(unknown, asked_again, strict=True):
+                answers[number] = answer
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # This server is not the primary any more.
             await self._drop()
-        return _explained(self._server, answers)
+        return [self._server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = await self._opened()
+        if self._server.asking:
+            commands = [command for each in commands for command in (_ASKING, each)]
         await connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-        return [await self._answer(connection) for _ in commands]
+        answers = [await self._answer(connection) for _ in commands]
+        return _asked(answers) if self._server.asking else answers
 
     async def _opened(self) -> Any:
         if self._connection is not None and not await self._is_dead():
             return self._connection
         await self._drop()
-        connection = self._connection = self._server.async_connection()
+        connection = self._connection = await self._server.async_connection()
         await connection.connect()
         await connection.send_command("HELLO", check_health=False)
-        self._server.check(await self._answer(connection))
+        self._server.welcome(connection, await self._answer(connection))
         return connection
 
     async def _is_dead(self) -> bool:
@@ -179,8 +210,8 @@ class AsyncLink:
 
 def answered(answer: Answer) -> Any:
     """`answer`, raised where it is an error."""
-    if isinstance(answer, BackendUnavailable):
-        raise answer
+    if isinstance(answer, _NO_ANSWER):
+        raise answer if isinstance(answer, BackendUnavailable) else answer.error
     return answer
 
 
@@ -192,14 +223,23 @@ def _by_text(call: Call) -> tuple[Any, ...]:
     return "EVAL", call.script.text, len(call.keys), *call.keys, *call.args
 
 
-def _unknown(answers: list[Answer]) -> list[int]:
-    return [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+def _all_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
+    return [_by_text(call) for call in calls]
 
 
-def _is_stale(answers: list[Answer]) -> bool:
-    """Whether this server is not the primary any more."""
-    return any(isinstance(answer, ReadOnlyError) for answer in answers)
+def _first_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
+    """Each script is told once, and known to the calls behind."""
+    first: dict[str, Call] = {}
+    return [_by_text(call) if first.setdefault(call.script.sha, call) is call else _by_sha(call) for call in calls]
 
 
-def _explained(server: Server, answers: list[Answer]) -> list[Answer]:
-    return [server.unavailable(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
+def _any_refused(answers: list[Answer]) -> bool:
+    return any(isinstance(answer, ResponseError) for answer in answers)
+
+
+def _asked(answers: list[Answer]) -> list[Answer]:
+    """The answers without those to ASKING, unless that was refused."""
+    return [
+        allowed if isinstance(allowed, ResponseError) else answer
+        for allowed, answer in zip(answers[::2], answers[1::2], strict=True)
+    ]

@@ -1,4 +1,8 @@
-"""The Lua scripts by which Redis decides, as they are shipped: each the shared text it needs, then its own."""
+"""The Lua scripts by which Redis decides, as they are shipped: each the shared text it needs, then its own.
+
+A server at its `maxmemory` runs those that give something back, or keep alive what is there: slots neither leak nor
+lapse. Claims it refuses.
+"""
 
 from hashlib import sha1
 from importlib.resources import files
@@ -13,14 +17,19 @@ class Script(NamedTuple):
     sha: str
 
 
-def _script(name: str, *shared: str) -> Script:
+_ALLOWED_AT_MAXMEMORY = "#!lua flags=allow-oom\n"
+
+
+def _script(name: str, *shared: str, first: str = "") -> Script:
     folder = files(__package__)
-    text = "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*shared, name))
+    text = first + "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*shared, name))
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 ACQUIRE = _script("acquire", "state", "limits")
-RENEW = _script("renew", "state")
+#: The same for calls without a claim.
+RELEASE = _script("acquire", "state", "limits", first=_ALLOWED_AT_MAXMEMORY)
+RENEW = _script("renew", "state", first=_ALLOWED_AT_MAXMEMORY)
 HEAL = _script("heal", "state", "limits")
-REFUND = _script("refund", "state", "limits")
-RESET = _script("reset", "state")
+REFUND = _script("refund", "state", "limits", first=_ALLOWED_AT_MAXMEMORY)
+RESET = _script("reset", "state", first=_ALLOWED_AT_MAXMEMORY)

@@ -1,16 +1,14 @@
-"""Where a server is, and what its errors mean to who runs it."""
+"""One server: how connections to it are opened, and what its errors mean to who runs it."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 from redis import exceptions
 
-from awx_ratelimit.backends._redis_connections import Connections
+from awx_ratelimit.backends._redis_connections import Connections, Deadline
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 _OLDEST = (7, 0)
-_STEPS = 6
-_NEEDED = "~{prefix}:* +eval +evalsha +time +get +set +del"
 _TOO_OLD = f"{_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
 #: What errors are or say, and what is to be done. A script's own have no class.
 _REMEDIES: tuple[tuple[type[Exception] | str, str], ...] = (
@@ -22,37 +20,68 @@ _REMEDIES: tuple[tuple[type[Exception] | str, str], ...] = (
     ("certificate verify failed", "its certificate is not trusted: name its authority with ?ssl_ca_certs="),
     ("unknown command", "it is too old: " + _TOO_OLD),
 )
+#: How a server of another mode than was meant is to be named.
+_NAMED = {
+    "standalone": "it is a server of its own: name it as redis://",
+    "cluster": "it is one of a cluster: name it as redis+cluster://",
+    "sentinel": "it is a sentinel: name it, and the service that it watches, as redis+sentinel://",
+}
+
+
+class Redirect(NamedTuple):
+    """An answer: the call was not run. `server` is asked next; `error` says so where there is no time for that."""
+
+    server: "Server"
+    error: BackendUnavailable
 
 
 class Server:
-    """One server at `url`. A call that has no answer within `timeout_ms` has none.
+    """A server that is reached by `connections`. A call that has no answer within `timeout_s` has none."""
 
-    Raises ValueError for an URL that is none of a server's.
-    """
+    mode: ClassVar[str] = "standalone"
+    #: Whether each call on a connection to it comes after ASKING.
+    asking: bool = False
 
-    def __init__(self, url: str, *, timeout_ms: int, prefix: str) -> None:
-        if timeout_ms.__class__ is not int or timeout_ms < 1:
-            raise ValueError(f"timeout_ms is {timeout_ms!r}; allowed is a whole number of at least 1")
-        timeout_s = self.timeout_s = timeout_ms / 1000
-        #: Longer than any call lasts on a socket, each step of which has a timeout of its own.
-        self.patience_s = timeout_s * _STEPS
-        connections = Connections(url, timeout_s)
-        #: A new connection for threads, and one for the running event loop, not yet opened.
-        self.connection, self.async_connection = connections.new, connections.new_in_loop
+    def __init__(self, connections: Connections, *, timeout_s: float, needed: str) -> None:
+        self.connections = connections
+        self.timeout_s = timeout_s
         #: How it is called in errors.
         self.name = connections.place
-        self._needed = _NEEDED.format(prefix=prefix) + (" +select" if connections.database else "")
+        #: The server that has what is asked for here.
+        self.home: Server = self
+        self._needed = needed
 
-    def check(self, greeting: Any) -> None:
-        """Raise BackendMisconfigured where the answer to HELLO says that the server is too old."""
-        if isinstance(greeting, list):
-            greeting = dict(zip(greeting[::2], greeting[1::2], strict=False))
-        version: bytes = greeting.get(b"version", b"") if isinstance(greeting, dict) else b""
-        numbers = re.match(rb"(\d+)\.(\d+)", version)
+    def connection(self, deadline: Deadline) -> Any:
+        """A new connection for threads, not yet opened: nothing on it waits beyond `deadline`."""
+        return self.connections.new(deadline)
+
+    async def async_connection(self) -> Any:
+        """A new connection for the running event loop, not yet opened."""
+        return self.connections.new_in_loop()
+
+    def welcome(self, connection: Any, greeting: Any) -> None:
+        """Take a connection that was just opened. `greeting` is what HELLO was answered.
+
+        Raises BackendMisconfigured where the server is too old, or is none of the kind that was named.
+        """
+        del connection
+        greeted = texts(greeting)
+        numbers = re.match(r"(\d+)\.(\d+)", greeted.get("version", ""))
         if numbers is not None and tuple(map(int, numbers.groups())) < _OLDEST:
-            raise BackendMisconfigured(f"redis at {self.name} is version {version.decode()}; {_TOO_OLD}")
+            raise BackendMisconfigured(f"redis at {self.name} is version {greeted['version']}; {_TOO_OLD}")
+        mode = greeted.get("mode", self.mode)
+        if mode != self.mode and mode in _NAMED:
+            raise BackendMisconfigured(f"redis at {self.name}: {_NAMED[mode]}")
+
+    def refused(self, error: exceptions.ResponseError) -> "BackendUnavailable | Redirect":
+        """What an error means that a call was answered with."""
+        return self.unavailable(error)
 
     def unavailable(self, error: BaseException) -> BackendUnavailable:
+        """What it means that a call had no answer."""
+        return self.explained(error)
+
+    def explained(self, error: BaseException) -> BackendUnavailable:
         """What to tell who runs it."""
         if isinstance(error, BackendUnavailable):
             return error
@@ -65,3 +94,11 @@ class Server:
             if sign in said if isinstance(sign, str) else isinstance(error, sign):
                 return BackendMisconfigured(f"redis at {self.name}: {remedy.format(needed=self._needed)} ({said})")
         return BackendUnavailable(f"redis at {self.name}: {said}")
+
+
+def texts(greeting: Any) -> dict[str, str]:
+    """The texts in the answer to HELLO."""
+    if isinstance(greeting, list):
+        greeting = dict(zip(greeting[::2], greeting[1::2], strict=False))
+    known = greeting if isinstance(greeting, dict) else {}
+    return {name.decode(): text.decode() for name, text in known.items() if isinstance(text, bytes)}

@@ -7,42 +7,69 @@ the child has an owner, leases and connections of its own.
 import logging
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from awx_ratelimit.backends._coalesce_batch import unavailable
 from awx_ratelimit.backends._redis_codec import Asked, Call, Codec, Held, Released, Renewal
-from awx_ratelimit.backends._redis_keeper import LeaseKeeper, Linger
-from awx_ratelimit.backends._redis_leases import Leases
-from awx_ratelimit.backends._redis_link import Answer, Link, answered
-from awx_ratelimit.backends._redis_server import Server
-from awx_ratelimit.backends._redis_trial import trial
-from awx_ratelimit.backends.base import Clock, Owed
+from awx_ratelimit.backends._redis_keeper import LeaseKeeper
+from awx_ratelimit.backends._redis_leases import Home, Leases
+from awx_ratelimit.backends._redis_link import Answer, answered
+from awx_ratelimit.backends._redis_route import Route
+from awx_ratelimit.backends._redis_server import Redirect, Server
+from awx_ratelimit.backends._redis_trial import trials
+from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
+from awx_ratelimit.errors import BackendUnavailable
 
 _log = logging.getLogger("awx_ratelimit")
-_MOST_RELEASED = 256
+#: The most leases that one batch gives back beside its claims.
+MOST_RELEASED = 256
 _MOST_RENEWED = 256
+#: What becomes of a claim.
+Outcome: TypeAlias = Decision | BackendUnavailable | Redirect
+OfSubject = TypeVar("OfSubject", bound=tuple[Any, ...])
+
+
+class Part(NamedTuple):
+    """One call of a batch: the leases that it gives back first, and where it is one of many, its claims' numbers."""
+
+    numbers: Sequence[int]
+    released: list[Released]
+    call: Call
 
 
 class Session:
     """See the module. `prefix` stands before each key; `clock` given is the time of every call, None the server's."""
 
-    def __init__(self, server: Server, prefix: str, clock: Clock | None) -> None:
-        self.server = server
+    def __init__(self, route: Route, prefix: str, clock: Clock | None, keeper: LeaseKeeper) -> None:
+        self.route = route
         self.codec = Codec(prefix, os.urandom(16))
-        self._sent_ms = clock.now_ms if clock else lambda: None
+        self.sent_ms = clock.now_ms if clock else lambda: None
         self._hold_times = HoldTimes()
-        self._keeper = LeaseKeeper(self._turn)
-        self.leases = Leases(self.codec.new_lease_id, clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        self._keeper = keeper
+        now_ms = clock.now_ms if clock else _steady_ms
+        #: The server that a subject is on, as far as it is known without waiting.
+        self.home: Callable[[str], Server | None] = self._home
+        #: The one server, where there is but one.
+        self.only: Server | None = None
+        if route.together:
+            (self.only,) = route.servers()
+            self.home = lambda _: self.only
+        self.leases = Leases(self.codec.new_lease_id, now_ms, keeper.wake, self.home)
+        self._generation = 0
         #: A claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end.
         self.settled = self.leases.answered
-        self._link = Link(server)
-        self._troubled = False
-        self._linger = Linger()
         self.lost_leases = 0
+
+    def _home(self, subject: str) -> Server | None:
+        return self.route.server(self.codec.key(subject))
+
+    def found(self, subject: str) -> Server:
+        """The server that a subject is on; it may have to be asked for. Raises BackendUnavailable."""
+        return self.route.found(self.codec.key(subject))
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer."""
@@ -54,20 +81,63 @@ class Session:
         self.codec.check(plan)
         return subject, plan, cost, 0
 
-    def acquire(self, batch: Sequence[Asked]) -> tuple[Call, list[Released]]:
-        """The call that decides `batch`, and the leases that it gives back first."""
-        released = self.leases.released(_MOST_RELEASED, batch)
-        return self.codec.acquire(batch, released, self._sent_ms()), released
+    def acquire(self, batch: Sequence[Asked], server: Server) -> list[Part]:
+        """The calls that decide `batch` on `server`, with leases that they give back first."""
+        if server is self.only:
+            released = self.leases.released(MOST_RELEASED, server, batch)
+            return [Part((), released, self.codec.acquire(batch, released, self.sent_ms()))]
+        released = self.released(server.home, batch)
+        return self._parts(batch, released, alone=not server.asking)
 
-    def decisions(
-        self, batch: Sequence[Asked], released: list[Released], answer: Answer
-    ) -> list[Decision | BackendUnavailable]:
-        """What that call answered. From now on the leases in it are open, and those it gave back are no more."""
-        answer = answered(answer)
-        self.leases.ended(released)
-        return self.codec.decisions(batch, answer, self._hold_times, self._granted)
+    def _parts(self, batch: Sequence[Asked], released: list[Released], *, alone: bool) -> list[Part]:
+        """One call of each subject, and with `alone` of those too that have leases to give back and no claims."""
+        freed = {leases[0][0]: leases for leases in self.apart(released)}
+        now_ms, parts = self.sent_ms(), []
+        for claims in self.apart([(asked[0], number) for number, asked in enumerate(batch)]):
+            numbers, leases = [number for _, number in claims], freed.pop(claims[0][0], [])
+            parts.append(Part(numbers, leases, self.codec.acquire([batch[n] for n in numbers], leases, now_ms)))
+        if alone:
+            parts += [Part((), leases, self.codec.acquire((), leases, now_ms)) for leases in freed.values()]
+        return parts
 
-    def _granted(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Any:
+    def apart(self, items: Sequence[OfSubject]) -> list[list[OfSubject]]:
+        """Which of `items`, each of the subject that it begins with, may go in one call."""
+        if self.route.together:
+            return [list(items)] if items else []
+        by_subject: dict[str, list[OfSubject]] = {}
+        for item in items:
+            by_subject.setdefault(item[0], []).append(item)
+        return list(by_subject.values())
+
+    def released(self, home: Home, batch: Sequence[Asked] = ()) -> list[Released]:
+        """Leases to give back there, with those of the subjects of `batch`."""
+        if self._generation != self.route.generation:
+            self._generation = self.route.generation
+            self.leases.resettle()
+        return self.leases.released(MOST_RELEASED, home, batch)
+
+    def decisions(self, batch: Sequence[Asked], parts: Sequence[Part], answers: Sequence[Answer]) -> list[Outcome]:
+        """What those calls answered. From now on the leases in it are open, and those they gave back are no more."""
+        if len(parts) == 1:
+            return self._outcomes(batch, parts[0].released, answers[0])
+        outcomes: dict[int, Outcome] = {}
+        for part, answer in zip(parts, answers, strict=True):
+            claims = [batch[number] for number in part.numbers]
+            outcomes.update(zip(part.numbers, self._outcomes(claims, part.released, answer), strict=True))
+        return [outcomes[number] for number in range(len(batch))]
+
+    def _outcomes(self, claims: Sequence[Asked], released: list[Released], answer: Answer) -> list[Any]:
+        if isinstance(answer, bytes):
+            self.leases.ended(released)
+            return self.codec.decisions(claims, answer, self._hold_times, self.granted)
+        if isinstance(answer, Redirect):
+            return [answer] * len(claims)
+        for claim in claims:
+            self.unanswered(claim)
+        return [unavailable(answer) for _ in claims]
+
+    def granted(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Any:
+        """The holder of what was granted; with a `lease_id` its lease is open, and is renewed."""
         concurrency = asked[1].concurrency
         if lease_id and concurrency is not None:
             self._keeper.keep(concurrency.ttl_ms)
@@ -83,10 +153,10 @@ class Session:
             # A release never raises, whatever a clock of the user's does.
             _log.exception("the release of a lease failed")
 
-    def abandon(self, answer: Decision | BackendUnavailable) -> None:
+    def abandon(self, outcome: Outcome) -> None:
         """Give back all that was granted to a caller who has gone."""
-        if isinstance(answer, Decision):
-            self.leases.abandon(answer)
+        if isinstance(outcome, Decision):
+            self.leases.abandon(outcome)
             self._keeper.start()
 
     def unanswered(self, asked: Asked) -> None:
@@ -98,15 +168,15 @@ class Session:
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""
-        return [self.codec.refund(decision, self._sent_ms())] if self.leases.refunds(decision) else []
+        return [self.codec.refund(decision, self.sent_ms())] if self.leases.refunds(decision) else []
 
     def reset(self, subject: str) -> list[Call]:
         """The call that forgets what `subject` owes."""
-        return [self.codec.reset(subject, self._sent_ms())]
+        return [self.codec.reset(subject, self.sent_ms())]
 
-    def ping(self) -> list[Call]:
-        """Calls that leave nothing behind, and need all that a decision needs of the server."""
-        return trial(self.codec, self._sent_ms())
+    def ping(self) -> list[tuple[str, Call]]:
+        """Calls that leave nothing behind, and need all that a decision needs of every server."""
+        return trials(self.route, self.codec, self.sent_ms())
 
     def done(self, subject: str, answer: Answer) -> None:
         """Raise BackendUnavailable unless a refund or a reset was done."""
@@ -119,10 +189,11 @@ class Session:
         groups: list[list[Held]] = [[]]
         for held in sorted(self.leases.held(), key=lambda held: held[0]):
             # All leases of a subject go in one call, or it would end those of the other.
-            if len(groups[-1]) >= _MOST_RENEWED and groups[-1][-1][0] != held[0]:
+            full = not self.route.together or len(groups[-1]) >= _MOST_RENEWED
+            if full and groups[-1] and groups[-1][-1][0] != held[0]:
                 groups.append([])
             groups[-1].append(held)
-        return [(group, self.codec.renew(group, settled_below, self._sent_ms())) for group in groups if group]
+        return [(group, self.codec.renew(group, settled_below, self.sent_ms())) for group in groups if group]
 
     def renewed(self, group: list[Held], answer: Answer) -> None:
         """What became of the leases of one call."""
@@ -130,89 +201,13 @@ class Session:
             over = renewal in (Renewal.LOST, Renewal.ENDED) and self.leases.forget(lease_id)
             if over and renewal is Renewal.LOST:
                 self.lost_leases += 1
-                _log.warning("a lease was lost on redis at %s, and its slot taken by another", self.server.name)
+                server = self.home(group[0][0])
+                _log.warning("a lease was lost on redis at %s, and its slot taken by another", server and server.name)
 
     def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
         """How it is, after a ping that answered or raised `error`."""
         state = "ok" if error is None else str(error)
         return {"state": state, "backend": "redis", "leases": len(self.leases), "lost_leases": self.lost_leases}
-
-    def renew_now(self) -> None:
-        """One renewal of every open lease. Raises BackendUnavailable."""
-        self._send_all()
-        self.renew(self._link)
-
-    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
-        """Add what a fallback has charged, once for each `heal_id`, and enter its leases, which are open from now on.
-
-        It waits, and may be called from any thread. Raises BackendUnavailable.
-        """
-        # What a try without an answer has entered is renewed by nobody, and entered again by the next renewal.
-        leases = [[(self.codec.new_lease_id(), at_ms) for at_ms in granted] for _, _, _, granted in owed]
-        healed = [(subject, plan, debts, ids) for (subject, plan, debts, _), ids in zip(owed, leases, strict=True)]
-        (answer,) = self._link.run([self.codec.heal(healed, heal_id, self._sent_ms())])
-        for done in self.codec.heals(healed, answered(answer)):
-            if isinstance(done, BackendUnavailable):
-                _log.error("what was decided without redis is lost: %s", done)
-        return [self._entered(subject, plan, *lease) for subject, plan, _, ids in healed for lease in ids]
-
-    def _entered(self, subject: str, plan: Plan, lease_id: int, at_ms: int) -> Decision:
-        holder = self._granted((subject, plan, 0, lease_id), at_ms, lease_id)
-        return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
-
-    def close(self) -> None:
-        """Give back what waits for that, and end the thread and its connection. It raises nothing."""
-        self._keeper.stop()
-        try:
-            self._send_all()
-        except BackendUnavailable as error:
-            _log.warning("leases cannot be given back, and will lapse: %s", error)
-        self._link.close()
-
-    def _send_all(self) -> None:
-        while released := self.leases.released(_MOST_RELEASED):
-            self.send(self._link, released)
-        self.send(self._link, [])
-
-    def _turn(self, renew: bool) -> bool:
-        """One turn of the thread, and whether all was done. It raises nothing, and says once that it cannot do it."""
-        try:
-            released = self.leases.released(_MOST_RELEASED)
-            if released and not renew:
-                time.sleep(self._linger.seconds)
-            late = [lease for lease in released if self.leases.is_ending(lease)]
-            self._linger.went(late=bool(late))
-            self.send(self._link, late)
-            if renew:
-                self.renew(self._link)
-            if self.leases.released(1):
-                # It was more than goes in one call, or came meanwhile.
-                self._keeper.wake()
-        except Exception as error:
-            if not self._troubled:
-                known = isinstance(error, AwxRateLimitError)
-                _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
-            self._troubled = True
-            return False
-        self._troubled = False
-        return True
-
-    def send(self, link: Link, released: list[Released]) -> None:
-        """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
-        calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
-        calls += [call for decision in self.leases.abandoned() for call in self.refund(decision)]
-        for answer in link.run(calls) if calls else ():
-            answered(answer)
-        self.leases.ended(released)
-
-    def renew(self, link: Link) -> None:
-        """Renew every open lease. Raises BackendUnavailable."""
-        for group, call in self.renewals():
-            try:
-                (answer,) = link.run([call])
-            finally:
-                self.leases.end_closed(group)
-            self.renewed(group, answer)
 
 
 def _steady_ms() -> int:

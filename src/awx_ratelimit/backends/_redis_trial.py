@@ -1,4 +1,4 @@
-"""Whether a server can decide at all: it is asked to, as it would be by a user."""
+"""Whether servers can decide at all: they are asked to, as they would be by a user."""
 
 import asyncio
 import logging
@@ -6,37 +6,52 @@ import os
 from contextlib import suppress
 
 from awx_ratelimit.backends._redis_codec import Call, Codec
-from awx_ratelimit.backends._redis_link import Link, answered
+from awx_ratelimit.backends._redis_link import answered
+from awx_ratelimit.backends._redis_links import Links
+from awx_ratelimit.backends._redis_route import Route
 from awx_ratelimit.backends._redis_server import Server
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 _log = logging.getLogger("awx_ratelimit")
 _PLAN = Plan.of("trial", per_second=1)
+#: So many subjects are tried for each server until one is on it: of a hundred servers alike, fewer than one is missed.
+_TRIES = 8
 
 
-def probe(server: Server, prefix: str) -> None:
-    """Charge a claim and forget it, as a user would: whether `server` can decide at all.
+def probe(route: Route, prefix: str) -> None:
+    """Charge a claim on each server and forget it, as a user would: whether they can decide at all.
 
-    Raises BackendMisconfigured where it cannot as it is set up. One that cannot be reached is a warning. Within a
+    Raises BackendMisconfigured where one cannot as it is set up. One that cannot be reached is a warning. Within a
     running event loop, which must not be blocked, nothing is asked.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         return
-    codec, link = Codec(prefix, os.urandom(16)), Link(server)
+    codec, links = Codec(prefix, os.urandom(16)), Links(route)
     try:
-        for answer in link.run(trial(codec, None)):
+        route.found(codec.key(""))
+        for answer in links.run([call for _, call in trials(route, codec, None)]):
             answered(answer)
     except BackendMisconfigured:
         raise
     except BackendUnavailable as error:
         _log.warning("no decision yet: %s", error)
     finally:
-        link.close()
+        links.close()
 
 
-def trial(codec: Codec, now_ms: int | None) -> list[Call]:
-    """Charge a claim of a subject that nobody else has, and forget it."""
-    asked = (f"trial {codec.new_lease_id()}", _PLAN, 1, codec.new_lease_id())
-    return [codec.acquire([asked], (), now_ms), codec.reset(asked[0], now_ms)]
+def trials(route: Route, codec: Codec, now_ms: int | None) -> list[tuple[str, Call]]:
+    """On each server charge a claim of a subject that nobody else has, and forget it: subjects and calls."""
+    calls: list[tuple[str, Call]] = []
+    tried: set[Server | None] = set()
+    servers = route.servers()
+    for _ in range(_TRIES * len(servers) or 1):
+        asked = (f"trial {codec.new_lease_id()}", _PLAN, 1, codec.new_lease_id())
+        server = route.server(codec.key(asked[0]))
+        if server not in tried:
+            tried.add(server)
+            calls += [(asked[0], codec.acquire([asked], (), now_ms)), (asked[0], codec.reset(asked[0], now_ms))]
+        if len(tried) == len(servers):
+            break
+    return calls

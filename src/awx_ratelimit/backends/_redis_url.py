@@ -1,4 +1,4 @@
-"""The URL of a server: what users write, checked, and what the client is given.
+"""The URL of one server: what users write, checked, and what the client is given.
 
 No error repeats the URL, for it may hold a password. What would change how calls are sent is no option: a client that
 retries would charge twice, and one with a timeout of its own would answer too late.
@@ -8,7 +8,7 @@ import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 #: What users write, and what the client calls it.
-_SCHEMES = {
+SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",
     "valkey": "redis",
@@ -16,14 +16,15 @@ _SCHEMES = {
     "redis+unix": "unix",
     "unix": "unix",
 }
-_ALLOWED = (
-    "allowed are redis://user:password@host:6379/0 and redis+unix:///path/of/socket?db=0, "
-    "with each of / # ? % @ in a password as %2F %23 %3F %25 %40"
-)
+_OF_MANY = "and redis+sentinel and redis+cluster"
+QUOTED = "with each of / # ? % @ in a password as %2F %23 %3F %25 %40"
+_ALLOWED = f"allowed are redis://user:password@host:6379/0 and redis+unix:///path/of/socket?db=0, {QUOTED}"
 _FILE = "a file"
 _NUMBER = "a whole number"
+TEXT = "any text"
 #: What may stand behind the question mark, and what its values are.
-_OPTIONS = {"protocol": "2 or 3", "db": _NUMBER}
+OPTIONS = {"protocol": "2 or 3"}
+DATABASE = {"db": _NUMBER}
 _TLS_OPTIONS = {
     "ssl_ca_certs": _FILE,
     "ssl_certfile": _FILE,
@@ -38,13 +39,13 @@ def client_url(url: str) -> str:
     parts = _parts(url)
     if parts is None:
         raise ValueError(f"redis URL: it cannot be read; {_ALLOWED}")
-    scheme = _SCHEMES.get(parts.scheme)
+    scheme = SCHEMES.get(parts.scheme)
     if scheme is None:
-        raise ValueError(f"redis URL: its scheme is {parts.scheme!r}; allowed are {', '.join(_SCHEMES)}")
+        raise ValueError(f"redis URL: its scheme is {parts.scheme!r}; allowed are {', '.join(SCHEMES)}, {_OF_MANY}")
     rest = url[len(parts.scheme) :]
     if not rest.startswith("://") or parts.fragment or not _is_place(parts, scheme):
         raise ValueError(f"redis URL: it names no server; {_ALLOWED}")
-    _check_options(parts.query, _OPTIONS | _TLS_OPTIONS if scheme == "rediss" else _OPTIONS)
+    checked_options(parts.query, scheme, OPTIONS | DATABASE)
     return scheme + rest
 
 
@@ -64,17 +65,20 @@ def _is_place(parts: SplitResult, scheme: str) -> bool:
     return re.fullmatch("(/[0-9]*)?", parts.path) is not None
 
 
-def _check_options(query: str, options: dict[str, str]) -> None:
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in options:
-            raise ValueError(f"redis URL: it has another option than {', '.join(options)}")
-        allowed = options[name]
-        if not _is_one(value, allowed):
-            raise ValueError(f"redis URL: {name} is wrong; allowed is {allowed}")
+def checked_options(query: str, scheme: str, options: dict[str, str]) -> dict[str, str]:
+    """What stands behind the question mark, of `options` and those of TLS. Raises ValueError for anything else."""
+    given = parse_qsl(query, keep_blank_values=True)
+    known = options | _TLS_OPTIONS if scheme == "rediss" else options
+    for name, value in given:
+        if name not in known:
+            raise ValueError(f"redis URL: it has another option than {', '.join(known)}")
+        if not _is_one(value, known[name]):
+            raise ValueError(f"redis URL: {name} is wrong; allowed is {known[name]}")
+    return dict(given)
 
 
 def _is_one(value: str, allowed: str) -> bool:
-    if allowed == _FILE:
+    if allowed in (_FILE, TEXT):
         return bool(value)
     if allowed == _NUMBER:
         return re.fullmatch("[0-9]+", value) is not None

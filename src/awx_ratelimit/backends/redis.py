@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 try:
-    from awx_ratelimit.backends._redis_line import AsyncLines, Lines
+    from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
     from awx_ratelimit.backends._redis_link import answered
-    from awx_ratelimit.backends._redis_server import Server
-    from awx_ratelimit.backends._redis_session import Session
+    from awx_ratelimit.backends._redis_route import Route, route
     from awx_ratelimit.backends._redis_trial import probe
+    from awx_ratelimit.backends._redis_upkeep import Upkeep
 except ModuleNotFoundError as error:
     raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
 
@@ -30,49 +30,54 @@ _log = logging.getLogger("awx_ratelimit")
 class RedisBackend:
     """Decides on a server that others decide on too, exactly, in one round trip a claim or fewer.
 
-    `server` is where; `prefix` stands before each key, and one limit has one prefix. `clock` is an object with
+    `route` leads there; `prefix` stands before each key, and one limit has one prefix. `clock` is an object with
     ``now_ms() -> int``, for tests; None is the server's time.
     """
 
     never_waits: ClassVar[bool] = False
 
-    def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (server, prefix, clock)
+    def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
+        self._made = (route, prefix, clock)
         self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
-        """The server at ``redis://``, ``rediss://`` (TLS), ``redis+unix://`` or ``valkey://``.
+        """What decides at `url`.
+
+        That is a server at ``redis://``, ``rediss://`` (TLS), ``redis+unix://`` or ``valkey://``; at
+        ``redis+sentinel://host,host/service`` the primary of a service that sentinels watch, wherever it is by then;
+        and at ``redis+cluster://host,host`` a cluster, of which each server decides for its own keys.
 
         A call that has no answer within `timeout_ms` has none. Raises ValueError for an URL that is none, and
         BackendMisconfigured for a server that is too old, a replica, or refuses the user or the scripts. A server that
         cannot be reached is a warning: it may come up later.
         """
-        server = Server(url, timeout_ms=timeout_ms, prefix=prefix)
-        probe(server, prefix)
-        return cls(server, prefix=prefix, clock=clock)
+        way = route(url, timeout_ms=timeout_ms, prefix=prefix)
+        probe(way, prefix)
+        return cls(way, prefix=prefix, clock=clock)
 
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
         # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
         self._inherited.append(getattr(self, "_lines", None))
-        self._session = Session(*self._made)
+        self._upkeep = Upkeep(*self._made)
+        self._session = self._upkeep.session
         self._lines = Lines(self._session)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         asked = self._session.asked(subject, plan, cost)
         try:
-            decision: Decision = answered(self._lines.here().claims.ask(asked))
+            decision: Decision = answered(self._lines.claim(asked))
         finally:
             self._session.settled(asked[3])
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        decision: Decision = answered(self._lines.here().claims.ask(self._session.looked(subject, plan, cost)))
+        decision: Decision = answered(self._lines.claim(self._session.looked(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
@@ -82,37 +87,41 @@ class RedisBackend:
     def refund(self, decision: Decision) -> None:
         """See Backend."""
         for call in self._session.refund(decision):
-            self._session.done(decision.subject, self._lines.here().others.ask(call))
+            self._session.done(decision.subject, self._lines.call(decision.subject, call))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         for call in self._session.reset(subject):
-            self._session.done(subject, self._lines.here().others.ask(call))
+            self._session.done(subject, self._lines.call(subject, call))
 
     def renew_leases(self) -> None:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
-        self._session.renew_now()
+        self._upkeep.renew_now()
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
         """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
 
         Returns the leases that were entered, in order. Raises BackendUnavailable.
         """
-        return self._session.heal(owed, heal_id)
+        return self._upkeep.heal(owed, heal_id)
+
+    def home(self, subject: str) -> object:
+        """What of it fails as one: the server that `subject` is on, as far as it is known."""
+        return self._session.home(subject)
 
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases of this process that are open, and those that were lost."""
         try:
-            for call in self._session.ping():
-                answered(self._lines.here().others.ask(call))
+            for subject, call in self._session.ping():
+                answered(self._lines.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)
 
     def close(self) -> None:
         """See Backend. Leases that are still open are not renewed any more, and lapse."""
-        self._session.close()
-        self._lines.here().close()
+        self._upkeep.close()
+        self._lines.close()
 
 
 class AsyncRedisBackend:
@@ -120,8 +129,8 @@ class AsyncRedisBackend:
 
     never_waits: ClassVar[bool] = False
 
-    def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (server, prefix, clock)
+    def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
+        self._made = (route, prefix, clock)
         self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
@@ -129,29 +138,30 @@ class AsyncRedisBackend:
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
         """See RedisBackend. Within a running event loop the server is first asked by the first claim."""
-        server = Server(url, timeout_ms=timeout_ms, prefix=prefix)
-        probe(server, prefix)
-        return cls(server, prefix=prefix, clock=clock)
+        way = route(url, timeout_ms=timeout_ms, prefix=prefix)
+        probe(way, prefix)
+        return cls(way, prefix=prefix, clock=clock)
 
     def begin(self) -> None:
         """See RedisBackend."""
         # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
         self._inherited.append(getattr(self, "_lines", None))
-        self._session = Session(*self._made)
+        self._upkeep = Upkeep(*self._made)
+        self._session = self._upkeep.session
         self._lines = AsyncLines(self._session)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         asked = self._session.asked(subject, plan, cost)
         try:
-            decision: Decision = answered(await self._lines.here().claims.ask(asked))
+            decision: Decision = answered(await self._lines.claim(asked))
         finally:
             self._session.settled(asked[3])
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        decision: Decision = answered(await self._lines.here().claims.ask(self._session.looked(subject, plan, cost)))
+        decision: Decision = answered(await self._lines.claim(self._session.looked(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
@@ -161,31 +171,35 @@ class AsyncRedisBackend:
     async def refund(self, decision: Decision) -> None:
         """See Backend."""
         for call in self._session.refund(decision):
-            self._session.done(decision.subject, await self._lines.here().others.ask(call))
+            self._session.done(decision.subject, await self._lines.call(decision.subject, call))
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
         for call in self._session.reset(subject):
-            self._session.done(subject, await self._lines.here().others.ask(call))
+            self._session.done(subject, await self._lines.call(subject, call))
 
     async def renew_leases(self) -> None:
         """See RedisBackend."""
-        await asyncio.to_thread(self._session.renew_now)
+        await asyncio.to_thread(self._upkeep.renew_now)
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
         """See RedisBackend: from a thread, here too."""
-        return self._session.heal(owed, heal_id)
+        return self._upkeep.heal(owed, heal_id)
+
+    def home(self, subject: str) -> object:
+        """See RedisBackend."""
+        return self._session.home(subject)
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
         try:
-            for call in self._session.ping():
-                answered(await self._lines.here().others.ask(call))
+            for subject, call in self._session.ping():
+                answered(await self._lines.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)
 
     async def close(self) -> None:
         """See RedisBackend."""
-        await asyncio.to_thread(self._session.close)
-        await self._lines.here().close()
+        await asyncio.to_thread(self._upkeep.close)
+        await self._lines.close()

@@ -6,10 +6,12 @@
 
 A probe that never comes back is forgotten after a while. Who asks gets a ticket, and what comes back with a ticket of
 before says nothing of now. Two threads that come at one moment may both probe: it costs one call more, and so there is
-no lock.
+no lock. Each part of a backend that fails by itself, such as a server of a cluster, has one of its own.
 """
 
 from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
 
 #: So many failures in a row open it.
 MOST_IN_A_ROW = 5
@@ -40,6 +42,10 @@ class Breaker:
                 return None
             self._ask_again_s = now_s + _FORGOTTEN_AFTER_S
         return self._ticket
+
+    def is_forgotten(self, now_s: float) -> bool:
+        """Whether it is open, and nobody has come to probe for long."""
+        return not self.is_closed and now_s > self._ask_again_s + _FORGOTTEN_AFTER_S
 
     def answered(self, ticket: int) -> bool:
         """The backend has answered who had this ticket. Whether that ends an outage."""
@@ -72,3 +78,31 @@ class Breaker:
         self._in_a_row = 0
         self._failed.clear()
         self._pause_s = _FIRST_PAUSE_S
+
+
+class Breakers:
+    """A breaker for each part of `backend`; one without a ``home(subject)`` fails as a whole.
+
+    Used by any thread: each step is one step of a dict. A part that nobody asks for any more, for its subjects are
+    elsewhere by now, is forgotten.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._home: Callable[[str], Hashable] = getattr(backend, "home", _whole)
+        self._breakers: dict[Hashable, Breaker] = {}
+
+    def of(self, subject: str) -> Breaker:
+        """The breaker of the part that `subject` is on."""
+        home = self._home(subject)
+        return self._breakers.get(home) or self._breakers.setdefault(home, Breaker())
+
+    def opened(self, now_s: float) -> int:
+        """How many are open, and still asked for."""
+        for home, breaker in self._breakers.copy().items():
+            if breaker.is_forgotten(now_s):
+                self._breakers.pop(home, None)
+        return sum(not breaker.is_closed for breaker in self._breakers.copy().values())
+
+
+def _whole(_: str) -> None:
+    """It has no parts."""

@@ -27,6 +27,9 @@ _NO_ANSWER = (BackendUnavailable, TimeoutError)
 class GuardedBackend:
     """Guards `backend`: after five failures in a row, or of half its answers, it is not asked until it answers again.
 
+    A backend on several servers, such as a cluster, has a ``home(subject)``: each of them is guarded by itself. What it
+    holds of one subject and cannot read (StateDamaged) is decided as in an outage, and is no failure of others.
+
     `expected_workers` is how many processes share its limits. `budget_ms` is how long a decision waits for the backend
     at most; a synchronous one keeps to it by itself (`timeout_ms` of a RedisBackend), for nothing can interrupt it.
 
@@ -39,34 +42,32 @@ class GuardedBackend:
         self, backend: Backend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
     ) -> None:
         self.backend = backend
-        self._outage = Outage(on_outage, expected_workers, budget_ms)
+        self._outage = Outage(backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
         try:
             with nullcontext():
                 decision = self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.acquire(subject, plan, cost)
+            return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
         try:
             with nullcontext():
                 decision = self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.peek(subject, plan, cost)
+            return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -86,7 +87,7 @@ class GuardedBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
-        self._outage.local.reset(subject)
+        self._outage.reset(subject)
         self.backend.reset(subject)
 
     def renew_leases(self) -> None:
@@ -113,34 +114,32 @@ class AsyncGuardedBackend:
         self, backend: AsyncBackend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
     ) -> None:
         self.backend = backend
-        self._outage = Outage(on_outage, expected_workers, budget_ms)
+        self._outage = Outage(backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
         try:
             async with asyncio.timeout(self._budget_s):
                 decision = await self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.acquire(subject, plan, cost)
+            return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        ticket = self._outage.ask()
+        ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
         try:
             async with asyncio.timeout(self._budget_s):
                 decision = await self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
-            self._outage.failed(ticket, error)
-            return self._outage.peek(subject, plan, cost)
+            return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -160,7 +159,7 @@ class AsyncGuardedBackend:
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
-        self._outage.local.reset(subject)
+        self._outage.reset(subject)
         await self.backend.reset(subject)
 
     async def renew_leases(self) -> None:

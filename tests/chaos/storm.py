@@ -1,9 +1,9 @@
-"""Processes that share two limits and are killed: ``python -m tests.integration.redis_chaos URL SECONDS FOLDER``.
+"""Processes that share two limits, are killed and paused: ``python -m tests.chaos.storm URL SECONDS FOLDER``.
 
 Each writes down what it was granted, in a file of its own and a line at a time, so that a line is written or is not:
 ``token AT_MS COST``, ``from LEASE AT_NS`` and ``to LEASE AT_NS`` while it holds a slot, ``none`` and ``full`` where it
-was refused. ``killed PID AT_NS`` is written before the kill. At first nobody is killed: who has died holds slots for a
-ttl, and others are needed to hold as many as there are.
+was refused. ``killed PID AT_NS`` is written before the kill. A pause is shorter than a lease lasts after its renewal.
+At first nobody is killed: who has died holds slots for a ttl, and others are needed to hold as many as there are.
 """
 
 import asyncio
@@ -21,7 +21,9 @@ from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
 WORKERS = 8
 AT_ONCE = 3
-TTL_MS = 1_000
+TTL_MS = 1_500
+#: With the third of the ttl after which leases are renewed, well below it.
+PAUSE_S = 0.5
 TOKENS = Plan("tokens", (Rate("second", 400, 1_000, burst=40),))
 SLOTS = Plan("slots", (), Concurrency(5, ttl_ms=TTL_MS))
 
@@ -97,16 +99,23 @@ def main(url: str, seconds: float, folder: Path) -> int:
     """How many workers failed."""
     draw, until_s, numbers = random.Random(1), time.monotonic() + seconds, iter(range(1_000_000))
     pids = [started(next(numbers), url, until_s, folder) for _ in range(WORKERS)]
-    killed = Log(folder / "killed")
+    log = Log(folder / "killed")
     time.sleep(seconds * 0.4)
     while time.monotonic() < until_s - 0.5:
-        time.sleep(draw.random() / 3)
+        _pause(pids[draw.randrange(WORKERS)], PAUSE_S * draw.random(), log)
         victim = pids.pop(draw.randrange(WORKERS))
-        killed.say("killed", victim, time.monotonic_ns())
+        log.say("killed", victim, time.monotonic_ns())
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
         pids.append(started(next(numbers), url, until_s, folder))
     return sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
+
+
+def _pause(pid: int, seconds: float, log: Log) -> None:
+    log.say("paused", pid)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""Where calls go: to the one server, or to whichever server of a cluster has their key."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from awx_ratelimit.backends._redis_cluster import Cluster
+from awx_ratelimit.backends._redis_connections import connections
+from awx_ratelimit.backends._redis_places import places
+from awx_ratelimit.backends._redis_sentinel import Primary
+from awx_ratelimit.backends._redis_server import Server
+
+_NEEDED = "~{prefix}:* +eval +evalsha +time +get +set +del"
+
+
+class Route(Protocol):
+    """From keys to servers. Any thread may use it; it is good for child processes too."""
+
+    #: How long a call is followed from server to server.
+    timeout_s: float
+    #: Whether one call may have the keys of many subjects.
+    together: bool
+    #: Another number after any key has gone to another server.
+    generation: int
+
+    def server(self, key: bytes) -> Server | None:
+        """Where a call with this key goes, as far as it is known without waiting."""
+        ...
+
+    def found(self, key: bytes) -> Server:
+        """Where a call with this key goes, asked for if need be. Raises BackendUnavailable."""
+        ...
+
+    def servers(self) -> Sequence[Server]:
+        """Every server that has keys, as far as it is known."""
+        ...
+
+    def serves(self, server: Server) -> bool:
+        """Whether calls may still go there."""
+        ...
+
+
+class OneServer:
+    """All calls go to one server."""
+
+    together = True
+    generation = 0
+
+    def __init__(self, server: Server) -> None:
+        self.timeout_s = server.timeout_s
+        self._server = server
+
+    def server(self, key: bytes) -> Server:
+        """See Route."""
+        del key
+        return self._server
+
+    def found(self, key: bytes) -> Server:
+        """See Route."""
+        del key
+        return self._server
+
+    def servers(self) -> Sequence[Server]:
+        """See Route."""
+        return (self._server,)
+
+    def serves(self, server: Server) -> bool:
+        """See Route."""
+        return server is self._server
+
+
+def route(url: str, *, timeout_ms: int, prefix: str) -> Route:
+    """The way to what `url` names. Raises ValueError for a URL that names nothing."""
+    if timeout_ms.__class__ is not int or timeout_ms < 1:
+        raise ValueError(f"timeout_ms is {timeout_ms!r}; allowed is a whole number of at least 1")
+    named, timeout_s = places(url), timeout_ms / 1000
+    one = connections(named.client_url, timeout_s)
+    needed = _NEEDED.format(prefix=prefix) + (" +select" if one.database else "")
+    if named.service:
+        return OneServer(Primary(named, one, timeout_s=timeout_s, needed=needed))
+    if named.seeds:
+        return Cluster(named.seeds, one, timeout_s=timeout_s, needed=needed)
+    return OneServer(Server(one, timeout_s=timeout_s, needed=needed))

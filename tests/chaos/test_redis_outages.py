@@ -1,0 +1,278 @@
+"""A Redis that hangs, dies, forgets, is full or lets nobody in, under load, behind the guard: no claim fails or waits.
+
+The limiters are two processes as far as limits go, one of threads and one of tasks. AWX_CHAOS_SECONDS is for how long.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Self
+
+import pytest
+from tests.chaos.conftest import WORKERS
+from tests.chaos.load import SECONDS, TOKENS, Control, Load, charged, say
+from tests.chaos.proxy import FAULTS, Fault, proxied, whole
+from tests.integration.conftest import stopped
+from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
+from tests.servers.harness import eventually
+
+from awx_ratelimit import Concurrency, Plan, Rate
+
+BUDGET_MS = 50
+OUTAGE_S = min(10.0, SECONDS / 2)
+TTL_MS = 1_500
+HELD = Plan("held", (TOKENS,), Concurrency(10, TTL_MS))
+#: A breaker asks again within two seconds, and the machine takes its time.
+AGAIN_S = 10.0
+CAPACITY = 200
+TIGHT = Plan("tight", (Rate("decade", CAPACITY, 315_360_000_000),))
+ROOMY_SUBJECTS, TIGHT_SUBJECTS = ["a", "b", "c"], ["x", "y"]
+#: Published: capacity times (1 + actual over expected processes), and one for each process.
+MOST = CAPACITY * 2 + WORKERS
+
+pytestmark = pytest.mark.timeout(90 + 3 * SECONDS)
+Open = Callable[..., dict[str, Any]]
+
+
+class Scene:
+    """Guarded limiters under two loads, of which one is far above its limit; a control beside; who knows the truth."""
+
+    def __init__(self, url: str, open_guarded: Open, open_limiters: Open, *, truth: str = "") -> None:
+        self.limiters = open_guarded(url, budget_ms=BUDGET_MS)
+        self.other = open_limiters(truth or url)["threads"]
+        both = list(self.limiters.values())
+        self.roomy, self.tight = Load(both, ROOMY_SUBJECTS), Load(both, TIGHT_SUBJECTS, TIGHT)
+        self.control = Control(self.limiters, BUDGET_MS)
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        for running in (self.control, self.roomy, self.tight):
+            self._running.enter_context(running.running())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    @property
+    def claims(self) -> int:
+        return len(self.roomy.claims) + len(self.tight.claims)
+
+    @property
+    def failed(self) -> int:
+        return len(self.roomy.failed()) + len(self.tight.failed())
+
+    @property
+    def most(self) -> int:
+        """The most that a subject of the tight limit got."""
+        return max(self.tight.granted().values())
+
+    @property
+    def slowest_ms(self) -> float:
+        return max(self.roomy.slowest_ms(), self.tight.slowest_ms())
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether no claim was later than the control: of ten thousand, one, for there are many more of them."""
+        late_ms = BUDGET_MS + self.control.worst_ms
+        late = [claim for claim in (*self.roomy.claims, *self.tight.claims) if claim.took_ms > late_ms]
+        return len(late) <= self.claims / 10_000 and self.slowest_ms <= late_ms + 2 * self.control.worst_ms
+
+    def healed(self) -> bool:
+        """Whether everybody asks Redis again, and it knows of all that was decided without it."""
+        guards = [limiter.backend._outage for limiter in self.limiters.values()]
+        return all(guard.is_over and not guard._healing.is_due and not guard._heals.locked() for guard in guards)
+
+    def goes_on(self) -> bool:
+        """Wait until that is so: while claims come, they bring it about."""
+        return eventually(self.healed, expected=True, seconds=AGAIN_S)
+
+    def is_exact_again(self) -> tuple[bool, Counter[str], Counter[str]]:
+        """Whether it healed; then, of the claims of a moment, how many were granted and charged to each subject."""
+        with self:
+            healed = self.goes_on()
+        before = self._owed()
+        load = Load(list(self.limiters.values()), ROOMY_SUBJECTS)
+        with load.running():
+            time.sleep(0.5)
+        return healed, load.granted(), self._owed() - before
+
+    def _owed(self) -> Counter[str]:
+        return Counter({subject: charged(self.other, subject) for subject in ROOMY_SUBJECTS})
+
+    def waits(self) -> str:
+        return (
+            f"{self.claims:,} claims, {self.failed} failed, the slowest took {self.slowest_ms:.0f} ms of {BUDGET_MS} "
+            f"({self.control})"
+        )
+
+
+@pytest.fixture
+def server(start_redis: StartRedis) -> RedisServer:
+    return start_redis()
+
+
+def test_a_redis_that_hangs_under_load_holds_nobody_up(
+    server: RedisServer, open_guarded: Open, open_limiters: Open
+) -> None:
+    """No claim fails or waits beyond its budget, the limit stays bounded, and is exact again afterwards."""
+    scene = Scene(server.url, open_guarded, open_limiters)
+    with scene:
+        time.sleep(SECONDS / 4)
+        hung_s = time.monotonic()
+        with stopped(server):
+            time.sleep(OUTAGE_S)
+        on_s = time.monotonic()
+        most = scene.most
+    healed, granted, owed = scene.is_exact_again()
+
+    before, during = scene.roomy.middle_ms(0, hung_s), scene.roomy.middle_ms(hung_s + OUTAGE_S / 2, on_s)
+    say(
+        f"SIGSTOP of Redis for {OUTAGE_S:g} s",
+        f"{scene.waits()}; a claim took {before:.2f} ms before and {during:.2f} while the breaker was open; "
+        f"{most} of {CAPACITY} tokens; exact after healing",
+        f"none fails or waits beyond the budget and the control's lateness; at most {MOST} tokens",
+    )
+    assert (scene.failed, scene.is_in_time, during < BUDGET_MS / 4) == (0, True, True), scene.waits()
+    assert (CAPACITY < most <= MOST, healed, owed) == (True, True, granted), most
+    assert [charged(scene.other, subject, TIGHT) for subject in TIGHT_SUBJECTS] == [CAPACITY] * 2
+
+
+def test_a_redis_that_is_killed_and_comes_back_empty(
+    tmp_path_factory: pytest.TempPathFactory, open_guarded: Open, open_limiters: Open
+) -> None:
+    """What it had forgotten it is not told; what was decided meanwhile it is, and leases are taken again."""
+    with running_redis(tmp_path_factory.mktemp("first")) as first:
+        scene = Scene(first.url, open_guarded, open_limiters)
+        kept = [limiter.acquire("s", HELD) for limiter in scene.limiters.values() for _ in range(2)]
+        scene.__enter__()
+        time.sleep(SECONDS / 4)
+        killed_s = time.monotonic()
+        os.kill(first.pid, signal.SIGKILL)
+        time.sleep(SECONDS / 4)
+    with running_redis(tmp_path_factory.mktemp("again"), port=first.port):
+        back_s = time.monotonic()
+        held = eventually(lambda: scene.other.peek("s", HELD).held, 4, AGAIN_S)
+        held_s = time.monotonic() - back_s
+        healed = scene.goes_on()
+        scene.__exit__()
+        known = sum(charged(scene.other, subject) for subject in ROOMY_SUBJECTS)
+        decided = sum(scene.roomy.granted(killed_s).values())
+        most, owed = scene.most, [charged(scene.other, subject, TIGHT) for subject in TIGHT_SUBJECTS]
+        _, granted, exact = scene.is_exact_again()
+
+    say(
+        "SIGKILL of Redis, restart with loss",
+        f"{scene.waits()}; {most} of {CAPACITY} tokens; 4 leases taken again after {held_s:.2f} s of a ttl of "
+        f"{TTL_MS / 1000:g}",
+        f"what was lost, here {CAPACITY}, and as for an outage: at most {MOST + CAPACITY} tokens",
+    )
+    assert (scene.failed, scene.is_in_time, all(kept)) == (0, True, True), scene.waits()
+    assert (CAPACITY < most <= MOST + CAPACITY, owed, held, healed) == (True, [CAPACITY] * 2, 4, True), most
+    # All that was decided since is known to it, whoever decided it.
+    assert (known >= decided, exact) == (True, granted), (known, decided)
+
+
+def test_a_redis_that_forgets_its_scripts_under_load(redis_server: RedisServer, open_limiters: Open) -> None:
+    """Without a guard: every claim is granted, and charged once."""
+    limiters = open_limiters(redis_server.url)
+    load, flushes, until_s = Load(list(limiters.values()), ROOMY_SUBJECTS), 0, time.monotonic() + SECONDS / 2
+    with load.running(), redis_server.client() as client:
+        while time.monotonic() < until_s:
+            client.script_flush()
+            flushes += 1
+            time.sleep(0.005)
+
+    owed = {subject: charged(limiters["threads"], subject) for subject in ROOMY_SUBJECTS}
+    say(
+        "SCRIPT FLUSH, bare",
+        f"{flushes} times under {len(load.claims):,} claims: {len(load.failed())} failed, "
+        f"{sum(owed.values()) - sum(load.granted().values())} over",
+        "0 over, none fails",
+    )
+    assert (load.failed(), owed) == ([], dict(load.granted()))
+    assert (flushes > 20, len(load.claims) > 200) == (True, True)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_answers_that_are_spoiled_on_their_way(
+    fault: Fault, server: RedisServer, open_guarded: Open, open_limiters: Open
+) -> None:
+    """No claim fails or waits beyond its budget; no token is charged too few, and those in flight at most twice."""
+    with proxied(server.port) as proxy:
+        scene = Scene(f"redis://{HOST}:{proxy.port}", open_guarded, open_limiters, truth=server.url)
+        with scene:
+            time.sleep(SECONDS / 8)
+            proxy.fault = fault
+            time.sleep(SECONDS / 4)
+            proxy.fault = whole
+        healed, granted, exact = scene.is_exact_again()
+        admitted = sum(scene.roomy.granted().values()) + sum(granted.values())
+        owed = sum(charged(scene.other, subject) for subject in ROOMY_SUBJECTS)
+
+    twice, most = owed - admitted, scene.most
+    say(
+        f"answers that are {fault.__name__.replace('_', ' ')}",
+        f"{scene.waits()}; {proxy.spoiled} spoiled; {twice} tokens charged twice, none too few; "
+        f"{most} of {CAPACITY} tokens",
+        f"tokens never under-charged, those in flight at most twice; at most {MOST} tokens",
+    )
+    assert (scene.failed, scene.is_in_time, healed) == (0, True, True), scene.waits()
+    assert (0 <= twice <= 3 * WORKERS * proxy.spoiled, most <= MOST, proxy.spoiled > 5) == (True, True, True), twice
+    assert exact == granted
+
+
+def test_a_redis_that_lets_nobody_in(start_redis: StartRedis, open_guarded: Open, open_limiters: Open) -> None:
+    """At its `maxclients` no connection is to be had: each process decides its share, and Redis when there is one."""
+    server = start_redis(options=["--maxclients 4"])
+    with ExitStack() as crowd:
+        taken = [crowd.enter_context(socket.create_connection((HOST, server.port))) for _ in range(4)]
+        scene = Scene(server.url, open_guarded, open_limiters)
+        with scene:
+            time.sleep(SECONDS / 4)
+        alone = {kind: limiter.health()["decided_without_backend"] for kind, limiter in scene.limiters.items()}
+        for connection in taken:
+            connection.close()
+    with server.client() as client:
+        client.config_set("maxclients", 100)
+    healed, granted, owed = scene.is_exact_again()
+
+    say(
+        "no connection is to be had (maxclients)",
+        f"{scene.waits()}; {scene.most} of {CAPACITY} tokens",
+        f"as for an outage: at most {MOST} tokens",
+    )
+    assert (scene.failed, scene.is_in_time, healed, owed) == (0, True, True, granted), scene.waits()
+    assert (scene.most <= MOST, min(alone.values()) > 20) == (True, True), alone
+
+
+def test_a_redis_that_is_full_lets_slots_neither_lapse_nor_leak(
+    server: RedisServer, open_guarded: Open, open_limiters: Open
+) -> None:
+    """At its `maxmemory` it refuses claims, which are decided without it, and still renews and ends leases."""
+    scene = Scene(server.url, open_guarded, open_limiters)
+    kept = [limiter.acquire("s", HELD) for limiter in scene.limiters.values() for _ in range(3)]
+    with server.client() as client, scene:
+        time.sleep(SECONDS / 8)
+        client.config_set("maxmemory", 1)
+        full_s = time.monotonic()
+        time.sleep(max(2.5 * TTL_MS / 1000, SECONDS / 4))
+        held = scene.other.peek("s", HELD).held
+        for limiter, decision in zip(scene.limiters.values(), kept[::3], strict=True):
+            limiter.release(decision)
+        left = eventually(lambda: scene.other.peek("s", HELD).held, 4)
+        full_s = time.monotonic() - full_s
+        client.config_set("maxmemory", 0)
+    healed, granted, owed = scene.is_exact_again()
+
+    say(
+        f"maxmemory reached for {full_s:.0f} s (noeviction)",
+        f"{scene.waits()}; {held} of 6 leases of {TTL_MS / 1000:g} s live on, {6 - left} of 2 that were released "
+        f"ended; {scene.most} of {CAPACITY} tokens",
+        f"leases neither lapse nor leak; tokens as for an outage: at most {MOST}",
+    )
+    assert (scene.failed, scene.is_in_time, held, left) == (0, True, 6, 4), scene.waits()
+    assert (healed, owed, scene.most <= MOST) == (True, granted, True), scene.most

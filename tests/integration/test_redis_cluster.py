@@ -1,0 +1,372 @@
+"""A cluster: every verb on every server, what is wrong with it, slots that move, and servers that are gone."""
+
+import logging
+import os
+import re
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+from tests.integration.conftest import OpenLimiter
+from tests.processes import free_port
+from tests.redis_groups import Cluster, running_cluster
+from tests.redis_servers import HOST, RedisServer
+from tests.servers.harness import eventually
+
+from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
+from awx_ratelimit.backends.base import Owed
+from awx_ratelimit.backends.redis import RedisBackend
+from awx_ratelimit.errors import BackendMisconfigured
+from awx_ratelimit.wrappers.guarded import GuardedBackend
+
+PLAN = Plan("clustered", (Rate("day", 1_000, 86_400_000_000),), Concurrency(10))
+SECRET = "s3cr3t-passw0rd"
+SUBJECTS = [f"subject {number}" for number in range(60)]
+
+
+def slot_of(limiter: Any, subject: str) -> int:
+    return key_slot(limiter.backend._session.codec.key(subject))
+
+
+def on(cluster: Cluster, limiter: Any, server: int) -> list[str]:
+    """Those of the subjects that are on this one of the primaries."""
+    return [subject for subject in SUBJECTS if cluster.owner(slot_of(limiter, subject)) == server]
+
+
+def left(limiter: Any, subject: str) -> tuple[int, int]:
+    """How many slots are in use, and how many tokens."""
+    seen = limiter.peek(subject, PLAN)
+    return seen.held, seen.usages[0].capacity - seen.usages[0].remaining
+
+
+@contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """A server that hangs."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def test_every_verb_on_every_server(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Claims, looks, releases, refunds, resets, renewals and health, for subjects of all servers at once."""
+    limiter = open_limiter(redis_cluster.url)
+    held = [limiter.acquire(subject, PLAN, 5) for subject in SUBJECTS for _ in range(2)]
+    before = {left(limiter, subject) for subject in SUBJECTS}
+    for decision in held[::2]:
+        limiter.give_back(decision)
+        limiter.refund(decision)
+    limiter.renew_leases()
+    between = {left(limiter, subject) for subject in SUBJECTS}
+    for subject in SUBJECTS:
+        limiter.reset(subject)
+
+    assert (before, between, {left(limiter, subject) for subject in SUBJECTS}) == ({(2, 10)}, {(1, 5)}, {(1, 0)})
+    assert (limiter.health()["state"], limiter.health()["leases"]) == ("ok", len(SUBJECTS))
+    assert [len(on(redis_cluster, limiter, server)) > 5 for server in range(3)] == [True] * 3
+
+
+def test_releases_go_back_by_themselves(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """On every server, within a moment, though no other claim comes."""
+    limiter, other = open_limiter(redis_cluster.url), open_limiter(redis_cluster.url)
+    for decision in [limiter.acquire(subject, PLAN) for subject in SUBJECTS for _ in range(9)]:
+        limiter.give_back(decision)
+
+    held = eventually(lambda: {left(other, subject)[0] for subject in SUBJECTS}, {0})
+    assert held == {0}
+
+
+def test_releases_go_back_though_another_server_is_gone(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """More than go at once wait for one that hangs, and those of the others do not wait for them."""
+    limiter, other = open_limiter(redis_cluster.url, timeout_ms=200), open_limiter(redis_cluster.url)
+    hung, alive = on(redis_cluster, limiter, 0)[0], on(redis_cluster, limiter, 1)[0]
+    many = Plan("many", (), Concurrency(1_000))
+    kept = [limiter.acquire(subject, many) for subject in [hung] * 600 + [alive] * 600]
+
+    with stopped(redis_cluster.primaries[0]):
+        for decision in kept:
+            limiter.give_back(decision)
+        soon = eventually(lambda: other.peek(alive, many).held, 0)
+    assert (soon, eventually(lambda: other.peek(hung, many).held, 0)) == (0, 0)
+
+
+def test_scripts_that_one_server_forgets_are_sent_to_it_again(
+    redis_cluster: Cluster, open_limiter: OpenLimiter
+) -> None:
+    """Every verb heals by itself after SCRIPT FLUSH on one of them."""
+    limiter = open_limiter(redis_cluster.url)
+    with redis_cluster.primaries[1].client() as client:
+
+        def forgetful(verb: str, *args: Any) -> list[Any]:
+            client.script_flush()
+            return [getattr(limiter, verb)(subject, *args) for subject in SUBJECTS]
+
+        decisions = forgetful("acquire", PLAN)
+        client.script_flush()
+        for decision in decisions:
+            limiter.refund(decision)
+        client.script_flush()
+        limiter.renew_leases()
+        assert [decision.allowed for decision in decisions] == [True] * len(SUBJECTS)
+        assert {(seen.held, seen.usages[0].remaining) for seen in forgetful("peek", PLAN)} == {(1, 1_000)}
+        client.script_flush()
+        assert limiter.health()["state"] == "ok"
+
+
+def test_what_an_outage_left_is_made_known_to_every_server(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """A heal is split by subject, and is done once."""
+    limiter = open_limiter(redis_cluster.url)
+    now_ms = limiter.acquire("the time", PLAN).decided_at_ms
+    owed = [(subject, PLAN, [PLAN.rates[0].unit * 7], [now_ms]) for subject in SUBJECTS]
+
+    decisions = limiter.backend.heal(owed, b"once")
+    limiter.backend.heal([(subject, plan, debts, []) for subject, plan, debts, _ in owed], b"once")
+
+    assert {left(limiter, subject) for subject in SUBJECTS} == {(1, 7)}
+    assert [decision.subject for decision in decisions] == SUBJECTS
+
+
+def test_few_connections_are_opened(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """To each server one for claims, one for rare calls and one for the thread, and some to read the map."""
+    clients = [server.client() for server in redis_cluster.primaries]
+    before = [client.info("stats")["total_connections_received"] for client in clients]
+    limiter = open_limiter(redis_cluster.url)
+    for _ in range(3):
+        for subject in SUBJECTS:
+            limiter.reset(subject)
+            limiter.give_back(limiter.acquire(subject, PLAN))
+        limiter.renew_leases()
+
+    opened = [client.info("stats")["total_connections_received"] for client in clients]
+    for client in clients:
+        client.close()
+    assert [after - those for after, those in zip(opened, before, strict=True)] <= [6, 6, 6]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_cluster_is_found_by_any_of_its_servers(
+    redis_cluster: Cluster, open_limiter: OpenLimiter, protocol: int
+) -> None:
+    """One that is down, and one that hangs, are passed by."""
+    down, alive = f"{HOST}:{free_port()}", f"{HOST}:{redis_cluster.primaries[2].port}"
+
+    limiter = open_limiter(f"redis+cluster://{down},{alive}/0?protocol={protocol}")
+    assert [limiter.acquire(subject, PLAN).allowed for subject in SUBJECTS] == [True] * len(SUBJECTS)
+
+
+def test_a_server_that_hangs_is_passed_by_when_the_map_is_read(
+    redis_cluster: Cluster, open_limiter: OpenLimiter
+) -> None:
+    """Within the time of a call, and the claims of the others are decided."""
+    hangs, alive = redis_cluster.primaries[0], f"{HOST}:{redis_cluster.primaries[2].port}"
+    knows = open_limiter(redis_cluster.url)
+    others = on(redis_cluster, knows, 1) + on(redis_cluster, knows, 2)
+
+    with stopped(hangs):
+        limiter = open_limiter(f"redis+cluster://{HOST}:{hangs.port},{alive}", timeout_ms=900)
+        assert [limiter.acquire(subject, PLAN).allowed for subject in others] == [True] * len(others)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of one server with a password, and a user who may do nothing."""
+    users = [f"helpless on >{SECRET} +@connection"]
+    with running_cluster(tmp_path_factory.mktemp("cluster"), primaries=1, password=SECRET, users=users) as cluster:
+        yield cluster
+
+
+def test_what_the_error_says_to_allow_is_enough(locked: Cluster, open_limiter: OpenLimiter) -> None:
+    """A user who may do what the errors name, and nothing else, can use every verb."""
+    url = f"redis+cluster://helpless:{SECRET}@{locked.places}"
+    with pytest.raises(BackendMisconfigured) as error:
+        open_limiter(url)
+    rules = re.findall(r"[~+]\S+", str(error.value))
+    with locked.primaries[0].client() as client:
+        client.execute_command("ACL", "SETUSER", "helped", "reset", "on", f">{SECRET}", *rules)
+
+    limiter = open_limiter(url.replace("helpless", "helped"))
+    decision = limiter.acquire("s", PLAN)
+    limiter.release(decision)
+    limiter.refund(decision)
+    limiter.reset("s")
+    assert (decision.allowed, limiter.health()["state"]) == (True, "ok")
+
+
+@pytest.mark.parametrize("credentials", ["", f":{SECRET}-not@", f"bob:{SECRET}@"])
+def test_wrong_passwords_are_errors_at_the_start(locked: Cluster, open_limiter: OpenLimiter, credentials: str) -> None:
+    """BackendMisconfigured, with no password in it or in what it came from."""
+    with pytest.raises(BackendMisconfigured, match="check user and password") as error:
+        open_limiter(f"redis+cluster://{credentials}{locked.places}")
+
+    assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_cluster_with_tls(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
+    """Each of its servers is reached like the first."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), primaries=1, tls=True) as cluster:
+        limiter = open_limiter(f"rediss+cluster://{cluster.places}?ssl_ca_certs={cluster.primaries[0].ca}")
+
+        assert (limiter.acquire("s", PLAN).allowed, limiter.health()["state"]) == (True, "ok")
+
+
+def test_what_is_no_cluster_is_an_error(
+    redis_cluster: Cluster, redis_server: RedisServer, open_limiter: OpenLimiter
+) -> None:
+    """A server of its own is none, and one of a cluster is no server of its own."""
+    with pytest.raises(BackendMisconfigured, match="it is a server of its own: name it as redis://"):
+        open_limiter(f"redis+cluster://{HOST}:{redis_server.port}")
+    with pytest.raises(BackendMisconfigured, match=r"it is one of a cluster: name it as redis\+cluster://"):
+        open_limiter(f"redis://{HOST}:{redis_cluster.primaries[0].port}")
+
+
+def test_a_cluster_that_cannot_be_reached_is_a_warning_and_then_an_error(
+    open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may come up later."""
+    place = f"{HOST}:{free_port()}"
+    with caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        limiter = open_limiter(f"redis+cluster://:{SECRET}@{place}")
+
+    with pytest.raises(BackendUnavailable, match=f"redis at {place}: "):
+        limiter.acquire("s", PLAN)
+    assert (f"no decision yet: redis at {place}" in caplog.text, SECRET in caplog.text) == (True, False)
+
+
+def move(slot: int, source: Any, target: Any, others: list[Any]) -> None:
+    """Give a slot without keys to another server."""
+    name = target.execute_command("CLUSTER", "MYID")
+    for server in (target, source, *others):
+        server.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+
+
+def test_a_slot_that_has_moved_is_followed(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """The claim is sent on and decided once, and after a moment nothing is sent to the wrong server any more."""
+    limiter = open_limiter(redis_cluster.url)
+    slot = slot_of(limiter, "mover")
+    clients: list[Any] = [server.client() for server in redis_cluster.primaries]
+    source = clients.pop(redis_cluster.owner(slot))
+    limiter.reset("mover")
+    before = _errors(source, "MOVED")
+    move(slot, source, clients[0], clients[1:])
+
+    seen = [left(limiter, "mover") for _ in range(20) if limiter.acquire("mover", PLAN).allowed]
+
+    moved = _errors(source, "MOVED") - before
+    limiter.reset("mover")
+    with clients[0] as target:
+        target.flushall()
+    move(slot, clients[0], source, clients[1:])
+    assert (seen[0], seen[9], 1 <= moved <= 4) == ((1, 1), (10, 10), True)
+
+
+def _errors(server: "redis.Redis", name: str) -> int:
+    """How often a server has answered so."""
+    return int(server.info("errorstats").get(f"errorstat_{name}", {"count": 0})["count"])
+
+
+@contextmanager
+def migrating(cluster: Cluster, slot: int) -> Iterator[tuple[Any, Any]]:
+    """A slot that is on its way from one server to another, and stays where it was in the end."""
+    with (
+        cluster.primaries[cluster.owner(slot)].client() as source,
+        cluster.primaries[(cluster.owner(slot) + 1) % 3].client() as target,
+    ):
+        names: list[Any] = [client.execute_command("CLUSTER", "MYID") for client in (source, target)]
+        target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+        try:
+            yield source, target
+        finally:
+            for client in (target, source):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+
+
+def test_a_key_that_is_on_its_way_is_asked_for_where_it_is(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Before and after it has moved, releases and refunds too; the claims that go there are not told to others."""
+    limiter = open_limiter(redis_cluster.url)
+    slot = slot_of(limiter, "s")
+    key = limiter.backend._session.codec.key("s")
+    first = limiter.acquire("s", PLAN)
+    with migrating(redis_cluster, slot) as (source, target):
+        second = limiter.acquire("s", PLAN)
+        port = target.info("server")["tcp_port"]
+        source.execute_command("MIGRATE", HOST, port, key, 0, 1_000)
+        held = [limiter.acquire("s", PLAN) for _ in range(8)]
+        full = limiter.acquire("s", PLAN).allowed
+        limiter.give_back(first)
+        again = limiter.acquire("s", PLAN)
+        limiter.refund(second)
+        limiter.renew_leases()
+        seen, there = left(limiter, "s"), target.execute_command("ASKING") and target.exists(key)
+        target.execute_command("ASKING")
+        target.delete(key)
+
+    assert ([decision.allowed for decision in held], full, again.allowed) == ([True] * 8, False, True)
+    assert (seen, there) == ((10, 10), 1)
+
+
+def test_what_cannot_be_sent_yet_is_tried_until_it_can(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """A heal has two keys of a subject: while one of them is elsewhere it is TRYAGAIN, for as long as a call lasts."""
+    limiter = open_limiter(redis_cluster.url, timeout_ms=400)
+    slot = slot_of(limiter, "s")
+    owed: list[Owed] = [("s", PLAN, [PLAN.rates[0].unit * 7], [])]
+    limiter.acquire("s", PLAN)
+    with migrating(redis_cluster, slot):
+        began_s = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="the slot of this key is being moved"):
+            limiter.backend.heal(owed, b"try")
+        took_s = time.monotonic() - began_s
+    limiter.backend.heal(owed, b"try")
+
+    assert (0.35 < took_s < 1.5, left(limiter, "s")) == (True, (1, 8))
+
+
+def test_a_slot_that_nobody_serves_is_unavailable_and_heals(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """CLUSTERDOWN is an error of the claims of that slot alone."""
+    limiter = open_limiter(redis_cluster.url)
+    slot, others = slot_of(limiter, "s"), [subject for subject in SUBJECTS if subject != "s"]
+    with redis_cluster.primaries[redis_cluster.owner(slot)].client() as client:
+        client.execute_command("CLUSTER", "DELSLOTS", slot)
+        with pytest.raises(BackendUnavailable, match=r"Hash slot not served|no server has slot"):
+            limiter.acquire("s", PLAN)
+        allowed = [limiter.acquire(subject, PLAN).allowed for subject in others]
+        client.execute_command("CLUSTER", "ADDSLOTS", slot)
+
+    back = eventually(lambda: _decides(limiter, "s"), expected=True)
+    assert (allowed, back) == ([True] * len(others), True)
+
+
+def _decides(limiter: Any, subject: str) -> bool:
+    try:
+        return bool(limiter.acquire(subject, PLAN).allowed)
+    except BackendUnavailable:
+        return False
+
+
+def test_a_guard_guards_each_server_by_itself(redis_cluster: Cluster) -> None:
+    """While one hangs its claims alone are decided locally, and cost little; it knows of them afterwards."""
+    limiter = Limiter(GuardedBackend(RedisBackend.from_url(redis_cluster.url, timeout_ms=100), budget_ms=100))
+    hung = on(redis_cluster, limiter.backend, 0)
+    with stopped(redis_cluster.primaries[0]):
+        began_s = time.monotonic()
+        during = [limiter.acquire(subject, PLAN) for _ in range(4) for subject in SUBJECTS]
+        took_s = time.monotonic() - began_s
+        state = limiter.health()["state"]
+    back = eventually(lambda: _is_its_own(limiter, hung), expected=True)
+    known = eventually(lambda: {left(limiter, subject)[1] >= 4 for subject in hung}, {True})
+    limiter.close()
+
+    local = {decision.subject for decision in during if decision.plan is not PLAN}
+    assert ([decision.allowed for decision in during], local) == ([True] * 4 * len(SUBJECTS), set(hung))
+    assert (took_s < 2, state, back, known) == (True, "outage: limits are local", True, {True})
+
+
+def _is_its_own(limiter: Limiter, subjects: list[str]) -> bool:
+    return {limiter.acquire(subject, PLAN).plan is PLAN for subject in subjects} == {True}

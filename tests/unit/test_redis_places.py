@@ -1,0 +1,84 @@
+"""The URL of a cluster, and of a service that sentinels watch."""
+
+import re
+import traceback
+from typing import Any
+
+import pytest
+
+from awx_ratelimit.backends._redis_places import Places, places
+from awx_ratelimit.opening import open_async_backend, open_backend
+
+SECRET = "s3cr3t"
+NOBODY = {"username": None, "password": None}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://host", Places("redis://host")),
+        (
+            "redis+cluster://a,b:7001,[::1]:7002",
+            Places("redis://localhost/?", (("a", 6379), ("b", 7001), ("::1", 7002)), "", NOBODY),
+        ),
+        (
+            "valkeys+cluster://alice:a%2Fb@a/0?protocol=2&ssl_ca_certs=%2Fca.pem",
+            Places("rediss://alice:a%2Fb@localhost/?protocol=2&ssl_ca_certs=%2Fca.pem", (("a", 6379),), "", NOBODY),
+        ),
+        (
+            "redis+sentinel://:secret@a,b:2/my%20service",
+            Places("redis://:secret@localhost/?", (("a", 26379), ("b", 2)), "my service", NOBODY),
+        ),
+        (
+            "REDISS+SENTINEL://a/s/3?sentinel_username=bob&sentinel_password=a%26b",
+            Places("rediss://localhost/3?", (("a", 26379),), "s", {"username": "bob", "password": "a&b"}),
+        ),
+        ("valkey+sentinel://a/s?db=3", Places("redis://localhost/?db=3", (("a", 26379),), "s", NOBODY)),
+    ],
+)
+def test_what_a_url_names(url: str, expected: Places) -> None:
+    """Where servers are asked for, the service, and one server as the client takes it."""
+    assert places(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("redis+cluster://", "it names no cluster, which has one database; allowed is redis+cluster://"),
+        ("redis+cluster://a,", "it names no cluster"),
+        ("redis+cluster://a:x", "it names no cluster"),
+        ("redis+cluster://a:70000", "it names no cluster"),
+        ("redis+cluster://[::1", "it names no cluster"),
+        ("redis+cluster://a/1", "it names no cluster"),
+        ("redis+cluster://a?db=1", "it has another option than protocol"),
+        ("redis+cluster://a?ssl_ca_certs=/", "it has another option than protocol"),
+        ("redis+cluster://a#1", "it names no cluster"),
+        ("redis+cluster:a", "it names no cluster"),
+        (f"redis+cluster://:{SECRET}/@a", "it names no cluster"),
+        (f"redis+cluster://:{SECRET}@b@a", "it names no cluster"),
+        ("redis+sentinel://a", "it names no service and its sentinels; allowed is redis+sentinel://"),
+        ("redis+sentinel://a/", "it names no service"),
+        ("redis+sentinel:///s", "it names no service"),
+        ("redis+sentinel://a/s/prod", "it names no service"),
+        ("redis+sentinel://a/s/1/2", "it names no service"),
+        ("redis+sentinel://a/s?sentinel_password=", "sentinel_password is wrong; allowed is any text"),
+        ("redis+sentinel://a/s?socket_timeout=1", "it has another option than protocol, db, sentinel_username"),
+        ("unix+cluster://a", "its scheme is 'unix+cluster'; allowed are redis, rediss"),
+    ],
+)
+def test_a_url_that_names_nothing_is_a_value_error(url: str, what: str) -> None:
+    """The error says what is allowed, and repeats no password."""
+    with pytest.raises(ValueError, match=re.escape(f"redis URL: {what}")) as error:
+        places(url)
+
+    assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize("opened", [open_backend, open_async_backend])
+@pytest.mark.parametrize(
+    "url", ["redis+cluster://localhost:1?prefix=a{b", "valkeys+sentinel://localhost:1/s?prefix=a{b&protocol=3"]
+)
+def test_they_are_opened_as_any_other_backend(opened: Any, url: str) -> None:
+    """What is meant for the backend is taken out of the query."""
+    with pytest.raises(ValueError, match=r"prefix is 'a\{b'"):
+        opened(url)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-pytest_plugins = ["tests.redis_servers"]
+pytest_plugins = ["tests.host_processes", "tests.redis_servers"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
-from awx_ratelimit.backends._host_file import DESKS_AT, PAGE_BYTES, HostFile
+from awx_ratelimit.backends._host_file import DESKS_AT, PAGE_BYTES, ROOM_AT, HostFile
 from awx_ratelimit.backends._host_locks import LIFE_BITS, ByteLock, is_free, life_lock
 
 #: Native, and so one instruction: nobody sees half of it.
@@ -73,9 +73,7 @@ class Desks:
 
         Unless `surely`, who was seen alive since the last `look_again` still is.
         """
-        if word + _WORD.size > self._file.mapped_bytes:
-            # It lies where the file has become larger.
-            self._file.map()
+        self._reach(word)
         opened = granted - self.value(word)
         if opened <= 0 or not ((not surely and word & _PAGE in self._seen_alive) or self._is_alive(word & _PAGE)):
             return 0
@@ -112,9 +110,17 @@ class Desks:
         self._free.extend(words)
 
     def _all(self) -> Iterator[int]:
-        desk = self.value(DESKS_AT)
+        desk, most = self.value(DESKS_AT), self._file.file_bytes() // PAGE_BYTES
         while desk:
-            if desk + PAGE_BYTES > self._file.mapped_bytes:
-                self._file.map()
+            if desk % PAGE_BYTES or desk < ROOM_AT or not most:
+                raise self._file.damaged("it is damaged")
+            self._reach(desk)
             yield desk
-            desk = self.value(desk + _NEXT_AT)
+            desk, most = self.value(desk + _NEXT_AT), most - 1
+
+    def _reach(self, at: int) -> None:
+        """See the page at `at`, where the file may have become larger."""
+        if at + _WORD.size > self._file.mapped_bytes:
+            self._file.map()
+            if at + _WORD.size > self._file.mapped_bytes:
+                raise self._file.damaged("it is damaged")

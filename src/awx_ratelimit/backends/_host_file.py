@@ -88,9 +88,9 @@ class HostFile:
         self.header = os.pread(self.fd, _HEADER_BYTES, 0)
         self.secret = self._checked()
         self.map()
-        self.stripes = [Stripe(self.fd, number, self.path) for number in range(STRIPES)]
+        self.stripes = [Stripe(self, number) for number in range(STRIPES)]
         #: Who makes it larger is alone in this one, and may be in another before.
-        self.growing = Stripe(self.fd, _GROWING, self.path)
+        self.growing = Stripe(self, _GROWING)
 
     def _is_unmade(self) -> bool:
         """Whether nobody has made it, or who began to was killed: the header is written last."""
@@ -112,7 +112,8 @@ class HostFile:
             )
         right = stripes == STRIPES and self.header[_HEADER.size :] == check(self.header[: _HEADER.size])
         if not right or self.file_bytes() < ROOM_AT:
-            self._refuse("it is damaged; stop who uses it and remove it: what was used until now is forgotten")
+            self.close()
+            raise self.damaged("it is damaged")
         return bytes(secret)
 
     def _refuse(self, why: str) -> NoReturn:
@@ -130,9 +131,11 @@ class HostFile:
         self.memory = mmap.mmap(self.fd, size)
         self.mapped_bytes = size
 
-    def damaged(self, what: str) -> BackendUnavailable:
+    def damaged(self, what: str) -> BackendMisconfigured:
         """The error for what cannot be read any more."""
-        return BackendUnavailable(f"{self.path}: {what}; stop who uses it and remove it")
+        return BackendMisconfigured(
+            f"{self.path}: {what}; stop who uses it and remove it: what was used until now is forgotten"
+        )
 
     def grow(self, wanted_bytes: int) -> int:
         """Room of so many bytes, all zero and allocated: where it begins. Raises BackendUnavailable."""
@@ -149,14 +152,17 @@ class HostFile:
         self.map()
         return at
 
-    def is_still_there(self) -> bool:
-        """Whether the path still leads to this file, and it is still the one that was opened."""
+    def is_where_it_was(self) -> bool:
+        """Whether the path still leads to this file."""
         try:
             there, opened = Path(self.path).stat(), os.fstat(self.fd)
         except OSError:
             return False
-        same = (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
-        return same and there.st_size >= self.mapped_bytes and os.pread(self.fd, _HEADER_BYTES, 0) == self.header
+        return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def is_intact(self) -> bool:
+        """Whether it is still what was opened, and as large at least."""
+        return self.file_bytes() >= self.mapped_bytes and os.pread(self.fd, _HEADER_BYTES, 0) == self.header
 
     def shut(self) -> None:
         """Close it when nobody is in it; a thread that stays in keeps it open."""

@@ -36,12 +36,11 @@ class HostLeases:
         return sum(opened.values()) + len(ledger.other_bounds)
 
     def grant(self, ledger: HostLedger, lease_id: int, until_ms: int | None) -> None:
-        """Let this process hold one more lease, until `until_ms` if that is given. Written is it with the rest."""
+        """Let this process hold one more lease, until `until_ms` if that is given, after a `regrant`."""
         if until_ms is not None:
             word = self._desks.word()
             ledger.bounded[lease_id] = Bound(word, self._desks.value(word) + 1, until_ms)
             return
-        self.regrant(ledger)
         held = len(ledger.leases)
         # In this order a release in between says too little, and then it is said anew.
         ledger.leases.add(lease_id)
@@ -50,7 +49,7 @@ class HostLeases:
             self._say_given_back(ledger)
 
     def regrant(self, ledger: HostLedger) -> None:
-        """Hold in this file what this process holds."""
+        """Let there be a word, in this file, for what this process holds."""
         if not ledger.word:
             word = self._desks.word()
             ledger.granted = self._desks.value(word) + len(ledger.leases)
@@ -61,16 +60,26 @@ class HostLeases:
                 ledger.bounded[lease_id] = bound._replace(word=word, granted=self._desks.value(word) + 1)
 
     def give_back(self, ledger: HostLedger, lease_id: int) -> bool:
-        """Give a lease of this process back, without a lock; whether it was held."""
-        if lease_id in ledger.leases:
-            ledger.leases.discard(lease_id)
-            self._say_given_back(ledger)
-            return True
-        bound = ledger.bounded.pop(lease_id, None)
+        """Give a lease of this process back, without a lock; whether it was held. Twice does what was interrupted."""
+        bound = ledger.bounded.get(lease_id)
         if bound is not None:
             self._desks.put(bound.word, bound.granted)
-            self._desks.give_up((bound.word,))
-        return bound is not None
+            if ledger.bounded.pop(lease_id, None) is not None:
+                self._desks.give_up((bound.word,))
+            return True
+        held = lease_id in ledger.leases
+        ledger.leases.discard(lease_id)
+        self._say_given_back(ledger)
+        return held
+
+    def take_back(self, ledger: HostLedger, lease_id: int, granted: int) -> None:
+        """Hold a lease no more, of which it is not known whether a record says that it was granted.
+
+        `granted` is what was before: else one that no record knows would count as given back in place of another.
+        """
+        if lease_id not in ledger.bounded:
+            ledger.granted = granted
+        self.give_back(ledger, lease_id)
 
     def _say_given_back(self, ledger: HostLedger) -> None:
         word, given_back = ledger.word, -1

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from awx_ratelimit.backends._host_cell import HEAD, Newest, half, newest
 from awx_ratelimit.backends._host_file import PAGE_BYTES, HostFile
-from awx_ratelimit.backends._host_locks import Stripe
+from awx_ratelimit.backends._host_locks import CUT_SHORT, Stripe
 from awx_ratelimit.errors import BackendUnavailable
 
 #: The classes of cells: how many are in a bucket, and of how many bytes.
@@ -38,12 +38,12 @@ class Levels:
         self._file = file
 
     def check(self) -> None:
-        """Raise BackendUnavailable unless every stripe's levels can be read and are there."""
+        """Raise BackendMisconfigured unless every stripe's levels can be read and are there."""
         for stripe in self._file.stripes:
             for number, rooms in enumerate(self._of(stripe)):
                 for level, room_at in enumerate(rooms):
                     if room_at + (_bucket_bytes(number) << level) > self._file.file_bytes():
-                        raise self._file.damaged("it was cut short")
+                        raise self._file.damaged(CUT_SHORT)
 
     def way(self, stripe: Stripe, subject_number: int, number: int) -> list[int]:
         """The buckets of class `number` in which a subject can lie, in their order."""

@@ -16,17 +16,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from struct import Struct
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from awx_ratelimit.errors import BackendUnavailable
 
-#: How long anybody waits for a lock: what an event loop may stand still for, once.
+#: How long anybody waits for another process: what an event loop may stand still for, once.
 WAIT_MS: Final = 50
 #: And how long again while nobody has come in since: it is one that is stopped.
 _WAIT_AGAIN_MS = 2
+#: How long a thread waits for others of its process, each of which may have waited for another process.
+_THREADS_WAIT_MS = 500
 #: Tries of one microsecond before the first sleep: the holder, on another core, needs a few.
 _TRIES = 20
 _LOOK_AGAIN_S = 0.000_05
+CUT_SHORT: Final = "it was cut short"
 _NEVER = object()
 #: A lock request as the kernel takes it: struct flock of 64-bit Linux.
 _REQUEST = Struct("@hhqqi4x")
@@ -82,16 +85,32 @@ class Shut(Exception):
     """The file was closed, here or because another one has taken its place."""
 
 
+class Mapped(Protocol):
+    """A file whose bytes are memory."""
+
+    path: str
+    fd: int
+    mapped_bytes: int
+    file_bytes: Callable[[], int]
+
+    def damaged(self, what: str) -> BackendUnavailable:
+        """The error for what cannot be read any more."""
+        ...
+
+
 class Stripe:
-    """The lock of a share of the subjects: one thread of one process is in."""
+    """The lock of a share of a file: one thread of one process is in, and the file is as large as its memory.
 
-    __slots__ = ("_file", "_path", "_shut", "_stuck", "_turns", "lock", "number", "root", "root_seen", "swept")
+    To touch memory that the file does not have any more is death; so who was not let in here does not touch any.
+    """
 
-    def __init__(self, fd: int, number: int, path: str) -> None:
+    __slots__ = ("_file", "_mapped", "_shut", "_stuck", "_turns", "lock", "number", "root", "root_seen", "swept")
+
+    def __init__(self, mapped: Mapped, number: int) -> None:
         self.number = number
-        self._path = path
+        self._mapped = mapped
         self._shut = False
-        self._file = ByteLock(fd, number)
+        self._file = ByteLock(mapped.fd, number)
         self._stuck = False
         self.guard_by(Lock())
         #: What its table knows of it.
@@ -106,8 +125,8 @@ class Stripe:
         self._turns: Iterator[object] = iter(partial(lock.acquire, False), _NEVER)
 
     def run(self, act: Callable[..., _Answer], *args: Any) -> _Answer:
-        """What `act` answers, alone in this stripe. Raises Shut, and BackendUnavailable where the wait is too long."""
-        lock, file, waited = self.lock, self._file, None
+        """What `act` answers, alone in here. Raises Shut, and BackendUnavailable where the wait is too long."""
+        lock, file, mapped, waited = self.lock, self._file, self._mapped, None
         for taken in self._turns:
             if not taken:
                 waited = self._wait_for_thread(waited)
@@ -118,6 +137,8 @@ class Stripe:
                 try:
                     if file.take():
                         self._wait_for_process()
+                    if mapped.file_bytes() < mapped.mapped_bytes:
+                        raise mapped.damaged(CUT_SHORT)
                     return act(*args)
                 finally:
                     file.give()
@@ -126,8 +147,8 @@ class Stripe:
         raise AssertionError
 
     def run_now(self, act: Callable[..., Any], *args: Any) -> bool:
-        """Run `act` alone in this stripe if that is possible without waiting; whether it was."""
-        lock, file = self.lock, self._file
+        """Run `act` alone in here if that is possible without waiting; whether it was. Raises as `run` does."""
+        lock, file, mapped = self.lock, self._file, self._mapped
         for taken in self._turns:
             if not taken:
                 return False
@@ -137,6 +158,8 @@ class Stripe:
                 try:
                     if file.take() and not file.try_(_TRIES):
                         return False
+                    if mapped.file_bytes() < mapped.mapped_bytes:
+                        raise mapped.damaged(CUT_SHORT)
                     act(*args)
                     return True
                 finally:
@@ -159,9 +182,9 @@ class Stripe:
     def _wait_for_thread(self, until_s: float | None) -> float:
         now_s = time.monotonic()
         if until_s is None:
-            return now_s + WAIT_MS / 1000
+            return now_s + _THREADS_WAIT_MS / 1000
         if now_s >= until_s:
-            raise BackendUnavailable(f"{self._path}: another thread has been deciding for {WAIT_MS} ms")
+            raise BackendUnavailable(f"{self._mapped.path}: other threads have been deciding for {_THREADS_WAIT_MS} ms")
         time.sleep(_LOOK_AGAIN_S)
         return until_s
 
@@ -169,11 +192,11 @@ class Stripe:
         try:
             taken = self._file.wait(_WAIT_AGAIN_MS if self._stuck else WAIT_MS)
         except OSError as error:
-            raise BackendUnavailable(f"{self._path}: it cannot be locked: {error.strerror}") from error
+            raise BackendUnavailable(f"{self._mapped.path}: it cannot be locked: {error.strerror}") from error
         self._stuck = not taken
         if not taken:
             raise BackendUnavailable(
-                f"{self._path}: another process has been deciding for {WAIT_MS} ms; is it stopped?"
+                f"{self._mapped.path}: another process has been deciding for {WAIT_MS} ms; is it stopped?"
             )
 
 

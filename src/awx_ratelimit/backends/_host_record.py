@@ -21,7 +21,7 @@ from awx_ratelimit.errors import AwxRateLimitError
 
 DIGEST_BYTES = 16
 #: Digest, until when it is kept, bytes of both texts, words by which leases are held, and by which those that end.
-_FIXED = "16sqHHII"
+_FIXED = "16sqIIII"
 _FIXED_OF = Struct(f"<{_FIXED}")
 #: A word, counted in words from the beginning of the file, and what it says when all that was granted is given back.
 _GRANT = Struct("<IQ")

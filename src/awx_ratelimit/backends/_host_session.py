@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from threading import Lock
 from typing import Any, TypeVar
 
 from awx_ratelimit.backends._host_file import HostFile
@@ -42,6 +43,7 @@ class HostSession:
         self._looks = 0
         self._started = self._closed = False
         self._table: Table | None = None
+        self._opening = Lock()
         #: A number that no other lease has.
         self.new_lease_id = count((int.from_bytes(os.urandom(8)) << SEQUENCE_BITS) + 1).__next__
         #: What the thread cannot do, and why; None where all is well.
@@ -49,11 +51,14 @@ class HostSession:
 
     def open(self) -> Table:
         """The subjects in the file. Raises BackendMisconfigured where it cannot be used."""
-        if self._table is None:
-            if self._closed:
-                raise BackendUnavailable(f"{self._path}: it was closed")
-            self._table = Table(HostFile(self._path))
-        return self._table
+        with self._opening:
+            if self._table is None:
+                if self._closed:
+                    raise BackendUnavailable(f"{self._path}: it was closed")
+                self._table = Table(HostFile(self._path))
+                # What is held is not known there yet.
+                self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.holds())
+            return self._table
 
     def run(self, subject: str, act: Callable[..., _Answer], *args: Any) -> _Answer:
         """What ``act(ledger, *args)`` answers, alone with the ledger of `subject`. Raises BackendUnavailable."""
@@ -99,9 +104,13 @@ class HostSession:
         leases: HostLeases = ledger.table.leases
         try:
             return leases.give_back(ledger, lease_id)
-        except Exception:
-            _log.exception("the release of a lease failed")
+        except ValueError:
+            # Another thread has just closed it.
             return False
+        except BaseException:
+            # A signal handler raised in between.
+            leases.give_back(ledger, lease_id)
+            raise
 
     def take_back(self, subject: str, lease_id: int) -> None:
         """Give back a lease whose decision nobody has; there may be none."""
@@ -109,11 +118,11 @@ class HostSession:
         if ledger is not None:
             self.release(ledger, lease_id)
 
-    def _write_leases(self, ledger: HostLedger) -> None:
-        """Let another file say what this process holds."""
+    def write_leases(self, ledger: HostLedger) -> None:
+        """Write down what this process holds, alone with `ledger`."""
         table: Table = ledger.table
-        table.read(ledger)
-        if ledger.holds():
+        ledger.seen = None
+        if table.read(ledger) or ledger.holds():
             ledger.seen = None
             table.leases.regrant(ledger)
             table.write(ledger, self._now_ms())
@@ -123,10 +132,10 @@ class HostSession:
         try:
             table = self.open()
             table.desks.look_again()
-            if not table.file.is_still_there():
+            if not (table.file.is_intact() and table.file.is_where_it_was()):
                 self._go_on_elsewhere(table)
             while self._late:
-                self.run(self._late[0], self._write_leases)
+                self.run(self._late[0], self.write_leases)
                 self._late.popleft()
             for _ in range(_SWEPT_A_LOOK):
                 self._looks += 1
@@ -139,15 +148,18 @@ class HostSession:
             self._say(error)
 
     def _go_on_elsewhere(self, old: Table) -> None:
-        """The file was removed, replaced or cut short: use what is there now, or make it."""
+        """The file was removed, replaced or changed by somebody: use what is there now, or make it."""
+        self._table = None
         try:
-            table = Table(HostFile(self._path))
-        except AwxRateLimitError as error:
-            self._say(error)
-            return
+            self.open()
+        except AwxRateLimitError:
+            if old.file.is_intact():
+                # Nobody else can make another one either: all go on with this one.
+                self._table = old
+            else:
+                old.file.shut()
+            raise
         _log.warning("%s: it was removed or replaced; what was used until now is forgotten", self._path)
-        self._table = table
-        self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.leases)
         old.file.shut()
 
     def _say(self, error: Exception) -> None:
@@ -159,16 +171,16 @@ class HostSession:
 
     def health(self) -> dict[str, Any]:
         """How it is: the leases that this process holds, and how large the file is."""
-        leases = sum(len(ledger.leases) for ledger in self._known.copy().values())
-        said: dict[str, Any] = {"state": self.trouble or "ok", "path": self._path, "leases": leases}
+        known = self._known.copy().values()
+        leases = sum(len(ledger.leases) + len(ledger.bounded) for ledger in known)
+        said: dict[str, Any] = {"path": self._path, "leases": leases}
         try:
             table = self.open()
             stripe = table.file.stripes[0]
             stripe.run(table.sweep, stripe, self._now_ms())
-            said |= {"bytes": table.file.file_bytes(), "damaged": table.damaged}
         except Exception as error:
-            said["state"] = str(error)
-        return said
+            return {"state": self.trouble or str(error), **said}
+        return {"state": self.trouble or "ok", **said, "bytes": table.file.file_bytes(), "damaged": table.damaged}
 
     def close(self) -> None:
         """Let go of the file, and so of every lease. Harmless twice."""

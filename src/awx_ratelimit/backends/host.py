@@ -92,9 +92,25 @@ class HostBackend:
             lease_id = 0
         if lease_id:
             held += 1
-            table.leases.grant(ledger, lease_id, now_ms + plan.max_hold_ms if plan.max_hold_ms else None)
-        table.write(ledger, now_ms)
+            self._write_granted(ledger, plan, lease_id, now_ms)
+        else:
+            table.write(ledger, now_ms)
         return _new(Decision, (ledger.subject, plan, cost, now_ms, over, levels, held, lease_id, ledger, 0))
+
+    def _write_granted(self, ledger: HostLedger, plan: Plan, lease_id: int, now_ms: int) -> None:
+        table: Table = ledger.table
+        leases = table.leases
+        if not ledger.word:
+            leases.regrant(ledger)
+        granted = ledger.granted
+        try:
+            leases.grant(ledger, lease_id, now_ms + plan.max_hold_ms if plan.max_hold_ms else None)
+            table.write(ledger, now_ms)
+        except BaseException:
+            leases.take_back(ledger, lease_id, granted)
+            with suppress(BackendUnavailable, ValueError):
+                self._session.write_leases(ledger)
+            raise
 
     def _asked(self, ledger: HostLedger, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
         """Write what a claim that charged nothing has changed, which is nearly always nothing."""

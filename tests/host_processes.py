@@ -122,7 +122,8 @@ def _main(path: str) -> None:
     told = _Told(path)
     for line in sys.stdin:
         verb, *args = json.loads(line)
-        print(json.dumps(getattr(told, verb)(*args)), flush=True)
+        sys.stdout.write(json.dumps(getattr(told, verb)(*args)) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -63,6 +63,17 @@ def refused(path: Path, why: str) -> None:
     assert why in str(raised.value)
 
 
+def filled(limiter: Limiter, why: str) -> list[str]:
+    """The subjects that were let in before there was no more room."""
+    for number in range(5_000):
+        try:
+            limiter.acquire(str(number), SLOTS_3)
+        except BackendUnavailable as error:
+            assert why in str(error)
+            return [str(known) for known in range(number)]
+    pytest.fail("there was room")
+
+
 def until(done: Any) -> None:
     """Until the thread has looked."""
     until_s = time.monotonic() + 10
@@ -102,9 +113,11 @@ def test_symbolic_links_are_followed_and_loops_are_refused(path: Path, tmp_path:
     real, loop = tmp_path / "real", tmp_path / "loop"
     path.symlink_to(real)
     loop.symlink_to(loop)
-    Limiter(HostBackend(path)).acquire("s", SLOTS_3)
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
 
     assert [usage.remaining for usage in Limiter(HostBackend(real)).peek("s", SLOTS_3).usages] == [999, 2]
+    limiter.close()
     refused(loop, "its symbolic links lead nowhere")
 
 
@@ -167,9 +180,13 @@ def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
     refused(path, "it was cut short")
 
 
-def test_a_file_that_nobody_finished_is_made(path: Path) -> None:
-    """Whoever was killed while making the file has left zeros: it is made by the next."""
-    path.write_bytes(bytes(ROOM_AT))
+@pytest.mark.parametrize("size", [ROOM_AT, ROOM_AT // 2, PAGE_BYTES, 100, 0])
+def test_a_file_that_nobody_finished_is_made(path: Path, size: int) -> None:
+    """What somebody who was killed while making the file has left is made by the next."""
+    HostBackend(path).close()
+    with path.open("r+b") as file:
+        file.write(bytes(200))
+        file.truncate(size)
 
     assert Limiter(HostBackend(path)).acquire("s", SLOTS_3).allowed
 
@@ -222,11 +239,7 @@ def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> 
     """Who is known goes on, others get no decision, nobody dies; and when there is room again all goes on."""
     with mounted(tmp_path / "small", "size=600k") as folder:
         limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))
-        known = []
-        with pytest.raises(BackendUnavailable, match="no space left"):
-            for number in range(5_000):
-                limiter.acquire(str(number), SLOTS_3)
-                known.append(str(number))
+        known = filled(limiter, "no space left")
         again = [limiter.acquire(subject, SLOTS_3).allowed for subject in known[::50]]
         held = sum(3 - limiter.peek(subject, SLOTS_3).usages[1].remaining for subject in known)
         subprocess.run(["mount", "-o", "remount,size=2m", str(folder)], check=True)
@@ -242,9 +255,7 @@ def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20 * PAGE_BYTES, before[1]))
     try:
-        with pytest.raises(BackendUnavailable, match="it may not become larger"):
-            for number in range(5_000):
-                limiter.acquire(str(number), SLOTS_3)
+        filled(limiter, "it may not become larger")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

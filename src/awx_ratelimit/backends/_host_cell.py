@@ -1,8 +1,8 @@
 """Two halves, one of them valid: how what is written survives a crash at any instruction.
 
 A cell is written into the half that is not the newest, whole and with a checksum at its end. Who reads takes the newest
-half whose checksum is right: a write that was cut short anywhere leaves what was there before. A cell of zeros was
-never written; one without a body was given up.
+half whose checksum is right: a write that was cut short anywhere leaves what was there before. The first write goes
+into the second half, so a cell whose first half is zeros was never written. One without a body was given up.
 """
 
 from struct import Struct
@@ -40,7 +40,7 @@ def half(write: int, body: bytes) -> bytes:
 
 
 def newest(cell: bytes) -> Newest | None:
-    """The newest valid half of `cell`; None where there is none though something was written, so that it is damaged."""
+    """The newest valid half of `cell`; None where there is none though it was written, so that it is damaged."""
     middle = len(cell) // 2
     write, body_bytes = HEAD.unpack_from(cell, 0)
     other_write, other_bytes = HEAD.unpack_from(cell, middle)
@@ -51,4 +51,4 @@ def newest(cell: bytes) -> Newest | None:
             checked = crc32(cell[at:end]).to_bytes(CHECK_BYTES, "little")
             if cell[end : end + CHECK_BYTES] == checked:
                 return _new(Newest, (at, number, cell[at + HEAD.size : end]))
-    return None if any(cell) else _NEVER_WRITTEN
+    return None if any(cell[:middle]) else _NEVER_WRITTEN

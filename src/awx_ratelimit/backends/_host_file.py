@@ -18,7 +18,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final, NoReturn
 
-from awx_ratelimit.backends._host_cell import CHECK_BYTES, check
+from awx_ratelimit.backends._host_cell import CHECK_BYTES, check, half
 from awx_ratelimit.backends._host_locks import ByteLock, Stripe
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
@@ -31,6 +31,7 @@ _MAGIC = b"AWX host"
 _VERSION = 1
 #: Magic, version, stripes, the secret by which subjects are spread, when it was made.
 _HEADER = Struct("<8sHH32sQ")
+_EMPTY_ROOT = half(1, b"")
 _HEADER_BYTES = _HEADER.size + CHECK_BYTES
 _MAKING, _GROWING = STRIPES, STRIPES + 1
 _START_WAIT_MS = 5_000
@@ -93,11 +94,16 @@ class HostFile:
         self.growing = Stripe(self, _GROWING)
 
     def _is_unmade(self) -> bool:
-        """Whether nobody has made it, or who began to was killed: the header is written last."""
-        return self.file_bytes() <= ROOM_AT and not any(os.pread(self.fd, ROOM_AT, 0))
+        """Whether nobody has made it, or who began to was killed: the header is written last, and roots before it."""
+        if self.file_bytes() > ROOM_AT:
+            return False
+        pages = (os.pread(self.fd, PAGE_BYTES, at) for at in range(0, ROOM_AT, PAGE_BYTES))
+        return not any(any(page) and not page.startswith(_EMPTY_ROOT) for page in pages)
 
     def _make(self) -> None:
         os.posix_fallocate(self.fd, 0, ROOM_AT)
+        for number in range(STRIPES):
+            os.pwrite(self.fd, _EMPTY_ROOT, PAGE_BYTES * (1 + number))
         header = _HEADER.pack(_MAGIC, _VERSION, STRIPES, os.urandom(32), time.time_ns() // 1_000_000)
         os.pwrite(self.fd, header + check(header), 0)
 

@@ -96,7 +96,7 @@ class Levels:
         page = self._file.memory[at : at + PAGE_BYTES]
         if page != stripe.root_seen:
             said = newest(page)
-            if said is None or len(said.body) not in (0, _ROOT.size):
+            if said is None or not said.write or len(said.body) not in (0, _ROOT.size):
                 raise self._file.damaged("it is damaged")
             stripe.root = said, _levels(said.body)
             # Another process may have made the file larger.

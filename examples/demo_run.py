@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import httpx2
 from examples.demo_redis import own_redis
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
     try:
         with (
-            _backend(options.backend) as backend,
+            _backend(options.backend, options.workers) as backend,
             start(
                 options.app, {"WALLET_API_KEYS": _keys(), "WALLET_BACKEND": backend}, workers=options.workers
             ) as server,
@@ -81,25 +82,36 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backend",
-        default="memory",
         metavar="NAME or URL",
-        help="where limits are kept: memory, redis (a server of its own), or a URL such as redis://host (%(default)s)",
+        help="where limits are kept: memory, host (a file of the demo's own), redis (a server of its own), or a URL "
+        "such as host:///path/to/file, which is kept, or redis://host (memory; host with several workers)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)")
     options = parser.parse_args(arguments)
     if options.workers > 1 and options.backend == "memory":
-        parser.error("memory is one process's own: with several workers, give --backend redis")
+        parser.error("memory is one process's own: with several workers, give --backend host or redis")
     return options
 
 
-def _backend(name: str) -> AbstractContextManager[str]:
-    """The URL of the backend, which may be a server that lives as long as the demo."""
-    return own_redis() if name == "redis" else nullcontext("memory://" if name == "memory" else name)
+@contextmanager
+def _backend(name: str | None, workers: int) -> Iterator[str]:
+    """The URL of the backend, which may be a file or a server that lives as long as the demo."""
+    name = name or ("memory" if workers == 1 else "host")
+    if name == "redis":
+        with own_redis() as url:
+            yield url
+    elif name == "host":
+        with TemporaryDirectory(prefix="awx-demo-") as folder:
+            yield f"host://{folder}/limits"
+    else:
+        yield "memory://" if name == "memory" else name
 
 
 def _shown(backend: str) -> str:
     """A URL without user and password."""
     scheme, _, rest = backend.partition("://")
+    if scheme == "host":
+        return "a file of this host"
     return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2]}"
 
 

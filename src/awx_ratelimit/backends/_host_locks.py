@@ -9,10 +9,11 @@ each busy thread to get it back, with the lock in its hands. Beside three such t
 """
 
 import ctypes
-import errno
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from struct import Struct
 from threading import Lock
@@ -26,8 +27,7 @@ WAIT_MS: Final = 50
 _WAIT_AGAIN_MS = 2
 #: How long a thread waits for others of its process, each of which may have waited for another process.
 _THREADS_WAIT_MS = 500
-#: Tries of one microsecond before the first sleep: the holder, on another core, needs a few.
-_TRIES = 20
+_TRIES = 100
 _LOOK_AGAIN_S = 0.000_05
 CUT_SHORT: Final = "it was cut short"
 _NEVER = object()
@@ -58,27 +58,22 @@ class ByteLock:
         self.give: Callable[[], int] = partial(_fcntl, fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, base + number))
         self._again = partial(fcntl.fcntl, fd, fcntl.F_OFD_SETLK, _REQUEST.pack(fcntl.F_WRLCK, 0, base + number, 1, 0))
 
-    def try_(self, tries: int) -> bool:
-        """Whether one of so many tries took it."""
-        take = self.take
-        return any(not take() for _ in range(tries))
-
     def wait(self, wait_ms: float) -> bool:
         """Whether it was taken within so long. Raises OSError where nothing is ever locked."""
-        until_s = time.monotonic() + wait_ms / 1000
-        while not self.try_(_TRIES):
+        take, until_s = self.take, time.monotonic() + wait_ms / 1000
+        while True:
+            for _ in range(_TRIES):
+                if not take():
+                    return True
+                # Whoever holds it needs microseconds, and may be waiting for this very processor.
+                os.sched_yield()
             # What failed is asked again in a way that says why.
-            try:
+            with suppress(BlockingIOError, PermissionError):
                 self._again()
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            else:
                 return True
             if time.monotonic() >= until_s:
                 return False
             time.sleep(_LOOK_AGAIN_S)
-        return True
 
 
 class Shut(Exception):
@@ -156,7 +151,7 @@ class Stripe:
                 if self._shut:
                     raise Shut
                 try:
-                    if file.take() and not file.try_(_TRIES):
+                    if file.take():
                         return False
                     if mapped.file_bytes() < mapped.mapped_bytes:
                         raise mapped.damaged(CUT_SHORT)

@@ -140,7 +140,7 @@ class HostBackend:
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
-        lease_id, ledger = decision.lease_id, decision.holder
+        _, _, _, _, _, _, _, lease_id, ledger, _ = decision
         if lease_id and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
             self._measure(decision)
 

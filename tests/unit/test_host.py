@@ -16,6 +16,7 @@ from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Pl
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import ManualClock
 
+FAST = Plan.of("fast", per_minute=10**8, concurrent=100)
 MANY = Plan.of("many", per_minute=500, per_day=700, concurrent=3)
 
 
@@ -247,6 +248,35 @@ def test_a_child_that_lives_on_keeps_no_lease_of_its_parent(path: Path, clock: M
     os.close(reading)
 
     assert remaining(limiter(path, clock)) == [997, 3]
+
+
+def test_a_fork_among_busy_threads_hangs_no_child(path: Path) -> None:
+    """Children that are forked while threads decide can decide, and the threads go on."""
+    own, over = Limiter(HostBackend(path)), threading.Event()
+    done = [0, 0, 0]
+
+    def work(number: int) -> None:
+        while not over.is_set():
+            own.release(own.acquire("s", FAST))
+            done[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    statuses = []
+    for _ in range(15):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            decision = own.acquire("s", FAST)
+            own.release(decision)
+            os._exit(0 if decision.allowed else 1)
+        statuses.append(os.waitpid(child, 0)[1])
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    assert (statuses, min(done) > 0, own.peek("s", FAST).usages[-1].remaining) == ([0] * 15, True, 100)
 
 
 def test_a_lease_ends_after_its_longest_hold_in_every_process(

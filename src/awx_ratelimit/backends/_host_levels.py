@@ -1,7 +1,7 @@
 """Where cells lie in the shared file: levels of buckets that grow and never move. Used under the lock of a stripe.
 
-A stripe has levels, each of twice as many buckets as the one before, for each class of cells. A subject lies in the
-first bucket on its way through the levels that had a cell free. So nothing has to be rebuilt when it grows, no step is
+A stripe has levels, each of twice as many buckets as the one before, for each class of cells. A subject lies in a cell
+that was free in one of the buckets on its way through them. So nothing has to be rebuilt when it grows, no step is
 long, and where a subject was seen once, it is found again without a search.
 """
 
@@ -54,7 +54,8 @@ class Levels:
     def free(self, stripe: Stripe, subject_number: int, number: int) -> Cell:
         """A cell of class `number` on the subject's way that nobody has. Raises BackendUnavailable."""
         cell_bytes = CLASSES[number][1]
-        for bucket_at in self.way(stripe, subject_number, number):
+        # The last level has the most room.
+        for bucket_at in reversed(self.way(stripe, subject_number, number)):
             for at in self._maybe_free(bucket_at, number):
                 said = newest(self._file.memory[at : at + cell_bytes])
                 if said is not None and not said.body:
@@ -64,15 +65,16 @@ class Levels:
         at = room_at + (subject_number & (1 << level) - 1) * _bucket_bytes(number)
         return Cell(at, cell_bytes, Newest(0, 0, b""))
 
-    def bucket(self, stripe: Stripe, turn: int) -> tuple[int, int]:
-        """The bucket whose turn it is, and its class; each has one in as many turns as there are buckets."""
-        buckets = [(1 << len(rooms)) - 1 for rooms in self._of(stripe)]
-        index = turn % sum(buckets) if any(buckets) else 0
-        for number, rooms in enumerate(self._of(stripe)):
-            if index < buckets[number]:
-                level = (index + 1).bit_length() - 1
-                return rooms[level] + (index + 1 - (1 << level)) * _bucket_bytes(number), number
-            index -= buckets[number]
+    def cell(self, stripe: Stripe, turn: int) -> tuple[int, int]:
+        """The cell whose turn it is, and its size; each has one in as many turns as there are cells. 0 for none."""
+        rooms = self._of(stripe)
+        counts = [((1 << len(levels)) - 1) * cells for levels, (cells, _) in zip(rooms, CLASSES, strict=True)]
+        index = turn % (sum(counts) or 1)
+        for levels, count, (cells, cell_bytes) in zip(rooms, counts, CLASSES, strict=True):
+            if index < count:
+                level = (index // cells + 1).bit_length() - 1
+                return levels[level] + (index - ((1 << level) - 1) * cells) * cell_bytes, cell_bytes
+            index -= count
         return 0, 0
 
     def _maybe_free(self, bucket_at: int, number: int) -> list[int]:

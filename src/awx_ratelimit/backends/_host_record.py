@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from awx_ratelimit.backends._host_cell import CHECK_BYTES, HEAD
-from awx_ratelimit.backends.ledger import Debt, Ledger
+from awx_ratelimit.backends.ledger import FORGET_AFTER_MS, Debt, Ledger
 from awx_ratelimit.core.layout import Layout, layout_of
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
@@ -27,6 +27,7 @@ _FIXED_OF = Struct(f"<{_FIXED}")
 _GRANT = Struct("<IQ")
 #: The same for one lease that ends at this time.
 _BOUND = Struct("<IQq")
+_TIME = Struct("<q")
 _WORD_BYTES = 8
 _RATE = re.compile(r"([a-z0-9_.-]{1,32}):(\d+)/(\d+)\+(\d+)(c?)(s?)")
 _NOTHING = layout_of(())
@@ -154,6 +155,17 @@ def decode(ledger: HostLedger, body: bytes, is_mine: Callable[[int], bool]) -> N
         raise Damaged from error
     ledger.layout, ledger.levels, ledger.kept, ledger.keep_until_ms = layout, levels, kept, keep_until_ms
     ledger.others, ledger.other_bounds = others, other_bounds
+
+
+def charged_of_late(body: bytes, now_ms: int) -> bool:
+    """Whether the first of its rates was charged so shortly ago that it is kept, seen without reading all of it."""
+    try:
+        text_bytes = _FIXED_OF.unpack_from(body)[2]
+        return (
+            bool(text_bytes) and now_ms - _TIME.unpack_from(body, _FIXED_OF.size + text_bytes + 8)[0] < FORGET_AFTER_MS
+        )
+    except StructError:
+        return False
 
 
 def _decoded_levels(body: bytes, at: int, text_bytes: int) -> tuple[Layout, list[int], int]:

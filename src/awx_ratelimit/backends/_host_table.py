@@ -13,9 +13,12 @@ from awx_ratelimit.backends._host_file import STRIPES, HostFile
 from awx_ratelimit.backends._host_leases import HostLeases
 from awx_ratelimit.backends._host_levels import CLASSES, Cell, Levels
 from awx_ratelimit.backends._host_locks import Shut, Stripe
-from awx_ratelimit.backends._host_record import DIGEST_BYTES, Damaged, HostLedger, decode, encoded
+from awx_ratelimit.backends._host_record import DIGEST_BYTES, Damaged, HostLedger, charged_of_late, decode, encoded
 from awx_ratelimit.errors import BackendUnavailable
 
+#: With each new subject: with every cell looked at in turn, few of those that are needed no more are in the way.
+_SWEPT_AT_ONCE = 2
+_NOTHING = Newest(0, 0, b"")
 _log = logging.getLogger("awx_ratelimit")
 
 
@@ -76,12 +79,11 @@ class Table:
         ledger.at, ledger.seen = 0, None
 
     def sweep(self, stripe: Stripe, now_ms: int) -> None:
-        """Look at the next bucket: who owes nothing and holds nothing there is forgotten."""
-        stripe.swept += 1
-        bucket_at, number = self._levels.bucket(stripe, stripe.swept)
-        cells, cell_bytes = CLASSES[number]
-        for at in range(bucket_at, bucket_at + cells * cell_bytes, cell_bytes) if bucket_at else ():
-            said = newest(self.file.memory[at : at + cell_bytes])
+        """Look at the next cells: who owes nothing and holds nothing there is forgotten."""
+        for _ in range(_SWEPT_AT_ONCE):
+            stripe.swept += 1
+            at, cell_bytes = self._levels.cell(stripe, stripe.swept)
+            said = newest(self.file.memory[at : at + cell_bytes]) if at else _NOTHING
             if said is None:
                 self._forget_damaged(at, cell_bytes)
             elif said.body and not self._is_needed(said.body, now_ms):
@@ -162,9 +164,11 @@ class Table:
         self.damaged += 1
 
     def _is_needed(self, body: bytes, now_ms: int) -> bool:
+        if charged_of_late(body, now_ms):
+            return True
         scratch = HostLedger("", None)
         try:
             decode(scratch, body, lambda _: False)
         except Damaged:
             return False
-        return self.leases.are_open(scratch, now_ms) or scratch.owes(now_ms)
+        return scratch.owes(now_ms) or self.leases.are_open(scratch, now_ms)

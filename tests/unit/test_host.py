@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.host_processes import BOUNDED, SLOTS_3, START_MS, StartProcess
+from tests.host_processes import BOUNDED, DAY, SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend
@@ -156,6 +156,37 @@ def test_threads_of_processes_never_pass_a_limit(path: Path, clock: ManualClock,
         [0, 200, 3],
         3,
     )
+
+
+def test_threads_that_meet_a_subject_at_once_hold_it_together(path: Path, clock: ManualClock) -> None:
+    """Of a subject that several threads see for the first time, every lease counts, and all come back."""
+    own, other, count = limiter(path, clock), limiter(path, clock), 4
+    plan = Plan("p", (DAY,), Concurrency(count))
+    begin = threading.Barrier(count)
+    held: list[Decision] = []
+
+    def work() -> None:
+        for number in range(150):
+            begin.wait()
+            held.append(own.acquire(str(number), plan))
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        running = [threading.Thread(target=work) for _ in range(count)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    full = [[usage.remaining for usage in other.peek(str(number), plan).usages] for number in range(150)]
+    for decision in held:
+        own.release(decision)
+    free = [other.peek(str(number), plan).usages[1].remaining for number in range(150)]
+
+    assert ({decision.allowed for decision in held}, len(held)) == ({True}, 150 * count)
+    assert (full, free) == ([[996, 0]] * 150, [count] * 150)
 
 
 def test_a_release_in_a_signal_handler_inside_a_decision_frees_the_slot(path: Path, clock: ManualClock) -> None:

@@ -11,6 +11,7 @@ whatever namespace; a stopped process keeps it. The desks of the dead are taken 
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
@@ -99,9 +100,10 @@ class Desks:
         else:
             desk = self._file.grow_alone(PAGE_BYTES)
         words = range(desk + _WORDS_AT, desk + PAGE_BYTES, _WORD.size)
-        begin = (max(self.value(word) for word in words) >> _GENERATION_BITS) + 2 << _GENERATION_BITS
+        # After a power cut the words may be older than the records that count by them; the time is not.
+        generation = max((max(self.value(word) for word in words) >> _GENERATION_BITS) + 2, int(time.time()))
         for word in words:
-            self.put(word, begin)
+            self.put(word, generation << _GENERATION_BITS)
         self.put(desk, self._me)
         self._mine.add(desk)
         if desk != last:

@@ -132,9 +132,13 @@ class HostFile:
         return BackendMisconfigured(f"{self.path}: {_REMEDIES.get(error.errno or 0, error.strerror)}")
 
     def map(self) -> None:
-        """See all of the file as it is now."""
+        """See all of the file as it is now. Raises BackendMisconfigured."""
         size = self.file_bytes()
-        self.memory = mmap.mmap(self.fd, size)
+        try:
+            self.memory = mmap.mmap(self.fd, size)
+        except (OSError, ValueError) as error:
+            # A file system that maps nothing, no memory, or a file that was cut short this very moment.
+            raise BackendMisconfigured(f"{self.path}: it cannot be mapped: {error}") from error
         self.mapped_bytes = size
 
     def damaged(self, what: str) -> BackendMisconfigured:

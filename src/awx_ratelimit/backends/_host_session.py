@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from struct import error as StructError  # noqa: N812  # what it is: an error class
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -64,9 +65,9 @@ class HostSession:
         """What ``act(ledger, *args)`` answers, alone with the ledger of `subject`. Raises BackendUnavailable."""
         while True:
             table = self._table or self.open()
-            ledger = self._known.get(subject) or self._met(subject)
+            ledger = self._known.get(subject) or self._met(subject, table)
             if ledger.table is not table:
-                table.place(ledger)
+                ledger.stripe.run_apart(_move, ledger, table)
             stripe: Stripe = ledger.stripe
             try:
                 return stripe.run(act, ledger, *args)
@@ -74,13 +75,16 @@ class HostSession:
                 # The file was replaced, or this process has another ledger for the subject by now.
                 continue
 
-    def _met(self, subject: str) -> HostLedger:
+    def _met(self, subject: str, table: Table) -> HostLedger:
         if not self._started:
             self._started = True
             self._keeper.start()
         if len(self._known) >= _MOST_KNOWN:
             self._leave_two()
-        return self._known.setdefault(subject, HostLedger(subject, self))
+        ledger = HostLedger(subject, self)
+        table.place(ledger)
+        # Another thread may have been faster.
+        return self._known.setdefault(subject, ledger)
 
     def _leave_two(self) -> None:
         """Remember two subjects less, so that it keeps up with those that are met."""
@@ -99,18 +103,21 @@ class HostSession:
 
     def release(self, ledger: HostLedger, lease_id: int) -> bool:
         """Give a lease of this process back; whether it was held. It never waits and never raises."""
-        if ledger.home is not self or self._closed:
-            return False
-        leases: HostLeases = ledger.table.leases
-        try:
-            return leases.give_back(ledger, lease_id)
-        except ValueError:
-            # Another thread has just closed it.
-            return False
-        except BaseException:
-            # A signal handler raised in between.
-            leases.give_back(ledger, lease_id)
-            raise
+        held = False
+        while ledger.home is self and not self._closed:
+            leases: HostLeases = ledger.table.leases
+            try:
+                held |= leases.give_back(ledger, lease_id)
+            except (ValueError, StructError):
+                # What was mapped is not there any more, or not there yet.
+                pass
+            except BaseException:
+                # A signal handler raised in between.
+                leases.give_back(ledger, lease_id)
+                raise
+            if ledger.table.leases is leases:
+                break
+        return held
 
     def take_back(self, subject: str, lease_id: int) -> None:
         """Give back a lease whose decision nobody has; there may be none."""
@@ -129,6 +136,8 @@ class HostSession:
 
     def _look(self) -> None:
         """Once a second: who is alive, where the path leads to, and a part of the sweep."""
+        if self._closed:
+            return
         try:
             table = self.open()
             table.desks.look_again()
@@ -195,3 +204,8 @@ class HostSession:
         self._closed = True
         if self._table is not None:
             self._table.file.close()
+
+
+def _move(ledger: HostLedger, table: Table) -> None:
+    if ledger.table is not table:
+        table.place(ledger)

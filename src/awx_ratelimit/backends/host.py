@@ -1,8 +1,8 @@
 """The processes of one host share exact limits in a file: no server, and no step of a process that dies is half done.
 
-Each decision is one step under a lock on a part of the file, which the kernel takes from whoever dies. A release takes
-that lock if it is free and else leaves it to a thread: it never waits, and is safe in a finalizer, in a signal handler
-and in a cancelled task. Leases live as long as their process, which is known for certain.
+Each decision is one step under a lock on a part of the file, which the kernel takes back from whoever dies. A release
+takes no lock at all: it is one store, which all see at once, and is safe in a finalizer, in a signal handler and in a
+cancelled task. Leases live as long as their process, which is known for certain.
 """
 
 import logging

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench clean redis-server
+.PHONY: demo test chaos check bench clean redis-server
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes, which
@@ -18,6 +18,10 @@ test: check redis-server
 redis-server:
 	@command -v $@ >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
+# The storms of the tests at their real length, with their figures; `make test` has seconds of each.
+chaos: $(READY) redis-server
+	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos --timeout 600
+
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -27,13 +31,14 @@ check: $(READY)
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: .venv-bench/.ready
+bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m pytest benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' \
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_host | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 
 # wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml

@@ -99,7 +99,7 @@ def _backend(name: str | None, workers: int) -> Iterator[str]:
     name = name or ("memory" if workers == 1 else "host")
     if name == "redis":
         with own_redis() as url:
-            yield url
+            yield f"{url}?expected_workers={workers}&budget_ms=1000"
     elif name == "host":
         with TemporaryDirectory(prefix="awx-demo-") as folder:
             yield f"host://{folder}/limits"
@@ -112,7 +112,7 @@ def _shown(backend: str) -> str:
     scheme, _, rest = backend.partition("://")
     if scheme == "host":
         return "a file of this host"
-    return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2]}"
+    return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _counted(workers: int) -> str:

@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 
 import pytest
 import redis
-import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.processes import free_port, guarded, stop
+
+from awx_ratelimit.backends._redis_codec import Call
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
@@ -110,6 +111,9 @@ _TLS = (
 
 def _certified(folder: Path) -> Path:
     """A certificate of the server in `folder`, and the authority that a client must trust."""
+    # Here, because benchmarks start servers too, and have no use for certificates.
+    import trustme
+
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert(HOST, "localhost").private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
@@ -149,3 +153,12 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis
     """Starts more servers, for this test alone: `running_redis` without the folder."""
     with ExitStack() as servers:
         yield lambda **how: servers.enter_context(running_redis(tmp_path_factory.mktemp("redis"), **how))
+
+
+def run(client: "redis.Redis", call: Call) -> Any:
+    """What the server answers to `call`; it is told the script where it does not know it."""
+    try:
+        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+    except redis.exceptions.NoScriptError:
+        assert client.script_load(call.script.text) == call.script.sha
+        return run(client, call)

@@ -1,9 +1,14 @@
 """Hypothesis strategies for what users and clients may send."""
 
+import os
+from math import gcd
+from typing import Any
+
+from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
 
-from awx_ratelimit import Concurrency, Plan, Rate
-from awx_ratelimit.core.rates import Refill
+from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
+from awx_ratelimit.core.rates import EXACT_MAX, Refill
 
 names = st.sampled_from(["minute", "day", "second"])
 refills: st.SearchStrategy[Refill] = st.sampled_from(("continuous", "continuous", "calendar"))
@@ -32,3 +37,59 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 times_ms = st.integers(0, 5) | st.integers(-100, 70_000) | st.sampled_from([-90_000_000, 86_400_000, -60_000])
+#: Whole periods and a millisecond beside them, either way.
+periods_ms = st.builds(
+    lambda period_ms, off, sign: sign * period_ms + off,
+    st.sampled_from([1, 7, 1_000, 60_000, 86_400_000]),
+    st.integers(-1, 1),
+    st.sampled_from([-1, 1]),
+)
+
+
+def with_examples(number: int, **more: Any) -> settings:
+    """`number` of examples against a server, or as many times that as the environment's AWX_EXAMPLES says."""
+    # A server that tests share is no state of an example: each writes what it reads.
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+    number *= int(os.environ.get("AWX_EXAMPLES", "1"))
+    return settings(max_examples=number, deadline=None, suppress_health_check=checks, **more)
+
+
+#: Numbers up to 2**53, most of them near a power of two.
+magnitudes = st.builds(
+    lambda power, off: min(max(1, 2**power + off), EXACT_MAX), st.integers(0, 53), st.integers(-2, 2)
+)
+
+
+@st.composite
+def extreme_rates(draw: st.DrawFn, name: str) -> Rate:
+    """A rate whose numbers are as large as can be counted exactly."""
+    tokens, period_ms = draw(magnitudes), draw(magnitudes | st.sampled_from([1, 60_000, 2**60]))
+    most = EXACT_MAX // (period_ms // gcd(tokens, period_ms))
+    burst = draw(
+        st.integers(0, 2).map(lambda less: max(1, most - less)) | magnitudes.map(lambda burst: min(burst, most))
+    )
+    try:
+        if draw(rarely):
+            return Rate(name, burst, period_ms, refill="calendar", shadow=draw(rarely))
+        return Rate(name, tokens, period_ms, burst, shadow=draw(rarely))
+    except InvalidLimit:
+        reject()
+
+
+@st.composite
+def extreme_plans(draw: st.DrawFn) -> Plan:
+    """A plan of one to three such rates, and perhaps slots with a bound on each lease."""
+    chosen = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    rates_of_any_size = tuple(draw(extreme_rates(name) | rates(name)) for name in chosen)
+    return Plan("x", rates_of_any_size, draw(st.none() | slots()), shadow=draw(rarely))
+
+
+@st.composite
+def slots(draw: st.DrawFn) -> Concurrency:
+    """A few slots, with lives of any length."""
+    return Concurrency(
+        draw(st.integers(1, 4)),
+        ttl_ms=draw(st.sampled_from([1_000, 30_000, 2**32 - 1, 2**40])),
+        max_hold_ms=draw(st.none() | st.sampled_from([1, 5_000, 100_000, 2**60])),
+        shadow=draw(rarely),
+    )

@@ -1,13 +1,16 @@
 """What the README shows, works as it is pasted."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.redis_servers import RedisServer
 
 from awx_ratelimit import Caller, PlanTable
+from awx_ratelimit.web.message import Request
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,14 +60,31 @@ def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == "58 of 60 left this minute\n"
 
 
+def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: RedisServer) -> None:
+    """The snippet decides on the server of its URL; here that of a test's own."""
+    gates = [
+        _run(SNIPPETS[3].replace("redis://localhost:6379", f"{redis_server.url}?budget_ms=5000"))["shared_gate"]
+        for _ in "ab"
+    ]
+
+    async def decided() -> list[bool]:
+        request = Request("GET", "/", None, lambda _: [b"awx_example_key"])
+        admissions = [await gates[number % 2].admit(request) for number in range(6)]
+        for gate in gates:
+            await gate._limiter.aclose()
+        return [admission.reply is None for admission in admissions]
+
+    assert asyncio.run(decided()) == [True] * 5 + [False]
+
+
 def test_every_snippet_is_tested() -> None:
     """A snippet more in the README wants a test here."""
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
 
 
 def test_the_gate_with_everything_is_one() -> None:
     """The longer snippet makes a gate with each of its fields."""
-    gate = _run(SNIPPETS[3])["gate"]
+    gate = _run(SNIPPETS[4])["gate"]
 
     assert (len(gate.header_names), gate.is_exempt("GET", "/health")) == (5, True)
 

@@ -11,6 +11,8 @@ from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter
 from awx_ratelimit.backends._redis_line import AsyncLine, Line
 from awx_ratelimit.backends._redis_link import AsyncLink, Link
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
 
 #: Names that differ for a reason, async to sync.
 NAMES = {
@@ -30,6 +32,7 @@ NAMES = {
     "asyncio.to_thread(self._session.renew_now)": "self._session.renew_now()",
     "asyncio.to_thread(self._session.close)": "self._session.close()",
     "async_connection": "connection",
+    "asyncio.timeout(self._budget_s)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
     # A backend that never waits has answered an async gate too.
     """
@@ -42,6 +45,8 @@ TWINS = [
     (AsyncLimiter, Limiter),
     (AsyncGate, Gate),
     (AsyncRedisBackend, RedisBackend),
+    (AsyncGuardedBackend, GuardedBackend),
+    (AsyncRememberedBackend, RememberedBackend),
     (AsyncLine, Line),
     (AsyncLink, Link),
 ]

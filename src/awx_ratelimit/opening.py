@@ -4,7 +4,9 @@
     host:///path/to/file                among the processes of this host
     redis://host:6379/0                 rediss:// with TLS, redis+unix:///path/to/socket, valkey://
 
-A query may hold ``prefix`` and ``timeout_ms``; the rest of it is the client's, such as ``ssl_ca_certs``.
+A server comes guarded, and its refusals are remembered. A query may hold ``prefix`` (`awx`), ``budget_ms`` (50),
+``on_outage`` (`local`) and ``expected_workers`` (1): see GuardedBackend. The rest of it is the client's, such as
+``ssl_ca_certs``.
 """
 
 from collections.abc import Callable
@@ -13,10 +15,12 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.memory import MemoryBackend
+from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
 
 _REDIS = ("redis", "rediss", "redis+unix", "unix", "valkey", "valkeys")
 _SCHEMES = ("memory", "host", *_REDIS)
-_OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "timeout_ms": int}
+_OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 
 
 def open_backend(url: str) -> Backend:
@@ -31,8 +35,8 @@ def open_backend(url: str) -> Backend:
         return _host(url)
     from awx_ratelimit.backends.redis import RedisBackend
 
-    client_url, options = _split(url)
-    return RedisBackend.from_url(client_url, **options)
+    client_url, of_server, of_guard = _split(url)
+    return RememberedBackend(GuardedBackend(RedisBackend.from_url(client_url, **of_server), **of_guard))
 
 
 def open_async_backend(url: str) -> AsyncBackend | Backend:
@@ -43,8 +47,9 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
         return _host(url)
     from awx_ratelimit.backends.redis import AsyncRedisBackend
 
-    client_url, options = _split(url)
-    return AsyncRedisBackend.from_url(client_url, **options)
+    client_url, of_server, of_guard = _split(url)
+    backend = AsyncRedisBackend.from_url(client_url, **of_server)
+    return AsyncRememberedBackend(AsyncGuardedBackend(backend, **of_guard))
 
 
 def _host(url: str) -> Backend:
@@ -65,13 +70,16 @@ def _scheme(url: str) -> str:
     return scheme
 
 
-def _split(url: str) -> tuple[str, dict[str, Any]]:
-    """The URL as the client takes it, and what of its query is meant for the backend."""
+def _split(url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The URL as the client takes it, and what of its query is meant for the backend and for its guard."""
     base, _, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
-    options = {name: _value(name, value) for name, value in pairs if name in _OURS}
+    of_guard = {name: _value(name, value) for name, value in pairs if name in _OURS}
+    of_server = {"prefix": of_guard.pop("prefix")} if "prefix" in of_guard else {}
+    if "budget_ms" in of_guard:
+        of_server["timeout_ms"] = of_guard["budget_ms"]
     rest = urlencode([pair for pair in pairs if pair[0] not in _OURS])
-    return f"{base}?{rest}" if rest else base, options
+    return f"{base}?{rest}" if rest else base, of_server, of_guard
 
 
 def _value(name: str, value: str) -> Any:

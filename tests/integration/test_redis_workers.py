@@ -73,7 +73,7 @@ def test_workers_share_one_limit_exactly(command: str, redis_server: RedisServer
     That several processes took part is seen in their answers.
     """
     with (
-        serving(command, f"{redis_server.socket_url}?timeout_ms=5000", tmp_path) as port,
+        serving(command, f"{redis_server.socket_url}?budget_ms=5000", tmp_path) as port,
         ThreadPoolExecutor(16) as threads,
     ):
         answers = list(threads.map(lambda _: _ask(port, "/", KEY), range(3 * DAY)))

@@ -8,7 +8,7 @@ import pytest
 
 from awx_ratelimit import BackendUnavailable
 from awx_ratelimit.backends._coalesce_batch import MOST_CLAIMS
-from awx_ratelimit.backends._coalesce_tasks import TaskCommit
+from awx_ratelimit.backends._coalesce_tasks import MANY, TaskCommit
 
 
 class Server:
@@ -76,6 +76,23 @@ def test_a_batch_is_cut() -> None:
     assert run(many()) == [MOST_CLAIMS, MOST_CLAIMS, 300 - 2 * MOST_CLAIMS]
 
 
+def test_of_many_at_once_a_half_is_sent_first() -> None:
+    """The other half is sent as soon as the first is answered, before those who were answered go on."""
+
+    async def many() -> tuple[list[int], int]:
+        server = Server()
+        server.free.set()
+
+        async def caller(number: int) -> int:
+            await server.ask(number)
+            return len(server.batches)
+
+        sent = await asyncio.gather(*(caller(number) for number in range(MANY)))
+        return [len(batch) for batch in server.batches], sent[0]
+
+    assert run(many()) == ([MANY // 2, MANY // 2], 2)
+
+
 def test_a_claim_that_was_cancelled_before_it_was_sent_is_dropped() -> None:
     """Nothing is charged to who has gone."""
 
@@ -131,6 +148,22 @@ def test_the_end_of_the_loop_leaves_nobody_waiting() -> None:
         return [type(error).__name__ for error in await settled(*tasks)]
 
     assert run(broken()) == ["BackendUnavailable", "BackendUnavailable"]
+
+
+def test_a_sending_task_that_ended_before_it_began_is_followed_by_another() -> None:
+    """Somebody cancelled it, or it was done at once; who waits is answered with who comes next."""
+
+    async def ended() -> tuple[list[int], list[list[int]]]:
+        server = Server()
+        server.free.set()
+        first = asyncio.create_task(server.ask(1))
+        await asyncio.sleep(0)
+        assert server.commit._sending is not None
+        server.commit._sending.cancel()
+        await asyncio.sleep(0)
+        return await settled(first, asyncio.create_task(server.ask(2))), server.batches
+
+    assert run(ended()) == ([-1, -2], [[1, 2]])
 
 
 @pytest.mark.parametrize("seed", range(5))

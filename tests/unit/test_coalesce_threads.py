@@ -144,3 +144,34 @@ def test_many_threads_get_each_its_own_answer() -> None:
     threads = [Thread(partial(ask, start)) for start in range(1, 3_001, 300)]
 
     assert ([thread.joined() for thread in threads], sum(map(len, server.batches))) == ([True] * 10, 3_000)
+
+
+def test_who_is_told_to_lead_twice_leads_once() -> None:
+    """A leader that was deposed and comes back hands the lead on once more, before the new one has got going."""
+    server = Server()
+    threads = asking(server, 1, 2, 3)
+
+    with server.commit._lock:
+        # Where the new leader cannot get going yet.
+        server.commit._lock, lock = threading.Lock(), server.commit._lock
+        server.commit._hand_on()
+        server.commit._hand_on()
+        server.commit._lock = lock
+    server.free.release(3)
+
+    assert sorted(thread.joined() for thread in threads) == [-3, -2, -1]
+
+
+def test_a_call_that_fails_after_its_leader_was_deposed_fails_all_who_wait() -> None:
+    """Also who was told to lead and has not got going."""
+    server = Server()
+    threads = asking(server, 1, 2, 3)
+
+    with server.commit._lock:
+        server.commit._lock, lock = threading.Lock(), server.commit._lock
+        server.commit._hand_on()
+        server.commit._fail([], BackendUnavailable("no answer"))
+        server.commit._lock = lock
+    server.free.release(3)
+
+    assert [thread.joined() for thread in threads] == [-1, "BackendUnavailable", "BackendUnavailable"]

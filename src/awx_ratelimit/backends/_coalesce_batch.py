@@ -4,8 +4,8 @@ While one batch is under way, the claims that come wait; when it has been answer
 whose caller has gone before it was sent is dropped.
 """
 
-from collections import deque
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from awx_ratelimit.errors import BackendUnavailable
 
@@ -13,46 +13,44 @@ from awx_ratelimit.errors import BackendUnavailable
 MOST_CLAIMS = 128
 
 
-class Waiter(Protocol):
-    """Somebody who waits for an answer."""
-
-    def gone(self) -> bool:
-        """Whether nobody waits for it any more."""
-        ...
-
-
-W = TypeVar("W", bound=Waiter)
+W = TypeVar("W")
 
 
 class Batches(Generic[W]):
-    """The waiters that were not sent yet, in the order in which they came. Used by one thread at a time."""
+    """The waiters that were not sent yet, in the order in which they came. Used by one thread at a time.
 
-    def __init__(self) -> None:
-        self._waiting: deque[W] = deque()
+    `gone` says of one whether nobody waits for it any more.
+    """
 
-    def add(self, waiter: W) -> None:
-        """Wait with the others for the next batch."""
+    def __init__(self, gone: Callable[[W], bool]) -> None:
+        self._gone = gone
+        self._waiting: list[W] = []
+
+    def add(self, waiter: W) -> int:
+        """Wait with the others for the next batch. How many wait now, those included who have gone."""
         self._waiting.append(waiter)
+        return len(self._waiting)
 
-    def next(self) -> list[W]:
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def next(self, most: int = MOST_CLAIMS) -> list[W]:
         """The batch to send now; empty where nobody waits."""
         batch: list[W] = []
-        while self._waiting and len(batch) < MOST_CLAIMS:
-            waiter = self._waiting.popleft()
-            if not waiter.gone():
-                batch.append(waiter)
+        while self._waiting and not batch:
+            first, self._waiting = self._waiting[:most], self._waiting[most:]
+            batch = [waiter for waiter in first if not self._gone(waiter)]
         return batch
 
     def all(self) -> list[W]:
         """Everybody who waits, in no batch any more: the call before theirs had no answer."""
-        waiting = [waiter for waiter in self._waiting if not waiter.gone()]
-        self._waiting.clear()
-        return waiting
+        everybody, self._waiting = self._waiting, []
+        return [waiter for waiter in everybody if not self._gone(waiter)]
 
     def first(self) -> W | None:
         """Who would be the first of the next batch."""
-        while self._waiting and self._waiting[0].gone():
-            self._waiting.popleft()
+        while self._waiting and self._gone(self._waiting[0]):
+            self._waiting.pop(0)
         return self._waiting[0] if self._waiting else None
 
 

@@ -6,33 +6,36 @@ granted to a caller who has gone is given back when the answer is there.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from awx_ratelimit.backends._coalesce_batch import Batches, unavailable
+from awx_ratelimit.backends._coalesce_batch import MOST_CLAIMS, Batches, unavailable
 from awx_ratelimit.errors import BackendUnavailable
+
+#: Two halves of fewer cost more in calls than they save in waiting.
+MANY = 64
 
 A = TypeVar("A")
 C = TypeVar("C")
 
 
-class _Waiting(Generic[C, A]):
-    """A claim and the future of its answer, which is done early where its caller was cancelled."""
+#: A claim and the future of its answer, which is done early where its caller was cancelled.
+_Waiting: TypeAlias = tuple[C, asyncio.Future[A]]
 
-    __slots__ = ("answer", "claim")
 
-    def __init__(self, claim: C, answer: "asyncio.Future[A]") -> None:
-        self.claim = claim
-        self.answer = answer
+def _gone(waiting: _Waiting[C, A]) -> bool:
+    return waiting[1].done()
 
-    def gone(self) -> bool:
-        return self.answer.done()
+
+def _first_half(waiting: int) -> int:
+    """How many of those who wait to send first: of many a half, so that the server has work while the others go on."""
+    return min(MOST_CLAIMS, waiting if waiting < MANY else (waiting + 1) // 2)
 
 
 class TaskCommit(Generic[C, A]):
     """Sends the claims of many tasks in few calls of `run`, which answers all of a batch or raises.
 
-    `abandon` is told of each answer that nobody waits for any more, and `unanswered` of each claim that was sent and
-    got no answer.
+    It belongs to the event loop that runs when it is made. `abandon` is told of each answer that nobody waits for any
+    more, and `unanswered` of each claim that was sent and got no answer.
     """
 
     def __init__(
@@ -44,29 +47,31 @@ class TaskCommit(Generic[C, A]):
         self._run = run
         self._abandon = abandon
         self._unanswered = unanswered
-        self._batches: Batches[_Waiting[C, A]] = Batches()
+        self._loop = asyncio.get_running_loop()
+        self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
         self._sending: asyncio.Task[None] | None = None
 
     async def ask(self, claim: C) -> A:
         """The answer to `claim`. Raises what `run` raised for its batch, or for the one before."""
-        loop = asyncio.get_running_loop()
-        waiting: _Waiting[C, A] = _Waiting(claim, loop.create_future())
-        self._batches.add(waiting)
-        if self._sending is None:
-            self._sending = loop.create_task(self._send())
+        answer: asyncio.Future[A] = self._loop.create_future()
+        self._batches.add((claim, answer))
+        # One that was cancelled before it began, or was done at once by an eager loop, has not said that it ended.
+        if self._sending is None or self._sending.done():
+            self._sending = self._loop.create_task(self._send())
         try:
-            return await waiting.answer
+            return await answer
         except asyncio.CancelledError:
-            if waiting.answer.done() and not waiting.answer.cancelled() and waiting.answer.exception() is None:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
                 # The answer came, and the cancellation before its caller went on.
-                self._abandon(waiting.answer.result())
+                self._abandon(answer.result())
             raise
 
     async def _send(self) -> None:
+        batch = self._batches.next(_first_half(len(self._batches)))
         try:
-            while batch := self._batches.next():
+            while batch:
                 try:
-                    answers = await self._run([waiting.claim for waiting in batch])
+                    answers = await self._run([claim for claim, _ in batch])
                 except BaseException as error:
                     self._fail(batch, error)
                     if not isinstance(error, BackendUnavailable):
@@ -74,20 +79,22 @@ class TaskCommit(Generic[C, A]):
                         raise
                 else:
                     self._settle(batch, answers)
+                # They are sent before those who were answered go on.
+                batch = self._batches.next()
         finally:
             self._sending = None
 
     def _settle(self, batch: list[_Waiting[C, A]], answers: list[A]) -> None:
-        for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.gone():
+        for (_, waiting), answer in zip(batch, answers, strict=True):
+            if waiting.done():
                 self._abandon(answer)
             else:
-                waiting.answer.set_result(answer)
+                waiting.set_result(answer)
 
     def _fail(self, batch: list[_Waiting[C, A]], cause: BaseException) -> None:
         """Those who were not sent fail with those who were: nobody waits for two calls that have no answer."""
-        for waiting in batch:
-            self._unanswered(waiting.claim)
-        for waiting in (*batch, *self._batches.all()):
-            if not waiting.gone():
-                waiting.answer.set_exception(unavailable(cause))
+        for claim, _ in batch:
+            self._unanswered(claim)
+        for _, waiting in (*batch, *self._batches.all()):
+            if not waiting.done():
+                waiting.set_exception(unavailable(cause))

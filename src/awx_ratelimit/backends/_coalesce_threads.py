@@ -17,7 +17,7 @@ C = TypeVar("C")
 
 
 class _Waiting(Generic[C, A]):
-    """A thread and its claim. It is woken once: to lead, or with its answer or error."""
+    """A thread and its claim. It is woken to lead, or with its answer or error: under the lock of its commit."""
 
     __slots__ = ("answer", "claim", "error", "left", "wake")
 
@@ -29,8 +29,14 @@ class _Waiting(Generic[C, A]):
         self.wake = Lock()
         self.wake.acquire()
 
-    def gone(self) -> bool:
-        return self.left
+    def wake_up(self) -> None:
+        # Who was told to lead, and has not got going, may be told again, or that the call before has failed.
+        if self.wake.locked():
+            self.wake.release()
+
+
+def _gone(waiting: _Waiting[C, A]) -> bool:
+    return waiting.left
 
 
 class ThreadCommit(Generic[C, A]):
@@ -53,7 +59,7 @@ class ThreadCommit(Generic[C, A]):
         self._unanswered = unanswered
         self._patience_s = patience_s
         self._lock = Lock()
-        self._batches: Batches[_Waiting[C, A]] = Batches()
+        self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
         self._leader: _Waiting[C, A] | None = None
 
     def ask(self, claim: C) -> A:
@@ -94,7 +100,7 @@ class ThreadCommit(Generic[C, A]):
                 if waiting.left:
                     self._abandon(answer)
                 waiting.answer = answer
-                waiting.wake.release()
+                waiting.wake_up()
 
     def _fail(self, batch: list[_Waiting[C, A]], cause: BaseException) -> None:
         """Those who were not sent fail with those who were: nobody waits for two calls that have no answer."""
@@ -103,13 +109,13 @@ class ThreadCommit(Generic[C, A]):
                 self._unanswered(waiting.claim)
             for waiting in (*batch, *self._batches.all()):
                 waiting.error = unavailable(cause)
-                waiting.wake.release()
+                waiting.wake_up()
 
     def _hand_on(self) -> None:
         with self._lock:
             self._leader = self._batches.first()
             if self._leader is not None:
-                self._leader.wake.release()
+                self._leader.wake_up()
 
     def _leave(self, waiting: _Waiting[C, A]) -> None:
         """Its thread waits no longer, whatever comes of its claim."""

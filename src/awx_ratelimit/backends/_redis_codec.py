@@ -10,25 +10,18 @@ from enum import IntEnum
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
-from math import nan
 from struct import Struct
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from awx_ratelimit.backends._redis_scripts import ACQUIRE, REFUND, RENEW, RESET, Script
+from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RENEW, RESET, Script
+from awx_ratelimit.backends._redis_wire import SEQUENCE, SEQUENCE_BITS, ends_ms, packed, packed_lease, place_of, time_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import EXACT_MAX, Rate
-from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.errors import BackendUnavailable
 
-#: Beyond it a sum of times could pass 2**53, up to which a script counts exactly.
-MOST_MS: Final = 2**52
-#: The limits of a decision are the bits of one number in a script.
-MOST_RATES: Final = 50
 MOST_PREFIX_BYTES: Final = 64
 OWNER_BYTES: Final = 16
-#: A lease id is the owner's number, and below it the sequence, which is unique in its owner.
-SEQUENCE_BITS: Final = 48
 
 #: A claim: subject, plan, cost, lease id; one with the lease id 0 only looks. It has one without slots too.
 Asked: TypeAlias = tuple[str, Plan, int, int]
@@ -38,20 +31,22 @@ Granted: TypeAlias = Callable[[Asked, int, int], object]
 Released: TypeAlias = tuple[str, int]
 #: A lease to renew: subject, plan, lease id, when it was granted.
 Held: TypeAlias = tuple[str, Plan, int, int]
+#: What a fallback charged and holds: subject, plan, what each rate of the plan owes by now, and open leases with the
+#: times when they were granted.
+Healed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[tuple[int, int]]]
 
 _HEAD = Struct(f"<d{OWNER_BYTES}sH")
 _RELEASE = Struct("<Q")
-_CLAIM = Struct("<QdH")
+_CLAIM = Struct("<QdHH")
 _RENEW_HEAD = Struct(f"<d{OWNER_BYTES}sQ")
 _LEASES = Struct("<H")
-_LEASE = Struct("<QdId")
+_HEAL_HEAD = Struct(f"<d{OWNER_BYTES}sd")
+_HEALED = Struct("<HH")
+_DEBT = Struct("<d")
+_HEALED_LEASE = Struct("<Qd")
 _REFUND = Struct(f"<d{OWNER_BYTES}sddd")
 _RESET = Struct(f"<d{OWNER_BYTES}s")
-_PLAN = Struct("<BHBIdd")
-_RATE = Struct("<ddddB")
-_STATE_VERSION = 1
-_SEQUENCE = (1 << SEQUENCE_BITS) - 1
-_MOST_TTL_MS = 2**32 - 1
+_HEALED_ONCE_IN_MS = 3_600_000
 _SUBJECTS_CACHED = 8_192
 _LONGEST_CACHED = 256
 _WRONG = {
@@ -72,11 +67,12 @@ class Call(NamedTuple):
 
 
 class Renewal(IntEnum):
-    """What became of a lease: it lives on, it had been lost and there was room to take it again, or it is no more."""
+    """What became of a lease; one that was lost is taken again where there is room, and `max_hold_ms` ends one."""
 
     LOST = 0
     RENEWED = 1
     TAKEN_AGAIN = 2
+    ENDED = 3
 
 
 class Codec:
@@ -99,7 +95,7 @@ class Codec:
 
     def check(self, plan: Plan) -> None:
         """Raise InvalidLimit for a plan that a script cannot decide: before it is in a batch with others."""
-        _packed(plan)
+        packed(plan)
 
     def key(self, subject: str) -> bytes:
         """The one key of `subject`: short whatever that is, and with a slot of its own on a cluster."""
@@ -111,23 +107,29 @@ class Codec:
         return self._before_digest + b2a_base64(digest, newline=False)[:22] + b"}"
 
     def acquire(self, asked: Iterable[Asked], released: Sequence[Released] = (), now_ms: int | None = None) -> Call:
-        """Free the leases in `released`, then decide the claims in `asked`, all in their order and in one step."""
+        """Free the leases in `released`, then decide the claims in `asked`, all in their order and in one step.
+
+        A lease goes with the first claim of its subject, so that the subject is read and written once.
+        """
+        freed: dict[str, list[bytes]] = {}
+        for subject, lease_id in released:
+            freed.setdefault(subject, []).append(_RELEASE.pack(lease_id & SEQUENCE))
         keys: list[bytes] = []
         args = [b""]
-        parts = [_HEAD.pack(_time(now_ms), self._owner, len(released))]
-        for subject, lease_id in released:
-            keys.append(self.key(subject))
-            parts.append(_RELEASE.pack(lease_id & _SEQUENCE))
+        parts: list[bytes] = []
         places: dict[int, int] = {}
+        last, place = None, 0
         for subject, plan, cost, lease_id in asked:
-            place = places.get(id(plan))
-            if place is None:
-                args.append(_packed(plan).argument)
-                place = places[id(plan)] = len(args)
+            if plan is not last:
+                last, place = plan, place_of(plan, places, args)
             keys.append(self.key(subject))
-            parts.append(_CLAIM.pack(lease_id & _SEQUENCE, cost, place))
-        args[0] = b"".join(parts)
-        return Call(ACQUIRE, keys, args)
+            leases = freed.pop(subject, ()) if freed else ()
+            parts.append(_CLAIM.pack(lease_id & SEQUENCE, cost, place, len(leases)))
+            parts += leases
+        alone = [(self.key(subject), lease) for subject, leases in freed.items() for lease in leases]
+        head = _HEAD.pack(time_of(now_ms), self._owner, len(alone))
+        args[0] = b"".join([head, *(lease for _, lease in alone), *parts])
+        return Call(ACQUIRE, [*(key for key, _ in alone), *keys], args)
 
     def decisions(
         self, asked: Iterable[Asked], reply: bytes, hold_times: HoldTimes, granted: Granted
@@ -138,20 +140,22 @@ class Codec:
         look has None: nothing to refund.
         """
         decisions: list[Decision | BackendUnavailable] = []
-        at = 0
+        at, last = 0, None
         for claim in asked:
             subject, plan, cost, lease_id = claim
-            packed = _packed(plan)
-            decided_at_ms, over, held, *levels = packed.unpack_answer(reply, at)
-            at += packed.answer_bytes
-            if over < 0:
-                decisions.append(self._wrong(subject, over))
-                continue
-            slot_over = over & plan.slot_bit
-            wait_ms = hold_times.slot_wait_ms(plan) if slot_over else 0
-            lease, holder = 0, None
+            if plan is not last:
+                last, (_, answer_bytes, unpack_answer) = plan, packed(plan)
+            decided_at_ms, over, held, *levels = unpack_answer(reply, at)
+            at += answer_bytes
+            lease, holder, wait_ms = 0, None, 0
+            if over:
+                if over < 0:
+                    decisions.append(self._wrong(subject, over))
+                    continue
+                if over & plan.slot_bit:
+                    wait_ms = hold_times.slot_wait_ms(plan)
             if lease_id and not over & plan.enforced:
-                lease = lease_id if plan.slot_bit and not slot_over else 0
+                lease = lease_id if plan.slot_bit and not over & plan.slot_bit else 0
                 holder = granted(claim, decided_at_ms, lease)
             answer = (subject, plan, cost, decided_at_ms, over, levels, held, lease, holder, wait_ms)
             decisions.append(_new(Decision, answer))
@@ -164,11 +168,11 @@ class Codec:
         have released them was lost. It must not pass the id of a claim that is in flight. 0 ends none.
         """
         keys: list[bytes] = []
-        parts = [_RENEW_HEAD.pack(_time(now_ms), self._owner, settled_below & _SEQUENCE)]
+        parts = [_RENEW_HEAD.pack(time_of(now_ms), self._owner, settled_below & SEQUENCE)]
         for subject, leases in _by_subject(held).items():
             keys.append(self.key(subject))
             parts.append(_LEASES.pack(len(leases)))
-            parts += [_lease(plan, lease_id, granted_at_ms) for _, plan, lease_id, granted_at_ms in leases]
+            parts += [packed_lease(plan, lease_id, granted_at_ms) for _, plan, lease_id, granted_at_ms in leases]
         return Call(RENEW, keys, [b"".join(parts)])
 
     @staticmethod
@@ -177,15 +181,41 @@ class Codec:
         ordered = [lease_id for leases in _by_subject(held).values() for _, _, lease_id, _ in leases]
         return {lease_id: Renewal(answer) for lease_id, answer in zip(ordered, reply, strict=True)}
 
+    def heal(self, healed: Sequence[Healed], heal_id: bytes, now_ms: int | None = None) -> Call:
+        """Add what `healed` owe to what is owed, at most to the full, and enter their leases: nothing is refused.
+
+        Once for each subject and `heal_id` (a few bytes that are used for no other) within an hour, however often it
+        is sent. A lease may be of a decision that a fallback made, with an id of `new_lease_id`.
+        """
+        keys: list[bytes] = []
+        args = [b""]
+        parts = [_HEAL_HEAD.pack(time_of(now_ms), self._owner, _HEALED_ONCE_IN_MS)]
+        places: dict[int, int] = {}
+        for subject, plan, debts, leases in healed:
+            keys += (self.key(subject), b"%b:%b" % (self.key(subject), heal_id))
+            parts.append(_HEALED.pack(place_of(plan, places, args), len(leases)))
+            parts += [_DEBT.pack(debt) for _, debt in zip(plan.rates, debts, strict=True)]
+            parts += [_HEALED_LEASE.pack(lease_id & SEQUENCE, ends_ms(plan, at_ms)) for lease_id, at_ms in leases]
+        args[0] = b"".join(parts)
+        return Call(HEAL, keys, args)
+
+    def heals(self, healed: Sequence[Healed], reply: bytes) -> list[bool | BackendUnavailable]:
+        """What the call for `healed` answered, in the same order: False where it was done before."""
+        answers = Struct(f"<{len(healed)}q").unpack(reply)
+        return [
+            self._wrong(subject, answer) if answer < 0 else bool(answer)
+            for (subject, *_), answer in zip(healed, answers, strict=True)
+        ]
+
     def refund(self, decision: Decision, now_ms: int | None = None) -> Call:
         """Give back what `decision` charged and time has not given back yet. That it is once is the caller's care."""
         numbers = decision.cost, decision.decided_at_ms, decision.over
-        head = _REFUND.pack(_time(now_ms), self._owner, *numbers)
-        return Call(REFUND, [self.key(decision.subject)], [head, _packed(decision.plan).argument])
+        head = _REFUND.pack(time_of(now_ms), self._owner, *numbers)
+        return Call(REFUND, [self.key(decision.subject)], [head, packed(decision.plan).argument])
 
     def reset(self, subject: str, now_ms: int | None = None) -> Call:
         """Forget what `subject` owes, never its leases."""
-        return Call(RESET, [self.key(subject)], [_RESET.pack(_time(now_ms), self._owner)])
+        return Call(RESET, [self.key(subject)], [_RESET.pack(time_of(now_ms), self._owner)])
 
     def done(self, subject: str, reply: int) -> None:
         """Raise BackendUnavailable unless a refund or a reset of `subject` was done."""
@@ -196,63 +226,8 @@ class Codec:
         return BackendUnavailable(f"key {self.key(subject).decode()} {_WRONG[code]}; delete it, or use another prefix")
 
 
-class _Packed(NamedTuple):
-    """A plan as scripts take it, and how they answer a claim of it."""
-
-    argument: bytes
-    answer_bytes: int
-    unpack_answer: Any
-
-
-def _packed(plan: Plan) -> _Packed:
-    packed: _Packed | None = plan.memo.get("redis")
-    if packed is None:
-        packed = plan.memo["redis"] = _made(plan)
-    return packed
-
-
-def _made(plan: Plan) -> _Packed:
-    if len(plan.rates) > MOST_RATES:
-        raise InvalidLimit(
-            f"plan {plan.name!r} has {len(plan.rates)} rates; Redis decides at most {MOST_RATES} at once"
-        )
-    names = b"".join(
-        bytes([len(rate.name)]) + rate.name.encode() + rate.unit.to_bytes(8, "little") for rate in plan.rates
-    )
-    head = bytes([_STATE_VERSION, len(plan.rates)]) + len(names).to_bytes(2, "little") + names
-    slots = plan.concurrency
-    counts = (1 if plan.enforced & plan.slot_bit else 2) if slots else 0
-    ttl_ms = min(slots.ttl_ms, _MOST_TTL_MS) if slots else 0
-    most_slots, max_hold_ms = min(plan.slots, EXACT_MAX), min(plan.max_hold_ms or 0, EXACT_MAX)
-    numbers = _PLAN.pack(len(plan.rates), len(head), counts, ttl_ms, most_slots, max_hold_ms)
-    rates = b"".join(_rate(rate, bool(plan.enforced & bit)) for _, bit, rate in plan.numbered_rates)
-    answer = Struct(f"<{3 + 2 * len(plan.rates)}q")
-    return _Packed(numbers + head + rates, answer.size, answer.unpack_from)
-
-
-def _rate(rate: Rate, enforced: bool) -> bytes:
-    drain = 0 if rate.calendar else rate.drain
-    # A period beyond all times is beyond them as well if it is cut to what a script counts exactly.
-    return _RATE.pack(rate.unit, drain, rate.capacity, min(rate.period_ms, EXACT_MAX), enforced)
-
-
-def _lease(plan: Plan, lease_id: int, granted_at_ms: int) -> bytes:
-    assert plan.concurrency is not None
-    ends_ms = granted_at_ms + min(plan.max_hold_ms, EXACT_MAX) if plan.max_hold_ms else 0
-    ttl_ms = min(plan.concurrency.ttl_ms, _MOST_TTL_MS)
-    return _LEASE.pack(lease_id & _SEQUENCE, min(plan.slots, EXACT_MAX), ttl_ms, ends_ms)
-
-
 def _by_subject(held: Iterable[Held]) -> dict[str, list[Held]]:
     by_subject: dict[str, list[Held]] = {}
     for lease in held:
         by_subject.setdefault(lease[0], []).append(lease)
     return by_subject
-
-
-def _time(now_ms: int | None) -> float:
-    if now_ms is None:
-        return nan
-    if -MOST_MS <= now_ms <= MOST_MS:
-        return now_ms
-    raise ValueError(f"the clock says {now_ms} ms; Redis counts exactly from -2**52 to 2**52 ms")

@@ -1,72 +1,88 @@
 """The thread of a Redis backend: it sends what nobody waits for, and renews the leases that are open.
 
 It is a thread so that a blocked event loop loses no leases. It is a daemon that holds its backend weakly, so that
-neither keeps the other alive. What it is given it sends within a few milliseconds, unless the next claims took it.
+neither keeps the other alive. What it is given it sends within a few milliseconds, unless the next claims took it. It
+is started when it is first needed, and again when what was closed is used again.
 """
 
 import random
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Literal
 from weakref import WeakMethod
 
 _JITTER = 0.1
+#: How soon to try again what could not be done.
+_RETRY_S = 1.0
+#: Where no lease was opened yet: a third of it is how often to look whether anybody is left.
+_IDLE_MS = 30_000
+#: A longer ttl is renewed as one of an hour: no queue waits for years.
+_LONGEST_MS = 3_600_000
 Signal = Literal["send", "stop"]
 
 
 class LeaseKeeper:
     """Calls `turn(renew)` when there is something to send, and with `renew` true at every third of the shortest ttl.
 
-    `turn` is a bound method that raises nothing. It is called by one thread.
+    `turn` is a bound method that raises nothing and says whether all was done. It is called by one thread.
     """
 
-    def __init__(self, turn: Callable[[bool], None]) -> None:
+    def __init__(self, turn: Callable[[bool], bool]) -> None:
         self._turn = WeakMethod(turn)
         # Its put() may come from a finalizer or a signal handler; that of no other queue may.
         self._signals: SimpleQueue[Signal] = SimpleQueue()
         self._awake = False
         self._shortest_ttl_ms: int | None = None
+        self._changing = Lock()
         self._thread: Thread | None = None
 
     def keep(self, ttl_ms: int) -> None:
         """A lease was opened that lapses after `ttl_ms`: from now on, renew often enough for it."""
         if self._shortest_ttl_ms is None or ttl_ms < self._shortest_ttl_ms:
             self._shortest_ttl_ms = ttl_ms
-            self._start()
             self.wake()
+        self.start()
+
+    def start(self) -> None:
+        """There is something to send now, or will be. Not for finalizers and signal handlers: see `wake`."""
+        if self._thread is None:
+            with self._changing:
+                self._thread = self._thread or self._started()
+
+    def _started(self) -> Thread:
+        thread = Thread(target=self._run, name="awx_ratelimit leases", daemon=True)
+        thread.start()
+        return thread
 
     def wake(self) -> None:
-        """There is something to send."""
+        """There is something to send, once it is started."""
         if not self._awake:
             self._awake = True
             self._signals.put("send")
 
     def stop(self) -> None:
         """Let the thread end; what is not sent by then is not sent by it. Harmless twice."""
-        self._signals.put("stop")
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = Thread(target=self._run, name="awx_ratelimit leases", daemon=True)
-            self._thread.start()
+        with self._changing:
+            if self._thread is not None:
+                self._signals.put("stop")
+                self._thread.join()
+                self._thread = None
 
     def _run(self) -> None:
-        renewed_s = time.monotonic()
+        renewed_s, done = time.monotonic(), True
         while True:
-            signal = self._signal(renewed_s + self._interval_s() - time.monotonic())
+            until_due_s = renewed_s + self._interval_s() - time.monotonic()
+            signal = self._signal(until_due_s if done else min(self._interval_s(), _RETRY_S))
             turn = self._turn()
             if signal == "stop" or turn is None:
                 return
             self._awake = False
             due = time.monotonic() >= renewed_s + self._interval_s() * (1 - _JITTER)
-            turn(due)
+            done = turn(due)
             del turn
-            if due:
+            if due and done:
                 renewed_s = time.monotonic()
 
     def _signal(self, wait_s: float) -> Signal | None:
@@ -76,6 +92,5 @@ class LeaseKeeper:
             return None
 
     def _interval_s(self) -> float:
-        assert self._shortest_ttl_ms is not None
         # At random, so that processes that were started together do not all renew at once.
-        return self._shortest_ttl_ms / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret
+        return min(self._shortest_ttl_ms or _IDLE_MS, _LONGEST_MS) / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret

@@ -1,93 +1,135 @@
 """The leases of one process on Redis: what is open and has to be renewed, and what has to be given back.
 
-Everything here is one step of a dict or a deque, without a lock and without iterating over what may change: a release
-comes from cancelled tasks, finalizers and signal handlers. A lease is open until it is released, or until the Decision
-that carries it is collected: then it is renewed no more, and lapses.
+All but the making of an id is one step of a dict or a deque, without a lock and without iterating over what may change:
+a release comes from cancelled tasks, finalizers and signal handlers. A lease is open until it is released, or until the
+Decision that carries it is collected: then it is renewed no more, and lapses. The server lets the leases that a process
+has of one subject live on together; so what lapses is given back at last, for others may have kept it alive.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
+from threading import Lock
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
+from awx_ratelimit.backends._redis_wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
 from awx_ratelimit.core.plans import Plan
 
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
 _MOST_RELEASED = 100_000
 _MOST_REFUNDS = 10_000
+#: What one call can give back.
+_MOST_AT_ONCE = 60_000
 
 
 class Grant:
-    """What was granted to one admitted claim, for as long as its Decision lives."""
+    """What was granted to one admitted claim, and by whom, for as long as its Decision lives."""
 
-    __slots__ = ("__weakref__", "refunded", "since_ms")
+    __slots__ = ("__weakref__", "granted_by", "refunded", "since_ms")
 
-    def __init__(self, since_ms: int) -> None:
+    def __init__(self, granted_by: "Leases", since_ms: int | None) -> None:
+        self.granted_by = granted_by
         self.refunded = False
+        #: From when on its lease is held; None where that is not measured.
         self.since_ms = since_ms
 
 
 class _Open(ref[Grant]):
     """An open lease, until its grant is collected."""
 
-    __slots__ = ("granted_at_ms", "lease_id", "plan", "subject")
+    __slots__ = ("asked", "granted_at_ms")
 
-    subject: str
-    plan: Plan
-    lease_id: int
+    asked: Asked
     granted_at_ms: int
 
 
-class Leases:
-    """`now_ms` measures how long leases are held; `wake` is called when there is something to send."""
+class _Lapsing:
+    """A lease that nobody has, as far as is known."""
 
-    def __init__(self, now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+    __slots__ = ("lapses_at_ms", "subject", "ttl_ms")
+
+    def __init__(self, subject: str, ttl_ms: int) -> None:
+        self.subject = subject
+        self.ttl_ms = ttl_ms
+        self.lapses_at_ms: int | None = None
+
+
+class Leases:
+    """`now_ms` measures how long leases are held; `wake` is called when there is something to send.
+
+    `new_lease_id` makes ids, each above those before.
+    """
+
+    def __init__(self, new_lease_id: Callable[[], int], now_ms: Callable[[], int], wake: Callable[[], None]) -> None:
+        self._new_lease_id = new_lease_id
         self._now_ms = now_ms
         self._wake = wake
+        self._unmeasured = 0
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
-        self._settled_below = 0
+        self._making = Lock()
         self._released: dict[int, str] = {}
-        self._refunds: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
+        self._lapsing: dict[int, _Lapsing] = {}
+        self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
-    def sent(self, lease_id: int) -> None:
-        """A claim was made that may take the lease of this id."""
-        self._in_flight[lease_id] = None
+    def new(self) -> int:
+        """The id of the lease that a claim may take. From now on the claim is in flight."""
+        # A settled_below() between the two would say of a claim that is about to be sent that it is over.
+        with self._making:
+            lease_id = self._new_lease_id()
+            self._in_flight[lease_id] = None
+        return lease_id
 
     def answered(self, lease_id: int) -> None:
         """It was answered, or its caller has gone."""
         self._in_flight.pop(lease_id, None)
 
-    def settled_below(self, new_lease_id: int) -> int:
-        """An id below which no claim is in flight: a lease below it that is not open is over.
-
-        It stands behind by one call, for an id is made a moment before it is known to be in flight.
-        """
-        settled, self._settled_below = self._settled_below, new_lease_id
-        return min((settled, *list(self._in_flight)[:1]))
+    def settled_below(self) -> int:
+        """An id below which no claim is in flight: a lease below it that is not open is over."""
+        with self._making:
+            return min((self._new_lease_id(), *list(self._in_flight)[:1]))
 
     def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
-        grant = Grant(self._now_ms())
-        if lease_id:
-            lease = self._open[lease_id] = _Open(grant, self._collected)
-            lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms = asked[0], asked[1], lease_id, decided_at_ms
+        if not lease_id:
+            return Grant(self, None)
+        grant = Grant(self, None if lease_id & self._unmeasured else self._since_ms(lease_id))
+        lease = _Open(grant, self._collected)
+        lease.asked, lease.granted_at_ms = asked, decided_at_ms
+        self._open[lease_id] = lease
         return grant
 
+    def _since_ms(self, lease_id: int) -> int:
+        if lease_id & SEQUENCE >= MEASURE_ALL:
+            self._unmeasured = THEN_ONE_IN - 1
+        return self._now_ms()
+
     def release(self, decision: Decision) -> int | None:
-        """Close the lease of `decision`, to be sent. For how long it was held; None where it was not open."""
-        lease = self._open.pop(decision.lease_id, None)
-        if lease is None:
+        """Close the lease of `decision`, to be sent. For how long it was held; None where that was not measured.
+
+        A finalizer may come with a decision that was said to be collected, with all of a cycle that they were in.
+        """
+        lease_id = decision.lease_id
+        if self._open.pop(lease_id, None) is None and self._lapsing.pop(lease_id, None) is None:
             return None
-        self.end(decision.subject, decision.lease_id)
-        grant: Grant = decision.holder
-        return self._now_ms() - grant.since_ms
+        self.end(decision.subject, lease_id)
+        since_ms: int | None = decision.holder.since_ms
+        return None if since_ms is None else self._now_ms() - since_ms
+
+    def unanswered(self, subject: str, plan: Plan, lease_id: int) -> None:
+        """Give back the lease that a claim without an answer may have, and once more when it would have lapsed.
+
+        What was sent may be decided later than what gives it back.
+        """
+        self.end(subject, lease_id)
+        self._let_lapse(subject, plan, lease_id)
 
     def end(self, subject: str, lease_id: int) -> None:
-        """Give back a lease that is not open: its claim had no answer, or nobody has its Decision."""
+        """Give back a lease that is not open."""
         if len(self._released) < _MOST_RELEASED:
             self._released[lease_id] = subject
         self._wake()
@@ -96,12 +138,29 @@ class Leases:
         """Give back all of a decision that nobody waits for any more."""
         self.release(decision)
         if decision.holder is not None:
-            self._refunds.append(decision)
+            self._abandoned.append(decision)
             self._wake()
 
-    def released(self, most: int) -> list[Released]:
-        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once."""
-        return [(subject, lease_id) for lease_id, subject in islice(self._released.copy().items(), most)]
+    def refunds(self, decision: Decision) -> bool:
+        """Whether to refund `decision`: once, and only what was granted here, not what a parent process was granted."""
+        grant = decision.holder
+        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.refunded:
+            return False
+        grant.refunded = True
+        return True
+
+    def released(self, most: int, batch: Iterable[Asked] = ()) -> list[Released]:
+        """Leases that nobody has said to be given back yet. Two calls may have the same one: it ends once.
+
+        All whose subject is decided next, in `batch`, and as many of others as make up `most`.
+        """
+        released = [(subject, lease_id) for lease_id, subject in self._released.copy().items()]
+        if len(released) <= most:
+            return released
+        subjects = {subject for subject, _, _, _ in batch}
+        first = [lease for lease in released if lease[0] in subjects][:_MOST_AT_ONCE]
+        others = (lease for lease in released if lease[0] not in subjects)
+        return first + list(islice(others, max(0, most - len(first))))
 
     def is_ending(self, released: Released) -> bool:
         """Whether nobody has said yet that it was given back."""
@@ -112,23 +171,40 @@ class Leases:
         for _, lease_id in released:
             self._released.pop(lease_id, None)
 
-    def refunds(self) -> list[Decision]:
+    def abandoned(self) -> list[Decision]:
         """Decisions to refund now, and no later."""
         refunds: list[Decision] = []
         # Another thread may be faster.
         with suppress(IndexError):
             while True:
-                refunds.append(self._refunds.popleft())
+                refunds.append(self._abandoned.popleft())
         return refunds
 
     def held(self) -> list[Held]:
         """Every open lease."""
         return [
-            (lease.subject, lease.plan, lease.lease_id, lease.granted_at_ms) for lease in self._open.copy().values()
+            (lease.asked[0], lease.asked[1], lease_id, lease.granted_at_ms)
+            for lease_id, lease in self._open.copy().items()
         ]
 
-    def lost(self, lease_id: int) -> bool:
-        """Forget an open lease: the server has none and has no room. Whether it was still open."""
+    def end_closed(self, held: Iterable[Held]) -> None:
+        """Give those of `held` back once more that are open no longer: their renewal may have taken them again."""
+        for subject, _, lease_id, _ in held:
+            if lease_id not in self._open:
+                self.end(subject, lease_id)
+
+    def end_lapsed(self) -> None:
+        """Give back the leases that nobody had for their ttl."""
+        now_ms = self._now_ms()
+        for lease_id, lease in self._lapsing.copy().items():
+            if lease.lapses_at_ms is None:
+                lease.lapses_at_ms = now_ms + lease.ttl_ms
+            elif lease.lapses_at_ms <= now_ms:
+                self._lapsing.pop(lease_id, None)
+                self.end(lease.subject, lease_id)
+
+    def forget(self, lease_id: int) -> bool:
+        """Close a lease that the server has no more. Whether it was still open."""
         return self._open.pop(lease_id, None) is not None
 
     def __len__(self) -> int:
@@ -136,4 +212,10 @@ class Leases:
 
     def _collected(self, lease: ref[Grant]) -> None:
         assert isinstance(lease, _Open)
-        self._open.pop(lease.lease_id, None)
+        subject, plan, _, lease_id = lease.asked
+        if self._open.pop(lease_id, None) is not None:
+            self._let_lapse(subject, plan, lease_id)
+
+    def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
+        if plan.concurrency is not None and len(self._lapsing) < _MOST_RELEASED:
+            self._lapsing[lease_id] = _Lapsing(subject, plan.concurrency.ttl_ms)

@@ -5,6 +5,7 @@ Two twins over one session: a connection for claims, which are committed in grou
 
 import asyncio
 from collections.abc import Sequence
+from threading import Lock
 
 from awx_ratelimit.backends._coalesce_tasks import TaskCommit
 from awx_ratelimit.backends._coalesce_threads import ThreadCommit
@@ -79,15 +80,20 @@ class AsyncLines:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._changing = Lock()
         self._lines: dict[asyncio.AbstractEventLoop, AsyncLine] = {}
 
     def here(self) -> AsyncLine:
         """The line of the running loop."""
         loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
-        if line is None:
-            self._lines = {known: line for known, line in self._lines.items() if not known.is_closed()}
-            line = self._lines[loop] = AsyncLine(self._session)
+        return self._lines.get(loop) or self._new(loop)
+
+    def _new(self, loop: asyncio.AbstractEventLoop) -> AsyncLine:
+        # The loops of several threads may come at once, and what one of them looks at is never changed.
+        with self._changing:
+            lines = {known: line for known, line in self._lines.items() if not known.is_closed()}
+            line = lines[loop] = AsyncLine(self._session)
+            self._lines = lines
         return line
 
 

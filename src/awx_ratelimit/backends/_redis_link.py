@@ -6,6 +6,8 @@ but a whole answer came, the connection is closed, for what comes next on it cou
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -27,16 +29,19 @@ class Link:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lock = Lock()
+        self._take = partial(self._lock.acquire, timeout=server.timeout_s)
         self._connection: Any = None
 
     def run(self, calls: Sequence[Call]) -> list[Answer]:
         """What each call answered, in one round trip. Raises BackendUnavailable where no answers came."""
-        if not self._lock.acquire(timeout=self._server.timeout_s):
-            raise BackendUnavailable(f"redis at {self._server.name} is still busy with the call before")
-        try:
-            return self._run(calls)
-        finally:
-            self._lock.release()
+        # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would stay
+        # taken for ever; between an iterator and the body of its loop there is no such place.
+        for _ in iter(self._take, False):
+            try:
+                return self._run(calls)
+            finally:
+                self._lock.release()
+        raise BackendUnavailable(f"redis at {self._server.name} is still busy with the call before")
 
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
@@ -48,12 +53,12 @@ class Link:
                 for number, answer in zip(unknown, again, strict=True):
                     answers[number] = answer
         except BaseException as error:
-            self.close()
+            self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
         if _is_stale(answers):
-            self.close()
+            self._drop()
         return _explained(self._server, answers)
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
@@ -64,7 +69,7 @@ class Link:
     def _opened(self) -> Any:
         if self._connection is not None and not self._is_dead():
             return self._connection
-        self.close()
+        self._drop()
         connection = self._connection = self._server.connection()
         connection.connect()
         connection.send_command("HELLO", check_health=False)
@@ -84,11 +89,18 @@ class Link:
         except ResponseError as error:
             return error
 
+    def _drop(self) -> None:
+        """What a connection has to say does not count any more: it is closed without waiting for its other end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.disconnect()
+            with suppress(*_CLIENT_ERRORS):
+                connection.disconnect()
 
 
 class AsyncLink:
@@ -116,12 +128,12 @@ class AsyncLink:
                 for number, answer in zip(unknown, again, strict=True):
                     answers[number] = answer
         except BaseException as error:
-            await self.close()
+            await self._drop()
             if isinstance(error, _CLIENT_ERRORS):
                 raise self._server.unavailable(error) from error
             raise
         if _is_stale(answers):
-            await self.close()
+            await self._drop()
         return _explained(self._server, answers)
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
@@ -132,7 +144,7 @@ class AsyncLink:
     async def _opened(self) -> Any:
         if self._connection is not None and not await self._is_dead():
             return self._connection
-        await self.close()
+        await self._drop()
         connection = self._connection = self._server.async_connection()
         await connection.connect()
         await connection.send_command("HELLO", check_health=False)
@@ -151,11 +163,25 @@ class AsyncLink:
         except ResponseError as error:
             return error
 
-    async def close(self) -> None:
-        """See Link."""
+    async def _drop(self) -> None:
+        """What a connection has to say does not count any more: it is closed without waiting for its other end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """See Link. Waited for, or TLS leaves a transport behind."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*_CLIENT_ERRORS):
+                await connection.disconnect()
+
+
+def answered(answer: Answer) -> Any:
+    """`answer`, raised where it is an error."""
+    if isinstance(answer, BackendUnavailable):
+        raise answer
+    return answer
 
 
 def _by_sha(call: Call) -> tuple[Any, ...]:

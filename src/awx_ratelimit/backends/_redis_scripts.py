@@ -21,5 +21,6 @@ def _script(name: str, *shared: str) -> Script:
 
 ACQUIRE = _script("acquire", "state", "limits")
 RENEW = _script("renew", "state")
+HEAL = _script("heal", "state", "limits")
 REFUND = _script("refund", "state", "limits")
 RESET = _script("reset", "state")

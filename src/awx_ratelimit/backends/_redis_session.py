@@ -4,31 +4,29 @@ The two shells differ only in how they wait; everything else that they do is her
 the child has an owner, leases and connections of its own.
 """
 
-import asyncio
 import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from awx_ratelimit.backends._redis_codec import Asked, Call, Codec, Held, Released, Renewal
 from awx_ratelimit.backends._redis_keeper import LeaseKeeper
 from awx_ratelimit.backends._redis_leases import Leases
-from awx_ratelimit.backends._redis_link import Answer, Link
+from awx_ratelimit.backends._redis_link import Answer, Link, answered
 from awx_ratelimit.backends._redis_server import Server
-from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends._redis_trial import trial
+from awx_ratelimit.backends.base import Clock, Owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.errors import AwxRateLimitError, BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 
 _log = logging.getLogger("awx_ratelimit")
 _MOST_RELEASED = 256
 _MOST_RENEWED = 256
 #: How long a release waits for the claims that could take it along.
 _LINGER_S = 0.002
-_PROBE = Plan.of("probe", per_second=1)
 
 
 class Session:
@@ -40,21 +38,17 @@ class Session:
         self._sent_ms = clock.now_ms if clock else lambda: None
         self._hold_times = HoldTimes()
         self._keeper = LeaseKeeper(self._turn)
-        self.leases = Leases(clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        self.leases = Leases(self.codec.new_lease_id, clock.now_ms if clock else _steady_ms, self._keeper.wake)
+        #: A claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end.
+        self.settled = self.leases.answered
         self._link = Link(server)
         self._troubled = False
         self.lost_leases = 0
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
-        """A claim, with the id of its lease. Its caller says `settled` when it waits no longer."""
+        """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer."""
         self.codec.check(plan)
-        lease_id = self.codec.new_lease_id()
-        self.leases.sent(lease_id)
-        return subject, plan, cost, lease_id
-
-    def settled(self, asked: Asked) -> None:
-        """The claim was answered, or nobody waits for its answer: if it has a lease now, that is open, or is to end."""
-        self.leases.answered(asked[3])
+        return subject, plan, cost, self.leases.new()
 
     def looked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim that charges nothing."""
@@ -63,7 +57,7 @@ class Session:
 
     def acquire(self, batch: Sequence[Asked]) -> tuple[Call, list[Released]]:
         """The call that decides `batch`, and the leases that it gives back first."""
-        released = self.leases.released(_MOST_RELEASED)
+        released = self.leases.released(_MOST_RELEASED, batch)
         return self.codec.acquire(batch, released, self._sent_ms()), released
 
     def decisions(
@@ -94,28 +88,26 @@ class Session:
         """Give back all that was granted to a caller who has gone."""
         if isinstance(answer, Decision):
             self.leases.abandon(answer)
+            self._keeper.start()
 
     def unanswered(self, asked: Asked) -> None:
         """Give back the lease that a claim without an answer may have been granted."""
         subject, plan, _, lease_id = asked
         if lease_id and plan.slot_bit:
-            self.leases.end(subject, lease_id)
+            self.leases.unanswered(subject, plan, lease_id)
+            self._keeper.start()
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""
-        grant = decision.holder
-        if grant is None or grant.refunded:
-            return []
-        grant.refunded = True
-        return [self.codec.refund(decision, self._sent_ms())]
+        return [self.codec.refund(decision, self._sent_ms())] if self.leases.refunds(decision) else []
 
     def reset(self, subject: str) -> list[Call]:
         """The call that forgets what `subject` owes."""
         return [self.codec.reset(subject, self._sent_ms())]
 
     def ping(self) -> list[Call]:
-        """A call that decides nothing, and needs all that a decision needs of the server."""
-        return [self.codec.acquire((), (), self._sent_ms())]
+        """Calls that leave nothing behind, and need all that a decision needs of the server."""
+        return trial(self.codec, self._sent_ms())
 
     def done(self, subject: str, answer: Answer) -> None:
         """Raise BackendUnavailable unless a refund or a reset was done."""
@@ -123,7 +115,8 @@ class Session:
 
     def renewals(self) -> "list[tuple[list[Held], Call]]":
         """The calls that renew every open lease. What was released has to be sent before them."""
-        settled_below = self.leases.settled_below(self.codec.new_lease_id())
+        self.leases.end_lapsed()
+        settled_below = self.leases.settled_below()
         groups: list[list[Held]] = [[]]
         for held in sorted(self.leases.held(), key=lambda held: held[0]):
             # All leases of a subject go in one call, or it would end those of the other.
@@ -135,7 +128,8 @@ class Session:
     def renewed(self, group: list[Held], answer: Answer) -> None:
         """What became of the leases of one call."""
         for lease_id, renewal in self.codec.renewals(group, answered(answer)).items():
-            if renewal is Renewal.LOST and self.leases.lost(lease_id):
+            over = renewal in (Renewal.LOST, Renewal.ENDED) and self.leases.forget(lease_id)
+            if over and renewal is Renewal.LOST:
                 self.lost_leases += 1
                 _log.warning("a lease was lost on redis at %s, and its slot taken by another", self.server.name)
 
@@ -148,6 +142,24 @@ class Session:
         """One renewal of every open lease. Raises BackendUnavailable."""
         self._send_all()
         self.renew(self._link)
+
+    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+        """Add what a fallback has charged, once for each `heal_id`, and enter its leases, which are open from now on.
+
+        It waits, and may be called from any thread. Raises BackendUnavailable.
+        """
+        # What a try without an answer has entered is renewed by nobody, and entered again by the next renewal.
+        leases = [[(self.codec.new_lease_id(), at_ms) for at_ms in granted] for _, _, _, granted in owed]
+        healed = [(subject, plan, debts, ids) for (subject, plan, debts, _), ids in zip(owed, leases, strict=True)]
+        (answer,) = self._link.run([self.codec.heal(healed, heal_id, self._sent_ms())])
+        for done in self.codec.heals(healed, answered(answer)):
+            if isinstance(done, BackendUnavailable):
+                _log.error("what was decided without redis is lost: %s", done)
+        return [self._entered(subject, plan, *lease) for subject, plan, _, ids in healed for lease in ids]
+
+    def _entered(self, subject: str, plan: Plan, lease_id: int, at_ms: int) -> Decision:
+        holder = self._granted((subject, plan, 0, lease_id), at_ms, lease_id)
+        return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
 
     def close(self) -> None:
         """Give back what waits for that, and end the thread and its connection. It raises nothing."""
@@ -163,8 +175,8 @@ class Session:
             self.send(self._link, released)
         self.send(self._link, [])
 
-    def _turn(self, renew: bool) -> None:
-        """One turn of the thread: it raises nothing, and says once that it cannot do its work."""
+    def _turn(self, renew: bool) -> bool:
+        """One turn of the thread, and whether all was done. It raises nothing, and says once that it cannot do it."""
         try:
             released = self.leases.released(_MOST_RELEASED)
             if released and not renew:
@@ -172,17 +184,22 @@ class Session:
             self.send(self._link, [lease for lease in released if self.leases.is_ending(lease)])
             if renew:
                 self.renew(self._link)
-            self._troubled = False
+            if self.leases.released(1):
+                # It was more than goes in one call, or came meanwhile.
+                self._keeper.wake()
         except Exception as error:
             if not self._troubled:
                 known = isinstance(error, AwxRateLimitError)
                 _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
             self._troubled = True
+            return False
+        self._troubled = False
+        return True
 
     def send(self, link: Link, released: list[Released]) -> None:
         """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
         calls = [self.codec.acquire((), released, self._sent_ms())] if released else []
-        calls += [call for decision in self.leases.refunds() for call in self.refund(decision)]
+        calls += [call for decision in self.leases.abandoned() for call in self.refund(decision)]
         for answer in link.run(calls) if calls else ():
             answered(answer)
         self.leases.ended(released)
@@ -190,37 +207,11 @@ class Session:
     def renew(self, link: Link) -> None:
         """Renew every open lease. Raises BackendUnavailable."""
         for group, call in self.renewals():
-            (answer,) = link.run([call])
+            try:
+                (answer,) = link.run([call])
+            finally:
+                self.leases.end_closed(group)
             self.renewed(group, answer)
-
-
-def probe(server: Server, prefix: str) -> None:
-    """Charge a claim and forget it, as a user would: whether `server` can decide at all.
-
-    Raises BackendMisconfigured where it cannot as it is set up. One that cannot be reached is a warning. Within a
-    running event loop, which must not be blocked, nothing is asked.
-    """
-    with suppress(RuntimeError):
-        asyncio.get_running_loop()
-        return
-    codec, link = Codec(prefix, os.urandom(16)), Link(server)
-    try:
-        asked = (f"probe {codec.new_lease_id()}", _PROBE, 1, codec.new_lease_id())
-        for answer in link.run([codec.acquire([asked]), codec.reset(asked[0])]):
-            answered(answer)
-    except BackendMisconfigured:
-        raise
-    except BackendUnavailable as error:
-        _log.warning("no decision yet: %s", error)
-    finally:
-        link.close()
-
-
-def answered(answer: Answer) -> Any:
-    """`answer`, raised where it is an error."""
-    if isinstance(answer, BackendUnavailable):
-        raise answer
-    return answer
 
 
 def _steady_ms() -> int:

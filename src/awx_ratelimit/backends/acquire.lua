@@ -2,17 +2,17 @@
 --
 -- KEYS     the subject of each lease to release, then of each claim
 -- ARGV[1]  time d, owner 16, releases I2; of each release: sequence I8; of each claim: sequence I8 (0 only looks),
---          cost d, which argument is its plan I2
+--          cost d, which argument is its plan I2, leases of its subject to release before it I2, of each: sequence I8
 -- others   plans: rates B, bytes of head I2, slots (0 none, 1 enforced, 2 in shadow) B, ttl_ms I4, slots d,
 --          max_hold_ms d (0 is none), head as a charge by this plan leaves it, and of each rate: unit d,
 --          drain d (0 is calendar), capacity d, period_ms d, enforced B
 -- answer   of each claim: time i8, over i8 (less than 0 is a code), held i8, and of each rate: debt i8, at_ms i8
 --
--- Exact, for no number passes 2^53 but in a product that is compared with less: rounded, it is no less than 2^53.
+-- Exact, for only products pass 2^53, and one that does is not less than it however it is rounded; what they are
+-- compared with, or taken from, is not more. Times are within 2^52, where `%` is exact too.
 
-local NOTHING, DAY_MS, FORMAT = '\0\0\0\0\0\0', 86400000, '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
-local releases = u('<I2', asked, 25)
-local at = 27
+local LOOKS, DAY_MS, ANSWER = '\0\0\0\0\0\0', 86400000, '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
+local releases, at = u('<I2', asked, 25), 27
 
 if releases > 0 then
   local t = parts()
@@ -32,24 +32,24 @@ end
 
 local levels, answers = { 0, 0, 0, 0, 0, 0, 0, 0 }, {}
 for n = releases + 1, #KEYS do
-  local key, sequence, cost, index = KEYS[n], sub(asked, at, at + 5), u('<dI2', asked, at + 8)
-  local plan = ARGV[index]
+  local key, sequence, cost, index, freed = KEYS[n], sub(asked, at, at + 5), u('<dI2I2', asked, at + 8)
+  local plan, freed_at = ARGV[index], at + 20
   local count, names, slots_are, ttl_ms, slots, max_hold_ms = u('<BI2BI4dd', plan)
   local head, step, first = sub(plan, 25, 24 + names), 25 + names, 1 + names
-  at = at + 18
+  at = freed_at + 8 * freed
 
   -- The value as a charge by this plan leaves it, which nearly every one is.
-  local stored, wrong = redis.pcall('GET', key), nil
+  local stored, wrong, kept_ms = redis.pcall('GET', key), nil, nil
   local value = stored
   if not stored then
     value = head .. rep('\0', 16 * count + 10)
   elseif type(stored) == 'table' or sub(stored, 1, names) ~= head or #stored < names + 16 * count + 10 then
-    value, wrong = by_name().under(stored, head)
+    value, kept_ms = by_name().under(stored, head)
+    wrong = not value and kept_ms
   end
 
   -- Each rate: what is owed by now, and with the charge where it fits.
-  local over, bit, until_ms, rebased, looks = 0, 1, 0, nil, sequence == NOTHING
-  local refused = looks
+  local over, bit, refused, until_ms, rebased = 0, 1, sequence == LOOKS, 0, nil
   for i = 1, wrong and 0 or count do
     local unit, drain, capacity, period_ms = u('<dddd', plan, step)
     local debt, at_ms = u('<i8i8', value, first)
@@ -87,11 +87,27 @@ for n = releases + 1, #KEYS do
   if not wrong then
     keep_ms, tail = u('<i8I2', value, first)
     leases_at = first + 10 + tail
-    held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = read_leases(value, leases_at)
+    if leases_at <= #value + 1 then
+      held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = read_leases(value, leases_at)
+    end
   end
   if not held then
     answers[n - releases] = pack('<i8i8i8', now_ms, wrong or CORRUPT, 0) .. rep('\0', 16 * count)
   else
+    for each = freed_at, at - 8, 8 do
+      local gone, there = sub(asked, each, each + 5), #own + #ends
+      local found = find(own, gone, 1, true)
+      if found and found % 6 == 1 then
+        own = sub(own, 1, found - 1) .. sub(own, found + 6)
+      elseif found or find(ends, gone, 1, true) then
+        own, ends = parts().without(own, gone, 6), parts().without(ends, gone, 14)
+      end
+      if #own + #ends < there then
+        held, changed = held - 1, true
+        -- A lease does not inherit the life of one that ended.
+        if #own + #ends == 0 then own_ttl_ms = 0 end
+      end
+    end
     if slots_are > 0 then
       -- A lease that is there already is a retry after an answer that was lost.
       local again = own ~= '' and find(own, sequence, 1, true) and parts().place(own, sequence, 6)
@@ -124,29 +140,28 @@ for n = releases + 1, #KEYS do
         end
         levels[2 * i - 1], step, bit = debt, step + 33, bit + bit
       end
-      if stored and (changed or rebased or until_ms > keep_ms) then
+      if stored and (changed or rebased or until_ms > (kept_ms or keep_ms)) then
         local leases = parts().leases(others, own, ends, own_ttl_ms, own_expires_ms)
         by_name().note(key, stored, head, rebased or {}, leases, until_ms > lapse_ms and until_ms or lapse_ms)
       end
     end
 
-    local format = count <= 8 and sub(FORMAT, 1, 7 + 4 * count) or '<' .. rep('i8', 3 + 2 * count)
+    local format = count <= 8 and sub(ANSWER, 1, 7 + 4 * count) or '<' .. rep('i8', 3 + 2 * count)
     local answer = pack(format, now_ms, over, held, unpack(levels, 1, 2 * count))
     if not refused then
       if lapse_ms > until_ms then until_ms = lapse_ms end
-      -- An expiry costs as much as the value, and so is moved on in steps.
-      local lasts = server_time and until_ms + MARGIN_MS <= keep_ms and (tail > 0 or keep_ms <= until_ms + DAY_MS)
-      if not lasts then
-        local needed_ms = math.ceil(until_ms) + 2 * MARGIN_MS
-        keep_ms = tail > 0 and keep_ms > needed_ms and math.min(keep_ms, now_ms + EXACT) or needed_ms
-      end
+      -- An expiry costs as much as the value, and so is moved on in steps; far ahead only a wrong clock set it.
+      local lasts = server_time and until_ms + MARGIN_MS <= keep_ms and keep_ms <= until_ms + DAY_MS
+      if not lasts then keep_ms = math.ceil(until_ms) + 2 * MARGIN_MS end
       format = (own ~= '' or ends ~= '') and '<c0c0i8I2c0c0c16i8I4I3I3c0c0' or '<c0c0i8I2c0c0'
       value = pack(format, head, sub(answer, 25), keep_ms, tail, sub(value, first + 10, leases_at - 1), others,
         owner, own_expires_ms, own_ttl_ms, #own / 6, #ends / 14, own, ends)
       if lasts then
         call('SET', key, value, 'KEEPTTL')
       else
-        call('SET', key, value, 'PX', keep_ms - now_ms)
+        local longest_ms = keep_ms
+        if tail > 0 then longest_ms = math.max(keep_ms, parts().tail_keep_ms(value, first + 10, leases_at - 1)) end
+        call('SET', key, value, 'PX', math.min(longest_ms - now_ms, EXACT))
       end
     end
     if #KEYS == 1 then return answer end

@@ -6,11 +6,14 @@ it must neither wait nor raise nor take a lock that its own thread could be hold
 """
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeGuard, cast, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
+
+#: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
+Owed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
 
 
 class Clock(Protocol):

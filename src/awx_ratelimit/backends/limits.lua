@@ -56,7 +56,7 @@ local function by_name()
       limit.debt, limit.at_ms, limit.keep_ms = u('<i8i8i8', value, limit.numbers_at)
       limits[front + i] = limit
     end
-    limits.front, limits.kept_ms = front, keep_ms
+    limits.front, limits.keep_ms = front, keep_ms
     return limits
   end
 
@@ -72,13 +72,14 @@ local function by_name()
       end
     end
     local before = pack('<BBI2', VERSION, limits.front, #names) .. names .. levels
-    return before .. pack('<i8I2', limits.kept_ms, #tail) .. tail, #before + 1
+    return before .. pack('<i8I2', limits.keep_ms, #tail) .. tail, #before + 1
   end
 
   -- The same limits with those of `head` first, as it counts them; the others are kept until they have drained.
   function t.arranged(limits, head)
     local known, arranged, rest = {}, t.named(head, 5, #head, 0), #limits
-    arranged.front, arranged.kept_ms = #arranged, limits.kept_ms
+    -- How long those are kept is known when they have been charged.
+    arranged.front, arranged.keep_ms = #arranged, 0
     for _, limit in ipairs(limits) do known[limit.name] = limit end
     for _, limit in ipairs(arranged) do
       local was = known[limit.name]
@@ -97,13 +98,16 @@ local function by_name()
     return arranged
   end
 
-  -- The value that GET answered, as a charge by the plan of this head leaves it; nil and a code where it is none.
+  -- The value that GET answered, as a charge by the plan of this head leaves it, and until when its key is kept; nil
+  -- and a code where it is none.
   function t.under(stored, head)
-    local value, keep_at, leases_at = parts().parted(stored)
+    local p = parts()
+    local value, keep_at, leases_at = p.parted(stored)
     if not value then return nil, keep_at end
     local limits = t.opened(value, keep_at, leases_at)
     if not limits then return nil, CORRUPT end
-    return t.closed(t.arranged(limits, head)) .. sub(value, leases_at)
+    local keep_ms = math.max(limits.keep_ms, p.tail_keep_ms(value, keep_at + 10, leases_at - 1))
+    return t.closed(t.arranged(limits, head)) .. sub(value, leases_at), keep_ms
   end
 
   -- Write what an answer that charges nothing may leave behind: debts of `head` that count from now, by their number

@@ -6,17 +6,19 @@ that come while a call is under way go together in the next. What a claim withou
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 try:
     from awx_ratelimit.backends._redis_line import AsyncLines, Lines
+    from awx_ratelimit.backends._redis_link import answered
     from awx_ratelimit.backends._redis_server import Server
-    from awx_ratelimit.backends._redis_session import Session, answered, probe
+    from awx_ratelimit.backends._redis_session import Session
+    from awx_ratelimit.backends._redis_trial import probe
 except ModuleNotFoundError as error:
     raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
 
-from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends.base import Clock, Owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -36,6 +38,7 @@ class RedisBackend:
 
     def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (server, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -53,6 +56,8 @@ class RedisBackend:
 
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._session = Session(*self._made)
         self._lines = Lines(self._session)
 
@@ -62,7 +67,7 @@ class RedisBackend:
         try:
             decision: Decision = answered(self._lines.here().claims.ask(asked))
         finally:
-            self._session.settled(asked)
+            self._session.settled(asked[3])
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -88,6 +93,13 @@ class RedisBackend:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
         self._session.renew_now()
 
+    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+        """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
+
+        Returns the leases that were entered, in order. Raises BackendUnavailable.
+        """
+        return self._session.heal(owed, heal_id)
+
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases of this process that are open, and those that were lost."""
         try:
@@ -110,6 +122,7 @@ class AsyncRedisBackend:
 
     def __init__(self, server: Server, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (server, prefix, clock)
+        self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
 
@@ -122,6 +135,8 @@ class AsyncRedisBackend:
 
     def begin(self) -> None:
         """See RedisBackend."""
+        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        self._inherited.append(getattr(self, "_lines", None))
         self._session = Session(*self._made)
         self._lines = AsyncLines(self._session)
 
@@ -131,7 +146,7 @@ class AsyncRedisBackend:
         try:
             decision: Decision = answered(await self._lines.here().claims.ask(asked))
         finally:
-            self._session.settled(asked)
+            self._session.settled(asked[3])
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -156,6 +171,10 @@ class AsyncRedisBackend:
     async def renew_leases(self) -> None:
         """See RedisBackend."""
         await asyncio.to_thread(self._session.renew_now)
+
+    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+        """See RedisBackend: from a thread, here too."""
+        return self._session.heal(owed, heal_id)
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""

@@ -4,9 +4,9 @@
 -- ARGV[1]  time d, owner 16, settled I8: leases of the owner below it that are not listed are over, for whatever
 --          released them was lost; of each subject: leases I2, and of each lease: sequence I8, slots d, ttl_ms I4,
 --          ends_ms d (0 is never)
--- answer   of each lease: 0 lost, 1 renewed, 2 taken again, B
+-- answer   of each lease: 0 lost, 1 renewed, 2 taken again, 3 ended, for it was held for as long as it may be, B
 
-local LOST, RENEWED, TAKEN_AGAIN = 0, 1, 2
+local LOST, RENEWED, TAKEN_AGAIN, ENDED = 0, 1, 2, 3
 local t, at, answers, settled = parts(), 33, {}, u('<I8', asked, 25)
 
 -- The leases of a list that are listed in this call too, or too young to be settled.
@@ -35,13 +35,16 @@ for i = 1, #KEYS do
     local there = #own / 6 + #ends / 14
     own, ends = unsettled(own, 6, listed), unsettled(ends, 14, listed)
     held = held - there + #own / 6 + #ends / 14
+    if own == '' and ends == '' then ttl_ms = 0 end
   end
   for _, lease in ipairs(leases) do
     local answer = LOST
     if held then
       if t.place(own, lease.sequence, 6) or t.place(ends, lease.sequence, 14) then
         answer = RENEWED
-      elseif held < lease.slots and (lease.ends_ms == 0 or lease.ends_ms > now_ms) then
+      elseif lease.ends_ms > 0 and lease.ends_ms <= now_ms then
+        answer = ENDED
+      elseif held < lease.slots then
         answer, held = TAKEN_AGAIN, held + 1
         if lease.ends_ms > 0 then
           ends = ends .. lease.sequence .. pack('<i8', lease.ends_ms)
@@ -49,7 +52,7 @@ for i = 1, #KEYS do
           own = own .. lease.sequence
         end
       end
-      if answer ~= LOST then ttl_ms = math.max(ttl_ms, lease.ttl_ms) end
+      if answer == RENEWED or answer == TAKEN_AGAIN then ttl_ms = math.max(ttl_ms, lease.ttl_ms) end
     end
     answers[#answers + 1] = string.char(answer)
   end

@@ -3,7 +3,7 @@
 -- What a subject owes and holds is one string of whole numbers, little-endian:
 --   head     version B, limits B, bytes of names I2, and of each limit: length of its name B, name, unit i8
 --   levels   of each limit: debt i8, at_ms i8 (when it was last charged)
---   keep_ms  i8, until when the key is kept: by then all of it has drained and lapsed
+--   keep_ms  i8, until when this is kept: by then the levels have drained and the leases lapsed
 --   tail     its bytes I2, and of each limit that the last charge did not name:
 --            length of its name B, name, unit i8, debt i8, at_ms i8, keep_ms i8
 --   leases   of each owner: owner 16, expires_ms i8, ttl_ms I4, free I3, bounded I3,
@@ -28,6 +28,7 @@ end
 local function read_leases(value, at)
   local held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = 0, '', '', '', 0, 0, 0, false
   local from, last = at, #value
+  if at > last + 1 then return nil end
   while at <= last do
     if at + 33 > last then return nil end
     local expires_ms, ttl_ms, free, bounded = u('<i8I4I3I3', value, at + 16)
@@ -49,7 +50,7 @@ local function read_leases(value, at)
             bounded, changed = bounded - 1, true
           end
         end
-        if whose == owner then
+        if whose == owner and free + bounded > 0 then
           own, ends, own_ttl_ms, own_expires_ms = unbounded, ending, ttl_ms, expires_ms
         elseif free + bounded > 0 then
           others = others .. whose .. pack('<i8I4I3I3', expires_ms, ttl_ms, free, bounded) .. unbounded .. ending
@@ -72,7 +73,11 @@ local function parts()
   -- code where it is none.
   function t.parted(value)
     if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15 end
-    if type(value) == 'table' then return nil, WRONG_TYPE end
+    if type(value) == 'table' then
+      -- Whatever else is wrong (the user may not read) is not of this key alone.
+      if not find(value.err, 'WRONGTYPE', 1, true) then error(value) end
+      return nil, WRONG_TYPE
+    end
     if #value < 4 or string.byte(value) ~= VERSION then return nil, NOT_OURS end
     local _, limits, names = u('<BBI2', value)
     local keep_at = 5 + names + 16 * limits
@@ -80,6 +85,17 @@ local function parts()
     local leases_at = keep_at + 10 + u('<I2', value, keep_at + 8)
     if #value < leases_at - 1 then return nil, CORRUPT end
     return value, keep_at, leases_at
+  end
+
+  -- Until when the tail from `at` to `last` is kept; 0 without one.
+  function t.tail_keep_ms(value, at, last)
+    local keep_ms = 0
+    while at <= last do
+      local after = at + string.byte(value, at) + 33
+      if after > last + 1 then return keep_ms end
+      keep_ms, at = math.max(keep_ms, (u('<i8', value, after - 8))), after
+    end
+    return keep_ms
   end
 
   -- Limits and leases as they are now, kept until then, and not less long than they were.
@@ -90,9 +106,10 @@ local function parts()
     elseif server_time and until_ms + MARGIN_MS <= keep_ms then
       call('SET', key, limits .. leases, 'KEEPTTL')
     else
-      keep_ms = math.min(math.max(keep_ms, math.ceil(until_ms) + 2 * MARGIN_MS), now_ms + EXACT)
+      keep_ms = math.max(keep_ms, math.ceil(until_ms) + 2 * MARGIN_MS)
       limits = sub(limits, 1, keep_at - 1) .. pack('<i8', keep_ms) .. sub(limits, keep_at + 8)
-      call('SET', key, limits .. leases, 'PX', math.max(keep_ms - now_ms, MARGIN_MS))
+      local longest_ms = math.max(keep_ms, t.tail_keep_ms(limits, keep_at + 10, #limits))
+      call('SET', key, limits .. leases, 'PX', math.max(math.min(longest_ms - now_ms, EXACT), MARGIN_MS))
     end
   end
 

@@ -20,6 +20,7 @@ from awx_ratelimit.core.rates import Concurrency, Rate
 from awx_ratelimit.errors import ImpossibleClaim
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing.clock import ManualClock
+from awx_ratelimit.testing.envelope import envelope_excess
 from awx_ratelimit.testing.schedules import Schedule
 from awx_ratelimit.testing.threads import awaited
 
@@ -178,6 +179,21 @@ class BackendContract:
                 raise ZeroDivisionError
 
         assert (decision.allowed, (await limiter.peek("s", TWO_RATES)).usages[-1].remaining) == (True, 1)
+
+    async def test_law_5_a_lease_that_is_renewed_outlives_its_ttl(
+        self, limiter: AsyncLimiter, clock: ManualClock
+    ) -> None:
+        """However long it is held, a renewed lease keeps its slot, and gives it back when it is released."""
+        plan = Plan("p", (), Concurrency(1, ttl_ms=3_000))
+        held = await limiter.acquire("s", plan)
+        for _ in range(5):
+            clock.advance(2_000)
+            await limiter.renew_leases()
+        meanwhile = await limiter.acquire("s", plan)
+
+        await limiter.release(held)
+
+        assert (meanwhile.allowed, (await limiter.acquire("s", plan)).allowed) == (False, True)
 
     async def test_law_6_a_clock_a_little_back_drains_nothing_and_adds_the_step_to_waits(
         self, limiter: AsyncLimiter, clock: ManualClock
@@ -425,13 +441,3 @@ async def spend(limiter: AsyncLimiter, plan: Plan, cost: int) -> Decision:
     await limiter.release(decision)
     assert decision.allowed, decision
     return decision
-
-
-def envelope_excess(admitted: list[tuple[int, int]], *, burst: int, tokens: int, period_ms: int) -> int:
-    """By how many units of debt (tokens * period_ms) the admitted costs pass the envelope of any interval, at worst."""
-    worst, level, last_ms = -burst * period_ms, 0, admitted[0][0]
-    for at_ms, cost in admitted:
-        # The worst interval that ends here: Kadane's sum of what came, less what the envelope allows for the time.
-        level = max(0, level - tokens * (at_ms - last_ms)) + cost * period_ms
-        worst, last_ms = max(worst, level - burst * period_ms), at_ms
-    return worst

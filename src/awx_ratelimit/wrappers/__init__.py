@@ -1,0 +1,1 @@
+"""What stands around a backend: each module says which laws it relaxes, and when."""

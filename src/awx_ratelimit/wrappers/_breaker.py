@@ -1,0 +1,74 @@
+"""When to ask a backend, and when to know better: a circuit breaker as a state machine, without clock, lock or chance.
+
+    closed   every claim asks. So many failures in a row, or half of a window: open.
+    open     nobody asks until a pause is over. The pause grows while the outage lasts.
+    probing  the pause is over: one claim asks, all others go on as if open. It is answered: closed. It is not: open.
+
+A probe that never comes back is forgotten after a while. Who asks gets a ticket, and what comes back with a ticket of
+before says nothing of now. Two threads that come at one moment may both probe: it costs one call more, and so there is
+no lock.
+"""
+
+from collections import deque
+
+#: So many failures in a row open it.
+MOST_IN_A_ROW = 5
+#: So many answers are looked at, of which half must have failed.
+WINDOW = 20
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 2.0
+_FORGOTTEN_AFTER_S = 5.0
+#: A pause lasts this share of its length at least: not all processes ask at one moment.
+_SHORTEST = 0.5
+
+
+class Breaker:
+    """Times are seconds of a clock that does not jump; `chance` is a number from 0 to 1."""
+
+    def __init__(self) -> None:
+        self.is_closed = True
+        self._ticket = 0
+        self._in_a_row = 0
+        self._failed: deque[bool] = deque(maxlen=WINDOW)
+        self._pause_s = _FIRST_PAUSE_S
+        self._ask_again_s = 0.0
+
+    def ask(self, now_s: float) -> int | None:
+        """A ticket for who may ask the backend; None for who may not."""
+        if not self.is_closed:
+            if now_s < self._ask_again_s:
+                return None
+            self._ask_again_s = now_s + _FORGOTTEN_AFTER_S
+        return self._ticket
+
+    def answered(self, ticket: int) -> bool:
+        """The backend has answered who had this ticket. Whether that ends an outage."""
+        if ticket != self._ticket:
+            return False
+        self._in_a_row = 0
+        self._failed.append(False)
+        if self.is_closed:
+            return False
+        self._turn(closed=True)
+        return True
+
+    def failed(self, ticket: int, now_s: float, chance: float) -> bool:
+        """The backend has not answered who had this ticket. Whether that begins an outage."""
+        if ticket != self._ticket:
+            return False
+        self._in_a_row += 1
+        self._failed.append(True)
+        begins = self.is_closed and (self._in_a_row >= MOST_IN_A_ROW or 2 * sum(self._failed) >= WINDOW)
+        if begins:
+            self._turn(closed=False)
+        if not self.is_closed:
+            self._ask_again_s = now_s + self._pause_s * (_SHORTEST + (1 - _SHORTEST) * chance)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return begins
+
+    def _turn(self, *, closed: bool) -> None:
+        self.is_closed = closed
+        self._ticket += 1
+        self._in_a_row = 0
+        self._failed.clear()
+        self._pause_s = _FIRST_PAUSE_S

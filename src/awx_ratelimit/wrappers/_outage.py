@@ -1,0 +1,131 @@
+"""What a guard knows and decides by itself while its backend does not answer.
+
+Everything here is decided without waiting, for threads and for event loops alike.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Mapping
+from threading import Lock, Thread
+from typing import Any, Literal, get_args
+
+from awx_ratelimit.backends.memory import MemoryBackend
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.errors import BackendUnavailable, InvalidLimit
+from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.wrappers._breaker import Breaker
+from awx_ratelimit.wrappers._healing import Healing
+from awx_ratelimit.wrappers._local import local_plan, shared_plan
+
+_log = logging.getLogger("awx_ratelimit")
+OnOutage = Literal["local", "open", "closed"]
+
+
+class Outage:
+    """See GuardedBackend for the fields. Raises InvalidLimit for one that is wrong."""
+
+    def __init__(self, on_outage: OnOutage, expected_workers: int, budget_ms: int) -> None:
+        if on_outage not in get_args(OnOutage):
+            raise InvalidLimit(f"on_outage is {on_outage!r}; allowed are 'local', 'open', 'closed'")
+        for name, number in (("expected_workers", expected_workers), ("budget_ms", budget_ms)):
+            if number.__class__ is not int or number < 1:
+                raise InvalidLimit(f"{name} is {number!r}; allowed is a whole number of at least 1")
+        self._on_outage = on_outage
+        self._workers = expected_workers
+        self._breaker = Breaker()
+        self._most_cost = 1
+        self._began_s = 0.0
+        self._outages = 0
+        self._decided = 0
+        #: Decides this process's share of each limit.
+        self.local = MemoryBackend()
+        self._healing = Healing(self.local)
+        self._heals = Lock()
+        renewed_after_fork(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a child process: what the parent decided is made known by the parent."""
+        self._healing, self._heals = Healing(self.local), Lock()
+
+    def ask(self) -> int | None:
+        """A ticket for who may ask the backend; None while it is known not to answer."""
+        return self._breaker.ask(time.monotonic())
+
+    def answered(self, ticket: int, backend: Any) -> None:
+        """The backend has answered: what was decided without it is made known to it, in a thread."""
+        if self._breaker.answered(ticket):
+            seconds = time.monotonic() - self._began_s
+            _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
+        if self._healing.is_due and self._heals.acquire(blocking=False):
+            Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
+
+    def _heal(self, backend: Any) -> None:
+        try:
+            heal = getattr(backend, "heal", None)
+            if heal is None:
+                self._healing.forget()
+            else:
+                self._healing.heal(heal, backend.release)
+        except BackendUnavailable as error:
+            # It is due as before, and begun again with the next answer.
+            _log.warning("what was decided without the backend is not known to it yet: %s", error)
+        except Exception:
+            _log.exception("what was decided without the backend cannot be made known to it")
+            self._healing.forget()
+        finally:
+            self._heals.release()
+
+    def release(self, decision: Decision, backend: Any) -> None:
+        """Give the slot of a local decision back, and the lease that was entered for it in the backend."""
+        self.local.release(decision)
+        entered = self._healing.released(decision)
+        if entered is not None:
+            backend.release(entered)
+
+    def failed(self, ticket: int, error: BaseException) -> None:
+        """The backend has not answered."""
+        if self._breaker.failed(ticket, time.monotonic(), random.random()):  # noqa: S311  # no secret
+            self._began_s, self._decided = time.monotonic(), 0
+            self._outages += 1
+            _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, error)
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """A decision without the backend. Raises BackendUnavailable where there is to be none."""
+        self._decided += 1
+        if self._on_outage != "local":
+            return self._free(subject, plan, cost)
+        decision = self.local.acquire(subject, self._share(plan, cost), cost)
+        self._healing.decided(decision)
+        return decision
+
+    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """What `acquire` would decide."""
+        if self._on_outage == "local":
+            return self.local.peek(subject, self._share(plan, cost), cost)
+        return self._free(subject, plan, cost)
+
+    def _share(self, plan: Plan, cost: int) -> Plan:
+        self._most_cost = max(self._most_cost, cost)
+        return local_plan(plan, self._workers, self._most_cost)
+
+    def _free(self, subject: str, plan: Plan, cost: int) -> Decision:
+        if self._on_outage == "closed":
+            raise BackendUnavailable("the backend does not answer, and nothing is let in without it")
+        now_ms = time.time_ns() // 1_000_000
+        return Decision(subject, plan, cost, now_ms, 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
+
+    def is_local(self, decision: Decision) -> bool:
+        """Whether `decision` was made here."""
+        return shared_plan(decision.plan) is not None
+
+    def health(self, of_backend: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How the backend is, and what the guard has done without it."""
+        state = of_backend.get("state", "ok") if self._breaker.is_closed else f"outage: limits are {self._on_outage}"
+        return {**of_backend, "state": state, "outages": self._outages, "decided_without_backend": self._decided}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the backend is asked by everybody."""
+        return self._breaker.is_closed

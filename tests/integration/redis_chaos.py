@@ -1,0 +1,113 @@
+"""Processes that share two limits and are killed: ``python -m tests.integration.redis_chaos URL SECONDS FOLDER``.
+
+Each writes down what it was granted, in a file of its own and a line at a time, so that a line is written or is not:
+``token AT_MS COST``, ``from LEASE AT_NS`` and ``to LEASE AT_NS`` while it holds a slot, ``none`` and ``full`` where it
+was refused. ``killed PID AT_NS`` is written before the kill. At first nobody is killed: who has died holds slots for a
+ttl, and others are needed to hold as many as there are.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+
+WORKERS = 8
+AT_ONCE = 3
+TTL_MS = 1_000
+TOKENS = Plan("tokens", (Rate("second", 400, 1_000, burst=40),))
+SLOTS = Plan("slots", (), Concurrency(5, ttl_ms=TTL_MS))
+
+
+class Log:
+    """What one worker was granted."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def say(self, *words: object) -> None:
+        """One line, in one write."""
+        self._file.write((" ".join(map(str, words)) + "\n").encode())
+
+    def tokens(self, decision: Decision) -> None:
+        self.say("token", decision.decided_at_ms, decision.cost) if decision else self.say("none")
+
+    def slot(self, decision: Decision, word: str) -> None:
+        self.say(word, decision.lease_id, time.monotonic_ns()) if decision else self.say("full")
+
+
+def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
+    limiter = Limiter(RedisBackend.from_url(url, timeout_ms=5_000))
+
+    def act() -> None:
+        while time.monotonic() < until_s:
+            log.tokens(limiter.acquire("tokens", TOKENS, draw.randint(1, 3)))
+            with limiter.hold("slots", SLOTS) as decision:
+                log.slot(decision, "from")
+                time.sleep(draw.random() / 100)
+                log.slot(decision, "to")
+
+    threads = [threading.Thread(target=act) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    limiter.close()
+
+
+def in_tasks(url: str, until_s: float, log: Log, draw: random.Random) -> None:
+    async def act(limiter: AsyncLimiter) -> None:
+        while time.monotonic() < until_s:
+            log.tokens(await limiter.acquire("tokens", TOKENS, draw.randint(1, 3)))
+            async with limiter.hold("slots", SLOTS) as decision:
+                log.slot(decision, "from")
+                await asyncio.sleep(draw.random() / 100)
+                log.slot(decision, "to")
+
+    async def all_of_them() -> None:
+        limiter = AsyncLimiter(AsyncRedisBackend.from_url(url, timeout_ms=5_000))
+        await asyncio.gather(*(act(limiter) for _ in range(AT_ONCE)))
+        await limiter.aclose()
+
+    asyncio.run(all_of_them())
+
+
+def started(number: int, url: str, until_s: float, folder: Path) -> int:
+    """The process id of a new worker."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        work: Any = in_threads if number % 2 else in_tasks
+        work(url, until_s, Log(folder / f"{os.getpid()}.worker"), random.Random(number))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def main(url: str, seconds: float, folder: Path) -> int:
+    """How many workers failed."""
+    draw, until_s, numbers = random.Random(1), time.monotonic() + seconds, iter(range(1_000_000))
+    pids = [started(next(numbers), url, until_s, folder) for _ in range(WORKERS)]
+    killed = Log(folder / "killed")
+    time.sleep(seconds * 0.4)
+    while time.monotonic() < until_s - 0.5:
+        time.sleep(draw.random() / 3)
+        victim = pids.pop(draw.randrange(WORKERS))
+        killed.say("killed", victim, time.monotonic_ns())
+        os.kill(victim, signal.SIGKILL)
+        os.waitpid(victim, 0)
+        pids.append(started(next(numbers), url, until_s, folder))
+    return sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])))

@@ -1,0 +1,121 @@
+"""The guard over a real Redis that is stopped: no claim waits beyond its budget, and Redis knows of all in the end."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+from tests.redis_servers import RedisServer, StartRedis
+
+from awx_ratelimit import Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends.redis import RedisBackend
+from awx_ratelimit.wrappers.guarded import GuardedBackend
+
+BUDGET_MS = 50
+PLAN = Plan("p", (Rate("day", 100, 86_400_000), Rate("hour", 80, 3_600_000)), Concurrency(10))
+T = TypeVar("T")
+
+
+@contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """The server does nothing for the length of a block, and keeps its connections."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def eventually(look: Callable[[], T], expected: T) -> T:
+    """What `look` sees, as soon as it is `expected` or ten seconds have passed."""
+    until = time.monotonic() + 10
+    while (seen := look()) != expected and time.monotonic() < until:
+        time.sleep(0.02)
+    return seen
+
+
+@pytest.fixture
+def server(start_redis: StartRedis) -> RedisServer:
+    return start_redis()
+
+
+@pytest.fixture
+def limiter(server: RedisServer) -> Iterator[Limiter]:
+    """A process's limiter, guarded."""
+    backend = RedisBackend.from_url(server.socket_url, timeout_ms=BUDGET_MS)
+    limiter = Limiter(GuardedBackend(backend, expected_workers=2, budget_ms=BUDGET_MS))
+    yield limiter
+    limiter.close()
+
+
+@pytest.fixture
+def other(server: RedisServer) -> Iterator[Limiter]:
+    """Another process's limiter, which sees what Redis knows."""
+    limiter = Limiter(RedisBackend.from_url(server.socket_url, timeout_ms=5_000))
+    yield limiter
+    limiter.close()
+
+
+def remaining(limiter: Limiter) -> list[int]:
+    return [usage.remaining for usage in limiter.peek("s", PLAN).usages]
+
+
+def test_what_was_decided_in_an_outage_is_known_to_redis_afterwards(
+    server: RedisServer, limiter: Limiter, other: Limiter
+) -> None:
+    """Tokens charged locally are added to those charged before, and open slots are entered: nothing is forgotten."""
+    before = [limiter.acquire("s", PLAN) for _ in range(3)]
+    with stopped(server):
+        during = [limiter.acquire("s", PLAN) for _ in range(4)]
+    limiter.release(before[0])
+    limiter.release(during[0])
+
+    _asked_until_redis_answers(limiter)
+    slots = eventually(lambda: remaining(other)[2], 10 - 2 - 3 - 1)
+    charged = [100 - remaining(other)[0], 80 - remaining(other)[1]]
+    # Those that were sent before the server was known to be stopped may have been charged there as well.
+    assert (slots, [8 <= tokens <= 8 + len(during) for tokens in charged]) == (4, [True, True]), charged
+
+
+def test_a_local_slot_is_given_back_after_the_outage_too(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
+    """A lease that was entered in Redis ends there when its local decision is released."""
+    with stopped(server):
+        during = [limiter.acquire("s", PLAN) for _ in range(4)]
+    last = _asked_until_redis_answers(limiter)
+    held = eventually(lambda: remaining(other)[2], 10 - 5)
+
+    for decision in (*during, last):
+        limiter.release(decision)
+
+    assert (held, eventually(lambda: remaining(other)[2], 10)) == (5, 10)
+
+
+def _asked_until_redis_answers(limiter: Limiter) -> Decision:
+    """The first decision that is Redis's own; the local ones before it are released and refunded."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        decision = limiter.acquire("s", PLAN)
+        if decision.plan is PLAN:
+            return decision
+        limiter.refund(decision)
+        limiter.release(decision)
+        time.sleep(0.02)
+    pytest.fail("Redis is not asked again")
+
+
+def test_no_claim_waits_beyond_the_budget(server: RedisServer, limiter: Limiter) -> None:
+    """Five claims wait for the budget, and then none does."""
+    limiter.acquire("s", PLAN)
+    waits_s = []
+    with stopped(server):
+        for _ in range(50):
+            begun = time.monotonic()
+            limiter.acquire("s", PLAN)
+            waits_s.append(time.monotonic() - begun)
+
+    late = sorted(waits_s)[::-1]
+    # What is over the budget is the scheduling of this machine.
+    assert (late[0] < 2 * BUDGET_MS / 1000 + 0.2, late[6] < BUDGET_MS / 1000) == (True, True), late[:8]

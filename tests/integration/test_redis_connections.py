@@ -1,0 +1,160 @@
+"""However a server is reached, the backend decides on it, and over few connections."""
+
+import asyncio
+import gc
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from tests.integration.conftest import OpenLimiter
+from tests.redis_servers import HOST, RedisServer, running_redis
+
+from awx_ratelimit import AsyncLimiter, Plan
+from awx_ratelimit.backends.redis import AsyncRedisBackend
+from awx_ratelimit.errors import BackendMisconfigured
+
+PLAN = Plan.of("ways", per_day=100, concurrent=2)
+PASSWORD = "a/b#c?d%e@f:g"
+QUOTED = "a%2Fb%23c%3Fd%25e%40f%3Ag"
+#: Where to go, and which database it is.
+WAYS = {
+    "a port": ("redis://{host}", 0),
+    "valkey": ("valkey://{host}", 0),
+    "a database": ("redis://{host}/3", 3),
+    "a database by name": ("redis://{host}?db=4", 4),
+    "a socket": ("redis+unix://{socket}", 0),
+    "a database on a socket": ("redis+unix://{socket}?db=5", 5),
+}
+LOCKED_WAYS = {
+    "a password": "redis://:{password}@{host}",
+    "a user": "redis://alice:{password}-hers@{host}/0",
+    "a user on a socket": "redis+unix://alice:{password}-hers@{socket}",
+}
+TLS_WAYS = {
+    "a trusted authority": "rediss://{host}?ssl_ca_certs={ca}",
+    "valkeys": "valkeys://{host}?ssl_ca_certs={ca}",
+    "a name": "rediss://localhost:{port}?ssl_ca_certs={ca}",
+    "another name": "rediss://localhost:{port}?ssl_ca_certs={ca}&ssl_check_hostname=false",
+    "anybody": "rediss://{host}?ssl_cert_reqs=none",
+}
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server whose password has every letter that a URL must quote."""
+    users = [f"alice on >{PASSWORD}-hers ~awx:* +@all"]
+    with running_redis(tmp_path_factory.mktemp("redis"), password=PASSWORD, users=users) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that is reached by TLS."""
+    with running_redis(tmp_path_factory.mktemp("redis"), tls=True) as server:
+        yield server
+
+
+def url(way: str, server: RedisServer, protocol: int) -> str:
+    place = way.format(
+        host=f"{HOST}:{server.port}", port=server.port, socket=server.socket, ca=server.ca, password=QUOTED
+    )
+    return f"{place}{'&' if '?' in place else '?'}protocol={protocol}"
+
+
+def used(limiter: Any, client: "redis.Redis", database: int = 0) -> tuple[Any, ...]:
+    """Every verb used: what was decided, what is owed at the end, how many connections were opened, and the keys."""
+    before = client.info("stats")["total_connections_received"]
+    held = limiter.acquire("s", PLAN)
+    others = [limiter.acquire(f"other {number}", PLAN).allowed for number in range(10)]
+    refused = [limiter.acquire("s", PLAN).allowed for _ in range(2)]
+    limiter.release(held)
+    limiter.refund(held)
+    left = limiter.peek("s", PLAN)
+    limiter.reset("s")
+    limiter.renew_leases()
+    opened = client.info("stats")["total_connections_received"] - before
+    client.select(database)
+    return others, refused, left.held, left.usages[0].remaining, limiter.health()["state"], opened <= 4, client.dbsize()
+
+
+USED = ([True] * 10, [True, False], 1, 99, "ok", True, 11)
+
+
+@pytest.mark.parametrize(("way", "protocol"), [("a port", 2), *((way, 3) for way in WAYS)])
+def test_ports_sockets_and_databases(
+    redis_server: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int
+) -> None:
+    """Every scheme, with RESP2 and RESP3, and the keys are in the database that was named."""
+    place, database = WAYS[way]
+    limiter = open_limiter(url(place, redis_server, protocol))
+
+    with redis_server.client() as client:
+        assert used(limiter, client, database) == USED
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("way", LOCKED_WAYS)
+def test_passwords_and_users(locked: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
+    """A password may have any letter, quoted."""
+    limiter = open_limiter(url(LOCKED_WAYS[way], locked, protocol))
+
+    with locked.client() as client:
+        client.flushall()
+        assert used(limiter, client) == USED
+
+
+@pytest.mark.parametrize(("way", "protocol"), [("a name", 2), *((way, 3) for way in TLS_WAYS)])
+def test_tls(encrypted: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
+    """A server with TLS is reached like any other."""
+    limiter = open_limiter(url(TLS_WAYS[way], encrypted, protocol))
+
+    with encrypted.client() as client:
+        client.flushall()
+        assert used(limiter, client) == USED
+
+
+def test_what_tls_trusts_is_read_once(
+    encrypted: RedisServer, open_limiter: OpenLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read it takes longer than a claim may last, and would block an event loop: no connection does it."""
+    limiter = open_limiter(url(TLS_WAYS["a trusted authority"], encrypted, 3))
+
+    monkeypatch.setattr("ssl.create_default_context", None)
+    assert limiter.acquire("once", PLAN).allowed
+
+
+def test_a_loop_that_ends_leaves_no_connection_open(encrypted: RedisServer) -> None:
+    """Closing waits for the goodbyes of TLS: nothing is left to be collected."""
+
+    async def used_and_closed() -> None:
+        limiter = AsyncLimiter(AsyncRedisBackend.from_url(url(TLS_WAYS["a name"], encrypted, 3), timeout_ms=5_000))
+        await limiter.acquire("s", PLAN)
+        await limiter.aclose()
+
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            asyncio.run(used_and_closed())
+            gc.collect()
+    assert [str(warning.message) for warning in left] == []
+
+
+def test_a_certificate_that_nobody_trusts_is_an_error(encrypted: RedisServer, open_limiter: OpenLimiter) -> None:
+    """It says how to trust it."""
+    with pytest.raises(BackendMisconfigured, match=r"its certificate is not trusted: name .* \?ssl_ca_certs="):
+        open_limiter(encrypted.url)
+
+
+def test_connections_may_be_lost_as_often_as_they_like(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """There is no number of connections after which no other is opened."""
+    limiter = open_limiter(redis_server.socket_url)
+    lost = 0
+
+    with redis_server.client() as client:
+        for number in range(150):
+            lost += client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert limiter.acquire(f"s{number}", PLAN).allowed
+
+    assert lost >= 149

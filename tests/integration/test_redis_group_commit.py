@@ -1,0 +1,190 @@
+"""Claims that come together are decided together, and none of them pays for another."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.integration.conftest import OpenLimiter, stopped
+from tests.redis_servers import RedisServer, StartRedis
+from tests.servers.harness import eventually
+
+from awx_ratelimit import BackendUnavailable, Decision, InvalidLimit, Plan, Rate
+
+PLAN = Plan.of("many", per_day=1_000_000, concurrent=100_000)
+CALLERS = 100
+WRONG: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "another type": ("holds another type than a string", lambda client, key: client.lpush(key, "x")),
+    "another value": ("holds a value that is none of ours", lambda client, key: client.set(key, "hello")),
+    "another version": ("or of another version", lambda client, key: client.set(key, b"\x02" + bytes(40))),
+    "a damaged value": ("holds a value that is damaged", lambda client, key: client.set(key, b"\x01" + bytes(7))),
+}
+
+
+def waiting(limiter: Any, expected: int) -> None:
+    """Until one claim is under way and so many wait behind it."""
+
+    def behind() -> int:
+        lines = limiter.backend._lines
+        line = lines._line if hasattr(lines, "_line") else next(iter(lines._lines.values()))
+        under_way = getattr(line.claims, "_leader", None) or getattr(line.claims, "_sending", None)
+        return len(line.claims._batches._waiting) if under_way else -1
+
+    assert eventually(behind, expected) == expected
+
+
+def together(
+    server: RedisServer, limiter: Any, claims: Sequence[Callable[[], Any]], *, in_order: bool = True
+) -> list[Any]:
+    """What these claims answer or raise. All wait behind another: the server is stopped until they do."""
+
+    def answer(claim: Callable[[], Any]) -> Any:
+        try:
+            return claim()
+        except Exception as error:
+            return error
+
+    limiter.acquire("before", PLAN)
+    with ThreadPoolExecutor(len(claims) + 1) as threads:
+        with stopped(server):
+            first = threads.submit(limiter.acquire, "first", PLAN)
+            waiting(limiter, 0)
+            answers = []
+            for number, claim in enumerate(claims, start=1):
+                answers.append(threads.submit(answer, claim))
+                if in_order:
+                    waiting(limiter, number)
+            waiting(limiter, len(claims))
+        first.result()
+        return [each.result() for each in answers]
+
+
+def script_calls(server: RedisServer) -> int:
+    """How many scripts the server has run since the last time it was asked."""
+    with server.client() as client:
+        stats = client.info("commandstats")
+        client.config_resetstat()
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+
+
+def test_many_callers_need_few_calls(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A hundred at once: each gets its own answer, in less than a quarter as many calls as claims."""
+    limiter = open_limiter(redis_server.socket_url)
+    script_calls(redis_server)
+
+    with ThreadPoolExecutor(CALLERS) as threads:
+        decisions: list[Decision] = list(threads.map(lambda n: limiter.acquire(f"s{n}", PLAN), range(1_000)))
+    calls = script_calls(redis_server)
+
+    answered = [decision.subject for decision in decisions if decision.allowed and decision.held == 1]
+    assert (answered, calls < 250) == ([f"s{number}" for number in range(1_000)], True)
+
+
+def test_claims_of_one_subject_that_go_together_are_decided_in_their_order(
+    start_redis: StartRedis, open_limiter: OpenLimiter
+) -> None:
+    """The first of them are admitted, in one call, and each sees what those before it have left."""
+    server = start_redis()
+    limiter = open_limiter(server.socket_url)
+    plan = Plan("few", (Rate("day", 3, 86_400_000),))
+    script_calls(server)
+
+    decisions = together(server, limiter, [lambda: limiter.acquire("s", plan)] * 6)
+    calls = script_calls(server)
+
+    left = [(decision.allowed, decision.usages[0].remaining) for decision in decisions]
+    # With the two that were alone.
+    assert (left, calls) == ([(True, 2), (True, 1), (True, 0), (False, 0), (False, 0), (False, 0)], 3)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_broken_key_fails_its_own_claim_alone(start_redis: StartRedis, open_limiter: OpenLimiter, wrong: str) -> None:
+    """The error names the key and says what to do; the others of its call are decided."""
+    server = start_redis()
+    limiter = open_limiter(server.socket_url)
+    said, breaks = WRONG[wrong]
+    key = limiter.backend._session.codec.key("broken").decode()
+    with server.client() as client:
+        breaks(client, key)
+
+    subjects = ["a", "broken", "b", "broken", "c"]
+    answers = together(server, limiter, [partial(limiter.acquire, subject, PLAN) for subject in subjects])
+
+    errors = [str(answer) for answer in answers if isinstance(answer, BackendUnavailable)]
+    allowed = [answer.subject for answer in answers if isinstance(answer, Decision) and answer.allowed]
+    assert (allowed, len(errors), f"key {key} " in errors[0], said in errors[0]) == (["a", "b", "c"], 2, True, True)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_broken_key_is_an_error_for_every_verb_and_harmless_for_a_release(
+    redis_server: RedisServer, open_limiter: OpenLimiter, wrong: str
+) -> None:
+    """What was taken before it was broken can be given back, beside other leases, and renewals go on."""
+    limiter = open_limiter(redis_server.socket_url)
+    kept, other = limiter.acquire("broken", PLAN), limiter.acquire("s", PLAN)
+    said, breaks = WRONG[wrong]
+    with redis_server.client() as client:
+        key = limiter.backend._session.codec.key("broken")
+        client.delete(key)
+        breaks(client, key)
+
+    for verb, args in {"acquire": (PLAN,), "peek": (PLAN,), "reset": ()}.items():
+        with pytest.raises(BackendUnavailable, match=said):
+            getattr(limiter, verb)("broken", *args)
+    with pytest.raises(BackendUnavailable, match=said):
+        limiter.refund(kept)
+    limiter.renew_leases()
+    limiter.release(kept)
+    limiter.release(other)
+
+    assert (eventually(lambda: limiter.peek("s", PLAN).held, 0), limiter.health()["state"]) == (0, "ok")
+
+
+def test_a_value_that_was_cut_short_is_damaged(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Whether the claim would be admitted or refused: it fails alone."""
+    limiter = open_limiter(redis_server.socket_url)
+    before, now = (Plan(name, (Rate(name, 2, 60_000),)) for name in ("before", "now"))
+    key = limiter.backend._session.codec.key("broken")
+    limiter.acquire("broken", before)
+    limiter.acquire("broken", now)
+    with redis_server.client() as client:
+        value: Any = client.get(key)
+        client.set(key, value[:-5])
+
+    for verb, cost in [("peek", 1), ("peek", 2), ("acquire", 1), ("acquire", 2)]:
+        with pytest.raises(BackendUnavailable, match="holds a value that is damaged"):
+            getattr(limiter, verb)("broken", now, cost)
+
+
+def test_a_plan_of_too_many_rates_is_refused_and_hurts_nobody(
+    start_redis: StartRedis, open_limiter: OpenLimiter
+) -> None:
+    """It is an InvalidLimit before anything is asked, and 50 rates are decided."""
+    server = start_redis()
+    limiter = open_limiter(server.socket_url)
+    rates = tuple(Rate(f"r{number}", 10, 60_000) for number in range(51))
+
+    claims = [partial(limiter.acquire, "s", Plan("fifty", rates[:50])), partial(limiter.acquire, "t", PLAN)]
+    with pytest.raises(InvalidLimit, match="Redis decides at most 50 at once"):
+        limiter.acquire("s", Plan("many", rates))
+    decisions = together(server, limiter, claims)
+
+    assert [[usage.remaining for usage in decision.usages][:50] for decision in decisions] == [
+        [9] * 50,
+        [999_999, 99_999],
+    ]
+
+
+def test_what_waits_for_a_call_is_cut_into_calls_of_a_size(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """Three hundred that come at once are answered by three calls."""
+    server = start_redis()
+    limiter = open_limiter(server.socket_url)
+    limiter.acquire("known", PLAN)
+    script_calls(server)
+
+    claims = [partial(limiter.acquire, f"s{number}", PLAN) for number in range(300)]
+    decisions = together(server, limiter, claims, in_order=False)
+
+    # With the two that were alone.
+    assert ([decision.held for decision in decisions], script_calls(server)) == ([1] * 300, 5)

@@ -1,0 +1,185 @@
+"""What happens to a server or to a connection, and is over: nobody has to be told."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.integration.conftest import OpenLimiter, repeated, stopped
+from tests.processes import free_port
+from tests.redis_servers import RedisServer, StartRedis, running_redis
+from tests.servers.harness import eventually
+
+from awx_ratelimit import BackendUnavailable, Concurrency, Plan, Rate
+from awx_ratelimit.errors import BackendMisconfigured
+
+# Nothing is given back by itself within a test, unless that is run over midnight.
+PLAN = Plan("heals", (Rate("day", 100_000, 86_400_000, refill="calendar"),), Concurrency(50))
+#: As long as a test may be held up by others, and several times less than a test waits for.
+TIMEOUT_MS = 400
+
+
+def left(limiter: Any, subject: str = "s") -> tuple[int, int]:
+    """How many slots are in use, and how many tokens."""
+    seen = limiter.peek(subject, PLAN)
+    return seen.held, seen.usages[0].capacity - seen.usages[0].remaining
+
+
+def test_scripts_that_the_server_forgets_are_sent_again(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Every verb heals by itself after SCRIPT FLUSH."""
+    limiter = open_limiter(redis_server.socket_url)
+    with redis_server.client() as client:
+
+        def forgetful(verb: str, *args: Any) -> Any:
+            client.script_flush()
+            return getattr(limiter, verb)(*args)
+
+        decision = forgetful("acquire", "s", PLAN)
+        forgetful("refund", decision)
+        forgetful("release", decision)
+        forgetful("renew_leases")
+        first = forgetful("peek", "s", PLAN).usages[0].remaining
+        forgetful("reset", "s")
+
+        assert (decision.allowed, first, forgetful("health")["state"]) == (True, 100_000, "ok")
+
+
+def test_scripts_may_be_forgotten_at_any_moment(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Also between two calls that were sent together: each is done, and done once."""
+    limiter = open_limiter(redis_server.socket_url)
+
+    def claim(number: int) -> None:
+        decision = limiter.acquire("s", PLAN)
+        limiter.give_back(decision)
+        if number % 2:
+            limiter.refund(decision)
+
+    with redis_server.client() as client, repeated(client.script_flush) as flushes, ThreadPoolExecutor(8) as threads:
+        list(threads.map(claim, range(200)))
+
+    assert (flushes[0] > 20, eventually(lambda: left(limiter), (0, 100))) == (True, (0, 100))
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(
+    redis_server: RedisServer, open_limiter: OpenLimiter
+) -> None:
+    """Between two calls nobody sees it, whichever verb comes next."""
+    limiter = open_limiter(redis_server.socket_url)
+    with redis_server.client() as client:
+
+        def cut_off(verb: str, *args: Any) -> Any:
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            return getattr(limiter, verb)(*args)
+
+        limiter.acquire("s", PLAN)
+        decision = cut_off("acquire", "s", PLAN)
+        cut_off("refund", decision)
+        cut_off("release", decision)
+        cut_off("renew_leases")
+        assert (cut_off("health")["state"], eventually(lambda: left(limiter), (1, 1))) == ("ok", (1, 1))
+
+
+def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A claim whose connection is lost under way fails, and holds no slot later; the others do not notice."""
+    limiter = open_limiter(redis_server.socket_url)
+    failed: list[str] = []
+    until_s = time.monotonic() + 10
+
+    def claims(_: int) -> int:
+        answered = 0
+        while len(failed) < 10 and time.monotonic() < until_s:
+            try:
+                limiter.give_back(limiter.acquire("s", PLAN))
+                answered += 1
+            except BackendUnavailable as error:
+                failed.append(str(error))
+        return answered
+
+    def cut() -> None:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        # Long enough for others to get through.
+        time.sleep(0.002)
+
+    with redis_server.client() as client, repeated(cut), ThreadPoolExecutor(8) as threads:
+        answered = sum(threads.map(claims, range(8)))
+
+    limiter.acquire("another", PLAN)
+    held, charged = eventually(lambda: left(limiter)[0], 0), left(limiter)[1]
+    assert (held, answered <= charged <= answered + len(failed), len(failed) >= 10) == (0, True, True)
+
+
+def test_idle_connections_that_the_server_closed_are_opened_again(
+    start_redis: StartRedis, open_limiters: Callable[..., dict[str, Any]]
+) -> None:
+    """A server with `timeout` closes them; nobody sees it."""
+    server = start_redis(options=["--timeout 1"])
+    limiters = open_limiters(server.url).values()
+    for limiter in limiters:
+        limiter.acquire("s", PLAN)
+
+    with server.client() as client:
+        idle = eventually(lambda: len(client.client_list()), 1, seconds=10)
+    assert (idle, [limiter.acquire("s", PLAN).allowed for limiter in limiters]) == (1, [True, True])
+
+
+def test_a_server_that_was_restarted_is_found_again(
+    tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter
+) -> None:
+    """While it is down each claim fails at once with its address; when it is back the next is decided."""
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}"
+    with running_redis(tmp_path_factory.mktemp("redis"), port=port):
+        limiter = open_limiter(url)
+        before = limiter.acquire("s", PLAN).allowed
+
+    began_s = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(BackendUnavailable, match=f"redis at 127.0.0.1:{port}: "):
+            limiter.acquire("s", PLAN)
+    took_s = time.monotonic() - began_s
+    with running_redis(tmp_path_factory.mktemp("redis"), port=port):
+        after = limiter.acquire("s", PLAN).allowed
+
+    assert (before, took_s < 5, after) == (True, True, True)
+
+
+def test_a_primary_that_is_one_again_decides_again(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """While it is a replica, claims say so; after a failover to and fro the next is decided."""
+    server, another = start_redis(), start_redis()
+    limiter = open_limiter(server.socket_url)
+    limiter.acquire("s", PLAN)
+    with server.client() as client:
+        client.replicaof("127.0.0.1", another.port)
+        with pytest.raises(BackendMisconfigured, match="it is a read-only replica"):
+            limiter.acquire("s", PLAN)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+    assert limiter.acquire("s", PLAN).allowed
+
+
+def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(
+    start_redis: StartRedis, open_limiter: OpenLimiter
+) -> None:
+    """Of a server that hangs: all fail after one timeout, not after two; the next call works, and gives slots back."""
+    server = start_redis()
+    limiter, other = open_limiter(server.socket_url, timeout_ms=TIMEOUT_MS), open_limiter(server.socket_url)
+    limiter.acquire("before", PLAN)
+
+    def claim(_: int) -> tuple[float, str]:
+        began_s = time.monotonic()
+        try:
+            limiter.acquire("s", PLAN)
+        except BackendUnavailable as error:
+            return time.monotonic() - began_s, str(error)
+        return 0, "decided"
+
+    with ThreadPoolExecutor(20) as threads, stopped(server):
+        claims = [*threads.map(claim, range(20)), *threads.map(claim, range(5))]
+
+    in_time = [took_s < TIMEOUT_MS / 1000 * 1.9 for took_s, _ in claims]
+    said = {text for _, text in claims}
+    charged = eventually(lambda: left(other)[1] > 0, expected=True)
+    limiter.acquire("after", PLAN)
+    assert (in_time, said) == ([True] * 25, {f"redis at {server.socket} did not answer within {TIMEOUT_MS} ms"})
+    assert (charged, eventually(lambda: left(other)[0], 0)) == (True, 0)

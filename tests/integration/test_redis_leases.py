@@ -1,0 +1,228 @@
+"""A slot on a server lives as long as its holder: renewed from a thread, given back from anywhere, lapsing at last."""
+
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.conftest import OpenLimiter
+from tests.redis_servers import RedisServer
+from tests.servers.harness import eventually
+
+from awx_ratelimit import Concurrency, Limiter, Plan
+from awx_ratelimit.backends._redis_link import Link
+from awx_ratelimit.backends.redis import RedisBackend
+from awx_ratelimit.testing import ManualClock
+
+#: The shortest that a plan may have, and for how long leases of it are held.
+TTL_MS = 1_000
+HELD_SECONDS = float(os.environ.get("AWX_LEASE_SECONDS", "3"))
+SHORT = Plan("short", (), Concurrency(100, ttl_ms=TTL_MS))
+LONG = Plan("long", (), Concurrency(100))
+ONE = Plan("one", (), Concurrency(1))
+
+
+@pytest.fixture
+def other(redis_server: RedisServer) -> Any:
+    """Another process, in effect: what it sees is what the server has."""
+    limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+    yield limiter
+    limiter.close()
+
+
+def test_a_lease_outlives_its_ttl_while_its_process_lives(
+    redis_server: RedisServer, open_limiters: Callable[..., dict[str, Any]], other: Limiter
+) -> None:
+    """It is renewed by a thread: of threads, of tasks, and while the event loop is blocked."""
+    limiters = open_limiters(redis_server.socket_url) | {"blocked": open_limiters(redis_server.socket_url)["tasks"]}
+    kept = [limiter.acquire(kind, SHORT) for kind, limiter in limiters.items()]
+    over = threading.Event()
+    blocked = limiters["blocked"].portal.start_task_soon(over.wait)
+
+    seen, until_s = set(), time.monotonic() + HELD_SECONDS
+    while time.monotonic() < until_s:
+        seen.add(tuple(other.peek(kind, SHORT).held for kind in limiters))
+    over.set()
+
+    assert (seen, len(kept), blocked.result()) == ({(1, 1, 1)}, 3, True)
+
+
+def test_the_slots_of_a_process_that_was_killed_are_back_within_ttl(redis_server: RedisServer, other: Limiter) -> None:
+    """Nobody gave them back, and nobody renews them."""
+    command = [sys.executable, "-m", "tests.integration.redis_holder", redis_server.socket_url, "s", "3", str(TTL_MS)]
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        taken = holder.stdout.readline()
+        held = other.peek("s", SHORT).held
+        holder.kill()
+        killed_s = time.monotonic()
+
+    left = eventually(lambda: other.peek("s", SHORT).held, 0)
+    assert (taken, held, left, time.monotonic() - killed_s < TTL_MS / 1000 + 0.2) == (b"3\n", 3, 0, True)
+
+
+def test_a_decision_that_nobody_has_is_renewed_no_more(
+    redis_server: RedisServer, open_limiters: Callable[..., dict[str, Any]], other: Limiter
+) -> None:
+    """Its slot lapses, without a release."""
+    limiters = open_limiters(redis_server.socket_url)
+    kept = [limiter.acquire("kept", SHORT) for limiter in limiters.values()]
+    lost = [limiter.acquire("lost", SHORT) for limiter in limiters.values()]
+    opened = [limiter.health()["leases"] for limiter in limiters.values()]
+
+    del lost
+    gc.collect()
+
+    left = eventually(lambda: other.peek("lost", SHORT).held, 0)
+    still_open = [limiter.health()["leases"] for limiter in limiters.values()]
+    assert (opened, left, still_open, other.peek("kept", SHORT).held, len(kept)) == ([2, 2], 0, [1, 1], 2, 2)
+
+
+def test_leases_that_the_server_lost_are_taken_again(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """After FLUSHALL, by the next renewal; and then given back as ever."""
+    limiter = open_limiter(redis_server.socket_url)
+    kept = [limiter.acquire("s", LONG) for _ in range(3)]
+    with redis_server.client() as client:
+        client.flushall()
+
+    limiter.renew_leases()
+    held = other.peek("s", LONG).held
+    for decision in kept:
+        limiter.release(decision)
+
+    assert (held, limiter.health()["lost_leases"], eventually(lambda: other.peek("s", LONG).held, 0)) == (3, 0, 0)
+
+
+def test_leases_that_the_server_lost_are_taken_again_by_the_thread(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """It happens within a third of the ttl."""
+    limiter = open_limiter(redis_server.socket_url)
+    kept = limiter.acquire("s", SHORT)
+    with redis_server.client() as client:
+        client.flushall()
+
+    assert (eventually(lambda: other.peek("s", SHORT).held, 1), kept.allowed) == (1, True)
+
+
+def test_a_lease_whose_slot_another_has_now_is_lost_and_frees_nothing(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted and logged, once; given back late it frees nothing."""
+    limiter = open_limiter(redis_server.socket_url)
+    lost = limiter.acquire("s", ONE)
+    with redis_server.client() as client:
+        client.flushall()
+    taken = other.acquire("s", ONE)
+
+    with caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        limiter.renew_leases()
+        limiter.renew_leases()
+    health = limiter.health()
+    limiter.release(lost)
+    again = limiter.acquire("s", ONE)
+
+    assert (taken.allowed, health["lost_leases"], health["leases"], again.allowed) == (True, 1, 0, False)
+    assert [record.message for record in caplog.records] == [
+        f"a lease was lost on redis at {redis_server.socket}, and its slot taken by another"
+    ]
+
+
+def test_a_lease_ends_after_its_longest_hold_and_is_not_lost(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """With `max_hold_ms` renewals do not let it live on; that is what the plan says, and nothing that was lost."""
+    plan = Plan("bounded", (), Concurrency(1, max_hold_ms=300))
+    limiter = open_limiter(redis_server.socket_url)
+    kept = limiter.acquire("s", plan)
+
+    def held() -> int:
+        limiter.renew_leases()
+        return other.peek("s", plan).held
+
+    ended = eventually(held, 0)
+    limiter.renew_leases()
+    health = limiter.health()
+    taken = other.acquire("s", plan)
+    limiter.release(kept)
+    again = limiter.acquire("s", plan)
+
+    assert (ended, health["lost_leases"], health["leases"], taken.allowed, again.allowed) == (0, 0, 0, True, False)
+
+
+def test_a_lease_whose_release_was_lost_ends_with_the_next_renewal(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """Of a subject that has other leases, which would let it live on with them."""
+    limiter = open_limiter(redis_server.socket_url)
+    kept, forgotten = limiter.acquire("s", LONG), limiter.acquire("s", LONG)
+    # What a release does, but for the sending.
+    limiter.backend._session.leases.forget(forgotten.lease_id)
+
+    limiter.renew_leases()
+
+    assert (other.peek("s", LONG).held, kept.allowed) == (1, True)
+
+
+def test_a_lease_of_the_longest_ttl_is_given_back_as_any_other(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """The thread does not wait for a third of it."""
+    plan = Plan("longest", (), Concurrency(1, ttl_ms=2**52))
+    limiter = open_limiter(redis_server.socket_url)
+
+    limiter.give_back(limiter.acquire("s", plan))
+
+    assert eventually(lambda: other.peek("s", plan).held, 0) == 0
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time of claims and renewals alike."""
+    return ManualClock(1_700_000_000_000)
+
+
+def busy(limiter: Any, clock: ManualClock) -> int:
+    """Slots that are in use besides, where somebody uses a slot of the subject now and then, until a ttl has passed."""
+    for _ in range(5):
+        clock.advance(TTL_MS // 3)
+        limiter.release(limiter.acquire("s", SHORT))
+        limiter.renew_leases()
+    return int(limiter.acquire("s", SHORT).held) - 1
+
+
+def test_a_decision_that_nobody_has_lapses_also_where_others_keep_its_subject_busy(
+    redis_server: RedisServer, open_limiter: OpenLimiter, clock: ManualClock
+) -> None:
+    """A process renews its slots of one subject together, and this one lapses all the same."""
+    limiter = open_limiter(redis_server.socket_url, clock=clock)
+    before = [limiter.acquire("s", SHORT).held for _ in range(2)]
+    gc.collect()
+
+    assert (before, busy(limiter, clock)) == ([1, 2], 0)
+
+
+def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_longer_than_ttl(
+    redis_server: RedisServer, open_limiter: OpenLimiter, clock: ManualClock
+) -> None:
+    """What gives it back may reach the server before what took it, on another connection."""
+    limiter = open_limiter(redis_server.socket_url, clock=clock)
+    session = limiter.backend._session
+    late = session.asked("s", SHORT, 1)
+    session.unanswered(late)
+    session.settled(late)
+    limiter.acquire("another, which takes the release along", LONG)
+    Link(session.server).run([session.codec.acquire([late], (), clock.now_ms())])
+
+    before = limiter.peek("s", SHORT).held
+    assert (before, busy(limiter, clock)) == (1, 0)

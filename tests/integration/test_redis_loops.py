@@ -1,0 +1,98 @@
+"""One backend for several event loops, at once and one after the other, and used again after it was closed."""
+
+import asyncio
+import select
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.integration.conftest import OpenLimiter
+from tests.redis_servers import RedisServer
+from tests.servers.harness import eventually
+
+from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan
+from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+
+PLAN = Plan.of("loops", per_day=500, concurrent=1_000)
+SHORT = Plan("short", (), Concurrency(100, ttl_ms=1_000))
+
+
+@pytest.fixture
+def limiter(redis_server: RedisServer) -> AsyncLimiter:
+    """For any loop; a loop that ends closes it."""
+    return AsyncLimiter(AsyncRedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+
+
+@pytest.fixture
+def other(redis_server: RedisServer) -> Iterator[Limiter]:
+    """Another process, in effect."""
+    limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+    yield limiter
+    limiter.close()
+
+
+class Yielding(asyncio.SelectorEventLoop):
+    """A loop that lets other threads run whenever it is looked at."""
+
+    def is_closed(self) -> bool:
+        select.select((), (), (), 0)
+        return super().is_closed()
+
+
+def test_loops_in_many_threads_share_one_limit(limiter: AsyncLimiter, other: Limiter) -> None:
+    """Exactly what there is is admitted, each loop has a connection of its own, and closes what it opened."""
+
+    async def some() -> Any:
+        try:
+            return await asyncio.gather(*(limiter.acquire("s", PLAN) for _ in range(8)))
+        finally:
+            await limiter.aclose()
+
+    def loop(_: int) -> Any:
+        with asyncio.Runner(loop_factory=Yielding) as runner:
+            return runner.run(some())
+
+    with ThreadPoolExecutor(16) as threads:
+        decisions = [decision for part in threads.map(loop, range(100)) for decision in part]
+
+    admitted = [decision for decision in decisions if decision.allowed]
+    for decision in admitted:
+        limiter.give_back(decision)
+    asyncio.run(some())
+    assert (len(decisions), len(admitted)) == (800, 500)
+    assert eventually(lambda: other.peek("s", PLAN).held, 0) == 0
+
+
+def test_a_loop_may_come_after_another(limiter: AsyncLimiter, other: Limiter) -> None:
+    """Each `asyncio.run` decides, and what one of them took another gives back."""
+
+    async def one() -> Any:
+        decision = await limiter.acquire("s", PLAN)
+        await limiter.aclose()
+        return decision
+
+    decisions = [asyncio.run(one()) for _ in range(5)]
+    for decision in decisions:
+        limiter.give_back(decision)
+    asyncio.run(limiter.aclose())
+
+    assert [decision.held for decision in decisions] == [1, 2, 3, 4, 5]
+    assert eventually(lambda: other.peek("s", PLAN).held, 0) == 0
+
+
+def test_what_was_closed_and_is_used_again_renews_its_leases(
+    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
+) -> None:
+    """Closing twice is harmless, and the thread is started anew."""
+    limiter = open_limiter(redis_server.socket_url)
+    released = limiter.acquire("s", SHORT)
+    limiter.release(released)
+    limiter.close()
+    limiter.close()
+    between = other.peek("s", SHORT).held
+
+    kept = limiter.acquire("s", SHORT)
+    with redis_server.client() as client:
+        client.flushall()
+    assert (between, kept.allowed, eventually(lambda: other.peek("s", SHORT).held, 1)) == (0, True, 1)

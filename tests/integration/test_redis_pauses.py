@@ -1,0 +1,32 @@
+"""A process that is paused for longer than its calls may last, by a debugger, a freezer or a host that sleeps."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.redis_servers import RedisServer
+
+#: Longer than any thread waits for a call of the default timeout, and as long to go on.
+PAUSE_S = 0.4
+PAUSES = 3
+
+
+def test_a_process_that_was_paused_goes_on(redis_server: RedisServer) -> None:
+    """Its threads wake up and find that they all waited too long: none gets any other error, and none is stuck."""
+    command = [sys.executable, "-m", "tests.integration.redis_paused", redis_server.socket_url]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        begun = process.stdout.readline()
+        for _ in range(PAUSES):
+            time.sleep(PAUSE_S / 4)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(PAUSE_S)
+            process.send_signal(signal.SIGCONT)
+        said, _ = process.communicate(timeout=30)
+
+    held, decided, unavailable, others = said.decode().split(maxsplit=3)
+    assert (begun, process.returncode, others.strip(), held) == (b"begun\n", 0, "{}", "1")
+    assert int(decided) > 500 > int(unavailable) > 0

@@ -1,0 +1,182 @@
+"""A slot is given back from wherever its holder ends, and whatever the server does at that moment."""
+
+import asyncio
+import gc
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.conftest import OpenLimiter, stopped
+from tests.redis_servers import RedisServer, StartRedis
+from tests.servers.harness import eventually
+
+from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan
+from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+
+PLAN = Plan("releases", (), Concurrency(1_000))
+
+
+@pytest.fixture
+def limiter(redis_server: RedisServer) -> Iterator[Limiter]:
+    """For threads."""
+    limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+    yield limiter
+    limiter.close()
+
+
+def told(module: str, *args: str) -> list[bytes]:
+    """The words that a process of its own says at its end."""
+    command = [sys.executable, "-m", f"tests.integration.{module}", *args]
+    answer = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, timeout=50, check=False)
+    assert answer.returncode == 0, answer.stderr.decode()
+    return answer.stdout.split()
+
+
+def held(limiter: Any) -> Callable[[], int]:
+    return lambda: int(limiter.peek("s", PLAN).held)
+
+
+@contextmanager
+def signals(handle: Callable[[], Any], *, every_s: float) -> Iterator[list[int]]:
+    """The main thread is interrupted again and again, at random moments; how often is counted."""
+    times, over, draw = [0], threading.Event(), random.Random(1)
+
+    def handler(*_: Any) -> None:
+        times[0] += 1
+        handle()
+
+    def send() -> None:
+        while not over.wait(every_s * draw.random() * 2):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield times
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("by", ["release", "give_back", "hold"])
+def test_a_task_that_is_cancelled_gives_back_what_it_holds(redis_server: RedisServer, by: str) -> None:
+    """Also while it is cancelled once more: a release never suspends."""
+
+    async def holding(limiter: AsyncLimiter, taken: asyncio.Semaphore) -> None:
+        if by == "hold":
+            async with limiter.hold("s", PLAN):
+                taken.release()
+                await asyncio.Event().wait()
+        decision = await limiter.acquire("s", PLAN)
+        taken.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+            if by == "release":
+                await limiter.release(decision)
+            else:
+                limiter.give_back(decision)
+
+    async def cancelled() -> list[int]:
+        limiter = AsyncLimiter(AsyncRedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+        taken = asyncio.Semaphore(0)
+        tasks = [asyncio.create_task(holding(limiter, taken)) for _ in range(20)]
+        for _ in tasks:
+            await taken.acquire()
+        seen = [(await limiter.peek("s", PLAN)).held]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await limiter.aclose()
+        seen.append((await limiter.peek("s", PLAN)).held)
+        await limiter.aclose()
+        return seen
+
+    assert asyncio.run(cancelled()) == [20, 0]
+
+
+def test_a_slot_is_free_before_the_next_decision_however_many_were_released(
+    redis_server: RedisServer, open_limiter: OpenLimiter
+) -> None:
+    """A release is sent no later than the next claim of its subject."""
+    limiter = open_limiter(redis_server.socket_url)
+    one = Plan("one", (), Concurrency(1))
+    with ThreadPoolExecutor(16) as threads:
+        kept = list(threads.map(lambda number: limiter.acquire(f"s{number}", one), range(1_000)))
+
+    for decision in kept:
+        limiter.give_back(decision)
+    again = [limiter.acquire(decision.subject, one).allowed for decision in kept[::-10]]
+    assert (all(kept), again) == (True, [True] * 100)
+
+
+def test_a_finalizer_gives_back_what_its_object_holds(limiter: Limiter) -> None:
+    """Whenever the collector runs, and in whichever thread."""
+
+    class Request:
+        def __init__(self) -> None:
+            self.itself = self
+            self.decision = limiter.acquire("s", PLAN)
+
+        def __del__(self) -> None:
+            limiter.release(self.decision)
+
+    def make(_: int) -> None:
+        Request()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(make, range(200)))
+    gc.collect()
+    assert eventually(held(limiter), 0) == 0
+
+
+def test_a_signal_handler_gives_slots_back_whatever_it_interrupts(limiter: Limiter) -> None:
+    """Claims, releases, and the thread of the backend: nothing is locked that it could need."""
+    kept: list[Decision] = []
+
+    def release() -> None:
+        while kept:
+            limiter.release(kept.pop())
+
+    with signals(release, every_s=0.0005) as times:
+        for _ in range(600):
+            kept.append(limiter.acquire("s", PLAN))
+            limiter.release(limiter.acquire("s", PLAN))
+    release()
+    assert (eventually(held(limiter), 0), times[0] > 50) == (0, True)
+
+
+def test_a_claim_that_a_signal_handler_interrupts_leaves_everything_as_it_was(redis_server: RedisServer) -> None:
+    """Whatever it raises, wherever: others go on, nothing stays locked, and no slot is kept for longer than ttl."""
+    left, interrupted, slowest_ms = map(int, told("redis_interrupted", redis_server.socket_url))
+
+    assert (left, interrupted > 100, slowest_ms < 400) == (0, True, True)
+
+
+def test_a_release_never_waits_for_a_server_that_hangs(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """It is given back within a second or so of its return."""
+    server = start_redis()
+    limiter = open_limiter(server.socket_url, timeout_ms=200)
+    other = open_limiter(server.socket_url)
+    kept = [limiter.acquire("s", PLAN) for _ in range(3)]
+
+    with stopped(server):
+        began_s = time.monotonic()
+        for decision in kept:
+            limiter.give_back(decision)
+        took_s = time.monotonic() - began_s
+        tried = eventually(lambda: limiter.backend._session._troubled, expected=True)
+
+    assert (took_s < 0.1, tried, eventually(held(other), 0)) == (True, True, 0)

@@ -1,0 +1,120 @@
+"""What a server stores says nothing of who asked, is short, and does not stay."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.integration.conftest import OpenLimiter
+from tests.redis_servers import RedisServer
+
+from awx_ratelimit import Caller, Concurrency, Decision, Gate, Limiter, Plan, PlanTable, Rate, Rule, StaticKeys
+from awx_ratelimit.backends.redis import RedisBackend
+from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
+from awx_ratelimit.web.message import Request
+
+PLANS = {
+    "two rates and slots": Plan.of("a", per_second=1_000, per_day=100_000, concurrent=5),
+    "a rate": Plan.of("b", per_minute=60),
+    "a calendar rate": Plan("c", (Rate("day", 100, 86_400_000, refill="calendar"),)),
+    "slots": Plan("d", (), Concurrency(5)),
+    "slots for a time": Plan("e", (), Concurrency(5, max_hold_ms=60_000)),
+    "the longest times": Plan("f", (Rate("age", 1, 2**50, burst=2),), Concurrency(5, ttl_ms=2**52)),
+}
+
+
+def stored(server: RedisServer) -> dict[bytes, tuple[bytes, int]]:
+    """Every key of every database, with its value and the ms that it has left (-1: it stays for ever)."""
+    found: dict[bytes, tuple[bytes, int]] = {}
+    with server.client() as client:
+        for database in range(16):
+            client.select(database)
+            for key in client.scan_iter("*"):
+                value: Any = client.get(key)
+                left_ms: Any = client.pttl(key)
+                found[key] = value, left_ms
+    return found
+
+
+def refused(limiter: Any, plan: Plan, decision: Decision) -> None:
+    while limiter.acquire(decision.subject, plan):
+        pass
+
+
+#: What may be done last with a subject that was charged.
+STEPS: dict[str, Callable[[Any, Plan, Decision], Any]] = {
+    "acquire": lambda limiter, plan, decision: limiter.acquire(decision.subject, plan),
+    "refuse": refused,
+    "release": lambda limiter, plan, decision: (limiter.release(decision), limiter.peek(decision.subject, plan)),
+    "renew": lambda limiter, plan, decision: limiter.renew_leases(),
+    "refund": lambda limiter, plan, decision: limiter.refund(decision),
+    "reset": lambda limiter, plan, decision: limiter.reset(decision.subject),
+    "change": lambda limiter, plan, decision: limiter.acquire(decision.subject, Plan.of("other", per_hour=10)),
+    "health": lambda limiter, plan, decision: limiter.health(),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_key_has_an_end(redis_server: RedisServer, open_limiter: OpenLimiter, step: str) -> None:
+    """Whatever was done last with it, under whatever plan."""
+    limiter = open_limiter(redis_server.socket_url)
+    kept = [(plan, limiter.acquire(name, plan)) for name, plan in PLANS.items()]
+    for plan, decision in kept:
+        STEPS[step](limiter, plan, decision)
+
+    left_ms = [left_ms for _, left_ms in stored(redis_server).values()]
+    assert (len(left_ms) >= 2, [left for left in left_ms if left < 0]) == (True, [])
+
+
+def test_a_key_has_a_name_that_is_short_whatever_its_subject(
+    redis_server: RedisServer, open_limiter: OpenLimiter
+) -> None:
+    """The prefix and a digest, in printable letters; two subjects never share one."""
+    limiter = open_limiter(redis_server.socket_url, prefix="x" * 64)
+    for subject in STRANGE_SUBJECTS:
+        limiter.acquire(subject, PLANS["a rate"])
+
+    keys = stored(redis_server)
+    named = [key for key in keys if re.fullmatch(rb"x{64}:\{[A-Za-z0-9+/]{22}\}", key)]
+    assert (len(keys), len(named)) == (len(STRANGE_SUBJECTS), len(STRANGE_SUBJECTS))
+
+
+def request(method: str, path: str, key: bytes | None, peer: str = "203.0.113.77") -> Request:
+    sent = [] if key is None else [key]
+    return Request(method, path, peer, lambda name: sent if name == b"x-api-key" else [])
+
+
+def test_nothing_of_a_key_or_a_subject_is_stored(redis_server: RedisServer) -> None:
+    """Neither in a name nor in a value: not the text of a key, nor who it is, nor where a client is."""
+    limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+    keys: dict[str, str | Caller] = {
+        "awx_very-secret-key-1": "starter",
+        "awx_very-secret-key-2": Caller("customer-4711", "growth"),
+    }
+    gate = Gate(
+        limiter,
+        plans=PlanTable.default(),
+        identify=StaticKeys(keys),
+        rules=[Rule("/login", budget="login", plan=Plan.of("login", per_minute=5))],
+        anonymous=Plan.of("nobody", per_minute=5),
+    )
+    for key in (*keys, "awx_unknown-secret-key", None):
+        for path in ("/private/path", "/login"):
+            gate.admit(request("GET", path, None if key is None else key.encode()))
+    found = stored(redis_server)
+    limiter.close()
+
+    everything = b"\n".join(name + b" " + value for name, (value, _) in found.items())
+    words = [
+        b"secret",
+        b"awx_",
+        b"customer",
+        b"4711",
+        b"203.0.113",
+        b"private",
+        b"key_",
+        b"starter",
+        b"growth",
+        b"nobody",
+    ]
+    assert (len(found), [word for word in words if word in everything]) == (4, [])

@@ -1,0 +1,95 @@
+"""Values that no script of ours has written, on a real server: an error for the one subject, and for no other."""
+
+import os
+import struct
+
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import strategies
+from tests.redis_servers import RedisServer, run
+
+from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan, Rate
+from awx_ratelimit.backends._redis_codec import Asked, Codec
+from awx_ratelimit.core.holding import HoldTimes
+
+CODEC = Codec("awx", os.urandom(16))
+NOW_MS = 1_700_000_000_000
+PLAN = Plan("p", (Rate("minute", 60, 60_000), Rate("day", 9, 86_400_000)), Concurrency(3, max_hold_ms=60_000))
+#: In turn: other names and units, so that values are taken apart and put together.
+OTHER = Plan("q", (Rate("day", 7, 50_000_000), Rate("hour", 7, 3_600_000)), Concurrency(3))
+
+damages = st.lists(
+    st.tuples(st.integers(0, 400), st.sampled_from(["set", "cut", "add"]), st.binary(min_size=1, max_size=9)),
+    max_size=3,
+)
+
+
+def damaged(value: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
+    for place, what, noise in damage:
+        at = place % (len(value) + 1)
+        rest = {"set": value[at + len(noise) :], "cut": value[at + len(noise) :], "add": value[at:]}[what]
+        value = value[:at] + (b"" if what == "cut" else noise) + rest
+    return value
+
+
+@strategies.with_examples(250)
+@given(
+    damage=damages,
+    noise=st.none() | st.binary(max_size=60).map(lambda noise: b"\x01" + noise),
+    number=st.none() | st.tuples(st.integers(4, 250), st.integers(-(2**63), 2**63 - 1)),
+    length=st.just(1_000) | st.integers(0, 300),
+    now_ms=st.just(NOW_MS + 1) | st.just(NOW_MS - 10**9),
+)
+def test_a_damaged_value_is_an_error_of_its_subject_alone(
+    redis_server: RedisServer,
+    damage: list[tuple[int, str, bytes]],
+    noise: bytes | None,
+    number: tuple[int, int] | None,
+    length: int,
+    now_ms: int,
+) -> None:
+    """Whatever stands in a key, the others are decided, renewed and released, and each key has an end."""
+    with redis_server.client() as client:
+        client.flushall()
+        for plan in (OTHER, PLAN, PLAN):
+            decide(client, "bad", plan, NOW_MS)
+        (held,) = decide(client, "good", PLAN, NOW_MS)
+        assert isinstance(held, Decision)
+        value = client.get(CODEC.key("bad"))
+        assert isinstance(value, bytes)
+        if number is not None:
+            at = number[0] % len(value)
+            value = value[:at] + struct.pack("<q", number[1]) + value[at + 8 :]
+        client.set(CODEC.key("bad"), (damaged(value, damage) if noise is None else noise)[:length], px=100_000)
+        asked = [(subject, plan, 1, CODEC.new_lease_id()) for plan in (PLAN, OTHER) for subject in ("bad", "good")]
+        released = [("bad", 7), ("good", held.lease_id)]
+
+        answers = answered(client, asked, released, now_ms)
+
+        leases = [
+            (decision.subject, decision.plan, decision.lease_id, now_ms)
+            for decision in (held, *answers)
+            if isinstance(decision, Decision) and decision.lease_id
+        ]
+        run(client, CODEC.renew(leases, 0, now_ms))
+        others = [
+            run(client, CODEC.refund(held._replace(subject="bad"), now_ms)),
+            run(client, CODEC.reset("bad", now_ms)),
+        ]
+        left = [client.pttl(key) for key in client.scan_iter()]
+
+    good = [answer.allowed for answer in answers[1::2] if isinstance(answer, Decision)]
+    bad = {type(answer) for answer in answers[::2]}
+    assert (good, bad <= {Decision, BackendUnavailable}, min(left) > 0) == ([True, True], True, True)
+    assert all(other in (0, -1, -2, -3) for other in others)
+
+
+def decide(client: "redis.Redis", subject: str, plan: Plan, now_ms: int) -> list[Decision | BackendUnavailable]:
+    return answered(client, [(subject, plan, 1, CODEC.new_lease_id())], [], now_ms)
+
+
+def answered(
+    client: "redis.Redis", asked: list[Asked], released: list[tuple[str, int]], now_ms: int
+) -> list[Decision | BackendUnavailable]:
+    return CODEC.decisions(asked, run(client, CODEC.acquire(asked, released, now_ms)), HoldTimes(), lambda *_: CODEC)

@@ -1,0 +1,221 @@
+"""Single decisions of the scripts for any state that a server may hold, against the core: the same integers."""
+
+import os
+import struct
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import redis
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests import strategies
+from tests.redis_servers import RedisServer, run
+
+from awx_ratelimit import Decision, Plan, Rate
+from awx_ratelimit.backends._redis_codec import Codec
+from awx_ratelimit.backends._redis_wire import MOST_MS
+from awx_ratelimit.core.bucket import converted
+from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
+from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.core.rates import EXACT_MAX
+
+CODEC = Codec("awx", os.urandom(16))
+
+
+class Stored(NamedTuple):
+    """What a server holds of one limit."""
+
+    name: str
+    unit: int
+    debt: int
+    at_ms: int
+
+
+def value_of(front: list[Stored], tail: list[Stored], keep_ms: int = 2**50) -> bytes:
+    """The value of these limits, as state.lua lays it out; without leases."""
+    names = b"".join(_named(limit) for limit in front)
+    levels = b"".join(struct.pack("<qq", limit.debt, limit.at_ms) for limit in front)
+    rest = b"".join(_named(limit) + struct.pack("<qqq", limit.debt, limit.at_ms, keep_ms) for limit in tail)
+    head = struct.pack("<BBH", 1, len(front), len(names))
+    return head + names + levels + struct.pack("<qH", keep_ms, len(rest)) + rest
+
+
+def _named(limit: Stored) -> bytes:
+    return bytes([len(limit.name)]) + limit.name.encode() + struct.pack("<q", limit.unit)
+
+
+class Case(NamedTuple):
+    """A claim, and what is stored of its subject: by the last charge, and besides."""
+
+    plan: Plan
+    cost: int
+    looks: bool
+    front: list[Stored]
+    tail: list[Stored]
+
+
+near = st.integers(-1, 1)
+moments_ms = st.just(1_700_000_000_000) | st.integers(-MOST_MS, MOST_MS)
+
+
+@st.composite
+def stored(draw: st.DrawFn, rate: Rate, cost: int, now_ms: int) -> Stored:
+    """A limit of this name, mostly in its unit, and where a millisecond or a unit of debt makes the difference."""
+    unit = rate.unit if draw(st.integers(0, 2)) else draw(strategies.magnitudes)
+    full, charged = rate.capacity * unit // rate.unit, cost * unit
+    debt = draw(st.sampled_from([0, full, full - charged]) | strategies.magnitudes) + draw(near)
+    debt = min(max(debt, 0), EXACT_MAX)
+    known = converted(rate, debt, unit)
+    excess = known + cost * rate.unit - rate.capacity
+    whole = [0, rate.period_ms, -rate.period_ms, -(-known // rate.drain), excess // rate.drain, now_ms % rate.period_ms]
+    ago_ms = draw(st.sampled_from(whole) | st.integers(-100, 10**8)) + draw(near)
+    return Stored(rate.name, unit, debt, min(max(now_ms - ago_ms, -MOST_MS), MOST_MS))
+
+
+@st.composite
+def cases(draw: st.DrawFn, now_ms: int) -> Case:
+    """Any claim on any state."""
+    plan = draw(strategies.plans() | strategies.extreme_plans())
+    cost = min(draw(st.integers(0, 3) | strategies.magnitudes), plan.max_cost)
+    limits = [draw(stored(rate, cost, now_ms)) for rate in plan.rates]
+    looks = draw(strategies.rarely)
+    if draw(st.booleans()):
+        return Case(plan, cost, looks, limits, [])
+    limits = draw(st.permutations(limits))
+    cut, end = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    return Case(plan, cost, looks, limits[:cut], limits[cut:][:end])
+
+
+@strategies.with_examples(150)
+@given(data=st.data(), now_ms=moments_ms, passed_ms=st.integers(0, 10**6))
+def test_any_state_is_decided_as_the_core_does(
+    redis_server: RedisServer, data: st.DataObject, now_ms: int, passed_ms: int
+) -> None:
+    """Whatever is stored, the answer and what is left behind are the integers of `charge`."""
+    later_ms = min(now_ms + passed_ms, MOST_MS)
+    asked = data.draw(st.lists(cases(now_ms), min_size=1, max_size=16))
+    with redis_server.client() as client:
+        client.mset({CODEC.key(str(index)): value_of(case.front, case.tail) for index, case in enumerate(asked)})
+
+        answers = [*zip(ask(client, asked, now_ms), ask(client, asked, later_ms, look=True), strict=True)]
+
+    assert answers == [expected(case, now_ms, later_ms) for case in asked]
+
+
+def ask(client: "redis.Redis", cases: list[Case], now_ms: int, look: bool = False) -> list[tuple[int, list[int]]]:
+    asked = [
+        (str(index), case.plan, case.cost, 0 if look or case.looks else CODEC.new_lease_id())
+        for index, case in enumerate(cases)
+    ]
+    decisions = CODEC.decisions(asked, run(client, CODEC.acquire(asked, (), now_ms)), HoldTimes(), lambda *_: CODEC)
+    # There is room for the one lease; the slots are another test's.
+    return [(answer.over & ~answer.plan.slot_bit, list(answer.levels)) for answer in decisions]  # type: ignore[union-attr]
+
+
+def known_state(case: Case) -> list[int]:
+    """What is stored, as the claim's plan counts it."""
+    known = {limit.name: limit for limit in (*case.front, *case.tail)}
+    state: list[int] = []
+    for rate in case.plan.rates:
+        limit = known.get(rate.name)
+        state += (converted(rate, limit.debt, limit.unit), limit.at_ms) if limit else (0, 0)
+    return state
+
+
+def expected(case: Case, now_ms: int, later_ms: int) -> tuple[tuple[int, list[int]], tuple[int, list[int]]]:
+    plan, state = case.plan, known_state(case)
+    over, levels = (uncharged if case.looks else charge)(plan, state, 0, case.cost, now_ms)
+    after = levels
+    if case.looks or over & plan.enforced:
+        moved = rebased(plan, state, levels, now_ms)
+        after = state.copy()
+        for index, _, rate in plan.numbered_rates:
+            if rate.name in moved:
+                after[index + 1] = now_ms
+    return (over, levels), uncharged(plan, after, 0, case.cost, later_ms)
+
+
+@strategies.with_examples(60)
+@given(data=st.data(), decided_at_ms=moments_ms)
+def test_any_refund_is_what_the_core_gives_back(
+    redis_server: RedisServer, data: st.DataObject, decided_at_ms: int
+) -> None:
+    """Whatever is stored and however long ago, a refund takes off the debt what `given_back` says, in its units."""
+    plan = data.draw(strategies.plans() | strategies.extreme_plans())
+    cost = min(data.draw(st.integers(0, 3) | strategies.magnitudes), plan.max_cost)
+    over = sum(bit for _, bit, rate in plan.numbered_rates if cost > rate.burst or data.draw(strategies.rarely))
+    limits = [data.draw(stored(rate, cost, decided_at_ms)) for rate in plan.rates]
+    passed = [
+        0,
+        1,
+        5_000,
+        *(rate.period_ms for rate in plan.rates),
+        *(cost * rate.unit // rate.drain for rate in plan.rates),
+    ]
+    now_ms = min(decided_at_ms + data.draw(st.sampled_from(passed)) + data.draw(near), MOST_MS)
+    decision = Decision("s", plan, cost, decided_at_ms, over, (), 0, 0, CODEC, 0)
+    with redis_server.client() as client:
+        client.set(CODEC.key("s"), value_of(limits[:1], limits[1:]))
+
+        CODEC.done("s", run(client, CODEC.refund(decision, now_ms)))
+
+        left = client.get(CODEC.key("s"))
+
+    given = given_back(decision, now_ms)
+    debts = [max(0, limit.debt - _given(given, limit)) for limit in limits]
+    expected = [limit._replace(debt=debt) for limit, debt in zip(limits, debts, strict=True)]
+    assert left == value_of(expected[:1], expected[1:])
+
+
+def _given(given: dict[str, tuple[int, int]], limit: Stored) -> int:
+    amount, unit = given.get(limit.name, (0, 1))
+    return amount * limit.unit // unit
+
+
+@strategies.with_examples(60)
+@given(data=st.data(), now_ms=moments_ms)
+def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.DataObject, now_ms: int) -> None:
+    """Whatever is stored, what a fallback charged is owed besides, at most to the full, and once."""
+    case = data.draw(cases(now_ms))
+    debts = [min(data.draw(strategies.magnitudes), rate.capacity) for rate in case.plan.rates]
+    healed = [("0", case.plan, debts, ())]
+    call = CODEC.heal(healed, os.urandom(8), now_ms)
+    with redis_server.client() as client:
+        client.set(CODEC.key("0"), value_of(case.front, case.tail))
+
+        answers = [CODEC.heals(healed, run(client, call)) for _ in range(2)]
+
+        (_, levels) = ask(client, [case], now_ms, look=True)[0]
+
+    _, owed = uncharged(case.plan, known_state(case), 0, case.cost, now_ms)
+    expected = [min(rate.capacity, owed[index] + debts[index // 2]) for index, _, rate in case.plan.numbered_rates]
+    assert (answers, levels[::2]) == ([[True], [False]], expected)
+
+
+SCALED = (
+    "\n".join(files("awx_ratelimit.backends").joinpath(f"{name}.lua").read_text() for name in ("state", "limits"))
+    + """
+local t, answers = by_name(), {}
+for at = 25, #asked - 23, 24 do
+  local floor, rest = t.scaled(u('<ddd', asked, at))
+  answers[#answers + 1] = pack('<dd', floor, rest)
+end
+return table.concat(answers)
+"""
+)
+
+
+@example(triples=[(2**50, 3 * 2**10, 3 * 2**50), (2**52, 6, 2**53), (EXACT_MAX, EXACT_MAX, EXACT_MAX)])
+@strategies.with_examples(60)
+@given(triples=st.lists(st.tuples(*[strategies.magnitudes | st.integers(1, EXACT_MAX)] * 3), min_size=1, max_size=40))
+def test_products_are_divided_exactly(redis_server: RedisServer, triples: list[tuple[int, int, int]]) -> None:
+    """A product by a divisor is rounded down, and says whether a rest is left, for all numbers that are counted."""
+    packed = struct.pack("<d16s", 0, b"") + b"".join(struct.pack("<ddd", *triple) for triple in triples)
+    with redis_server.client() as client:
+        reply: Any = client.eval(SCALED, 0, packed)
+
+    answers = [
+        (min(floor, EXACT_MAX), rest if floor < EXACT_MAX else 0) for floor, rest in struct.iter_unpack("<dd", reply)
+    ]
+    exact = [(min(a * b // c, EXACT_MAX), int(a * b % c > 0 and a * b // c < EXACT_MAX)) for a, b, c in triples]
+    assert answers == exact

@@ -1,0 +1,100 @@
+"""The circuit breaker: when it opens, who probes, how it closes."""
+
+import pytest
+
+from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW, Breaker
+
+
+def fail(breaker: Breaker, times: int, now_s: float = 0.0) -> list[bool]:
+    """Ask and fail so many times."""
+    return [breaker.failed(ticket, now_s, 1.0) for _ in range(times) if (ticket := breaker.ask(now_s)) is not None]
+
+
+@pytest.fixture
+def opened() -> Breaker:
+    """A breaker that opened at 0 s, whose first pause lasts 0.25 s."""
+    breaker = Breaker()
+    fail(breaker, MOST_IN_A_ROW)
+    return breaker
+
+
+def test_five_failures_in_a_row_open_it() -> None:
+    """The fifth begins the outage, and then nobody may ask."""
+    breaker = Breaker()
+
+    assert (fail(breaker, MOST_IN_A_ROW), breaker.ask(0.1)) == ([False] * 4 + [True], None)
+
+
+def test_an_answer_in_between_begins_the_row_anew() -> None:
+    """Four failures, an answer and four failures open nothing."""
+    breaker = Breaker()
+    fail(breaker, 4)
+    breaker.answered(0)
+    fail(breaker, 4)
+
+    assert breaker.is_closed
+
+
+def test_half_of_a_window_opens_it() -> None:
+    """Of the last twenty, ten failures open it though never two came in a row."""
+    breaker = Breaker()
+    begun = []
+    for _ in range(10):
+        breaker.answered(0)
+        begun += fail(breaker, 1)
+
+    assert begun == [False] * 9 + [True]
+
+
+def test_one_claim_probes_when_the_pause_is_over(opened: Breaker) -> None:
+    """Before it nobody asks; after it one does, and the others do not."""
+    asked = [opened.ask(now_s) is not None for now_s in (0.24, 0.25, 0.25, 0.26)]
+
+    assert asked == [False, True, False, False]
+
+
+def test_a_probe_that_is_answered_ends_the_outage(opened: Breaker) -> None:
+    """Everybody asks again, and it takes five failures in a row to open it once more."""
+    ticket = opened.ask(0.25)
+    assert ticket is not None
+
+    ended = opened.answered(ticket)
+
+    assert (ended, fail(opened, MOST_IN_A_ROW, 0.3)) == (True, [False] * 4 + [True])
+
+
+def test_pauses_grow_while_the_outage_lasts(opened: Breaker) -> None:
+    """Each probe that fails doubles the pause, up to two seconds."""
+    now_s, pauses = 0.0, []
+    for pause_s in (0.25, 0.5, 1.0, 2.0, 2.0):
+        early = opened.ask(now_s + pause_s - 0.01)
+        now_s += pause_s
+        ticket = opened.ask(now_s)
+        assert ticket is not None
+        opened.failed(ticket, now_s, 1.0)
+        pauses.append(early)
+
+    assert pauses == [None] * 5
+
+
+def test_a_pause_is_between_half_and_all_of_its_length() -> None:
+    """By chance, so that the processes of a host do not all probe at one moment."""
+    breaker = Breaker()
+    for _ in range(MOST_IN_A_ROW):
+        breaker.failed(0, 0.0, 0.0)
+
+    assert (breaker.ask(0.124), breaker.ask(0.125) is not None) == (None, True)
+
+
+def test_what_comes_late_says_nothing_of_now(opened: Breaker) -> None:
+    """Claims that were under way when it opened neither close it nor make the pause longer."""
+    late = (opened.answered(0), opened.failed(0, 0.2, 1.0))
+
+    assert (late, opened.is_closed, opened.ask(0.25) is not None) == ((False, False), False, True)
+
+
+def test_a_probe_that_never_comes_back_is_forgotten(opened: Breaker) -> None:
+    """After five seconds another claim probes."""
+    asked = [opened.ask(now_s) is not None for now_s in (0.25, 5.2, 5.25)]
+
+    assert asked == [True, False, True]

@@ -1,0 +1,211 @@
+"""The guard: an outage costs one failure each, keeps a bounded limit, and ends by itself."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import (
+    AsyncLimiter,
+    BackendUnavailable,
+    Concurrency,
+    InvalidLimit,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    Rate,
+)
+from awx_ratelimit.backends.base import NonBlocking
+from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW
+from awx_ratelimit.wrappers._local import local_plan
+from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
+
+PLAN = Plan("p", (Rate("minute", 8, 60_000), Rate("day", 40, 86_400_000, refill="calendar")), Concurrency(4))
+
+
+class Failing(MemoryBackend):
+    """A backend that can be told to fail, and counts how often it was asked."""
+
+    fails = False
+    asked = 0
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        self.asked += 1
+        if self.fails:
+            raise BackendUnavailable("gone")
+        return super().acquire(subject, plan, cost)
+
+    def peek(self, subject: str, plan: Plan, cost: int) -> Any:
+        if self.fails:
+            raise BackendUnavailable("gone")
+        return super().peek(subject, plan, cost)
+
+
+@pytest.fixture
+def backend() -> Failing:
+    return Failing()
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The guard's clock, and no chance: a list of one number."""
+    now = [100.0]
+    monkeypatch.setattr("awx_ratelimit.wrappers._outage.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("awx_ratelimit.wrappers._outage.random.random", lambda: 1.0)
+    return now
+
+
+def test_while_it_answers_the_guard_is_not_there(backend: Failing) -> None:
+    """Decisions are the backend's own, and so are their slots."""
+    limiter = Limiter(GuardedBackend(backend, expected_workers=4))
+
+    decisions = [limiter.acquire("s", PLAN) for _ in range(5)]
+    limiter.release(decisions[0])
+
+    assert ([d.allowed for d in decisions], backend.peek("s", PLAN, 1).usages[-1].remaining) == (
+        [True] * 4 + [False],
+        1,
+    )
+
+
+def test_an_outage_gives_each_process_its_share(backend: Failing) -> None:
+    """Of four workers one lets a fourth of each limit through; then it refuses, with a wait."""
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend, expected_workers=4))
+    plan = Plan("p", (Rate("minute", 8, 60_000),))
+
+    decisions = [limiter.acquire("s", plan) for _ in range(3)]
+
+    assert [(d.allowed, d.retry_after_ms > 29_000) for d in decisions] == [(True, False), (True, False), (False, True)]
+
+
+def test_after_five_failures_the_backend_is_asked_no_more(backend: Failing, seconds: list[float]) -> None:
+    """A claim then costs no call, until a pause is over and one claim probes."""
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend))
+    for _ in range(20):
+        limiter.acquire("s", PLAN)
+    asked = backend.asked
+    seconds[0] += 0.25
+    for _ in range(3):
+        limiter.acquire("s", PLAN)
+
+    assert (asked, backend.asked) == (MOST_IN_A_ROW, MOST_IN_A_ROW + 1)
+
+
+def test_an_outage_ends_by_itself(backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    """A probe that is answered is a decision of the backend, and so are all after it; both turns are logged once."""
+    caplog.set_level(logging.WARNING, "awx_ratelimit")
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend))
+    during = [limiter.acquire("s", PLAN) for _ in range(8)][-1]
+    state = limiter.health()["state"]
+    backend.fails = False
+    seconds[0] += 0.25
+    after = [limiter.acquire("t", PLAN) for _ in range(2)]
+
+    turns = [record.message.partition(",")[0] for record in caplog.records]
+    assert (during.plan is PLAN, [d.plan is PLAN for d in after], state, limiter.health()["state"], turns) == (
+        False,
+        [True, True],
+        "outage: limits are local",
+        "ok",
+        ["the backend does not answer", "the backend answers again"],
+    )
+
+
+def test_open_lets_everything_through_and_takes_no_slot(backend: Failing) -> None:
+    """With on_outage="open" no claim is refused; a release and a refund of such a decision do nothing."""
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend, on_outage="open"))
+
+    decisions = [limiter.acquire("s", PLAN) for _ in range(50)]
+    limiter.release(decisions[0])
+    limiter.refund(decisions[0])
+
+    assert ({d.allowed for d in decisions}, {d.lease for d in decisions}) == ({True}, {None})
+
+
+def test_closed_lets_nothing_through(backend: Failing, seconds: list[float]) -> None:
+    """With on_outage="closed" each claim raises, and after five it costs no call."""
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend, on_outage="closed"))
+    for _ in range(10):
+        with pytest.raises(BackendUnavailable):
+            limiter.acquire("s", PLAN)
+
+    assert backend.asked == MOST_IN_A_ROW
+
+
+def test_local_slots_and_tokens_are_given_back_locally(backend: Failing) -> None:
+    """A decision of the outage is released and refunded where it was made, also after the outage."""
+    backend.fails = True
+    guard = GuardedBackend(backend)
+    limiter = Limiter(guard)
+    first = limiter.acquire("s", PLAN, 2)
+    backend.fails = False
+    limiter.release(first)
+    limiter.refund(first)
+
+    backend.fails = True
+    assert [usage.remaining for usage in limiter.peek("s", PLAN).usages] == [8, 40, 4]
+
+
+def test_a_share_always_fits_the_largest_claim() -> None:
+    """Of a hundred workers each still lets one claim of the largest cost through, and refills at its share."""
+    share = local_plan(PLAN, 100, 5)
+
+    assert [(rate.burst, rate.tokens, rate.period_ms) for rate in share.rates] == [
+        (5, 8, 100 * 60_000),
+        (5, 5, 86_400_000),
+    ]
+
+
+class Hanging:
+    """An async backend that never answers."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    async def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        await asyncio.Event().wait()
+
+
+def test_no_decision_of_a_task_waits_beyond_the_budget() -> None:
+    """A backend that hangs costs each claim the budget until the breaker opens, and nothing after."""
+
+    async def decided() -> float:
+        limiter = AsyncLimiter(AsyncGuardedBackend(Hanging(), budget_ms=20))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for _ in range(100):
+            assert (await limiter.acquire("s", Plan.of("p", per_minute=100))).allowed
+        return loop.time() - begun
+
+    assert asyncio.run(decided()) < 20 * 0.020 + 0.5
+
+
+def test_tasks_are_guarded_as_threads_are(backend: Failing) -> None:
+    """The async guard decides an outage as the other does."""
+
+    async def decided() -> list[bool]:
+        backend.fails = True
+        limiter = AsyncLimiter(AsyncGuardedBackend(NonBlocking(backend), expected_workers=4))
+        return [(await limiter.acquire("s", PLAN)).allowed for _ in range(3)]
+
+    assert asyncio.run(decided()) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"on_outage": "ignore"}, "on_outage is 'ignore'; allowed are 'local', 'open', 'closed'"),
+        ({"expected_workers": 0}, "expected_workers is 0"),
+        ({"budget_ms": 1.5}, "budget_ms is 1.5"),
+    ],
+)
+def test_a_wrong_field_is_one_clear_error(backend: Failing, fields: Any, says: str) -> None:
+    """The message names the field and what is allowed."""
+    with pytest.raises(InvalidLimit, match=says):
+        GuardedBackend(backend, **fields)

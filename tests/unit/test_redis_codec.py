@@ -1,0 +1,175 @@
+import os
+import struct
+from dataclasses import replace
+
+import pytest
+
+from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, InvalidLimit, Plan, Rate
+from awx_ratelimit.backends._redis_codec import Codec, Renewal
+from awx_ratelimit.backends._redis_wire import MOST_MS, MOST_RATES, SEQUENCE_BITS
+from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.core.rates import EXACT_MAX
+from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
+
+OWNER = bytes(range(16))
+RATES = Plan.of("rates", per_minute=60)
+
+
+@pytest.fixture
+def codec() -> Codec:
+    return Codec("awx", OWNER)
+
+
+def reply(*answers: tuple[int, ...]) -> bytes:
+    return b"".join(struct.pack(f"<{len(answer)}q", *answer) for answer in answers)
+
+
+def test_keys_are_short_and_apart_whatever_the_subject(codec: Codec) -> None:
+    """Each subject has a key of its own, of one length, that shows nothing of it."""
+    keys = [codec.key(subject) for subject in STRANGE_SUBJECTS]
+
+    assert (len({*keys}), {len(key) for key in keys}) == (len(STRANGE_SUBJECTS), {28})
+
+
+def test_a_key_is_tagged_by_the_digest_of_its_subject(codec: Codec) -> None:
+    """On a cluster the digest alone decides the slot; the key is the same for every process."""
+    keys = {Codec("awx", os.urandom(16)).key("key_1"), codec.key("key_1")}
+
+    assert keys == {b"awx:{KBeI1pLoOMZrAJVP4e6K8A}"}
+
+
+@pytest.mark.parametrize("prefix", ["x" * 65, "a{b", "}", "\u00e4" * 33])
+def test_a_prefix_is_short_and_has_no_braces(prefix: str) -> None:
+    """A prefix that would make keys long, or decide their slot, is an error that says what is allowed."""
+    with pytest.raises(ValueError, match="allowed are at most 64 bytes without braces"):
+        Codec(prefix, OWNER)
+
+
+def test_an_owner_is_16_bytes() -> None:
+    """Another length would shift all that is sent."""
+    with pytest.raises(ValueError, match="allowed are 16"):
+        Codec("awx", b"short")
+
+
+def test_lease_ids_name_their_owner(codec: Codec) -> None:
+    """Ids of one codec differ in their sequence, ids of two in their owner; none is 0."""
+    ids = [codec.new_lease_id() for _ in range(3)]
+
+    owners = {lease_id >> SEQUENCE_BITS for lease_id in ids}
+    sequences = [lease_id & (1 << SEQUENCE_BITS) - 1 for lease_id in ids]
+    assert (owners, sequences) == ({int.from_bytes(OWNER)}, [1, 2, 3])
+
+
+def test_a_plan_is_sent_once_for_all_its_claims(codec: Codec) -> None:
+    """Claims that share a plan point to the one argument."""
+    asked = [("a", STARTER, 1, 1), ("b", RATES, 1, 2), ("c", STARTER, 1, 3)]
+
+    call = codec.acquire(asked, [("d", 4)])
+
+    places = [struct.unpack_from("<H", call.args[0], 26 + 8 + 20 * index + 16)[0] for index in range(3)]
+    assert (len(call.args), places) == (3, [2, 3, 2])
+    assert call.keys == [codec.key(subject) for subject in "dabc"]
+
+
+def test_a_lease_goes_with_the_first_claim_of_its_subject(codec: Codec) -> None:
+    """One key is touched once for both; what no claim takes along has a key of its own, before them."""
+    asked = [("a", STARTER, 1, 11), ("a", STARTER, 1, 12), ("b", STARTER, 1, 13)]
+
+    call = codec.acquire(asked, [("c", 3), ("a", 1), ("a", 2)])
+
+    _, _, alone, *rest = struct.unpack("<d16sH Q QdHHQQ QdHH QdHH", call.args[0])
+    assert (alone, rest) == (1, [3, 11, 1, 2, 2, 1, 2, 12, 1, 2, 0, 13, 1, 2, 0])
+    assert call.keys == [codec.key(subject) for subject in "caab"]
+
+
+def test_a_plan_is_packed_once(codec: Codec) -> None:
+    """What a plan is to the scripts is kept in its memo."""
+    plan = replace(STARTER)
+    first, second = (codec.acquire([("s", plan, 1, 1)]).args[1] for _ in range(2))
+
+    assert first is second
+
+
+@pytest.mark.parametrize("now_ms", [-MOST_MS - 1, MOST_MS + 1, 10**400])
+def test_a_time_that_cannot_be_counted_exactly_is_an_error(codec: Codec, now_ms: int) -> None:
+    """A clock that far off is named, and nothing is sent."""
+    with pytest.raises(ValueError, match="the clock says"):
+        codec.acquire([("s", STARTER, 1, 1)], (), now_ms)
+
+
+def test_a_plan_of_too_many_rates_is_refused(codec: Codec) -> None:
+    """More limits than a script has bits for is an InvalidLimit that says how many."""
+    plan = Plan("many", tuple(Rate(f"r{number}", 1, 1_000) for number in range(MOST_RATES + 1)))
+
+    with pytest.raises(InvalidLimit, match="at most 50"):
+        codec.acquire([("s", plan, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan("p", (Rate("x", 2**70, 2**70, burst=1),), Concurrency(2**70, ttl_ms=2**70, max_hold_ms=2**70)),
+        Plan("q", (Rate("x" * 32, EXACT_MAX, 1),)),
+    ],
+    ids=str,
+)
+def test_numbers_beyond_what_a_script_counts_are_cut_to_it(codec: Codec, plan: Plan) -> None:
+    """Whatever a plan says can be sent: in a claim and in a renewal."""
+    codec.acquire([("s", plan, 1, 1)])
+
+    assert not plan.slot_bit or codec.renew([("s", plan, 1, 0)]).keys == [codec.key("s")]
+
+
+def test_answers_become_decisions_in_their_order(codec: Codec) -> None:
+    """An admitted claim carries lease and holder; a refused one and a look carry neither."""
+    asked = [("a", STARTER, 1, 11), ("b", STARTER, 1, 12), ("c", STARTER, 1, 0), ("d", RATES, 1, 14)]
+    answers = (5_000, 0, 1, 60, 5, 8, 5), (5_000, 4, 5, 0, 5, 0, 5), (5_000, 0, 1, 0, 5, 0, 5), (5_000, 0, 0, 9, 5)
+
+    decisions = codec.decisions(asked, reply(*answers), HoldTimes(), lambda *_: codec)
+
+    good = [decision for decision in decisions if isinstance(decision, Decision)]
+    assert [(d.subject, d.allowed, d.lease_id, d.holder is codec, d.held) for d in good] == [
+        ("a", True, 11, True, 1), ("b", False, 0, False, 5), ("c", True, 0, False, 1), ("d", True, 0, True, 0),
+    ]  # fmt: skip
+    assert [(d.levels, d.retry_after_ms) for d in good][:2] == [([60, 5, 8, 5], 0), ([0, 5, 0, 5], 1_000)]
+
+
+def test_a_slot_in_shadow_that_is_over_is_no_lease(codec: Codec) -> None:
+    """The claim is let in and can be refunded; there is nothing to give back."""
+    plan = Plan("p", (Rate("x", 9, 1_000),), Concurrency(1, shadow=True))
+
+    (decision,) = codec.decisions([("s", plan, 1, 7)], reply((5_000, 2, 1, 9, 5)), HoldTimes(), lambda *_: codec)
+
+    assert isinstance(decision, Decision)
+    assert (decision.allowed, decision.lease, decision.holder) == (True, None, codec)
+
+
+@pytest.mark.parametrize(("code", "words"), [(-1, "another type"), (-2, "none of ours"), (-3, "damaged")])
+def test_a_value_that_is_not_ours_is_an_error_among_decisions(codec: Codec, code: int, words: str) -> None:
+    """The error names the key and what to do, and the next answer is read as it stands."""
+    asked = [("a", STARTER, 1, 11), ("b", RATES, 1, 12)]
+
+    wrong, right = codec.decisions(
+        asked, reply((5_000, code, 0, 0, 0, 0, 0), (5_000, 0, 0, 9, 5)), HoldTimes(), lambda *_: codec
+    )
+
+    assert isinstance(wrong, BackendUnavailable)
+    assert (words in str(wrong), codec.key("a").decode() in str(wrong), bool(right)) == (True, True, True)
+
+
+def test_a_refund_that_found_something_else_raises(codec: Codec) -> None:
+    """A code below 0 is BackendUnavailable; 0 is done."""
+    codec.done("s", 0)
+
+    with pytest.raises(BackendUnavailable, match="damaged"):
+        codec.done("s", -3)
+
+
+def test_renewals_are_answered_by_lease(codec: Codec) -> None:
+    """Leases of one subject are sent together, and each answer finds its lease."""
+    held = [("a", STARTER, 1, 0), ("b", STARTER, 2, 0), ("a", STARTER, 3, 0)]
+
+    call = codec.renew(held)
+
+    assert call.keys == [codec.key("a"), codec.key("b")]
+    assert codec.renewals(held, b"\x01\x02\x00") == {1: Renewal.RENEWED, 3: Renewal.TAKEN_AGAIN, 2: Renewal.LOST}

@@ -1,0 +1,98 @@
+"""The leases of a process: what is open and what is in flight, whichever thread asks and when."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from awx_ratelimit import Concurrency, Decision, Plan
+from awx_ratelimit.backends._redis_leases import Leases
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
+
+PLAN = Plan("leases", (), Concurrency(10))
+_ids = count(1)
+
+
+def let_others_run() -> None:
+    """Let go of the interpreter, as it may be taken away anywhere."""
+    time.sleep(0)
+
+
+def new_id() -> int:
+    lease_id = next(_ids)
+    let_others_run()
+    return lease_id
+
+
+class Asked(tuple[Any, ...]):
+    """A claim that takes its time to be read."""
+
+    __slots__ = ()
+
+    def __getitem__(self, place: Any) -> Any:
+        let_others_run()
+        return super().__getitem__(place)
+
+
+@contextmanager
+def many(act: Callable[[int], Any]) -> Iterator[Callable[[], bool]]:
+    """Four threads act 100 times; the block is told whether they still do."""
+    with ThreadPoolExecutor(4) as threads:
+        acting = [threads.submit(lambda: [act(number) for number in range(100)]) for _ in range(4)]
+        yield lambda: not all(thread.done() for thread in acting)
+    for thread in acting:
+        thread.result()
+
+
+def test_no_claim_in_flight_is_settled() -> None:
+    """At whatever moment it is asked, a claim is unmade, or not below what is settled, or was answered."""
+    leases = Leases(new_id, lambda: 0, lambda: None)
+    in_flight: set[int] = set()
+
+    def claim(_: int) -> None:
+        lease_id = leases.new()
+        in_flight.add(lease_id)
+        let_others_run()
+        in_flight.discard(lease_id)
+        leases.answered(lease_id)
+
+    wrong = []
+    with many(claim) as acting:
+        while acting():
+            let_others_run()
+            settled_below = leases.settled_below()
+            wrong += [lease_id for lease_id in in_flight.copy() if lease_id < settled_below]
+    assert wrong == []
+
+
+def test_a_lease_that_is_listed_is_whole() -> None:
+    """Leases are listed while others are opened and closed."""
+    leases = Leases(new_id, lambda: 0, lambda: None)
+
+    def grant(_: int) -> None:
+        lease_id = next(_ids)
+        kept = leases.grant(Asked(("s", PLAN, 1, lease_id)), 7, lease_id)
+        let_others_run()
+        del kept
+
+    seen = set()
+    with many(grant) as acting:
+        while acting():
+            let_others_run()
+            seen |= {(subject, granted_at_ms) for subject, _, _, granted_at_ms in leases.held()}
+    assert (seen, leases.held()) == ({("s", 7)}, [])
+
+
+def test_of_later_leases_one_in_sixteen_is_measured() -> None:
+    """The first are all measured, and of as many later ones a sixteenth."""
+    leases = Leases(count(1).__next__, count(1).__next__, lambda: None)
+    held = []
+    for _ in range(2 * MEASURE_ALL):
+        lease_id = leases.new()
+        holder = leases.grant(("s", PLAN, 1, lease_id), 0, lease_id)
+        held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
+
+    measured = [held_ms is not None for held_ms in held]
+    assert (sum(measured[:MEASURE_ALL]), sum(measured[MEASURE_ALL:])) == (MEASURE_ALL, MEASURE_ALL // THEN_ONE_IN)

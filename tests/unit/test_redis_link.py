@@ -1,0 +1,33 @@
+"""One connection of a process, whatever happens to the thread that uses it."""
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+from blockbuster import BlockBuster
+from tests.processes import free_port
+
+from awx_ratelimit import BackendUnavailable
+from awx_ratelimit.backends._redis_link import Link
+from awx_ratelimit.backends._redis_server import Server
+
+
+def test_what_is_raised_right_after_the_lock_was_taken_leaves_it_free(
+    nothing_blocks_the_event_loop: BlockBuster,
+) -> None:
+    """A signal handler may raise after any call; a profiler is called at the same places."""
+    # It puts Python code around `Lock.acquire`.
+    nothing_blocks_the_event_loop.deactivate()
+    link = Link(Server(f"redis://127.0.0.1:{free_port()}", timeout_ms=50, prefix="awx"))
+
+    def interrupt(frame: Any, event: str, arg: Any) -> None:
+        if event == "c_return" and frame.f_code is Link.run.__code__ and arg.__name__ == "acquire":
+            raise InterruptedError
+
+    sys.setprofile(interrupt)
+    try:
+        with suppress(InterruptedError, BackendUnavailable):
+            link.run([])
+    finally:
+        sys.setprofile(None)
+    assert not link._lock.locked()

@@ -1,0 +1,155 @@
+"""Refusals by rates are remembered, exactly, and no longer than they can be believed."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.wrappers.remembered import RememberedBackend
+
+PLAN = Plan("p", (Rate("minute", 60, 60_000, burst=5), Rate("second", 1, 400, burst=3)), Concurrency(4))
+
+
+class Counting(MemoryBackend):
+    """A backend that counts how often it decides."""
+
+    asked = 0
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        self.asked += 1
+        return super().acquire(subject, plan, cost)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """The backend's time, and the one by which refusals are believed."""
+    clock = ManualClock(10**12)
+    monkeypatch.setattr("awx_ratelimit.wrappers.remembered.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000)
+    return clock
+
+
+@pytest.fixture
+def backend(clock: ManualClock) -> Counting:
+    return Counting(clock=clock)
+
+
+@pytest.fixture
+def limiter(backend: Counting) -> Limiter:
+    return Limiter(RememberedBackend(backend))
+
+
+def test_a_flood_of_refused_claims_asks_once(limiter: Limiter, backend: Counting) -> None:
+    """After three admitted claims and one refused one, a thousand more cost no call."""
+    allowed = [limiter.acquire("s", PLAN).allowed for _ in range(1_004)]
+
+    assert (allowed, backend.asked) == ([True] * 3 + [False] * 1_001, 4)
+
+
+def test_a_remembered_wait_is_as_honest(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
+    """It becomes shorter as time passes; a millisecond before its end the claim is refused, and then it is allowed."""
+    for _ in range(4):
+        refused = limiter.acquire("s", PLAN)
+    waits = []
+    for _ in range(3):
+        clock.advance(100)
+        waits.append(limiter.acquire("s", PLAN).retry_after_ms)
+    clock.advance(99)
+    early = limiter.acquire("s", PLAN)
+    clock.advance(1)
+
+    assert (refused.retry_after_ms, waits, early.retry_after_ms, limiter.acquire("s", PLAN).allowed) == (
+        400,
+        [300, 200, 100],
+        1,
+        True,
+    )
+
+
+def test_a_refusal_is_believed_for_a_second_at_most(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
+    """However long its wait is: another process may have given back."""
+    plan = Plan.of("day", per_day=1)
+    for _ in range(3):
+        limiter.acquire("s", plan)
+    clock.advance(999)
+    limiter.acquire("s", plan)
+    asked = backend.asked
+    clock.advance(1)
+    limiter.acquire("s", plan)
+
+    assert (asked, backend.asked) == (2, 3)
+
+
+def test_another_plan_or_a_smaller_claim_is_asked(limiter: Limiter, backend: Counting) -> None:
+    """What was refused is refused for the same plan object and at least the same cost alone."""
+    limiter.acquire("s", PLAN, 2)
+    limiter.acquire("s", PLAN, 2)
+    asked = backend.asked
+    same, larger = limiter.acquire("s", PLAN, 2), limiter.acquire("s", PLAN, 3)
+    smaller = limiter.acquire("s", PLAN, 1)
+    upgraded = limiter.acquire("s", Plan.of("q", per_minute=100), 5)
+
+    assert (asked, same.allowed, larger.allowed, smaller.allowed, upgraded.allowed, backend.asked) == (
+        2,
+        False,
+        False,
+        True,
+        True,
+        4,
+    )
+
+
+def test_refusals_by_slots_are_never_remembered(limiter: Limiter, backend: Counting) -> None:
+    """A slot may come back at any moment."""
+    plan = Plan("slots", (Rate("minute", 60, 60_000),), Concurrency(1))
+    held = limiter.acquire("s", plan)
+    refused = limiter.acquire("s", plan)
+    limiter.release(held)
+
+    assert (refused.allowed, limiter.acquire("s", plan).allowed) == (False, True)
+
+
+@pytest.mark.parametrize("verb", ["reset", "refund"])
+def test_what_this_process_gives_back_is_seen_at_once(limiter: Limiter, verb: str) -> None:
+    """After a reset or a refund the next claim is asked."""
+    decisions = [limiter.acquire("s", PLAN) for _ in range(4)]
+    if verb == "reset":
+        limiter.reset("s")
+    else:
+        limiter.refund(decisions[0])
+
+    assert limiter.acquire("s", PLAN).allowed
+
+
+def test_subjects_do_not_touch_and_are_bounded(limiter: Limiter) -> None:
+    """A flood of many subjects keeps what is remembered small, and refuses nobody else."""
+    plan = Plan.of("one", per_minute=1)
+    for number in range(12_000):
+        limiter.acquire(f"s{number}", plan)
+        limiter.acquire(f"s{number}", plan)
+
+    remembered = limiter.backend._refusals._known  # type: ignore[attr-defined]
+    assert (len(remembered) <= 10_000, limiter.acquire("other", plan).allowed) == (True, True)
+
+
+@given(
+    costs=st.lists(st.integers(1, 3), min_size=1, max_size=30),
+    steps_ms=st.lists(st.integers(0, 500), min_size=30, max_size=30),
+)
+def test_it_decides_as_the_backend_would(costs: list[int], steps_ms: list[int]) -> None:
+    """On any schedule of one process, decisions and waits are those of the backend without it."""
+    clock = ManualClock(10**12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("awx_ratelimit.wrappers.remembered.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000)
+        plain, remembered = Limiter(MemoryBackend(clock=clock)), Limiter(RememberedBackend(MemoryBackend(clock=clock)))
+        answers = []
+        for cost, step_ms in zip(costs, steps_ms, strict=False):
+            clock.advance(step_ms)
+            both = [limiter.acquire("s", PLAN, cost) for limiter in (plain, remembered)]
+            answers.append([(d.allowed, d.retry_after_ms, d.usages[:2]) for d in both])
+            for limiter, decision in zip((plain, remembered), both, strict=True):
+                limiter.release(decision)
+
+    assert [ours for _, ours in answers] == [theirs for theirs, _ in answers]

@@ -70,7 +70,7 @@ def test_a_record_comes_back_as_it_was(plan: Plan, other: Plan, data: Any) -> No
     ledger.write = data.draw(st.integers(0, 2**60))
 
     again = HostLedger("s", None)
-    said = newest(encoded(ledger).ljust(65_536, b"\0") + bytes(65_536))
+    said = newest(encoded(ledger, ledger.write + 1).ljust(65_536, b"\0") + bytes(65_536))
     assert said is not None
     decode(again, said.body, lambda _: False)
     fields = ("layout", "levels", "kept", "keep_until_ms", "others", "other_bounds")
@@ -85,7 +85,7 @@ def test_a_process_leaves_its_own_leases_out(count: int, mine: set[int]) -> None
     ledger.digest = bytes(16)
     ledger.others = {8 + 8 * number: number for number in range(count)}
     again = HostLedger("s", None)
-    said = newest(encoded(ledger).ljust(512, b"\0") + bytes(512))
+    said = newest(encoded(ledger, ledger.write + 1).ljust(512, b"\0") + bytes(512))
     assert said is not None
     decode(again, said.body, lambda word: word // 8 - 1 in mine)
 

@@ -104,8 +104,8 @@ class _Form(NamedTuple):
     unpack_levels: Any
 
 
-def encoded(ledger: HostLedger) -> bytes:
-    """The half that says what `ledger` says, as its next write. Raises ValueError for times beyond 64 bits."""
+def encoded(ledger: HostLedger, write: int) -> bytes:
+    """The half that says what `ledger` says, as this write. Raises ValueError for times beyond 64 bits."""
     form = _form(ledger.layout)
     kept_bytes, tail = _encoded_kept(ledger.kept) if ledger.kept else (0, b"")
     grants = len(ledger.others)
@@ -120,7 +120,7 @@ def encoded(ledger: HostLedger) -> bytes:
             bounds = (*ledger.other_bounds, *ledger.bounded.values())
             tail += b"".join([_BOUND.pack(bound.word // _WORD_BYTES, *bound[1:]) for bound in bounds])
         written: bytes = form.pack(
-            ledger.write + 1, form.body_bytes + len(tail), ledger.digest, ledger.keep_until_ms, form.text_bytes,
+            write, form.body_bytes + len(tail), ledger.digest, ledger.keep_until_ms, form.text_bytes,
             kept_bytes, grants, len(bounds), form.text, *ledger.levels,
         ) + tail  # fmt: skip
     except StructError:

@@ -63,7 +63,7 @@ class Table:
 
         Raises BackendUnavailable where there is no room, and ValueError for a time that cannot be written.
         """
-        record = encoded(ledger)
+        record = encoded(ledger, ledger.write + 1)
         if ledger.at and 2 * len(record) <= ledger.cell_bytes:
             self._put(ledger, record)
         else:
@@ -122,11 +122,15 @@ class Table:
         # What a process that was killed in here has left in the larger cell is written over.
         left = self._found(ledger, number) if ledger.at else None
         cell = left or self._levels.free(ledger.stripe, ledger.number, number)
-        old = Cell(ledger.at, ledger.cell_bytes, Newest(ledger.write_at, ledger.write, b""))
-        ledger.at, ledger.cell_bytes, (ledger.write_at, ledger.write, _) = cell
-        self._put(ledger, encoded(ledger))
-        if old.at:
-            self._give_up(old)
+        record = encoded(ledger, cell.newest.write + 1)
+        write_at = cell.cell_bytes // 2 - cell.newest.at
+        self.file.memory[cell.at + write_at : cell.at + write_at + len(record)] = record
+        if ledger.at:
+            self._give_up(Cell(ledger.at, ledger.cell_bytes, Newest(ledger.write_at, ledger.write, b"")))
+        # Not before: who is interrupted in between reads what everybody reads.
+        ledger.at, ledger.cell_bytes = cell.at, cell.cell_bytes
+        ledger.write_at, ledger.write = write_at, cell.newest.write + 1
+        ledger.seen = self.file.memory[cell.at : cell.at + cell.cell_bytes]
 
     def _give_up(self, cell: Cell) -> None:
         nothing = half(cell.newest.write + 1, b"")

@@ -6,8 +6,8 @@ READY := .venv/.ready
 .PHONY: demo test chaos check bench clean redis-server
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
-# BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes, which
-# share a file of the demo's own, gone afterwards; BACKEND=host:///path/to/file is kept, and so is what was used.
+# Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
+# BACKEND=host:///path/to/file is another one, BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours.
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 

@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 
 import httpx2
+from examples.demo_files import own_file
 from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
 from examples.demo_scenarios import SCENARIOS
@@ -82,9 +83,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backend",
+        default="host" if sys.platform == "linux" else "memory",
         metavar="NAME or URL",
-        help="where limits are kept: memory, host (a file of the demo's own), redis (a server of its own), or a URL "
-        "such as host:///path/to/file, which is kept, or redis://host (memory; host with several workers)",
+        help="where limits are kept: host (a file of the demo's own), memory, redis (a server of its own), or a URL "
+        "such as host:///path/to/file or redis://host (%(default)s)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)")
     options = parser.parse_args(arguments)
@@ -94,15 +96,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextmanager
-def _backend(name: str | None, workers: int) -> Iterator[str]:
-    """The URL of the backend, which may be a file or a server that lives as long as the demo."""
-    name = name or ("memory" if workers == 1 else "host")
+def _backend(name: str, workers: int) -> Iterator[str]:
+    """The URL of the backend, which may be a server that lives as long as the demo."""
     if name == "redis":
         with own_redis() as url:
             yield f"{url}?expected_workers={workers}&budget_ms=1000"
     elif name == "host":
-        with TemporaryDirectory(prefix="awx-demo-") as folder:
-            yield f"host://{folder}/limits"
+        yield own_file()
     else:
         yield "memory://" if name == "memory" else name
 
@@ -111,7 +111,7 @@ def _shown(backend: str) -> str:
     """A URL without user and password."""
     scheme, _, rest = backend.partition("://")
     if scheme == "host":
-        return "a file of this host"
+        return f"{rest}, over restarts too"
     return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 

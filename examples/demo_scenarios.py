@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ SCENARIO_SECONDS = 25.0
 #: So long before the first moment that the plan allows, the last request is sent that must be refused.
 _EARLY_SECONDS = 0.4
 _BETWEEN_TRIES_SECONDS = 0.5
+_RUN = os.urandom(4).hex()
 _FAILURES = (Broken, httpx2.HTTPError, WebSocketException, OSError, TimeoutError)
 
 
@@ -30,8 +32,8 @@ class Scenario:
 
     @property
     def key(self) -> str:
-        """The API key."""
-        return f"awx_demo_{self.tier}_{self.name}"
+        """The API key, another one each time: what an earlier demo has used may be known still."""
+        return f"awx_demo_{self.tier}_{self.name}_{_RUN}"
 
     async def run(self, http: httpx2.AsyncClient, row: Row, begin_at: float) -> None:
         """Send the traffic and write the verdict into `row`; whatever goes wrong is a broken promise."""

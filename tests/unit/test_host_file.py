@@ -1,5 +1,6 @@
 """What can be wrong with the file of a host, at the start and while it is in use: one clear error, never a death."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -14,11 +15,12 @@ from typing import Any
 import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
-from awx_ratelimit import BackendUnavailable, Limiter, Plan
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
 from awx_ratelimit.backends._host_file import PAGE_BYTES, ROOM_AT
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.errors import BackendMisconfigured
 from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 
 NOBODY = 65534
 
@@ -357,3 +359,29 @@ def test_a_damaged_subject_is_forgotten_and_the_log_says_so(path: Path, caplog: 
         1,
         True,
     )
+
+
+@pytest.mark.parametrize(("on_outage", "allowed"), [("local", [True, False]), ("open", [True, True])])
+def test_a_guard_decides_while_the_file_cannot(path: Path, on_outage: Any, allowed: list[bool]) -> None:
+    """With a file that was cut short each claim gets what the guard was told; later the file decides again."""
+    host = HostBackend(path, clock=ManualClock(START_MS))
+    guarded = Limiter(GuardedBackend(host, on_outage=on_outage, expected_workers=4))
+    asynchronous = AsyncLimiter(AsyncGuardedBackend(host, on_outage=on_outage, expected_workers=4))
+    plan = Plan.of("p", per_day=4)
+    before = guarded.acquire("s", plan)
+    os.truncate(path, PAGE_BYTES)
+    decisions = [guarded.acquire("s", plan).allowed for _ in range(2)]
+    awaited = [asyncio.run(asynchronous.acquire("s", plan)).allowed for _ in range(2)]
+    path.unlink()
+    until(lambda: host.acquire("s", plan, 1).allowed)
+
+    assert (before.allowed, decisions, awaited) == (True, allowed, allowed)
+
+
+def test_a_guard_that_lets_nobody_in_says_so(path: Path) -> None:
+    """A guard that is to be closed raises, and a gate makes a 503 of it."""
+    limiter = Limiter(GuardedBackend(HostBackend(path, clock=ManualClock(START_MS)), on_outage="closed"))
+    os.truncate(path, PAGE_BYTES)
+
+    with pytest.raises(BackendUnavailable, match="nothing is let in without it"):
+        limiter.acquire("s", SLOTS_3)

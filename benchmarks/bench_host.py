@@ -31,7 +31,7 @@ from awx_ratelimit.backends.redis import RedisBackend
 
 PROCESSES = (1, 2, 4)
 SUBJECTS = ("one key", "a key each")
-ROUNDS = 6
+ROUNDS = 16
 SECONDS = 0.2
 WARM_UP = 50
 MOST = 10**7

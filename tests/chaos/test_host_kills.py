@@ -83,8 +83,8 @@ def test_processes_that_are_killed_anywhere_leave_everything_sound(
     }
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{SECONDS:.0f} s, {kills} processes killed, {stops} stopped for a moment: {let_in['many']} claims let in "
-            f"on one subject, {used['many'][0]} charged; {let_in['few']} of {FEW.rates[0].burst} on another\n"
+            f"\n{SECONDS:.0f} s, {kills} processes killed, {stops} stopped for a moment: {let_in['many']} let in on "
+            f"one subject, {used['many'][0]} charged; {let_in['few']} of {FEW.rates[0].burst} on another\n"
         )
     # Of each that was killed one claim may have been charged, whose answer nobody heard.
     assert let_in["many"] <= used["many"][0] <= let_in["many"] + kills

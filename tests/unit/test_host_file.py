@@ -185,12 +185,47 @@ def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
     refused(path, "it was cut short")
 
 
+@pytest.mark.parametrize("how", ["root", "cut", "desk"])
+def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """After the machine has started anew nobody has to remove anything: the log says what became of the old file."""
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another boot of this machine")
+        if how == "cut":
+            file.truncate(path.stat().st_size - PAGE_BYTES)
+        else:
+            for page in range(1, 65):
+                file.seek(2048 if how == "desk" else page * PAGE_BYTES)
+                file.write(b"\xff" * 2100)
+    torn = path.read_bytes()
+    remaining = [Limiter(HostBackend(path)).peek("s", SLOTS_3).usages[0].remaining for _ in range(2)]
+
+    assert (remaining, path.with_name("limits.damaged").read_bytes() == torn) == ([1_000] * 2, True)
+    assert "it was damaged when the machine stopped" in caplog.text
+
+
+def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
+    """What was used before the machine started anew is used still."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another boot of this machine")
+
+    again = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    assert [usage.remaining for usage in again.peek("s", SLOTS_3).usages] == [999, 3]
+
+
 @pytest.mark.parametrize("size", [ROOM_AT, ROOM_AT // 2, PAGE_BYTES, 100, 0])
 def test_a_file_that_nobody_finished_is_made(path: Path, size: int) -> None:
     """What somebody who was killed while making the file has left is made by the next."""
     HostBackend(path).close()
     with path.open("r+b") as file:
-        file.write(bytes(200))
+        file.write(bytes(PAGE_BYTES))
         file.truncate(size)
 
     assert Limiter(HostBackend(path)).acquire("s", SLOTS_3).allowed

@@ -7,6 +7,7 @@ memory later.
 
 import ctypes
 import errno
+import logging
 import mmap
 import os
 import stat
@@ -32,10 +33,13 @@ _VERSION = 1
 #: Magic, version, stripes, the secret by which subjects are spread, when it was made.
 _HEADER = Struct("<8sHH32sQ")
 _EMPTY_ROOT = half(1, b"")
+#: Where the first page says since which boot of the machine it has been in use.
+_BOOT_AT = 1024
 _HEADER_BYTES = _HEADER.size + CHECK_BYTES
 _MAKING, _GROWING = STRIPES, STRIPES + 1
 _START_WAIT_MS = 5_000
 _MODE = 0o600
+_log = logging.getLogger("awx_ratelimit")
 _lseek = ctypes.PyDLL(None)["lseek"]
 _lseek.restype = ctypes.c_int64
 
@@ -51,6 +55,20 @@ _REMEDIES = {
     errno.EDQUOT: "there is no quota left for it; make room, or choose another path",
     errno.EFBIG: "it may not become larger; raise the limit on the size of files",
 }
+
+
+def _boot() -> bytes:
+    """What is another one each time that the machine starts; nothing where that cannot be known."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    return b""
+
+
+_BOOT = _boot()
+
+
+class FileDamaged(BackendMisconfigured):
+    """What is in the file cannot be read any more."""
 
 
 class HostFile:
@@ -141,11 +159,9 @@ class HostFile:
             raise BackendMisconfigured(f"{self.path}: it cannot be mapped: {error}") from error
         self.mapped_bytes = size
 
-    def damaged(self, what: str) -> BackendMisconfigured:
+    def damaged(self, what: str) -> FileDamaged:
         """The error for what cannot be read any more."""
-        return BackendMisconfigured(
-            f"{self.path}: {what}; stop who uses it and remove it: what was used until now is forgotten"
-        )
+        return FileDamaged(f"{self.path}: {what}; stop who uses it and remove it: what was used until now is forgotten")
 
     def grow(self, wanted_bytes: int) -> int:
         """Room of so many bytes, all zero and allocated: where it begins. Raises BackendUnavailable."""
@@ -173,6 +189,26 @@ class HostFile:
     def is_intact(self) -> bool:
         """Whether it is still what was opened, and as large at least."""
         return self.file_bytes() >= self.mapped_bytes and os.pread(self.fd, _HEADER_BYTES, 0) == self.header
+
+    def is_of_another_boot(self) -> bool:
+        """Whether it was last opened before the machine started anew: a power cut may have torn it."""
+        return os.pread(self.fd, len(_BOOT), _BOOT_AT) != _BOOT
+
+    def say_sound(self) -> None:
+        """Say in it that all of it could be read since the machine started."""
+        if self.is_of_another_boot():
+            os.pwrite(self.fd, _BOOT, _BOOT_AT)
+
+    def set_aside(self) -> None:
+        """Give it another name, so that a new one can be made at its path, unless somebody else has. Closes it."""
+        making = ByteLock(self.fd, _MAKING)
+        if making.wait(_START_WAIT_MS) and self.is_where_it_was():
+            Path(self.path).rename(f"{self.path}.damaged")
+            _log.error(
+                "%s: it was damaged when the machine stopped, and is now %s.damaged; what was used until then is "
+                "forgotten", self.path, self.path,
+            )  # fmt: skip
+        self.close()
 
     def shut(self) -> None:
         """Close it when nobody is in it; a thread that stays in keeps it open."""

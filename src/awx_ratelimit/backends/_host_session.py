@@ -15,7 +15,7 @@ from struct import error as StructError  # noqa: N812  # what it is: an error cl
 from threading import Lock
 from typing import Any, TypeVar
 
-from awx_ratelimit.backends._host_file import HostFile
+from awx_ratelimit.backends._host_file import FileDamaged, HostFile
 from awx_ratelimit.backends._host_keeper import Keeper
 from awx_ratelimit.backends._host_leases import HostLeases
 from awx_ratelimit.backends._host_locks import Shut, Stripe
@@ -56,7 +56,7 @@ class HostSession:
             if self._table is None:
                 if self._closed:
                     raise BackendUnavailable(f"{self._path}: it was closed")
-                self._table = Table(HostFile(self._path))
+                self._table = _opened(self._path)
                 # What is held is not known there yet.
                 self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.holds())
             return self._table
@@ -204,6 +204,18 @@ class HostSession:
         self._closed = True
         if self._table is not None:
             self._table.file.close()
+
+
+def _opened(path: str) -> Table:
+    file = HostFile(path)
+    try:
+        return Table(file)
+    except FileDamaged:
+        if not file.is_of_another_boot():
+            raise
+        # A power cut is nobody's mistake.
+        file.set_aside()
+        return Table(HostFile(path))
 
 
 def _move(ledger: HostLedger, table: Table) -> None:

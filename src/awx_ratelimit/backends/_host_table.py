@@ -31,6 +31,8 @@ class Table:
         self.leases = HostLeases(self.desks)
         self._levels = Levels(file)
         self._levels.check()
+        self.desks.check()
+        file.say_sound()
         #: Cells that said nothing that can be understood, and were forgotten.
         self.damaged = 0
 

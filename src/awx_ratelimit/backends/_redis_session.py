@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from awx_ratelimit.backends._redis_codec import Asked, Call, Codec, Held, Released, Renewal
-from awx_ratelimit.backends._redis_keeper import LeaseKeeper
+from awx_ratelimit.backends._redis_keeper import LeaseKeeper, Linger
 from awx_ratelimit.backends._redis_leases import Leases
 from awx_ratelimit.backends._redis_link import Answer, Link, answered
 from awx_ratelimit.backends._redis_server import Server
@@ -25,8 +25,6 @@ from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 _log = logging.getLogger("awx_ratelimit")
 _MOST_RELEASED = 256
 _MOST_RENEWED = 256
-#: How long a release waits for the claims that could take it along.
-_LINGER_S = 0.002
 
 
 class Session:
@@ -43,6 +41,7 @@ class Session:
         self.settled = self.leases.answered
         self._link = Link(server)
         self._troubled = False
+        self._linger = Linger()
         self.lost_leases = 0
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
@@ -180,8 +179,10 @@ class Session:
         try:
             released = self.leases.released(_MOST_RELEASED)
             if released and not renew:
-                time.sleep(_LINGER_S)
-            self.send(self._link, [lease for lease in released if self.leases.is_ending(lease)])
+                time.sleep(self._linger.seconds)
+            late = [lease for lease in released if self.leases.is_ending(lease)]
+            self._linger.went(late=bool(late))
+            self.send(self._link, late)
             if renew:
                 self.renew(self._link)
             if self.leases.released(1):

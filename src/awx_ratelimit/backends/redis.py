@@ -76,7 +76,7 @@ class RedisBackend:
         return decision
 
     def release(self, decision: Decision) -> None:
-        """See Backend. It is sent with the next claims, or within a few milliseconds."""
+        """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
         self._session.release(decision)
 
     def refund(self, decision: Decision) -> None:
@@ -155,7 +155,7 @@ class AsyncRedisBackend:
         return decision
 
     def release(self, decision: Decision) -> None:
-        """See Backend. It is sent with the next claims, or within a few milliseconds."""
+        """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
         self._session.release(decision)
 
     async def refund(self, decision: Decision) -> None:

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 
-.PHONY: demo test chaos check bench clean redis-server
+.PHONY: demo test chaos check bench clean servers redis-server postgresql
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -11,12 +12,17 @@ READY := .venv/.ready
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
-test: check redis-server
+test: check servers
 	$(BIN)/python -m pytest
 
-# Debian's package: installed where we may, named where we may not.
+# Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
+servers: redis-server postgresql
+
 redis-server:
-	@command -v $@ >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
+	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
+
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { $(INSTALL) $@; } || { echo "PostgreSQL's server is needed for the tests: install Debian's package $@" >&2; exit 1; }
 
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each.
 chaos: $(READY) redis-server
@@ -37,6 +43,7 @@ bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_host | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import httpx2
 from examples.demo_files import own_file
+from examples.demo_keys import Desk, Keys, NoKey, own_keys
 from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
 from examples.demo_scenarios import SCENARIOS
@@ -28,12 +29,13 @@ Real traffic to a wallet API under uvicorn, {url}
 Served by {workers}; limits are kept in {backend}.
 
 [dim]promised: the Retry-After of a refusal. proven: how long after it, or after a
-slot came free, a request was let in. Each row has an API key of its own.[/dim]
+slot came free, a request was let in (of a revoked key: the last one). Each row
+has an API key of its own, made over the REST API.[/dim]
 """
 TRY_IT = """
 The server goes on; Ctrl-C ends it. In another terminal:
 
-  API={url} KEY='X-API-Key: awx_demo_starter'
+  API={url} KEY='X-API-Key: {starter}'
   curl -i -H "$KEY" $API/v1/agents
   for i in $(seq 70); do
     curl -so /dev/null -w '%{{http_code}} ' -H "$KEY" $API/v1/agents; done
@@ -41,13 +43,22 @@ The server goes on; Ctrl-C ends it. In another terminal:
     -d '{{"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "2.50"}}'
   curl -N -H "$KEY" "$API/v1/reports/stream?chunks=20&pause_ms=500"
 
-The other keys: awx_demo_growth, awx_demo_enterprise.
+Other keys: {growth}
+            {enterprise}
+Keys of your own, by this access token:
+
+  TOKEN={token}
+  curl -i $API/api/v1/api-keys -H "Authorization: Bearer $TOKEN" \\
+    -H 'Content-Type: application/json' -d '{{"name": "production-backend"}}'
+  curl $API/api/v1/usage -H "Authorization: Bearer $TOKEN"
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status."""
     options = _options(arguments)
+    # Whoever starts this in the background (`make demo &`) has it ignore SIGINT, and then it could not be ended.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # To be ended is to be interrupted, also in the event loop, which makes something of SIGINT alone.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     out = console()
@@ -55,14 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with (
             _backend(options.backend, options.workers) as backend,
-            start(
-                options.app, {"WALLET_API_KEYS": _keys(), "WALLET_BACKEND": backend}, workers=options.workers
-            ) as server,
+            own_keys(TIERS) as keys,
+            start(options.app, _environment(backend, keys), workers=options.workers) as server,
         ):
             out.print(INTRODUCTION.format(url=server.url, workers=_counted(options.workers), backend=_shown(backend)))
-            _show(out, rows, server)
+            _show(out, rows, server, keys)
             if not options.once:
-                _serve_on(out, server)
+                _serve_on(out, server, keys)
     except KeyboardInterrupt:
         out.print("\nStopped before the end.")
         return 130
@@ -79,7 +89,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--app",
         default="examples.wallet_api:create_app",
         metavar="MODULE:FACTORY",
-        help="hold another app to the same promises; its keys are in WALLET_API_KEYS (%(default)s)",
+        help="hold another app to the same promises; see examples/wallet_api.py for its environment (%(default)s)",
     )
     parser.add_argument(
         "--backend",
@@ -119,35 +129,39 @@ def _counted(workers: int) -> str:
     return "1 process" if workers == 1 else f"{workers} processes"
 
 
-def _keys() -> str:
-    """What the server gets as WALLET_API_KEYS: the key of each scenario, and of each tier one for the reader."""
-    keys = {scenario.key: scenario.tier for scenario in SCENARIOS} | {f"awx_demo_{tier}": tier for tier in TIERS}
-    return ",".join(f"{key}={tier}" for key, tier in keys.items())
+def _environment(backend: str, keys: Keys) -> dict[str, str]:
+    return {"WALLET_BACKEND": backend, "WALLET_DATABASE": keys.database, "WALLET_TOKEN_SECRET": keys.secret}
 
 
-def _show(out: Console, rows: Sequence[Row], server: Server) -> None:
+def _show(out: Console, rows: Sequence[Row], server: Server, keys: Keys) -> None:
     begun = time.monotonic()
     if out.is_terminal:
         with Live(get_renderable=lambda: table(rows), console=out, refresh_per_second=12):
-            asyncio.run(_send(rows, server))
+            asyncio.run(_send(rows, server, keys))
     else:
-        asyncio.run(_send(rows, server))
+        asyncio.run(_send(rows, server, keys))
         out.print(table(rows))
     _summarise(out, rows, time.monotonic() - begun)
 
 
-async def _send(rows: Sequence[Row], server: Server) -> None:
-    async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=ANSWER_SECONDS, limits=LIMITS) as http:
+def _client(server: Server) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=ANSWER_SECONDS, limits=LIMITS)
+
+
+async def _send(rows: Sequence[Row], server: Server, keys: Keys) -> None:
+    async with _client(server) as http:
         try:
             await server.ready(http)
         except ServerFailed:
             for row in rows:
                 row.held, row.reason = False, "not tried"
             raise
+        desks = {tier: Desk(http, keys.token(tier)) for tier in TIERS}
         begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=True)):
-                tasks.create_task(scenario.run(http, row, begun + number * BETWEEN_ROWS_SECONDS))
+                begin_at = begun + number * BETWEEN_ROWS_SECONDS
+                tasks.create_task(scenario.run(http, desks[scenario.tier], row, begin_at))
 
 
 def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
@@ -160,11 +174,21 @@ def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
         out.print(f"  {what}", markup=False)
 
 
-def _serve_on(out: Console, server: Server) -> None:
-    out.print(TRY_IT.format(url=server.url), markup=False, soft_wrap=True)
+def _serve_on(out: Console, server: Server, keys: Keys) -> None:
+    made = asyncio.run(_reader_keys(server, keys))
+    out.print(TRY_IT.format(url=server.url, token=keys.token("starter"), **made), markup=False, soft_wrap=True)
     try:
         status = server.process.wait()
     except KeyboardInterrupt:
         out.print("\nStopped.")
     else:
         raise ServerFailed(f"it ended with status {status}")
+
+
+async def _reader_keys(server: Server, keys: Keys) -> dict[str, str]:
+    """Of each tier a key for the reader."""
+    async with _client(server) as http:
+        try:
+            return {tier: (await Desk(http, keys.token(tier)).create("reader")).key for tier in TIERS}
+        except (NoKey, httpx2.HTTPError) as error:
+            raise ServerFailed(f"it makes no keys: {error}") from error

@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 import httpx2
+from examples.demo_keys import Desk, NoKey
 from examples.demo_rows import Row
 from examples.demo_traffic import AGENTS, TRANSFER, Answer, Broken, Key, Sent, sleep_until
 from websockets.exceptions import WebSocketException
@@ -17,8 +17,13 @@ SCENARIO_SECONDS = 25.0
 #: So long before the first moment that the plan allows, the last request is sent that must be refused.
 _EARLY_SECONDS = 0.4
 _BETWEEN_TRIES_SECONDS = 0.5
-_RUN = os.urandom(4).hex()
-_FAILURES = (Broken, httpx2.HTTPError, WebSocketException, OSError, TimeoutError)
+#: How long a process may take to hear that a key was revoked in another one.
+_REVOKED_SECONDS = 1
+#: Refusals in a row, each on a connection of its own, after which every process has been asked.
+_REFUSALS = 24
+#: So slowly that a second of being let in still does not spend the minute.
+_BETWEEN_ASKS_SECONDS = 0.03
+_FAILURES = (Broken, NoKey, httpx2.HTTPError, WebSocketException, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +35,14 @@ class Scenario:
     traffic: str
     play: Callable[[Key], Awaitable[str]]
 
-    @property
-    def key(self) -> str:
-        """The API key, another one each time: what an earlier demo has used may be known still."""
-        return f"awx_demo_{self.tier}_{self.name}_{_RUN}"
-
-    async def run(self, http: httpx2.AsyncClient, row: Row, begin_at: float) -> None:
+    async def run(self, http: httpx2.AsyncClient, desk: Desk, row: Row, begin_at: float) -> None:
         """Send the traffic and write the verdict into `row`; whatever goes wrong is a broken promise."""
         row.reason = "waiting its turn"
         await sleep_until(begin_at)
         row.reason = "sending"
         try:
-            async with asyncio.timeout(SCENARIO_SECONDS), Key(http, self.key, row) as key:
+            made = await desk.create(self.name)
+            async with asyncio.timeout(SCENARIO_SECONDS), Key(http, made, desk, row) as key:
                 row.reason = await self.play(key)
                 row.held = True
         except* _FAILURES as group:
@@ -108,6 +109,41 @@ async def _come_back(key: Key, request: Sent, refusal: Answer) -> None:
     key.row.proven_seconds = answer.sent_at - refusal.received_at
     if not answer.admitted:
         raise Broken(f"refused again after the {refusal.wait_seconds} s of its Retry-After")
+
+
+async def rotate(key: Key, *, burst: int, per_second: float) -> str:
+    """Spend half of the burst, rotate, and spend the rest with the key and its successor in turns: there is no more."""
+    begun = time.monotonic()
+    await key.burst(burst // 2, 4, AGENTS)
+    key.row.reason = "rotating; both keys are good for a minute"
+    await key.rotate(grace_seconds=60)
+    refusal = await _first_refusal(key, AGENTS, lambda now: burst + per_second * (now - begun))
+    admitted = key.row.admitted
+    if admitted < burst:
+        raise Broken(f"{admitted} were let in; the plan has {burst}")
+    await _come_back(key, AGENTS, refusal)
+    return f"{burst} + {admitted - burst} regained let in for both keys together"
+
+
+async def revoke(key: Key) -> str:
+    """Use the key, revoke it, and be refused by every process of the server, at the latest after a second."""
+    for _ in range(_REFUSALS // 2):
+        if not await key.is_accepted():
+            raise Broken("a new key was refused")
+    await key.revoke()
+    revoked_at = last_let_in_at = time.monotonic()
+    key.row.promised_seconds, key.row.reason = _REVOKED_SECONDS, "asking until every process refuses"
+    refusals = 0
+    while refusals < _REFUSALS:
+        refusals += 1
+        await asyncio.sleep(_BETWEEN_ASKS_SECONDS)
+        if await key.is_accepted():
+            refusals, last_let_in_at = 0, time.monotonic()
+        if last_let_in_at > revoked_at + _REVOKED_SECONDS:
+            raise Broken(f"a revoked key was let in after {last_let_in_at - revoked_at:.1f} s")
+    key.row.proven_seconds = last_let_in_at - revoked_at
+    when = "at once" if last_let_in_at == revoked_at else "within a second"
+    return f"deleted, and refused {when}, on {refusals} connections in a row"
 
 
 async def finish(key: Key, *, slots: int) -> str:
@@ -207,5 +243,7 @@ SCENARIOS = (
     Scenario("reports", "starter", "5 reports at once", partial(finish, slots=5)),
     Scenario("reports", "growth", "25 reports at once", partial(hang_up, slots=25)),
     Scenario("feed", "starter", "a WebSocket and 4 reports", partial(listen, slots=5)),
+    Scenario("rotation", "starter", "a key and its successor", partial(rotate, burst=60, per_second=1)),
+    Scenario("revocation", "starter", "a key that is revoked", revoke),
     Scenario("refused", "starter", "20 more than 5 at once", partial(pay_nothing, slots=5, burst=60, refusals=20)),
 )

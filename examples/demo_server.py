@@ -22,7 +22,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 ROOT = Path(__file__).resolve().parents[1]
-READY_SECONDS = 10.0
+READY_SECONDS = 20.0
 STOP_SECONDS = 3.0
 LAST_LINES = 12
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx2
+from examples.demo_keys import Desk, MadeKey
 from examples.demo_rows import Row
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
@@ -17,6 +18,7 @@ ANSWER_SECONDS = 5.0
 Sent = tuple[str, str, Any]
 AGENTS: Sent = ("GET", "/v1/agents", None)
 TRANSFER: Sent = ("POST", "/v1/transfers", {"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "0.01"})
+_REVOKED = b'{"code":"api_key_revoked","type":"authentication_error","message":"API key has been revoked."}'
 _WHOLE_SECONDS = re.compile(r"[1-9][0-9]*")
 
 
@@ -44,10 +46,13 @@ class Key:
     Every method raises Broken for an answer that the contract does not know.
     """
 
-    def __init__(self, http: httpx2.AsyncClient, key: str, row: Row) -> None:
+    def __init__(self, http: httpx2.AsyncClient, made: MadeKey, desk: Desk, row: Row) -> None:
         self.row = row
         self._http = http
-        self._headers = {"X-API-Key": key}
+        self._made = made
+        self._desk = desk
+        #: More than one where a key and its successor take turns.
+        self._keys = [made.key]
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -100,6 +105,32 @@ class Key:
         self._open.push_async_callback(feed.close)
         self.row.admitted += 1
         return Answer(sent_at, time.monotonic()), feed
+
+    async def rotate(self, *, grace_seconds: int) -> None:
+        """Have the old key and its successor take turns from now on."""
+        successor = await self._desk.rotate(self._made.id, grace_seconds=grace_seconds)
+        self._keys.append(successor.key)
+
+    async def revoke(self) -> None:
+        """Accept the key no more."""
+        await self._desk.revoke(self._made.id)
+
+    async def is_accepted(self) -> bool:
+        """Whether the key is still good: one request, on a connection of its own, for any process of the server."""
+        self._sent()
+        headers = {**self._headers, "Connection": "close"}
+        response = await self._http.get(AGENTS[1], headers=headers)
+        if response.status_code == httpx2.codes.UNAUTHORIZED and response.content == _REVOKED:
+            self.row.refused += 1
+            return False
+        if not response.is_success:
+            raise Broken(f"an answer was {response.status_code} {response.text[:200]}")
+        self.row.admitted += 1
+        return True
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"X-API-Key": self._keys[self.row.sent % len(self._keys)]}
 
     def _sent(self) -> float:
         self.row.sent += 1

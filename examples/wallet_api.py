@@ -2,6 +2,7 @@
 
 Run it with ``uvicorn examples.wallet_api:app`` and ask it with
 ``curl -i -H 'X-API-Key: awx_demo_starter' http://127.0.0.1:8000/v1/agents``.
+With WALLET_DATABASE its keys are in that store instead, and are managed over HTTP at ``/api/v1/api-keys``.
 """
 
 import asyncio
@@ -18,17 +19,27 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, PlanTable, Rule, StaticKeys
+from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, PlanTable, Rule, StaticKeys, StoredKeys
+from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.opening import open_async_backend
 
 PLANS = Path(__file__).with_name("plans.toml")
 #: Published, and so good for nothing but a demonstration; a real key is a secret and comes from the environment.
 DEMO_KEYS = {"awx_demo_starter": "starter", "awx_demo_growth": "growth", "awx_demo_enterprise": "enterprise"}
-RULES = (Rule("/health", exempt=True), Rule("/v1/transfers", methods=["POST"], cost=5))
+#: Who issues access tokens, and for whom; the secret that they are signed with is in WALLET_TOKEN_SECRET.
+ISSUER, AUDIENCE = "https://login.example.com", "wallet-api"
+RULES = (
+    Rule("/health", exempt=True),
+    # Access tokens are asked for there, not keys.
+    Rule("/api/v1/**", exempt=True),
+    Rule("/v1/transfers", methods=["POST"], cost=5),
+)
 AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?")
 TICK_SECONDS = 0.2
 
@@ -88,17 +99,14 @@ async def feed(websocket: WebSocket) -> None:
 
 
 def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
-    """The app with `keys` (a key: its plan); without them those of WALLET_API_KEYS, else the demo's.
+    """The app with `keys` (a key: its plan).
 
-    Its limits are kept where the URL in WALLET_BACKEND says, else in this process.
+    Without them it has those of the store in WALLET_DATABASE, else those of WALLET_API_KEYS, else the demo's. Its
+    limits are kept where the URL in WALLET_BACKEND says, else in this process.
     """
-    gate = AsyncGate(
-        AsyncLimiter(open_async_backend(os.environ.get("WALLET_BACKEND", "memory://"))),
-        plans=PlanTable.from_toml(PLANS),
-        identify=StaticKeys(keys or _environment_keys() or DEMO_KEYS),
-        rules=RULES,
-    )
-    routes = [
+    limiter = AsyncLimiter(open_async_backend(os.environ.get("WALLET_BACKEND", "memory://")))
+    plans = PlanTable.from_toml(PLANS)
+    routes: list[BaseRoute] = [
         Route("/health", health),
         Route("/v1/agents", agents),
         Route("/v1/agents/{id}", agent),
@@ -106,8 +114,23 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
         Route("/v1/reports/stream", report),
         WebSocketRoute("/v1/feed", feed),
     ]
+    identify: StaticKeys | StoredKeys = StaticKeys(keys or _environment_keys() or DEMO_KEYS)
+    database = os.environ.get("WALLET_DATABASE")
+    if database and not keys:
+        store = KeyStore.open(database)
+        identify = StoredKeys(KeyVerifier(store))
+        routes.append(Mount("/api/v1", AsgiApp(_management(store, limiter, plans))))
+    gate = AsyncGate(limiter, plans=plans, identify=identify, rules=RULES)
     middleware = [Middleware(RateLimitMiddleware, gate=gate)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error})
+
+
+def _management(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable) -> ManagementApi:
+    """The REST API of the keys in `store`, for whoever has a token of the issuer."""
+    secret = os.environ["WALLET_TOKEN_SECRET"]
+    tokens = AccessTokens(secret, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE)
+    service = KeyService(store, check_plan=lambda plan, own: plans.resolve(Caller("check", plan, overrides=own)))
+    return ManagementApi(service, tokens, limiter=limiter, plans=plans)
 
 
 def _environment_keys() -> dict[str, str]:

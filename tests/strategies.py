@@ -2,7 +2,9 @@
 
 import os
 from math import gcd
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
+from zlib import crc32
 
 from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
 from awx_ratelimit.core.rates import EXACT_MAX, Refill
 
+BASE62 = digits + ascii_uppercase + ascii_lowercase
 names = st.sampled_from(["minute", "day", "second"])
 refills: st.SearchStrategy[Refill] = st.sampled_from(("continuous", "continuous", "calendar"))
 
@@ -93,3 +96,16 @@ def slots(draw: st.DrawFn) -> Concurrency:
         max_hold_ms=draw(st.none() | st.sampled_from([1, 5_000, 100_000, 2**60])),
         shadow=draw(rarely),
     )
+
+
+@st.composite
+def api_keys(draw: st.DrawFn) -> str:
+    """A key of one of several prefixes, made by hand from what the form says."""
+    prefix = draw(st.sampled_from(["awx_", "awx_test_", "awx_eu_live_"]))
+    body = prefix + draw(st.text(BASE62, min_size=32, max_size=32))
+    return body + base62(crc32(body.encode()), 6)
+
+
+def base62(number: int, characters: int) -> str:
+    """`number` written in `characters` digits of base62."""
+    return base62(number // 62, characters - 1) + BASE62[number % 62] if characters else ""

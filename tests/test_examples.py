@@ -37,6 +37,8 @@ PROMISED = {
     "Starter, 5 reports at once": "~1 s",
     "Growth, 25 reports at once": "~1 s",
     "Starter, a WebSocket and 4 reports": "~1 s",
+    "Starter, a key and its successor": "1 s",
+    "Starter, a key that is revoked": "1 s",
     "Starter, 20 more than 5 at once": "~1 s",
 }
 ROW = re.compile(r"^(\w+) +(\S.*?)  +\d+ +\d+ +\d+ +(~?\d+ s)?.*\n +([✓✗]) (.*)$", re.MULTILINE)
@@ -73,7 +75,7 @@ _T = TypeVar("_T")
 
 def environment(**more: str) -> dict[str, str]:
     """What a program finds: nothing that changes its keys or the encoding of its output."""
-    kept = {name: value for name, value in os.environ.items() if name != "WALLET_API_KEYS"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
     return kept | {"PYTHONIOENCODING": "utf-8"} | more
 
 
@@ -193,8 +195,8 @@ def test_the_demo_names_broken_promises(tmp_path: Path) -> None:
 
     status, printed = demo_to_its_end("--app", "broken_app:create_app", path=tmp_path)
 
-    broken = {name for name in PROMISED if name.startswith("Starter") and "minute" not in name}
-    named = set(re.findall(r"^  (\w+, .*)$", printed.split("4 of 8 promises broken:")[-1], re.MULTILINE))
+    broken = {name for name in PROMISED if name.startswith("Starter") and not re.search("minute|a key", name)}
+    named = set(re.findall(r"^  (\w+, .*)$", printed.split("4 of 10 promises broken:")[-1], re.MULTILINE))
     assert (status, named, set(rows(printed, "✗"))) == (1, broken, broken), printed
 
 
@@ -213,32 +215,20 @@ def test_the_demo_says_why_a_server_fails() -> None:
 
 
 def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
-    """After the table the demo goes on serving the keys that it names, and Ctrl-C ends it and its server."""
-    limits, status, last, url = _served(DEMO, tmp_path, requests=1)
-
-    assert (limits[0][:16], status, last, answers(url)) == ('"minute";r=59;t=', 0, "Stopped.", False)
-
-
-def test_four_workers_keep_the_usage_of_the_day_over_a_restart(tmp_path: Path) -> None:
-    """What a key used before all processes ended is still used in those of the next demo."""
-    command = (*DEMO, "--workers", "4")
-    days = [_served(command, tmp_path, requests=7)[0][-1].partition('"day";r=')[2] for _ in range(2)]
-    first, second = (int(day.partition(";")[0]) for day in days)
-
-    # One of the day comes back in 8.64 s.
-    assert (first, 9_986 <= second <= 9_990) == (9_993, True)
-
-
-def _served(command: Sequence[str], folder: Path, *, requests: int) -> tuple[list[str], int, str, str]:
-    """The limits that a demo says for these requests, how it ended after Ctrl-C, and where it was."""
-    with (folder / "printed").open("w+b") as output, running(command, output, TMPDIR=str(folder)) as process:
-        url = re.findall(r"http://[0-9.:]+", _printed_until(output, "Ctrl-C ends it"))[0]
+    """After the table the demo goes on serving the key and the token that it names; Ctrl-C ends it and its server."""
+    with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
+        printed = _printed_until(output, "/api/v1/usage")
+        url = re.findall(r"http://[0-9.:]+", printed)[0]
+        key, token = (re.findall(pattern, printed)[0] for pattern in (r"X-API-Key: (\w+)", r"TOKEN=(\S+)"))
         with client(url) as reader:
-            limits = [reader.get("/v1/agents").headers["ratelimit"] for _ in range(requests)]
+            answer = reader.get("/v1/agents", headers={"X-API-Key": key})
+            made = reader.post("/api/v1/api-keys", json={"name": "mine"}, headers={"Authorization": f"Bearer {token}"})
         process.send_signal(signal.SIGINT)
         status = process.wait(DEADLINE_SECONDS)
         last = _printed_until(output, "").splitlines()[-1]
-    return limits, status, last, url
+
+    assert (answer.headers["ratelimit"][:16], made.status_code) == ('"minute";r=59;t=', 201)
+    assert (status, last, answers(url)) == (0, "Stopped.", False)
 
 
 def test_the_demo_can_be_interrupted_in_the_middle(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ FIXED = [
     "Caller",
     "Rule",
     "StaticKeys",
+    "StoredKeys",
     "AwxRateLimitError",
     "InvalidLimit",
     "ImpossibleClaim",

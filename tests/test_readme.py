@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import time
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from starlette.testclient import TestClient
 from tests.redis_servers import RedisServer
@@ -79,7 +81,7 @@ def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: Re
 
 def test_every_snippet_is_tested() -> None:
     """A snippet more in the README wants a test here."""
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 def test_the_gate_with_everything_is_one() -> None:
@@ -87,6 +89,32 @@ def test_the_gate_with_everything_is_one() -> None:
     gate = _run(SNIPPETS[4])["gate"]
 
     assert (len(gate.header_names), gate.is_exempt("GET", "/health")) == (5, True)
+
+
+def test_the_keys_snippet_makes_keys_and_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet makes a key over HTTP for whoever has a token, lets it in, and no more once it was deleted."""
+    monkeypatch.chdir(tmp_path)
+    secret = "a secret that is long enough for HS256"
+    monkeypatch.setenv("TOKEN_SECRET", secret)
+    claims = {
+        "iss": "https://login.example.com",
+        "aud": "wallet-api",
+        "sub": "acct_acme",
+        "exp": int(time.time()) + 600,
+    }
+    token = {"Authorization": f"Bearer {jwt.encode(claims, secret)}"}
+    names = _run(SNIPPETS[5])
+    with TestClient(names["keys_app"]) as client:
+        made = client.post("/api/v1/api-keys", json={"name": "production-backend"}, headers=token).json()
+        key = {"X-API-Key": made["key"]}
+        let_in = client.get("/v1/agents", headers=key)
+        used = client.get("/api/v1/usage", headers=token).json()["data"][0]["limits"][0]["used"]
+        gone = client.delete(f"/api/v1/api-keys/{made['id']}", headers=token).status_code
+        refused = client.get("/v1/agents", headers=key)
+    names["gate"]._identify.__self__._verify.__self__.close()
+    names["store"].close()
+
+    assert (let_in.status_code, used, gone, refused.json()["code"]) == (200, 1, 204, "api_key_revoked")
 
 
 def test_the_plan_table_is_one(tmp_path: Path) -> None:

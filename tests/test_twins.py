@@ -20,7 +20,7 @@ NAMES = {
     "asynccontextmanager": "contextmanager",
     "usable_async_backend": "usable_backend",
     "async_settled": "settled",
-    "_identify = _checked": "_identify = _plain_identify",
+    "_identify = _async_identify": "_identify = _plain_identify",
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "TaskCommit(self._decide, session.abandon, session.unanswered)": (

@@ -26,9 +26,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, MemoryBackend, PlanTable, Rule, StaticKeys
+from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, MemoryBackend, PlanTable, Rule, StaticKeys, StoredKeys
 from awx_ratelimit import Limiter as AwxLimiter
 from awx_ratelimit.adapters import starlette, werkzeug
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
 Answer = Callable[[], int]
 MANY = "100000000/minute"
@@ -48,9 +49,10 @@ async def _page(_: Request) -> PlainTextResponse:
     return PlainTextResponse("hello")
 
 
-def _asgi(app: Any) -> Answer:
+def _asgi(app: Any, key: str = KEY) -> Answer:
     loop = asyncio.new_event_loop()
     status = 0
+    headers = [(name, key.encode() if name == b"x-api-key" else value) for name, value in _HEADERS]
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -63,7 +65,7 @@ def _asgi(app: Any) -> Answer:
     async def request() -> int:
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/v1/agents",
-            "raw_path": b"/v1/agents", "query_string": b"", "root_path": "", "scheme": "http", "headers": _HEADERS,
+            "raw_path": b"/v1/agents", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
         }  # fmt: skip
         await app(scope, receive, send)
@@ -90,6 +92,16 @@ def starlette_awx() -> Answer:
         rules=RULES,
     )
     return _asgi(starlette.RateLimitMiddleware(_starlette(), gate=gate))
+
+
+def starlette_awx_stored() -> Answer:
+    """The same with a key of a store, which is in memory after its first request."""
+    store = KeyStore.open("sqlite://")
+    service, verifier = KeyService(store), KeyVerifier(store)
+    service.accounts.create("bench", plan="bench")
+    key = service.create("bench", "bench").secret.reveal()
+    gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=StoredKeys(verifier), rules=RULES)
+    return _asgi(starlette.RateLimitMiddleware(_starlette(), gate=gate), key)
 
 
 def starlette_asgi_ratelimit() -> Answer:
@@ -209,6 +221,7 @@ def flask_limiter_headers() -> Answer:
 APPS = {
     "Starlette, bare": (starlette_bare, starlette_bare),
     "Starlette + awx_ratelimit, headers": (starlette_awx, starlette_bare),
+    "Starlette + awx_ratelimit, stored key": (starlette_awx_stored, starlette_bare),
     "Starlette + asgi-ratelimit": (starlette_asgi_ratelimit, starlette_bare),
     "Starlette + slowapi ASGI, headers": (starlette_slowapi_asgi, starlette_bare),
     "Starlette + slowapi BaseHTTP, headers": (starlette_slowapi_base, starlette_bare),

@@ -16,6 +16,7 @@ from awx_ratelimit.web.gate import AsyncGate, Gate
 from awx_ratelimit.web.identify import StaticKeys
 from awx_ratelimit.web.message import Reply, Request
 from awx_ratelimit.web.rules import Rule
+from awx_ratelimit.web.stored_keys import StoredKeys
 
 __all__ = [
     "GROWTH",
@@ -43,5 +44,6 @@ __all__ = [
     "Request",
     "Rule",
     "StaticKeys",
+    "StoredKeys",
     "Usage",
 ]

@@ -5,8 +5,22 @@ AwxRateLimitError
 ├── ImpossibleClaim       a cost that no waiting will ever satisfy
 ├── BackendUnavailable    the backend could not decide
 │   └── BackendMisconfigured   and will not before somebody changes how it is set up
-└── KeyRefused            a request whose API key is not accepted; carries the code of the answer
+├── KeyRefused            a request whose API key is not accepted; carries the code of the answer
+├── TooManyWrongKeys      an address that has sent too many of them; carries the wait
+├── AccessRefused         whoever wants to manage keys has not shown that they may; carries the code of the answer
+├── SigningKeysUnavailable  the keys that access tokens are verified with could not be had
+├── KeyStoreUnavailable   the key store gave no answer: nobody is let in without one
+│   └── KeyStoreUnusable  it cannot be used as it is, and waiting will not help
+└── KeyRequestRefused     a request about keys that is not carried out; carries a code, a field and a remedy
+    ├── InvalidKeyRequest    a field that is not allowed (also a ValueError)
+    ├── KeyNotFound          no such key for this account: unknown, another account's or revoked
+    ├── KeyLimitReached      the account has as many keys as it may
+    ├── KeyNotActive         a key that was rotated or has expired, or of an account that is suspended
+    ├── AccountNotFound      no such account
+    └── AccountExists        there is an account of this id already
 """
+
+from typing import ClassVar
 
 
 class AwxRateLimitError(Exception):
@@ -33,9 +47,99 @@ class KeyRefused(AwxRateLimitError):
     """An identifier's way to say 'this key is not accepted'.
 
     `code` is one of the 401 codes of the wire contract, for example ``invalid_api_key``. The text of the key is
-    never part of the error.
+    never part of the error. `unknown` is whether it is no key at all, as who guesses sends: that counts against the
+    address, and an expired key does not.
     """
 
     def __init__(self, code: str = "invalid_api_key") -> None:
         super().__init__(code)
         self.code = code
+        self.unknown = code == "invalid_api_key"
+
+
+class TooManyWrongKeys(AwxRateLimitError):
+    """An address has sent so many wrong keys that none of its is looked up before `retry_after_ms` have passed."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__(f"too many wrong keys; come back in {retry_after_ms} ms")
+        self.retry_after_ms = retry_after_ms
+
+
+class AccessRefused(AwxRateLimitError):
+    """A request to manage keys without an access token that is accepted.
+
+    `code` is ``access_token_missing``, ``invalid_access_token``, ``access_token_expired``, or
+    ``access_token_required`` where an API key was sent instead. `reason` is for the log: it holds nothing of the token,
+    and no answer tells it.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class SigningKeysUnavailable(AwxRateLimitError):
+    """The keys that access tokens are verified with could not be had: nobody's token is accepted without."""
+
+    code: ClassVar[str] = "signing_keys_unavailable"
+
+
+class KeyStoreUnavailable(AwxRateLimitError):
+    """The key store gave no answer, or not in time. Whether a write was carried out is not known."""
+
+    code: ClassVar[str] = "key_store_unavailable"
+
+
+class KeyStoreUnusable(KeyStoreUnavailable):
+    """The store is not one that this code can use; the message says what is wrong with it and what to do."""
+
+
+class KeyRequestRefused(AwxRateLimitError):
+    """A request about keys or accounts that is not carried out; nothing was changed.
+
+    `code` is for machines, `field` names what is wrong (None where it is no field's fault), and `remedy` says what
+    to do about it. The text of a key is in none of them.
+    """
+
+    code: ClassVar[str] = "invalid_request"
+
+    def __init__(self, what: str, *, remedy: str, field: str | None = None) -> None:
+        super().__init__(f"{field}: {what}; {remedy}" if field else f"{what}; {remedy}")
+        self.what = what
+        self.remedy = remedy
+        self.field = field
+
+
+class InvalidKeyRequest(KeyRequestRefused, ValueError):
+    """A field is not what it may be; the remedy says what is allowed."""
+
+
+class KeyNotFound(KeyRequestRefused):
+    """The account has no such key. Unknown, revoked and another account's are not told apart."""
+
+    code = "api_key_not_found"
+
+
+class KeyLimitReached(KeyRequestRefused):
+    """The account has as many keys as it may have at once."""
+
+    code = "api_key_limit_reached"
+
+
+class KeyNotActive(KeyRequestRefused):
+    """The key was rotated already or has expired, or its account is suspended: there is nothing to rotate or make."""
+
+    code = "api_key_not_active"
+
+
+class AccountNotFound(KeyRequestRefused):
+    """There is no such account."""
+
+    code = "account_not_found"
+
+
+class AccountExists(KeyRequestRefused):
+    """There is an account of this id already."""
+
+    code = "account_exists"

@@ -1,6 +1,7 @@
 """The ASGI apps under test: a Starlette app with a mounted one, and a FastAPI app with an included router.
 
-Both stand behind one gate, each with a middleware of its own, mounted as users mount it.
+Both stand behind one gate, each with a middleware of its own, mounted as users mount it; a third app takes the keys of
+a store, which a fourth manages.
 """
 
 import asyncio
@@ -30,13 +31,17 @@ from tests.servers.limits import (
     plan_of,
     static_keys,
 )
+from tests.servers.stored import management, store, stored_keys
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend
+from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 
 BACKEND = MemoryBackend(clock=CLOCK)
 LIMITER = AsyncLimiter(BACKEND)
 GATE = AsyncGate(LIMITER, plans=PLANS, identify=static_keys(), rules=RULES)
+STORE = store()
+STORED_GATE = AsyncGate(LIMITER, plans=PLANS, identify=stored_keys(STORE))
 AT_IMPORT = BACKEND.acquire(IMPORT_SUBJECT, plan_of(IMPORT_SUBJECT), 1)
 
 
@@ -177,8 +182,15 @@ fastapi_app = FastAPI()
 fastapi_app.include_router(router, prefix="/fastapi")
 fastapi_app.add_middleware(RateLimitMiddleware, gate=GATE)
 
+stored_app = Starlette(
+    routes=[Route("/stored/plain", plain)], middleware=[Middleware(RateLimitMiddleware, gate=STORED_GATE)]
+)
+managing_app = Starlette(routes=[Mount("/api/v1", AsgiApp(management(STORE, LIMITER), body_timeout_s=1.0))])
+APPS = {"fastapi": fastapi_app, "stored": stored_app, "api": managing_app}
+
 
 async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-    """The two apps side by side, told apart by path."""
-    chosen = fastapi_app if scope.get("path", "").startswith("/fastapi/") else starlette_app
+    """The apps side by side, told apart by path."""
+    first = "" if scope["type"] == "lifespan" else f"{scope['path']}/".split("/")[1]
+    chosen = APPS.get(first, starlette_app)
     await chosen(scope, receive, send)

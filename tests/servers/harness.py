@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import pytest
 from tests.processes import free_port, guarded, stop
 from tests.servers.limits import FILE_BYTES, KEYS_PER_PLAN, api_key
+from tests.servers.stored import KeyMaker
 from tests.servers.wire import HOST, Answer, Connection
 
 START_SECONDS = 20.0
@@ -71,8 +72,10 @@ def on_named(*names: str) -> pytest.MarkDecorator:
 class Server:
     """A server that answers, and what tests ask of it."""
 
-    def __init__(self, spec: Spec, port: int, folder: Path) -> None:
+    def __init__(self, spec: Spec, port: int, folder: Path, new_key: KeyMaker) -> None:
         self.name = spec.name
+        #: Makes keys of the store, on the plan burst, and accounts.
+        self.new_key = new_key
         self.kind = spec.kind
         self.port = port
         self.folder = folder
@@ -146,7 +149,8 @@ def running(spec: Spec, folder: Path) -> Iterator[Server]:
     """A server that answers. Whatever happens, no process of it is left afterwards."""
     served = folder / "file.bin"
     served.write_bytes(FILE)
-    server = Server(spec, free_port(), folder)
+    new_key = KeyMaker(folder)
+    server = Server(spec, free_port(), folder, new_key)
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = _started(spec, server.port, folder, output.fileno())
@@ -156,6 +160,7 @@ def running(spec: Spec, folder: Path) -> Iterator[Server]:
         yield server
     finally:
         stop(process, guard)
+        new_key.close()
         # pytest keeps the folders of some runs.
         served.unlink()
 

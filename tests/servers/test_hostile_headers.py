@@ -1,4 +1,7 @@
-"""Key headers that are wrong on the wire, as raw bytes: never let in, never an error of the server's making."""
+"""Key headers that are wrong on the wire, as raw bytes: never let in, never an error of the server's making.
+
+Each case is sent to an app whose keys are known beforehand, and to one whose keys are in a store.
+"""
 
 from collections.abc import Iterator
 
@@ -6,6 +9,8 @@ import pytest
 from tests.servers.harness import SPECS, Server, on
 from tests.servers.limits import api_key
 from tests.servers.wire import CLOSED, Answer, Connection, head
+
+from awx_ratelimit.keys import KeyFormat
 
 #: What stands for a valid key in the lines below.
 KEY = b"%KEY%"
@@ -96,6 +101,11 @@ MISSING = (
 )
 
 
+#: Where keys of each kind are good.
+PATHS = {"static": "/plain", "stored": "/stored/plain"}
+on_both = pytest.mark.parametrize("kind", PATHS)
+
+
 @pytest.fixture(autouse=True)
 def _forgiven(server: Server) -> Iterator[None]:
     """No test sends enough strange keys to be refused for that, but the one that is about it; none inherits any."""
@@ -104,10 +114,14 @@ def _forgiven(server: Server) -> Iterator[None]:
     server.forgive()
 
 
-def _answer(server: Server, lines: list[bytes]) -> Answer:
-    key = api_key(server.new_subject("burst")).encode()
+def _key(server: Server, kind: str) -> str:
+    return server.new_key() if kind == "stored" else api_key(server.new_subject("burst"))
+
+
+def _answer(server: Server, kind: str, lines: list[bytes]) -> Answer:
+    key = _key(server, kind).encode()
     with Connection(server.port) as connection:
-        connection.send(head("GET /plain HTTP/1.1", *(line.replace(KEY, key) for line in lines)))
+        connection.send(head(f"GET {PATHS[kind]} HTTP/1.1", *(line.replace(KEY, key) for line in lines)))
         return connection.answer()
 
 
@@ -131,41 +145,46 @@ def _verdict(answer: Answer) -> str:
 
 
 @on(SPECS)
+@on_both
 @pytest.mark.parametrize("case", CASES)
-def test_a_strange_key_is_never_let_in(server: Server, case: str) -> None:
+def test_a_strange_key_is_never_let_in(server: Server, kind: str, case: str) -> None:
     """Whatever a key header looks like, only one valid key is let in; the 401s for all else are byte-equal."""
     expected = {**_EVERYWHERE, **OTHERWISE[server.name]}.get(case, "invalid")
 
-    assert _verdict(_answer(server, CASES[case])) == expected
+    assert _verdict(_answer(server, kind, CASES[case])) == expected
 
 
 @on(SPECS)
-def test_a_huge_key_is_never_let_in(server: Server) -> None:
+@on_both
+def test_a_huge_key_is_never_let_in(server: Server, kind: str) -> None:
     """200 KB of a key are a 401, or a refusal of the server's own."""
     # Which of them may change with how the bytes come in: a server that stops reading can lose its own answer.
-    assert _verdict(_answer(server, [b"X-API-Key: " + b"a" * 200_000])) in ("invalid", "400", "431", "closed")
+    assert _verdict(_answer(server, kind, [b"X-API-Key: " + b"a" * 200_000])) in ("invalid", "400", "431", "closed")
 
 
 @on(SPECS)
-def test_an_address_that_guesses_keys_is_refused(server: Server) -> None:
+@on_both
+def test_an_address_that_guesses_keys_is_refused(server: Server, kind: str) -> None:
     """After 20 unknown keys in a minute an address is refused whatever key it sends, until Retry-After has passed."""
-    guesses = [_answer(server, [b"X-API-Key: guess-%d" % number]).status for number in range(22)]
+    unknown = [KeyFormat().new().reveal().encode() for _ in range(22)]
+    guesses = [_answer(server, kind, [b"X-API-Key: " + key]).status for key in unknown]
 
-    refused = _answer(server, [b"X-API-Key: %KEY%"])
+    refused = _answer(server, kind, [b"X-API-Key: %KEY%"])
     server.advance(int(refused.header("retry-after") or 0) * 1000)
-    heard = _answer(server, [b"X-API-Key: %KEY%"])
+    heard = _answer(server, kind, [b"X-API-Key: %KEY%"])
     assert (guesses, refused.status, heard.status) == ([401] * 20 + [429] * 2, 429, 200)
 
 
 @on(SPECS)
-def test_the_spellings_of_a_key_share_one_budget(server: Server) -> None:
+@on_both
+def test_the_spellings_of_a_key_share_one_budget(server: Server, kind: str) -> None:
     """Another case of the name or other spaces around the key are no way to a second budget."""
-    key = api_key(server.new_subject("burst"))
+    key = _key(server, kind)
     spellings = [f"X-API-Key: {key}", f"x-api-key:{key}", f"X-Api-Key: \t{key} "]
 
     left = []
     for line in spellings:
         with Connection(server.port) as connection:
-            connection.send(head("GET /plain HTTP/1.1", line))
+            connection.send(head(f"GET {PATHS[kind]} HTTP/1.1", line))
             left.append((connection.answer().header("ratelimit") or "").split(";")[1])
     assert left == ["r=9", "r=8", "r=7"]

@@ -22,11 +22,13 @@ from tests.servers.limits import (
     plan_of,
     static_keys,
 )
+from tests.servers.stored import management, store, stored_keys
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wsgi import wrap_file
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
+from awx_ratelimit.adapters.wsgi import WsgiApp
 
 LIMITER = Limiter(MemoryBackend(clock=CLOCK))
 GATE = Gate(LIMITER, plans=PLANS, identify=static_keys(), rules=RULES)
@@ -143,7 +145,15 @@ def counted_download() -> Response:
 
 
 app.register_blueprint(blueprint)
+stored = Flask("stored")
+stored.add_url_rule("/plain", view_func=plain)
+STORE = store()
+STORED_GATE = Gate(LIMITER, plans=PLANS, identify=stored_keys(STORE))
+stored.wsgi_app = RateLimitMiddleware(stored.wsgi_app, gate=STORED_GATE)  # type: ignore[method-assign]
 mounted = Flask("mounted")
 mounted.add_url_rule("/plain", view_func=plain)
 app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/mounted": mounted})  # type: ignore[method-assign]
 app.wsgi_app = RateLimitMiddleware(app.wsgi_app, gate=GATE)  # type: ignore[method-assign]
+# A gate of its own, and so not inside the other's.
+MOUNTS = {"/stored": stored, "/api/v1": WsgiApp(management(STORE, LIMITER))}
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, MOUNTS)  # type: ignore[method-assign, arg-type]

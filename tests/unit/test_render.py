@@ -2,7 +2,7 @@ import pytest
 
 from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web import render
+from awx_ratelimit.web import envelope, render
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_retry_after_is_rounded_up(clock: ManualClock, limiter: Limiter, wait_ms
 @pytest.mark.parametrize("code", ["api_key_missing", "invalid_api_key", "api_key_expired", "api_key_revoked"])
 def test_every_401_is_in_the_envelope(code: str) -> None:
     """Each code has a body of three keys and the challenge that RFC 9110 obliges to."""
-    reply = render.unauthorized(code)
+    reply = envelope.unauthorized(code)
 
     assert reply.body.startswith(b'{"code":"%s","type":"authentication_error","message":"' % code.encode())
     assert b"www-authenticate" in dict(reply.headers)

@@ -4,24 +4,19 @@ A lease ends with the last chunk of the body, or when the app returns or raises,
 one request at its handshake and holds its slot until it closes.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from awx_ratelimit.adapters._scope import Message, Receive, Scope, Send, request_of, send_reply
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.web.gate import AsyncGate
-from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.message import Reply
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 # Frameworks write the three types of ASGI each in their own way.
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 Headers = list[tuple[bytes, bytes]]
 
-#: What `Request(...)` ends in, without the call in between.
-_new = tuple.__new__
 _TRY_AGAIN_LATER = 1013
 _LIMITED = frozenset(("http", "websocket"))
 _STARTS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
@@ -47,7 +42,7 @@ class RateLimitMiddleware:
         if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
             await self.app(scope, receive, send)
             return
-        reply, headers, decision = await self.gate.admit(_request(scope))
+        reply, headers, decision = await self.gate.admit(request_of(scope))
         if reply is not None:
             for exchange in outer:
                 exchange.leave_headers()
@@ -126,45 +121,16 @@ class _Exchange:
         return kind == "websocket.close" or (kind == "http.response.pathsend" and not self._trailers)
 
 
-def _request(scope: Scope) -> Request:
-    headers = scope["headers"]
-    if headers.__class__ is not list:
-        headers = [*headers]
-
-    # ASGI promises names in lower case.
-    def values(name: bytes) -> list[bytes]:
-        by_name = dict(headers)
-        if len(by_name) == len(headers):
-            # No header stands twice: the look-up of a dict is faster than a loop, even with the making of it.
-            return [by_name[name]] if name in by_name else []
-        return [value for key, value in headers if key == name]
-
-    client = scope.get("client")
-    path = _full_path(scope) if scope.get("root_path") else scope["path"]
-    return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, None))
-
-
-def _full_path(scope: Scope) -> str:
-    """The path with the prefix of what is mounted: by the specification it has it, and some servers leave it out."""
-    path: str = scope["path"]
-    root: str = scope["root_path"]
-    return path if path == root or path.startswith(f"{root}/") else root + path
-
-
 async def _refuse(reply: Reply, scope: Scope, receive: Receive, send: Send, *, accept: bool) -> None:
     if scope["type"] == "http":
-        prefix, body = "http", b"" if scope["method"] == "HEAD" else reply.body
+        await send_reply(reply, scope, send)
     elif accept:
         await _accept_and_close(receive, send)
-        return
     elif "websocket.http.response" in (scope.get("extensions") or ()):
-        prefix, body = "websocket.http", reply.body
+        await send_reply(reply, scope, send, prefix="websocket.http")
     else:
         # Closed before it was accepted: the client sees a 403.
         await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": ""})
-        return
-    await send({"type": f"{prefix}.response.start", "status": reply.status, "headers": reply.headers})
-    await send({"type": f"{prefix}.response.body", "body": body})
 
 
 async def _accept_and_close(receive: Receive, send: Send) -> None:

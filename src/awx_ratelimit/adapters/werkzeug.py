@@ -5,22 +5,14 @@ is never closed gives its lease back when it is collected.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Any
 
+from awx_ratelimit.adapters._environ import Environ, HeaderLines, Lines, StartResponse, in_words, request_of, send_reply
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.web.gate import Gate
-from awx_ratelimit.web.message import Reply, Request
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
-Lines = list[tuple[bytes, bytes]]
-HeaderLines = list[tuple[str, str]]
 
-#: What `Request(...)` ends in, without the call in between.
-_new = tuple.__new__
 _DECISION = "awx_ratelimit.decision"
 _SLOTS = "awx_ratelimit.slots"
 
@@ -42,11 +34,11 @@ class RateLimitMiddleware:
         outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
         if outer and any(slot.gate is self.gate for slot in outer):
             return self.app(environ, start_response)
-        reply, headers, decision = self.gate.admit(_request(environ))
+        reply, headers, decision = self.gate.admit(request_of(environ))
         if reply is not None:
             for slot in outer:
                 slot.headers = []
-            return _refuse(reply, environ, start_response)
+            return send_reply(reply, environ, start_response)
         slot = _Slot(self.gate, headers, decision)
         try:
             environ[_SLOTS] = (*outer, slot)
@@ -143,39 +135,7 @@ def _adding(slot: _Slot, names: frozenset[str], start_response: StartResponse) -
     def start(status: str, app_headers: HeaderLines, *exc_info: Any) -> Any:
         if slot.headers:
             app_headers = [pair for pair in app_headers if pair[0].lower() not in names]
-            app_headers += _text(slot.headers)
+            app_headers += in_words(slot.headers)
         return start_response(status, app_headers, *exc_info)
 
     return start
-
-
-def _request(environ: Environ) -> Request:
-    def values(name: bytes) -> list[bytes]:
-        value = environ.get(_variable(name))
-        return [] if value is None else [value.encode("latin-1", "replace")]
-
-    inner = environ.get("PATH_INFO", "")
-    path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
-    # gunicorn takes the prefix from a header of this name, where it trusts who sends it.
-    inner_path = _decoded(inner) if "HTTP_SCRIPT_NAME" in environ else None
-    return _new(Request, (environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path))
-
-
-@lru_cache(maxsize=64)
-def _variable(name: bytes) -> str:
-    return f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}"
-
-
-def _decoded(path: str) -> str:
-    if path.isascii():
-        return path or "/"
-    return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
-
-
-def _text(headers: Lines) -> HeaderLines:
-    return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in headers]
-
-
-def _refuse(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", _text(reply.headers))
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]

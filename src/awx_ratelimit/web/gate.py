@@ -11,12 +11,20 @@ from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
+from awx_ratelimit.errors import (
+    BackendUnavailable,
+    ImpossibleClaim,
+    InvalidLimit,
+    KeyRefused,
+    KeyStoreUnavailable,
+    TooManyWrongKeys,
+)
 from awx_ratelimit.limiter import AsyncLimiter, Limiter, claim_of
-from awx_ratelimit.web import render
+from awx_ratelimit.web import envelope, render
+from awx_ratelimit.web.identify import sends_key
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.rules import Rule
-from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, WebSocketRefusal, refused
+from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal, refused
 
 _PLAIN = "Gate takes a plain identify; AsyncGate takes an async one as well"
 #: What `Admission(...)` ends in, without the call in between.
@@ -53,7 +61,9 @@ class Gate:
         self._limiter = limiter
         self._claim = limiter.claim
         self._identify = _plain_identify(identify, plans)
-        self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
+        self._terms = Terms(
+            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, _sends_key(identify)
+        )
         #: The names of the header lines it adds; an app's own of these names are replaced.
         self.header_names = frozenset(render.names(headers))
         self.websocket_refusal = websocket_refusal
@@ -76,10 +86,10 @@ class Gate:
             caller = self._identify(request)
             if caller.__class__ is not Caller:
                 caller = settled(caller) or terms.nobody(request)
-        except KeyRefused as error:
-            return self._unknown(request, error)
+        except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
+            return self._unheard(request, error)
         if caller is None:
-            return refused(render.unauthorized("api_key_missing"))
+            return refused(envelope.unauthorized("api_key_missing"))
         try:
             plan = terms.resolve(caller)
             if rule.budget is not None:
@@ -102,14 +112,16 @@ class Gate:
         self._terms.cleared(decision)
         return None if decision.allowed else self._terms.stopped(request, decision)
 
-    def _unknown(self, request: Request, refusal: KeyRefused) -> Admission:
+    def _unheard(self, request: Request, refusal: Unheard) -> Admission:
+        if not (isinstance(refusal, KeyRefused) and refusal.unknown):
+            return self._terms.unheard(request, refusal)
         subject = self._terms.suspected(request)
         try:
             decision = self._limiter.acquire(subject, UNKNOWN_KEYS)
         except BackendUnavailable as error:
             return self._terms.unavailable(subject, error)
         if decision.allowed:
-            return refused(render.unauthorized(refusal.code))
+            return refused(envelope.unauthorized(refusal.code))
         return self._terms.stopped(request, decision)
 
 
@@ -131,8 +143,10 @@ class AsyncGate:
     ) -> None:
         self._limiter = limiter
         self._claim: Any = claim_of(limiter)
-        self._identify = _checked(identify, plans)
-        self._terms = Terms(plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal)
+        self._identify = _async_identify(identify, plans)
+        self._terms = Terms(
+            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, _sends_key(identify)
+        )
         #: The names of the header lines it adds; an app's own of these names are replaced.
         self.header_names = frozenset(render.names(headers))
         self.websocket_refusal = websocket_refusal
@@ -155,10 +169,10 @@ class AsyncGate:
             caller = self._identify(request)
             if caller.__class__ is not Caller:
                 caller = await async_settled(caller) or terms.nobody(request)
-        except KeyRefused as error:
-            return await self._unknown(request, error)
+        except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
+            return await self._unheard(request, error)
         if caller is None:
-            return refused(render.unauthorized("api_key_missing"))
+            return refused(envelope.unauthorized("api_key_missing"))
         try:
             plan = terms.resolve(caller)
             if rule.budget is not None:
@@ -182,14 +196,16 @@ class AsyncGate:
         self._terms.cleared(decision)
         return None if decision.allowed else self._terms.stopped(request, decision)
 
-    async def _unknown(self, request: Request, refusal: KeyRefused) -> Admission:
+    async def _unheard(self, request: Request, refusal: Unheard) -> Admission:
+        if not (isinstance(refusal, KeyRefused) and refusal.unknown):
+            return self._terms.unheard(request, refusal)
         subject = self._terms.suspected(request)
         try:
             decision = await self._limiter.acquire(subject, UNKNOWN_KEYS)
         except BackendUnavailable as error:
             return self._terms.unavailable(subject, error)
         if decision.allowed:
-            return refused(render.unauthorized(refusal.code))
+            return refused(envelope.unauthorized(refusal.code))
         return self._terms.stopped(request, decision)
 
 
@@ -204,6 +220,16 @@ def _plain_identify(identify: Identify, plans: PlanTable) -> Identify:
     if inspect.iscoroutinefunction(identify) or inspect.iscoroutinefunction(getattr(identify, "__call__", None)):  # noqa: B004
         raise TypeError(_PLAIN)
     return _checked(identify, plans)  # type: ignore[no-any-return]
+
+
+def _async_identify(identify: AsyncIdentify, plans: PlanTable) -> Any:
+    """An identifier that may block has a form for event loops, as `StoredKeys` does."""
+    return getattr(_checked(identify, plans), "in_tasks", identify)
+
+
+def _sends_key(identify: Any) -> Callable[[Request], object]:
+    """Whether a request has a key is asked of who reads it."""
+    return getattr(identify, "sends_key", sends_key)
 
 
 def settled(caller: Any) -> Any:

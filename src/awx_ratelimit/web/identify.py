@@ -34,6 +34,11 @@ def sent_key(request: Request) -> bytes | None:
     raise KeyRefused
 
 
+def sends_key(request: Request) -> bool:
+    """Whether the request has something in the place of a key."""
+    return bool(request.values(KEY_HEADER))
+
+
 class StaticKeys:
     """Keys that are known beforehand, each with the name of its plan or a Caller of its own.
 

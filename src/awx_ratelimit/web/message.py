@@ -1,4 +1,4 @@
-"""`Request` and `Reply`: the little that an adapter says of a request, and what it sends in place of the app."""
+"""`Request`, `WholeRequest` and `Reply`: the little that an adapter says of a request, and what it sends instead."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -27,9 +27,21 @@ class Request(NamedTuple):
         return values[0].decode("latin-1") if values else None
 
 
+class WholeRequest(NamedTuple):
+    """A request with its query as it was sent, and its body: for what answers by itself and not for an app."""
+
+    request: Request
+    query: bytes
+    body: bytes
+
+
 class Reply(NamedTuple):
     """A whole answer. Names of headers are lower-case; `body` is what a GET would get."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+
+#: What answers whole requests; it may block.
+Answer = Callable[[WholeRequest], Reply]

@@ -1,10 +1,9 @@
-"""Every status, header name and error body that this library sends; nowhere else is one spelled.
+"""What is said of limits: the header lines of every decided response, and the 429. `envelope` has the other errors.
 
 Header fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit-Policy` says what a plan allows,
 `RateLimit` how it stands. Statuses and fields of errors are those of RFC 6585 and RFC 9110.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
@@ -13,6 +12,7 @@ from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import CONCURRENT, Rate
+from awx_ratelimit.web.envelope import RETRY_HEADER, document, error
 from awx_ratelimit.web.message import Reply
 
 #: The header that carries an API key.
@@ -21,21 +21,11 @@ Dialect = Literal["draft", "legacy", "both", "none"]
 DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
 Lines = list[tuple[bytes, bytes]]
 
-_RETRY = b"retry-after"
 #: The largest number of a structured field (RFC 9651).
 _MOST = 10**15 - 1
 _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 _QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-_MESSAGES = {
-    "api_key_missing": "API key is missing. Send it in the X-API-Key header.",
-    "invalid_api_key": "API key is invalid.",
-    "api_key_expired": "API key has expired.",
-    "api_key_revoked": "API key has been revoked.",
-    "access_token_missing": "Access token is missing. Send it as Authorization: Bearer.",
-    "invalid_access_token": "Access token is invalid.",
-    "access_token_expired": "Access token has expired.",
-}
 
 
 def names(dialect: Dialect) -> tuple[bytes, ...]:
@@ -45,7 +35,7 @@ def names(dialect: Dialect) -> tuple[bytes, ...]:
 
 def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
     """The line that lets a browser's script read the others (CORS)."""
-    return b"access-control-expose-headers", b", ".join((_RETRY, *names(dialect)))
+    return b"access-control-expose-headers", b", ".join((RETRY_HEADER, *names(dialect)))
 
 
 def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
@@ -167,11 +157,17 @@ def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = F
 
     With `problem` the body is one of RFC 9457 that names the limits that refused.
     """
-    seconds = _seconds(decision.retry_after_ms)
-    message = f"Rate limit exceeded. Retry after {seconds} second{'' if seconds == 1 else 's'}."
     violated = [usage.limit for usage in decision.usages if usage.refused and not usage.shadow]
-    more = [(_RETRY, b"%d" % seconds), *headers(decision, dialect)]
-    return _too_many(message, more, violated if problem else None)
+    return come_back(decision.retry_after_ms, violated, headers(decision, dialect), problem=problem)
+
+
+def come_back(
+    retry_after_ms: int, violated: list[str], more: Iterable[tuple[bytes, bytes]] = (), *, problem: bool = False
+) -> Reply:
+    """429 that says when to come back; see `refusal`."""
+    seconds = _seconds(retry_after_ms)
+    message = f"Rate limit exceeded. Retry after {seconds} second{'' if seconds == 1 else 's'}."
+    return _too_many(message, [(RETRY_HEADER, b"%d" % seconds), *more], violated if problem else None)
 
 
 def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
@@ -181,16 +177,9 @@ def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bo
     return _too_many("Request cost exceeds the limit.", more, violated if problem else None)
 
 
-def unauthorized(code: str) -> Reply:
-    """401 with one of the codes of the contract; an unknown code is an invalid key."""
-    code = code if code in _MESSAGES else "invalid_api_key"
-    challenge = (b"www-authenticate", b'ApiKey realm="api", header="X-API-Key"')
-    return error(HTTPStatus.UNAUTHORIZED, code, "authentication_error", _MESSAGES[code], [challenge])
-
-
 def described() -> list[tuple[int, str, list[tuple[str, str]]]]:
     """For documents of an API: each status that a gate answers with, its meaning, and its headers with their types."""
-    lines = [(_RETRY, "integer"), *((name, "string") for name in _DRAFT)]
+    lines = [(RETRY_HEADER, "integer"), *((name, "string") for name in _DRAFT)]
     return [
         (HTTPStatus.UNAUTHORIZED.value, "The API key is missing or not accepted.", []),
         (
@@ -201,19 +190,7 @@ def described() -> list[tuple[int, str, list[tuple[str, str]]]]:
     ]
 
 
-def unavailable() -> Reply:
-    """503: there is no decision, and nothing is let in without one."""
-    message = "Rate limiter is unavailable. Retry after 1 second."
-    code = "rate_limiter_unavailable"
-    return error(HTTPStatus.SERVICE_UNAVAILABLE, code, "internal_error", message, [(_RETRY, b"1")])
-
-
-def error(status: HTTPStatus, code: str, type: str, message: str, more: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
-    """An error in the envelope of three keys."""
-    return _reply(status, b"application/json", {"code": code, "type": type, "message": message}, more)
-
-
-def _too_many(message: str, more: Iterable[tuple[bytes, bytes]], violated: list[str] | None) -> Reply:
+def _too_many(message: str, more: Lines, violated: list[str] | None) -> Reply:
     status = HTTPStatus.TOO_MANY_REQUESTS
     if violated is None:
         return error(status, "rate_limit_exceeded", "rate_limit_error", message, more)
@@ -224,13 +201,7 @@ def _too_many(message: str, more: Iterable[tuple[bytes, bytes]], violated: list[
         "detail": message,
         "violated-policies": violated,
     }
-    return _reply(status, b"application/problem+json", problem, more)
-
-
-def _reply(status: HTTPStatus, kind: bytes, document: object, more: Iterable[tuple[bytes, bytes]]) -> Reply:
-    body = json.dumps(document, separators=(",", ":")).encode()
-    lines = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
-    return Reply(status.value, [*lines, *more], body)
+    return document(status, problem, more, kind=b"application/problem+json")
 
 
 def _digits(number: int) -> int:

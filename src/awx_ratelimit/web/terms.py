@@ -6,14 +6,15 @@ The two gates differ only in whether they wait; everything else that they know i
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Literal, NamedTuple
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
-from awx_ratelimit.web import render
+from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
+from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import Addresses
 from awx_ratelimit.web.message import Reply, Request
@@ -26,6 +27,8 @@ WebSocketRefusal = Literal["http", "accept_close"]
 UNKNOWN_KEYS = Plan.of("unknown-keys", per_minute=20)
 _SUSPECTS = 10_000
 Lines = Callable[[Decision], render.Lines]
+#: Why it is not known who is calling.
+Unheard = KeyRefused | KeyStoreUnavailable | TooManyWrongKeys
 
 
 class Admission(NamedTuple):
@@ -55,6 +58,7 @@ class Terms:
         anonymous: Plan | None,
         trusted_proxies: Iterable[str],
         websocket_refusal: WebSocketRefusal,
+        sends_key: Callable[[Request], object],
     ) -> None:
         _one_of("headers", headers, render.DIALECTS)
         _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
@@ -62,6 +66,7 @@ class Terms:
         self.resolve = plans.resolve
         self.anonymous = anonymous
         self.addresses = Addresses(trusted_proxies)
+        self._sends_key = sends_key
         self._rules = Rules(rules)
         self._rule_of = self._rules.known
         self._dialect = headers
@@ -69,6 +74,7 @@ class Terms:
         #: The header lines of a decided response.
         self.lines = self._exposing(render.LINES[headers]) if expose else render.LINES[headers]
         self._warned = False
+        self._said_in = -1
         #: The subjects of addresses that have sent unknown keys of late.
         self.suspects: OrderedDict[str, None] = OrderedDict()
 
@@ -87,7 +93,7 @@ class Terms:
 
     def suspect(self, request: Request) -> str | None:
         """The subject of an address that has sent unknown keys of late; None for everybody else."""
-        if not request.values(render.KEY_HEADER):
+        if not self._sends_key(request):
             return None
         subject = self._guesser(request)
         return subject if subject in self.suspects else None
@@ -137,7 +143,25 @@ class Terms:
     def unavailable(self, subject: str, error: Exception) -> Admission:
         """Nothing is let in without a decision."""
         _log.error("no decision for %r: %s", subject, error)
-        return refused(render.unavailable())
+        return refused(envelope.failure("rate_limiter_unavailable"))
+
+    def unheard(self, request: Request, error: Unheard) -> Admission:
+        """Whoever sent the key is not let in, and has not guessed."""
+        if isinstance(error, KeyRefused):
+            return refused(envelope.unauthorized(error.code))
+        if isinstance(error, TooManyWrongKeys):
+            violated = [rate.name for rate in UNKNOWN_KEYS.rates]
+            reply = render.come_back(error.retry_after_ms, violated, problem=self._problem(request))
+            return refused(self._with_exposed(reply))
+        self._say(f"keys are not looked up: {error}")
+        return refused(envelope.failure(error.code))
+
+    def _say(self, what: str) -> None:
+        """An error in the log, once a second: an outage is no reason for a line with each request."""
+        second = int(monotonic())
+        if second != self._said_in:
+            self._said_in = second
+            _log.error(what)
 
     def _guesser(self, request: Request) -> str:
         # Not the subject of the address itself: what it may do without a key is another limit.

@@ -1,0 +1,94 @@
+"""The keys of the demo, in a store of its own: made, rotated and revoked over the REST API of the server.
+
+Whoever may do that shows an access token. A login service would issue it; here the demo signs it itself.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+import jwt
+from examples.wallet_api import AUDIENCE, ISSUER
+
+from awx_ratelimit.keys import KeyService, KeyStore
+
+TOKEN_SECONDS = 3600
+
+
+class NoKey(Exception):
+    """The REST API did not do what was asked; the text is its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A key and its id. The key is told once."""
+
+    id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A store with an account for each tier, and the secret that tokens are signed with."""
+
+    database: str
+    secret: str
+
+    def token(self, tier: str) -> str:
+        """By which the keys of that account may be managed."""
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": account_of(tier), "exp": int(time.time()) + TOKEN_SECONDS}
+        return jwt.encode(claims, self.secret, algorithm="HS256")
+
+
+class Desk:
+    """Manages the keys of one account. Every method raises NoKey."""
+
+    def __init__(self, http: httpx2.AsyncClient, token: str) -> None:
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def create(self, name: str) -> MadeKey:
+        """A new key."""
+        return _made(await self._call("POST", "", {"name": name}))
+
+    async def rotate(self, key_id: str, *, grace_seconds: int) -> MadeKey:
+        """The successor of a key, which is accepted itself for `grace_seconds` more."""
+        return _made(await self._call("POST", f"/{key_id}/rotate", {"grace_period_seconds": grace_seconds}))
+
+    async def revoke(self, key_id: str) -> None:
+        """Accept a key no more."""
+        await self._call("DELETE", f"/{key_id}", None)
+
+    async def _call(self, method: str, path: str, body: dict[str, object] | None) -> httpx2.Response:
+        response = await self._http.request(method, f"/api/v1/api-keys{path}", json=body, headers=self._headers)
+        if not response.is_success:
+            raise NoKey(f"{method} /api/v1/api-keys{path}: {response.status_code} {response.text[:200]}")
+        return response
+
+
+@contextmanager
+def own_keys(tiers: Sequence[str]) -> Iterator[Keys]:
+    """A store in a folder of its own, gone afterwards."""
+    with TemporaryDirectory(prefix="awx-demo-") as folder:
+        database = str(Path(folder) / "keys.db")
+        store = KeyStore.open(database)
+        accounts = KeyService(store).accounts
+        for tier in tiers:
+            accounts.create(account_of(tier), plan=tier)
+        store.close()
+        yield Keys(database, secrets.token_urlsafe(32))
+
+
+def account_of(tier: str) -> str:
+    """Whose keys are on the plan of that name."""
+    return f"demo-{tier}"
+
+
+def _made(response: httpx2.Response) -> MadeKey:
+    made = response.json()
+    return MadeKey(made["id"], made["key"])

@@ -1,0 +1,57 @@
+"""A WSGI app of what answers whole requests, to be mounted as any other. It needs no framework.
+
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/api/v1": WsgiApp(ManagementApi(...))})
+
+No body is read beyond its bounds in bytes; how long a client may take is the server's to say.
+"""
+
+from collections.abc import Iterable
+
+from awx_ratelimit.adapters._environ import Environ, StartResponse, request_of, send_reply
+from awx_ratelimit.web import envelope
+from awx_ratelimit.web.message import Answer, Reply, WholeRequest
+
+_WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+_MOST_DIGITS = 18
+
+
+class WsgiApp:
+    """Serves `answer`. A body of more than `most_body_bytes` is a 413.
+
+    Raises TypeError for what has to be answered on an event loop.
+    """
+
+    def __init__(self, answer: Answer, *, most_body_bytes: int = 65_536) -> None:
+        if getattr(answer, "needs_loop", False):
+            raise TypeError("WsgiApp has no event loop: give the API a Limiter, not an AsyncLimiter")
+        self._answer = answer
+        self._most_body_bytes = most_body_bytes
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        body = b"" if environ["REQUEST_METHOD"] in _WITHOUT_BODY else self._body(environ)
+        if isinstance(body, bytes):
+            query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+            body = self._answer(WholeRequest(request_of(environ), query, body))
+        return send_reply(body, environ, start_response)
+
+    def _body(self, environ: Environ) -> bytes | Reply:
+        """The whole body, or what to answer without it."""
+        text = environ.get("CONTENT_LENGTH") or ""
+        if not text and not environ.get("wsgi.input_terminated"):
+            # Without an end nobody may read on (PEP 3333).
+            return b""
+        if text and not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+            return envelope.failure("invalid_request")
+        wanted = min(int(text or self._most_body_bytes + 1), self._most_body_bytes + 1)
+        body = b"" if text and wanted > self._most_body_bytes else self._read(environ, wanted)
+        if wanted > self._most_body_bytes and (text or len(body) == wanted):
+            return envelope.failure("request_too_large")
+        # A client that has left in the middle has said nothing.
+        return body if not text or len(body) == wanted else envelope.failure("invalid_request")
+
+    def _read(self, environ: Environ, wanted: int) -> bytes:
+        try:
+            body: bytes = environ["wsgi.input"].read(wanted)
+        except OSError:
+            return b""
+        return body

@@ -1,0 +1,21 @@
+"""The command ``awx-ratelimit``: the keys of a store for whoever runs it, and a search for keys in files.
+
+Layer 7: nothing imports it. It needs the extra ``cli``.
+"""
+
+import sys
+from collections.abc import Sequence
+
+_MISSING = "awx-ratelimit needs {name}; install it with: pip install 'awx-ratelimit[cli]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; the exit status: 0, 1 where something was searched for and found, 2 for an error."""
+    try:
+        from awx_ratelimit.cli.app import run
+    except ImportError as error:
+        # An import on first use, or whoever lacks the extra would see a traceback.
+        what = _MISSING.format(name=error.name) if error.name else str(error)
+        print(f"error: {what}", file=sys.stderr)  # noqa: T201  # it is a command
+        return 2
+    return run(arguments)

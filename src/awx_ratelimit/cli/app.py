@@ -1,0 +1,46 @@
+"""The commands put together, and what becomes of an error: one line that says what to do, and status 2."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from awx_ratelimit.cli import key_commands
+from awx_ratelimit.cli.scan_command import scan
+from awx_ratelimit.errors import AwxRateLimitError
+
+ERROR = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="API keys from the first day to the last, and a search for keys where none should be.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(key_commands.keys, name="keys")
+app.command()(scan)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; its exit status. What goes wrong is one line on stderr."""
+    try:
+        status = app(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has had enough; the interpreter would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except typer.Abort:
+        return _INTERRUPTED
+    except typer.TyperException as error:
+        return _failed(str(getattr(error, "format_message", error.__str__)()))
+    except (AwxRateLimitError, ImportError, OSError, ValueError) as error:
+        return _failed(str(error))
+    return status if isinstance(status, int) else 0
+
+
+def _failed(what: str) -> int:
+    print(f"error: {' '.join(what.split())}", file=sys.stderr)  # noqa: T201  # it is a command
+    return ERROR

@@ -1,0 +1,61 @@
+"""API keys from the first day to the last: made, shown once, verified, rotated, revoked; without web, without limits.
+
+    store = KeyStore.open("keys.db")                      # or postgresql://user@host/database
+    keys = KeyService(store)
+    keys.accounts.create("acct_acme", plan="starter")
+    created = keys.create("acct_acme", "production-backend")
+    created.secret.reveal()                               # the only sight of it
+
+    verifier = KeyVerifier(store)
+    caller = verifier.verify(b"awx_...", "203.0.113.7")   # a Caller for the gate, or KeyRefused
+
+Layer 2: it knows of limits no more than a plan's name. The store, the service and the verifier need the extra
+``keys``; how a key looks, and how a text is kept free of keys, needs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from awx_ratelimit.keys.finder import FoundKey, KeyFinder
+from awx_ratelimit.keys.format import KeyFormat
+from awx_ratelimit.keys.redaction import KeyRedactingFilter, redact_event
+from awx_ratelimit.keys.secret import Secret
+from awx_ratelimit.keys.values import Account, ApiKey, CreatedKey, Event, Page
+
+if TYPE_CHECKING:
+    from awx_ratelimit.keys.accounts import Accounts
+    from awx_ratelimit.keys.service import KeyService
+    from awx_ratelimit.keys.store import KeyStore
+    from awx_ratelimit.keys.verifier import KeyVerifier
+
+__all__ = [
+    "Account",
+    "Accounts",
+    "ApiKey",
+    "CreatedKey",
+    "Event",
+    "FoundKey",
+    "KeyFinder",
+    "KeyFormat",
+    "KeyRedactingFilter",
+    "KeyService",
+    "KeyStore",
+    "KeyVerifier",
+    "Page",
+    "Secret",
+    "redact_event",
+]
+
+_HOMES = {"Accounts": "accounts", "KeyService": "service", "KeyStore": "store", "KeyVerifier": "verifier"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        home = import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "sqlalchemy":
+            raise
+        raise ImportError(f"{name} needs SQLAlchemy; install it with: pip install 'awx-ratelimit[keys]'") from error
+    return getattr(home, name)

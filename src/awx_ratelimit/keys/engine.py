@@ -1,0 +1,146 @@
+"""The connections of a key store: what SQLite and PostgreSQL need to be told so that both keep the same promises.
+
+Two pools, so that a rush of one kind of work cannot starve the other: `reading` answers each statement by itself and
+serves verification; `writing` gives one transaction at a time the right to write. No connection waits without end.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
+
+_ALLOWED = "allowed are a path, sqlite:///path and postgresql://user@host/database"
+_DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_CONNECTIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """Where to read and where to write; for a database in memory they are one."""
+
+    reading: Engine
+    writing: Engine
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the connection is the database: whoever lets go of it has lost all."""
+        return self.reading is self.writing
+
+    def dispose(self) -> None:
+        """Close every connection that nobody is using."""
+        self.reading.dispose()
+        self.writing.dispose()
+
+    def forget(self, *, close: bool) -> None:
+        """For a fork: have no connection that two processes would share; without `close`, as it is the other's."""
+        if not self.in_memory:
+            self.reading.dispose(close=close)
+            self.writing.dispose(close=close)
+
+
+def url_of(address: str | PurePath) -> URL:
+    """The URL of a path or of a text that is one. Raises ValueError that says what is allowed."""
+    if isinstance(address, PurePath) or "://" not in address:
+        return URL.create("sqlite", database=str(address))
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        # Not its cause: that error quotes the URL, and a password with it.
+        raise ValueError(f"the key store's URL cannot be read; {_ALLOWED}") from None
+    if url.get_backend_name() not in _DRIVERS:
+        raise ValueError(f"there is no key store on {url.get_backend_name()!r}; {_ALLOWED}")
+    return url.set(drivername=_DRIVERS[url.get_backend_name()])
+
+
+def engines_for(url: URL, timeout_ms: int) -> Engines:
+    """The two engines of `url`; nothing is connected yet.
+
+    No statement, lock or connection is waited for longer than `timeout_ms` where the server can be told so.
+    Raises ImportError that names the line to install for a driver that is missing.
+    """
+    if url.get_backend_name() == "postgresql":
+        return _postgresql(url, timeout_ms)
+    if url.database in (None, "", ":memory:"):
+        return _memory(url, timeout_ms)
+    return _file(url, timeout_ms)
+
+
+def _engine(url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[str, Any], autocommit: bool) -> Engine:
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+    return create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout_ms / 1000,
+        connect_args=arguments,
+        # Names and digests are nobody's business in a log, nor in the text of an error.
+        hide_parameters=True,
+        **options,
+    )
+
+
+def _file(url: URL, timeout_ms: int) -> Engines:
+    arguments = {"timeout": timeout_ms / 1000, "check_same_thread": False}
+    reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=arguments, autocommit=True)
+    # One: SQLite has one writer, and a queue of threads here is fairer than its waiting in steps.
+    writing = _engine(url, timeout_ms, connections=1, arguments=arguments, autocommit=False)
+    event.listen(reading, "connect", _sqlite_connected)
+    event.listen(writing, "connect", _sqlite_connected)
+    event.listen(writing, "begin", _begin_immediate)
+    return Engines(reading, writing)
+
+
+def _memory(url: URL, timeout_ms: int) -> Engines:
+    """One connection, which is the database: whoever comes second waits."""
+    arguments = {"check_same_thread": False}
+    engine = _engine(url, timeout_ms, connections=1, arguments=arguments, autocommit=False)
+    event.listen(engine, "connect", _sqlite_connected)
+    event.listen(engine, "begin", _begin_immediate)
+    return Engines(engine, engine)
+
+
+def _sqlite_connected(connection: Any, _record: object) -> None:
+    # None: transactions begin where we say so, not where the driver guesses.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+    # A revocation that was confirmed is not lost with the power: written through, as each commit here is rare.
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # The right to write is taken at once: a transaction that has read and only then writes may be refused.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def write_ahead(connection: Connection) -> None:
+    """Let readers of an SQLite file go on while one writes; a property of the file, so that it is said once."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+
+def _postgresql(url: URL, timeout_ms: int) -> Engines:
+    try:
+        import psycopg  # noqa: F401  # on first use: whoever keeps keys in SQLite does not need it
+    except ImportError as error:
+        raise ImportError(
+            "a key store on PostgreSQL needs psycopg; install it with: pip install 'awx-ratelimit[postgres]'"
+        ) from error
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(2, -(-timeout_ms // 1000)),
+        "application_name": "awx_ratelimit.keys",
+        # A server that is gone without a word (a cable, a failover) is noticed within seconds, not hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": max(timeout_ms, 5_000),
+        "options": f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
+    }
+    given = {name: value for name, value in arguments.items() if name not in url.query}
+    reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=given, autocommit=True)
+    writing = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=given, autocommit=False)
+    return Engines(reading, writing)

@@ -1,0 +1,16 @@
+"""The REST API of the keys, as a function from a whole request to a reply: ASGI and WSGI serve the same.
+
+    tokens = AccessTokens(secret, algorithms=["HS256"], issuer="https://login.example.com", audience="wallet-api")
+    api = ManagementApi(KeyService(store), tokens, limiter=limiter, plans=plans)
+    Mount("/api/v1", AsgiApp(api))                        # awx_ratelimit.adapters.asgi, or WsgiApp of .wsgi
+
+Layer 5, beside the adapters. It needs the extra ``keys``. Access tokens are verified here and issued elsewhere.
+"""
+
+from awx_ratelimit.management.api import ManagementApi
+from awx_ratelimit.management.claims import Owner
+from awx_ratelimit.management.jwks import Jwks
+from awx_ratelimit.management.tokens import AccessTokens
+from awx_ratelimit.management.usage import KeyUsage, live_usage
+
+__all__ = ["AccessTokens", "Jwks", "KeyUsage", "ManagementApi", "Owner", "live_usage"]

@@ -1,0 +1,149 @@
+"""The OpenAPI 3.1 document of the REST API: its calls, their fields, and every status that they answer with. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from awx_ratelimit.keys.asked import MOST_DAYS, MOST_GRACE_SECONDS, MOST_PAGE_SIZE
+from awx_ratelimit.keys.names import MOST_SENT, READABLE
+from awx_ratelimit.web import envelope, render
+
+_Schema = dict[str, Any]
+_TIME: Final[_Schema] = {"type": "string", "format": "date-time"}
+_TIME_OR_NULL: Final[_Schema] = {"type": ["string", "null"], "format": "date-time"}
+_COUNT: Final[_Schema] = {"type": "integer", "minimum": 0}
+_NAME: Final[_Schema] = {"type": "string", "minLength": 1, "maxLength": MOST_SENT, "pattern": READABLE}
+_ID: Final[_Schema] = {"type": "string", "pattern": "^key_[0-9A-Za-z]{16}$"}
+#: What may go wrong with every call, and with those that have a body.
+_ALWAYS: Final = (
+    "invalid_request", "invalid_access_token", "access_token_required", "method_not_allowed", "key_store_unavailable",
+)  # fmt: skip
+_WITH_BODY: Final = ("request_timeout", "request_too_large", "unsupported_media_type")
+
+
+def document(base: str) -> dict[str, Any]:
+    """The document of the API whose paths begin with `base`."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "API keys", "version": "1", "description": "Made, shown once, rotated and revoked."},
+        "servers": [{"url": base or "/"}],
+        "security": [{"AccessToken": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {"AccessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _paths() -> dict[str, Any]:
+    pages = [_number("page_num", 1_000_000), _number("page_size", MOST_PAGE_SIZE)]
+    key_id = [{"name": "id", "in": "path", "required": True, "schema": _ID}]
+    return {
+        "/api-keys": {
+            "get": _call("listApiKeys", "The account's keys, newest first", "ApiKeys", parameters=pages),
+            "post": _call("createApiKey", "Make a key; the only answer that has it", "CreatedApiKey", 201, "NewApiKey"),
+        },
+        "/api-keys/{id}": {
+            "parameters": key_id,
+            "get": _call("getApiKey", "One key", "ApiKey", of_key=True),
+            "patch": _call("renameApiKey", "Give a key another name", "ApiKey", 200, "Renaming", of_key=True),
+            "delete": _call("revokeApiKey", "Accept a key no more", None, 204, of_key=True),
+        },
+        "/api-keys/{id}/rotate": {
+            "parameters": key_id,
+            "post": _call(
+                "rotateApiKey", "Make the key's successor; the old one ends with its grace",
+                "CreatedApiKey", 201, "Rotation", required=False, of_key=True,
+            ),
+        },
+        "/usage": {"get": _call("getUsage", "What each key has used of its plan", "Usage", parameters=pages)},
+    }  # fmt: skip
+
+
+def _call(
+    name: str,
+    summary: str,
+    answer: str | None,
+    status: int = 200,
+    body: str | None = None,
+    *,
+    required: bool = True,
+    of_key: bool = False,
+    parameters: list[_Schema] | None = None,
+) -> dict[str, Any]:
+    codes = [*_ALWAYS, *(_WITH_BODY if body else ()), *(["api_key_not_found"] if of_key else [])]
+    call: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "responses": {str(status): _answer(answer, summary)},
+    }
+    if answer == "CreatedApiKey":
+        codes.append("api_key_not_active")
+    if answer:
+        call["responses"] |= _limited()
+    call["responses"] |= {str(envelope.status_of(code)): _answer("Error", f"Such as `{code}`.") for code in codes}
+    if body:
+        call["requestBody"] = {"required": required, "content": _json(body)}
+    if parameters:
+        call["parameters"] = parameters
+    return call
+
+
+def _answer(schema: str | None, description: str) -> dict[str, Any]:
+    return {"description": description} | ({} if schema is None else {"content": _json(schema)})
+
+
+def _limited() -> dict[str, Any]:
+    """What is answered to whoever calls too often."""
+    status, description, headers = render.described()[-1]
+    described = {name: {"schema": {"type": kind}} for name, kind in headers}
+    return {str(status): _answer("Error", description) | {"headers": described}}
+
+
+def _json(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _number(name: str, most: int) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": most}}
+
+
+def _object(properties: Mapping[str, Any], *optional: str) -> _Schema:
+    """An object with these fields and no others."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": dict(properties), "required": required, "additionalProperties": False}
+
+
+def _many(schema: str) -> _Schema:
+    items = {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}}
+    return _object({"data": items, "total": _COUNT, "has_more": {"type": "boolean"}}, "total", "has_more")
+
+
+def _schemas() -> dict[str, _Schema]:
+    text = {"type": "string"}
+    shown = {"id": _ID, "name": text, "prefix": text}
+    limit = {"name": text, **dict.fromkeys(("capacity", "used", "remaining", "reset_seconds"), _COUNT)}
+    return {
+        "ApiKey": _object({**shown, "created_at": _TIME, "last_used_at": _TIME_OR_NULL}),
+        "ApiKeys": _many("ApiKey"),
+        "CreatedApiKey": _object(
+            {
+                "id": _ID,
+                "name": text,
+                "key": text,
+                "prefix": text,
+                "created_at": _TIME,
+                "last_used_at": {"type": "null"},
+            }
+        ),
+        "NewApiKey": _object({"name": _NAME, "expires_in_days": _whole(1, MOST_DAYS)}, "expires_in_days"),
+        "Renaming": _object({"name": _NAME}),
+        "Rotation": _object({"grace_period_seconds": _whole(0, MOST_GRACE_SECONDS)}, "grace_period_seconds"),
+        "Usage": _many("KeyUsage"),
+        "KeyUsage": _object({**shown, "plan": text, "limits": {"type": "array", "items": _object(limit)}}),
+        "Error": _object({"code": text, "type": text, "message": text}),
+    }
+
+
+def _whole(least: int, most: int) -> _Schema:
+    return {"type": "integer", "minimum": least, "maximum": most}

@@ -1,0 +1,48 @@
+"""Which act a method and a path ask for. Pure; a path is whole, decoded, and taken as it is."""
+
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+Act = Literal["list", "create", "get", "rename", "revoke", "rotate", "usage", "document"]
+
+_RESOURCES: Final[tuple[tuple[str, Mapping[str, Act]], ...]] = (
+    ("/api-keys", {"GET": "list", "POST": "create"}),
+    ("/api-keys/{id}", {"GET": "get", "PATCH": "rename", "DELETE": "revoke"}),
+    ("/api-keys/{id}/rotate", {"POST": "rotate"}),
+    ("/usage", {"GET": "usage"}),
+    ("/openapi.json", {"GET": "document"}),
+)
+
+
+class Found(NamedTuple):
+    """What is at a path: the act that the method asks for (None: it is not allowed), the id in it, what is allowed."""
+
+    act: Act | None
+    key_id: str
+    allowed: tuple[str, ...]
+
+
+class Routes:
+    """The paths below `base`, which begins with a slash."""
+
+    def __init__(self, base: str) -> None:
+        self._patterns = [(_pattern(base + path), acts, _allowed(acts)) for path, acts in _RESOURCES]
+
+    def find(self, method: str, path: str) -> Found | None:
+        """What is there; None where there is nothing. HEAD is a GET of which the body is not sent."""
+        for pattern, acts, allowed in self._patterns:
+            match = pattern.fullmatch(path)
+            if match:
+                act = acts.get("GET" if method == "HEAD" else method)
+                return Found(act, match.groupdict().get("id", ""), allowed)
+        return None
+
+
+def _pattern(path: str) -> "re.Pattern[str]":
+    return re.compile(re.escape(path).replace(r"\{id\}", "(?P<id>[^/]+)"))
+
+
+def _allowed(acts: Mapping[str, Act]) -> tuple[str, ...]:
+    more = {"HEAD", "OPTIONS"} if "GET" in acts else {"OPTIONS"}
+    return tuple(sorted(acts.keys() | more))

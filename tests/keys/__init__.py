@@ -1,0 +1,1 @@
+"""The API-key lifecycle, on SQLite and on a real PostgreSQL."""

@@ -1,0 +1,90 @@
+"""A store on each database, a clock that stands still, and who works on them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.keys.postgres import Postgres, running
+
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.testing import ManualClock
+
+#: 2025-06-01T10:00:00Z
+START_MS = 1_748_772_000_000
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server that all tests share; a test that stops it starts it again."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database without a table, of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/keys.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.new_database()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a store without a row, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/keys.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.emptied_store()
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[KeyStore]:
+    """A store with its tables made."""
+    store = KeyStore.open(database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Time that passes when a test says so."""
+    return ManualClock(START_MS)
+
+
+@pytest.fixture
+def service(store: KeyStore, clock: ManualClock) -> KeyService:
+    """A service with an account ``acme`` on the plan starter."""
+    service = KeyService(store, clock=clock)
+    service.accounts.create("acme", plan="starter")
+    return service
+
+
+@pytest.fixture
+def verifier_of(clock: ManualClock) -> Iterator[Callable[..., KeyVerifier]]:
+    """Makes verifiers of a store, and closes them."""
+    with ExitStack() as stack:
+
+        def make(store: KeyStore, **options: object) -> KeyVerifier:
+            verifier = KeyVerifier(store, **{"clock": clock, **options})  # type: ignore[arg-type]
+            stack.callback(verifier.close)
+            return verifier
+
+        yield make
+
+
+@pytest.fixture
+def verifiers(store: KeyStore, verifier_of: Callable[..., KeyVerifier]) -> Callable[..., KeyVerifier]:
+    """Makes verifiers of the store."""
+    return partial(verifier_of, store)
+
+
+@pytest.fixture
+def verifier(verifiers: Callable[..., KeyVerifier]) -> KeyVerifier:
+    """A verifier that nobody has asked yet."""
+    return verifiers()

@@ -1,0 +1,109 @@
+"""The REST API over a store on each database, asked without a server; tokens are signed here."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jwt
+import pytest
+
+from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
+from awx_ratelimit.keys import KeyService
+from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.web.message import WholeRequest
+
+SECRET = "a secret of the tests, which has at least sixty-four bytes in all, and so is long enough"
+ISSUER = "https://login.example.com"
+AUDIENCE = "wallet-api"
+JSON = [(b"content-type", b"application/json")]
+PLANS = PlanTable(
+    (Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5), Plan.of("growth", per_minute=300)),
+    default="starter",
+)
+Lines = Sequence[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of an error, whose body has the three keys of the envelope and no others."""
+        body = self.json
+        assert list(body) == ["code", "type", "message"], body
+        return str(body["code"])
+
+
+def claims(clock: ManualClock, **more: Any) -> dict[str, Any]:
+    """What a token says that is accepted; with None a claim is left out."""
+    now_s = clock.now_ms() // 1000
+    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "acme", "iat": now_s, "exp": now_s + 600, **more}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def signed(claims: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: Any) -> str:
+    """A token."""
+    return jwt.encode(claims, key, algorithm=algorithm, headers=header)
+
+
+def request_of(method: str, path: str, headers: Lines) -> Request:
+    """A request with these header lines."""
+    return Request(method, path, "192.0.2.1", lambda name: [value for key, value in headers if key == name])
+
+
+class Client:
+    """Somebody who has a token."""
+
+    def __init__(self, api: ManagementApi, token: str) -> None:
+        self._api = api
+        self.headers = [(b"authorization", f"Bearer {token}".encode())]
+
+    def __call__(
+        self, method: str, path: str, body: object = None, *, query: str = "", headers: Lines = JSON
+    ) -> Answer:
+        """One call; a `body` that is no bytes is sent as JSON."""
+        sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = request_of(method, f"/api/v1{path}", [*self.headers, *headers])
+        reply = self._api(WholeRequest(request, query.encode(), sent))
+        assert len(dict(reply.headers)) == len(reply.headers)
+        return Answer(reply.status, dict(reply.headers), reply.body)
+
+
+@pytest.fixture
+def tokens(clock: ManualClock) -> AccessTokens:
+    """Tokens of one issuer, signed with one secret."""
+    return AccessTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE, clock=clock)
+
+
+@pytest.fixture
+def limiter(clock: ManualClock) -> Limiter:
+    """The limiter of the gate, and of the API."""
+    return Limiter(MemoryBackend(clock=clock))
+
+
+@pytest.fixture
+def api(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> ManagementApi:
+    """The API over the store."""
+    return ManagementApi(service, tokens, limiter=limiter, plans=PLANS)
+
+
+@pytest.fixture
+def client_of(api: ManagementApi, clock: ManualClock) -> Callable[[str], Client]:
+    """Makes clients for accounts."""
+    return lambda account: Client(api, signed(claims(clock, sub=account)))
+
+
+@pytest.fixture
+def client(client_of: Callable[[str], Client]) -> Client:
+    """Acme's client."""
+    return client_of("acme")

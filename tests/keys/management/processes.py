@@ -1,0 +1,94 @@
+"""Several processes with one key store: each a server of its own, so that a test says which one it asks."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.processes import free_port, guarded, stop
+from tests.servers.stored import token_for
+
+_ROOT = Path(__file__).parents[3]
+_START_SECONDS = 40.0
+
+
+class Process:
+    """One server."""
+
+    def __init__(self, folder: Path, number: int, settings: dict[str, str], words: Sequence[str]) -> None:
+        self.port = free_port()
+        self.log = folder / f"log-{number}.txt"
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=30.0)
+        app = "tests.keys.management.served:app"
+        command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *words]
+        path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        with self.log.open("wb") as output:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": path, "AWX_TEST_FOLDER": str(folder), **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._guard = guarded(self._process)
+
+    def wait_until_it_answers(self) -> None:
+        """Return when it does, or fail."""
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                if self.http.get("/position").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        pytest.fail(f"it did not start:\n{self.log.read_text()}")
+
+    def call(self, account: str, method: str, path: str, body: Any = None) -> httpx2.Response:
+        """One call of the REST API, for `account`."""
+        headers = {"Authorization": f"Bearer {token_for(account)}"}
+        return self.http.request(method, f"/api/v1{path}", json=body, headers=headers)
+
+    def status(self, key: str) -> int:
+        """How a request with `key` is answered."""
+        return self.http.get("/plain", headers={"X-API-Key": key}).status_code
+
+    def left_today(self, key: str) -> tuple[int, int]:
+        """How many requests the plan of `key` has a day, and how many are left after one more."""
+        headers = self.http.get("/plain", headers={"X-API-Key": key}).headers
+        lines = (headers["ratelimit-policy"], headers["ratelimit"])
+        of_plan, left = (int(re.findall(r'"day";[qr]=(\d+)', line)[0]) for line in lines)
+        return of_plan, left
+
+    def position(self) -> int | None:
+        """Up to which change it has heard of others."""
+        answer: int | None = self.http.get("/position").json()
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self.http.close()
+        stop(self._process, self._guard)
+
+
+@contextmanager
+def processes(
+    number: int, folder: Path, settings: dict[str, str], words: Sequence[str] = ("--log-level", "warning")
+) -> Iterator[list[Process]]:
+    """So many servers that answer. Whatever happens, none is left."""
+    with ExitStack() as stack:
+        started = []
+        for index in range(number):
+            started.append(Process(folder, index, settings, words))
+            stack.callback(started[-1].close)
+        for process in started:
+            process.wait_until_it_answers()
+        yield started

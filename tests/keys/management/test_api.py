@@ -1,0 +1,507 @@
+"""The calls of the REST API: what they answer, field by field, and what they refuse."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.keys.management.conftest import JSON, PLANS, Client, claims, request_of, signed
+from tests.keys.watching import statements
+
+from awx_ratelimit import BackendUnavailable, Limiter, Plan
+from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore
+from awx_ratelimit.keys.values import moment
+from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management.api import CREATIONS
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.web.message import WholeRequest
+
+MISSING = "key_0000000000000000"
+NO_SUCH_KEY = b'{"code":"api_key_not_found","type":"not_found_error","message":"There is no such API key."}'
+
+
+def test_a_new_key_is_told_once(client: Client, service: KeyService) -> None:
+    """Create answers 201 with the six fields of the contract; the key is in no other answer, and is nowhere kept."""
+    made = client("POST", "/api-keys", {"name": "production-backend"})
+    key = made.json
+    seen = client("GET", "/api-keys").body + client("GET", f"/api-keys/{key['id']}").body
+
+    assert (made.status, made.headers[b"cache-control"], list(key)) == (
+        201,
+        b"no-store",
+        ["id", "name", "key", "prefix", "created_at", "last_used_at"],
+    )
+    assert (key["name"], key["prefix"], key["created_at"], key["last_used_at"]) == (
+        "production-backend",
+        f"awx_...{key['key'][-4:]}",
+        "2025-06-01T10:00:00Z",
+        None,
+    )
+    assert (KeyFormat().is_key(key["key"]), key["key"].encode() in seen) == (True, False)
+    assert service.get("acme", key["id"]).created_by == "acme"
+
+
+def test_the_list_is_the_seeds(client: Client, service: KeyService, clock: ManualClock) -> None:
+    """Without pages the answer is exactly `data`, newest first, and each item has the five fields of the seed."""
+    ids = []
+    for name in ("first", "second"):
+        ids.append(client("POST", "/api-keys", {"name": name}).json["id"])
+        clock.advance(1_000)
+    listed = client("GET", "/api-keys")
+
+    first, second = (service.get("acme", key_id).masked for key_id in ids)
+    created = [("2025-06-01T10:00:01Z", ids[1], "second", second), ("2025-06-01T10:00:00Z", ids[0], "first", first)]
+    assert listed.json == {
+        "data": [
+            {"id": key_id, "name": name, "prefix": prefix, "created_at": at, "last_used_at": None}
+            for at, key_id, name, prefix in created
+        ]
+    }
+    assert (listed.status, listed.headers[b"cache-control"], list(listed.json["data"][0])) == (
+        200,
+        b"no-store",
+        ["id", "name", "prefix", "created_at", "last_used_at"],
+    )
+
+
+def test_pages_say_how_many_there_are(client: Client, service: KeyService) -> None:
+    """`page_num` and `page_size` give so many, with `total` and `has_more`."""
+    for number in range(3):
+        service.create("acme", f"n{number}")
+    pages = [client("GET", "/api-keys", query=f"page_num={number}&page_size=2").json for number in (1, 2, 3)]
+
+    assert [(len(page["data"]), page["total"], page["has_more"]) for page in pages] == [
+        (2, 3, True),
+        (1, 3, False),
+        (0, 3, False),
+    ]
+    assert [len(client("GET", "/api-keys", query=query).json["data"]) for query in ("page_num=1", "page_size=1")] == [
+        3,
+        1,
+    ]
+
+
+def test_more_keys_than_fit_are_not_cut_off_unseen(client: Client, service: KeyService) -> None:
+    """An account with more than a thousand keys is told to ask for pages."""
+    service.accounts.set_max_keys("acme", 1_001)
+    for _ in range(1_000):
+        service.create("acme", "n")
+    whole = len(client("GET", "/api-keys").json["data"])
+    service.create("acme", "n")
+    refused = client("GET", "/api-keys")
+
+    assert (whole, refused.status, "ask for pages" in refused.json["message"]) == (1_000, 400, True)
+
+
+def test_a_key_can_be_renamed(client: Client, service: KeyService) -> None:
+    """Patch answers the item under its new name, and says in the trail who did it."""
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    renamed = client("PATCH", f"/api-keys/{key_id}", {"name": "  staging-ci "})
+    event = service.events("acme").items[0]
+
+    assert (renamed.status, renamed.json, event.action, event.actor) == (
+        200,
+        client("GET", f"/api-keys/{key_id}").json | {"name": "staging-ci"},
+        "key.renamed",
+        "acme",
+    )
+
+
+def test_a_revoked_key_is_gone(client: Client) -> None:
+    """Delete answers 204 without a body; again it is a 404, and so is everything else with that id."""
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    gone = client("DELETE", f"/api-keys/{key_id}")
+    again = [client(method, f"/api-keys/{key_id}{more}", body).body for method, more, body in EVERY_ACT]
+
+    assert (gone.status, gone.body, gone.headers) == (204, b"", {b"cache-control": b"no-store"})
+    assert (set(again), client("GET", "/api-keys").json) == ({NO_SUCH_KEY}, {"data": []})
+
+
+EVERY_ACT: list[tuple[str, str, Any]] = [
+    ("GET", "", None), ("PATCH", "", {"name": "n"}), ("DELETE", "", None), ("POST", "/rotate", {}),
+]  # fmt: skip
+
+
+def test_a_rotation_makes_a_successor(client: Client, service: KeyService, clock: ManualClock) -> None:
+    """Rotate answers 201 with the new key; the old one ends with its grace, which is a day if it is not given."""
+    old = [client("POST", "/api-keys", {"name": "n"}).json["id"] for _ in range(3)]
+    bodies = [{"grace_period_seconds": 60}, {}, None]
+    new = [client("POST", f"/api-keys/{key_id}/rotate", body) for key_id, body in zip(old, bodies, strict=True)]
+    grace_s = [(service.get("acme", key_id).expires_at.timestamp() - clock.now_ms() / 1000) for key_id in old]  # type: ignore[union-attr]
+
+    assert ({answer.status for answer in new}, grace_s) == ({201}, [60, 86_400, 86_400])
+    assert [list(answer.json) for answer in new] == [
+        ["id", "name", "key", "prefix", "created_at", "last_used_at"] for _ in old
+    ]
+    assert client("POST", f"/api-keys/{old[0]}/rotate").code == "api_key_not_active"
+
+
+def test_usage_is_live(client: Client, service: KeyService, limiter: Limiter) -> None:
+    """Usage shows what each key has used of its plan, without charging; a key and its successor have one budget."""
+    old = service.create("acme", "n").key
+    limiter.acquire(old.family_id, PLANS.plans[0], 7)
+    new = service.rotate("acme", old.id).key
+    used = [client("GET", "/usage").json for _ in range(3)]
+
+    assert used == [used[0]] * 3
+    assert [item["id"] for item in used[0]["data"]] in ([new.id, old.id], [old.id, new.id])
+    assert used[0]["data"][0] | {"id": "", "prefix": ""} == {
+        "id": "",
+        "name": "n",
+        "prefix": "",
+        "plan": "starter",
+        "limits": [
+            {"name": "minute", "capacity": 60, "used": 7, "remaining": 53, "reset_seconds": 7},
+            {"name": "day", "capacity": 10_000, "used": 7, "remaining": 9_993, "reset_seconds": 61},
+            {"name": "concurrent", "capacity": 5, "used": 1, "remaining": 4, "reset_seconds": 0},
+        ],
+    }
+    assert client("GET", "/usage", query="page_size=1").json["has_more"] is True
+
+
+def test_an_account_is_made_with_its_first_key(
+    client_of: Callable[[str], Client], service: KeyService, limiter: Limiter, tokens: AccessTokens, clock: ManualClock
+) -> None:
+    """Whoever logs in for the first time sees nothing, and can make a key on the plan that was chosen for that."""
+    fresh = Client(
+        ManagementApi(service, tokens, limiter=limiter, plans=PLANS, new_account_plan="growth"),
+        signed(claims(clock, sub="fresh")),
+    )
+    before = [fresh("GET", path).json for path in ("/api-keys", "/usage")]
+    made = fresh("POST", "/api-keys", {"name": "n"})
+
+    assert (before, made.status, service.accounts.get("fresh").plan) == ([{"data": []}] * 2, 201, "growth")
+
+
+def test_accounts_do_not_see_one_another(
+    service: KeyService, tokens: AccessTokens, limiter: Limiter, clock: ManualClock
+) -> None:
+    """With another account's id every call is the same 404 as with one that never was; nothing happens."""
+    many = Plan.of("many", per_minute=1_000)
+    api = ManagementApi(service, tokens, limiter=limiter, plans=PLANS, creations=many)
+    mine, theirs = (Client(api, signed(claims(clock, sub=account))) for account in ("acme", "other"))
+    key_id = mine("POST", "/api-keys", {"name": "n"}).json["id"]
+    theirs("POST", "/api-keys", {"name": "m"})
+    ids = [key_id, MISSING, "key_1", "x", "..", "%2e%2e", "key_é", key_id + "\n", "a" * 5_000, key_id.upper()]
+    answers = {
+        (answer.status, *answer.headers.items(), answer.body)
+        for method, more, body in EVERY_ACT
+        for one in ids
+        for answer in [theirs(method, f"/api-keys/{one}{more}", body)]
+    }
+
+    assert {answer[-1] for answer in answers} == {NO_SUCH_KEY}
+    assert len(answers) == 1
+    assert (mine("GET", f"/api-keys/{key_id}").json["name"], len(service.events("acme").items)) == ("n", 2)
+
+
+def test_unknown_and_foreign_ids_cost_the_same(client_of: Callable[[str], Client], store: KeyStore) -> None:
+    """The statements are the same for an id that never was and for one of another account's: time tells nothing."""
+    key_id = client_of("other")("POST", "/api-keys", {"name": "n"}).json["id"]
+    client = client_of("acme")
+    sent = []
+    for one in (key_id, MISSING):
+        with statements(store) as seen:
+            client("GET", f"/api-keys/{one}")
+        sent.append(seen)
+
+    assert (sent[0], len(sent[0])) == (sent[1], 1)
+
+
+WRONG_BODIES: dict[str, tuple[Any, str]] = {
+    "another account's": ({"name": "n", "account_id": "other"}, "fields that are not known"),
+    "a field of the table": ({"name": "n", "plan": "enterprise"}, "fields that are not known"),
+    "a name of ours": ({"name": "n", "__class__": 1}, "fields that are not known"),
+    "no name": ({}, "name: is missing"),
+    "null": ({"name": None}, "name: is null"),
+    "a number": ({"name": 1}, "name: is no text"),
+    "a list": ({"name": ["n"]}, "name: is no text"),
+    "empty": ({"name": " "}, "name: has 0 characters"),
+    "long": ({"name": "n" * 65}, "name: has 65 characters"),
+    "bidi": ({"name": "a\u202eb"}, "name: contains U+202E"),
+    "surrogate": (b'{"name": "\\ud800"}', "name: contains U+D800"),
+    "days as text": ({"name": "n", "expires_in_days": "1"}, "expires_in_days: is no such number"),
+    "days that are true": ({"name": "n", "expires_in_days": True}, "expires_in_days: is no such number"),
+    "no days": ({"name": "n", "expires_in_days": 0}, "expires_in_days: is no such number"),
+    "days that are null": ({"name": "n", "expires_in_days": None}, "expires_in_days: is null"),
+    "endless days": (b'{"name": "n", "expires_in_days": 1e999}', "expires_in_days: is no such number"),
+    "half a day": ({"name": "n", "expires_in_days": 0.5}, "expires_in_days: is no such number"),
+    "a list around": ([{"name": "n"}], "no JSON object"),
+    "a text": ("name", "no JSON object"),
+    "null alone": (b"null", "no JSON object"),
+    "twice": (b'{"name": "n", "name": "m"}', "no JSON that can be read"),
+    "twice, escaped": (b'{"name": "n", "n\\u0061me": "m"}', "no JSON that can be read"),
+    "NaN": (b'{"name": NaN}', "no JSON that can be read"),
+    "infinite": (b'{"name": -Infinity}', "no JSON that can be read"),
+    "deep": (b'{"name": ' + b"[" * 30_000, "no JSON that can be read"),
+    "many digits": (b'{"name": ' + b"1" * 60_000 + b"}", "no JSON that can be read"),
+    "two values": (b'{"name": "n"}{"name": "m"}', "no JSON that can be read"),
+    "cut off": (b'{"name": "n"', "no JSON that can be read"),
+    "a comma more": (b'{"name": "n",}', "no JSON that can be read"),
+    "a comment": (b'{"name": "n"} // x', "no JSON that can be read"),
+    "UTF-16": ('{"name": "n"}'.encode("utf-16"), "no JSON that can be read"),
+    "a mark before": (b'\xef\xbb\xbf{"name": "n"}', "no JSON that can be read"),
+    "no UTF-8": (b'{"name": "\xff"}', "no JSON that can be read"),
+    "NUL": (b'{"name": "n"}\x00', "no JSON that can be read"),
+    "nothing": (None, "name: is missing"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BODIES)
+def test_a_wrong_body_changes_nothing(client: Client, service: KeyService, case: str) -> None:
+    """What is not exactly what is asked for is a 400 that says what is allowed, and nothing was done."""
+    body, says = WRONG_BODIES[case]
+    answer = client("POST", "/api-keys", body)
+
+    assert (answer.status, answer.code, says in answer.json["message"]) == (400, "invalid_request", True), answer.body
+    assert service.list("acme").total == 0
+
+
+def test_a_whole_number_is_one_however_it_is_written(client: Client, service: KeyService, clock: ManualClock) -> None:
+    """JSON knows one kind of numbers: 30.0 and 3e1 are 30."""
+    ends = [
+        client("POST", "/api-keys", b'{"name": "n", "expires_in_days": %s}' % text).json["id"]
+        for text in (b"30", b"30.0", b"3e1")
+    ]
+
+    assert {service.get("acme", key_id).expires_at for key_id in ends} == {moment(clock.now_ms() + 30 * 86_400_000)}
+
+
+def test_a_name_that_has_a_key_is_refused_without_it(client: Client, service: KeyService) -> None:
+    """A key that was pasted as a name, a field or an id is not told back."""
+    key = service.create("acme", "n").secret.reveal()
+    answers = [
+        client("POST", "/api-keys", {"name": f"my {key}"}),
+        client("POST", "/api-keys", {key: "n"}),
+        client("GET", f"/api-keys/{key}"),
+        client("GET", "/api-keys", query=f"{key}=1"),
+        client("GET", "/api-keys", query=f"page_num={key}"),
+    ]
+
+    assert [answer.status for answer in answers] == [400, 400, 404, 400, 400]
+    assert [answer for answer in answers if key[4:30].encode() in answer.body] == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ([], 415),
+        ([(b"content-type", b"text/plain")], 415),
+        ([(b"content-type", b"application/x-www-form-urlencoded")], 415),
+        ([(b"content-type", b"application/json; charset=latin-1")], 415),
+        ([(b"content-type", b"application/json, text/plain")], 415),
+        ([(b"content-type", b"application/jsonp")], 415),
+        ([*JSON, *JSON], 415),
+        ([(b"content-type", b'Application/JSON ; charset="UTF-8"')], 201),
+    ],
+)
+def test_a_body_comes_as_json(client: Client, lines: Any, status: int) -> None:
+    """A form of a browser cannot be sent in its place, and a type that stands twice is none."""
+    answer = client("POST", "/api-keys", {"name": "n"}, headers=lines)
+
+    assert (answer.status, status == 201 or answer.code == "unsupported_media_type") == (status, True)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["page_num=0", "page_num=-1", "page_num=", "page_num", "page_num=1&page_num=2", "page_size=101", "page=2", "&",
+     "page_num=1e2", "page_num=%C2%B2", "page_num=99999999999", "a" * 3_000, "page_num=1;page_size=1", "page_num=1&",
+     "page_num=%ff", "&".join(f"a{n}=1" for n in range(50))],
+)  # fmt: skip
+def test_a_wrong_query_is_refused(client: Client, query: str) -> None:
+    """A page that cannot be, and whatever else stands in a query, is a 400 and not the first page."""
+    assert (client("GET", "/api-keys", query=query).code, client("GET", "/usage", query=query).code) == (
+        "invalid_request",
+        "invalid_request",
+    )
+
+
+def test_calls_without_pages_have_no_query(client: Client) -> None:
+    """What would be ignored is refused."""
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    calls = [("GET", f"/{key_id}", None), ("PATCH", f"/{key_id}", {"name": "m"}), ("DELETE", f"/{key_id}", None),
+             ("POST", f"/{key_id}/rotate", {}), ("POST", "", {"name": "m"})]  # fmt: skip
+
+    assert {
+        client(method, f"/api-keys{path}", body, query="account_id=other").code for method, path, body in calls
+    } == {"invalid_request"}
+
+
+def test_the_cap_is_a_409(client: Client, service: KeyService) -> None:
+    """An account with as many keys as it may have gets none more until one is revoked."""
+    service.accounts.set_max_keys("acme", 1)
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    refused = client("POST", "/api-keys", {"name": "n"})
+    client("DELETE", f"/api-keys/{key_id}")
+
+    assert (refused.status, refused.code, client("POST", "/api-keys", {"name": "n"}).status) == (
+        409,
+        "api_key_limit_reached",
+        201,
+    )
+
+
+def test_a_suspended_account_makes_no_keys(client: Client, service: KeyService) -> None:
+    """It is a 409; its keys can still be seen and revoked."""
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    service.accounts.suspend("acme")
+    answers = [
+        client("POST", "/api-keys", {"name": "n"}),
+        client("POST", f"/api-keys/{key_id}/rotate"),
+        client("GET", f"/api-keys/{key_id}"),
+        client("DELETE", f"/api-keys/{key_id}"),
+    ]
+
+    assert [answer.status for answer in answers] == [409, 409, 200, 204]
+
+
+def test_ten_keys_a_minute(client_of: Callable[[str], Client], limiter: Limiter, clock: ManualClock) -> None:
+    """An account makes ten keys a minute, rotations among them; the eleventh is a 429 that is true; others go on."""
+    client = client_of("acme")
+    key_id = client("POST", "/api-keys", {"name": "n"})
+    made = [client("POST", "/api-keys", {"name": "n"}).status for _ in range(8)]
+    made.append(client("POST", f"/api-keys/{key_id.json['id']}/rotate").status)
+    refused = client("POST", f"/api-keys/{key_id.json['id']}/rotate")
+    other = client_of("other")("POST", "/api-keys", {"name": "n"}).status
+    clock.advance(int(refused.headers[b"retry-after"]) * 1000)
+
+    assert (made, refused.status, refused.code, other) == ([201] * 9, 429, "rate_limit_exceeded", 201)
+    assert key_id.headers[b"ratelimit-policy"] == refused.headers[b"ratelimit-policy"] == b'"minute";q=10;w=60'
+    assert client("POST", "/api-keys", {"name": "n"}).status == 201
+
+
+def test_a_hundred_and_twenty_calls_a_minute(client_of: Callable[[str], Client], clock: ManualClock) -> None:
+    """Reading and renaming share a limit of their own, which says how it stands; a key can be revoked all the same."""
+    client = client_of("acme")
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    calls = [("GET", "/api-keys"), ("GET", f"/api-keys/{key_id}"), ("GET", "/usage"), ("PATCH", f"/api-keys/{key_id}")]
+    made = [client(*calls[number % 4], {"name": "m"} if number % 4 == 3 else None) for number in range(120)]
+    refused = [client(*call, {"name": "n"} if call[0] == "PATCH" else None) for call in calls]
+    others = [client_of("other")("GET", "/api-keys").status, client("POST", "/api-keys", {"name": "n"}).status]
+    revoked = client("DELETE", f"/api-keys/{key_id}").status
+    clock.advance(int(refused[0].headers[b"retry-after"]) * 1000)
+
+    assert ({answer.status for answer in made}, made[0].headers[b"ratelimit"]) == ({200}, b'"minute";r=119;t=60')
+    assert [(answer.status, answer.code) for answer in refused] == [(429, "rate_limit_exceeded")] * 4
+    assert (others, revoked, client("GET", "/api-keys").status) == ([200, 201], 204, 200)
+
+
+def test_revoking_what_is_not_there_waits_for_nobody(client: Client, store: KeyStore, clock: ManualClock) -> None:
+    """It is counted by no limit, and so it takes no lock that others want: it reads, and that is all."""
+    with store.act("acme", now_ms=clock.now_ms()):
+        answer = client("DELETE", f"/api-keys/{MISSING}")
+
+    assert (answer.status, answer.code) == (404, "api_key_not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [("/api-keys", b"GET, HEAD, OPTIONS, POST"), (f"/api-keys/{MISSING}", b"DELETE, GET, HEAD, OPTIONS, PATCH"),
+     (f"/api-keys/{MISSING}/rotate", b"OPTIONS, POST"), ("/usage", b"GET, HEAD, OPTIONS"),
+     ("/openapi.json", b"GET, HEAD, OPTIONS")],
+)  # fmt: skip
+def test_other_methods_are_not_allowed(api: ManagementApi, path: str, allow: bytes) -> None:
+    """A 405 and the answer to OPTIONS name the methods of the path; nobody needs a token for that."""
+    nobody = Client(api, "")
+    refused = [nobody(method, path) for method in ("PUT", "TRACE", "CONNECT", "get", "", "PROPFIND")]
+    options = nobody("OPTIONS", path)
+
+    assert {(answer.status, answer.code, answer.headers[b"allow"]) for answer in refused} == {
+        (405, "method_not_allowed", allow)
+    }
+    assert (options.status, options.headers[b"allow"], options.body) == (204, allow, b"")
+
+
+def test_head_is_a_get(client_of: Callable[[str], Client]) -> None:
+    """Whoever asks for the headers alone gets those of the whole; the body is the adapter's to leave out."""
+    assert client_of("acme")("HEAD", "/api-keys") == client_of("other")("GET", "/api-keys")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/api-keys/", "/api-keys//", f"/api-keys/{MISSING}/", "/API-KEYS", "/usage/x", "//api-keys",
+     f"/api-keys/{MISSING}/rotate/x", "/api-keys/../usage", "/api-keys\n"],
+)  # fmt: skip
+def test_other_paths_are_nothing(client: Client, path: str) -> None:
+    """Nothing is normalised: what is not the path of a call is a 404."""
+    assert client("GET", path).code == "not_found"
+
+
+def test_the_base_is_what_it_was_told(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> None:
+    """Paths are whole: the API answers below its base alone."""
+    api = ManagementApi(service, tokens, limiter=limiter, plans=PLANS, base="/internal/keys/")
+    statuses = [
+        api(WholeRequest(request_of("GET", path, []), b"", b"")).status
+        for path in ("/internal/keys/usage", "/usage", "/internal/keysXusage", "/api/v1/usage")
+    ]
+
+    assert (statuses, api.document["servers"]) == ([401, 404, 404, 404], [{"url": "/internal/keys"}])
+
+
+def test_an_api_key_manages_no_keys(api: ManagementApi, service: KeyService) -> None:
+    """A key, in whichever header, is a 403, on every call; no key is looked up for that."""
+    key = service.create("acme", "n").secret.reveal().encode()
+    other = Client(api, "")
+    answers = []
+    for line in [(b"authorization", b"Bearer " + key), (b"x-api-key", key), (b"authorization", b"bearer awx_x")]:
+        other.headers = [line]
+        answers += [
+            other("POST", "/api-keys", {"name": "n"}),
+            other("GET", "/usage"),
+            other("DELETE", f"/api-keys/{MISSING}"),
+        ]
+
+    assert {(answer.status, answer.code) for answer in answers} == {(403, "access_token_required")}
+    assert service.list("acme").total == 1
+
+
+def test_a_token_counts_beside_a_key(client: Client) -> None:
+    """A client that sends its key with everything is who its token says."""
+    assert client("GET", "/api-keys", headers=[(b"x-api-key", b"awx_1")]).status == 200
+
+
+class Down:
+    """A backend without an answer."""
+
+    never_waits = True
+
+    def acquire(self, *_: object) -> Any:
+        raise BackendUnavailable("it is down")
+
+    peek = acquire
+
+    def release(self, _: object) -> None: ...
+
+    refund = reset = health = close = release
+
+
+def test_without_a_limiter_no_key_is_made(service: KeyService, tokens: AccessTokens, clock: ManualClock) -> None:
+    """Where there is no decision, creating and usage are a 503, and what needs none goes on."""
+    api = ManagementApi(service, tokens, limiter=Limiter(Down()), plans=PLANS)  # type: ignore[arg-type]
+    client = Client(api, signed(claims(clock)))
+    service.create("acme", "n")
+    answers = [client("POST", "/api-keys", {"name": "n"}), client("GET", "/usage"), client("GET", "/api-keys")]
+
+    assert [answer.status for answer in answers] == [503, 503, 200]
+    assert (answers[0].code, service.list("acme").total) == ("rate_limiter_unavailable", 1)
+
+
+def test_a_plan_that_is_not_in_the_table_is_loud(client: Client, service: KeyService, caplog: Any) -> None:
+    """Usage cannot be told of a plan that nobody has described."""
+    service.create("acme", "n")
+    service.accounts.set_plan("acme", "gold")
+
+    assert (client("GET", "/usage").code, "gold" in caplog.text) == ("rate_limiter_unavailable", True)
+
+
+def test_every_answer_is_kept_by_nobody(client: Client) -> None:
+    """Errors and documents too."""
+    answers = [client("GET", path) for path in ("/api-keys", "/usage", "/openapi.json", "/x", f"/api-keys/{MISSING}")]
+
+    assert {answer.headers[b"cache-control"] for answer in answers} == {b"no-store"}
+
+
+def test_the_limit_on_creations_is_the_limiters(client: Client, limiter: Limiter) -> None:
+    """It is kept where the gate's limits are kept, so that processes share it; its subject has no key in it."""
+    client("POST", "/api-keys", {"name": "n"})
+
+    assert limiter.peek("api-keys:acme", CREATIONS).usages[0].remaining == 9

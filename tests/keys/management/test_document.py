@@ -1,0 +1,103 @@
+"""The OpenAPI document tells the truth: about calls, fields and statuses, and about which names are names."""
+
+import re
+import unicodedata
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.keys.management.conftest import Client
+
+from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.keys.names import READABLE, readable_text
+from awx_ratelimit.management import openapi
+from awx_ratelimit.management.routes import _RESOURCES
+
+DOCUMENT = openapi.document("/api/v1")
+
+
+def test_it_is_served_without_a_token(client: Client) -> None:
+    """Whoever writes a client may read it."""
+    client.headers = []
+    answer = client("GET", "/openapi.json")
+
+    assert (answer.status, answer.json, answer.json["openapi"]) == (200, DOCUMENT, "3.1.0")
+
+
+def test_every_call_is_described() -> None:
+    """Its paths and methods are those that are answered, and no others."""
+    paths = DOCUMENT["paths"].items()
+    described = {(path, method.upper()) for path, calls in paths for method in calls if method != "parameters"}
+    answered = {(path, method) for path, acts in _RESOURCES for method in acts}
+
+    assert described == answered - {("/openapi.json", "GET")}
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """There is no schema that is not there, and none that nobody uses."""
+    used = set(re.findall(r"#/components/schemas/(\w+)", repr(DOCUMENT)))
+
+    assert used == set(DOCUMENT["components"]["schemas"])
+
+
+def schema_of(path: str, method: str, status: int) -> Any:
+    """What an answer has to be like."""
+    answers = DOCUMENT["paths"][path][method]["responses"]
+    schema = answers[str(status)]["content"]["application/json"]["schema"]
+    return {**schema, "components": DOCUMENT["components"]}
+
+
+def test_answers_are_what_it_says(client: Client) -> None:
+    """Each answer, good or not, has a status that is described, and the fields of its schema."""
+    key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
+    calls: list[tuple[str, str, Any]] = [
+        ("get", "/api-keys", None), ("post", "/api-keys", {"name": "m"}), ("get", "/api-keys/{id}", None),
+        ("patch", "/api-keys/{id}", {"name": "m"}), ("post", "/api-keys/{id}/rotate", {"grace_period_seconds": 0}),
+        ("post", "/api-keys/{id}/rotate", {}), ("get", "/usage", None), ("post", "/api-keys", {"name": ""}),
+    ]  # fmt: skip
+    for method, path, body in calls:
+        for query in ("", "page_num=1", "x"):
+            answer = client(method.upper(), path.replace("{id}", key_id), body, query=query)
+            jsonschema_rs.validate(schema_of(path, method, answer.status), answer.json)
+
+
+def test_what_it_calls_a_name_is_one() -> None:
+    """Of every single character it is said rightly whether it can be a name; newer ones of Unicode may be left out."""
+    is_name = re.compile(READABLE).search
+    wrong = [
+        character
+        for character in map(chr, (*range(0xD800), *range(0xE000, 0x110000)))
+        if bool(is_name(character)) != _is_name(character) and unicodedata.category(character) != "Cn"
+    ]
+
+    assert wrong == []
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"]), max_size=8))
+def test_what_it_calls_a_name_is_one_in_words(text: str) -> None:
+    """White space around it counts in neither."""
+    assert bool(re.search(READABLE, text)) == _is_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 64, "a" * 65, " " + "a" * 64 + "\n", "a" + " " * 62 + "a", "a" + " " * 63 + "a"]
+)
+def test_it_counts_as_names_are_counted(text: str) -> None:
+    """A name has at most 64 characters, and white space around it does not count."""
+    assert bool(re.search(READABLE, text)) == _is_name(text)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        readable_text(text)
+    except InvalidKeyRequest:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("base", ["", "/internal"])
+def test_it_says_where_it_is(base: str) -> None:
+    """The server's path is the base of the API."""
+    assert openapi.document(base)["servers"] == [{"url": base or "/"}]

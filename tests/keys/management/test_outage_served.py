@@ -1,0 +1,151 @@
+"""A store that is down, hangs or is locked, behind a gate and the REST API: 503 in time, and memory goes on."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.keys.management.conftest import AUDIENCE, ISSUER, SECRET
+from tests.keys.postgres import Postgres
+
+from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, Plan, PlanTable, Request, StoredKeys
+from awx_ratelimit.adapters.asgi import AsgiApp
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.management import AccessTokens, ManagementApi
+
+PLANS = PlanTable([Plan.of("starter", per_minute=100_000)], default="starter")
+BUDGET_MS, ANSWER_S = 300, 0.5
+
+
+class Doors:
+    """A gate and the REST API over one store, asked on one event loop."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self.store = store
+        self.service = KeyService(store)
+        self.verifier = KeyVerifier(store, budget_ms=BUDGET_MS)
+        limiter = AsyncLimiter(MemoryBackend())
+        tokens = AccessTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE)
+        api = ManagementApi(self.service, tokens, limiter=limiter, plans=PLANS)
+        self._gate = AsyncGate(limiter, plans=PLANS, identify=StoredKeys(self.verifier, threads=4))
+        self._app = AsgiApp(api, answer_timeout_s=ANSWER_S, threads=2)
+        self.service.accounts.create("acme")
+        self.known, *self.unseen = (self.service.create("acme", "n").secret.reveal() for _ in range(30))
+        self.verifier.verify(self.known.encode())
+
+    async def status(self, key: str) -> tuple[int, str]:
+        """How a request with this key is answered, and with which code."""
+        request = Request("GET", "/", "192.0.2.1", lambda name: [key.encode()] if name == b"x-api-key" else [])
+        reply = (await self._gate.admit(request)).reply
+        return (200, "") if reply is None else (reply.status, json.loads(reply.body)["code"])
+
+    async def call(self, method: str = "POST") -> tuple[int, str]:
+        """How a call of the REST API is answered."""
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b'{"name":"n"}'}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        lines = [(b"authorization", f"Bearer {token()}".encode()), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": method, "path": "/api/v1/api-keys", "headers": lines, "client": None}
+        await self._app(scope, receive, send)
+        return sent[0]["status"], json.loads(sent[1]["body"]).get("code", "")
+
+    def asked(self) -> "Outage":
+        """What happens to 28 keys that are not in memory, and meanwhile to one that is, and to calls of the API."""
+
+        async def ask() -> Outage:
+            began_s = time.monotonic()
+            unseen = [asyncio.create_task(self.status(key)) for key in self.unseen[1:]]
+            calls = [asyncio.create_task(self.call(method)) for method in ("GET", "POST") * 3]
+            await asyncio.sleep(0)
+            known_s = time.monotonic()
+            known = [await self.status(self.known) for _ in range(20)]
+            known_s = time.monotonic() - known_s
+            statuses = set(await asyncio.gather(*unseen))
+            unseen_s = time.monotonic() - began_s
+            return Outage(set(known), known_s, statuses, unseen_s, set(await asyncio.gather(*calls)))
+
+        return asyncio.run(ask())
+
+    def close(self) -> None:
+        self.verifier.close()
+        self.store.close()
+
+
+class Outage:
+    """What was seen of it."""
+
+    def __init__(self, known: set[Any], known_s: float, unseen: set[Any], unseen_s: float, calls: set[Any]) -> None:
+        self.answers = (known, unseen, calls)
+        self.in_time = (known_s < 0.2, unseen_s < 2.0)
+
+
+def token() -> str:
+    """A token of the tests' issuer, at the machine's time."""
+    import jwt
+
+    return jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "acme", "exp": int(time.time()) + 600}, SECRET)
+
+
+UNAVAILABLE = (503, "key_store_unavailable")
+EXPECTED = ({(200, "")}, {UNAVAILABLE}, {UNAVAILABLE})
+
+
+@pytest.fixture
+def postgresql(postgres: Postgres) -> Iterator[Doors]:
+    doors = Doors(KeyStore.open(postgres.emptied_store(), timeout_ms=500))
+    yield doors
+    doors.close()
+
+
+def _back(doors: Doors) -> list[tuple[int, str]]:
+    """As soon as the store answers again, an unseen key is let in and a key is made."""
+    until = time.monotonic() + 10
+    while asyncio.run(doors.status(doors.unseen[0])) != (200, "") and time.monotonic() < until:
+        time.sleep(0.05)
+    return [asyncio.run(doors.status(doors.unseen[0])), asyncio.run(doors.call())]
+
+
+def test_a_database_that_is_down(postgres: Postgres, postgresql: Doors) -> None:
+    """Whoever is in memory is let in without delay, everyone else is told so in time; then all are let in again."""
+    postgres.stop()
+    try:
+        outage = postgresql.asked()
+    finally:
+        postgres.start()
+
+    assert (outage.answers, outage.in_time, _back(postgresql)) == (EXPECTED, (True, True), [(200, ""), (201, "")])
+
+
+def test_a_database_that_hangs(postgres: Postgres, postgresql: Doors) -> None:
+    """One that takes what is sent and says nothing holds nobody up either."""
+    with postgres.hanging():
+        outage = postgresql.asked()
+
+    assert (outage.answers, outage.in_time, _back(postgresql)) == (EXPECTED, (True, True), [(200, ""), (201, "")])
+
+
+def test_a_file_that_is_locked(tmp_path: Path) -> None:
+    """A file that another process has locked whole is waited for no longer than that."""
+    path = tmp_path / "keys.db"
+    doors = Doors(KeyStore.open(path, timeout_ms=100))
+    doors.verifier.write_uses()
+    doors.verifier._poller.stop(1)
+    doors.store.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    outage = doors.asked()
+    other.close()
+    back = _back(doors)
+    doors.close()
+
+    assert (outage.answers, outage.in_time, back) == (EXPECTED, (True, True), [(200, ""), (201, "")])

@@ -1,0 +1,168 @@
+"""Four processes with one key store, on each database: caps and rotations that race, revocations that reach all."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import pytest
+from tests.keys.management.processes import Process, processes
+from tests.keys.postgres import Postgres
+from tests.servers.harness import eventually
+
+from awx_ratelimit.keys import KeyService, KeyStore
+
+_accounts = count()
+
+
+class Four:
+    """The processes, and the store that they share."""
+
+    def __init__(self, servers: list[Process], store: KeyStore, folder: Path) -> None:
+        self.servers = servers
+        self.folder = folder
+        self.service = KeyService(store)
+
+    def account(self, *, max_keys: int = 100) -> str:
+        """One that no other test has used."""
+        account = f"account-{next(_accounts)}"
+        self.service.accounts.create(account, plan="starter", max_keys=max_keys)
+        return account
+
+    def at_once(self, account: str, method: str, path: str, body: object, times: int) -> Counter[int]:
+        """The statuses of calls that are sent to all processes at the same time."""
+        with ThreadPoolExecutor(times) as pool:
+            servers = [self.servers[number % 4] for number in range(times)]
+            calls = [pool.submit(server.call, account, method, path, body) for server in servers]
+            return Counter(call.result().status_code for call in calls)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def four(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
+    folder = tmp_path_factory.mktemp("four")
+    database = f"sqlite:///{folder}/keys.db"
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        database = postgres.url(postgres.new_database())
+    store = KeyStore.open(database)
+    with processes(4, folder, {"AWX_TEST_DATABASE": database}) as servers:
+        yield Four(servers, store, folder)
+    store.close()
+
+
+def test_a_cap_holds_whoever_asks(four: Four) -> None:
+    """Of 24 creations at once, through four processes, as many succeed as the account may have keys."""
+    account = four.account(max_keys=5)
+    statuses = four.at_once(account, "POST", "/api-keys", {"name": "n"}, 24)
+
+    assert (statuses, four.service.list(account).total) == ({201: 5, 409: 19}, 5)
+
+
+def test_a_cap_holds_for_an_account_that_is_new_to_all(four: Four) -> None:
+    """Its first keys come through four processes at once: the account is made once, and every key is its."""
+    account = f"account-{next(_accounts)}"
+    statuses = four.at_once(account, "POST", "/api-keys", {"name": "n"}, 16)
+
+    made = [event.action for event in four.service.events(account, page_size=100).items]
+    assert (statuses, Counter(made)) == ({201: 16}, {"key.created": 16, "account.created": 1})
+
+
+def test_a_key_is_rotated_once(four: Four) -> None:
+    """Of 16 rotations at once, through four processes, one succeeds."""
+    account = four.account()
+    key = four.service.create(account, "n").key
+    statuses = four.at_once(account, "POST", f"/api-keys/{key.id}/rotate", {}, 16)
+
+    assert (statuses, four.service.list(account).total) == ({201: 1, 409: 15}, 2)
+
+
+def test_a_key_is_revoked_once(four: Four) -> None:
+    """Of 16 revocations at once one is a 204, and the others are told that there is no such key."""
+    account = four.account()
+    key = four.service.create(account, "n").key
+
+    assert four.at_once(account, "DELETE", f"/api-keys/{key.id}", None, 16) == {204: 1, 404: 15}
+
+
+def test_a_revocation_reaches_every_process_within_a_second(four: Four) -> None:
+    """A key that all four have in memory is refused at once where it was revoked, and within a second everywhere."""
+    account = four.account()
+    made = four.service.create(account, "n")
+    key = made.secret.reveal()
+    before = [server.status(key) for server in four.servers for _ in range(2)]
+    four.servers[0].call(account, "DELETE", f"/api-keys/{made.key.id}")
+    revoked_s = time.monotonic()
+    there = four.servers[0].status(key)
+    refused_after_s = []
+    for server in four.servers:
+        eventually(lambda server=server: server.status(key), 401)  # type: ignore[misc]
+        refused_after_s.append(time.monotonic() - revoked_s)
+    later = [server.status(key) for server in four.servers for _ in range(5)]
+
+    assert (before, there, later) == ([200] * 8, 401, [401] * 20)
+    assert max(refused_after_s) < 1.0
+
+
+def test_a_look_up_that_is_under_way_does_not_bring_a_key_back(four: Four) -> None:
+    """A process that read the key before it was revoked elsewhere, and answers after, does not remember it."""
+    account = four.account()
+    made = four.service.create(account, "n")
+    key, reader = made.secret.reveal(), four.servers[1]
+    # What it knows of this account's changes is up to date.
+    eventually(lambda: reader.position() == four.servers[0].position(), expected=True)
+    (four.folder / "hold").touch()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(reader.status, key)
+            held = eventually((four.folder / "held").exists, expected=True)
+            heard = reader.position()
+            revoked = four.servers[0].call(account, "DELETE", f"/api-keys/{made.key.id}").status_code
+            has_heard = eventually(lambda: reader.position() != heard, expected=True)
+            (four.folder / "go").touch()
+            answer = under_way.result()
+    finally:
+        for name in ("hold", "held", "go"):
+            (four.folder / name).unlink(missing_ok=True)
+
+    # It was good when it was read.
+    assert (held, revoked, has_heard, answer) == (True, 204, True, 200)
+    assert [reader.status(key) for _ in range(5)] == [401] * 5
+
+
+def test_a_changed_plan_acts_within_a_second_and_carries_over_what_was_used(four: Four) -> None:
+    """Each process goes over to the other plan by itself, and what was used there is used of the new plan."""
+    account = four.account()
+    four.service.accounts.set_plan(account, "small")
+    key = four.service.create(account, "n").secret.reveal()
+    before = [[server.left_today(key) for _ in range(5)][-1] for server in four.servers]
+    four.service.accounts.set_plan(account, "large")
+    changed_s = time.monotonic()
+    after = []
+    for server in four.servers:
+        asked = 6
+        while (seen := server.left_today(key))[0] != 1_000 and time.monotonic() - changed_s < 5:
+            asked += 1
+            time.sleep(0.02)
+        after.append((seen[0], seen[1] + asked))
+    took_s = time.monotonic() - changed_s
+
+    assert (before, after) == ([(200, 195)] * 4, [(1_000, 1_000)] * 4)
+    assert took_s < 1.0
+
+
+def test_a_suspension_travels_too(four: Four) -> None:
+    """An account that is suspended is let in nowhere after a second, and everywhere again once it is activated."""
+    account = four.account()
+    key = four.service.create(account, "n").secret.reveal()
+    for server in four.servers:
+        server.status(key)
+    seen = []
+    for act, status in ((four.service.accounts.suspend, 401), (four.service.accounts.activate, 200)):
+        act(account)
+        began_s = time.monotonic()
+        seen += [eventually(lambda server=server: server.status(key), status) for server in four.servers]  # type: ignore[misc]
+        assert time.monotonic() - began_s < 1.5
+
+    assert seen == [401] * 4 + [200] * 4

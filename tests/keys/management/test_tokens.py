@@ -1,0 +1,434 @@
+"""Access tokens under attack: only what is signed as it must be, and says all that it must, is anybody."""
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import warnings
+from functools import cache
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from tests.keys.management.conftest import AUDIENCE, ISSUER, SECRET, claims, request_of, signed
+
+from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
+from awx_ratelimit.keys import KeyFormat
+from awx_ratelimit.management import AccessTokens, Jwks, Owner
+from awx_ratelimit.testing import ManualClock
+
+INVALID, EXPIRED = "invalid_access_token", "access_token_expired"
+
+
+@cache
+def rsa_key(bits: int = 2_048) -> rsa.RSAPrivateKey:
+    """A key of an issuer; it takes long to make."""
+    return rsa.generate_private_key(public_exponent=65_537, key_size=bits)
+
+
+def public_pem(key: Any) -> bytes:
+    """What an issuer publishes."""
+    pem: bytes = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return pem
+
+
+def jwk_of(key: Any, kid: str | None, **more: Any) -> dict[str, Any]:
+    """A public key as a member of a set."""
+    kinds: dict[type, Any] = {
+        rsa.RSAPrivateKey: jwt.algorithms.RSAAlgorithm,
+        ec.EllipticCurvePrivateKey: jwt.algorithms.ECAlgorithm,
+        ed25519.Ed25519PrivateKey: jwt.algorithms.OKPAlgorithm,
+    }
+    kind = next(kind for base, kind in kinds.items() if isinstance(key, base))
+    made: dict[str, Any] = json.loads(kind.to_jwk(key.public_key()))
+    made.pop("key_ops", None)
+    return made | ({} if kid is None else {"kid": kid}) | more
+
+
+def tokens_of(clock: ManualClock, key: Any = SECRET, algorithms: Any = ("HS256",), **more: Any) -> AccessTokens:
+    """What verifies them."""
+    return AccessTokens(key, algorithms=algorithms, **{"issuer": ISSUER, "audience": AUDIENCE, "clock": clock, **more})
+
+
+def said_of(tokens: AccessTokens, token: str | bytes) -> str | Owner:
+    """The owner, or the code of the refusal."""
+    try:
+        return tokens.owner_of(token if isinstance(token, bytes) else token.encode())
+    except AccessRefused as error:
+        return error.code
+
+
+def encoded(part: object) -> str:
+    """One part of a token, by hand."""
+    text = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
+def by_hand(header: object, payload: object, secret: bytes = SECRET.encode()) -> str:
+    """A token that is signed with HS256 whatever its header says."""
+    body = f"{encoded(header)}.{encoded(payload)}"
+    return f"{body}.{encoded(hmac.digest(secret, body.encode(), hashlib.sha256))}"
+
+
+def test_a_token_says_who_it_is(clock: ManualClock, tokens: AccessTokens) -> None:
+    """The account is the subject, unless another claim was named: then the subject is who acts."""
+    for_a_team = tokens_of(clock, account_claim="org")
+    token = signed(claims(clock, sub="ada@example.com", org="acme"))
+
+    assert (said_of(tokens, token), said_of(for_a_team, token)) == (
+        Owner("ada@example.com", "ada@example.com"),
+        Owner("acme", "ada@example.com"),
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_secrets_verify_their_algorithms(clock: ManualClock, algorithm: str) -> None:
+    """Each algorithm that was named is accepted, and no other of its kind."""
+    token = signed(claims(clock), algorithm=algorithm)
+    others = [name for name in ("HS256", "HS384", "HS512") if name != algorithm]
+
+    assert (
+        said_of(tokens_of(clock, SECRET, [algorithm]), token),
+        said_of(tokens_of(clock, SECRET, others), token),
+    ) == (
+        Owner("acme", "acme"),
+        INVALID,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [(rsa_key, "RS256"), (rsa_key, "PS512"), (lambda: ec.generate_private_key(ec.SECP256R1()), "ES256"),
+     (lambda: ec.generate_private_key(ec.SECP521R1()), "ES512"), (ed25519.Ed25519PrivateKey.generate, "EdDSA")],
+)  # fmt: skip
+def test_public_keys_verify_their_algorithms(clock: ManualClock, key: Any, algorithm: str) -> None:
+    """A public key in PEM, or in a set, verifies what its private key has signed, and nothing of another's."""
+    private, token = key(), claims(clock)
+    in_pem = tokens_of(clock, public_pem(private).decode(), [algorithm])
+    in_a_set = tokens_of(clock, {"keys": [jwk_of(private, "k1")]}, [algorithm])
+    other = {"RS256": lambda: rsa_key(3_072), "PS512": lambda: rsa_key(3_072)}.get(algorithm, key)()
+    mine, theirs = (signed(token, one, algorithm, kid="k1") for one in (private, other))
+
+    assert [said_of(tokens, one) for tokens in (in_pem, in_a_set) for one in (mine, theirs)] == [
+        Owner("acme", "acme"),
+        INVALID,
+    ] * 2
+
+
+NO_SIGNATURE: tuple[Any, ...] = (
+    "none", "None", "NONE", "nOnE", "", None, 0, True, [], ["HS256"], {"HS256": 1}, "HS256 ", "hs256",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", NO_SIGNATURE, ids=repr)
+def test_no_token_chooses_how_it_is_verified(clock: ManualClock, tokens: AccessTokens, algorithm: Any) -> None:
+    """An algorithm that was not named is refused, with no signature, an empty one and a right one alike."""
+    header = {"alg": algorithm, "typ": "JWT"}
+    body = f"{encoded(header)}.{encoded(claims(clock))}"
+
+    assert {said_of(tokens, one) for one in (f"{body}.", body, by_hand(header, claims(clock)))} == {INVALID}
+
+
+def test_a_public_key_is_no_secret(clock: ManualClock) -> None:
+    """Who signs with HS256 under the published key of an issuer is nobody (algorithm confusion)."""
+    pem = public_pem(rsa_key())
+    sets = {"keys": [jwk_of(rsa_key(), "k1")]}
+    tries = [by_hand({"alg": "HS256", "kid": "k1"}, claims(clock), secret) for secret in (pem, pem.strip(), b"", b"k1")]
+    as_rs = [by_hand({"alg": "RS256", "kid": "k1"}, claims(clock), pem)]
+
+    assert {said_of(tokens_of(clock, key, ["RS256"]), one) for key in (pem, sets) for one in tries + as_rs} == {INVALID}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"jwk": {"kty": "oct", "k": encoded(b"mine" * 16)}}, {"jku": "http://127.0.0.1/keys"}, {"x5u": "http://a/"},
+     {"crit": ["exp"], "exp": 1}, {"crit": []}, {"b64": False}, {"b64": False, "crit": ["b64"]},
+     {"b64": True, "crit": ["b64"]}, {"kid": 1},
+     {"kid": "../../../../dev/null"}, {"kid": "' OR 1=1 --"}],
+    ids=repr,
+)  # fmt: skip
+def test_a_header_brings_no_key_with_it(clock: ManualClock, tokens: AccessTokens, more: dict[str, Any]) -> None:
+    """A key that a token names counts for nothing, and an extension that has to be understood is a refusal."""
+    header = {"alg": "HS256", **more}
+    foreign, ours = by_hand(header, claims(clock), b"mine" * 16), by_hand(header, claims(clock))
+    harmless = not {"crit", "b64"} & more.keys() and more.get("kid") != 1
+
+    assert (said_of(tokens, foreign), said_of(tokens, ours)) == (
+        INVALID,
+        Owner("acme", "acme") if harmless else INVALID,
+    )
+
+
+LATER = 10**6
+STRANGE: dict[str, dict[str, Any]] = {
+    "no end": {"exp": None},
+    "an end as text": {"exp": "99999999999"},
+    "an end that is true": {"exp": True},
+    "a list of ends": {"exp": [99_999_999_999]},
+    "an endless end": {"exp": float("inf")},
+    "no number": {"exp": float("nan")},
+    "a huge end": {"exp": 10**400},
+    "an end beyond time": {"exp": 2**53},
+    "a far end": {"exp": 1_748_772_000 + LATER},
+    "no issuer": {"iss": None},
+    "another issuer": {"iss": "https://login.example.com/"},
+    "a list of issuers": {"iss": [ISSUER]},
+    "no audience": {"aud": None},
+    "another audience": {"aud": "wallet-ap"},
+    "an audience that has it": {"aud": "wallet-api-2"},
+    "other audiences": {"aud": ["wallet", "api"]},
+    "audiences within": {"aud": [["wallet-api"]]},
+    "an audience of parts": {"aud": {"wallet-api": 1}},
+    "no subject": {"sub": None},
+    "an empty subject": {"sub": ""},
+    "a subject that is a number": {"sub": 1},
+    "a list of subjects": {"sub": ["acme"]},
+    "a long subject": {"sub": "a" * 129},
+    "a subject with a space": {"sub": "ac me"},
+    "a subject beyond ASCII": {"sub": "acmé"},
+    "a subject that cannot be seen": {"sub": "acme\u200b"},
+    "a subject that is a key": {"sub": KeyFormat().new().reveal()},
+    "from tomorrow on": {"nbf": 1_748_772_000 + 11},
+    "from a text on": {"nbf": "0"},
+    "issued tomorrow": {"iat": 1_748_772_000 + 11},
+    "issued at a text": {"iat": "0"},
+    "issued never": {"iat": float("nan")},
+    "a long life": {"iat": 1_748_772_000 - 3_600, "exp": 1_748_772_000 + 11},
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_strange_claim_is_nobodys(clock: ManualClock, tokens: AccessTokens, case: str) -> None:
+    """Well signed, and yet refused: what is missing, of another type, or not meant for here."""
+    assert said_of(tokens, by_hand({"alg": "HS256"}, claims(clock, **STRANGE[case]))) == INVALID
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [[], "acme", None, 1, b"", b"{", b"\xff", b'{"sub":"acme"', ("[" * 3_000).encode(), b"\xef\xbb\xbf{}"],
+    ids=lambda payload: repr(payload)[:20],
+)
+def test_a_payload_that_is_none_is_refused(tokens: AccessTokens, payload: Any) -> None:
+    """Whatever was signed, it is no error of ours."""
+    assert said_of(tokens, by_hand({"alg": "HS256"}, payload)) == INVALID
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", ".", "..", "...", "a.b.c", "eyJ", "\x00", "a" * 8_192, "." * 8_192, "=.=.=", "é.é.é", "🔑", "a" * 8_193,
+     "eyJhbGciOiJIUzI1NiJ9." * 3, encoded([]) + "..", encoded(b"[" * 4_000) + ".e30.", encoded("HS256") + ".e30."],
+    ids=lambda token: repr(token)[:20],
+)  # fmt: skip
+def test_a_text_that_is_no_token_is_refused(tokens: AccessTokens, token: str) -> None:
+    """Whatever was sent, it is no error of ours."""
+    assert said_of(tokens, token) == INVALID
+
+
+def test_a_signature_is_looked_at_to_the_last_bit(clock: ManualClock, tokens: AccessTokens) -> None:
+    """No changed, shortened or padded signature is accepted, and no changed claim under the old one."""
+    header, payload, signature = signed(claims(clock)).split(".")
+    mine = encoded(claims(clock, sub="other"))
+    changed = [
+        signature[:-1] + ("A" if signature[-1] != "A" else "Q"),
+        signature[:-1],
+        signature[1:],
+        "",
+        signature + "A",
+    ]
+    tokens_changed = [f"{header}.{payload}.{one}" for one in changed] + [f"{header}.{mine}.{signature}"]
+
+    assert {said_of(tokens, one) for one in tokens_changed} == {INVALID}
+
+
+def test_five_megabytes_are_not_decoded(clock: ManualClock, tokens: AccessTokens, monkeypatch: Any) -> None:
+    """A token over 8 KiB is refused before anything looks into it."""
+    looked: list[int] = []
+    monkeypatch.setattr(jwt, "get_unverified_header", lambda token: looked.append(len(token)))
+    token = signed(claims(clock, more="a" * 5_000_000)).encode()
+    line = [(b"authorization", b"Bearer " + token)]
+    with pytest.raises(AccessRefused) as caught:
+        tokens.owner(request_of("GET", "/", line))
+
+    assert (said_of(tokens, token), caught.value.code, looked) == (INVALID, INVALID, [])
+
+
+def test_eight_kilobytes_are_a_token(clock: ManualClock, tokens: AccessTokens) -> None:
+    """The bound is where it was said to be."""
+    fill = next(n for n in range(6_100, 5_000, -1) if len(signed(claims(clock, more="a" * n))) <= 8_192)
+
+    assert said_of(tokens, signed(claims(clock, more="a" * fill))) == Owner("acme", "acme")
+
+
+def test_an_expired_token_is_told_so(clock: ManualClock, tokens: AccessTokens) -> None:
+    """From its end on, clocks that differ allowed for; but only if it was a good one."""
+    token, foreign = signed(claims(clock)), signed(claims(clock), "f" * 64)
+    clock.advance(609_999)
+    last = said_of(tokens, token)
+    clock.advance(1)
+
+    assert (last, said_of(tokens, token), said_of(tokens, foreign)) == (Owner("acme", "acme"), EXPIRED, INVALID)
+    assert said_of(tokens, signed(claims(clock, aud="other", exp=1))) == INVALID
+
+
+def test_a_stolen_token_is_good_for_a_while_alone(clock: ManualClock) -> None:
+    """No token that lives longer than the maximum is accepted, not even near its end."""
+    tokens = tokens_of(clock, most_lifetime_s=600, leeway_s=0)
+    now_s = clock.now_ms() // 1000
+    lives: list[dict[str, Any]] = [{"exp": now_s + 600}, {"exp": now_s + 601}, {"exp": now_s + 1, "iat": now_s - 600},
+             {"exp": now_s + 1, "iat": now_s - 599}, {"exp": now_s + 1, "iat": None, "nbf": now_s - 600},
+             {"exp": now_s + 600, "iat": None}, {"exp": now_s + 601, "iat": None}]  # fmt: skip
+
+    assert [said_of(tokens, signed(claims(clock, **life))) != INVALID for life in lives] == [
+        True, False, False, True, False, True, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [b"Bearer %s", b"bearer  %s", b" BEARER\t%s "])
+def test_a_token_comes_as_a_bearer(clock: ManualClock, tokens: AccessTokens, line: bytes) -> None:
+    """In the one header, whatever the case of the scheme."""
+    request = request_of("GET", "/", [(b"authorization", line % signed(claims(clock)).encode())])
+
+    assert tokens.owner(request) == Owner("acme", "acme")
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [([], "access_token_missing"), ([b""], INVALID), ([b"Bearer"], INVALID), ([b"Bearer "], INVALID),
+     ([b"Basic %s"], INVALID), ([b"%s"], INVALID), ([b"Bearer %s", b"Bearer %s"], INVALID),
+     ([b"Bearer %s,Bearer %s"], INVALID), ([b"Bearer %s,"], INVALID), ([b"Bearer %s %s"], INVALID),
+     ([b'Bearer "%s"'], INVALID), ([b"Bearer %s\x00"], INVALID), ([b"Bearer\xa0%s"], INVALID),
+     ([b"Bearer " + b" " * 20_000 + b"%s"], INVALID)],
+    ids=lambda lines: repr(lines)[:30],
+)  # fmt: skip
+def test_other_headers_are_no_token(clock: ManualClock, tokens: AccessTokens, lines: list[bytes], code: str) -> None:
+    """Two headers are none, and so is another scheme; only the absence of any is 'missing'."""
+    token = signed(claims(clock)).encode()
+    sent = [(b"authorization", line.replace(b"%s", token)) for line in lines]
+    with pytest.raises(AccessRefused) as caught:
+        tokens.owner(request_of("GET", "/", sent))
+
+    assert caught.value.code == code
+
+
+def test_the_log_says_why_and_not_what(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
+    """The reason of a refusal is in the log, for whoever sets it up; nothing of the token is."""
+    caplog.set_level(logging.INFO, "awx_ratelimit.management")
+    token = signed(claims(clock, aud="somebody-else", sub="a-subject"))
+    with pytest.raises(AccessRefused):
+        tokens.owner(request_of("GET", "/", [(b"authorization", f"Bearer {token}".encode())]))
+
+    text = caplog.text
+    assert (
+        "it is for another audience" in text,
+        [part for part in (*token.split("."), "a-subject") if part in text],
+    ) == (
+        True,
+        [],
+    )
+
+
+WRONG: dict[str, tuple[Any, Any, str]] = {
+    "no algorithm": (SECRET, [], "algorithms"),
+    "a text": (SECRET, "HS256", "algorithms"),
+    "none": (SECRET, ["none"], "algorithms"),
+    "none among others": (SECRET, ["HS256", "none"], "algorithms"),
+    "an unknown one": (SECRET, ["HS1"], "algorithms"),
+    "secret and public key": (SECRET, ["HS256", "RS256"], "none for RS256"),
+    "a short secret": ("s" * 31, ["HS256"], "too short for HS256"),
+    "too short for one": ("s" * 63, ["HS256", "HS512"], "too short for HS512"),
+    "no secret": ("", ["HS256"], "key"),
+    "None": (None, ["HS256"], "none for HS256"),
+    "a public key as a secret": (public_pem(rsa_key()), ["HS256"], "none for HS256"),
+    "a public key for both": (public_pem(rsa_key()), ["RS256", "HS256"], "none for HS256"),
+    "an RSA key for ES": (public_pem(rsa_key()), ["ES256"], "none for ES256"),
+    "a small RSA key": (public_pem(rsa_key(1_024)), ["RS256"], "too short for RS256"),
+    "another curve": (public_pem(ec.generate_private_key(ec.SECP384R1())), ["ES256"], "none for ES256"),
+    "a private key": (
+        rsa_key().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+        ["RS256"],
+        "private key",
+    ),
+    "an empty set": ({"keys": []}, ["RS256"], "no usable key"),
+    "no set": ({"a": 1}, ["RS256"], "no usable key"),
+    "a set of secrets": ({"keys": [{"kty": "oct", "k": encoded(SECRET.encode())}]}, ["HS256"], "no usable key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_meant_is_an_error_at_start(clock: ManualClock, case: str) -> None:
+    """A weak or mixed set-up does not start, and its error does not tell the key."""
+    key, algorithms, says = WRONG[case]
+    with pytest.raises(InvalidKeyRequest, match=says) as caught:
+        tokens_of(clock, key, algorithms)
+
+    assert not (isinstance(key, str) and key and key in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"issuer": ""}, {"issuer": None}, {"audience": ""}, {"audience": ["a"]}, {"account_claim": ""}, {"leeway_s": -1},
+     {"leeway_s": 301}, {"leeway_s": True}, {"most_lifetime_s": 0}, {"most_lifetime_s": 10**9},
+     {"most_lifetime_s": 1.5}],
+    ids=repr,
+)  # fmt: skip
+def test_each_field_has_bounds(clock: ManualClock, field: dict[str, Any]) -> None:
+    """Nothing is left open by an empty text or a number that is none."""
+    with pytest.raises(InvalidKeyRequest, match=next(iter(field))):
+        tokens_of(clock, **field)
+
+
+class TestSets:
+    """Keys in a JSON Web Key Set."""
+
+    def test_a_token_names_its_key(self, clock: ManualClock) -> None:
+        """Of several keys the one that is named; a name that is none, and none at all, are refused."""
+        keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+        tokens = tokens_of(clock, {"keys": [jwk_of(key, f"k{n}") for n, key in enumerate(keys)]}, ["ES256"])
+        named = [
+            signed(claims(clock), key, "ES256", kid=kid)
+            for key, kid in zip(keys * 2, ["k0", "k1", "k1", "k9"], strict=True)
+        ]
+
+        assert [said_of(tokens, one) for one in (*named, signed(claims(clock), keys[0], "ES256"))] == [
+            Owner("acme", "acme"), Owner("acme", "acme"), INVALID, INVALID, INVALID,
+        ]  # fmt: skip
+
+    def test_one_key_needs_no_name(self, clock: ManualClock) -> None:
+        """A set with one key verifies tokens that name none."""
+        key = ec.generate_private_key(ec.SECP256R1())
+
+        assert said_of(
+            tokens_of(clock, {"keys": [jwk_of(key, "k1")]}, ["ES256"]), signed(claims(clock), key, "ES256")
+        ) == Owner("acme", "acme")
+
+    def test_what_is_not_for_this_is_not_used(self, clock: ManualClock) -> None:
+        """Keys for encryption, for another algorithm, private, weak or broken ones are as if they were not there."""
+        key, small = rsa_key(), rsa_key(1_024)
+        private = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key)) | {"kid": "d"}
+        members = [jwk_of(key, "a", use="enc"), jwk_of(key, "b", alg="RS512"), private, jwk_of(small, "e"),
+                   {"kty": "RSA", "kid": "f", "n": "!", "e": "AQAB"}, "g", None, jwk_of(key, "h") | {"kid": 1},
+                   {"kty": "oct", "kid": "i", "k": encoded(b"s" * 32)}]  # fmt: skip
+        tokens = tokens_of(clock, {"keys": [*members, jwk_of(key, "z", use="sig", alg="RS256")]}, ["RS256"])
+        with warnings.catch_warnings():
+            # Signing with the weak one is what an attacker would do.
+            warnings.simplefilter("ignore")
+            signed_by = {kid: small if kid == "e" else key for kid in "abdefz"}
+            sent = {kid: signed(claims(clock), one, "RS256", kid=kid) for kid, one in signed_by.items()}
+        said = {kid: said_of(tokens, token) for kid, token in sent.items()}
+
+        assert said == dict.fromkeys("abdef", INVALID) | {"z": Owner("acme", "acme")}
+
+    @pytest.mark.parametrize(
+        "url", ["http://login.example.com/keys", "file:///etc/passwd", "ftp://a/b", "", "keys.json"]
+    )
+    def test_keys_come_over_tls(self, url: str) -> None:
+        """A URL by which anybody on the way could hand out keys is refused."""
+        with pytest.raises(InvalidKeyRequest, match="https"):
+            Jwks.at(url)

@@ -1,0 +1,188 @@
+"""A PostgreSQL of the tests' own: started when it is first asked for, fast and forgetful, and surely stopped."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from awx_ratelimit.keys import KeyStore
+from awx_ratelimit.keys.schema import METADATA
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+#: Nothing of it has to outlive a power cut; and many threads come at once.
+_SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+}
+#: Ends the server when its input is closed: by `stop`, or because these tests have died. Its children follow it.
+_GUARD = """
+import os, signal, sys
+sys.stdin.read()
+try:
+    os.kill(int(sys.argv[1]), signal.SIGQUIT)
+except ProcessLookupError:
+    pass
+"""
+
+
+class Postgres:
+    """A server that listens on a socket in a folder of its own, and what tests ask of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._programs = _programs()
+        # The server refuses to be root's.
+        self._owner: dict[str, Any] = _unprivileged() if os.geteuid() == 0 else {}
+        if self._owner:
+            os.chown(folder, self._owner["user"], self._owner["group"])
+        self._names = count()
+        self._shared: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "--auth=trust", "--username=awx", "--no-sync", "--no-instructions", "--encoding=UTF8")
+
+    def url(self, database: str) -> str:
+        """The address of a database, as a key store is opened with it."""
+        return f"postgresql://awx@/{database}?host={self._folder}"
+
+    def new_database(self) -> str:
+        """The name of an empty database."""
+        name = f"keys_{next(self._names)}"
+        self._execute(f"CREATE DATABASE {name}")
+        return name
+
+    def emptied_store(self) -> str:
+        """The address of the one database that tests share who need no other, with its tables and no row in them."""
+        if self._shared is None:
+            self._shared = self.new_database()
+            KeyStore.open(self.url(self._shared)).close()
+        # Each from the last to the first, for they refer to one another; TRUNCATE takes ten times as long.
+        statements = [f"DELETE FROM {table}" for table in reversed(METADATA.tables)]
+        statements += [
+            f"ALTER TABLE {table} ALTER number RESTART" for table in ("awx_api_key_events", "awx_key_changes")
+        ]
+        with psycopg.connect(self.url(self._shared)) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+        return self.url(self._shared)
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is still connected to it."""
+        self._execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        command = [str(self._programs / "postgres"), "-D", f"{self._folder}/data", "-k", str(self._folder), *settings]
+        with (self._folder / "log.txt").open("ab") as log:
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._owner
+            )
+        self._process = process
+        guarding = [sys.executable, "-I", "-S", "-c", _GUARD, str(process.pid)]
+        self._guard = subprocess.Popen(guarding, stdin=subprocess.PIPE, start_new_session=True)
+        until = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if time.monotonic() > until or process.poll() is not None:
+                pytest.fail(f"PostgreSQL did not start:\n{(self._folder / 'log.txt').read_text()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the server: connections are cut, what was committed is kept."""
+        assert self._process is not None
+        assert self._guard is not None
+        self._process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_SECONDS)
+        self._guard.communicate()
+        self._process.wait()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """A server that takes connections and says nothing, for the length of a block."""
+        assert self._process is not None
+        pids = [self._process.pid, *_children(self._process.pid)]
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            self._execute("SELECT 1")
+            return True
+        return False
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _run(self, program: str, *words: str) -> None:
+        command = [str(self._programs / program), "-D", f"{self._folder}/data", *words]
+        done = subprocess.run(
+            command, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False, **self._owner
+        )
+        if done.returncode:
+            pytest.fail(f"{program} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server that answers. Whatever happens, neither a process nor a file of it is left afterwards."""
+    # Not pytest's folder: the server's user cannot see into it, and the name of a socket must be short.
+    folder = Path(tempfile.mkdtemp(prefix="awx-pg-"))
+    try:
+        server = Postgres(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _programs() -> Path:
+    """Where the server's programs are: Debian keeps them out of the way, by version."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    initdb = str(found[-1]) if found else shutil.which("initdb")
+    if initdb is None:
+        pytest.fail("PostgreSQL's server is needed: install Debian's package postgresql")
+    return Path(initdb).parent
+
+
+def _unprivileged() -> dict[str, Any]:
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    pytest.fail("PostgreSQL's server cannot be root's, and there is neither a user postgres nor nobody")
+
+
+def _children(pid: int) -> list[int]:
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return [child for child, parent in parents.items() if parent == pid]

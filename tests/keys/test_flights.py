@@ -1,0 +1,69 @@
+"""Look-ups of their own threads, without a store."""
+
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+from tests.keys.watching import Call
+
+from awx_ratelimit.errors import KeyStoreUnavailable
+from awx_ratelimit.keys import flights as module
+from awx_ratelimit.keys.flights import Flights
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REST_S", 0.0)
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def _hanging_once(let_go: Event) -> Callable[[bytes], int]:
+    """A look-up that hangs the first time."""
+    calls: list[bytes] = []
+
+    def look_up(digest: bytes) -> int:
+        calls.append(digest)
+        if len(calls) == 1:
+            let_go.wait(10)
+        return len(calls)
+
+    return look_up
+
+
+def test_what_has_become_known_is_not_looked_up() -> None:
+    """Whoever comes when an answer has just arrived gets that, and no second look-up."""
+    asked: list[bytes] = []
+    flights: Flights[int] = Flights(lambda digest: asked.append(digest) or 1, lambda _: 7, 1_000)  # type: ignore[func-returns-value]
+
+    assert (flights.get(b"x"), asked) == (7, [])
+
+
+def test_what_hangs_too_long_is_asked_anew() -> None:
+    """When those who waited have given up, the next starts a look-up of its own and does not wait for the old one."""
+    let_go = Event()
+    flights: Flights[int] = Flights(_hanging_once(let_go), _nothing, 50)
+    with pytest.raises(KeyStoreUnavailable, match="within 50 ms"):
+        flights.get(b"x")
+    answer = flights.get(b"x")
+    let_go.set()
+    flights.close()
+
+    assert answer == 2
+
+
+def test_each_who_waits_gets_an_error_of_its_own() -> None:
+    """A look-up that fails is one error for each, with its cause."""
+
+    def fail(_: bytes) -> int:
+        raise ArithmeticError("the cause")
+
+    flights: Flights[int] = Flights(fail, _nothing, 1_000)
+    errors = [call.ended() for call in [Call(flights.get, b"x") for _ in range(5)]]
+    flights.close()
+
+    assert (len({id(error) for error in errors}), {type(error) for error in errors}) == (5, {KeyStoreUnavailable})
+    assert {str(error) for error in errors} == {"the cause"}
+    assert {type(error.__cause__) for error in errors} == {ArithmeticError}

@@ -1,0 +1,204 @@
+"""Workers that are forked from a process which has the store open already (gunicorn --preload), on each database."""
+
+import subprocess
+import sys
+from threading import Thread
+
+from tests.servers.harness import eventually
+
+from awx_ratelimit.keys import KeyService, KeyStore
+from awx_ratelimit.keys.turnstile import Turnstile
+
+_PREAMBLE = """
+import gc, os, sys, threading, time
+from awx_ratelimit.errors import KeyRefused
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+
+store = KeyStore.open(sys.argv[1], timeout_ms=int(sys.argv[2]))
+service, verifier = KeyService(store), KeyVerifier(store)
+service.accounts.create("acme", plan="starter")
+created = [service.create("acme", "n") for _ in range(2)]
+known, unseen = (one.secret.reveal().encode() for one in created)
+
+def code(key):
+    try:
+        verifier.verify(key)
+    except KeyRefused as error:
+        return error.code
+    return "ok"
+
+def becomes(ask, expected, seconds=5.0):
+    until = time.monotonic() + seconds
+    while (answer := ask()) != expected and time.monotonic() < until:
+        time.sleep(0.01)
+    return answer
+
+def child(work):
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work()
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+_PRELOADED = """
+assert code(known) == "ok"
+read, write = os.pipe()
+go, going = os.pipe()
+
+def work():
+    # Nothing of the parent's is open here: SQLite's locks are a process's own.
+    names = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert not [name for name in names if "keys.db" in name]
+    assert (code(known), code(unseen)) == ("ok", "ok")
+    os.write(write, b"x")
+    os.read(go, 1)
+    # Its own poll, within a second, tells it what the parent did.
+    began = time.monotonic()
+    assert becomes(lambda: code(known), "api_key_revoked", 2.0) == "api_key_revoked"
+    assert time.monotonic() - began < 1.0
+    service.create("acme", "by the child")
+    gc.collect()
+    verifier.close()
+    store.close()
+
+pid = child(work)
+os.read(read, 1)
+service.revoke("acme", created[0].key.id)
+assert (code(known), code(unseen)) == ("api_key_revoked", "ok")
+os.write(going, b"x")
+assert ended(pid) == 0
+assert sorted(key.name for key in service.list("acme").items) == ["by the child", "n"]
+verifier.close()
+store.close()
+print("done")
+"""
+_BUSY = """
+stopping = threading.Event()
+
+def write():
+    while not stopping.is_set():
+        service.rename("acme", created[0].key.id, f"n{time.monotonic_ns()}")
+        service.list("acme")
+        code(unseen)
+
+threads = [threading.Thread(target=write) for _ in range(4)]
+for thread in threads:
+    thread.start()
+
+def work():
+    for number in range(3):
+        service.create("acme", f"child {os.getpid()} {number}")
+    assert code(known) == "ok"
+    verifier.close()
+    store.close()
+
+for _ in range(8):
+    assert ended(child(work)) == 0
+stopping.set()
+for thread in threads:
+    thread.join()
+assert code(known) == "ok"
+assert service.list("acme").total == 2 + 8 * 3
+verifier.close()
+store.close()
+print("done")
+"""
+
+_HELD = """
+inside, leave = threading.Event(), threading.Event()
+
+def hold():
+    with store._turnstile:
+        connections = [store._engines.reading.connect() for _ in range(5)]
+        inside.set()
+        leave.wait(20)
+        for connection in connections:
+            connection.close()
+
+thread = threading.Thread(target=hold)
+thread.start()
+inside.wait(10)
+read, write = os.pipe()
+
+def work():
+    assert service.list("acme").total == 2
+    os.write(write, b"x")
+    service.create("acme", "by the child")
+
+pid = child(work)
+os.read(read, 1)
+leave.set()
+thread.join()
+assert ended(pid) == 0
+service.create("acme", "by the parent")
+assert service.list("acme").total == 4
+verifier.close()
+store.close()
+print("done")
+"""
+
+
+def _run(script: str, address: str, timeout_ms: int = 10_000) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PREAMBLE + script, address, str(timeout_ms)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_worker_has_connections_and_threads_of_its_own(database: str, store: KeyStore) -> None:
+    """A forked worker verifies, hears of revocations and writes by itself, and its parent goes on."""
+    assert _run(_PRELOADED, database) == (0, "done\n", "")
+
+
+def test_forks_in_the_middle_of_everything(database: str, store: KeyStore) -> None:
+    """Forks while other threads read and write leave no lock held, and no row lost, in parent and child."""
+    assert _run(_BUSY, database) == (0, "done\n", "")
+    assert KeyService(store).list("acme").total == 26
+
+
+def test_a_fork_does_not_wait_for_ever(database: str, store: KeyStore) -> None:
+    """What a thread of the parent is in the middle of stays the parent's: the child has connections of its own."""
+    assert _run(_HELD, database, 500) == (0, "done\n", "")
+
+
+def test_a_store_in_memory_survives_a_fork() -> None:
+    """The parent's store in memory is still there after a fork, and the child has its own copy."""
+    script = _BUSY.replace('assert service.list("acme").total == 2 + 8 * 3', 'assert service.list("acme").total == 2')
+
+    assert _run(script, "sqlite://") == (0, "done\n", "")
+
+
+def test_nobody_comes_in_while_a_process_forks() -> None:
+    """A turnstile that is shut waits for who is inside, and lets nobody in until it is open again."""
+    turnstile, seen = Turnstile(10), []
+
+    def come() -> None:
+        with turnstile:
+            seen.append("came in")
+
+    turnstile.__enter__()
+    shutting = Thread(target=turnstile.shut)
+    shutting.start()
+    coming = Thread(target=come)
+    shutting.join(0.05)
+    coming.start()
+    coming.join(0.05)
+    before = (shutting.is_alive(), list(seen))
+    turnstile.__exit__(None, None, None)
+    shutting.join(5)
+    while_shut = list(seen)
+    turnstile.reopen()
+
+    assert (before, while_shut, eventually(lambda: seen, ["came in"])) == ((True, []), [], ["came in"])

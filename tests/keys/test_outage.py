@@ -1,0 +1,271 @@
+"""A store that is down, slow, locked, full, read-only or broken: memory goes on, and nobody else is let in."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from tests.keys.conftest import START_MS
+from tests.keys.postgres import Postgres
+from tests.keys.watching import Call
+from tests.servers.harness import eventually
+
+from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.testing import ManualClock
+
+Make = Callable[..., KeyVerifier]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.db"
+
+
+@pytest.fixture
+def sqlite(path: Path) -> Iterator[KeyStore]:
+    """A store in a file that waits 100 ms for a lock."""
+    store = KeyStore.open(path, timeout_ms=100)
+    KeyService(store).accounts.create("acme", plan="starter")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def postgresql(postgres: Postgres) -> Iterator[KeyStore]:
+    """A store on PostgreSQL that waits 500 ms for an answer."""
+    store = KeyStore.open(postgres.emptied_store(), timeout_ms=500)
+    KeyService(store).accounts.create("acme", plan="starter")
+    yield store
+    store.close()
+
+
+def _keys(store: KeyStore, number: int) -> list[bytes]:
+    service = KeyService(store)
+    return [service.create("acme", "n").secret.reveal().encode() for _ in range(number)]
+
+
+def _refused_s(verifier: KeyVerifier, key: bytes) -> float:
+    """In how many seconds the key is refused because the store gives no answer."""
+    began_s = time.monotonic()
+    with pytest.raises(KeyStoreUnavailable) as caught:
+        verifier.verify(key)
+    assert caught.value.code == "key_store_unavailable"
+    return time.monotonic() - began_s
+
+
+def test_a_database_that_is_stopped_and_started(
+    postgres: Postgres, postgresql: KeyStore, verifier_of: Make, clock: ManualClock
+) -> None:
+    """While it is down, keys in memory are accepted for 30 s, others refused at once; up again, all are accepted."""
+    verifier = verifier_of(postgresql)
+    service = KeyService(postgresql)
+    known, unseen = _keys(postgresql, 2)
+    verifier.verify(known)
+    postgres.stop()
+    try:
+        refused_s = _refused_s(verifier, unseen)
+        clock.advance(29_999)
+        remembered = verifier.verify(known).account
+        clock.advance(1)
+        outdated_s = _refused_s(verifier, known)
+        with pytest.raises(KeyStoreUnavailable):
+            service.create("acme", "n")
+        with pytest.raises(KeyStoreUnavailable):
+            verifier.poll()
+        with pytest.raises(KeyStoreUnavailable):
+            verifier.write_uses()
+    finally:
+        postgres.start()
+
+    assert (remembered, [verifier.verify(key).account for key in (known, unseen)]) == ("acme", ["acme", "acme"])
+    assert max(refused_s, outdated_s) < 1
+    # Every act and every thread finds its way back by itself, the first time.
+    service.create("acme", "n")
+    verifier.poll()
+    verifier.write_uses()
+    used_ms = {round((key.last_used_at or key.created_at).timestamp() * 1000) for key in service.list("acme").items[1:]}
+    assert used_ms == {START_MS + 30_000}
+
+
+def test_a_database_that_was_started_anew_is_used_by_the_first_who_asks(
+    postgres: Postgres, postgresql: KeyStore
+) -> None:
+    """Connections that a restart has cut cost nobody an error, neither reading nor writing."""
+    service = KeyService(postgresql)
+    service.list("acme")
+    postgres.stop()
+    postgres.start()
+    service.create("acme", "n")
+    postgres.stop()
+    postgres.start()
+
+    assert service.list("acme").total == 1
+
+
+def test_a_database_that_hangs(postgres: Postgres, postgresql: KeyStore, verifier_of: Make) -> None:
+    """A server that takes what is sent and says nothing holds nobody longer than the budget; then it goes on."""
+    verifier = verifier_of(postgresql, budget_ms=300)
+    known, *unseen = _keys(postgresql, 8)
+    verifier.verify(known)
+    with postgres.hanging():
+        began_s = time.monotonic()
+        calls = [Call(_refused_s, verifier, key) for key in unseen for _ in range(3)]
+        longest_s = max(call.ended() for call in calls)
+        remembered = verifier.verify(known).account
+        in_all_s = time.monotonic() - began_s
+
+    assert (remembered, longest_s < 1, in_all_s < 2) == ("acme", True, True)
+    back = eventually(lambda: _accepted(verifier, unseen[0]), expected=True)
+    assert back
+
+
+def _accepted(verifier: KeyVerifier, key: bytes) -> bool:
+    try:
+        return verifier.verify(key).account == "acme"
+    except KeyStoreUnavailable:
+        return False
+
+
+def test_an_act_waits_no_longer_than_the_timeout_for_a_lock(postgres: Postgres, postgresql: KeyStore) -> None:
+    """An account that another transaction holds is not waited for without end."""
+    with postgresql.act("acme", now_ms=1) as act:
+        began_s = time.monotonic()
+        waiting = Call(KeyService(postgresql).create, "acme", "n")
+        # Busy: an idle transaction would be ended by the server.
+        while waiting.is_alive():
+            act.active_keys()
+
+    assert (type(waiting.ended()), 0.4 < time.monotonic() - began_s < 3) == (KeyStoreUnavailable, True)
+
+
+def test_a_transaction_whose_client_is_gone_is_ended_by_the_server(postgres: Postgres, postgresql: KeyStore) -> None:
+    """A process that stops in the middle of an act does not hold the account for ever."""
+    with suppress(KeyStoreUnavailable), postgresql.act("acme", now_ms=1) as act:
+        made = eventually(lambda: _created(postgresql), expected=True)
+        act.record("too late")
+
+    service = KeyService(postgresql)
+    assert (made, service.list("acme").total, service.events("acme").items[0].action) == (True, 1, "key.created")
+
+
+def _created(store: KeyStore) -> bool:
+    try:
+        KeyService(store).create("acme", "n")
+    except KeyStoreUnavailable:
+        return False
+    return True
+
+
+def test_a_file_that_another_process_has_locked(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
+    """A file that is locked whole is waited for within the timeout; known keys go on; all do when it is free."""
+    verifier = verifier_of(sqlite)
+    known, unseen = _keys(sqlite, 2)
+    verifier.verify(known)
+    verifier.write_uses()
+    # Whoever has it open already would not let it be locked.
+    verifier._poller.stop(1)
+    sqlite.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    refused_s = _refused_s(verifier, unseen)
+    with pytest.raises(KeyStoreUnavailable, match="database is locked"):
+        KeyService(sqlite).create("acme", "n")
+    remembered = verifier.verify(known).account
+    other.close()
+
+    assert (remembered, refused_s < 1, verifier.verify(unseen).account) == ("acme", True, "acme")
+
+
+def test_a_file_that_another_process_writes_can_be_read(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
+    """A long write by another process refuses no request: readers go on, and uses are written later."""
+    verifier = verifier_of(sqlite)
+    (key,) = _keys(sqlite, 1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    accepted = verifier.verify(key).account
+    with pytest.raises(KeyStoreUnavailable, match="locked"):
+        verifier.write_uses()
+    other.close()
+    verifier.write_uses()
+
+    assert (accepted, KeyService(sqlite).list("acme").items[0].last_used_at is None) == ("acme", False)
+
+
+def test_a_disk_that_is_full(sqlite: KeyStore, verifier_of: Make) -> None:
+    """Where nothing can be written any more, nothing is half written, and verification goes on."""
+    verifier = verifier_of(sqlite)
+    keys = _keys(sqlite, 1)
+    service = KeyService(sqlite)
+    full = [True]
+
+    @event.listens_for(sqlite._engines.writing, "begin")
+    def shrink(connection: object) -> None:
+        pages = 1 if full[0] else 1_000_000
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")  # type: ignore[attr-defined]
+
+    made, said = 0, ""
+    while not said:
+        try:
+            keys.append(service.create("acme", "n" * 64).secret.reveal().encode())
+            made += 1
+        except KeyStoreUnavailable as error:
+            said = str(error)
+    total = (service.list("acme").total, service.events("acme").total)
+    accepted = {verifier.verify(key).account for key in keys}
+    full[0] = False
+    service.create("acme", "n")
+
+    assert ("database or disk is full" in said, total, accepted) == (True, (made + 1, made + 2), {"acme"})
+
+
+def test_a_file_that_may_only_be_read(
+    path: Path, sqlite: KeyStore, verifier_of: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that is up to date is opened and serves verification where nothing may be written; acts say why not."""
+    (key,) = _keys(sqlite, 1)
+    reader = KeyStore.open(f"sqlite:///file:{path}?mode=ro&uri=true")
+    verifier = verifier_of(reader)
+    accepted = verifier.verify(key).account
+    with pytest.raises(KeyStoreUnavailable, match="attempt to write a readonly database"):
+        KeyService(reader).create("acme", "n")
+    logged = eventually(lambda: "readonly database; it is tried again" in caplog.text, expected=True)
+    verifier.close()
+    reader.close()
+
+    assert (accepted, logged) == ("acme", True)
+
+
+def test_a_file_that_is_broken_while_it_is_used(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
+    """A store that was overwritten lets nobody in whom it does not have in memory, and says what to do."""
+    verifier = verifier_of(sqlite)
+    known, unseen = _keys(sqlite, 2)
+    verifier.verify(known)
+    sqlite.close()
+    for file in path.parent.glob("keys.db*"):
+        file.write_bytes(b"\x55" * 40_960)
+    with pytest.raises(KeyStoreUnavailable) as caught:
+        verifier.verify(unseen)
+    with pytest.raises(KeyStoreUnusable, match="put a copy back, or name another file"):
+        KeyStore.open(path)
+
+    assert (verifier.verify(known).account, "not a database" in str(caught.value)) == ("acme", True)
+
+
+def test_a_broken_row_refuses_its_account_alone(sqlite: KeyStore, verifier_of: Make) -> None:
+    """Overrides that somebody has broken by hand are no answer for that account, and nothing for others."""
+    service = KeyService(sqlite)
+    service.accounts.create("other")
+    (mine,) = _keys(sqlite, 1)
+    theirs = service.create("other", "n").secret.reveal().encode()
+    with sqlite._engines.writing.begin() as connection:
+        connection.exec_driver_sql("UPDATE awx_accounts SET overrides = '{broken' WHERE id = 'acme'")
+    verifier = verifier_of(sqlite)
+
+    with pytest.raises(KeyStoreUnavailable):
+        verifier.verify(mine)
+    assert verifier.verify(theirs).account == "other"

@@ -1,0 +1,238 @@
+"""Many at once, on each database: what must happen once happens once."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Barrier, Event
+from typing import Any
+
+from sqlalchemy import event
+from tests.keys.watching import Call
+from tests.servers.harness import eventually
+
+from awx_ratelimit.errors import AwxRateLimitError, KeyNotFound, KeyRequestRefused
+from awx_ratelimit.keys import KeyService, KeyStore
+from awx_ratelimit.testing import ManualClock
+
+_CREATE = """
+import sys
+from collections import Counter
+from threading import Barrier, Thread
+from awx_ratelimit.errors import AwxRateLimitError
+from awx_ratelimit.keys import KeyService, KeyStore
+service, ended, barrier = KeyService(KeyStore.open(sys.argv[1])), Counter(), Barrier(50)
+def create():
+    barrier.wait(20)
+    try:
+        service.create("acme", "n")
+        ended["made"] += 1
+    except AwxRateLimitError as error:
+        ended[error.code] += 1
+threads = [Thread(target=create) for _ in range(50)]
+print("ready", flush=True)
+sys.stdin.read()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(ended["made"], ended["api_key_limit_reached"], sum(ended.values()))
+"""
+_VERIFY = """
+import sys, time
+from awx_ratelimit.errors import KeyRefused
+from awx_ratelimit.keys import KeyStore, KeyVerifier
+store = KeyStore.open(sys.argv[1])
+verifier, key = KeyVerifier(store), sys.argv[2].encode()
+print(verifier.verify(key).plan, flush=True)
+before, until = verifier.verify(key).plan, time.monotonic() + 10
+while time.monotonic() < until:
+    try:
+        if (plan := verifier.verify(key).plan) != before:
+            print(plan, time.time(), flush=True)
+            before = plan
+    except KeyRefused as error:
+        print(error.code, time.time(), flush=True)
+        break
+    time.sleep(0.002)
+verifier.close()
+store.close()
+"""
+
+
+def _at_once(number: int, act: Callable[[], Any]) -> "Counter[str]":
+    """How so many calls ended that began together: by code, `done` for those that did what they were to do."""
+    barrier = Barrier(number)
+
+    def call() -> str:
+        barrier.wait(20)
+        try:
+            act()
+        except AwxRateLimitError as error:
+            return str(getattr(error, "code", error))
+        return "done"
+
+    calls = [Call(call) for _ in range(number)]
+    return Counter(one.ended() for one in calls)
+
+
+def test_a_cap_holds_against_two_hundred_at_once(service: KeyService) -> None:
+    """Of 200 creations at the same moment exactly as many succeed as there may be keys, and the others say so."""
+    service.accounts.set_max_keys("acme", 30)
+    ended = _at_once(200, lambda: service.create("acme", "n"))
+
+    assert (ended, service.list("acme").total) == ({"done": 30, "api_key_limit_reached": 170}, 30)
+
+
+def test_a_cap_holds_against_processes(database: str, service: KeyService) -> None:
+    """The same from four processes with 50 threads each: no two of them could make that many alone."""
+    service.accounts.set_max_keys("acme", 110)
+    command = [sys.executable, "-c", _CREATE, database]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.close()
+        worker.stdin = None
+    ended = [[int(number) for number in worker.communicate(timeout=40)[0].split()] for worker in workers]
+
+    assert ([sum(numbers) for numbers in zip(*ended, strict=True)], service.list("acme").total) == ([110, 90, 200], 110)
+
+
+def test_of_rotations_at_once_one_wins(service: KeyService) -> None:
+    """A key that many rotate at the same moment has one successor, and the others are told that it was rotated."""
+    key = service.create("acme", "n").key
+    ended = _at_once(20, lambda: service.rotate("acme", key.id))
+
+    assert ended == {"done": 1, "api_key_not_active": 19}
+    successors = [one.id for one in service.list("acme").items if one.rotated_from == key.id]
+    assert successors == [service.get("acme", key.id).replaced_by]
+
+
+def test_of_revocations_at_once_one_wins(service: KeyService) -> None:
+    """A key that many revoke at the same moment is revoked once, with one audit row."""
+    key = service.create("acme", "n").key
+    ended = _at_once(20, lambda: service.revoke("acme", key.id))
+
+    assert ended == {"done": 1, "api_key_not_found": 19}
+    assert [event.action for event in service.events("acme", key_id=key.id).items] == ["key.revoked", "key.created"]
+
+
+def test_a_key_that_is_rotated_and_revoked_at_once_is_one_of_both(service: KeyService) -> None:
+    """Either it was rotated and then revoked, or revoked and never rotated; no successor comes from a revoked key."""
+    seen = set()
+    for _ in range(20):
+        key = service.create("acme", "n").key
+        barrier = Barrier(2)
+
+        def act(verb: Callable[..., Any], key_id: str = key.id, barrier: Barrier = barrier) -> str:
+            barrier.wait(10)
+            try:
+                verb("acme", key_id)
+            except KeyNotFound:
+                return "too late"
+            return "done"
+
+        rotated, revoked = Call(act, service.rotate), Call(act, service.revoke)
+        ended = (rotated.ended(), revoked.ended())
+        successors = [one for one in service.list("acme", page_size=100).items if one.rotated_from == key.id]
+        seen.add((*ended, len(successors)))
+
+    assert seen <= {("done", "done", 1), ("too late", "done", 0)}
+
+
+def test_an_account_is_made_once(service: KeyService) -> None:
+    """Of creations of one account at the same moment one wins; whoever only ensures it, has it."""
+    created = _at_once(10, lambda: service.accounts.create("new"))
+    ensured = _at_once(10, lambda: service.accounts.ensure("newer", plan="growth"))
+
+    assert (created, ensured) == ({"done": 1, "account_exists": 9}, {"done": 10})
+    assert service.events("newer").total == 1
+
+
+@contextmanager
+def _held_commit(store: KeyStore) -> Iterator[tuple[Event, Event]]:
+    """Hold the first commit of a block just before it is done, until it is let go."""
+    reached, let_go = Event(), Event()
+
+    def hold(_: object) -> None:
+        if not reached.is_set():
+            reached.set()
+            assert let_go.wait(10), "nobody let the commit go"
+
+    event.listen(store._engines.writing, "commit", hold)
+    try:
+        yield reached, let_go
+    finally:
+        let_go.set()
+
+
+def test_no_change_becomes_visible_before_an_earlier_one(service: KeyService, store: KeyStore) -> None:
+    """A poll never passes a change that has its number and is not committed yet: else nobody would hear of it."""
+    service.accounts.create("other")
+    position = store.news(None).position
+    with _held_commit(store) as (reached, let_go):
+        first = Call(service.accounts.set_plan, "acme", "growth")
+        reached.wait(10)
+        second = Call(service.accounts.set_plan, "other", "growth")
+        # Long enough for the second to get past the first, if it could.
+        second.join(0.2)
+        position, early = store.news(position)
+        let_go.set()
+        first.ended()
+        second.ended()
+    late = store.news(position).accounts
+
+    assert (early, late) == (frozenset(), frozenset({"acme", "other"}))
+
+
+def test_a_revocation_reaches_other_processes_within_a_second(database: str, service: KeyService) -> None:
+    """A process that has the key in memory hears of a new plan, and refuses the key, within a second each."""
+    created = service.create("acme", "n")
+    command = [sys.executable, "-c", _VERIFY, database, created.secret.reveal()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        upgraded_s = time.time()
+        service.accounts.set_plan("acme", "growth")
+        plan, plan_s = process.stdout.readline().split()
+        revoked_s = time.time()
+        service.revoke("acme", created.key.id)
+        code, code_s = process.stdout.readline().split()
+
+    assert (first, plan, code, process.returncode) == ("starter\n", "growth", "api_key_revoked", 0)
+    assert float(plan_s) - upgraded_s < 1
+    assert float(code_s) - revoked_s < 1
+
+
+def test_many_acts_on_many_accounts_do_not_wait_for_one_another_forever(
+    service: KeyService, store: KeyStore, clock: ManualClock
+) -> None:
+    """Whatever is done at once, on whatever accounts, everything ends, and every change is heard of."""
+    names = [f"acct_{number}" for number in range(6)]
+    keys = {}
+    for name in names:
+        service.accounts.create(name)
+        keys[name] = service.create(name, "n").key.id
+    position = store.news(None).position
+    barrier = Barrier(18)
+
+    def act(verb: Callable[[str], Any], name: str) -> Any:
+        barrier.wait(20)
+        for _ in range(5):
+            try:
+                verb(name)
+            except KeyRequestRefused:
+                continue
+
+    def rotate(name: str) -> None:
+        keys[name] = service.rotate(name, keys[name]).key.id
+
+    verbs = (rotate, service.accounts.suspend, service.accounts.activate)
+    calls = [Call(act, verb, name) for name in names for verb in verbs]
+    ended = [call.ended() for call in calls]
+    heard = eventually(lambda: len(store.news(position).accounts or ()), 6)
+
+    assert (ended, heard) == ([None] * 18, 6)

@@ -1,0 +1,202 @@
+import io
+import logging
+import time
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from awx_ratelimit.keys import KeyFinder, KeyFormat, KeyRedactingFilter, redact_event
+from awx_ratelimit.keys.redaction import redacted
+
+KEY = "awx_0123456789ABCDEFGHIJKLMNOPQRSTUV1Ffk2I"
+SHOWN = "awx_...fk2I"
+Point = namedtuple("Point", "x y")  # noqa: PYI024  # as a library of old makes it
+
+
+class Shy:
+    """An object that shows a key when it is printed."""
+
+    def __repr__(self) -> str:
+        return f"<Shy {KEY}>"
+
+
+class Broken:
+    """An object that cannot be printed, and whose complaint has a key."""
+
+    def __repr__(self) -> str:
+        raise ValueError(KEY)
+
+
+class Later(logging.Handler):
+    """A handler that comes after the one with the filter, and keeps what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+Log = tuple[logging.Logger, io.StringIO, list[logging.LogRecord]]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """A logger, what its handler writes, and the records as later handlers see them."""
+    logger, output, later = logging.getLogger("test_redaction"), io.StringIO(), Later()
+    handler = logging.StreamHandler(output)
+    handler.addFilter(KeyRedactingFilter())
+    handler.setFormatter(logging.Formatter("%(message)s %(context)s", defaults={"context": "-"}))
+    logger.addHandler(handler)
+    logger.addHandler(later)
+    yield logger, output, later.records
+    logger.removeHandler(handler)
+    logger.removeHandler(later)
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "shown"),
+    [
+        (f"got {KEY}", (), f"got {SHOWN}"),
+        ("got %s", (KEY,), f"got {SHOWN}"),
+        ("got %(key)s", ({"key": KEY},), f"got {SHOWN}"),
+        ("got %r", ({"headers": [(b"x-api-key", KEY.encode())]},), f"got {{'headers': [(b'x-api-key', b'{SHOWN}')]}}"),
+        ("got %s and %d", (Shy(), 7), f"got <Shy {SHOWN}> and 7"),
+        ("half %s%s", (KEY[:20], KEY[20:]), f"half {SHOWN}"),
+        ("%s", (KEY[:-1],), "awx_..."),
+        (Shy(), (), f"<Shy {SHOWN}>"),
+        ("nothing %s %d %r", ("x", 1, Point(1, 2)), "nothing x 1 Point(x=1, y=2)"),
+    ],
+)
+def test_messages_are_written_without_keys(log: Log, message: str, args: tuple[Any, ...], shown: str) -> None:
+    """A key in a message or in any of its arguments is written in its masked form."""
+    logger, output, records = log
+    logger.warning(message, *args)
+
+    assert output.getvalue() == f"{shown} -\n"
+    assert KEY not in repr(records[0].__dict__)
+
+
+def test_arguments_that_are_not_written_are_clean_too(log: Log) -> None:
+    """A handler that writes the arguments by themselves finds no key in those that the message leaves out."""
+    logger, output, records = log
+    logger.warning("got %(id)s", {"id": 1, "key": KEY})
+
+    assert (output.getvalue(), records[0].args) == ("got 1 -\n", {"id": 1, "key": SHOWN})
+
+
+def test_fields_of_extra_are_written_without_keys(log: Log) -> None:
+    """A key in an extra field, however deep, is masked; the field itself is not changed."""
+    logger, output, records = log
+    context = {"request": {KEY: [(KEY,), {KEY}, MappingProxyType({"k": KEY.encode()}), ValueError(KEY)]}}
+    logger.warning("x", extra={"context": context})
+
+    assert KEY not in output.getvalue() + repr(records[0].__dict__)
+    assert output.getvalue().count(SHOWN) == 5
+    assert context["request"][KEY][0] == (KEY,)
+
+
+def test_objects_are_written_without_the_keys_in_their_texts(log: Log) -> None:
+    """An object whose text has a key is that text, masked; one that cannot be read is left out; others stay."""
+    logger, output, records = log
+    path = Path("x")
+    logger.warning("x", extra={"context": [Shy(), {"deep": (Shy(), Broken(), path)}]})
+
+    context = records[0].__dict__["context"]
+    assert (KEY in output.getvalue(), output.getvalue().count(SHOWN)) == (False, 2)
+    assert (context[1]["deep"][1][:9], context[1]["deep"][2] is path) == ("[left out", True)
+
+
+def test_texts_of_exceptions_are_written_without_keys(log: Log) -> None:
+    """A key in an exception, its cause, its notes or the stack is masked; later handlers see no other."""
+    logger, output, records = log
+    cause = ValueError(KEY)
+    cause.add_note(f"note {KEY}")
+    try:
+        raise KeyError(KEY) from cause  # noqa: TRY301  # where it is raised does not matter
+    except KeyError:
+        logger.exception("failed", stack_info=True)
+
+    assert (KEY in output.getvalue(), output.getvalue().count(SHOWN)) == (False, 3)
+    assert "Traceback" in output.getvalue()
+    assert (records[0].exc_info, KEY in repr(records[0].__dict__)) == (None, False)
+
+
+def test_exceptions_without_a_key_are_left_as_they_are(log: Log) -> None:
+    """Other handlers still get the exception itself where there is nothing to hide."""
+    logger, _, records = log
+    error = ValueError("plain")
+    try:
+        raise error
+    except ValueError:
+        logger.exception("failed")
+
+    assert records[0].exc_info is not None
+    assert records[0].exc_info[1] is error
+
+
+@pytest.mark.parametrize(
+    ("message", "args"), [("%d", (KEY,)), ("%s %s", (KEY,)), ("%s", (Broken(),)), ("x", (Broken(), KEY))]
+)
+def test_what_cannot_be_written_shows_no_key_either(
+    log: Log, capsys: pytest.CaptureFixture[str], message: str, args: tuple[Any, ...]
+) -> None:
+    """A message that does not fit its arguments, or an object that cannot be printed, ends and tells nothing."""
+    logger, output, records = log
+    logger.warning(message, *args)
+
+    assert KEY not in output.getvalue() + capsys.readouterr().err + repr(records[0].__dict__)
+    assert output.getvalue() != ""
+
+
+def test_an_event_is_sent_without_keys() -> None:
+    """Everything in a Sentry event is looked through, and the event that was given is left as it is."""
+    frame = {"vars": {"key": repr(KEY), "headers": {"X-API-Key": KEY}}, "context_line": f"use({KEY!r})"}
+    event = {
+        "message": KEY,
+        "logentry": {"params": [KEY, 1, None, True, 0.5]},
+        "exception": {"values": [{"value": f"bad {KEY}", "stacktrace": {"frames": [frame]}}]},
+        "request": {"url": f"https://host/?k={KEY}", "data": KEY.encode(), "headers": {KEY: "x"}},
+        "breadcrumbs": {"values": [{"message": KEY[:-2]}]},
+    }
+    clean = redact_event(event, {"exc_info": None})
+
+    assert (KEY in repr(clean), repr(clean).count(SHOWN)) == (False, 9)
+    assert clean["logentry"]["params"] == [SHOWN, 1, None, True, 0.5]
+    assert (event["message"], clean["breadcrumbs"]) == (KEY, {"values": [{"message": "awx_..."}]})
+
+
+def test_what_has_no_key_is_the_very_same() -> None:
+    """A value without a key is not copied."""
+    value: Mapping[str, Any] = {"a": [1, (2, Point(3, "x")), {"b"}, b"c", object()]}
+
+    assert redacted(value) is value
+
+
+def test_what_is_too_deep_or_too_much_is_left_out() -> None:
+    """Neither depth, nor a cycle, nor a mass of values lets a key through, or takes for ever."""
+    deep: list[Any] = [KEY]
+    for _ in range(100):
+        deep = [deep]
+    cycle: list[Any] = [KEY]
+    cycle += [cycle, cycle]
+
+    began_s = time.process_time()
+
+    assert [KEY in repr(redacted(value)) for value in (deep, cycle, [[KEY]] * 50_000)] == [False, False, False]
+    assert time.process_time() - began_s < 10
+
+
+def test_other_prefixes_are_redacted_when_they_are_named() -> None:
+    """A filter and an event's function take the finder of an application's own prefix."""
+    key = KeyFormat("acme_").new().reveal()
+    finder = KeyFinder(["acme_"])
+    record = logging.makeLogRecord({"msg": key})
+    KeyRedactingFilter(finder).filter(record)
+
+    assert key not in record.getMessage() + repr(redact_event({"message": key}, finder=finder))

@@ -1,0 +1,134 @@
+"""A whole life of keys at DEBUG, on each database: no key is anywhere but where it was told."""
+
+import io
+import logging
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from awx_ratelimit.errors import AwxRateLimitError
+from awx_ratelimit.keys import CreatedKey, KeyFormat, KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.keys.schema import METADATA
+from awx_ratelimit.testing import ManualClock
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Everything that anybody logs, at DEBUG, statements of SQLAlchemy included."""
+    output = io.StringIO()
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
+    root = logging.getLogger()
+    names = ["", "sqlalchemy.engine", "sqlalchemy.pool", "psycopg", "awx_ratelimit"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    root.addHandler(handler)
+    yield output
+    root.removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+class Life:
+    """Everything that can be done with keys, and everything that was said."""
+
+    def __init__(self, store: KeyStore, clock: ManualClock, keys: KeyFormat) -> None:
+        self.service = KeyService(store, clock=clock, keys=keys)
+        self.verifier = KeyVerifier(store, clock=clock, keys=keys)
+        self.keys: list[str] = []
+        self.said: list[object] = []
+
+    def made(self, created: CreatedKey) -> str:
+        self.keys.append(created.secret.reveal())
+        self.said.append(created)
+        return created.key.id
+
+    def tried(self, act: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        try:
+            self.said.append(act(*args, **kwargs))
+        except AwxRateLimitError as error:
+            self.said += [error, "".join(traceback.format_exception(error))]
+
+    def lived(self) -> None:
+        service, verifier = self.service, self.verifier
+        service.accounts.create("acme", plan="starter", max_keys=3)
+        ids = [self.made(service.create("acme", "n", actor="ada")) for _ in range(3)]
+        self.tried(service.create, "acme", "one too many")
+        self.made(service.rotate("acme", ids[0]))
+        self.tried(service.rotate, "acme", ids[0])
+        self.tried(service.revoke, "acme", ids[1])
+        for key in (*self.keys, self.keys[0][:-1], self.keys[0] + "0", self.keys[0].swapcase()):
+            for sent in (key, f" {key}\t", key + "," + key):
+                self.tried(verifier.verify, sent.encode(), "a")
+            # Keys in every wrong place.
+            self.tried(service.create, "acme", f"my {key}")
+            self.tried(service.create, key, "n")
+            self.tried(service.create, "acme", "n", actor=key)
+            self.tried(service.rename, "acme", ids[2], key)
+            self.tried(service.get, "acme", key)
+            self.tried(service.revoke, key, key)
+            self.tried(service.accounts.create, key)
+            self.tried(service.accounts.set_plan, "acme", key)
+            self.tried(service.accounts.set_overrides, "acme", {key: 1})
+        verifier.poll()
+        verifier.write_uses()
+        self.said += [service.list("acme"), service.events("acme", page_size=100), verifier.health()]
+        self.said += [service, verifier, service.accounts]
+
+
+def _shown(value: Any) -> str:
+    parts = [repr(value), str(value), repr(getattr(value, "__dict__", ""))]
+    if is_dataclass(value):
+        parts += [repr(getattr(value, field.name)) for field in fields(value)]
+    return " ".join(parts)
+
+
+@pytest.mark.parametrize("pepper", [None, b"a pepper of many bytes"])
+def test_no_key_is_anywhere(
+    store: KeyStore, database: str, clock: ManualClock, written: io.StringIO, tmp_path: Path, pepper: bytes | None
+) -> None:
+    """Neither the log, nor errors and their tracebacks, nor what is answered, nor the database has a key's secret."""
+    life = Life(store, clock, KeyFormat(pepper=pepper))
+    life.lived()
+    life.verifier.close()
+    rows = []
+    with store._engines.reading.connect() as connection:
+        for name in METADATA.tables:
+            rows += [str(row) for row in connection.execute(text(f"SELECT * FROM {name}"))]
+    files = b"".join(path.read_bytes() for path in tmp_path.glob("keys.db*"))
+    places = {
+        "log": written.getvalue(),
+        "said": " ".join(_shown(value) for value in life.said),
+        "rows": " ".join(rows),
+        "files": files.decode("latin-1"),
+    }
+
+    assert [(place, key) for key in life.keys for place, shown in places.items() if key[4:36] in shown] == []
+    # The search would have found them: what is there instead is.
+    assert "INSERT INTO awx_api_keys" in places["log"]
+    assert len(life.keys) == 4
+    assert all(f"awx_...{key[-4:]}" in places["said"] for key in life.keys)
+
+
+def test_names_and_digests_are_not_in_the_log_of_statements(service: KeyService, written: io.StringIO) -> None:
+    """Whoever logs statements (SQLAlchemy's INFO) logs no parameter of them."""
+    logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
+    service.create("acme", "a-name-for-nobody", actor="an-actor-for-nobody")
+
+    assert ("INSERT INTO awx_api_keys" in written.getvalue(), "for-nobody" in written.getvalue()) == (True, False)
+
+
+def test_what_is_answered_can_be_kept_but_for_the_secret(service: KeyService) -> None:
+    """Values without a secret can be pickled, for caches and for other processes; the one with it cannot."""
+    created = service.create("acme", "n")
+
+    assert pickle.loads(pickle.dumps(created.key)) == created.key
+    with pytest.raises(TypeError, match="is not pickled"):
+        pickle.dumps(created)

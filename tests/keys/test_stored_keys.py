@@ -1,0 +1,361 @@
+"""Both gates over a key store: who is let in, by which budget, and what a wrong key costs."""
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from tests.keys.watching import held_look_ups, statements
+
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
+    Gate,
+    KeyRefused,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Request,
+    StoredKeys,
+)
+from awx_ratelimit.errors import KeyStoreUnavailable, TooManyWrongKeys
+from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.web.terms import Admission
+
+Verifiers = Callable[..., KeyVerifier]
+Admit = Callable[[Request], Admission]
+#: Without slots, which a test would have to give back.
+PLANS = PlanTable([Plan.of("starter", per_minute=60)])
+UNKNOWN_KEY = b'{"code":"invalid_api_key","type":"authentication_error","message":"API key is invalid."}'
+
+
+def request(*keys: str, bearer: str | list[str] = "", client: str = "192.0.2.1") -> Request:
+    """A request with these X-API-Key and Authorization lines."""
+    credentials = bearer if isinstance(bearer, list) else [bearer] * bool(bearer)
+    sent = {
+        b"x-api-key": [key.encode() for key in keys],
+        b"authorization": [credential.encode() for credential in credentials],
+    }
+    return Request("GET", "/", client, lambda name: sent.get(name, []))
+
+
+@pytest.fixture(params=["Gate", "AsyncGate"])
+def gate_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Admit]]:
+    """Makes gates, of either kind, and gives their `admit`."""
+    with asyncio.Runner() as runner:
+
+        def make(identify: Any, **options: Any) -> Admit:
+            options = {"plans": PLANS, "backend": MemoryBackend(), **options}
+            backend = options.pop("backend")
+            if request.param == "Gate":
+                return Gate(Limiter(backend), identify=identify, **options).admit
+            gate = AsyncGate(AsyncLimiter(backend), identify=identify, **options)
+            return lambda sent: runner.run(gate.admit(sent))
+
+        yield make
+
+
+@pytest.fixture
+def admit(gate_of: Callable[..., Admit], verifier: KeyVerifier) -> Admit:
+    """A gate over the store."""
+    return gate_of(StoredKeys(verifier))
+
+
+@pytest.fixture
+def key(service: KeyService) -> str:
+    """A key of acme's."""
+    return service.create("acme", "n").secret.reveal()
+
+
+def _answer(admission: Admission) -> tuple[int, bytes]:
+    return (200, b"") if admission.reply is None else (admission.reply.status, admission.reply.body)
+
+
+def _code(admission: Admission) -> str:
+    return "" if admission.reply is None else admission.reply.body.split(b'"')[3].decode()
+
+
+def test_a_key_is_let_in_by_the_plan_of_its_account(admit: Admit, service: KeyService, key: str) -> None:
+    """The caller's subject is the key's family, and never the key; its plan is the account's."""
+    admission = admit(request(f" {key}\t"))
+
+    assert admission.decision is not None
+    family = service.list("acme").items[0].family_id
+    assert (admission.decision.subject, admission.decision.plan.name) == (family, "starter")
+
+
+def test_an_accounts_own_numbers_count(
+    gate_of: Callable[..., Admit], verifier: KeyVerifier, service: KeyService, key: str
+) -> None:
+    """Overrides of the account go through the plan table."""
+    service.accounts.set_overrides("acme", {"per_minute": 7})
+    admission = gate_of(StoredKeys(verifier))(request(key))
+
+    assert admission.decision is not None
+    assert admission.decision.usages[0].capacity == 7
+
+
+def test_a_changed_plan_carries_over_what_was_used(
+    gate_of: Callable[..., Admit], verifier: KeyVerifier, service: KeyService, key: str, clock: ManualClock
+) -> None:
+    """With 50 of 60 used an upgrade to 300 leaves 250, from the next request on; so do numbers of the account's own."""
+    plans = PlanTable([Plan.of("starter", per_minute=60), Plan.of("growth", per_minute=300)])
+    admit = gate_of(StoredKeys(verifier), plans=plans, backend=MemoryBackend(clock=clock))
+
+    def left() -> int:
+        admission = admit(request(key))
+        assert admission.decision is not None
+        return admission.decision.usages[0].remaining
+
+    starter = [left() for _ in range(50)][-1]
+    service.accounts.set_plan("acme", "growth")
+    growth = left()
+    service.accounts.set_overrides("acme", {"per_minute": 1_000})
+
+    assert (starter, growth, left()) == (10, 249, 948)
+
+
+def test_a_rotation_does_not_double_the_budget(admit: Admit, service: KeyService, key: str) -> None:
+    """A key and its successor are let in 60 times together, not each."""
+    old = service.list("acme").items[0]
+    new = service.rotate("acme", old.id).secret.reveal()
+    let_in = [admit(request(sent)).reply is None for _ in range(31) for sent in (key, new)]
+
+    assert (sum(let_in), let_in[-2:]) == (60, [False, False])
+
+
+def test_a_revoked_key_is_refused_at_once(admit: Admit, service: KeyService, key: str) -> None:
+    """In the process that revokes it no request more is let in."""
+    before = admit(request(key))
+    service.revoke("acme", service.list("acme").items[0].id)
+
+    assert (before.reply, _code(admit(request(key)))) == (None, "api_key_revoked")
+
+
+def test_without_a_key_nobody_is_let_in(admit: Admit) -> None:
+    """No header is a 401 of its own."""
+    assert _code(admit(request())) == "api_key_missing"
+
+
+@pytest.mark.parametrize("wrong", ["unknown", "changed", "short", "twice", "comma", "empty", "long", "other prefix"])
+def test_all_wrong_keys_are_one_401(admit: Admit, store: KeyStore, key: str, wrong: str) -> None:
+    """Unknown, malformed and duplicate keys are answered with the same bytes; only the unknown one is looked up."""
+    other = KeyFormat("awx_test_").new().reveal()
+    unknown = KeyFormat().new().reveal()
+    lines = {
+        "unknown": [unknown], "changed": [key.swapcase()], "short": [key[:-1]], "twice": [key, key],
+        "comma": [f"{key},{key}"], "empty": [""], "long": ["a" * 129], "other prefix": [other],
+    }  # fmt: skip
+    admit(request(key))
+    with statements(store) as sent:
+        answer = _answer(admit(request(*lines[wrong])))
+
+    assert (answer, len(sent)) == ((401, UNKNOWN_KEY), int(wrong == "unknown"))
+
+
+def test_every_kind_of_wrong_key_costs_the_same(
+    admit: Admit, service: KeyService, clock: ManualClock, store: KeyStore, key: str
+) -> None:
+    """Unknown, revoked, expired, of a suspended account: the same one statement, so that time tells nothing."""
+    service.accounts.create("suspended", plan="starter")
+    made = {name: service.create(account, "n", expires_in_days=days) for name, account, days in (
+        ("revoked", "acme", None), ("expired", "acme", 1), ("suspended", "suspended", None))}  # fmt: skip
+    service.revoke("acme", made["revoked"].key.id)
+    service.accounts.suspend("suspended")
+    clock.advance(86_400_000)
+    admit(request(key))
+    sent = {}
+    for name in ("unknown", *made):
+        with statements(store) as seen:
+            admit(request(made[name].secret.reveal() if name in made else KeyFormat().new().reveal()))
+        sent[name] = seen
+
+    assert sent == dict.fromkeys(sent, sent["unknown"])
+    assert len(sent["unknown"]) == 1
+
+
+def test_a_burst_of_guesses_is_answered_as_one_after_another(store: KeyStore, verifiers: Verifiers) -> None:
+    """Of 100 unknown keys at the same time 20 are told that they are none, and the others are refused."""
+    gate = AsyncGate(AsyncLimiter(MemoryBackend(clock=ManualClock())), plans=PLANS, identify=StoredKeys(verifiers()))
+
+    async def burst() -> Counter[int]:
+        guesses = [gate.admit(request(KeyFormat().new().reveal())) for _ in range(100)]
+        return Counter(_answer(admission)[0] for admission in await asyncio.gather(*guesses))
+
+    assert asyncio.run(burst()) == {401: 20, 429: 80}
+
+
+def test_who_guesses_is_refused_before_any_look_up(
+    gate_of: Callable[..., Admit], verifiers: Verifiers, store: KeyStore, key: str
+) -> None:
+    """After 20 unknown keys in a minute an address gets 429s and causes no look-up; others are heard."""
+    clock = ManualClock()
+    admit = gate_of(StoredKeys(verifiers()), backend=MemoryBackend(clock=clock))
+    guesses = [_answer(admit(request(KeyFormat().new().reveal())))[0] for _ in range(21)]
+    with statements(store) as sent:
+        refused = [_answer(admit(request(KeyFormat().new().reveal())))[0] for _ in range(5)]
+    other = _answer(admit(request(key, client="198.51.100.1")))[0]
+    clock.advance(3_000)
+    later = _answer(admit(request(key)))[0]
+
+    assert (guesses, refused, sent, other, later) == ([401] * 20 + [429], [429] * 5, [], 200, 200)
+
+
+def test_an_expired_key_is_no_guess(admit: Admit, service: KeyService, clock: ManualClock, key: str) -> None:
+    """A client that goes on with an expired key does not shut out the others of its address."""
+    expired = service.create("acme", "n", expires_in_days=1).secret.reveal()
+    clock.advance(86_400_000)
+    codes = {_code(admit(request(expired))) for _ in range(30)}
+
+    assert (codes, admit(request(key)).reply) == ({"api_key_expired"}, None)
+
+
+def test_a_verifiers_own_limit_is_the_same_429(gate_of: Callable[..., Admit]) -> None:
+    """Whoever counts failures elsewhere and says so is answered as the gate answers, with that wait."""
+
+    def identify(_: Request) -> None:
+        raise TooManyWrongKeys(2_500)
+
+    reply = gate_of(identify)(request("a")).reply
+
+    assert reply is not None
+    assert (reply.status, reply.body) == (
+        429,
+        b'{"code":"rate_limit_exceeded","type":"rate_limit_error",'
+        b'"message":"Rate limit exceeded. Retry after 3 seconds."}',
+    )
+
+
+def test_a_store_without_an_answer_lets_nobody_in(gate_of: Callable[..., Admit], caplog: Any) -> None:
+    """It is a 503 that says when to come back, an error in the log, and never a pass."""
+
+    def identify(_: Request) -> None:
+        raise KeyStoreUnavailable("it burns")
+
+    reply = gate_of(identify, anonymous=Plan.of("anybody", per_minute=1))(request("a")).reply
+
+    assert reply is not None
+    assert (reply.status, dict(reply.headers)[b"retry-after"], reply.body, "it burns" in caplog.text) == (
+        503,
+        b"1",
+        b'{"code":"key_store_unavailable","type":"internal_error",'
+        b'"message":"Key store is unavailable. Retry after 1 second."}',
+        True,
+    )
+
+
+def test_from_memory_there_is_nothing_to_await(service: KeyService, verifier: KeyVerifier, key: str) -> None:
+    """On an event loop a key that is in memory is a Caller at once; only a look-up is to be awaited."""
+    identify = StoredKeys(verifier)
+    first = identify.in_tasks(request(key))
+    assert inspect.iscoroutine(first)
+    looked_up = asyncio.run(first)
+
+    assert identify.in_tasks(request(key)) is looked_up
+
+
+def test_look_ups_do_not_hold_the_event_loop(store: KeyStore, verifiers: Verifiers, key: str) -> None:
+    """While a look-up hangs the loop goes on, and keys in memory are let in."""
+    identify = StoredKeys(verifiers(), threads=1)
+    gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=identify)
+
+    async def meanwhile() -> list[Any]:
+        await gate.admit(request(key))
+        with held_look_ups(store) as held:
+            waiting = [asyncio.create_task(gate.admit(request(KeyFormat().new().reveal()))) for _ in range(3)]
+            await asyncio.to_thread(held.reached.wait, 10)
+            let_in = await gate.admit(request(key))
+            asked = held.number
+            held.let_go.set()
+            return [let_in.reply, asked, [_answer(admission)[0] for admission in await asyncio.gather(*waiting)]]
+
+    # One at a time: the others wait for the one thread.
+    assert asyncio.run(meanwhile()) == [None, 1, [401, 401, 401]]
+
+
+def test_a_client_that_leaves_during_a_look_up_leaves_nothing_behind(
+    store: KeyStore, verifiers: Verifiers, key: str
+) -> None:
+    """A cancelled request gives its thread back, so that the next one is heard."""
+    gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=StoredKeys(verifiers(), threads=1))
+
+    async def leave() -> Any:
+        with held_look_ups(store) as held:
+            task = asyncio.create_task(gate.admit(request(key)))
+            await asyncio.to_thread(held.reached.wait, 10)
+            task.cancel()
+            held.let_go.set()
+            with suppress(asyncio.CancelledError):
+                await task
+        return await gate.admit(request(key))
+
+    assert asyncio.run(leave()).reply is None
+
+
+class TestBearer:
+    """Keys in the Authorization header, where that was asked for."""
+
+    @pytest.fixture
+    def admit(self, gate_of: Callable[..., Admit], verifier: KeyVerifier) -> Admit:
+        return gate_of(StoredKeys(verifier, bearer=True))
+
+    def test_it_is_opt_in(self, gate_of: Callable[..., Admit], verifier: KeyVerifier, key: str) -> None:
+        """Without `bearer` the header is somebody else's."""
+        assert _code(gate_of(StoredKeys(verifier))(request(bearer=f"Bearer {key}"))) == "api_key_missing"
+
+    @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER \t "])
+    def test_a_key_is_let_in(self, admit: Admit, key: str, scheme: str) -> None:
+        """Whatever the case of the scheme, as RFC 9110 has it."""
+        assert admit(request(bearer=f"{scheme}{key} ")).reply is None
+
+    @pytest.mark.parametrize("other", ["Bearer eyJhbGciOi.a.b", "Basic YTpi", "Digest a=b, c=d", "Bearer", "awx_"])
+    def test_what_is_no_key_is_nobodys(self, admit: Admit, key: str, other: str) -> None:
+        """A JWT or another scheme is no wrong key, and hides none."""
+        assert (_code(admit(request(bearer=other))), admit(request(key, bearer=other)).reply) == (
+            "api_key_missing",
+            None,
+        )
+
+    def test_two_keys_are_none(self, admit: Admit, key: str) -> None:
+        """Of two keys in two places nobody chooses one, whether the server has joined them or not."""
+        line = f"Bearer {key}"
+        twice = [
+            request(key, bearer=line), request("", bearer=line), request(bearer=[line, line]),
+            request(bearer=f"{line},{line}"), request(bearer=f"Basic YTpi, {line}"),
+            request(bearer=["Basic YTpi", line]), request(bearer=f"{line},"), request(bearer=f"{line} {line}"),
+            request(bearer=line + "a" * 100), request(bearer=f"Bearer {KeyFormat().new().reveal()}"),
+        ]  # fmt: skip
+
+        assert {_answer(admit(sent)) for sent in twice} == {(401, UNKNOWN_KEY)}
+
+    def test_who_guesses_there_is_refused_as_well(self, admit: Admit, key: str) -> None:
+        """The limit on unknown keys knows both places, and leaves alone who sends no key."""
+        for _ in range(21):
+            admit(request(bearer=f"Bearer {KeyFormat().new().reveal()}"))
+        places = [request(bearer=f"Bearer {key}"), request(key), request(bearer="Bearer eyJhbGciOi.a.b")]
+
+        assert [_answer(admit(sent))[0] for sent in places] == [429, 429, 401]
+
+    def test_the_prefix_is_the_verifiers(
+        self, gate_of: Callable[..., Admit], store: KeyStore, verifiers: Verifiers, clock: ManualClock
+    ) -> None:
+        """Keys of another prefix are found by it."""
+        form = KeyFormat("acme_live_")
+        service = KeyService(store, clock=clock, keys=form)
+        service.accounts.create("acme", plan="starter")
+        key = service.create("acme", "n").secret.reveal()
+        admit = gate_of(StoredKeys(verifiers(keys=form), bearer=True))
+
+        assert admit(request(bearer=f"Bearer {key}")).reply is None
+
+
+def test_unknown_is_what_no_key_is() -> None:
+    """Of the refusals only that of a key which is none counts as a guess."""
+    codes = ("invalid_api_key", "api_key_expired", "api_key_revoked")
+
+    assert [KeyRefused(code).unknown for code in codes] == [True, False, False]

@@ -1,0 +1,67 @@
+"""A thread that does one thing again and again."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.servers.harness import eventually
+
+from awx_ratelimit.keys.ticker import Ticker
+
+
+class Work:
+    """Counts how often it was done, and fails while it is told to."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failing = False
+        self.ticker = Ticker("awx-key-test", self.work, 1_000.0)
+
+    def work(self) -> None:
+        self.done += 1
+        if self.failing:
+            raise ArithmeticError("the reason")
+
+    def once(self) -> None:
+        """Have it work, and wait until it has."""
+        before = self.done
+        self.ticker.wake()
+        assert eventually(lambda: self.done, before + 1) == before + 1
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    work = Work()
+    work.ticker.start()
+    yield work
+    work.ticker.stop(5)
+
+
+def test_a_failure_is_logged_once_until_it_works_again(work: Work, caplog: pytest.LogCaptureFixture) -> None:
+    """What fails is tried again and again, and is one line for each time that it began to fail."""
+    for failing in (True, True, True, False, True, True):
+        work.failing = failing
+        work.once()
+    work.ticker.stop(5)
+
+    assert caplog.messages == ["awx-key-test: the reason; it is tried again"] * 2
+
+
+def test_it_works_once_more_when_it_is_stopped(work: Work) -> None:
+    """What was to be done at the next turn is done before it ends; stopped again, or started, nothing happens."""
+    work.once()
+    work.ticker.stop(5)
+    work.ticker.stop(5)
+    work.ticker.start()
+
+    assert (work.done, work.ticker._thread) == (2, None)
+
+
+def test_it_works_every_so_often() -> None:
+    """Without being woken it works when its time has come."""
+    work = Work()
+    work.ticker = Ticker("awx-key-test", work.work, 0.001)
+    work.ticker.start()
+    often = eventually(lambda: work.done >= 3, expected=True)
+    work.ticker.stop(5)
+
+    assert often

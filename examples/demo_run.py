@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import httpx2
 from examples.demo_files import own_file
 from examples.demo_keys import Desk, Keys, NoKey, own_keys
 from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
-from examples.demo_scenarios import SCENARIOS
+from examples.demo_scenarios import RESTART, SCENARIOS, outlive
 from examples.demo_server import Server, ServerFailed, start
 from examples.demo_traffic import ANSWER_SECONDS
 from rich.console import Console
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     out = console()
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
+    if options.workers > 1 and sys.platform == "linux":
+        rows.append(Row(RESTART.tier.title(), RESTART.traffic))
     try:
         with (
             _backend(options.backend, options.workers) as backend,
@@ -159,9 +163,13 @@ async def _send(rows: Sequence[Row], server: Server, keys: Keys) -> None:
         desks = {tier: Desk(http, keys.token(tier)) for tier in TIERS}
         begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=True)):
+            for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=False)):
                 begin_at = begun + number * BETWEEN_ROWS_SECONDS
                 tasks.create_task(scenario.run(http, desks[scenario.tier], row, begin_at))
+        for row in rows[len(SCENARIOS) :]:
+            # Alone: it takes the connections of all others away.
+            restart = replace(RESTART, play=partial(outlive, requests=7, replace=server.replace_workers))
+            await restart.run(http, desks[restart.tier], row, time.monotonic())
 
 
 def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:

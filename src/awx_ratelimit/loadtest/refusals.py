@@ -7,6 +7,7 @@ what it should not have, lost a slot, let one key pay for another, or refused a 
 from collections.abc import Sequence
 from enum import StrEnum
 
+from awx_ratelimit.loadtest import isolation
 from awx_ratelimit.loadtest.history import History
 from awx_ratelimit.loadtest.observation import Observation, Outcome, by_key
 from awx_ratelimit.loadtest.terms import Terms, seconds
@@ -24,17 +25,18 @@ class Fault(StrEnum):
 def unjust(observations: Sequence[Observation], terms: Terms) -> dict[Fault, list[str]]:
     """The unjust refusals, in a sentence each, by what they speak of."""
     found: dict[Fault, list[str]] = {fault: [] for fault in Fault}
-    keys = by_key(observations)
-    for key, of_key in keys.items():
+    together = History([one for one in observations if one.profile == isolation.PROFILE], terms)
+    for of_key in by_key(observations).values():
         history = History(of_key, terms)
         for one in of_key:
             if one.outcome is Outcome.REFUSED and history.rates_have_room(one) and history.slots_have_room(one):
-                found[_fault(one, key, of_key, history, flooded=_flooded(key, keys))].append(_told(one, of_key))
+                found[_fault(one, of_key, history, together)].append(_told(one, of_key))
     return found
 
 
-def _fault(one: Observation, key: int, of_key: Sequence[Observation], history: History, *, flooded: bool) -> Fault:
-    if one.profile == "isolation" and key and flooded:
+def _fault(one: Observation, of_key: Sequence[Observation], history: History, together: History) -> Fault:
+    # Where two keys meet and nothing else is tried, one budget for both explains more than anything else.
+    if one.profile == isolation.PROFILE and not together.rates_have_room(one):
         return Fault.NEIGHBOUR
     held = sum(1 for other in of_key if other.held and other.sent_us < one.sent_us)
     if held and not history.slots_have_room(one, lost=held):
@@ -42,10 +44,6 @@ def _fault(one: Observation, key: int, of_key: Sequence[Observation], history: H
     if not history.rates_have_room(one, refusals_charged=True):
         return Fault.CHARGED
     return Fault.PLAN
-
-
-def _flooded(key: int, keys: dict[int, list[Observation]]) -> bool:
-    return any(one.profile == "isolation" for other, of_key in keys.items() if other != key for one in of_key)
 
 
 def _told(one: Observation, of_key: Sequence[Observation]) -> str:

@@ -5,7 +5,7 @@ the one to the other. Whole seconds are rounded up, so a wait is a second too lo
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 from awx_ratelimit.loadtest.contract import retry_after_s
@@ -15,6 +15,7 @@ from awx_ratelimit.loadtest.terms import Terms, Verdict, seconds, verdict
 
 NAME: Final = "honest wait"
 _SECOND_US = 1_000_000
+_NEVER_US = 1 << 62
 
 
 def audit(observations: Sequence[Observation], terms: Terms) -> Verdict:
@@ -29,11 +30,11 @@ def audit(observations: Sequence[Observation], terms: Terms) -> Verdict:
 
 
 def _pairs(observations: Sequence[Observation], terms: Terms) -> Iterable[tuple[Observation, Observation]]:
-    """A refusal by rates, and what came next, where both were alone."""
+    """A refusal by rates, and what came next, where each was alone until it was answered."""
     history = History(observations, terms)
-    busy_until_us = 0
-    for before, after in pairwise([*observations]):
-        alone = busy_until_us <= before.sent_us and before.ended_us <= after.sent_us
+    busy_until_us, thens = 0, chain((one.sent_us for one in observations[2:]), [_NEVER_US])
+    for (before, after), then_us in zip(pairwise(observations), thens, strict=False):
+        alone = busy_until_us <= before.sent_us and before.ended_us <= after.sent_us and after.answered_us <= then_us
         busy_until_us = max(busy_until_us, before.ended_us)
         if alone and before.outcome is Outcome.REFUSED and retry_after_s(before) and history.slots_have_room(before):
             yield before, after

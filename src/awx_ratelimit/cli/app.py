@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from awx_ratelimit.cli import key_commands
+from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
 
@@ -14,13 +15,15 @@ ERROR = 2
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    help="API keys from the first day to the last, and a search for keys where none should be.",
+    help="API keys from the first day to the last, and gateways that are held to their plans.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.add_typer(key_commands.keys, name="keys")
 app.command()(scan)
+app.command()(loadtest)
+app.command()(loadtest_worker)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -64,13 +64,15 @@ def taken_from(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, [key for key in keys if key]
 
 
-def hide(arguments: Sequence[str]) -> None:
+def hide() -> None:
     """Begin this process anew with the keys in its environment, where its command line has one.
 
     The environment of a process is for its own user to read alone, its command line for everybody.
     """
     rest, keys = taken_from(sys.orig_argv)
-    if not keys or list(arguments) != sys.argv[1:]:
+    if "loadtest" not in rest or not keys:
         return
+    sys.stderr.write(f"a key on a command line can be read by others; put it into {KEY}, or a file for --keys\n")
+    sys.stderr.flush()
     os.environ[KEYS] = json.dumps([*keys, *(key for key in from_environment() if key not in keys)])
     os.execv(sys.executable, [sys.executable, *rest[1:]])  # noqa: S606  # the command that was given

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Concurrency, Rate
@@ -44,6 +45,24 @@ class Order:
     remote: bool = False
     bind: str = "127.0.0.1:0"
     web: str | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for what cannot be carried out, and say what is allowed."""
+        known = (*PROFILES, SOAK)
+        wrong = [name for name in self.profiles if name not in known]
+        if wrong or not self.profiles:
+            raise ValueError(f"there is no profile {', '.join(wrong)!r}; allowed are {', '.join(known)}")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ValueError("the URL is none of a gateway; allowed is http:// or https://, a host, and a path")
+        if "streams" in self.profiles and not self.stream_path:
+            raise ValueError("the profile streams needs --stream-path")
+        if "websockets" in self.profiles and not self.websocket_path:
+            raise ValueError("the profile websockets needs --websocket-path")
+        if any(rate.burst < self.cost for rate in self.rates):
+            raise ValueError(f"a request costs {self.cost}, which is above the burst of a rate")
+        if "{key}" not in self.key_form or not self.key_header:
+            raise ValueError("the form of the key has no {key} in it")
 
     def as_json(self) -> dict[str, Any]:
         """What `of_json` takes."""

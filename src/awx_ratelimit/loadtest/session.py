@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryFile
@@ -45,6 +46,8 @@ Watch = Callable[[Seen], None]
 
 def run(order: Order, keys: Sequence[str], watch: Watch) -> Seen:
     """Carry out `order`; `watch` is called a few times a second. Ctrl-C ends it, with what was seen until then."""
+    if find_spec("locust") is None:
+        raise ImportError("the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'")
     seen = Seen()
     until_s = time.monotonic() + order.seconds + _EXTRA_S
     with TemporaryFile() as errors, _process(errors) as (process, lines):
@@ -60,6 +63,14 @@ def run(order: Order, keys: Sequence[str], watch: Watch) -> Seen:
             seen.trouble = f"the process of the load ended with status {process.returncode}: {_last_words(errors)}"
             seen.trouble = masked(seen.trouble, keys)
     return seen
+
+
+def serve(host: str, port: int) -> int:
+    """Be a worker of the run there until it is over; the exit status."""
+    command = [sys.executable, "-m", "awx_ratelimit.loadtest.worker", host, str(port)]
+    with suppress(KeyboardInterrupt):
+        return subprocess.run(command, check=False).returncode  # noqa: S603  # our own words
+    return 0
 
 
 @contextmanager

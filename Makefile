@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 
-.PHONY: demo test chaos check bench clean servers redis-server postgresql
+.PHONY: demo test chaos audit check bench clean servers redis-server postgresql nginx
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes.
@@ -15,7 +15,10 @@ test: check servers
 	$(BIN)/python -m pytest
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql
+servers: redis-server postgresql nginx
+
+nginx:
+	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
 
 redis-server:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
@@ -26,6 +29,10 @@ postgresql:
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each.
 chaos: $(READY) redis-server
 	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos --timeout 600
+
+# Ten whole audits of an honest gateway, three at once; `make test` has one.
+audit: $(READY)
+	AWX_AUDITS=10 $(BIN)/python -m pytest tests/loadtest/test_gateways.py -k 'honest_gateway' --timeout 1200
 
 check: $(READY)
 	$(BIN)/ruff format --check

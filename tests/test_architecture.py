@@ -67,12 +67,16 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 
 #: Where each third-party package may be named; what is in no place here has modules of its own throughout.
 _STORE = ("accounts", "answers", "engine", "migrations", "queries", "rows", "schema", "store", "transaction")
+_COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
 THIRD_PARTIES = {
     "limits": {"notation.py"},
     "sqlalchemy": {f"keys/{name}.py" for name in _STORE},
     "psycopg": {"keys/engine.py"},
     "jwt": {"management/signing.py"},
-    "typer": {f"cli/{name}.py" for name in ("app", "key_commands", "scan_command")},
+    "typer": {f"cli/{name}.py" for name in _COMMANDS},
+    "locust": {f"loadtest/{name}.py" for name in ("driver", "user", "worker", "workers")},
+    "gevent": {f"loadtest/{name}.py" for name in ("driver", "load", "user", "workers")},
+    "geventhttpclient": {"loadtest/wire.py"},
     "rich": {"cli/output.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}

@@ -213,8 +213,9 @@ def _gated(backend: MemoryBackend, plan: Plan = PLAN) -> ASGIApp:
     return RateLimitMiddleware(Starlette(routes=ROUTES), gate=gate)
 
 
+_MANY = ("honest", "honest-over-workers", *(f"honest-{number}" for number in range(1, 10)))
 GATEWAYS: dict[str, ASGIApp] = {
-    "honest": _gated(MemoryBackend()),
+    **{name: _gated(MemoryBackend()) for name in _MANY},
     "honest-slow": _gated(MemoryBackend(), SLOW),
     "honest-bare": _gated(MemoryBackend(), BARE),
     "fixed-window": _gated(FixedWindow()),

@@ -33,7 +33,7 @@ def audit(observations: Sequence[Observation], terms: Terms) -> list[Verdict]:
         _not_under(seen, terms, faults[Fault.PLAN]),
         _slots(seen, terms, faults[Fault.SLOT]),
         waits.audit(seen, terms),
-        _free(seen, faults[Fault.CHARGED]),
+        _free(seen, faults),
         contract.audit(seen, terms),
         _isolation(seen, terms, faults[Fault.NEIGHBOUR]),
     ]
@@ -103,10 +103,14 @@ def _is_held(observations: Sequence[Observation]) -> bool:
     return any(one.held for one in observations)
 
 
-def _free(observations: Sequence[Observation], faults: list[str]) -> Verdict:
+def _free(observations: Sequence[Observation], faults: dict[Fault, list[str]]) -> Verdict:
     """Shown where somebody was let in after a burst of refusals."""
+    if faults[Fault.PLAN]:
+        return verdict(FREE, [], shown=False, detail="it refuses within the plan, so that no refusal tells why")
     bursts = sum(_let_in_after_bursts(of_key) for of_key in by_key(observations).values())
-    return verdict(FREE, faults, bool(bursts), f"{bursts} were let in after bursts of refusals, when they were due")
+    return verdict(
+        FREE, faults[Fault.CHARGED], bool(bursts), f"{bursts} were let in after bursts of refusals, when they were due"
+    )
 
 
 def _let_in_after_bursts(observations: Sequence[Observation], *, least: int = 5) -> int:

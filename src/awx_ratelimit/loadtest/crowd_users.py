@@ -20,7 +20,9 @@ class Held(Profile):
 
     def carry_out(self) -> None:
         """See the class."""
-        self.load.pause(self.order.fill_s)
+        if self.order.profiles[0] != self.name:
+            # What came before has used up the rates, and left connections.
+            self.load.pause(max(self.order.fill_s, HANG_UP_S))
         slots = self.order.slots
         # Of two beyond the slots one would do; the other shows that it was not chance.
         self._together(slots + 2, hold_s=1.0, to_the_end=not self.websocket)
@@ -29,7 +31,6 @@ class Held(Profile):
         self.load.pause(HANG_UP_S)
         self._rest(slots)
         self._together(slots, hold_s=0.5)
-        self.load.pause(HANG_UP_S)
 
     def _rest(self, number: int) -> None:
         """Until so many requests have come back."""

@@ -126,7 +126,8 @@ class Window(Profile):
         """See the class."""
         asking = self.asking()
         for period_us in (rate.period_ms * 1_000 for rate in self.order.reachable):
-            ready_us = now_us() + round(self.order.fill_s * SECOND_US)
+            used = self.order.profiles[0] != self.name
+            ready_us = now_us() + round(self.order.fill_s * SECOND_US * used)
             lead_us = self._lead_us(asking)
             self._straddle(asking, -(-(ready_us + lead_us) // period_us) * period_us, lead_us)
             self.load.pause(max(self.order.fill_s, period_us / SECOND_US))

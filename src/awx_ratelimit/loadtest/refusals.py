@@ -31,6 +31,10 @@ def unjust(observations: Sequence[Observation], terms: Terms) -> dict[Fault, lis
         for one in of_key:
             if one.outcome is Outcome.REFUSED and history.rates_have_room(one) and history.slots_have_room(one):
                 found[_fault(one, of_key, history, together)].append(_told(one, of_key))
+    if found[Fault.PLAN]:
+        # Whoever refuses without any refusal before is too strict, and that explains the others as well.
+        found[Fault.PLAN] += found[Fault.CHARGED]
+        found[Fault.CHARGED] = []
     return found
 
 

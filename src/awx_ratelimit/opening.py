@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.examined import Finding
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
@@ -45,6 +46,16 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
     client_url, of_server, of_guard = _split(url)
     backend = AsyncRedisBackend.from_url(client_url, **of_server)
     return AsyncRememberedBackend(AsyncGuardedBackend(backend, **of_guard))
+
+
+def examine(url: str) -> list[Finding]:
+    """What there is to know of the server at `url`, and what is to be done about it. Raises as `open_backend` does."""
+    if _scheme(url) == "memory":
+        return [Finding("memory", "ok", "limits of one process: there is no server to be examined")]
+    from awx_ratelimit.backends._redis_doctor import examine as examine_redis
+
+    client_url, of_server, _ = _split(url)
+    return examine_redis(client_url, prefix=of_server.get("prefix", "awx"))
 
 
 def _scheme(url: str) -> str:

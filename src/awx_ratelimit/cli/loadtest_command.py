@@ -18,6 +18,7 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Concurrency, Rate
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.loadtest import keys as key_sources
+from awx_ratelimit.loadtest.contract import REFUSED_STATUS
 from awx_ratelimit.loadtest.html import as_html
 from awx_ratelimit.loadtest.junit import as_junit
 from awx_ratelimit.loadtest.order import PROFILES, SOAK, Order
@@ -46,7 +47,7 @@ def loadtest(
     websocket_path: Annotated[str | None, typer.Option(help="A WebSocket.")] = None,
     key_header: Annotated[str, typer.Option(help="The header that carries the key.")] = "X-API-Key",
     key_form: Annotated[str, typer.Option(help="What stands in it, such as 'Bearer {key}'.")] = "{key}",
-    refused_status: Annotated[int, typer.Option(help="What a refusal is.")] = 429,
+    refused_status: Annotated[int, typer.Option(help="What a refusal is.")] = REFUSED_STATUS,
     profiles: Annotated[str | None, typer.Option(help=f"Of {', '.join((*PROFILES, SOAK))}.")] = None,
     seconds: Annotated[int, typer.Option(min=1, help="It ends by then.")] = 300,
     requests: Annotated[int, typer.Option(min=1, help="It makes no more than these.")] = 20_000,

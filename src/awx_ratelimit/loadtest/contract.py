@@ -13,6 +13,7 @@ from awx_ratelimit.loadtest.observation import Observation, Outcome
 from awx_ratelimit.loadtest.terms import Terms, Verdict, verdict
 
 NAME: Final = "contract"
+REFUSED_STATUS: Final = 429
 RETRY_AFTER: Final = "retry-after"
 POLICY, STATE = "ratelimit-policy", "ratelimit"
 #: The headers that an observation keeps.

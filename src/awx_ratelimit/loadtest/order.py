@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Concurrency, Rate
+from awx_ratelimit.loadtest.contract import REFUSED_STATUS
 
 #: In the order in which they are run: first what needs an unused budget, in the end what leaves none.
 PROFILES: Final = (
@@ -36,7 +37,7 @@ class Order:
     websocket_path: str | None = None
     key_header: str = "X-API-Key"
     key_form: str = "{key}"
-    refused_status: int = 429
+    refused_status: int = REFUSED_STATUS
     seconds: int = 300
     requests: int = 20_000
     timeout_ms: int = 5_000

@@ -49,6 +49,7 @@ bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_loadtest | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 

@@ -111,9 +111,8 @@ def main() -> None:
     print("\n## The load tester beside plain Locust\n")
     print(f"{USERS} users against one process of asyncio, {SECONDS} s, medians of {ROUNDS} rounds in turn.\n")
     print("| requests a second | |\n| --- | --- |")
-    print(
-        f"| Locust, FastHttpUser | {locusts:,.0f} |\n| awx-ratelimit loadtest, every request observed | {testers:,.0f} |"
-    )
+    print(f"| Locust, FastHttpUser | {locusts:,.0f} |")
+    print(f"| awx-ratelimit loadtest, every request observed | {testers:,.0f} |")
     print(f"| ratio (at least 0.9 is promised) | {testers / locusts:.2f} |")
 
 

@@ -142,6 +142,13 @@ class TestRefusals:
 
         assert failed([*flood, refused(0.3, profile="isolation", key=1)]) == ["isolation"]
 
+    def test_beside_another_key_a_strict_gateway_is_strict(self) -> None:
+        """It was with that key alone, too: nobody else is to blame."""
+        strict = [let_in(1.0, key=1), refused(1.5, key=1)]
+        beside = [let_in(2.0 + at_s, profile="isolation") for at_s in USED_S]
+
+        assert failed([*strict, *beside, refused(2.3, profile="isolation", key=1)]) == ["not under"]
+
     def test_what_failed_may_have_been_charged(self) -> None:
         """A request without an answer explains a refusal after it."""
         used = [*map(let_in, USED_S[:9])]

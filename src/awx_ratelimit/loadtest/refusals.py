@@ -31,11 +31,18 @@ def unjust(observations: Sequence[Observation], terms: Terms) -> dict[Fault, lis
         for one in of_key:
             if one.outcome is Outcome.REFUSED and history.rates_have_room(one) and history.slots_have_room(one):
                 found[_fault(one, of_key, history, together)].append(_told(one, of_key))
+    # Whoever is too strict with one key alone, or charges its refusals, is so beside another as well.
     if found[Fault.PLAN]:
-        # Whoever refuses without any refusal before is too strict, and that explains the others as well.
-        found[Fault.PLAN] += found[Fault.CHARGED]
-        found[Fault.CHARGED] = []
+        _blame(found, Fault.PLAN, Fault.CHARGED, Fault.NEIGHBOUR)
+    elif found[Fault.CHARGED]:
+        _blame(found, Fault.CHARGED, Fault.NEIGHBOUR)
     return found
+
+
+def _blame(found: dict[Fault, list[str]], one: Fault, *others: Fault) -> None:
+    for other in others:
+        found[one] += found[other]
+        found[other] = []
 
 
 def _fault(one: Observation, of_key: Sequence[Observation], history: History, together: History) -> Fault:

@@ -81,9 +81,12 @@ CHEATS = (
 OVER_TWO = honest("honest-over-workers", PLAN, ("burst", "keys"), shown=frozenset(("never over",)), more={"workers": 2})
 #: A window that begins with a request: nothing more until its end, and then all at once.
 STRICT_AND_LAX, WAIT = frozenset(("never over", "not under", "contract")), frozenset(("honest wait",))
+STRICT, MOVING = frozenset(("not under", "contract")), ("steady", "burst", "isolation")
 OTHERS = (
     Spec("slowapi", "slowapi", BARE, (*RATES, "window"), STRICT_AND_LAX, perhaps=WAIT),
     Spec("Flask-Limiter", "flask", BARE, (*RATES, "window"), STRICT_AND_LAX, perhaps=WAIT),
+    Spec("slowapi, moving", "slowapi-moving", BARE, MOVING, STRICT, perhaps=WAIT),
+    Spec("Flask-Limiter, moving", "flask-moving", BARE, MOVING, STRICT, perhaps=WAIT),
     Spec("nginx", "nginx", PLAN, (*RATES, "streams"), frozenset(("contract",)), frozenset(("never over", "slots"))),
     Spec("demo", "demo", ENTERPRISE, RATES, shown=EVERYTHING - {"slots", "isolation"}, keys=(2,), more=WALLET),
     Spec("demo, slots", "demo", STARTER, ("streams",), shown=frozenset(("slots",)), keys=(0,), more=WALLET),

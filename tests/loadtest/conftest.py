@@ -14,10 +14,13 @@ from awx_ratelimit.loadtest.report import Report
 
 _AT_ONCE = 8
 Serve = Callable[..., AbstractContextManager[str]]
+_MOVING = {"AWX_TEST_STRATEGY": "moving-window"}
 _SERVERS: dict[str, Serve] = {
     "gateways": partial(python, UVICORN, "tests.loadtest.gateways:app"),
     "slowapi": partial(python, UVICORN, "tests.loadtest.peers:slowapi_app"),
     "flask": partial(python, GUNICORN, "tests.loadtest.peers:flask_app"),
+    "slowapi-moving": partial(python, UVICORN, "tests.loadtest.peers:slowapi_app", environment=_MOVING),
+    "flask-moving": partial(python, GUNICORN, "tests.loadtest.peers:flask_app", environment=_MOVING),
     "nginx": nginx,
     "demo": demo,
     "demo4": partial(demo, workers=4),
@@ -67,6 +70,13 @@ def audits(request: pytest.FixtureRequest, servers: Servers) -> Iterator[dict[st
     wanted.sort(key=lambda spec: -len(spec.profiles) - 5 * ("streams" in spec.profiles))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield {spec.name: pool.submit(spec.carried_out, servers.url(spec.server)) for spec in wanted}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begun(request: pytest.FixtureRequest) -> None:
+    """They go on while other tests are run."""
+    if any(_spec(item) for item in request.session.items):
+        request.getfixturevalue("audits")
 
 
 @pytest.fixture

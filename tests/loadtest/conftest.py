@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from threading import Lock
 
 import pytest
 from tests.loadtest.audits import Spec
@@ -33,12 +34,14 @@ class Servers:
     def __init__(self, stack: ExitStack, factory: pytest.TempPathFactory) -> None:
         self._stack, self._factory = stack, factory
         self._urls: dict[str, str] = {}
+        self._starting = Lock()
 
     def url(self, name: str) -> str:
         """Where it answers."""
-        if name not in self._urls:
-            self._urls[name] = self._stack.enter_context(self._server(name))
-        return self._urls[name]
+        with self._starting:
+            if name not in self._urls:
+                self._urls[name] = self._stack.enter_context(self._server(name))
+            return self._urls[name]
 
     def _server(self, name: str) -> AbstractContextManager[str]:
         folder = self._factory.mktemp(name)
@@ -56,6 +59,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield Servers(stack, tmp_path_factory)
 
 
+def _carried_out(spec: Spec, servers: Servers) -> Report:
+    return spec.carried_out(servers.url(spec.server))
+
+
 def _spec(item: pytest.Item) -> Spec | None:
     spec = item.callspec.params.get("spec") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
     return spec if isinstance(spec, Spec) else None
@@ -69,7 +76,7 @@ def audits(request: pytest.FixtureRequest, servers: Servers) -> Iterator[dict[st
     # The longest first.
     wanted.sort(key=lambda spec: -len(spec.profiles) - 5 * ("streams" in spec.profiles))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {spec.name: pool.submit(spec.carried_out, servers.url(spec.server)) for spec in wanted}
+        yield {spec.name: pool.submit(_carried_out, spec, servers) for spec in wanted}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -172,6 +172,14 @@ class TestWaits:
         """Seconds are rounded up, so one second is forgiven."""
         assert failed([*map(let_in, USED_S), refused(0.35), let_in(back_s)]) == expected
 
+    def test_not_judged_where_another_was_perhaps_decided_first(self) -> None:
+        """Whoever was sent later may have taken the token."""
+        slow = Terms(Plan("p", (Rate("rate", 10, 20_000),)))
+        back = replace(refused(2.5), answered_us=2_700_000, alive_us=2_700_000, ended_us=2_700_000)
+
+        assert failed([*map(let_in, USED_S), refused(0.4), back, let_in(2.55)], slow) == []
+        assert "honest wait" in failed([*map(let_in, USED_S), refused(0.4), back], slow)
+
     def test_not_judged_while_others_are_under_way(self) -> None:
         """Something else of the key explains it."""
         assert failed([*map(let_in, USED_S[:9]), let_in(0.3, until_s=0.6), refused(0.4), let_in(1.2)]) == []

@@ -4,23 +4,23 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 
-.PHONY: demo test chaos audit check bench clean servers redis-server postgresql nginx
+.PHONY: demo test chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes.
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
-test: check servers
+test: check servers axe-core
 	$(BIN)/python -m pytest
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql nginx
+servers: redis-server postgresql nginx chromium
 
 nginx:
 	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
 
-redis-server:
+redis-server chromium:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
 postgresql:
@@ -30,9 +30,24 @@ postgresql:
 chaos: $(READY) redis-server
 	AWX_CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/chaos tests/servers/test_management.py::test_schemathesis_finds_nothing --timeout 600
 
-# Ten whole audits of an honest gateway, three at once; `make test` has one.
+# Ten whole audits of an honest gateway, up to eight at once; `make test` has one.
 audit: $(READY)
 	AWX_AUDITS=10 $(BIN)/python -m pytest tests/loadtest/test_gateways.py -k 'honest_gateway' --timeout 1200
+
+# axe looks for what shuts people out of a page: the one package that comes from npm, pinned here.
+AXE := 4.14.1
+
+axe-core: .node/axe-core-$(AXE)
+
+.node/axe-core-$(AXE):
+	@command -v npm >/dev/null || { $(INSTALL) npm; } || { echo "npm is needed for the tests: install Debian's package of that name" >&2; exit 1; }
+	@mkdir -p .node
+	npm install --prefix .node --silent --no-save --no-package-lock --ignore-scripts --no-audit --no-fund axe-core@$(AXE)
+	@touch $@
+
+# A picture of each page of the console, for the README.
+screenshots: $(READY) chromium
+	$(BIN)/python -m tests.browser.screenshots docs/console
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -69,4 +84,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench .node .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -81,7 +81,7 @@ def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: Re
 
 def test_every_snippet_is_tested() -> None:
     """A snippet more in the README wants a test here."""
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 7
 
 
 def test_the_gate_with_everything_is_one() -> None:
@@ -115,6 +115,20 @@ def test_the_keys_snippet_makes_keys_and_takes_them(tmp_path: Path, monkeypatch:
     names["store"].close()
 
     assert (let_in.status_code, used, gone, refused.json()["code"]) == (200, 1, 204, "api_key_revoked")
+
+
+def test_the_console_snippet_shows_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet serves the pages to whoever the application knows, and to nobody else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONSOLE_SECRET", "a secret that is long enough for it")
+    names = _run(SNIPPETS[6])
+    names["sessions"]["s1"] = names["Owner"]("acct_acme", "ann@acme.example")
+    with TestClient(names["settings_app"]) as client:
+        statuses = [
+            client.get("/console/", headers={"cookie": f"session={value}"}).status_code for value in ("s1", "s2")
+        ]
+
+    assert statuses == [200, 403]
 
 
 def test_the_plan_table_is_one(tmp_path: Path) -> None:

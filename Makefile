@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 
-.PHONY: demo test chaos check bench screenshots clean servers redis-server postgresql chromium axe-core
+.PHONY: demo test chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -16,7 +16,10 @@ test: check servers axe-core
 	$(BIN)/python -m pytest
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql chromium
+servers: redis-server postgresql nginx chromium
+
+nginx:
+	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
 
 redis-server chromium:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
@@ -27,6 +30,10 @@ postgresql:
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
 chaos: $(READY) redis-server
 	AWX_CHAOS_SECONDS=60 AWX_CHAOS_TABLE=$(if $(KEEP),docs/reliability.md) $(BIN)/python -m pytest tests/chaos tests/servers/test_management.py::test_schemathesis_finds_nothing --timeout 600
+
+# Ten whole audits of an honest gateway, up to eight at once; `make test` has one.
+audit: $(READY)
+	AWX_AUDITS=10 $(BIN)/python -m pytest tests/loadtest/test_gateways.py -k 'honest_gateway' --timeout 1200
 
 # axe looks for what shuts people out of a page: the one package that comes from npm, pinned here.
 AXE := 4.14.1
@@ -59,6 +66,7 @@ bench: .venv-bench/.ready redis-server
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_host | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_loadtest | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md

@@ -3,7 +3,7 @@
 import os
 from math import gcd
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from hypothesis import HealthCheck, reject, settings
@@ -109,3 +109,41 @@ def api_keys(draw: st.DrawFn) -> str:
 def base62(number: int, characters: int) -> str:
     """`number` written in `characters` digits of base62."""
     return base62(number // 62, characters - 1) + BASE62[number % 62] if characters else ""
+
+
+class Asked(NamedTuple):
+    """One request of a schedule of the load tester's audit; times in milliseconds."""
+
+    key: int
+    gap_ms: int
+    deciding_ms: int
+    answering_ms: int
+    hold_ms: int
+    releasing_ms: int
+    hung_up: bool
+    cost: int
+
+
+short_ms = st.integers(0, 3) | st.integers(0, 200)
+asked = st.builds(
+    Asked,
+    key=st.integers(0, 1),
+    gap_ms=st.integers(0, 2) | st.integers(0, 3_000),
+    deciding_ms=short_ms,
+    answering_ms=short_ms,
+    hold_ms=st.just(0) | st.integers(1, 2_000),
+    releasing_ms=st.integers(0, 200),
+    hung_up=st.booleans(),
+    cost=st.integers(1, 2),
+)
+
+
+@st.composite
+def audited_plans(draw: st.DrawFn) -> Plan:
+    """A plan of which a schedule of a few seconds reaches the limits."""
+    refill = draw(refills)
+    tokens, period_ms = draw(st.integers(2, 8)), draw(st.sampled_from([1_000, 4_000]))
+    burst = tokens if refill == "calendar" else draw(st.integers(2, 8))
+    slots = draw(st.none() | st.integers(1, 4))
+    first = Rate("first", tokens, period_ms, burst, refill=refill)
+    return Plan("audited", (first, Rate("day", 20, 86_400_000)), Concurrency(slots) if slots else None)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "api-keys.md").read_text()
 DAY_MS = 86_400_000
 COMMANDS = re.findall(r"awx-ratelimit (?:keys|scan)[^\n`&]*", PAGE)
+LOAD = re.findall(r"^awx-ratelimit .*", (ROOT / "docs" / "load-testing.md").read_text(), re.MULTILINE)
 
 
 def test_the_nightly_job_rotates_what_is_due_and_nothing_twice() -> None:
@@ -48,5 +49,18 @@ def test_each_command_is_one(command: str) -> None:
             name, found, rest = found.resolve_command(context, rest)
         if name != "scan":
             rest += ["--database", "sqlite://"]
+
+        assert found.make_context(name, rest, parent=context).params
+
+
+@pytest.mark.parametrize("command", LOAD)
+def test_each_command_of_the_load_tester_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line has a command, its arguments and options as they are."""
+    monkeypatch.setenv("AWX_BACKEND", "redis://localhost:6379")
+    group = get_command(app)
+    with group.make_context("awx-ratelimit", [], resilient_parsing=True) as context:
+        name, found, rest = group.resolve_command(context, shlex.split(command)[1:])  # type: ignore[attr-defined]
+        if name == "plans":
+            name, found, rest = found.resolve_command(context, rest)
 
         assert found.make_context(name, rest, parent=context).params

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.examined import Finding
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
@@ -63,6 +64,24 @@ def _host(url: str) -> Backend:
     from awx_ratelimit.backends.host import HostBackend
 
     return HostBackend(unquote(parts.path))
+
+
+def examine(url: str) -> list[Finding]:
+    """What there is to know of the server at `url`, and what is to be done about it. Raises as `open_backend` does."""
+    if _scheme(url) == "memory":
+        return [Finding("memory", "ok", "limits of one process: there is no server to be examined")]
+    if _scheme(url) == "host":
+        return [Finding("file", "ok", f"its limits can be shared: {_examined(_host(url))}")]
+    from awx_ratelimit.backends._redis_doctor import examine as examine_redis
+
+    client_url, of_server, _ = _split(url)
+    return examine_redis(client_url, prefix=of_server.get("prefix", "awx"))
+
+
+def _examined(backend: Backend) -> str:
+    state = backend.health()["state"]
+    backend.close()
+    return str(state)
 
 
 def _scheme(url: str) -> str:

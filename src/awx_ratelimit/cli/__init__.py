@@ -1,4 +1,4 @@
-"""The command ``awx-ratelimit``: the keys of a store for whoever runs it, and a search for keys in files.
+"""The command ``awx-ratelimit``: keys of a store, a search for keys in files, and an audit of a gateway's limits.
 
 Layer 7: nothing imports it. It needs the extra ``cli``.
 """
@@ -6,11 +6,16 @@ Layer 7: nothing imports it. It needs the extra ``cli``.
 import sys
 from collections.abc import Sequence
 
+from awx_ratelimit.loadtest.keys import hide
+
 _MISSING = "awx-ratelimit needs {name}; install it with: pip install 'awx-ratelimit[cli]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit status: 0, 1 where something was searched for and found, 2 for an error."""
+    if arguments is None:
+        # First of all: until then everybody can read it.
+        hide()
     try:
         from awx_ratelimit.cli.app import run
     except ImportError as error:

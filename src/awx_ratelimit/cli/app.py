@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import typer
 
-from awx_ratelimit.cli import key_commands
+from awx_ratelimit.cli import key_commands, server_commands
+from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
 from awx_ratelimit.keys.finder import FINDER
@@ -15,13 +16,18 @@ ERROR = 2
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    help="API keys from the first day to the last, and a search for keys where none should be.",
+    help="API keys from the first day to the last, and gateways that are held to their plans.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.add_typer(key_commands.keys, name="keys")
 app.command()(scan)
+app.add_typer(server_commands.plans, name="plans")
+for command in (server_commands.usage, server_commands.reset, server_commands.doctor):
+    app.command()(command)
+app.command()(loadtest)
+app.command()(loadtest_worker)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live as _Live
 from rich.table import Table
 from rich.text import Text
 
@@ -33,10 +34,38 @@ def say(text: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Rows under names; their texts as they are, whatever brackets are in them."""
+    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(_table(columns, rows))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
+    return table
+
+
+class Live:
+    """A head, rows and verdicts on stderr, drawn again in place; gone when it stops."""
+
+    def __init__(self) -> None:
+        self._live = _Live(console=Console(stderr=True, highlight=False), transient=True, auto_refresh=False)
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._live.start()
+
+    def stop(self) -> None:
+        """Leave the screen as it was."""
+        self._live.stop()
+
+    def update(
+        self, head: str, columns: Sequence[str], rows: Iterable[Sequence[str]], verdicts: Sequence[tuple[str, str, str]]
+    ) -> None:
+        """Draw this instead."""
+        parts: list[Text | Table] = [Text(head), _table(columns, rows)]
+        if verdicts:
+            parts.append(_table(("so far", "", ""), verdicts))
+        self._live.update(Group(*parts), refresh=True)
 
 
 def shown_key(key: ApiKey) -> dict[str, Any]:

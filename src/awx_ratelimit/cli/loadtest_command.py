@@ -1,0 +1,140 @@
+"""``awx-ratelimit loadtest``: load on a gateway, an audit of what it answers, and reports of it.
+
+A key comes from the environment (AWX_LOADTEST_KEY), from a file (``--keys``) or, less well, from the command line.
+"""
+
+import sys
+from datetime import UTC, datetime
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from awx_ratelimit.cli import output
+from awx_ratelimit.cli.loadtest_view import View
+from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.rates import Concurrency, Rate
+from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.loadtest import keys as key_sources
+from awx_ratelimit.loadtest.contract import REFUSED_STATUS
+from awx_ratelimit.loadtest.html import as_html
+from awx_ratelimit.loadtest.junit import as_junit
+from awx_ratelimit.loadtest.order import PROFILES, SOAK, Order
+from awx_ratelimit.loadtest.report import Report, as_json, made
+from awx_ratelimit.loadtest.session import run
+
+BROKEN, INTERRUPTED = 1, 130
+
+
+def loadtest(
+    url: Annotated[str, typer.Argument(help="Where the gateway is: http://host:port, and a path before all paths.")],
+    *,
+    plan: Annotated[str | None, typer.Option(help="The plan of the keys: one of --plans.")] = None,
+    plans: Annotated[Path | None, typer.Option(envvar="AWX_PLANS", help="A plans.toml; without it the usual.")] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="Without a plan: a rate, such as 60/minute; again for more.")
+    ] = None,
+    burst: Annotated[int | None, typer.Option(help="The burst of each --rate.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Without a plan: how many connections at once.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="An idle key; better in AWX_LOADTEST_KEY or --keys.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="A file of idle keys, one a line. Two show isolation.")] = None,
+    path: Annotated[str, typer.Option(help="What is asked.")] = "/",
+    method: Annotated[str, typer.Option(help="How it is asked.")] = "GET",
+    cost: Annotated[int, typer.Option(help="How much that charges.")] = 1,
+    stream_path: Annotated[str | None, typer.Option(help="A response that lasts a second or more.")] = None,
+    websocket_path: Annotated[str | None, typer.Option(help="A WebSocket.")] = None,
+    key_header: Annotated[str, typer.Option(help="The header that carries the key.")] = "X-API-Key",
+    key_form: Annotated[str, typer.Option(help="What stands in it, such as 'Bearer {key}'.")] = "{key}",
+    refused_status: Annotated[int, typer.Option(help="What a refusal is.")] = REFUSED_STATUS,
+    profiles: Annotated[str | None, typer.Option(help=f"Of {', '.join((*PROFILES, SOAK))}.")] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="It ends by then.")] = 300,
+    requests: Annotated[int, typer.Option(min=1, help="It makes no more than these.")] = 20_000,
+    timeout_ms: Annotated[int, typer.Option(min=1, help="How long a request waits for its answer.")] = 5_000,
+    users: Annotated[int, typer.Option(min=1, help="How many clients at once, where there are several.")] = 10,
+    workers: Annotated[int, typer.Option(min=0, help="So many processes of Locust make the load.")] = 0,
+    remote: Annotated[bool, typer.Option(help="They are started elsewhere, by loadtest-worker.")] = False,
+    bind: Annotated[
+        str | None, typer.Option(help="Where workers come to, HOST:PORT; any port here without it.")
+    ] = None,
+    web: Annotated[str | None, typer.Option(help="Locust's own live page, at HOST:PORT.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the verdicts as JSON.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit's XML.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    quiet: Annotated[bool, typer.Option(help="No live view.")] = False,
+) -> int:
+    """Audit the limits of a gateway from the outside; status 1 where a promise is broken."""
+    given = key_sources.checked([*(key or ()), *key_sources.from_environment(), *_of_file(keys)])
+    order = Order(
+        url=url, plan=_plan(plan, plans, rate, burst, slots), path=path, method=method.upper(), cost=cost,
+        profiles=_profiles(profiles, stream_path, websocket_path, given), stream_path=stream_path,
+        websocket_path=websocket_path, key_header=key_header, key_form=key_form, refused_status=refused_status,
+        seconds=seconds, requests=requests, timeout_ms=timeout_ms, users=users, workers=workers, remote=remote,
+        bind=bind or ("0.0.0.0:5557" if remote else "127.0.0.1:0"), web=web,
+    )  # fmt: skip
+    order.check()
+    began_at = datetime.now(UTC)
+    with View(order, quiet=quiet or not sys.stderr.isatty()) as view:
+        seen = run(order, given, view.show)
+    report = made(
+        order, began_at, seen.observations, spread_us=seen.spread_us,
+        trouble=seen.trouble, interrupted=seen.interrupted, workers=seen.workers,
+    )  # fmt: skip
+    _write(report, json, junit, html)
+    _print(report)
+    if report.interrupted:
+        return INTERRUPTED
+    return BROKEN if report.failed else 0
+
+
+def loadtest_worker(
+    host: Annotated[str, typer.Argument(help="Where `loadtest --workers N --remote` runs.")],
+    port: Annotated[int, typer.Option(help="Its port.")] = 5557,
+) -> int:
+    """Make load for a run on another machine, with the same AWX_LOADTEST_KEY or AWX_LOADTEST_KEYS."""
+    from awx_ratelimit.loadtest.session import serve
+
+    return serve(host, port)
+
+
+def _plan(name: str | None, table: Path | None, rates: list[str] | None, burst: int | None, slots: int | None) -> Plan:
+    if rates or slots:
+        if name:
+            raise typer.BadParameter("give a plan, or rates and slots; not both")
+        of_rates = tuple(Rate.parse(text, burst=burst) for text in rates or ())
+        return Plan("given", of_rates, Concurrency(slots) if slots else None)
+    plans = PlanTable.from_toml(table) if table else PlanTable.default()
+    return plans.resolve(Caller("loadtest", name))
+
+
+def _of_file(path: Path | None) -> list[str]:
+    return key_sources.from_file(path) if path else []
+
+
+def _profiles(asked: str | None, stream: str | None, websocket: str | None, keys: list[str]) -> tuple[str, ...]:
+    """Those that were asked for; else all for which there is what they need."""
+    if asked:
+        return tuple(name.strip() for name in asked.split(","))
+    without = {
+        "streams": stream is None, "websockets": websocket is None,
+        "isolation": len(keys) < 2, "keys": len(keys) < 3,
+    }  # fmt: skip
+    return tuple(name for name in PROFILES if not without.get(name))
+
+
+def _write(report: Report, json: Path | None, junit: Path | None, html: Path | None) -> None:
+    if json:
+        json.write_text(dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
+    if junit:
+        junit.write_text(as_junit(report), encoding="utf-8")
+    if html:
+        html.write_text(as_html(report), encoding="utf-8")
+
+
+def _print(report: Report) -> None:
+    output.print_table(("promise", "verdict", "what was seen"), [(v.name, v.mark, v.detail) for v in report.verdicts])
+    if report.interrupted:
+        output.say("interrupted; this is what was seen until then")
+    if report.trouble:
+        output.say(report.trouble)

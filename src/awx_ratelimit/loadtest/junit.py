@@ -1,0 +1,38 @@
+"""The verdicts as JUnit's XML, which every CI reads: a case for each promise."""
+
+import re
+from xml.etree import ElementTree as ET
+
+from awx_ratelimit.loadtest.report import Report
+from awx_ratelimit.loadtest.terms import Mark
+
+_UNPRINTABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd]")
+
+
+def as_junit(report: Report) -> str:
+    """One test suite. What was not shown is skipped."""
+    unshown = sum(1 for one in report.verdicts if one.mark is Mark.UNSHOWN)
+    suite = ET.Element(
+        "testsuite",
+        name="awx-ratelimit loadtest",
+        tests=str(len(report.verdicts)),
+        failures=str(len(report.failed)),
+        errors="0",
+        skipped=str(unshown),
+        time=f"{report.seconds:.3f}",
+        timestamp=report.began_at.strftime("%Y-%m-%dT%H:%M:%S"),
+    )
+    for one in report.verdicts:
+        case = ET.SubElement(suite, "testcase", classname=_text(report.order.url), name=one.name)
+        if one.mark is Mark.FAILED:
+            ET.SubElement(case, "failure", message=_text(one.detail)).text = _text("\n".join(one.examples))
+        elif one.mark is Mark.UNSHOWN:
+            ET.SubElement(case, "skipped", message=_text(one.detail))
+        else:
+            ET.SubElement(case, "system-out").text = _text(one.detail)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
+
+
+def _text(text: str) -> str:
+    """What a gateway said may have characters that XML has not."""
+    return _UNPRINTABLE.sub("?", text)

@@ -1,0 +1,118 @@
+"""`Order`: what is to be audited and how, as it goes from process to process. It has no key in it."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.rates import Concurrency, Rate
+from awx_ratelimit.loadtest.contract import REFUSED_STATUS
+
+#: In the order in which they are run: first what needs an unused budget, in the end what leaves none.
+PROFILES: Final = (
+    "steady", "burst", "wait", "refusals", "over", "square", "window", "streams", "websockets", "isolation", "keys",
+)  # fmt: skip
+SOAK: Final = "soak"
+#: A rate whose full burst comes back within this time can be used up, and waited for, in one run.
+_PATIENCE_MS = 90_000
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One run against the gateway at `url`, whose keys have `plan`.
+
+    `path` is asked with `method`, and charges `cost`; `stream_path` and `websocket_path` are held open, and charge 1.
+    The key stands in `key_header` as `key_form` says. `refused_status` is what the gateway refuses with. The run ends
+    after `seconds` and after `requests`, whichever is first; a request is given up after `timeout_ms`. With `workers`
+    the load comes from so many other processes, of this machine or (`remote`) of others, which reach `bind`.
+    """
+
+    url: str
+    plan: Plan
+    profiles: tuple[str, ...] = PROFILES
+    path: str = "/"
+    method: str = "GET"
+    cost: int = 1
+    stream_path: str | None = None
+    websocket_path: str | None = None
+    key_header: str = "X-API-Key"
+    key_form: str = "{key}"
+    refused_status: int = REFUSED_STATUS
+    seconds: int = 300
+    requests: int = 20_000
+    timeout_ms: int = 5_000
+    users: int = 10
+    workers: int = 0
+    remote: bool = False
+    bind: str = "127.0.0.1:0"
+    web: str | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for what cannot be carried out, and say what is allowed."""
+        known = (*PROFILES, SOAK)
+        wrong = [name for name in self.profiles if name not in known]
+        if wrong or not self.profiles:
+            raise ValueError(f"there is no profile {', '.join(wrong)!r}; allowed are {', '.join(known)}")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ValueError("the URL is none of a gateway; allowed is http:// or https://, a host, and a path")
+        if "streams" in self.profiles and not self.stream_path:
+            raise ValueError("the profile streams needs --stream-path")
+        if "websockets" in self.profiles and not self.websocket_path:
+            raise ValueError("the profile websockets needs --websocket-path")
+        if any(rate.burst < self.cost for rate in self.rates):
+            raise ValueError(f"a request costs {self.cost}, which is above the burst of a rate")
+        if "{key}" not in self.key_form or not self.key_header:
+            raise ValueError("the form of the key has no {key} in it")
+
+    def as_json(self) -> dict[str, Any]:
+        """What `of_json` takes."""
+        rates = [[rate.name, rate.tokens, rate.period_ms, rate.burst, rate.refill] for rate in self.rates]
+        slots = self.plan.concurrency and self.plan.concurrency.slots
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**said, "plan": {"name": self.plan.name, "rates": rates, "slots": slots}}
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> Self:
+        """The order that was said."""
+        plan = said["plan"]
+        rates = tuple(Rate(*rate) for rate in plan["rates"])
+        slots = Concurrency(plan["slots"]) if plan["slots"] else None
+        known = {field.name for field in fields(cls)}
+        given = {name: value for name, value in said.items() if name in known}
+        return cls(**{**given, "plan": Plan(plan["name"], rates, slots), "profiles": tuple(said["profiles"])})
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The rates that are enforced."""
+        return tuple(rate for rate in self.plan.rates if not (rate.shadow or self.plan.shadow))
+
+    @property
+    def reachable(self) -> tuple[Rate, ...]:
+        """The rates that a run can use up and wait for."""
+        soon = tuple(rate for rate in self.rates if _fill_ms(rate) <= _PATIENCE_MS)
+        return soon or tuple(sorted(self.rates, key=lambda rate: rate.burst)[:1])
+
+    @property
+    def burst(self) -> int:
+        """How many requests an unused key may make at once."""
+        return min((rate.burst // self.cost for rate in self.rates), default=self.users)
+
+    @property
+    def interval_s(self) -> float:
+        """The time in which one request more may be made."""
+        return max((self.cost * rate.period_ms / rate.tokens / 1_000 for rate in self.reachable), default=0.1)
+
+    @property
+    def fill_s(self) -> float:
+        """The time in which a used-up key has its burst again."""
+        return min(_PATIENCE_MS, max((_fill_ms(rate) for rate in self.reachable), default=0)) / 1_000
+
+    @property
+    def slots(self) -> int:
+        """How many requests may be under way at once."""
+        return self.plan.slots if self.plan.concurrency else self.users
+
+
+def _fill_ms(rate: Rate) -> float:
+    return rate.period_ms if rate.calendar else rate.burst * rate.period_ms / rate.tokens

@@ -1,0 +1,236 @@
+"""Gateways to be audited, in one ASGI app: an honest one, and cheats for each verdict, each under a path of its own."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Concurrency, Decision, MemoryBackend, Plan, PlanTable, Rate
+from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.web import render
+
+KEYS = tuple(f"awx_test_key_{number}" for number in range(4))
+#: Who is told to wait, waits for less than a second; and for several.
+PLAN = Plan("audited", (Rate("rate", 10, 2_000), Rate("day", 10_000, 86_400_000)), Concurrency(3))
+SLOW = Plan("slow", (Rate("rate", 3, 9_000),))
+BARE = Plan("bare", (Rate("rate", 10, 2_000),))
+PLANS = PlanTable((PLAN, SLOW, BARE))
+_CHUNK_S, _CHUNKS = 0.1, 12
+
+
+class TwoCounters(MemoryBackend):
+    """A counter for each of two processes, which take turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = count()
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        return super().acquire(f"{next(self._turns) % 2} {subject}", plan, cost)
+
+
+class FixedWindow(MemoryBackend):
+    """Counts anew from each edge of a window."""
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        return super().acquire(f"{time.time_ns() // 2_000_000_000} {subject}", plan, cost)
+
+
+class WindowOfFirstUse(MemoryBackend):
+    """Counts anew when a window is over that began with the first request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began: dict[str, float] = {}
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        now_s = time.time()
+        if now_s - self._began.get(subject, 0.0) >= 2:
+            self._began[subject] = now_s
+        return super().acquire(f"{self._began[subject]} {subject}", plan, cost)
+
+
+class Leaking(MemoryBackend):
+    """Gives no slot back that was held for a while and whose client left."""
+
+    def release(self, decision: Decision) -> None:
+        held_ms = time.time() * 1_000 - decision.decided_at_ms
+        if not 200 < held_ms < _CHUNKS * _CHUNK_S * 1_000:
+            super().release(decision)
+
+
+class Stingy(MemoryBackend):
+    """Keeps three of ten for itself."""
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        less = Rate("rate", 7, 2_000)
+        return super().acquire(subject, Plan(plan.name, (less, *plan.rates[1:]), plan.concurrency), cost)
+
+
+class Shared(MemoryBackend):
+    """One budget for all."""
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        return super().acquire("all", plan, cost)
+
+
+class Unlimited(MemoryBackend):
+    """Counts no slots."""
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        return super().acquire(subject, Plan(plan.name, plan.rates), cost)
+
+
+class Charging:
+    """A bucket by itself that charges those whom it refuses; what it says of the wait is true."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._owed: dict[bytes, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key, now_s = dict(scope["headers"])[b"x-api-key"], time.monotonic()
+        debt, at_s = self._owed[key]
+        debt = max(0.0, debt - (now_s - at_s) * 5) + 1
+        self._owed[key] = debt, now_s
+        if debt <= 10:
+            await self._app(scope, receive, send)
+            return
+        reply = render.come_back(round((debt + 1 - 10) * 200), [])
+        await Response(reply.body, reply.status, dict(_texts(reply.headers)))(scope, receive, send)
+
+
+class Altered:
+    """Changes what refusals say, or when anybody is answered."""
+
+    def __init__(self, app: ASGIApp, alter: "Alter") -> None:
+        self._app, self._alter, self._lately = app, alter, 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def altered(message: Message) -> None:
+            nonlocal refused
+            if message.get("status") == 429:
+                refused = True
+                self._lately = time.monotonic()
+            await send(self._alter(message) if refused else message)
+
+        if self._alter is slow_beside_refusals and time.monotonic() - self._lately < 0.2:
+            await asyncio.sleep(0.25)
+        await self._app(scope, receive, altered)
+
+
+Alter = Callable[[Message], Message]
+
+
+def one_second(message: Message) -> Message:
+    """Whatever the wait is."""
+    return _said(message, lambda _: 1)
+
+
+def five_more(message: Message) -> Message:
+    """Than the wait is."""
+    return _said(message, lambda told: told + 5)
+
+
+def other_number(message: Message) -> Message:
+    """In the body than in the header."""
+    return _said(message, lambda told: told + ("body" in message))
+
+
+def slow_beside_refusals(message: Message) -> Message:
+    """See Altered."""
+    return message
+
+
+def _said(message: Message, change: Callable[[int], int]) -> Message:
+    if "headers" in message:
+        lines = [
+            (name, b"%d" % change(int(value)) if name == b"retry-after" else value)
+            for name, value in message["headers"]
+            if name != b"content-length"
+        ]
+        return {**message, "headers": lines}
+    told = int("".join(filter(str.isdigit, message["body"].decode())))
+    reply = render.come_back(change(told) * 1_000, [])
+    return {**message, "body": reply.body}
+
+
+def _texts(lines: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode(), value.decode()) for name, value in lines]
+
+
+async def _fine(_: Request) -> Response:
+    return JSONResponse({"fine": True})
+
+
+async def _wrong(_: Request) -> Response:
+    return Response("it broke", 500)
+
+
+async def _stream(_: Request) -> Response:
+    async def chunks() -> Any:
+        for _ in range(_CHUNKS):
+            yield b"chunk\n"
+            await asyncio.sleep(_CHUNK_S)
+
+    return StreamingResponse(chunks())
+
+
+async def _feed(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.receive()
+    except (WebSocketDisconnect, RuntimeError):
+        pass
+
+
+async def _hang(_: Request) -> Response:
+    await asyncio.sleep(60)
+    return Response()
+
+
+ROUTES = [Route("/", _fine), Route("/stream", _stream), WebSocketRoute("/feed", _feed), Route("/hang", _hang)]
+
+
+def _gated(backend: MemoryBackend, plan: Plan = PLAN) -> ASGIApp:
+    gate = AsyncGate(
+        AsyncLimiter(backend),
+        plans=PLANS,
+        identify=lambda asked: Caller(key, plan) if (key := asked.header("x-api-key")) in KEYS and key else None,
+    )
+    return RateLimitMiddleware(Starlette(routes=ROUTES), gate=gate)
+
+
+_MANY = ("honest", "honest-over-workers", *(f"honest-{number}" for number in range(1, 10)))
+GATEWAYS: dict[str, ASGIApp] = {
+    **{name: _gated(MemoryBackend()) for name in _MANY},
+    "honest-slow": _gated(MemoryBackend(), SLOW),
+    "honest-bare": _gated(MemoryBackend(), BARE),
+    "fixed-window": _gated(FixedWindow()),
+    "window-of-first-use": _gated(WindowOfFirstUse()),
+    "two-counters": _gated(TwoCounters()),
+    "stingy": _gated(Stingy()),
+    "leaking": _gated(Leaking()),
+    "unlimited-slots": _gated(Unlimited()),
+    "waits-too-short": Altered(_gated(MemoryBackend(), SLOW), one_second),
+    "waits-too-long": Altered(_gated(MemoryBackend()), five_more),
+    "charging": Charging(Starlette(routes=ROUTES)),
+    "broken-body": Altered(_gated(MemoryBackend()), other_number),
+    "shared": _gated(Shared()),
+    "slow-neighbour": Altered(_gated(MemoryBackend()), slow_beside_refusals),
+    "broken": Starlette(routes=[Route("/", _wrong)]),
+    "hanging": Starlette(routes=[Route("/", _hang)]),
+}
+app = Starlette(routes=[Route("/", _fine), *(Mount(f"/{name}", gateway) for name, gateway in GATEWAYS.items())])

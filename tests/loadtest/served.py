@@ -1,0 +1,104 @@
+"""Servers to be audited, each in a process of its own: our gateways, the demo's app, and what others guard."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+
+import pytest
+from tests.loadtest.gateways import KEYS
+from tests.processes import free_port, guarded, stop
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+UVICORN = "uvicorn {app} --host 127.0.0.1 --port {port} --log-level warning --timeout-graceful-shutdown 1"
+GUNICORN = "gunicorn {app} --bind 127.0.0.1:{port} --workers 1 --worker-class gthread --threads 8"
+_NGINX = Template("""daemon off; master_process off; pid nginx.pid; error_log stderr crit;
+events { worker_connections 256; }
+http {
+  access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi; default_type text/plain;
+  limit_req_zone $$http_x_api_key zone=rate:1m rate=5r/s;
+  limit_conn_zone $$http_x_api_key zone=slots:1m;
+  server {
+    listen 127.0.0.1:$port;
+    limit_req zone=rate burst=9 nodelay; limit_req_status 429;
+    limit_conn slots 3; limit_conn_status 429;
+    root $folder/files;
+    location / { index fine; }
+    location /stream { limit_rate 4k; }
+  }
+}
+""")
+
+
+@contextmanager
+def python(command: str, app: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A module of Python that serves `app`; the URL of what answers."""
+    port = free_port()
+    words = [sys.executable, "-m", *command.format(app=app, port=port).split()]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with _process(words, port, folder, {**os.environ, "PYTHONPATH": path, **(environment or {})}):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[str]:
+    """Debian's nginx, with limits on requests and on connections for each key."""
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if binary is None:
+        pytest.fail("nginx is needed: install Debian's package of that name (`make test` does, as root)")
+    port = free_port()
+    (folder / "files").mkdir()
+    (folder / "files" / "fine").write_text("fine\n")
+    (folder / "files" / "stream").write_text("x" * 8_000)
+    folder.chmod(0o755)
+    (folder / "nginx.conf").write_text(_NGINX.substitute(port=port, folder=folder))
+    with _process([binary, "-p", str(folder), "-c", "nginx.conf"], port, folder, dict(os.environ)):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def demo(folder: Path, environment: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[str]:
+    """The wallet API of the demo; its keys are those of the gateways: 0 and 1 are starter's, 2 and 3 enterprise's."""
+    plans = ("starter", "starter", "enterprise", "enterprise")
+    keys = ",".join(f"{key}={plan}" for key, plan in zip(KEYS, plans, strict=True))
+    given = {"WALLET_API_KEYS": keys, **(environment or {})}
+    with python(f"{UVICORN} --workers {workers}", "examples.wallet_api:app", folder, given) as url:
+        yield url
+
+
+@contextmanager
+def _process(words: list[str], port: int, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    guard = guarded(process)
+    try:
+        _wait_until_it_listens(process, port, log)
+        yield
+    finally:
+        stop(process, guard)
+
+
+def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            pytest.fail(f"it ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"it did not listen in {START_SECONDS} s:\n{log.read_text(errors='replace')}")

@@ -1,0 +1,134 @@
+"""``plans check``, ``usage``, ``reset`` and ``doctor``, on real servers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.redis_groups import Cluster
+from tests.redis_servers import RedisServer, StartRedis
+
+from awx_ratelimit import STARTER, Limiter
+from awx_ratelimit.cli import main
+from awx_ratelimit.opening import open_backend
+
+
+class Ran(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in this process."""
+    for name in ("AWX_BACKEND", "AWX_PLANS"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda *words: Ran(main(words), *capsys.readouterr())
+
+
+def found(ran: Ran) -> dict[str, Any]:
+    """What the doctor found, by its names."""
+    return {one["what"]: (one["mark"], one["said"], one["remedy"]) for one in json.loads(ran.out)["findings"]}
+
+
+def test_a_table_of_plans_is_shown(run: Run) -> None:
+    """Each limit in words, with the most that any period admits."""
+    ran = run("plans", "check", "examples/plans.toml")
+
+    assert (ran.status, ran.err, len(ran.out.splitlines())) == (0, "", 10)
+    assert "60 in 60 s, 60 at once; at most 120 in any 60 s" in ran.out
+
+
+def test_a_mistake_in_a_table_is_one_line(run: Run, tmp_path: Path) -> None:
+    """It names the file and the place."""
+    path = tmp_path / "plans.toml"
+    path.write_text("[plans.a]\nper_minute = 0\n")
+    ran = run("plans", "check", str(path))
+
+    assert (ran.status, ran.out, ran.err.count("\n"), "plans.a.per_minute" in ran.err) == (2, "", 1, True)
+
+
+def test_usage_is_seen_and_forgotten(run: Run, redis_server: RedisServer) -> None:
+    """What was charged elsewhere is seen here, and charges nothing; after a reset there is none."""
+    url = f"redis+unix://{redis_server.socket}"
+    limiter = Limiter(open_backend(url))
+    for _ in range(7):
+        limiter.release(limiter.acquire("key_1", STARTER))
+    limiter.close()
+    used = [
+        json.loads(run("usage", "key_1", "--plan", "starter", "--backend", url, "--json").out)["limits"][1]["used"]
+        for _ in range(2)
+    ]
+    ran = run("reset", "key_1", "--backend", url)
+    after = json.loads(run("usage", "key_1", "--backend", url, "--json").out)["limits"][1]["used"]
+
+    assert (used, ran.status, after) == ([7, 7], 0, 0)
+
+
+@pytest.mark.parametrize("command", ["usage", "reset"])
+@pytest.mark.parametrize("url", ["memory://", "redis://127.0.0.1:1"])
+def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> None:
+    """One line that says so; a server that is gone is not stood in for."""
+    ran = run(command, "key_1", "--backend", url)
+
+    assert (ran.status, ran.out, ran.err.startswith("error: "), ran.err.count("\n")) == (2, "", True, 1), ran
+
+
+def test_a_server_in_order(run: Run, redis_server: RedisServer) -> None:
+    """Everything is said, nothing is to be done, and nothing is left behind."""
+    ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
+    with redis_server.client() as client:
+        keys = client.keys()
+
+    assert (ran.status, {mark for mark, _, _ in found(ran).values()}, keys) == (0, {"ok"}, [])
+    assert set(found(ran)) == {"reachable", "version", "role", "cluster", "memory", "latency", "clock", "scripts"}
+
+
+def test_each_server_of_a_cluster_is_examined(run: Run, redis_cluster: Cluster) -> None:
+    """And by their means a claim on each of them."""
+    ran = run("doctor", redis_cluster.url, "--json")
+    names = [finding["what"] for finding in json.loads(ran.out)["findings"]]
+
+    assert (ran.status, names.count("latency"), names.count("scripts")) == (0, 3, 1)
+
+
+def test_a_file_of_the_host_is_examined(run: Run, tmp_path: Path) -> None:
+    """Whether limits can be shared in it."""
+    ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
+
+    assert (ran.status, found(ran)["file"][0]) == (0, "ok")
+
+
+def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
+    """A policy that evicts, a cluster, a replica, a user who may not run scripts."""
+    evicting = start_redis(options=["--maxmemory 50mb", "--maxmemory-policy allkeys-lru", "--cluster-enabled yes"])
+    replica = start_redis(replica_of=start_redis())
+    guarded = start_redis(users=["eve on >secret ~awx:* +ping +time +info +client"])
+    first, second, third = (
+        run("doctor", url, "--json")
+        for url in (evicting.url, replica.url, guarded.url.replace("redis://", "redis://eve:secret@"))
+    )
+
+    assert (first.status, found(first)["memory"][0], found(first)["cluster"][0]) == (1, "warning", "wrong")
+    assert "noeviction" in found(first)["memory"][2]
+    assert (second.status, found(second)["role"][0], "name its primary" in found(second)["role"][2]) == (
+        1,
+        "wrong",
+        True,
+    )
+    assert (third.status, found(third)["scripts"][0], "+evalsha" in found(third)["scripts"][1]) == (1, "wrong", True)
+
+
+def test_a_server_that_is_gone_or_none(run: Run) -> None:
+    """Gone is a finding with a remedy; an URL that is none is an error, without its password."""
+    gone, none = run("doctor", "redis://:hidden@127.0.0.1:1"), run("doctor", "mysql://u:hidden@h")
+
+    assert (gone.status, "127.0.0.1:1" in gone.out, "start it" in gone.out) == (1, True, True)
+    assert (none.status, none.err.count("\n"), "hidden" in gone.out + gone.err + none.out + none.err) == (2, 1, False)

@@ -4,20 +4,20 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 
-.PHONY: demo test chaos check bench clean servers redis-server postgresql
+.PHONY: demo test chaos check bench screenshots clean servers redis-server postgresql chromium axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes.
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
-test: check servers
+test: check servers axe-core
 	$(BIN)/python -m pytest
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql
+servers: redis-server postgresql chromium
 
-redis-server:
+redis-server chromium:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
 postgresql:
@@ -26,6 +26,21 @@ postgresql:
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
 chaos: $(READY) redis-server
 	AWX_CHAOS_SECONDS=60 AWX_CHAOS_TABLE=$(if $(KEEP),docs/reliability.md) $(BIN)/python -m pytest tests/chaos tests/servers/test_management.py::test_schemathesis_finds_nothing --timeout 600
+
+# axe looks for what shuts people out of a page: the one package that comes from npm, pinned here.
+AXE := 4.14.1
+
+axe-core: .node/axe-core-$(AXE)
+
+.node/axe-core-$(AXE):
+	@command -v npm >/dev/null || { $(INSTALL) npm; } || { echo "npm is needed for the tests: install Debian's package of that name" >&2; exit 1; }
+	@mkdir -p .node
+	npm install --prefix .node --silent --no-save --no-package-lock --ignore-scripts --no-audit --no-fund axe-core@$(AXE)
+	@touch $@
+
+# A picture of each page of the console, for the README.
+screenshots: $(READY) chromium
+	$(BIN)/python -m tests.browser.screenshots docs/console
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -62,4 +77,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-bench .node .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

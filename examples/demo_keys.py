@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import httpx2
 import jwt
 from examples.wallet_api import AUDIENCE, ISSUER
+from examples.wallet_login import login_path
 
 from awx_ratelimit.keys import KeyService, KeyStore
 
@@ -43,6 +44,10 @@ class Keys:
         """By which the keys of that account may be managed."""
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": account_of(tier), "exp": int(time.time()) + TOKEN_SECONDS}
         return jwt.encode(claims, self.secret, algorithm="HS256")
+
+    def login_path(self, tier: str) -> str:
+        """The path that logs its reader in to the console of that account, once."""
+        return login_path(account_of(tier), self.secret)
 
 
 class Desk:

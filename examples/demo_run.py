@@ -41,6 +41,10 @@ The server goes on; Ctrl-C ends it. In another terminal:
     -d '{{"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "2.50"}}'
   curl -N -H "$KEY" "$API/v1/reports/stream?chunks=20&pause_ms=500"
 
+The console, Settings > API Keys; this link logs you in, once:
+
+  {url}{login}
+
 Other keys: {growth}
             {enterprise}
 Keys of your own, by this access token:
@@ -169,7 +173,11 @@ def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
 
 def _serve_on(out: Console, server: Server, keys: Keys) -> None:
     made = asyncio.run(_reader_keys(server, keys))
-    out.print(TRY_IT.format(url=server.url, token=keys.token("starter"), **made), markup=False, soft_wrap=True)
+    out.print(
+        TRY_IT.format(url=server.url, token=keys.token("starter"), login=keys.login_path("starter"), **made),
+        markup=False,
+        soft_wrap=True,
+    )
     try:
         status = server.process.wait()
     except KeyboardInterrupt:

@@ -2,7 +2,8 @@
 
 Run it with ``uvicorn examples.wallet_api:app`` and ask it with
 ``curl -i -H 'X-API-Key: awx_demo_starter' http://127.0.0.1:8000/v1/agents``.
-With WALLET_DATABASE its keys are in that store instead, and are managed over HTTP at ``/api/v1/api-keys``.
+With WALLET_DATABASE its keys are in that store instead, and are managed over HTTP at ``/api/v1/api-keys``, and by
+people at ``/console/``.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from examples.wallet_login import Login
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -25,6 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, PlanTable, Rule, StaticKeys, StoredKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.console import Console
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.opening import open_async_backend
@@ -38,6 +41,10 @@ RULES = (
     Rule("/health", exempt=True),
     # Access tokens are asked for there, not keys.
     Rule("/api/v1/**", exempt=True),
+    # There people come, who have logged in.
+    Rule("/console/**", exempt=True),
+    Rule("/login/{link}", exempt=True),
+    Rule("/logout", exempt=True),
     Rule("/v1/transfers", methods=["POST"], cost=5),
 )
 AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?")
@@ -119,18 +126,29 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
     if database and not keys:
         store = KeyStore.open(database)
         identify = StoredKeys(KeyVerifier(store))
-        routes.append(Mount("/api/v1", AsgiApp(_management(store, limiter, plans))))
+        routes += _settings(store, limiter, plans)
     gate = AsyncGate(limiter, plans=plans, identify=identify, rules=RULES)
     middleware = [Middleware(RateLimitMiddleware, gate=gate)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error})
 
 
-def _management(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable) -> ManagementApi:
-    """The REST API of the keys in `store`, for whoever has a token of the issuer."""
+def _settings(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable) -> list[BaseRoute]:
+    """The REST API of the keys in `store`, for whoever has a token of the issuer, and the console, for who logs in."""
     secret = os.environ["WALLET_TOKEN_SECRET"]
     tokens = AccessTokens(secret, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE)
     service = KeyService(store, check_plan=lambda plan, own: plans.resolve(Caller("check", plan, overrides=own)))
-    return ManagementApi(service, tokens, limiter=limiter, plans=plans)
+    login = Login(secret, limiter)
+    api = ManagementApi(service, tokens, limiter=limiter, plans=plans)
+    console = Console(
+        service,
+        who=login.who,
+        secret=secret,
+        limiter=limiter,
+        plans=plans,
+        logout_url="/logout",
+        try_path="/v1/agents",
+    )
+    return [Mount("/api/v1", AsgiApp(api)), Mount("/console", AsgiApp(console, threads=2)), *login.routes]
 
 
 def _environment_keys() -> dict[str, str]:

@@ -68,6 +68,7 @@ THIRD_PARTIES = {
     "limits": {"notation.py"},
     "sqlalchemy": {f"keys/{name}.py" for name in _STORE},
     "psycopg": {"keys/engine.py"},
+    "jinja2": {"console/pages.py"},
     "jwt": {"management/signing.py"},
     "typer": {f"cli/{name}.py" for name in ("app", "key_commands", "scan_command")},
     "rich": {"cli/output.py"},

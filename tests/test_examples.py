@@ -208,7 +208,7 @@ def test_the_demo_says_why_a_server_fails() -> None:
 
 
 def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
-    """After the table the demo goes on serving the key and the token that it names; Ctrl-C ends it and its server."""
+    """After the table it serves the key, the token and the login that it names; Ctrl-C ends it and its server."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
         printed = _printed_until(output, "/api/v1/usage")
         url = re.findall(r"http://[0-9.:]+", printed)[0]
@@ -216,11 +216,17 @@ def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         with client(url) as reader:
             answer = reader.get("/v1/agents", headers={"X-API-Key": key})
             made = reader.post("/api/v1/api-keys", json={"name": "mine"}, headers={"Authorization": f"Bearer {token}"})
+            logins = [reader.get(re.findall(r"http://\S+(/login/\S+)", printed)[0]) for _ in "ab"]
+            session = {"Cookie": logins[0].headers["set-cookie"].partition(";")[0]}
+            console = reader.get("/console/", headers=session)
         process.send_signal(signal.SIGINT)
         status = process.wait(DEADLINE_SECONDS)
         last = _printed_until(output, "").splitlines()[-1]
 
     assert (answer.headers["ratelimit"][:16], made.status_code) == ('"minute";r=59;t=', 201)
+    # The link logs its reader in once.
+    assert [login.status_code for login in logins] == [303, 403]
+    assert (console.status_code, "mine" in console.text) == (200, True)
     assert (status, last, answers(url)) == (0, "Stopped.", False)
 
 

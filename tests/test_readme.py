@@ -117,13 +117,27 @@ def test_the_keys_snippet_makes_keys_and_takes_them(tmp_path: Path, monkeypatch:
         made = client.post("/api/v1/api-keys", json={"name": "production-backend"}, headers=token).json()
         key = {"X-API-Key": made["key"]}
         let_in = client.get("/v1/agents", headers=key)
+        client.get("/v1/agents", headers=key)
         used = client.get("/api/v1/usage", headers=token).json()["data"][0]["limits"][0]["used"]
         gone = client.delete(f"/api/v1/api-keys/{made['id']}", headers=token).status_code
         refused = client.get("/v1/agents", headers=key)
-    names["gate"]._identify.__self__._verify.__self__.close()
-    names["store"].close()
 
-    assert (let_in.status_code, used, gone, refused.json()["code"]) == (200, 1, 204, "api_key_revoked")
+    assert (let_in.status_code, used, gone, refused.json()["code"]) == (200, 2, 204, "api_key_revoked")
+    assert names["verifier"].health()["unwritten_uses"] == 0
+
+
+def test_the_console_snippet_shows_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet serves the pages to whoever the application knows, and to nobody else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONSOLE_SECRET", "a secret that is long enough for it")
+    names = _run(SNIPPETS[6])
+    names["sessions"]["s1"] = names["Owner"]("acct_acme", "ann@acme.example")
+    with TestClient(names["settings_app"]) as client:
+        statuses = [
+            client.get("/console/", headers={"cookie": f"session={value}"}).status_code for value in ("s1", "s2")
+        ]
+
+    assert statuses == [200, 403]
 
 
 def test_the_plan_table_is_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ AwxRateLimitError
     ├── KeyNotFound          no such key for this account: unknown, another account's or revoked
     ├── KeyLimitReached      the account has as many keys as it may
     ├── KeyNotActive         a key that was rotated or has expired, or of an account that is suspended
+    ├── KeyExists            a call that was to make a key once came again
     ├── AccountNotFound      no such account
     └── AccountExists        there is an account of this id already
 """
@@ -73,9 +74,9 @@ class TooManyWrongKeys(AwxRateLimitError):
 class AccessRefused(AwxRateLimitError):
     """A request to manage keys without an access token that is accepted.
 
-    `code` is ``access_token_missing``, ``invalid_access_token``, ``access_token_expired``, or
-    ``access_token_required`` where an API key was sent instead. `reason` is for the log: it holds nothing of the token,
-    and no answer tells it.
+    `code` is ``access_token_missing``, ``invalid_access_token``, ``access_token_expired``, ``access_token_required``
+    where an API key was sent instead, or ``csrf_failed`` for a form that no page of ours sent. `reason` is for the log:
+    it holds nothing of the token, and no answer tells it.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -136,6 +137,12 @@ class KeyNotActive(KeyRequestRefused):
     """The key was rotated already or has expired, or its account is suspended: there is nothing to rotate or make."""
 
     code = "api_key_not_active"
+
+
+class KeyExists(KeyRequestRefused):
+    """A key of that id was made already, by the same call when it came first; it may be revoked since."""
+
+    code = "api_key_exists"
 
 
 class AccountNotFound(KeyRequestRefused):

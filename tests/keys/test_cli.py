@@ -217,9 +217,11 @@ def test_an_error_is_one_line(run: Run, words: tuple[str, ...], says: str) -> No
 def test_a_key_in_the_wrong_place_is_not_told_back(keys: Run, service: KeyService) -> None:
     """Whatever is wrong with it."""
     runs = [keys("create", f"my {KEY}", "--account", "acme"), keys("create", "n", "--account", KEY),
-            keys("revoke", KEY, "--account", "acme"), keys("set-plan", KEY, "--account", "acme")]  # fmt: skip
+            keys("revoke", KEY, "--account", "acme"), keys("set-plan", KEY, "--account", "acme"),
+            keys("create", "n", KEY, "--account", "acme"), keys(KEY), keys("list", f"--{KEY}"),
+            keys("stale", f"--days={KEY}")]  # fmt: skip
 
-    assert [(ran.status, KEY[4:30] in ran.out + ran.err) for ran in runs] == [(2, False)] * 4
+    assert [(ran.status, KEY[4:30] in ran.out + ran.err) for ran in runs] == [(2, False)] * 8
 
 
 class TestScan:

@@ -62,12 +62,18 @@ def test_addresses_that_are_none(address: str) -> None:
     assert "secret" not in str(caught.value) + repr(caught.value.__cause__)
 
 
-def test_a_store_does_not_show_its_password() -> None:
-    """Neither the repr nor an error has the password of the URL."""
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("postgresql://ada:secret@127.0.0.1:1/keys?connect_timeout=2", "postgresql+psycopg://ada:***@127.0.0.1:1/keys"),
+     ("postgresql://ada@127.0.0.1:1/keys?password=secret", "postgresql+psycopg://ada@127.0.0.1:1/keys"),
+     ("postgresql://ada@127.0.0.1:1/keys?sslpassword=secret", "postgresql+psycopg://ada@127.0.0.1:1/keys")],
+)  # fmt: skip
+def test_a_store_does_not_show_its_password(address: str, shown: str) -> None:
+    """Neither the repr nor an error has the password of the URL, wherever in it that stands."""
     with pytest.raises(KeyStoreUnavailable) as caught:
-        KeyStore.open("postgresql://ada:secret@127.0.0.1:1/keys?connect_timeout=2", timeout_ms=500)
+        KeyStore.open(address, timeout_ms=500)
 
-    assert ("secret" in str(caught.value), "ada:***@127.0.0.1:1" in str(caught.value)) == (False, True)
+    assert ("secret" in str(caught.value), f"the key store {shown} gives" in str(caught.value)) == (False, True)
 
 
 def _without(module: str, name: str) -> str:

@@ -13,6 +13,7 @@ _CODES = {
     "KeyNotFound": "api_key_not_found",
     "KeyLimitReached": "api_key_limit_reached",
     "KeyNotActive": "api_key_not_active",
+    "KeyExists": "api_key_exists",
     "AccountNotFound": "account_not_found",
     "AccountExists": "account_exists",
 }

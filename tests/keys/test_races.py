@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from threading import Barrier, Event
 from typing import Any
 
+import psycopg
 from sqlalchemy import event
+from tests.keys.postgres import Postgres
 from tests.keys.watching import Call
 from tests.servers.harness import eventually
 
@@ -99,6 +101,22 @@ def test_a_cap_holds_against_processes(database: str, service: KeyService) -> No
     ended = [[int(number) for number in worker.communicate(timeout=40)[0].split()] for worker in workers]
 
     assert ([sum(numbers) for numbers in zip(*ended, strict=True)], service.list("acme").total) == ([110, 90, 200], 110)
+
+
+def test_a_cap_holds_whatever_the_databases_isolation(postgres: Postgres) -> None:
+    """Where transactions see one moment by default, the tables are still made once and the cap is not passed."""
+    name = postgres.new_database()
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'".encode())
+    opened = _at_once(4, lambda: KeyStore.open(postgres.url(name)).close())
+    store = KeyStore.open(postgres.url(name))
+    service = KeyService(store)
+    service.accounts.create("acme", max_keys=5)
+    ended = _at_once(40, lambda: service.create("acme", "n"))
+    store.close()
+    postgres.drop(name)
+
+    assert (opened, ended) == ({"done": 4}, {"done": 5, "api_key_limit_reached": 35})
 
 
 def test_of_rotations_at_once_one_wins(service: KeyService) -> None:

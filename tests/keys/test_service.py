@@ -9,6 +9,7 @@ import pytest
 from awx_ratelimit.errors import (
     AccountNotFound,
     InvalidKeyRequest,
+    KeyExists,
     KeyLimitReached,
     KeyNotActive,
     KeyNotFound,
@@ -16,6 +17,7 @@ from awx_ratelimit.errors import (
     KeyStoreUnavailable,
 )
 from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat, KeyService, KeyStore
+from awx_ratelimit.keys.format import new_key_id
 from awx_ratelimit.keys.store import Use
 from awx_ratelimit.testing import ManualClock
 
@@ -279,6 +281,16 @@ def test_a_key_whose_successor_was_lost_is_rotated_again(service: KeyService, cl
     assert new.expires_at == START + timedelta(days=90, seconds=30)
 
 
+def test_a_key_whose_successor_was_lost_is_rotated_again_at_the_cap(service: KeyService) -> None:
+    """A key that is in its grace already is not one more: an account that may have one key is not locked out."""
+    service.accounts.set_max_keys("acme", 1)
+    old = service.create("acme", "n").key
+    service.revoke("acme", service.rotate("acme", old.id).key.id)
+    successor = service.rotate("acme", old.id).key
+
+    assert (service.get("acme", old.id).replaced_by, successor.family_id) == (successor.id, old.family_id)
+
+
 def test_an_expired_key_is_not_rotated(service: KeyService, clock: ManualClock) -> None:
     """There is nothing to overlap with: the error says what to do instead."""
     old = service.create("acme", "n", expires_in_days=1).key
@@ -441,6 +453,20 @@ def test_a_key_belongs_to_an_account(store: KeyStore, service: KeyService) -> No
     assert service.list("nobody").total == 0
 
 
+@pytest.mark.parametrize("prefix", ["acme_", "awx_eu_west_1_"])
+def test_a_name_has_no_key_of_any_form(store: KeyStore, service: KeyService, prefix: str) -> None:
+    """Neither one of the service's own prefix nor one of the usual: neither stands in the store for all to see."""
+    own = KeyService(store, keys=KeyFormat(prefix))
+    created = own.create("acme", "n")
+    for key in (created.secret, service.create("acme", "n").secret):
+        with pytest.raises(InvalidKeyRequest, match="name: contains an API key"):
+            own.create("acme", key.reveal())
+        with pytest.raises(InvalidKeyRequest, match="name: contains an API key"):
+            own.rename("acme", created.key.id, key.reveal())
+
+    assert {key.name for key in own.all("acme")} == {"n"}
+
+
 def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService) -> None:
     """With a prefix and a pepper of its own a service makes such keys; older keys are shown as they were made."""
     old = service.create("acme", "old")
@@ -448,3 +474,35 @@ def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService
 
     assert other.key.masked == f"awx_test_...{other.secret.reveal()[-4:]}"
     assert {key.masked for key in service.list("acme").items} == {old.key.masked, other.key.masked}
+
+
+def test_a_call_that_comes_twice_makes_one_key(service: KeyService) -> None:
+    """With an id given the first call makes the key; the second says that it was made, also once it is revoked."""
+    key_id = new_key_id()
+    made = service.create("acme", "n", key_id=key_id).key
+    with pytest.raises(KeyExists) as again:
+        service.create("acme", "n", key_id=key_id)
+    service.revoke("acme", key_id)
+    with pytest.raises(KeyExists):
+        service.create("acme", "n", key_id=key_id)
+
+    assert (made.id, service.list("acme").total, again.value.code) == (key_id, 0, "api_key_exists")
+
+
+def test_a_rotation_that_comes_twice_makes_one_successor(service: KeyService) -> None:
+    """With an id given for the successor the second call says that it was made, though the key may be rotated again."""
+    old, successor_id = service.create("acme", "n").key, new_key_id()
+    new = service.rotate("acme", old.id, successor_id=successor_id).key
+    service.revoke("acme", successor_id)
+    with pytest.raises(KeyExists):
+        service.rotate("acme", old.id, successor_id=successor_id)
+
+    assert (new.id, service.get("acme", old.id).replaced_by) == (successor_id, successor_id)
+
+
+def test_an_id_that_is_none_is_refused(service: KeyService) -> None:
+    """Nothing is made under a text that is no id of a key."""
+    with pytest.raises(KeyNotFound):
+        service.create("acme", "n", key_id="mine")
+
+    assert service.list("acme").total == 0

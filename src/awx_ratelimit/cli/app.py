@@ -9,6 +9,7 @@ import typer
 from awx_ratelimit.cli import key_commands
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
+from awx_ratelimit.keys.finder import FINDER
 
 ERROR = 2
 _INTERRUPTED = 130
@@ -42,5 +43,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(what: str) -> int:
-    print(f"error: {' '.join(what.split())}", file=sys.stderr)  # noqa: T201  # it is a command
+    # Parsers tell a word back that they do not know; it may be a key in the wrong place, and this a log of CI.
+    print(f"error: {FINDER.redact(' '.join(what.split()))}", file=sys.stderr)  # noqa: T201  # it is a command
     return ERROR

@@ -56,6 +56,11 @@ def url_of(address: str | PurePath) -> URL:
     return url.set(drivername=_DRIVERS[url.get_backend_name()])
 
 
+def shown_url(url: URL) -> str:
+    """`url` as it may stand in a log: without its password, and without the parameters, which may have another."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def engines_for(url: URL, timeout_ms: int) -> Engines:
     """The two engines of `url`; nothing is connected yet.
 
@@ -69,8 +74,10 @@ def engines_for(url: URL, timeout_ms: int) -> Engines:
     return _file(url, timeout_ms)
 
 
-def _engine(url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[str, Any], autocommit: bool) -> Engine:
-    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+def _engine(
+    url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[str, Any], isolation: str | None
+) -> Engine:
+    options: dict[str, Any] = {} if isolation is None else {"isolation_level": isolation}
     return create_engine(
         url,
         poolclass=QueuePool,
@@ -86,9 +93,9 @@ def _engine(url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[s
 
 def _file(url: URL, timeout_ms: int) -> Engines:
     arguments = {"timeout": timeout_ms / 1000, "check_same_thread": False}
-    reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=arguments, autocommit=True)
+    reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=arguments, isolation="AUTOCOMMIT")
     # One: SQLite has one writer, and a queue of threads here is fairer than its waiting in steps.
-    writing = _engine(url, timeout_ms, connections=1, arguments=arguments, autocommit=False)
+    writing = _engine(url, timeout_ms, connections=1, arguments=arguments, isolation=None)
     event.listen(reading, "connect", _sqlite_connected)
     event.listen(writing, "connect", _sqlite_connected)
     event.listen(writing, "begin", _begin_immediate)
@@ -98,7 +105,7 @@ def _file(url: URL, timeout_ms: int) -> Engines:
 def _memory(url: URL, timeout_ms: int) -> Engines:
     """One connection, which is the database: whoever comes second waits."""
     arguments = {"check_same_thread": False}
-    engine = _engine(url, timeout_ms, connections=1, arguments=arguments, autocommit=False)
+    engine = _engine(url, timeout_ms, connections=1, arguments=arguments, isolation=None)
     event.listen(engine, "connect", _sqlite_connected)
     event.listen(engine, "begin", _begin_immediate)
     return Engines(engine, engine)
@@ -141,6 +148,7 @@ def _postgresql(url: URL, timeout_ms: int) -> Engines:
         "options": f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
     }
     given = {name: value for name, value in arguments.items() if name not in url.query}
-    reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=given, autocommit=True)
-    writing = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=given, autocommit=False)
+    reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=given, isolation="AUTOCOMMIT")
+    # Whatever the database's default is: who has waited for a lock must see what the one before has written.
+    writing = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=given, isolation="READ COMMITTED")
     return Engines(reading, writing)

@@ -9,7 +9,7 @@ import unicodedata
 from typing import Final
 
 from awx_ratelimit.errors import InvalidKeyRequest
-from awx_ratelimit.keys.finder import FINDER
+from awx_ratelimit.keys.finder import FINDER, KeyFinder
 
 MOST_CHARACTERS: Final = 64
 #: Before it is composed and trimmed: nobody has to do that with a megabyte.
@@ -33,10 +33,12 @@ READABLE: Final = rf"^\s*[^\s{_NOT_SEEN}]([^{_NOT_SEEN}]{{0,{MOST_CHARACTERS - 2
 _is_id = re.compile(rf"[!-~]{{1,{_MOST_ID_CHARACTERS}}}").fullmatch
 
 
-def readable_text(value: object, *, field: str = "name", most: int = MOST_CHARACTERS) -> str:
+def readable_text(
+    value: object, *, field: str = "name", most: int = MOST_CHARACTERS, finder: KeyFinder = FINDER
+) -> str:
     """`value` in Unicode's composed form (NFC), without white space around it: 1 to `most` characters that can be seen.
 
-    Raises InvalidKeyRequest, also for a text that contains a key: someone has pasted it into the wrong field.
+    Raises InvalidKeyRequest, also for a text in which `finder` sees a key: someone has pasted it into the wrong field.
     """
     remedy = f"allowed are 1 to {most} characters, white space around them not counted"
     if not isinstance(value, str):
@@ -48,7 +50,7 @@ def readable_text(value: object, *, field: str = "name", most: int = MOST_CHARAC
         if unicodedata.category(character) in _UNSEEN or _IGNORED.match(character):
             what = f"contains U+{ord(character):04X}, which cannot be seen"
             raise InvalidKeyRequest(what, remedy="leave it out", field=field)
-    _refuse_key(text, field)
+    _refuse_key(text, field, finder)
     return text
 
 
@@ -57,12 +59,12 @@ def account_id(value: object, *, field: str = "account_id") -> str:
     if not isinstance(value, str) or not _is_id(value):
         remedy = f"allowed are 1 to {_MOST_ID_CHARACTERS} visible ASCII characters"
         raise InvalidKeyRequest("is no id", remedy=remedy, field=field)
-    _refuse_key(value, field)
+    _refuse_key(value, field, FINDER)
     return value
 
 
-def _refuse_key(text: str, field: str) -> None:
+def _refuse_key(text: str, field: str, finder: KeyFinder) -> None:
     # Cut short or mistyped, it is still most of a secret.
-    if FINDER.suspects(text):
+    if finder.suspects(text):
         remedy = "leave it out, and rotate that key: it has been shown"
         raise InvalidKeyRequest("contains an API key", remedy=remedy, field=field)

@@ -8,11 +8,12 @@ KeyNotFound.
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from awx_ratelimit.errors import InvalidKeyRequest, KeyLimitReached, KeyNotActive, KeyNotFound
+from awx_ratelimit.errors import InvalidKeyRequest, KeyExists, KeyLimitReached, KeyNotActive, KeyNotFound
 from awx_ratelimit.keys import asked, queries
 from awx_ratelimit.keys.accounts import Accounts, CheckPlan, not_found
 from awx_ratelimit.keys.clock import Clock, WallClock
-from awx_ratelimit.keys.format import KeyFormat, is_key_id, new_key_id
+from awx_ratelimit.keys.finder import KeyFinder
+from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id, new_key_id
 from awx_ratelimit.keys.names import account_id as checked_id
 from awx_ratelimit.keys.names import readable_text
 from awx_ratelimit.keys.store import KeyStore
@@ -43,28 +44,37 @@ class KeyService:
     ) -> None:
         self._store = store
         self._keys = keys or KeyFormat()
+        self._finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
         self.accounts = Accounts(store, self._clock, check_plan)
 
     def create(
-        self, account_id: str, name: str, *, expires_in_days: int | None = None, actor: str | None = None
+        self,
+        account_id: str,
+        name: str,
+        *,
+        expires_in_days: int | None = None,
+        actor: str | None = None,
+        key_id: str | None = None,
     ) -> CreatedKey:
         """A new key, and the only sight of it. `expires_in_days` is 1 to 3650; None is never.
 
-        Names are 1 to 64 characters that can be seen. Raises AccountNotFound, KeyNotActive for a suspended account,
-        and KeyLimitReached.
+        Names are 1 to 64 characters that can be seen. `key_id` is the id that the key is to have, for a call that may
+        come twice: the second raises KeyExists. Raises AccountNotFound, KeyNotActive for a suspended account, and
+        KeyLimitReached.
         """
-        name = readable_text(name)
+        name = readable_text(name, finder=self._finder)
         days = (
             None
             if expires_in_days is None
             else asked.whole_number(expires_in_days, "expires_in_days", 1, asked.MOST_DAYS)
         )
         with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=asked.actor(actor)) as act:
+            _refuse_again(act, key_id)
             account = _active(act)
             if act.active_keys() >= account.max_keys:
                 raise _limit_reached(account)
-            return self._made(act, name, None if days is None else days * asked.DAY_MS)
+            return self._made(act, name, None if days is None else days * asked.DAY_MS, key_id=key_id)
 
     def list(self, account_id: str, *, page_num: int = 1, page_size: int = 20) -> Page[ApiKey]:
         """The keys of the account that are not revoked, newest first: `page_size`, at most 100, of them."""
@@ -91,7 +101,7 @@ class KeyService:
 
     def rename(self, account_id: str, key_id: str, name: str, *, actor: str | None = None) -> ApiKey:
         """The key under another name. Raises KeyNotFound."""
-        name = readable_text(name)
+        name = readable_text(name, finder=self._finder)
         with self._act_on(account_id, key_id, actor) as act:
             found = _found(act, key_id)
             if found.name == name:
@@ -101,24 +111,31 @@ class KeyService:
             return act.present_key(key_id)
 
     def rotate(
-        self, account_id: str, key_id: str, *, grace_period_seconds: int = GRACE_SECONDS, actor: str | None = None
+        self,
+        account_id: str,
+        key_id: str,
+        *,
+        grace_period_seconds: int = GRACE_SECONDS,
+        actor: str | None = None,
+        successor_id: str | None = None,
     ) -> CreatedKey:
         """A successor of the key, and the only sight of it; the old one is accepted to the end of its grace.
 
         The successor has the name, the budget (`family_id`) and the length of life of the old one. The grace is 0 to
-        2,592,000 s, a day if it is not given. Of two rotations of one key one wins. Raises KeyNotFound, KeyNotActive
-        for a key that was rotated already (unless its successor was revoked: then it may be rotated again) or has
-        expired, and for a suspended account, and KeyLimitReached where as many keys as the account may have are in
-        their grace.
+        2,592,000 s, a day if it is not given. `successor_id` is as `key_id` of `create`. Of two rotations of one key
+        one wins. Raises KeyNotFound, KeyNotActive for a key that was rotated already (unless its successor was revoked:
+        then it may be rotated again) or has expired, and for a suspended account, and KeyLimitReached where as many
+        keys as the account may have are in their grace.
         """
         most = asked.MOST_GRACE_SECONDS
         grace_ms = asked.whole_number(grace_period_seconds, "grace_period_seconds", 0, most) * 1000
         with self._act_on(account_id, key_id, actor) as act:
+            _refuse_again(act, successor_id)
             old = _found(act, key_id)
             _refuse_second_successor(act, old)
-            if grace_ms and act.keys_in_grace() >= _active(act).max_keys:
+            if grace_ms and act.others_in_grace(key_id) >= _active(act).max_keys:
                 raise _limit_reached(_active(act))
-            created = self._made(act, old.name, act.life_of_key_ms(key_id), old)
+            created = self._made(act, old.name, act.life_of_key_ms(key_id), old, key_id=successor_id)
             act.change_key(key_id, replaced_by=created.key.id, grace_ends_at_ms=act.now_ms + grace_ms)
             act.record(
                 "key.rotated", key_id, {"replaced_by": created.key.id, "grace_period_seconds": grace_period_seconds}
@@ -163,9 +180,11 @@ class KeyService:
         _checked_key_id(key_id)
         return self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=asked.actor(actor))
 
-    def _made(self, act: Act, name: str, life_ms: int | None, old: ApiKey | None = None) -> CreatedKey:
+    def _made(
+        self, act: Act, name: str, life_ms: int | None, old: ApiKey | None = None, *, key_id: str | None
+    ) -> CreatedKey:
         # Its text is in no variable, so that no report of an error shows it.
-        secret, key_id = self._keys.new(), new_key_id()
+        secret, key_id = self._keys.new(), key_id or new_key_id()
         key = act.add_key(
             id=key_id,
             family_id=key_id if old is None else old.family_id,
@@ -179,6 +198,11 @@ class KeyService:
         details: dict[str, Any] = {"name": name, "masked": key.masked, "rotated_from": key.rotated_from}
         act.record("key.created", key_id, details)
         return CreatedKey(key, secret)
+
+
+def _refuse_again(act: Act, key_id: str | None) -> None:
+    if key_id is not None and act.has_had(_checked_key_id(key_id)):
+        raise KeyExists("the key was made already", remedy="look for it among the account's keys")
 
 
 def _active(act: Act) -> Account:

@@ -20,7 +20,7 @@ from awx_ratelimit.forks import paused_before_fork, renewed_after_fork
 from awx_ratelimit.keys import queries
 from awx_ratelimit.keys.answers import answered
 from awx_ratelimit.keys.clock import WallClock
-from awx_ratelimit.keys.engine import Engines, engines_for, url_of, write_ahead
+from awx_ratelimit.keys.engine import Engines, engines_for, shown_url, url_of, write_ahead
 from awx_ratelimit.keys.migrations import MIGRATIONS, migrate, version_of
 from awx_ratelimit.keys.rows import KnownKey
 from awx_ratelimit.keys.schema import KEYS
@@ -71,7 +71,7 @@ class KeyStore:
         ImportError that names the line to install for a driver that is missing.
         """
         url = url_of(address)
-        store = cls(engines_for(url, timeout_ms), url.render_as_string(hide_password=True), timeout_ms)
+        store = cls(engines_for(url, timeout_ms), shown_url(url), timeout_ms)
         try:
             store.migrate()
         except BaseException:

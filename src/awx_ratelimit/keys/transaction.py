@@ -66,6 +66,11 @@ class Act:
         row = self._connection.execute(select(KEYS).where(self._is(key_id))).one_or_none()
         return None if row is None else key_of(row, self.now_ms)
 
+    def has_had(self, key_id: str) -> bool:
+        """Whether the account has a key of that id, or had one that is revoked."""
+        known: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, KEYS.c.id == key_id)
+        return self._connection.execute(known).scalar_one() > 0
+
     def add_key(self, **columns: Any) -> ApiKey:
         """Write a key's row; the key."""
         row = {"account_id": self._account_id, "created_at_ms": self.now_ms, "created_by": self._actor, **columns}
@@ -91,9 +96,9 @@ class Act:
         """How many keys count against the account's cap: neither revoked nor expired nor rotated."""
         return self._count(KEYS.c.replaced_by.is_(None))
 
-    def keys_in_grace(self) -> int:
-        """How many rotated keys are still accepted."""
-        return self._count(KEYS.c.grace_ends_at_ms > self.now_ms)
+    def others_in_grace(self, key_id: str) -> int:
+        """How many rotated keys but this one are still accepted."""
+        return self._count((KEYS.c.grace_ends_at_ms > self.now_ms) & (KEYS.c.id != key_id))
 
     def record(self, action: str, key_id: str | None = None, details: Mapping[str, Any] | None = None) -> None:
         """Write an audit row."""

@@ -69,7 +69,8 @@ class KeyVerifier:
     keys and of unknown ones. A look-up is waited for `budget_ms` at most. `clock` has ``now_ms() -> int`` and then
     decides alone; None is the machine's wall time, and a steady clock for how long something is believed.
 
-    Its threads are started with the first look-up; `close` it in the end, which also writes the last uses.
+    Its threads are started with the first look-up; `close` it in the end, which also writes the last uses. Python's
+    own end does so too, but a server that ends by a signal, as uvicorn does, has none: close it in its lifespan.
     """
 
     def __init__(

@@ -22,12 +22,13 @@ from awx_ratelimit.errors import (
     SigningKeysUnavailable,
 )
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.keys.values import ApiKey, CreatedKey
+from awx_ratelimit.keys.values import ApiKey
 from awx_ratelimit.limiter import AsyncLimiter, Limiter
 from awx_ratelimit.management import openapi, sent, shown
 from awx_ratelimit.management.claims import Owner
 from awx_ratelimit.management.deciding import Deciding
-from awx_ratelimit.management.routes import Act, Found, Routes
+from awx_ratelimit.management.making import Made, Making, of_rates
+from awx_ratelimit.management.routes import RESOURCES, Act, Found, Routes
 from awx_ratelimit.management.tokens import AccessTokens
 from awx_ratelimit.management.usage import live_usage
 from awx_ratelimit.web import envelope, render
@@ -64,7 +65,7 @@ class ManagementApi:
     `limiter` and `plans` are the gate's: ``/usage`` shows what they say, and `creations` (rotations among them) and
     other `calls` are counted there, by account. To revoke is never refused: it may be what ends a flood. An account
     that is not known yet is made with its first key, on the plan `new_account_plan` (None: the default of the table).
-    An AsyncLimiter can be asked by `AsgiApp` alone.
+    An AsyncLimiter can be asked by `AsgiApp` alone. Raises InvalidLimit for a plan of calls that has slots.
     """
 
     def __init__(
@@ -86,10 +87,9 @@ class ManagementApi:
         self.needs_loop = self._deciding.needs_loop
         self._plans = plans
         self._base = base.rstrip("/")
-        self._routes = Routes(self._base)
-        self._new_account_plan = new_account_plan
-        self._creations = creations
-        self._calls = calls
+        self._routes = Routes(self._base, RESOURCES)
+        self._making = Making(keys, self._deciding, creations, new_account_plan)
+        self._calls = of_rates("calls", calls)
         self._acts: dict[Act, Callable[[_Asked], Reply]] = {
             "list": self._list,
             "create": self._create,
@@ -120,7 +120,7 @@ class ManagementApi:
         """Its OpenAPI document, which it also serves."""
         return openapi.document(self._base)
 
-    def _answer(self, act: Act, found: Found, whole: WholeRequest) -> Reply:
+    def _answer(self, act: Act, found: Found[Act], whole: WholeRequest) -> Reply:
         try:
             asked = _Asked(self._owner(whole.request), found.key_id, whole)
             return self._counted(act, asked) if act in _COUNTED else self._acts[act](asked)
@@ -157,7 +157,7 @@ class ManagementApi:
         used = []
         if keys:
             account = self._keys.accounts.get(asked.owner.account_id)
-            used = live_usage(account, keys, self._plans, self._deciding.peek)
+            used = live_usage(account, keys, self._plans, self._deciding.peeks)
         return envelope.document(HTTPStatus.OK, {"data": [shown.usage(usage) for usage in used], **more})
 
     def _chosen(self, asked: _Asked) -> tuple[Sequence[ApiKey], dict[str, Any]]:
@@ -188,26 +188,19 @@ class ManagementApi:
         return envelope.nothing()
 
     def _create(self, asked: _Asked) -> Reply:
-        account_id, actor = asked.owner
         fields = asked.fields("name", "expires_in_days", required=["name"])
-
-        def create() -> CreatedKey:
-            self._keys.accounts.ensure(account_id, plan=self._new_account_plan, actor=actor)
-            return self._keys.create(account_id, actor=actor, **fields)
-
-        return self._made(account_id, create)
+        return _told(self._making.create(asked.owner, **fields))
 
     def _rotate(self, asked: _Asked) -> Reply:
-        account_id, actor = asked.owner
         fields = asked.fields("grace_period_seconds")
-        return self._made(account_id, lambda: self._keys.rotate(account_id, asked.key_id, actor=actor, **fields))
+        return _told(self._making.rotate(asked.owner, asked.key_id, **fields))
 
-    def _made(self, account_id: str, make: Callable[[], CreatedKey]) -> Reply:
-        """A new key, where the account has not just made many."""
-        decision = self._deciding.acquire(f"api-keys:{account_id}", self._creations)
-        if not decision.allowed:
-            return render.refusal(decision)
-        return envelope.document(HTTPStatus.CREATED, shown.created(make()), render.headers(decision))
+
+def _told(made: Made) -> Reply:
+    """A new key, where the account has not just made many."""
+    if made.created is None:
+        return render.refusal(made.decision)
+    return envelope.document(HTTPStatus.CREATED, shown.created(made.created), render.headers(made.decision))
 
 
 def _sentence(error: KeyRequestRefused) -> str:

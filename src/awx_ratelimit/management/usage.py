@@ -1,6 +1,6 @@
 """What each key has used of its plan at this moment: asked, and not charged. For the REST API, and for pages."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from awx_ratelimit.core.caller import Caller
@@ -9,7 +9,7 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.keys.values import Account, ApiKey
 
-Peek = Callable[[str, Plan], Decision]
+Peeks = Callable[[Sequence[tuple[str, Plan]]], Sequence[Decision]]
 
 
 class KeyUsage(NamedTuple):
@@ -20,16 +20,20 @@ class KeyUsage(NamedTuple):
     limits: tuple[Usage, ...]
 
 
-def live_usage(account: Account, keys: Iterable[ApiKey], plans: PlanTable, peek: Peek) -> list[KeyUsage]:
-    """The usage of `keys` of `account`, in their order: `peek` is a limiter's.
+def live_usage(account: Account, keys: Sequence[ApiKey], plans: PlanTable, peeks: Peeks) -> list[KeyUsage]:
+    """The usage of `keys` of `account`, in their order: `peeks` asks for many subjects as a limiter's `peek` for one.
 
     Raises InvalidLimit for an account whose plan is not in the table, and BackendUnavailable.
     """
-    seen: dict[str, KeyUsage] = {}
-    for key in keys:
-        if key.family_id not in seen:
-            caller = Caller(key.family_id, account.plan, account.id, account.overrides)
-            plan = plans.resolve(caller)
-            usages = tuple(usage for usage in peek(caller.subject, plan).usages if not usage.shadow)
-            seen[key.family_id] = KeyUsage(key, plan, usages)
-    return [seen[key.family_id]._replace(key=key) for key in keys]
+    families = dict.fromkeys(key.family_id for key in keys)
+    asks = [(family, _plan(account, family, plans)) for family in families]
+    seen = dict(zip(families, peeks(asks), strict=True))
+    return [KeyUsage(key, seen[key.family_id].plan, _enforced(seen[key.family_id])) for key in keys]
+
+
+def _plan(account: Account, subject: str, plans: PlanTable) -> Plan:
+    return plans.resolve(Caller(subject, account.plan, account.id, account.overrides))
+
+
+def _enforced(decision: Decision) -> tuple[Usage, ...]:
+    return tuple(usage for usage in decision.usages if not usage.shadow)

@@ -56,6 +56,9 @@ _FAILURES: Final = {
     "access_token_required": _Failure(
         HTTPStatus.FORBIDDEN, "authorization_error", "An API key cannot manage API keys. Send an access token."
     ),
+    "csrf_failed": _Failure(
+        HTTPStatus.FORBIDDEN, "authorization_error", "The form is too old, or was not sent from its own page."
+    ),
     "not_found": _Failure(HTTPStatus.NOT_FOUND, "not_found_error", "There is nothing here."),
     "api_key_not_found": _Failure(HTTPStatus.NOT_FOUND, "not_found_error", "There is no such API key."),
     "api_key_limit_reached": _invalid(HTTPStatus.CONFLICT, "There are as many API keys as may be."),

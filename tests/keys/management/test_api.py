@@ -7,7 +7,7 @@ import pytest
 from tests.keys.management.conftest import JSON, PLANS, Client, claims, request_of, signed
 from tests.keys.watching import statements
 
-from awx_ratelimit import BackendUnavailable, Limiter, Plan
+from awx_ratelimit import BackendUnavailable, InvalidLimit, Limiter, Plan
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore
 from awx_ratelimit.keys.values import moment
 from awx_ratelimit.management import AccessTokens, ManagementApi
@@ -498,6 +498,17 @@ def test_every_answer_is_kept_by_nobody(client: Client) -> None:
     answers = [client("GET", path) for path in ("/api-keys", "/usage", "/openapi.json", "/x", f"/api-keys/{MISSING}")]
 
     assert {answer.headers[b"cache-control"] for answer in answers} == {b"no-store"}
+
+
+@pytest.mark.parametrize("field", ["creations", "calls"])
+def test_a_plan_of_calls_has_rates_alone(
+    field: str, service: KeyService, tokens: AccessTokens, limiter: Limiter
+) -> None:
+    """A plan with slots, which no call would give back, is an error at start."""
+    plan: dict[str, Any] = {field: Plan.of("few", per_minute=10, concurrent=2)}
+
+    with pytest.raises(InvalidLimit, match=f"^{field}: the plan 'few' has slots; allowed are rates alone$"):
+        ManagementApi(service, tokens, limiter=limiter, plans=PLANS, **plan)
 
 
 def test_the_limit_on_creations_is_the_limiters(client: Client, limiter: Limiter) -> None:

@@ -13,7 +13,7 @@ from tests.keys.management.conftest import Client
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys.names import READABLE, readable_text
 from awx_ratelimit.management import openapi
-from awx_ratelimit.management.routes import _RESOURCES
+from awx_ratelimit.management.routes import RESOURCES
 
 DOCUMENT = openapi.document("/api/v1")
 
@@ -30,7 +30,7 @@ def test_every_call_is_described() -> None:
     """Its paths and methods are those that are answered, and no others."""
     paths = DOCUMENT["paths"].items()
     described = {(path, method.upper()) for path, calls in paths for method in calls if method != "parameters"}
-    answered = {(path, method) for path, acts in _RESOURCES for method in acts}
+    answered = {(path, method) for path, acts in RESOURCES for method in acts}
 
     assert described == answered - {("/openapi.json", "GET")}
 

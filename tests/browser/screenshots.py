@@ -1,0 +1,85 @@
+"""A picture of each page, for the README: ``python -m tests.browser.screenshots docs/console``."""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from playwright.sync_api import Browser, Page
+from tests.browser.chromium import chromium
+from tests.browser.site import DAY_MS, SESSION, Site, site
+
+WIDE = {"width": 1180, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+
+def main(folder: Path) -> None:
+    """Take them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="awx-shots-") as place, site(Path(place)) as shown, chromium() as browser:
+        account = _account(shown)
+        _shot(browser, shown, "new-account", "/", folder / "empty.png")
+        page = _opened(browser, shown, account, WIDE, "light")
+        _take(page, shown, "/", folder / "keys.png")
+        _take(page, shown, "/activity", folder / "activity.png")
+        _take(page, shown, "/plans", folder / "plans.png")
+        _shot(browser, shown, account, "/", folder / "keys-dark.png", scheme="dark")
+        _shot(browser, shown, account, "/", folder / "keys-phone.png", size=PHONE)
+        _forms(page, shown, folder)
+
+
+def _account(shown: Site) -> str:
+    now_ms = shown.clock.now_ms()
+    shown.clock.set(now_ms - 141 * DAY_MS)
+    account = shown.account("acme")
+    shown.clock.set(now_ms)
+    shown.key(account, "legacy-importer", days_old=140, used_days_ago=61)
+    shown.key(account, "prod-ledger-sync", days_old=93, used_days_ago=0.1)
+    shown.key(account, "staging-ci", days_old=78, used_days_ago=2)
+    backend = shown.key(account, "prod-payment-service", days_old=21, used_days_ago=0)
+    worker = shown.key(account, "prod-invoice-worker", days_old=3, used_days_ago=0)
+    # Whoever holds a lease keeps it: what is collected is given back.
+    shown.held = [*shown.use(worker, requests=56, open=5), *shown.use(backend, requests=23, open=2)]
+    return account
+
+
+def _forms(page: Page, shown: Site, folder: Path) -> None:
+    page.goto(f"{shown.url}/console/new")
+    page.get_by_label("Name").fill("prod-payment-service")
+    page.screenshot(path=folder / "create.png")
+    page.get_by_role("button", name="Create key").click()
+    page.screenshot(path=folder / "created.png")
+    page.goto(f"{shown.url}/console/")
+    page.get_by_role("link", name="Rotate prod-ledger-sync").click()
+    page.screenshot(path=folder / "rotate.png", full_page=True)
+    page.get_by_role("button", name="Create the new key").click()
+    page.get_by_role("link", name="I have stored it").click()
+    page.screenshot(path=folder / "rotation.png", full_page=True)
+    page.goto(f"{shown.url}/console/")
+    page.get_by_role("link", name="Delete staging-ci").click()
+    page.get_by_role("textbox").fill("staging-")
+    page.screenshot(path=folder / "delete.png")
+
+
+def _opened(browser: Browser, shown: Site, account: str, size: Any, scheme: Any) -> Page:
+    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    context.add_cookies([{"name": SESSION, "value": account, "url": shown.url}])
+    return context.new_page()
+
+
+def _take(page: Page, shown: Site, path: str, file: Path) -> None:
+    page.goto(f"{shown.url}/console{path}")
+    page.locator("body").evaluate("() => document.fonts.ready")
+    page.screenshot(path=file)
+
+
+def _shot(
+    browser: Browser, shown: Site, account: str, path: str, file: Path, *, size: Any = None, scheme: str = "light"
+) -> None:
+    page = _opened(browser, shown, account, size or WIDE, scheme)
+    _take(page, shown, path, file)
+    page.context.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,146 @@
+"""A site with the console on a real server in a thread of this process; tests act on its store as they like."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
+
+from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
+from awx_ratelimit.adapters.asgi import AsgiApp
+from awx_ratelimit.adapters.wsgi import WsgiApp
+from awx_ratelimit.console import Console, Owner
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
+from awx_ratelimit.keys.store import Use
+from awx_ratelimit.testing import ManualClock
+
+#: Which a browser sends of its own accord: who is logged in, as a session of an application would say it.
+SESSION = "session"
+START_SECONDS = 10.0
+DAY_MS = 86_400_000
+PLANS = PlanTable(
+    [
+        Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5),
+        Plan.of("growth", per_minute=300, per_day=100_000, concurrent=25),
+    ],
+    default="starter",
+)
+_accounts = count()
+
+
+def who(request: Request) -> Owner | None:
+    """The owner by the cookie ``session=account``."""
+    pairs = (pair.partition("=") for pair in (request.header("cookie") or "").split(";"))
+    account = next((value for name, _, value in pairs if name.strip() == SESSION), "")
+    return Owner(account, f"ann@{account}.example") if account else None
+
+
+class Site:
+    """The store, the limiter and the clock behind the pages."""
+
+    def __init__(self, store: KeyStore, *, creations: int = 1_000) -> None:
+        self.clock = ManualClock(time.time_ns() // 1_000_000)
+        self.store = store
+        self.service = KeyService(store, clock=self.clock)
+        self.limiter = Limiter(MemoryBackend(clock=self.clock))
+        self.console = Console(
+            self.service,
+            who=who,
+            secret=b"a secret of the tests that is long enough",
+            limiter=self.limiter,
+            plans=PLANS,
+            try_path="/v1/agents",
+            creations=Plan.of("creations", per_minute=creations),
+            clock=self.clock,
+        )
+        self.url = ""
+        self.held: list[Decision] = []
+
+    def account(self, account: str = "", **fields: Any) -> str:
+        """One that no other test has used."""
+        account = account or f"acct-{next(_accounts)}"
+        self.service.accounts.create(account, **{"plan": "starter", **fields})
+        return account
+
+    def key(self, account: str, name: str, *, days_old: int = 0, used_days_ago: float | None = None) -> ApiKey:
+        """A key that was made, and used, so long ago."""
+        now_ms = self.clock.now_ms()
+        self.clock.set(now_ms - days_old * DAY_MS)
+        key = self.service.create(account, name, actor=f"ann@{account}.example").key
+        self.clock.set(now_ms)
+        if used_days_ago is not None:
+            self.store.mark_used([Use(key.id, account, now_ms - int(used_days_ago * DAY_MS))])
+        return self.service.get(account, key.id)
+
+    def use(self, key: ApiKey, plan: str = "starter", *, requests: int, open: int = 0) -> list[Decision]:
+        """Have the key make so many requests; the `open` last ones, which are returned, are still being answered."""
+        chosen = next(known for known in PLANS.plans if known.name == plan)
+        for _ in range(requests - open):
+            self.limiter.release(self.limiter.acquire(key.family_id, chosen))
+        return [self.limiter.acquire(key.family_id, chosen) for _ in range(open)]
+
+
+async def _other(_: object) -> PlainTextResponse:
+    return PlainTextResponse("another page\n")
+
+
+@contextmanager
+def asgi(site: Site) -> Iterator[str]:
+    """The console under uvicorn; its address."""
+    routes = [Mount("/console", AsgiApp(site.console)), Route("/other", _other)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Chromium opens more connections than it uses.
+        config = uvicorn.Config(Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        until = time.monotonic() + START_SECONDS
+        while not server.started and time.monotonic() < until:
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(START_SECONDS)
+
+
+@contextmanager
+def wsgi(site: Site) -> Iterator[str]:
+    """The console under werkzeug's server; its address."""
+
+    def other(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [b"another page\n"]
+
+    app = DispatcherMiddleware(other, {"/console": WsgiApp(site.console)})
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(START_SECONDS)
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """A site whose keys are in a file of `folder`, under uvicorn."""
+    store = KeyStore.open(folder / "keys.db")
+    made = Site(store)
+    with asgi(made) as url:
+        made.url = url
+        yield made
+    store.close()

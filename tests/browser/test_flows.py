@@ -1,0 +1,192 @@
+"""What people do with the console, in Chromium, with and without JavaScript."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+from tests.browser.site import Site, wsgi
+
+KEY = re.compile(r"awx_[0-9A-Za-z]{38}")
+HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>{{7*7}}"
+
+
+def shown_key(page: Page) -> str:
+    """The key on a page, or nothing."""
+    found = KEY.search(page.content())
+    return found[0] if found else ""
+
+
+def create(page: Page, name: str = "prod-payment-service") -> str:
+    """Create a key from the table on; the key."""
+    page.goto("/console/")
+    page.get_by_role("link", name="Create", exact=False).first.click()
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Create key").click()
+    return shown_key(page)
+
+
+def test_a_key_is_created_from_the_empty_table(page: Page, site: Site, account: str) -> None:
+    """From the first page to the table with the key: it is shown on the one page, and no more of it on the next."""
+    key = create(page)
+    page.get_by_role("link", name="I have stored it").click()
+    page.goto("/console/")
+
+    expect(page.get_by_role("row", name="prod-payment-service")).to_contain_text(f"awx_...{key[-4:]}")
+    assert (len(key), shown_key(page)) == (42, "")
+
+
+def test_a_reload_does_not_show_the_key_again(page: Page, site: Site, account: str) -> None:
+    """The page that showed it says 'already created' when it is loaded again, and there is one key."""
+    key = create(page)
+    page.reload()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Already created")
+    assert (key[:8] in page.content(), site.service.list(account).total) == (False, 1)
+
+
+def test_a_key_is_rotated_in_four_steps(page: Page, site: Site, account: str) -> None:
+    """Rotate with a grace, see the successor once, and what is left: then delete the old key by its name."""
+    old = site.key(account, "prod-ledger", days_old=93, used_days_ago=0)
+    page.goto("/console/")
+    page.get_by_role("link", name="Rotate prod-ledger").click()
+    page.get_by_label("The old key is accepted for").select_option("604800")
+    page.get_by_role("button", name="Create the new key").click()
+    key = shown_key(page)
+    page.get_by_role("link", name="I have stored it").click()
+    expect(page.locator(".steps li.done")).to_have_count(1)
+    page.goto(f"/console/keys/{old.id}")
+    expect(page.get_by_text("It ends by itself in 7 days.")).to_be_visible()
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("textbox").fill("prod-ledger")
+    page.get_by_role("button", name="Delete key").click()
+
+    expect(page.get_by_role("status").first).to_contain_text("The key is deleted")
+    assert [made.masked for made in site.service.list(account).items] == [f"awx_...{key[-4:]}"]
+
+
+def test_a_key_is_not_deleted_by_another_name(page: Page, site: Site, account: str) -> None:
+    """What is wrong is said beside the field, which has the focus."""
+    key = site.key(account, "prod-ledger")
+    page.goto(f"/console/keys/{key.id}/delete")
+    page.get_by_role("textbox").fill("prod")
+    page.get_by_role("button", name="Delete key").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("is not the name of this key")
+    expect(page.get_by_role("textbox")).to_be_focused()
+    assert site.service.get(account, key.id) == key
+
+
+def test_a_key_is_renamed(page: Page, site: Site, account: str) -> None:
+    """On its own page, and activity says so."""
+    key = site.key(account, "prod")
+    page.goto(f"/console/keys/{key.id}")
+    page.get_by_label("New name").fill("staging")
+    page.get_by_role("button", name="Rename").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("staging")
+    page.get_by_role("link", name="Activity").click()
+
+    expect(page.get_by_role("listitem").first).to_contain_text("Key renamed: staging")
+
+
+def test_a_hostile_name_is_only_shown(page: Page, site: Site, account: str) -> None:
+    """Marks, quotes and templates in a name are letters, wherever it stands; nothing runs and nothing is loaded."""
+    key = site.key(account, HOSTILE[:64])
+    marks = []
+    for path in ("/", f"/keys/{key.id}", f"/keys/{key.id}/rotate", f"/keys/{key.id}/delete", "/activity"):
+        page.goto(f"/console{path}")
+        expect(page.get_by_text(HOSTILE[:64]).first).to_be_visible()
+        marks.append(page.locator("img, script:not([src])").count())
+
+    assert marks == [0] * 5
+
+
+def test_a_hostile_name_goes_through_every_form(page: Page, site: Site, account: str) -> None:
+    """It is written, shown, kept to the letter, and deletes its key."""
+    name = HOSTILE[:64]
+    create(page, name)
+    key = site.service.list(account).items[0]
+    page.goto(f"/console/keys/{key.id}/delete")
+    page.get_by_role("textbox").fill(name)
+    page.get_by_role("button", name="Delete key").click()
+
+    expect(page.get_by_role("status").first).to_contain_text("The key is deleted")
+    assert (key.name, site.service.list(account).total) == (name, 0)
+
+
+def test_the_form_is_filled_in_by_keyboard_alone(page: Page, site: Site, account: str) -> None:
+    """The first field has the focus; Tab goes through fields and buttons in their order, and Enter sends."""
+    page.goto("/console/new")
+    page.keyboard.type("prod")
+    seen = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        seen.append(page.locator(":focus").get_attribute("name") or page.locator(":focus").inner_text())
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+
+    assert seen == ["expires_in_days", "Create key", "Cancel"]
+    expect(page.get_by_role("heading", name="Store it now")).to_be_visible()
+
+
+def test_the_first_stop_of_the_keyboard_skips_the_navigation(page: Page) -> None:
+    """Tab, Enter, and the page itself has the focus."""
+    page.goto("/console/activity")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(page.locator("main")).to_be_focused()
+
+
+def test_bars_move_by_themselves(scripted: Page, site: Site, account: str) -> None:
+    """Of an open page the bars follow what the key uses, without a reload."""
+    key = site.key(account, "prod")
+    scripted.goto("/console/")
+    expect(scripted.get_by_text("Live", exact=True)).to_be_visible()
+    site.use(key, requests=55)
+
+    bar = scripted.get_by_role("meter", name="prod, this minute")
+    expect(bar).to_have_js_property("value", 55)
+    expect(scripted.locator(".bar-text").first).to_have_text("55 of 60")
+
+
+def test_without_scripts_bars_show_how_it_was(opened: Callable[..., Page], site: Site, account: str) -> None:
+    """They are the same bars, and nothing says that they are live."""
+    site.use(site.key(account, "prod"), requests=55)
+    page = opened(java_script_enabled=False)
+    page.goto("/console/")
+
+    expect(page.locator(".bar-text").first).to_have_text("55 of 60")
+    expect(page.get_by_text("Live", exact=True)).to_be_hidden()
+
+
+def test_a_copy_button_copies(scripted: Page, site: Site) -> None:
+    """Key, line of .env and curl line are in the clipboard to the letter, and a screen reader hears of it."""
+    key = create(scripted)
+    copied = []
+    for what in ("the key", "the line for .env", "the curl line"):
+        scripted.bring_to_front()
+        scripted.get_by_role("button", name=f"Copy {what}").click()
+        expect(scripted.locator("#said")).to_have_text("Copied to the clipboard.")
+        # No page of the console may read the clipboard.
+        other = scripted.context.new_page()
+        other.goto("/other")
+        copied.append(other.evaluate("navigator.clipboard.readText()"))
+        other.close()
+
+    curl = f"curl -i {site.url}/v1/agents -H 'X-API-Key: {key}'"
+    assert copied == [key, f"AWX_API_KEY={key}", curl]
+
+
+def test_the_same_under_a_server_of_wsgi(opened: Callable[..., Page], site: Site, account: str) -> None:
+    """A key is created, shown once, and its bars are live."""
+    with wsgi(site) as url:
+        page = opened(base_url=url)
+        create(page)
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Already created")
+        page.goto("/console/")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.goto("about:blank")
+
+    assert site.service.list(account).total == 1

@@ -81,7 +81,7 @@ def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: Re
 
 def test_every_snippet_is_tested() -> None:
     """A snippet more in the README wants a test here."""
-    assert len(SNIPPETS) == 7
+    assert len(SNIPPETS) == 8
 
 
 def test_the_gate_with_everything_is_one() -> None:
@@ -93,7 +93,7 @@ def test_the_gate_with_everything_is_one() -> None:
 
 def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> None:
     """It decides on the server of its URL, and says how the guard is."""
-    limiter = _run(SNIPPETS[6].replace("redis://localhost:6379", redis_server.url))["limiter"]
+    limiter = _run(SNIPPETS[7].replace("redis://localhost:6379", redis_server.url))["limiter"]
 
     allowed, health = limiter.acquire("s", STARTER).allowed, limiter.health()
     limiter.close()

@@ -7,7 +7,8 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 .PHONY: demo test chaos check bench screenshots clean servers redis-server postgresql chromium axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
-# BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours; WORKERS=4 serves from four processes.
+# Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
+# BACKEND=host:///path/to/file is another one, BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours.
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
@@ -56,6 +57,7 @@ bench: .venv-bench/.ready redis-server
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_host | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md

@@ -3,15 +3,19 @@
 import argparse
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import httpx2
+from examples.demo_files import own_file
 from examples.demo_keys import Desk, Keys, NoKey, own_keys
 from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
-from examples.demo_scenarios import SCENARIOS
+from examples.demo_scenarios import RESTART, SCENARIOS, outlive
 from examples.demo_server import Server, ServerFailed, start
 from examples.demo_traffic import ANSWER_SECONDS
 from rich.console import Console
@@ -65,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     out = console()
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
+    if options.workers > 1 and sys.platform == "linux":
+        rows.append(Row(RESTART.tier.title(), RESTART.traffic))
     try:
         with (
             _backend(options.backend, options.workers) as backend,
@@ -95,30 +101,35 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backend",
-        default="memory",
+        default="host" if sys.platform == "linux" else "memory",
         metavar="NAME or URL",
-        help="where limits are kept: memory, redis (a server of its own), or a URL such as redis://host (%(default)s)",
+        help="where limits are kept: host (a file of the demo's own), memory, redis (a server of its own), or a URL "
+        "such as host:///path/to/file or redis://host (%(default)s)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)")
     options = parser.parse_args(arguments)
     if options.workers > 1 and options.backend == "memory":
-        parser.error("memory is one process's own: with several workers, give --backend redis")
+        parser.error("memory is one process's own: with several workers, give --backend host or redis")
     return options
 
 
 @contextmanager
 def _backend(name: str, workers: int) -> Iterator[str]:
     """The URL of the backend, which may be a server that lives as long as the demo."""
-    if name != "redis":
+    if name == "redis":
+        with own_redis() as url:
+            yield f"{url}?expected_workers={workers}&budget_ms=1000"
+    elif name == "host":
+        yield own_file()
+    else:
         yield "memory://" if name == "memory" else name
-        return
-    with own_redis() as url:
-        yield f"{url}?expected_workers={workers}&budget_ms=1000"
 
 
 def _shown(backend: str) -> str:
     """A URL without user and password."""
     scheme, _, rest = backend.partition("://")
+    if scheme == "host":
+        return f"{rest}, over restarts too"
     return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
@@ -156,9 +167,13 @@ async def _send(rows: Sequence[Row], server: Server, keys: Keys) -> None:
         desks = {tier: Desk(http, keys.token(tier)) for tier in TIERS}
         begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=True)):
+            for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=False)):
                 begin_at = begun + number * BETWEEN_ROWS_SECONDS
                 tasks.create_task(scenario.run(http, desks[scenario.tier], row, begin_at))
+        for row in rows[len(SCENARIOS) :]:
+            # Alone: it takes the connections of all others away.
+            restart = replace(RESTART, play=partial(outlive, requests=7, replace=server.replace_workers))
+            await restart.run(http, desks[restart.tier], row, time.monotonic())
 
 
 def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:

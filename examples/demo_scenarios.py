@@ -200,6 +200,19 @@ async def pay_nothing(key: Key, *, slots: int, burst: int, refusals: int) -> str
     return f"{refused} refusals for want of a slot cost nothing: all {burst} were let in"
 
 
+async def outlive(key: Key, *, requests: int, replace: Callable[[], Awaitable[None]]) -> str:
+    """Use some of the day, let all processes be replaced, and find it used still."""
+    await key.burst(requests - 1, 1, AGENTS)
+    before = await key.day_left()
+    key.row.reason = "every process is being replaced"
+    await replace()
+    after = await key.day_left()
+    # One is used now, and a few come back meanwhile.
+    if not before - 1 <= after < before + requests // 2:
+        raise Broken(f"{before} of the day were left, and after a restart of all processes {after}")
+    return f"{requests} of the day were used, and are after a restart of all processes"
+
+
 async def _hold(key: Key, reports: int) -> list[httpx2.Response]:
     held = []
     for number in range(1, reports + 1):
@@ -247,3 +260,5 @@ SCENARIOS = (
     Scenario("revocation", "starter", "a key that is revoked", revoke),
     Scenario("refused", "starter", "20 more than 5 at once", partial(pay_nothing, slots=5, burst=60, refusals=20)),
 )
+#: With several processes, after all others; what it plays needs the server.
+RESTART = Scenario("restart", "starter", "all processes replaced", partial(spend, burst=60, per_second=1))

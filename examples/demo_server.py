@@ -48,6 +48,22 @@ class Server:
         except TimeoutError:
             raise ServerFailed(f"no answer from {self.url}/health in {READY_SECONDS:.0f} s") from None
 
+    async def replace_workers(self) -> None:
+        """Let every process that serves end, and another one take its place. Raises ServerFailed."""
+        old = self._workers()
+        self.process.send_signal(signal.SIGHUP)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while old & self._workers() or len(self._workers()) < len(old):  # noqa: ASYNC110  # as above
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise ServerFailed(f"its processes were not replaced in {READY_SECONDS:.0f} s") from None
+
+    def _workers(self) -> set[str]:
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return {child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
+
     async def _is_healthy(self, client: httpx2.AsyncClient) -> bool:
         if self.process.poll() is not None:
             raise ServerFailed(f"the server ended with status {self.process.returncode}\n{self._last_words()}")

@@ -68,6 +68,14 @@ class Key:
         response = await self._http.request(method, path, json=sent, headers=self._headers)
         return self._counted(sent_at, response)
 
+    async def day_left(self) -> int:
+        """What one more request leaves of the day, as its answer says."""
+        method, path, sent = AGENTS
+        sent_at = self._sent()
+        response = await self._http.request(method, path, json=sent, headers=self._headers)
+        self._counted(sent_at, response)
+        return int(response.headers["ratelimit"].partition('"day";r=')[2].partition(";")[0])
+
     async def burst(self, requests: int, at_once: int, request: Sent) -> None:
         """That many requests, as fast as they go."""
         left = iter(range(requests))

@@ -1,6 +1,7 @@
 """A backend from a URL: the one place that names every backend.
 
     memory://                           in this process
+    host:///path/to/file                among the processes of this host
     redis://host:6379/0                 rediss:// with TLS, redis+unix:///path/to/socket, valkey://
     redis+sentinel://host,host/service  the primary of a service that sentinels watch; also rediss+, valkey+, valkeys+
     redis+cluster://host,host           a cluster, by some of its servers; likewise
@@ -12,7 +13,7 @@ A server comes guarded, and its refusals are remembered. A query may hold ``pref
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.memory import MemoryBackend
@@ -21,7 +22,7 @@ from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, Remembered
 
 _TCP = ("redis", "rediss", "valkey", "valkeys")
 _MANY = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
-_SCHEMES = ("memory", *_TCP, "redis+unix", "unix", *_MANY)
+_SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_MANY)
 _OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 
 
@@ -29,10 +30,12 @@ def open_backend(url: str) -> Backend:
     """The backend at `url`, for Limiter.
 
     Raises ValueError for an URL that is none of a backend's, ImportError where its extra is not installed, and
-    BackendMisconfigured for a server that cannot decide as it is set up.
+    BackendMisconfigured for a server that cannot decide as it is set up, and for a file that cannot be used.
     """
     if _scheme(url) == "memory":
         return MemoryBackend()
+    if _scheme(url) == "host":
+        return _host(url)
     from awx_ratelimit.backends.redis import RedisBackend
 
     client_url, of_server, of_guard = _split(url)
@@ -43,11 +46,23 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
     """The backend at `url`, for AsyncLimiter. Raises as `open_backend` does."""
     if _scheme(url) == "memory":
         return MemoryBackend()
+    if _scheme(url) == "host":
+        return _host(url)
     from awx_ratelimit.backends.redis import AsyncRedisBackend
 
     client_url, of_server, of_guard = _split(url)
     backend = AsyncRedisBackend.from_url(client_url, **of_server)
     return AsyncRememberedBackend(AsyncGuardedBackend(backend, **of_guard))
+
+
+def _host(url: str) -> Backend:
+    """The backend in the file of the URL. Its path is absolute: a relative one is another file in each folder."""
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise ValueError(f"the URL of a host's file is {url!r}; allowed is host:///path/to/file, with three slashes")
+    from awx_ratelimit.backends.host import HostBackend
+
+    return HostBackend(unquote(parts.path))
 
 
 def _scheme(url: str) -> str:

@@ -1,6 +1,7 @@
 """A backend from a URL, or one clear error."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,19 @@ PLAN = Plan.of("p", per_minute=2)
 def test_memory_serves_threads_and_tasks() -> None:
     """`memory://` is a backend of this process, for either limiter."""
     assert [type(open_backend("memory://")), type(open_async_backend("memory://"))] == [MemoryBackend] * 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_file_of_the_host_serves_threads_and_tasks(tmp_path: Path) -> None:
+    """`host://` and an absolute path is one backend for either limiter; what a URL cannot say is written with %."""
+    url = f"host://{tmp_path}/my%20limits"
+    limiter, other = AsyncLimiter(open_async_backend(url)), Limiter(open_backend(url))
+    allowed = [(await limiter.acquire("s", PLAN)).allowed for _ in range(2)]
+
+    assert (allowed, other.acquire("s", PLAN).allowed, (tmp_path / "my limits").exists()) == ([True, True], False, True)
+    await limiter.aclose()
+    other.close()
 
 
 @pytest.mark.parametrize("spelled", ["redis+unix://{path}", "unix://{path}?prefix=mine", "redis+unix://{path}?db=3"])
@@ -49,9 +63,14 @@ async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: st
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "begins with 'nothing'; allowed are memory://, redis://"),
+        ("", "begins with 'nothing'; allowed are memory://, host://, redis://"),
         ("localhost:6379", "begins with 'localhost'"),
         ("http://localhost", "begins with 'http'"),
+        ("host://limits", "allowed is host:///path/to/file, with three slashes"),
+        ("host://", "allowed is host:///path/to/file, with three slashes"),
+        ("host://srv/limits", "allowed is host:///path/to/file, with three slashes"),
+        ("host:///srv/limits?timeout_ms=5", "allowed is host:///path/to/file, with three slashes"),
+        ("host:limits", "allowed is host:///path/to/file, with three slashes"),
         ("redis://localhost?budget_ms=soon", "budget_ms is 'soon'; allowed is a whole number"),
         ("redis://localhost?budget_ms=0", "timeout_ms is 0; allowed is a whole number of at least 1"),
         ("redis://localhost:port", "redis URL: "),

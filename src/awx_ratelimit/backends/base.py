@@ -138,6 +138,7 @@ def usable_backend(backend: Any) -> Backend:
     """`backend`, where Limiter can call it. Raises TypeError that says what to use instead."""
     if _is_async(backend) or not isinstance(backend, Backend):
         raise TypeError(f"Limiter takes a synchronous backend; {type(backend).__name__} is none: see AsyncLimiter")
+    _tell(backend)
     return backend
 
 
@@ -146,7 +147,15 @@ def usable_async_backend(backend: Any) -> AsyncBackend:
     if _is_async(backend):
         return backend
     if isinstance(backend, Backend) and backend.never_waits:
+        _tell(backend)
         return cast(AsyncBackend, NonBlocking(backend))
     raise TypeError(
         f"AsyncLimiter takes an async backend or one that never waits; {type(backend).__name__} would block its loop"
     )
+
+
+def _tell(backend: Backend) -> None:
+    """Tell a backend that wants to know it that it decides for a limiter."""
+    decides = getattr(backend, "decides", None)
+    if decides is not None:
+        decides()

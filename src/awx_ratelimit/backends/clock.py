@@ -1,4 +1,7 @@
-"""The time of this machine, in milliseconds since the epoch, carried on by a clock that does not jump."""
+"""The time of this machine, in milliseconds since the epoch.
+
+`SystemClock` carries it on by a clock that does not jump; `WallClock` says it as it is, to all processes the same.
+"""
 
 import time
 from collections.abc import Callable
@@ -29,6 +32,17 @@ class SystemClock:
 
     def __init__(self) -> None:
         self.now_ms = _ticking()
+
+
+class WallClock:
+    """Wall time, steps and all: what every process of this machine reads alike."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def now_ms() -> int:
+        """The time now."""
+        return trunc(time.time() * 1000.0)
 
 
 def _ticking() -> Callable[[], int]:

@@ -21,7 +21,7 @@ FORGET_AFTER_MS = 60_000
 _NOTHING = layout_of(())
 
 
-class _Debt(NamedTuple):
+class Debt(NamedTuple):
     """One limit by itself: what it owes, since when, and the rate it was last charged by."""
 
     debt: int
@@ -30,7 +30,7 @@ class _Debt(NamedTuple):
 
 
 #: Shared by nearly all, and so never written to.
-_NOTHING_KEPT: dict[str, _Debt] = {}
+_NOTHING_KEPT: dict[str, Debt] = {}
 _UNBOUNDED: dict[int, int] = {}
 
 
@@ -120,6 +120,14 @@ class Ledger:
         until_ms = max(self.keep_until_ms, _forget_at_ms(layout.rates, levels))
         return layout.packed(until_ms, levels) if until_ms > now_ms else None
 
+    def owes(self, now_ms: int) -> bool:
+        """Whether it owes anything, did so of late, or must be known for the sake of a promise."""
+        return self.keep_until_ms > now_ms or any(self._is_owed(debt, now_ms) for debt in self._debts().values())
+
+    def drop_drained(self, now_ms: int) -> None:
+        """Keep beside the levels only what is owed still."""
+        self.kept = {name: debt for name, debt in self.kept.items() if self._is_owed(debt, now_ms)}
+
     def first_refund(self, decision: Decision) -> bool:
         """Whether it is the first of this decision, which is then marked: its levels get a number that is no debt."""
         levels = decision.levels
@@ -142,17 +150,17 @@ class Ledger:
         ledger.keep_until_ms = forget_at_ms(packed)
         return ledger
 
-    def _is_owed(self, debt: _Debt, now_ms: int) -> bool:
+    def _is_owed(self, debt: Debt, now_ms: int) -> bool:
         return max(self.keep_until_ms, _forget_at_ms((debt.rate,), debt[:2])) > now_ms
 
-    def _debts(self) -> dict[str, _Debt]:
+    def _debts(self) -> dict[str, Debt]:
         debts = dict(self.kept)
         numbers = iter(self.levels)
         for rate, debt, at_ms in zip(self.layout.rates, numbers, numbers, strict=True):
-            debts[rate.name] = _Debt(debt, at_ms, rate)
+            debts[rate.name] = Debt(debt, at_ms, rate)
         return debts
 
-    def _write(self, debts: dict[str, _Debt]) -> None:
+    def _write(self, debts: dict[str, Debt]) -> None:
         self.levels = [number for rate in self.layout.rates for number in debts.pop(rate.name)[:2]]
         self.kept = debts
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import SystemClock
 from awx_ratelimit.backends.ledger import Ledger
+from awx_ratelimit.backends.siblings import warn_of_siblings
 from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.decision import Decision
@@ -31,6 +32,8 @@ _SWEEP_EVERY_NEW = 4
 class MemoryBackend:
     """Decides in this process, exactly and without waiting. Every other process has limits of its own.
 
+    A limiter over it says so in the log, where it sees that this is one of several workers of a server.
+
     `clock` is an object with ``now_ms() -> int``; None is the machine's time. Subjects that owe nothing and hold
     nothing are forgotten in small steps, a minute after that.
     """
@@ -39,6 +42,7 @@ class MemoryBackend:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.begin(clock)
+        self._decides = False
         renewed_after_fork(self.after_fork)
 
     def begin(self, clock: Clock | None = None) -> None:
@@ -150,6 +154,13 @@ class MemoryBackend:
         """In a child process: locks that nobody holds, and none of the parent's leases."""
         for stripe in self._stripes:
             stripe.after_fork()
+        if self._decides:
+            warn_of_siblings()
+
+    def decides(self) -> None:
+        """It was given to a limiter, and does not stand in for what is shared: warn where there are other workers."""
+        self._decides = True
+        warn_of_siblings()
 
     def _opened_ledger(self, stripe: Stripe, subject: str, plan: Plan) -> Ledger:
         self._opened += 1

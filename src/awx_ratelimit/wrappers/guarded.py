@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -33,7 +33,7 @@ class GuardedBackend:
     `expected_workers` is how many processes share its limits. `budget_ms` is how long a decision waits for the backend
     at most; a synchronous one keeps to it by itself (`timeout_ms` of a RedisBackend), for nothing can interrupt it.
 
-    Raises InvalidLimit for a field that is wrong.
+    Raises InvalidLimit for a field that is wrong, and TypeError for a backend of the other kind.
     """
 
     never_waits: ClassVar[bool] = False
@@ -41,8 +41,8 @@ class GuardedBackend:
     def __init__(
         self, backend: Backend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
     ) -> None:
-        self.backend = backend
-        self._outage = Outage(backend, on_outage, expected_workers, budget_ms)
+        self.backend = usable_backend(backend)
+        self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -106,15 +106,20 @@ class GuardedBackend:
 
 
 class AsyncGuardedBackend:
-    """The same for the tasks of event loops. See GuardedBackend."""
+    """The same for the tasks of event loops, over an async backend or one that never waits. See GuardedBackend."""
 
     never_waits: ClassVar[bool] = False
 
     def __init__(
-        self, backend: AsyncBackend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
+        self,
+        backend: AsyncBackend | Backend,
+        *,
+        on_outage: OnOutage = "local",
+        expected_workers: int = 1,
+        budget_ms: int = 50,
     ) -> None:
-        self.backend = backend
-        self._outage = Outage(backend, on_outage, expected_workers, budget_ms)
+        self.backend = usable_async_backend(backend)
+        self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

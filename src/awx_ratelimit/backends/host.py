@@ -1,0 +1,199 @@
+"""The processes of one host share exact limits in a file: no server, and no step of a process that dies is half done.
+
+Each decision is one step under a lock on a part of the file, which the kernel takes back from whoever dies. A release
+takes no lock at all: it is one store, which all see at once, and is safe in a finalizer, in a signal handler and in a
+cancelled task. Leases live as long as their process, which is known for certain.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+try:
+    from awx_ratelimit.backends._host_session import SEQUENCE_BITS, HostSession
+except ImportError as error:
+    raise ImportError(f"the host backend needs Linux on 64 bits, and a Python with ctypes: {error}") from error
+
+from awx_ratelimit.backends._host_record import HostLedger
+from awx_ratelimit.backends._host_table import Table
+from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends.clock import WallClock
+from awx_ratelimit.core.charge import charge, given_back, uncharged
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.forks import renewed_after_fork
+
+#: What `Decision(...)` ends in, without the call in between.
+_new = tuple.__new__
+_log = logging.getLogger("awx_ratelimit")
+_SEQUENCE = (1 << SEQUENCE_BITS) - 1
+
+
+class HostBackend:
+    """Decides in a file that all processes of this host share, exactly; the file outlives them all.
+
+    `path` is absolute and on a local file system; the file is made where there is none, for this user alone. `clock`
+    is an object with ``now_ms() -> int``; None is the wall time. Nobody waits longer than 50 ms for a process that is
+    in the way: then there is no decision. Raises ValueError for a relative path, and BackendMisconfigured, which says
+    what to do, for one that cannot be used.
+    """
+
+    never_waits: ClassVar[bool] = True
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+        self._path = os.fspath(path)
+        if not Path(self._path).is_absolute():
+            raise ValueError(f"path is {self._path!r}; allowed is an absolute one, which is one file for all processes")
+        self._now_ms = (clock or WallClock()).now_ms
+        self._hold_times = HoldTimes()
+        self._begin()
+        self._session.open()
+        renewed_after_fork(self._after_fork)
+
+    def _begin(self) -> None:
+        self._session = HostSession(self._path, self._now_ms)
+        self._unmeasured = 0
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        session = self._session
+        lease_id = session.new_lease_id() if plan.slot_bit else 0
+        try:
+            return session.run(subject, self._decide, plan, cost, lease_id)
+        except BaseException:
+            # Nobody will hear of the lease, if there is one.
+            session.take_back(subject, lease_id)
+            raise
+
+    def _decide(self, ledger: HostLedger, plan: Plan, cost: int, lease_id: int) -> Decision:
+        table: Table = ledger.table
+        if not table.read(ledger):
+            ledger.begin(plan)
+        now_ms = self._now_ms()
+        held = table.leases.held(ledger, plan.slots, now_ms)
+        same = ledger.layout is plan.layout
+        state = ledger.levels if same else ledger.levels_under(plan)
+        over, levels = charge(plan, state, held, cost, now_ms)
+        if over and over & plan.enforced:
+            self._asked(ledger, plan, state, levels, now_ms)
+            slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
+            return _new(Decision, (ledger.subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms))
+        ledger.seen = None
+        if not same:
+            ledger.change_layout(plan.layout)
+            ledger.drop_drained(now_ms)
+        ledger.levels = levels
+        if held >= plan.slots:
+            lease_id = 0
+        if lease_id:
+            held += 1
+            self._write_granted(ledger, plan, lease_id, now_ms)
+        else:
+            table.write(ledger, now_ms)
+        return _new(Decision, (ledger.subject, plan, cost, now_ms, over, levels, held, lease_id, ledger, 0))
+
+    def _write_granted(self, ledger: HostLedger, plan: Plan, lease_id: int, now_ms: int) -> None:
+        table: Table = ledger.table
+        leases = table.leases
+        if not ledger.word:
+            leases.regrant(ledger)
+        granted = ledger.granted
+        try:
+            leases.grant(ledger, lease_id, now_ms + plan.max_hold_ms if plan.max_hold_ms else None)
+            table.write(ledger, now_ms)
+        except BaseException:
+            leases.take_back(ledger, lease_id, granted)
+            with suppress(BackendUnavailable, ValueError):
+                self._session.write_leases(ledger)
+            raise
+
+    def _asked(self, ledger: HostLedger, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
+        """Write what a claim that charged nothing has changed, which is nearly always nothing."""
+        seen, ledger.seen = ledger.seen, None
+        before = ledger.levels, ledger.kept, ledger.keep_until_ms
+        ledger.asked(plan, state, levels, now_ms)
+        if (ledger.levels, ledger.kept, ledger.keep_until_ms) != before:
+            ledger.table.write(ledger, now_ms)
+        else:
+            ledger.seen = seen
+
+    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """See Backend."""
+        return self._session.run(subject, self._look, plan, cost)
+
+    def _look(self, ledger: HostLedger, plan: Plan, cost: int) -> Decision:
+        table: Table = ledger.table
+        if not table.read(ledger):
+            ledger.begin(plan)
+        now_ms = self._now_ms()
+        held = table.leases.held(ledger, plan.slots, now_ms)
+        state = ledger.levels_under(plan)
+        over, levels = uncharged(plan, state, held, cost, now_ms)
+        self._asked(ledger, plan, state, levels, now_ms)
+        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
+        return Decision(ledger.subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms)
+
+    def release(self, decision: Decision) -> None:
+        """See Backend."""
+        _, _, _, _, _, _, _, lease_id, ledger, _ = decision
+        if lease_id and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
+            self._measure(decision)
+
+    def _measure(self, decision: Decision) -> None:
+        if decision.lease_id & _SEQUENCE >= MEASURE_ALL:
+            self._unmeasured = THEN_ONE_IN - 1
+        try:
+            self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
+        except Exception:
+            # A release never raises, whatever a clock of the user's does; the slot is free already.
+            _log.exception("the clock of a HostBackend failed")
+
+    def refund(self, decision: Decision) -> None:
+        """See Backend."""
+        if decision.holder is not None and decision.holder.home is self._session:
+            self._session.run(decision.subject, self._refund, decision)
+
+    def _refund(self, ledger: HostLedger, decision: Decision) -> None:
+        table: Table = ledger.table
+        known = table.read(ledger)
+        if ledger.first_refund(decision) and known:
+            now_ms = self._now_ms()
+            ledger.seen = None
+            ledger.refund(given_back(decision, now_ms))
+            table.write(ledger, now_ms)
+
+    def reset(self, subject: str) -> None:
+        """See Backend."""
+        self._session.run(subject, self._forget)
+
+    def _forget(self, ledger: HostLedger) -> None:
+        table: Table = ledger.table
+        if table.read(ledger):
+            now_ms = self._now_ms()
+            ledger.seen = None
+            ledger.forget()
+            if table.leases.held(ledger, 0, now_ms):
+                table.write(ledger, now_ms)
+            else:
+                table.give_up(ledger)
+
+    def health(self) -> Mapping[str, Any]:
+        """See Backend: the leases that this process holds, and how large the file is."""
+        return {"backend": "host", **self._session.health()}
+
+    def close(self) -> None:
+        """See Backend. The leases of this process end; what was used is kept."""
+        self._session.close()
+
+    def _after_fork(self) -> None:
+        """In a child process: leases and an opened file of its own, and none of the parent's."""
+        self._session.abandon()
+        self._begin()
+        # While the child may still do what its parent might; else the first decision says why it cannot.
+        with suppress(BackendUnavailable):
+            self._session.open()

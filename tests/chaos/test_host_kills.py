@@ -1,0 +1,107 @@
+"""Processes of one host that are killed and stopped at any instruction, all the time.
+
+AWX_CHAOS_SECONDS is how long: `make chaos` takes a minute.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.chaos.host_hammer import FEW, MANY, SLOTS, START_MS
+
+from awx_ratelimit import Limiter
+from awx_ratelimit.backends._host_cell import newest
+from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.testing import ManualClock
+
+SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "5"))
+PROCESSES = 8
+LEAST_KILLS = 20
+
+
+def _started(folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "tests.chaos.host_hammer", str(folder)])
+
+
+def _killed(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    (folder / "killed" / str(process.pid)).touch()
+    process.kill()
+    process.wait()
+
+
+@contextmanager
+def _hammering(folder: Path) -> Iterator["list[subprocess.Popen[bytes]]"]:
+    for name in ("begun", "killed"):
+        (folder / name).mkdir()
+    processes = [_started(folder) for _ in range(PROCESSES)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            _killed(folder, process)
+
+
+@pytest.mark.timeout(SECONDS + 60)
+def test_processes_that_are_killed_anywhere_leave_everything_sound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Never more than the limits, no slot and no token lost, and a file in which every cell can be read."""
+    kills = stops = 0
+    with _hammering(tmp_path) as processes:
+        until_s = time.monotonic() + SECONDS
+        while time.monotonic() < until_s or kills < LEAST_KILLS:
+            time.sleep(random.random() / 10)
+            place = random.randrange(PROCESSES)
+            if not (tmp_path / "begun" / str(processes[place].pid)).exists():
+                continue
+            if random.random() < 0.2:
+                stops += 1
+                processes[place].send_signal(signal.SIGSTOP)
+                time.sleep(random.random() / 20)
+                processes[place].send_signal(signal.SIGCONT)
+            else:
+                kills += 1
+                _killed(tmp_path, processes[place])
+                processes[place] = _started(tmp_path)
+    kills += PROCESSES
+
+    assert not (tmp_path / "over").exists()
+    limiter = Limiter(HostBackend(tmp_path / "limits", clock=ManualClock(START_MS)))
+    let_in = {name: (tmp_path / name).stat().st_size for name in ("many", "few")}
+    used = {
+        plan.name: [
+            usage.capacity - usage.remaining for usage in limiter.peek(plan.name, plan).usages[: len(plan.rates)]
+        ]
+        for plan in (MANY, FEW)
+    }
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{SECONDS:.0f} s, {kills} processes killed, {stops} stopped for a moment: {let_in['many']} let in on "
+            f"one subject, {used['many'][0]} charged; {let_in['few']} of {FEW.rates[0].burst} on another\n"
+        )
+    # Of each that was killed one claim may have been charged, whose answer nobody heard.
+    assert let_in["many"] <= used["many"][0] <= let_in["many"] + kills
+    assert used["many"][0] == used["many"][1]
+    assert let_in["few"] <= used["few"][0] == FEW.rates[0].burst
+    assert (let_in["few"] >= FEW.rates[0].burst - kills, let_in["many"] > kills) == (True, True)
+    assert [limiter.acquire("many", MANY).allowed for _ in range(SLOTS + 1)] == [True] * SLOTS + [False]
+    assert _unreadable(limiter) == 0
+
+
+def _unreadable(limiter: Limiter) -> int:
+    """How many cells say nothing that can be read."""
+    table = limiter.backend._session.open()  # type: ignore[attr-defined]
+    found = 0
+    for stripe in table.file.stripes:
+        rooms = table._levels._of(stripe)[0]
+        for level, room_at in enumerate(rooms):
+            cells = table.file.memory[room_at : room_at + (4_096 << level)]
+            found += sum(newest(cells[at : at + 512]) is None for at in range(0, len(cells), 512))
+    return found

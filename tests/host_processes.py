@@ -1,0 +1,130 @@
+"""Other processes on the same host: each has a HostBackend of its own and does what it is told, line by line.
+
+Run as a program it is such a process: ``host_processes.py PATH``.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.testing import ManualClock
+
+DAY = Rate("day", 1_000, 86_400_000, refill="calendar")
+SLOTS_3 = Plan("slots", (DAY,), Concurrency(3))
+BOUNDED = Plan("bounded", (DAY,), Concurrency(3, max_hold_ms=5_000))
+PLANS = {plan.name: plan for plan in (SLOTS_3, BOUNDED)}
+START_MS = 1_700_006_400_000
+
+
+class Process:
+    """A process that was started, and waits for what to do."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def does(self, verb: str, *args: Any) -> Any:
+        """Let it do something; what it answers."""
+        self._tell(verb, *args)
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def stops_in(self, subject: str) -> None:
+        """Let it stop in the middle of a decision about `subject`; it has when this returns."""
+        self._tell("stop_in", subject)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def _tell(self, verb: str, *args: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([verb, *args]).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """End it as the kernel ends who takes too much memory."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Let it stand still; it does so when this returns."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+
+StartProcess: TypeAlias = Callable[..., Process]
+
+
+@contextmanager
+def _running(path: Path) -> Iterator[Process]:
+    command = [sys.executable, "-m", "tests.host_processes", str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        yield Process(process)
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def start_process() -> Iterator[StartProcess]:
+    """Starts processes that share the file at a path, for this test."""
+    with ExitStack() as processes:
+        yield lambda path: processes.enter_context(_running(path))
+
+
+class _Told:
+    """The verbs, one method each; what they answer is written as JSON."""
+
+    def __init__(self, path: str) -> None:
+        self._clock = ManualClock(START_MS)
+        self._limiter = Limiter(HostBackend(path, clock=self._clock))
+        self._open: list[Decision] = []
+
+    def acquire(self, subject: str, plan: str = "slots", cost: int = 1) -> Any:
+        try:
+            decision = self._limiter.acquire(subject, PLANS[plan], cost)
+        except BackendUnavailable as error:
+            return str(error)
+        self._open.append(decision)
+        return decision.allowed
+
+    def release(self) -> None:
+        self._limiter.release(self._open.pop(0))
+
+    def remaining(self, subject: str, plan: str = "slots") -> list[int]:
+        return [usage.remaining for usage in self._limiter.peek(subject, PLANS[plan]).usages]
+
+    def advance(self, ms: int) -> None:
+        self._clock.advance(ms)
+
+    def stop_in(self, subject: str) -> None:
+        session: Any = self._limiter.backend._session  # type: ignore[attr-defined]
+        session.run(subject, lambda _: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+def _main(path: str) -> None:
+    told = _Told(path)
+    for line in sys.stdin:
+        verb, *args = json.loads(line)
+        sys.stdout.write(json.dumps(getattr(told, verb)(*args)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

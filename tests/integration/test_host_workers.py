@@ -1,0 +1,47 @@
+"""Several worker processes on one file of a host share one limit, to the last request, also after they have gone."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from tests.integration.test_redis_workers import COMMANDS, DAY, KEY, _ask, serving
+
+PLAIN_GUNICORN = "gunicorn tests.integration.redis_apps:wsgi() --bind 127.0.0.1:{port} --workers 3 --worker-class sync"
+WARNING = "MemoryBackend keeps limits in one process"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
+def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
+    """Of twice as many requests as the day has tokens, sent to all workers at once, exactly the day's are let in.
+
+    Another set of workers, started after the first has gone, lets nobody in: the day is not forgotten.
+    """
+    url = f"host://{tmp_path}/limits"
+    with serving(command, url, tmp_path) as port, ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: _ask(port, "/", KEY), range(2 * DAY)))
+    with serving(command, url, tmp_path) as port:
+        after = [_ask(port, "/", KEY)[0] for _ in range(10)]
+
+    statuses = Counter(status for status, _ in answers)
+    processes = {body for status, body in answers if status == HTTPStatus.OK}
+    assert (statuses, len(processes) > 1, after) == ({200: DAY, 429: DAY}, True, [429] * 10)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
+def test_workers_in_memory_are_warned(command: str, tmp_path: Path) -> None:
+    """Each of several workers whose limits are in memory has limits of its own, and their log says so."""
+    with serving(command, "memory://", tmp_path):
+        pass
+
+    assert WARNING in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("command", ["gunicorn, 2 workers of 8 threads", "gunicorn, preloaded"])
+def test_workers_on_a_shared_file_are_not_warned(command: str, tmp_path: Path) -> None:
+    """Who shares limits hears nothing."""
+    with serving(COMMANDS[command], f"host://{tmp_path}/limits", tmp_path):
+        pass
+
+    assert WARNING not in (tmp_path / "log").read_text()

@@ -1,0 +1,485 @@
+"""Several processes, threads, signals and forks around one file of a host."""
+
+import linecache
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.host_processes import BOUNDED, DAY, SLOTS_3, START_MS, StartProcess
+
+from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.testing import ManualClock
+
+FAST = Plan.of("fast", per_minute=10**8, concurrent=100)
+MANY = Plan.of("many", per_minute=500, per_day=700, concurrent=3)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not there yet."""
+    return tmp_path / "limits"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time of all processes of a test."""
+    return ManualClock(START_MS)
+
+
+def limiter(path: Path, clock: ManualClock) -> Limiter:
+    return Limiter(HostBackend(path, clock=clock))
+
+
+def session(limiter: Limiter) -> Any:
+    return limiter.backend._session  # type: ignore[attr-defined]
+
+
+def remaining(limiter: Limiter, plan: Plan = SLOTS_3) -> list[int]:
+    return [usage.remaining for usage in limiter.peek("s", plan).usages]
+
+
+def test_processes_share_rates_and_slots(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """What one process uses and holds, another one sees at once, and so what it gives back."""
+    here, there = limiter(path, clock), start_process(path)
+    held = here.acquire("s", SLOTS_3, 10)
+    allowed = [there.does("acquire", "s") for _ in range(3)]
+    here.release(held)
+
+    assert (allowed, there.does("remaining", "s"), there.does("acquire", "s")) == ([True, True, False], [988, 1], True)
+
+
+def test_what_was_used_is_kept_when_all_have_gone(path: Path, clock: ManualClock) -> None:
+    """A new process finds the debts of those before it, as after a deployment or a reboot, and none of their leases."""
+    before = limiter(path, clock)
+    for _ in range(3):
+        before.acquire("s", SLOTS_3, 100)
+    before.close()
+
+    assert remaining(limiter(path, clock)) == [700, 3]
+
+
+def test_the_slots_of_a_killed_process_are_free_at_once(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """When all slots are taken, those of the dead are given back in the same decision; their tokens are used."""
+    here, there = limiter(path, clock), start_process(path)
+    held = [there.does("acquire", "s") for _ in range(3)]
+    alive = here.acquire("s", SLOTS_3)
+    there.kill()
+
+    assert (held, alive.allowed) == ([True] * 3, False)
+    assert ([here.acquire("s", SLOTS_3).allowed for _ in range(4)], remaining(here)) == ([True] * 3 + [False], [994, 0])
+
+
+def test_a_stopped_process_keeps_its_slots_and_keeps_nobody_waiting(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """Whoever stands still outside of a decision holds what it holds, and everybody else goes on."""
+    here, there = limiter(path, clock), start_process(path)
+    there.does("acquire", "s")
+    there.stop()
+    allowed = [here.acquire("s", SLOTS_3).allowed for _ in range(3)]
+    there.go_on()
+
+    assert (allowed, there.does("remaining", "s")) == ([True, True, False], [997, 0])
+
+
+def test_nobody_waits_longer_than_the_deadline_for_a_process_that_stopped_in_a_decision(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """The first claim fails after 50 ms, those after it at once; when the process goes on or dies, all goes on."""
+    here, there = limiter(path, clock), start_process(path)
+    assert there.does("acquire", "s")
+    there.stops_in("s")
+    waits_s = []
+    for _ in range(5):
+        begun_s = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="another process has been deciding for 50 ms; is it stopped"):
+            here.acquire("s", SLOTS_3)
+        waits_s.append(time.monotonic() - begun_s)
+    others = here.acquire("other", SLOTS_3)
+    there.kill()
+
+    assert (waits_s[0] >= 0.05, sorted(waits_s[1:])[1] < 0.05, others.allowed) == (True, True, True)
+    assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_release_needs_no_lock(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A slot is given back, and others see it, while the subject's lock is held by a process that is stopped."""
+    here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
+    held = [here.acquire("s", SLOTS_3) for _ in range(3)]
+    assert there.does("remaining", "s") == [997, 0]
+    there.stops_in("s")
+    here.release(held[0])
+    there.kill()
+
+    assert remaining(other) == [997, 1]
+
+
+def test_threads_of_processes_never_pass_a_limit(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """Threads on two backends and a process that collide on one subject are admitted as often as the limit says."""
+    limiters = [limiter(path, clock), limiter(path, clock)]
+    there = start_process(path)
+    outcomes: Counter[bool] = Counter()
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        own = limiters[number % 2]
+        for _ in range(300):
+            decision = own.acquire("s", MANY)
+            with lock:
+                outcomes[decision.allowed] += 1
+                most.append(decision.held)
+            time.sleep(0)
+            own.release(decision)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+
+    assert (outcomes[True], outcomes[False], max(most) > 1, max(most) <= 3) == (500, 1_300, True, True)
+    assert ([usage.remaining for usage in limiters[0].peek("s", MANY).usages], there.does("remaining", "s")[1]) == (
+        [0, 200, 3],
+        3,
+    )
+
+
+def test_threads_that_meet_a_subject_at_once_hold_it_together(path: Path, clock: ManualClock) -> None:
+    """Of a subject that several threads see for the first time, every lease counts, and all come back."""
+    own, other, count = limiter(path, clock), limiter(path, clock), 4
+    plan = Plan("p", (DAY,), Concurrency(count))
+    begin = threading.Barrier(count)
+    held: list[Decision] = []
+
+    def work() -> None:
+        for number in range(150):
+            begin.wait()
+            held.append(own.acquire(str(number), plan))
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        running = [threading.Thread(target=work) for _ in range(count)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    full = [[usage.remaining for usage in other.peek(str(number), plan).usages] for number in range(150)]
+    for decision in held:
+        own.release(decision)
+    free = [other.peek(str(number), plan).usages[1].remaining for number in range(150)]
+
+    assert ({decision.allowed for decision in held}, len(held)) == ({True}, 150 * count)
+    assert (full, free) == ([[996, 0]] * 150, [count] * 150)
+
+
+def test_a_release_in_a_signal_handler_inside_a_decision_frees_the_slot(path: Path, clock: ManualClock) -> None:
+    """A release that interrupts a decision of its own thread neither hangs nor is lost."""
+    held: list[Decision] = []
+
+    class Interrupting(ManualClock):
+        def now_ms(self) -> int:
+            if held:
+                signal.raise_signal(signal.SIGUSR1)
+            return super().now_ms()
+
+    backend = Limiter(HostBackend(path, clock=Interrupting(START_MS)))
+    before = signal.signal(signal.SIGUSR1, lambda *_: backend.release(held.pop()))
+    try:
+        held.append(backend.acquire("s", Plan("p", (), Concurrency(3))))
+        others = [backend.acquire("s", Plan("p", (), Concurrency(3))) for _ in range(2)]
+    finally:
+        held.clear()
+        signal.signal(signal.SIGUSR1, before)
+
+    assert ([decision.allowed for decision in others], remaining(limiter(path, clock))[1]) == ([True, True], 1)
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+AFTER_NO_CALL = ("if not taken:", "try:", "file.give()", "lock.release()")
+
+
+@contextmanager
+def interrupted_at(line: int) -> Iterator[None]:
+    """Raise in the so-manieth line that is run, as a signal handler may; and go on after the block.
+
+    The interpreter runs handlers after calls and between the turns of a loop: not at these lines.
+    """
+    lines = 0
+
+    def trace(frame: Any, event: str, _arg: Any) -> Any:
+        nonlocal lines
+        file = frame.f_code.co_filename
+        is_ours = event == "line" and "awx_ratelimit" in file
+        if is_ours and linecache.getline(file, frame.f_lineno).strip() not in AFTER_NO_CALL:
+            lines += 1
+            if lines == line:
+                raise Interrupted
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(None)
+
+
+@pytest.mark.parametrize("line", range(1, 131, 2))
+def test_a_signal_handler_that_raises_anywhere_leaves_no_lock_and_no_lease(path: Path, line: int) -> None:
+    """A time-out that strikes at any line of a decision leaves nothing held; one in a release, which is done again."""
+    clock = ManualClock(START_MS)
+    own = limiter(path, clock)
+    own.release(own.acquire("s", SLOTS_3))
+    decisions: list[Decision] = []
+    with interrupted_at(line):
+        decisions.append(own.backend.acquire("s", SLOTS_3, 1))
+        own.backend.release(decisions[0])
+    for decision in decisions:
+        own.backend.release(decision)
+
+    assert remaining(limiter(path, clock))[1] == 3
+
+
+@pytest.mark.parametrize("line", range(2, 480, 5))
+def test_a_subject_that_outgrows_its_cell_is_in_one_place_wherever_that_is_interrupted(path: Path, line: int) -> None:
+    """After a signal handler that raised anywhere, all processes go on with the same debts."""
+    clock = ManualClock(START_MS)
+    own, other = limiter(path, clock), limiter(path, clock)
+    large = Plan("large", tuple(Rate(f"a-limit-of-a-longer-name-{number}", 9, 86_400_000) for number in range(9)))
+    own.acquire("s", SLOTS_3, 10)
+    with interrupted_at(line):
+        own.backend.acquire("s", large, 1)
+    for limiter_ in (own, other, own, other):
+        limiter_.acquire("s", large, 1)
+        limiter_.acquire("s", SLOTS_3, 10)
+
+    views = [[usage.remaining for usage in each.peek("s", large).usages] for each in (own, other, limiter(path, clock))]
+    assert (views[0] == views[1] == views[2], set(views[0]) <= {4, 5}, len(set(views[0]))) == (True, True, 1)
+    assert [remaining(each)[0] for each in (own, other, limiter(path, clock))] == [970] * 3
+
+
+def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """The place in the file where a process that died wrote what it gave back serves another, and its leases end."""
+    dead = start_process(path)
+    for number in range(20):
+        assert dead.does("acquire", str(number))
+    dead.kill()
+    heir = limiter(path, clock)
+    heirs = [heir.acquire(f"another {number}", SLOTS_3) for number in range(400)]
+    size = path.stat().st_size
+
+    assert [limiter(path, clock).peek(str(number), SLOTS_3).usages[1].remaining for number in range(20)] == [3] * 20
+    assert [heir.peek(str(number), SLOTS_3).usages[1].remaining for number in range(20)] == [3] * 20
+    assert (len(session(heir).open().desks._mine), path.stat().st_size, len(heirs)) == (1, size, 400)
+
+
+def test_a_child_has_leases_of_its_own(path: Path, clock: ManualClock) -> None:
+    """A decision of the parent that is released in a child does nothing, and the child's own end with the child."""
+    own = limiter(path, clock)
+    held = [own.acquire("s", SLOTS_3) for _ in range(2)]
+    child = os.fork()
+    if child == 0:
+        own.release(held[0])
+        own.refund(held[0])
+        os._exit(0 if own.acquire("s", SLOTS_3).held == 3 and not own.acquire("s", SLOTS_3).allowed else 1)
+    _, status = os.waitpid(child, 0)
+
+    assert (status, remaining(own)) == (0, [997, 1])
+
+
+def test_a_child_that_lives_on_keeps_no_lease_of_its_parent(path: Path, clock: ManualClock) -> None:
+    """The slots of a killed parent are free though its child lives."""
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        own = limiter(path, clock)
+        for _ in range(3):
+            own.acquire("s", SLOTS_3)
+        if os.fork() == 0:
+            os.close(writing)
+            time.sleep(20)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writing)
+    os.waitpid(parent, 0)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+    assert remaining(limiter(path, clock)) == [997, 3]
+
+
+def test_a_fork_among_busy_threads_hangs_no_child(path: Path) -> None:
+    """Children that are forked while threads decide can decide, and the threads go on."""
+    own, over = Limiter(HostBackend(path)), threading.Event()
+    done = [0, 0, 0]
+
+    def work(number: int) -> None:
+        while not over.is_set():
+            own.release(own.acquire("s", FAST))
+            done[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    statuses = []
+    for _ in range(15):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            decision = own.acquire("s", FAST)
+            own.release(decision)
+            os._exit(0 if decision.allowed else 1)
+        statuses.append(os.waitpid(child, 0)[1])
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    assert (statuses, min(done) > 0, own.peek("s", FAST).usages[-1].remaining) == ([0] * 15, True, 100)
+
+
+def test_a_lease_ends_after_its_longest_hold_in_every_process(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """What others hold too long is free after that long, and what they give back earlier is free then."""
+    here, there = limiter(path, clock), start_process(path)
+    for _ in range(3):
+        there.does("acquire", "s", "bounded")
+    full = here.acquire("s", BOUNDED)
+    there.does("release")
+    earlier = remaining(here, BOUNDED)[1]
+    there.stop()
+    clock.advance(5_000)
+
+    assert (full.allowed, earlier, [here.acquire("s", BOUNDED).allowed for _ in range(4)]) == (
+        False,
+        1,
+        [True, True, True, False],
+    )
+
+
+def test_a_subject_may_hold_and_owe_more_than_fits_in_a_small_cell(path: Path, clock: ManualClock) -> None:
+    """Hundreds of leases with ends and dozens of limits are kept for one subject, and are found by all."""
+    own, other = limiter(path, clock), limiter(path, clock)
+    slots = Concurrency(300, max_hold_ms=9_000)
+    for number in range(60):
+        plan = Plan("p", (Rate(f"limit-{number}", 5, 86_400_000),), slots)
+        assert own.acquire("s", plan).allowed
+        assert other.acquire("s", plan).allowed
+
+    usages = other.peek("s", Plan("all", tuple(Rate(f"limit-{n}", 5, 86_400_000) for n in range(60)), slots)).usages
+    assert ([usage.remaining for usage in usages[:-1]], usages[-1].remaining) == ([3] * 60, 180)
+
+
+def test_what_no_file_can_say_is_an_error_and_takes_no_slot(path: Path, clock: ManualClock) -> None:
+    """A subject with too many limits gets no decision, and keeps what it has."""
+    own = limiter(path, clock)
+    own.acquire("s", SLOTS_3)
+    rates = tuple(Rate(f"a-limit-with-a-long-name-{number:06}", 5, 86_400_000) for number in range(3_000))
+    with pytest.raises(BackendUnavailable, match="'s' owes and holds more than"):
+        own.acquire("s", Plan("p", rates, Concurrency(3)))
+
+    assert remaining(limiter(path, clock)) == [999, 2]
+
+
+def test_the_file_grows_and_is_used_again(path: Path, clock: ManualClock) -> None:
+    """Subjects that owe nothing any more make room for others: in the end the file is as large as one crowd needs."""
+    own = limiter(path, clock)
+    plan = Plan.of("p", per_second=1)
+    sizes = []
+    for crowd in range(12):
+        for number in range(2_000):
+            assert own.acquire(f"{crowd} {number}", plan).allowed
+        clock.advance(120_000)
+        sizes.append(path.stat().st_size)
+
+    assert (sizes[0] > 1_000_000, sizes[-1] <= 2 * sizes[1]) == (True, True)
+
+
+def test_a_process_that_knows_many_subjects_forgets_where_they_lie_and_not_what_they_hold(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what a process remembers, subjects are found again, and leases are never forgotten."""
+    monkeypatch.setattr("awx_ratelimit.backends._host_session._MOST_KNOWN", 50)
+    own = limiter(path, clock)
+    held = [own.acquire(f"{number}", SLOTS_3) for number in range(20)]
+    for _ in range(2):
+        for number in range(500):
+            own.release(own.acquire(f"{number}", SLOTS_3))
+
+    assert len(session(own)._known) < 100
+    assert remaining_of(limiter(path, clock), "3") == [997, 2]
+    for decision in held:
+        own.release(decision)
+    assert remaining_of(limiter(path, clock), "3") == [997, 3]
+
+
+def remaining_of(limiter: Limiter, subject: str) -> list[int]:
+    return [usage.remaining for usage in limiter.peek(subject, SLOTS_3).usages]
+
+
+def test_health_says_what_is_held_and_what_is_wrong(path: Path, clock: ManualClock) -> None:
+    """A status page sees the leases of this process, and after close that it is closed."""
+    own = limiter(path, clock)
+    own.acquire("s", SLOTS_3)
+    well = own.health()
+    own.close()
+    own.close()
+
+    assert (well["state"], well["leases"], well["backend"]) == ("ok", 1, "host")
+    assert own.health()["state"] == f"{path}: it was closed"
+
+
+def test_after_close_there_is_no_decision(path: Path, clock: ManualClock) -> None:
+    """A closed backend says so, and a release after that does nothing."""
+    own = limiter(path, clock)
+    held = own.acquire("s", SLOTS_3)
+    own.close()
+    own.release(held)
+
+    with pytest.raises(BackendUnavailable, match="it was closed"):
+        own.acquire("s", SLOTS_3)
+
+
+def test_the_wall_is_the_clock(path: Path) -> None:
+    """Without a clock the time is the system's, the same for all processes."""
+    before_ms = time.time_ns() // 1_000_000 - 1
+    decided_at_ms = Limiter(HostBackend(path)).acquire("s", SLOTS_3).decided_at_ms
+
+    assert before_ms <= decided_at_ms <= time.time_ns() // 1_000_000 + 1
+
+
+def test_a_time_that_cannot_be_written_is_an_error_and_takes_no_slot(path: Path) -> None:
+    """A clock beyond 64 bits gets no decision."""
+    clock = ManualClock(2**63)
+    own = limiter(path, clock)
+    with pytest.raises(ValueError, match="64 bits"):
+        own.acquire("s", SLOTS_3)
+    clock.set(START_MS)
+
+    assert remaining(own) == [1_000, 3]

@@ -1,0 +1,422 @@
+"""What can be wrong with the file of a host, at the start and while it is in use: one clear error, never a death."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.host_processes import SLOTS_3, START_MS, StartProcess
+
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
+from awx_ratelimit.backends._host_file import PAGE_BYTES, ROOM_AT
+from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.errors import BackendMisconfigured
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not there yet."""
+    return tmp_path / "limits"
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small file system in memory; it takes root."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.getuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        refuse: Any = pytest.fail if os.environ.get("CI") else pytest.skip
+        refuse("mounting a small file system takes root, and a container that may mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """As nobody, where these tests are root."""
+    if os.getuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def refused(path: Path, why: str) -> None:
+    with pytest.raises(BackendMisconfigured) as raised:
+        HostBackend(path)
+    assert str(raised.value).startswith(f"{path}: "), raised.value
+    assert why in str(raised.value)
+
+
+def filled(limiter: Limiter, why: str) -> list[str]:
+    """The subjects that were let in before there was no more room."""
+    known: list[str] = []
+    with pytest.raises(BackendUnavailable, match=why):
+        fill(limiter, known)
+    return known
+
+
+def fill(limiter: Limiter, known: list[str]) -> None:
+    for number in range(5_000):
+        limiter.acquire(str(number), SLOTS_3)
+        known.append(str(number))
+
+
+def until(done: Any) -> None:
+    """Until the thread has looked."""
+    until_s = time.monotonic() + 10
+    while time.monotonic() < until_s:
+        with contextlib.suppress(BackendUnavailable):
+            if done():
+                return
+        time.sleep(0.02)
+    pytest.fail("the thread did not look")
+
+
+@pytest.mark.parametrize("path", ["limits", "./limits", "../limits", ""])
+def test_a_relative_path_is_refused(path: str) -> None:
+    """A path that is another file for a process in another folder is an error that says so."""
+    with pytest.raises(ValueError, match="allowed is an absolute one"):
+        HostBackend(path)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    """The error names the path and what to do."""
+    refused(tmp_path, "it is a folder; name a file in it")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """Folders are not made."""
+    refused(tmp_path / "no" / "limits", "its folder does not exist; create it")
+
+
+def test_a_path_through_a_file_is_refused(path: Path) -> None:
+    """A part of the path that is no folder is named as the reason."""
+    path.touch()
+    refused(path / "limits", "a part of the path is no folder")
+
+
+def test_symbolic_links_are_followed_and_loops_are_refused(path: Path, tmp_path: Path) -> None:
+    """A link to a file is that file; a link that leads to itself is an error."""
+    real, loop = tmp_path / "real", tmp_path / "loop"
+    path.symlink_to(real)
+    loop.symlink_to(loop)
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+
+    assert [usage.remaining for usage in Limiter(HostBackend(real)).peek("s", SLOTS_3).usages] == [999, 2]
+    limiter.close()
+    refused(loop, "its symbolic links lead nowhere")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_regular_file_is_refused(path: Path, kind: str) -> None:
+    """A pipe, a device and a socket are errors, and nobody waits for them."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            path = Path("/dev/null")
+        else:
+            listener.bind(str(path))
+        refused(path, "No such device or address" if kind == "socket" else "it is no regular file")
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"[plans.starter]\nper_minute = 60\n", bytes(2 * ROOM_AT), b"SQLite" * 99_999]
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    """A file that is none of ours is an error, and not a byte of it changes."""
+    path.write_bytes(content)
+    refused(path, "it is a file of something else; choose another path")
+
+    assert path.read_bytes() == content
+
+
+def test_a_file_of_another_version_is_refused(path: Path) -> None:
+    """The error says which version it is, and which one is read."""
+    HostBackend(path).close()
+    with path.open("r+b") as file:
+        file.seek(8)
+        file.write((2).to_bytes(2, "little"))
+
+    refused(path, "it is of version 2, and this library reads version 1; stop who uses it and remove it")
+
+
+@pytest.mark.parametrize("at", [12, 40, PAGE_BYTES + 20, PAGE_BYTES * 64 + 500])
+def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
+    """Bytes that changed in the header or in a root are found at the start."""
+    limiter = Limiter(HostBackend(path))
+    for number in range(3_000):
+        limiter.acquire(str(number), SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        for half in (0, PAGE_BYTES // 2):
+            file.seek(at + half)
+            file.write(b"\xff\xff\xff\xff")
+
+    refused(path, "it is damaged; stop who uses it and remove it")
+
+
+def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
+    """What a root leads to has to be there."""
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    os.truncate(path, path.stat().st_size - PAGE_BYTES)
+
+    refused(path, "it was cut short")
+
+
+@pytest.mark.parametrize("how", ["root", "cut", "desk"])
+def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """After the machine has started anew nobody has to remove anything: the log says what became of the old file."""
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another boot of this machine")
+        if how == "cut":
+            file.truncate(path.stat().st_size - PAGE_BYTES)
+        else:
+            for page in range(1, 65):
+                file.seek(2048 if how == "desk" else page * PAGE_BYTES)
+                file.write(b"\xff" * 2100)
+    torn = path.read_bytes()
+    remaining = [Limiter(HostBackend(path)).peek("s", SLOTS_3).usages[0].remaining for _ in range(2)]
+
+    assert (remaining, path.with_name("limits.damaged").read_bytes() == torn) == ([1_000] * 2, True)
+    assert "it was damaged when the machine stopped" in caplog.text
+
+
+def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
+    """What was used before the machine started anew is used still."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another boot of this machine")
+
+    again = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    assert [usage.remaining for usage in again.peek("s", SLOTS_3).usages] == [999, 3]
+
+
+@pytest.mark.parametrize("size", [ROOM_AT, ROOM_AT // 2, PAGE_BYTES, 100, 0])
+def test_a_file_that_nobody_finished_is_made(path: Path, size: int) -> None:
+    """What somebody who was killed while making the file has left is made by the next."""
+    HostBackend(path).close()
+    with path.open("r+b") as file:
+        file.write(bytes(PAGE_BYTES))
+        file.truncate(size)
+
+    assert Limiter(HostBackend(path)).acquire("s", SLOTS_3).allowed
+
+
+def test_many_that_start_at_once_make_one_file(path: Path, start_process: StartProcess) -> None:
+    """Processes that begin together find each other."""
+    processes = [start_process(path) for _ in range(5)]
+    allowed = [process.does("acquire", "s") for process in processes]
+
+    assert allowed == [True] * 3 + [False] * 2
+
+
+def test_without_rights_there_is_an_error(tmp_path: Path) -> None:
+    """A file of another user, and a folder in which this process may not make one, are named."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    file = folder / "limits"
+    HostBackend(file).close()
+    for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path, folder):
+        part.chmod(0o755)
+    if os.getuid():
+        file.chmod(0)
+        folder.chmod(0o555)
+    with unprivileged():
+        refused(file, "this process may not read and write it")
+        refused(folder / "new", "this process may not read and write it")
+    folder.chmod(0o755)
+
+
+def test_it_is_made_for_its_user_alone(path: Path) -> None:
+    """Nobody else may read or write what is used."""
+    HostBackend(path).close()
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
+    """The error names the path and what to do."""
+    with mounted(tmp_path / "small", "ro,size=1m") as folder:
+        refused(folder / "limits", "it is on a file system that is read-only; choose another path")
+
+
+def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path) -> None:
+    """Room is taken before it is used; where there is none the error says so."""
+    with mounted(tmp_path / "small", "size=128k") as folder:
+        refused(folder / "limits", "there is no space left for it; make room, or choose another path")
+
+
+def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> None:
+    """Who is known goes on, others get no decision, nobody dies; and when there is room again all goes on."""
+    with mounted(tmp_path / "small", "size=600k") as folder:
+        limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))
+        known = filled(limiter, "no space left")
+        again = [limiter.acquire(subject, SLOTS_3).allowed for subject in known[::50]]
+        held = sum(3 - limiter.peek(subject, SLOTS_3).usages[1].remaining for subject in known)
+        subprocess.run(["mount", "-o", "remount,size=2m", str(folder)], check=True)
+
+        assert (len(known) > 100, all(again), held) == (True, True, len(known) + len(again))
+        assert limiter.acquire(str(len(known)), SLOTS_3).allowed
+        limiter.close()
+
+
+def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
+    """Where the process may not write larger files, new subjects get no decision."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20 * PAGE_BYTES, before[1]))
+    try:
+        filled(limiter, "it may not become larger")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert limiter.acquire("s", SLOTS_3).allowed
+
+
+def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be locked, the error says so at the start."""
+
+    def unlockable(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("awx_ratelimit.backends._host_locks._fcntl", lambda *_: -1)
+    monkeypatch.setattr("awx_ratelimit.backends._host_locks.fcntl.fcntl", unlockable)
+
+    refused(path, "No locks available")
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved", "emptied"])
+def test_a_file_that_is_taken_away_is_made_anew_and_leases_are_kept(
+    path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within a second all goes on in a new file: nothing is owed, what is held is held, and the log says so."""
+    clock = ManualClock(START_MS)
+    first, second = (Limiter(HostBackend(path, clock=clock)) for _ in range(2))
+    held = [first.acquire("s", SLOTS_3), second.acquire("s", SLOTS_3)]
+    if how == "removed":
+        path.unlink()
+    elif how == "replaced":
+        HostBackend(path.with_name("other")).close()
+        path.with_name("other").replace(path)
+    elif how == "moved":
+        path.rename(path.with_name("old"))
+    else:
+        os.truncate(path, 0)
+    until(lambda: [usage.remaining for usage in first.peek("s", SLOTS_3).usages] == [1_000, 1])
+    until(lambda: [usage.remaining for usage in second.peek("s", SLOTS_3).usages] == [1_000, 1])
+    first.release(held[0])
+
+    assert [usage.remaining for usage in second.peek("s", SLOTS_3).usages] == [1_000, 2]
+    assert f"{path}: it was removed or replaced; what was used until now is forgotten" in caplog.text
+
+
+def test_a_file_that_is_cut_short_is_an_error_and_no_death(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Decisions fail, releases do nothing, and after somebody has removed it all goes on."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    held = [limiter.acquire(str(number), SLOTS_3) for number in range(500)]
+    os.truncate(path, 3 * PAGE_BYTES)
+    for decision in held[:250]:
+        limiter.release(decision)
+    with pytest.raises(BackendUnavailable, match="it was cut short"):
+        limiter.acquire("s", SLOTS_3)
+    until(lambda: "limits of this host cannot be kept" in caplog.text)
+    state = limiter.health()["state"]
+    path.unlink()
+    until(lambda: limiter.acquire("s", SLOTS_3).allowed)
+
+    assert "it was cut short" in state or "it is damaged" in state
+    assert [limiter.peek(str(number), SLOTS_3).usages[1].remaining for number in (0, 400)] == [3, 2]
+
+
+def test_a_file_that_is_overwritten_by_another_thing_is_an_error(path: Path) -> None:
+    """What is no file of ours any more decides nothing, until it is removed."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    assert limiter.acquire("s", SLOTS_3).allowed
+    path.write_bytes(b"something else" * 100_000)
+
+    def is_refused() -> bool:
+        with contextlib.suppress(BackendUnavailable):
+            limiter.acquire("s", SLOTS_3)
+            return False
+        return True
+
+    until(is_refused)
+    until(lambda: "something else" in limiter.health()["state"])
+    path.unlink()
+    until(lambda: limiter.acquire("s", SLOTS_3).allowed)
+
+
+def test_a_damaged_subject_is_forgotten_and_the_log_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that changed in a cell lose what that subject used, and nothing else."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    plan = Plan.of("p", per_day=10)
+    for subject in ("a", "b"):
+        limiter.acquire(subject, plan, 7)
+    backend: Any = limiter.backend
+    ledger = backend._session._known["a"]
+    with path.open("r+b") as file:
+        for half in (0, 256):
+            file.seek(ledger.at + half + 40)
+            file.write(b"\xff\xff")
+
+    remaining = [limiter.peek(subject, plan).usages[0].remaining for subject in ("a", "b")]
+    assert (remaining, limiter.health()["damaged"], f"{path}: a part of it is damaged" in caplog.text) == (
+        [10, 3],
+        1,
+        True,
+    )
+
+
+@pytest.mark.parametrize(("on_outage", "allowed"), [("local", [True, False]), ("open", [True, True])])
+def test_a_guard_decides_while_the_file_cannot(path: Path, on_outage: Any, allowed: list[bool]) -> None:
+    """With a file that was cut short each claim gets what the guard was told; later the file decides again."""
+    host = HostBackend(path, clock=ManualClock(START_MS))
+    guarded = Limiter(GuardedBackend(host, on_outage=on_outage, expected_workers=4))
+    asynchronous = AsyncLimiter(AsyncGuardedBackend(host, on_outage=on_outage, expected_workers=4))
+    plan = Plan.of("p", per_day=4)
+    before = guarded.acquire("s", plan)
+    os.truncate(path, PAGE_BYTES)
+    decisions = [guarded.acquire("s", plan).allowed for _ in range(2)]
+    awaited = [asyncio.run(asynchronous.acquire("s", plan)).allowed for _ in range(2)]
+    path.unlink()
+    until(lambda: host.acquire("s", plan, 1).allowed)
+
+    assert (before.allowed, decisions, awaited) == (True, allowed, allowed)
+
+
+def test_a_guard_that_lets_nobody_in_says_so(path: Path) -> None:
+    """A guard that is to be closed raises, and a gate makes a 503 of it."""
+    limiter = Limiter(GuardedBackend(HostBackend(path, clock=ManualClock(START_MS)), on_outage="closed"))
+    os.truncate(path, PAGE_BYTES)
+
+    with pytest.raises(BackendUnavailable, match="nothing is let in without it"):
+        limiter.acquire("s", SLOTS_3)

@@ -1,0 +1,110 @@
+"""A worker among workers is warned that memory is its own; nobody else is."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend
+from awx_ratelimit.backends import siblings
+
+SPAWNED = "python\0-c\0from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=%d, pipe_handle=%d)"
+PLAIN = "python\0/app/bin/serve.py"
+
+
+@pytest.fixture(autouse=True)
+def _first_time(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(siblings, "_warned", False)
+    caplog.set_level(logging.WARNING, logger="awx_ratelimit")
+
+
+def family(folder: Path, parent: str, own: str, others: list[tuple[str, float]]) -> str:
+    """A /proc of this process, its parent, and other children of that: the command of each, and how much later."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    members = [(os.getppid(), parent, 0.0), (os.getpid(), own, 100.0)]
+    members += [(10_000_000 + number, command, 100.0 + later_s) for number, (command, later_s) in enumerate(others)]
+    for pid, command, begun_s in members:
+        (folder / str(pid)).mkdir()
+        (folder / str(pid) / "cmdline").write_text(command + "\0")
+        fields = " ".join(["S", *["0"] * 18, str(int(begun_s * ticks)), "0"])
+        (folder / str(pid) / "stat").write_text(f"{pid} (a (strange) name) {fields}\n")
+    children = folder / str(os.getppid()) / "task" / str(os.getppid())
+    children.mkdir(parents=True)
+    (children / "children").write_text(" ".join(str(pid) for pid, *_ in members[1:]))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("parent", "own", "others"),
+    [
+        ("/usr/bin/python3\0/venv/bin/gunicorn\0app:app", PLAIN, [(PLAIN, 0.1)]),
+        ("gunicorn: master [app]", "gunicorn: worker [app]", [("gunicorn: worker [app]", 1.0)]),
+        ("python\0-m\0uvicorn\0app:app\0--workers\04", SPAWNED % (5, 7), [(SPAWNED % (6, 19), 0.2)] * 3),
+        ("/venv/bin/python\0-X\0dev\0-m\0hypercorn\0app", SPAWNED % (5, 7), [(SPAWNED % (5, 8), -0.2)]),
+        ("/venv/bin/granian\0app", SPAWNED % (5, 7), [(SPAWNED % (5, 8), 0.0)]),
+    ],
+)
+def test_one_of_several_workers_is_warned_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parent: str, own: str, others: list[tuple[str, float]]
+) -> None:
+    """The warning says how many workers there are, and what would share the limit."""
+    proc = family(tmp_path, parent, own, others)
+    for _ in range(3):
+        siblings.warn_of_siblings(proc)
+
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert (f"one of at least {len(others) + 1} workers of " in said, "HostBackend" in said) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("parent", "own", "others"),
+    [
+        ("gunicorn\0app", PLAIN, []),
+        ("gunicorn\0app", PLAIN, [(PLAIN, -60.0)]),
+        ("gunicorn\0app", PLAIN, [("python\0/app/bin/another.py", 0.0)]),
+        ("uvicorn\0app\0--reload", SPAWNED % (5, 7), [("python\0-c\0from multiprocessing.resource_tracker", 0.0)]),
+        ("/bin/bash", PLAIN, [(PLAIN, 0.0)] * 3),
+        ("/usr/bin/supervisord", "gunicorn\0app", [("gunicorn\0app", 0.0)]),
+        ("python\0-m\0pytest\0-n\04", PLAIN, [(PLAIN, 0.0)] * 3),
+        ("vim\0/home/uvicorn/app.py", PLAIN, [(PLAIN, 0.0)] * 3),
+    ],
+)
+def test_nobody_else_is_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parent: str, own: str, others: list[tuple[str, float]]
+) -> None:
+    """One worker alone, one that takes another's place, and what is no server at all: nothing is said."""
+    siblings.warn_of_siblings(family(tmp_path, parent, own, others))
+
+    assert caplog.text == ""
+
+
+def test_where_nothing_is_seen_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A system without /proc is no reason to warn."""
+    siblings.warn_of_siblings(str(tmp_path))
+
+    assert caplog.text == ""
+
+
+def test_these_tests_are_no_workers(caplog: pytest.LogCaptureFixture) -> None:
+    """A limiter in a program of one process says nothing, whatever the environment says of workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEB_CONCURRENCY", "4")
+        Limiter(MemoryBackend())
+
+    assert caplog.text == ""
+
+
+def test_limiters_of_both_kinds_ask_and_a_backend_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a limiter's backend that is warned of, not one that stands in for what is shared."""
+    asked: list[str] = []
+    monkeypatch.setattr("awx_ratelimit.backends.memory.warn_of_siblings", lambda: asked.append("asked"))
+    backends = [MemoryBackend() for _ in range(3)]
+    before = list(asked)
+    Limiter(backends[0])
+    AsyncLimiter(backends[1])
+    for backend in backends:
+        backend.after_fork()
+
+    assert (before, len(asked)) == ([], 4)

@@ -20,6 +20,12 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PLANS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[0]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a snippet writes where it is run is in no checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def _run(snippet: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(snippet, "README.md", "exec"), names)  # the very text is what is tested
@@ -100,9 +106,8 @@ def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> No
     assert (allowed, health["state"], health["outages"]) == (True, "ok", 0)
 
 
-def test_the_keys_snippet_makes_keys_and_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippet makes a key over HTTP for whoever has a token, lets it in, and no more once it was deleted."""
-    monkeypatch.chdir(tmp_path)
     secret = "a secret that is long enough for HS256"
     monkeypatch.setenv("TOKEN_SECRET", secret)
     claims = {
@@ -126,9 +131,8 @@ def test_the_keys_snippet_makes_keys_and_takes_them(tmp_path: Path, monkeypatch:
     assert names["verifier"].health()["unwritten_uses"] == 0
 
 
-def test_the_console_snippet_shows_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_snippet_shows_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippet serves the pages to whoever the application knows, and to nobody else."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONSOLE_SECRET", "a secret that is long enough for it")
     names = _run(SNIPPETS[6])
     names["sessions"]["s1"] = names["Owner"]("acct_acme", "ann@acme.example")

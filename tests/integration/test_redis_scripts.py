@@ -15,6 +15,7 @@ from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RELEASE
 from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.rates import EXACT_MAX
+from awx_ratelimit.errors import StateDamaged
 from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
 
 NOW_MS = 1_700_000_000_000
@@ -502,7 +503,7 @@ def test_a_value_that_is_not_ours_is_not_healed(server: Redis) -> None:
     server.client.delete(server.codec.key("bad"))
     after = server.codec.heals(healed, run(server.client, call))
 
-    assert ([type(answer) for answer in before], after) == ([BackendUnavailable, bool], [True, False])
+    assert ([type(answer) for answer in before], after) == ([StateDamaged, bool], [True, False])
 
 
 @pytest.mark.parametrize("passed_ms", [799, 800])

@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 from awx_ratelimit.backends._coalesce_batch import Batches, unavailable
 from awx_ratelimit.errors import BackendUnavailable
 
+#: What is left of its time when a call ends, so that who waits for it hears of that in time.
+_TO_TELL = 0.02
+
 A = TypeVar("A")
 C = TypeVar("C")
 
@@ -87,7 +90,7 @@ class ThreadCommit(Generic[C, A]):
         with self._lock:
             batch = self._batches.next()
         try:
-            answers = self._run([waiting.claim for waiting in batch], until_s)
+            answers = self._run([waiting.claim for waiting in batch], until_s - _TO_TELL * self._timeout_s)
         except BaseException as error:
             self._fail(batch, error)
             if not isinstance(error, BackendUnavailable):

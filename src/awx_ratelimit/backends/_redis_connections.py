@@ -110,21 +110,30 @@ def _trusted(settings: dict[str, Any]) -> ssl.SSLContext:
         raise ValueError(f"redis URL: ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read: {error}") from error
 
 
+def _nothing() -> int:
+    """A socket without TLS has no bytes of its own."""
+    return 0
+
+
 class _Socket:
     """A socket that waits no longer than its deadline, over however many steps."""
 
     def __init__(self, sock: Any, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
+        # Whether a connection is dead is looked up for each call.
+        self.fileno = sock.fileno
+        self.pending = getattr(sock, "pending", _nothing)
+        self._timeout, self._recv_into, self._sendall = sock.settimeout, sock.recv_into, sock.sendall
 
     def recv_into(self, buffer: Any) -> int:
-        self._sock.settimeout(self._deadline.left_s())
-        received: int = self._sock.recv_into(buffer)
+        self._timeout(self._deadline.left_s())
+        received: int = self._recv_into(buffer)
         return received
 
     def sendall(self, sent: bytes) -> None:
-        self._sock.settimeout(self._deadline.left_s())
-        self._sock.sendall(sent)
+        self._timeout(self._deadline.left_s())
+        self._sendall(sent)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

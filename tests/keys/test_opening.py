@@ -281,3 +281,16 @@ def test_a_relative_path_is_one_of_the_working_folder(tmp_path: Path, monkeypatc
     KeyStore.open().close()
 
     assert [path.name for path in tmp_path.iterdir()] == ["keys.db"]
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back_to_a_closed_store(empty_database: str) -> None:
+    """A look-up may be under way when its store is closed."""
+    store = KeyStore.open(empty_database)
+    closed: list[object] = []
+    event.listen(store._engines.reading, "close", lambda connection, _: closed.append(connection))
+    with store._engines.reading.connect() as connection:
+        used = connection.connection.dbapi_connection
+        store.close()
+        before = used in closed
+
+    assert (before, used in closed) == (False, True)

@@ -78,7 +78,7 @@ def _engine(
     url: URL, timeout_ms: int, *, connections: int, arguments: Mapping[str, Any], isolation: str | None
 ) -> Engine:
     options: dict[str, Any] = {} if isolation is None else {"isolation_level": isolation}
-    return create_engine(
+    engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=connections,
@@ -89,6 +89,22 @@ def _engine(
         hide_parameters=True,
         **options,
     )
+    _close_what_comes_late(engine)
+    return engine
+
+
+def _close_what_comes_late(engine: Engine) -> None:
+    """A connection that was in use when its pool was left is closed when it comes back: nobody else would do it."""
+
+    def connected(_: Any, record: Any) -> None:
+        record.info["pool"] = engine.pool
+
+    def came_back(_: Any, record: Any) -> None:
+        if record.info.get("pool", engine.pool) is not engine.pool:
+            record.invalidate()
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkin", came_back)
 
 
 def _file(url: URL, timeout_ms: int) -> Engines:

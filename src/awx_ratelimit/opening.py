@@ -71,17 +71,17 @@ def examine(url: str) -> list[Finding]:
     if _scheme(url) == "memory":
         return [Finding("memory", "ok", "limits of one process: there is no server to be examined")]
     if _scheme(url) == "host":
-        return [Finding("file", "ok", f"its limits can be shared: {_examined(_host(url))}")]
+        return [_examined(_host(url))]
     from awx_ratelimit.backends._redis_doctor import examine as examine_redis
 
     client_url, of_server, _ = _split(url)
     return examine_redis(client_url, prefix=of_server.get("prefix", "awx"))
 
 
-def _examined(backend: Backend) -> str:
+def _examined(backend: Backend) -> Finding:
     state = backend.health()["state"]
     backend.close()
-    return str(state)
+    return Finding("file", "ok" if state == "ok" else "wrong", f"its limits can be shared: {state}")
 
 
 def _scheme(url: str) -> str:

@@ -10,6 +10,7 @@ from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import STARTER, Limiter
+from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.cli import main
 from awx_ratelimit.opening import open_backend
 
@@ -104,6 +105,14 @@ def test_a_file_of_the_host_is_examined(run: Run, tmp_path: Path) -> None:
     ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
 
     assert (ran.status, found(ran)["file"][0]) == (0, "ok")
+
+
+def test_a_file_that_does_not_answer_is_wrong(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the backend says of itself decides, and the status with it."""
+    monkeypatch.setattr(HostBackend, "health", lambda _: {"state": "the disk is full"})
+    ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
+
+    assert (ran.status, found(ran)["file"][0], "the disk is full" in found(ran)["file"][1]) == (1, "wrong", True)
 
 
 def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:

@@ -34,18 +34,18 @@ def examine(url: str, *, prefix: str = "awx", timeout_ms: int = 2_000) -> list[F
         way.found(codec.key(""))
     except BackendUnavailable as error:
         return [_unreachable(error)]
-    findings = [finding for server in way.servers() for finding in _examined(server, prefix)]
+    findings = [finding for server in way.servers() for finding in _examined(server)]
     if any(finding.what == "reachable" and finding.mark == "wrong" for finding in findings):
         return findings
     return [*findings, _permissions(way, codec, prefix)]
 
 
-def _examined(server: Server, prefix: str) -> list[Finding]:
+def _examined(server: Server) -> list[Finding]:
     connection: Any = None
     try:
         connection = server.connection(Deadline(time.monotonic() + server.timeout_s))
         connection.connect()
-        return [*_findings(server, prefix, _asker(connection))]
+        return [*_findings(server, _asker(connection))]
     except (RedisError, OSError) as error:
         return [_unreachable(server.unavailable(error))]
     except BackendUnavailable as error:
@@ -68,7 +68,7 @@ def _asker(connection: Any) -> Callable[..., Any]:
     return ask
 
 
-def _findings(server: Server, prefix: str, ask: Callable[..., Any]) -> Iterator[Finding]:
+def _findings(server: Server, ask: Callable[..., Any]) -> Iterator[Finding]:
     yield Finding("reachable", "ok", f"redis at {server.name}")
     info = _info(ask)
     if not info:
@@ -76,7 +76,7 @@ def _findings(server: Server, prefix: str, ask: Callable[..., Any]) -> Iterator[
     else:
         yield _version(info)
         yield _role(info)
-        yield _cluster(info, server, prefix)
+        yield _cluster(info, server)
         yield _memory(info)
     yield _latency(ask)
     yield _clock(ask)
@@ -107,14 +107,13 @@ def _role(info: Info) -> Finding:
     return Finding("role", "ok", "it is a primary")
 
 
-def _cluster(info: Info, server: Server, prefix: str) -> Finding:
-    tagged = "{" in Codec(prefix, bytes(16)).reset("subject", None).keys[0].decode()
+def _cluster(info: Info, server: Server) -> Finding:
     if info.get("cluster_enabled") != "1":
         return Finding("cluster", "ok", "it is no cluster")
-    said = "it is a cluster; keys " + ("have a tag for each subject" if tagged else "have no tags")
+    said = "it is a cluster; keys have a tag for each subject"
     if server.mode != "cluster":
         return Finding("cluster", "wrong", said, "name it as redis+cluster://")
-    return Finding("cluster", "ok" if tagged else "wrong", said)
+    return Finding("cluster", "ok", said)
 
 
 def _memory(info: Info) -> Finding:

@@ -36,6 +36,8 @@ MOST = CAPACITY * 2 + WORKERS
 
 pytestmark = pytest.mark.timeout(90 + 3 * SECONDS)
 Open = Callable[..., dict[str, Any]]
+#: From here on the latest of the control says how late a claim may be.
+_LONG_S = 30.0
 
 
 class Scene:
@@ -76,8 +78,13 @@ class Scene:
 
     @property
     def is_in_time(self) -> bool:
-        """Whether no claim was later than the control: of ten thousand, one, for there are many more of them."""
+        """Whether no claim was later than the control: of ten thousand, one, for there are many more of them.
+
+        In a run of seconds neither has a tail to compare: there a claim may also be late by another budget.
+        """
         late_ms = BUDGET_MS + self.control.worst_ms
+        if SECONDS < _LONG_S:
+            return self.slowest_ms <= late_ms + BUDGET_MS + 2 * self.control.worst_ms
         late = [claim for claim in (*self.roomy.claims, *self.tight.claims) if claim.took_ms > late_ms]
         return len(late) <= self.claims / 10_000 and self.slowest_ms <= late_ms + 2 * self.control.worst_ms
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.processes import free_port
 from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
@@ -117,7 +118,9 @@ def test_a_file_that_does_not_answer_is_wrong(run: Run, tmp_path: Path, monkeypa
 
 def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
     """A policy that evicts, a cluster, a replica, a user who may not run scripts."""
-    evicting = start_redis(options=["--maxmemory 50mb", "--maxmemory-policy allkeys-lru", "--cluster-enabled yes"])
+    # Without a port of its own for the cluster it would be 10,000 above the other, where there may be none.
+    cluster = f"--cluster-enabled yes --cluster-port {free_port()}"
+    evicting = start_redis(options=["--maxmemory 50mb", "--maxmemory-policy allkeys-lru", cluster])
     replica = start_redis(replica_of=start_redis())
     guarded = start_redis(users=["eve on >secret ~awx:* +ping +time +info +client"])
     first, second, third = (

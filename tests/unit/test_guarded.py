@@ -163,6 +163,23 @@ def test_a_share_always_fits_the_largest_claim() -> None:
     ]
 
 
+def test_a_share_is_never_more_than_its_limit() -> None:
+    """A limit that the largest claim does not fit is not made larger for it."""
+    login = Plan("login", (Rate("minute", 5, 60_000), Rate("day", 5, 86_400_000, refill="calendar")))
+
+    assert local_plan(login, 1, 50).rates == login.rates
+
+
+def test_a_share_has_room_for_the_claims_of_its_own_plan(backend: Failing) -> None:
+    """What is asked of other plans does not make it larger."""
+    backend.fails = True
+    limiter = Limiter(GuardedBackend(backend, expected_workers=5))
+    limiter.acquire("s", Plan.of("uploads", per_minute=100), cost=50)
+    limiter.acquire("t", Plan("login", (Rate("minute", 5, 60_000),)))
+
+    assert not limiter.acquire("t", Plan("login", (Rate("minute", 5, 60_000),))).allowed
+
+
 DECADE = Plan("p", (Rate("decade", 100, 315_360_000_000),))
 
 

@@ -1,7 +1,7 @@
 """What one of several processes may let through by itself, while they cannot decide together.
 
 Of W processes each gets a W-th of every limit, rounded up, so that together they pass what the limits say by one token
-each. The burst holds at least the largest claim, or that could never be allowed.
+each. The burst holds at least the largest claim, or that could never be allowed; it is never more than the limit's own.
 """
 
 from functools import lru_cache
@@ -34,12 +34,12 @@ def shared_plan(share: Plan) -> Plan | None:
 
 
 def _rate(rate: Rate, workers: int, cost: int) -> Rate:
-    tokens, burst = -(-rate.tokens // workers), max(cost, -(-rate.burst // workers))
+    burst = min(rate.burst, max(cost, -(-rate.burst // workers)))
     if rate.calendar:
         # Its burst is its tokens.
-        return Rate(rate.name, max(cost, tokens), rate.period_ms, refill="calendar", shadow=rate.shadow)
+        return Rate(rate.name, burst, rate.period_ms, refill="calendar", shadow=rate.shadow)
     try:
         return Rate(rate.name, rate.tokens, rate.period_ms * workers, burst, shadow=rate.shadow)
     except InvalidLimit:
         # Too large to be counted exactly: rounded up.
-        return Rate(rate.name, tokens, rate.period_ms, burst, shadow=rate.shadow)
+        return Rate(rate.name, -(-rate.tokens // workers), rate.period_ms, burst, shadow=rate.shadow)

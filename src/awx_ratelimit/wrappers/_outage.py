@@ -23,6 +23,8 @@ _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
 #: For who may ask: what it comes back with.
 Ticket: TypeAlias = tuple[Breaker, int]
+#: The largest claim under a plan so far, among what is known of the plan.
+_LARGEST = "largest claim in an outage"
 #: What could not be made known to the backend is tried again after so long.
 _HEAL_AGAIN_S = 1.0
 #: State that is damaged is met again by each claim of its subject, and said so seldom.
@@ -41,7 +43,6 @@ class Outage:
         self._on_outage = on_outage
         self._workers = expected_workers
         self._breakers = Breakers(backend)
-        self._most_cost = 1
         self._began_s: dict[Breaker, float] = {}
         self._heal_again_s = 0.0
         self._say_again_s = 0.0
@@ -136,8 +137,9 @@ class Outage:
         return self._free(subject, plan, cost, damaged)
 
     def _share(self, plan: Plan, cost: int) -> Plan:
-        self._most_cost = max(self._most_cost, cost)
-        return local_plan(plan, self._workers, self._most_cost)
+        largest: int = max(cost, plan.memo.get(_LARGEST, 1))
+        plan.memo[_LARGEST] = largest
+        return local_plan(plan, self._workers, largest)
 
     def _free(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
         if self._on_outage == "closed":

@@ -16,7 +16,7 @@ import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
-from awx_ratelimit.backends._host_file import _MAKING, PAGE_BYTES, ROOM_AT
+from awx_ratelimit.backends._host_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT
 from awx_ratelimit.backends._host_locks import ByteLock
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.errors import BackendMisconfigured
@@ -172,6 +172,20 @@ def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
         for half in (0, PAGE_BYTES // 2):
             file.seek(at + half)
             file.write(b"\xff\xff\xff\xff")
+
+    refused(path, "it is damaged; stop who uses it and remove it")
+
+
+def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
+    """Nobody walks in a circle."""
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(DESKS_AT)
+        desk = file.read(8)
+        file.seek(int.from_bytes(desk, "little") + 8)
+        file.write(desk)
 
     refused(path, "it is damaged; stop who uses it and remove it")
 
@@ -414,7 +428,7 @@ def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) 
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     unmade = os.open(path.with_name("unmade"), os.O_RDWR | os.O_CREAT)
-    assert not ByteLock(unmade, _MAKING).take()
+    assert not ByteLock(unmade, MAKING).take()
     path.with_name("unmade").rename(path)
     waits_s = []
 

@@ -348,7 +348,8 @@ def test_a_reset_that_is_cut_short_brings_no_claim_to_light_that_was(
         patched.setattr(Table, "_give_up", lambda *_: None)
         killed.acquire("s", large, 5)
     killed.close()
-    give_up, given_up = Table._give_up, []
+    give_up = Table._give_up
+    given_up: list[Any] = []
 
     def cut_short(table: Table, cell: Any) -> None:
         if given_up:

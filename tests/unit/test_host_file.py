@@ -458,6 +458,25 @@ def test_a_descriptor_that_somebody_closed_is_an_error_and_heals(path: Path) -> 
     assert [usage.remaining for usage in limiter.peek("s", SLOTS_3).usages] == [998, 1]
 
 
+def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> None:
+    """Also where the number of the old descriptor is a larger file's by now: the slot is free, there and here."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    held = [limiter.acquire("s", SLOTS_3) for _ in range(2)]
+    backend: Any = limiter.backend
+    old = backend._session.open()
+    number = old.file.fd
+    path.unlink()
+    backend._session._go_on_elsewhere(old)
+    larger = os.open(path.with_name("larger"), os.O_RDWR | os.O_CREAT)
+    os.truncate(larger, 10_000_000)
+    os.dup2(larger, number)
+    limiter.backend.release(held[0])
+    for descriptor in {larger, number}:
+        os.close(descriptor)
+
+    assert limiter.acquire("s", SLOTS_3).held == 2
+
+
 def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread can be started the log and the health say so, until one can."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))

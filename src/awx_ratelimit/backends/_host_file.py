@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -208,7 +209,9 @@ class HostFile:
         if self._closed:
             return
         self._closed = True
-        if self.mapped_bytes:
+        # The number of the descriptor may soon be a larger file's: who looks must not find that all is there.
+        mapped, self.mapped_bytes = self.mapped_bytes, sys.maxsize
+        if mapped:
             # It has a descriptor of its own, which keeps the locks as well.
             self.memory.close()
         if self._owns_fd:

@@ -150,8 +150,8 @@ class HostSession:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.give_back(ledger, lease_id)
-            except (ValueError, StructError):
-                # What was mapped is not there any more, or not there yet.
+            except (TypeError, ValueError, StructError):
+                # What was mapped is not there any more, or not there yet. TypeError is what `pack_into` makes of it.
                 pass
             except BaseException:
                 # A signal handler raised in between.

@@ -573,6 +573,24 @@ def test_the_file_grows_and_is_used_again(path: Path, clock: ManualClock) -> Non
     assert (sizes[0] > 1_000_000, sizes[-1] <= 2 * sizes[1]) == (True, True)
 
 
+def test_who_holds_a_slot_is_not_forgotten_though_nothing_is_owed(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """Whoever looks for subjects that are needed no more leaves those that hold something, in whatever process."""
+    here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
+    here.acquire("s", SLOTS_3)
+    there.does("acquire", "another")
+    clock.advance(3 * 86_400_000)
+    for each in (here, other):
+        table = session(each).open()
+        for stripe in table.file.stripes:
+            for _ in range(8):
+                stripe.run_now(table.sweep, stripe, clock.now_ms())
+
+    late = limiter(path, clock)
+    assert [late.peek(subject, SLOTS_3).usages[1].remaining for subject in ("s", "another")] == [2, 2]
+
+
 def test_a_process_that_knows_many_subjects_forgets_where_they_lie_and_not_what_they_hold(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

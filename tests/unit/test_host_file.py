@@ -16,7 +16,8 @@ import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
-from awx_ratelimit.backends._host_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT
+from awx_ratelimit.backends._host_boot import _set_aside
+from awx_ratelimit.backends._host_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
 from awx_ratelimit.backends._host_locks import ByteLock
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.errors import BackendMisconfigured
@@ -241,6 +242,17 @@ def test_a_torn_file_that_may_not_be_set_aside_is_refused(tmp_path: Path) -> Non
     with unprivileged():
         refused(path, "it is damaged; stop who uses it and remove it")
     folder.chmod(0o755)
+
+
+def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> None:
+    """Of several that find a torn file at a start, one moves it away; what it made instead stays."""
+    HostBackend(path).close()
+    torn = HostFile(str(path), 50)
+    path.unlink()
+    HostBackend(path).close()
+    _set_aside(torn)
+
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_whose_file_it_is_lies_on_the_disk_before_it_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from awx_ratelimit.loadtest.report import Report, profile, profiles
 from awx_ratelimit.loadtest.terms import Mark
 
 _SECOND_US: Final = 1_000_000
-_CLASSES = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
+_CLASSES: dict[str, str] = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -57,10 +57,9 @@ $profiles</table>
 
 def as_html(report: Report) -> str:
     """The page."""
-    mark = Mark.FAILED if report.failed else Mark.PASSED
     return _PAGE.substitute(
-        mark=mark.value,
-        **{"class": _CLASSES[mark]},
+        mark=report.outcome,
+        **{"class": _CLASSES.get(report.outcome, "unshown")},
         url=escape(report.order.url),
         plan=escape(report.order.plan.name),
         about=escape(_about(report)),

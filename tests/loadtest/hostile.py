@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import ssl
 import struct
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any
 
 BLOCK = b"x" * 65_536
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -45,6 +47,7 @@ def slowly(data: bytes) -> Iterator[bytes]:
 
 #: What is sent for a request of each path, piece by piece; then it is closed.
 WAYS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "/fine": lambda: (FINE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1),),
     "/endless-body": lambda: (CHUNKED, *[b"10000\r\n" + BLOCK + b"\r\n"] * 300),
     "/dripping-body": lambda: chain((CHUNKED,), slowly(b"1\r\nx\r\n" * 100)),
     "/dripping-head": lambda: slowly(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100),
@@ -89,15 +92,24 @@ class _Server(ThreadingTCPServer):
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Hostile)
         self.asked: list[bytes] = []
+        self._tls = tls
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the thread of the request: a handshake takes as long as its client likes."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        with suppress(OSError), self._tls.wrap_socket(request, server_side=True) as private:
+            super().finish_request(private, client_address)
 
 
 @contextmanager
-def hostile() -> Iterator[tuple[str, list[bytes]]]:
+def hostile(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
     """The URL of one, and the requests that it has had."""
-    with _Server() as server:
+    with _Server(tls) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}", server.asked

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from select import select
 from typing import Any, Final
 
 import gevent
@@ -49,6 +50,8 @@ class Driver:
 
     def run(self) -> None:
         """Each profile of the order, in turn, until the time is over or somebody says that it is enough."""
+        # Nothing comes after the order: what there is to be read already is its end, and nothing is asked of anybody.
+        self._stopped = bool(select([sys.stdin], [], [], 0)[0])
         gevent.spawn(self._until_stdin_ends)
         if self._order.web:
             host, _, port = self._order.web.rpartition(":")

@@ -29,7 +29,7 @@ def started(*words: str, command: str = "loadtest", **environment: str) -> "Iter
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Its status, and all that it said."""
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=100)
     return process.returncode, out + err
 
 

@@ -3,75 +3,80 @@
 import json
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trustme
 from tests.loadtest.commands import ended, started
+from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.hostile import hostile
+from tests.loadtest.test_hostile import Asked
 
-KEY = {"AWX_LOADTEST_KEY": "a_key_of_the_test"}
-RATES = ("--rate", "1000/2 second", "--quiet", "--profiles", "over", "--seconds", "3")
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """Nobody has heard of it."""
-    return trustme.CA()
+from awx_ratelimit.loadtest.observation import Outcome
 
 
-@pytest.fixture
-def url(authority: trustme.CA, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server whose certificate is for 127.0.0.1, or for what the test says."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(getattr(request, "param", "127.0.0.1")).configure_cert(context)
-    with hostile(context) as (plain, _):
-        yield plain.replace("http://", "https://")
+@contextmanager
+def private(host: str, authority_path: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """A server whose certificate is for `host`, by an authority that nobody has heard of, and that is in the file."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host).configure_cert(context)
+    authority.cert_pem.write_to_path(authority_path)
+    with hostile(context) as (url, requests):
+        yield url.replace("http://", "https://"), requests
 
 
-def verdict(words: tuple[str, ...], folder: Path, **environment: str) -> tuple[int, str, str]:
-    """The status, and what is said of answers."""
-    told = folder / "told.json"
-    with started(*words, *RATES, "--json", str(told), **KEY, **environment) as process:
-        status, said = ended(process)
-    first = json.loads(told.read_text())["verdicts"][0]
-
-    assert "Traceback" not in said
-    return status, first["verdict"], first["detail"]
-
-
-def test_a_certificate_of_nobody_is_not_trusted(url: str, tmp_path: Path) -> None:
+def test_a_certificate_of_nobody_is_not_trusted(tmp_path: Path) -> None:
     """No request is sent, and no key; it is said what is to be done."""
-    status, mark, detail = verdict((url, "--path", "/fine"), tmp_path)
+    with private("127.0.0.1", tmp_path / "authority.pem") as (url, requests):
+        (failed,) = Asked(url, requests).report("/fine").failed
 
-    assert (status, mark, "its certificate is not trusted: " in detail, "SSL_CERT_FILE" in detail) == (
-        1, "failed", True, True,
-    ), detail  # fmt: skip
-
-
-def test_whom_to_trust_is_said_by_a_file(url: str, authority: trustme.CA, tmp_path: Path) -> None:
-    """SSL_CERT_FILE names it; what is then audited is the gateway."""
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(path)
-
-    status, mark, detail = verdict((url, "--path", "/fine"), tmp_path, SSL_CERT_FILE=str(path))
-
-    assert (status, mark) == (0, "passed"), detail
+    assert ("its certificate is not trusted: " in failed.detail, "SSL_CERT_FILE" in failed.detail) == (True, True)
+    assert requests == []
 
 
-@pytest.mark.parametrize("url", ["gateway.example"], indirect=True)
-def test_a_certificate_of_another_host_is_not_trusted(url: str, authority: trustme.CA, tmp_path: Path) -> None:
+def test_a_certificate_of_another_host_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever signed it."""
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(path)
-    status, mark, detail = verdict((url, "--path", "/fine"), tmp_path, SSL_CERT_FILE=str(path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    with private("gateway.example", tmp_path / "authority.pem") as (url, requests):
+        one = Asked(url, requests)("/fine")
 
-    assert (status, mark, "not valid for '127.0.0.1'" in detail) == (1, "failed", True), detail
+    assert ("not valid for '127.0.0.1'" in one.error, requests) == (True, [])
 
 
-def test_no_tls_where_it_was_expected(tmp_path: Path) -> None:
-    """A server of plain HTTP."""
-    with hostile() as (plain, _):
-        status, mark, detail = verdict((plain.replace("http://", "https://"),), tmp_path)
+@pytest.mark.parametrize("held", ["", "streams", "websockets"])
+def test_all_that_is_asked_is_asked_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+    """Requests, streams and WebSockets."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    with private("127.0.0.1", tmp_path / "authority.pem") as (url, requests):
+        one = Asked(url, requests)("/feed-greets" if held == "websockets" else "/fine", held=held)
 
-    assert (status, mark, "no TLS connection could be made" in detail) == (1, "failed", True), detail
+    assert (one.outcome, one.error) == (Outcome.ADMITTED, "")
+
+
+def test_no_tls_where_it_was_expected() -> None:
+    """A server of plain HTTP: it is said in a word what is wrong."""
+    with hostile() as (url, requests):
+        one = Asked(url.replace("http://", "https://"), requests)("/fine")
+
+    assert "no TLS connection could be made" in one.error
+
+
+def trusted(_: Servers, folder: Path) -> tuple[int, str, str]:
+    """The whole command."""
+    told = folder / "told.json"
+    words = ("--path", "/fine", "--rate", "1000/2 second", "--quiet", "--profiles", "over", "--seconds", "3")
+    with (
+        private("127.0.0.1", folder / "authority.pem") as (url, _requests),
+        started(url, *words, "--json", str(told), SSL_CERT_FILE=str(folder / "authority.pem")) as process,
+    ):
+        status, said = ended(process)
+    return status, said, json.loads(told.read_text())["verdicts"][0]["verdict"]
+
+
+@begun(trusted)
+def test_whom_to_trust_is_said_by_a_file(outcome: tuple[int, str, str]) -> None:
+    """SSL_CERT_FILE names it; what is then audited is the gateway."""
+    status, said, mark = outcome
+
+    assert (status, mark, "Traceback" in said) == (0, "passed", False), said

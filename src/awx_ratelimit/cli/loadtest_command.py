@@ -3,7 +3,6 @@
 A key comes from the environment (AWX_LOADTEST_KEY), from a file (``--keys``) or, less well, from the command line.
 """
 
-import sys
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
@@ -79,7 +78,7 @@ def loadtest(
     files = _files(json, junit, html)
     report_files.check(files)
     with Stops() as stops:
-        report = _carried_out(order, given, stops, quiet=quiet or not sys.stderr.isatty())
+        report = _carried_out(order, given, stops, quiet=quiet or not output.is_live())
         unwritten = report_files.write(files, report)
     _print(report, unwritten)
     if report.interrupted:

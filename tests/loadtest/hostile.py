@@ -74,7 +74,7 @@ WAYS: dict[str, Callable[[], Iterable[bytes]]] = {
     "/feed-refused-slowly": lambda: chain(
         slowly(REFUSED_FEED[:3]), (REFUSED_FEED[3:], GREETING + CLOSE[:3], CLOSE[3:])
     ),
-    "/feed-greets": lambda: (REFUSED_FEED, GREETING, *repeat(b"", 8)),
+    "/feed-greets": lambda: (REFUSED_FEED, GREETING, *repeat(b"", 60)),
 }
 
 

@@ -13,9 +13,11 @@ from xml.etree import ElementTree as ET
 import pytest
 from tests.loadtest.commands import RATES, children, ended, heard, runs, started
 from tests.loadtest.conftest import Servers, begun
+from tests.loadtest.test_audit import USED_S, let_in, refused
 from tests.processes import free_port
 
-from awx_ratelimit.cli import main
+from awx_ratelimit.cli import loadtest_command, main, output
+from awx_ratelimit.loadtest.session import Seen
 
 KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
 SOAK = ("--profiles", "soak")
@@ -174,39 +176,50 @@ def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys:
     assert (status, "none/a.html" in (said := capsys.readouterr().err), said.count("\n")) == (2, True, 1)
 
 
-def disk_full(servers: Servers, folder: Path) -> Ended:
-    """Of three reports one cannot be written."""
-    files, began_s = Files(folder), time.monotonic()
-    words = ("--profiles", "burst", *files.words[:-1], "/dev/full")
-    (folder / "html").touch()
-    with started(f"{servers.url('gateways')}/honest-1", *RATES, *words, **KEY) as process:
-        return files.ended(*ended(process), began_s, [])
+@pytest.fixture
+def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has a run that has seen something already."""
+    monkeypatch.setattr(loadtest_command, "run", lambda *_: Seen([*map(let_in, USED_S), refused(0.1)]))
 
 
-@begun(disk_full)
-def test_a_disk_that_is_full_takes_no_other_report(outcome: Ended) -> None:
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What can be written is, the table is printed, and the status says that something is missing."""
-    said = "the report /dev/full could not be written: No space left"
+    report = tmp_path / "a.json"
+    status = main(["loadtest", "http://h", *RATES, "--html", "/dev/full", "--json", str(report)])
+    out, err = capsys.readouterr()
 
-    assert (outcome.status, outcome.report["passed"], "never over" in outcome.said) == (2, True, True), outcome
-    assert (said in outcome.said, "Traceback" in outcome.said, outcome.junit.get("errors")) == (True, False, "0")
-
-
-def nobody_reads(servers: Servers, folder: Path) -> str:
-    """Its output is closed."""
-    words = (*RATES, "--profiles", "burst", "--json", str(folder / "json"))
-    url = f"{servers.url('gateways')}/honest-1"
-    with started(url, *words, AWX_LOADTEST_KEY="awx_test_key_1") as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        process.wait(100)
-    return (folder / "json").read_text()
+    assert (status, json.loads(report.read_text())["passed"], "never over" in out) == (2, True, True)
+    assert "the report /dev/full could not be written: No space left" in err
 
 
-@begun(nobody_reads)
-def test_whoever_reads_no_more_gets_the_files_all_the_same(outcome: str) -> None:
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be read as one."""
+    report = tmp_path / "a.html"
+
+    def half(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:9].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+
+    assert (main(["loadtest", "http://h", *RATES, "--html", str(report)]), report.exists()) == (2, False)
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_whoever_reads_no_more_gets_the_files_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports are written before anything is printed."""
-    assert json.loads(outcome)["passed"]
+
+    def unread(*_: object) -> None:
+        raise BrokenPipeError
+
+    report = tmp_path / "a.json"
+    monkeypatch.setattr(output, "print_table", unread)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    status = main(["loadtest", "http://h", *RATES, "--json", str(report)])
+
+    assert (status, json.loads(report.read_text())["passed"]) == (2, True)
 
 
 def other_keys(servers: Servers, folder: Path) -> tuple[int, str, str]:

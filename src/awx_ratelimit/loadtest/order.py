@@ -103,6 +103,11 @@ class Order:
         given = {name: value for name, value in said.items() if name in known}
         return cls(**{**given, "plan": Plan(plan["name"], rates, slots), "profiles": tuple(said["profiles"])})
 
+    def share(self, number: int) -> int:
+        """The requests that the worker of that number may make: all together as many as the run, whoever comes."""
+        each, more = divmod(self.requests, self.workers)
+        return each + (number < more) if number < self.workers else 0
+
     @property
     def rates(self) -> tuple[Rate, ...]:
         """The rates that are enforced."""

@@ -120,12 +120,12 @@ def _lines(
 ) -> Iterator[bytes]:
     """What it says until it has ended; nothing, a few times a second, and where it says nothing."""
     while time.monotonic() < until_s:
-        if stops() > 1:
-            return
         if stops() and not seen.interrupted:
             seen.interrupted = True
             _ask_to_end(process)
             until_s = time.monotonic() + _STOP_S
+        if stops() > 1:
+            return
         try:
             line = lines.get(timeout=_LISTEN_S)
         except Empty:

@@ -94,7 +94,7 @@ class Spread:
         said = {
             "order": self._order.as_json(),
             "keys": self._keys,
-            "requests": _share(self._order, len(self._answers)),
+            "requests": self._order.share(len(self._answers)),
             "seconds_left": (self._ends_us - now_us()) / 1_000_000,
         }
         self._runner.send_message("awx_order", said, client_id=msg.node_id)
@@ -115,12 +115,6 @@ class Spread:
             self._ask(worker)
         else:
             self._tell({"worker": len(self._answers), "off_us": self._off_us[worker]})
-
-
-def _share(order: Order, number: int) -> int:
-    """The requests that the worker of that number may make: together no more than the run may, whoever comes."""
-    each, more = divmod(order.requests, order.workers)
-    return each + (number < more) if number < order.workers else 0
 
 
 class Member:

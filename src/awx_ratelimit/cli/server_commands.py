@@ -26,7 +26,10 @@ _PATIENT = "budget_ms=2000&on_outage=closed"
 plans = typer.Typer(help="Tables of plans.", rich_markup_mode=None)
 
 Backend = Annotated[
-    str, typer.Option(envvar="AWX_BACKEND", help="Where limits are kept: redis://host:6379, redis+unix:///path.")
+    str,
+    typer.Option(
+        envvar="AWX_BACKEND", help="Where limits are kept: redis://host:6379, redis+unix:///path, host:///path."
+    ),
 ]
 Subject = Annotated[str, typer.Argument(help="Whose budget: the subject that your app identifies callers by.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -93,7 +96,9 @@ def doctor(
 def _limiter(url: str) -> Iterator[Limiter]:
     if url.startswith("memory:"):
         raise ValueError("memory is each process's own and cannot be seen from here; name a server")
-    limiter = Limiter(open_backend(f"{url}{'&' if '?' in url else '?'}{_PATIENT}"))
+    # A host's file is there or not; nobody waits for it.
+    patient = "" if url.lower().startswith("host:") else f"{'&' if '?' in url else '?'}{_PATIENT}"
+    limiter = Limiter(open_backend(url + patient))
     try:
         yield limiter
     finally:

@@ -1,20 +1,16 @@
 """The command ``awx-ratelimit loadtest``: its reports, its ends, and that it keeps its keys to itself."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.loadtest.commands import RATES, children, ended, started
 from tests.loadtest.conftest import Servers
 from tests.loadtest.gateways import PLAN
 
@@ -22,31 +18,6 @@ from awx_ratelimit.cli import main
 from awx_ratelimit.loadtest import keys
 from awx_ratelimit.loadtest.observation import Observation
 from awx_ratelimit.loadtest.order import Order
-
-COMMAND = Path(sys.executable).with_name("awx-ratelimit")
-RATES = ("--rate", "10/2 second", "--slots", "3", "--quiet")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("AWX_")}
-
-
-@contextmanager
-def started(*words: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command in a process of its own."""
-    process = subprocess.Popen(
-        [COMMAND, "loadtest", *words], env={**ENVIRONMENT, **environment}, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Its status, and all that it said."""
-    out, err = process.communicate(timeout=90)
-    return process.returncode, out + err
 
 
 @pytest.fixture
@@ -72,32 +43,6 @@ def test_reports_for_people_and_programs(url: str, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_interrupted_it_leaves_a_whole_report(url: str, tmp_path: Path) -> None:
-    """Ctrl-C in the middle: what was seen until then, in every report, and no process is left."""
-    page, told = tmp_path / "a.html", tmp_path / "a.json"
-    words = ("--profiles", "soak", "--html", str(page), "--json", str(told))
-    with started(f"{url}/honest-9", *RATES, *words, AWX_LOADTEST_KEY="awx_test_key_0") as process:
-        assert process.stderr is not None
-        assert "soak" in process.stderr.readline()
-        driver = _children(process.pid)
-        time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        status, said = ended(process)
-    report = json.loads(told.read_text())
-
-    assert (status, "interrupted" in said, "Traceback" in said) == (130, True, False), said
-    assert (report["interrupted"], report["requests"] > 0, report["verdicts"][0]["verdict"]) == (True, True, "passed")
-    assert ("</html>" in page.read_text(), [pid for pid in driver if _runs(pid)]) == (True, [])
-
-
-def _children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
 def test_nobody_listens(tmp_path: Path) -> None:
     """A dead gateway is a verdict in a few seconds, and no stack trace."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -112,20 +57,6 @@ def test_nobody_listens(tmp_path: Path) -> None:
     ), said  # fmt: skip
 
 
-@pytest.mark.parametrize(("profile", "bound"), [("soak", ("--seconds", "3")), ("refusals", ("--requests", "20"))])
-def test_it_ends_by_itself(url: str, profile: str, bound: tuple[str, str], tmp_path: Path) -> None:
-    """After its time, and after its requests, whichever is first."""
-    told, began_s = tmp_path / "a.json", time.monotonic()
-    words = ("--profiles", profile, "--seconds", "30", *bound, "--json", str(told))
-    with started(f"{url}/honest-8", *RATES, *words, AWX_LOADTEST_KEY="awx_test_key_1") as process:
-        status, said = ended(process)
-    report = json.loads(told.read_text())
-
-    assert (status, report["requests"] == 20 or report["seconds"] <= 4, time.monotonic() - began_s < 30) == (
-        0, True, True,
-    ), said  # fmt: skip
-
-
 def test_a_key_of_the_command_line_goes_nowhere(url: str, tmp_path: Path) -> None:
     """It is in no report, no output and no process's title, though the gateway tells it back."""
     secret = "awx_test_key_2"
@@ -134,7 +65,7 @@ def test_a_key_of_the_command_line_goes_nowhere(url: str, tmp_path: Path) -> Non
     with started(f"{url}/honest-7", *RATES, "--key", secret, *words) as process:
         assert process.stderr is not None
         begun = process.stderr.readline() + process.stderr.readline()
-        titles = [_title(pid) for pid in (process.pid, *_children(process.pid))]
+        titles = [_title(pid) for pid in (process.pid, *children(process.pid))]
         status, said = ended(process)
     written = "".join(path.read_text() for path in (page, xml, told))
 

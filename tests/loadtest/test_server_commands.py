@@ -1,6 +1,8 @@
 """``plans check``, ``usage``, ``reset`` and ``doctor``, on real servers."""
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import STARTER, Limiter
+from awx_ratelimit.backends import _redis_doctor
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.cli import main
 from awx_ratelimit.opening import open_backend, own_url
@@ -119,6 +122,29 @@ def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> 
     assert (ran.status, ran.out, ran.err.startswith("error: "), ran.err.count("\n")) == (2, "", True, 1), ran
 
 
+def test_a_table_is_shown_for_programs(run: Run) -> None:
+    """With the same numbers."""
+    plans = {
+        plan["name"]: plan for plan in json.loads(run("plans", "check", "examples/plans.toml", "--json").out)["plans"]
+    }
+    bursts = {rate["name"]: rate["burst"] for rate in plans["enterprise"]["rates"]}
+
+    assert (sorted(plans), plans["enterprise"]["concurrent"], bursts["minute"]) == (
+        ["enterprise", "growth", "starter"], 100, 120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("written", [None, b"\xff\xfe", b"x = [", b"[plans.a]\nper_minut = 5\n", b""])
+def test_what_is_no_table_is_one_line(run: Run, tmp_path: Path, written: bytes | None) -> None:
+    """It names the file, whatever is in it, and where there is none."""
+    path = tmp_path / "plans.toml"
+    if written is not None:
+        path.write_bytes(written)
+    ran = run("plans", "check", str(path))
+
+    assert (ran.status, ran.out, ran.err.count("\n"), str(path) in ran.err) == (2, "", 1, True), ran
+
+
 def test_a_server_in_order(run: Run, redis_server: RedisServer) -> None:
     """Everything is said, nothing is to be done, and nothing is left behind."""
     ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
@@ -179,6 +205,57 @@ def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
         True,
     )
     assert (third.status, found(third)["scripts"][0], "+evalsha" in found(third)["scripts"][1]) == (1, "wrong", True)
+
+
+def test_a_server_that_is_far_off(run: Run, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose answers take long, whose clock is another, and that is older than it may be: each has a remedy."""
+    monkeypatch.setattr(_redis_doctor, "_SLOW_MS", 0.0)
+    monkeypatch.setattr(_redis_doctor, "_OLDEST", 1_000)
+    monkeypatch.setattr(_redis_doctor, "time", Behind())
+    ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
+
+    assert (ran.status, {what: found(ran)[what][0] for what in ("latency", "clock", "version")}) == (
+        1, {"latency": "warning", "clock": "warning", "version": "wrong"},
+    )  # fmt: skip
+    assert ("5000 ms ahead of" in found(ran)["clock"][1], [what for what in found(ran) if found(ran)[what][2]]) == (
+        True, ["version", "latency", "clock"],
+    )  # fmt: skip
+
+
+class Behind:
+    """A clock of this machine that is five seconds late."""
+
+    monotonic, perf_counter_ns = staticmethod(time.monotonic), staticmethod(time.perf_counter_ns)
+
+    @staticmethod
+    def time_ns() -> int:
+        return time.time_ns() - 5_000_000_000
+
+
+def test_a_server_that_is_nearly_full(run: Run, start_redis: StartRedis) -> None:
+    """It evicts nobody, and soon decides nothing."""
+    ran = run("doctor", start_redis(options=["--maxmemory 1mb"]).url, "--json")
+
+    assert (found(ran)["memory"][0], "allow it more" in found(ran)["memory"][2]) == ("warning", True)
+
+
+def test_a_user_who_may_ask_for_little(run: Run, start_redis: StartRedis) -> None:
+    """What cannot be asked is a finding of its own; what can be is asked all the same."""
+    server = start_redis(users=["eve on >secret ~awx:* +@all -info -time"])
+    ran = run("doctor", server.url.replace("redis://", "redis://eve:secret@"), "--json")
+    marks = {what: mark for what, (mark, _, _) in found(ran).items()}
+
+    assert marks == {"reachable": "ok", "settings": "warning", "latency": "ok", "clock": "warning", "scripts": "wrong"}
+    assert "secret" not in ran.out + ran.err
+
+
+def test_a_server_that_never_answers(run: Run) -> None:
+    """It is given up in seconds, and is a finding."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began_s = time.monotonic()
+        ran = run("doctor", f"redis://127.0.0.1:{silent.getsockname()[1]}", "--json")
+
+    assert (ran.status, found(ran)["reachable"][0], time.monotonic() - began_s < 10) == (1, "wrong", True), ran
 
 
 def test_a_server_that_is_gone_or_none(run: Run) -> None:

@@ -1,0 +1,242 @@
+"""How a run ends: by itself, within its bounds; when it is asked to; and when what it needs is lost on the way."""
+
+import json
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+from tests.loadtest.commands import RATES, children, ended, heard, runs, started
+from tests.loadtest.conftest import Servers, begun
+from tests.loadtest.test_audit import USED_S, let_in, refused
+from tests.processes import free_port
+
+from awx_ratelimit.cli import loadtest_command, main, output
+from awx_ratelimit.loadtest.session import Seen
+
+KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
+SOAK = ("--profiles", "soak")
+
+
+class Ended(NamedTuple):
+    """How a command has ended: its status, what it said, its reports, and which of its processes are left."""
+
+    status: int
+    said: str
+    report: dict[str, Any]
+    junit: ET.Element
+    page: str
+    left: list[int]
+    seconds: float
+
+
+class Files(NamedTuple):
+    """Where a command writes its reports."""
+
+    folder: Path
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its options."""
+        kinds = ("json", "junit", "html")
+        return tuple(word for kind in kinds for word in (f"--{kind}", str(self.folder / kind)))
+
+    def ended(self, status: int, said: str, began_s: float, processes: list[int]) -> Ended:
+        """What has become of it."""
+        report, junit, page = ((self.folder / name).read_text() for name in ("json", "junit", "html"))
+        left = [pid for pid in processes if runs(pid)]
+        return Ended(status, said, json.loads(report), ET.fromstring(junit), page, left, time.monotonic() - began_s)
+
+
+def signalled(number: int, signals: list[signal.Signals], servers: Servers, folder: Path) -> Ended:
+    """In the middle of a run."""
+    files, began_s = Files(folder), time.monotonic()
+    url = f"{servers.url('gateways')}/honest-{number}"
+    with started(url, *RATES, *SOAK, *files.words, **KEY) as process:
+        heard(process, "soak")
+        driver = children(process.pid)
+        time.sleep(1.0)
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.05)
+        return files.ended(*ended(process), began_s, driver)
+
+
+INTERRUPTED = (
+    partial(signalled, 9, [signal.SIGINT]),
+    partial(signalled, 8, [signal.SIGTERM, signal.SIGINT]),
+)
+
+
+@begun(*INTERRUPTED)
+def test_asked_to_end_it_leaves_a_whole_report(outcome: Ended) -> None:
+    """In the middle, once and twice: what was seen until then is in every report, and no process is left."""
+    assert (outcome.status, "interrupted" in outcome.said, "Traceback" in outcome.said) == (130, True, False), outcome
+    assert (outcome.report["interrupted"], outcome.report["requests"] > 5, outcome.left) == (True, True, [])
+    assert ("</html>" in outcome.page, outcome.junit.tag) == (True, "testsuite")
+
+
+def signalled_early(servers: Servers, folder: Path) -> Ended:
+    """As soon as there is another process."""
+    files, began_s = Files(folder), time.monotonic()
+    with started(f"{servers.url('gateways')}/honest-6", *RATES, *SOAK, *files.words, **KEY) as process:
+        while not (driver := children(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        return files.ended(*ended(process), began_s, driver)
+
+
+@begun(signalled_early)
+def test_asked_to_end_before_the_first_request(outcome: Ended) -> None:
+    """While it starts there is nothing to be told, and that is what the report says."""
+    assert (outcome.status, "Traceback" in outcome.said, outcome.report["verdicts"][0]["detail"]) == (
+        130, False, "interrupted before the first request",
+    ), outcome  # fmt: skip
+
+
+def test_asked_to_end_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then there is no report to be written, and no stack trace."""
+
+    class Module:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "awx_ratelimit.cli.app", Module())
+
+    assert (main(["loadtest"]), capsys.readouterr()) == (130, ("", ""))
+
+
+def driver_killed(servers: Servers, folder: Path) -> Ended:
+    """In the middle of a run."""
+    files, began_s = Files(folder), time.monotonic()
+    with started(f"{servers.url('gateways')}/honest-5", *RATES, *SOAK, *files.words, **KEY) as process:
+        heard(process, "soak")
+        time.sleep(1.0)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        return files.ended(*ended(process), began_s, [])
+
+
+@begun(driver_killed)
+def test_a_driver_that_was_killed_is_said(outcome: Ended) -> None:
+    """It is no fault of the gateway's: what was seen stands, the status says that the run is not whole."""
+    report = outcome.report
+
+    assert (outcome.status, report["passed"], report["requests"] > 5) == (2, False, True), outcome
+    assert ("ended with status -9" in report["trouble"], report["verdicts"][0]["verdict"]) == (True, "passed")
+    assert [outcome.junit.get(name) for name in ("errors", "failures")] == ["1", "0"]
+
+
+def worker_killed(servers: Servers, folder: Path) -> Ended:
+    """One of two."""
+    files, began_s = Files(folder), time.monotonic()
+    url = f"{servers.url('gateways')}/honest-4"
+    with started(url, *RATES, *SOAK, "--workers", "2", *files.words, **KEY) as process:
+        heard(process, "soak")
+        (driver,) = children(process.pid)
+        workers = children(driver)
+        os.kill(workers[0], signal.SIGKILL)
+        return files.ended(*ended(process), began_s, [driver, *workers])
+
+
+@begun(worker_killed)
+def test_a_worker_that_was_killed_is_said(outcome: Ended) -> None:
+    """The run ends in some seconds, and not at the end of its time."""
+    assert (outcome.status, outcome.report["trouble"], outcome.left) == (2, "of 2 workers 1 are left", []), outcome
+    assert outcome.seconds < 60
+
+
+def bounded(number: int, more: tuple[str, ...], servers: Servers, folder: Path) -> Ended:
+    """A soak has no end of its own."""
+    files, began_s = Files(folder), time.monotonic()
+    words = (*SOAK, "--users", "2", "--seconds", "40", *more, *files.words)
+    with started(f"{servers.url('gateways')}/honest-{number}", *RATES, *words, **KEY) as process:
+        return files.ended(*ended(process), began_s, [])
+
+
+@begun(partial(bounded, 3, ("--seconds", "3")), partial(bounded, 2, ("--requests", "7", "--workers", "2")))
+def test_it_ends_by_itself(outcome: Ended) -> None:
+    """After its time, and after its requests, whichever is first; over workers too."""
+    report, within_s = outcome.report, 40 if outcome.report["workers"] else 4
+
+    assert (outcome.status, report["requests"] <= 7 or report["workers"] == 0) == (0, True), outcome
+    assert report["requests"] > 1
+    assert report["seconds"] <= within_s
+
+
+def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked of anybody; the error names the file."""
+    status = main(["loadtest", "http://127.0.0.1:1", *RATES, "--html", str(tmp_path / "none" / "a.html")])
+
+    assert (status, "none/a.html" in (said := capsys.readouterr().err), said.count("\n")) == (2, True, 1)
+
+
+@pytest.fixture
+def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has a run that has seen something already."""
+    monkeypatch.setattr(loadtest_command, "run", lambda *_: Seen([*map(let_in, USED_S), refused(0.1)]))
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can be written is, the table is printed, and the status says that something is missing."""
+    report = tmp_path / "a.json"
+    status = main(["loadtest", "http://h", *RATES, "--html", "/dev/full", "--json", str(report)])
+    out, err = capsys.readouterr()
+
+    assert (status, json.loads(report.read_text())["passed"], "never over" in out) == (2, True, True)
+    assert "the report /dev/full could not be written: No space left" in err
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be read as one."""
+    report = tmp_path / "a.html"
+
+    def half(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:9].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+
+    assert (main(["loadtest", "http://h", *RATES, "--html", str(report)]), report.exists()) == (2, False)
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_whoever_reads_no_more_gets_the_files_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written before anything is printed."""
+
+    def unread(*_: object) -> None:
+        raise BrokenPipeError
+
+    report = tmp_path / "a.json"
+    monkeypatch.setattr(output, "print_table", unread)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    status = main(["loadtest", "http://h", *RATES, "--json", str(report)])
+
+    assert (status, json.loads(report.read_text())["passed"]) == (2, True)
+
+
+def other_keys(servers: Servers, folder: Path) -> tuple[int, str, str]:
+    """A worker from elsewhere has none."""
+    address = f"127.0.0.1:{(port := free_port())}"
+    words = (*RATES, *SOAK, "--workers", "1", "--remote", "--bind", address)
+    with (
+        started(f"{servers.url('gateways')}/honest-1", *words, **KEY) as process,
+        started("127.0.0.1", "--port", str(port), command="loadtest-worker") as worker,
+    ):
+        status, said = ended(process)
+        return status, said, ended(worker)[1]
+
+
+@begun(other_keys)
+def test_a_worker_that_has_other_keys_is_said(outcome: tuple[int, str, str]) -> None:
+    """What another machine has in its environment is compared before the first request."""
+    status, said, worker_said = outcome
+
+    assert (status, "a worker has 0 keys" in said, "Traceback" in worker_said) == (2, True, False), outcome

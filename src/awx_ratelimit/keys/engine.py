@@ -4,18 +4,20 @@ Two pools, so that a rush of one kind of work cannot starve the other: `reading`
 serves verification; `writing` gives one transaction at a time the right to write. No connection waits without end.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 _ALLOWED = "allowed are a path, sqlite:///path and postgresql://user@host/database"
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CONNECTIONS = 5
+_AGAIN_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,22 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def write_ahead(connection: Connection) -> None:
-    """Let readers of an SQLite file go on while one writes; a property of the file, so that it is said once."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+def write_ahead(connection: Connection, timeout_ms: int) -> None:
+    """Let readers of an SQLite file go on while one writes; a property of the file, so that it is said once.
+
+    Others at work in the file are waited for, `timeout_ms` at most.
+    """
+    until_s = time.monotonic() + timeout_ms / 1000
+    while connection.dialect.name == "sqlite":
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        except OperationalError as error:
+            # For this lock alone SQLite does not wait by itself, whatever its own timeout.
+            if getattr(error.orig, "sqlite_errorname", None) != "SQLITE_BUSY" or time.monotonic() > until_s:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def _postgresql(url: URL, timeout_ms: int) -> Engines:

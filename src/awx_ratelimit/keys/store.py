@@ -56,6 +56,7 @@ class KeyStore:
     def __init__(self, engines: Engines, name: str, timeout_ms: int) -> None:
         self._engines = engines
         self._name = name
+        self._timeout_ms = timeout_ms
         self._turnstile = Turnstile(timeout_ms / 1000)
         self._listeners: list[WeakMethod[Listener]] = []
         paused_before_fork(self._pause, self._turnstile.reopen)
@@ -87,7 +88,7 @@ class KeyStore:
                 if version_of(connection) == len(MIGRATIONS):
                     return
                 if not self._engines.in_memory:
-                    write_ahead(connection)
+                    write_ahead(connection, self._timeout_ms)
             with writing.begin() as connection:
                 migrate(connection, WallClock().now_ms())
 

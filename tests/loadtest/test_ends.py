@@ -11,12 +11,19 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.loadtest.commands import RATES, Files, children, ended, heard, runs, started
 from tests.loadtest.conftest import Servers, begun
+from tests.loadtest.gateways import PLAN
+from tests.loadtest.hostile import hostile
 from tests.loadtest.test_audit import USED_S, let_in, refused
 from tests.processes import free_port
 
 from awx_ratelimit.cli import loadtest_command, main, output
+from awx_ratelimit.loadtest.asking import Asking
+from awx_ratelimit.loadtest.load import Load, Spent
+from awx_ratelimit.loadtest.order import Order
 from awx_ratelimit.loadtest.session import Seen
 
 KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
@@ -140,22 +147,39 @@ def test_a_worker_that_was_killed_is_said(outcome: Ended) -> None:
     assert outcome.seconds < 60
 
 
-def bounded(number: int, more: tuple[str, ...], servers: Servers, folder: Path) -> Ended:
+def bounded(servers: Servers, folder: Path) -> Ended:
     """A soak has no end of its own."""
     files, began_s = Files(folder), time.monotonic()
-    words = (*SOAK, "--users", "2", "--seconds", "40", *more, *files.words)
-    with started(f"{servers.url('gateways')}/honest-{number}", *RATES, *words, **KEY) as process:
+    words = (*SOAK, "--seconds", "3", *files.words)
+    with started(f"{servers.url('gateways')}/honest-3", *RATES, *words, **KEY) as process:
         return how(files, ended(process), began_s, [])
 
 
-@begun(partial(bounded, 3, ("--seconds", "3")), partial(bounded, 2, ("--requests", "7", "--workers", "2")))
+@begun(bounded)
 def test_it_ends_by_itself(outcome: Ended) -> None:
-    """After its time, and after its requests, whichever is first; over workers too."""
-    report, within_s = outcome.report, 40 if outcome.report["workers"] else 4
+    """After its time."""
+    assert (outcome.status, 0 < outcome.report["seconds"] <= 4) == (0, True), outcome
 
-    assert (outcome.status, report["requests"] <= 7 or report["workers"] == 0) == (0, True), outcome
-    assert report["requests"] > 1
-    assert report["seconds"] <= within_s
+
+def test_it_makes_no_more_requests_than_it_may() -> None:
+    """Whoever would make one more is stopped."""
+    with hostile() as (url, requests):
+        load = Load(Order(url, PLAN, path="/fine"), [], seconds_left=60, requests=2, requested=lambda *_: None)
+        asking = Asking(load, "burst")
+        asking.ask()
+        asking.ask()
+        with pytest.raises(Spent):
+            asking.ask()
+
+    assert len(requests) == 2
+
+
+@given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 3))
+def test_workers_together_make_no_more_requests_than_a_run(requests: int, workers: int, more: int) -> None:
+    """And no fewer, whoever else comes."""
+    order = Order("http://h", PLAN, requests=requests, workers=workers)
+
+    assert sum(order.share(number) for number in range(workers + more)) == requests
 
 
 def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

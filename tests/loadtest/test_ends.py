@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from functools import partial
@@ -253,3 +254,18 @@ def test_a_worker_that_has_other_keys_is_said(outcome: tuple[int, str, str]) -> 
     status, said, worker_said = outcome
 
     assert (status, "a worker has 0 keys" in said, "Traceback" in worker_said) == (2, True, False), outcome
+
+
+def page_taken(servers: Servers, folder: Path) -> Ended:
+    """Somebody else listens where Locust's page is to be."""
+    files, began_s = Files(folder), time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = (*SOAK, *files.words, "--web", f"127.0.0.1:{other.getsockname()[1]}")
+        with started(f"{servers.url('gateways')}/honest-1", *RATES, *words, **KEY) as process:
+            return how(files, ended(process), began_s, [])
+
+
+@begun(page_taken)
+def test_a_page_that_cannot_be_served_is_said(outcome: Ended) -> None:
+    """Before anything is asked of the gateway."""
+    assert (outcome.status, outcome.report["requests"], "no page can be served at" in outcome.said) == (2, 0, True)

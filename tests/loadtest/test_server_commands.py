@@ -16,7 +16,7 @@ from awx_ratelimit import STARTER, Limiter
 from awx_ratelimit.backends import _redis_doctor
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.cli import main
-from awx_ratelimit.opening import open_backend
+from awx_ratelimit.opening import open_backend, own_url
 
 
 class Ran(NamedTuple):
@@ -77,6 +77,42 @@ def test_usage_is_seen_and_forgotten(run: Run, redis_server: RedisServer) -> Non
     assert (used, ran.status, after) == ([7, 7], 0, 0)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "by default"])
+def test_usage_in_a_file_of_the_host(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """The processes of a host are looked at as a server is; without a URL, in the file that is the user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/my state")
+    words = ["--backend", f"host://{tmp_path}/my%20state/awx-ratelimit/limits"] if named else []
+    limiter = Limiter(open_backend(own_url()))
+    for _ in range(7):
+        limiter.release(limiter.acquire("key_1", STARTER))
+    used = [json.loads(run("usage", "key_1", "--json", *words).out)["limits"][1]["used"] for _ in range(2)]
+    ran, examined = run("reset", "key_1", *words), run("doctor", "--json", *words[1:])
+
+    after = json.loads(run("usage", "key_1", *words, "--json").out)["limits"][1]["used"]
+    assert (used, ran.status, after, found(examined)["file"][0]) == ([7, 7], 0, 0, "ok")
+
+
+@pytest.mark.parametrize("command", ["usage", "reset"])
+def test_who_looks_makes_no_file(run: Run, tmp_path: Path, command: str) -> None:
+    """A file that root made by looking could not be opened by the app any more."""
+    ran = run(command, "key_1", "--backend", f"host://{tmp_path}/limits")
+
+    assert (ran.status, "nobody has kept limits there" in ran.err, list(tmp_path.iterdir())) == (2, True, [])
+
+
+def test_a_user_without_a_home_names_a_backend(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says so."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    ran = run("usage", "key_1")
+
+    assert (ran.status, "name a backend" in ran.err, ran.err.count("\n")) == (2, True, 1)
+
+
 @pytest.mark.parametrize("command", ["usage", "reset"])
 @pytest.mark.parametrize("url", ["memory://", "redis://127.0.0.1:1"])
 def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> None:
@@ -84,18 +120,6 @@ def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> 
     ran = run(command, "key_1", "--backend", url)
 
     assert (ran.status, ran.out, ran.err.startswith("error: "), ran.err.count("\n")) == (2, "", True, 1), ran
-
-
-def test_usage_of_a_file_of_the_host_is_seen_and_forgotten(run: Run, tmp_path: Path) -> None:
-    """As that of a server."""
-    url = f"host://{tmp_path / 'limits'}"
-    limiter = Limiter(open_backend(url))
-    limiter.release(limiter.acquire("key_1", STARTER))
-    used, ran, after = (run(*words, "key_1", "--backend", url) for words in (["usage"], ["reset"], ["usage"]))
-    limiter.close()
-
-    assert sorted(line.split()[1] for line in used.out.splitlines()[1:]) == ["0", "1", "1"], used
-    assert (ran.status, [line.split()[1] for line in after.out.splitlines()[1:]]) == (0, ["0", "0", "0"])
 
 
 def test_a_table_is_shown_for_programs(run: Run) -> None:
@@ -140,10 +164,17 @@ def test_each_server_of_a_cluster_is_examined(run: Run, redis_cluster: Cluster) 
 
 
 def test_a_file_of_the_host_is_examined(run: Run, tmp_path: Path) -> None:
-    """Whether limits can be shared in it."""
+    """Whether limits can be shared in it; where it is not there yet nothing is left behind."""
     ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
 
-    assert (ran.status, found(ran)["file"][0]) == (0, "ok")
+    assert (ran.status, found(ran)["file"][0], list(tmp_path.iterdir())) == (0, "ok", [])
+
+
+def test_a_file_that_cannot_be_made_is_an_error(run: Run, tmp_path: Path) -> None:
+    """The doctor says what to do."""
+    ran = run("doctor", f"host://{tmp_path}/no/limits")
+
+    assert (ran.status, "its folder does not exist; create it" in ran.err) == (2, True)
 
 
 def test_a_file_that_does_not_answer_is_wrong(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

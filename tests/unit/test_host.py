@@ -218,7 +218,7 @@ class Interrupted(Exception):
     """What a signal handler raises."""
 
 
-AFTER_NO_CALL = ("if not taken:", "try:", "file.give()", "lock.release()")
+AFTER_NO_CALL = ("if not taken:", "try:", "return True", "file.give()", "lock.release()")
 
 
 @contextmanager
@@ -280,6 +280,44 @@ def test_a_subject_that_outgrows_its_cell_is_in_one_place_wherever_that_is_inter
     views = [[usage.remaining for usage in each.peek("s", large).usages] for each in (own, other, limiter(path, clock))]
     assert (views[0] == views[1] == views[2], set(views[0]) <= {4, 5}, len(set(views[0]))) == (True, True, 1)
     assert [remaining(each)[0] for each in (own, other, limiter(path, clock))] == [970] * 3
+
+
+@pytest.mark.parametrize("line", range(1, 64))
+def test_a_subject_whose_place_is_forgotten_goes_on_wherever_that_is_interrupted(
+    path: Path, line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a signal handler that raised anywhere every subject gets decisions, and no two share what they hold by."""
+    monkeypatch.setattr("awx_ratelimit.backends._host_session._MOST_KNOWN", 2)
+    own = limiter(path, ManualClock(START_MS))
+    for subject in ("a", "b"):
+        own.release(own.acquire(subject, SLOTS_3))
+    session(own)._round = ["a", "b"]
+    with interrupted_at(line):
+        session(own)._leave_two()
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a decision without end"))
+    try:
+        held = [own.acquire(subject, SLOTS_3) for subject in ("a", "b", "a", "b")]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    words = [ledger.word for ledger in session(own)._known.values()]
+    assert ([decision.allowed for decision in held], len(words) == len(set(words))) == ([True] * 4, True)
+
+
+def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path, clock: ManualClock) -> None:
+    """Who has gone on in another file stays in that one, whatever a slower thread still has in its hands."""
+    own = limiter(path, clock)
+    own.acquire("s", SLOTS_3)
+    old = session(own).open()
+    path.unlink()
+    new = session(own)._go_on_elsewhere(old)
+    own.acquire("s", SLOTS_3)
+    ledger = session(own)._known["s"]
+    ledger.stripe.run_apart(session(own)._move, ledger, old)
+
+    assert (ledger.table is new, remaining(own)) == (True, [999, 1])
 
 
 def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(

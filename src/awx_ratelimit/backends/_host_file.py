@@ -37,11 +37,12 @@ _EMPTY_ROOT = half(1, b"")
 _BOOT_AT = 1024
 _HEADER_BYTES = _HEADER.size + CHECK_BYTES
 _MAKING, _GROWING = STRIPES, STRIPES + 1
-_START_WAIT_MS = 5_000
 _MODE = 0o600
 _log = logging.getLogger("awx_ratelimit")
 _lseek = ctypes.PyDLL(None)["lseek"]
 _lseek.restype = ctypes.c_int64
+#: Python knows only the one that, where a file system cannot do it, writes zeros over what others write meanwhile.
+_fallocate = ctypes.CDLL(None, use_errno=True)["fallocate"]
 
 _REMEDIES = {
     errno.ENOENT: "its folder does not exist; create it",
@@ -74,12 +75,13 @@ class FileDamaged(BackendMisconfigured):
 class HostFile:
     """One opened file, its locks, and the process as one that holds leases in it.
 
-    Raises BackendMisconfigured, which names the path and what to do, for a path that cannot be used and for a file
-    that is none of ours, of another version, or damaged.
+    Waits `wait_ms` for another process that makes the file. Raises BackendMisconfigured, which names the path and what
+    to do, for a path that cannot be used and for a file that is none of ours, of another version, or damaged.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wait_ms: int) -> None:
         self.path = path
+        self._wait_ms = wait_ms
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         except OSError as error:
@@ -97,8 +99,8 @@ class HostFile:
         if not stat.S_ISREG(os.fstat(self.fd).st_mode):
             self._refuse("it is no regular file; choose another path")
         making = ByteLock(self.fd, _MAKING)
-        if not making.wait(_START_WAIT_MS):
-            self._refuse(f"another process has been making it for {_START_WAIT_MS} ms; is it stopped?")
+        if not making.wait(self._wait_ms):
+            self._refuse(f"another process has been making it for {self._wait_ms} ms; is it stopped?")
         try:
             if self._is_unmade():
                 self._make()
@@ -106,6 +108,7 @@ class HostFile:
             making.give()
         self.header = os.pread(self.fd, _HEADER_BYTES, 0)
         self.secret = self._checked()
+        self._fill_holes()
         self.map()
         self.stripes = [Stripe(self, number) for number in range(STRIPES)]
         #: Who makes it larger is alone in this one, and may be in another before.
@@ -124,6 +127,15 @@ class HostFile:
             os.pwrite(self.fd, _EMPTY_ROOT, PAGE_BYTES * (1 + number))
         header = _HEADER.pack(_MAGIC, _VERSION, STRIPES, os.urandom(32), time.time_ns() // 1_000_000)
         os.pwrite(self.fd, header + check(header), 0)
+        # A power cut may lose what is written later, but not whose file it is.
+        os.fsync(self.fd)
+
+    def _fill_holes(self) -> None:
+        """Allocate what is there: a copy may have holes, and on a full disk a store into one would be death."""
+        if _fallocate(self.fd, 0, ctypes.c_int64(0), ctypes.c_int64(self.file_bytes())):
+            number = ctypes.get_errno()
+            if number in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(number, os.strerror(number))
 
     def _checked(self) -> bytes:
         """The file's secret, if it is a file of ours."""
@@ -200,14 +212,18 @@ class HostFile:
             os.pwrite(self.fd, _BOOT, _BOOT_AT)
 
     def set_aside(self) -> None:
-        """Give it another name, so that a new one can be made at its path, unless somebody else has. Closes it."""
+        """Give it another name, so that a new one can be made at its path, unless somebody else has. Closes it.
+
+        Where the folder does not allow that, it stays, and is as damaged as before.
+        """
         making = ByteLock(self.fd, _MAKING)
-        if making.wait(_START_WAIT_MS) and self.is_where_it_was():
-            Path(self.path).rename(f"{self.path}.damaged")
-            _log.error(
-                "%s: it was damaged when the machine stopped, and is now %s.damaged; what was used until then is "
-                "forgotten", self.path, self.path,
-            )  # fmt: skip
+        with suppress(OSError):
+            if making.wait(self._wait_ms) and self.is_where_it_was():
+                Path(self.path).rename(f"{self.path}.damaged")
+                _log.error(
+                    "%s: it was damaged when the machine stopped, and is now %s.damaged; what was used until then is "
+                    "forgotten", self.path, self.path,
+                )  # fmt: skip
         self.close()
 
     def shut(self) -> None:

@@ -97,8 +97,9 @@ class HostLeases:
         """Let the word of a ledger without leases serve another."""
         if ledger.word:
             self._say_given_back(ledger)
-            self._desks.give_up((ledger.word,))
-            ledger.word = 0
+            # In this order a signal handler that raises in between loses a word, and gives none to two.
+            word, ledger.word = ledger.word, 0
+            self._desks.give_up((word,))
 
     def are_open(self, scratch: HostLedger, now_ms: int) -> bool:
         """Whether anybody who is alive holds a lease, by a record that was read without regard to this process."""

@@ -31,6 +31,8 @@ from awx_ratelimit.forks import renewed_after_fork
 #: What `Decision(...)` ends in, without the call in between.
 _new = tuple.__new__
 _log = logging.getLogger("awx_ratelimit")
+#: How long who starts waits for another process that makes the file.
+_START_WAIT_MS = 5_000
 _SEQUENCE = (1 << SEQUENCE_BITS) - 1
 
 
@@ -52,7 +54,7 @@ class HostBackend:
         self._now_ms = (clock or WallClock()).now_ms
         self._hold_times = HoldTimes()
         self._begin()
-        self._session.open()
+        self._session.open(_START_WAIT_MS)
         renewed_after_fork(self._after_fork)
 
     def _begin(self) -> None:
@@ -196,4 +198,4 @@ class HostBackend:
         self._begin()
         # While the child may still do what its parent might; else the first decision says why it cannot.
         with suppress(BackendUnavailable):
-            self._session.open()
+            self._session.open(_START_WAIT_MS)

@@ -11,9 +11,13 @@ A server comes guarded, and its refusals are remembered. A query may hold ``pref
 ``ssl_ca_certs``.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.examined import Finding
@@ -25,6 +29,8 @@ _TCP = ("redis", "rediss", "valkey", "valkeys")
 _MANY = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
 _SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_MANY)
 _OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
+#: Who looks at limits is in no hurry.
+_PATIENT = "budget_ms=2000&on_outage=closed"
 
 
 def open_backend(url: str) -> Backend:
@@ -36,7 +42,7 @@ def open_backend(url: str) -> Backend:
     if _scheme(url) == "memory":
         return MemoryBackend()
     if _scheme(url) == "host":
-        return _host(url)
+        return _host(_path(url))
     from awx_ratelimit.backends.redis import RedisBackend
 
     client_url, of_server, of_guard = _split(url)
@@ -48,7 +54,7 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
     if _scheme(url) == "memory":
         return MemoryBackend()
     if _scheme(url) == "host":
-        return _host(url)
+        return _host(_path(url))
     from awx_ratelimit.backends.redis import AsyncRedisBackend
 
     client_url, of_server, of_guard = _split(url)
@@ -56,14 +62,50 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
     return AsyncRememberedBackend(AsyncGuardedBackend(backend, **of_guard))
 
 
-def _host(url: str) -> Backend:
-    """The backend in the file of the URL. Its path is absolute: a relative one is another file in each folder."""
+def _host(path: str) -> Backend:
+    from awx_ratelimit.backends.host import HostBackend
+
+    return HostBackend(path)
+
+
+def _path(url: str) -> str:
+    """The path in the URL of a file. It is absolute: a relative one is another file in each folder."""
     parts = urlsplit(url)
     if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise ValueError(f"the URL of a host's file is {url!r}; allowed is host:///path/to/file, with three slashes")
-    from awx_ratelimit.backends.host import HostBackend
+    return unquote(parts.path)
 
-    return HostBackend(unquote(parts.path))
+
+def own_url() -> str:
+    """The file in which commands look where nobody names another one: a user's own, on this host.
+
+    It is `awx-ratelimit/limits` in XDG_STATE_HOME, by default `~/.local/state` (the XDG base directories). Its folder
+    is made. Raises ValueError where the user has no home.
+    """
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    except RuntimeError as error:
+        raise ValueError("this user has no home, where a file of limits could be; name a backend") from error
+    # Who opens the file says why where that is not possible.
+    with suppress(OSError):
+        (home / "awx-ratelimit").mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"host://{quote(str(home / 'awx-ratelimit' / 'limits'))}"
+
+
+def open_to_look(url: str) -> Backend:
+    """The backend at `url`, for somebody who wants to see what there is, and has time.
+
+    Where there is nothing yet nothing is made, and nothing stands in for a server that does not answer. Raises as
+    `open_backend` does, and ValueError where nothing can be seen.
+    """
+    if _scheme(url) == "memory":
+        raise ValueError("memory is each process's own and cannot be seen from here; name a file or a server")
+    if _scheme(url) == "host":
+        # Who looks may be another user than who decides, and would make a file that the other may not open.
+        if not Path(_path(url)).exists():
+            raise ValueError(f"{_path(url)}: nobody has kept limits there; name the backend of your app")
+        return open_backend(url)
+    return open_backend(f"{url}{'&' if '?' in url else '?'}{_PATIENT}")
 
 
 def examine(url: str) -> list[Finding]:
@@ -71,11 +113,23 @@ def examine(url: str) -> list[Finding]:
     if _scheme(url) == "memory":
         return [Finding("memory", "ok", "limits of one process: there is no server to be examined")]
     if _scheme(url) == "host":
-        return [_examined(_host(url))]
+        return [_examined_file(Path(_path(url)))]
     from awx_ratelimit.backends._redis_doctor import examine as examine_redis
 
     client_url, of_server, _ = _split(url)
     return examine_redis(client_url, prefix=of_server.get("prefix", "awx"))
+
+
+def _examined_file(path: Path) -> Finding:
+    """Whether limits can be shared at `path`; where there is no file yet, by another one beside it for a moment."""
+    if path.exists():
+        return _examined(_host(str(path)))
+    try:
+        with TemporaryDirectory(dir=path.parent) as folder:
+            return _examined(_host(f"{folder}/{path.name}"))
+    except OSError:
+        # Nor can the file be made: that says why.
+        return _examined(_host(str(path)))
 
 
 def _examined(backend: Backend) -> Finding:

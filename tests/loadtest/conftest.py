@@ -1,10 +1,12 @@
-"""Audits are mostly waiting, so all that the chosen tests want are carried out at once."""
+"""Audits are mostly waiting, as are runs of the command, so all that the chosen tests want are carried out at once."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pytest
 from tests.loadtest.audits import Spec
@@ -59,34 +61,63 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield Servers(stack, tmp_path_factory)
 
 
-def _carried_out(spec: Spec, servers: Servers) -> Report:
-    return spec.carried_out(servers.url(spec.server))
+#: What takes a while, and a test reads the outcome of.
+Scenario = Callable[[Servers, Path], Any]
 
 
-def _spec(item: pytest.Item) -> Spec | None:
-    spec = item.callspec.params.get("spec") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
-    return spec if isinstance(spec, Spec) else None
+def begun(*scenarios: Scenario) -> pytest.MarkDecorator:
+    """The test's `outcome` is that of each of these; they are begun when the tests are, all at once."""
+    names = [getattr(one, "__name__", "") or "-".join(map(str, one.args)) for one in scenarios]  # type: ignore[attr-defined]
+    return pytest.mark.parametrize("scenario", scenarios, ids=names)
+
+
+def _wanted(item: pytest.Item) -> Spec | Scenario | None:
+    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    found: Any = given.get("spec", given.get("scenario"))
+    wanted: Spec | Scenario | None = found
+    return wanted
+
+
+def _carried_out(what: Spec | Scenario, servers: Servers, factory: pytest.TempPathFactory) -> Any:
+    if isinstance(what, Spec):
+        return what.carried_out(servers.url(what.server))
+    return what(servers, factory.mktemp("scenario"))
+
+
+def _takes(what: Spec | Scenario) -> int:
+    """How long, beside others."""
+    return len(what.profiles) + 5 * ("streams" in what.profiles) if isinstance(what, Spec) else 5
 
 
 @pytest.fixture(scope="session")
-def audits(request: pytest.FixtureRequest, servers: Servers) -> Iterator[dict[str, "Future[Report]"]]:
-    """What becomes of every audit that a chosen test wants, by its name."""
-    found = {id(spec): spec for item in request.session.items if (spec := _spec(item)) is not None}
-    wanted = list(found.values())
+def outcomes(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[int, "Future[Any]"]]:
+    """What becomes of all that the chosen tests want, by its identity."""
+    wanted = {id(what): what for item in request.session.items if (what := _wanted(item)) is not None}
     # The longest first.
-    wanted.sort(key=lambda spec: -len(spec.profiles) - 5 * ("streams" in spec.profiles))
+    in_order = sorted(wanted.values(), key=lambda what: -_takes(what))
+    # Made once, before threads would make it twice.
+    tmp_path_factory.getbasetemp()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {spec.name: pool.submit(_carried_out, spec, servers) for spec in wanted}
+        yield {id(what): pool.submit(_carried_out, what, servers, tmp_path_factory) for what in in_order}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _begun(request: pytest.FixtureRequest) -> None:
     """They go on while other tests are run."""
-    if any(_spec(item) for item in request.session.items):
-        request.getfixturevalue("audits")
+    if any(_wanted(item) is not None for item in request.session.items):
+        request.getfixturevalue("outcomes")
 
 
 @pytest.fixture
-def report(spec: Spec, audits: dict[str, "Future[Report]"]) -> Report:
+def report(spec: Spec, outcomes: dict[int, "Future[Any]"]) -> Report:
     """What the audit of `spec` has found."""
-    return audits[spec.name].result()
+    found: Report = outcomes[id(spec)].result()
+    return found
+
+
+@pytest.fixture
+def outcome(scenario: Scenario, outcomes: dict[int, "Future[Any]"]) -> Any:
+    """What has become of `scenario`."""
+    return outcomes[id(scenario)].result()

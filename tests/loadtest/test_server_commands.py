@@ -1,6 +1,8 @@
 """``plans check``, ``usage``, ``reset`` and ``doctor``, on real servers."""
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +13,10 @@ from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import STARTER, Limiter
+from awx_ratelimit.backends import _redis_doctor
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.cli import main
-from awx_ratelimit.opening import open_backend
+from awx_ratelimit.opening import open_backend, own_url
 
 
 class Ran(NamedTuple):
@@ -74,6 +77,42 @@ def test_usage_is_seen_and_forgotten(run: Run, redis_server: RedisServer) -> Non
     assert (used, ran.status, after) == ([7, 7], 0, 0)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "by default"])
+def test_usage_in_a_file_of_the_host(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """The processes of a host are looked at as a server is; without a URL, in the file that is the user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/my state")
+    words = ["--backend", f"host://{tmp_path}/my%20state/awx-ratelimit/limits"] if named else []
+    limiter = Limiter(open_backend(own_url()))
+    for _ in range(7):
+        limiter.release(limiter.acquire("key_1", STARTER))
+    used = [json.loads(run("usage", "key_1", "--json", *words).out)["limits"][1]["used"] for _ in range(2)]
+    ran, examined = run("reset", "key_1", *words), run("doctor", "--json", *words[1:])
+
+    after = json.loads(run("usage", "key_1", *words, "--json").out)["limits"][1]["used"]
+    assert (used, ran.status, after, found(examined)["file"][0]) == ([7, 7], 0, 0, "ok")
+
+
+@pytest.mark.parametrize("command", ["usage", "reset"])
+def test_who_looks_makes_no_file(run: Run, tmp_path: Path, command: str) -> None:
+    """A file that root made by looking could not be opened by the app any more."""
+    ran = run(command, "key_1", "--backend", f"host://{tmp_path}/limits")
+
+    assert (ran.status, "nobody has kept limits there" in ran.err, list(tmp_path.iterdir())) == (2, True, [])
+
+
+def test_a_user_without_a_home_names_a_backend(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says so."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    ran = run("usage", "key_1")
+
+    assert (ran.status, "name a backend" in ran.err, ran.err.count("\n")) == (2, True, 1)
+
+
 @pytest.mark.parametrize("command", ["usage", "reset"])
 @pytest.mark.parametrize("url", ["memory://", "redis://127.0.0.1:1"])
 def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> None:
@@ -81,6 +120,29 @@ def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> 
     ran = run(command, "key_1", "--backend", url)
 
     assert (ran.status, ran.out, ran.err.startswith("error: "), ran.err.count("\n")) == (2, "", True, 1), ran
+
+
+def test_a_table_is_shown_for_programs(run: Run) -> None:
+    """With the same numbers."""
+    plans = {
+        plan["name"]: plan for plan in json.loads(run("plans", "check", "examples/plans.toml", "--json").out)["plans"]
+    }
+    bursts = {rate["name"]: rate["burst"] for rate in plans["enterprise"]["rates"]}
+
+    assert (sorted(plans), plans["enterprise"]["concurrent"], bursts["minute"]) == (
+        ["enterprise", "growth", "starter"], 100, 120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("written", [None, b"\xff\xfe", b"x = [", b"[plans.a]\nper_minut = 5\n", b""])
+def test_what_is_no_table_is_one_line(run: Run, tmp_path: Path, written: bytes | None) -> None:
+    """It names the file, whatever is in it, and where there is none."""
+    path = tmp_path / "plans.toml"
+    if written is not None:
+        path.write_bytes(written)
+    ran = run("plans", "check", str(path))
+
+    assert (ran.status, ran.out, ran.err.count("\n"), str(path) in ran.err) == (2, "", 1, True), ran
 
 
 def test_a_server_in_order(run: Run, redis_server: RedisServer) -> None:
@@ -102,10 +164,17 @@ def test_each_server_of_a_cluster_is_examined(run: Run, redis_cluster: Cluster) 
 
 
 def test_a_file_of_the_host_is_examined(run: Run, tmp_path: Path) -> None:
-    """Whether limits can be shared in it."""
+    """Whether limits can be shared in it; where it is not there yet nothing is left behind."""
     ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
 
-    assert (ran.status, found(ran)["file"][0]) == (0, "ok")
+    assert (ran.status, found(ran)["file"][0], list(tmp_path.iterdir())) == (0, "ok", [])
+
+
+def test_a_file_that_cannot_be_made_is_an_error(run: Run, tmp_path: Path) -> None:
+    """The doctor says what to do."""
+    ran = run("doctor", f"host://{tmp_path}/no/limits")
+
+    assert (ran.status, "its folder does not exist; create it" in ran.err) == (2, True)
 
 
 def test_a_file_that_does_not_answer_is_wrong(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +205,57 @@ def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
         True,
     )
     assert (third.status, found(third)["scripts"][0], "+evalsha" in found(third)["scripts"][1]) == (1, "wrong", True)
+
+
+def test_a_server_that_is_far_off(run: Run, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose answers take long, whose clock is another, and that is older than it may be: each has a remedy."""
+    monkeypatch.setattr(_redis_doctor, "_SLOW_MS", 0.0)
+    monkeypatch.setattr(_redis_doctor, "_OLDEST", 1_000)
+    monkeypatch.setattr(_redis_doctor, "time", Behind())
+    ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
+
+    assert (ran.status, {what: found(ran)[what][0] for what in ("latency", "clock", "version")}) == (
+        1, {"latency": "warning", "clock": "warning", "version": "wrong"},
+    )  # fmt: skip
+    assert ("5000 ms ahead of" in found(ran)["clock"][1], [what for what in found(ran) if found(ran)[what][2]]) == (
+        True, ["version", "latency", "clock"],
+    )  # fmt: skip
+
+
+class Behind:
+    """A clock of this machine that is five seconds late."""
+
+    monotonic, perf_counter_ns = staticmethod(time.monotonic), staticmethod(time.perf_counter_ns)
+
+    @staticmethod
+    def time_ns() -> int:
+        return time.time_ns() - 5_000_000_000
+
+
+def test_a_server_that_is_nearly_full(run: Run, start_redis: StartRedis) -> None:
+    """It evicts nobody, and soon decides nothing."""
+    ran = run("doctor", start_redis(options=["--maxmemory 1mb"]).url, "--json")
+
+    assert (found(ran)["memory"][0], "allow it more" in found(ran)["memory"][2]) == ("warning", True)
+
+
+def test_a_user_who_may_ask_for_little(run: Run, start_redis: StartRedis) -> None:
+    """What cannot be asked is a finding of its own; what can be is asked all the same."""
+    server = start_redis(users=["eve on >secret ~awx:* +@all -info -time"])
+    ran = run("doctor", server.url.replace("redis://", "redis://eve:secret@"), "--json")
+    marks = {what: mark for what, (mark, _, _) in found(ran).items()}
+
+    assert marks == {"reachable": "ok", "settings": "warning", "latency": "ok", "clock": "warning", "scripts": "wrong"}
+    assert "secret" not in ran.out + ran.err
+
+
+def test_a_server_that_never_answers(run: Run) -> None:
+    """It is given up in seconds, and is a finding."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began_s = time.monotonic()
+        ran = run("doctor", f"redis://127.0.0.1:{silent.getsockname()[1]}", "--json")
+
+    assert (ran.status, found(ran)["reachable"][0], time.monotonic() - began_s < 10) == (1, "wrong", True), ran
 
 
 def test_a_server_that_is_gone_or_none(run: Run) -> None:

@@ -16,7 +16,9 @@ import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
-from awx_ratelimit.backends._host_file import PAGE_BYTES, ROOM_AT
+from awx_ratelimit.backends._host_boot import _set_aside
+from awx_ratelimit.backends._host_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
+from awx_ratelimit.backends._host_locks import ByteLock
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.errors import BackendMisconfigured
 from awx_ratelimit.testing import ManualClock
@@ -175,6 +177,20 @@ def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
     refused(path, "it is damaged; stop who uses it and remove it")
 
 
+def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
+    """Nobody walks in a circle."""
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(DESKS_AT)
+        desk = file.read(8)
+        file.seek(int.from_bytes(desk, "little") + 8)
+        file.write(desk)
+
+    refused(path, "it is damaged; stop who uses it and remove it")
+
+
 def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
     """What a root leads to has to be there."""
     limiter = Limiter(HostBackend(path))
@@ -205,6 +221,47 @@ def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, cap
 
     assert (remaining, path.with_name("limits.damaged").read_bytes() == torn) == ([1_000] * 2, True)
     assert "it was damaged when the machine stopped" in caplog.text
+
+
+def test_a_torn_file_that_may_not_be_set_aside_is_refused(tmp_path: Path) -> None:
+    """In a folder of somebody else's it cannot get another name: the error says what is wrong and what to do."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    path = folder / "limits"
+    HostBackend(path).close()
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another boot of this machine")
+        file.seek(2048)
+        file.write(b"\xff" * 16)
+    for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+        part.chmod(0o755)
+    folder.chmod(0o555)
+    if not os.getuid():
+        os.chown(path, NOBODY, NOBODY)
+    with unprivileged():
+        refused(path, "it is damaged; stop who uses it and remove it")
+    folder.chmod(0o755)
+
+
+def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> None:
+    """Of several that find a torn file at a start, one moves it away; what it made instead stays."""
+    HostBackend(path).close()
+    torn = HostFile(str(path), 50)
+    path.unlink()
+    HostBackend(path).close()
+    _set_aside(torn)
+
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_whose_file_it_is_lies_on_the_disk_before_it_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut just after a first start leaves no file that is of something else."""
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.pread(fd, ROOM_AT, 0)))
+    HostBackend(path).close()
+
+    assert [(content[:8], len(content)) for content in synced] == [(b"AWX host", ROOM_AT)]
 
 
 def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
@@ -289,6 +346,27 @@ def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> 
         limiter.close()
 
 
+def test_a_copy_with_holes_is_no_death_on_a_full_disk(tmp_path: Path, start_process: StartProcess) -> None:
+    """Copies leave out what is zero: the room for that is taken at the start, and nobody dies for want of it later."""
+    with mounted(tmp_path / "small", "size=3m") as folder:
+        limiter = Limiter(HostBackend(tmp_path / "limits", clock=ManualClock(START_MS)))
+        for number in range(1_500):
+            limiter.acquire(str(number), SLOTS_3)
+        limiter.close()
+        subprocess.run(["cp", "--sparse=always", tmp_path / "limits", folder], check=True)
+        holes = (folder / "limits").stat().st_blocks * 512 < (folder / "limits").stat().st_size
+        there = start_process(folder / "limits")
+        there.does("remaining", "s")
+        with contextlib.suppress(OSError), (folder / "full").open("wb") as file:
+            while True:
+                file.write(bytes(PAGE_BYTES))
+                file.flush()
+        answers = [there.does("acquire", f"another {number}") for number in range(500)]
+        there.kill()
+
+    assert (holes, True in answers, "no space left" in str(answers)) == (True, True, True)
+
+
 def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
     """Where the process may not write larger files, new subjects get no decision."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
@@ -355,6 +433,77 @@ def test_a_file_that_is_cut_short_is_an_error_and_no_death(path: Path, caplog: p
 
     assert "it was cut short" in state or "it is damaged" in state
     assert [limiter.peek(str(number), SLOTS_3).usages[1].remaining for number in (0, 400)] == [3, 2]
+
+
+def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) -> None:
+    """All go on in the file that was moved away; and who has none is told so at once, but by a start."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    limiter.acquire("s", SLOTS_3)
+    unmade = os.open(path.with_name("unmade"), os.O_RDWR | os.O_CREAT)
+    assert not ByteLock(unmade, MAKING).take()
+    path.with_name("unmade").rename(path)
+    waits_s = []
+
+    def is_noticed() -> bool:
+        begun_s = time.monotonic()
+        limiter.acquire("s", SLOTS_3)
+        waits_s.append(time.monotonic() - begun_s)
+        return "another process has been making it for 50 ms" in limiter.health()["state"]
+
+    until(is_noticed)
+    os.close(unmade)
+    until(lambda: limiter.peek("s", SLOTS_3).usages[0].remaining == 1_000)
+
+    assert max(waits_s) < 0.5
+
+
+def test_a_descriptor_that_somebody_closed_is_an_error_and_heals(path: Path) -> None:
+    """Who closes all that is open takes the file away for a second, and what was used stays."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    limiter.acquire("s", SLOTS_3)
+    backend: Any = limiter.backend
+    os.close(backend._session.open().file.fd)
+    with pytest.raises(BackendUnavailable):
+        limiter.acquire("s", SLOTS_3)
+    until(lambda: limiter.acquire("s", SLOTS_3).allowed)
+
+    assert [usage.remaining for usage in limiter.peek("s", SLOTS_3).usages] == [998, 1]
+
+
+def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> None:
+    """Also where the number of the old descriptor is a larger file's by now: the slot is free, there and here."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    held = [limiter.acquire("s", SLOTS_3) for _ in range(2)]
+    backend: Any = limiter.backend
+    old = backend._session.open()
+    number = old.file.fd
+    path.unlink()
+    backend._session._go_on_elsewhere(old)
+    larger = os.open(path.with_name("larger"), os.O_RDWR | os.O_CREAT)
+    os.truncate(larger, 10_000_000)
+    os.dup2(larger, number)
+    limiter.backend.release(held[0])
+    for descriptor in {larger, number}:
+        os.close(descriptor)
+
+    assert limiter.acquire("s", SLOTS_3).held == 2
+
+
+def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started the log and the health say so, until one can."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+
+    def failing(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("awx_ratelimit.backends._host_keeper.Keeper.start", failing)
+        allowed = limiter.acquire("s", SLOTS_3).allowed
+    state = limiter.health()["state"]
+    limiter.acquire("another", SLOTS_3)
+    until(lambda: limiter.health()["state"] == "ok")
+
+    assert (allowed, state) == (True, "can't start new thread")
 
 
 def test_a_file_that_is_overwritten_by_another_thing_is_an_error(path: Path) -> None:

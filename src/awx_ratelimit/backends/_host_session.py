@@ -15,10 +15,10 @@ from struct import error as StructError  # noqa: N812  # what it is: an error cl
 from threading import Lock
 from typing import Any, TypeVar
 
-from awx_ratelimit.backends._host_file import FileDamaged, HostFile
+from awx_ratelimit.backends._host_boot import opened
 from awx_ratelimit.backends._host_keeper import Keeper
 from awx_ratelimit.backends._host_leases import HostLeases
-from awx_ratelimit.backends._host_locks import Shut, Stripe
+from awx_ratelimit.backends._host_locks import WAIT_MS, Shut, Stripe
 from awx_ratelimit.backends._host_record import HostLedger
 from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
@@ -50,35 +50,72 @@ class HostSession:
         #: What the thread cannot do, and why; None where all is well.
         self.trouble: str | None = None
 
-    def open(self) -> Table:
-        """The subjects in the file. Raises BackendMisconfigured where it cannot be used."""
+    def open(self, wait_ms: int = WAIT_MS) -> Table:
+        """The subjects in the file; waits so long for who makes it. Raises BackendMisconfigured where it is no use."""
         with self._opening:
-            if self._table is None:
+            table = self._table
+            if table is None:
                 if self._closed:
                     raise BackendUnavailable(f"{self._path}: it was closed")
-                self._table = _opened(self._path)
-                # What is held is not known there yet.
-                self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.holds())
-            return self._table
+                table = opened(self._path, wait_ms)
+                self._use(table)
+            return table
+
+    def _use(self, table: Table) -> None:
+        """Let all go on in `table`."""
+        before, self._table = self._table, table
+        if before is not None:
+            before.file.shut()
+        # Not before nobody is in the other one: what is held is not known in this one yet.
+        self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.holds())
+        if self._closed:
+            self._let_go()
+
+    def _opened_anew(self) -> Table:
+        """The subjects where no file is open. Only the thread tries that again and again: nobody else is to wait."""
+        if self.trouble is not None and not self._closed:
+            raise BackendUnavailable(self.trouble)
+        try:
+            return self.open()
+        except AwxRateLimitError as error:
+            if not self._closed:
+                self._say(error)
+                self._begin_to_look()
+            raise
 
     def run(self, subject: str, act: Callable[..., _Answer], *args: Any) -> _Answer:
         """What ``act(ledger, *args)`` answers, alone with the ledger of `subject`. Raises BackendUnavailable."""
         while True:
-            table = self._table or self.open()
+            table = self._table or self._opened_anew()
             ledger = self._known.get(subject) or self._met(subject, table)
             if ledger.table is not table:
-                ledger.stripe.run_apart(_move, ledger, table)
+                ledger.stripe.run_apart(self._move, ledger, table)
             stripe: Stripe = ledger.stripe
             try:
                 return stripe.run(act, ledger, *args)
             except Shut:
                 # The file was replaced, or this process has another ledger for the subject by now.
-                continue
+                if ledger.left:
+                    stripe.run_apart(self._forget, ledger)
+
+    def _move(self, ledger: HostLedger, table: Table) -> None:
+        # Whoever saw an older file than others do must not take the ledger back to it.
+        if ledger.table is not table and self._table is table:
+            table.place(ledger)
+
+    def _begin_to_look(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        try:
+            self._keeper.start()
+        except RuntimeError as error:
+            # As many threads as are allowed: decisions need none, and the next new subject tries again.
+            self._started = False
+            self._say(error)
 
     def _met(self, subject: str, table: Table) -> HostLedger:
-        if not self._started:
-            self._started = True
-            self._keeper.start()
+        self._begin_to_look()
         if len(self._known) >= _MOST_KNOWN:
             self._leave_two()
         ledger = HostLedger(subject, self)
@@ -98,8 +135,13 @@ class HostSession:
     def _leave(self, ledger: HostLedger) -> None:
         if not ledger.holds():
             ledger.left = True
-            self._known.pop(ledger.subject, None)
-            ledger.table.leases.leave(ledger)
+            self._forget(ledger)
+
+    def _forget(self, ledger: HostLedger) -> None:
+        """Know a ledger no more that was left; twice where a signal handler raised in between."""
+        if self._known.get(ledger.subject) is ledger:
+            del self._known[ledger.subject]
+        ledger.table.leases.leave(ledger)
 
     def release(self, ledger: HostLedger, lease_id: int) -> bool:
         """Give a lease of this process back; whether it was held. It never waits and never raises."""
@@ -108,8 +150,8 @@ class HostSession:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.give_back(ledger, lease_id)
-            except (ValueError, StructError):
-                # What was mapped is not there any more, or not there yet.
+            except (TypeError, ValueError, StructError):
+                # What was mapped is not there any more, or not there yet. TypeError is what `pack_into` makes of it.
                 pass
             except BaseException:
                 # A signal handler raised in between.
@@ -140,9 +182,9 @@ class HostSession:
             return
         try:
             table = self.open()
-            table.desks.look_again()
             if not (table.file.is_intact() and table.file.is_where_it_was()):
-                self._go_on_elsewhere(table)
+                table = self._go_on_elsewhere(table)
+            table.desks.look_again()
             while self._late:
                 self.run(self._late[0], self.write_leases)
                 self._late.popleft()
@@ -156,20 +198,18 @@ class HostSession:
         except Exception as error:
             self._say(error)
 
-    def _go_on_elsewhere(self, old: Table) -> None:
+    def _go_on_elsewhere(self, old: Table) -> Table:
         """The file was removed, replaced or changed by somebody: use what is there now, or make it."""
-        self._table = None
         try:
-            self.open()
+            new = opened(self._path, WAIT_MS)
         except AwxRateLimitError:
-            if old.file.is_intact():
-                # Nobody else can make another one either: all go on with this one.
-                self._table = old
-            else:
-                old.file.shut()
+            # One that only lies elsewhere is gone on with: nobody else can make another one either.
+            if not old.file.is_intact():
+                self._let_go()
             raise
+        self._use(new)
         _log.warning("%s: it was removed or replaced; what was used until now is forgotten", self._path)
-        old.file.shut()
+        return new
 
     def _say(self, error: Exception) -> None:
         """Once, until all is well again."""
@@ -184,7 +224,7 @@ class HostSession:
         leases = sum(len(ledger.leases) + len(ledger.bounded) for ledger in known)
         said: dict[str, Any] = {"path": self._path, "leases": leases}
         try:
-            table = self.open()
+            table = self._table or self._opened_anew()
             stripe = table.file.stripes[0]
             stripe.run(table.sweep, stripe, self._now_ms())
         except Exception as error:
@@ -195,6 +235,9 @@ class HostSession:
         """Let go of the file, and so of every lease. Harmless twice."""
         self._closed = True
         self._keeper.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
         table, self._table = self._table, None
         if table is not None:
             table.file.shut()
@@ -204,20 +247,3 @@ class HostSession:
         self._closed = True
         if self._table is not None:
             self._table.file.close()
-
-
-def _opened(path: str) -> Table:
-    file = HostFile(path)
-    try:
-        return Table(file)
-    except FileDamaged:
-        if not file.is_of_another_boot():
-            raise
-        # A power cut is nobody's mistake.
-        file.set_aside()
-        return Table(HostFile(path))
-
-
-def _move(ledger: HostLedger, table: Table) -> None:
-    if ledger.table is not table:
-        table.place(ledger)

@@ -23,6 +23,7 @@ _PINGS: Final = 50
 #: Half of what a decision waits for an answer by default.
 _SLOW_MS: Final = 25.0
 _SKEW_MS: Final = 1_000
+_OLDEST: Final = 7
 Info = dict[str, str]
 
 
@@ -78,8 +79,13 @@ def _findings(server: Server, ask: Callable[..., Any]) -> Iterator[Finding]:
         yield _role(info)
         yield _cluster(info, server)
         yield _memory(info)
-    yield _latency(ask)
-    yield _clock(ask)
+    for what, examined in (("latency", _latency), ("clock", _clock)):
+        try:
+            yield examined(ask)
+        except ResponseError as error:
+            yield Finding(
+                what, "warning", f"it cannot be asked: {error}", "allow +ping and +time: scripts need them too"
+            )
 
 
 def _info(ask: Callable[..., Any]) -> Info:
@@ -95,7 +101,7 @@ def _version(info: Info) -> Finding:
     valkey = info.get("valkey_version")
     version = info.get("redis_version", "0")
     name = f"valkey {valkey}" if valkey else f"redis {version}"
-    if [int(number) for number in version.split(".")[:2]] < [7, 0]:
+    if int(version.partition(".")[0] or 0) < _OLDEST:
         return Finding("version", "wrong", name, "7.0 or newer is needed")
     return Finding("version", "ok", name)
 

@@ -31,6 +31,8 @@ from awx_ratelimit.forks import renewed_after_fork
 #: What `Decision(...)` ends in, without the call in between.
 _new = tuple.__new__
 _log = logging.getLogger("awx_ratelimit")
+#: How long who starts waits for another process that makes the file.
+_START_WAIT_MS = 5_000
 _SEQUENCE = (1 << SEQUENCE_BITS) - 1
 
 
@@ -52,7 +54,7 @@ class HostBackend:
         self._now_ms = (clock or WallClock()).now_ms
         self._hold_times = HoldTimes()
         self._begin()
-        self._session.open()
+        self._session.open(_START_WAIT_MS)
         renewed_after_fork(self._after_fork)
 
     def _begin(self) -> None:
@@ -75,7 +77,9 @@ class HostBackend:
         if not table.read(ledger):
             ledger.begin(plan)
         now_ms = self._now_ms()
-        held = table.leases.held(ledger, plan.slots, now_ms)
+        held = len(ledger.leases)
+        if ledger.others or ledger.bounded or ledger.other_bounds:
+            held = table.leases.held(ledger, plan.slots, now_ms)
         same = ledger.layout is plan.layout
         state = ledger.levels if same else ledger.levels_under(plan)
         over, levels = charge(plan, state, held, cost, now_ms)
@@ -196,4 +200,4 @@ class HostBackend:
         self._begin()
         # While the child may still do what its parent might; else the first decision says why it cannot.
         with suppress(BackendUnavailable):
-            self._session.open()
+            self._session.open(_START_WAIT_MS)

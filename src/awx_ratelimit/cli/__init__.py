@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hide()
     try:
         from awx_ratelimit.cli.app import run
+    except KeyboardInterrupt:
+        return 130
     except ImportError as error:
         # An import on first use, or whoever lacks the extra would see a traceback.
         what = _MISSING.format(name=error.name) if error.name else str(error)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from json import loads
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,9 +17,12 @@ from awx_ratelimit.cli import output
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
-from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat, KeyService, KeyStore
-from awx_ratelimit.keys.accounts import CheckPlan
-from awx_ratelimit.keys.service import GRACE_SECONDS
+from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat
+from awx_ratelimit.keys.asked import GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from awx_ratelimit.keys import KeyService
+    from awx_ratelimit.keys.accounts import CheckPlan
 
 #: Of an environment, and of no command line, where others could read it.
 PEPPER: Final = "AWX_KEY_PEPPER"
@@ -153,10 +156,13 @@ def set_overrides(
 
 
 @contextmanager
-def _service(database: str, prefix: str = "awx_", plans: str | None = None) -> Iterator[KeyService]:
+def _service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
     pepper = os.environ.get(PEPPER)
     form = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
     check_plan = None if plans is None else _in_table(PlanTable.from_toml(plans))
+    # On first use: a database's toolkit is most of what other commands would wait for.
+    from awx_ratelimit.keys import KeyService, KeyStore
+
     store = KeyStore.open(database)
     try:
         yield KeyService(store, keys=form, check_plan=check_plan)
@@ -172,7 +178,7 @@ def _parsed(overrides: str) -> Any:
         raise InvalidKeyRequest("are no JSON", remedy=remedy, field="overrides") from None
 
 
-def _in_table(table: PlanTable) -> CheckPlan:
+def _in_table(table: PlanTable) -> "CheckPlan":
     return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
 
 
@@ -184,7 +190,7 @@ def _actor() -> str:
         return "cli"
 
 
-def _accounts(service: KeyService, account: str | None) -> Iterator[str]:
+def _accounts(service: "KeyService", account: str | None) -> Iterator[str]:
     if account is not None:
         yield service.accounts.get(account).id
         return
@@ -195,7 +201,7 @@ def _accounts(service: KeyService, account: str | None) -> Iterator[str]:
             return
 
 
-def _all(service: KeyService, account: str) -> Iterator[ApiKey]:
+def _all(service: "KeyService", account: str) -> Iterator[ApiKey]:
     for number in count(1):
         page = service.list(account, page_num=number, page_size=_PAGE)
         yield from page.items

@@ -3,7 +3,6 @@
 A key comes from the environment (AWX_LOADTEST_KEY), from a file (``--keys``) or, less well, from the command line.
 """
 
-import sys
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Annotated
 
 import typer
 
-from awx_ratelimit.cli import output
+from awx_ratelimit.cli import output, report_files
 from awx_ratelimit.cli.loadtest_view import View
+from awx_ratelimit.cli.report_files import ReportFiles
+from awx_ratelimit.cli.stops import Stops
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Concurrency, Rate
@@ -25,7 +26,7 @@ from awx_ratelimit.loadtest.order import PROFILES, SOAK, Order
 from awx_ratelimit.loadtest.report import Report, as_json, made
 from awx_ratelimit.loadtest.session import run
 
-BROKEN, INTERRUPTED = 1, 130
+BROKEN, UNFINISHED, INTERRUPTED = 1, 2, 130
 
 
 def loadtest(
@@ -42,7 +43,7 @@ def loadtest(
     keys: Annotated[Path | None, typer.Option(help="A file of idle keys, one a line. Two show isolation.")] = None,
     path: Annotated[str, typer.Option(help="What is asked.")] = "/",
     method: Annotated[str, typer.Option(help="How it is asked.")] = "GET",
-    cost: Annotated[int, typer.Option(help="How much that charges.")] = 1,
+    cost: Annotated[int, typer.Option(min=1, help="How much that charges.")] = 1,
     stream_path: Annotated[str | None, typer.Option(help="A response that lasts a second or more.")] = None,
     websocket_path: Annotated[str | None, typer.Option(help="A WebSocket.")] = None,
     key_header: Annotated[str, typer.Option(help="The header that carries the key.")] = "X-API-Key",
@@ -73,19 +74,16 @@ def loadtest(
         seconds=seconds, requests=requests, timeout_ms=timeout_ms, users=users, workers=workers, remote=remote,
         bind=bind or ("0.0.0.0:5557" if remote else "127.0.0.1:0"), web=web,
     )  # fmt: skip
-    order.check()
-    began_at = datetime.now(UTC)
-    with View(order, quiet=quiet or not sys.stderr.isatty()) as view:
-        seen = run(order, given, view.show)
-    report = made(
-        order, began_at, seen.observations, spread_us=seen.spread_us,
-        trouble=seen.trouble, interrupted=seen.interrupted, workers=seen.workers,
-    )  # fmt: skip
-    _write(report, json, junit, html)
-    _print(report)
+    order.check(len(given))
+    files = _files(json, junit, html)
+    report_files.check(files)
+    with Stops() as stops:
+        report = _carried_out(order, given, stops, quiet=quiet or not output.is_live())
+        unwritten = report_files.write(files, report)
+    _print(report, unwritten)
     if report.interrupted:
         return INTERRUPTED
-    return BROKEN if report.failed else 0
+    return BROKEN if report.failed else UNFINISHED if report.trouble or unwritten else 0
 
 
 def loadtest_worker(
@@ -98,12 +96,22 @@ def loadtest_worker(
     return serve(host, port)
 
 
+def _carried_out(order: Order, keys: list[str], stops: Stops, *, quiet: bool) -> Report:
+    began_at = datetime.now(UTC)
+    with View(order, quiet=quiet) as view:
+        seen = run(order, keys, view.show, stops)
+    return made(
+        order, began_at, seen.observations, spread_us=seen.spread_us,
+        trouble=seen.trouble, interrupted=seen.interrupted, workers=seen.workers,
+    )  # fmt: skip
+
+
 def _plan(name: str | None, table: Path | None, rates: list[str] | None, burst: int | None, slots: int | None) -> Plan:
-    if rates or slots:
+    if rates or slots is not None:
         if name:
             raise typer.BadParameter("give a plan, or rates and slots; not both")
         of_rates = tuple(Rate.parse(text, burst=burst) for text in rates or ())
-        return Plan("given", of_rates, Concurrency(slots) if slots else None)
+        return Plan("given", of_rates, None if slots is None else Concurrency(slots))
     plans = PlanTable.from_toml(table) if table else PlanTable.default()
     return plans.resolve(Caller("loadtest", name))
 
@@ -123,18 +131,15 @@ def _profiles(asked: str | None, stream: str | None, websocket: str | None, keys
     return tuple(name for name in PROFILES if not without.get(name))
 
 
-def _write(report: Report, json: Path | None, junit: Path | None, html: Path | None) -> None:
-    if json:
-        json.write_text(dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
-    if junit:
-        junit.write_text(as_junit(report), encoding="utf-8")
-    if html:
-        html.write_text(as_html(report), encoding="utf-8")
+def _files(json: Path | None, junit: Path | None, html: Path | None) -> ReportFiles:
+    texts = {json: lambda report: dumps(as_json(report), indent=2) + "\n", junit: as_junit, html: as_html}
+    return {path: text_of for path, text_of in texts.items() if path}
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, unwritten: list[str]) -> None:
     output.print_table(("promise", "verdict", "what was seen"), [(v.name, v.mark, v.detail) for v in report.verdicts])
     if report.interrupted:
         output.say("interrupted; this is what was seen until then")
-    if report.trouble:
-        output.say(report.trouble)
+    for what in (report.trouble, *unwritten):
+        if what:
+            output.say(what)

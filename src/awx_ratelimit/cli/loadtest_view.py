@@ -15,7 +15,7 @@ from awx_ratelimit.loadtest.terms import Terms, Verdict
 #: More than these are audited at the end alone: it takes a while.
 _MOST_AUDITED: Final = 5_000
 _LATELY = 200
-_COLUMNS = ("profile", "admitted", "refused", "failed", "p50", "p99")
+_COLUMNS = ("profile", "admitted", "refused", "failed", "p50 ms", "p99 ms")
 
 
 class View:
@@ -53,12 +53,10 @@ class View:
     def _seconds(self) -> float:
         return time.monotonic() - self._began_s
 
-    def _head(self, seen: Seen) -> str:
-        now = f"{seen.stages[-1][0]} ({len(seen.stages)} of {len(self._order.profiles)})" if seen.stages else "starting"
-        return (
-            f"{self._order.url}: {now}, {len(seen.observations)} requests, "
-            f"{self._seconds:.0f} of at most {self._order.seconds} s; Ctrl-C ends it and reports"
-        )
+    def _head(self, seen: Seen) -> tuple[str, str]:
+        now = f"profile {len(seen.stages)} of {len(self._order.profiles)}" if seen.stages else "starting"
+        bounds = f"{self._seconds:.0f} of {self._order.seconds} s, {len(seen.observations)} requests"
+        return self._order.url, f"{now}, {bounds}; Ctrl-C ends it and reports"
 
     def _rows(self, seen: Seen) -> list[tuple[str, ...]]:
         names = [name for name, _ in seen.stages]
@@ -71,4 +69,4 @@ class View:
 def _row(name: str, observations: list[Observation]) -> tuple[str, ...]:
     counts = [sum(1 for one in observations if one.outcome is outcome) for outcome in Outcome]
     lately = sorted((one.answered_us - one.sent_us) / 1_000 for one in observations[-_LATELY:])
-    return (name, *map(str, counts), *(f"{percentile(lately, percent):.1f} ms" for percent in (50, 99)))
+    return (name, *map(str, counts), *(f"{percentile(lately, percent):.1f}" for percent in (50, 99)))

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live as _Live
@@ -15,6 +15,8 @@ from awx_ratelimit.keys import Account, ApiKey
 
 #: What is read by a program is not cut to the width of a screen.
 _WIDE = 10_000
+_NARROW: Final = 56
+_STYLES: Final = {"passed": "green", "failed": "bold red"}
 
 
 def print_json(answer: object) -> None:
@@ -44,11 +46,18 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
+def is_live() -> bool:
+    """Whether stderr is a screen that can be drawn on again."""
+    console = Console(stderr=True)
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class Live:
-    """A head, rows and verdicts on stderr, drawn again in place; gone when it stops."""
+    """Lines, rows and verdicts on stderr, drawn again in place, as many as there is room for; gone when it stops."""
 
     def __init__(self) -> None:
-        self._live = _Live(console=Console(stderr=True, highlight=False), transient=True, auto_refresh=False)
+        self._console = Console(stderr=True, highlight=False)
+        self._live = _Live(console=self._console, transient=True, auto_refresh=False)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -59,13 +68,33 @@ class Live:
         self._live.stop()
 
     def update(
-        self, head: str, columns: Sequence[str], rows: Iterable[Sequence[str]], verdicts: Sequence[tuple[str, str, str]]
+        self,
+        head: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        verdicts: Sequence[Sequence[str]],
     ) -> None:
-        """Draw this instead."""
-        parts: list[Text | Table] = [Text(head), _table(columns, rows)]
-        if verdicts:
-            parts.append(_table(("so far", "", ""), verdicts))
-        self._live.update(Group(*parts), refresh=True)
+        """Draw this instead. Where it is narrow the last two columns are left out, where it is low the first rows."""
+        shown = len(columns) if self._console.width >= _NARROW else len(columns) - 2
+        room = max(1, self._console.height - len(head) - len(verdicts) - 3)
+        table = Table(box=None, pad_edge=False)
+        for number, name in enumerate(columns[:shown]):
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for row in rows[-room:]:
+            table.add_row(*row[:shown])
+        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in head]
+        self._live.update(Group(*lines, table, Text(), _marked(verdicts)), refresh=True)
+
+
+def _marked(verdicts: Sequence[Sequence[str]]) -> Table:
+    """A line for each, whatever of it there is room for."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for texts in list(zip(*verdicts, strict=True))[:2]:
+        table.add_column(no_wrap=True, min_width=max(map(len, texts)))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for name, mark, said in verdicts:
+        table.add_row(Text(name), Text(mark, style=_STYLES.get(mark, "yellow")), Text(said, style="dim"))
+    return table
 
 
 def shown_key(key: ApiKey) -> dict[str, Any]:

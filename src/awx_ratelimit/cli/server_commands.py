@@ -1,6 +1,7 @@
 """``awx-ratelimit plans check``, ``usage``, ``reset`` and ``doctor``: tables of plans, and limits where they are kept.
 
-A server's URL may hold a password, and so comes from the environment (AWX_BACKEND) as well.
+A server's URL may hold a password, and so comes from the environment (AWX_BACKEND) as well. Who names none means the
+file that is the user's own on this host.
 """
 
 from collections.abc import Iterator
@@ -17,17 +18,14 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.limiter import Limiter
-from awx_ratelimit.opening import examine, open_backend
+from awx_ratelimit.opening import examine, open_to_look, own_url
 
 FOUND = 1
-#: Nothing is decided here in a hurry, and nothing without the server.
-_PATIENT = "budget_ms=2000&on_outage=closed"
 
 plans = typer.Typer(help="Tables of plans.", rich_markup_mode=None)
 
-Backend = Annotated[
-    str, typer.Option(envvar="AWX_BACKEND", help="Where limits are kept: redis://host:6379, redis+unix:///path.")
-]
+_WHERE = "Where limits are kept: host:///path/to/file, redis://host:6379, redis+unix:///path; else a file of your own."
+Backend = Annotated[str | None, typer.Option(envvar="AWX_BACKEND", help=_WHERE)]
 Subject = Annotated[str, typer.Argument(help="Whose budget: the subject that your app identifies callers by.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -51,7 +49,7 @@ def check(file: Annotated[Path, typer.Argument(help="A plans.toml.")], *, json: 
 def usage(
     subject: Subject,
     *,
-    backend: Backend,
+    backend: Backend = None,
     plan: Annotated[str | None, typer.Option(help="The plan of the subject: one of --plans.")] = None,
     plans: Annotated[Path | None, typer.Option(envvar="AWX_PLANS", help="A plans.toml; without it the usual.")] = None,
     json: Json = False,
@@ -70,7 +68,7 @@ def usage(
     output.print_table(("limit", "used", "remaining", "of", "unused again in"), rows)
 
 
-def reset(subject: Subject, *, backend: Backend) -> None:
+def reset(subject: Subject, *, backend: Backend = None) -> None:
     """Forget what a subject owes; its connections stay counted."""
     with _limiter(backend) as limiter:
         limiter.reset(subject)
@@ -78,10 +76,10 @@ def reset(subject: Subject, *, backend: Backend) -> None:
 
 
 def doctor(
-    url: Annotated[str, typer.Argument(envvar="AWX_BACKEND", help="Where limits are kept.")], *, json: Json = False
+    url: Annotated[str | None, typer.Argument(envvar="AWX_BACKEND", help=_WHERE)] = None, *, json: Json = False
 ) -> int:
-    """Examine a server: what is wrong, and what is to be done; status 1 where something is."""
-    findings = examine(url)
+    """Examine a server or a file: what is wrong, and what is to be done; status 1 where something is."""
+    findings = examine(url or own_url())
     if json:
         output.print_json({"findings": [one._asdict() for one in findings]})
     else:
@@ -90,10 +88,8 @@ def doctor(
 
 
 @contextmanager
-def _limiter(url: str) -> Iterator[Limiter]:
-    if url.startswith("memory:"):
-        raise ValueError("memory is each process's own and cannot be seen from here; name a server")
-    limiter = Limiter(open_backend(f"{url}{'&' if '?' in url else '?'}{_PATIENT}"))
+def _limiter(url: str | None) -> Iterator[Limiter]:
+    limiter = Limiter(open_to_look(url or own_url()))
     try:
         yield limiter
     finally:

@@ -13,6 +13,8 @@ from awx_ratelimit.keys.names import readable_text
 
 DAY_MS: Final = 86_400_000
 MOST_DAYS: Final = 3_650
+#: How long a key that was rotated is still accepted, unless it is said.
+GRACE_SECONDS: Final = 86_400
 MOST_GRACE_SECONDS: Final = 2_592_000
 MOST_PAGE_SIZE: Final = 100
 MOST_AT_ONCE: Final = 1_000

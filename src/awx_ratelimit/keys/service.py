@@ -6,7 +6,7 @@ KeyNotFound.
 """
 
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any
 
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists, KeyLimitReached, KeyNotActive, KeyNotFound
 from awx_ratelimit.keys import asked, queries
@@ -19,8 +19,6 @@ from awx_ratelimit.keys.names import readable_text
 from awx_ratelimit.keys.store import KeyStore
 from awx_ratelimit.keys.transaction import Act
 from awx_ratelimit.keys.values import Account, ApiKey, CreatedKey, Event, Page
-
-GRACE_SECONDS: Final = 86_400
 
 
 class KeyService:
@@ -115,7 +113,7 @@ class KeyService:
         account_id: str,
         key_id: str,
         *,
-        grace_period_seconds: int = GRACE_SECONDS,
+        grace_period_seconds: int = asked.GRACE_SECONDS,
         actor: str | None = None,
         successor_id: str | None = None,
     ) -> CreatedKey:

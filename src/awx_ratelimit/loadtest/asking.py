@@ -4,14 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from awx_ratelimit.loadtest.contract import RETRY_AFTER
+from awx_ratelimit.loadtest.breakage import BROKEN, why
+from awx_ratelimit.loadtest.contract import RETRY_AFTER, wait_told_s
 from awx_ratelimit.loadtest.load import Load
 from awx_ratelimit.loadtest.observation import Outcome
-from awx_ratelimit.loadtest.wire import BROKEN, Connection, Exchange, now_us, refused_websocket
+from awx_ratelimit.loadtest.wire import Connection, Exchange, now_us, refused_websocket
 
 _SERVER_ERROR = 500
 #: What says that the request itself is wrong, and nothing of limits.
-_NOT_ASKED = {401: "the key is not accepted", 403: "the key is not accepted", 404: "there is no such path"}
+_NOT_ASKED = {
+    401: "the key is not accepted",
+    403: "the key is not accepted",
+    404: "there is no such path",
+    405: "the path is not asked in that way",
+    # Nowhere is followed: it may be another host, and what would be sent there is a key.
+    **dict.fromkeys((301, 302, 303, 307, 308), "the gateway sends to another place: name that in the URL"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class Asking:
             done, wrong = carry_out(), ""
         except BROKEN as error:
             self._connection.close()
-            done, wrong = Exchange(begin_us), self._broken(error)
+            done, wrong = Exchange(begin_us), why(error, self._order.timeout_ms)
             done.answered_us = done.alive_us = done.ended_us = now_us()
         outcome, wrong = self._outcome(done, wrong)
         self._load.seen(
@@ -76,13 +84,6 @@ class Asking:
             self._order.method, self._profile, (done.answered_us - done.sent_us) / 1_000, wrong or None
         )
         return Asked(outcome, done.sent_us, done.answered_us, _waits_s(done))
-
-    def _broken(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"no answer within {self._order.timeout_ms / 1_000:g} s"
-        if isinstance(error, ConnectionRefusedError):
-            return "nobody listens there: the connection was refused"
-        return f"the connection broke: {str(error) or type(error).__name__}"
 
     def _outcome(self, done: Exchange, wrong: str) -> tuple[Outcome, str]:
         if wrong:
@@ -97,5 +98,4 @@ class Asking:
 
 
 def _waits_s(done: Exchange) -> int:
-    told = [value for name, value in done.headers if name == RETRY_AFTER]
-    return int(told[0]) if len(told) == 1 and told[0].isdigit() and len(told[0]) < 10 else 0
+    return wait_told_s([value for name, value in done.headers if name == RETRY_AFTER]) or 0

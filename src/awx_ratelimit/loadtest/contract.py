@@ -27,7 +27,11 @@ _MOST_ADMITTED = 500
 
 def retry_after_s(one: Observation) -> int | None:
     """The whole seconds that a refusal tells to wait; None where it does not."""
-    values = one.named(RETRY_AFTER)
+    return wait_told_s(one.named(RETRY_AFTER))
+
+
+def wait_told_s(values: Sequence[str]) -> int | None:
+    """The whole seconds that the lines of the header say; None where they say none, or more than one."""
     return int(values[0]) if len(values) == 1 and re.fullmatch("[1-9][0-9]{0,8}", values[0]) else None
 
 
@@ -59,7 +63,7 @@ def _refusal_faults(one: Observation) -> Iterable[str]:
         yield f"has Retry-After {one.named(RETRY_AFTER) or 'not at all'}, which is no whole number of seconds above 0"
     try:
         said = json.loads(one.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         yield f"has no JSON in its body but {one.body[:60]!r}"
         return
     if not isinstance(said, dict) or list(said) != [*_FIXED, "message"]:

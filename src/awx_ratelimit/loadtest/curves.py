@@ -17,12 +17,16 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points of (seconds since the first request, value). Stairs keep a value until the next point."""
+    """Points of (seconds since the first request, value). Stairs keep a value until the next point.
+
+    Nothing is known, and nothing drawn, between points that are more than `gap_s` apart.
+    """
 
     name: str
     points: Points
     stairs: bool = False
     bound: bool = False
+    gap_s: float = 1e9
 
 
 def let_in(observations: Sequence[Observation], rate: Rate, begin_us: int) -> list[Curve]:
@@ -70,7 +74,11 @@ def latencies(observations: Sequence[Observation], begin_us: int, step_s: float)
             step = int((one.sent_us - begin_us) / _SECOND_US / step_s)
             steps.setdefault(step, []).append((one.answered_us - one.sent_us) / 1_000)
     return [
-        Curve(f"p{percent}", [(step * step_s, percentile(sorted(ms), percent)) for step, ms in sorted(steps.items())])
+        Curve(
+            f"p{percent}",
+            [(step * step_s, percentile(sorted(ms), percent)) for step, ms in sorted(steps.items())],
+            gap_s=1.5 * step_s,
+        )
         for percent in (50, 95, 99)
     ]
 

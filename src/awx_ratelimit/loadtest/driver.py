@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from select import select
 from typing import Any, Final
 
 import gevent
@@ -25,6 +26,8 @@ from awx_ratelimit.loadtest.workers import LoadedEnvironment, Spread, serve_user
 #: The environment of a worker: no command line has a key.
 KEYS: Final = "AWX_LOADTEST_KEYS"
 _WORKERS_WITHIN_S = 60.0
+#: Between two profiles Locust counts a worker as gone for a moment.
+_LOST_S = 3.0
 
 
 class Driver:
@@ -43,14 +46,15 @@ class Driver:
         self._runner = self._made_runner()
         self._runner.register_message("awx_rows", self._rows)
         self._runner.register_message("awx_done", self._one_done)
-        self._spread = Spread(self._runner, order, self._tell)
+        self._spread = Spread(self._runner, order, len(keys), self._ends_us, self._tell)
 
     def run(self) -> None:
         """Each profile of the order, in turn, until the time is over or somebody says that it is enough."""
+        # Nothing comes after the order: what there is to be read already is its end, and nothing is asked of anybody.
+        self._stopped = bool(select([sys.stdin], [], [], 0)[0])
         gevent.spawn(self._until_stdin_ends)
         if self._order.web:
-            host, _, port = self._order.web.rpartition(":")
-            self._environment.create_web_ui(host or "127.0.0.1", int(port))
+            self._serve_page(self._order.web)
         try:
             if self._is_ready():
                 for name in self._order.profiles:
@@ -60,25 +64,35 @@ class Driver:
             self._end_processes()
             self._tell({"end": True, "given_up": self._given_up, "spread_us": self._spread.us})
 
+    def _serve_page(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        page = self._environment.create_web_ui(host or "127.0.0.1", int(port))
+        gevent.sleep(0.2)
+        # One that serves does not end.
+        if page.greenlet is not None and page.greenlet.ready():
+            self._given_up = f"no page can be served at {address}: {page.greenlet.exception}"
+
     def _made_runner(self) -> Runner:
         if not self._order.workers:
             runner = self._environment.create_local_runner()
-            serve_users(self._environment, self._order, self._keys, seconds_left=self._order.seconds)
+            left_s, requests = self._order.seconds, self._order.requests
+            serve_users(self._environment, self._order, self._keys, seconds_left=left_s, requests=requests)
             return runner
         host, _, port = self._order.bind.rpartition(":")
         return self._environment.create_master_runner(host, int(port))
 
     def _is_ready(self) -> bool:
-        """Whether all workers have come, if there are to be any."""
+        """Whether all workers have come, if there are to be any. From elsewhere they may take as long as a run."""
         if not isinstance(self._runner, MasterRunner):
             return True
+        until_us = self._ends_us
         if not self._order.remote:
             self._start_processes()
-        until_us = now_us() + round(_WORKERS_WITHIN_S * 1_000_000)
+            until_us = min(until_us, now_us() + round(_WORKERS_WITHIN_S * 1_000_000))
         while self._spread.ready < self._order.workers and not self._is_over():
+            gevent.sleep(0.05)
             if now_us() >= until_us:
                 self._given_up = f"only {self._spread.ready} of {self._order.workers} workers have come"
-            gevent.sleep(0.05)
         return not self._is_over()
 
     def _carry_out(self, name: str) -> None:
@@ -89,8 +103,13 @@ class Driver:
         self._tell({"profile": name, "users": users})
         self._done = 0
         self._runner.start(users, spawn_rate=users, user_classes=[kind])
+        whole_us = now_us()
         while self._done < users and not self._is_over():
             gevent.sleep(0.02)
+            if not isinstance(self._runner, MasterRunner) or self._runner.worker_count >= self._order.workers:
+                whole_us = now_us()
+            elif now_us() - whole_us > _LOST_S * 1_000_000:
+                self._given_up = f"of {self._order.workers} workers {self._runner.worker_count} are left"
         self._runner.stop()
 
     def _is_over(self) -> bool:

@@ -11,7 +11,7 @@ from awx_ratelimit.loadtest.report import Report, profile, profiles
 from awx_ratelimit.loadtest.terms import Mark
 
 _SECOND_US: Final = 1_000_000
-_CLASSES = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
+_CLASSES: dict[str, str] = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -25,11 +25,14 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var
 h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 p, figcaption, .tick, .name { color: var(--dim); }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem .35rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--line); vertical-align: top; }
+.detail { overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .passed { color: var(--green); } .failed { color: var(--red); } .unshown { color: var(--amber); }
-td.mark { white-space: nowrap; font-weight: 600; } ul { margin: .3rem 0; padding-left: 1.2rem; }
-figure { margin: 1.2rem 0; } svg { width: 100%; height: auto; } path { fill: none; stroke-width: 1.6; }
+td.mark, th { white-space: nowrap; } td.mark { padding-right: 1rem; font-weight: 600; }
+ul { margin: .3rem 0; padding-left: 1.2rem; }
+figure { margin: 1.2rem 0; } .wide { overflow-x: auto; } svg { width: 100%; min-width: 44rem; height: auto; }
+path { fill: none; stroke-width: 1.6; stroke-linecap: round; }
 .tick, .name { font-size: 11px; fill: var(--dim); } .grid { stroke: var(--line); }
 .band0 { fill: var(--band); } .band1 { fill: none; pointer-events: all; }
 .c0 { stroke: var(--blue); color: var(--blue); } .c1 { stroke: var(--amber); color: var(--amber); }
@@ -37,19 +40,23 @@ figure { margin: 1.2rem 0; } svg { width: 100%; height: auto; } path { fill: non
 .bound { stroke: var(--red); color: var(--red); stroke-dasharray: 4 3; }
 rect.admitted { fill: var(--blue); } rect.refused { fill: var(--amber); } rect.failed { fill: var(--red); }
 .key.admitted { color: var(--blue); } .key.refused { color: var(--amber); }
-.key { margin-left: 1rem; font-size: .85rem; } .key::before { content: "\\25A0  "; }
+.key { margin-left: 1rem; font-size: .85rem; white-space: nowrap; } .key::before { content: "\\25A0  "; }
+@media (max-width: 40rem) { .verdicts tr { display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid
+  var(--line); } .verdicts :is(th, td) { border: 0; padding-right: 0; } .verdicts .detail { grid-column: 1 / -1;
+  padding-top: 0; color: var(--dim); } .key { margin: 0 1rem 0 0; } figcaption { line-height: 1.8; } }
 </style></head><body>
 <h1><span class="$class">$mark</span> $url</h1>
 <p>$about</p>
 <h2>Verdicts</h2>
-<table><tr><th>promise</th><th>verdict</th><th>what was seen</th></tr>$verdicts</table>
+<table class="verdicts"><tr><th>promise</th><th>verdict</th><th class="detail">what was seen</th></tr>$verdicts</table>
 <h2>Over time</h2>
 <p>Bands are the profiles. Of the first key, whose plan is <b>$plan</b>, and of all keys where it says so.</p>
 $plots
 <h2>Profiles</h2>
-<table><tr><th>profile</th><th class="number">admitted</th><th class="number">refused</th>
-<th class="number">failed</th><th class="number">p50</th><th class="number">p95</th><th class="number">p99</th></tr>
-$profiles</table>
+<div class="wide" tabindex="0"><table><tr><th>profile</th><th class="number">admitted</th>
+<th class="number">refused</th><th class="number">failed</th><th class="number">p50 ms</th>
+<th class="number">p95 ms</th><th class="number">p99 ms</th></tr>
+$profiles</table></div>
 <p>A gateway decides at some moment between sending and answering. What is said here is true for each of them.</p>
 </body></html>
 """)
@@ -57,10 +64,9 @@ $profiles</table>
 
 def as_html(report: Report) -> str:
     """The page."""
-    mark = Mark.FAILED if report.failed else Mark.PASSED
     return _PAGE.substitute(
-        mark=mark.value,
-        **{"class": _CLASSES[mark]},
+        mark=report.outcome,
+        **{"class": _CLASSES.get(report.outcome, "unshown")},
         url=escape(report.order.url),
         plan=escape(report.order.plan.name),
         about=escape(_about(report)),
@@ -89,13 +95,16 @@ def _verdict_row(report: Report, number: int) -> str:
     one = report.verdicts[number]
     more = "".join(f"<li>{escape(example)}</li>" for example in one.examples[1:])
     detail = escape(one.detail) + (f"<ul>{more}</ul>" if more else "")
-    return f'<tr><td>{one.name}</td><td class="mark {_CLASSES[one.mark]}">{one.mark}</td><td>{detail}</td></tr>'
+    return (
+        f'<tr><td>{one.name}</td><td class="mark {_CLASSES[one.mark]}">{one.mark}</td>'
+        f'<td class="detail">{detail}</td></tr>'
+    )
 
 
 def _profile_row(observations: Sequence[Observation], name: str) -> str:
     row = profile(observations, name)
     numbers = [str(row[outcome.value]) for outcome in Outcome]
-    numbers += [f"{row[f'p{percent}_ms']:.1f} ms" for percent in (50, 95, 99)]
+    numbers += [f"{row[f'p{percent}_ms']:.1f}" for percent in (50, 95, 99)]
     cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
     return f"<tr><td>{escape(name)}</td>{cells}</tr>"
 

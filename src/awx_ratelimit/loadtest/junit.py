@@ -15,9 +15,9 @@ def as_junit(report: Report) -> str:
     suite = ET.Element(
         "testsuite",
         name="awx-ratelimit loadtest",
-        tests=str(len(report.verdicts)),
+        tests=str(len(report.verdicts) + bool(report.trouble)),
         failures=str(len(report.failed)),
-        errors="0",
+        errors=str(int(bool(report.trouble))),
         skipped=str(unshown),
         time=f"{report.seconds:.3f}",
         timestamp=report.began_at.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -30,6 +30,9 @@ def as_junit(report: Report) -> str:
             ET.SubElement(case, "skipped", message=_text(one.detail))
         else:
             ET.SubElement(case, "system-out").text = _text(one.detail)
+    if report.trouble:
+        case = ET.SubElement(suite, "testcase", classname=_text(report.order.url), name="the run itself")
+        ET.SubElement(case, "error", message=_text(report.trouble))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 
 

@@ -43,7 +43,7 @@ class Load:
         """The header that carries the key of that number; None where no keys are sent."""
         if not self.keys:
             return None
-        return f"{self.order.key_header}: {self.order.key_form.format(key=self.keys[key])}"
+        return f"{self.order.key_header}: {self.order.key_form.replace('{key}', self.keys[key])}"
 
     @property
     def seconds_left(self) -> float:

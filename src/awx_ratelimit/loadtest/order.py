@@ -1,5 +1,6 @@
 """`Order`: what is to be audited and how, as it goes from process to process. It has no key in it."""
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ PROFILES: Final = (
     "steady", "burst", "wait", "refusals", "over", "square", "window", "streams", "websockets", "isolation", "keys",
 )  # fmt: skip
 SOAK: Final = "soak"
+#: What stands in a request's line as it is (RFC 9112), in the name of a header (RFC 9110), and in its value.
+_WRITTEN, _TOKEN, _VALUE = re.compile(r"[!-~]+"), re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[ -~]+")
+_ADDRESS, _LAST_PORT = re.compile(r"[!-~]*:[0-9]{1,5}"), 65_535
 #: A rate whose full burst comes back within this time can be used up, and waited for, in one run.
 _PATIENCE_MS = 90_000
 
@@ -47,23 +51,40 @@ class Order:
     bind: str = "127.0.0.1:0"
     web: str | None = None
 
-    def check(self) -> None:
-        """Raise ValueError for what cannot be carried out, and say what is allowed."""
+    def check(self, keys: int) -> None:
+        """Raise ValueError for what cannot be carried out with so many keys, and say what is allowed."""
         known = (*PROFILES, SOAK)
         wrong = [name for name in self.profiles if name not in known]
         if wrong or not self.profiles:
             raise ValueError(f"there is no profile {', '.join(wrong)!r}; allowed are {', '.join(known)}")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ValueError("the URL is none of a gateway; allowed is http:// or https://, a host, and a path")
         if "streams" in self.profiles and not self.stream_path:
             raise ValueError("the profile streams needs --stream-path")
         if "websockets" in self.profiles and not self.websocket_path:
             raise ValueError("the profile websockets needs --websocket-path")
+        if "isolation" in self.profiles and keys < 2:
+            raise ValueError("the profile isolation needs two keys")
         if any(rate.burst < self.cost for rate in self.rates):
             raise ValueError(f"a request costs {self.cost}, which is above the burst of a rate")
-        if "{key}" not in self.key_form or not self.key_header:
-            raise ValueError("the form of the key has no {key} in it")
+        self._check_request()
+        self._check_workers()
+
+    def _check_request(self) -> None:
+        if not _is_url(self.url):
+            raise ValueError("the URL is none of a gateway; allowed is http:// or https://, a host, and a path")
+        for path in (self.path, self.stream_path, self.websocket_path):
+            if path is not None and not (path.startswith("/") and _WRITTEN.fullmatch(path)):
+                raise ValueError(f"the path {path!r} is none; allowed is visible ASCII that begins with /")
+        if not (_TOKEN.fullmatch(self.method) and _TOKEN.fullmatch(self.key_header)):
+            raise ValueError("the method and the key's header are each a word of letters, digits and -")
+        if "{key}" not in self.key_form or not _VALUE.fullmatch(self.key_form):
+            raise ValueError("the form of the key has no {key} in it, or what is not visible ASCII")
+
+    def _check_workers(self) -> None:
+        if self.remote and not self.workers:
+            raise ValueError("--remote needs --workers: how many will come")
+        for address in filter(None, (self.bind, self.web)):
+            if not _ADDRESS.fullmatch(address) or int(address.rpartition(":")[2]) > _LAST_PORT:
+                raise ValueError(f"the address {address!r} is none; allowed is HOST:PORT")
 
     def as_json(self) -> dict[str, Any]:
         """What `of_json` takes."""
@@ -81,6 +102,11 @@ class Order:
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in said.items() if name in known}
         return cls(**{**given, "plan": Plan(plan["name"], rates, slots), "profiles": tuple(said["profiles"])})
+
+    def share(self, number: int) -> int:
+        """The requests that the worker of that number may make: all together as many as the run, whoever comes."""
+        each, more = divmod(self.requests, self.workers)
+        return each + (number < more) if number < self.workers else 0
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -112,6 +138,16 @@ class Order:
     def slots(self) -> int:
         """How many requests may be under way at once."""
         return self.plan.slots if self.plan.concurrency else self.users
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = _WRITTEN.fullmatch(text) and not (parts.username or parts.query or parts.fragment)
+    return bool(plain and parts.scheme in ("http", "https") and parts.hostname and port != 0)
 
 
 def _fill_ms(rate: Rate) -> float:

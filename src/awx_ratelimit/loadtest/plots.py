@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 from typing import Final
 
 from awx_ratelimit.loadtest.curves import Curve, Points
@@ -80,13 +80,15 @@ def bars(title: str, parts: Sequence[tuple[str, Points]], width_s: float, bands:
 
 
 def _path(curve: Curve, number: int, frame: Frame) -> str:
-    steps = list[str]()
-    for index, (at_s, value) in enumerate(curve.points):
+    steps, before_s = list[str](), -inf
+    for at_s, value in curve.points:
         x, y = frame.x(at_s), frame.y(value)
-        if index and curve.stairs:
-            steps.append(f"H{x}V{y}")
+        if at_s - before_s > curve.gap_s:
+            # A point by itself is drawn as well.
+            steps.append(f"M{x} {y}h0")
         else:
-            steps.append(f"{'L' if index else 'M'}{x} {y}")
+            steps.append(f"H{x}V{y}" if curve.stairs else f"L{x} {y}")
+        before_s = at_s
     return f'<path class="{"bound" if curve.bound else f"c{number}"}" d="{"".join(steps)}"/>'
 
 
@@ -94,7 +96,8 @@ def _figure(title: str, names: Sequence[tuple[str, str]], drawn: Iterable[str]) 
     legend = "".join(f'<span class="key {kind}">{escape(name)}</span>' for name, kind in names)
     return (
         f"<figure><figcaption>{escape(title)} {legend}</figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(drawn)}</svg></figure>'
+        f'<div class="wide" tabindex="0"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(drawn)}</svg></div></figure>"
     )
 
 

@@ -1,7 +1,7 @@
 """`Report`: what a run has found, for people and programs. Pure; there is no key in it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,15 @@ class Report:
         return [one for one in self.verdicts if one.mark is Mark.FAILED]
 
     @property
+    def outcome(self) -> str:
+        """All of it in a word or two."""
+        if self.failed:
+            return Mark.FAILED
+        if self.trouble or self.interrupted:
+            return "unfinished"
+        return Mark.PASSED if any(one.mark is Mark.PASSED for one in self.verdicts) else Mark.UNSHOWN
+
+    @property
     def seconds(self) -> float:
         """From the first request to the end of the last."""
         if not self.observations:
@@ -42,15 +51,12 @@ class Report:
 
 
 def made(order: Order, began_at: datetime, observations: Sequence[Observation], **run: Any) -> Report:
-    """The report of `observations`. Trouble that no observation shows is a broken promise to answer."""
+    """The report of `observations`. A run that did not come so far as to ask says nothing of a gateway."""
     terms = Terms(order.plan, spread_us=run.pop("spread_us", 0))
     verdicts = audit(observations, terms)
-    trouble = run.get("trouble", "")
-    answers = verdicts[0]
-    if run.get("interrupted") and not observations:
-        verdicts[0] = replace(answers, mark=Mark.UNSHOWN, detail="interrupted before the first request")
-    elif trouble and (answers.mark is not Mark.FAILED or not observations):
-        verdicts[0] = Verdict(ANSWERS, Mark.FAILED, trouble, (trouble,))
+    why = run.get("trouble") or ("interrupted before the first request" if run.get("interrupted") else "")
+    if why and not observations:
+        verdicts[0] = Verdict(ANSWERS, Mark.UNSHOWN, why)
     return Report(order, terms, began_at, observations, verdicts, **run)
 
 
@@ -69,7 +75,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "requests": len(report.observations),
         "workers": report.workers,
         "spread_us": report.terms.spread_us,
-        "passed": not report.failed,
+        "passed": not report.failed and not report.trouble,
         "interrupted": report.interrupted,
         "trouble": report.trouble or None,
         "verdicts": [

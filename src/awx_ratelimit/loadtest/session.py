@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 from threading import Thread
 from typing import IO, Any, Final
 
-from awx_ratelimit.loadtest.keys import masked
+from awx_ratelimit.loadtest.keys import mask_of
 from awx_ratelimit.loadtest.observation import Observation
 from awx_ratelimit.loadtest.order import Order
 
@@ -42,26 +42,29 @@ class Seen:
 
 
 Watch = Callable[[Seen], None]
+#: How often somebody has asked for the end.
+Stops = Callable[[], int]
 
 
-def run(order: Order, keys: Sequence[str], watch: Watch) -> Seen:
-    """Carry out `order`; `watch` is called a few times a second. Ctrl-C ends it, with what was seen until then."""
+def run(order: Order, keys: Sequence[str], watch: Watch, stops: Stops = lambda: 0) -> Seen:
+    """Carry out `order`; `watch` is called a few times a second.
+
+    Asked to stop once, it ends in a moment, with what was seen until then; asked twice, at once.
+    """
     if find_spec("locust") is None:
         raise ImportError("the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'")
-    seen = Seen()
-    until_s = time.monotonic() + order.seconds + _EXTRA_S
-    with TemporaryFile() as errors, _process(errors) as (process, lines):
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({"order": order.as_json(), "keys": list(keys)}).encode() + b"\n")
-        process.stdin.flush()
-        try:
-            _listen(lines, keys, seen, watch, until_s)
-        except KeyboardInterrupt:
-            seen.interrupted = True
-            _hear_the_rest(process, lines, keys, seen)
+    seen, mask, shown_s = Seen(), mask_of(keys), 0.0
+    with TemporaryFile() as errors, _process(errors, stops) as (process, lines):
+        _order(process, {"order": order.as_json(), "keys": list(keys)})
+        for line in _lines(process, lines, seen, stops, time.monotonic() + order.seconds + _EXTRA_S):
+            if line:
+                _note(json.loads(line), seen, mask)
+            if not seen.interrupted and time.monotonic() >= shown_s + _LISTEN_S:
+                watch(seen)
+                shown_s = time.monotonic()
         if not seen.interrupted and not seen.trouble and not _ended_well(process):
-            seen.trouble = f"the process of the load ended with status {process.returncode}: {_last_words(errors)}"
-            seen.trouble = masked(seen.trouble, keys)
+            said = mask(_last_words(errors))
+            seen.trouble = f"the process of the load ended with status {process.returncode}: {said}"
     return seen
 
 
@@ -74,7 +77,7 @@ def serve(host: str, port: int) -> int:
 
 
 @contextmanager
-def _process(errors: IO[bytes]) -> "Iterator[tuple[subprocess.Popen[bytes], SimpleQueue[bytes | None]]]":
+def _process(errors: IO[bytes], stops: Stops) -> "Iterator[tuple[subprocess.Popen[bytes], SimpleQueue[bytes | None]]]":
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
@@ -90,7 +93,7 @@ def _process(errors: IO[bytes]) -> "Iterator[tuple[subprocess.Popen[bytes], Simp
     try:
         yield process, lines
     finally:
-        _end(process)
+        _end(process, stops)
         reader.join(_STOP_S)
         if process.stdout is not None:
             process.stdout.close()
@@ -98,44 +101,56 @@ def _process(errors: IO[bytes]) -> "Iterator[tuple[subprocess.Popen[bytes], Simp
 
 def _read(stdout: IO[bytes], lines: "SimpleQueue[bytes | None]") -> None:
     for line in stdout:
-        lines.put(line)
+        # The last of a process that was killed may be half of one.
+        if line.endswith(b"\n"):
+            lines.put(line)
     lines.put(None)
 
 
-def _listen(lines: "SimpleQueue[bytes | None]", keys: Sequence[str], seen: Seen, watch: Watch, until_s: float) -> None:
+def _order(process: "subprocess.Popen[bytes]", what: dict[str, Any]) -> None:
+    assert process.stdin is not None
+    # One that has died already says why on stderr.
+    with suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(what).encode() + b"\n")
+        process.stdin.flush()
+
+
+def _lines(
+    process: "subprocess.Popen[bytes]", lines: "SimpleQueue[bytes | None]", seen: Seen, stops: Stops, until_s: float
+) -> Iterator[bytes]:
+    """What it says until it has ended; nothing, a few times a second, and where it says nothing."""
     while time.monotonic() < until_s:
+        if stops() and not seen.interrupted:
+            seen.interrupted = True
+            _ask_to_end(process)
+            until_s = time.monotonic() + _STOP_S
+        if stops() > 1:
+            return
         try:
             line = lines.get(timeout=_LISTEN_S)
         except Empty:
-            watch(seen)
+            yield b""
             continue
+        yield line or b""
         if line is None:
-            watch(seen)
             return
-        _note(json.loads(masked(line.decode(), keys)), seen)
-    seen.trouble = "the process of the load did not end in its time"
+    if not seen.interrupted:
+        seen.trouble = "the process of the load did not end in its time"
 
 
-def _note(said: dict[str, Any], seen: Seen) -> None:
-    seen.observations += map(Observation.of_row, said.get("rows", ()))
+def _note(said: dict[str, Any], seen: Seen, mask: Callable[[str], str]) -> None:
+    seen.observations += (_observed(row, mask) for row in said.get("rows", ()))
     if "profile" in said:
         seen.stages.append((said["profile"], said["users"]))
     seen.workers = max(seen.workers, said.get("worker", 0))
     seen.spread_us = max(seen.spread_us, said.get("spread_us", 0))
-    seen.trouble = seen.trouble or said.get("given_up", "")
+    seen.trouble = seen.trouble or mask(said.get("given_up", ""))
 
 
-def _hear_the_rest(
-    process: "subprocess.Popen[bytes]", lines: "SimpleQueue[bytes | None]", keys: Sequence[str], seen: Seen
-) -> None:
-    """Ask it to end, and take what it still says; a second Ctrl-C means now."""
-    try:
-        if process.stdin is not None:
-            process.stdin.close()
-        _listen(lines, keys, seen, lambda _: None, time.monotonic() + _STOP_S)
-    except KeyboardInterrupt:
-        pass
-    seen.trouble = ""
+def _observed(row: list[Any], mask: Callable[[str], str]) -> Observation:
+    """The observation of a row, without a key that the gateway told back."""
+    *seen, lines, body, error = row
+    return Observation.of_row([*seen, [(name, mask(value)) for name, value in lines], mask(body), mask(error)])
 
 
 def _ended_well(process: "subprocess.Popen[bytes]") -> bool:
@@ -145,14 +160,23 @@ def _ended_well(process: "subprocess.Popen[bytes]") -> bool:
         return False
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin is not None and not process.stdin.closed:
-        process.stdin.close()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
+def _ask_to_end(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _end(process: "subprocess.Popen[bytes]", stops: Stops) -> None:
+    _ask_to_end(process)
+    until_s = time.monotonic() + _STOP_S
+    while time.monotonic() < until_s and stops() < 2:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LISTEN_S)
+            return
+    # With its workers, which are of its session.
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def _last_words(errors: IO[bytes]) -> str:

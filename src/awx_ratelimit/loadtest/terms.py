@@ -66,7 +66,7 @@ MOST_EXAMPLES: Final = 5
 def verdict(name: str, faults: list[str], shown: bool, detail: str) -> Verdict:
     """FAILED with `faults` where there are any, else whether anything was shown."""
     if faults:
-        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return Verdict(name, Mark.FAILED, f"{faults[0]}{more}", tuple(faults[:MOST_EXAMPLES]))
     return Verdict(name, Mark.PASSED if shown else Mark.UNSHOWN, detail)
 

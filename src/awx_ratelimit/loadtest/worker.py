@@ -8,7 +8,7 @@ import locust  # noqa: F401  # isort: skip
 
 import sys
 
-from awx_ratelimit.loadtest.keys import from_environment
+from awx_ratelimit.loadtest.keys import checked, from_environment
 from awx_ratelimit.loadtest.profiles import BY_NAME
 from awx_ratelimit.loadtest.workers import LoadedEnvironment, Member
 
@@ -16,7 +16,7 @@ from awx_ratelimit.loadtest.workers import LoadedEnvironment, Member
 def main(host: str, port: int) -> None:
     """Serve the master there until it says that it is enough."""
     environment = LoadedEnvironment(user_classes=list(BY_NAME.values()))
-    Member(environment, environment.create_worker_runner(host, port), from_environment()).serve()
+    Member(environment, environment.create_worker_runner(host, port), checked(from_environment())).serve()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from awx_ratelimit.loadtest.load import Load, Row
 from awx_ratelimit.loadtest.order import Order
 from awx_ratelimit.loadtest.wire import now_us
 
+Tell = Callable[[dict[str, Any]], None]
 _ASKED_TIMES: Final = 8
 _SEND_EVERY_S = 0.25
 #: Where the times stand in a row.
@@ -27,7 +28,9 @@ class LoadedEnvironment(Environment):
     load: Load | None = None
 
 
-def serve_users(environment: LoadedEnvironment, order: Order, keys: Sequence[str], *, seconds_left: float) -> None:
+def serve_users(
+    environment: LoadedEnvironment, order: Order, keys: Sequence[str], *, seconds_left: float, requests: int
+) -> None:
     """Give the users of this process what they share."""
 
     def requested(kind: str, name: str, ms: float, wrong: str | None) -> None:
@@ -36,8 +39,7 @@ def serve_users(environment: LoadedEnvironment, order: Order, keys: Sequence[str
             exception=None if wrong is None else RuntimeError(wrong), context={},
         )  # fmt: skip
 
-    share = max(1, order.workers)
-    load = Load(order, keys, seconds_left=seconds_left, requests=-(-order.requests // share), requested=requested)
+    load = Load(order, keys, seconds_left=seconds_left, requests=requests, requested=requested)
     environment.load = load
     gevent.spawn(_send_on, environment, load)
 
@@ -60,8 +62,9 @@ def _send_on(environment: LoadedEnvironment, load: Load) -> None:
 class Spread:
     """The master's side: who has come, and how far each clock is off."""
 
-    def __init__(self, runner: Runner, order: Order, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, runner: Runner, order: Order, keys: int, ends_us: int, tell: Tell) -> None:
         self._runner, self._order, self._tell = runner, order, tell
+        self._keys, self._ends_us = keys, ends_us
         self._off_us: dict[str, int] = {}
         self._round_us: dict[str, int] = {}
         self._answers: dict[str, int] = {}
@@ -88,7 +91,13 @@ class Spread:
         return rows
 
     def _came(self, msg: Any, **_: Any) -> None:
-        self._runner.send_message("awx_order", {"order": self._order.as_json()}, client_id=msg.node_id)
+        said = {
+            "order": self._order.as_json(),
+            "keys": self._keys,
+            "requests": self._order.share(len(self._answers)),
+            "seconds_left": (self._ends_us - now_us()) / 1_000_000,
+        }
+        self._runner.send_message("awx_order", said, client_id=msg.node_id)
         self._answers[msg.node_id] = 0
         self._ask(msg.node_id)
 
@@ -123,8 +132,12 @@ class Member:
             gevent.sleep(_SEND_EVERY_S)
 
     def _ordered(self, msg: Any, **_: Any) -> None:
+        if len(self._keys) != msg.data["keys"]:
+            wrong = f"a worker has {len(self._keys)} keys in its environment, and the run has {msg.data['keys']}"
+            self._runner.send_message("awx_rows", {"rows": [], "given_up": wrong})
         order = Order.of_json(msg.data["order"])
-        serve_users(self._environment, order, self._keys, seconds_left=order.seconds)
+        left_s, requests = msg.data["seconds_left"], msg.data["requests"]
+        serve_users(self._environment, order, self._keys, seconds_left=left_s, requests=requests)
 
     def _asked(self, msg: Any, **_: Any) -> None:
         self._runner.send_message("awx_time", {"sent_us": msg.data["sent_us"], "at_us": now_us()})

@@ -1,0 +1,271 @@
+"""How a run ends: by itself, within its bounds; when it is asked to; and when what it needs is lost on the way."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.loadtest.commands import RATES, Files, children, ended, heard, runs, started
+from tests.loadtest.conftest import Servers, begun
+from tests.loadtest.gateways import PLAN
+from tests.loadtest.hostile import hostile
+from tests.loadtest.test_audit import USED_S, let_in, refused
+from tests.processes import free_port
+
+from awx_ratelimit.cli import loadtest_command, main, output
+from awx_ratelimit.loadtest.asking import Asking
+from awx_ratelimit.loadtest.load import Load, Spent
+from awx_ratelimit.loadtest.order import Order
+from awx_ratelimit.loadtest.session import Seen
+
+KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
+SOAK = ("--profiles", "soak")
+
+
+class Ended(NamedTuple):
+    """How a command has ended: its status, what it said, its reports, and which of its processes are left."""
+
+    status: int
+    said: str
+    report: dict[str, Any]
+    junit: ET.Element
+    page: str
+    left: list[int]
+    seconds: float
+
+
+def how(files: Files, ended_with: tuple[int, str], began_s: float, processes: list[int]) -> Ended:
+    """What has become of a command."""
+    report, junit, page = files.read()
+    left = [pid for pid in processes if runs(pid)]
+    return Ended(*ended_with, json.loads(report), ET.fromstring(junit), page, left, time.monotonic() - began_s)
+
+
+def signalled(number: int, signals: list[signal.Signals], servers: Servers, folder: Path) -> Ended:
+    """In the middle of a run."""
+    files, began_s = Files(folder), time.monotonic()
+    url = f"{servers.url('gateways')}/honest-{number}"
+    with started(url, *RATES, *SOAK, *files.words, **KEY) as process:
+        heard(process, "soak")
+        driver = children(process.pid)
+        time.sleep(1.5)
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.05)
+        return how(files, ended(process), began_s, driver)
+
+
+INTERRUPTED = (
+    partial(signalled, 9, [signal.SIGINT]),
+    partial(signalled, 8, [signal.SIGTERM, signal.SIGINT]),
+)
+
+
+@begun(*INTERRUPTED)
+def test_asked_to_end_it_leaves_a_whole_report(outcome: Ended) -> None:
+    """In the middle, once and twice: what was seen until then is in every report, and no process is left."""
+    assert (outcome.status, "interrupted" in outcome.said, "Traceback" in outcome.said) == (130, True, False), outcome
+    assert (outcome.report["interrupted"], outcome.report["requests"] > 0, outcome.left) == (True, True, [])
+    assert ("</html>" in outcome.page, outcome.junit.tag) == (True, "testsuite")
+
+
+def signalled_early(servers: Servers, folder: Path) -> Ended:
+    """As soon as there is another process."""
+    files, began_s = Files(folder), time.monotonic()
+    with started(f"{servers.url('gateways')}/honest-6", *RATES, *SOAK, *files.words, **KEY) as process:
+        while not (driver := children(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        return how(files, ended(process), began_s, driver)
+
+
+@begun(signalled_early)
+def test_asked_to_end_before_the_first_request(outcome: Ended) -> None:
+    """While it starts there is nothing to be told, and that is what the report says."""
+    assert (outcome.status, "Traceback" in outcome.said, outcome.report["verdicts"][0]["detail"]) == (
+        130, False, "interrupted before the first request",
+    ), outcome  # fmt: skip
+
+
+def test_asked_to_end_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then there is no report to be written, and no stack trace."""
+
+    class Module:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "awx_ratelimit.cli.app", Module())
+
+    assert (main(["loadtest"]), capsys.readouterr()) == (130, ("", ""))
+
+
+def driver_killed(servers: Servers, folder: Path) -> Ended:
+    """In the middle of a run."""
+    files, began_s = Files(folder), time.monotonic()
+    with started(f"{servers.url('gateways')}/honest-5", *RATES, *SOAK, *files.words, **KEY) as process:
+        heard(process, "soak")
+        time.sleep(1.5)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        return how(files, ended(process), began_s, [])
+
+
+@begun(driver_killed)
+def test_a_driver_that_was_killed_is_said(outcome: Ended) -> None:
+    """It is no fault of the gateway's: what was seen stands, the status says that the run is not whole."""
+    report = outcome.report
+
+    assert (outcome.status, report["passed"], report["requests"] > 0) == (2, False, True), outcome
+    assert ("ended with status -9" in report["trouble"], report["verdicts"][0]["verdict"]) == (True, "passed")
+    assert [outcome.junit.get(name) for name in ("errors", "failures")] == ["1", "0"]
+
+
+def worker_killed(servers: Servers, folder: Path) -> Ended:
+    """One of two."""
+    files, began_s = Files(folder), time.monotonic()
+    url = f"{servers.url('gateways')}/honest-4"
+    with started(url, *RATES, *SOAK, "--workers", "2", *files.words, **KEY) as process:
+        heard(process, "soak")
+        (driver,) = children(process.pid)
+        workers = children(driver)
+        os.kill(workers[0], signal.SIGKILL)
+        return how(files, ended(process), began_s, [driver, *workers])
+
+
+@begun(worker_killed)
+def test_a_worker_that_was_killed_is_said(outcome: Ended) -> None:
+    """The run ends in some seconds, and not at the end of its time."""
+    assert (outcome.status, outcome.report["trouble"], outcome.left) == (2, "of 2 workers 1 are left", []), outcome
+    assert outcome.seconds < 60
+
+
+def bounded(servers: Servers, folder: Path) -> Ended:
+    """A soak has no end of its own."""
+    files, began_s = Files(folder), time.monotonic()
+    words = (*SOAK, "--seconds", "3", *files.words)
+    with started(f"{servers.url('gateways')}/honest-3", *RATES, *words, **KEY) as process:
+        return how(files, ended(process), began_s, [])
+
+
+@begun(bounded)
+def test_it_ends_by_itself(outcome: Ended) -> None:
+    """After its time."""
+    assert (outcome.status, 0 < outcome.report["seconds"] <= 4) == (0, True), outcome
+
+
+def test_it_makes_no_more_requests_than_it_may() -> None:
+    """Whoever would make one more is stopped."""
+    with hostile() as (url, requests):
+        load = Load(Order(url, PLAN, path="/fine"), [], seconds_left=60, requests=2, requested=lambda *_: None)
+        asking = Asking(load, "burst")
+        asking.ask()
+        asking.ask()
+        with pytest.raises(Spent):
+            asking.ask()
+
+    assert len(requests) == 2
+
+
+@given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 3))
+def test_workers_together_make_no_more_requests_than_a_run(requests: int, workers: int, more: int) -> None:
+    """And no fewer, whoever else comes."""
+    order = Order("http://h", PLAN, requests=requests, workers=workers)
+
+    assert sum(order.share(number) for number in range(workers + more)) == requests
+
+
+def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked of anybody; the error names the file."""
+    status = main(["loadtest", "http://127.0.0.1:1", *RATES, "--html", str(tmp_path / "none" / "a.html")])
+
+    assert (status, "none/a.html" in (said := capsys.readouterr().err), said.count("\n")) == (2, True, 1)
+
+
+@pytest.fixture
+def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has a run that has seen something already."""
+    monkeypatch.setattr(loadtest_command, "run", lambda *_: Seen([*map(let_in, USED_S), refused(0.1)]))
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can be written is, the table is printed, and the status says that something is missing."""
+    report = tmp_path / "a.json"
+    status = main(["loadtest", "http://h", *RATES, "--html", "/dev/full", "--json", str(report)])
+    out, err = capsys.readouterr()
+
+    assert (status, json.loads(report.read_text())["passed"], "never over" in out) == (2, True, True)
+    assert "the report /dev/full could not be written: No space left" in err
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be read as one."""
+    report = tmp_path / "a.html"
+
+    def half(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:9].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+
+    assert (main(["loadtest", "http://h", *RATES, "--html", str(report)]), report.exists()) == (2, False)
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_whoever_reads_no_more_gets_the_files_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written before anything is printed."""
+
+    def unread(*_: object) -> None:
+        raise BrokenPipeError
+
+    report = tmp_path / "a.json"
+    monkeypatch.setattr(output, "print_table", unread)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    status = main(["loadtest", "http://h", *RATES, "--json", str(report)])
+
+    assert (status, json.loads(report.read_text())["passed"]) == (2, True)
+
+
+def other_keys(servers: Servers, folder: Path) -> tuple[int, str, str]:
+    """A worker from elsewhere has none."""
+    address = f"127.0.0.1:{(port := free_port())}"
+    words = (*RATES, *SOAK, "--workers", "1", "--remote", "--bind", address)
+    with (
+        started(f"{servers.url('gateways')}/honest-1", *words, **KEY) as process,
+        started("127.0.0.1", "--port", str(port), command="loadtest-worker") as worker,
+    ):
+        status, said = ended(process)
+        return status, said, ended(worker)[1]
+
+
+@begun(other_keys)
+def test_a_worker_that_has_other_keys_is_said(outcome: tuple[int, str, str]) -> None:
+    """What another machine has in its environment is compared before the first request."""
+    status, said, worker_said = outcome
+
+    assert (status, "a worker has 0 keys" in said, "Traceback" in worker_said) == (2, True, False), outcome
+
+
+def page_taken(servers: Servers, folder: Path) -> Ended:
+    """Somebody else listens where Locust's page is to be."""
+    files, began_s = Files(folder), time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = (*SOAK, *files.words, "--web", f"127.0.0.1:{other.getsockname()[1]}")
+        with started(f"{servers.url('gateways')}/honest-1", *RATES, *words, **KEY) as process:
+            return how(files, ended(process), began_s, [])
+
+
+@begun(page_taken)
+def test_a_page_that_cannot_be_served_is_said(outcome: Ended) -> None:
+    """Before anything is asked of the gateway."""
+    assert (outcome.status, outcome.report["requests"], "no page can be served at" in outcome.said) == (2, 0, True)

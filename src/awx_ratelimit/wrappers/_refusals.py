@@ -4,7 +4,9 @@ What the backend said last is carried on by the core's own arithmetic. It is bel
 processes reset, refund and upgrade; and never where the slots alone refused, for they come back at any moment.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from awx_ratelimit.core.charge import uncharged
@@ -28,7 +30,7 @@ class Refusals:
     def __init__(self, now_ns: Callable[[], int]) -> None:
         #: The time, for `remember`.
         self.now_ns = now_ns
-        self._known: dict[str, _Refusal] = {}
+        self._known: OrderedDict[str, _Refusal] = OrderedDict()
 
     def standing(self, subject: str, plan: Plan, cost: int) -> Decision | None:
         """The refusal of this claim, if one of no more cost under this very plan still stands."""
@@ -57,7 +59,8 @@ class Refusals:
         believed_ms = min(decision.retry_after_ms, _MOST_BELIEVED_MS)
         while len(self._known) >= _MOST_REMEMBERED:
             # Those that came first are over first.
-            self._known.pop(next(iter(self._known.copy())), None)
+            with suppress(KeyError):  # another thread may be faster
+                self._known.popitem(last=False)
         self._known[decision.subject] = _Refusal(decision, self.now_ns(), sent_ns + believed_ms * _NS_IN_MS)
 
     def forget(self, subject: str) -> None:

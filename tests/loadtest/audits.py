@@ -72,10 +72,8 @@ CHEATS = (
     cheat("waits-too-short", SLOW, "wait", "honest wait"),
     cheat("waits-too-long", PLAN, "wait", "honest wait"),
     cheat("charging", BARE, "refusals", "refusals are free"),
-    cheat("broken-body", PLAN, "burst", "contract"),
     cheat("shared", PLAN, "isolation", "isolation"),
     cheat("slow-neighbour", PLAN, "isolation", "isolation"),
-    cheat("broken", PLAN, "burst", "answers"),
     cheat("hanging", PLAN, "burst", "answers", more={"timeout_ms": 500}),
 )
 OVER_TWO = honest("honest-over-workers", PLAN, ("burst", "keys"), shown=frozenset(("never over",)), more={"workers": 2})

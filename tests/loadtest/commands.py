@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 COMMAND = Path(sys.executable).with_name("awx-ratelimit")
+KINDS = ("json", "junit", "html")
 RATES = ("--rate", "10/2 second", "--slots", "3", "--quiet")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("AWX_")}
 
@@ -52,3 +54,19 @@ def children(pid: int) -> list[int]:
 def runs(pid: int) -> bool:
     """Whether there is such a process."""
     return Path(f"/proc/{pid}").exists()
+
+
+class Files(NamedTuple):
+    """Where a command writes its reports."""
+
+    folder: Path
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its options."""
+        return tuple(word for kind in KINDS for word in (f"--{kind}", str(self.folder / kind)))
+
+    def read(self) -> tuple[str, str, str]:
+        """As JSON, as JUnit's XML, and as a page."""
+        json, junit, html = ((self.folder / kind).read_text() for kind in KINDS)
+        return json, junit, html

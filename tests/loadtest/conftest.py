@@ -97,6 +97,8 @@ def outcomes(
     wanted = {id(what): what for item in request.session.items if (what := _wanted(item)) is not None}
     # The longest first.
     in_order = sorted(wanted.values(), key=lambda what: -_takes(what))
+    # Made once, before threads would make it twice.
+    tmp_path_factory.getbasetemp()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield {id(what): pool.submit(_carried_out, what, servers, tmp_path_factory) for what in in_order}
 

@@ -174,10 +174,6 @@ async def _fine(_: Request) -> Response:
     return JSONResponse({"fine": True})
 
 
-async def _wrong(_: Request) -> Response:
-    return Response("it broke", 500)
-
-
 async def _stream(_: Request) -> Response:
     async def chunks() -> Any:
         for _ in range(_CHUNKS):
@@ -230,7 +226,6 @@ GATEWAYS: dict[str, ASGIApp] = {
     "broken-body": Altered(_gated(MemoryBackend()), other_number),
     "shared": _gated(Shared()),
     "slow-neighbour": Altered(_gated(MemoryBackend()), slow_beside_refusals),
-    "broken": Starlette(routes=[Route("/", _wrong)]),
     "hanging": Starlette(routes=[Route("/", _hang)]),
 }
 app = Starlette(routes=[Route("/", _fine), *(Mount(f"/{name}", gateway) for name, gateway in GATEWAYS.items())])

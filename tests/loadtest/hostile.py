@@ -69,6 +69,8 @@ WAYS: dict[str, Callable[[], Iterable[bytes]]] = {
     "/wait-nan": lambda: (waiting(b"NaN"),),
     "/wait-superscript": lambda: (waiting(b"\xb2"),),
     "/wait-twice": lambda: (waiting(b"2\r\nRetry-After: 2"),),
+    # What it was sent, in whatever it says.
+    "/telling": lambda: (refusal(b"Retry-After: awx_test_key_2", body=b'{"sent": "awx_test_key_2"}'),),
     "/wait-none": lambda: (refusal(b"Content-Type: application/json", body=well_formed("2")),),
     "/feed-refused": lambda: (REFUSED_FEED + CLOSE,),
     "/feed-refused-slowly": lambda: chain(

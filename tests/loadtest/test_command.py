@@ -1,18 +1,19 @@
 """The command ``awx-ratelimit loadtest``: its reports, its ends, and that it keeps its keys to itself."""
 
 import json
-import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.loadtest.commands import RATES, children, ended, started
-from tests.loadtest.conftest import Servers
+from tests.loadtest.commands import RATES, Files, children, ended, heard, started
+from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.gateways import PLAN
+from tests.loadtest.hostile import hostile
+from tests.processes import free_port
 
 from awx_ratelimit.cli import main
 from awx_ratelimit.loadtest import keys
@@ -20,61 +21,84 @@ from awx_ratelimit.loadtest.observation import Observation
 from awx_ratelimit.loadtest.order import Order
 
 
-@pytest.fixture
-def url(servers: Servers) -> str:
-    """A gateway whose only user is this test."""
-    return servers.url("gateways")
+class Reported(NamedTuple):
+    """How a command has ended: its status, all that it said, and its reports."""
+
+    status: int
+    said: str
+    told: str
+    xml: str
+    page: str
+    titles: tuple[str, ...] = ()
+
+    @property
+    def verdicts(self) -> dict[str, Any]:
+        """By their names: the mark, and what was seen."""
+        return {one["name"]: (one["verdict"], one["detail"]) for one in json.loads(self.told)["verdicts"]}
 
 
-def test_reports_for_people_and_programs(url: str, tmp_path: Path) -> None:
-    """A broken promise is status 1 and a failure in JUnit; the page has plots, and loads nothing."""
-    page, xml, told = (tmp_path / name for name in ("a.html", "a.xml", "a.json"))
-    words = ("--profiles", "burst", "--html", str(page), "--junit", str(xml), "--json", str(told))
-    with started(f"{url}/broken-body", *RATES, *words, AWX_LOADTEST_KEY="awx_test_key_3") as process:
-        status, _ = ended(process)
-    cases = {case.get("name"): [part.tag for part in case] for case in ET.fromstring(xml.read_text()).iter("testcase")}
-    verdicts = {one["name"]: one["verdict"] for one in json.loads(told.read_text())["verdicts"]}
+def reported(folder: Path, *words: str) -> Reported:
+    """A run with all reports."""
+    files = Files(folder)
+    with started(*words, *RATES, *files.words, AWX_LOADTEST_KEY="awx_test_key_3") as process:
+        return Reported(*ended(process), *files.read())
 
-    assert (status, verdicts["contract"], verdicts["never over"]) == (1, "failed", "passed")
+
+def broken(servers: Servers, folder: Path) -> Reported:
+    """A gateway that breaks one promise."""
+    return reported(folder, f"{servers.url('gateways')}/broken-body", "--profiles", "burst")
+
+
+@begun(broken)
+def test_reports_for_people_and_programs(outcome: Reported) -> None:
+    """The promise that is broken is status 1 and a failure in JUnit; the page has plots, and loads nothing."""
+    cases = {case.get("name"): [part.tag for part in case] for case in ET.fromstring(outcome.xml).iter("testcase")}
+    marks = {name: mark for name, (mark, _) in outcome.verdicts.items()}
+    page = outcome.page.replace(json.loads(outcome.told)["url"], "")
+    failed = [name for name, mark in marks.items() if mark == "failed"]
+
+    assert (outcome.status, failed, marks["never over"]) == (1, ["contract"], "passed"), outcome.said
     assert (cases["contract"], cases["never over"], cases["isolation"]) == (["failure"], ["system-out"], ["skipped"])
-    text = page.read_text()
-    assert (text.count("<svg"), "http:" in text.replace(url, ""), "src=" in text, "<script" in text) == (
-        3, False, False, False,
-    )  # fmt: skip
+    assert (page.count("<svg"), "http:" in page, "src=" in page, "<script" in page) == (3, False, False, False)
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def nobody(_: Servers, folder: Path) -> Reported:
+    """Nobody listens there."""
+    return reported(folder, f"http://127.0.0.1:{free_port()}")
+
+
+@begun(nobody)
+def test_nobody_listens(outcome: Reported) -> None:
     """A dead gateway is a verdict in a few seconds, and no stack trace."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    told = tmp_path / "a.json"
-    with started(f"http://127.0.0.1:{port}", *RATES, "--json", str(told)) as process:
+    mark, detail = outcome.verdicts["answers"]
+
+    assert (outcome.status, mark, "nobody listens" in detail, "Traceback" in outcome.said) == (1, "failed", True, False)
+
+
+def telling(_: Servers, folder: Path) -> Reported:
+    """A gateway that tells the key back, which came on the command line; and what processes are called meanwhile."""
+    files = Files(folder)
+    words = ("--path", "/telling", "--key", SECRET, "--profiles", "burst,wait", "--workers", "1")
+    with hostile() as (url, _requests), started(url, *RATES, *words, *files.words) as process:
+        begun_with = heard(process, "burst")
+        pids = (process.pid, *children(process.pid), *(pid for one in children(process.pid) for pid in children(one)))
+        titles = tuple(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids)
         status, said = ended(process)
-    first = json.loads(told.read_text())["verdicts"][0]
-
-    assert (status, first["verdict"], "nobody listens" in first["detail"], "Traceback" in said) == (
-        1, "failed", True, False,
-    ), said  # fmt: skip
+    return Reported(status, begun_with + said, *files.read(), titles)
 
 
-def test_a_key_of_the_command_line_goes_nowhere(url: str, tmp_path: Path) -> None:
+SECRET = "awx_test_key_2"
+
+
+@begun(telling)
+def test_a_key_of_the_command_line_goes_nowhere(outcome: Reported) -> None:
     """It is in no report, no output and no process's title, though the gateway tells it back."""
-    secret = "awx_test_key_2"
-    page, xml, told = (tmp_path / name for name in ("a.html", "a.xml", "a.json"))
-    words = ("--html", str(page), "--junit", str(xml), "--json", str(told), "--profiles", "burst,wait")
-    with started(f"{url}/honest-7", *RATES, "--key", secret, *words) as process:
-        assert process.stderr is not None
-        begun = process.stderr.readline() + process.stderr.readline()
-        titles = [_title(pid) for pid in (process.pid, *children(process.pid))]
-        status, said = ended(process)
-    written = "".join(path.read_text() for path in (page, xml, told))
+    _, detail = outcome.verdicts["contract"]
 
-    assert (status, [secret in text for text in (begun, said, written, *titles)]) == (0, [False] * 5), said
-    assert "loadtest.driver" in titles[1]
-
-
-def _title(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    assert (outcome.status, [SECRET in text for text in (*outcome[1:5], *outcome.titles)]) == (1, [False] * 7), outcome
+    assert ("[key]" in detail, "loadtest.driver" in outcome.titles[1], "loadtest.worker" in outcome.titles[2]) == (
+        True, True, True,
+    )  # fmt: skip
 
 
 def test_locust_stays_in_its_own_process() -> None:
@@ -135,6 +159,39 @@ def test_keys_are_masked_also_in_json() -> None:
     secret = 'awx_"quoted"'
 
     assert keys.masked(json.dumps({"body": f"<{secret}>"}) + secret, [secret]) == '{"body": "<[key]>"}[key]'
+
+
+def test_a_short_key_is_a_word_like_others() -> None:
+    """Whoever's key is `rate` does not want it to be taken out of every sentence."""
+    assert keys.masked('{"code": "rate_limit_exceeded"}', ["rate"]) == '{"code": "rate_limit_exceeded"}'
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("http://h:99999",), "the URL is none of a gateway"),
+        (("http://h/ü",), "the URL is none of a gateway"),
+        (("http://h", "--path", "agents"), "begins with /"),
+        (("http://h", "--path", "/a b"), "begins with /"),
+        (("http://h", "--method", "GET /"), "a word of letters"),
+        (("http://h", "--key-header", "X-Key:"), "a word of letters"),
+        (("http://h", "--key-form", "{key}\n"), "not visible ASCII"),
+        (("http://h", "--profiles", "isolation"), "needs two keys"),
+        (("http://h", "--remote"), "--remote needs --workers"),
+        (("http://h", "--web", "8089"), "allowed is HOST:PORT"),
+        (("http://h", "--slots", "0"), "slots is 0"),
+        (("http://h", "--cost", "0"), "--cost"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_carried_out_is_not_begun(
+    words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is one line, and not a failure of the gateway's."""
+    status = main(["loadtest", *words])
+    out, err = capsys.readouterr()
+
+    assert (status, out, err.count("\n"), says in err) == (2, "", 1, True), err
 
 
 def test_an_order_goes_from_process_to_process() -> None:

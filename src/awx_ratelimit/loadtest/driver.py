@@ -54,8 +54,7 @@ class Driver:
         self._stopped = bool(select([sys.stdin], [], [], 0)[0])
         gevent.spawn(self._until_stdin_ends)
         if self._order.web:
-            host, _, port = self._order.web.rpartition(":")
-            self._environment.create_web_ui(host or "127.0.0.1", int(port))
+            self._serve_page(self._order.web)
         try:
             if self._is_ready():
                 for name in self._order.profiles:
@@ -64,6 +63,14 @@ class Driver:
             self._runner.quit()
             self._end_processes()
             self._tell({"end": True, "given_up": self._given_up, "spread_us": self._spread.us})
+
+    def _serve_page(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        page = self._environment.create_web_ui(host or "127.0.0.1", int(port))
+        gevent.sleep(0.2)
+        # One that serves does not end.
+        if page.greenlet is not None and page.greenlet.ready():
+            self._given_up = f"no page can be served at {address}: {page.greenlet.exception}"
 
     def _made_runner(self) -> Runner:
         if not self._order.workers:

@@ -3,14 +3,15 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from tests.redis_servers import RedisServer, StartRedis
 
-from awx_ratelimit import Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends.base import Owed
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.wrappers.guarded import GuardedBackend
 
@@ -91,6 +92,31 @@ def test_a_local_slot_is_given_back_after_the_outage_too(server: RedisServer, li
         limiter.release(decision)
 
     assert (held, eventually(lambda: remaining(other)[2], 10)) == (5, 10)
+
+
+def test_what_redis_was_told_without_an_answer_is_added_once(
+    server: RedisServer, limiter: Limiter, other: Limiter
+) -> None:
+    """It is told again, by the same id: tokens count once, and so do slots as soon as the leases are renewed."""
+    guard: Any = limiter.backend
+    for _ in range(3):
+        guard._outage.acquire("s", PLAN, 2)
+    healing, ids = guard._outage._healing, []
+
+    def heal(owed: Sequence[Owed], heal_id: bytes) -> Sequence[Decision]:
+        ids.append(heal_id)
+        entered: Sequence[Decision] = guard.backend.heal(owed, heal_id)
+        if len(ids) == 1:
+            raise BackendUnavailable("the answer is lost")
+        return entered
+
+    with pytest.raises(BackendUnavailable, match="is lost"):
+        healing.heal(heal, guard.release)
+    guard._outage.acquire("s", PLAN, 2)
+    healing.heal(heal, guard.release)
+    limiter.renew_leases()
+
+    assert (remaining(other), ids[0] == ids[1] != ids[2]) == ([92, 72, 6], True)
 
 
 def _asked_until_redis_answers(limiter: Limiter) -> Decision:

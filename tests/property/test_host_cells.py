@@ -37,6 +37,14 @@ def test_a_write_that_is_cut_short_anywhere_changes_nothing(before: list[bytes],
     assert said.body == body
 
 
+def test_a_half_that_says_more_than_fits_in_it_is_not_read() -> None:
+    """Whatever its checksum: what lies in the other half is not its."""
+    long = half(1, bytes(70))
+    cell = long.ljust(128, b"\0")
+
+    assert newest(cell) is None
+
+
 @given(st.binary(min_size=64, max_size=512), st.integers(0, 3))
 def test_no_bytes_are_too_strange_to_be_read(noise: bytes, number: int) -> None:
     """Noise is damage, or was never written, and raises nothing; as a record it says that it cannot be understood."""

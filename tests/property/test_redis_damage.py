@@ -16,9 +16,9 @@ from awx_ratelimit.errors import StateDamaged
 
 CODEC = Codec("awx", os.urandom(16))
 NOW_MS = 1_700_000_000_000
-PLAN = Plan("p", (Rate("minute", 60, 60_000), Rate("day", 9, 86_400_000)), Concurrency(3, max_hold_ms=60_000))
+PLAN = Plan("p", (Rate("minute", 60, 60_000), Rate("day", 9, 86_400_000)), Concurrency(9, max_hold_ms=60_000))
 #: In turn: other names and units, so that values are taken apart and put together.
-OTHER = Plan("q", (Rate("day", 7, 50_000_000), Rate("hour", 7, 3_600_000)), Concurrency(3))
+OTHER = Plan("q", (Rate("day", 7, 50_000_000), Rate("hour", 7, 3_600_000)), Concurrency(9))
 
 damages = st.lists(
     st.tuples(st.integers(0, 400), st.sampled_from(["set", "cut", "add"]), st.binary(min_size=1, max_size=9)),
@@ -41,6 +41,7 @@ def damaged(value: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
     number=st.none() | st.tuples(st.integers(4, 250), st.integers(-(2**63), 2**63 - 1)),
     length=st.just(1_000) | st.integers(0, 300),
     now_ms=st.just(NOW_MS + 1) | st.just(NOW_MS - 10**9),
+    healed_first=st.booleans(),
 )
 def test_a_damaged_value_is_an_error_of_its_subject_alone(
     redis_server: RedisServer,
@@ -49,8 +50,9 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
     number: tuple[int, int] | None,
     length: int,
     now_ms: int,
+    healed_first: bool,
 ) -> None:
-    """Whatever stands in a key, the others are decided, renewed and released, and each key has an end."""
+    """Whatever stands in a key, others are decided, renewed, released and healed, and each key has an end."""
     with redis_server.client() as client:
         client.flushall()
         for plan in (OTHER, PLAN, PLAN):
@@ -66,6 +68,7 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
         asked = [(subject, plan, 1, CODEC.new_lease_id()) for plan in (PLAN, OTHER) for subject in ("bad", "good")]
         released = [("bad", 7), ("good", held.lease_id)]
 
+        healed = heal(client, now_ms) if healed_first else []
         answers = answered(client, asked, released, now_ms)
 
         leases = [
@@ -74,6 +77,7 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
             if isinstance(decision, Decision) and decision.lease_id
         ]
         run(client, CODEC.renew(leases, 0, now_ms))
+        healed = healed if healed_first else heal(client, now_ms)
         others = [
             run(client, CODEC.refund(held._replace(subject="bad"), now_ms)),
             run(client, CODEC.reset("bad", now_ms)),
@@ -84,6 +88,12 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
     bad = {type(answer) for answer in answers[::2]}
     assert (good, bad <= {Decision, StateDamaged}, min(left) > 0) == ([True, True], True, True)
     assert all(other in (0, -1, -2, -3) for other in others)
+    assert (healed[1::2], {type(answer) for answer in healed[::2]} <= {bool, StateDamaged}) == ([True, True], True)
+
+
+def heal(client: "redis.Redis", now_ms: int) -> list[bool | BackendUnavailable]:
+    owed = [(subject, plan, [1, 1], [(1, now_ms)]) for plan in (PLAN, OTHER) for subject in ("bad", "good")]
+    return CODEC.heals(owed, run(client, CODEC.heal(owed, b"1", now_ms)))
 
 
 def decide(client: "redis.Redis", subject: str, plan: Plan, now_ms: int) -> list[Decision | BackendUnavailable]:

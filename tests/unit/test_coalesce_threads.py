@@ -210,3 +210,14 @@ def test_a_call_that_fails_after_its_leader_was_deposed_fails_all_who_wait() -> 
     server.free.release(3)
 
     assert [thread.joined() for thread in threads] == [-1, "BackendUnavailable", "BackendUnavailable"]
+
+
+def test_a_call_ends_in_time_to_tell_who_waits_for_it() -> None:
+    """A fiftieth of its time is left then: else the first of them would take the lead from who still has it."""
+    server = Server()
+    until_s = time.monotonic() + TIMEOUT_S
+    server.free.release()
+
+    server.commit.ask(1, until_s)
+
+    assert round(until_s - server.until_s[0], 6) == TIMEOUT_S / 50

@@ -196,7 +196,7 @@ def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
         return seen
 
     outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
-    outage._healing._portions = [outage._healing._portion(outage._healing._taken())]
+    outage._healing._sent = outage._healing._next()
     outage.local.peek = peek  # type: ignore[method-assign]
     outage._healing.heal(backend.heal, lambda _: None)
 
@@ -225,6 +225,38 @@ def test_what_is_reset_may_be_told_again() -> None:
         guard.reset("s")
 
     assert told(backend) == 6
+
+
+def test_what_is_owed_under_each_plan_of_a_subject_is_told_once() -> None:
+    """The limit of a budget is told though the last claim did not name it, and what plans have in common only once."""
+    told: dict[str, int] = {}
+
+    def heal(owed: Any, _: bytes) -> list[Any]:
+        for _, plan, debts, _ in owed:
+            for rate, debt in zip(plan.rates, debts, strict=True):
+                told[rate.name] = told.get(rate.name, 0) + -(-debt // rate.unit)
+        return []
+
+    login = Plan("p", (*DECADE.rates, Rate("login.decade", 10, 315_360_000_000)))
+    outage = GuardedBackend(Healed())._outage
+    for plan in (login, login, DECADE):
+        outage.acquire("s", plan, 1)
+    outage._healing.heal(heal, lambda _: None)
+
+    assert told == {"decade": 3, "login.decade": 2}
+
+
+def test_what_was_told_is_not_told_again_when_shares_change() -> None:
+    """A larger claim makes the shares larger, and another plan has others: what was told stays told."""
+    backend = Healed()
+    outage = GuardedBackend(backend, expected_workers=10)._outage
+    for plan, largest, cost in ((DECADE, 1, 3), (DECADE, 20, 4), (Plan("q", (Rate("decade", 500, 10**11),)), 20, 2)):
+        outage.peek("s", plan, largest)
+        outage.acquire("s", plan, cost)
+        outage._healing.heal(backend.heal, lambda _: None)
+
+    # In units of the one plan and of the other, and a few milliseconds have passed.
+    assert round((backend.told - 2 * 10**11) / DECADE.rates[0].unit, 3) == 7
 
 
 class Damaged(Failing):

@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from tests.host_processes import BOUNDED, DAY, SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import ManualClock
 
@@ -78,6 +79,33 @@ def test_the_slots_of_a_killed_process_are_free_at_once(
 
     assert (held, alive.allowed) == ([True] * 3, False)
     assert ([here.acquire("s", SLOTS_3).allowed for _ in range(4)], remaining(here)) == ([True] * 3 + [False], [994, 0])
+
+
+def test_the_slots_of_a_killed_process_are_shown_as_free_within_a_second(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """Also where slots enough are free, so that nobody has to look who is alive."""
+    here, there = limiter(path, clock), start_process(path)
+    there.does("acquire", "s")
+    before = here.acquire("s", SLOTS_3).held
+    there.kill()
+    until_s = time.monotonic() + 10
+    while remaining(here)[1] == 1 and time.monotonic() < until_s:
+        time.sleep(0.02)
+
+    assert (before, remaining(here)) == (2, [998, 2])
+
+
+def test_a_reset_ends_no_lease_of_anybody(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """Debts are forgotten; the slots that processes hold are taken still, in the eyes of all."""
+    here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
+    held = [here.acquire("s", SLOTS_3).allowed, there.does("acquire", "s")]
+    here.reset("s")
+    seen = [remaining(other), there.does("remaining", "s")]
+    other.reset("s")
+
+    assert (held, seen) == ([True, True], [[1_000, 1]] * 2)
+    assert [remaining(here), remaining(other), there.does("remaining", "s")] == [[1_000, 1]] * 3
 
 
 def test_a_stopped_process_keeps_its_slots_and_keeps_nobody_waiting(
@@ -223,7 +251,18 @@ AFTER_NO_CALL = ("if not taken:", "try:", "return True", "file.give()", "lock.re
 
 @contextmanager
 def interrupted_at(line: int) -> Iterator[None]:
-    """Raise in the so-manieth line that is run, as a signal handler may; and go on after the block.
+    """Raise in the so-manieth line that is run, as a signal handler may; and go on after the block."""
+
+    def interrupt() -> None:
+        raise Interrupted
+
+    with suppress(Interrupted), doing_at(line, interrupt):
+        yield
+
+
+@contextmanager
+def doing_at(line: int, act: Callable[[], Any]) -> Iterator[None]:
+    """Do this in the so-manieth line that is run, as a signal handler may.
 
     The interpreter runs handlers after calls and between the turns of a loop: not at these lines.
     """
@@ -236,14 +275,12 @@ def interrupted_at(line: int) -> Iterator[None]:
         if is_ours and linecache.getline(file, frame.f_lineno).strip() not in AFTER_NO_CALL:
             lines += 1
             if lines == line:
-                raise Interrupted
+                act()
         return trace
 
     sys.settrace(trace)
     try:
         yield
-    except Interrupted:
-        pass
     finally:
         sys.settrace(None)
 
@@ -262,6 +299,83 @@ def test_a_signal_handler_that_raises_anywhere_leaves_no_lock_and_no_lease(path:
         own.backend.release(decision)
 
     assert remaining(limiter(path, clock))[1] == 3
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["in the same file", "in another file"])
+@pytest.mark.parametrize("line", range(1, 100))
+def test_a_release_that_interrupts_a_claim_anywhere_frees_one_slot(path: Path, line: int, moved: bool) -> None:
+    """Of two slots, one is given back at any line of a third claim: all others see two that are taken."""
+    own = limiter(path, ManualClock(START_MS))
+    held = [own.acquire("s", SLOTS_3) for _ in range(2)]
+    if moved:
+        path.unlink()
+        session(own)._go_on_elsewhere(session(own).open())
+        # A desk of its own is another matter.
+        own.acquire("another", SLOTS_3)
+    with doing_at(line, lambda: own.backend.release(held.pop())):
+        allowed = own.backend.acquire("s", SLOTS_3, 1).allowed
+
+    free = [remaining(each)[1] for each in (limiter(path, ManualClock(START_MS)), own)]
+    assert (allowed, free) == (True, [2 - len(held)] * 2)
+
+
+def test_a_claim_that_can_neither_be_written_nor_taken_back_ends_no_lease_of_before(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no record knows of is not given back in place of what one knows."""
+    own = limiter(path, clock)
+    own.acquire("s", SLOTS_3)
+
+    def failing(*_: Any) -> None:
+        raise BackendUnavailable("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "write", failing)
+        with pytest.raises(BackendUnavailable):
+            own.acquire("s", SLOTS_3)
+
+    assert remaining(limiter(path, clock)) == [999, 2]
+
+
+def test_a_reset_that_is_cut_short_brings_no_claim_to_light_that_was(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process that was killed while a subject outgrew its place has left there counts for nothing, ever."""
+    killed, resetting, seeing = (limiter(path, clock) for _ in range(3))
+    large = Plan("large", (DAY, *(Rate(f"a-limit-of-a-longer-name-{number}", 9, 86_400_000) for number in range(9))))
+    killed.acquire("s", SLOTS_3, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "_give_up", lambda *_: None)
+        killed.acquire("s", large, 5)
+    killed.close()
+    give_up = Table._give_up
+    given_up: list[Any] = []
+
+    def cut_short(table: Table, cell: Any) -> None:
+        if given_up:
+            raise Interrupted
+        given_up.append(cell)
+        give_up(table, cell)
+
+    monkeypatch.setattr(Table, "_give_up", cut_short)
+    with pytest.raises(Interrupted):
+        resetting.reset("s")
+
+    assert remaining(seeing)[0] == 990
+
+
+@pytest.mark.parametrize("line", range(1, 131, 2))
+def test_an_interrupted_claim_ends_no_lease_of_before(path: Path, line: int) -> None:
+    """Whatever a time-out does to a claim, the slot that was held before it is held still, as others see it."""
+    own = limiter(path, ManualClock(START_MS))
+    own.acquire("s", SLOTS_3)
+    decisions: list[Decision] = []
+    with interrupted_at(line):
+        decisions.append(own.backend.acquire("s", SLOTS_3, 1))
+    for decision in decisions:
+        own.backend.release(decision)
+
+    assert remaining(limiter(path, ManualClock(START_MS)))[1] == 2
 
 
 @pytest.mark.parametrize("line", range(2, 480, 5))
@@ -457,6 +571,24 @@ def test_the_file_grows_and_is_used_again(path: Path, clock: ManualClock) -> Non
         sizes.append(path.stat().st_size)
 
     assert (sizes[0] > 1_000_000, sizes[-1] <= 2 * sizes[1]) == (True, True)
+
+
+def test_who_holds_a_slot_is_not_forgotten_though_nothing_is_owed(
+    path: Path, clock: ManualClock, start_process: StartProcess
+) -> None:
+    """Whoever looks for subjects that are needed no more leaves those that hold something, in whatever process."""
+    here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
+    here.acquire("s", SLOTS_3)
+    there.does("acquire", "another")
+    clock.advance(3 * 86_400_000)
+    for each in (here, other):
+        table = session(each).open()
+        for stripe in table.file.stripes:
+            for _ in range(8):
+                stripe.run_now(table.sweep, stripe, clock.now_ms())
+
+    late = limiter(path, clock)
+    assert [late.peek(subject, SLOTS_3).usages[1].remaining for subject in ("s", "another")] == [2, 2]
 
 
 def test_a_process_that_knows_many_subjects_forgets_where_they_lie_and_not_what_they_hold(

@@ -16,7 +16,8 @@ import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
-from awx_ratelimit.backends._host_file import _MAKING, PAGE_BYTES, ROOM_AT
+from awx_ratelimit.backends._host_boot import _set_aside
+from awx_ratelimit.backends._host_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
 from awx_ratelimit.backends._host_locks import ByteLock
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.errors import BackendMisconfigured
@@ -176,6 +177,20 @@ def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
     refused(path, "it is damaged; stop who uses it and remove it")
 
 
+def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
+    """Nobody walks in a circle."""
+    limiter = Limiter(HostBackend(path))
+    limiter.acquire("s", SLOTS_3)
+    limiter.close()
+    with path.open("r+b") as file:
+        file.seek(DESKS_AT)
+        desk = file.read(8)
+        file.seek(int.from_bytes(desk, "little") + 8)
+        file.write(desk)
+
+    refused(path, "it is damaged; stop who uses it and remove it")
+
+
 def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
     """What a root leads to has to be there."""
     limiter = Limiter(HostBackend(path))
@@ -227,6 +242,17 @@ def test_a_torn_file_that_may_not_be_set_aside_is_refused(tmp_path: Path) -> Non
     with unprivileged():
         refused(path, "it is damaged; stop who uses it and remove it")
     folder.chmod(0o755)
+
+
+def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> None:
+    """Of several that find a torn file at a start, one moves it away; what it made instead stays."""
+    HostBackend(path).close()
+    torn = HostFile(str(path), 50)
+    path.unlink()
+    HostBackend(path).close()
+    _set_aside(torn)
+
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_whose_file_it_is_lies_on_the_disk_before_it_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +440,7 @@ def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) 
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     unmade = os.open(path.with_name("unmade"), os.O_RDWR | os.O_CREAT)
-    assert not ByteLock(unmade, _MAKING).take()
+    assert not ByteLock(unmade, MAKING).take()
     path.with_name("unmade").rename(path)
     waits_s = []
 
@@ -442,6 +468,25 @@ def test_a_descriptor_that_somebody_closed_is_an_error_and_heals(path: Path) -> 
     until(lambda: limiter.acquire("s", SLOTS_3).allowed)
 
     assert [usage.remaining for usage in limiter.peek("s", SLOTS_3).usages] == [998, 1]
+
+
+def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> None:
+    """Also where the number of the old descriptor is a larger file's by now: the slot is free, there and here."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    held = [limiter.acquire("s", SLOTS_3) for _ in range(2)]
+    backend: Any = limiter.backend
+    old = backend._session.open()
+    number = old.file.fd
+    path.unlink()
+    backend._session._go_on_elsewhere(old)
+    larger = os.open(path.with_name("larger"), os.O_RDWR | os.O_CREAT)
+    os.truncate(larger, 10_000_000)
+    os.dup2(larger, number)
+    limiter.backend.release(held[0])
+    for descriptor in {larger, number}:
+        os.close(descriptor)
+
+    assert limiter.acquire("s", SLOTS_3).held == 2
 
 
 def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

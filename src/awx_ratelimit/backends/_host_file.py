@@ -7,10 +7,10 @@ memory later.
 
 import ctypes
 import errno
-import logging
 import mmap
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,12 +33,10 @@ _VERSION = 1
 #: Magic, version, stripes, the secret by which subjects are spread, when it was made.
 _HEADER = Struct("<8sHH32sQ")
 _EMPTY_ROOT = half(1, b"")
-#: Where the first page says since which boot of the machine it has been in use.
-_BOOT_AT = 1024
 _HEADER_BYTES = _HEADER.size + CHECK_BYTES
-_MAKING, _GROWING = STRIPES, STRIPES + 1
+#: The lock of who makes it or moves it away, and of who makes it larger.
+MAKING, _GROWING = STRIPES, STRIPES + 1
 _MODE = 0o600
-_log = logging.getLogger("awx_ratelimit")
 _lseek = ctypes.PyDLL(None)["lseek"]
 _lseek.restype = ctypes.c_int64
 #: Python knows only the one that, where a file system cannot do it, writes zeros over what others write meanwhile.
@@ -58,16 +56,6 @@ _REMEDIES = {
 }
 
 
-def _boot() -> bytes:
-    """What is another one each time that the machine starts; nothing where that cannot be known."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    return b""
-
-
-_BOOT = _boot()
-
-
 class FileDamaged(BackendMisconfigured):
     """What is in the file cannot be read any more."""
 
@@ -81,12 +69,13 @@ class HostFile:
 
     def __init__(self, path: str, wait_ms: int) -> None:
         self.path = path
-        self._wait_ms = wait_ms
+        self.wait_ms = wait_ms
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         except OSError as error:
             raise self._unusable(error) from error
         self._closed = False
+        self._owns_fd = True
         self.mapped_bytes = 0
         #: How large the file is now. C, as the locks are: it must not let go of the interpreter.
         self.file_bytes: Callable[[], int] = partial(_lseek, self.fd, ctypes.c_int64(0), os.SEEK_END)
@@ -98,9 +87,9 @@ class HostFile:
     def _open(self) -> None:
         if not stat.S_ISREG(os.fstat(self.fd).st_mode):
             self._refuse("it is no regular file; choose another path")
-        making = ByteLock(self.fd, _MAKING)
-        if not making.wait(self._wait_ms):
-            self._refuse(f"another process has been making it for {self._wait_ms} ms; is it stopped?")
+        making = ByteLock(self.fd, MAKING)
+        if not making.wait(self.wait_ms):
+            self._refuse(f"another process has been making it for {self.wait_ms} ms; is it stopped?")
         try:
             if self._is_unmade():
                 self._make()
@@ -200,31 +189,11 @@ class HostFile:
 
     def is_intact(self) -> bool:
         """Whether it is still what was opened, and as large at least."""
-        return self.file_bytes() >= self.mapped_bytes and os.pread(self.fd, _HEADER_BYTES, 0) == self.header
-
-    def is_of_another_boot(self) -> bool:
-        """Whether it was last opened before the machine started anew: a power cut may have torn it."""
-        return os.pread(self.fd, len(_BOOT), _BOOT_AT) != _BOOT
-
-    def say_sound(self) -> None:
-        """Say in it that all of it could be read since the machine started."""
-        if self.is_of_another_boot():
-            os.pwrite(self.fd, _BOOT, _BOOT_AT)
-
-    def set_aside(self) -> None:
-        """Give it another name, so that a new one can be made at its path, unless somebody else has. Closes it.
-
-        Where the folder does not allow that, it stays, and is as damaged as before.
-        """
-        making = ByteLock(self.fd, _MAKING)
-        with suppress(OSError):
-            if making.wait(self._wait_ms) and self.is_where_it_was():
-                Path(self.path).rename(f"{self.path}.damaged")
-                _log.error(
-                    "%s: it was damaged when the machine stopped, and is now %s.damaged; what was used until then is "
-                    "forgotten", self.path, self.path,
-                )  # fmt: skip
-        self.close()
+        size = self.file_bytes()
+        if size < 0:
+            # Somebody closed the descriptor. Its number is soon another file's, which is not ours to close.
+            self._owns_fd = False
+        return size >= self.mapped_bytes and os.pread(self.fd, _HEADER_BYTES, 0) == self.header
 
     def shut(self) -> None:
         """Close it when nobody is in it; a thread that stays in keeps it open."""
@@ -240,11 +209,14 @@ class HostFile:
         if self._closed:
             return
         self._closed = True
-        if self.mapped_bytes:
+        # The number of the descriptor may soon be a larger file's: who looks must not find that all is there.
+        mapped, self.mapped_bytes = self.mapped_bytes, sys.maxsize
+        if mapped:
             # It has a descriptor of its own, which keeps the locks as well.
             self.memory.close()
-        with suppress(OSError):
-            os.close(self.fd)
+        if self._owns_fd:
+            with suppress(OSError):
+                os.close(self.fd)
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):

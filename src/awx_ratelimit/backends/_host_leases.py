@@ -26,14 +26,19 @@ class HostLeases:
         return held
 
     def _held_elsewhere(self, ledger: HostLedger, now_ms: int, *, surely: bool) -> int:
-        opened = {word: self._desks.open(word, granted, surely=surely) for word, granted in ledger.others.items()}
-        ledger.others = {word: granted for word, granted in ledger.others.items() if opened[word]}
-        ledger.other_bounds = tuple(
-            bound
-            for bound in ledger.other_bounds
-            if bound.until_ms > now_ms and self._desks.open(bound.word, bound.granted, surely=surely)
-        )
-        return sum(opened.values()) + len(ledger.other_bounds)
+        held = 0
+        for word, granted in [*ledger.others.items()]:
+            opened = self._desks.open(word, granted, surely=surely)
+            held += opened
+            if not opened:
+                del ledger.others[word]
+        if ledger.other_bounds:
+            ledger.other_bounds = tuple(
+                bound
+                for bound in ledger.other_bounds
+                if bound.until_ms > now_ms and self._desks.open(bound.word, bound.granted, surely=surely)
+            )
+        return held + len(ledger.other_bounds)
 
     def grant(self, ledger: HostLedger, lease_id: int, until_ms: int | None) -> None:
         """Let this process hold one more lease, until `until_ms` if that is given, after a `regrant`."""
@@ -61,14 +66,16 @@ class HostLeases:
 
     def give_back(self, ledger: HostLedger, lease_id: int) -> bool:
         """Give a lease of this process back, without a lock; whether it was held. Twice does what was interrupted."""
-        bound = ledger.bounded.get(lease_id)
-        if bound is not None:
-            self._desks.put(bound.word, bound.granted)
-            if ledger.bounded.pop(lease_id, None) is not None:
-                self._desks.give_up((bound.word,))
-            return True
-        held = lease_id in ledger.leases
-        ledger.leases.discard(lease_id)
+        if ledger.bounded:
+            bound = ledger.bounded.get(lease_id)
+            if bound is not None:
+                self._desks.put(bound.word, bound.granted)
+                if ledger.bounded.pop(lease_id, None) is not None:
+                    self._desks.give_up((bound.word,))
+                return True
+        leases = ledger.leases
+        held = lease_id in leases
+        leases.discard(lease_id)
         self._say_given_back(ledger)
         return held
 
@@ -82,11 +89,13 @@ class HostLeases:
         self.give_back(ledger, lease_id)
 
     def _say_given_back(self, ledger: HostLedger) -> None:
-        word, given_back = ledger.word, -1
-        # Whoever was last to put the word looks after that whether it was right: so in the end it is.
-        while word and given_back != ledger.granted - len(ledger.leases):
-            given_back = ledger.granted - len(ledger.leases)
+        word, leases = ledger.word, ledger.leases
+        while word:
+            given_back = ledger.granted - len(leases)
             self._desks.put(word, given_back)
+            # Whoever was last to put the word looks after that whether it was right: so in the end it is.
+            if given_back == ledger.granted - len(leases):
+                return
 
     def _end_overdue(self, ledger: HostLedger, now_ms: int) -> None:
         for lease_id, bound in [*ledger.bounded.items()]:

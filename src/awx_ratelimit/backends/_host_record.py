@@ -29,6 +29,8 @@ _GRANT = Struct("<IQ")
 _BOUND = Struct("<IQq")
 _TIME = Struct("<q")
 _WORD_BYTES = 8
+#: So many processes that hold leases of a subject are written in one go.
+_MOST_AT_ONCE = 8
 _RATE = re.compile(r"([a-z0-9_.-]{1,32}):(\d+)/(\d+)\+(\d+)(c?)(s?)")
 _NOTHING = layout_of(())
 
@@ -99,33 +101,47 @@ class _Form(NamedTuple):
     layout: Layout
     text: bytes
     text_bytes: int
-    pack: Any
-    body_bytes: int
+    #: With so many words by which leases are held behind it: how it is packed, and how long its body is.
+    packs: list[tuple[Any, int]]
     unpack_levels: Any
 
 
 def encoded(ledger: HostLedger, write: int) -> bytes:
     """The half that says what `ledger` says, as this write. Raises ValueError for times beyond 64 bits."""
-    form = _form(ledger.layout)
-    kept_bytes, tail = _encoded_kept(ledger.kept) if ledger.kept else (0, b"")
-    grants = len(ledger.others)
-    if ledger.leases:
-        grants += 1
-        tail += _GRANT.pack(ledger.word // _WORD_BYTES, ledger.granted)
-    for word, granted in ledger.others.items():
-        tail += _GRANT.pack(word // _WORD_BYTES, granted)
-    bounds: tuple[Bound, ...] = ()
+    form, others = _form(ledger.layout), ledger.others
     try:
-        if ledger.other_bounds or ledger.bounded:
-            bounds = (*ledger.other_bounds, *ledger.bounded.values())
-            tail += b"".join([_BOUND.pack(bound.word // _WORD_BYTES, *bound[1:]) for bound in bounds])
-        written: bytes = form.pack(
-            write, form.body_bytes + len(tail), ledger.digest, ledger.keep_until_ms, form.text_bytes,
-            kept_bytes, grants, len(bounds), form.text, *ledger.levels,
-        ) + tail  # fmt: skip
+        if ledger.bounded or ledger.other_bounds or ledger.kept or len(others) >= _MOST_AT_ONCE:
+            written = _encoded_at_length(ledger, write, form)
+        else:
+            # What nearly all records say, in one go.
+            words = [ledger.word // _WORD_BYTES, ledger.granted] if ledger.leases else []
+            for word, granted in others.items():
+                words += (word // _WORD_BYTES, granted)
+            grants = len(words) // 2
+            pack, body_bytes = form.packs[grants]
+            written = pack(
+                write, body_bytes, ledger.digest, ledger.keep_until_ms, form.text_bytes, 0, grants, 0, form.text,
+                *ledger.levels, *words,
+            )  # fmt: skip
     except StructError:
         raise ValueError("the clock says a time in milliseconds that 64 bits do not hold") from None
     return written + crc32(written).to_bytes(CHECK_BYTES, "little")
+
+
+def _encoded_at_length(ledger: HostLedger, write: int, form: _Form) -> bytes:
+    kept_bytes, tail = _encoded_kept(ledger.kept) if ledger.kept else (0, b"")
+    grants = [*ledger.others.items()]
+    if ledger.leases:
+        grants.append((ledger.word, ledger.granted))
+    bounds = (*ledger.other_bounds, *ledger.bounded.values())
+    tail += b"".join([_GRANT.pack(word // _WORD_BYTES, granted) for word, granted in grants])
+    tail += b"".join([_BOUND.pack(bound.word // _WORD_BYTES, *bound[1:]) for bound in bounds])
+    pack, body_bytes = form.packs[0]
+    written: bytes = pack(
+        write, body_bytes + len(tail), ledger.digest, ledger.keep_until_ms, form.text_bytes,
+        kept_bytes, len(grants), len(bounds), form.text, *ledger.levels,
+    )  # fmt: skip
+    return written + tail
 
 
 def decode(ledger: HostLedger, body: bytes, is_mine: Callable[[int], bool]) -> None:
@@ -189,9 +205,10 @@ def _encoded_kept(kept: dict[str, Debt]) -> tuple[int, bytes]:
 @cache
 def _form(layout: Layout) -> _Form:
     text = " ".join(_said(rate) for rate in layout.rates).encode()
-    fixed = Struct(f"<{HEAD.format[1:]}{_FIXED}{len(text)}s{2 * len(layout.rates)}q")
+    fixed = f"<{HEAD.format[1:]}{_FIXED}{len(text)}s{2 * len(layout.rates)}q"
+    structs = [Struct(fixed + grants * _GRANT.format[1:]) for grants in range(_MOST_AT_ONCE + 1)]
     levels = Struct(f"<{2 * len(layout.rates)}q")
-    return _Form(layout, text, len(text), fixed.pack, fixed.size - HEAD.size, levels.unpack_from)
+    return _Form(layout, text, len(text), [(each.pack, each.size - HEAD.size) for each in structs], levels.unpack_from)
 
 
 def _said(rate: Rate) -> str:

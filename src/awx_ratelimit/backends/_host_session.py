@@ -15,7 +15,7 @@ from struct import error as StructError  # noqa: N812  # what it is: an error cl
 from threading import Lock
 from typing import Any, TypeVar
 
-from awx_ratelimit.backends._host_file import FileDamaged, HostFile
+from awx_ratelimit.backends._host_boot import opened
 from awx_ratelimit.backends._host_keeper import Keeper
 from awx_ratelimit.backends._host_leases import HostLeases
 from awx_ratelimit.backends._host_locks import WAIT_MS, Shut, Stripe
@@ -57,7 +57,7 @@ class HostSession:
             if table is None:
                 if self._closed:
                     raise BackendUnavailable(f"{self._path}: it was closed")
-                table = _opened(self._path, wait_ms)
+                table = opened(self._path, wait_ms)
                 self._use(table)
             return table
 
@@ -150,8 +150,8 @@ class HostSession:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.give_back(ledger, lease_id)
-            except (ValueError, StructError):
-                # What was mapped is not there any more, or not there yet.
+            except (TypeError, ValueError, StructError):
+                # What was mapped is not there any more, or not there yet. TypeError is what `pack_into` makes of it.
                 pass
             except BaseException:
                 # A signal handler raised in between.
@@ -201,7 +201,7 @@ class HostSession:
     def _go_on_elsewhere(self, old: Table) -> Table:
         """The file was removed, replaced or changed by somebody: use what is there now, or make it."""
         try:
-            new = _opened(self._path, WAIT_MS)
+            new = opened(self._path, WAIT_MS)
         except AwxRateLimitError:
             # One that only lies elsewhere is gone on with: nobody else can make another one either.
             if not old.file.is_intact():
@@ -247,15 +247,3 @@ class HostSession:
         self._closed = True
         if self._table is not None:
             self._table.file.close()
-
-
-def _opened(path: str, wait_ms: int) -> Table:
-    file = HostFile(path, wait_ms)
-    try:
-        return Table(file)
-    except FileDamaged:
-        if not file.is_of_another_boot():
-            raise
-        # A power cut is nobody's mistake.
-        file.set_aside()
-        return Table(HostFile(path, wait_ms))

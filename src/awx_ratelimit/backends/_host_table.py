@@ -32,7 +32,6 @@ class Table:
         self._levels = Levels(file)
         self._levels.check()
         self.desks.check()
-        file.say_sound()
         #: Cells that said nothing that can be understood, and were forgotten.
         self.damaged = 0
 
@@ -65,12 +64,18 @@ class Table:
 
         Raises BackendUnavailable where there is no room, and ValueError for a time that cannot be written.
         """
-        record = encoded(ledger, ledger.write + 1)
-        if ledger.at and 2 * len(record) <= ledger.cell_bytes:
-            self._put(ledger, record)
-        else:
-            self._put_elsewhere(ledger, len(record))
+        write, at, cell_bytes = ledger.write + 1, ledger.at, ledger.cell_bytes
+        record = encoded(ledger, write)
+        half_bytes = cell_bytes // 2
+        if not at or len(record) > half_bytes:
+            self._write_elsewhere(ledger, len(record))
             self.sweep(ledger.stripe, now_ms)
+            return
+        memory, write_at = self.file.memory, half_bytes - ledger.write_at
+        memory[at + write_at : at + write_at + len(record)] = record
+        ledger.write = write
+        ledger.write_at = write_at
+        ledger.seen = memory[at : at + cell_bytes]
 
     def give_up(self, ledger: HostLedger) -> None:
         """Know nothing more of the subject: the largest cell first, so that no older one comes to light."""
@@ -109,15 +114,7 @@ class Table:
             raise self.file.damaged("it says what cannot be understood") from error
         ledger.seen = seen
 
-    def _put(self, ledger: HostLedger, record: bytes) -> None:
-        memory, at, cell_bytes = self.file.memory, ledger.at, ledger.cell_bytes
-        write_at = cell_bytes // 2 - ledger.write_at
-        memory[at + write_at : at + write_at + len(record)] = record
-        ledger.write += 1
-        ledger.write_at = write_at
-        ledger.seen = memory[at : at + cell_bytes]
-
-    def _put_elsewhere(self, ledger: HostLedger, wanted_bytes: int) -> None:
+    def _write_elsewhere(self, ledger: HostLedger, wanted_bytes: int) -> None:
         number = next((number for number, (_, size) in enumerate(CLASSES) if size >= 2 * wanted_bytes), None)
         if number is None:
             raise BackendUnavailable(f"{ledger.subject!r} owes and holds more than a host's file can say")

@@ -184,15 +184,15 @@ class Codec:
     def heal(self, healed: Sequence[Healed], heal_id: bytes, now_ms: int | None = None) -> Call:
         """Add what `healed` owe to what is owed, at most to the full, and enter their leases: nothing is refused.
 
-        Once for each subject and `heal_id` (a few bytes that are used for no other) within an hour, however often it
-        is sent. A lease may be of a decision that a fallback made, with an id of `new_lease_id`.
+        Once for each `heal_id` (a few bytes that are used for no other) within an hour, however often it is sent; a
+        subject may be in it twice. A lease may be of a decision that a fallback made, with an id of `new_lease_id`.
         """
         keys: list[bytes] = []
         args = [b""]
         parts = [_HEAL_HEAD.pack(time_of(now_ms), self._owner, _HEALED_ONCE_IN_MS)]
         places: dict[int, int] = {}
-        for subject, plan, debts, leases in healed:
-            keys += (self.key(subject), b"%b:%b" % (self.key(subject), heal_id))
+        for number, (subject, plan, debts, leases) in enumerate(healed):
+            keys += (self.key(subject), b"%b:%b%d" % (self.key(subject), heal_id, number))
             parts.append(_HEALED.pack(place_of(plan, places, args), len(leases)))
             parts += [_DEBT.pack(debt) for _, debt in zip(plan.rates, debts, strict=True)]
             parts += [_HEALED_LEASE.pack(lease_id & SEQUENCE, ends_ms(plan, at_ms)) for lease_id, at_ms in leases]

@@ -77,7 +77,9 @@ class HostBackend:
         if not table.read(ledger):
             ledger.begin(plan)
         now_ms = self._now_ms()
-        held = table.leases.held(ledger, plan.slots, now_ms)
+        held = len(ledger.leases)
+        if ledger.others or ledger.bounded or ledger.other_bounds:
+            held = table.leases.held(ledger, plan.slots, now_ms)
         same = ledger.layout is plan.layout
         state = ledger.levels if same else ledger.levels_under(plan)
         over, levels = charge(plan, state, held, cost, now_ms)

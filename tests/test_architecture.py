@@ -76,8 +76,8 @@ THIRD_PARTIES = {
     "jwt": {"management/signing.py"},
     "typer": {f"cli/{name}.py" for name in _COMMANDS},
     "locust": {f"loadtest/{name}.py" for name in ("driver", "user", "worker", "workers")},
-    "gevent": {f"loadtest/{name}.py" for name in ("driver", "load", "user", "workers")},
-    "geventhttpclient": {"loadtest/wire.py"},
+    "gevent": {f"loadtest/{name}.py" for name in ("driver", "load", "user", "wire", "workers")},
+    "geventhttpclient": {"loadtest/answer.py"},
     "rich": {"cli/output.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}

@@ -3,17 +3,23 @@
 It writes one byte for each claim that was let in. Whoever holds a lease takes one of as many permits, which are locks
 of the kernel: who finds none free sees more leases than slots. One that is held by a process which is being killed
 comes free in a moment.
+
+A signal from outside hardly ever comes in the middle of a write, which takes less than a microsecond: of some writes a
+process does but the beginning, and kills itself.
 """
 
 import contextlib
 import fcntl
+import mmap
 import os
 import random
+import signal
 import struct
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend
@@ -25,6 +31,8 @@ SLOTS = 3
 MANY = Plan("many", (Rate("minute", 10**8, 60_000), Rate("day", 10**8, 86_400_000)), Concurrency(SLOTS))
 FEW = Plan("few", (Rate("minute", 300, 60_000),))
 _LOCK = struct.Struct("@hhqqi4x")
+#: Of so many writes one is cut short.
+_CUT_OF = 400
 
 
 @contextlib.contextmanager
@@ -59,8 +67,25 @@ def _is_being_killed(fd: int, number: int, folder: Path) -> bool:
     return kind == fcntl.F_UNLCK or (folder / "killed" / str(pid)).exists()
 
 
+class Cut(mmap.mmap):
+    """Memory of which some writes are begun, and never ended."""
+
+    folder: Path
+
+    def __setitem__(self, place: Any, written: Any) -> None:
+        if random.randrange(_CUT_OF):
+            super().__setitem__(place, written)
+            return
+        end = random.randrange(len(written))
+        super().__setitem__(slice(place.start, place.start + end), written[:end])
+        (self.folder / "killed" / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def hammer(folder: Path) -> None:
     """Decide until the end."""
+    Cut.folder = folder
+    mmap.mmap = Cut  # type: ignore[misc]
     permits = os.open(folder / "permits", os.O_RDWR | os.O_CREAT)
     many, few = (os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("many", "few"))
     limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))

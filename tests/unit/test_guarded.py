@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -213,7 +214,9 @@ def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
         return seen
 
     outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
-    outage._healing._sent = outage._healing._next()
+    healing = outage._healing
+    for home in healing._take():
+        healing._next(home)
     outage.local.peek = peek  # type: ignore[method-assign]
     outage._healing.heal(backend.heal, lambda _: None)
 
@@ -274,6 +277,41 @@ def test_what_was_told_is_not_told_again_when_shares_change() -> None:
 
     # In units of the one plan and of the other, and a few milliseconds have passed.
     assert round((backend.told - 2 * 10**11) / DECADE.rates[0].unit, 3) == 7
+
+
+class Servers(Healed):
+    """Two servers that fail by themselves, of subjects that begin with an `a` and others."""
+
+    gone = ""
+    calls = 0
+
+    def home(self, subject: str) -> bool:
+        return subject.startswith("a")
+
+    def heal(self, owed: Any, heal_id: bytes) -> list[Any]:
+        self.calls += 1
+        if self.gone and owed[0][0].startswith(self.gone):
+            raise BackendUnavailable("gone")
+        assert len({self.home(subject) for subject, *_ in owed}) == 1
+        return super().heal(owed, heal_id)
+
+
+def test_a_server_that_is_gone_holds_up_the_healing_of_no_other() -> None:
+    """Its own are told when it is back, once; until then it is asked with one call each time."""
+    backend = Servers()
+    outage = GuardedBackend(backend)._outage
+    toldest, calls, backend.gone = [], [], "a"
+    for server in ("a", "b", "ab", ""):
+        for name in server:
+            for number in range(100):
+                outage.acquire(f"{name}{number}", DECADE, 1)
+        backend.gone, backend.calls = "a" if server else "", 0
+        with suppress(BackendUnavailable):
+            outage._healing.heal(backend.heal, lambda _: None)
+        toldest.append(round(backend.told / DECADE.rates[0].unit, 2))
+        calls.append(backend.calls)
+
+    assert (toldest, calls) == ([0, 100, 200, 400], [1, 3, 3, 4])
 
 
 class Damaged(Failing):

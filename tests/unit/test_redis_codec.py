@@ -51,6 +51,15 @@ def test_an_owner_is_16_bytes() -> None:
         Codec("awx", b"short")
 
 
+def test_what_is_told_again_is_known_by_its_subject(codec: Codec) -> None:
+    """Beside other subjects it has the same keys, for slots of a cluster move; one may be told of twice at once."""
+    twice, other = [(subject, RATES, [1], list[tuple[int, int]]()) for subject in "st"]
+    together = codec.heal([other, twice, twice], b"id").keys
+    apart = codec.heal([twice, twice], b"id").keys
+
+    assert (together[2:], len({*apart})) == (apart, 3)
+
+
 def test_lease_ids_name_their_owner(codec: Codec) -> None:
     """Ids of one codec differ in their sequence, ids of two in their owner; none is 0."""
     ids = [codec.new_lease_id() for _ in range(3)]

@@ -5,6 +5,7 @@ written at the top of each script. Times are milliseconds since the epoch, withi
 """
 
 from binascii import b2a_base64
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
@@ -191,8 +192,11 @@ class Codec:
         args = [b""]
         parts = [_HEAL_HEAD.pack(time_of(now_ms), self._owner, _HEALED_ONCE_IN_MS)]
         places: dict[int, int] = {}
-        for number, (subject, plan, debts, leases) in enumerate(healed):
-            keys += (self.key(subject), b"%b:%b%d" % (self.key(subject), heal_id, number))
+        met: Counter[str] = Counter()
+        for subject, plan, debts, leases in healed:
+            # Not its place among all: sent again after slots of a cluster have moved, it stands beside others.
+            keys += (self.key(subject), b"%b:%b%d" % (self.key(subject), heal_id, met[subject]))
+            met[subject] += 1
             parts.append(_HEALED.pack(place_of(plan, places, args), len(leases)))
             parts += [_DEBT.pack(debt) for _, debt in zip(plan.rates, debts, strict=True)]
             parts += [_HEALED_LEASE.pack(lease_id & SEQUENCE, ends_ms(plan, at_ms)) for lease_id, at_ms in leases]

@@ -88,12 +88,13 @@ class Breakers:
     """
 
     def __init__(self, backend: Any) -> None:
-        self._home: Callable[[str], Hashable] = getattr(backend, "home", _whole)
+        #: Which part a subject is on.
+        self.home: Callable[[str], Hashable] = getattr(backend, "home", _whole)
         self._breakers: dict[Hashable, Breaker] = {}
 
     def of(self, subject: str) -> Breaker:
         """The breaker of the part that `subject` is on."""
-        home = self._home(subject)
+        home = self.home(subject)
         return self._breakers.get(home) or self._breakers.setdefault(home, Breaker())
 
     def opened(self, now_s: float) -> int:

@@ -4,12 +4,14 @@ Per subject and rate, what is owed of it by then is added to what the backend ho
 there. Where that fails it is tried again, with the very numbers and the same id: it is added once, whatever got lost.
 Locally it stays owed until it has drained, so that many outages in a row let no more through than one. A subject that
 claimed under several plans owes under each: what two of them have in common, limits of one name, is added once.
+Each part of a backend that fails by itself, a server of a cluster, is told by itself: one that is gone holds up no
+other.
 """
 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from awx_ratelimit.core.bucket import converted, owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
+from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.wrappers._local import shared_plan
 
 _AT_ONCE = 64
@@ -56,17 +59,23 @@ class _Told(NamedTuple):
 
 
 class Healing:
-    """Used by any thread for what was decided, and by one at a time for `heal`."""
+    """Used by any thread for what was decided, and by one at a time for `heal`.
 
-    def __init__(self, local: MemoryBackend) -> None:
+    `home` says which part of the backend a subject is on, as far as it is known: that may change at any time.
+    """
+
+    def __init__(self, local: MemoryBackend, home: Callable[[str], Hashable]) -> None:
         self._local = local
+        self._home = home
         self._decided: dict[tuple[str, int], Plan] = {}
-        self._due: list[_Due] = []
-        #: What was sent and is not known to have been added.
-        self._sent: _Portion | None = None
+        #: For each part, what it is to be told next.
+        self._due: dict[Hashable, list[_Due]] = {}
+        #: For each part, what was sent and is not known to have been added.
+        self._sent: dict[Hashable, _Portion] = {}
         self._told: dict[str, dict[str, _Told]] = {}
         self._open: dict[int, Decision] = {}
-        self._entered: dict[int, Decision] = {}
+        #: The lease in the backend of each local one that is open; None while it is on its way there.
+        self._entered: dict[int, Decision | None] = {}
 
     def acquire(self, subject: str, share: Plan, cost: int) -> Decision:
         """Decide a claim without the backend."""
@@ -101,35 +110,62 @@ class Healing:
     def forget(self) -> None:
         """The backend cannot be told."""
         self._decided.clear()
-        self._due, self._sent = [], None
+        self._due, self._sent = {}, {}
 
     def heal(self, heal: Heal, end: Callable[[Decision], Any]) -> None:
-        """Add everything. Raises what `heal` raises, and then goes on where it stopped when it is called again."""
+        """Add everything. Where `heal` raises, the part goes on where it stopped when this is called again.
+
+        Raises what it raised: a BackendUnavailable in the end, when all the other parts have been told.
+        """
         self._forget_drained()
-        while self.is_due:
-            portion = self._sent = self._sent or self._next()
-            self._done(portion, heal(portion.owed, portion.heal_id), end)
-            self._sent = None
+        failed: dict[Hashable, BackendUnavailable] = {}
+        while homes := self._take() - failed.keys():
+            for home in homes:
+                try:
+                    while portion := self._next(home):
+                        self._done(portion, heal(portion.owed, portion.heal_id), end)
+                        del self._sent[home]
+                except BackendUnavailable as error:
+                    # Its trace holds this frame, which holds it.
+                    failed[home] = error.with_traceback(None)
+        if failed:
+            raise failed.popitem()[1]
 
-    def _next(self) -> _Portion:
-        """What is added next, as it is owed by now."""
-        self._due = self._due or self._taken()
-        some = self._due[-_AT_ONCE:]
-        del self._due[-_AT_ONCE:]
-        opened = [decision for due in some for decision in due.open]
-        return _Portion(os.urandom(_ID_BYTES), [self._owed(due) for due in some], opened)
+    def _next(self, home: Hashable) -> _Portion | None:
+        """What a part is told next, as it is owed by now; None where it knows everything."""
+        due = self._due.get(home)
+        if home not in self._sent and due:
+            some = due[-_AT_ONCE:]
+            del due[-_AT_ONCE:]
+            opened = [decision for each in some for decision in each.open]
+            self._sent[home] = _Portion(os.urandom(_ID_BYTES), [self._owed(each) for each in some], opened)
+        if not due:
+            self._due.pop(home, None)
+        return self._sent.get(home)
 
-    def _taken(self) -> list[_Due]:
-        """What was decided since: no step in between loses what is decided meanwhile."""
-        taken = []
-        with suppress(KeyError):
-            while True:
-                taken.append(self._decided.popitem())
+    def _take(self) -> set[Hashable]:
+        """The parts that are to be told: with what was decided since, where one has been told all before."""
+        busy, taken = {*self._due, *self._sent}, self._taken()
         opened = defaultdict(list)
         for lease_id, decision in self._open.copy().items():
             if lease_id not in self._entered:
                 opened[decision.subject, id(decision.plan)].append(decision)
-        return [_Due(key[0], share, opened[key]) for key, share in taken]
+        for key, share in taken:
+            home = self._home(key[0])
+            if home in busy:
+                self._decided[key] = share
+            else:
+                self._entered.update((decision.lease_id, None) for decision in opened[key])
+                self._due.setdefault(home, []).append(_Due(key[0], share, opened[key]))
+        return {*self._due, *self._sent}
+
+    def _taken(self) -> list[tuple[tuple[str, int], Plan]]:
+        """What was decided: no step in between loses what is decided meanwhile."""
+        taken = []
+        with suppress(KeyError):
+            while True:
+                taken.append(self._decided.popitem())
+        return taken
 
     def _owed(self, due: _Due) -> Owed:
         """What is owed that the backend was not told of: in units of the plan shared, rounded up. From now on it is."""

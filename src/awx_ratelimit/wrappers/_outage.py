@@ -50,13 +50,13 @@ class Outage:
         self._decided = 0
         #: Decides this process's share of each limit.
         self.local = MemoryBackend()
-        self._healing = Healing(self.local)
+        self._healing = Healing(self.local, self._breakers.home)
         self._heals = Lock()
         renewed_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: what the parent decided is made known by the parent."""
-        self._healing, self._heals = Healing(self.local), Lock()
+        self._healing, self._heals = Healing(self.local, self._breakers.home), Lock()
 
     def ask(self, subject: str) -> Ticket | None:
         """A ticket for who may ask the backend; None while it is known not to answer."""

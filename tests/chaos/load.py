@@ -91,7 +91,8 @@ class Control:
     def __init__(self, limiters: dict[str, Any], wait_ms: int) -> None:
         self._wait_s = wait_ms / 1000
         self._portal = limiters["tasks"].portal
-        self._late_ms: list[float] = []
+        #: When each wait began and ended, and what it was late by.
+        self._waits: list[tuple[float, float, float]] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -106,17 +107,24 @@ class Control:
         while not over.is_set():
             began_s = time.monotonic()
             wait(None)
-            self._late_ms.append((time.monotonic() - began_s - self._wait_s) * 1000)
+            ended_s = time.monotonic()
+            late_ms = (ended_s - began_s - self._wait_s) * 1000
+            self._waits.append((began_s, ended_s, late_ms))
+
+    def late_ms(self, claim: Claim) -> float:
+        """What it was late by, at most, while a claim waited."""
+        there = [late for began_s, ended_s, late in self._waits if began_s < claim.ended_s and ended_s > claim.began_s]
+        return max(there, default=0.0)
 
     @property
     def p99_ms(self) -> float:
         """What one in a hundred is late by, or more."""
-        return quantiles(self._late_ms, n=100)[-1]
+        return quantiles((late_ms for _, _, late_ms in self._waits), n=100)[-1]
 
     @property
     def worst_ms(self) -> float:
         """What the latest of all is late by."""
-        return max(self._late_ms)
+        return max(late_ms for _, _, late_ms in self._waits)
 
     def __str__(self) -> str:
         return f"control late by {self.p99_ms:.0f} ms at p99, {self.worst_ms:.0f} at most"

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 
-.PHONY: demo test chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium axe-core
+.PHONY: demo test chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -12,7 +12,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
-test: check servers axe-core
+test: check servers uwsgi axe-core
 	$(BIN)/python -m pytest
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
@@ -26,6 +26,13 @@ redis-server chromium:
 
 postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { $(INSTALL) $@; } || { echo "PostgreSQL's server is needed for the tests: install Debian's package $@" >&2; exit 1; }
+
+# uWSGI is compiled from source, which needs a C compiler and Python's headers.
+uwsgi: $(BIN)/uwsgi
+
+$(BIN)/uwsgi: $(READY)
+	@command -v cc >/dev/null || { $(INSTALL) gcc libc6-dev python3-dev; } || { echo "A C compiler is needed for the tests: install Debian's packages gcc, libc6-dev and python3-dev" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group compiled
 
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
 chaos: $(READY) redis-server

@@ -1,10 +1,12 @@
-"""The straight line that writes the usual header lines writes what the long way writes."""
+"""The header lines: both ways to write them agree, and a client that follows `t` is never refused."""
 
-from hypothesis import given
+import re
+
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.strategies import plans, times_ms
+from tests.strategies import names, plans, rates, times_ms
 
-from awx_ratelimit import Limiter, MemoryBackend, Plan
+from awx_ratelimit import Concurrency, Decision, Limiter, MemoryBackend, Plan
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.web import render
 
@@ -30,3 +32,54 @@ def test_both_ways_write_the_same(plan: Plan, steps_ms: list[int]) -> None:
         long.append(render.headers(decision))
 
     assert usual == long
+
+
+@st.composite
+def paced_plans(draw: st.DrawFn) -> Plan:
+    """A plan of one to three enforced rates, with room for every client that releases what it holds."""
+    chosen = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    drawn = tuple(draw(rates(name).filter(lambda rate: not rate.shadow)) for name in chosen)
+    return Plan("paced", drawn, draw(st.sampled_from([None, Concurrency(1)])))
+
+
+def told(decision: Decision) -> dict[str, tuple[int, int]]:
+    """What the RateLimit line says of each rate: how much is left, and `t`."""
+    line = dict(render.headers(decision))[b"ratelimit"].decode()
+    return {name: (int(left), int(seconds)) for name, left, seconds in re.findall(r'"(\w+)";r=(\d+);t=(\d+)', line)}
+
+
+@given(paced_plans(), st.integers(0, 86_400_000))
+def test_a_client_that_follows_the_header_is_never_refused(plan: Plan, start_ms: int) -> None:
+    """A client that sends at once while something is left, and waits `t` where nothing is, gets every answer."""
+    clock = ManualClock(10**9 + start_ms)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    for _ in range(70):
+        decision = limiter.acquire("s", plan)
+        assert decision.allowed
+        limiter.release(decision)
+        clock.advance(1_000 * max((seconds for left, seconds in told(decision).values() if not left), default=0))
+
+
+@given(paced_plans(), st.integers(-70_000, 70_000))
+def test_with_nothing_left_t_is_the_second_of_the_next_token(plan: Plan, step_ms: int) -> None:
+    """`t` beside `r=0` is the first whole second at which one more token is free, also after a clock stepped back."""
+    clock = ManualClock(10**9)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    limiter.release(limiter.acquire("s", plan))
+    clock.set(10**9 + step_ms)
+    left = min(usage.remaining for usage in limiter.peek("s", plan).usages if usage.limit != "concurrent")
+    assume(left)
+    decision = limiter.acquire("s", plan, left)
+    limiter.release(decision)
+    now_ms = clock.now_ms()
+
+    for rate, (left, seconds) in zip(plan.rates, told(decision).values(), strict=True):
+        if not left:
+            clock.set(now_ms + 1_000 * seconds)
+            assert _left(limiter, plan, rate.name) > 0
+            clock.set(now_ms + 1_000 * (seconds - 1))
+            assert seconds == 1 or _left(limiter, plan, rate.name) == 0
+
+
+def _left(limiter: Limiter, plan: Plan, name: str) -> int:
+    return next(usage.remaining for usage in limiter.peek("s", plan).usages if usage.limit == name)

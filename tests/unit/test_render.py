@@ -46,7 +46,20 @@ def test_a_calendar_rate_says_the_seconds_to_its_boundary(limiter: Limiter) -> N
     plan = Plan("p", (Rate("day", 2, 86_400_000, refill="calendar"), Rate("minute", 1, 60_000)))
     first, second = _lines(limiter, plan)[1], _lines(limiter, plan)[1]
 
-    assert (first, second) == ('"day";r=1;t=86399, "minute";r=0;t=1', '"day";r=1;t=86399, "minute";r=0;t=60')
+    assert first == '"day";r=1;t=86399, "minute";r=0;t=60'
+    assert second == '"day";r=1;t=86399, "minute";r=0;t=60'
+
+
+def test_the_last_token_says_when_the_next_one_is_there(limiter: Limiter, clock: ManualClock) -> None:
+    """After the last admitted request `t` is the wait that a refusal would say, while other rates say theirs."""
+    plan = Plan.of("p", per_minute=5, per_day=100, concurrent=9)
+    lines = [_lines(limiter, plan)[1] for _ in range(5)]
+    clock.advance(500)
+
+    assert lines[3] == '"minute";r=1;t=12, "day";r=96;t=82944, "concurrent";r=5'
+    assert lines[4] == '"minute";r=0;t=12, "day";r=95;t=82080, "concurrent";r=4'
+    assert _lines(limiter, plan)[1].startswith('"minute";r=0;t=12, "day"')
+    assert limiter.acquire("s", plan).retry_after_ms == 11_500
 
 
 def test_limits_in_shadow_are_not_in_headers(limiter: Limiter) -> None:

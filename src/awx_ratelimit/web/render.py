@@ -83,7 +83,8 @@ def _draft(decision: Decision) -> Lines:
         # The same for two continuous rates and slots that all fit, in a straight line: what nearly every answer is.
         capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = pair
         left, left_2, free = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2, slots - held
-        seconds, seconds_2 = -(-left * period_ms // tokens) or 1, -(-left_2 * period_2_ms // tokens_2) or 1
+        seconds = -(-left * period_ms // tokens) or _next_token_s(decision, 0)
+        seconds_2 = -(-left_2 * period_2_ms // tokens_2) or _next_token_s(decision, 1)
         return [policy_line, (b"ratelimit", (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
     return [policy_line, (b"ratelimit", (state % _numbers(decision)).encode())] if state else []
 
@@ -101,11 +102,17 @@ def _numbers(decision: Decision) -> tuple[Any, ...]:
         elif rate.calendar:
             seconds = _seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
         else:
-            seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or 1
+            seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or _next_token_s(decision, index // 2)
         numbers += (_digits(left), _digits(seconds))
     if form.slots:
         numbers += (max(0, form.slots - held), f";t={_seconds(slot_wait_ms)}" if over & plan.slot_bit else "")
     return tuple(numbers)
+
+
+def _next_token_s(decision: Decision, number: int) -> int:
+    """The wait for one more token of the plan's rate `number`, in seconds."""
+    debt, since_ms = decision.levels[2 * number : 2 * number + 2]
+    return _digits(_seconds(wait_ms(decision.plan.rates[number], debt, since_ms, decision.decided_at_ms, 1)))
 
 
 def _legacy(decision: Decision) -> Lines:

@@ -14,6 +14,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.urls import include, path
+from django.views.decorators.http import require_safe
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, Rule, StaticKeys
 from awx_ratelimit.adapters import starlette, werkzeug
@@ -28,11 +29,13 @@ if not settings.configured:
     django.setup()
 
 
+@require_safe
 def agents(_: HttpRequest) -> JsonResponse:
     """The agents of the caller's account."""
     return JsonResponse({"agents": ["atlas", "borea"]})
 
 
+@require_safe
 def report(_: HttpRequest) -> StreamingHttpResponse:
     """A streamed answer holds its slot until it has ended."""
 

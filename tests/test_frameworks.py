@@ -73,6 +73,22 @@ def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClo
     assert rate_limits.now_ms() > 0
 
 
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_a_preflight_does_not_reach_a_django_view(kind: str, rate_limits: ManualClock) -> None:
+    """Without a key an OPTIONS request is a 401; with one it is charged, and the view answers 405."""
+    client = Client(django_app.application) if kind == "wsgi" else TestClient(django_app.asgi_application)
+    preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+    without_key = client.options("/v1/agents", headers=preflight)
+    with_key = client.options("/v1/agents", headers={**preflight, **KEY})
+    without_key.close()
+    with_key.close()
+
+    assert without_key.status_code == 401
+    assert with_key.status_code == 405
+    assert with_key.headers["ratelimit"].startswith('"minute";r=59')
+    assert rate_limits.now_ms() > 0
+
+
 def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
     """Each test begins with nothing owed, and within it time stands still."""
     client = Client(django_app.application)

@@ -278,6 +278,30 @@ def test_a_client_that_prefers_a_problem_document_gets_one(accept: str, problem:
         }
 
 
+PREFLIGHT = {"origin": "https://a.example", "access_control_request_method": "GET"}
+
+
+@pytest.mark.parametrize("fields", [{}, {"anonymous": Plan.of("anonymous", per_minute=1)}])
+def test_a_refused_preflight_logs_a_hint_once(caplog: pytest.LogCaptureFixture, fields: Any) -> None:
+    """The first preflight that a gate refuses logs how to mount the CORS middleware; later ones log nothing."""
+    client = Client(**fields)
+    with caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        client.status("/", "OPTIONS", origin="https://a.example")
+        client.status("/", "GET", **PREFLIGHT)
+        before = list(caplog.records)
+        statuses = [client.status("/", "OPTIONS", **PREFLIGHT) for _ in range(3)]
+
+    assert before == []
+    assert statuses[-1] == (429 if fields else 401)
+    assert [record.getMessage().count("CORS middleware outside") for record in caplog.records] == [1]
+
+
+def test_preflights_must_be_a_flag() -> None:
+    """`preflights` opens views to clients without a key, so only True means True."""
+    with pytest.raises(InvalidLimit, match="preflights is 'no'; allowed are True and False"):
+        Client(preflights="no")
+
+
 @pytest.mark.parametrize("fields", [{"headers": "drafts"}, {"websocket_refusal": "close"}, {"trusted_proxies": ["x"]}])
 def test_a_wrong_field_is_an_error_when_the_gate_is_made(fields: Any) -> None:
     """A gate says what is allowed."""

@@ -41,6 +41,8 @@ REFUSED_BODY = (
 POLICY = b'"minute";q=3;w=60, "day";q=100;w=86400, "concurrent";q=5;qu="concurrent-requests"'
 INVALID = b'{"code":"invalid_api_key","type":"authentication_error","message":"API key is invalid."}'
 
+PREFLIGHT = [(b"Origin", b"https://a.example"), (b"Access-Control-Request-Method", b"GET")]
+
 STRANGE_KEYS: list[list[bytes]] = [
     [b"awx_unknown"],
     [b"awx_example_small", b"awx_example_small"],
@@ -79,9 +81,9 @@ class AdapterContract:
         yield driver
         getattr(driver, "close", lambda: None)()
 
-    def _driver(self, backend: Any) -> Driver:
+    def _driver(self, backend: Any, **gate: Any) -> Driver:
         keys = StaticKeys({"awx_example_small": "small", "awx_example_slots": "slots"})
-        return self.driver(backend, plans=PLANS, identify=keys, rules=RULES)
+        return self.driver(backend, plans=PLANS, identify=keys, rules=RULES, **gate)
 
     def test_an_admitted_request_is_the_apps_with_two_lines_more(self, client: Driver) -> None:
         """An admitted answer is the app's own, followed by RateLimit-Policy and RateLimit."""
@@ -192,12 +194,26 @@ class AdapterContract:
         body = b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Request cost exceeds the limit."}'
         assert (answer.status, answer.body, answer.header(b"retry-after")) == (429, body, None)
 
-    def test_a_preflight_is_neither_charged_nor_refused(self, client: Driver) -> None:
-        """A CORS preflight, which cannot carry a key, passes; an OPTIONS that is none does not."""
-        preflight = [(b"Origin", b"https://a.example"), (b"Access-Control-Request-Method", b"GET")]
+    @pytest.mark.parametrize("lines", [PREFLIGHT, PREFLIGHT[:1], []], ids=["preflight", "origin", "plain"])
+    def test_options_is_a_request_like_any_other(self, client: Driver, lines: list[tuple[bytes, bytes]]) -> None:
+        """An OPTIONS request, a CORS preflight too, is a 401 without a key and costs one token with it."""
+        without_key = client.request("OPTIONS", "/ok", lines)
+        with_key = client.request("OPTIONS", "/ok", lines + KEY)
 
-        statuses = [client.request("OPTIONS", "/ok", lines).status for lines in (preflight, preflight[:1], [])]
-        assert statuses == [200, 401, 401]
+        assert without_key.status == 401
+        assert with_key.status == 200
+        assert (with_key.header(b"ratelimit") or b"").startswith(b'"minute";r=2')
+
+    def test_preflights_pass_free_where_a_gate_lets_them(self) -> None:
+        """With `preflights=True` an OPTIONS with the two headers of a preflight passes; no other OPTIONS does."""
+        client = self._driver(MemoryBackend(), preflights=True)
+
+        answers = [client.request("OPTIONS", "/ok", lines) for lines in (PREFLIGHT, PREFLIGHT[:1], PREFLIGHT[1:], [])]
+        get = client.request("GET", "/ok", PREFLIGHT)
+        getattr(client, "close", lambda: None)()
+        assert [answer.status for answer in answers] == [200, 401, 401, 401]
+        assert answers[0].header(b"ratelimit") is None
+        assert get.status == 401
 
     def test_headers_of_the_same_names_are_replaced(self, client: Driver) -> None:
         """An app's own headers of these names, in any case, do not stand beside ours."""

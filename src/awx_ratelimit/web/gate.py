@@ -21,7 +21,6 @@ from awx_ratelimit.errors import (
 )
 from awx_ratelimit.limiter import AsyncLimiter, Limiter, claim_of
 from awx_ratelimit.web import envelope, render
-from awx_ratelimit.web.identify import sends_key
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.rules import Rule
 from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal, refused
@@ -42,6 +41,11 @@ class Gate:
     is the peer's, unless `trusted_proxies` names the networks whose ``X-Forwarded-For`` is believed: behind a proxy,
     name it, or all clients have one address. `websocket_refusal="accept_close"` accepts and closes with 1013.
 
+    OPTIONS requests need a key and are charged like any other. Browsers send no key with CORS preflights, so put the
+    CORS middleware outside the rate limit middleware. `preflights=True` instead lets preflights pass free: OPTIONS
+    with the headers Origin and Access-Control-Request-Method, which any client can send. That exposes every view that
+    answers OPTIONS, such as Django function views and mounted ASGI apps that do not look at the method.
+
     Raises InvalidLimit for a field that is wrong, and for keys whose plan is not in the table.
     """
 
@@ -57,12 +61,13 @@ class Gate:
         anonymous: Plan | None = None,
         trusted_proxies: Iterable[str] = (),
         websocket_refusal: WebSocketRefusal = "http",
+        preflights: bool = False,
     ) -> None:
         self._limiter = limiter
         self._claim = limiter.claim
         self._identify = _plain_identify(identify, plans)
         self._terms = Terms(
-            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, _sends_key(identify)
+            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
         #: The names of the header lines it adds; an app's own of these names are replaced.
         self.header_names = frozenset(render.names(headers))
@@ -89,7 +94,7 @@ class Gate:
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
             return self._unheard(request, error)
         if caller is None:
-            return refused(envelope.unauthorized("api_key_missing"))
+            return terms.without_key(request)
         try:
             plan = terms.resolve(caller)
             if rule.budget is not None:
@@ -140,12 +145,13 @@ class AsyncGate:
         anonymous: Plan | None = None,
         trusted_proxies: Iterable[str] = (),
         websocket_refusal: WebSocketRefusal = "http",
+        preflights: bool = False,
     ) -> None:
         self._limiter = limiter
         self._claim: Any = claim_of(limiter)
         self._identify = _async_identify(identify, plans)
         self._terms = Terms(
-            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, _sends_key(identify)
+            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
         #: The names of the header lines it adds; an app's own of these names are replaced.
         self.header_names = frozenset(render.names(headers))
@@ -172,7 +178,7 @@ class AsyncGate:
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
             return await self._unheard(request, error)
         if caller is None:
-            return refused(envelope.unauthorized("api_key_missing"))
+            return terms.without_key(request)
         try:
             plan = terms.resolve(caller)
             if rule.budget is not None:
@@ -225,11 +231,6 @@ def _plain_identify(identify: Identify, plans: PlanTable) -> Identify:
 def _async_identify(identify: AsyncIdentify, plans: PlanTable) -> Any:
     """An identifier that may block has a form for event loops, as `StoredKeys` does."""
     return getattr(_checked(identify, plans), "in_tasks", identify)
-
-
-def _sends_key(identify: Any) -> Callable[[Request], object]:
-    """Whether a request has a key is asked of who reads it."""
-    return getattr(identify, "sends_key", sends_key)
 
 
 def settled(caller: Any) -> Any:

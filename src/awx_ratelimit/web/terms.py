@@ -17,6 +17,7 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyS
 from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import Addresses
+from awx_ratelimit.web.identify import sends_key
 from awx_ratelimit.web.message import Reply, Request
 from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
 
@@ -58,15 +59,21 @@ class Terms:
         anonymous: Plan | None,
         trusted_proxies: Iterable[str],
         websocket_refusal: WebSocketRefusal,
-        sends_key: Callable[[Request], object],
+        preflights: bool,
+        identify: object,
     ) -> None:
+        if not isinstance(preflights, bool):
+            raise InvalidLimit(f"preflights is {preflights!r}; allowed are True and False")
         _one_of("headers", headers, render.DIALECTS)
         _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
         #: The plan of a caller.
         self.resolve = plans.resolve
         self.anonymous = anonymous
         self.addresses = Addresses(trusted_proxies)
-        self._sends_key = sends_key
+        self._preflights = preflights
+        self._preflight_refused = False
+        # An identifier that reads keys elsewhere also says whether a request has one.
+        self._sends_key: Callable[[Request], object] = getattr(identify, "sends_key", sends_key)
         self._rules = Rules(rules)
         self._rule_of = self._rules.known
         self._dialect = headers
@@ -79,13 +86,15 @@ class Terms:
         self.suspects: OrderedDict[str, None] = OrderedDict()
 
     def rule(self, request: Request) -> Rule | None:
-        """The rule of the request; None where it is exempt, or a preflight, which cannot carry a key."""
+        """The rule of the request; None if it is exempt, or a preflight that this gate lets pass."""
         method, path, _, _, inner_path = request
         if inner_path is None:
             rule = self._rule_of(method, path) if len(path) <= LONGEST_KNOWN else self._rules.match(method, path)
         else:
             rule = self._rules.dearest(method, path, inner_path)
-        return None if rule.exempt or (method == "OPTIONS" and _is_preflight(request)) else rule
+        if rule.exempt or (self._preflights and method == "OPTIONS" and _is_preflight(request)):
+            return None
+        return rule
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether a request of `method` to `path` is neither decided nor identified."""
@@ -115,8 +124,14 @@ class Terms:
         """Who a request without a key is: an address where a plan is given for that, else nobody."""
         return None if self.anonymous is None else Caller(self.addresses.subject(request), self.anonymous)
 
+    def without_key(self, request: Request) -> Admission:
+        """The request needs a key and has none."""
+        self._hint_at_preflights(request)
+        return refused(envelope.unauthorized("api_key_missing"))
+
     def refused(self, request: Request, decision: Decision) -> Admission:
         """The request is refused with its wait."""
+        self._hint_at_preflights(request)
         reply = render.refusal(decision, self._dialect, problem=self._problem(request))
         return Admission(self._with_exposed(reply), [], decision)
 
@@ -163,6 +178,16 @@ class Terms:
             self._said_in = second
             _log.error(what)
 
+    def _hint_at_preflights(self, request: Request) -> None:
+        """Log once, when a preflight is refused, how to let browsers ask."""
+        if self._preflight_refused or request.method != "OPTIONS" or not _is_preflight(request):
+            return
+        self._preflight_refused = True
+        _log.warning(
+            "a CORS preflight was refused: browsers send OPTIONS without an API key. "
+            "Put the CORS middleware outside the rate limit middleware; it then answers preflights itself"
+        )
+
     def _guesser(self, request: Request) -> str:
         # Not the subject of the address itself: what it may do without a key is another limit.
         return f"unknown-keys:{self.addresses.subject(request)}"
@@ -183,7 +208,7 @@ def refused(reply: Reply) -> Admission:
 
 
 def _is_preflight(request: Request) -> bool:
-    """Whether a browser asks what it may send (CORS)."""
+    """Whether this is what a browser sends before a request to another origin (CORS). Any client can send the same."""
     return bool(request.values(b"origin") and request.values(b"access-control-request-method"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, NonBlocking, usable_async_backend, usable_backend
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import check_asked, check_subject
 from awx_ratelimit.core.plans import Plan
 
 _log = logging.getLogger("awx_ratelimit")
@@ -33,8 +34,11 @@ class Limiter:
         """Charge `cost` tokens of every rate of `plan` and take a slot: all of it or nothing, in one step.
 
         Give the slot back with `release` when the work is done. Raises ValueError for a cost that is no whole number
-        of at least 1, ImpossibleClaim for one above a burst, BackendUnavailable where there is no decision.
+        of at least 1, ImpossibleClaim for one above a burst, TypeError for a subject that is not a non-empty string or
+        a plan that is not a Plan, BackendUnavailable where there is no decision.
         """
+        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
+            check_asked(subject, plan)
         if cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
@@ -44,6 +48,8 @@ class Limiter:
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
+        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
+            check_asked(subject, plan)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
@@ -53,6 +59,7 @@ class Limiter:
 
     def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """What `acquire` would answer now; it charges nothing and carries no lease. Raises as `acquire` does."""
+        check_asked(subject, plan)
         plan.check(cost)
         return self.backend.peek(subject, plan, cost)
 
@@ -82,7 +89,8 @@ class Limiter:
         self.backend.refund(decision)
 
     def reset(self, subject: str) -> None:
-        """Forget what `subject` owes, never its live leases. Raises BackendUnavailable."""
+        """Forget what `subject` owes, never its live leases. Raises TypeError as `acquire` does, BackendUnavailable."""
+        check_subject(subject)
         self.backend.reset(subject)
 
     def renew_leases(self) -> None:
@@ -115,6 +123,8 @@ class AsyncLimiter:
 
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
+        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
+            check_asked(subject, plan)
         if cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
@@ -124,6 +134,8 @@ class AsyncLimiter:
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Limiter."""
+        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
+            check_asked(subject, plan)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
@@ -133,6 +145,7 @@ class AsyncLimiter:
 
     async def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
+        check_asked(subject, plan)
         plan.check(cost)
         return await self.backend.peek(subject, plan, cost)
 
@@ -159,6 +172,7 @@ class AsyncLimiter:
 
     async def reset(self, subject: str) -> None:
         """See Limiter."""
+        check_subject(subject)
         await self.backend.reset(subject)
 
     async def renew_leases(self) -> None:

@@ -26,7 +26,17 @@ plans = typer.Typer(help="Tables of plans.", rich_markup_mode=None)
 
 _WHERE = "Where limits are kept: host:///path/to/file, redis://host:6379, redis+unix:///path; else a file of your own."
 Backend = Annotated[str | None, typer.Option(envvar="AWX_BACKEND", help=_WHERE)]
-Subject = Annotated[str, typer.Argument(help="Whose budget: the subject that your app identifies callers by.")]
+
+
+def _named(subject: str) -> str:
+    if not subject:
+        raise typer.BadParameter("it is empty; give the subject that your app identifies the caller by")
+    return subject
+
+
+Subject = Annotated[
+    str, typer.Argument(help="Whose budget: the subject that your app identifies callers by.", callback=_named)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

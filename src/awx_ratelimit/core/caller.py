@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from awx_ratelimit.core.given import check_subject, given, kind
 from awx_ratelimit.core.plans import Plan
 
 
@@ -14,9 +15,22 @@ class Caller:
     `subject` is opaque and never an API key. `plan` names a plan of the table, or is one; None is the table's default.
     `account` is whom the overrides of the table may name. `overrides` are this caller's own, as an override is written
     in a plan table.
+
+    Raises TypeError for a field of another type, and for a subject or an account that is empty.
     """
 
     subject: str
     plan: str | Plan | None = None
     account: str | None = None
     overrides: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.subject.__class__ is not str or not self.subject:
+            check_subject(self.subject)
+        plan = self.plan
+        if plan is not None and not isinstance(plan, str | Plan):
+            raise TypeError(f"plan is {given(plan)}; use the name of a plan, a Plan, or None for the default")
+        if self.account is not None:
+            check_subject(self.account, "account")
+        if self.overrides is not None and not isinstance(self.overrides, Mapping):
+            raise TypeError(f'overrides is {kind(self.overrides)}; use a mapping such as {{"per_minute": 600}}')

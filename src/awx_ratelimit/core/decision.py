@@ -9,17 +9,26 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from awx_ratelimit.core.bucket import time_to_drain_ms, wait_ms
+from awx_ratelimit.core.given import check_asked
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import CONCURRENT, Rate
+from awx_ratelimit.core.rates import CONCURRENT, Rate, whole_number
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A subject asks for `cost` tokens of every rate of `plan`, and for one slot."""
+    """A subject asks for `cost` tokens of every rate of `plan`, and for one slot.
+
+    A cost of 0 asks for the slot alone. Raises TypeError for a subject that is not a non-empty string and for a plan
+    that is not a Plan, and InvalidLimit for a cost that is not a whole number.
+    """
 
     subject: str
     plan: Plan
     cost: int = 1
+
+    def __post_init__(self) -> None:
+        check_asked(self.subject, self.plan)
+        whole_number(self.cost, "cost", least=0)
 
 
 class Usage(NamedTuple):

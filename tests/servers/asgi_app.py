@@ -6,7 +6,7 @@ a store, which a fourth manages.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 from tests.servers.limits import (
     CLOCK,
     IMPORT_SUBJECT,
+    LARGE_DRAIN_BYTES,
     MAX_OPEN_SECONDS,
     PLANS,
     RULES,
@@ -186,7 +187,22 @@ stored_app = Starlette(
     routes=[Route("/stored/plain", plain)], middleware=[Middleware(RateLimitMiddleware, gate=STORED_GATE)]
 )
 managing_app = Starlette(routes=[Mount("/api/v1", AsgiApp(management(STORE, LIMITER), body_timeout_s=1.0))])
-APPS = {"fastapi": fastapi_app, "stored": stored_app, "api": managing_app}
+large_app = RateLimitMiddleware(starlette_app, gate=GATE, max_drain_bytes=LARGE_DRAIN_BYTES)
+
+
+async def unread_app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    """What an app without a limiter does that refuses an upload: it answers, and does not look at the body."""
+    await send({"type": "http.response.start", "status": 429, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+APPS: dict[str, Callable[..., Awaitable[None]]] = {
+    "fastapi": fastapi_app,
+    "stored": stored_app,
+    "api": managing_app,
+    "large": large_app,
+    "unread": unread_app,
+}
 
 
 async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:

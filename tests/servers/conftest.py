@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.servers.harness import SPECS, Server, running
+from tests.servers.nginx import Nginx, running_nginx
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +13,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with running(request.param, tmp_path_factory.mktemp(request.param.name)) as started:
         yield started
     assert started.complaints() == []
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """One nginx in front of all the servers."""
+    with running_nginx(tmp_path_factory.mktemp("nginx")) as started:
+        yield started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

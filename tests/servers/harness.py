@@ -55,6 +55,13 @@ WSGI = (
     Spec("granian-wsgi", "wsgi", f"{_GRANIAN} --interface wsgi --blocking-threads 8 tests.servers.wsgi_app:app"),
 )
 SPECS = (*ASGI, *WSGI)
+#: Speaks HTTP on one port and its own protocol on another, as nginx's `uwsgi_pass` wants it.
+UWSGI = Spec(
+    "uwsgi",
+    "wsgi",
+    "uwsgi --http-socket {host}:{port} --socket {host}:{uwsgi_port} --module tests.servers.wsgi_app:app --need-app "
+    "--enable-threads --threads 8",
+)
 
 
 def on(specs: tuple[Spec, ...], *, without: str = "") -> pytest.MarkDecorator:
@@ -78,6 +85,8 @@ class Server:
         self.new_key = new_key
         self.kind = spec.kind
         self.port = port
+        #: Where uWSGI speaks its own protocol.
+        self.uwsgi_port = free_port()
         self.folder = folder
         self._subjects = {plan: count() for plan in ("burst", "ample", "slots")}
         self._names = count()
@@ -153,7 +162,7 @@ def running(spec: Spec, folder: Path) -> Iterator[Server]:
     server = Server(spec, free_port(), folder, new_key)
     log = folder / "log.txt"
     with log.open("wb") as output:
-        process = _started(spec, server.port, folder, output.fileno())
+        process = _started(spec, server, output.fileno())
     guard = guarded(process)
     try:
         _wait_until_it_answers(server, process, log)
@@ -165,12 +174,13 @@ def running(spec: Spec, folder: Path) -> Iterator[Server]:
         served.unlink()
 
 
-def _started(spec: Spec, port: int, folder: Path, output: int) -> "subprocess.Popen[bytes]":
-    command = spec.command.format(host=HOST, port=port).split()
+def _started(spec: Spec, server: Server, output: int) -> "subprocess.Popen[bytes]":
+    folder = server.folder
+    command = spec.command.format(host=HOST, port=server.port, uwsgi_port=server.uwsgi_port).split()
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
-        [sys.executable, "-m", *command],
+        _uwsgi(command) if command[0] == "uwsgi" else [sys.executable, "-m", *command],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "AWX_TEST_FOLDER": str(folder), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
@@ -179,6 +189,11 @@ def _started(spec: Spec, port: int, folder: Path, output: int) -> "subprocess.Po
         # A group of its own, so that workers can be ended with their master.
         start_new_session=True,
     )
+
+
+def _uwsgi(command: list[str]) -> list[str]:
+    """The command line of uWSGI, which is no Python module and needs the path of the packages."""
+    return [str(Path(sys.executable).with_name("uwsgi")), *command[1:], "--virtualenv", sys.prefix, "--die-on-term"]
 
 
 def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -16,6 +16,8 @@ MANY_SLOTS = 50
 KEYS_PER_PLAN = 200
 #: Whose slot is taken while the app is imported: the last of the keys, which no test is given.
 IMPORT_SUBJECT = f"slots-{KEYS_PER_PLAN - 1:03}"
+#: How much of a refused upload is read under /large.
+LARGE_DRAIN_BYTES = 4 * 1024 * 1024
 FILE_BYTES = 16 * 1024 * 1024
 
 TICK_SECONDS = 0.02

@@ -5,12 +5,14 @@ What the app raises is passed on to the server, as bare WSGI apps do.
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from flask import Blueprint, Flask, Response, request, send_file
 from tests.servers.limits import (
     CLOCK,
     IMPORT_SUBJECT,
+    LARGE_DRAIN_BYTES,
     MAX_OPEN_SECONDS,
     PLANS,
     RULES,
@@ -154,6 +156,26 @@ mounted = Flask("mounted")
 mounted.add_url_rule("/plain", view_func=plain)
 app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/mounted": mounted})  # type: ignore[method-assign]
 app.wsgi_app = RateLimitMiddleware(app.wsgi_app, gate=GATE)  # type: ignore[method-assign]
+
+
+def unread(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """What an app without a limiter does that refuses an upload: it answers, and does not look at the body."""
+    start_response("429 Too Many Requests", [("Content-Length", "2")])
+    return [b"no"]
+
+
+def read(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """An app that reads all that PEP 3333 lets it read, and refuses then."""
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    return unread(environ, start_response)
+
+
 # A gate of its own, and so not inside the other's.
-MOUNTS = {"/stored": stored, "/api/v1": WsgiApp(management(STORE, LIMITER))}
+MOUNTS = {
+    "/stored": stored,
+    "/api/v1": WsgiApp(management(STORE, LIMITER)),
+    "/large": RateLimitMiddleware(mounted, gate=GATE, max_drain_bytes=LARGE_DRAIN_BYTES),
+    "/unread": unread,
+    "/read": read,
+}
 app.wsgi_app = DispatcherMiddleware(app.wsgi_app, MOUNTS)  # type: ignore[method-assign, arg-type]

@@ -140,23 +140,56 @@ def test_a_body_has_bounds(app: Any, chunks: list[bytes], expected: tuple[int, b
     assert (app("POST", chunks), len(app.seen.wholes)) == (expected, int(expected[0] == 201))
 
 
-def test_a_long_body_is_not_read_to_its_end() -> None:
-    """Of ten megabytes no more is taken than it takes to know."""
-    app = Asgi()
-    answer = app("POST", [b"a" * 600] * 1_000)
+@pytest.mark.parametrize(("max_drain_bytes", "received"), [(0, 2), (600, 3), (3_000, 7)])
+def test_a_long_body_is_not_read_to_its_end(max_drain_bytes: int, received: int) -> None:
+    """A body of 600 kB is read as far as its size becomes known, and then `max_drain_bytes` further."""
+    app = Asgi(max_drain_bytes=max_drain_bytes)
 
-    assert (answer, app.received) == ((413, TOO_LARGE), 2)
+    assert app("POST", [b"a" * 600] * 1_000) == (413, TOO_LARGE)
+    assert app.received == received
 
 
-def test_a_body_with_a_length_is_not_read_where_it_is_too_long() -> None:
-    """Of WSGI the length is believed, and nothing is read."""
-    app = Wsgi()
+@pytest.mark.parametrize("drained", [0, 2_000])
+def test_a_body_with_a_length_is_only_drained_where_it_is_too_long(drained: int) -> None:
+    """WSGI believes the length: a body that is too long is read only to keep its connection whole, within the bound."""
+    app = Wsgi(max_drain_bytes=drained)
     stream = io.BytesIO(b"a" * 5_000)
-    environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": str(MOST + 1), "wsgi.input": stream}
+    environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "5000", "wsgi.input": stream}
     setup_testing_defaults(environ)
     body = app.app(environ, lambda *_: None)
 
-    assert (b"".join(body), stream.tell()) == (TOO_LARGE, 0)
+    assert b"".join(body) == TOO_LARGE
+    assert stream.tell() == drained
+
+
+def test_a_body_that_ends_where_it_is_too_long_is_not_waited_for() -> None:
+    """After the last message of a body nothing more is received."""
+    app = Asgi()
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        app.received += 1
+        return {"type": "http.request", "body": b"a" * 5_000, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app.app({"type": "http", "method": "POST", "path": "/", "headers": []}, receive, send))
+    assert sent[0]["status"] == 413
+    assert app.received == 1
+
+
+def test_a_body_that_is_not_wanted_is_drained() -> None:
+    """A DELETE with a body is answered without it, and the body is read so that the connection stays whole."""
+    asgi, wsgi = Asgi(), WsgiApp(Seen())
+    stream = io.BytesIO(b"a" * 5_000)
+    environ = {"REQUEST_METHOD": "DELETE", "CONTENT_LENGTH": "5000", "wsgi.input": stream}
+    setup_testing_defaults(environ)
+    wsgi(environ, lambda *_: None)
+
+    assert asgi("DELETE", [b"a" * 2_500, b"a" * 2_500], content_length="5000") == (201, b"hello")
+    assert asgi.received == 3
+    assert stream.tell() == 5_000
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1.0", "0x5", "²", "1" * 30, "5 "])

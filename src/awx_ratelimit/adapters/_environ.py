@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from awx_ratelimit.web.message import Reply, Request
 
@@ -12,6 +13,12 @@ StartResponse = Callable[..., Any]
 Lines = list[tuple[bytes, bytes]]
 HeaderLines = list[tuple[str, str]]
 
+#: How much of a refused request's body is read by default.
+MAX_DRAIN_BYTES: Final = 1_048_576
+_MAX_DRAIN_S = 2.0
+#: Small, because a server may wait for a piece to be whole before it returns any of it.
+_PIECE_BYTES = 4_096
+_MAX_DIGITS = 18
 #: What `Request(...)` ends in, without the call in between.
 _new = tuple.__new__
 #: The two headers that CGI has named without a prefix.
@@ -47,6 +54,45 @@ def _decoded(path: str) -> str:
 def in_words(headers: Lines) -> HeaderLines:
     """Header lines as WSGI has them."""
     return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in headers]
+
+
+def length_of(text: str) -> int | None:
+    """The number in a Content-Length; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
+
+
+def drain(environ: Environ, max_bytes: int) -> None:
+    """Read and discard the body of a request that is answered without it, up to `max_bytes`.
+
+    If a body is left unread, a server closes the connection with a reset, and a proxy in front turns the answer into a
+    502. A client that sent ``Expect: 100-continue`` waits for the answer before it sends the body, so nothing is read.
+    """
+    left = _bytes_to_drain(environ, max_bytes)
+    if left:
+        discard(environ, left)
+
+
+def discard(environ: Environ, left: int) -> None:
+    """Read `left` bytes of the body. No read begins after 2 seconds; the server's timeout bounds each single read."""
+    until = monotonic() + _MAX_DRAIN_S
+    try:
+        while left > 0 and monotonic() < until:
+            piece = environ["wsgi.input"].read(min(left, _PIECE_BYTES))
+            if not piece:
+                return
+            left -= len(piece)
+    except Exception:  # each server and middleware raises errors of its own types, and the answer is due anyway
+        return
+
+
+def _bytes_to_drain(environ: Environ, max_bytes: int) -> int:
+    if "100-continue" in environ.get("HTTP_EXPECT", "").lower():
+        return 0
+    text = environ.get("CONTENT_LENGTH")
+    if text:
+        return min(length_of(text) or 0, max_bytes)
+    # Without a length and without an end that the server marks, a read could block for ever (PEP 3333).
+    return max_bytes if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ else 0
 
 
 def send_reply(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

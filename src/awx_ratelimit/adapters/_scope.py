@@ -1,7 +1,9 @@
 """What an ASGI scope says of a request, and a whole reply onto the wire: for the adapters of ASGI."""
 
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from awx_ratelimit.web.message import Reply, Request
 
@@ -10,6 +12,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+#: How much of a refused request's body is read by default.
+MAX_DRAIN_BYTES: Final = 1_048_576
+_MAX_DRAIN_S = 2.0
+#: In HTTP/2 and 3 a request can be answered without its body.
+_READS_BODIES = ("1.0", "1.1")
 #: What `Request(...)` ends in, without the call in between.
 _new = tuple.__new__
 
@@ -38,6 +45,48 @@ def _full_path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope["root_path"]
     return path if path == root or path.startswith(f"{root}/") else root + path
+
+
+async def drain(scope: Scope, receive: Receive, max_bytes: int) -> None:
+    """Receive and discard the body of a request that is answered without it: up to `max_bytes`, for 2 seconds at most.
+
+    If a body is left unread, a server closes the connection with a reset, and a proxy in front turns the answer into a
+    502. A client that sent ``Expect: 100-continue`` waits for the answer before it sends the body, so nothing is read.
+    """
+    if max_bytes and _sends_body(scope):
+        await discard(receive, max_bytes)
+
+
+async def discard(receive: Receive, max_bytes: int) -> None:
+    """Receive `max_bytes` of a body that has not ended, for 2 seconds at most."""
+    # On first use: a program that serves on trio may not need asyncio.
+    import asyncio
+
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        with trio.move_on_after(_MAX_DRAIN_S):
+            await _received(receive, max_bytes)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_MAX_DRAIN_S):
+            await _received(receive, max_bytes)
+
+
+def _sends_body(scope: Scope) -> bool:
+    if scope.get("http_version", "1.1") not in _READS_BODIES:
+        return False
+    by_name = dict(scope["headers"])
+    announced = by_name.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in by_name
+    return announced and b"100-continue" not in by_name.get(b"expect", b"").lower()
+
+
+async def _received(receive: Receive, left: int) -> None:
+    more = True
+    while more and left > 0:
+        message = await receive()
+        # A disconnect has no more body either.
+        left -= len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 async def send_reply(reply: Reply, scope: Scope, send: Send, *, prefix: str = "http") -> None:

@@ -6,7 +6,8 @@ bounds, in bytes and in time.
 
 import asyncio
 
-from awx_ratelimit.adapters._scope import Receive, Scope, Send, request_of, send_reply
+from awx_ratelimit.adapters._scope import MAX_DRAIN_BYTES, Receive, Scope, Send, discard, drain, request_of, send_reply
+from awx_ratelimit.core.rates import whole_number
 from awx_ratelimit.threads import Threads
 from awx_ratelimit.web import envelope
 from awx_ratelimit.web.message import Answer, Reply, WholeRequest
@@ -20,6 +21,8 @@ class AsgiApp:
     A body of more than `most_body_bytes` is a 413, one that takes longer than `body_timeout_s` a 408. At most `threads`
     requests are being answered at a time; others wait their turn. After `answer_timeout_s` a client is told that the
     store gives no answer (503): what has begun may still be carried out, what waited for its turn is not.
+    Of a body that `answer` does not get, up to `max_drain_bytes` are received and discarded, because a proxy turns the
+    answer to an unread upload into a 502.
     """
 
     def __init__(
@@ -30,12 +33,15 @@ class AsgiApp:
         body_timeout_s: float = 10.0,
         answer_timeout_s: float = 15.0,
         threads: int = 8,
+        max_drain_bytes: int = MAX_DRAIN_BYTES,
     ) -> None:
         self._answer = answer
         self._most_body_bytes = most_body_bytes
         self._body_timeout_s = body_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._threads = Threads(threads)
+        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        self._max_drain_bytes = max_drain_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -59,6 +65,7 @@ class AsgiApp:
     async def _body(self, scope: Scope, receive: Receive) -> bytes | Reply | None:
         """The whole body, or what to answer without it; None where the client has left."""
         if scope["method"] in _WITHOUT_BODY:
+            await drain(scope, receive, self._max_drain_bytes)
             return b""
         try:
             async with asyncio.timeout(self._body_timeout_s):
@@ -75,5 +82,7 @@ class AsgiApp:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self._most_body_bytes:
+                if more:
+                    await discard(receive, self._max_drain_bytes)
                 return envelope.failure("request_too_large")
         return body

@@ -7,8 +7,18 @@ one request at its handshake and holds its slot until it closes.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from awx_ratelimit.adapters._scope import Message, Receive, Scope, Send, request_of, send_reply
+from awx_ratelimit.adapters._scope import (
+    MAX_DRAIN_BYTES,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    drain,
+    request_of,
+    send_reply,
+)
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.rates import whole_number
 from awx_ratelimit.web.gate import AsyncGate
 from awx_ratelimit.web.message import Reply
 
@@ -28,13 +38,19 @@ class RateLimitMiddleware:
     """Limits the requests and WebSockets of `app` by `gate`. Every other scope passes through untouched.
 
     The decision is at ``scope["state"]["rate_limit"]``. Two of these with one gate decide once.
+
+    A request is decided before its body is received. Before a refusal the middleware receives up to `max_drain_bytes`
+    of the body, for 2 seconds at most, because a proxy turns the answer to an unread upload into a 502. It receives
+    nothing if the client sent ``Expect: 100-continue``, and 0 turns it off. Raises InvalidLimit for a negative number.
     """
 
-    def __init__(self, app: App, *, gate: AsyncGate) -> None:
+    def __init__(self, app: App, *, gate: AsyncGate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
         if not isinstance(gate, AsyncGate):
             raise TypeError(f"the ASGI middleware takes an AsyncGate, not {type(gate).__name__}")
         self.app = app
         self.gate = gate
+        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        self._max_drain_bytes = max_drain_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -46,6 +62,8 @@ class RateLimitMiddleware:
         if reply is not None:
             for exchange in outer:
                 exchange.leave_headers()
+            if kind == "http":
+                await drain(scope, receive, self._max_drain_bytes)
             await _refuse(reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
             return
         exchange = _Exchange(self.gate, headers, decision, receive, send)

@@ -7,8 +7,19 @@ is never closed gives its lease back when it is collected.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from awx_ratelimit.adapters._environ import Environ, HeaderLines, Lines, StartResponse, in_words, request_of, send_reply
+from awx_ratelimit.adapters._environ import (
+    MAX_DRAIN_BYTES,
+    Environ,
+    HeaderLines,
+    Lines,
+    StartResponse,
+    drain,
+    in_words,
+    request_of,
+    send_reply,
+)
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.rates import whole_number
 from awx_ratelimit.web.gate import Gate
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -21,13 +32,19 @@ class RateLimitMiddleware:
     """Limits the requests of `app` by `gate`, from any thread.
 
     The decision is at ``environ["awx_ratelimit.decision"]``. Two of these with one gate decide once.
+
+    Before a refusal the middleware reads up to `max_drain_bytes` of the request's body, because a proxy turns the
+    answer to an unread upload into a 502. It reads nothing if the client sent ``Expect: 100-continue``, and 0 turns
+    reading off. Raises InvalidLimit for a negative number.
     """
 
-    def __init__(self, app: App, *, gate: Gate) -> None:
+    def __init__(self, app: App, *, gate: Gate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
         if not isinstance(gate, Gate):
             raise TypeError(f"the WSGI middleware takes a Gate, not {type(gate).__name__}")
         self.app = app
         self.gate = gate
+        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        self._max_drain_bytes = max_drain_bytes
         self._names = frozenset(name.decode("latin-1") for name in gate.header_names)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -38,6 +55,7 @@ class RateLimitMiddleware:
         if reply is not None:
             for slot in outer:
                 slot.headers = []
+            drain(environ, self._max_drain_bytes)
             return send_reply(reply, environ, start_response)
         slot = _Slot(self.gate, headers, decision)
         try:

@@ -19,7 +19,8 @@ from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, Remembered
 #: Names that differ for a reason, async to sync.
 NAMES = {
     "aclose": "close",
-    "asynccontextmanager": "contextmanager",
+    # Only a coroutine has to be kept from being taken for a decision.
+    "    @must_be_awaited\n": "",
     "usable_async_backend": "usable_backend",
     "async_settled": "settled",
     "_identify = _async_identify": "_identify = _plain_identify",

@@ -4,14 +4,15 @@ Two twins: the async one is the sync one with `await`, and a test holds them to 
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, NonBlocking, usable_async_backend, usable_backend
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.given import check_asked, check_subject
 from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.undecided import AsyncHold, Hold, must_be_awaited
 
 _log = logging.getLogger("awx_ratelimit")
 #: CPython has one int object for 1. Whatever else a cost is, it is checked.
@@ -71,14 +72,9 @@ class Limiter:
         """`release` for who cannot await: finalizers, and the end of a cancelled request."""
         self.backend.release(decision)
 
-    @contextmanager
-    def hold(self, subject: str, plan: Plan, cost: int = 1) -> Iterator[Decision]:
+    def hold(self, subject: str, plan: Plan, cost: int = 1) -> Hold:
         """Acquire for the length of a `with` block; look at `allowed` inside. Raises as `acquire` does."""
-        decision = self.acquire(subject, plan, cost)
-        try:
-            yield decision
-        finally:
-            self.backend.release(decision)
+        return Hold(partial(self.acquire, subject, plan, cost), self.backend.release)
 
     def refund(self, decision: Decision) -> None:
         """Give back the tokens that `decision` charged, less what time has given back already; once for each decision.
@@ -114,13 +110,15 @@ class Limiter:
 class AsyncLimiter:
     """Decides claims against plans, from the tasks of an event loop.
 
-    Takes an async backend, or a synchronous one that never waits; TypeError for any other. For the rest see Limiter.
+    Takes an async backend, or a synchronous one that never waits; TypeError for any other. What `acquire` and `peek`
+    return without ``await`` raises TypeError in a condition. For the rest see Limiter.
     """
 
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_async_backend(backend)
         self.listeners = tuple(listeners)
 
+    @must_be_awaited
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
         if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
@@ -143,6 +141,7 @@ class AsyncLimiter:
             _tell(self.listeners, decision, self.backend.release)
         return decision
 
+    @must_be_awaited
     async def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
         check_asked(subject, plan)
@@ -157,14 +156,9 @@ class AsyncLimiter:
         """See Limiter."""
         self.backend.release(decision)
 
-    @asynccontextmanager
-    async def hold(self, subject: str, plan: Plan, cost: int = 1) -> AsyncIterator[Decision]:
+    def hold(self, subject: str, plan: Plan, cost: int = 1) -> AsyncHold:
         """See Limiter, in an `async with` block."""
-        decision = await self.acquire(subject, plan, cost)
-        try:
-            yield decision
-        finally:
-            self.backend.release(decision)
+        return AsyncHold(partial(self.acquire, subject, plan, cost), self.backend.release)
 
     async def refund(self, decision: Decision) -> None:
         """See Limiter."""

@@ -1,0 +1,223 @@
+"""What a verb returns before there is a decision refuses to be one, and is otherwise the coroutine that it was."""
+
+import asyncio
+import gc
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import create_autospec
+
+import anyio
+import pytest
+import trio
+
+from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend
+
+VERBS = ["acquire", "peek"]
+
+
+@pytest.fixture
+def limiter() -> AsyncLimiter:
+    return AsyncLimiter(MemoryBackend())
+
+
+def undecided(limiter: AsyncLimiter, verb: str) -> Any:
+    return getattr(limiter, verb)("u", STARTER)
+
+
+CONDITIONS: dict[str, Callable[[Any], Any]] = {
+    "if": lambda answer: 1 if answer else 2,
+    "not": lambda answer: not answer,
+    "and": lambda answer: answer and 1,
+    "or": lambda answer: answer or 1,
+    "bool": bool,
+    "filter": lambda answer: [*filter(None, [answer])],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_forgotten_await_is_an_error_in_a_condition(limiter: AsyncLimiter, verb: str, condition: str) -> None:
+    """The coroutine of a verb raises TypeError in a condition, and no warning says the same once more."""
+    says = f"{verb}(...) was not awaited; write `await limiter.{verb}(...)`"
+
+    with pytest.raises(TypeError, match=f"^{re.escape(says)}$"):
+        CONDITIONS[condition](undecided(limiter, verb))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_forgotten_await_is_an_error_where_the_decision_is_used(limiter: AsyncLimiter, verb: str) -> None:
+    """The fields of a Decision are not there before it is awaited, and the error says so."""
+    answer = undecided(limiter, verb)
+    says = f"{verb}(...) was not awaited; write `await limiter.{verb}(...)`"
+
+    with pytest.raises(AttributeError, match=f"^{re.escape(says)}$"):
+        _ = answer.allowed
+    answer.close()
+
+
+def test_a_forgotten_await_alone_is_still_warned_of(limiter: AsyncLimiter) -> None:
+    """A verb that is called and dropped is Python's own warning, which names the verb."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        undecided(limiter, "acquire")
+        gc.collect()
+
+    assert [str(warning.message) for warning in caught] == ["coroutine 'AsyncLimiter.acquire' was never awaited"]
+
+
+async def _awaiting(make: Callable[[], Any]) -> Any:
+    return await make()
+
+
+async def _from_a_thread(answer: Any) -> Any:
+    loop = asyncio.get_running_loop()
+    return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(answer, loop).result(30))
+
+
+def _by_hand(answer: Any) -> Any:
+    with pytest.raises(StopIteration) as stopped:
+        answer.send(None)
+    return stopped.value.value
+
+
+AWAITED: dict[str, Callable[[Coroutine[Any, Any, Decision]], Any]] = {
+    "run": asyncio.run,
+    "task": lambda answer: asyncio.run(_awaiting(lambda: asyncio.create_task(answer))),
+    "gather": lambda answer: asyncio.run(_awaiting(lambda: asyncio.gather(answer)))[0],
+    "wait_for": lambda answer: asyncio.run(_awaiting(lambda: asyncio.wait_for(answer, 60))),
+    "shield": lambda answer: asyncio.run(_awaiting(lambda: asyncio.shield(answer))),
+    "threadsafe": lambda answer: asyncio.run(_from_a_thread(answer)),
+    "by hand": _by_hand,
+}
+
+
+@pytest.mark.parametrize("way", AWAITED)
+def test_whatever_takes_a_coroutine_takes_it(limiter: AsyncLimiter, way: str) -> None:
+    """Each way to run a coroutine gives the decision."""
+    assert AWAITED[way](limiter.acquire("u", STARTER)).usages[0].remaining == 59
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_task_groups_start_it(limiter: AsyncLimiter, backend: str) -> None:
+    """Task groups of anyio take the verb as they take any async function."""
+
+    async def main() -> int:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(limiter.acquire, "u", STARTER)
+        return (await limiter.peek("u", STARTER)).usages[0].remaining
+
+    assert anyio.run(main, backend=backend) == 57
+
+
+def test_trio_runs_it(limiter: AsyncLimiter) -> None:
+    """trio.run takes the verb itself."""
+    assert trio.run(limiter.acquire, "u", STARTER).allowed
+
+
+def test_a_cancelled_verb_ends_where_it_waits() -> None:
+    """A cancellation reaches the backend that is being waited for."""
+    ended: list[str] = []
+
+    class Hangs:
+        async def acquire(self, *_: Any) -> Any:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("ended")
+
+        def release(self, decision: Decision) -> None: ...
+
+    async def main() -> None:
+        task = asyncio.create_task(AsyncLimiter(Hangs()).acquire("u", STARTER))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert ended == ["ended"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_known_as_a_coroutine_function(limiter: AsyncLimiter, verb: str) -> None:
+    """Its signature and its nature are those that it was written with, so that mocks await it."""
+    written = "(subject: str, plan: awx_ratelimit.core.plans.Plan, cost: int = 1)"
+    mock = create_autospec(AsyncLimiter, instance=True)
+
+    assert str(inspect.signature(getattr(limiter, verb))).startswith(written)
+    assert asyncio.iscoroutinefunction(getattr(limiter, verb))
+    mocked = getattr(mock, verb)("u", STARTER)
+    assert inspect.iscoroutine(mocked)
+    mocked.close()
+
+
+def _with(manager: Any) -> None:
+    with manager:
+        pass
+
+
+def _async_with(manager: Any) -> None:
+    async def main() -> None:
+        async with manager:
+            pass
+
+    asyncio.run(main())
+
+
+def test_a_hold_says_which_with_it_needs(limiter: AsyncLimiter) -> None:
+    """`with` for `async with`, and the reverse, is a TypeError that gives the line to write."""
+    asynchronous = "AsyncLimiter.hold(...) is asynchronous; write `async with limiter.hold(...) as decision:`"
+    plain = "Limiter.hold(...) is not asynchronous; write `with limiter.hold(...) as decision:`"
+
+    with pytest.raises(TypeError, match=f"^{re.escape(asynchronous)}$"):
+        _with(limiter.hold("u", STARTER))
+    with pytest.raises(TypeError, match=f"^{re.escape(plain)}$"):
+        _async_with(Limiter(MemoryBackend()).hold("u", STARTER))
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+def test_a_hold_is_no_condition(kind: Any) -> None:
+    """`if limiter.hold(...)` is a TypeError and takes no slot."""
+    limiter = kind(MemoryBackend())
+    with pytest.raises(TypeError, match=r"^hold\(\.\.\.\) is not a decision; write `(async )?with limiter.hold"):
+        bool(limiter.hold("u", STARTER))
+
+    assert Limiter(MemoryBackend()).peek("u", STARTER).usages[-1].remaining == 5
+
+
+def test_a_hold_gives_its_slot_back_in_every_way() -> None:
+    """A block that raises, one after another, and one that nobody leaves: no slot is lost."""
+    limiter = Limiter(MemoryBackend())
+
+    def free() -> int:
+        return limiter.peek("u", STARTER).usages[-1].remaining
+
+    hold = limiter.hold("u", STARTER)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), hold:
+            _ = 1 / 0
+    after_raising = free()
+    stack = ExitStack()
+    stack.enter_context(limiter.hold("u", STARTER))
+    held = free()
+    del stack
+    gc.collect()
+
+    assert after_raising == 5
+    assert held == 4
+    assert free() == 5
+
+
+def test_a_hold_is_entered_once_at_a_time() -> None:
+    """A block inside its own block would lose a slot: it is a RuntimeError."""
+    limiter = Limiter(MemoryBackend())
+    hold = limiter.hold("u", STARTER)
+    with hold, pytest.raises(RuntimeError, match=r"^this hold\(\.\.\.\) is in use; call hold\(\.\.\.\) once more"):
+        hold.__enter__()
+
+    assert limiter.peek("u", STARTER).usages[-1].remaining == 5

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -189,3 +190,59 @@ def test_what_waits_for_a_call_is_cut_into_calls_of_a_size(start_redis: StartRed
 
     # With the two that were alone.
     assert ([decision.held for decision in decisions], script_calls(server)) == ([1] * 300, 5)
+
+
+class FailingClock:
+    """A clock of a user that raises while it is told to."""
+
+    fails = False
+
+    def now_ms(self) -> int:
+        if self.fails:
+            raise ZeroDivisionError("the clock is broken")
+        return 1_700_000_000_000
+
+
+def test_a_clock_that_raises_costs_the_claims_of_that_moment_alone(
+    redis_server: RedisServer, open_limiter: OpenLimiter
+) -> None:
+    """Whatever an encoding raises, the next claim is sent and decided, and nothing was charged or taken meanwhile."""
+    clock = FailingClock()
+    limiter = open_limiter(redis_server.url, clock=clock)
+    held = limiter.acquire("s", PLAN)
+
+    clock.fails = True
+    for _ in range(3):
+        with pytest.raises((ZeroDivisionError, BackendUnavailable)):
+            limiter.acquire("s", PLAN)
+    limiter.give_back(held)
+    clock.fails = False
+
+    after = limiter.acquire("s", PLAN)
+    assert [usage.remaining for usage in after.usages] == [999_998, 99_999]
+
+
+def test_a_process_without_threads_left_decides_all_the_same(
+    redis_server: RedisServer,
+    open_limiter: OpenLimiter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the thread that renews leases cannot be started, claims are decided, and one error says what follows."""
+    limiter = open_limiter(redis_server.url)
+    start = Thread.start
+
+    def refuse(thread: Thread) -> None:
+        if thread.name == "awx_ratelimit leases":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", refuse)
+        decisions = [limiter.acquire("s", PLAN) for _ in range(3)]
+    later = limiter.acquire("s", PLAN)
+
+    assert [decision.allowed for decision in (*decisions, later)] == [True] * 4
+    said = [record.message for record in caplog.records if "leases are not renewed" in record.message]
+    assert len(said) == 1
+    assert limiter.backend._upkeep._keeper._thread is not None

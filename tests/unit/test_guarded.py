@@ -396,3 +396,48 @@ def test_a_wrong_field_is_one_clear_error(backend: Failing, fields: Any, says: s
     """The message names the field and what is allowed."""
     with pytest.raises(InvalidLimit, match=says):
         GuardedBackend(backend, **fields)
+
+
+@pytest.mark.parametrize("claim", [(42, PLAN, 1), ("s", None, 1), ("s", PLAN, "1")])
+def test_a_malformed_claim_is_no_probe(backend: Failing, seconds: list[float], claim: tuple[Any, Any, Any]) -> None:
+    """It raises before the guard is asked: the next claim probes at once, and ends the outage."""
+    backend.fails = True
+    guarded = GuardedBackend(backend)
+    for _ in range(MOST_IN_A_ROW):
+        guarded.acquire("s", PLAN, 1)
+    backend.fails = False
+    seconds[0] += 0.25
+    for verb in (guarded.acquire, guarded.peek):
+        with pytest.raises((TypeError, ValueError)):
+            verb(*claim)
+
+    assert guarded.acquire("s", PLAN, 1).plan is PLAN
+    assert guarded.health()["state"] == "ok"
+
+
+class Listening(Failing):
+    """A backend that is told what was decided without it, and cannot take a subject that is no string."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def heal(self, owed: Any, _: bytes) -> list[Any]:
+        self.told += [subject.upper() for subject, *_ in owed]
+        return []
+
+
+def test_a_malformed_claim_in_an_outage_keeps_nothing_from_the_backend(seconds: list[float]) -> None:
+    """It fails alone, and everything that was decided beside it is made known afterwards."""
+    backend = Listening()
+    backend.fails = True
+    guarded = GuardedBackend(backend)
+    for subject in ("a", "b", 42, "c", "d", "e"):
+        with suppress(TypeError):
+            guarded.acquire(subject, PLAN, 1)  # type: ignore[arg-type]  # what is tried
+    backend.fails = False
+    seconds[0] += 0.25
+    guarded.acquire("s", PLAN, 1)
+
+    assert guarded._outage._heals.acquire(timeout=10)
+    assert sorted(backend.told) == ["A", "B", "C", "D", "E"]

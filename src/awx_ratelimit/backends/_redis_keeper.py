@@ -5,6 +5,7 @@ neither keeps the other alive. What it is given it sends within a few hundredths
 took it. It is started when it is first needed, and again when what was closed is used again.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from threading import Lock, Thread
 from typing import Literal
 from weakref import WeakMethod
 
+_log = logging.getLogger("awx_ratelimit")
 _JITTER = 0.1
 #: How soon to try again what could not be done.
 _RETRY_S = 1.0
@@ -53,6 +55,7 @@ class LeaseKeeper:
         self._shortest_ttl_ms: int | None = None
         self._changing = Lock()
         self._thread: Thread | None = None
+        self._said = False
 
     def keep(self, ttl_ms: int) -> None:
         """A lease was opened that lapses after `ttl_ms`: from now on, renew often enough for it."""
@@ -67,10 +70,20 @@ class LeaseKeeper:
             with self._changing:
                 self._thread = self._thread or self._started()
 
-    def _started(self) -> Thread:
+    def _started(self) -> Thread | None:
         thread = Thread(target=self._run, name="awx_ratelimit leases", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # No more threads are allowed. Decisions need none, and the next one tries again.
+            self._say(error)
+            return None
         return thread
+
+    def _say(self, error: RuntimeError) -> None:
+        if not self._said:
+            self._said = True
+            _log.error("leases are not renewed, and their slots lapse after the ttl: %s", error)
 
     def wake(self) -> None:
         """There is something to send, once it is started."""

@@ -114,10 +114,12 @@ class Leases:
         self._open[lease_id] = lease
         return grant
 
-    def _since_ms(self, lease_id: int) -> int:
+    def _since_ms(self, lease_id: int) -> int | None:
         if lease_id & SEQUENCE >= MEASURE_ALL:
             self._unmeasured = THEN_ONE_IN - 1
-        return self._now_ms()
+        with suppress(Exception):  # a clock of the user's: what is granted beside this claim stays granted
+            return self._now_ms()
+        return None
 
     def release(self, decision: Decision) -> int | None:
         """Close the lease of `decision`, to be sent. For how long it was held; None where that was not measured.
@@ -152,10 +154,10 @@ class Leases:
 
     def abandon(self, decision: Decision) -> None:
         """Give back all of a decision that nobody waits for any more."""
-        self.release(decision)
         if decision.holder is not None:
             self._abandoned.append(decision)
             self._wake()
+        self.release(decision)
 
     def refunds(self, decision: Decision) -> bool:
         """Whether to refund `decision`: once, and only what was granted here, not what a parent process was granted."""

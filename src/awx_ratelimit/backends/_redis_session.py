@@ -19,6 +19,7 @@ from awx_ratelimit.backends._redis_route import Route
 from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.backends._redis_trial import trials
 from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.core.claims import checked_claim
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
@@ -73,13 +74,18 @@ class Session:
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer."""
-        self.codec.check(plan)
+        subject, plan, cost = self._checked(subject, plan, cost)
         return subject, plan, cost, self.leases.new()
 
     def looked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim that charges nothing."""
-        self.codec.check(plan)
-        return subject, plan, cost, 0
+        return *self._checked(subject, plan, cost), 0
+
+    def _checked(self, subject: str, plan: Plan, cost: int) -> tuple[str, Plan, int]:
+        """A claim that can be encoded: in a batch, or among leases to give back, it would fail all others."""
+        claim = checked_claim(subject, plan, cost)
+        self.codec.check(claim[1])
+        return claim
 
     def acquire(self, batch: Sequence[Asked], server: Server) -> list[Part]:
         """The calls that decide `batch` on `server`, with leases that they give back first."""
@@ -154,17 +160,23 @@ class Session:
             _log.exception("the release of a lease failed")
 
     def abandon(self, outcome: Outcome) -> None:
-        """Give back all that was granted to a caller who has gone."""
-        if isinstance(outcome, Decision):
-            self.leases.abandon(outcome)
-            self._keeper.start()
+        """Give back all that was granted to a caller who has gone. It raises nothing."""
+        try:
+            if isinstance(outcome, Decision):
+                self.leases.abandon(outcome)
+                self._keeper.start()
+        except Exception:
+            _log.exception("a decision that nobody waits for cannot be given back")
 
     def unanswered(self, asked: Asked) -> None:
-        """Give back the lease that a claim without an answer may have been granted."""
+        """Give back the lease that a claim without an answer may have been granted. It raises nothing."""
         subject, plan, _, lease_id = asked
-        if lease_id and plan.slot_bit:
-            self.leases.unanswered(subject, plan, lease_id)
-            self._keeper.start()
+        try:
+            if lease_id and plan.slot_bit:
+                self.leases.unanswered(subject, plan, lease_id)
+                self._keeper.start()
+        except Exception:
+            _log.exception("the lease of a claim without an answer cannot be given back")
 
     def refund(self, decision: Decision) -> list[Call]:
         """The call that refunds `decision`, once."""

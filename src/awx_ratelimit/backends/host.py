@@ -22,6 +22,7 @@ from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import WallClock
 from awx_ratelimit.core.charge import charge, given_back, uncharged
+from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
@@ -63,6 +64,7 @@ class HostBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         session = self._session
         lease_id = session.new_lease_id() if plan.slot_bit else 0
         try:
@@ -128,6 +130,7 @@ class HostBackend:
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         return self._session.run(subject, self._look, plan, cost)
 
     def _look(self, ledger: HostLedger, plan: Plan, cost: int) -> Decision:
@@ -173,7 +176,7 @@ class HostBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
-        self._session.run(subject, self._forget)
+        self._session.run(checked_subject(subject), self._forget)
 
     def _forget(self, ledger: HostLedger) -> None:
         table: Table = ledger.table

@@ -15,6 +15,7 @@ from awx_ratelimit.backends.ledger import Ledger
 from awx_ratelimit.backends.siblings import warn_of_siblings
 from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.core.charge import charge, given_back, uncharged
+from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
@@ -27,6 +28,8 @@ _MASK = _STRIPES - 1
 _new = tuple.__new__
 _SWEEP_EVERY_MS = 4
 _SWEEP_EVERY_NEW = 4
+#: CPython has one int object for 1. Any other cost is checked.
+_ONE = 1
 
 
 class MemoryBackend:
@@ -58,6 +61,8 @@ class MemoryBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        if type(subject) is not str or type(plan) is not Plan or cost is not _ONE:
+            subject, plan, cost = checked_claim(subject, plan, cost)
         stripe = self._stripes[hash(subject) & _MASK]
         lock = stripe.lock
         holder: set[int] | None = None
@@ -68,10 +73,8 @@ class MemoryBackend:
                 continue
             try:
                 now_ms = self._now_ms()
-                ledger = stripe.ledgers.get(subject)
-                if ledger is None:
-                    ledger = self._opened_ledger(stripe, subject, plan)
-                elif ledger.bounds:
+                ledger = stripe.ledgers.get(subject) or self._opened_ledger(stripe, subject, plan)
+                if ledger.bounds:
                     ledger.end_overdue(now_ms)
                 same = ledger.layout is plan.layout
                 state = ledger.levels if same else ledger.levels_under(plan)
@@ -101,6 +104,7 @@ class MemoryBackend:
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             now_ms = self._now_ms()
@@ -134,6 +138,7 @@ class MemoryBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             stripe.forget(subject)

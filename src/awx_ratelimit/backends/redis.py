@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
     raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
 
 from awx_ratelimit.backends.base import Clock, Owed
+from awx_ratelimit.core.claims import checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -91,6 +92,7 @@ class RedisBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         for call in self._session.reset(subject):
             self._session.done(subject, self._lines.call(subject, call))
 
@@ -175,6 +177,7 @@ class AsyncRedisBackend:
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         for call in self._session.reset(subject):
             self._session.done(subject, await self._lines.call(subject, call))
 

@@ -21,6 +21,7 @@ from awx_ratelimit.errors import ImpossibleClaim
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing.clock import ManualClock
 from awx_ratelimit.testing.envelope import envelope_excess
+from awx_ratelimit.testing.malformed import MalformedClaims
 from awx_ratelimit.testing.schedules import Schedule
 from awx_ratelimit.testing.threads import awaited
 
@@ -37,7 +38,7 @@ STRANGE_SUBJECTS = (
 
 
 @pytest.mark.anyio
-class BackendContract:
+class BackendContract(MalformedClaims):
     """Inherit, and say how a backend is made. Each test states one promise; none of them sleeps."""
 
     #: How many random steps law 1 is tested with, spread over the seeds.

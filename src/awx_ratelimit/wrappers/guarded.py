@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
+from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -47,6 +48,7 @@ class GuardedBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
@@ -60,6 +62,7 @@ class GuardedBackend:
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
@@ -87,6 +90,7 @@ class GuardedBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         self._outage.reset(subject)
         self.backend.reset(subject)
 
@@ -124,6 +128,7 @@ class AsyncGuardedBackend:
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
@@ -137,6 +142,7 @@ class AsyncGuardedBackend:
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._outage.ask(subject)
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
@@ -164,6 +170,7 @@ class AsyncGuardedBackend:
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         self._outage.reset(subject)
         await self.backend.reset(subject)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.wrappers._refusals import Refusals
@@ -26,6 +27,7 @@ class RememberedBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         standing = self._refusals.standing(subject, plan, cost)
         if standing is not None:
             return standing
@@ -50,6 +52,7 @@ class RememberedBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         self._refusals.forget(subject)
         self.backend.reset(subject)
         self._refusals.forget(subject)
@@ -80,6 +83,7 @@ class AsyncRememberedBackend:
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        subject, plan, cost = checked_claim(subject, plan, cost)
         standing = self._refusals.standing(subject, plan, cost)
         if standing is not None:
             return standing
@@ -104,6 +108,7 @@ class AsyncRememberedBackend:
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
+        subject = checked_subject(subject)
         self._refusals.forget(subject)
         await self.backend.reset(subject)
         self._refusals.forget(subject)

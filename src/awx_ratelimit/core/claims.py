@@ -1,0 +1,36 @@
+"""What a claim has to be before a backend may look at it.
+
+A subject becomes a key of dicts and of a server, and a cost becomes debt. So a malformed claim has to fail before it is
+stored, counted or sent together with the claims of others.
+"""
+
+from typing import Any
+
+from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.rates import EXACT_MAX, shown
+
+
+def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
+    """The claim, with its subject as a plain `str`. Raises TypeError for a wrong type and ValueError for a wrong cost.
+
+    A cost is 0 (a slot and no tokens) to 2**53. A subclass of `str` counts as its text: its own ``__eq__``,
+    ``__hash__`` and ``encode`` are never called.
+    """
+    if type(subject) is not str:
+        subject = checked_subject(subject)
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan is {shown(plan)} ({type(plan).__name__}); use a Plan")
+    if type(cost) is not int:
+        raise ValueError(f"cost is {shown(cost)} ({type(cost).__name__}); use an int from 0 to 2**53")
+    if not 0 <= cost <= EXACT_MAX:
+        raise ValueError(f"cost is {shown(cost)}; use an int from 0 to 2**53")
+    return subject, plan, cost
+
+
+def checked_subject(subject: Any) -> str:
+    """`subject` as a plain `str`. Raises TypeError for anything but a string."""
+    if not isinstance(subject, str):
+        raise TypeError(
+            f'subject is {shown(subject)} ({type(subject).__name__}); use a string such as f"user_{{user.id}}"'
+        )
+    return str.__str__(subject)

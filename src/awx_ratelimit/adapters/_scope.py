@@ -27,12 +27,19 @@ def request_of(scope: Scope) -> Request:
     if headers.__class__ is not list:
         headers = [*headers]
 
+    by_name: dict[bytes, bytes] | None = None
+
     # ASGI promises names in lower case.
     def values(name: bytes) -> list[bytes]:
-        by_name = dict(headers)
+        nonlocal by_name
+        if by_name is None:
+            # Once for a request: one with a thousand headers must not cost more for each that is read.
+            by_name = dict(headers)
+        if name not in by_name:
+            return []
         if len(by_name) == len(headers):
             # No header stands twice: the look-up of a dict is faster than a loop, even with the making of it.
-            return [by_name[name]] if name in by_name else []
+            return [by_name[name]]
         return [value for key, value in headers if key == name]
 
     client = scope.get("client")

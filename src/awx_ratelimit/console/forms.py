@@ -17,6 +17,7 @@ from awx_ratelimit.console.visit import Browser, Visit
 from awx_ratelimit.errors import AccessRefused
 from awx_ratelimit.keys.clock import Clock
 from awx_ratelimit.keys.format import BASE62
+from awx_ratelimit.web.header_values import only_value
 from awx_ratelimit.web.message import Request
 
 #: A browser keeps a cookie of this prefix to the very host, to TLS (or this machine), and to the path '/'.
@@ -28,6 +29,9 @@ _NONCE_BYTES, _TIME_BYTES, _MAC_BYTES = 16, 8, 32
 _TOKEN_BYTES = _NONCE_BYTES + _TIME_BYTES + _MAC_BYTES
 _COOKIE_CHARACTERS = 22
 _ID_CHARACTERS = 16
+#: More than a browser keeps for one site.
+_MAX_COOKIES = 256
+_MAX_COOKIE_BYTES = 256
 
 
 class Forms:
@@ -74,18 +78,19 @@ class Forms:
             raise AccessRefused("csrf_failed", "it does not say where it comes from")
         if sites and sites != [b"same-origin"]:
             raise AccessRefused("csrf_failed", "it comes from another site")
-        if origins and not (len(origins) == 1 and self._is_ours(origins[0].decode("latin-1"), request)):
+        origin = only_value(origins)
+        if origins and (origin is None or not self._is_ours(origin.decode("latin-1"), request)):
             raise AccessRefused("csrf_failed", "it comes from another origin")
 
     def _is_ours(self, origin: str, request: Request) -> bool:
         if self._origins:
             return origin in self._origins
-        hosts = request.values(b"host")
+        host = only_value(request.values(b"host"))
         try:
             netloc = urlsplit(origin).netloc
         except ValueError:
             return False
-        return len(hosts) == 1 and netloc.lower() == hosts[0].decode("latin-1").lower() != ""
+        return host is not None and netloc.lower() == host.decode("latin-1").lower() != ""
 
     def _mac(self, signed: bytes, visit: Visit, act: str) -> bytes:
         assert visit.browser is not None  # whoever is nobody sees no form
@@ -98,8 +103,9 @@ class Forms:
 
 
 def _cookies(request: Request, name: str) -> list[str]:
-    pairs = (pair.partition("=") for line in request.values(b"cookie") for pair in line.decode("latin-1").split(";"))
-    return [value.strip() for key, _, value in pairs if key.strip() == name]
+    lines = b";".join(request.values(b"cookie")[:_MAX_COOKIES]).split(b";", _MAX_COOKIES)[:_MAX_COOKIES]
+    pairs = (line.strip(b" \t").partition(b"=") for line in lines if len(line) <= _MAX_COOKIE_BYTES)
+    return [value.decode("latin-1").strip(" \t") for key, _, value in pairs if key.strip(b" \t") == name.encode()]
 
 
 def _decoded(token: str) -> bytes:

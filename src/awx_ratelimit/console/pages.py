@@ -17,6 +17,8 @@ from awx_ratelimit.console.forms import COOKIE, Forms
 from awx_ratelimit.console.sources import Settings
 from awx_ratelimit.console.visit import Answered, Event, Page, SeeOther, Visit
 from awx_ratelimit.web import envelope
+from awx_ratelimit.web.accept import accepts_html
+from awx_ratelimit.web.header_values import only_value
 from awx_ratelimit.web.message import Reply
 
 _POLICY: Final = (
@@ -90,7 +92,7 @@ class Pages:
 
 def _wants_page(visit: Visit) -> bool:
     """Whether it is a person who asks: programs are told in JSON what is wrong."""
-    return any(b"text/html" in value.lower() for value in visit.whole.request.values(b"accept"))
+    return accepts_html(visit.whole.request.values(b"accept"))
 
 
 def _event(event: Event) -> Reply:
@@ -110,8 +112,8 @@ def _cookie(visit: Visit) -> envelope.Lines:
 
 def _site(visit: Visit) -> str:
     """Where the request was sent, for lines that are copied."""
-    hosts = [value.decode("latin-1") for value in visit.whole.request.values(b"host")]
-    host = hosts[0] if len(hosts) == 1 and _is_host(hosts[0]) else "api.example.com"
+    host = (only_value(visit.whole.request.values(b"host")) or b"").decode("latin-1")
+    host = host if _is_host(host) else "api.example.com"
     return f"{'http' if _is_here(host) else 'https'}://{host}"
 
 

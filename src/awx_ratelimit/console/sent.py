@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from urllib.parse import parse_qsl
 
 from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.web.header_values import only_value
 from awx_ratelimit.web.message import WholeRequest
 
 _is_form = re.compile(rb"application/x-www-form-urlencoded[ \t]*(;.*)?", re.IGNORECASE).fullmatch
@@ -15,8 +16,8 @@ TOKEN = "form"  # noqa: S105  # a name, and no secret
 
 def fields(whole: WholeRequest, allowed: Collection[str]) -> Mapping[str, str]:
     """The fields of the form in the body; one that is missing is empty. Raises InvalidKeyRequest."""
-    types = whole.request.values(b"content-type")
-    if len(types) != 1 or not _is_form(types[0].strip()):
+    kind = only_value(whole.request.values(b"content-type"))
+    if kind is None or not _is_form(kind.strip()):
         raise InvalidKeyRequest("the body is no form", remedy="send the form of the page")
     try:
         pairs = parse_qsl(whole.body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10)

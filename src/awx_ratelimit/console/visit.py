@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from awx_ratelimit.management.claims import Owner
+from awx_ratelimit.web.header_values import MAX_BYTES
 from awx_ratelimit.web.message import WholeRequest
 
 _MOST_PAGE = 1_000_000
@@ -39,6 +40,8 @@ class Visit:
     @cached_property
     def query(self) -> Mapping[str, str]:
         """The words of the query, the last of each name; what cannot be read is none. Pages take what they know."""
+        if len(self.whole.query) > MAX_BYTES:
+            return {}
         try:
             return dict(parse_qsl(self.whole.query.decode("ascii"), max_num_fields=20))
         except ValueError:

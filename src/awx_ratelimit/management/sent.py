@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
+from awx_ratelimit.web.header_values import only_value
 from awx_ratelimit.web.message import WholeRequest
 
 _MOST_QUERY_BYTES: Final = 1_024
@@ -45,7 +46,9 @@ def fields(whole: WholeRequest, allowed: Collection[str], required: Collection[s
 def numbers(query: bytes, allowed: Collection[str]) -> dict[str, int]:
     """The numbers that a query gives by name. Raises InvalidKeyRequest."""
     try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query), max_num_fields=10)
+        # Nothing beyond the bound is parsed: the list below refuses it anyway.
+        text = query[: _MOST_QUERY_BYTES + 1].decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=10)
     except ValueError:
         raise InvalidKeyRequest("the query cannot be read", remedy="write it as name=number&name=number") from None
     found = dict(pairs)
@@ -59,8 +62,8 @@ def numbers(query: bytes, allowed: Collection[str]) -> dict[str, int]:
 
 
 def _object(whole: WholeRequest) -> dict[str, Any]:
-    types = whole.request.values(b"content-type")
-    if len(types) != 1 or not _is_json(types[0].strip(b" \t")):
+    kind = only_value(whole.request.values(b"content-type"))
+    if kind is None or not _is_json(kind.strip(b" \t")):
         raise NotJson("the body does not come as JSON", remedy="send it once with Content-Type: application/json")
     try:
         # Of itself, `json` also takes UTF-16, and NaN.

@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.web.header_values import last_items
 from awx_ratelimit.web.message import Request
 
 #: Stands for a peer without an address: a proxy that speaks through a unix socket.
@@ -50,7 +51,7 @@ class Addresses:
         address = _parsed(request.client or "")
         if not (self._unix if address is None else self._trusts(address)):
             return address
-        text = b",".join(request.values(_FORWARDED))
+        text = last_items(request.values(_FORWARDED))
         for hop in reversed(text.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
             further = _parsed(hop.decode("latin-1").strip())
             if further is None:

@@ -11,6 +11,7 @@ from hashlib import blake2s
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit, KeyRefused
+from awx_ratelimit.web.header_values import MAX_BYTES
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.render import KEY_HEADER
 
@@ -25,7 +26,7 @@ def sent_key(request: Request) -> bytes | None:
     """
     _, _, _, values_of, _ = request
     values = values_of(KEY_HEADER)
-    if len(values) == 1:
+    if len(values) == 1 and len(values[0]) <= MAX_BYTES:
         key = values[0].strip(b" \t")
         if 0 < len(key) <= _MOST_BYTES:
             return key

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.errors import KeyRefused
 from awx_ratelimit.threads import Threads
+from awx_ratelimit.web.header_values import first_bytes
 from awx_ratelimit.web.identify import sends_key, sent_key
 from awx_ratelimit.web.message import Request
 
@@ -25,9 +26,10 @@ class StoredKeys:
     """The `identify` of either gate whose callers have the keys that `verifier` knows.
 
     A caller's subject is its key's family, so that a rotated key and its successor share one budget. Keys come in
-    ``X-API-Key``; with `bearer` also as ``Authorization: Bearer awx_...``, where any other text is left to whoever it
-    is meant for. A request with two keys has none. Unknown keys are counted by the gate, by client address: the
-    verifier needs no `failures` of its own. On an event loop at most `threads` look-ups are waited for at a time.
+    ``X-API-Key``; with `bearer` also as ``Authorization: Bearer awx_...``. Any other text in that header is left to the
+    app, and so is everything after its first kilobyte. A request with two keys has none. Unknown keys are counted by
+    the gate, by client address: the verifier needs no `failures` of its own. On an event loop at most `threads`
+    look-ups are waited for at a time.
 
     A call raises KeyRefused, KeyStoreUnavailable (the gate answers 503) and TooManyWrongKeys.
     """
@@ -60,24 +62,30 @@ class _Places:
     """The two places of a key: its own header, and Authorization where a bearer has the prefix of keys."""
 
     def __init__(self, prefix: str) -> None:
-        self._bearer = re.compile(rb"[ \t]*bearer[ \t]+(%s.*)" % prefix.encode(), re.IGNORECASE | re.DOTALL).fullmatch
+        self._prefix = prefix.encode()
+        credential = rb"[ \t]*bearer[ \t]+(%s[^,]*)" % self._prefix
+        self._alone = re.compile(credential, re.IGNORECASE).fullmatch
+        self._after_comma = re.compile(rb"," + credential, re.IGNORECASE).search
 
     def sends_key(self, request: Request) -> bool:
         """Whether there is something in one of them."""
-        return sends_key(request) or any(map(self._bearer, _credentials(request)))
+        return sends_key(request) or self._has_key(first_bytes(request.values(_AUTHORIZATION))[0])
 
     def sent_key(self, request: Request) -> bytes | None:
         """The one key of the request, None where there is none. Raises KeyRefused for two, or what no key can be."""
-        credentials = _credentials(request)
-        found = [match for match in map(self._bearer, credentials) if match]
-        if not found:
+        credentials, is_cut = first_bytes(request.values(_AUTHORIZATION))
+        found = self._alone(credentials)
+        if found is None and not self._has_key(credentials):
             return sent_key(request)
-        if len(credentials) > 1 or sends_key(request):
+        if found is None or is_cut or sends_key(request):
             raise KeyRefused
-        key: bytes = found[0][1]
+        key: bytes = found[1]
         return key
 
-
-def _credentials(request: Request) -> list[bytes]:
-    # A comma is where a server has joined two headers; no key has one.
-    return [credential for value in request.values(_AUTHORIZATION) for credential in value.split(b",")]
+    def _has_key(self, credentials: bytes) -> bool:
+        # A comma is where a server has joined two headers; no key has one.
+        first, comma, _ = credentials.partition(b",")
+        if self._alone(first):
+            return True
+        # The search is slow, and nobody's usual request.
+        return bool(comma and self._prefix in credentials.lower() and self._after_comma(credentials))

@@ -1,0 +1,146 @@
+"""A long header costs what the same bytes cost in a header that nobody reads, however a client is answered."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from tests.costs.front_doors import Door, Lines, ask, opened, recorded
+
+from awx_ratelimit.adapters._scope import request_of
+
+BYTES = 60_000
+UNREAD = b"x-nobody-reads"
+#: Above 1 is what the first kilobyte of a header costs, beside a whole answer.
+MOST_RATIO = 4.0
+ROUNDS = 40
+#: How long one measurement takes.
+MEASURED_S = 0.000_5
+#: What repeats: lists, spaces, credentials, addresses, cookies, and what parsers take badly.
+REPEATED = [
+    b",", b"a,", b" ", b"\t", b"a", b";", b"; ", b"=", b'"', b"(", b"[", b":", b"/", b"%41", b"\xff", b"\xa0",
+    b"application/json;q=0.1,", b"*/*;;;;;;;;,", b"bearer awx_,", b",bearer ", b"1.2.3.4,", b"10.0.0.1,", b"::1,",
+    b"a=b; ", b"text/html,", b"https://a.", b"eyJ.",
+]  # fmt: skip
+BEGUN = {
+    b"application/problem+json,": [b"a,", b";"],
+    b"Bearer ": [b"a", b".", b"awx_,"],
+    b"Bearer awx_": [b"a", b" ", b","],
+    b"application/json;": [b" ", b"charset=utf-8;"],
+    b"application/x-www-form-urlencoded;": [b" ", b";"],
+    b"https://": [b"a", b"[", b"@"],
+    b"__Host-awx-console=": [b"a", b";"],
+    b"10.0.0.1": [b",10.0.0.2", b" "],
+}
+VALUES = [(more * BYTES)[:BYTES] for more in REPEATED] + [
+    (begun + more * BYTES)[:BYTES] for begun, mores in BEGUN.items() for more in mores
+]
+#: Without these the test would look at nothing.
+KNOWN = {
+    b"accept", b"authorization", b"x-api-key", b"x-forwarded-for", b"origin", b"access-control-request-method",
+    b"cookie", b"host", b"content-type", b"sec-fetch-site",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """What is measured is the request, and not the log that pytest keeps."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module", params=["asgi", "wsgi"])
+def doors(request: pytest.FixtureRequest) -> Iterator[dict[str, Door]]:
+    """Every way in."""
+    with opened(request.param) as doors:
+        yield doors
+
+
+def read_by(door: Door, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
+    """The headers that decide how this request is answered; some are read only where another one is there."""
+    with recorded(monkeypatch) as names:
+        ask(door, door.lines)
+        for name in sorted(names):
+            ask(door, replaced(door.lines, name, b"a"))
+    return names
+
+
+def replaced(lines: Lines, name: bytes, *values: bytes) -> Lines:
+    return [line for line in lines if line[0] != name] + [(name, value) for value in values]
+
+
+def test_every_answer_is_the_one_that_is_meant(doors: dict[str, Door]) -> None:
+    """Each way in answers with its own status, so that refusals and answers of all kinds are measured."""
+    assert {name: ask(door, door.lines) for name, door in doors.items()} == {
+        name: [door.status] for name, door in doors.items()
+    }
+
+
+def test_no_header_is_left_out(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All headers that are known to be read are found by looking."""
+    found = set().union(*(read_by(door, monkeypatch) for door in doors.values()))
+
+    assert found >= KNOWN
+
+
+def test_a_long_header_costs_what_its_bytes_cost(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 kB in any header that is read take at most a few times the processor time of 60 kB in one that is not."""
+    dear = {}
+    for door_name, door in doors.items():
+        times = max(1, int(MEASURED_S / processor_s(partial(ask, door, door.lines))))
+        for name in sorted(read_by(door, monkeypatch)):
+            for value in VALUES:
+                lines = replaced(door.lines, name, value)
+                control = [*replaced(door.lines, name, value[:100]), (UNREAD, value)]
+                ratio = ratio_of(partial(ask, door, lines, times), partial(ask, door, control, times))
+                if ratio > MOST_RATIO:
+                    dear[door_name, name, value[:40]] = round(ratio, 1)
+
+    assert dear == {}
+
+
+def test_a_header_that_is_sent_often_costs_what_its_lines_cost(
+    doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5,000 lines of any header that is read cost little more than 5,000 lines of one that is not."""
+    dear = {}
+    for door_name, door in doors.items():
+        for name in sorted(read_by(door, monkeypatch)):
+            lines = replaced(door.lines, name, *[b"a"] * 5_000)
+            control = [*replaced(door.lines, name, b"a"), *[(UNREAD, b"a")] * 5_000]
+            ratio = ratio_of(partial(ask, door, lines), partial(ask, door, control))
+            if ratio > MOST_RATIO:
+                dear[door_name, name] = round(ratio, 1)
+
+    assert dear == {}
+
+
+def test_many_headers_are_copied_once_for_a_request() -> None:
+    """With 5,000 headers, reading ten costs little more than reading one."""
+    headers = [(b"x-%d" % number, b"a") for number in range(5_000)]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": None}
+
+    def read(times: int) -> None:
+        values = request_of(scope).values
+        for _ in range(times):
+            values(b"accept")
+
+    assert ratio_of(lambda: read(10), lambda: read(1)) < 3
+
+
+def ratio_of(ours: Callable[[], object], control: Callable[[], object]) -> float:
+    """By the shortest processor times, taken in turn; as few rounds as it takes to see that it is not much."""
+    ours_s = control_s = float("inf")
+    for _ in range(ROUNDS):
+        ours_s, control_s = min(ours_s, processor_s(ours)), min(control_s, processor_s(control))
+        if ours_s < MOST_RATIO / 2 * control_s:
+            break
+    return ours_s / control_s
+
+
+def processor_s(timed: Callable[[], object]) -> float:
+    began_s = time.process_time()
+    timed()
+    return time.process_time() - began_s

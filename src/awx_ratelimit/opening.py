@@ -1,7 +1,7 @@
 """A backend from a URL: the one place that names every backend.
 
     memory://                           in this process
-    host:///path/to/file                among the processes of this host
+    host:///path/to/file                among the processes of this host; of several users: ?allow_other_users=true
     redis://host:6379/0                 rediss:// with TLS, redis+unix:///path/to/socket, valkey://
     redis+sentinel://host,host/service  the primary of a service that sentinels watch; also rediss+, valkey+, valkeys+
     redis+cluster://host,host           a cluster, by some of its servers; likewise
@@ -29,6 +29,7 @@ _TCP = ("redis", "rediss", "valkey", "valkeys")
 _MANY = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
 _SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_MANY)
 _OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
+_FILE_QUERIES = {"": False, "allow_other_users=false": False, "allow_other_users=true": True}
 #: Who looks at limits is in no hurry.
 _PATIENT = "budget_ms=2000&on_outage=closed"
 
@@ -42,7 +43,7 @@ def open_backend(url: str) -> Backend:
     if _scheme(url) == "memory":
         return MemoryBackend()
     if _scheme(url) == "host":
-        return _host(_path(url))
+        return _host(url)
     from awx_ratelimit.backends.redis import RedisBackend
 
     client_url, of_server, of_guard = _split(url)
@@ -54,7 +55,7 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
     if _scheme(url) == "memory":
         return MemoryBackend()
     if _scheme(url) == "host":
-        return _host(_path(url))
+        return _host(url)
     from awx_ratelimit.backends.redis import AsyncRedisBackend
 
     client_url, of_server, of_guard = _split(url)
@@ -62,18 +63,22 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
     return AsyncRememberedBackend(AsyncGuardedBackend(backend, **of_guard))
 
 
-def _host(path: str) -> Backend:
+def _host(url: str) -> Backend:
     from awx_ratelimit.backends.host import HostBackend
 
-    return HostBackend(path)
+    path, allow_other_users = _file(url)
+    return HostBackend(path, allow_other_users=allow_other_users)
 
 
-def _path(url: str) -> str:
-    """The path in the URL of a file. It is absolute: a relative one is another file in each folder."""
+def _file(url: str) -> tuple[str, bool]:
+    """The path in the URL of a file, and its only option. A relative path would be another file in each folder."""
     parts = urlsplit(url)
-    if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
-        raise ValueError(f"the URL of a host's file is {url!r}; allowed is host:///path/to/file, with three slashes")
-    return unquote(parts.path)
+    if parts.netloc or parts.query not in _FILE_QUERIES or parts.fragment or not parts.path.startswith("/"):
+        raise ValueError(
+            f"the URL of a host's file is {url!r}; allowed is host:///path/to/file, with three slashes, and after it "
+            "?allow_other_users=true or nothing"
+        )
+    return unquote(parts.path), _FILE_QUERIES[parts.query]
 
 
 def own_url() -> str:
@@ -102,8 +107,9 @@ def open_to_look(url: str) -> Backend:
         raise ValueError("memory is each process's own and cannot be seen from here; name a file or a server")
     if _scheme(url) == "host":
         # Who looks may be another user than who decides, and would make a file that the other may not open.
-        if not Path(_path(url)).exists():
-            raise ValueError(f"{_path(url)}: nobody has kept limits there; name the backend of your app")
+        path, _ = _file(url)
+        if not Path(path).exists():
+            raise ValueError(f"{path}: nobody has kept limits there; name the backend of your app")
         return open_backend(url)
     return open_backend(f"{url}{'&' if '?' in url else '?'}{_PATIENT}")
 
@@ -113,23 +119,25 @@ def examine(url: str) -> list[Finding]:
     if _scheme(url) == "memory":
         return [Finding("memory", "ok", "limits of one process: there is no server to be examined")]
     if _scheme(url) == "host":
-        return [_examined_file(Path(_path(url)))]
+        return [_examined_file(url)]
     from awx_ratelimit.backends._redis_doctor import examine as examine_redis
 
     client_url, of_server, _ = _split(url)
     return examine_redis(client_url, prefix=of_server.get("prefix", "awx"))
 
 
-def _examined_file(path: Path) -> Finding:
-    """Whether limits can be shared at `path`; where there is no file yet, by another one beside it for a moment."""
-    if path.exists():
-        return _examined(_host(str(path)))
+def _examined_file(url: str) -> Finding:
+    """Whether limits can be shared there; where there is no file yet, by another one beside it for a moment."""
+    path = Path(_file(url)[0])
+    # A link that leads nowhere is there, too.
+    if path.exists() or path.is_symlink():
+        return _examined(_host(url))
     try:
         with TemporaryDirectory(dir=path.parent) as folder:
-            return _examined(_host(f"{folder}/{path.name}"))
+            return _examined(_host(f"host://{quote(f'{folder}/{path.name}')}"))
     except OSError:
         # Nor can the file be made: that says why.
-        return _examined(_host(str(path)))
+        return _examined(_host(url))
 
 
 def _examined(backend: Backend) -> Finding:

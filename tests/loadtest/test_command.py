@@ -1,6 +1,8 @@
 """The command ``awx-ratelimit loadtest``: its reports, its ends, and that it keeps its keys to itself."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +16,9 @@ from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.gateways import PLAN
 from tests.loadtest.hostile import hostile
 from tests.processes import free_port
+from tests.strangers import make_foreign
 
-from awx_ratelimit.cli import main
+from awx_ratelimit.cli import main, report_files
 from awx_ratelimit.loadtest import keys
 from awx_ratelimit.loadtest.observation import Observation
 from awx_ratelimit.loadtest.order import Order
@@ -200,3 +203,30 @@ def test_a_gateway_that_says_anything_is_reported(tmp_path: Path) -> None:
 
     assert ET.fromstring(as_junit(report)).get("failures") == str(len(report.failed))
     assert ("<script" in as_html(report), "contract" in [one.name for one in report.failed]) == (False, True)
+
+
+def test_a_report_is_created_for_its_user_alone(tmp_path: Path) -> None:
+    """A gateway's answers are in it; an existing file keeps its mode."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.touch()
+    old.chmod(0o644)
+    before = os.umask(0)
+    try:
+        report_files.check([new, old])
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o600, 0o644]
+
+
+def test_a_report_is_not_written_through_a_link_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder such as /tmp that user would choose which file is overwritten; a link of this user's is followed."""
+    link = tmp_path / "report.html"
+    link.symlink_to("elsewhere.html")
+    report_files.check([link])
+    make_foreign(link, monkeypatch)
+
+    with pytest.raises(OSError, match=r"report.html, which belongs to user .* is a symbolic link"):
+        report_files.check([link])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
+from tests.strangers import NOBODY, make_foreign
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
 from awx_ratelimit.backends._host_boot import _set_aside
@@ -23,8 +24,6 @@ from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.errors import BackendMisconfigured
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
-
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -115,17 +114,40 @@ def test_a_path_through_a_file_is_refused(path: Path) -> None:
     refused(path / "limits", "a part of the path is no folder")
 
 
-def test_symbolic_links_are_followed_and_loops_are_refused(path: Path, tmp_path: Path) -> None:
-    """A link to a file is that file; a link that leads to itself is an error."""
-    real, loop = tmp_path / "real", tmp_path / "loop"
-    path.symlink_to(real)
-    loop.symlink_to(loop)
-    limiter = Limiter(HostBackend(path))
-    limiter.acquire("s", SLOTS_3)
+@pytest.mark.parametrize("leads_to", ["file", "nothing", "itself"])
+@pytest.mark.parametrize("allow_other_users", [False, True])
+def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path, leads_to: str, allow_other_users: bool) -> None:
+    """A link is an error, whatever it leads to, and nothing is created where it leads."""
+    target = {"file": tmp_path / "file", "nothing": tmp_path / "nothing", "itself": path}[leads_to]
+    if leads_to == "file":
+        target.write_bytes(b"")
+    path.symlink_to(target)
 
-    assert [usage.remaining for usage in Limiter(HostBackend(real)).peek("s", SLOTS_3).usages] == [999, 2]
-    limiter.close()
-    refused(loop, "its symbolic links lead nowhere")
+    with pytest.raises(BackendMisconfigured, match="it is a symbolic link, and is not followed; name the path"):
+        HostBackend(path, allow_other_users=allow_other_users)
+    assert [file.name for file in tmp_path.iterdir() if file.stat(follow_symlinks=False).st_size == ROOM_AT] == []
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_link_in_the_folder_is_followed_if_this_user_or_root_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may be a link, as /var/run is; a link that another user made is an error."""
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    HostBackend(link / "limits").close()
+    make_foreign(link, monkeypatch)
+
+    refused(link / "limits", f"{link}, which belongs to user ")
+
+
+def test_links_of_the_folder_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    """A loop in the path is named as the reason."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+
+    refused(loop / "limits", "the symbolic links of its folder lead nowhere")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
@@ -138,7 +160,7 @@ def test_what_is_no_regular_file_is_refused(path: Path, kind: str) -> None:
             path = Path("/dev/null")
         else:
             listener.bind(str(path))
-        refused(path, "No such device or address" if kind == "socket" else "it is no regular file")
+        refused(path, "No such device or address" if kind == "socket" else "it is not a regular file")
 
 
 @pytest.mark.parametrize(
@@ -313,11 +335,85 @@ def test_without_rights_there_is_an_error(tmp_path: Path) -> None:
     folder.chmod(0o755)
 
 
-def test_it_is_made_for_its_user_alone(path: Path) -> None:
-    """Nobody else may read or write what is used."""
-    HostBackend(path).close()
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_it_is_made_for_its_user_alone(path: Path, umask: int) -> None:
+    """Nobody else may read or write what is used, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        HostBackend(path).close()
+    finally:
+        os.umask(before)
 
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_another_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever made it could change what was used, or truncate it; nothing is written into it."""
+    path.write_bytes(b"")
+    make_foreign(path, monkeypatch)
+
+    refused(path, "it belongs to user ")
+    refused(path, "choose another path, or pass allow_other_users=True (in a URL: ?allow_other_users=true)")
+    assert path.read_bytes() == b""
+
+
+def test_a_file_of_another_user_can_be_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of several users who trust each other say so."""
+    path.write_bytes(b"")
+    path.chmod(0o660)
+    make_foreign(path, monkeypatch)
+
+    assert Limiter(HostBackend(path, allow_other_users=True)).acquire("s", SLOTS_3).allowed
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o606, 0o602, 0o666, 0o777])
+def test_a_file_that_others_can_write_is_refused(path: Path, mode: int) -> None:
+    """The error names the mode and the command that mends it; reading alone is no reason."""
+    HostBackend(path).close()
+    path.chmod(0o644)
+    HostBackend(path).close()
+    path.chmod(mode)
+
+    refused(path, f"other users can write it (its mode is {mode:04o}); run `chmod 600` on it, or pass allow_other_")
+    HostBackend(path, allow_other_users=True).close()
+
+
+@pytest.mark.parametrize("how", ["another user's", "writable", "link"])
+def test_a_file_that_another_user_puts_there_meanwhile_is_not_used(
+    path: Path, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All go on in the file that they have opened, and the log says why."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    limiter.acquire("s", SLOTS_3)
+    planted = path.with_name("planted")
+    if how == "link":
+        path.rename(path.with_name("moved"))
+        planted.symlink_to("moved")
+    else:
+        HostBackend(planted).close()
+        planted.chmod(0o666 if how == "writable" else 0o600)
+    if how == "another user's":
+        make_foreign(planted, monkeypatch)
+    planted.rename(path)
+    until(lambda: limiter.health()["state"] != "ok")
+
+    assert limiter.peek("s", SLOTS_3).usages[0].remaining == 999
+    assert "limits of this host cannot be kept as they should" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mode", "warns"), [(0o700, False), (0o755, False), (0o775, False), (0o1777, False), (0o777, True)]
+)
+def test_a_folder_in_which_others_can_replace_the_file_is_a_warning(
+    tmp_path: Path, mode: int, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so unless the folder is sticky: then only the owner of a file can remove it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    HostBackend(folder / "limits").close()
+
+    assert ("other users can remove or replace this file" in caplog.text) is warns
 
 
 def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: st
         ("host://", "allowed is host:///path/to/file, with three slashes"),
         ("host://srv/limits", "allowed is host:///path/to/file, with three slashes"),
         ("host:///srv/limits?timeout_ms=5", "allowed is host:///path/to/file, with three slashes"),
+        ("host:///srv/limits?allow_other_users=yes", "?allow_other_users=true or nothing"),
         ("host:limits", "allowed is host:///path/to/file, with three slashes"),
         ("redis://localhost?budget_ms=soon", "budget_ms is 'soon'; allowed is a whole number"),
         ("redis://localhost?budget_ms=0", "timeout_ms is 0; allowed is a whole number of at least 1"),

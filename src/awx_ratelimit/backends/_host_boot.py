@@ -28,9 +28,9 @@ def _this_boot() -> bytes:
 _BOOT = _this_boot()
 
 
-def opened(path: str, wait_ms: int) -> Table:
+def opened(path: str, wait_ms: int, *, allow_other_users: bool) -> Table:
     """The subjects in the file at `path`. Raises BackendMisconfigured; see HostFile."""
-    file = HostFile(path, wait_ms)
+    file = HostFile(path, wait_ms, allow_other_users=allow_other_users)
     try:
         table = Table(file)
     except FileDamaged:
@@ -38,7 +38,7 @@ def opened(path: str, wait_ms: int) -> Table:
             raise
         # A power cut is nobody's mistake.
         _set_aside(file)
-        file = HostFile(path, wait_ms)
+        file = HostFile(path, wait_ms, allow_other_users=allow_other_users)
         table = Table(file)
     if _is_of_another_boot(file):
         os.pwrite(file.fd, _BOOT, _BOOT_AT)

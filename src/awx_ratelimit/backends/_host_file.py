@@ -9,7 +9,6 @@ import ctypes
 import errno
 import mmap
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Final, NoReturn
 from awx_ratelimit.backends._host_cell import CHECK_BYTES, check, half
 from awx_ratelimit.backends._host_locks import ByteLock, Stripe
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.files import UnusableFile, open_own
 
 PAGE_BYTES: Final = 4096
 STRIPES: Final = 64
@@ -36,7 +36,6 @@ _EMPTY_ROOT = half(1, b"")
 _HEADER_BYTES = _HEADER.size + CHECK_BYTES
 #: The lock of who makes it or moves it away, and of who makes it larger.
 MAKING, _GROWING = STRIPES, STRIPES + 1
-_MODE = 0o600
 _lseek = ctypes.PyDLL(None)["lseek"]
 _lseek.restype = ctypes.c_int64
 #: Python knows only the one that, where a file system cannot do it, writes zeros over what others write meanwhile.
@@ -49,7 +48,7 @@ _REMEDIES = {
     errno.EROFS: "it is on a file system that is read-only; choose another path",
     errno.EISDIR: "it is a folder; name a file in it",
     errno.ENOTDIR: "a part of the path is no folder; choose another path",
-    errno.ELOOP: "its symbolic links lead nowhere; remove them",
+    errno.ELOOP: "the symbolic links of its folder lead nowhere; remove them",
     errno.ENOSPC: "there is no space left for it; make room, or choose another path",
     errno.EDQUOT: "there is no quota left for it; make room, or choose another path",
     errno.EFBIG: "it may not become larger; raise the limit on the size of files",
@@ -64,14 +63,17 @@ class HostFile:
     """One opened file, its locks, and the process as one that holds leases in it.
 
     Waits `wait_ms` for another process that makes the file. Raises BackendMisconfigured, which names the path and what
-    to do, for a path that cannot be used and for a file that is none of ours, of another version, or damaged.
+    to do, for a path that cannot be used and for a file that is none of ours, of another version, or damaged; and for
+    one that other users own or can write, unless `allow_other_users`.
     """
 
-    def __init__(self, path: str, wait_ms: int) -> None:
+    def __init__(self, path: str, wait_ms: int, *, allow_other_users: bool = False) -> None:
         self.path = path
         self.wait_ms = wait_ms
         try:
-            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            self.fd = open_own(path, allow_other_users=allow_other_users)
+        except UnusableFile as error:
+            raise BackendMisconfigured(f"{path}: {error}") from error
         except OSError as error:
             raise self._unusable(error) from error
         self._closed = False
@@ -85,8 +87,6 @@ class HostFile:
             raise self._unusable(error) from error
 
     def _open(self) -> None:
-        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
-            self._refuse("it is no regular file; choose another path")
         making = ByteLock(self.fd, MAKING)
         if not making.wait(self.wait_ms):
             self._refuse(f"another process has been making it for {self.wait_ms} ms; is it stopped?")
@@ -182,7 +182,7 @@ class HostFile:
     def is_where_it_was(self) -> bool:
         """Whether the path still leads to this file."""
         try:
-            there, opened = Path(self.path).stat(), os.fstat(self.fd)
+            there, opened = Path(self.path).lstat(), os.fstat(self.fd)
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)

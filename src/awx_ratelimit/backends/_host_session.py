@@ -15,7 +15,6 @@ from struct import error as StructError  # noqa: N812  # what it is: an error cl
 from threading import Lock
 from typing import Any, TypeVar
 
-from awx_ratelimit.backends._host_boot import opened
 from awx_ratelimit.backends._host_keeper import Keeper
 from awx_ratelimit.backends._host_leases import HostLeases
 from awx_ratelimit.backends._host_locks import WAIT_MS, Shut, Stripe
@@ -32,10 +31,11 @@ _Answer = TypeVar("_Answer")
 
 
 class HostSession:
-    """See the module. `now_ms` is the time."""
+    """See the module. `now_ms` is the time; `opened` opens the file at `path`, and waits so many ms to create it."""
 
-    def __init__(self, path: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, path: str, now_ms: Callable[[], int], opened: Callable[[int], Table]) -> None:
         self._path = path
+        self._opened = opened
         self._now_ms = now_ms
         self._known: dict[str, HostLedger] = {}
         self._round: list[str] = []
@@ -57,7 +57,7 @@ class HostSession:
             if table is None:
                 if self._closed:
                     raise BackendUnavailable(f"{self._path}: it was closed")
-                table = opened(self._path, wait_ms)
+                table = self._opened(wait_ms)
                 self._use(table)
             return table
 
@@ -201,7 +201,7 @@ class HostSession:
     def _go_on_elsewhere(self, old: Table) -> Table:
         """The file was removed, replaced or changed by somebody: use what is there now, or make it."""
         try:
-            new = opened(self._path, WAIT_MS)
+            new = self._opened(WAIT_MS)
         except AwxRateLimitError:
             # One that only lies elsewhere is gone on with: nobody else can make another one either.
             if not old.file.is_intact():

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ try:
 except ImportError as error:
     raise ImportError(f"the host backend needs Linux on 64 bits, and a Python with ctypes: {error}") from error
 
+from awx_ratelimit.backends._host_boot import opened
 from awx_ratelimit.backends._host_record import HostLedger
 from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.backends.base import Clock
@@ -27,6 +29,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.files import warn_of_folder
 from awx_ratelimit.forks import renewed_after_fork
 
 #: What `Decision(...)` ends in, without the call in between.
@@ -44,22 +47,31 @@ class HostBackend:
     is an object with ``now_ms() -> int``; None is the wall time. Nobody waits longer than 50 ms for a process that is
     in the way: then there is no decision. Raises ValueError for a relative path, and BackendMisconfigured, which says
     what to do, for one that cannot be used.
+
+    Links are not followed, and a file that another user owns or can write is refused: that user could change what was
+    used, or end this process by truncating the file. With `allow_other_users` it is accepted, for workers of several
+    users who trust each other.
     """
 
     never_waits: ClassVar[bool] = True
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, clock: Clock | None = None, allow_other_users: bool = False
+    ) -> None:
         self._path = os.fspath(path)
+        self._opened = partial(opened, self._path, allow_other_users=allow_other_users)
         if not Path(self._path).is_absolute():
             raise ValueError(f"path is {self._path!r}; allowed is an absolute one, which is one file for all processes")
         self._now_ms = (clock or WallClock()).now_ms
         self._hold_times = HoldTimes()
         self._begin()
         self._session.open(_START_WAIT_MS)
+        if not allow_other_users:
+            warn_of_folder(self._path)
         renewed_after_fork(self._after_fork)
 
     def _begin(self) -> None:
-        self._session = HostSession(self._path, self._now_ms)
+        self._session = HostSession(self._path, self._now_ms, self._opened)
         self._unmeasured = 0
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

@@ -1,8 +1,11 @@
 """Files of reports: that they can be written is known before the load begins; and one is whole, or not there."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from awx_ratelimit.files import UnusableFile, check_links, create_own
 from awx_ratelimit.loadtest.report import Report
 
 #: What makes the text of each file.
@@ -10,8 +13,17 @@ ReportFiles = Mapping[Path, Callable[[Report], str]]
 
 
 def check(paths: Iterable[Path]) -> None:
-    """Open each, and leave it as it is. Raises OSError."""
+    """Open each, and leave it as it is; a missing one is created with mode 0600.
+
+    Raises OSError, and UnusableFile for a link of another user, who could choose what is overwritten.
+    """
     for path in paths:
+        try:
+            check_links(path)
+        except UnusableFile as error:
+            raise UnusableFile(f"{path}: {error}") from error
+        with suppress(FileExistsError):
+            os.close(create_own(str(path), os.O_WRONLY))
         with path.open("ab"):
             pass
 

@@ -4,19 +4,29 @@ Two pools, so that a rush of one kind of work cannot starve the other: `reading`
 serves verification; `writing` gives one transaction at a time the right to write. No connection waits without end.
 """
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from awx_ratelimit.errors import KeyStoreUnusable
+from awx_ratelimit.files import UnusableFile, check_own, create_own, warn_of_folder
+
 _ALLOWED = "allowed are a path, sqlite:///path and postgresql://user@host/database"
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CONNECTIONS = 5
+#: SQLite believes what lies in these, too; it gives them the mode of the database.
+_BESIDE = ("-journal", "-wal", "-shm")
+#: The option of a URL of SQLite that is ours.
+_OTHER_USERS: Final = "allow_other_users"
 _AGAIN_S = 0.01
 
 
@@ -63,17 +73,28 @@ def shown_url(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def engines_for(url: URL, timeout_ms: int) -> Engines:
+def other_users_of(url: URL) -> tuple[URL, bool]:
+    """`url` without the option `allow_other_users`, which only SQLite has, and its value. Raises ValueError."""
+    if _OTHER_USERS not in url.query or url.get_backend_name() != "sqlite":
+        return url, False
+    value = url.query[_OTHER_USERS]
+    if value not in ("true", "false"):
+        raise ValueError(f"the key store's URL has {_OTHER_USERS}={value!r}; allowed are true and false")
+    return url.difference_update_query([_OTHER_USERS]), value == "true"
+
+
+def engines_for(url: URL, timeout_ms: int, *, allow_other_users: bool = False) -> Engines:
     """The two engines of `url`; nothing is connected yet.
 
-    No statement, lock or connection is waited for longer than `timeout_ms` where the server can be told so.
+    No statement, lock or connection is waited for longer than `timeout_ms` where the server can be told so. A database
+    file of SQLite that other users own or can write is refused, unless `allow_other_users`.
     Raises ImportError that names the line to install for a driver that is missing.
     """
     if url.get_backend_name() == "postgresql":
         return _postgresql(url, timeout_ms)
     if url.database in (None, "", ":memory:"):
         return _memory(url, timeout_ms)
-    return _file(url, timeout_ms)
+    return _file(url, timeout_ms, allow_other_users)
 
 
 def _engine(
@@ -109,15 +130,49 @@ def _close_what_comes_late(engine: Engine) -> None:
     event.listen(engine, "checkin", came_back)
 
 
-def _file(url: URL, timeout_ms: int) -> Engines:
+def _file(url: URL, timeout_ms: int, allow_other_users: bool) -> Engines:
     arguments = {"timeout": timeout_ms / 1000, "check_same_thread": False}
     reading = _engine(url, timeout_ms, connections=_CONNECTIONS, arguments=arguments, isolation="AUTOCOMMIT")
     # One: SQLite has one writer, and a queue of threads here is fairer than its waiting in steps.
     writing = _engine(url, timeout_ms, connections=1, arguments=arguments, isolation=None)
-    event.listen(reading, "connect", _sqlite_connected)
-    event.listen(writing, "connect", _sqlite_connected)
+    path, may_create = _path_of(reading)
+    if path and not allow_other_users:
+        warn_of_folder(path)
+    for engine in (reading, writing):
+        if path:
+            event.listen(engine, "do_connect", _own_file(path, may_create, allow_other_users))
+        event.listen(engine, "connect", _sqlite_connected)
     event.listen(writing, "begin", _begin_immediate)
     return Engines(reading, writing)
+
+
+def _own_file(path: str, may_create: bool, allow_other_users: bool) -> Callable[..., None]:
+    """A listener that creates the database with mode 0600 before SQLite can, and refuses a file of another user."""
+
+    def about_to_connect(*_: Any) -> None:
+        try:
+            for file in (path, *(path + suffix for suffix in _BESIDE)):
+                check_own(file, allow_other_users=allow_other_users)
+            if may_create:
+                # SQLite says why it cannot be created.
+                with suppress(OSError):
+                    os.close(create_own(path))
+        except UnusableFile as error:
+            raise KeyStoreUnusable(f"the key store is not used: {file}: {error}") from error
+
+    return about_to_connect
+
+
+def _path_of(engine: Engine) -> tuple[str, bool]:
+    """The path of a database, empty for one in memory; and whether SQLite would create it."""
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    database = str(arguments[0])
+    if not options.get("uri") or not database.startswith("file:"):
+        return database, True
+    parts = urlsplit(database)
+    mode = parse_qs(parts.query).get("mode", ["rwc"])[-1]
+    path = unquote(parts.path)
+    return ("" if mode == "memory" or path == ":memory:" else path), mode == "rwc"
 
 
 def _memory(url: URL, timeout_ms: int) -> Engines:

@@ -20,7 +20,7 @@ from awx_ratelimit.forks import paused_before_fork, renewed_after_fork
 from awx_ratelimit.keys import queries
 from awx_ratelimit.keys.answers import answered
 from awx_ratelimit.keys.clock import WallClock
-from awx_ratelimit.keys.engine import Engines, engines_for, shown_url, url_of, write_ahead
+from awx_ratelimit.keys.engine import Engines, engines_for, other_users_of, shown_url, url_of, write_ahead
 from awx_ratelimit.keys.migrations import MIGRATIONS, migrate, version_of
 from awx_ratelimit.keys.rows import KnownKey
 from awx_ratelimit.keys.schema import KEYS
@@ -63,16 +63,23 @@ class KeyStore:
         renewed_after_fork(self._renew)
 
     @classmethod
-    def open(cls, address: str | PurePath = "keys.db", *, timeout_ms: int = 10_000) -> "KeyStore":
+    def open(
+        cls, address: str | PurePath = "keys.db", *, timeout_ms: int = 10_000, allow_other_users: bool = False
+    ) -> "KeyStore":
         """The store at `address`: a path or ``sqlite:///path``, or ``postgresql://user@host/database``.
 
         Its tables are made, or brought to the newest version, by whichever process comes first. No statement and no
         lock is waited for longer than `timeout_ms`. Raises KeyStoreUnavailable where it cannot be reached,
         KeyStoreUnusable where it is no key store or one of a newer version, ValueError for another kind of URL, and
         ImportError that names the line to install for a driver that is missing.
+
+        A new file of SQLite has mode 0600. Links are not followed, and a file that another user owns or can write is
+        refused, because that user could add keys. `allow_other_users`, or ``?allow_other_users=true`` in the URL,
+        accepts it.
         """
-        url = url_of(address)
-        store = cls(engines_for(url, timeout_ms), shown_url(url), timeout_ms)
+        url, allowed_by_url = other_users_of(url_of(address))
+        engines = engines_for(url, timeout_ms, allow_other_users=allow_other_users or allowed_by_url)
+        store = cls(engines, shown_url(url), timeout_ms)
         try:
             store.migrate()
         except BaseException:

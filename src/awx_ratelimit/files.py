@@ -1,0 +1,171 @@
+"""Open files without trusting the path: no link, device or pipe, and no file that another user can change.
+
+In a folder that others may write, such as /tmp or /dev/shm, anybody can put a file or a link where this process is
+about to look. So an opened file is checked by its descriptor, and a new one belongs to this user alone (mode 0600),
+whatever the umask. Files that are only read may be reached through links, as mounted configuration is.
+"""
+
+import errno
+import logging
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_log = logging.getLogger("awx_ratelimit")
+_MODE = 0o600
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+#: Windows has neither links without privileges nor owners of this kind.
+_HAS_OWNERS = os.name == "posix"
+#: O_NONBLOCK: opening a pipe must not wait for its other end.
+_SAFELY = (
+    getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_ATTEMPTS = 10
+_OPT_IN = "pass allow_other_users=True (in a URL: ?allow_other_users=true) if you trust them"
+
+
+class UnusableFile(OSError):
+    """What lies at a path is not used; the message says why and what to do, without the path."""
+
+
+def open_own(path: str, *, allow_other_users: bool = False) -> int:
+    """Open the regular file at `path` for reading and writing; a missing one is created with mode 0600.
+
+    Raises UnusableFile for a link, for what is not a regular file and, unless `allow_other_users`, for a file that
+    another user owns or can write. Raises OSError where it cannot be opened.
+    """
+    if not allow_other_users:
+        check_links(Path(path).parent)
+    fd = _opened(path)
+    try:
+        _check(os.fstat(fd), allow_other_users=allow_other_users)
+    except UnusableFile:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_own(path: str, *, allow_other_users: bool = False) -> None:
+    """Raise UnusableFile as `open_own` does; a missing file is none of those.
+
+    It opens nothing: SQLite would lose its locks when another descriptor of its database is closed.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not allow_other_users:
+            check_links(Path(path).parent)
+        _check(os.lstat(path), allow_other_users=allow_other_users)
+
+
+def create_own(path: str, flags: int = os.O_RDWR) -> int:
+    """Create the file at `path` with mode 0600 and open it. Raises FileExistsError where there is anything already."""
+    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | _SAFELY | _NO_LINK, _MODE)
+    if _HAS_OWNERS:
+        # A umask, or the file system, may have made something else of the mode; where it cannot be set, `_check` sees.
+        with suppress(OSError):
+            os.fchmod(fd, _MODE)
+    return fd
+
+
+def check_links(path: Path) -> None:
+    """Raise UnusableFile where a link that another user made is a part of `path`. Raises OSError for a wrong folder."""
+    path = path.absolute()
+    for part in (path, *path.parents):
+        try:
+            # Not `part.lstat()`: detectors of blocking calls in event loops refuse `os.stat`.
+            status = os.lstat(part)
+        except FileNotFoundError:
+            if part == path:
+                continue
+            raise
+        if _HAS_OWNERS and stat.S_ISLNK(status.st_mode) and not _is_ours(status.st_uid):
+            raise _link(f"{part}, which belongs to user {_name(status.st_uid)},")
+
+
+def warn_of_folder(path: str) -> None:
+    """Log a warning where other users can remove or replace the file at `path`, whoever may write the file itself."""
+    try:
+        # `.` in the folder, which is not a link.
+        status = os.lstat(f"{Path(path).absolute().parent}/.")
+    except OSError:
+        return
+    if not _HAS_OWNERS or (_is_ours(status.st_uid) and not status.st_mode & stat.S_IWOTH):
+        return
+    if status.st_mode & stat.S_ISVTX and _is_ours(status.st_uid):
+        return
+    _log.warning(
+        "%s: other users can remove or replace this file, because they can write its folder; use a folder that only "
+        "this user can write", path,
+    )  # fmt: skip
+
+
+def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """The content of the regular file at `path`, which may be reached through links.
+
+    Raises UnusableFile for a pipe, a device and a file of more than `max_bytes`, and OSError where it cannot be read.
+    """
+    # Before it is opened: to open a device may already do something.
+    _check_regular(os.stat(path))  # noqa: PTH116
+    with open(os.open(path, os.O_RDONLY | _SAFELY), "rb") as file:  # noqa: PTH123
+        _check_regular(os.fstat(file.fileno()))
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UnusableFile(f"it has more than {max_bytes} bytes; name a smaller file")
+    return content
+
+
+def _opened(path: str) -> int:
+    # Not O_CREAT for one that exists: Linux may refuse that for a file of another user, without saying why.
+    for _ in range(_ATTEMPTS):
+        try:
+            return os.open(path, os.O_RDWR | _SAFELY | _NO_LINK)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                return create_own(path)
+        except OSError as error:
+            if error.errno == errno.ELOOP and Path(path).is_symlink():
+                raise _link("it") from None
+            raise
+    raise UnusableFile("other processes create and remove it again and again; choose another path")
+
+
+def _check(status: os.stat_result, *, allow_other_users: bool) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise _link("it")
+    _check_regular(status)
+    if allow_other_users or not _HAS_OWNERS:
+        return
+    if not _is_ours(status.st_uid):
+        raise UnusableFile(
+            f"it belongs to user {_name(status.st_uid)}, and this process runs as user {_name(os.geteuid())}; choose "
+            f"another path, or {_OPT_IN}"
+        )
+    if status.st_mode & _WRITABLE_BY_OTHERS:
+        mode = stat.S_IMODE(status.st_mode)
+        raise UnusableFile(f"other users can write it (its mode is {mode:04o}); run `chmod 600` on it, or {_OPT_IN}")
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = (
+            "a folder; name a file in it" if stat.S_ISDIR(status.st_mode) else "not a regular file; choose another path"
+        )
+        raise UnusableFile(f"it is {kind}")
+
+
+def _link(what: str) -> UnusableFile:
+    return UnusableFile(f"{what} is a symbolic link, and is not followed; name the path that it leads to")
+
+
+def _is_ours(user_id: int) -> bool:
+    return user_id in (0, os.geteuid())
+
+
+def _name(user_id: int) -> str:
+    try:
+        import pwd
+
+        return f"{pwd.getpwuid(user_id).pw_name} ({user_id})"
+    except (ImportError, KeyError):
+        return str(user_id)

@@ -12,10 +12,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.web.header_values import last_items
 from awx_ratelimit.web.message import Request
+from awx_ratelimit.web.proxy_warnings import FORWARDED_FOR, ProxyWarnings
 
 #: Stands for a peer without an address: a proxy that speaks through a unix socket.
 UNIX = "unix"
-_FORWARDED = b"x-forwarded-for"
+#: What the subject of a client without a key begins with.
+ADDRESS = "address:"
 _MOST_HOPS = 32
 _LONGEST = 64
 _Address = IPv4Address | IPv6Address
@@ -35,23 +37,33 @@ class Addresses:
         self._unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
         self._trusts = lru_cache(maxsize=4096)(self._in_a_trusted_network)
+        self._warnings = ProxyWarnings()
 
     def subject(self, request: Request) -> str:
         """The subject of whoever has no key: its address, an IPv6 one by its /64, in which one client has them all."""
         address = self._client(request)
         if isinstance(address, IPv6Address):
-            return f"address:{IPv6Network((address, 64), strict=False)}"
-        return f"address:{address or UNIX}"
+            return f"{ADDRESS}{IPv6Network((address, 64), strict=False)}"
+        return f"{ADDRESS}{address or UNIX}"
 
-    def hides_clients(self, request: Request) -> bool:
-        """Whether the peer says whom it speaks for and no proxy is trusted: then all its clients look like one."""
-        return not (self._networks or self._unix) and bool(request.values(_FORWARDED))
+    def refused(self, request: Request) -> None:
+        """The client of this request has reached the limit of its address: warn if that may be a proxy's."""
+        peer = _parsed(request.client or "")
+        if self._is_trusted(peer):
+            if self._warnings.silences > 0 and not request.values(FORWARDED_FOR):
+                self._warnings.silent(_name(peer), refused=True)
+        elif self._warnings.looks > 0 and (peer is None or peer.is_private):
+            self._warnings.refused(request, _name(peer))
 
     def _client(self, request: Request) -> _Address | None:
         address = _parsed(request.client or "")
-        if not (self._unix if address is None else self._trusts(address)):
+        if not self._is_trusted(address):
+            if self._warnings.looks > 0:
+                self._warnings.untrusted(request, _name(address))
             return address
-        text = last_items(request.values(_FORWARDED))
+        text = last_items(request.values(FORWARDED_FOR))
+        if self._warnings.silences > 0:
+            self._heard(address, text)
         for hop in reversed(text.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
             further = _parsed(hop.decode("latin-1").strip())
             if further is None:
@@ -61,8 +73,21 @@ class Addresses:
                 return address
         return address
 
+    def _heard(self, proxy: _Address | None, forwarded: bytes) -> None:
+        if forwarded:
+            self._warnings.silences = 0
+        else:
+            self._warnings.silent(_name(proxy), refused=False)
+
+    def _is_trusted(self, peer: _Address | None) -> bool:
+        return self._unix if peer is None else self._trusts(peer)
+
     def _in_a_trusted_network(self, address: _Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+def _name(peer: _Address | None) -> str:
+    return UNIX if peer is None else str(peer)
 
 
 def _parsed(text: str) -> _Address | None:

@@ -16,7 +16,7 @@ from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
 from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.accept import prefers_problem
-from awx_ratelimit.web.address import Addresses
+from awx_ratelimit.web.address import ADDRESS, Addresses
 from awx_ratelimit.web.identify import sends_key
 from awx_ratelimit.web.message import Reply, Request
 from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
@@ -80,7 +80,6 @@ class Terms:
         self._exposed = [render.exposed(headers)] if expose else []
         #: The header lines of a decided response.
         self.lines = self._exposing(render.LINES[headers]) if expose else render.LINES[headers]
-        self._warned = False
         self._said_in = -1
         #: The subjects of addresses that have sent unknown keys of late.
         self.suspects: OrderedDict[str, None] = OrderedDict()
@@ -132,6 +131,8 @@ class Terms:
     def refused(self, request: Request, decision: Decision) -> Admission:
         """The request is refused with its wait."""
         self._hint_at_preflights(request)
+        if decision.subject.startswith(ADDRESS):
+            self.addresses.refused(request)
         reply = render.refusal(decision, self._dialect, problem=self._problem(request))
         return Admission(self._with_exposed(reply), [], decision)
 
@@ -145,13 +146,7 @@ class Terms:
 
     def stopped(self, request: Request, decision: Decision) -> Admission:
         """Too many unknown keys came from this address: the wait, and nothing of the plan of whose key it may be."""
-        if not self._warned and self.addresses.hides_clients(request):
-            self._warned = True
-            _log.warning(
-                "%s is refused for sending unknown keys, and forwards for others: if it is a proxy of yours, "
-                "name it in trusted_proxies, or one client that guesses keys shuts out all of them",
-                self.addresses.subject(request),
-            )
+        self.addresses.refused(request)
         reply = render.refusal(decision, "none", problem=self._problem(request))
         return refused(self._with_exposed(reply))
 

@@ -16,9 +16,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 @contextmanager
 def started(*words: str, command: str = "loadtest", **environment: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command."""
+    """The command. It hears Ctrl-C even where the tests run in the background, which ignores that signal."""
     process = subprocess.Popen(
-        [COMMAND, command, *words], env={**ENVIRONMENT, **environment}, text=True,
+        ["env", "--default-signal=INT", COMMAND, command, *words], env={**ENVIRONMENT, **environment}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:

@@ -15,7 +15,7 @@ from tests.processes import free_port, guarded, stop
 from tests.servers.harness import START_SECONDS, Server
 from tests.servers.wire import HOST
 
-_CONFIG = Template("""daemon off; master_process off; pid nginx.pid; error_log stderr crit;
+CONFIG = Template("""daemon off; master_process off; pid nginx.pid; error_log stderr crit;
 events { worker_connections 256; }
 http {
   access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
@@ -30,12 +30,16 @@ http {
     location ~ ^/streamed/(?<upstream>\\d+)(?<rest>/.*)$$ {
       proxy_request_buffering off; proxy_pass http://$host:$$upstream$$rest;
     }
+    location ~ ^/unix/(?<socket>[^/]+)(?<rest>/.*)$$ {
+      proxy_pass http://unix:$folder/$$socket:$$rest;
+    }
     location ~ ^/uwsgi/(?<upstream>\\d+)(?<rest>/.*)$$ {
       uwsgi_param QUERY_STRING $$query_string; uwsgi_param REQUEST_METHOD $$request_method;
       uwsgi_param CONTENT_TYPE $$content_type; uwsgi_param CONTENT_LENGTH $$content_length;
       uwsgi_param PATH_INFO $$rest; uwsgi_param SERVER_PROTOCOL $$server_protocol;
       uwsgi_param REMOTE_ADDR $$remote_addr; uwsgi_param SERVER_NAME $$server_name;
-      uwsgi_param SERVER_PORT $$server_port; uwsgi_pass $host:$$upstream;
+      uwsgi_param SERVER_PORT $$server_port;
+      uwsgi_param HTTP_X_FORWARDED_FOR $$proxy_add_x_forwarded_for; uwsgi_pass $host:$$upstream;
     }
   }
 }
@@ -46,6 +50,8 @@ class Nginx(NamedTuple):
     """An nginx that listens, and the paths by which it passes requests on."""
 
     port: int
+    #: Where it looks for the sockets of servers.
+    folder: Path
 
     def path(self, way: str, server: Server, path: str) -> str:
         """The path on nginx of `path` on `server`; `way` is buffered, streamed or uwsgi."""
@@ -60,7 +66,7 @@ def running_nginx(folder: Path) -> Iterator[Nginx]:
         pytest.fail("nginx is needed: install Debian's package of that name (`make test` does, as root)")
     port = free_port()
     folder.chmod(0o755)
-    (folder / "nginx.conf").write_text(_CONFIG.substitute(host=HOST, port=port))
+    (folder / "nginx.conf").write_text(CONFIG.substitute(host=HOST, port=port, folder=folder))
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -73,7 +79,7 @@ def running_nginx(folder: Path) -> Iterator[Nginx]:
     guard = guarded(process)
     try:
         _wait_until_it_listens(process, port, log)
-        yield Nginx(port)
+        yield Nginx(port, folder)
     finally:
         stop(process, guard)
 

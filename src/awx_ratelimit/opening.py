@@ -12,6 +12,7 @@ A server comes guarded, and its refusals are remembered. A query may hold ``pref
 """
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.examined import Finding
 from awx_ratelimit.backends.memory import MemoryBackend
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
 
@@ -30,6 +32,7 @@ _MANY = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme 
 _SCHEMES = ("memory", "host", *_TCP, "redis+unix", "unix", *_MANY)
 _OURS: dict[str, Callable[[str], Any]] = {"prefix": str, "budget_ms": int, "on_outage": str, "expected_workers": int}
 _FILE_QUERIES = {"": False, "allow_other_users=false": False, "allow_other_users=true": True}
+_NAME = re.compile("[a-z][a-z0-9+.-]*")
 #: Who looks at limits is in no hurry.
 _PATIENT = "budget_ms=2000&on_outage=closed"
 
@@ -37,8 +40,8 @@ _PATIENT = "budget_ms=2000&on_outage=closed"
 def open_backend(url: str) -> Backend:
     """The backend at `url`, for Limiter.
 
-    Raises ValueError for an URL that is none of a backend's, ImportError where its extra is not installed, and
-    BackendMisconfigured for a server that cannot decide as it is set up, and for a file that cannot be used.
+    Raises TypeError for anything but a string, ValueError for a URL of no backend, ImportError where its extra is not
+    installed, and BackendMisconfigured for a server that cannot decide as it is set up or a file that cannot be used.
     """
     if _scheme(url) == "memory":
         return MemoryBackend()
@@ -147,13 +150,15 @@ def _examined(backend: Backend) -> Finding:
 
 
 def _scheme(url: str) -> str:
+    if not isinstance(url, str):
+        raise TypeError(f"url is {kind(url)}; use a string such as 'redis://host:6379' or 'host:///path/to/file'")
     # Several hosts are nothing that urlsplit can read.
     scheme, colon, _ = url.lower().partition(":")
-    if not colon:
-        scheme = ""
-    if scheme not in _SCHEMES:
+    if scheme not in _SCHEMES or not colon:
+        # Anything but a name may be a password.
+        begun = f"begins with {scheme!r}" if colon and _NAME.fullmatch(scheme) else "does not begin with a scheme"
         allowed = ", ".join(f"{known}://" for known in _SCHEMES)
-        raise ValueError(f"the URL of a backend begins with {scheme or 'nothing'!r}; allowed are {allowed}")
+        raise ValueError(f"the URL of a backend {begun}; allowed are {allowed}")
     return scheme
 
 

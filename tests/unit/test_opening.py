@@ -63,7 +63,10 @@ async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: st
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "begins with 'nothing'; allowed are memory://, host://, redis://"),
+        ("", "does not begin with a scheme; allowed are memory://, host://, redis://"),
+        ("/var/lib/limits", "does not begin with a scheme; allowed are memory://, host://, redis://"),
+        ("a secret@localhost:6379", "the URL of a backend does not begin with a scheme; allowed are memory://"),
+        ("reddis://localhost", "begins with 'reddis'; allowed are memory://, host://, redis://"),
         ("localhost:6379", "begins with 'localhost'"),
         ("http://localhost", "begins with 'http'"),
         ("host://limits", "allowed is host:///path/to/file, with three slashes"),
@@ -77,7 +80,11 @@ async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: st
         ("redis://localhost:port", "redis URL: "),
         ("redis://localhost?on_outage=pray", "on_outage is 'pray'; allowed are 'local', 'open', 'closed'"),
         ("redis://localhost?prefix={x}", "prefix is '{x}'"),
-        ("redis://localhost?tiemout=3", "redis URL: "),
+        (
+            "redis://localhost?on_outgae=open",
+            "redis URL: 'on_outgae' is not an option; allowed are protocol, db, and in "
+            "open_backend also prefix, budget_ms, on_outage, expected_workers",
+        ),
     ],
 )
 @pytest.mark.parametrize("opened", [open_backend, open_async_backend])

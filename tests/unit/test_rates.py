@@ -1,8 +1,9 @@
+import re
 from typing import Any, cast
 
 import pytest
 
-from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
+from awx_ratelimit import Concurrency, InvalidLimit, Plan, PlanTable, Rate
 
 RIGHT: dict[str, Any] = {"name": "minute", "tokens": 60, "period_ms": 60_000}
 
@@ -85,3 +86,28 @@ def test_a_wrong_plan_is_refused_when_it_is_made(made: Any, says: str) -> None:
     """A plan without limits, with doubled names or with things that are no limits is an InvalidLimit."""
     with pytest.raises(InvalidLimit, match=says):
         made()
+
+
+@pytest.mark.parametrize(
+    ("text", "instead", "at_most"),
+    [
+        ("1000/month", "1000/30 days", 2000),
+        ("1000 per 1 month", "1000/30 days", 2000),
+        ("5/2 months", "5/60 days", 10),
+        ("1000/YEAR", "1000/360 days", 2000),
+        ("12 per 2 years", "12/720 days", 24),
+    ],
+)
+def test_a_period_of_the_calendar_is_refused_with_what_to_write(text: str, instead: str, at_most: int) -> None:
+    """Months and years differ in length: the error says what a bucket would admit, and how to write that one."""
+    says = (
+        f"{text!r} needs the calendar, which a token bucket does not follow; if a bucket of {instead.split('/')[1]} "
+        f"will do, which admits up to {at_most} in {instead.split('/')[1]}, write {instead!r}"
+    )
+    with pytest.raises(InvalidLimit, match=f"^{re.escape(says)}$"):
+        Rate.parse(text)
+    with pytest.raises(InvalidLimit, match=f"^{re.escape(f't: plans.a.rates[0]: {says}')}$"):
+        PlanTable.from_mapping({"plans": {"a": {"rates": [text]}}}, source="t")
+
+    rate = Rate.parse(instead)
+    assert rate.burst + rate.tokens == at_most

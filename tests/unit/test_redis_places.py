@@ -50,8 +50,11 @@ def test_what_a_url_names(url: str, expected: Places) -> None:
         ("redis+cluster://a:70000", "it names no cluster"),
         ("redis+cluster://[::1", "it names no cluster"),
         ("redis+cluster://a/1", "it names no cluster"),
-        ("redis+cluster://a?db=1", "it has another option than protocol"),
-        ("redis+cluster://a?ssl_ca_certs=/", "it has another option than protocol"),
+        ("redis+cluster://a?db=1", "'db' is not an option; allowed are protocol, and in open_backend"),
+        (
+            "redis+cluster://a?ssl_ca_certs=/",
+            "'ssl_ca_certs' is not an option here, only of rediss://; allowed are protocol",
+        ),
         ("redis+cluster://a#1", "it names no cluster"),
         ("redis+cluster:a", "it names no cluster"),
         (f"redis+cluster://:{SECRET}/@a", "it names no cluster"),
@@ -62,7 +65,10 @@ def test_what_a_url_names(url: str, expected: Places) -> None:
         ("redis+sentinel://a/s/prod", "it names no service"),
         ("redis+sentinel://a/s/1/2", "it names no service"),
         ("redis+sentinel://a/s?sentinel_password=", "sentinel_password is wrong; allowed is any text"),
-        ("redis+sentinel://a/s?socket_timeout=1", "it has another option than protocol, db, sentinel_username"),
+        (
+            "redis+sentinel://a/s?socket_timeout=1",
+            "'socket_timeout' is not an option; allowed are protocol, db, sentinel_username",
+        ),
         ("unix+cluster://a", "its scheme is 'unix+cluster'; allowed are redis, rediss"),
     ],
 )

@@ -16,6 +16,7 @@ SCHEMES = {
     "redis+unix": "unix",
     "unix": "unix",
 }
+_OF_OPENING = ", and in open_backend also prefix, budget_ms, on_outage, expected_workers"
 _OF_MANY = "and redis+sentinel and redis+cluster"
 QUOTED = "with each of / # ? % @ in a password as %2F %23 %3F %25 %40"
 _ALLOWED = f"allowed are redis://user:password@host:6379/0 and redis+unix:///path/of/socket?db=0, {QUOTED}"
@@ -69,12 +70,20 @@ def checked_options(query: str, scheme: str, options: dict[str, str]) -> dict[st
     """What stands behind the question mark, of `options` and those of TLS. Raises ValueError for anything else."""
     given = parse_qsl(query, keep_blank_values=True)
     known = options | _TLS_OPTIONS if scheme == "rediss" else options
+    # Where a password has a ? that is not quoted, the rest of it stands here, up to the @.
+    shown = "@" not in query
     for name, value in given:
         if name not in known:
-            raise ValueError(f"redis URL: it has another option than {', '.join(known)}")
+            wrong = f"{name!r} is not an option" if shown else "what stands behind the ? is not an option"
+            raise ValueError(f"redis URL: {wrong}{_of_tls(name)}; allowed are {', '.join(known)}{_OF_OPENING}")
         if not _is_one(value, known[name]):
-            raise ValueError(f"redis URL: {name} is wrong; allowed is {known[name]}")
+            wrong = f"{name} is {value!r}" if shown and known[name] != TEXT else f"{name} is wrong"
+            raise ValueError(f"redis URL: {wrong}; allowed is {known[name]}")
     return dict(given)
+
+
+def _of_tls(name: str) -> str:
+    return " here, only of rediss://" if name in _TLS_OPTIONS else ""
 
 
 def _is_one(value: str, allowed: str) -> bool:

@@ -35,10 +35,11 @@ def warn_of_siblings(proc: str = "/proc") -> None:
     if workers > 1:
         _warned = True
         _log.warning(
-            "MemoryBackend keeps limits in one process, and this is one of at least %d workers of %s, each of which "
-            "lets through all of them. HostBackend shares limits among the processes of a host, Redis among hosts.",
+            "MemoryBackend is per process: with %d %s workers, clients get up to %d times the limit. "
+            "Use HostBackend or Redis.",
             workers,
             server,
+            workers,
         )
 
 

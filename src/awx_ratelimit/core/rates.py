@@ -125,7 +125,8 @@ class Rate:
     def parse(cls, text: str, name: str | None = None, burst: int | None = None) -> "Rate":
         """The rate that `text` says as the `limits` package writes it, such as ``60/minute`` or ``100 per 2 hours``.
 
-        Named by its unit (``minute``; ``2hour`` for 2 hours) unless `name` is given. Raises InvalidLimit.
+        Named by its unit (``minute``; ``2hour`` for 2 hours) unless `name` is given. Raises InvalidLimit, also for
+        months and years: their length depends on the calendar. Write ``1000/30 days`` for a bucket of 30 days.
         """
         # Upward, and on first use only: the notation needs a third-party package, which the core must not load.
         from awx_ratelimit.notation import parse_rate

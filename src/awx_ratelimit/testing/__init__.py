@@ -3,6 +3,8 @@
 The clock needs nothing; the kits and the fixture need pytest, and are imported when they are asked for.
 """
 
+import pkgutil
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,12 @@ _HOMES = {
     "frozen": "frozen",
     "rate_limits": "frozen",
 }
+
+_pytest = sys.modules.get("pytest")
+if _pytest is not None:
+    # A failure in a kit then shows the values that were compared, as one in your own tests does.
+    _kits = {f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)}
+    _pytest.register_assert_rewrite(*_kits.difference(sys.modules))
 
 
 def __getattr__(name: str) -> Any:

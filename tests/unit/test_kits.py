@@ -1,0 +1,65 @@
+"""A third party's failure in a contract kit says which values differ."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BACKEND = """
+from awx_ratelimit import MemoryBackend
+{import_line}
+
+
+class Broken(MemoryBackend):
+    def acquire(self, subject, plan, cost):
+        return super().acquire(subject, plan, cost)._replace(held=7)
+
+    def peek(self, subject, plan, cost):
+        return super().peek(subject, plan, cost)._replace(levels=[0] * 8)
+
+
+class TestBroken(BackendContract):
+    exact_steps = 80
+
+    def backend(self, clock):
+        return Broken(clock=clock)
+"""
+
+
+@pytest.mark.parametrize(
+    "import_line",
+    [
+        "from awx_ratelimit.testing import BackendContract",
+        "from awx_ratelimit.testing.backend_contract import BackendContract",
+    ],
+)
+def test_a_failure_in_a_kit_shows_the_values(tmp_path: Path, import_line: str) -> None:
+    """The report of a broken backend has both sides of each comparison, whichever way the kit is imported."""
+    (tmp_path / "test_broken.py").write_text(BACKEND.format(import_line=import_line))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "anyio",
+        "-k",
+        "law_7 or reset",
+        "test_broken.py",
+    ]
+    # The plugins of this machine would cost more than the tests.
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    report = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
+    ).stdout
+
+    told = [line.removeprefix("E").strip() for line in report.splitlines() if line.startswith("E ")]
+    assert " failed" in report
+    assert [line for line in told if re.search(r"assert .* == .*[0-9]", line)]
+    assert "AssertionError" not in told

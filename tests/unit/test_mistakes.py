@@ -84,9 +84,9 @@ CALLERS: list[Row] = [
         f"account is 7 (int); {USE}",
     ),
     (
-        lambda: Caller("u", overrides=[("per_minute", 5)]),  # type: ignore[arg-type]
-        TypeError,
-        'overrides is a list; use a mapping such as {"per_minute": 600}',
+        lambda: table.resolve(Caller("u", overrides=[("per_minute", 5)])),  # type: ignore[arg-type]
+        InvalidLimit,
+        "caller: overrides: [('per_minute', 5)] is no table; allowed is a mapping with the keys <name>",
     ),
 ]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from awx_ratelimit.core.given import check_subject, given, kind
+from awx_ratelimit.core.given import check_subject, given
 from awx_ratelimit.core.plans import Plan
 
 
@@ -16,7 +16,8 @@ class Caller:
     `account` is whom the overrides of the table may name. `overrides` are this caller's own, as an override is written
     in a plan table.
 
-    Raises TypeError for a field of another type, and for a subject or an account that is empty.
+    Raises TypeError for a field of another type, and for a subject or an account that is empty. A table
+    that resolves the caller checks its overrides.
     """
 
     subject: str
@@ -32,5 +33,3 @@ class Caller:
             raise TypeError(f"plan is {given(plan)}; use the name of a plan, a Plan, or None for the default")
         if self.account is not None:
             check_subject(self.account, "account")
-        if self.overrides is not None and not isinstance(self.overrides, Mapping):
-            raise TypeError(f'overrides is {kind(self.overrides)}; use a mapping such as {{"per_minute": 600}}')

@@ -35,7 +35,7 @@ class Place:
         """`value`, which must be a table with keys of `allowed`; with None, of any text."""
         if not isinstance(value, Mapping):
             raise self.wrong(
-                f"{shown(value)} is no table; allowed is one with the keys {', '.join(allowed or ('<name>',))}"
+                f"{shown(value)} is no table; allowed is a mapping with the keys {', '.join(allowed or ('<name>',))}"
             )
         for key in value:
             if not isinstance(key, str) or (allowed is not None and key not in allowed):

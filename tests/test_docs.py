@@ -1,12 +1,15 @@
 """What the pages in docs/ show, works."""
 
+import asyncio
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
+from awx_ratelimit import Gate, Limiter, MemoryBackend, PlanTable, Request
 from awx_ratelimit.cli.app import app
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.testing import ManualClock
@@ -34,6 +37,27 @@ def test_the_nightly_job_rotates_what_is_due_and_nothing_twice() -> None:
 
     assert ([name for name, _ in stored], stored[0][1][:4]) == (["old"], "awx_")
     assert kept == {("old", "rotated"), ("old", "active"), ("young", "active")}
+
+
+def test_the_identifiers_answer_as_the_page_says() -> None:
+    """Each refusal has its own words, and a session in memory is let in from an address that guesses."""
+    page = (ROOT / "docs" / "identify.md").read_text()
+    names: dict[str, Any] = {"__name__": "identify"}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "identify.md", "exec"), names)
+    gate = Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=names["Sessions"]())
+
+    def ask(gate: Any, session: str | None) -> Any:
+        lines = [] if session is None else [f"Bearer {session}".encode()]
+        return gate.admit(Request("GET", "/", "192.0.2.1", lambda name: lines if name == b"authorization" else []))
+
+    ended = asyncio.run(ask(names["gate"], "77ab")).reply
+    shown = page.split("HTTP/1.1 401 Unauthorized\n")[1].split("```")[0]
+    assert shown == f"WWW-Authenticate: {dict(ended.headers)[b'www-authenticate'].decode()}\n\n{ended.body.decode()}\n"
+    assert ask(gate, "3f9c").reply is None
+    assert [ask(gate, f"guess-{number}").reply.status for number in range(22)] == [401] * 20 + [429] * 2
+    assert ask(gate, "3f9c").reply is None
+    assert ask(gate, "77ab").reply.status == 429
 
 
 @pytest.mark.parametrize("command", COMMANDS)

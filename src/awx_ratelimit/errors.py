@@ -6,7 +6,7 @@ AwxRateLimitError
 ├── BackendUnavailable    the backend could not decide
 │   ├── BackendMisconfigured   and will not before somebody changes how it is set up
 │   └── StateDamaged           of one subject, of which it holds what cannot be read
-├── KeyRefused            a request whose API key is not accepted; carries the code of the answer
+├── KeyRefused            credentials that are not accepted; carries the code and the message of the 401
 ├── TooManyWrongKeys      an address that has sent too many of them; carries the wait
 ├── AccessRefused         whoever wants to manage keys has not shown that they may; carries the code of the answer
 ├── SigningKeysUnavailable  the keys that access tokens are verified with could not be had
@@ -22,7 +22,11 @@ AwxRateLimitError
     └── AccountExists        there is an account of this id already
 """
 
+import re
 from typing import ClassVar
+
+_code = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+_challenge = re.compile(r"[!-~](?:[ -~]*[!-~])?").fullmatch
 
 
 class AwxRateLimitError(Exception):
@@ -50,17 +54,34 @@ class StateDamaged(BackendUnavailable):
 
 
 class KeyRefused(AwxRateLimitError):
-    """An identifier's way to say 'this key is not accepted'.
+    """Raise it in an identifier to answer 401: the credentials that were sent are not accepted.
 
-    `code` is one of the 401 codes of the wire contract, for example ``invalid_api_key``. The text of the key is
-    never part of the error. `unknown` is whether it is no key at all, as who guesses sends: that counts against the
-    address, and an expired key does not.
+    `code` and `message` are what the client reads. `code` is one of the wire contract, such as ``invalid_api_key``, or
+    your own, such as ``token_expired``; without a `message` the code's usual one is sent. `challenge` is the
+    WWW-Authenticate header; None is the identifier's own, or one that fits the code. Never put credentials into any of
+    them. `unknown` says that no such credentials exist: only those count against the client's address. By default
+    only ``invalid_api_key`` does.
+
+    Raises ValueError for a code or a challenge that cannot be sent.
     """
 
-    def __init__(self, code: str = "invalid_api_key") -> None:
+    def __init__(
+        self,
+        code: str = "invalid_api_key",
+        message: str | None = None,
+        *,
+        challenge: str | None = None,
+        unknown: bool | None = None,
+    ) -> None:
+        if not (isinstance(code, str) and _code(code)):
+            raise ValueError(f"code: expected 1 to 64 of [A-Za-z0-9_.-], such as 'token_expired'; got {code!r}")
+        if challenge is not None and not (isinstance(challenge, str) and _challenge(challenge)):
+            raise ValueError(f"challenge: expected visible ASCII, such as 'Bearer realm=\"api\"'; got {challenge!r}")
         super().__init__(code)
         self.code = code
-        self.unknown = code == "invalid_api_key"
+        self.message = message
+        self.challenge = challenge
+        self.unknown = code == "invalid_api_key" if unknown is None else unknown
 
 
 class TooManyWrongKeys(AwxRateLimitError):

@@ -206,6 +206,26 @@ def test_who_guesses_is_refused_before_any_look_up(
     assert (guesses, refused, sent, other, later) == ([401] * 20 + [429], [429] * 5, [], 200, 200)
 
 
+def test_a_key_in_memory_is_heard_from_an_address_that_guesses(
+    gate_of: Callable[..., Admit], verifiers: Verifiers, store: KeyStore, service: KeyService, key: str
+) -> None:
+    """It is let in, a revoked one is told so, and what would need a look-up gets a 429 without one."""
+    other, revoked = (service.create("acme", "n") for _ in range(2))
+    service.revoke("acme", revoked.key.id)
+    unknown = KeyFormat().new().reveal()
+    admit = gate_of(StoredKeys(verifiers()), backend=MemoryBackend(clock=ManualClock()))
+    for sent in (key, revoked.secret.reveal(), unknown):
+        admit(request(sent))
+    for _ in range(21):
+        admit(request(KeyFormat().new().reveal()))
+    keys = (key, revoked.secret.reveal(), other.secret.reveal(), unknown, key[:-1], "", key)
+    with statements(store) as seen:
+        codes = [_code(admit(request(sent))) for sent in keys]
+
+    assert codes == ["", "api_key_revoked", *["rate_limit_exceeded"] * 4, ""]
+    assert seen == []
+
+
 def test_an_expired_key_is_no_guess(admit: Admit, service: KeyService, clock: ManualClock, key: str) -> None:
     """A client that goes on with an expired key does not shut out the others of its address."""
     expired = service.create("acme", "n", expires_in_days=1).secret.reveal()

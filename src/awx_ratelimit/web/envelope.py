@@ -14,8 +14,12 @@ from awx_ratelimit.web.message import Reply
 Lines = Iterable[tuple[bytes, bytes]]
 
 RETRY_HEADER: Final = b"retry-after"
-_KEY_CHALLENGE = b'ApiKey realm="api", header="X-API-Key"'
+#: The challenge of the identifiers that read the header X-API-Key.
+KEY_CHALLENGE: Final = 'ApiKey realm="api", header="X-API-Key"'
+_KEY_CHALLENGE = KEY_CHALLENGE.encode()
 _TOKEN_CHALLENGE = b'Bearer realm="api"'
+#: For identifiers that may read anything.
+_MISSING = "Credentials are missing."
 _LATER = [(RETRY_HEADER, b"1")]
 
 
@@ -69,16 +73,30 @@ _FAILURES: Final = {
 }
 
 
+_UNKNOWN_CODE: Final = _challenged("The credentials are not accepted.", _TOKEN_CHALLENGE)
+
+
 def failure(code: str, message: str | None = None, more: Lines = ()) -> Reply:
     """The error of this code, with a text of its own where that says more."""
     failed = _FAILURES[code]
     return error(failed.status, code, failed.type, message or failed.message, [*failed.more, *more])
 
 
-def unauthorized(code: str) -> Reply:
-    """401 with one of the codes of the contract; an unknown code is an invalid key."""
-    known = code in _FAILURES and _FAILURES[code].status == HTTPStatus.UNAUTHORIZED
-    return failure(code if known else "invalid_api_key")
+def unauthorized(code: str, message: str | None = None, challenge: str | None = KEY_CHALLENGE) -> Reply:
+    """401 with any code, one of the contract or of an identifier's own.
+
+    `message` None is the usual one of the code. `challenge` None fits the code and claims no header.
+    """
+    failed = _FAILURES.get(code, _UNKNOWN_CODE)
+    if failed.status != HTTPStatus.UNAUTHORIZED:
+        failed = _UNKNOWN_CODE
+    usual = _MISSING if code == "api_key_missing" and challenge != KEY_CHALLENGE else failed.message
+    more = failed.more
+    if challenge is not None:
+        more = [(b"www-authenticate", challenge.encode())]
+    elif "api_key" in code:
+        more = [(b"www-authenticate", b'ApiKey realm="api"')]
+    return error(HTTPStatus.UNAUTHORIZED, code, failed.type, message or usual, more)
 
 
 def status_of(code: str) -> int:

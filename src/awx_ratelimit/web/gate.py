@@ -20,10 +20,10 @@ from awx_ratelimit.errors import (
     TooManyWrongKeys,
 )
 from awx_ratelimit.limiter import AsyncLimiter, Limiter, claim_of
-from awx_ratelimit.web import envelope, render
+from awx_ratelimit.web import render
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.rules import Rule
-from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal, refused
+from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal
 
 _PLAIN = "Gate takes a plain identify; AsyncGate takes an async one as well"
 #: What `Admission(...)` ends in, without the call in between.
@@ -40,6 +40,10 @@ class Gate:
     may read them. `anonymous` is the plan of who sends no key, by client address; None is a 401. The client's address
     is the peer's, unless `trusted_proxies` names the networks whose ``X-Forwarded-For`` is believed: behind a proxy,
     name it, or all clients have one address. `websocket_refusal="accept_close"` accepts and closes with 1013.
+
+    An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not known in memory. An
+    `identify` of your own may have a method ``known(request)`` that says which are; see docs/identify.md, also for the
+    code, the message and the challenge of its 401s.
 
     OPTIONS requests need a key and are charged like any other. Browsers send no key with CORS preflights, so put the
     CORS middleware outside the rate limit middleware. `preflights=True` instead lets preflights pass free: OPTIONS
@@ -106,7 +110,7 @@ class Gate:
         return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
 
     def _stopped(self, request: Request) -> Admission | None:
-        """A 429 for an address that has sent too many unknown keys, before any look-up."""
+        """A 429 for an address that has sent too many unknown keys, before any look-up; keys in memory need none."""
         suspect = self._terms.suspect(request)
         if suspect is None:
             return None
@@ -126,7 +130,7 @@ class Gate:
         except BackendUnavailable as error:
             return self._terms.unavailable(subject, error)
         if decision.allowed:
-            return refused(envelope.unauthorized(refusal.code))
+            return self._terms.unauthorized(refusal)
         return self._terms.stopped(request, decision)
 
 
@@ -211,7 +215,7 @@ class AsyncGate:
         except BackendUnavailable as error:
             return self._terms.unavailable(subject, error)
         if decision.allowed:
-            return refused(envelope.unauthorized(refusal.code))
+            return self._terms.unauthorized(refusal)
         return self._terms.stopped(request, decision)
 
 

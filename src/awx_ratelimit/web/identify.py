@@ -4,13 +4,16 @@ A key is read strictly: exactly one header, trimmed of spaces and tabs, 1 to 128
 two headers that a server joined. Whatever else was sent is an invalid key, never nobody.
 """
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2s
+from typing import Any, NamedTuple
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.errors import InvalidLimit, KeyRefused
+from awx_ratelimit.errors import InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
+from awx_ratelimit.web.envelope import KEY_CHALLENGE
 from awx_ratelimit.web.header_values import MAX_BYTES
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.render import KEY_HEADER
@@ -40,12 +43,53 @@ def sends_key(request: Request) -> bool:
     return bool(request.values(KEY_HEADER))
 
 
+def _nobody_known(_: Request) -> None:
+    return None
+
+
+class Abilities(NamedTuple):
+    """What an identifier can do beside identifying; see docs/identify.md. An identifier needs none of these.
+
+    `known` gives the caller of a request if that takes no look-up, else None; it raises as the identifier does, and
+    never waits. `sends_key` says whether a request has something in the place of a key. `challenge` is the
+    WWW-Authenticate of the 401s, None for one that follows from their code.
+    """
+
+    known: Callable[[Request], Caller | None]
+    sends_key: Callable[[Request], object]
+    challenge: str | None
+
+    @classmethod
+    def of(cls, identify: Any) -> "Abilities":
+        """The abilities of `identify`. Raises TypeError for a `known` that has to be awaited."""
+        known = getattr(identify, "known", _nobody_known)
+        if inspect.iscoroutinefunction(known):
+            raise TypeError("identify.known is async; write a plain method that returns a Caller or None at once")
+        return cls(
+            known,
+            getattr(identify, "sends_key", sends_key),
+            getattr(identify, "challenge", None),
+        )
+
+    def is_known(self, request: Request) -> bool:
+        """Whether the key of the request is known in memory, accepted or not."""
+        try:
+            return isinstance(self.known(request), Caller)
+        except KeyRefused as refusal:
+            return not refusal.unknown
+        except (KeyStoreUnavailable, TooManyWrongKeys):
+            return False
+
+
 class StaticKeys:
     """Keys that are known beforehand, each with the name of its plan or a Caller of its own.
 
     The subject of a key is made from its digest, so that no key is written where subjects go; the text of the keys
     is not kept. Raises InvalidLimit for a text that cannot be sent as a key.
     """
+
+    #: The WWW-Authenticate of its 401s.
+    challenge = KEY_CHALLENGE
 
     def __init__(self, keys: Mapping[str, str | Caller]) -> None:
         self._callers: dict[bytes, Caller] = {}
@@ -68,6 +112,11 @@ class StaticKeys:
         if caller is None:
             raise KeyRefused
         return caller
+
+    def known(self, request: Request) -> Caller | None:
+        """The same: every key is known in memory."""
+        # Not self(request): a subclass may look up what is not among these.
+        return StaticKeys.__call__(self, request)
 
     def check(self, plans: PlanTable) -> None:
         """Raise InvalidLimit for a caller whose plan is not in the table: a gate asks once, when it is made."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.errors import KeyRefused
 from awx_ratelimit.threads import Threads
+from awx_ratelimit.web.envelope import KEY_CHALLENGE
 from awx_ratelimit.web.header_values import first_bytes
 from awx_ratelimit.web.identify import sends_key, sent_key
 from awx_ratelimit.web.message import Request
@@ -34,6 +35,9 @@ class StoredKeys:
     A call raises KeyRefused, KeyStoreUnavailable (the gate answers 503) and TooManyWrongKeys.
     """
 
+    #: The WWW-Authenticate of its 401s.
+    challenge = KEY_CHALLENGE
+
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached
@@ -49,6 +53,11 @@ class StoredKeys:
         """The caller of the key that was sent; None without one. It waits for a look-up."""
         key = self._sent(request)
         return None if key is None else self._verify(key)
+
+    def known(self, request: Request) -> Caller | None:
+        """The caller if its key is in memory; None if that needs a look-up. Raises KeyRefused as a call does."""
+        key = self._sent(request)
+        return None if key is None else self._verify_cached(key)
 
     def in_tasks(self, request: Request) -> Caller | Awaitable[Caller] | None:
         """The same for an event loop: at once from memory, else to be awaited."""

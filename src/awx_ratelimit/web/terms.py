@@ -17,7 +17,7 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyS
 from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import ADDRESS, Addresses
-from awx_ratelimit.web.identify import sends_key
+from awx_ratelimit.web.identify import Abilities
 from awx_ratelimit.web.message import Reply, Request
 from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
 
@@ -27,6 +27,8 @@ WebSocketRefusal = Literal["http", "accept_close"]
 #: How many unknown keys a minute one address may send before it is refused unheard.
 UNKNOWN_KEYS = Plan.of("unknown-keys", per_minute=20)
 _SUSPECTS = 10_000
+#: By then the address owes nothing of UNKNOWN_KEYS.
+_SUSPECTED_S = 60.0
 Lines = Callable[[Decision], render.Lines]
 #: Why it is not known who is calling.
 Unheard = KeyRefused | KeyStoreUnavailable | TooManyWrongKeys
@@ -72,8 +74,7 @@ class Terms:
         self.addresses = Addresses(trusted_proxies)
         self._preflights = preflights
         self._preflight_refused = False
-        # An identifier that reads keys elsewhere also says whether a request has one.
-        self._sends_key: Callable[[Request], object] = getattr(identify, "sends_key", sends_key)
+        self._identifier = Abilities.of(identify)
         self._rules = Rules(rules)
         self._rule_of = self._rules.known
         self._dialect = headers
@@ -81,8 +82,8 @@ class Terms:
         #: The header lines of a decided response.
         self.lines = self._exposing(render.LINES[headers]) if expose else render.LINES[headers]
         self._said_in = -1
-        #: The subjects of addresses that have sent unknown keys of late.
-        self.suspects: OrderedDict[str, None] = OrderedDict()
+        #: The subjects of addresses that have sent unknown keys of late, each with the time of the last one in seconds.
+        self.suspects: OrderedDict[str, float] = OrderedDict()
 
     def rule(self, request: Request) -> Rule | None:
         """The rule of the request; None if it is exempt, or a preflight that this gate lets pass."""
@@ -100,16 +101,24 @@ class Terms:
         return self._rules.match(method, path).exempt
 
     def suspect(self, request: Request) -> str | None:
-        """The subject of an address that has sent unknown keys of late; None for everybody else."""
-        if not self._sends_key(request):
+        """The subject of an address that has sent unknown keys of late; None for all others, and for known keys."""
+        if not self._identifier.sends_key(request):
             return None
         subject = self._guesser(request)
-        return subject if subject in self.suspects else None
+        guessed_at_s = self.suspects.get(subject)
+        if guessed_at_s is None:
+            return None
+        if monotonic() - guessed_at_s > _SUSPECTED_S:
+            # Known keys ask no backend whether the address still owes something.
+            self.suspects.pop(subject, None)
+            return None
+        return None if self._identifier.is_known(request) else subject
 
     def suspected(self, request: Request) -> str:
         """The subject of the address of this request, which has sent an unknown key."""
         subject = self._guesser(request)
-        self.suspects[subject] = None
+        self.suspects.pop(subject, None)
+        self.suspects[subject] = monotonic()
         while len(self.suspects) > _SUSPECTS:
             self.suspects.popitem(last=False)
         return subject
@@ -126,7 +135,12 @@ class Terms:
     def without_key(self, request: Request) -> Admission:
         """The request needs a key and has none."""
         self._hint_at_preflights(request)
-        return refused(envelope.unauthorized("api_key_missing"))
+        return refused(envelope.unauthorized("api_key_missing", None, self._identifier.challenge))
+
+    def unauthorized(self, refusal: KeyRefused) -> Admission:
+        """The credentials are not accepted, in the words of the identifier."""
+        challenge = refusal.challenge or self._identifier.challenge
+        return refused(envelope.unauthorized(refusal.code, refusal.message, challenge))
 
     def refused(self, request: Request, decision: Decision) -> Admission:
         """The request is refused with its wait."""
@@ -158,7 +172,7 @@ class Terms:
     def unheard(self, request: Request, error: Unheard) -> Admission:
         """Whoever sent the key is not let in, and has not guessed."""
         if isinstance(error, KeyRefused):
-            return refused(envelope.unauthorized(error.code))
+            return self.unauthorized(error)
         if isinstance(error, TooManyWrongKeys):
             violated = [rate.name for rate in UNKNOWN_KEYS.rates]
             reply = render.come_back(error.retry_after_ms, violated, problem=self._problem(request))

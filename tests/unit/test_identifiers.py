@@ -1,0 +1,246 @@
+"""What identifiers decide of a refusal: its words, and whether a guessing address is heard."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
+    Caller,
+    Gate,
+    KeyRefused,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Request,
+    StaticKeys,
+)
+from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.web import terms
+from awx_ratelimit.web.message import Reply
+
+PLANS = PlanTable([Plan.of("p", per_minute=1_000)], default="p")
+OF_KEYS = b'ApiKey realm="api", header="X-API-Key"'
+Ask = Callable[..., Reply | None]
+
+
+def sent(**headers: str) -> Request:
+    lines = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    return Request("GET", "/", "192.0.2.1", lambda name: [lines[name]] if name in lines else [])
+
+
+@pytest.fixture(params=["Gate", "AsyncGate"])
+def asker(request: pytest.FixtureRequest) -> Iterator[Callable[..., Ask]]:
+    """Makes gates of either kind, and gives the reply that each sends instead of calling the app."""
+    with asyncio.Runner() as runner:
+
+        def make(identify: Any, **fields: Any) -> Ask:
+            backend = MemoryBackend(clock=ManualClock())
+            if request.param == "Gate":
+                gate = Gate(Limiter(backend), plans=PLANS, identify=identify, **fields)
+                return lambda **headers: gate.admit(sent(**headers)).reply
+            loop_gate = AsyncGate(AsyncLimiter(backend), plans=PLANS, identify=identify, **fields)
+            return lambda **headers: runner.run(loop_gate.admit(sent(**headers))).reply
+
+        yield make
+
+
+class Sessions:
+    """Sessions by a header of their own; `looked_up` are those that were not in memory."""
+
+    def __init__(self, cached: dict[str, Caller | KeyRefused]) -> None:
+        self.cached = cached
+        self.looked_up: list[str] = []
+
+    def __call__(self, request: Request) -> Caller | None:
+        session = request.header("x-session")
+        if session is None:
+            return None
+        caller = self.known(request)
+        if caller is None:
+            self.looked_up.append(session)
+            raise KeyRefused("unknown_session", unknown=True)
+        return caller
+
+    def known(self, request: Request) -> Caller | None:
+        found = self.cached.get(request.header("x-session") or "")
+        if isinstance(found, KeyRefused):
+            raise found
+        return found
+
+    def sends_key(self, request: Request) -> bool:
+        return request.header("x-session") is not None
+
+
+def refusing(*arguments: Any, **fields: Any) -> Callable[[Request], None]:
+    def identify(_: Request) -> None:
+        raise KeyRefused(*arguments, **fields)
+
+    return identify
+
+
+def status(reply: Reply | None) -> int:
+    return 200 if reply is None else reply.status
+
+
+def answer(reply: Reply | None) -> tuple[int, str, str, bytes]:
+    assert reply is not None
+    body = json.loads(reply.body)
+    assert list(body) == ["code", "type", "message"]
+    assert body["type"] == "authentication_error"
+    return reply.status, body["code"], body["message"], dict(reply.headers)[b"www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (refusing("token_expired"), ("token_expired", "The credentials are not accepted.", b'Bearer realm="api"')),
+        (refusing("token_expired", "Log in again."), ("token_expired", "Log in again.", b'Bearer realm="api"')),
+        (refusing("not_found", "x"), ("not_found", "x", b'Bearer realm="api"')),
+        (refusing(), ("invalid_api_key", "API key is invalid.", b'ApiKey realm="api"')),
+        (refusing("api_key_missing"), ("api_key_missing", "Credentials are missing.", b'ApiKey realm="api"')),
+        (refusing("api_key_expired", "Old."), ("api_key_expired", "Old.", b'ApiKey realm="api"')),
+        (
+            refusing("access_token_expired"),
+            ("access_token_expired", "Access token has expired.", b'Bearer realm="api", error="invalid_token"'),
+        ),
+        (refusing("dpop", "No.", challenge='DPoP algs="ES256"'), ("dpop", "No.", b'DPoP algs="ES256"')),
+        (lambda _: None, ("api_key_missing", "Credentials are missing.", b'ApiKey realm="api"')),
+    ],
+)
+def test_a_401_has_the_words_of_the_identifier(
+    asker: Callable[..., Ask], refusal: Any, expected: tuple[str, str, bytes]
+) -> None:
+    """Code, message and challenge are the identifier's own, and none claims a header that it does not read."""
+    assert answer(asker(refusal)()) == (401, *expected)
+
+
+def test_an_identifier_has_a_challenge_of_its_own(asker: Callable[..., Ask]) -> None:
+    """Its attribute counts for every 401, and that of a refusal for one."""
+
+    class Basic:
+        challenge = 'Basic realm="a"'
+
+        def __call__(self, request: Request) -> Caller | None:
+            if request.header("authorization"):
+                raise KeyRefused("wrong_password", challenge='Basic realm="b"')
+            return None
+
+    ask = asker(Basic())
+    assert answer(ask())[3] == b'Basic realm="a"'
+    assert answer(ask(authorization="x"))[3] == b'Basic realm="b"'
+
+
+def test_static_keys_name_their_header(asker: Callable[..., Ask]) -> None:
+    """What reads X-API-Key says so."""
+    ask = asker(StaticKeys({"awx_key": "p"}))
+
+    missing = "API key is missing. Send it in the X-API-Key header."
+    assert answer(ask()) == (401, "api_key_missing", missing, OF_KEYS)
+    assert answer(ask(x_api_key="wrong")) == (401, "invalid_api_key", "API key is invalid.", OF_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"code": ""}, "code: expected 1 to 64 of [A-Za-z0-9_.-], such as 'token_expired'; got ''"),
+        ({"code": "a b"}, "got 'a b'"),
+        ({"code": 401}, "got 401"),
+        ({"challenge": "a\r\nset-cookie: b"}, "challenge: expected visible ASCII, such as 'Bearer realm=\"api\"'; got"),
+        ({"challenge": ""}, "challenge: expected visible ASCII"),
+        ({"challenge": b"Basic"}, "challenge: expected visible ASCII"),
+    ],
+)
+def test_a_refusal_that_cannot_be_sent_is_an_error_where_it_is_made(fields: dict[str, Any], says: str) -> None:
+    """A code or challenge that could break the answer is refused, with what was given and what is expected."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        KeyRefused(**fields)
+
+
+def test_a_right_key_is_let_in_from_an_address_that_guesses(asker: Callable[..., Ask]) -> None:
+    """Wrong keys get 429s, and lock out no key that is known beforehand."""
+    ask = asker(StaticKeys({"awx_key": "p"}))
+    wrong = [status(ask(x_api_key="wrong")) for _ in range(25)]
+
+    assert wrong == [401] * 20 + [429] * 5
+    assert ask(x_api_key="awx_key") is None
+    assert [status(ask(x_api_key=key)) for key in ("wrong", "", "x" * 200)] == [429] * 3
+
+
+def test_a_session_in_memory_is_let_in_from_an_address_that_guesses(asker: Callable[..., Ask]) -> None:
+    """An identifier with `known` is asked by that alone: what would need a look-up is refused without one."""
+    sessions = Sessions({"good": Caller("ann"), "old": KeyRefused("session_expired")})
+    ask = asker(sessions)
+    for number in range(25):
+        ask(x_session=f"guess-{number}")
+    sessions.looked_up.clear()
+
+    assert ask(x_session="good") is None
+    assert answer(ask(x_session="old"))[:2] == (401, "session_expired")
+    assert [status(ask(x_session="other")) for _ in range(3)] == [429] * 3
+    assert sessions.looked_up == []
+
+
+def test_without_known_all_of_an_address_that_guesses_is_refused(asker: Callable[..., Ask]) -> None:
+    """A plain function cannot say what it knows."""
+    ask = asker(StaticKeys({"awx_key": "p"}).__call__)
+    for _ in range(25):
+        ask(x_api_key="wrong")
+
+    assert status(ask(x_api_key="awx_key")) == 429
+
+
+def test_a_subclass_that_looks_up_more_is_not_taken_for_known(asker: Callable[..., Ask]) -> None:
+    """What a subclass adds to StaticKeys is not asked of it for an address that guesses."""
+    looked_up = []
+
+    class WithOthers(StaticKeys):
+        def __call__(self, request: Request) -> Caller | None:
+            looked_up.append(request.header("x-api-key"))
+            return super().__call__(request)
+
+    ask = asker(WithOthers({"awx_key": "p"}))
+    for _ in range(25):
+        ask(x_api_key="wrong")
+    looked_up.clear()
+    ask(x_api_key="wrong")
+
+    assert looked_up == []
+    assert ask(x_api_key="awx_key") is None
+
+
+def test_an_address_is_forgotten_though_only_known_keys_come(
+    asker: Callable[..., Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute after its last guess nothing more is done for an address than for any other."""
+    now_s = [0.0]
+    monkeypatch.setattr(terms, "monotonic", lambda: now_s[0])
+    asked = []
+
+    class Watched(StaticKeys):
+        def known(self, request: Request) -> Caller | None:
+            asked.append(now_s[0])
+            return super().known(request)
+
+    ask = asker(Watched({"awx_key": "p"}))
+    ask(x_api_key="wrong")
+    for now_s[0] in (1.0, 60.0, 61.0, 62.0):
+        assert ask(x_api_key="awx_key") is None
+
+    assert asked == [1.0, 60.0]
+
+
+def test_a_known_that_has_to_be_awaited_is_an_error_when_the_gate_is_made(asker: Callable[..., Ask]) -> None:
+    """It could not be asked before a look-up."""
+
+    class Waiting(StaticKeys):
+        async def known(self, request: Request) -> Caller | None: ...  # type: ignore[override]
+
+    with pytest.raises(TypeError, match=r"identify\.known is async; write a plain method"):
+        asker(Waiting({"awx_key": "p"}))

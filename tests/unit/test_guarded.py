@@ -18,9 +18,10 @@ from awx_ratelimit import (
     Rate,
 )
 from awx_ratelimit.backends.base import NonBlocking
+from awx_ratelimit.core.derived import MOST_PLANS
 from awx_ratelimit.errors import StateDamaged
 from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW
-from awx_ratelimit.wrappers._local import local_plan
+from awx_ratelimit.wrappers._local import Shares
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 
 PLAN = Plan("p", (Rate("minute", 8, 60_000), Rate("day", 40, 86_400_000, refill="calendar")), Concurrency(4))
@@ -156,7 +157,7 @@ def test_local_slots_and_tokens_are_given_back_locally(backend: Failing) -> None
 
 def test_a_share_always_fits_the_largest_claim() -> None:
     """Of a hundred workers each still lets one claim of the largest cost through, and refills at its share."""
-    share = local_plan(PLAN, 100, 5)
+    share = Shares(100).of(PLAN, 5)
 
     assert [(rate.burst, rate.tokens, rate.period_ms) for rate in share.rates] == [
         (5, 8, 100 * 60_000),
@@ -168,7 +169,7 @@ def test_a_share_is_never_more_than_its_limit() -> None:
     """A limit that the largest claim does not fit is not made larger for it."""
     login = Plan("login", (Rate("minute", 5, 60_000), Rate("day", 5, 86_400_000, refill="calendar")))
 
-    assert local_plan(login, 1, 50).rates == login.rates
+    assert Shares(1).of(login, 50).rates == login.rates
 
 
 def test_a_share_has_room_for_the_claims_of_its_own_plan(backend: Failing) -> None:
@@ -441,3 +442,35 @@ def test_a_malformed_claim_in_an_outage_keeps_nothing_from_the_backend(seconds: 
 
     assert guarded._outage._heals.acquire(timeout=10)
     assert sorted(backend.told) == ["A", "B", "C", "D", "E"]
+
+
+def test_what_one_guard_was_asked_makes_no_share_of_another_larger(backend: Failing) -> None:
+    """A guard of four workers lets a fourth through, whatever another guard was asked under the same Plan object."""
+    backend.fails = True
+    plan = Plan("p", (Rate("minute", 40, 60_000),))
+    ours, other = (GuardedBackend(backend, expected_workers=4) for _ in range(2))
+    other.acquire("s", plan, 40)
+
+    assert sum(ours.acquire("s", plan, 1).allowed for _ in range(50)) == 10
+
+
+def test_a_guard_forgets_the_largest_claim_of_plans_not_seen_for_long() -> None:
+    """However many plans a guard sees, what it remembers of them is bounded."""
+    shares = Shares(4)
+    for number in range(MOST_PLANS + 10):
+        shares.of(Plan.of(f"plan_{number}", per_minute=40), 1)
+
+    assert len(shares._known) == MOST_PLANS
+
+
+def test_a_decision_belongs_to_the_guard_that_made_it(backend: Failing) -> None:
+    """Of a guard around a guard, the inner one gives back what it decided itself."""
+    backend.fails = True
+    inner = GuardedBackend(backend)
+    outer = GuardedBackend(inner)
+    plan = Plan.of("p", per_minute=10, concurrent=1)
+    decision = outer.acquire("s", plan, 1)
+    outer.release(decision)
+
+    assert inner._outage._healing._open == {}
+    assert outer.acquire("s", plan, 1).allowed

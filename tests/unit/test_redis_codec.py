@@ -92,7 +92,7 @@ def test_a_lease_goes_with_the_first_claim_of_its_subject(codec: Codec) -> None:
 
 
 def test_a_plan_is_packed_once(codec: Codec) -> None:
-    """What a plan is to the scripts is kept in its memo."""
+    """What a plan is to the scripts is remembered while that plan is in use."""
     plan = replace(STARTER)
     first, second = (codec.acquire([("s", plan, 1, 1)]).args[1] for _ in range(2))
 

@@ -4,6 +4,7 @@ from math import nan
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from awx_ratelimit.core.derived import Derived
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import EXACT_MAX, Rate
 from awx_ratelimit.errors import InvalidLimit
@@ -30,14 +31,6 @@ class Packed(NamedTuple):
     argument: bytes
     answer_bytes: int
     unpack_answer: Any
-
-
-def packed(plan: Plan) -> Packed:
-    """The form of `plan`, made once. Raises InvalidLimit for more than `MOST_RATES` rates."""
-    known: Packed | None = plan.memo.get("redis")
-    if known is None:
-        known = plan.memo["redis"] = _made(plan)
-    return known
 
 
 def place_of(plan: Plan, places: dict[int, int], args: list[bytes]) -> int:
@@ -72,6 +65,10 @@ def _rate(rate: Rate, enforced: bool) -> bytes:
     drain = 0 if rate.calendar else rate.drain
     # A period beyond all times is beyond them as well if it is cut to what a script counts exactly.
     return _RATE.pack(rate.unit, drain, rate.capacity, min(rate.period_ms, EXACT_MAX), enforced)
+
+
+#: The form of a plan, made once. Raises InvalidLimit for more than `MOST_RATES` rates.
+packed: Final = Derived(_made).of
 
 
 def packed_lease(plan: Plan, lease_id: int, granted_at_ms: int) -> bytes:

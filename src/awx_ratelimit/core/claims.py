@@ -6,6 +6,7 @@ stored, counted or sent together with the claims of others.
 
 from typing import Any
 
+from awx_ratelimit.core.given import check_plan, check_subject
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import EXACT_MAX, shown
 
@@ -19,7 +20,7 @@ def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
     if type(subject) is not str:
         subject = checked_subject(subject)
     if not isinstance(plan, Plan):
-        raise TypeError(f"plan is {shown(plan)} ({type(plan).__name__}); use a Plan")
+        check_plan(plan)
     if type(cost) is not int:
         raise ValueError(f"cost is {shown(cost)} ({type(cost).__name__}); use an int from 0 to 2**53")
     if not 0 <= cost <= EXACT_MAX:
@@ -30,7 +31,5 @@ def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
 def checked_subject(subject: Any) -> str:
     """`subject` as a plain `str`. Raises TypeError for anything but a string."""
     if not isinstance(subject, str):
-        raise TypeError(
-            f'subject is {shown(subject)} ({type(subject).__name__}); use a string such as f"user_{{user.id}}"'
-        )
+        check_subject(subject)
     return str.__str__(subject)

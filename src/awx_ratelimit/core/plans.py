@@ -35,8 +35,6 @@ class Plan:
     slot_bit: int = field(init=False, repr=False, compare=False)
     enforced: int = field(init=False, repr=False, compare=False)
     max_cost: int = field(init=False, repr=False, compare=False)
-    #: What upper layers have derived from this plan, so that each derives it once.
-    memo: dict[str, Any] = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +55,6 @@ class Plan:
             slot_bit=1 << len(self.rates) if self.concurrency else 0,
             enforced=sum(1 << index for index, counts in enumerate(enforced) if counts),
             max_cost=min(bursts, default=EXACT_MAX),
-            memo={},
             _hash=hash((self.name, self.rates, self.concurrency, self.shadow)),
         )
 

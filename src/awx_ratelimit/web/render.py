@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.derived import Derived
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import CONCURRENT, Rate
 from awx_ratelimit.web.envelope import RETRY_HEADER, document, error
@@ -60,9 +61,7 @@ def _form(plan: Plan) -> _Form:
     if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
         slots = plan.slots
         items.append(f'"{CONCURRENT}";r=%d%s')
-    form = _Form((b"ratelimit-policy", policy(plan)), ", ".join(items), shown, slots, _pair(plan, shown, slots))
-    plan.memo["draft"] = form
-    return form
+    return _Form((b"ratelimit-policy", policy(plan)), ", ".join(items), shown, slots, _pair(plan, shown, slots))
 
 
 def _pair(plan: Plan, shown: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
@@ -76,9 +75,12 @@ def _most_shown(rate: Rate) -> int:
     return max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
 
 
+_form_of: Final = Derived(_form).of
+
+
 def _draft(decision: Decision) -> Lines:
     _, plan, _, _, over, levels, held, _, _, _ = decision
-    policy_line, state, _, slots, pair = plan.memo.get("draft") or _form(plan)
+    policy_line, state, _, slots, pair = _form_of(plan)
     if pair is not None and not over:
         # The same for two continuous rates and slots that all fit, in a straight line: what nearly every answer is.
         capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = pair
@@ -92,7 +94,7 @@ def _draft(decision: Decision) -> Lines:
 def _numbers(decision: Decision) -> tuple[Any, ...]:
     """What is left of each limit and in how many seconds: see the wire contract."""
     _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
-    form: _Form = plan.memo["draft"]
+    form = _form_of(plan)
     numbers: list[Any] = []
     for index, bit, rate in form.rates:
         debt = levels[index]

@@ -19,10 +19,9 @@ from awx_ratelimit.backends.base import Owed
 from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.core.bucket import converted, owed
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.wrappers._local import shared_plan
+from awx_ratelimit.wrappers._local import Share
 
 _AT_ONCE = 64
 _ID_BYTES = 8
@@ -34,7 +33,7 @@ class _Due(NamedTuple):
     """A subject that claimed under a share, and the leases of that share that it had open."""
 
     subject: str
-    share: Plan
+    share: Share
     open: list[Decision]
 
 
@@ -67,7 +66,7 @@ class Healing:
     def __init__(self, local: MemoryBackend, home: Callable[[str], Hashable]) -> None:
         self._local = local
         self._home = home
-        self._decided: dict[tuple[str, int], Plan] = {}
+        self._decided: dict[tuple[str, int], Share] = {}
         #: For each part, what it is to be told next.
         self._due: dict[Hashable, list[_Due]] = {}
         #: For each part, what was sent and is not known to have been added.
@@ -77,7 +76,7 @@ class Healing:
         #: The lease in the backend of each local one that is open; None while it is on its way there.
         self._entered: dict[int, Decision | None] = {}
 
-    def acquire(self, subject: str, share: Plan, cost: int) -> Decision:
+    def acquire(self, subject: str, share: Share, cost: int) -> Decision:
         """Decide a claim without the backend."""
         decision = self._local.acquire(subject, share, cost)
         if decision.lease_id:
@@ -159,7 +158,7 @@ class Healing:
                 self._due.setdefault(home, []).append(_Due(key[0], share, opened[key]))
         return {*self._due, *self._sent}
 
-    def _taken(self) -> list[tuple[tuple[str, int], Plan]]:
+    def _taken(self) -> list[tuple[tuple[str, int], Share]]:
         """What was decided: no step in between loses what is decided meanwhile."""
         taken = []
         with suppress(KeyError):
@@ -170,8 +169,7 @@ class Healing:
     def _owed(self, due: _Due) -> Owed:
         """What is owed that the backend was not told of: in units of the plan shared, rounded up. From now on it is."""
         now, told, debts = self._local.peek(due.subject, due.share, 1), self._told.setdefault(due.subject, {}), []
-        plan = shared_plan(due.share)
-        assert plan is not None
+        plan = due.share.whole
         for rate, share, debt, at_ms in zip(
             plan.rates, due.share.rates, now.levels[::2], now.levels[1::2], strict=True
         ):

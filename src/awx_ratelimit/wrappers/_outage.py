@@ -17,14 +17,12 @@ from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
 from awx_ratelimit.forks import renewed_after_fork
 from awx_ratelimit.wrappers._breaker import Breaker, Breakers
 from awx_ratelimit.wrappers._healing import Healing
-from awx_ratelimit.wrappers._local import local_plan, shared_plan
+from awx_ratelimit.wrappers._local import Shares
 
 _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
 #: For who may ask: what it comes back with.
 Ticket: TypeAlias = tuple[Breaker, int]
-#: The largest claim under a plan so far, among what is known of the plan.
-_LARGEST = "largest claim in an outage"
 #: What could not be made known to the backend is tried again after so long.
 _HEAL_AGAIN_S = 1.0
 #: State that is damaged is met again by each claim of its subject, and said so seldom.
@@ -41,7 +39,7 @@ class Outage:
             if number.__class__ is not int or number < 1:
                 raise InvalidLimit(f"{name} is {number!r}; allowed is a whole number of at least 1")
         self._on_outage = on_outage
-        self._workers = expected_workers
+        self._shares = Shares(expected_workers)
         self._breakers = Breakers(backend)
         self._began_s: dict[Breaker, float] = {}
         self._heal_again_s = 0.0
@@ -127,19 +125,14 @@ class Outage:
         self._decided += 1
         if self._on_outage != "local":
             return self._free(subject, plan, cost, damaged)
-        share = self._share(plan, cost)
+        share = self._shares.of(plan, cost)
         return self.local.acquire(subject, share, cost) if damaged else self._healing.acquire(subject, share, cost)
 
     def peek(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
         """What `acquire` would decide."""
         if self._on_outage == "local":
-            return self.local.peek(subject, self._share(plan, cost), cost)
+            return self.local.peek(subject, self._shares.of(plan, cost), cost)
         return self._free(subject, plan, cost, damaged)
-
-    def _share(self, plan: Plan, cost: int) -> Plan:
-        largest: int = max(cost, plan.memo.get(_LARGEST, 1))
-        plan.memo[_LARGEST] = largest
-        return local_plan(plan, self._workers, largest)
 
     def _free(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
         if self._on_outage == "closed":
@@ -153,7 +146,7 @@ class Outage:
 
     def is_local(self, decision: Decision) -> bool:
         """Whether `decision` was made here."""
-        return shared_plan(decision.plan) is not None
+        return self._shares.made(decision.plan)
 
     def health(self, of_backend: Mapping[str, Any]) -> Mapping[str, Any]:
         """How the backend is, and what the guard has done without it."""

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -41,8 +43,7 @@ _accounts = count()
 
 def who(request: Request) -> Owner | None:
     """The owner by the cookie ``session=account``."""
-    pairs = (pair.partition("=") for pair in (request.header("cookie") or "").split(";"))
-    account = next((value for name, _, value in pairs if name.strip() == SESSION), "")
+    account = request.cookie(SESSION)
     return Owner(account, f"ann@{account}.example") if account else None
 
 
@@ -91,6 +92,14 @@ class Site:
         return [self.limiter.acquire(key.family_id, chosen) for _ in range(open)]
 
 
+async def _plant(request: StarletteRequest) -> PlainTextResponse:
+    """Sets a cookie for all hosts of the site, as a neighbouring host can; the query says which, byte by byte."""
+    response = PlainTextResponse("planted\n")
+    planted = unquote_to_bytes(request.scope["query_string"])
+    response.raw_headers.append((b"set-cookie", planted + b"; Domain=.example.localhost; Path=/"))
+    return response
+
+
 async def _other(_: object) -> PlainTextResponse:
     return PlainTextResponse("another page\n")
 
@@ -98,7 +107,7 @@ async def _other(_: object) -> PlainTextResponse:
 @contextmanager
 def asgi(site: Site) -> Iterator[str]:
     """The console under uvicorn; its address."""
-    routes = [Mount("/console", AsgiApp(site.console)), Route("/other", _other)]
+    routes = [Mount("/console", AsgiApp(site.console)), Route("/other", _other), Route("/plant", _plant)]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Chromium opens more connections than it uses.
         config = uvicorn.Config(Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1)

@@ -77,6 +77,25 @@ def test_a_form_of_another_origin_does_nothing(opened: Callable[..., Page], site
     assert [made.name for made in site.service.list(account).items] == ["prod"]
 
 
+@pytest.mark.parametrize("has_cookie", [False, True], ids=["new", "known"])
+@pytest.mark.parametrize("name", ["%A0__Host-awx-console", "%85__Host-awx-console", "=__Host-awx-console"])
+def test_a_cookie_that_a_neighbour_has_set_does_nothing(
+    opened: Callable[..., Page], site: Site, account: str, name: str, has_cookie: bool
+) -> None:
+    """A host of the same site sets one whose name is ours but for a byte: forms work as before."""
+    port = site.url.rpartition(":")[2]
+    page = opened(base_url=f"http://app.example.localhost:{port}")
+    if has_cookie:
+        page.goto("/console/")
+    page.goto(f"http://evil.example.localhost:{port}/plant?{name}={'x' * 22}")
+    create(page)
+
+    assert site.service.list(account).total == 1
+    # The control: it was set, and is sent to us; but for one without a name, which Chromium refuses by now.
+    domains = [cookie["domain"] for cookie in page.context.cookies()]
+    assert (".example.localhost" in domains) is (not name.startswith("="))
+
+
 def test_no_page_can_be_framed(opened: Callable[..., Page], site: Site) -> None:
     """In a frame, even of its own site, there is nothing of the console."""
     page = opened(may_complain=True)

@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from tests.browser.site import PLANS, Site, who
 from tests.console.conftest import Ask, Visitor
 
-from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend
+from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend, Request
 from awx_ratelimit.adapters.wsgi import WsgiApp
-from awx_ratelimit.console import Console
+from awx_ratelimit.console import Console, Owner
+from awx_ratelimit.errors import AccessRefused, KeyStoreUnavailable
 from awx_ratelimit.keys.store import Use
+from awx_ratelimit.web.message import Reply, WholeRequest
 
 HOUR_MS = 3_600_000
 #: Names that can be seen, and are no marks; and names that cannot be, or should not.
@@ -323,3 +326,72 @@ def test_a_console_of_tasks_is_no_wsgi_app(site: Site) -> None:
 
     with pytest.raises(TypeError, match="event loop"):
         WsgiApp(console)
+
+
+@pytest.mark.parametrize("planted", ["x", "y" * 22])
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("when", ["before the page", "before the form"])
+def test_a_second_cookie_of_our_name_locks_nobody_out(visitor: Visitor, planted: str, place: str, when: str) -> None:
+    """Some browsers let a neighbouring host set one: forms of the right one work, before and after."""
+    visitor.get("/")
+    ours, name = visitor.cookie, "__Host-awx-console"
+    pair = f"{name}={planted}; {ours}" if place == "before" else f"{ours}; {name}={planted}"
+    if when == "before the page":
+        visitor.cookie = pair
+    token = visitor.get("/new").token("/console/new")
+    visitor.cookie = pair
+
+    assert visitor.send("/new", token=token, name="n", expires_in_days="").status == 200
+
+
+def test_a_planted_cookie_is_no_token(visitor: Visitor, visitor_of: Callable[[str], Visitor], site: Site) -> None:
+    """Who plants a cookie of their own browser still has no token of another owner."""
+    attacker = visitor_of(site.account())
+    token = attacker.get("/new").token("/console/new")
+    visitor.get("/")
+    visitor.cookie = f"{attacker.cookie}; {visitor.cookie}"
+
+    assert visitor.send("/new", token=token, name="n", expires_in_days="").status == 403
+
+
+class Broken(Exception):
+    """An error of the application's own."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "logged"),
+    [
+        (Broken("session table is gone"), 503, "who raised Broken: nobody is let in"),
+        (KeyStoreUnavailable("no answer"), 503, "key_store_unavailable: no answer"),
+        (AccessRefused("access_token_missing", "there is none"), 403, "nobody is logged in: there is none"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/new", "/usage", "/nothing"])
+def test_what_who_raises_lets_nobody_in(
+    site: Site, raised: Exception, status: int, logged: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer says that the login cannot be checked, and the log says why; nothing is raised."""
+    caplog.set_level("INFO")
+
+    def who(_: Request) -> Owner:
+        raise raised
+
+    answer = ask_with(who, site)(path)
+    assert answer.status == (204 if status == 403 and path == "/usage" else status)
+    assert logged in caplog.text
+    assert b"session table" not in answer.body
+
+
+@pytest.mark.parametrize("returned", ["acme", ("acme", "ann"), True])
+def test_what_is_no_owner_lets_nobody_in(site: Site, returned: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what `who` must return."""
+    answer = ask_with(lambda _: returned, site)("/")
+
+    assert answer.status == 503
+    assert "return an Owner, or None if nobody is logged in" in caplog.text
+
+
+def ask_with(who: Callable[[Request], Any], site: Site) -> Callable[[str], Reply]:
+    """Asks a console with this `who` for a page."""
+    console = Console(site.service, who=who, secret=b"x" * 32, limiter=site.limiter, plans=PLANS)
+    return lambda path: console(WholeRequest(Request("GET", f"/console{path}", None, lambda _: []), b"", b""))

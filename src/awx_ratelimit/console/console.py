@@ -25,6 +25,7 @@ from awx_ratelimit.errors import (
     InvalidLimit,
     KeyRequestRefused,
     KeyStoreUnavailable,
+    SigningKeysUnavailable,
 )
 from awx_ratelimit.keys.clock import Clock, WallClock
 from awx_ratelimit.keys.service import KeyService
@@ -46,12 +47,14 @@ class Console:
     """Answers whole requests, for `AsgiApp` and `WsgiApp`; it blocks. Paths are whole, and begin with `base`.
 
     `who` says who is logged in, by a cookie of the application's own or however it knows: an Owner, or None for nobody,
-    who is sent to `login_url` where there is one. `secret` signs forms: 32 bytes or more, the same in all processes.
-    `limiter` and `plans` are the gate's, `creations` and `new_account_plan` as ManagementApi has them: with one
-    limiter, keys that are made here and there count together. `api_base` and `try_path` stand in the lines that are
-    shown to be copied. `origins` (``https://app.example.com``) are where forms may come from, for who is behind a
-    proxy that changes ``Host``; it is the host of the request itself otherwise. An AsyncLimiter can be asked by
-    `AsgiApp` alone; give that ``threads=2``, so that pages which are left open leave requests alone.
+    who is sent to `login_url` where there is one. Read cookies with ``request.cookie(name)``. If `who` raises, nobody
+    is let in: AccessRefused means that nobody is logged in, anything else is a 503 and an error in the log. `secret`
+    signs forms: 32 bytes or more, the same in all processes. `limiter` and `plans` are the gate's, `creations` and
+    `new_account_plan` as ManagementApi has them: with one limiter, keys that are made here and there count together.
+    `api_base` and `try_path` stand in the lines that are shown to be copied. `origins` (``https://app.example.com``)
+    are where forms may come from, for who is behind a proxy that changes ``Host``; it is the host of the request itself
+    otherwise. An AsyncLimiter can be asked by `AsgiApp` alone; give that ``threads=2``, so that pages which are left
+    open leave requests alone.
     Raises ValueError for a secret that is too short.
     """
 
@@ -94,7 +97,10 @@ class Console:
         found = self._routes.find(method, path)
         if found is not None and found.act == "asset":
             return assets.reply(found.key_id, whole.request)
-        owner = self._who(whole.request)
+        try:
+            owner = self._owner(whole.request)
+        except Exception as error:
+            return self._pages.reply(_login_problem(error), Visit.of_nobody(whole))
         if owner is None:
             return self._nobody(found, whole)
         visit = Visit(owner, whole, found.key_id if found else "", self._forms.browser(whole.request))
@@ -104,6 +110,16 @@ class Console:
             allow = [(b"allow", ", ".join(found.allowed).encode())]
             return self._pages.reply(_problem("method_not_allowed", more=allow), visit)
         return self._pages.reply(self._answer(found.act, visit), visit)
+
+    def _owner(self, request: Request) -> Owner | None:
+        try:
+            owner = self._who(request)
+        except AccessRefused as error:
+            _log.info("nobody is logged in: %s", error.reason)
+            return None
+        if owner is not None and not isinstance(owner, Owner):
+            raise TypeError(f"who returned {type(owner).__name__}; return an Owner, or None if nobody is logged in")
+        return owner
 
     def _answer(self, act: Shown, visit: Visit) -> Answered:
         try:
@@ -128,6 +144,14 @@ class Console:
         if self._settings.login_url is not None:
             return self._pages.see_other(self._settings.login_url)
         return self._pages.reply(_NOT_LOGGED_IN, Visit.of_nobody(whole))
+
+
+def _login_problem(error: Exception) -> Page:
+    if isinstance(error, KeyStoreUnavailable | SigningKeysUnavailable):
+        _log.error("%s: %s", error.code, error)
+    else:
+        _log.error("who raised %s: nobody is let in", type(error).__name__, exc_info=error)
+    return Page("problem.html", {"code": "login_unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _problem(code: str, error: KeyRequestRefused | None = None, *, more: envelope.Lines = ()) -> Page:

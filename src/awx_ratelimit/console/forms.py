@@ -8,6 +8,7 @@ token: so the database itself refuses a form that is sent again, in whichever pr
 import base64
 import binascii
 import hmac
+import re
 import secrets
 from collections.abc import Collection
 from typing import Final
@@ -17,6 +18,7 @@ from awx_ratelimit.console.visit import Browser, Visit
 from awx_ratelimit.errors import AccessRefused
 from awx_ratelimit.keys.clock import Clock
 from awx_ratelimit.keys.format import BASE62
+from awx_ratelimit.web.cookies import values_of
 from awx_ratelimit.web.header_values import only_value
 from awx_ratelimit.web.message import Request
 
@@ -27,11 +29,10 @@ MOST_AGE_MS: Final = 43_200_000
 _LEAST_SECRET_BYTES = 32
 _NONCE_BYTES, _TIME_BYTES, _MAC_BYTES = 16, 8, 32
 _TOKEN_BYTES = _NONCE_BYTES + _TIME_BYTES + _MAC_BYTES
-_COOKIE_CHARACTERS = 22
 _ID_CHARACTERS = 16
-#: More than a browser keeps for one site.
-_MAX_COOKIES = 256
-_MAX_COOKIE_BYTES = 256
+#: Each costs a digest when a form is checked.
+_MAX_COOKIES = 32
+_is_cookie = re.compile(rb"[0-9A-Za-z_-]{22}").fullmatch
 
 
 class Forms:
@@ -46,16 +47,20 @@ class Forms:
         self._clock = clock
 
     def browser(self, request: Request) -> Browser:
-        """The browser by its cookie; where it has none that can be one, by a new one, to be set."""
-        values = _cookies(request, COOKIE)
-        if len(values) == 1 and len(values[0]) == _COOKIE_CHARACTERS:
-            return Browser(values[0], is_new=False)
-        return Browser(secrets.token_urlsafe(16), is_new=True)
+        """The browser by its cookie; where it has none that can be one, by a new one, to be set.
+
+        Several are kept: a second one, which a neighbour has planted, must neither hide the right one nor replace it.
+        """
+        found = [value for value in values_of(request.values(b"cookie"), COOKIE.encode()) if _is_cookie(value)]
+        if found:
+            return Browser(tuple(value.decode() for value in found[:_MAX_COOKIES]), is_new=False)
+        return Browser((secrets.token_urlsafe(16),), is_new=True)
 
     def token(self, visit: Visit, act: str) -> str:
         """A token for one form: `act` with the key that it is about."""
         signed = secrets.token_bytes(_NONCE_BYTES) + self._clock.now_ms().to_bytes(_TIME_BYTES)
-        return base64.urlsafe_b64encode(signed + self._mac(signed, visit, act)).decode().rstrip("=")
+        mac = self._mac(signed, visit.cookies[0], visit, act)
+        return base64.urlsafe_b64encode(signed + mac).decode().rstrip("=")
 
     def check(self, visit: Visit, act: str, token: str) -> str:
         """Raise unless the form is ours; the id of the key that it will make, where it makes one."""
@@ -64,7 +69,7 @@ class Forms:
         signed, mac = token_bytes[:-_MAC_BYTES], token_bytes[-_MAC_BYTES:]
         if visit.browser is None or visit.browser.is_new:
             raise AccessRefused("csrf_failed", "the browser sent no cookie of ours")
-        if len(token_bytes) != _TOKEN_BYTES or not hmac.compare_digest(mac, self._mac(signed, visit, act)):
+        if len(token_bytes) != _TOKEN_BYTES or not self._is_signed(mac, signed, visit, act):
             raise AccessRefused("csrf_failed", "its token is not one for this form")
         age_ms = self._clock.now_ms() - int.from_bytes(signed[_NONCE_BYTES:])
         if not -MOST_AGE_MS <= age_ms <= MOST_AGE_MS:
@@ -92,20 +97,16 @@ class Forms:
             return False
         return host is not None and netloc.lower() == host.decode("latin-1").lower() != ""
 
-    def _mac(self, signed: bytes, visit: Visit, act: str) -> bytes:
-        assert visit.browser is not None  # whoever is nobody sees no form
-        about = (visit.browser.value, *visit.owner, act, visit.key_id)
+    def _is_signed(self, mac: bytes, signed: bytes, visit: Visit, act: str) -> bool:
+        return any(hmac.compare_digest(mac, self._mac(signed, cookie, visit, act)) for cookie in visit.cookies)
+
+    def _mac(self, signed: bytes, cookie: str, visit: Visit, act: str) -> bytes:
+        about = (cookie, *visit.owner, act, visit.key_id)
         return self._digest(b"form", signed, *(text.encode() for text in about))
 
     def _digest(self, *parts: bytes) -> bytes:
         # Each with its length, so that no two lists of parts are one text.
         return hmac.digest(self._key, b"".join(len(part).to_bytes(4) + part for part in parts), "sha256")
-
-
-def _cookies(request: Request, name: str) -> list[str]:
-    lines = b";".join(request.values(b"cookie")[:_MAX_COOKIES]).split(b";", _MAX_COOKIES)[:_MAX_COOKIES]
-    pairs = (line.strip(b" \t").partition(b"=") for line in lines if len(line) <= _MAX_COOKIE_BYTES)
-    return [value.decode("latin-1").strip(" \t") for key, _, value in pairs if key.strip(b" \t") == name.encode()]
 
 
 def _decoded(token: str) -> bytes:

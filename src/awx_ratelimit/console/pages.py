@@ -107,7 +107,7 @@ def _cookie(visit: Visit) -> envelope.Lines:
     if visit.browser is None or not visit.browser.is_new or visit.whole.request.method not in ("GET", "HEAD"):
         return []
     # Lax, so that whoever follows a link to a page keeps the cookie that the forms of other tabs were made for.
-    return [(b"set-cookie", f"{COOKIE}={visit.browser.value}; Path=/; Secure; HttpOnly; SameSite=Lax".encode())]
+    return [(b"set-cookie", f"{COOKIE}={visit.browser.cookies[0]}; Path=/; Secure; HttpOnly; SameSite=Lax".encode())]
 
 
 def _site(visit: Visit) -> str:

@@ -17,9 +17,9 @@ _NOBODY = Owner("", "")
 
 
 class Browser(NamedTuple):
-    """The browser that forms are given to, by the value of its cookie; `is_new`: it has none yet."""
+    """The browser that forms are given to, by the values of its cookie; `is_new`: it has none yet."""
 
-    value: str
+    cookies: tuple[str, ...]
     is_new: bool
 
 
@@ -46,6 +46,12 @@ class Visit:
             return dict(parse_qsl(self.whole.query.decode("ascii"), max_num_fields=20))
         except ValueError:
             return {}
+
+    @property
+    def cookies(self) -> tuple[str, ...]:
+        """The values of the browser's cookie; there is at least one."""
+        assert self.browser is not None  # whoever is nobody sees no form
+        return self.browser.cookies
 
     @property
     def page_num(self) -> int:

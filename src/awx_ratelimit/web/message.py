@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from awx_ratelimit.web.cookies import values_of
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -24,6 +26,15 @@ class Request(NamedTuple):
     def header(self, name: str) -> str | None:
         """The first value of a header, or None; for a header that may be trusted to stand once."""
         values = self.values(name.lower().encode("latin-1"))
+        return values[0].decode("latin-1") if values else None
+
+    def cookie(self, name: str) -> str | None:
+        """The value of the cookie `name`, as it was sent, or None. It never raises.
+
+        Names are compared as bytes. If several cookies have the name, it is the first. Only this host can set a cookie
+        whose name begins with ``__Host-``; another host of the same site can set one of any other name.
+        """
+        values = values_of(self.values(b"cookie"), name.encode("utf-8", "replace"))
         return values[0].decode("latin-1") if values else None
 
 

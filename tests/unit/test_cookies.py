@@ -1,0 +1,72 @@
+"""The cookies of a request: names byte by byte, nothing that raises, and no work beyond a bound."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from awx_ratelimit import Request
+from awx_ratelimit.web.cookies import MAX_BYTES
+
+
+def request_with(*lines: bytes) -> Request:
+    """A request with these `Cookie` lines."""
+    return Request("GET", "/", None, lambda name: list(lines) if name == b"cookie" else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"id=1", "1"),
+        (b"a=0; id=1; b=2", "1"),
+        (b"a=0;id=1", "1"),
+        (b" \t id \t=\t 1 \t; b=2", "1"),
+        (b"id=", ""),
+        (b"id=a=b", "a=b"),
+        (b'id="1"', '"1"'),
+        (b"id=\xe9", "\u00e9"),
+        (b"a/b=1; id=2", "2"),
+        (b"a[b]=1; {}=3; id=2; \x00=4", "2"),
+        (b"id=1; id=2", "1"),
+        (b"xid=0; id=1", "1"),
+        (b'$Version=1; a="; id=1"', '1"'),
+        (b";;;id=1", "1"),
+        (b"\xa0id=1", None),
+        (b"id\xa0=1", None),
+        (b"a=0; \x85id=1", None),
+        (b"\x0bid=1", None),
+        (b"\x0cid=1", None),
+        (b"\r\nid=1", None),
+        (b"\x00id=1", None),
+        (b"\xc2\xa0id=1", None),
+        (b"ID=1", None),
+        (b"id", None),
+        (b"a=id=1", None),
+        (b"a=0, id=1", None),
+        (b"", None),
+    ],
+)
+def test_a_name_is_compared_as_bytes(line: bytes, value: str | None) -> None:
+    """Spaces and tabs around a name and a value are ignored, and nothing else."""
+    assert request_with(line).cookie("id") == value
+
+
+def test_several_lines_are_one() -> None:
+    """HTTP/2 may send a line for each cookie."""
+    request = request_with(b"a=1", b"id=2", b"b=3")
+
+    assert [request.cookie(name) for name in ("a", "id", "b", "c")] == ["1", "2", "3", None]
+    assert request_with().cookie("id") is None
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4), st.text(max_size=8))
+def test_nothing_raises(lines: list[bytes], name: str) -> None:
+    """Whatever a client sends, and whatever name is asked for."""
+    value = request_with(*lines).cookie(name)
+
+    assert value is None or isinstance(value, str)
+
+
+def test_a_long_header_is_read_to_a_bound() -> None:
+    """What comes after it is not read, however it is made."""
+    assert request_with(b"a=" + b"x" * (MAX_BYTES - 8) + b"; id=1").cookie("id") == "1"
+    assert request_with(b";" * MAX_BYTES + b"id=1").cookie("id") is None

@@ -44,6 +44,11 @@ class Process:
         self._tell("stop_in", subject)
         os.waitpid(self.pid, os.WUNTRACED)
 
+    def stops_growing(self) -> None:
+        """Let it stop while it makes the file larger; it has when this returns."""
+        self._tell("stop_growing")
+        os.waitpid(self.pid, os.WUNTRACED)
+
     def _tell(self, verb: str, *args: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([verb, *args]).encode() + b"\n")
@@ -116,6 +121,10 @@ class _Told:
     def stop_in(self, subject: str) -> None:
         session: Any = self._limiter.backend._session  # type: ignore[attr-defined]
         session.run(subject, lambda _: os.kill(os.getpid(), signal.SIGSTOP))
+
+    def stop_growing(self) -> None:
+        session: Any = self._limiter.backend._session  # type: ignore[attr-defined]
+        session.open().file.growing.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 def _main(path: str) -> None:

@@ -110,8 +110,8 @@ class Limiter:
 class AsyncLimiter:
     """Decides claims against plans, from the tasks of an event loop.
 
-    Takes an async backend, or a synchronous one that never waits; TypeError for any other. What `acquire` and `peek`
-    return without ``await`` raises TypeError in a condition. For the rest see Limiter.
+    Takes an async backend, or a synchronous one that waits at most 50 ms (memory, host); TypeError for any other.
+    What `acquire` and `peek` return without ``await`` raises TypeError in a condition. For the rest see Limiter.
     """
 
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
@@ -185,7 +185,7 @@ class AsyncLimiter:
 
 
 def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awaitable[Decision]]:
-    """`limiter.claim` for a gate: at once where its backend never waits, which spares it two coroutines."""
+    """`limiter.claim` for a gate: at once where an event loop may call its backend, which spares it two coroutines."""
     backend = limiter.backend
     if isinstance(backend, NonBlocking):
         return Limiter(backend.backend, listeners=limiter.listeners).claim

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend
+from awx_ratelimit.backends.base import fits_event_loop
 
 
 class AsyncOnly:
@@ -11,7 +12,15 @@ class AsyncOnly:
 
 
 class Waits(MemoryBackend):
+    longest_wait_ms = 51
+
+
+class MayWait(MemoryBackend):
     never_waits = False
+
+
+class WaitsBriefly(MemoryBackend):
+    longest_wait_ms = 50
 
 
 def test_a_limiter_refuses_an_async_backend() -> None:
@@ -20,11 +29,17 @@ def test_a_limiter_refuses_an_async_backend() -> None:
         Limiter(AsyncOnly())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("backend", [Waits(), object()])
+@pytest.mark.parametrize("backend", [Waits(), MayWait(), object()])
 def test_an_async_limiter_refuses_what_would_block(backend: Any) -> None:
     """AsyncLimiter refuses a backend that waits, when it is made."""
     with pytest.raises(TypeError, match="would block its loop"):
         AsyncLimiter(backend)
+
+
+@pytest.mark.parametrize("backend", [MemoryBackend(), WaitsBriefly()])
+def test_an_async_limiter_takes_a_backend_whose_longest_wait_fits_an_event_loop(backend: Any) -> None:
+    """A synchronous backend that says how long it waits at most is called in the loop."""
+    assert fits_event_loop(AsyncLimiter(backend).backend.backend)  # type: ignore[attr-defined]  # it is wrapped
 
 
 def test_listeners_hear_each_decision() -> None:

@@ -6,6 +6,7 @@ was last found to be sound; one that is damaged in that same boot was damaged by
 
 import logging
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _BOOT = _this_boot()
 
 def opened(path: str, wait_ms: int, *, allow_other_users: bool) -> Table:
     """The subjects in the file at `path`. Raises BackendMisconfigured; see HostFile."""
+    until_s = time.monotonic() + wait_ms / 1000
     file = HostFile(path, wait_ms, allow_other_users=allow_other_users)
     try:
         table = Table(file)
@@ -37,8 +39,8 @@ def opened(path: str, wait_ms: int, *, allow_other_users: bool) -> Table:
         if not _is_of_another_boot(file):
             raise
         # A power cut is nobody's mistake.
-        _set_aside(file)
-        file = HostFile(path, wait_ms, allow_other_users=allow_other_users)
+        _set_aside(file, _left_ms(until_s))
+        file = HostFile(path, _left_ms(until_s), allow_other_users=allow_other_users)
         table = Table(file)
     if _is_of_another_boot(file):
         os.pwrite(file.fd, _BOOT, _BOOT_AT)
@@ -49,14 +51,18 @@ def _is_of_another_boot(file: HostFile) -> bool:
     return os.pread(file.fd, len(_BOOT), _BOOT_AT) != _BOOT
 
 
-def _set_aside(file: HostFile) -> None:
+def _left_ms(until_s: float) -> int:
+    return max(0, round((until_s - time.monotonic()) * 1000))
+
+
+def _set_aside(file: HostFile, wait_ms: int) -> None:
     """Give it another name, so that a new one can be made at its path, unless somebody else has. Closes it.
 
     Where the folder does not allow that, it stays, and is as damaged as before.
     """
     making = ByteLock(file.fd, MAKING)
     with suppress(OSError):
-        if making.wait(file.wait_ms) and file.is_where_it_was():
+        if making.wait(wait_ms) and file.is_where_it_was():
             Path(file.path).rename(f"{file.path}.damaged")
             _log.error(
                 "%s: it was damaged when the machine stopped, and is now %s.damaged; what was used until then is "

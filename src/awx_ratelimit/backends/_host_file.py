@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from awx_ratelimit.backends._host_cell import CHECK_BYTES, check, half
 from awx_ratelimit.backends._host_locks import ByteLock, Stripe
+from awx_ratelimit.backends._host_waits import WAIT_MS
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.files import UnusableFile, open_own
 
@@ -59,6 +60,10 @@ class FileDamaged(BackendMisconfigured):
     """What is in the file cannot be read any more."""
 
 
+class FileBeingMade(BackendMisconfigured):
+    """Another process makes the file, and has not finished in time."""
+
+
 class HostFile:
     """One opened file, its locks, and the process as one that holds leases in it.
 
@@ -89,7 +94,10 @@ class HostFile:
     def _open(self) -> None:
         making = ByteLock(self.fd, MAKING)
         if not making.wait(self.wait_ms):
-            self._refuse(f"another process has been making it for {self.wait_ms} ms; is it stopped?")
+            self.close()
+            raise FileBeingMade(
+                f"{self.path}: another process has been making it for {self.wait_ms} ms; is it stopped?"
+            )
         try:
             if self._is_unmade():
                 self._make()
@@ -197,7 +205,8 @@ class HostFile:
 
     def shut(self) -> None:
         """Close it when nobody is in it; a thread that stays in keeps it open."""
-        emptied = [stripe.shut() for stripe in (*self.stripes, self.growing)]
+        until_s = time.monotonic() + WAIT_MS / 1000
+        emptied = [stripe.shut(until_s) for stripe in (*self.stripes, self.growing)]
         if all(emptied):
             self.close()
 

@@ -19,14 +19,11 @@ from struct import Struct
 from threading import Lock
 from typing import Any, Final, Protocol, TypeVar
 
+from awx_ratelimit.backends._host_waits import WAIT_MS, may_wait_for_thread, process_wait_ms
 from awx_ratelimit.errors import BackendUnavailable
 
-#: How long anybody waits for another process: what an event loop may stand still for, once.
-WAIT_MS: Final = 50
-#: And how long again while nobody has come in since: it is one that is stopped.
+#: How long to wait again for a process where nobody has come in since: it is one that is stopped.
 _WAIT_AGAIN_MS = 2
-#: How long a thread waits for others of its process, each of which may have waited for another process.
-_THREADS_WAIT_MS = 500
 _TRIES = 100
 _LOOK_AGAIN_S = 0.000_05
 CUT_SHORT: Final = "it was cut short"
@@ -65,6 +62,8 @@ class ByteLock:
             for _ in range(_TRIES):
                 if not take():
                     return True
+                if time.monotonic() >= until_s:
+                    break
                 # Whoever holds it needs microseconds, and may be waiting for this very processor.
                 os.sched_yield()
             # What failed is asked again in a way that says why.
@@ -121,10 +120,10 @@ class Stripe:
 
     def run(self, act: Callable[..., _Answer], *args: Any) -> _Answer:
         """What `act` answers, alone in here. Raises Shut, and BackendUnavailable where the wait is too long."""
-        lock, file, mapped, waited = self.lock, self._file, self._mapped, None
+        lock, file, mapped = self.lock, self._file, self._mapped
         for taken in self._turns:
             if not taken:
-                waited = self._wait_for_thread(waited)
+                self._wait_for_thread()
                 continue
             try:
                 if self._shut:
@@ -165,7 +164,6 @@ class Stripe:
 
     def run_apart(self, act: Callable[..., Any], *args: Any) -> None:
         """Run `act` while no other thread of this process is in here, in a file that may be there no more."""
-        waited = None
         for taken in self._turns:
             if taken:
                 try:
@@ -173,12 +171,11 @@ class Stripe:
                 finally:
                     self.lock.release()
                 return
-            waited = self._wait_for_thread(waited)
+            self._wait_for_thread()
 
-    def shut(self) -> bool:
-        """Let nobody in any more, and whoever is in go out; whether that was seen to the end."""
+    def shut(self, until_s: float) -> bool:
+        """Let nobody in any more, and whoever is in go out by then; whether that was seen to the end."""
         self._shut = True
-        until_s = time.monotonic() + WAIT_MS / 1000
         while not self.lock.acquire(blocking=False):
             if time.monotonic() >= until_s:
                 return False
@@ -186,18 +183,15 @@ class Stripe:
         self.lock.release()
         return True
 
-    def _wait_for_thread(self, until_s: float | None) -> float:
-        now_s = time.monotonic()
-        if until_s is None:
-            return now_s + _THREADS_WAIT_MS / 1000
-        if now_s >= until_s:
-            raise BackendUnavailable(f"{self._mapped.path}: other threads have been deciding for {_THREADS_WAIT_MS} ms")
+    def _wait_for_thread(self) -> None:
+        if not may_wait_for_thread():
+            raise BackendUnavailable(f"{self._mapped.path}: other threads of this process are still deciding")
         time.sleep(_LOOK_AGAIN_S)
-        return until_s
 
     def _wait_for_process(self) -> None:
+        wait_ms = process_wait_ms()
         try:
-            taken = self._file.wait(_WAIT_AGAIN_MS if self._stuck else WAIT_MS)
+            taken = self._file.wait(min(_WAIT_AGAIN_MS, wait_ms) if self._stuck else wait_ms)
         except OSError as error:
             raise BackendUnavailable(f"{self._mapped.path}: it cannot be locked: {error.strerror}") from error
         self._stuck = not taken

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 from awx_ratelimit.backends._host_keeper import Keeper
 from awx_ratelimit.backends._host_leases import HostLeases
-from awx_ratelimit.backends._host_locks import WAIT_MS, Shut, Stripe
+from awx_ratelimit.backends._host_locks import Shut, Stripe
 from awx_ratelimit.backends._host_record import HostLedger
 from awx_ratelimit.backends._host_table import Table
+from awx_ratelimit.backends._host_waits import WAIT_MS, begin_to_wait, process_wait_ms, run_alone
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 
 _log = logging.getLogger("awx_ratelimit")
@@ -50,19 +51,17 @@ class HostSession:
         #: What the thread cannot do, and why; None where all is well.
         self.trouble: str | None = None
 
-    def open(self, wait_ms: int = WAIT_MS) -> Table:
+    def open(self, wait_ms: float = WAIT_MS) -> Table:
         """The subjects in the file; waits so long for who makes it. Raises BackendMisconfigured where it is no use."""
-        with self._opening:
-            table = self._table
-            if table is None:
-                if self._closed:
-                    raise BackendUnavailable(f"{self._path}: it was closed")
-                table = self._opened(wait_ms)
-                self._use(table)
-            return table
+        return run_alone(self._opening, wait_ms, self._open_alone)
 
-    def _use(self, table: Table) -> None:
-        """Let all go on in `table`."""
+    def _open_alone(self, wait_ms: int) -> Table:
+        if self._closed and self._table is None:
+            raise BackendUnavailable(f"{self._path}: it was closed")
+        return self._table or self._use(self._opened(wait_ms))
+
+    def _use(self, table: Table) -> Table:
+        """`table`, in which all goes on."""
         before, self._table = self._table, table
         if before is not None:
             before.file.shut()
@@ -70,13 +69,14 @@ class HostSession:
         self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.holds())
         if self._closed:
             self._let_go()
+        return table
 
-    def _opened_anew(self) -> Table:
+    def open_soon(self) -> Table:
         """The subjects where no file is open. Only the thread tries that again and again: nobody else is to wait."""
         if self.trouble is not None and not self._closed:
             raise BackendUnavailable(self.trouble)
         try:
-            return self.open()
+            return self.open(process_wait_ms())
         except AwxRateLimitError as error:
             if not self._closed:
                 self._say(error)
@@ -85,8 +85,9 @@ class HostSession:
 
     def run(self, subject: str, act: Callable[..., _Answer], *args: Any) -> _Answer:
         """What ``act(ledger, *args)`` answers, alone with the ledger of `subject`. Raises BackendUnavailable."""
+        begin_to_wait()
         while True:
-            table = self._table or self._opened_anew()
+            table = self._table or self.open_soon()
             ledger = self._known.get(subject) or self._met(subject, table)
             if ledger.table is not table:
                 ledger.stripe.run_apart(self._move, ledger, table)
@@ -220,11 +221,11 @@ class HostSession:
 
     def health(self) -> dict[str, Any]:
         """How it is: the leases that this process holds, and how large the file is."""
-        known = self._known.copy().values()
-        leases = sum(len(ledger.leases) + len(ledger.bounded) for ledger in known)
+        begin_to_wait()
+        leases = sum(len(ledger.leases) + len(ledger.bounded) for ledger in self._known.copy().values())
         said: dict[str, Any] = {"path": self._path, "leases": leases}
         try:
-            table = self._table or self._opened_anew()
+            table = self._table or self.open_soon()
             stripe = table.file.stripes[0]
             stripe.run(table.sweep, stripe, self._now_ms())
         except Exception as error:

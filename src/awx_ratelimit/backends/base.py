@@ -1,19 +1,23 @@
 """What a backend guarantees: one atomic step for each claim.
 
-Two Protocols of the same verbs, and `NonBlocking`, by which a synchronous backend that never waits serves async code.
+Two Protocols of the same verbs, and `NonBlocking`, by which a synchronous backend that waits briefly serves async code.
 `release` is an enqueue in both: it is called from cancelled tasks, from finalizers and from signal handlers, so
 it must neither wait nor raise nor take a lock that its own thread could be holding.
 """
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 
 #: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
 Owed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
+
+
+#: The longest wait of a synchronous backend that an AsyncLimiter accepts: an event loop stands still for so long.
+MOST_LOOP_WAIT_MS: Final = 50
 
 
 class Clock(Protocol):
@@ -26,10 +30,12 @@ class Clock(Protocol):
 
 @runtime_checkable
 class Backend(Protocol):
-    """Decides claims, from any thread. The Limiter has validated what it hands down."""
+    """Decides claims, from any thread. The Limiter has validated what it hands down.
 
-    never_waits: ClassVar[bool]
-    """True where no verb waits on a network or a disk, so that an event loop may call it."""
+    A backend that an AsyncLimiter may call in its event loop says ``longest_wait_ms: ClassVar[int]``: the longest time
+    in milliseconds for which any of its verbs waits, at most `MOST_LOOP_WAIT_MS`. Without it a backend may wait for a
+    network.
+    """
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """Decide and charge in one step: every limit or none. Raises BackendUnavailable where there is no decision."""
@@ -93,7 +99,7 @@ class AsyncBackend(Protocol):
 
 
 class NonBlocking:
-    """An AsyncBackend around a Backend that never waits."""
+    """An AsyncBackend around a Backend that an event loop may call: see `fits_event_loop`."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -134,6 +140,18 @@ def _is_async(backend: object) -> TypeGuard[AsyncBackend]:
     return inspect.iscoroutinefunction(getattr(backend, "acquire", None))
 
 
+def fits_event_loop(backend: object) -> bool:
+    """Whether an event loop may call `backend`: it says that it waits for at most `MOST_LOOP_WAIT_MS`.
+
+    ``never_waits``, the name before, is accepted too: True says ``longest_wait_ms = 0``, and False that it may wait.
+    """
+    never_waits = getattr(backend, "never_waits", None)
+    if never_waits is not None:
+        return bool(never_waits)
+    longest_wait_ms = getattr(backend, "longest_wait_ms", None)
+    return longest_wait_ms is not None and longest_wait_ms <= MOST_LOOP_WAIT_MS
+
+
 def usable_backend(backend: Any) -> Backend:
     """`backend`, where Limiter can call it. Raises TypeError that says what to use instead."""
     if _is_async(backend) or not isinstance(backend, Backend):
@@ -146,11 +164,12 @@ def usable_async_backend(backend: Any) -> AsyncBackend:
     """`backend`, where AsyncLimiter can await it. Raises TypeError for one that would block the event loop."""
     if _is_async(backend):
         return backend
-    if isinstance(backend, Backend) and backend.never_waits:
+    if isinstance(backend, Backend) and fits_event_loop(backend):
         _tell(backend)
         return cast(AsyncBackend, NonBlocking(backend))
     raise TypeError(
-        f"AsyncLimiter takes an async backend or one that never waits; {type(backend).__name__} would block its loop"
+        f"AsyncLimiter takes an async backend, or one whose longest_wait_ms is at most {MOST_LOOP_WAIT_MS}; "
+        f"{type(backend).__name__} would block its loop"
     )
 
 

@@ -19,8 +19,10 @@ except ImportError as error:
     raise ImportError(f"the host backend needs Linux on 64 bits, and a Python with ctypes: {error}") from error
 
 from awx_ratelimit.backends._host_boot import opened
+from awx_ratelimit.backends._host_file import FileBeingMade
 from awx_ratelimit.backends._host_record import HostLedger
 from awx_ratelimit.backends._host_table import Table
+from awx_ratelimit.backends._host_waits import LONGEST_WAIT_MS, begin_to_wait, in_event_loop
 from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.clock import WallClock
 from awx_ratelimit.core.charge import charge, given_back, uncharged
@@ -44,16 +46,19 @@ class HostBackend:
     """Decides in a file that all processes of this host share, exactly; the file outlives them all.
 
     `path` is absolute and on a local file system; the file is made where there is none, for this user alone. `clock`
-    is an object with ``now_ms() -> int``; None is the wall time. Nobody waits longer than 50 ms for a process that is
-    in the way: then there is no decision. Raises ValueError for a relative path, and BackendMisconfigured, which says
-    what to do, for one that cannot be used.
+    is an object with ``now_ms() -> int``; None is the wall time. In an event loop no verb waits longer than
+    `longest_wait_ms` (50 ms) for other processes and threads together; then it raises BackendUnavailable. Outside of
+    event loops a verb waits as long for processes, and up to 500 ms for threads of its own process.
+
+    Raises ValueError for a relative path, and BackendMisconfigured, which says what to do, for one that cannot be used.
 
     Links are not followed, and a file that another user owns or can write is refused: that user could change what was
     used, or end this process by truncating the file. With `allow_other_users` it is accepted, for workers of several
     users who trust each other.
     """
 
-    never_waits: ClassVar[bool] = True
+    #: How long a verb, its constructor included, holds an event loop at most, apart from the disk.
+    longest_wait_ms: ClassVar[int] = LONGEST_WAIT_MS
 
     def __init__(
         self, path: str | os.PathLike[str], *, clock: Clock | None = None, allow_other_users: bool = False
@@ -65,10 +70,19 @@ class HostBackend:
         self._now_ms = (clock or WallClock()).now_ms
         self._hold_times = HoldTimes()
         self._begin()
-        self._session.open(_START_WAIT_MS)
+        self._open()
         if not allow_other_users:
             warn_of_folder(self._path)
         renewed_after_fork(self._after_fork)
+
+    def _open(self) -> None:
+        if not in_event_loop():
+            self._session.open(_START_WAIT_MS)
+            return
+        # Nothing may hold the loop for so long: what is not there in time is opened by the thread.
+        begin_to_wait()
+        with suppress(FileBeingMade):
+            self._session.open_soon()
 
     def _begin(self) -> None:
         self._session = HostSession(self._path, self._now_ms, self._opened)
@@ -215,4 +229,4 @@ class HostBackend:
         self._begin()
         # While the child may still do what its parent might; else the first decision says why it cannot.
         with suppress(BackendUnavailable):
-            self._session.open(_START_WAIT_MS)
+            self._open()

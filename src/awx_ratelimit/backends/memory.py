@@ -41,7 +41,8 @@ class MemoryBackend:
     nothing are forgotten in small steps, a minute after that.
     """
 
-    never_waits: ClassVar[bool] = True
+    #: No verb waits for anything.
+    longest_wait_ms: ClassVar[int] = 0
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.begin(clock)

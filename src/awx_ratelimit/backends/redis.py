@@ -7,7 +7,7 @@ that come while a call is under way go together in the next. What a claim withou
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 try:
     from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
@@ -34,8 +34,6 @@ class RedisBackend:
     `route` leads there; `prefix` stands before each key, and one limit has one prefix. `clock` is an object with
     ``now_ms() -> int``, for tests; None is the server's time.
     """
-
-    never_waits: ClassVar[bool] = False
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (route, prefix, clock)
@@ -128,8 +126,6 @@ class RedisBackend:
 
 class AsyncRedisBackend:
     """The same for the tasks of event loops. See RedisBackend."""
-
-    never_waits: ClassVar[bool] = False
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (route, prefix, clock)

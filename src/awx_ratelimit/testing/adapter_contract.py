@@ -66,7 +66,7 @@ class AdapterContract:
     """Inherit, and say how an adapter is driven. Each test states one promise; the bytes are those of the contract."""
 
     def driver(self, backend: Any, **gate: Any) -> Driver:
-        """A driver around the adapter, with a gate of the fields `gate` over `backend`, which never waits."""
+        """A driver around the adapter, with a gate of the fields `gate` over `backend`, which fits an event loop."""
         raise NotImplementedError
 
     @pytest.fixture

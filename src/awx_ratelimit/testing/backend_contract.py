@@ -4,8 +4,8 @@
         def backend(self, clock):
             return MyBackend(clock=clock)
 
-The kit is written once, as async tests; a synchronous backend that never waits enters through `NonBlocking`, and one
-that waits is called in threads. It needs pytest and anyio's plugin for it.
+The kit is written once, as async tests; a synchronous backend that fits an event loop enters through `NonBlocking`,
+and one that waits is called in threads. It needs pytest and anyio's plugin for it.
 """
 
 import random

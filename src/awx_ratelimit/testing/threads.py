@@ -5,7 +5,7 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
-from awx_ratelimit.backends.base import Backend
+from awx_ratelimit.backends.base import Backend, fits_event_loop
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 
@@ -26,5 +26,6 @@ class InThreads:
 
 def awaited(backend: Any) -> Any:
     """`backend`, so that async code can await it: one that would block the event loop is called in threads."""
-    waits = isinstance(backend, Backend) and not iscoroutinefunction(backend.acquire) and not backend.never_waits
+    synchronous = isinstance(backend, Backend) and not iscoroutinefunction(backend.acquire)
+    waits = synchronous and not fits_event_loop(backend)
     return InThreads(backend) if waits else backend

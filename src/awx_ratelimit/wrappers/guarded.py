@@ -13,7 +13,7 @@ While the backend does not answer, law 4 is relaxed, as `on_outage` says:
 import asyncio
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
 from awx_ratelimit.core.claims import checked_claim, checked_subject
@@ -36,8 +36,6 @@ class GuardedBackend:
 
     Raises InvalidLimit for a field that is wrong, and TypeError for a backend of the other kind.
     """
-
-    never_waits: ClassVar[bool] = False
 
     def __init__(
         self, backend: Backend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
@@ -110,9 +108,7 @@ class GuardedBackend:
 
 
 class AsyncGuardedBackend:
-    """The same for the tasks of event loops, over an async backend or one that never waits. See GuardedBackend."""
-
-    never_waits: ClassVar[bool] = False
+    """The same for the tasks of event loops, over any backend that AsyncLimiter accepts. See GuardedBackend."""
 
     def __init__(
         self,

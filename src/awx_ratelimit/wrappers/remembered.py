@@ -7,7 +7,7 @@ refund, another plan of the same caller) is not seen here. `RememberedBackend` i
 
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.claims import checked_claim, checked_subject
@@ -18,8 +18,6 @@ from awx_ratelimit.wrappers._refusals import Refusals
 
 class RememberedBackend:
     """Remembers the refusals of `backend`, at most 10,000 of them."""
-
-    never_waits: ClassVar[bool] = False
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -74,8 +72,6 @@ class RememberedBackend:
 
 class AsyncRememberedBackend:
     """The same for the tasks of event loops. See RememberedBackend."""
-
-    never_waits: ClassVar[bool] = False
 
     def __init__(self, backend: AsyncBackend) -> None:
         self.backend = backend

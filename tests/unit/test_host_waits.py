@@ -1,0 +1,197 @@
+"""A host's file never holds an event loop longer than it says, whoever stands in the way."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster
+from tests.host_processes import SLOTS_3, START_MS, StartProcess
+
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision
+from awx_ratelimit.backends._host_file import MAKING, STRIPES
+from awx_ratelimit.backends._host_locks import ByteLock
+from awx_ratelimit.backends._host_waits import WAIT_MS
+from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.testing import ManualClock
+
+#: Tries of each wait. A busy machine makes some of them late, and none of them early.
+TRIES = 6
+NEVER_S = 10.0
+
+
+@pytest.fixture
+def path(tmp_path: Path, nothing_blocks_the_event_loop: BlockBuster) -> Path:
+    """A file that is not there yet, on whose locks an event loop may wait."""
+    nothing_blocks_the_event_loop.deactivate()
+    return tmp_path / "limits"
+
+
+def control_s() -> float:
+    """How long a wait of `WAIT_MS` takes on this machine at this moment, without a file and locks."""
+    begun_s = time.monotonic()
+    while time.monotonic() < begun_s + WAIT_MS / 1000:
+        time.sleep(0.000_05)
+    return time.monotonic() - begun_s
+
+
+def least_s(path: Path, act: Callable[[AsyncLimiter], Any]) -> tuple[float, float]:
+    """The shortest of several times that `act` held the event loop of a process that has not met the obstacle yet.
+
+    And by how much the shortest control was late.
+    """
+    held: list[float] = []
+    late = []
+    for _ in range(TRIES):
+        limiter = AsyncLimiter(HostBackend(path, clock=ManualClock(START_MS)))
+        late.append(control_s() - WAIT_MS / 1000)
+        begun_s = time.monotonic()
+        with suppress(BackendUnavailable):
+            asyncio.run(_timed(limiter, act, held))
+            pytest.fail(f"nobody was in the way for {time.monotonic() - begun_s:.3f} s")
+        asyncio.run(limiter.aclose())
+    return min(held), min(late)
+
+
+async def _timed(limiter: AsyncLimiter, act: Callable[[AsyncLimiter], Any], held: list[float]) -> None:
+    begun_s = time.monotonic()
+    try:
+        await act(limiter)
+    finally:
+        held.append(time.monotonic() - begun_s)
+
+
+def assert_within_bound(held_s: float, late_s: float) -> None:
+    assert WAIT_MS / 1000 <= held_s <= HostBackend.longest_wait_ms / 1000 + late_s
+
+
+VERBS: dict[str, Callable[[AsyncLimiter], Any]] = {
+    "acquire": lambda limiter: limiter.acquire("s", SLOTS_3),
+    "peek": lambda limiter: limiter.peek("s", SLOTS_3),
+    "reset": lambda limiter: limiter.reset("s"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_stopped_process_holds_an_event_loop_no_longer_than_the_bound(
+    path: Path, start_process: StartProcess, verb: str
+) -> None:
+    """Each verb gives up in time where a process stopped in a decision on the same part of the file."""
+    HostBackend(path).close()
+    start_process(path).stops_in("s")
+
+    assert_within_bound(*least_s(path, VERBS[verb]))
+
+
+def test_a_refund_holds_an_event_loop_no_longer_than_the_bound(path: Path, start_process: StartProcess) -> None:
+    """What a refund waits for is bounded too."""
+    limiter = AsyncLimiter(HostBackend(path, clock=ManualClock(START_MS)))
+    decision: Decision = asyncio.run(_decided(limiter))
+    start_process(path).stops_in("s")
+    held: list[float] = []
+    with pytest.raises(BackendUnavailable):
+        asyncio.run(_timed(limiter, lambda limiter: limiter.refund(decision), held))
+    with pytest.raises(BackendUnavailable):
+        asyncio.run(_timed(limiter, lambda limiter: limiter.refund(decision), held))
+
+    assert held[0] >= WAIT_MS / 1000
+    assert held[1] < held[0]
+
+
+async def _decided(limiter: AsyncLimiter) -> Decision:
+    return await limiter.acquire("s", SLOTS_3)
+
+
+@contextmanager
+def busy_for(path: Path, seconds: float) -> Any:
+    """Every part of the file is in use by another for so long, counted from the beginning of the block."""
+    with path.open("r+b") as file:
+        locks = [ByteLock(file.fileno(), number) for number in range(STRIPES)]
+        assert not any(lock.take() for lock in locks)
+        timer = threading.Timer(seconds, lambda: [lock.give() for lock in locks])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.join()
+
+
+def test_a_wait_for_the_lock_and_one_for_room_are_one_wait(path: Path, start_process: StartProcess) -> None:
+    """A decision that waited for the lock has only the rest of its time for a file that must grow."""
+    HostBackend(path).close()
+    start_process(path).stops_growing()
+
+    async def act(limiter: AsyncLimiter) -> None:
+        with busy_for(path, 0.75 * WAIT_MS / 1000):
+            begun_s = time.monotonic()
+            try:
+                await limiter.acquire("s", SLOTS_3)
+            finally:
+                waited.append(time.monotonic() - begun_s)
+
+    waited: list[float] = []
+    _, late_s = least_s(path, act)
+
+    assert_within_bound(min(waited), late_s)
+
+
+def test_a_thread_that_stays_in_holds_an_event_loop_no_longer_than_the_bound(path: Path) -> None:
+    """Other threads of the process are waited for no longer than other processes are."""
+    limiters: list[Any] = []
+    left = threading.Event()
+
+    async def act(limiter: AsyncLimiter) -> None:
+        backend: Any = limiter.backend
+        inside = threading.Event()
+
+        def stay(_: Any) -> None:
+            inside.set()
+            left.wait(NEVER_S)
+
+        thread = threading.Thread(target=backend.backend._session.run, args=("s", stay))
+        limiters.append(thread)
+        thread.start()
+        assert inside.wait(NEVER_S)
+        begun_s = time.monotonic()
+        try:
+            await limiter.acquire("s", SLOTS_3)
+        finally:
+            waited.append(time.monotonic() - begun_s)
+            left.set()
+            thread.join()
+            left.clear()
+
+    waited: list[float] = []
+    _, late_s = least_s(path, act)
+
+    assert_within_bound(min(waited), late_s)
+
+
+def test_a_backend_is_made_in_an_event_loop_though_another_process_makes_the_file(path: Path) -> None:
+    """The loop does not wait for it: the backend opens the file when it is there, and has no decision until then."""
+
+    async def made() -> None:
+        begun_s = time.monotonic()
+        limiter = AsyncLimiter(HostBackend(path, clock=ManualClock(START_MS)))
+        held.append(time.monotonic() - begun_s)
+        with pytest.raises(BackendUnavailable, match="has been making it"):
+            await limiter.acquire("s", SLOTS_3)
+        making.give()
+        until_s = time.monotonic() + NEVER_S
+        while (await limiter.health())["state"] != "ok" and time.monotonic() < until_s:  # noqa: ASYNC110  # by a thread
+            await asyncio.sleep(0.01)
+        assert (await limiter.acquire("s", SLOTS_3)).allowed
+        await limiter.aclose()
+
+    held: list[float] = []
+    path.touch(mode=0o600)
+    with path.open("r+b") as file:
+        making = ByteLock(file.fileno(), MAKING)
+        assert not making.take()
+        asyncio.run(made())
+
+    assert held[0] < 1.0

@@ -37,6 +37,7 @@ from awx_ratelimit.management.making import Making
 from awx_ratelimit.management.routes import Found, Routes
 from awx_ratelimit.web import envelope
 from awx_ratelimit.web.message import Reply, Request, WholeRequest
+from awx_ratelimit.web.sampled_log import SampledLog
 
 _log = logging.getLogger("awx_ratelimit.console")
 Who = Callable[[Request], Owner | None]
@@ -87,6 +88,7 @@ class Console:
         self._clock = clock
         self._settings = settings
         self._forms = Forms(secret, origins, clock)
+        self._log = SampledLog(_log, interval_s=1.0)
         self._routes = Routes(settings.base, RESOURCES)
         self._pages = Pages(self._forms, settings)
         self._acts = {**Reading(sources).acts, **Changing(sources, self._forms).acts}
@@ -125,16 +127,16 @@ class Console:
         try:
             return self._acts[act](visit)
         except AccessRefused as error:
-            _log.warning("a form was refused: %s", error.reason)
+            self._log.write(logging.WARNING, error.reason, "a form was refused: %s", error.reason)
             return _problem(error.code)
         except KeyRequestRefused as error:
             return _problem(error.code, error)
         except KeyStoreUnavailable as error:
             code = error.code
-            _log.error("%s: %s", code, error)
+            self._log.write(logging.ERROR, code, "%s: %s", code, error)
         except (BackendUnavailable, InvalidLimit) as error:
             code = "rate_limiter_unavailable"
-            _log.error("%s: %s", code, error)
+            self._log.write(logging.ERROR, code, "%s: %s", code, error)
         return _problem(code)
 
     def _nobody(self, found: Found[Shown] | None, whole: WholeRequest) -> Reply:

@@ -33,6 +33,7 @@ from awx_ratelimit.management.tokens import AccessTokens
 from awx_ratelimit.management.usage import live_usage
 from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.message import Reply, WholeRequest
+from awx_ratelimit.web.sampled_log import SampledLog
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: How many keys an account may make in a minute, by creating and by rotating.
@@ -87,6 +88,7 @@ class ManagementApi:
         self.needs_loop = self._deciding.needs_loop
         self._plans = plans
         self._base = base.rstrip("/")
+        self._log = SampledLog(_log, interval_s=1.0)
         self._routes = Routes(self._base, RESOURCES)
         self._making = Making(keys, self._deciding, creations, new_account_plan)
         self._calls = of_rates("calls", calls)
@@ -130,10 +132,10 @@ class ManagementApi:
             return envelope.failure(error.code, None if isinstance(error, KeyNotFound) else _sentence(error))
         except (KeyStoreUnavailable, SigningKeysUnavailable) as error:
             code = error.code
-            _log.error("%s: %s", code, error)
+            self._log.write(logging.ERROR, code, "%s: %s", code, error)
         except (BackendUnavailable, InvalidLimit) as error:
             code = "rate_limiter_unavailable"
-            _log.error("%s: %s", code, error)
+            self._log.write(logging.ERROR, code, "%s: %s", code, error)
         return envelope.failure(code)
 
     def _counted(self, act: Act, asked: _Asked) -> Reply:

@@ -35,18 +35,27 @@ class Rules:
 
 def owner_of(claims: Mapping[str, Any], rules: Rules, now_ms: int) -> Owner:
     """Who `claims` say that it is. Raises AccessRefused; 'expired' is said of a token that was good once, alone."""
-    _require(claims.get("iss") == rules.issuer, "it is another issuer's")
-    _require(rules.audience in _audiences(claims.get("aud")), "it is for another audience")
+    _require(claims.get("iss") == rules.issuer, f"it is another issuer's; iss must be {rules.issuer!r}")
+    _require(
+        rules.audience in _audiences(claims.get("aud")),
+        f"it is for another audience; aud must be or contain {rules.audience!r}",
+    )
     owner = _owner(claims, rules.account_claim)
     now_s = now_ms / 1000
     until_s = _moment(claims, "exp")
     if until_s is None:
-        raise AccessRefused("invalid_access_token", "it has no end")
+        raise AccessRefused("invalid_access_token", "it has no end; exp is required")
     begins_s = [moment for moment in (_moment(claims, "iat"), _moment(claims, "nbf")) if moment is not None]
-    _require(all(moment <= now_s + rules.leeway_s for moment in begins_s), "it is not good yet")
+    _require(
+        all(moment <= now_s + rules.leeway_s for moment in begins_s),
+        "it is not good yet: iat or nbf is in the future; compare the clocks, or raise leeway_s",
+    )
     # From its own beginning where it says one, and in any case from now.
     longest_s = max(until_s - moment for moment in [now_s, *begins_s])
-    _require(longest_s <= rules.most_lifetime_s + rules.leeway_s, f"it lives longer than {rules.most_lifetime_s} s")
+    _require(
+        longest_s <= rules.most_lifetime_s + rules.leeway_s,
+        f"it lives longer than {rules.most_lifetime_s} s; issue tokens that expire sooner, or raise most_lifetime_s",
+    )
     if now_s >= until_s + rules.leeway_s:
         raise AccessRefused("access_token_expired", "it has expired")
     return owner
@@ -57,7 +66,7 @@ def _owner(claims: Mapping[str, Any], account_claim: str) -> Owner:
         actor = readable_text(claims.get("sub"), field="sub", most=_MOST_CHARACTERS)
         return Owner(account_id(claims.get(account_claim), field=account_claim), actor)
     except InvalidKeyRequest as error:
-        raise AccessRefused("invalid_access_token", f"{error.field} is no id") from error
+        raise AccessRefused("invalid_access_token", f"its claim {error.field} is missing, or is no id") from error
 
 
 def _audiences(claim: object) -> list[object]:
@@ -70,7 +79,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
         return None
     moment = claims[name]
     if isinstance(moment, bool) or not isinstance(moment, int | float) or not abs(moment) < _MOST_S:
-        raise AccessRefused("invalid_access_token", f"{name} is no time")
+        raise AccessRefused("invalid_access_token", f"its claim {name} is no time in seconds since 1970")
     return moment
 
 

@@ -27,6 +27,8 @@ _SIGNATURE_ALONE: Final[Any] = {
 _METHODS: Final[Mapping[str, Any]] = get_default_algorithms()
 _BROKEN = (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError)
 
+_NO_KEY: Final = "there is no key for its alg and kid; compare the algorithms that you allow, and the issuer's keys"
+
 
 class SigningKeys(Protocol):
     """Where the key of a token is found."""
@@ -81,7 +83,7 @@ def verified(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:
         # Only for an algorithm that was allowed beforehand is there a key.
         key = keys.key_for(algorithm, header.get("kid"))
         if key is None:
-            raise AccessRefused("invalid_access_token", "there is no key for its algorithm and name")
+            raise AccessRefused("invalid_access_token", _NO_KEY)
         return jwt.decode(token, key, algorithms=[algorithm], options=_SIGNATURE_ALONE)
     except _BROKEN as error:
         what = f"it is not signed as it must be ({type(error).__name__})"

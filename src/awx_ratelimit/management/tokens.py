@@ -17,12 +17,14 @@ from awx_ratelimit.management.jwks import Jwks
 from awx_ratelimit.management.signing import ALGORITHMS, OneKey, SigningKeys, verified
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.render import KEY_HEADER
+from awx_ratelimit.web.sampled_log import SampledLog
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: A token that is longer is not decoded. Headers of browsers and proxies end there, too.
 MOST_BYTES: Final = 8_192
 _MOST_LIFETIME_S = 365 * 86_400
 _MOST_LEEWAY_S = 300
+_REFUSALS_EVERY_S = 60.0
 _bearer = re.compile(rb"[ \t]*bearer[ \t]+([!-~]+)[ \t]*", re.IGNORECASE).fullmatch
 
 
@@ -33,7 +35,8 @@ class AccessTokens:
     PEM for the others, or a JSON Web Key Set as a mapping, or `Jwks.at(url)`. `algorithms` are those that are accepted,
     all of one kind of key. ``exp``, ``iss``, ``aud`` and ``sub`` are required. `account_claim` is the claim that names
     the account; ``sub`` is who acts. A token that lives longer than `most_lifetime_s` (1 s to a year) is refused: a
-    stolen one is good so long. `leeway_s`, 0 to 300, is how far clocks may differ. `prefix` is how API keys begin.
+    stolen one is good so long. The 401 does not say why a token is refused: the log does, with one WARNING a minute for
+    each reason. `leeway_s`, 0 to 300, is how far clocks may differ. `prefix` is how API keys begin.
 
     Raises InvalidKeyRequest for what cannot be meant: an algorithm that is none, a secret that is too short.
     """
@@ -59,6 +62,7 @@ class AccessTokens:
         _between("leeway_s", leeway_s, 0, _MOST_LEEWAY_S)
         self._rules = Rules(issuer, audience, account_claim, most_lifetime_s, leeway_s)
         self._prefix = prefix.encode()
+        self._refusals = SampledLog(_log, interval_s=_REFUSALS_EVERY_S)
         self._now_ms = (clock or WallClock()).now_ms
 
     def owner(self, request: Request) -> Owner:
@@ -67,7 +71,9 @@ class AccessTokens:
             return self.owner_of(self._token(request))
         except AccessRefused as error:
             if error.code != "access_token_missing":
-                _log.info("an access token was refused: %s", error.reason)
+                # Whoever set this up must see why; a client that tries again and again must not fill the log.
+                level = logging.WARNING if error.code == "invalid_access_token" else logging.INFO
+                self._refusals.write(level, error.reason, "an access token was refused: %s", error.reason)
             raise
 
     def owner_of(self, token: bytes) -> Owner:

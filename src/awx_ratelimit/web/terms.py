@@ -20,6 +20,7 @@ from awx_ratelimit.web.address import ADDRESS, Addresses
 from awx_ratelimit.web.identify import Abilities
 from awx_ratelimit.web.message import Reply, Request
 from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
+from awx_ratelimit.web.sampled_log import SampledLog
 
 _log = logging.getLogger("awx_ratelimit")
 WebSocketRefusal = Literal["http", "accept_close"]
@@ -81,7 +82,7 @@ class Terms:
         self._exposed = [render.exposed(headers)] if expose else []
         #: The header lines of a decided response.
         self.lines = self._exposing(render.LINES[headers]) if expose else render.LINES[headers]
-        self._said_in = -1
+        self._log = SampledLog(_log, interval_s=1.0)
         #: The subjects of addresses that have sent unknown keys of late, each with the time of the last one in seconds.
         self.suspects: OrderedDict[str, float] = OrderedDict()
 
@@ -166,7 +167,8 @@ class Terms:
 
     def unavailable(self, subject: str, error: Exception) -> Admission:
         """Nothing is let in without a decision."""
-        _log.error("no decision for %r: %s", subject, error)
+        # An outage is no reason for a line with each request.
+        self._log.write(logging.ERROR, "decision", "no decision for %r: %s", subject, error)
         return refused(envelope.failure("rate_limiter_unavailable"))
 
     def unheard(self, request: Request, error: Unheard) -> Admission:
@@ -177,15 +179,8 @@ class Terms:
             violated = [rate.name for rate in UNKNOWN_KEYS.rates]
             reply = render.come_back(error.retry_after_ms, violated, problem=self._problem(request))
             return refused(self._with_exposed(reply))
-        self._say(f"keys are not looked up: {error}")
+        self._log.write(logging.ERROR, "store", "keys are not looked up: %s", error)
         return refused(envelope.failure(error.code))
-
-    def _say(self, what: str) -> None:
-        """An error in the log, once a second: an outage is no reason for a line with each request."""
-        second = int(monotonic())
-        if second != self._said_in:
-            self._said_in = second
-            _log.error(what)
 
     def _hint_at_preflights(self, request: Request) -> None:
         """Log once, when a preflight is refused, how to let browsers ask."""

@@ -332,6 +332,60 @@ def test_the_log_says_why_and_not_what(clock: ManualClock, tokens: AccessTokens,
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"exp": 9_999}, "lives longer than 3600 s; issue tokens that expire sooner, or raise most_lifetime_s"),
+        ({"iss": "https://elsewhere"}, f"iss must be {ISSUER!r}"),
+        ({"aud": "elsewhere"}, f"aud must be or contain {AUDIENCE!r}"),
+        ({"exp": None}, "exp is required"),
+        ({"iat": 500}, "iat or nbf is in the future; compare the clocks, or raise leeway_s"),
+        ({"nbf": "soon"}, "nbf is no time"),
+        ({"sub": ""}, "sub is missing, or is no id"),
+        ({"key": "another secret, which is as long as it has to be for HS256"}, "InvalidSignatureError"),
+    ],
+)
+def test_a_reason_is_one_warning_a_minute(
+    tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch, caplog: Any, fields: dict[str, Any], why: str
+) -> None:
+    """Whoever set it up sees why tokens are refused, with what to change, however many of them come."""
+    now_s = [0.0]
+    monkeypatch.setattr(tokens._refusals, "_clock", lambda: now_s[0])
+    key = fields.pop("key", SECRET)
+    clock = ManualClock(tokens._now_ms())
+    from_now = {name: clock.now_ms() // 1000 + value for name, value in fields.items() if isinstance(value, int)}
+    token = signed(claims(clock, **{**fields, **from_now}), key)
+    request = request_of("GET", "/", [(b"authorization", f"Bearer {token}".encode())])
+    for now_s[0] in (0.0, 1.0, 59.9, 60.0):
+        with pytest.raises(AccessRefused):
+            tokens.owner(request)
+
+    first, second = caplog.records
+    assert {first.levelname, second.levelname} == {"WARNING"}
+    assert why in first.getMessage()
+    assert second.getMessage() == f"{first.getMessage()} (2 more like this were not logged)"
+
+
+def test_an_expired_token_is_no_warning(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
+    """It was good once, and its client only has to fetch another."""
+    token = signed(claims(clock, iat=None))
+    clock.advance(3_600_000)
+    with pytest.raises(AccessRefused):
+        tokens.owner(request_of("GET", "/", [(b"authorization", f"Bearer {token}".encode())]))
+
+    assert caplog.records == []
+
+
+def test_other_reasons_are_not_hidden_by_a_flood_of_one(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
+    """Each reason has its own line: forged tokens do not hide what is wrong with the issuer's."""
+    for token in [*["forged"] * 100, signed(claims(clock, aud="elsewhere"))]:
+        with pytest.raises(AccessRefused):
+            tokens.owner(request_of("GET", "/", [(b"authorization", f"Bearer {token}".encode())]))
+
+    assert len(caplog.records) == 2
+    assert "another audience" in caplog.records[1].getMessage()
+
+
 WRONG: dict[str, tuple[Any, Any, str]] = {
     "no algorithm": (SECRET, [], "algorithms"),
     "a text": (SECRET, "HS256", "algorithms"),

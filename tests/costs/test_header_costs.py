@@ -13,7 +13,7 @@ from awx_ratelimit.adapters._scope import request_of
 BYTES = 60_000
 UNREAD = b"x-nobody-reads"
 #: Above 1 is what the first kilobyte of a header costs, beside a whole answer.
-MOST_RATIO = 4.0
+MOST_RATIO = 5.0
 ROUNDS = 40
 #: How long one measurement takes.
 MEASURED_S = 0.000_5

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Request
-from awx_ratelimit.web.cookies import MAX_BYTES
+from awx_ratelimit.web.cookies import MAX_BYTES, MAX_COOKIE_BYTES
 
 
 def request_with(*lines: bytes) -> Request:
@@ -70,3 +70,10 @@ def test_a_long_header_is_read_to_a_bound() -> None:
     """What comes after it is not read, however it is made."""
     assert request_with(b"a=" + b"x" * (MAX_BYTES - 8) + b"; id=1").cookie("id") == "1"
     assert request_with(b";" * MAX_BYTES + b"id=1").cookie("id") is None
+
+
+@pytest.mark.parametrize("planted", [b"x" * MAX_COOKIE_BYTES, b" " * MAX_COOKIE_BYTES])
+def test_a_cookie_that_no_browser_keeps_is_not_read(planted: bytes) -> None:
+    """One of more than 4,096 bytes has no value, and hides none."""
+    assert request_with(b"id=" + planted).cookie("id") is None
+    assert request_with(planted + b"id=0; id=" + planted + b";id=1").cookie("id") == "1"

@@ -33,9 +33,10 @@ class Request(NamedTuple):
 
         Names are compared as bytes. If several cookies have the name, it is the first. Only this host can set a cookie
         whose name begins with ``__Host-``; another host of the same site can set one of any other name.
+        A cookie of more than 4,096 bytes, which no browser keeps, is not read.
         """
-        values = values_of(self.values(b"cookie"), name.encode("utf-8", "replace"))
-        return values[0].decode("latin-1") if values else None
+        value = next(values_of(self.values(b"cookie"), name.encode("utf-8", "replace")), None)
+        return None if value is None else value.decode("latin-1")
 
 
 class WholeRequest(NamedTuple):

@@ -67,9 +67,9 @@ def drain(environ: Environ, max_bytes: int) -> None:
     If a body is left unread, a server closes the connection with a reset, and a proxy in front turns the answer into a
     502. A client that sent ``Expect: 100-continue`` waits for the answer before it sends the body, so nothing is read.
     """
-    left = _bytes_to_drain(environ, max_bytes)
-    if left:
-        discard(environ, left)
+    text = environ.get("CONTENT_LENGTH")
+    if (text or "HTTP_TRANSFER_ENCODING" in environ) and not _waits_for_the_answer(environ):
+        discard(environ, min(_announced_bytes(environ, text, max_bytes), max_bytes))
 
 
 def discard(environ: Environ, left: int) -> None:
@@ -85,14 +85,15 @@ def discard(environ: Environ, left: int) -> None:
         return
 
 
-def _bytes_to_drain(environ: Environ, max_bytes: int) -> int:
-    if "100-continue" in environ.get("HTTP_EXPECT", "").lower():
-        return 0
-    text = environ.get("CONTENT_LENGTH")
+def _waits_for_the_answer(environ: Environ) -> bool:
+    return "100-continue" in environ.get("HTTP_EXPECT", "").lower()
+
+
+def _announced_bytes(environ: Environ, text: str | None, max_bytes: int) -> int:
     if text:
-        return min(length_of(text) or 0, max_bytes)
+        return length_of(text) or 0
     # Without a length and without an end that the server marks, a read could block for ever (PEP 3333).
-    return max_bytes if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ else 0
+    return max_bytes if environ.get("wsgi.input_terminated") else 0
 
 
 def send_reply(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

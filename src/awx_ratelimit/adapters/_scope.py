@@ -17,6 +17,7 @@ MAX_DRAIN_BYTES: Final = 1_048_576
 _MAX_DRAIN_S = 2.0
 #: In HTTP/2 and 3 a request can be answered without its body.
 _READS_BODIES = ("1.0", "1.1")
+_WITHOUT_BODY = ("GET", "HEAD")
 #: What `Request(...)` ends in, without the call in between.
 _new = tuple.__new__
 
@@ -54,18 +55,12 @@ def _full_path(scope: Scope) -> str:
     return path if path == root or path.startswith(f"{root}/") else root + path
 
 
-async def drain(scope: Scope, receive: Receive, max_bytes: int) -> None:
-    """Receive and discard the body of a request that is answered without it: up to `max_bytes`, for 2 seconds at most.
+async def discard(receive: Receive, max_bytes: int) -> None:
+    """Receive up to `max_bytes` of a body that has not ended, for 2 seconds at most.
 
     If a body is left unread, a server closes the connection with a reset, and a proxy in front turns the answer into a
-    502. A client that sent ``Expect: 100-continue`` waits for the answer before it sends the body, so nothing is read.
+    502.
     """
-    if max_bytes and _sends_body(scope):
-        await discard(receive, max_bytes)
-
-
-async def discard(receive: Receive, max_bytes: int) -> None:
-    """Receive `max_bytes` of a body that has not ended, for 2 seconds at most."""
     # On first use: a program that serves on trio may not need asyncio.
     import asyncio
 
@@ -79,7 +74,14 @@ async def discard(receive: Receive, max_bytes: int) -> None:
             await _received(receive, max_bytes)
 
 
-def _sends_body(scope: Scope) -> bool:
+def sends_body(scope: Scope) -> bool:
+    """Whether the request announces a body that its client sends without waiting for an answer.
+
+    A client that sent ``Expect: 100-continue`` waits, and a server asks it for the body with the first `receive`.
+    """
+    # Almost no GET has a body, and refused ones are many: their headers are not looked at.
+    if scope["method"] in _WITHOUT_BODY:
+        return False
     if scope.get("http_version", "1.1") not in _READS_BODIES:
         return False
     by_name = dict(scope["headers"])

@@ -6,7 +6,16 @@ bounds, in bytes and in time.
 
 import asyncio
 
-from awx_ratelimit.adapters._scope import MAX_DRAIN_BYTES, Receive, Scope, Send, discard, drain, request_of, send_reply
+from awx_ratelimit.adapters._scope import (
+    MAX_DRAIN_BYTES,
+    Receive,
+    Scope,
+    Send,
+    discard,
+    request_of,
+    send_reply,
+    sends_body,
+)
 from awx_ratelimit.core.rates import whole_number
 from awx_ratelimit.threads import Threads
 from awx_ratelimit.web import envelope
@@ -65,7 +74,8 @@ class AsgiApp:
     async def _body(self, scope: Scope, receive: Receive) -> bytes | Reply | None:
         """The whole body, or what to answer without it; None where the client has left."""
         if scope["method"] in _WITHOUT_BODY:
-            await drain(scope, receive, self._max_drain_bytes)
+            if sends_body(scope):
+                await discard(receive, self._max_drain_bytes)
             return b""
         try:
             async with asyncio.timeout(self._body_timeout_s):

@@ -7,15 +7,17 @@ one request at its handshake and holds its slot until it closes.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from awx_ratelimit.adapters._cors import warn_of_cors
 from awx_ratelimit.adapters._scope import (
     MAX_DRAIN_BYTES,
     Message,
     Receive,
     Scope,
     Send,
-    drain,
+    discard,
     request_of,
     send_reply,
+    sends_body,
 )
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rates import whole_number
@@ -51,8 +53,12 @@ class RateLimitMiddleware:
         self.gate = gate
         whole_number(max_drain_bytes, "max_drain_bytes", least=0)
         self._max_drain_bytes = max_drain_bytes
+        self._looks_for_cors = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._looks_for_cors:
+            self._looks_for_cors = False
+            warn_of_cors(self, scope, self.gate.exposed_names)
         kind = scope["type"]
         outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
         if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
@@ -62,8 +68,8 @@ class RateLimitMiddleware:
         if reply is not None:
             for exchange in outer:
                 exchange.leave_headers()
-            if kind == "http":
-                await drain(scope, receive, self._max_drain_bytes)
+            if kind == "http" and sends_body(scope):
+                await discard(receive, self._max_drain_bytes)
             await _refuse(reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
             return
         exchange = _Exchange(self.gate, headers, decision, receive, send)

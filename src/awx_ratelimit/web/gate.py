@@ -73,8 +73,8 @@ class Gate:
         self._terms = Terms(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
-        #: The names of the header lines it adds; an app's own of these names are replaced.
-        self.header_names = frozenset(render.names(headers))
+        #: The names of the header lines it adds, which replace an app's own, and those that `expose` shows to scripts.
+        self.header_names, self.exposed_names = render.added_and_exposed(headers, expose)
         self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
         self.release = limiter.give_back
@@ -157,8 +157,8 @@ class AsyncGate:
         self._terms = Terms(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
-        #: The names of the header lines it adds; an app's own of these names are replaced.
-        self.header_names = frozenset(render.names(headers))
+        #: The names of the header lines it adds, which replace an app's own, and those that `expose` shows to scripts.
+        self.header_names, self.exposed_names = render.added_and_exposed(headers, expose)
         self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
         self.release = limiter.give_back

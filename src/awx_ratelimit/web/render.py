@@ -39,6 +39,12 @@ def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
     return b"access-control-expose-headers", b", ".join((RETRY_HEADER, *names(dialect)))
 
 
+def added_and_exposed(dialect: Dialect, expose: bool) -> tuple[frozenset[bytes], frozenset[str]]:
+    """The names of the lines that `headers` sends, and those in the line of `exposed`, if it is sent."""
+    added = frozenset(names(dialect))
+    return added, frozenset(name.decode() for name in (RETRY_HEADER, *added)) if expose else frozenset()
+
+
 def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
     """The header lines that every decided response carries."""
     return LINES[dialect](decision)

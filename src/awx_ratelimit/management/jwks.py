@@ -6,17 +6,18 @@ key that is not in it, but then once in a while only: tokens are cheap to forge,
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from threading import Lock
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, build_opener
 
 from awx_ratelimit.errors import InvalidKeyRequest, SigningKeysUnavailable
 from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.management.http_get import get
 from awx_ratelimit.management.signing import KeySet, SigningKeys
 
 _log = logging.getLogger("awx_ratelimit.management")
@@ -45,8 +46,9 @@ class Jwks:
     ) -> "Jwks":
         """The set at `url`, which is ``https://`` (or on this machine), fetched when it is first needed.
 
-        Each answer is waited for `timeout_s`, and believed for `every_s`; while there is none the last one counts, for
-        a day. Redirections are not followed. `clock` gives seconds, for tests. Raises InvalidKeyRequest.
+        A whole fetch, with the look-up of the name, is waited for `timeout_s`, and its answer believed for `every_s`;
+        while there is none the last one counts, for a day. There is one fetch at a time, and all who wait share its
+        outcome. Redirections are not followed. `clock` gives seconds, for tests. Raises InvalidKeyRequest.
         """
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
@@ -61,11 +63,17 @@ def _usable(keys: KeySet) -> KeySet:
     return keys
 
 
-class _Stays(HTTPRedirectHandler):
-    """Follows nobody elsewhere."""
+class _Fetch:
+    """A fetch under way in process `pid`; who waits for it waits until `until_s`, whatever becomes of it."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+    def __init__(self, timeout_s: float) -> None:
+        self.pid = os.getpid()
+        self._until_s = monotonic() + timeout_s
+        self._ended = Event()
+        self.end = self._ended.set
+
+    def wait(self) -> None:
+        self._ended.wait(max(0.0, self._until_s - monotonic()))
 
 
 class _Fetched:
@@ -79,26 +87,24 @@ class _Fetched:
         self._every_s = every_s
         self._timeout_s = timeout_s
         self._clock = clock
-        self._open = build_opener(_Stays()).open
         self._keys: KeySet | None = None
         self._fetched_at_s = self._tried_at_s = -MOST_AGE_S
+        self._under_way: _Fetch | None = None
         self._renew_lock()
         renewed_after_fork(self._renew_lock)
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         """See SigningKeys."""
-        keys = self._current(self._every_s)
-        return keys.key_for(algorithm, key_id) or self._current(0.0).key_for(algorithm, key_id)
+        key = self._current(self._every_s).key_for(algorithm, key_id)
+        return key or self._current(0.0, waits=True).key_for(algorithm, key_id)
 
-    def _current(self, most_age_s: float) -> KeySet:
-        """A set that is not older, where it is time to ask for one."""
-        # Whoever has a set does not wait for one who fetches another.
-        if self._is_due(most_age_s) and self._lock.acquire(blocking=self._keys is None):
-            try:
-                if self._is_due(most_age_s):
-                    self._fetch()
-            finally:
-                self._lock.release()
+    def _current(self, most_age_s: float, *, waits: bool = False) -> KeySet:
+        """A set that is not older, where it is time to ask for one; `waits` for a fetch that another has begun."""
+        if self._under_way is not None or self._is_due(most_age_s):
+            fetch, is_ours = self._fetch_if_due(most_age_s)
+            # Otherwise a set that is a little old is as good as the next.
+            if fetch is not None and (is_ours or waits or self._keys is None):
+                fetch.wait()
         if self._keys is None or self._clock() - self._fetched_at_s >= MOST_AGE_S:
             raise SigningKeysUnavailable(f"the keys at {self._url} could not be had")
         return self._keys
@@ -107,26 +113,42 @@ class _Fetched:
         now_s = self._clock()
         return now_s - self._tried_at_s >= BETWEEN_S and now_s - self._fetched_at_s >= most_age_s
 
-    def _fetch(self) -> None:
-        self._tried_at_s = self._clock()
+    def _fetch_if_due(self, most_age_s: float) -> tuple[_Fetch | None, bool]:
+        """The fetch that is under way, and whether this call has begun it."""
+        with self._lock:
+            fetch = self._under_way
+            if fetch is not None and fetch.pid == os.getpid():
+                return fetch, False
+            # One of a parent process never ends in its child.
+            if fetch is None and not self._is_due(most_age_s):
+                return None, False
+            self._tried_at_s = self._clock()
+            self._under_way = fetch = _Fetch(self._timeout_s)
         try:
-            with self._open(self._url, timeout=self._timeout_s) as answer:
-                text = self._text_of(answer)
-            document = json.loads(text) if len(text) <= _MOST_BYTES else None
-            self._keys = _usable(KeySet(document if isinstance(document, dict) else {}, self._algorithms))
-            self._fetched_at_s = self._tried_at_s
-        except (OSError, HTTPException, ValueError, RecursionError) as error:
-            _log.warning("the keys at %s could not be fetched: %s", self._url, error)
+            # In a thread, because nothing bounds how long the resolver of names takes.
+            Thread(target=self._fetch, args=(fetch,), name="awx_ratelimit jwks", daemon=True).start()
+        except RuntimeError as error:
+            self._fail(error)
+            self._end(fetch)
+        return fetch, True
 
-    def _text_of(self, answer: Any) -> bytes:
-        """What is in the answer; one that comes drop by drop is no answer, though no drop is late."""
-        until_s = monotonic() + self._timeout_s
-        text = b""
-        while len(text) <= _MOST_BYTES and (piece := answer.read1(_MOST_BYTES)):
-            text += piece
-            if monotonic() > until_s:
-                raise TimeoutError("it has no end")
-        return text
+    def _fetch(self, fetch: _Fetch) -> None:
+        begun_at_s = self._tried_at_s
+        try:
+            document = json.loads(get(self._url, timeout_s=self._timeout_s, max_bytes=_MOST_BYTES))
+            self._keys = _usable(KeySet(document if isinstance(document, dict) else {}, self._algorithms))
+            self._fetched_at_s = begun_at_s
+        except (OSError, HTTPException, ValueError, RecursionError) as error:
+            self._fail(error)
+        finally:
+            self._end(fetch)
+
+    def _fail(self, error: Exception) -> None:
+        _log.warning("the keys at %s could not be fetched: %s", self._url, error)
+
+    def _end(self, fetch: _Fetch) -> None:
+        self._under_way = None
+        fetch.end()
 
     def _renew_lock(self) -> None:
         self._lock = Lock()

@@ -1,14 +1,19 @@
 """The keys of an issuer at a URL: fetched when they are needed and when they may have changed, at nobody's bidding."""
 
 import json
+import socket
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.keys.management.conftest import claims, signed
 from tests.keys.management.test_tokens import INVALID, jwk_of, said_of, tokens_of
@@ -23,11 +28,17 @@ ACME = Owner("acme", "acme")
 class Issuer:
     """Publishes keys on a real server of this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
         self.answer: tuple[int, bytes, dict[str, str]] = (200, b"", {})
         self.asked = 0
-        self.drips = False
+        #: Which part of an answer comes byte by byte, and never ends: ``status``, ``head`` or ``body``.
+        self.drips = ""
+        self.dripping = Event()
+        self._closing = Event()
+        #: Set while it answers; a test clears it to have it wait.
+        self.open = Event()
+        self.open.set()
         #: What is answered at any other path.
         self.elsewhere = self._document(1)
         self.publish(0)
@@ -36,6 +47,10 @@ class Issuer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked += 1
+                issuer.open.wait(30)
+                if issuer.drips in ("status", "head"):
+                    issuer.drip(self.wfile, b"HTTP/1.1 " if issuer.drips == "status" else b"HTTP/1.1 200 OK\r\nX-A: ")
+                    return
                 if self.path != "/keys":
                     self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + issuer.elsewhere)
                     return
@@ -50,12 +65,15 @@ class Issuer:
                 with suppress(OSError):
                     if issuer.drips:
                         issuer.drip(self.wfile)
+                        return
                     self.wfile.write(body)
 
             def log_message(self, *_: object) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}/keys"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
@@ -67,11 +85,13 @@ class Issuer:
         members = [jwk_of(self.keys[number], f"k{number}") for number in numbers]
         return json.dumps({"keys": members}).encode()
 
-    def drip(self, file: Any) -> None:
-        """Send white space, now and then, for longer than anybody should wait."""
-        for _ in range(200):
-            file.write(b" ")
-            time.sleep(0.02)
+    def drip(self, file: Any, begin: bytes = b"") -> None:
+        """Send white space, now and then, until the client leaves or the server is closed."""
+        with suppress(OSError):
+            file.write(begin)
+            while not self._closing.wait(0.02):
+                file.write(b" ")
+                self.dripping.set()
 
     def token(self, clock: ManualClock, number: int, kid: str | None = None) -> str:
         """A token that is signed with one of them."""
@@ -79,6 +99,8 @@ class Issuer:
 
     def close(self) -> None:
         """End the server."""
+        self._closing.set()
+        self.open.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -188,15 +210,132 @@ def test_an_issuer_that_is_not_there(issuer: Issuer, at_url: AccessTokens, clock
     assert (asked, said_of(at_url, issuer.token(clock, 0))) == (1, ACME)
 
 
-def test_an_answer_that_drips_is_none(issuer: Issuer, clock: ManualClock) -> None:
-    """An issuer that sends a byte now and then holds nobody for much longer than the timeout."""
-    issuer.drips = True
+@pytest.mark.parametrize("part", ["status", "head", "body"])
+def test_an_answer_that_drips_is_none(issuer: Issuer, clock: ManualClock, part: str) -> None:
+    """An issuer that sends a byte now and then, and never ends, holds nobody beyond the timeout."""
+    issuer.drips = part
     tokens = tokens_of(clock, Jwks.at(issuer.url, timeout_s=0.3), ["ES256"])
-    began_s = time.monotonic()
     with pytest.raises(SigningKeysUnavailable):
         said_of(tokens, issuer.token(clock, 0))
 
-    assert time.monotonic() - began_s < 2.0
+    # This thread went on while the server was sending; and the fetch leaves it soon.
+    assert issuer.dripping.is_set()
+    until(lambda: not fetching())
+
+
+def fetching() -> list[Thread]:
+    """The threads that fetch keys."""
+    return [thread for thread in enumerate_threads() if thread.name == "awx_ratelimit jwks"]
+
+
+def until(done: Callable[[], object]) -> None:
+    """Until it is so; a test that waits for ever is ended by its own timeout."""
+    while not done():
+        time.sleep(0.01)
+
+
+def said_in_threads(tokens: AccessTokens, token: str, threads: int) -> tuple[list[Thread], list[object]]:
+    """What each of several threads is told, as soon as it is."""
+    said: list[object] = []
+
+    def ask() -> None:
+        try:
+            said.append(said_of(tokens, token))
+        except SigningKeysUnavailable as error:
+            said.append(type(error))
+
+    started = [Thread(target=ask) for _ in range(threads)]
+    for thread in started:
+        thread.start()
+    return started, said
+
+
+def test_all_who_wait_share_one_fetch(issuer: Issuer, at_url: AccessTokens, clock: ManualClock) -> None:
+    """Of many that come while there is no key the first asks, and its answer is everybody's."""
+    issuer.open.clear()
+    threads, said = said_in_threads(at_url, issuer.token(clock, 0), 8)
+    until(lambda: issuer.asked)
+    issuer.open.set()
+    for thread in threads:
+        thread.join()
+
+    assert (said, issuer.asked) == ([ACME] * 8, 1)
+
+
+def test_all_who_wait_share_one_deadline(issuer: Issuer, clock: ManualClock) -> None:
+    """An issuer that says nothing holds them together, not one after the other."""
+    issuer.open.clear()
+    tokens = tokens_of(clock, Jwks.at(issuer.url, timeout_s=1.5, clock=lambda: clock.now_ms() / 1000), ["ES256"])
+    threads, said = said_in_threads(tokens, issuer.token(clock, 0), 8)
+    until(lambda: issuer.asked)
+    # By then it would be time to ask again.
+    clock.advance(10_000)
+    for thread in threads:
+        thread.join()
+
+    assert (said, issuer.asked) == ([SigningKeysUnavailable] * 8, 1)
+
+
+def test_a_new_key_is_waited_for_by_all(issuer: Issuer, at_url: AccessTokens, clock: ManualClock) -> None:
+    """After the issuer has changed its keys, no token of the new one is refused because another is asking already."""
+    said_of(at_url, issuer.token(clock, 0))
+    issuer.publish(0, 1)
+    clock.advance(10_000)
+    issuer.open.clear()
+    threads, said = said_in_threads(at_url, issuer.token(clock, 1), 8)
+    until(lambda: issuer.asked == 2)
+    issuer.open.set()
+    for thread in threads:
+        thread.join()
+
+    assert (said, issuer.asked) == ([ACME] * 8, 2)
+
+
+def test_a_resolver_that_hangs_holds_nobody(
+    issuer: Issuer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The look-up of the name is part of the deadline; until it ends nobody begins another one, and nobody waits."""
+    looked_up, goes_on, look_up = [], Event(), socket.getaddrinfo
+
+    def hang(*args: Any, **options: Any) -> Any:
+        looked_up.append(args)
+        goes_on.wait(60)
+        return look_up(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    tokens = tokens_of(clock, Jwks.at(issuer.url, timeout_s=0.2, clock=lambda: clock.now_ms() / 1000), ["ES256"])
+    for _ in range(5):
+        with pytest.raises(SigningKeysUnavailable):
+            said_of(tokens, issuer.token(clock, 0))
+        clock.advance(10_000)
+    assert (len(looked_up), len(fetching())) == (1, 1)
+    goes_on.set()
+    until(lambda: not fetching())
+
+    # What came after the deadline is not believed; the next fetch is.
+    assert "the answer took too long" in caplog.text
+    assert said_of(tokens, issuer.token(clock, 0)) == ACME
+
+
+def test_keys_are_fetched_over_tls(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From a server whose certificate is trusted, and from no other."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    issuer = Issuer(context)
+    try:
+        stranger = tokens_of(clock, Jwks.at(issuer.url), ["ES256"])
+        with pytest.raises(SigningKeysUnavailable):
+            said_of(stranger, issuer.token(clock, 0))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        trusting = tokens_of(clock, Jwks.at(issuer.url), ["ES256"])
+
+        assert said_of(trusting, issuer.token(clock, 0)) == ACME
+    finally:
+        issuer.close()
+    assert (issuer.url[:8], "CERTIFICATE_VERIFY_FAILED" in caplog.text) == ("https://", True)
 
 
 def test_the_api_answers_503(
@@ -218,6 +357,11 @@ def test_who_has_keys_does_not_wait(issuer: Issuer, at_url: AccessTokens, clock:
     """While one thread fetches the set anew, others go on with the one that there is."""
     said_of(at_url, issuer.token(clock, 0))
     clock.advance(300_000)
-    lock: Any = at_url._keys
-    with lock._lock:
-        assert said_of(at_url, issuer.token(clock, 0)) == ACME
+    issuer.open.clear()
+    threads, said = said_in_threads(at_url, issuer.token(clock, 0), 1)
+    until(lambda: issuer.asked == 2)
+
+    assert (said_of(at_url, issuer.token(clock, 0)), said) == (ACME, [])
+    issuer.open.set()
+    threads[0].join()
+    assert said == [ACME]

@@ -12,6 +12,7 @@ from awx_ratelimit.backends.base import AsyncBackend, Backend, NonBlocking, usab
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.given import check_asked, check_subject
 from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.shadow import ShadowCounts
 from awx_ratelimit.undecided import AsyncHold, Hold, must_be_awaited
 
 _log = logging.getLogger("awx_ratelimit")
@@ -30,6 +31,8 @@ class Limiter:
     def __init__(self, backend: Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_backend(backend)
         self.listeners = tuple(listeners)
+        #: What limits in shadow would have refused, for `health`.
+        self.shadow = ShadowCounts()
 
     def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """Charge `cost` tokens of every rate of `plan` and take a slot: all of it or nothing, in one step.
@@ -43,17 +46,22 @@ class Limiter:
         if cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
+        if decision.over:
+            self.shadow.count(decision)
         if self.listeners:
             _tell(self.listeners, decision, self.backend.release)
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
-        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
-            check_asked(subject, plan)
+        # A Caller was checked when it was made, and backends check again.
+        if not subject:
+            check_subject(subject)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
+        if decision.over:
+            self.shadow.count(decision)
         if self.listeners:
             _tell(self.listeners, decision, self.backend.release)
         return decision
@@ -99,8 +107,12 @@ class Limiter:
             renew()
 
     def health(self) -> Mapping[str, Any]:
-        """How the backend is: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts. It never raises."""
-        return self.backend.health()
+        """How the backend is: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts. It never raises.
+
+        ``shadow_refusals`` counts, by plan and limit, the claims that a limit in shadow would have refused in this
+        process. It is there once there is one.
+        """
+        return self.shadow.beside(self.backend.health())
 
     def close(self) -> None:
         """Let go of the backend. Harmless twice."""
@@ -117,6 +129,8 @@ class AsyncLimiter:
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_async_backend(backend)
         self.listeners = tuple(listeners)
+        #: What limits in shadow would have refused, for `health`.
+        self.shadow = ShadowCounts()
 
     @must_be_awaited
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
@@ -126,17 +140,22 @@ class AsyncLimiter:
         if cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
+        if decision.over:
+            self.shadow.count(decision)
         if self.listeners:
             _tell(self.listeners, decision, self.backend.release)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Limiter."""
-        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
-            check_asked(subject, plan)
+        # A Caller was checked when it was made, and backends check again.
+        if not subject:
+            check_subject(subject)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
+        if decision.over:
+            self.shadow.count(decision)
         if self.listeners:
             _tell(self.listeners, decision, self.backend.release)
         return decision
@@ -177,7 +196,7 @@ class AsyncLimiter:
 
     async def health(self) -> Mapping[str, Any]:
         """See Limiter."""
-        return await self.backend.health()
+        return self.shadow.beside(await self.backend.health())
 
     async def aclose(self) -> None:
         """See Limiter."""
@@ -188,7 +207,9 @@ def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awa
     """`limiter.claim` for a gate: at once where an event loop may call its backend, which spares it two coroutines."""
     backend = limiter.backend
     if isinstance(backend, NonBlocking):
-        return Limiter(backend.backend, listeners=limiter.listeners).claim
+        synchronous = Limiter(backend.backend, listeners=limiter.listeners)
+        synchronous.shadow = limiter.shadow
+        return synchronous.claim
     return limiter.claim
 
 

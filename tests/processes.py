@@ -1,10 +1,14 @@
 """Processes that tests start, each in a group of its own, and that surely end: also if the tests are killed."""
 
 import contextlib
+import ctypes
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 STOP_SECONDS = 5.0
 _GUARD = """
@@ -15,6 +19,22 @@ try:
 except ProcessLookupError:
     pass
 """
+
+
+def _fork_in_c() -> int:
+    # A child in which another thread had just asked for the interpreter waits for that thread for ever. So let those
+    # that have asked have it, and let nobody ask again.
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    time.sleep(0)
+    pid: int = _fork()
+    sys.setswitchinterval(interval_s)
+    return pid
+
+
+_fork = ctypes.PyDLL(None)["fork"]
+#: How a process can fork: through Python, which calls its hooks, and in C, as uWSGI does, which calls none.
+FORKS: dict[str, Callable[[], int]] = {"python": os.fork, "c": _fork_in_c}
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
 _LOOK_EVERY_S = 1.0
@@ -60,6 +60,7 @@ class WatchedPlanTable(PlanTable):
         self._looking = Lock()
 
     def _look(self) -> None:
+        renew_if_forked()
         # Whoever finds another thread looking goes on with the table that is there: nobody waits for a file.
         if not self._looking.acquire(blocking=False):
             return

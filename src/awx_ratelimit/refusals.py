@@ -10,7 +10,7 @@ from threading import Lock
 from time import monotonic
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 from awx_ratelimit.shadow import would_have_refused
 
 _log = logging.getLogger("awx_ratelimit.refusals")
@@ -66,6 +66,7 @@ class RefusalLog:
 
     def _turn(self, sample: "_Sample") -> int | None:
         """How many were left out before this one; None where it is left out itself."""
+        renew_if_forked()
         with self._lock:
             second = int(self._clock())
             if second != sample.second:

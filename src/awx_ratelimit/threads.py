@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 
 _Answer = TypeVar("_Answer")
 #: The event loop whose task waits for this thread.
@@ -33,6 +33,7 @@ class Threads:
         import asyncio
         from concurrent.futures import ThreadPoolExecutor
 
+        renew_if_forked()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="awx-blocking")
         loop, context = asyncio.get_running_loop(), copy_context()

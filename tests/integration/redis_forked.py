@@ -1,4 +1,4 @@
-"""A process that has used a backend and forks: ``python -m tests.integration.redis_forked URL``.
+"""A process that has used a backend and forks: ``python -m tests.integration.redis_forked URL KIND``.
 
 It says, as JSON, what its children and it have seen.
 """
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.processes import FORKS
+
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
@@ -23,7 +25,7 @@ EACH = 300
 def in_child(act: Callable[[], Any]) -> Callable[[], Any]:
     """Do it in a child, at the same time; what is returned waits for what it returned."""
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    if FORKS[sys.argv[2]]() == 0:
         os.close(reading)
         try:
             os.write(writing, json.dumps(act()).encode())

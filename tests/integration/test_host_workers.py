@@ -6,10 +6,10 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from tests.integration.test_redis_workers import COMMANDS, DAY, KEY, _ask, serving
+from tests.integration.test_redis_workers import COMMANDS, DAY, KEY, ask, serving
 
 PLAIN_GUNICORN = "gunicorn tests.integration.redis_apps:wsgi() --bind 127.0.0.1:{port} --workers 3 --worker-class sync"
-WARNING = "MemoryBackend keeps limits in one process"
+WARNING = "MemoryBackend is per process"
 
 
 @pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
@@ -20,9 +20,9 @@ def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
     """
     url = f"host://{tmp_path}/limits"
     with serving(command, url, tmp_path) as port, ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda _: _ask(port, "/", KEY), range(2 * DAY)))
+        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(2 * DAY)))
     with serving(command, url, tmp_path) as port:
-        after = [_ask(port, "/", KEY)[0] for _ in range(10)]
+        after = [ask(port, "/", KEY)[0] for _ in range(10)]
 
     statuses = Counter(status for status, _ in answers)
     processes = {body for status, body in answers if status == HTTPStatus.OK}

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import FORKS
 from tests.redis_servers import RedisServer
 
 
-@pytest.fixture(scope="module")
-def seen(shared_redis: RedisServer) -> Any:
+@pytest.fixture(scope="module", params=FORKS)
+def seen(request: pytest.FixtureRequest, shared_redis: RedisServer) -> Any:
     """What the processes of `redis_forked` have seen."""
     with shared_redis.client() as client:
         client.flushall()
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.integration.redis_forked"]
     root = Path(__file__).parents[2]
-    answer = subprocess.run([*command, shared_redis.socket_url], cwd=root, capture_output=True, timeout=50, check=False)
+    answer = subprocess.run(
+        [*command, shared_redis.socket_url, request.param], cwd=root, capture_output=True, timeout=50, check=False
+    )
     assert answer.returncode == 0, answer.stderr.decode()
     return json.loads(answer.stdout)
 

@@ -21,6 +21,7 @@ DAY = 100
 KEY = {"X-API-Key": "awx_test_shared"}
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 START_SECONDS = 20.0
+ROOT = Path(__file__).parents[2]
 APPS = "tests.integration.redis_apps"
 COMMANDS = {
     "uvicorn, 4 workers": f"uvicorn {APPS}:asgi --factory --port {{port}} --workers 4 --log-level warning",
@@ -33,13 +34,24 @@ COMMANDS = {
 }
 
 
+def command_line(command: str) -> list[str]:
+    """How to start a server: a module of Python's, or uWSGI, which is a program."""
+    program, *arguments = command.split()
+    if program != "uwsgi":
+        return [sys.executable, "-m", program, *arguments]
+    uwsgi = Path(sys.executable).with_name("uwsgi")
+    if not uwsgi.exists():
+        pytest.fail("uWSGI is needed: `make uwsgi` compiles it")
+    return [str(uwsgi), "--home", sys.prefix, "--pythonpath", str(ROOT), *arguments]
+
+
 @contextmanager
-def serving(command: str, backend: str, folder: Path) -> Iterator[int]:
-    """A server that answers: its port."""
+def serving(command: str, backend: str, folder: Path, *, workers: int = 2) -> Iterator[int]:
+    """A server of which so many workers have answered: its port."""
     port = free_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command.format(port=port).split()],
+            command_line(command.format(port=port)),
             stdout=log,
             stderr=log,
             env={**os.environ, "AWX_TEST_BACKEND": backend},
@@ -47,21 +59,21 @@ def serving(command: str, backend: str, folder: Path) -> Iterator[int]:
         )
     guard = guarded(process)
     try:
-        _wait_for(port, process, folder / "log")
+        _wait_for(workers, port, process, folder / "log")
         yield port
     finally:
         stop(process, guard)
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Until two workers have answered."""
-    until, workers = time.monotonic() + START_SECONDS, set()
+def _wait_for(workers: int, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Until so many workers have answered."""
+    until, answered = time.monotonic() + START_SECONDS, set()
     while time.monotonic() < until and process.poll() is None:
         try:
-            workers.add(_ask(port, "/pid")[1])
+            answered.add(ask(port, "/pid")[1])
         except OSError:
             time.sleep(0.05)
-        if len(workers) > 1:
+        if len(answered) >= workers:
             return
     pytest.fail(f"the workers did not start:\n{log.read_text(errors='replace')}")
 
@@ -76,14 +88,14 @@ def test_workers_share_one_limit_exactly(command: str, redis_server: RedisServer
         serving(command, f"{redis_server.socket_url}?budget_ms=5000", tmp_path) as port,
         ThreadPoolExecutor(16) as threads,
     ):
-        answers = list(threads.map(lambda _: _ask(port, "/", KEY), range(3 * DAY)))
+        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(3 * DAY)))
 
     statuses = Counter(status for status, _ in answers)
     processes = {body for status, body in answers if status == HTTPStatus.OK}
     assert (statuses, len(processes) > 1) == ({200: DAY, 429: 2 * DAY}, True)
 
 
-def _ask(port: int, path: str, headers: Mapping[str, str] = NO_HEADERS) -> tuple[int, bytes]:
+def ask(port: int, path: str, headers: Mapping[str, str] = NO_HEADERS) -> tuple[int, bytes]:
     """One request on a connection of its own, which any of the workers may take."""
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:

@@ -2,16 +2,23 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import pytest
+from tests.processes import FORKS
 from tests.servers.harness import eventually
 
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.keys.turnstile import Turnstile
 
+ROOT = Path(__file__).parents[2]
 _PREAMBLE = """
 import gc, os, sys, threading, time
+from tests.processes import FORKS
 from awx_ratelimit.errors import KeyRefused
+from awx_ratelimit.forks import renew_if_forked
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
 store = KeyStore.open(sys.argv[1], timeout_ms=int(sys.argv[2]))
@@ -34,7 +41,7 @@ def becomes(ask, expected, seconds=5.0):
     return answer
 
 def child(work):
-    pid = os.fork()
+    pid = FORKS[sys.argv[3]]()
     if pid:
         return pid
     try:
@@ -50,10 +57,13 @@ def ended(pid):
 """
 _PRELOADED = """
 assert code(known) == "ok"
+# No thread is writing at the moment of the fork: a fork in C waits for none.
+verifier.write_uses()
 read, write = os.pipe()
 go, going = os.pipe()
 
 def work():
+    renew_if_forked()
     # Nothing of the parent's is open here: SQLite's locks are a process's own.
     names = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
     assert not [name for name in names if "keys.db" in name]
@@ -70,7 +80,8 @@ def work():
     store.close()
 
 pid = child(work)
-os.read(read, 1)
+os.close(write)
+assert os.read(read, 1) == b"x"
 service.revoke("acme", created[0].key.id)
 assert (code(known), code(unseen)) == ("api_key_revoked", "ok")
 os.write(going, b"x")
@@ -134,7 +145,8 @@ def work():
     service.create("acme", "by the child")
 
 pid = child(work)
-os.read(read, 1)
+os.close(write)
+assert os.read(read, 1) == b"x"
 leave.set()
 thread.join()
 assert ended(pid) == 0
@@ -146,9 +158,10 @@ print("done")
 """
 
 
-def _run(script: str, address: str, timeout_ms: int = 10_000) -> tuple[int, str, str]:
+def _run(script: str, address: str, timeout_ms: int = 10_000, fork: str = "python") -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-c", _PREAMBLE + script, address, str(timeout_ms)],
+        [sys.executable, "-c", _PREAMBLE + script, address, str(timeout_ms), fork],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=50,
@@ -157,9 +170,18 @@ def _run(script: str, address: str, timeout_ms: int = 10_000) -> tuple[int, str,
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_worker_has_connections_and_threads_of_its_own(database: str, store: KeyStore) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_worker_has_connections_and_threads_of_its_own(database: str, store: KeyStore, fork: str) -> None:
     """A forked worker verifies, hears of revocations and writes by itself, and its parent goes on."""
-    assert _run(_PRELOADED, database) == (0, "done\n", "")
+    assert _run(_PRELOADED, database, fork=fork) == (0, "done\n", "")
+
+
+def test_a_store_that_was_only_opened_has_no_connection(database: str) -> None:
+    """A server that forks in C after its app was loaded doubles no connection."""
+    store = KeyStore.open(database)
+    pools: list[Any] = [store._engines.reading.pool, store._engines.writing.pool]
+
+    assert [pool.checkedin() for pool in pools] == [0, 0]
 
 
 def test_forks_in_the_middle_of_everything(database: str, store: KeyStore) -> None:

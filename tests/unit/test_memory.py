@@ -5,10 +5,12 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
+from tests.processes import FORKS
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
@@ -260,7 +262,8 @@ def test_a_swept_subject_goes_on_as_if_it_had_not_been() -> None:
     assert (packed > 1_500, allowed) == (True, [[True, True, False]] * 50)
 
 
-def test_a_child_process_starts_without_its_parents_leases_and_locks() -> None:
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+def test_a_child_process_starts_without_its_parents_leases_and_locks(fork: Callable[[], int]) -> None:
     """After a fork in the middle of a decision the child decides, has its own slots, and the debts so far."""
     backend = MemoryBackend(clock=ManualClock(1_000))
     limiter = Limiter(backend)
@@ -268,8 +271,9 @@ def test_a_child_process_starts_without_its_parents_leases_and_locks() -> None:
     for stripe in backend._stripes:
         stripe.lock.acquire()
 
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
+        signal.alarm(10)
         limiter.release(held)
         decisions = [limiter.acquire("s", held.plan) for _ in range(2)]
         good = [d.allowed for d in decisions] == [True, False] and decisions[0].usages[0].remaining == 3

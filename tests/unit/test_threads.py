@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Barrier, BrokenBarrierError, Event, get_ident
 from typing import Any
 
 import pytest
+from tests.processes import FORKS
 
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.threads import Threads, on_the_loop
@@ -84,12 +86,14 @@ def test_one_loop_after_another() -> None:
     assert [get_ident() in asyncio.run(_all(threads, get_ident, 3)) for _ in range(3)] == [False] * 3
 
 
-def test_a_child_process_has_threads_of_its_own() -> None:
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+def test_a_child_process_has_threads_of_its_own(fork: Callable[[], int]) -> None:
     """After a fork nothing waits for a thread that is not there."""
     threads = Threads(1)
     asyncio.run(_all(threads, get_ident, 1))
-    pid = os.fork()
+    pid = fork()
     if not pid:
+        signal.alarm(10)
         os._exit(asyncio.run(asyncio.wait_for(threads.run(lambda: 7), 10)))
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

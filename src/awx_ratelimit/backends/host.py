@@ -32,7 +32,7 @@ from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.files import warn_of_folder
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 
 #: What `Decision(...)` ends in, without the call in between.
 _new = tuple.__new__
@@ -91,6 +91,8 @@ class HostBackend:
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
+        if not SAME_PROCESS[0]:
+            renew_if_forked()
         session = self._session
         lease_id = session.new_lease_id() if plan.slot_bit else 0
         try:
@@ -157,6 +159,7 @@ class HostBackend:
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
+        renew_if_forked()
         return self._session.run(subject, self._look, plan, cost)
 
     def _look(self, ledger: HostLedger, plan: Plan, cost: int) -> Decision:
@@ -174,7 +177,8 @@ class HostBackend:
     def release(self, decision: Decision) -> None:
         """See Backend."""
         _, _, _, _, _, _, _, lease_id, ledger, _ = decision
-        if lease_id and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
+        # In a child that has not decided yet, the session and every decision are its parent's.
+        if lease_id and SAME_PROCESS[0] and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
             self._measure(decision)
 
     def _measure(self, decision: Decision) -> None:
@@ -188,6 +192,7 @@ class HostBackend:
 
     def refund(self, decision: Decision) -> None:
         """See Backend."""
+        renew_if_forked()
         if decision.holder is not None and decision.holder.home is self._session:
             self._session.run(decision.subject, self._refund, decision)
 
@@ -202,6 +207,7 @@ class HostBackend:
 
     def reset(self, subject: str) -> None:
         """See Backend."""
+        renew_if_forked()
         self._session.run(checked_subject(subject), self._forget)
 
     def _forget(self, ledger: HostLedger) -> None:
@@ -217,10 +223,12 @@ class HostBackend:
 
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases that this process holds, and how large the file is."""
+        renew_if_forked()
         return {"backend": "host", **self._session.health()}
 
     def close(self) -> None:
         """See Backend. The leases of this process end; what was used is kept."""
+        renew_if_forked()
         self._session.close()
 
     def _after_fork(self) -> None:

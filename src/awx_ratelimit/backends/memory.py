@@ -19,7 +19,7 @@ from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
 _STRIPES = 64
@@ -60,10 +60,12 @@ class MemoryBackend:
         self._sweep_at_ms = 0
         self._sweep_next = 0
 
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # a call more costs a twentieth
         """See Backend."""
         if type(subject) is not str or type(plan) is not Plan or cost is not _ONE:
             subject, plan, cost = checked_claim(subject, plan, cost)
+        if not SAME_PROCESS[0]:
+            renew_if_forked()
         stripe = self._stripes[hash(subject) & _MASK]
         lock = stripe.lock
         holder: set[int] | None = None
@@ -106,6 +108,7 @@ class MemoryBackend:
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
+        renew_if_forked()
         stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             now_ms = self._now_ms()
@@ -131,6 +134,7 @@ class MemoryBackend:
         """See Backend."""
         if decision.holder is None:
             return
+        renew_if_forked()
         stripe = self._stripes[hash(decision.subject) & _MASK]
         with stripe.lock:
             ledger = stripe.known(decision.subject) or Ledger.new(decision.plan)
@@ -140,12 +144,14 @@ class MemoryBackend:
     def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
+        renew_if_forked()
         stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             stripe.forget(subject)
 
     def health(self) -> Mapping[str, Any]:
         """See Backend: the subjects that are known and the leases that are open."""
+        renew_if_forked()
         subjects = leases = 0
         for stripe in self._stripes:
             with stripe.lock:

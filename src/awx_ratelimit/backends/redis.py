@@ -23,7 +23,7 @@ from awx_ratelimit.core.claims import checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -67,6 +67,7 @@ class RedisBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        renew_if_forked()
         asked = self._session.asked(subject, plan, cost)
         try:
             decision: Decision = answered(self._lines.claim(asked))
@@ -76,26 +77,32 @@ class RedisBackend:
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        renew_if_forked()
         decision: Decision = answered(self._lines.claim(self._session.looked(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
-        self._session.release(decision)
+        # In a child that has not decided yet, the session and every decision are its parent's.
+        if SAME_PROCESS[0]:
+            self._session.release(decision)
 
     def refund(self, decision: Decision) -> None:
         """See Backend."""
+        renew_if_forked()
         for call in self._session.refund(decision):
             self._session.done(decision.subject, self._lines.call(decision.subject, call))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
+        renew_if_forked()
         for call in self._session.reset(subject):
             self._session.done(subject, self._lines.call(subject, call))
 
     def renew_leases(self) -> None:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
+        renew_if_forked()
         self._upkeep.renew_now()
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
@@ -103,14 +110,17 @@ class RedisBackend:
 
         Returns the leases that were entered, in order. Raises BackendUnavailable.
         """
+        renew_if_forked()
         return self._upkeep.heal(owed, heal_id)
 
     def home(self, subject: str) -> object:
         """What of it fails as one: the server that `subject` is on, as far as it is known."""
+        renew_if_forked()
         return self._session.home(subject)
 
     def health(self) -> Mapping[str, Any]:
         """See Backend: the leases of this process that are open, and those that were lost."""
+        renew_if_forked()
         try:
             for subject, call in self._session.ping():
                 answered(self._lines.call(subject, call))
@@ -120,6 +130,7 @@ class RedisBackend:
 
     def close(self) -> None:
         """See Backend. Leases that are still open are not renewed any more, and lapse."""
+        renew_if_forked()
         self._upkeep.close()
         self._lines.close()
 
@@ -150,6 +161,7 @@ class AsyncRedisBackend:
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        renew_if_forked()
         asked = self._session.asked(subject, plan, cost)
         try:
             decision: Decision = answered(await self._lines.claim(asked))
@@ -159,38 +171,47 @@ class AsyncRedisBackend:
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
+        renew_if_forked()
         decision: Decision = answered(await self._lines.claim(self._session.looked(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
-        self._session.release(decision)
+        # In a child that has not decided yet, the session and every decision are its parent's.
+        if SAME_PROCESS[0]:
+            self._session.release(decision)
 
     async def refund(self, decision: Decision) -> None:
         """See Backend."""
+        renew_if_forked()
         for call in self._session.refund(decision):
             self._session.done(decision.subject, await self._lines.call(decision.subject, call))
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
+        renew_if_forked()
         for call in self._session.reset(subject):
             self._session.done(subject, await self._lines.call(subject, call))
 
     async def renew_leases(self) -> None:
         """See RedisBackend."""
+        renew_if_forked()
         await asyncio.to_thread(self._upkeep.renew_now)
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
         """See RedisBackend: from a thread, here too."""
+        renew_if_forked()
         return self._upkeep.heal(owed, heal_id)
 
     def home(self, subject: str) -> object:
         """See RedisBackend."""
+        renew_if_forked()
         return self._session.home(subject)
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
+        renew_if_forked()
         try:
             for subject, call in self._session.ping():
                 answered(await self._lines.call(subject, call))
@@ -200,5 +221,6 @@ class AsyncRedisBackend:
 
     async def close(self) -> None:
         """See RedisBackend."""
+        renew_if_forked()
         await asyncio.to_thread(self._upkeep.close)
         await self._lines.close()

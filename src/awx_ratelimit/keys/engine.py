@@ -47,9 +47,19 @@ class Engines:
         self.reading.dispose()
         self.writing.dispose()
 
-    def forget(self, *, close: bool) -> None:
-        """For a fork: have no connection that two processes would share; without `close`, as it is the other's."""
+    def forget(self) -> None:
+        """Before a fork: close every connection that nobody is using, so that no child inherits it."""
         if not self.in_memory:
+            self.dispose()
+
+    def forget_inherited(self) -> None:
+        """In a child: use no connection of the parent's.
+
+        A server would take the end of an inherited connection for the end of the parent's session. SQLite would count
+        an inherited connection as one that holds file locks, which no child inherits; so it is closed.
+        """
+        if not self.in_memory:
+            close = self.reading.dialect.name == "sqlite"
             self.reading.dispose(close=close)
             self.writing.dispose(close=close)
 

@@ -85,6 +85,8 @@ class KeyStore:
         except BaseException:
             store.close()
             raise
+        # A server that forks in C after this finds no connection that its children would share.
+        store._engines.forget()
         return store
 
     def migrate(self) -> None:
@@ -194,9 +196,8 @@ class KeyStore:
 
     def _pause(self) -> None:
         self._turnstile.shut()
-        self._engines.forget(close=True)
+        self._engines.forget()
 
     def _renew(self) -> None:
         self._turnstile.renew()
-        # What is left is the parent's, which was inside for too long.
-        self._engines.forget(close=False)
+        self._engines.forget_inherited()

@@ -7,6 +7,8 @@ inherited lets go of what it never held. So a fork waits until nobody is inside,
 from threading import Condition
 from types import TracebackType
 
+from awx_ratelimit.forks import renew_if_forked
+
 
 class Turnstile:
     """Any number of threads may be inside at once (``with turnstile:``), and none while it is shut.
@@ -25,6 +27,7 @@ class Turnstile:
         self._open = True
 
     def __enter__(self) -> None:
+        renew_if_forked()
         with self._changed:
             self._changed.wait_for(lambda: self._open, self._longest_wait_s)
             self._inside += 1

@@ -14,7 +14,7 @@ from weakref import ref
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.errors import KeyRefused, TooManyWrongKeys
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 from awx_ratelimit.keys.clock import Clock, WallClock, steady_ms
 from awx_ratelimit.keys.flights import Flights
 from awx_ratelimit.keys.format import MOST_BYTES, KeyFormat
@@ -132,6 +132,8 @@ class KeyVerifier:
 
         For event loops. It raises as `verify` does; `failures` is called here, too.
         """
+        if not SAME_PROCESS[0]:
+            renew_if_forked()
         key = sent.strip(b" \t")
         if len(key) > MOST_BYTES:
             raise self._wrong(address)
@@ -154,6 +156,7 @@ class KeyVerifier:
 
         Raises KeyStoreUnavailable.
         """
+        renew_if_forked()
         position, accounts = self._store.news(self._position)
         self._position = position
         if accounts is None:
@@ -163,10 +166,12 @@ class KeyVerifier:
 
     def write_uses(self) -> None:
         """Write now when keys were used last. A thread does so every 10 s; tests do it. Raises KeyStoreUnavailable."""
+        renew_if_forked()
         self._uses.flush()
 
     def health(self) -> Mapping[str, Any]:
         """How it is, for a status page: what is in memory, and what is still to be written. It never raises."""
+        renew_if_forked()
         return {"known": len(self._known), "unknown": len(self._unknown), "unwritten_uses": len(self._uses)}
 
     def close(self) -> None:
@@ -174,6 +179,7 @@ class KeyVerifier:
 
         The store is its owner's to close, after this.
         """
+        renew_if_forked()
         atexit.unregister(self._at_exit)
         self._flights.close()
         self._known.clear()

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from awx_ratelimit.errors import InvalidKeyRequest, SigningKeysUnavailable
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 from awx_ratelimit.management.http_get import get
 from awx_ratelimit.management.signing import KeySet, SigningKeys
 
@@ -100,6 +100,7 @@ class _Fetched:
 
     def _current(self, most_age_s: float, *, waits: bool = False) -> KeySet:
         """A set that is not older, where it is time to ask for one; `waits` for a fetch that another has begun."""
+        renew_if_forked()
         if self._under_way is not None or self._is_due(most_age_s):
             fetch, is_ours = self._fetch_if_due(most_age_s)
             # Otherwise a set that is a little old is as good as the next.

@@ -14,7 +14,7 @@ from awx_ratelimit.backends.memory import MemoryBackend
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 from awx_ratelimit.wrappers._breaker import Breaker, Breakers
 from awx_ratelimit.wrappers._healing import Healing
 from awx_ratelimit.wrappers._local import Shares
@@ -58,6 +58,7 @@ class Outage:
 
     def ask(self, subject: str) -> Ticket | None:
         """A ticket for who may ask the backend; None while it is known not to answer."""
+        renew_if_forked()
         breaker = self._breakers.of(subject)
         number = breaker.ask(time.monotonic())
         return None if number is None else (breaker, number)

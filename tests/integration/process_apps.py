@@ -1,0 +1,46 @@
+"""A WSGI app that is loaded before its server forks, and a limiter at AWX_TEST_BACKEND that was used by then."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from awx_ratelimit import Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit.opening import open_backend
+
+DAY, SLOTS = 100, 3
+TAKE = Plan("take", (Rate("day", DAY, 86_400_000, refill="calendar"),))
+KEEP = Plan("keep", (), Concurrency(SLOTS))
+
+limiter = Limiter(open_backend(os.environ["AWX_TEST_BACKEND"]))
+# From here on a file or a connection is open. No slot is given back: a thread that is at work when its process forks in
+# C may have the interpreter, and no child would ever get it.
+limiter.peek("before the fork", KEEP)
+kept: list[Decision] = []
+
+
+def take() -> Decision:
+    """Charge a token."""
+    return limiter.acquire("taker", TAKE)
+
+
+def keep() -> Decision:
+    """Take a slot, and do not give it back."""
+    decision = limiter.acquire("keeper", KEEP)
+    kept.append(decision)
+    return decision
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Say in JSON what this process was granted."""
+    said: dict[str, Any] = {"pid": os.getpid()}
+    # While one waits, others come to other workers.
+    time.sleep(0.005)
+    if environ["PATH_INFO"] in ("/take", "/keep"):
+        decision = take() if environ["PATH_INFO"] == "/take" else keep()
+        said |= {"allowed": decision.allowed, "lease": decision.lease_id}
+    if environ["PATH_INFO"] == "/health":
+        said |= limiter.health()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(said).encode()]

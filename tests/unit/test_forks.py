@@ -1,0 +1,129 @@
+"""A child process replaces what it inherited before it uses any of it, whether or not Python heard of the fork."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.processes import FORKS
+
+from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
+from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.forks import PidMark, process_mark, renew_if_forked, renewed_after_fork
+from awx_ratelimit.refusals import RefusalLog
+
+FORK_IN_C = FORKS["c"]
+
+
+def in_child(fork: Callable[[], int], act: Callable[[], bool]) -> bool:
+    """Whether `act` was true in a child, which has ten seconds."""
+    pid = fork()
+    if pid == 0:
+        signal.alarm(10)
+        status = 2
+        try:
+            status = 0 if act() else 1
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+class Part:
+    """Counts how often it was renewed."""
+
+    def __init__(self) -> None:
+        self.renewals = 0
+        renewed_after_fork(self.renew)
+
+    def renew(self) -> None:
+        """Use what checks the process, as renewals do."""
+        renew_if_forked()
+        self.renewals += 1
+
+
+class Broken(Part):
+    """Cannot be renewed."""
+
+    def renew(self) -> None:
+        raise OSError("no descriptors left")
+
+
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("make", [process_mark, PidMark], ids=["page", "pid"])
+def test_a_mark_is_true_in_one_process_alone(make: Callable[[], PidMark], fork: Callable[[], int]) -> None:
+    """A child sees that the mark is not its own until it sets it, and its parent does not notice."""
+    mark = make()
+    mark[0] = 1
+
+    def marked_anew() -> bool:
+        before = mark[0]
+        mark[0] = 1
+        return not before and bool(mark[0])
+
+    assert in_child(fork, marked_anew)
+    assert mark[0]
+
+
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+def test_each_part_is_renewed_once_in_each_process(fork: Callable[[], int]) -> None:
+    """Threads that come at once find everything renewed, once, in the child and in the child's child."""
+    part = Part()
+
+    def renewed_once(times: int) -> bool:
+        seen: list[int] = []
+        barrier = threading.Barrier(4)
+
+        def come() -> None:
+            barrier.wait(5)
+            renew_if_forked()
+            seen.append(part.renewals)
+
+        threads = [threading.Thread(target=come) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return seen == [times] * 4
+
+    assert in_child(fork, lambda: renewed_once(1) and in_child(fork, lambda: renewed_once(2)))
+    assert part.renewals == 0
+
+
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+def test_a_part_that_cannot_be_renewed_leaves_the_others_alone(
+    fork: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What one renewal raises is logged, and the next one is done."""
+    broken, part = Broken(), Part()
+
+    def others_were_renewed() -> bool:
+        renew_if_forked()
+        said = any(record.levelno == logging.ERROR for record in caplog.records)
+        return said and part.renewals == 1
+
+    assert in_child(fork, others_were_renewed)
+    assert broken.renewals == 0
+
+
+def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal log and a watched table go on in a child, though a thread of the parent was using them."""
+    path = tmp_path / "plans.toml"
+    path.write_text("[plans.one]\nper_minute = 1\n")
+    table, log = PlanTable.watch(path), RefusalLog()
+    refused = [Limiter(MemoryBackend()).acquire("s", Plan.of("none", per_minute=1)) for _ in range(2)][-1]
+    limiter = Limiter(MemoryBackend())
+    limiter.acquire("s", refused.plan)
+    refusal = limiter.acquire("s", refused.plan)
+
+    def both_work() -> bool:
+        path.write_text("[plans.two]\nper_minute = 1\n[plans.one]\nper_minute = 1\n")
+        table._look_at_s = 0.0  # type: ignore[attr-defined]
+        table.resolve(Caller("s", "one"))
+        log(refusal)
+        return len(table.plans) == 2 and "refused" in caplog.text
+
+    with log._lock, table._looking:  # type: ignore[attr-defined]
+        assert in_child(FORK_IN_C, both_work)

@@ -45,7 +45,7 @@ NAMES = {
     "asyncio.sleep": "time.sleep",
     "client_in_loop": "client",
     "_AsyncWatch": "_Watch",
-    "asyncio.timeout(self._budget_s)": "nullcontext()",
+    "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
     # A backend that never waits has answered an async gate too.
     """

@@ -44,6 +44,9 @@ class ImpossibleClaim(AwxRateLimitError):
 class BackendUnavailable(AwxRateLimitError):
     """The backend gave no decision; nothing is known to have been charged."""
 
+    #: Whether this process did not get around to asking in time. Then the error says nothing about the backend.
+    process_was_late: bool = False
+
 
 class BackendMisconfigured(BackendUnavailable):
     """The backend cannot decide as it is set up; the message says what to change."""

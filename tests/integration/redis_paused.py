@@ -1,11 +1,12 @@
 """A process that claims from many threads and is paused meanwhile: ``python -m tests.integration.redis_paused URL``.
 
-It begins when it has said so, ends when its input does, and says then what its claims raised that is no
-BackendUnavailable, how many were decided, and whether the last of all was.
+It begins when it has said so, and ends when its input does. Then it says whether its last claim holds a slot, how many
+claims were decided and how many were not, how many milliseconds the slowest took, and what else was raised.
 """
 
 import sys
 import threading
+import time
 from collections import Counter
 
 from awx_ratelimit import BackendUnavailable, Limiter, Plan
@@ -17,6 +18,7 @@ THREADS = 12
 
 def act() -> None:
     while not over.is_set():
+        begun_s = time.monotonic()
         try:
             limiter.release(limiter.acquire("s", PLAN))
         except BackendUnavailable:
@@ -25,10 +27,12 @@ def act() -> None:
             raised[repr(error)] += 1
         else:
             raised["decided"] += 1
+        slowest_s[0] = max(slowest_s[0], time.monotonic() - begun_s)
 
 
 if __name__ == "__main__":
     limiter = Limiter(RedisBackend.from_url(sys.argv[1]))
+    slowest_s = [0.0]
     over, raised = threading.Event(), Counter[str]()
     threads = [threading.Thread(target=act) for _ in range(THREADS)]
     for thread in threads:
@@ -40,5 +44,6 @@ if __name__ == "__main__":
     for thread in threads:
         thread.join()
     held = limiter.acquire("s", PLAN).held
-    sys.stdout.write(f"{held} {raised.pop('decided')} {raised.pop('unavailable', 0)} {dict(raised)}\n")
+    decided, unavailable = raised.pop("decided"), raised.pop("unavailable", 0)
+    sys.stdout.write(f"{held} {decided} {unavailable} {slowest_s[0] * 1000:.0f} {dict(raised)}\n")
     limiter.close()

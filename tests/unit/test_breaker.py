@@ -98,3 +98,26 @@ def test_a_probe_that_never_comes_back_is_forgotten(opened: Breaker) -> None:
     asked = [opened.ask(now_s) is not None for now_s in (0.25, 5.2, 5.25)]
 
     assert asked == [True, False, True]
+
+
+def test_the_claims_of_one_call_are_one_answer() -> None:
+    """Every second call fails and has thirty claims in between: half of the calls have failed, and that opens it."""
+    breaker = Breaker()
+    begun = []
+    for call in range(10):
+        for _ in range(30):
+            breaker.answered(0, call)
+        begun += fail(breaker, 1)
+
+    assert begun == [False] * 9 + [True]
+
+
+def test_a_probe_of_a_late_process_says_nothing(opened: Breaker) -> None:
+    """The pause neither ends nor grows, and another claim probes after it."""
+    ticket = opened.ask(0.25)
+    assert ticket is not None
+
+    opened.postponed(ticket, 0.25)
+
+    assert [opened.ask(now_s) is not None for now_s in (0.49, 0.5)] == [False, True]
+    assert not opened.is_closed

@@ -374,6 +374,20 @@ def test_no_decision_of_a_task_waits_beyond_the_budget() -> None:
     assert asyncio.run(decided()) < 20 * 0.020 + 0.5
 
 
+def test_five_calls_that_fail_open_the_breaker_however_many_claims_wait() -> None:
+    """Thirty-two claims that wait at the same time are one failure, and five times that is an outage."""
+
+    async def outages() -> list[int]:
+        guard = AsyncGuardedBackend(Hanging(), budget_ms=10)
+        limiter, begun = AsyncLimiter(guard), []
+        for _ in range(MOST_IN_A_ROW):
+            await asyncio.gather(*(limiter.acquire("s", PLAN) for _ in range(32)))
+            begun.append(guard._outage._outages)
+        return begun
+
+    assert asyncio.run(outages()) == [0] * (MOST_IN_A_ROW - 1) + [1]
+
+
 def test_tasks_are_guarded_as_threads_are(backend: Failing) -> None:
     """The async guard decides an outage as the other does."""
 

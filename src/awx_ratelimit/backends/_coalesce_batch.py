@@ -59,4 +59,12 @@ def unavailable(cause: BaseException) -> BackendUnavailable:
     known = cause if isinstance(cause, BackendUnavailable) else None
     error = type(known)(*known.args) if known else BackendUnavailable("the call was given up before its answer came")
     error.__cause__ = cause
+    error.process_was_late = known is not None and known.process_was_late
+    return error
+
+
+def delayed(what: str) -> BackendUnavailable:
+    """The error for a claim that this process did not get around to sending: it says nothing about the server."""
+    error = BackendUnavailable(f"this process is late: {what}")
+    error.process_was_late = True
     return error

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
-from awx_ratelimit.backends._coalesce_batch import Batches, unavailable
+from awx_ratelimit.backends._coalesce_batch import Batches, delayed, unavailable
+from awx_ratelimit.deadlines import Deadline
 from awx_ratelimit.errors import BackendUnavailable
 
 #: What is left of its time when a call ends, so that who waits for it hears of that in time.
@@ -40,6 +41,15 @@ class _Waiting(Generic[C, A]):
             self.wake.release()
 
 
+def _woken(wake: Lock, wait_s: float) -> bool:
+    """Whether `wake` was released within so long."""
+    if wait_s:
+        return wake.acquire(timeout=wait_s)
+    # At the end the thread that reads the answer gets a turn: among greenlets it has none while another one looks.
+    time.sleep(0)
+    return wake.acquire(blocking=False)
+
+
 def _gone(waiting: _Waiting[C, A]) -> bool:
     return waiting.left
 
@@ -47,9 +57,9 @@ def _gone(waiting: _Waiting[C, A]) -> bool:
 class ThreadCommit(Generic[C, A]):
     """Sends the claims of many threads in few calls of `run`, which answers all of a batch or raises.
 
-    No thread waits for longer than `timeout_s`, the call before its own included: `run` is told until when it may last,
-    in seconds of the monotonic clock. `abandon` is told of each answer that nobody waits for any more, `unanswered` of
-    each claim that was sent and got no answer.
+    No thread waits for longer than `timeout_s` and the delays of its own process, the call before its own included:
+    `run` gets the end of its time in seconds of the monotonic clock. `abandon` is told of each answer that nobody waits
+    for any more, `unanswered` of each claim that was sent and got no answer.
     """
 
     def __init__(
@@ -133,12 +143,18 @@ class ThreadCommit(Generic[C, A]):
             self._hand_on()
 
     def _wait(self, waiting: _Waiting[C, A], leader: _Waiting[C, A]) -> None:
-        left_s = waiting.until_s - time.monotonic()
-        if waiting.wake.acquire(timeout=max(0.0, left_s)) and not self._is_late(waiting):
-            return
-        if self._leader is leader:
-            self._hand_on()
-        raise BackendUnavailable("the call before this one has not ended")
+        until_s = waiting.until_s
+        # Every delay counts: this wait ends with the call before, which has a deadline.
+        deadline = Deadline(until_s, all_delays=True)
+        while not _woken(waiting.wake, deadline.wait_s()):
+            if deadline.is_over():
+                if self._leader is leader:
+                    self._hand_on()
+                raise delayed("the call before this one has not ended")
+        deadline.resume()
+        waiting.until_s += deadline.until_s - until_s
+        if self._is_late(waiting):
+            raise delayed("no time was left to send this claim")
 
     def _is_late(self, waiting: _Waiting[C, A]) -> bool:
         """Whether it is to lead, and has no time left for a call: its call would fail those who have."""

@@ -5,7 +5,8 @@ decided. What TLS trusts is read once: reading it takes longer than a call may l
 socket a time of its own; here all steps of a call share one.
 """
 
-import math
+import select
+import socket
 import ssl
 import time
 from dataclasses import dataclass, replace
@@ -19,19 +20,7 @@ from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDoma
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-
-class Deadline:
-    """Until when what waits now may wait, in seconds of the monotonic clock."""
-
-    def __init__(self, until_s: float = math.inf) -> None:
-        self.until_s = until_s
-
-    def left_s(self) -> float:
-        """How long that is. Raises TimeoutError when it is over."""
-        left_s = self.until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
+from awx_ratelimit.deadlines import Deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +104,52 @@ def _nothing() -> int:
     return 0
 
 
+#: What a socket raises that has waited as long as it was told to; with TLS also one that was told not to wait.
+_NOTHING_YET = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
 class _Socket:
     """A socket that waits no longer than its deadline, over however many steps."""
 
     def __init__(self, sock: Any, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
-        # Whether a connection is dead is looked up for each call.
-        self.fileno = sock.fileno
-        self.pending = getattr(sock, "pending", _nothing)
+        self._pending = getattr(sock, "pending", _nothing)
+        # A greenlet that polls gives its turn away, and may not get it back: what is beneath its socket never waits.
+        self._beneath: Any = getattr(sock, "_sock", None)
+        self._poller: Any = None
+        if self._beneath is None:
+            self._poller = select.poll()
+            self._poller.register(sock, select.POLLIN)
         self._timeout, self._recv_into, self._sendall = sock.settimeout, sock.recv_into, sock.sendall
 
     def recv_into(self, buffer: Any) -> int:
-        self._timeout(self._deadline.left_s())
-        received: int = self._recv_into(buffer)
-        return received
+        deadline = self._deadline
+        while True:
+            self._timeout(deadline.wait_s())
+            try:
+                received: int = self._recv_into(buffer)
+            except _NOTHING_YET as error:
+                if deadline.is_over():
+                    raise TimeoutError from error
+            else:
+                return received
 
     def sendall(self, sent: bytes) -> None:
         self._timeout(self._deadline.left_s())
         self._sendall(sent)
+
+    def has_news(self) -> bool:
+        """Whether the server has closed it, or says what nobody asked for. It never waits."""
+        if self._pending():
+            return True
+        if self._poller is not None:
+            return bool(self._poller.poll(0))
+        try:
+            self._beneath.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        return True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -148,8 +164,23 @@ def _timed(kind: Any) -> Any:
             self.deadline = deadline or Deadline(time.monotonic() + timeout_s)
 
         def _connect(self) -> Any:
+            try:
+                return self._connected()
+            except TimeoutError:
+                if not self.deadline.begin_again():
+                    raise
+                return self._connected()
+
+        def can_read(self, timeout: float = 0) -> bool:
+            """See the client."""
+            del timeout
+            return bool(self._parser._reader.has_data() or self._sock.has_news())  # noqa: SLF001  # what was read and not asked for
+
+        def _connected(self) -> Any:
             self.socket_connect_timeout = self.socket_timeout = self.deadline.left_s()
-            return _Socket(super()._connect(), self.deadline)
+            connected = super()._connect()
+            self.deadline.begin_late()
+            return _Socket(connected, self.deadline)
 
     return Timed
 

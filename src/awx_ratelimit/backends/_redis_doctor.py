@@ -10,13 +10,13 @@ from typing import Any, Final
 from redis.exceptions import RedisError, ResponseError
 
 from awx_ratelimit.backends._redis_codec import Codec
-from awx_ratelimit.backends._redis_connections import Deadline
 from awx_ratelimit.backends._redis_link import answered
 from awx_ratelimit.backends._redis_links import Links
 from awx_ratelimit.backends._redis_route import Route, route
 from awx_ratelimit.backends._redis_server import Server
 from awx_ratelimit.backends._redis_trial import trials
 from awx_ratelimit.backends.examined import Finding
+from awx_ratelimit.deadlines import Deadline
 from awx_ratelimit.errors import BackendUnavailable
 
 _PINGS: Final = 50

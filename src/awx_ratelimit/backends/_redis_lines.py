@@ -42,6 +42,7 @@ class Line:
     def _decide(self, batch: Sequence[Asked], until_s: float) -> list[Outcome]:
         parts = self._session.acquire(batch, self._server)
         answers = self._link.run([part.call for part in parts], until_s)
+        self._server.home.answered_calls += 1
         return self._session.decisions(batch, parts, answers)
 
     def close(self) -> None:
@@ -66,6 +67,7 @@ class AsyncLine:
     async def _decide(self, batch: Sequence[Asked]) -> list[Outcome]:
         parts = self._session.acquire(batch, self._server)
         answers = await self._link.run([part.call for part in parts])
+        self._server.home.answered_calls += 1
         return self._session.decisions(batch, parts, answers)
 
     async def close(self) -> None:

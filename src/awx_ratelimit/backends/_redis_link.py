@@ -4,7 +4,6 @@ The client's pool and its retries are passed by: a call that may have been decid
 but a whole answer came, the connection is closed, for what comes next on it could be the answer to something else.
 """
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,9 +14,10 @@ from typing import Any, TypeAlias
 from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from awx_ratelimit.backends._coalesce_batch import delayed
 from awx_ratelimit.backends._redis_codec import Call
-from awx_ratelimit.backends._redis_connections import Deadline
 from awx_ratelimit.backends._redis_server import Redirect, Server
+from awx_ratelimit.deadlines import Deadline, TaskDeadline
 from awx_ratelimit.errors import BackendUnavailable
 
 #: What a script answered; an error stands where the server refused that call alone, and a Redirect where it did not
@@ -48,11 +48,11 @@ class Link:
         # taken for ever; between an iterator and the body of its loop there is no such place.
         for _ in iter(take, False):
             try:
-                self._deadline.until_s = until_s
+                self._deadline.begin(until_s)
                 return self._run(calls)
             finally:
                 self._lock.release()
-        raise BackendUnavailable(f"redis at {self._server.name} is still busy with the call before")
+        raise delayed(f"redis at {self._server.name} is still busy with the call before")
 
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
@@ -81,6 +81,7 @@ class Link:
 
     def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = self._opened()
+        self._deadline.resume()
         if self._server.asking:
             commands = [command for each in commands for command in (_ASKING, each)]
         connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
@@ -93,6 +94,7 @@ class Link:
         self._drop()
         connection = self._connection = self._server.connection(self._deadline)
         connection.connect()
+        self._deadline.resume()
         connection.send_command("HELLO", check_health=False)
         self._server.welcome(connection, self._answer(connection))
         return connection
@@ -129,12 +131,13 @@ class AsyncLink:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._deadline: TaskDeadline
         self._connection: Any = None
 
     async def run(self, calls: Sequence[Call]) -> list[Answer]:
         """See Link. All of it, with the opening of the connection, has one deadline."""
         try:
-            async with asyncio.timeout(self._server.timeout_s):
+            with TaskDeadline(self._server.timeout_s) as self._deadline:
                 return await self._run(calls)
         except TimeoutError as error:
             raise self._server.unavailable(error) from error
@@ -166,6 +169,7 @@ class AsyncLink:
 
     async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
         connection = await self._opened()
+        self._deadline.resume()
         if self._server.asking:
             commands = [command for each in commands for command in (_ASKING, each)]
         await connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
@@ -178,6 +182,7 @@ class AsyncLink:
         await self._drop()
         connection = self._connection = await self._server.async_connection()
         await connection.connect()
+        self._deadline.resume()
         await connection.send_command("HELLO", check_health=False)
         self._server.welcome(connection, await self._answer(connection))
         return connection

@@ -13,9 +13,10 @@ from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from awx_ratelimit.backends._redis_connections import Connections, Deadline
+from awx_ratelimit.backends._redis_connections import Connections
 from awx_ratelimit.backends._redis_places import Places
 from awx_ratelimit.backends._redis_server import Server, texts
+from awx_ratelimit.deadlines import Deadline
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from redis import exceptions
 
-from awx_ratelimit.backends._redis_connections import Connections, Deadline
+from awx_ratelimit.backends._redis_connections import Connections
+from awx_ratelimit.deadlines import Deadline
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 
 _OLDEST = (7, 0)
@@ -49,6 +50,8 @@ class Server:
         self.name = connections.place
         #: The server that has what is asked for here.
         self.home: Server = self
+        #: How many calls with claims it has answered. A guard counts calls, and sees claims.
+        self.answered_calls = 0
         self._needed = needed
 
     def connection(self, deadline: Deadline) -> Any:

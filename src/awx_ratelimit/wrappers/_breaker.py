@@ -5,8 +5,9 @@
     probing  the pause is over: one claim asks, all others go on as if open. It is answered: closed. It is not: open.
 
 A probe that never comes back is forgotten after a while. Who asks gets a ticket, and what comes back with a ticket of
-before says nothing of now. Two threads that come at one moment may both probe: it costs one call more, and so there is
-no lock. Each part of a backend that fails by itself, such as a server of a cluster, has one of its own.
+before says nothing of now. What is counted are calls: claims that wait at the same time, for one answer, fail as one,
+and the claims of one call are one answer. Two threads that come at one moment may both probe: it costs one call more,
+and so there is no lock. Each part of a backend that fails by itself, such as a server of a cluster, has one of its own.
 """
 
 from collections import deque
@@ -27,8 +28,13 @@ _SHORTEST = 0.5
 class Breaker:
     """Times are seconds of a clock that does not jump; `chance` is a number from 0 to 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: Any = None) -> None:
+        #: What it stands before.
+        self.part = part
         self.is_closed = True
+        #: How many failures it has counted.
+        self.failures = 0
+        self._answered_call: int | None = None
         self._ticket = 0
         self._in_a_row = 0
         self._failed: deque[bool] = deque(maxlen=WINDOW)
@@ -47,12 +53,17 @@ class Breaker:
         """Whether it is open, and nobody has come to probe for long."""
         return not self.is_closed and now_s > self._ask_again_s + _FORGOTTEN_AFTER_S
 
-    def answered(self, ticket: int) -> bool:
-        """The backend has answered who had this ticket. Whether that ends an outage."""
+    def answered(self, ticket: int, call: int | None = None) -> bool:
+        """The backend has answered the claim with this ticket. Whether that ends an outage.
+
+        `call` is the number of the call that was answered last: each number counts once. None counts always.
+        """
         if ticket != self._ticket:
             return False
         self._in_a_row = 0
-        self._failed.append(False)
+        if call is None or call != self._answered_call:
+            self._answered_call = call
+            self._failed.append(False)
         if self.is_closed:
             return False
         self._turn(closed=True)
@@ -62,6 +73,7 @@ class Breaker:
         """The backend has not answered who had this ticket. Whether that begins an outage."""
         if ticket != self._ticket:
             return False
+        self.failures += 1
         self._in_a_row += 1
         self._failed.append(True)
         begins = self.is_closed and (self._in_a_row >= MOST_IN_A_ROW or 2 * sum(self._failed) >= WINDOW)
@@ -71,6 +83,11 @@ class Breaker:
             self._ask_again_s = now_s + self._pause_s * (_SHORTEST + (1 - _SHORTEST) * chance)
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         return begins
+
+    def postponed(self, ticket: int, now_s: float) -> None:
+        """This process was late: nothing is known of the backend. While it is open, another claim probes soon."""
+        if ticket == self._ticket and not self.is_closed:
+            self._ask_again_s = now_s + _FIRST_PAUSE_S
 
     def _turn(self, *, closed: bool) -> None:
         self.is_closed = closed
@@ -95,7 +112,7 @@ class Breakers:
     def of(self, subject: str) -> Breaker:
         """The breaker of the part that `subject` is on."""
         home = self.home(subject)
-        return self._breakers.get(home) or self._breakers.setdefault(home, Breaker())
+        return self._breakers.get(home) or self._breakers.setdefault(home, Breaker(home))
 
     def opened(self, now_s: float) -> int:
         """How many are open, and still asked for."""

@@ -21,8 +21,8 @@ from awx_ratelimit.wrappers._local import Shares
 
 _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
-#: For who may ask: what it comes back with.
-Ticket: TypeAlias = tuple[Breaker, int]
+#: What a claim that may ask returns with: its breaker, its number there, and the failures that were counted before.
+Ticket: TypeAlias = tuple[Breaker, int, int]
 #: What could not be made known to the backend is tried again after so long.
 _HEAL_AGAIN_S = 1.0
 #: State that is damaged is met again by each claim of its subject, and said so seldom.
@@ -61,12 +61,12 @@ class Outage:
         renew_if_forked()
         breaker = self._breakers.of(subject)
         number = breaker.ask(time.monotonic())
-        return None if number is None else (breaker, number)
+        return None if number is None else (breaker, number, breaker.failures)
 
     def answered(self, ticket: Ticket, backend: Any) -> None:
         """The backend has answered: what was decided without it is made known to it, in a thread."""
-        breaker, number = ticket
-        if breaker.answered(number):
+        breaker, number, _ = ticket
+        if breaker.answered(number, getattr(breaker.part, "answered_calls", None)):
             now_s = time.monotonic()
             seconds, self._heal_again_s = now_s - self._began_s.pop(breaker, now_s), now_s
             _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
@@ -99,11 +99,17 @@ class Outage:
 
     def failed(self, ticket: Ticket, error: BaseException) -> StateDamaged | None:
         """The backend has not answered; what it has is damaged where it has, for this subject alone."""
-        (breaker, number), now_s = ticket, time.monotonic()
+        (breaker, number, failures), now_s = ticket, time.monotonic()
         if isinstance(error, StateDamaged):
             self._damaged(error, now_s)
             breaker.answered(number)
             return error
+        if isinstance(error, BackendUnavailable) and error.process_was_late:
+            breaker.postponed(number, now_s)
+            return None
+        if failures != breaker.failures:
+            # This claim waited while another one failed: for the same call, or behind it.
+            return None
         if breaker.failed(number, now_s, random.random()):  # noqa: S311  # no secret
             if self._breakers.opened(now_s) == 1:
                 self._began_s, self._decided = {}, 0

@@ -10,7 +10,6 @@ While the backend does not answer, law 4 is relaxed, as `on_outage` says:
 `GuardedBackend` is for threads and `AsyncGuardedBackend` for event loops: two twins.
 """
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -19,6 +18,7 @@ from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_back
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.deadlines import TaskDeadline
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.wrappers._outage import OnOutage, Outage
 
@@ -26,7 +26,10 @@ _NO_ANSWER = (BackendUnavailable, TimeoutError)
 
 
 class GuardedBackend:
-    """Guards `backend`: after five failures in a row, or of half its answers, it is not asked until it answers again.
+    """Guards `backend`: after five failed calls in a row, or of half its calls, it is not asked until it answers again.
+
+    Claims that wait at the same time fail as one call. A claim waits for its budget, and for the delays of this process
+    (a blocked event loop, greenlets or threads that wait for their turn), which are no failures of the backend.
 
     A backend on several servers, such as a cluster, has a ``home(subject)``: each of them is guarded by itself. What it
     holds of one subject and cannot read (StateDamaged) is decided as in an outage, and is no failure of others.
@@ -129,7 +132,7 @@ class AsyncGuardedBackend:
         if ticket is None:
             return self._outage.acquire(subject, plan, cost)
         try:
-            async with asyncio.timeout(self._budget_s):
+            with TaskDeadline(self._budget_s, all_delays=True):
                 decision = await self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
             return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
@@ -143,7 +146,7 @@ class AsyncGuardedBackend:
         if ticket is None:
             return self._outage.peek(subject, plan, cost)
         try:
-            async with asyncio.timeout(self._budget_s):
+            with TaskDeadline(self._budget_s, all_delays=True):
                 decision = await self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
             return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))

@@ -23,7 +23,7 @@ NAMES = {
     "    @must_be_awaited\n": "",
     "usable_async_backend": "usable_backend",
     "async_settled": "settled",
-    "_identify = _async_identify": "_identify = _plain_identify",
+    "_identify = async_identify": "_identify = plain_identify",
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "TaskCommit(self._decide, session.abandon, session.unanswered)": (

@@ -3,6 +3,7 @@
 Two twins: the async one is the sync one with `await`, and a test holds them to it.
 """
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, NonBlocking, usable_async_backend, usable_backend
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import check_asked, check_subject
+from awx_ratelimit.core.given import check_asked, check_subject, kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.shadow import ShadowCounts
 from awx_ratelimit.undecided import AsyncHold, Hold, must_be_awaited
@@ -30,7 +31,7 @@ class Limiter:
 
     def __init__(self, backend: Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_backend(backend)
-        self.listeners = tuple(listeners)
+        self.listeners = _checked_listeners(listeners)
         #: What limits in shadow would have refused, for `health`.
         self.shadow = ShadowCounts()
 
@@ -128,7 +129,7 @@ class AsyncLimiter:
 
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_async_backend(backend)
-        self.listeners = tuple(listeners)
+        self.listeners = _checked_listeners(listeners)
         #: What limits in shadow would have refused, for `health`.
         self.shadow = ShadowCounts()
 
@@ -211,6 +212,21 @@ def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awa
         synchronous.shadow = limiter.shadow
         return synchronous.claim
     return limiter.claim
+
+
+def _checked_listeners(listeners: Any) -> tuple[Listener, ...]:
+    """`listeners` as a tuple. Raises TypeError for one that could not be called with a Decision."""
+    if not isinstance(listeners, Iterable):
+        raise TypeError(f"listeners is {kind(listeners)}; write listeners=[listener], a list")
+    listed: tuple[Listener, ...] = tuple(listeners)
+    for number, listener in enumerate(listed):
+        if isinstance(listener, type):
+            raise TypeError(f"listeners[{number}] is {kind(listener)}; make an object of it: {listener.__name__}()")
+        if not callable(listener):
+            raise TypeError(f"listeners[{number}] is {kind(listener)}; use a function that takes a Decision")
+        if inspect.iscoroutinefunction(listener):
+            raise TypeError(f"listeners[{number}] is asynchronous; write it with `def`, nothing awaits it")
+    return listed
 
 
 def _tell(listeners: tuple[Listener, ...], decision: Decision, release: Listener) -> None:

@@ -5,8 +5,10 @@ import time
 import tomllib
 from pathlib import Path, PurePath
 from threading import Lock
+from typing import Any
 
 from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit
@@ -18,7 +20,7 @@ _LOOK_EVERY_S = 1.0
 
 def load(path: str | PurePath) -> PlanTable:
     """See `PlanTable.from_toml`."""
-    source = str(path)
+    source = str(_checked(path))
     try:
         with Path(path).open("rb") as file:
             mapping = tomllib.load(file)
@@ -27,6 +29,12 @@ def load(path: str | PurePath) -> PlanTable:
     except (ValueError, RecursionError) as error:
         raise InvalidLimit(f"{source}: is not TOML: {error}") from error
     return PlanTable.from_mapping(mapping, source=source)
+
+
+def _checked(path: Any) -> str | PurePath:
+    if isinstance(path, str | PurePath):
+        return path
+    raise TypeError(f"path is {kind(path)}; use the path of a TOML file, or PlanTable.from_mapping(...)")
 
 
 class WatchedPlanTable(PlanTable):
@@ -38,7 +46,7 @@ class WatchedPlanTable(PlanTable):
     """
 
     def __init__(self, path: str | PurePath) -> None:
-        self._path = Path(path)
+        self._path = Path(_checked(path))
         self._version = self._file_version()
         self._table = load(path)
         self._look_at_s = time.monotonic() + _LOOK_EVERY_S
@@ -49,6 +57,10 @@ class WatchedPlanTable(PlanTable):
     def plans(self) -> tuple[Plan, ...]:
         """The plans, in the order of the file as it was read last."""
         return self._table.plans
+
+    def overridden(self) -> list[Plan]:
+        """See PlanTable."""
+        return self._table.overridden()
 
     def resolve(self, caller: Caller) -> Plan:
         """See PlanTable."""

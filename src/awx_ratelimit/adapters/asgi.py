@@ -6,6 +6,7 @@ bounds, in bytes and in time.
 
 import asyncio
 
+from awx_ratelimit.adapters._apps import check_answer
 from awx_ratelimit.adapters._scope import (
     MAX_DRAIN_BYTES,
     Receive,
@@ -44,6 +45,7 @@ class AsgiApp:
         threads: int = 8,
         max_drain_bytes: int = MAX_DRAIN_BYTES,
     ) -> None:
+        check_answer(answer, "AsgiApp")
         self._answer = answer
         self._most_body_bytes = most_body_bytes
         self._body_timeout_s = body_timeout_s

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.web.gate import AsyncGate
 from awx_ratelimit.web.openapi import describe
 
@@ -9,8 +10,14 @@ from awx_ratelimit.web.openapi import describe
 def document_limits(app: Any, gate: AsyncGate) -> None:
     """Show the key's security scheme, the 401 and the 429 in `app`'s OpenAPI document, but for exempt paths.
 
-    Call it once, after the app is made; routes that are added later are described too.
+    Call it once, after the app is made; routes that are added later are described too. Raises TypeError
+    for anything but a FastAPI app and an AsyncGate.
     """
+    if not isinstance(gate, AsyncGate) or not callable(getattr(app, "openapi", None)):
+        raise TypeError(
+            f"document_limits takes a FastAPI app and its AsyncGate, not {kind(app)} and {kind(gate)}; "
+            "write document_limits(app, gate)"
+        )
     generate = app.openapi
 
     def openapi() -> Any:

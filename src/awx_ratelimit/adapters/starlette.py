@@ -7,6 +7,7 @@ one request at its handshake and holds its slot until it closes.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from awx_ratelimit.adapters._apps import check_asgi
 from awx_ratelimit.adapters._cors import warn_of_cors
 from awx_ratelimit.adapters._scope import (
     MAX_DRAIN_BYTES,
@@ -47,8 +48,7 @@ class RateLimitMiddleware:
     """
 
     def __init__(self, app: App, *, gate: AsyncGate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
-        if not isinstance(gate, AsyncGate):
-            raise TypeError(f"the ASGI middleware takes an AsyncGate, not {type(gate).__name__}")
+        check_asgi(app, gate)
         self.app = app
         self.gate = gate
         whole_number(max_drain_bytes, "max_drain_bytes", least=0)

@@ -7,6 +7,7 @@ is never closed gives its lease back when it is collected.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from awx_ratelimit.adapters._apps import check_wsgi
 from awx_ratelimit.adapters._environ import (
     MAX_DRAIN_BYTES,
     Environ,
@@ -39,8 +40,7 @@ class RateLimitMiddleware:
     """
 
     def __init__(self, app: App, *, gate: Gate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
-        if not isinstance(gate, Gate):
-            raise TypeError(f"the WSGI middleware takes a Gate, not {type(gate).__name__}")
+        check_wsgi(app, gate)
         self.app = app
         self.gate = gate
         whole_number(max_drain_bytes, "max_drain_bytes", least=0)

@@ -7,6 +7,7 @@ No body is read beyond its bounds in bytes; how long a client may take is the se
 
 from collections.abc import Iterable
 
+from awx_ratelimit.adapters._apps import check_answer
 from awx_ratelimit.adapters._environ import (
     MAX_DRAIN_BYTES,
     Environ,
@@ -35,6 +36,7 @@ class WsgiApp:
     def __init__(
         self, answer: Answer, *, most_body_bytes: int = 65_536, max_drain_bytes: int = MAX_DRAIN_BYTES
     ) -> None:
+        check_answer(answer, "WsgiApp")
         if getattr(answer, "needs_loop", False):
             raise TypeError("WsgiApp has no event loop: give the API a Limiter, not an AsyncLimiter")
         self._answer = answer

@@ -8,6 +8,7 @@ from awx_ratelimit.backends._redis_connections import connections
 from awx_ratelimit.backends._redis_places import places
 from awx_ratelimit.backends._redis_sentinel import Primary
 from awx_ratelimit.backends._redis_server import Server
+from awx_ratelimit.core.given import kind
 
 _NEEDED = "~{prefix}:* +eval +evalsha +time +get +set +del"
 
@@ -69,7 +70,9 @@ class OneServer:
 
 
 def route(url: str, *, timeout_ms: int, prefix: str) -> Route:
-    """The way to what `url` names. Raises ValueError for a URL that names nothing."""
+    """The way to what `url` names. Raises TypeError for anything but a string, ValueError for a URL of no server."""
+    if not isinstance(url, str):
+        raise TypeError(f"url is {kind(url)}; use a string such as 'redis://host:6379'")
     if timeout_ms.__class__ is not int or timeout_ms < 1:
         raise ValueError(f"timeout_ms is {timeout_ms!r}; allowed is a whole number of at least 1")
     named, timeout_s = places(url), timeout_ms / 1000

@@ -7,9 +7,11 @@ it must neither wait nor raise nor take a lock that its own thread could be hold
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 
 #: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
@@ -152,25 +154,53 @@ def fits_event_loop(backend: object) -> bool:
     return longest_wait_ms is not None and longest_wait_ms <= MOST_LOOP_WAIT_MS
 
 
-def usable_backend(backend: Any) -> Backend:
-    """`backend`, where Limiter can call it. Raises TypeError that says what to use instead."""
-    if _is_async(backend) or not isinstance(backend, Backend):
-        raise TypeError(f"Limiter takes a synchronous backend; {type(backend).__name__} is none: see AsyncLimiter")
+def usable_backend(backend: Any, user: str = "Limiter") -> Backend:
+    """`backend`, if `user` can call it. Raises TypeError that says what to use instead."""
+    if _is_async(backend):
+        raise TypeError(f"{user} takes a synchronous backend; {_name(backend)} is none: use Async{user}")
+    _check_made(backend, user, "open_backend")
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{user} takes a backend, not {kind(backend)}; write {user}(MemoryBackend())")
     _tell(backend)
     return backend
 
 
-def usable_async_backend(backend: Any) -> AsyncBackend:
-    """`backend`, where AsyncLimiter can await it. Raises TypeError for one that would block the event loop."""
+def usable_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBackend:
+    """`backend`, if `user` can await it. Raises TypeError for one that would block the event loop."""
+    _check_made(backend, user, "open_async_backend")
     if _is_async(backend):
         return backend
     if isinstance(backend, Backend) and fits_event_loop(backend):
         _tell(backend)
         return cast(AsyncBackend, NonBlocking(backend))
     raise TypeError(
-        f"AsyncLimiter takes an async backend, or one whose longest_wait_ms is at most {MOST_LOOP_WAIT_MS}; "
-        f"{type(backend).__name__} would block its loop"
+        f"{user} takes an async backend, or one whose longest_wait_ms is at most {MOST_LOOP_WAIT_MS}; "
+        f"{_name(backend)} would block its loop; use open_async_backend(url), or a class such as AsyncRedisBackend"
     )
+
+
+def _name(backend: Any) -> str:
+    return backend.__name__ if isinstance(backend, type) else type(backend).__name__
+
+
+def _check_made(backend: Any, user: str, opening: str) -> None:
+    """Raise TypeError for a class, and for the URL or the path of a backend, which may hold a password."""
+    if isinstance(backend, type):
+        name = backend.__name__
+        made = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}()"
+        raise TypeError(f"backend is {kind(backend)}; write {user}({made})")
+    if isinstance(backend, str | PurePath):
+        raise TypeError(f"backend is {kind(backend)}; write {user}({opening}(url))")
+    if hasattr(backend, "give_back"):
+        # A limiter has all the verbs of a backend.
+        raise TypeError(f"{user} takes a backend, not {kind(backend)}; write {user}(MemoryBackend())")
+
+
+def usable_clock(clock: Any) -> Clock:
+    """`clock`, if it has the time; else TypeError."""
+    if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
+        raise TypeError(f"clock is {kind(clock)}; use an object with now_ms() -> int, such as ManualClock()")
+    return cast(Clock, clock)
 
 
 def _tell(backend: Backend) -> None:

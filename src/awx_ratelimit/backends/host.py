@@ -6,11 +6,10 @@ cancelled task. Leases live as long as their process, which is known for certain
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 try:
@@ -23,11 +22,12 @@ from awx_ratelimit.backends._host_file import FileBeingMade
 from awx_ratelimit.backends._host_record import HostLedger
 from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.backends._host_waits import LONGEST_WAIT_MS, begin_to_wait, in_event_loop
-from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends.base import Clock, usable_clock
 from awx_ratelimit.backends.clock import WallClock
 from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import given
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -50,7 +50,8 @@ class HostBackend:
     `longest_wait_ms` (50 ms) for other processes and threads together; then it raises BackendUnavailable. Outside of
     event loops a verb waits as long for processes, and up to 500 ms for threads of its own process.
 
-    Raises ValueError for a relative path, and BackendMisconfigured, which says what to do, for one that cannot be used.
+    Raises TypeError or ValueError for anything but an absolute path, and BackendMisconfigured, which says what to do,
+    for one that cannot be used.
 
     Links are not followed, and a file that another user owns or can write is refused: that user could change what was
     used, or end this process by truncating the file. With `allow_other_users` it is accepted, for workers of several
@@ -60,14 +61,10 @@ class HostBackend:
     #: How long a verb, its constructor included, holds an event loop at most, apart from the disk.
     longest_wait_ms: ClassVar[int] = LONGEST_WAIT_MS
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, clock: Clock | None = None, allow_other_users: bool = False
-    ) -> None:
-        self._path = os.fspath(path)
+    def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
+        self._path = _absolute(path)
         self._opened = partial(opened, self._path, allow_other_users=allow_other_users)
-        if not Path(self._path).is_absolute():
-            raise ValueError(f"path is {self._path!r}; allowed is an absolute one, which is one file for all processes")
-        self._now_ms = (clock or WallClock()).now_ms
+        self._now_ms = (WallClock() if clock is None else usable_clock(clock)).now_ms
         self._hold_times = HoldTimes()
         self._begin()
         self._open()
@@ -238,3 +235,15 @@ class HostBackend:
         # While the child may still do what its parent might; else the first decision says why it cannot.
         with suppress(BackendUnavailable):
             self._open()
+
+
+def _absolute(path: Any) -> str:
+    if not isinstance(path, str | PurePath):
+        raise TypeError(f"path is {given(path)}; use an absolute path such as '/var/lib/app/limits'")
+    text = str(path)
+    if "://" in text:
+        # Not shown: a URL may hold a password.
+        raise ValueError("path is a URL; write open_backend(url), or HostBackend('/var/lib/app/limits')")
+    if not Path(text).is_absolute():
+        raise ValueError(f"path is {text!r}; allowed is an absolute one such as '/var/lib/app/limits'")
+    return text

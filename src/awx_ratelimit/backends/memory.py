@@ -7,9 +7,9 @@ back takes no lock (see `Ledger`): it is safe in a finalizer, in a signal handle
 import logging
 from collections.abc import Mapping
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
-from awx_ratelimit.backends.base import Clock
+from awx_ratelimit.backends.base import Clock, usable_clock
 from awx_ratelimit.backends.clock import SystemClock
 from awx_ratelimit.backends.ledger import Ledger
 from awx_ratelimit.backends.siblings import warn_of_siblings
@@ -17,6 +17,7 @@ from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
@@ -44,14 +45,19 @@ class MemoryBackend:
     #: No verb waits for anything.
     longest_wait_ms: ClassVar[int] = 0
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *misplaced: Never, clock: Clock | None = None) -> None:
+        if misplaced:
+            raise TypeError(
+                f"MemoryBackend takes nothing but a clock, and was given {kind(misplaced[0])}; "
+                "write MemoryBackend(), or open_backend(url) for a backend at a URL"
+            )
         self.begin(clock)
         self._decides = False
         renewed_after_fork(self.after_fork)
 
     def begin(self, clock: Clock | None = None) -> None:
         """Forget everything, leases too, and go on by `clock`: for tests."""
-        self._now_ms = (clock or SystemClock()).now_ms
+        self._now_ms = (SystemClock() if clock is None else usable_clock(clock)).now_ms
         self._stripes = [Stripe() for _ in range(_STRIPES)]
         self._next_lease_id = count(1).__next__
         self._hold_times = HoldTimes()

@@ -7,7 +7,7 @@ that come while a call is under way go together in the next. What a claim withou
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 try:
     from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
@@ -18,14 +18,22 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
 
-from awx_ratelimit.backends.base import Clock, Owed
+from awx_ratelimit.backends.base import Clock, Owed, usable_clock
 from awx_ratelimit.core.claims import checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
+
+
+def _checked_route(route: Any) -> Route:
+    if isinstance(route, type) or not hasattr(route, "found"):
+        # Its type alone: a URL may hold a password.
+        raise TypeError(f"route is {kind(route)}; write from_url(url) of this class, or open_backend(url)")
+    return cast(Route, route)
 
 
 class RedisBackend:
@@ -36,7 +44,7 @@ class RedisBackend:
     """
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (route, prefix, clock)
+        self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))
         self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
@@ -139,7 +147,7 @@ class AsyncRedisBackend:
     """The same for the tasks of event loops. See RedisBackend."""
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (route, prefix, clock)
+        self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))
         self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)

@@ -17,6 +17,7 @@ from awx_ratelimit.console.reading import Reading
 from awx_ratelimit.console.routes import RESOURCES, Shown
 from awx_ratelimit.console.sources import Settings, Sources
 from awx_ratelimit.console.visit import Answered, Page, Visit
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import (
@@ -33,9 +34,10 @@ from awx_ratelimit.limiter import AsyncLimiter, Limiter
 from awx_ratelimit.management.api import CREATIONS
 from awx_ratelimit.management.claims import Owner
 from awx_ratelimit.management.deciding import Deciding
-from awx_ratelimit.management.making import Making
+from awx_ratelimit.management.making import Making, checked_service
 from awx_ratelimit.management.routes import Found, Routes
 from awx_ratelimit.web import envelope
+from awx_ratelimit.web.arguments import checked_plans
 from awx_ratelimit.web.message import Reply, Request, WholeRequest
 from awx_ratelimit.web.sampled_log import SampledLog
 
@@ -78,16 +80,18 @@ class Console:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or WallClock()
+        self._forms = Forms(secret, origins, clock)
+        if isinstance(who, type) or not callable(who):
+            raise TypeError(f"who is {kind(who)}; use a function that takes the request and returns an Owner or None")
         deciding = Deciding(limiter)
         making = Making(keys, deciding, creations, new_account_plan)
         settings = Settings(base.rstrip("/"), new_account_plan, login_url, logout_url, api_base, try_path)
-        sources = Sources(keys, plans, deciding, making, clock, settings)
+        sources = Sources(checked_service(keys), checked_plans(plans), deciding, making, clock, settings)
         #: Whether it has to be called from a thread of an event loop.
         self.needs_loop = deciding.needs_loop
         self._who = who
         self._clock = clock
         self._settings = settings
-        self._forms = Forms(secret, origins, clock)
         self._log = SampledLog(_log, interval_s=1.0)
         self._routes = Routes(settings.base, RESOURCES)
         self._pages = Pages(self._forms, settings)

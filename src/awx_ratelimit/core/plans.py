@@ -1,11 +1,12 @@
 """`Plan`: a named set of rates and at most one concurrency limit; what one caller may use."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from sys import maxsize
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Never, TypeAlias
 
 from awx_ratelimit.core.layout import Layout, layout_of
-from awx_ratelimit.core.rates import EXACT_MAX, Concurrency, Rate, set_fields, whole_number
+from awx_ratelimit.core.rates import EXACT_MAX, Concurrency, Rate, check_flag, set_fields, shown, whole_number
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
@@ -61,24 +62,40 @@ class Plan:
     def _validated_rates(self) -> tuple[Rate, ...]:
         if not isinstance(self.name, str) or not self.name:
             raise InvalidLimit(f"a plan's name is {self.name!r}; allowed is a text of at least one character")
-        rates = tuple(self.rates)
-        names = [rate.name for rate in rates if isinstance(rate, Rate)]
-        if len(names) != len(rates):
-            raise InvalidLimit(f"plan {self.name!r}: rates are {rates!r}; allowed are Rate objects")
+        rates = self._listed_rates()
         if self.concurrency is not None and not isinstance(self.concurrency, Concurrency):
             raise InvalidLimit(
-                f"plan {self.name!r}: concurrency is {self.concurrency!r}; allowed are Concurrency and None"
+                f"plan {self.name!r}: concurrency is {self.concurrency!r}; allowed are Concurrency and None; "
+                "write Concurrency(5)"
             )
+        check_flag(self.shadow, f"plan {self.name!r}: shadow")
+        names = [rate.name for rate in rates]
         for name in names:
             if names.count(name) > 1:
                 raise InvalidLimit(f"plan {self.name!r} has two limits named {name!r}; a name stands once in a plan")
+        return rates
+
+    def _listed_rates(self) -> tuple[Rate, ...]:
+        if isinstance(self.rates, str | Rate) or not isinstance(self.rates, Iterable):
+            rates_given = "a Rate" if isinstance(self.rates, Rate) else shown(self.rates)
+            raise InvalidLimit(
+                f"plan {self.name!r}: rates is {rates_given}; allowed is a tuple of Rate objects, such as "
+                "rates=(Rate.parse('60/minute'),)"
+            )
+        rates = tuple(self.rates)
+        for number, rate in enumerate(rates):
+            if not isinstance(rate, Rate):
+                raise InvalidLimit(
+                    f"plan {self.name!r}: rates[{number}] is {shown(rate)}; allowed are Rate objects, such as "
+                    "Rate.parse('60/minute')"
+                )
         return rates
 
     @classmethod
     def of(
         cls,
         name: str,
-        *,
+        *misplaced: Never,
         per_second: int | None = None,
         per_minute: int | None = None,
         per_hour: int | None = None,
@@ -87,6 +104,11 @@ class Plan:
         shadow: bool = False,
     ) -> "Plan":
         """The plan of these numbers: continuous rates whose burst is their tokens, and `concurrent` slots."""
+        if misplaced:
+            raise TypeError(
+                f"Plan.of takes each limit by its name, and was given {shown(misplaced[0])}; "
+                f"write Plan.of({shown(name)}, per_minute=60)"
+            )
         numbers = {"second": per_second, "minute": per_minute, "hour": per_hour, "day": per_day}
         rates = tuple(Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None)
         return cls(name, rates, None if concurrent is None else Concurrency(concurrent), shadow)

@@ -41,7 +41,8 @@ def set_fields(frozen: object, **values: object) -> None:
         object.__setattr__(frozen, name, value)
 
 
-def _flag(value: object, what: str) -> None:
+def check_flag(value: object, what: str) -> None:
+    """Raise InvalidLimit unless `value` is True or False."""
     if not isinstance(value, bool):
         raise InvalidLimit(f"{what} is {shown(value)}; allowed are true and false")
 
@@ -72,8 +73,8 @@ class Rate:
     def __init__(
         self,
         name: str,
-        tokens: int,
-        period_ms: int,
+        tokens: int | None = None,
+        period_ms: int | None = None,
         burst: int | None = None,
         refill: Refill = "continuous",
         shadow: bool = False,
@@ -92,8 +93,9 @@ class Rate:
 
     def _validate(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            parsed = f"; write Rate.parse({shown(self.name)})" if "/" in str(self.name) else ""
             raise InvalidLimit(
-                f"a limit's name is {shown(self.name)}; allowed are 1 to 32 of a-z, 0-9, '_', '.' and '-'"
+                f"a limit's name is {shown(self.name)}; allowed are 1 to 32 of a-z, 0-9, '_', '.' and '-'{parsed}"
             )
         if self.name == CONCURRENT:
             raise InvalidLimit(f"a rate cannot be named {CONCURRENT!r}: that is the name of the slots")
@@ -106,7 +108,7 @@ class Rate:
             raise InvalidLimit(
                 f"{self.name}: burst is {self.burst}; a calendar rate's burst is its {self.tokens} tokens"
             )
-        _flag(self.shadow, f"{self.name}: shadow")
+        check_flag(self.shadow, f"{self.name}: shadow")
 
     def _count_exactly(self) -> None:
         unit, drain = self.period_ms, self.tokens
@@ -152,4 +154,4 @@ class Concurrency:
         whole_number(self.ttl_ms, f"{CONCURRENT}: ttl_ms", least=1_000)
         if self.max_hold_ms is not None:
             whole_number(self.max_hold_ms, f"{CONCURRENT}: max_hold_ms")
-        _flag(self.shadow, f"{CONCURRENT}: shadow")
+        check_flag(self.shadow, f"{CONCURRENT}: shadow")

@@ -39,7 +39,7 @@ class Place:
             )
         for key in value:
             if not isinstance(key, str) or (allowed is not None and key not in allowed):
-                raise self.at(key).wrong(f"unknown key; allowed are {', '.join(allowed or ('texts',))}")
+                raise self.at(key).wrong(f"unknown key; allowed are {', '.join(allowed or ('strings',))}")
         return value
 
 

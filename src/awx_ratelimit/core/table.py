@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.given import given, kind
 from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
 from awx_ratelimit.core.reading import Limits, Place, read_override, read_table
 from awx_ratelimit.errors import InvalidLimit
@@ -18,6 +19,7 @@ _CALLERS_OVERRIDES = Place("caller", "overrides")
 class PlanTable:
     """Every plan by its name, the default one, and the overrides of subjects and accounts.
 
+    Raises TypeError for plans that are not Plans, and InvalidLimit for a mistake in the table.
     `resolve` costs the same whatever the number of overrides. A table never changes after it was made.
     """
 
@@ -30,14 +32,16 @@ class PlanTable:
         source: str = "plan table",
     ) -> None:
         self._plans: dict[str, Plan] = {}
-        for plan in plans:
+        for plan in _listed(plans):
             if self._plans.setdefault(plan.name, plan) is not plan:
                 raise InvalidLimit(f"{source}: plans.{plan.name}: there are two plans of this name")
         self._source = source
         self._default = default
         if default is not None:
             self._named(default, Place(source, "default"))
-        self._overrides = dict(overrides or {})
+        self._overrides = dict(Place(source, "overrides").table({} if overrides is None else overrides))
+        if "" in self._overrides:
+            raise InvalidLimit(f"{source}: overrides: a key is ''; use a subject or an account, a non-empty string")
         self._limits = {
             key: self._read(value, Place(source, f"overrides.{key}")) for key, value in self._overrides.items()
         }
@@ -81,12 +85,20 @@ class PlanTable:
         """The plans, in the order of the table."""
         return tuple(self._plans.values())
 
+    def overridden(self) -> list[Plan]:
+        """The plans of the subjects and accounts with overrides; of each plan where an override names none."""
+        bases = [(self.plans if base is None else (base,), limits) for base, limits in self._limits.values()]
+        return [limits.over(plan) for plans, limits in bases for plan in plans]
+
     def resolve(self, caller: Caller) -> Plan:
         """The caller's own overrides, else its subject's, else its account's, else its plan, else the default.
 
         Raises InvalidLimit for a plan that is not in the table, and for wrong overrides of the caller's own.
         """
-        name = caller.plan
+        try:
+            name = caller.plan
+        except AttributeError:
+            raise TypeError(f"caller is {given(caller)}; write resolve(Caller(subject, plan))") from None
         if not (caller.overrides or self._limits) and name.__class__ is str and name in self._plans:
             # What nearly every caller is, without another call.
             return self._plans[name]
@@ -135,6 +147,21 @@ class PlanTable:
             return name
         wrong = "no plan is named and the table has no default" if name is None else f"there is no plan {name!r}"
         raise place.wrong(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")
+
+
+def _listed(plans: Any) -> Iterable[Plan]:
+    """`plans`, if each of them is a Plan; else TypeError."""
+    if isinstance(plans, Mapping):
+        raise TypeError(f"plans is {kind(plans)}; write PlanTable([plan]), or PlanTable.from_mapping(...) for numbers")
+    if isinstance(plans, str | PurePath):
+        raise TypeError(f"plans is {given(plans)}; write PlanTable.from_toml(path) for a file")
+    if not isinstance(plans, Iterable):
+        raise TypeError(f"plans is {kind(plans)}; write PlanTable([plan]), a list")
+    listed = list(plans)
+    for number, plan in enumerate(listed):
+        if not isinstance(plan, Plan):
+            raise TypeError(f'plans[{number}] is {given(plan)}; use a Plan such as Plan.of("api", per_minute=60)')
+    return listed
 
 
 def _table(

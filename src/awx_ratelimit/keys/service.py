@@ -16,7 +16,7 @@ from awx_ratelimit.keys.finder import KeyFinder
 from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id, new_key_id
 from awx_ratelimit.keys.names import account_id as checked_id
 from awx_ratelimit.keys.names import readable_text
-from awx_ratelimit.keys.store import KeyStore
+from awx_ratelimit.keys.store import KeyStore, checked_store
 from awx_ratelimit.keys.transaction import Act
 from awx_ratelimit.keys.values import Account, ApiKey, CreatedKey, Event, Page
 
@@ -40,7 +40,7 @@ class KeyService:
         check_plan: CheckPlan | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._store = store
+        self._store = checked_store(store, "KeyService")
         self._keys = keys or KeyFormat()
         self._finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePath
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 from weakref import WeakMethod
 
 from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.exc import DBAPIError
 
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.forks import paused_before_fork, renewed_after_fork
 from awx_ratelimit.keys import queries
 from awx_ratelimit.keys.answers import answered
@@ -50,6 +51,13 @@ class Use(NamedTuple):
     at_ms: int
 
 
+def checked_store(store: Any, user: str) -> "KeyStore":
+    """`store`, if `user` can use it. Raises TypeError for a class, a path and anything else that has to be opened."""
+    if isinstance(store, type) or not hasattr(store, "migrate"):
+        raise TypeError(f"store is {kind(store)}; write {user}(KeyStore.open('keys.db'))")
+    return cast("KeyStore", store)
+
+
 class KeyStore:
     """Accounts, keys, their audit trail and their changes. Safe for threads and across forks; `close` it in the end."""
 
@@ -77,6 +85,8 @@ class KeyStore:
         refused, because that user could add keys. `allow_other_users`, or ``?allow_other_users=true`` in the URL,
         accepts it.
         """
+        if not isinstance(address, str | PurePath):
+            raise TypeError(f"address is {kind(address)}; use a path or a URL such as postgresql://user@host/database")
         url, allowed_by_url = other_users_of(url_of(address))
         engines = engines_for(url, timeout_ms, allow_other_users=allow_other_users or allowed_by_url)
         store = cls(engines, shown_url(url), timeout_ms)

@@ -20,7 +20,7 @@ from awx_ratelimit.keys.flights import Flights
 from awx_ratelimit.keys.format import MOST_BYTES, KeyFormat
 from awx_ratelimit.keys.remembered import Remembered
 from awx_ratelimit.keys.rows import KnownKey
-from awx_ratelimit.keys.store import KeyStore
+from awx_ratelimit.keys.store import KeyStore, checked_store
 from awx_ratelimit.keys.ticker import Ticker
 from awx_ratelimit.keys.uses import Uses
 
@@ -83,7 +83,7 @@ class KeyVerifier:
         budget_ms: int = 1_000,
         clock: Clock | None = None,
     ) -> None:
-        self._store = store
+        self._store = checked_store(store, "KeyVerifier")
         self._keys = keys or KeyFormat()
         #: How the keys begin that it knows.
         self.prefix = self._keys.prefix

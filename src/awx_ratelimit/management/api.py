@@ -10,6 +10,7 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import (
@@ -27,11 +28,12 @@ from awx_ratelimit.limiter import AsyncLimiter, Limiter
 from awx_ratelimit.management import openapi, sent, shown
 from awx_ratelimit.management.claims import Owner
 from awx_ratelimit.management.deciding import Deciding
-from awx_ratelimit.management.making import Made, Making, of_rates
+from awx_ratelimit.management.making import Made, Making, checked_service, of_rates
 from awx_ratelimit.management.routes import RESOURCES, Act, Found, Routes
 from awx_ratelimit.management.tokens import AccessTokens
 from awx_ratelimit.management.usage import live_usage
 from awx_ratelimit.web import envelope, render
+from awx_ratelimit.web.arguments import checked_plans
 from awx_ratelimit.web.message import Reply, WholeRequest
 from awx_ratelimit.web.sampled_log import SampledLog
 
@@ -81,12 +83,14 @@ class ManagementApi:
         creations: Plan = CREATIONS,
         calls: Plan = CALLS,
     ) -> None:
-        self._keys = keys
+        if not hasattr(tokens, "owner") or isinstance(tokens, type):
+            raise TypeError(f"tokens is {kind(tokens)}; write ManagementApi(KeyService(store), AccessTokens(...), ...)")
+        self._keys = checked_service(keys)
         self._owner = tokens.owner
         self._deciding = Deciding(limiter)
         #: Whether it has to be called from a thread of an event loop.
         self.needs_loop = self._deciding.needs_loop
-        self._plans = plans
+        self._plans = checked_plans(plans)
         self._base = base.rstrip("/")
         self._log = SampledLog(_log, interval_s=1.0)
         self._routes = Routes(self._base, RESOURCES)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.limiter import AsyncLimiter, Limiter
 from awx_ratelimit.threads import on_the_loop
@@ -18,6 +19,8 @@ class Deciding:
     """`acquire` and `peek` of a limiter. An async one can be asked only from a thread of its loop's `Threads`."""
 
     def __init__(self, limiter: Limiter | AsyncLimiter) -> None:
+        if not isinstance(limiter, Limiter | AsyncLimiter):
+            raise TypeError(f"limiter is {kind(limiter)}; use the Limiter or the AsyncLimiter that the gate has")
         self.needs_loop = isinstance(limiter, AsyncLimiter)
         self.acquire: Ask
         self.peeks: Callable[[Asks], list[Decision]]

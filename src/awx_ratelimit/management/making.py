@@ -1,9 +1,10 @@
 """`Making`: new keys of an account, where it has not just made many. For the REST API, and for pages."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import check_plan, kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.keys.service import KeyService
@@ -17,6 +18,13 @@ class Made(NamedTuple):
 
     decision: Decision
     created: CreatedKey | None
+
+
+def checked_service(keys: Any) -> KeyService:
+    """`keys`, if it is a KeyService; else TypeError."""
+    if isinstance(keys, type) or not hasattr(keys, "rotate"):
+        raise TypeError(f"keys is {kind(keys)}; write KeyService(KeyStore.open('keys.db'))")
+    return cast(KeyService, keys)
 
 
 class Making:
@@ -54,6 +62,7 @@ class Making:
 
 def of_rates(field: str, plan: Plan) -> Plan:
     """`plan`, of calls that hold nothing. Raises InvalidLimit for one that has slots."""
+    check_plan(plan)
     # A slot that nobody gives back is lost: after as many calls as there are slots no other would be answered.
     if plan.concurrency is not None:
         raise InvalidLimit(f"{field}: the plan {plan.name!r} has slots; allowed are rates alone")

@@ -26,6 +26,7 @@ PLANS = PlanTable(
     (
         Plan("small", (Rate("minute", 3, 60_000), Rate("day", 100, 86_400_000, refill="calendar")), Concurrency(5)),
         Plan("slots", (Rate("second", 100, 1_000, burst=200),), Concurrency(1)),
+        Plan.of("large", per_day=1_000),
     )
 )
 RULES = (

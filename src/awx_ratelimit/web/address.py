@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from awx_ratelimit.core.given import given
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.web.header_values import last_items
 from awx_ratelimit.web.message import Request
@@ -33,6 +34,8 @@ class Addresses:
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
         if isinstance(trusted_proxies, str):
             raise InvalidLimit(f"trusted_proxies is a text; write trusted_proxies=[{trusted_proxies!r}]")
+        if not isinstance(trusted_proxies, Iterable):
+            raise InvalidLimit(f"trusted_proxies is {given(trusted_proxies)}; write trusted_proxies=['10.0.0.0/8']")
         names = list(trusted_proxies)
         self._unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
@@ -107,7 +110,10 @@ def _known(text: str) -> _Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _network(name: str) -> IPv4Network | IPv6Network:
+def _network(name: object) -> IPv4Network | IPv6Network:
+    if not isinstance(name, str | _Address | IPv4Network | IPv6Network):
+        # Numbers and bytes would be taken for addresses.
+        raise InvalidLimit(f"trusted_proxies has {given(name)}; allowed are networks, addresses and 'unix'")
     try:
         return ip_network(name)
     except ValueError as error:

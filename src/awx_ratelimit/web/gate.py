@@ -3,8 +3,7 @@
 Two twins: the async one is the sync one with `await`, and a test holds them to it.
 """
 
-import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from awx_ratelimit.core.caller import Caller
@@ -21,15 +20,21 @@ from awx_ratelimit.errors import (
 )
 from awx_ratelimit.limiter import AsyncLimiter, Limiter, claim_of
 from awx_ratelimit.web import render
+from awx_ratelimit.web.arguments import checked_limiter, checked_plans
+from awx_ratelimit.web.identifiers import (
+    AsyncIdentify,
+    Identify,
+    async_identify,
+    async_settled,
+    plain_identify,
+    settled,
+)
 from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.rules import Rule
 from awx_ratelimit.web.terms import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal
 
-_PLAIN = "Gate takes a plain identify; AsyncGate takes an async one as well"
 #: What `Admission(...)` ends in, without the call in between.
 _new = tuple.__new__
-Identify = Callable[[Request], Caller | None]
-AsyncIdentify = Callable[[Request], Caller | Awaitable[Caller | None] | None]
 
 
 class Gate:
@@ -50,7 +55,8 @@ class Gate:
     with the headers Origin and Access-Control-Request-Method, which any client can send. That exposes every view that
     answers OPTIONS, such as Django function views and mounted ASGI apps that do not look at the method.
 
-    Raises InvalidLimit for a field that is wrong, and for keys whose plan is not in the table.
+    Raises TypeError for an argument of another type, InvalidLimit for one that is wrong, for keys whose plan is not in
+    the table, and for a rule whose cost is above the burst of every plan.
     """
 
     def __init__(
@@ -67,9 +73,9 @@ class Gate:
         websocket_refusal: WebSocketRefusal = "http",
         preflights: bool = False,
     ) -> None:
-        self._limiter = limiter
+        self._limiter = checked_limiter(limiter, Limiter, "Gate")
         self._claim = limiter.claim
-        self._identify = _plain_identify(identify, plans)
+        self._identify = plain_identify(identify, checked_plans(plans))
         self._terms = Terms(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
@@ -151,9 +157,9 @@ class AsyncGate:
         websocket_refusal: WebSocketRefusal = "http",
         preflights: bool = False,
     ) -> None:
-        self._limiter = limiter
+        self._limiter = checked_limiter(limiter, AsyncLimiter, "AsyncGate")
         self._claim: Any = claim_of(limiter)
-        self._identify = _async_identify(identify, plans)
+        self._identify = async_identify(identify, checked_plans(plans))
         self._terms = Terms(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
@@ -217,33 +223,3 @@ class AsyncGate:
         if decision.allowed:
             return self._terms.unauthorized(refusal)
         return self._terms.stopped(request, decision)
-
-
-def _checked(identify: Any, plans: PlanTable) -> Any:
-    check = getattr(identify, "check", None)
-    if check is not None:
-        check(plans)
-    return identify
-
-
-def _plain_identify(identify: Identify, plans: PlanTable) -> Identify:
-    if inspect.iscoroutinefunction(identify) or inspect.iscoroutinefunction(getattr(identify, "__call__", None)):  # noqa: B004
-        raise TypeError(_PLAIN)
-    return _checked(identify, plans)  # type: ignore[no-any-return]
-
-
-def _async_identify(identify: AsyncIdentify, plans: PlanTable) -> Any:
-    """An identifier that may block has a form for event loops, as `StoredKeys` does."""
-    return getattr(_checked(identify, plans), "in_tasks", identify)
-
-
-def settled(caller: Any) -> Any:
-    """What a plain `identify` returned, which is nothing to wait for."""
-    if inspect.isawaitable(caller):
-        raise TypeError(_PLAIN)
-    return caller
-
-
-async def async_settled(caller: Any) -> Any:
-    """What an `identify` returned, waited for where it has to be."""
-    return await caller if inspect.isawaitable(caller) else caller

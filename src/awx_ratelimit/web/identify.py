@@ -11,6 +11,8 @@ from hashlib import blake2s
 from typing import Any, NamedTuple
 
 from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.given import given, kind
+from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
 from awx_ratelimit.web.envelope import KEY_CHALLENGE
@@ -85,15 +87,23 @@ class StaticKeys:
     """Keys that are known beforehand, each with the name of its plan or a Caller of its own.
 
     The subject of a key is made from its digest, so that no key is written where subjects go; the text of the keys
-    is not kept. Raises InvalidLimit for a text that cannot be sent as a key.
+    is not kept. Raises TypeError for anything but a mapping of keys to names of plans or Callers, and InvalidLimit for
+    a text that cannot be sent as a key.
     """
 
     #: The WWW-Authenticate of its 401s.
     challenge = KEY_CHALLENGE
 
-    def __init__(self, keys: Mapping[str, str | Caller]) -> None:
+    def __init__(self, keys: Mapping[str, str | Plan | Caller]) -> None:
+        if isinstance(keys, str) or not isinstance(keys, Mapping):
+            # Its type alone: it holds keys.
+            raise TypeError(f'StaticKeys needs a mapping, not {kind(keys)}; write StaticKeys({{key: "starter"}})')
         self._callers: dict[bytes, Caller] = {}
         for number, (key, who) in enumerate(keys.items(), start=1):
+            if not isinstance(key, str):
+                raise TypeError(f"StaticKeys: key {number} is {kind(key)}; use a string")
+            if not isinstance(who, str | Plan | Caller):
+                raise TypeError(f"StaticKeys: the value of key {number} is {given(who)}; use a plan's name or a Caller")
             text = key.encode("utf-8", "surrogatepass")
             if not _is_key(text):
                 raise InvalidLimit(
@@ -120,5 +130,8 @@ class StaticKeys:
 
     def check(self, plans: PlanTable) -> None:
         """Raise InvalidLimit for a caller whose plan is not in the table: a gate asks once, when it is made."""
-        for caller in self._callers.values():
-            plans.resolve(caller)
+        self.callers_plans(plans)
+
+    def callers_plans(self, plans: PlanTable) -> set[Plan]:
+        """The plans of the callers. Raises InvalidLimit as `check` does."""
+        return {plans.resolve(caller) for caller in self._callers.values()}

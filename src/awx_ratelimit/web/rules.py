@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from awx_ratelimit.core.given import given
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 from awx_ratelimit.errors import InvalidLimit
@@ -65,10 +66,10 @@ class Rule:
     def _validated_methods(self) -> frozenset[str] | None:
         if self.methods is None:
             return None
-        given = [self.methods] if isinstance(self.methods, str) else list(self.methods)
-        if isinstance(self.methods, str) or not given or not all(_is_method(method) for method in given):
+        names = list(self.methods) if isinstance(self.methods, Iterable) else []
+        if isinstance(self.methods, str) or not names or not all(_is_method(name) for name in names):
             raise self._wrong(f"methods are {self.methods!r}; allowed is a list of names, such as ['GET', 'POST']")
-        methods = frozenset(method.upper() for method in given)
+        methods = frozenset(name.upper() for name in names)
         return methods | {"HEAD"} if "GET" in methods else methods
 
     def _validated_budget(self) -> tuple[Rate, ...]:
@@ -76,8 +77,17 @@ class Rule:
             raise self._wrong("a budget needs a name and a plan: budget='login', plan=Plan.of('login', per_minute=5)")
         if self.plan is None:
             return ()
+        if not isinstance(self.plan, Plan):
+            raise self._wrong(f"plan is {given(self.plan)}; use a Plan such as Plan.of('login', per_minute=5)")
+        if not isinstance(self.budget, str):
+            raise self._wrong(f"budget is {given(self.budget)}; use a name such as 'login'")
         if self.plan.concurrency is not None:
             raise self._wrong("a budget has rates alone; slots belong to the caller's plan")
+        if self.cost > self.plan.max_cost:
+            raise self._wrong(
+                f"cost is {self.cost}, and the budget {self.budget!r} never has more than {self.plan.max_cost} tokens "
+                "at once; lower the cost or raise the burst"
+            )
         try:
             return tuple(
                 replace(rate, name=f"{self.budget}.{rate.name}", shadow=rate.shadow or self.plan.shadow)

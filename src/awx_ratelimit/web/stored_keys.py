@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.given import kind
 from awx_ratelimit.errors import KeyRefused
 from awx_ratelimit.threads import Threads
 from awx_ratelimit.web.envelope import KEY_CHALLENGE
@@ -39,6 +40,8 @@ class StoredKeys:
     challenge = KEY_CHALLENGE
 
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
+        if isinstance(verifier, type) or not hasattr(verifier, "verify_cached"):
+            raise TypeError(f"verifier is {kind(verifier)}; write StoredKeys(KeyVerifier(store))")
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached
         self._threads = Threads(threads)

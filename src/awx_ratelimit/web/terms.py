@@ -17,6 +17,7 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyS
 from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import ADDRESS, Addresses
+from awx_ratelimit.web.arguments import check_costs, check_flag, checked_anonymous, checked_rules
 from awx_ratelimit.web.identify import Abilities
 from awx_ratelimit.web.message import Reply, Request
 from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
@@ -65,17 +66,19 @@ class Terms:
         preflights: bool,
         identify: object,
     ) -> None:
-        if not isinstance(preflights, bool):
-            raise InvalidLimit(f"preflights is {preflights!r}; allowed are True and False")
+        check_flag("preflights", preflights)
+        check_flag("expose", expose)
         _one_of("headers", headers, render.DIALECTS)
         _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
         #: The plan of a caller.
         self.resolve = plans.resolve
-        self.anonymous = anonymous
+        self.anonymous = checked_anonymous(anonymous)
         self.addresses = Addresses(trusted_proxies)
         self._preflights = preflights
         self._preflight_refused = False
         self._identifier = Abilities.of(identify)
+        rules = checked_rules(rules)
+        check_costs(rules, plans, anonymous, identify)
         self._rules = Rules(rules)
         self._rule_of = self._rules.known
         self._dialect = headers

@@ -43,7 +43,7 @@ class GuardedBackend:
     def __init__(
         self, backend: Backend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
     ) -> None:
-        self.backend = usable_backend(backend)
+        self.backend = usable_backend(backend, "GuardedBackend")
         self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
@@ -121,7 +121,7 @@ class AsyncGuardedBackend:
         expected_workers: int = 1,
         budget_ms: int = 50,
     ) -> None:
-        self.backend = usable_async_backend(backend)
+        self.backend = usable_async_backend(backend, "AsyncGuardedBackend")
         self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 

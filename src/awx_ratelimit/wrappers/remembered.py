@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
@@ -20,7 +20,7 @@ class RememberedBackend:
     """Remembers the refusals of `backend`, at most 10,000 of them."""
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+        self.backend = usable_backend(backend, "RememberedBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -74,7 +74,7 @@ class AsyncRememberedBackend:
     """The same for the tasks of event loops. See RememberedBackend."""
 
     def __init__(self, backend: AsyncBackend) -> None:
-        self.backend = backend
+        self.backend = usable_async_backend(backend, "AsyncRememberedBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from awx_ratelimit import Gate, Limiter, MemoryBackend, PlanTable, Request
+from awx_ratelimit import Gate, Limiter, MemoryBackend, PlanTable, Request, StaticKeys
 from awx_ratelimit.cli.app import app
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.testing import ManualClock
@@ -58,6 +58,18 @@ def test_the_identifiers_answer_as_the_page_says() -> None:
     assert [ask(gate, f"guess-{number}").reply.status for number in range(22)] == [401] * 20 + [429] * 2
     assert ask(gate, "3f9c").reply is None
     assert ask(gate, "77ab").reply.status == 429
+
+
+def test_the_rules_of_the_page_are_rules() -> None:
+    """Each block of the page on rules makes a list of rules that a gate takes."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "rules.md", "exec"), names)
+        gate = Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=StaticKeys({}), rules=names["rules"])
+
+        assert gate.is_exempt("GET", "/health")
+    assert len(blocks) == 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, Final
 
 from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.paths import PREFIX_HEADERS
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -23,6 +24,9 @@ _MAX_DIGITS = 18
 _new = tuple.__new__
 #: The two headers that CGI has named without a prefix.
 _BARE = (b"content-type", b"content-length")
+#: Pyramid's traversal puts what this header says before the path.
+_VIRTUAL_ROOT = "HTTP_X_VHM_ROOT"
+_PREFIX_VARIABLES = frozenset(f"HTTP_{name.decode().upper().replace('-', '_')}" for name in PREFIX_HEADERS)
 
 
 def request_of(environ: Environ) -> Request:
@@ -30,13 +34,27 @@ def request_of(environ: Environ) -> Request:
 
     def values(name: bytes) -> list[bytes]:
         value = environ.get(_variable(name))
-        return [] if value is None else [value.encode("latin-1", "replace")]
+        if value is None:
+            return [] if name else _sent_prefixes(environ)
+        return [value.encode("latin-1", "replace")]
 
     inner = environ.get("PATH_INFO", "")
     path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
-    # gunicorn takes the prefix from a header of this name, where it trusts who sends it.
-    inner_path = _decoded(inner) if "HTTP_SCRIPT_NAME" in environ else None
+    # The client may have sent the whole path as a prefix.
+    inner_path = None if inner or not _sent_prefixes(environ) else "/"
+    if _VIRTUAL_ROOT in environ:
+        inner_path, path = path, _decoded(environ[_VIRTUAL_ROOT]) + path
     return _new(Request, (environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path))
+
+
+def _sent_prefixes(environ: Environ) -> list[bytes]:
+    """The headers that are known to carry a prefix; and where there is a prefix, every header that names it."""
+    prefix = environ.get("SCRIPT_NAME", "").strip(" \t/")
+    return [
+        value.encode("latin-1", "replace")
+        for name, value in environ.items()
+        if name in _PREFIX_VARIABLES or (prefix and name.startswith("HTTP_") and value.strip(" \t/") == prefix)
+    ]
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.web.paths import PREFIX_HEADERS
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -37,22 +38,39 @@ def request_of(scope: Scope) -> Request:
             # Once for a request: one with a thousand headers must not cost more for each that is read.
             by_name = dict(headers)
         if name not in by_name:
-            return []
+            return [] if name else _sent_prefixes(headers, scope.get("root_path") or "")
         if len(by_name) == len(headers):
             # No header stands twice: the look-up of a dict is faster than a loop, even with the making of it.
             return [by_name[name]]
         return [value for key, value in headers if key == name]
 
     client = scope.get("client")
-    path = _full_path(scope) if scope.get("root_path") else scope["path"]
-    return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, None))
+    path, inner_path = _whole_path(scope, headers) if scope.get("root_path") else (scope["path"], None)
+    return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path))
 
 
-def _full_path(scope: Scope) -> str:
-    """The path with the prefix of what is mounted: by the specification it has it, and some servers leave it out."""
+def _whole_path(scope: Scope, headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None]:
+    """The path with the prefix of what is mounted: by the specification it has it, and some servers leave it out.
+
+    Frameworks cut the prefix in different ways, so the path without it matters where it has the prefix once more.
+    """
     path: str = scope["path"]
-    root: str = scope["root_path"]
-    return path if path == root or path.startswith(f"{root}/") else root + path
+    root: str = scope["root_path"].rstrip("/")
+    if path == root and _sent_prefixes(headers, root):
+        # The client may have sent the whole path as a prefix.
+        return path, "/"
+    if path[:1] != "/":
+        return f"{root}/{path}", path
+    if path == root or path.startswith(f"{root}/"):
+        inner = path[len(root) :]
+        return path, inner if root and root in inner else None
+    return root + path, path if root in path else None
+
+
+def _sent_prefixes(headers: list[tuple[bytes, bytes]], root: str) -> list[bytes]:
+    """The headers that are known to carry a prefix; and where there is a prefix, every header that names it."""
+    prefix = root.strip(" \t/").encode("utf-8", "replace")
+    return [value for name, value in headers if name in PREFIX_HEADERS or (prefix and value.strip(b" \t/") == prefix)]
 
 
 async def discard(receive: Receive, max_bytes: int) -> None:

@@ -13,8 +13,10 @@ class Request(NamedTuple):
 
     `path` is decoded and whole, with the prefix of what the app is mounted under. `client` is the address of the
     peer, None where the server does not say. `values` gives every value of a header by its lower-case name, as the
-    bytes that were sent. `inner_path` is the path without a prefix that came with the request itself, in a header:
-    who can send such a header must not choose its rule by it.
+    bytes that were sent. `inner_path` is the path that the application may see instead, None where that is certain:
+    a request is charged for both, and exempt only if both are.
+
+    `values(b"")` gives the values of all headers that a prefix of the path may have come from. Adapters know them.
     """
 
     method: str
@@ -22,6 +24,10 @@ class Request(NamedTuple):
     client: str | None
     values: Callable[[bytes], list[bytes]]
     inner_path: str | None = None
+
+    def sent_prefixes(self) -> list[bytes]:
+        """The values of all headers in which the client may have sent a prefix of the path."""
+        return self.values(b"")
 
     def header(self, name: str) -> str | None:
         """The first value of a header, or None; for a header that may be trusted to stand once."""

@@ -1,9 +1,4 @@
-"""Which paths cost what: the first rule that matches a request.
-
-A path is literal, or has ``{name}`` for one segment, or ends in ``/**`` for the rest. Paths are matched decoded and
-whole. Nothing is normalised for an exemption; a cost and a budget also match doubled and trailing slashes, so that they
-are no way around it.
-"""
+"""`Rule`: what requests to a path cost."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,12 +11,8 @@ from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 from awx_ratelimit.errors import InvalidLimit
 
-_SLASHES = re.compile(r"//+")
-_SEGMENT = re.compile(r"\{\w+\}")
+SEGMENT = re.compile(r"\{\w+\}")
 _PLANS_CACHED = 4096
-_PATHS_CACHED = 4096
-#: Longer paths are no one's second request, and must not stay in a cache.
-LONGEST_KNOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ class Rule:
         if not isinstance(self.path, str) or not self.path.startswith("/"):
             raise self._wrong("the path must begin with '/'")
         for segment in self.path.removesuffix("/**").split("/"):
-            if not _SEGMENT.fullmatch(segment) and re.search(r"[{}*?#]", segment):
+            if not SEGMENT.fullmatch(segment) and re.search(r"[{}*?#]", segment):
                 raise self._wrong(
                     "allowed in a path are {name} for a whole segment and '/**' at its end; a query is no part of it"
                 )
@@ -106,57 +97,5 @@ class Rule:
         return InvalidLimit(f"Rule({self.path!r}): {what}")
 
 
-_COST_1 = Rule("/**")
-
-
-class Rules:
-    """Rules in their order, compiled once."""
-
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = [(rule, rule.methods, rule.exempt, _matches(rule)) for rule in rules]
-        #: `match` of a path that is not longer than LONGEST_KNOWN.
-        self.known = lru_cache(_PATHS_CACHED)(self._first)
-
-    def match(self, method: str, path: str) -> Rule:
-        """The first rule of this request; one of cost 1 where none matches.
-
-        An exemption is for its very method and path. What costs is also meant by a method in small letters and by a
-        newline at the end, which frameworks take for the same.
-        """
-        return self.known(method, path) if len(path) <= LONGEST_KNOWN else self._first(method, path)
-
-    def _first(self, method: str, path: str) -> Rule:
-        plain, upper = _plain(path), method.upper()
-        for rule, methods, exempt, matches in self._rules:
-            if methods is not None and (method if exempt else upper) not in methods:
-                continue
-            if matches(path if exempt else plain):
-                return rule
-        return _COST_1
-
-    def dearest(self, method: str, path: str, inner_path: str) -> Rule:
-        """Of two paths, one of which the client may have chosen: the rule that costs more; exempt if both are."""
-        rules = (self.match(method, path), self.match(method, inner_path))
-        return max(rules, key=lambda rule: (not rule.exempt, rule.budget is not None, rule.cost))
-
-
-def _plain(path: str) -> str:
-    if "//" not in path and path[-1:] not in ("/", "\n"):
-        return path
-    return _SLASHES.sub("/", path).rstrip("/\n") or "/"
-
-
-def _matches(rule: Rule) -> Callable[[str], Any]:
-    path = rule.path if rule.exempt else _plain(rule.path)
-    # A path without a pattern is compared, which is faster.
-    return _pattern(path) if "{" in path or path.endswith("/**") else path.__eq__
-
-
 def _is_method(name: object) -> bool:
     return isinstance(name, str) and name.isascii() and name.isalpha()
-
-
-def _pattern(path: str) -> Any:
-    rest = path.endswith("/**")
-    parts = [re.escape(part) for part in _SEGMENT.split(path.removesuffix("/**"))]
-    return re.compile("[^/]+".join(parts) + ("(/.*)?" if rest else ""), re.DOTALL).fullmatch

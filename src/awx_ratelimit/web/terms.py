@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
@@ -19,8 +19,9 @@ from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import ADDRESS, Addresses
 from awx_ratelimit.web.arguments import check_costs, check_flag, checked_anonymous, checked_rules
 from awx_ratelimit.web.identify import Abilities
+from awx_ratelimit.web.matching import Charge, PrefixDependent, Rules
 from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.rules import LONGEST_KNOWN, Rule, Rules
+from awx_ratelimit.web.rules import Rule
 from awx_ratelimit.web.sampled_log import SampledLog
 
 _log = logging.getLogger("awx_ratelimit")
@@ -80,7 +81,7 @@ class Terms:
         rules = checked_rules(rules)
         check_costs(rules, plans, anonymous, identify)
         self._rules = Rules(rules)
-        self._rule_of = self._rules.known
+        self._known = self._rules.known.get
         self._dialect = headers
         self._exposed = [render.exposed(headers)] if expose else []
         #: The header lines of a decided response.
@@ -89,20 +90,22 @@ class Terms:
         #: The subjects of addresses that have sent unknown keys of late, each with the time of the last one in seconds.
         self.suspects: OrderedDict[str, float] = OrderedDict()
 
-    def rule(self, request: Request) -> Rule | None:
+    def rule(self, request: Request) -> Rule | Charge | None:
         """The rule of the request; None if it is exempt, or a preflight that this gate lets pass."""
         method, path, _, _, inner_path = request
-        if inner_path is None:
-            rule = self._rule_of(method, path) if len(path) <= LONGEST_KNOWN else self._rules.match(method, path)
-        else:
-            rule = self._rules.dearest(method, path, inner_path)
+        match: Any = self._known((method, path)) if inner_path is None else None
+        if match is None:
+            match = self._rules.match(method, path, inner_path)
+        if match.__class__ is PrefixDependent:
+            match = self._rules.settled(match, request.sent_prefixes())
+        rule: Rule | Charge = match
         if rule.exempt or (self._preflights and method == "OPTIONS" and _is_preflight(request)):
             return None
         return rule
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether a request of `method` to `path` is neither decided nor identified."""
-        return self._rules.match(method, path).exempt
+        return self._rules.is_exempt(method, path)
 
     def suspect(self, request: Request) -> str | None:
         """The subject of an address that has sent unknown keys of late; None for all others, and for known keys."""
@@ -154,7 +157,7 @@ class Terms:
         reply = render.refusal(decision, self._dialect, problem=self._problem(request))
         return Admission(self._with_exposed(reply), [], decision)
 
-    def undecided(self, request: Request, rule: Rule, caller: Caller, error: Exception) -> Admission:
+    def undecided(self, request: Request, rule: Rule | Charge, caller: Caller, error: Exception) -> Admission:
         """The request is refused without a decision: without a wait where none would help."""
         if not isinstance(error, ImpossibleClaim):
             return self.unavailable(caller.subject, error)

@@ -1,0 +1,219 @@
+"""What paths and prefixes mean to rules, and how much of them is kept."""
+
+import tracemalloc
+
+import pytest
+
+from awx_ratelimit import Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, Rule
+from awx_ratelimit.adapters import _environ, _scope
+from awx_ratelimit.web.paths import PREFIX_HEADERS, readings
+
+PLAN = Plan.of("p", per_minute=1_000)
+RULES = [
+    Rule("/health", exempt=True),
+    Rule("/static/**", exempt=True),
+    Rule("/v1/transfers", cost=5),
+    Rule("/login", budget="login", plan=Plan.of("login", per_minute=5)),
+    Rule("/search/**", budget="search", plan=Plan.of("search", per_minute=50)),
+    Rule("/poll/{id}", cost=0),
+]
+
+
+def gate(rules: list[Rule] = RULES) -> Gate:
+    return Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=lambda _: Caller("s", "p"), rules=rules)
+
+
+def wsgi(path: str, script_name: str = "", **headers: str) -> Request:
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path.encode().decode("latin-1"), "SCRIPT_NAME": script_name}
+    return _environ.request_of(environ | {f"HTTP_{name}": value for name, value in headers.items()})
+
+
+def asgi(path: str, root_path: str = "", **headers: str) -> Request:
+    lines = [(name.lower().replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return _scope.request_of({"method": "GET", "path": path, "root_path": root_path, "headers": lines})
+
+
+def cost(request: Request) -> int | None:
+    """What a request is charged; None if it is exempt."""
+    decision = gate().admit(request).decision
+    return None if decision is None else decision.cost
+
+
+def limits(request: Request) -> set[str]:
+    """The limits that a request is charged against."""
+    decision = gate().admit(request).decision
+    return set() if decision is None else {usage.limit for usage in decision.usages}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../v1/secret", "/static/./a", "/static/..", "/static/%2e%2e/v1/secret", "/static/%2E./v1/secret",
+        "/static/..;/v1/secret", "/static/..;a=b/v1/secret", "/static\\..\\v1\\secret", "/static/a%2fb",
+        "/static/a%5cb", "/static/a\0", "/static/a\nb", "/static/\ufffd", "http://x/static/a", "static/a", "*", "",
+    ],
+)  # fmt: skip
+def test_a_path_that_may_mean_something_else_is_never_exempt(path: str) -> None:
+    """Dot segments in any spelling, backslashes, control characters and targets without a slash earn no exemption."""
+    assert cost(asgi(path)) == 1
+    assert cost(wsgi(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/a.css", "/static/.well-known/a", "/static/a..b", "/static/a;v=1", "/static//a", "/static/100%.png"],
+)
+def test_a_path_with_one_meaning_keeps_its_exemption(path: str) -> None:
+    """Dots within a name, parameters and a percent sign are no reason to limit a file."""
+    assert cost(asgi(path)) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/./v1/transfers", "/v1/x/../transfers", "/v1/transfers/.", "/static/../v1/transfers", "/v1/%2e/transfers",
+        "/v1/transfers;x", "/v1;x/transfers", "/v1\\transfers", "//v1//transfers//", "/v1/transfers\n",
+        "/v1/trans\0fers", "/v1/transfers\0x", "/v1/trans\ufffdfers", "/@@v1/@@transfers", "http://x/v1/transfers",
+        "http://[/v1/transfers", "http:/v1/transfers", " /v1/transfers", "v1/transfers", "http://x/v1/transfers?a", "http://x/./v1/transfers",
+    ],
+)  # fmt: skip
+def test_a_path_costs_what_the_path_that_it_may_mean_costs(path: str) -> None:
+    """A path is priced as the dearest path that an application may take it for."""
+    assert cost(asgi(path)) == 5
+    assert cost(wsgi(path)) == 5
+
+
+@pytest.mark.parametrize("path", ["http://x/login", "/./login", "/login;x", "login", "/x/../login"])
+def test_a_path_is_charged_to_the_budget_of_the_path_that_it_may_mean(path: str) -> None:
+    """A budget cannot be dodged by the spelling of a path."""
+    assert "login.minute" in limits(asgi(path))
+
+
+def test_a_path_that_may_mean_two_routes_pays_for_both() -> None:
+    """The highest cost and every budget of all readings are charged in one decision."""
+    request = asgi("/search/../v1/transfers;x", X_SCRIPT_NAME="/search/../v1")._replace(path="/search/..;/login")
+    both = asgi("/search/x/../../v1/transfers")
+
+    assert limits(request) >= {"login.minute", "search.minute"}
+    assert limits(both) >= {"minute", "search.minute"}
+    assert cost(both) == 5
+
+
+@pytest.mark.parametrize("name", sorted(PREFIX_HEADERS))
+@pytest.mark.parametrize("value", ["/static", "static", "/static/", "/x, /static", "/st%61tic"])
+def test_a_prefix_that_the_client_sends_earns_no_exemption(name: bytes, value: str) -> None:
+    """Whether a middleware outside or inside the gate moves the prefix, the path without it counts too."""
+    header = {name.decode().upper().replace("-", "_"): value}
+
+    assert cost(wsgi("/v1/secret", "/static", **header)) == 1
+    assert cost(wsgi("/static/v1/transfers", **header)) == 5
+    assert cost(asgi("/static/v1/secret", **header)) == 1
+    assert cost(asgi("/v1/transfers", "/static", **header)) == 5
+
+
+@pytest.mark.parametrize("value", ["/static", "/static/", " /static"])
+def test_a_prefix_counts_as_sent_under_any_header_name(value: str) -> None:
+    """A mount prefix that is the value of any header earns no exemption: a middleware may have taken it from there."""
+    assert cost(wsgi("/v1/secret", "/static", X_MY_PROXY_BASE=value)) == 1
+    assert cost(asgi("/v1/secret", "/static", X_MY_PROXY_BASE=value)) == 1
+
+
+def test_a_prefix_that_is_the_whole_path_earns_no_exemption() -> None:
+    """The application then sees the path of its root."""
+    assert cost(wsgi("", "/health", X_SCRIPT_NAME="/health")) == 1
+    assert cost(asgi("/health", "/health", X_SCRIPT_NAME="/health")) == 1
+    assert cost(wsgi("", "/health")) is None
+
+
+def test_a_prefix_is_not_a_way_to_a_cheaper_rule() -> None:
+    """A prefix makes no path cost less than the path without it."""
+    assert cost(wsgi("/v1/secret", "/poll", X_SCRIPT_NAME="/poll")) == 1
+    assert cost(wsgi("/v1/transfers", "/search", X_SCRIPT_NAME="/search")) == 5
+    assert cost(wsgi("/x", "/poll")) == 0
+
+
+def test_too_many_prefixes_may_mean_anything() -> None:
+    """A header of prefixes that is too long to be looked at costs the most that a request can cost."""
+    request = asgi("/static/a", X_FORWARDED_PREFIX=",".join(["/x"] * 400))
+
+    assert cost(request) == 5
+    assert limits(request) == {"minute", "login.minute", "search.minute"}
+
+
+@pytest.mark.parametrize("header", ["/", "", "/stat", "/v1", "/static/a.css/b"])
+def test_a_header_that_is_no_prefix_of_the_path_changes_nothing(header: str) -> None:
+    """A proxy that says its prefix does not close exempt paths that do not begin with it."""
+    assert cost(asgi("/static/a.css", X_FORWARDED_PREFIX=header)) is None
+    assert cost(wsgi("/static/a.css", X_FORWARDED_PREFIX=header)) is None
+
+
+def test_rules_of_a_mounted_app_have_its_prefix() -> None:
+    """The prefix of a mount is part of the path of a rule, with and without the server's help."""
+    assert cost(wsgi("/a.css", "/static")) is None
+    assert cost(wsgi("/transfers", "/v1")) == 5
+    assert cost(asgi("/static/a.css", "/static")) is None
+    assert cost(asgi("/a.css", "/static")) is None
+    assert cost(asgi("/transfers", "/v1/")) == 5
+
+
+def test_pyramids_virtual_root_chooses_no_rule() -> None:
+    """Pyramid puts the value of X-Vhm-Root before the path, so both paths count."""
+    assert cost(wsgi("/health", X_VHM_ROOT="/v1/secret")) == 1
+    assert cost(wsgi("/transfers", X_VHM_ROOT="/v1")) == 5
+    assert cost(wsgi("/v1/transfers", X_VHM_ROOT="/static")) == 5
+
+
+@pytest.mark.parametrize("path", ["/static/api/v1/secret", "/api/static/api/x", "/static/apix", "/api/api/static"])
+def test_a_path_in_which_the_root_path_occurs_again_is_never_exempt(path: str) -> None:
+    """Some frameworks cut the root path wherever it first occurs."""
+    made = gate([Rule("/api/static/**", exempt=True), Rule("/api/v1/secret", cost=5)])
+    decision = made.admit(asgi(path, "/api")).decision
+
+    assert decision is not None
+    assert decision.cost == (5 if "secret" in path else 1)
+
+
+def test_an_absolute_target_under_a_root_path_is_the_path_in_it() -> None:
+    """Servers that put no root path before the path pass an absolute target on."""
+    decision = gate([Rule("/api/login", cost=5)]).admit(asgi("http://x/api/login", "/api")).decision
+
+    assert decision is not None
+    assert decision.cost == 5
+
+
+def test_what_clients_send_is_kept_within_a_bound() -> None:
+    """Methods, paths and prefixes of any length and number leave little behind."""
+    made = gate()
+    long = "x" * 60_000
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(200):
+        text = f"{number}{long}"
+        for method, path in ((text, "/"), ("GET", f"/{text}"), (text, f"/{text}"), ("GET", f"/;{text}")):
+            made._terms.rule(Request(method, path, "192.0.2.1", lambda _: []))
+    grown_by_long_bytes = tracemalloc.get_traced_memory()[0] - before
+    for number in range(5_000):
+        made._terms.rule(Request("GET", f"/static/{'y' * 150}/{number}/{number}", "192.0.2.1", lambda _: [b"/static"]))
+    grown_bytes = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+
+    assert grown_by_long_bytes < 1_000_000
+    assert grown_bytes < 4_000_000
+
+
+@pytest.mark.parametrize("piece", [";a/..", "%2e/", "\\", "/@@a", "/.\0"])
+def test_the_work_for_an_unusual_path_has_a_bound(piece: str) -> None:
+    """A path that is long or has too many readings is not looked at any further: it costs the most that it can."""
+    path = f"/static/{piece * 3_000}"
+
+    assert readings(path) == (False, None)
+    assert cost(asgi(path)) == 5
+    assert cost(asgi("/static/a;%2e\\.\0/@@x/..//%3b")) == 5
+
+
+def test_the_readings_of_a_short_path_have_a_bound() -> None:
+    """All changes together make no more readings than the bound."""
+    for path in ("/;%2e\\.\0/@@x/..//%3b\ufffd", "http://x/;%2e\\.\0/@@x/..//%3b\ufffd", "/a;b/../c", "x/./y;z"):
+        found = readings(path).paths
+
+        assert found is None or len(found) <= 24

@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, NonBlocking, usable_async_backend, usable_backend
+from awx_ratelimit.backends.base import (
+    AsyncBackend,
+    Backend,
+    NonBlocking,
+    checks_claims,
+    usable_async_backend,
+    usable_backend,
+)
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.given import check_asked, check_subject, kind
 from awx_ratelimit.core.plans import Plan
@@ -32,6 +39,7 @@ class Limiter:
     def __init__(self, backend: Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_backend(backend)
         self.listeners = _checked_listeners(listeners)
+        self._checks = not checks_claims(self.backend)
         #: What limits in shadow would have refused, for `health`.
         self.shadow = ShadowCounts()
 
@@ -42,7 +50,7 @@ class Limiter:
         of at least 1, ImpossibleClaim for one above a burst, TypeError for a subject that is not a non-empty string or
         a plan that is not a Plan, BackendUnavailable where there is no decision.
         """
-        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
+        if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_asked(subject, plan)
         if cost is not _ONE:
             plan.check(cost)
@@ -55,9 +63,8 @@ class Limiter:
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
-        # A Caller was checked when it was made, and backends check again.
-        if not subject:
-            check_subject(subject)
+        if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
+            check_asked(subject, plan)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
@@ -130,13 +137,14 @@ class AsyncLimiter:
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_async_backend(backend)
         self.listeners = _checked_listeners(listeners)
+        self._checks = not checks_claims(self.backend)
         #: What limits in shadow would have refused, for `health`.
         self.shadow = ShadowCounts()
 
     @must_be_awaited
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """See Limiter."""
-        if subject.__class__ is not str or not subject or plan.__class__ is not Plan:
+        if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_asked(subject, plan)
         if cost is not _ONE:
             plan.check(cost)
@@ -149,9 +157,8 @@ class AsyncLimiter:
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Limiter."""
-        # A Caller was checked when it was made, and backends check again.
-        if not subject:
-            check_subject(subject)
+        if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
+            check_asked(subject, plan)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)

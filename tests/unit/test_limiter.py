@@ -93,3 +93,21 @@ def test_hold_gives_the_slot_back() -> None:
     limiter.close()
 
     assert (decision.allowed, inside, limiter.peek("s", STARTER).usages[-1].remaining) == (True, 4, 5)
+
+
+class ChecksNothing(MemoryBackend):
+    """A third party's backend, which takes what it gets."""
+
+    checks_claims = False
+
+    def acquire(self, *_: Any) -> Any:
+        pytest.fail("a malformed claim reached the backend")
+
+
+@pytest.mark.parametrize(("subject", "plan"), [(42, STARTER), ("", STARTER), ("s", "starter")])
+def test_a_backend_that_checks_nothing_gets_no_malformed_claim(subject: Any, plan: Any) -> None:
+    """The limiter checks what the backend does not say that it checks itself."""
+    limiter = Limiter(ChecksNothing())
+    for verb in (limiter.acquire, limiter.claim):
+        with pytest.raises(TypeError):
+            verb(subject, plan, 1)

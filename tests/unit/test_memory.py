@@ -317,3 +317,22 @@ def _switch_often() -> Any:
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("plan", [None, "starter", object()])
+def test_a_plan_of_another_type_changes_nothing(plan: Any) -> None:
+    """It is a TypeError, of a known subject and of a new one, and nothing is remembered of either."""
+    backend = MemoryBackend()
+    backend.release(backend.acquire("known", STARTER, 7))
+    for subject in ("known", "new"):
+        with pytest.raises(TypeError, match="plan is"):
+            backend.acquire(subject, plan, 1)
+
+    assert backend.health()["subjects"] == 1
+    assert backend.peek("known", STARTER, 1).usages[0].remaining == 53
+
+
+def test_an_empty_subject_is_refused() -> None:
+    """As a Limiter refuses it, so does the backend itself."""
+    with pytest.raises(TypeError, match="subject is ''"):
+        MemoryBackend().acquire("", STARTER, 1)

@@ -36,7 +36,8 @@ class Backend(Protocol):
 
     A backend that an AsyncLimiter may call in its event loop says ``longest_wait_ms: ClassVar[int]``: the longest time
     in milliseconds for which any of its verbs waits, at most `MOST_LOOP_WAIT_MS`. Without it a backend may wait for a
-    network.
+    network. With ``checks_claims = True`` it raises TypeError or ValueError for malformed claims itself, which then are
+    not checked twice.
     """
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -106,6 +107,7 @@ class NonBlocking:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.release = backend.release
+        self.checks_claims = checks_claims(backend)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
@@ -152,6 +154,11 @@ def fits_event_loop(backend: object) -> bool:
         return bool(never_waits)
     longest_wait_ms = getattr(backend, "longest_wait_ms", None)
     return longest_wait_ms is not None and longest_wait_ms <= MOST_LOOP_WAIT_MS
+
+
+def checks_claims(backend: object) -> bool:
+    """Whether `backend` checks claims itself."""
+    return bool(getattr(backend, "checks_claims", False))
 
 
 def usable_backend(backend: Any, user: str = "Limiter") -> Backend:

@@ -60,6 +60,7 @@ class HostBackend:
 
     #: How long a verb, its constructor included, holds an event loop at most, apart from the disk.
     longest_wait_ms: ClassVar[int] = LONGEST_WAIT_MS
+    checks_claims: ClassVar[bool] = True
 
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
         self._path = _absolute(path)

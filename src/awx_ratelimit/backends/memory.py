@@ -17,7 +17,7 @@ from awx_ratelimit.backends.stripe import Stripe
 from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import kind
+from awx_ratelimit.core.given import check_plan, check_subject, kind
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
@@ -44,6 +44,7 @@ class MemoryBackend:
 
     #: No verb waits for anything.
     longest_wait_ms: ClassVar[int] = 0
+    checks_claims: ClassVar[bool] = True
 
     def __init__(self, *misplaced: Never, clock: Clock | None = None) -> None:
         if misplaced:
@@ -68,9 +69,9 @@ class MemoryBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # a call more costs a twentieth
         """See Backend."""
-        if type(subject) is not str or type(plan) is not Plan or cost is not _ONE:
+        # What else may be wrong is found below, before anything is changed.
+        if type(subject) is not str or cost is not _ONE or not SAME_PROCESS[0]:
             subject, plan, cost = checked_claim(subject, plan, cost)
-        if not SAME_PROCESS[0]:
             renew_if_forked()
         stripe = self._stripes[hash(subject) & _MASK]
         lock = stripe.lock
@@ -103,6 +104,9 @@ class MemoryBackend:
                         leases.add(lease_id)
                         if plan.max_hold_ms:
                             ledger.bound(lease_id, now_ms + plan.max_hold_ms)
+            except AttributeError:
+                check_plan(plan)
+                raise
             finally:
                 lock.release()
             break
@@ -181,6 +185,8 @@ class MemoryBackend:
         warn_of_siblings()
 
     def _opened_ledger(self, stripe: Stripe, subject: str, plan: Plan) -> Ledger:
+        if not subject:
+            check_subject(subject)
         self._opened += 1
         if self._opened >= _SWEEP_EVERY_NEW:
             self._sweep_at_ms = 0

@@ -7,7 +7,7 @@ that come while a call is under way go together in the next. What a claim withou
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 try:
     from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
@@ -42,6 +42,8 @@ class RedisBackend:
     `route` leads there; `prefix` stands before each key, and one limit has one prefix. `clock` is an object with
     ``now_ms() -> int``, for tests; None is the server's time.
     """
+
+    checks_claims: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))
@@ -145,6 +147,8 @@ class RedisBackend:
 
 class AsyncRedisBackend:
     """The same for the tasks of event loops. See RedisBackend."""
+
+    checks_claims: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))

@@ -17,7 +17,7 @@ def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
     A cost is 0 (a slot and no tokens) to 2**53. A subclass of `str` counts as its text: its own ``__eq__``,
     ``__hash__`` and ``encode`` are never called.
     """
-    if type(subject) is not str:
+    if type(subject) is not str or not subject:
         subject = checked_subject(subject)
     if not isinstance(plan, Plan):
         check_plan(plan)
@@ -29,7 +29,10 @@ def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
 
 
 def checked_subject(subject: Any) -> str:
-    """`subject` as a plain `str`. Raises TypeError for anything but a string."""
+    """`subject` as a plain `str`. Raises TypeError for anything but a string of at least one character."""
     if not isinstance(subject, str):
         check_subject(subject)
-    return str.__str__(subject)
+    text = str.__str__(subject)
+    if not text:
+        check_subject(text)
+    return text

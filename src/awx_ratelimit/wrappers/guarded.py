@@ -12,7 +12,7 @@ While the backend does not answer, law 4 is relaxed, as `on_outage` says:
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
 from awx_ratelimit.core.claims import checked_claim, checked_subject
@@ -39,6 +39,8 @@ class GuardedBackend:
 
     Raises InvalidLimit for a field that is wrong, and TypeError for a backend of the other kind.
     """
+
+    checks_claims: ClassVar[bool] = True
 
     def __init__(
         self, backend: Backend, *, on_outage: OnOutage = "local", expected_workers: int = 1, budget_ms: int = 50
@@ -112,6 +114,8 @@ class GuardedBackend:
 
 class AsyncGuardedBackend:
     """The same for the tasks of event loops, over any backend that AsyncLimiter accepts. See GuardedBackend."""
+
+    checks_claims: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ refund, another plan of the same caller) is not seen here. `RememberedBackend` i
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
 from awx_ratelimit.core.claims import checked_claim, checked_subject
@@ -18,6 +18,8 @@ from awx_ratelimit.wrappers._refusals import Refusals
 
 class RememberedBackend:
     """Remembers the refusals of `backend`, at most 10,000 of them."""
+
+    checks_claims: ClassVar[bool] = True
 
     def __init__(self, backend: Backend) -> None:
         self.backend = usable_backend(backend, "RememberedBackend")
@@ -72,6 +74,8 @@ class RememberedBackend:
 
 class AsyncRememberedBackend:
     """The same for the tasks of event loops. See RememberedBackend."""
+
+    checks_claims: ClassVar[bool] = True
 
     def __init__(self, backend: AsyncBackend) -> None:
         self.backend = usable_async_backend(backend, "AsyncRememberedBackend")

@@ -1,6 +1,8 @@
-"""Files that belong to another user."""
+"""Files that belong to another user, and this process as one who is not root."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,16 @@ def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """As nobody, where these tests are root."""
+    if os.getuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

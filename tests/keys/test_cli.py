@@ -1,5 +1,6 @@
 """The command: a key's life for whoever runs the store, one line for what goes wrong, and a scan that tells no key."""
 
+import base64
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strangers import unprivileged
 
 from awx_ratelimit.cli import main
 from awx_ratelimit.cli.scan_command import _PIECE_BYTES, _in_lines
@@ -264,13 +266,51 @@ class TestScan:
         assert [one["path"].removeprefix(f"{tmp_path}/") for one in found] == [".hidden/f", "b/c/f", "z"]
 
     def test_a_file_that_cannot_be_read_is_an_error(self, run: Run, tmp_path: Path) -> None:
-        """Others are searched all the same; the status is that of an error, for not everything was seen."""
+        """Others are searched all the same; the status is 2 if nothing was found, for not everything was seen."""
         (tmp_path / "a").write_text(KEY)
-        ran = run("scan", str(tmp_path / "none"), str(tmp_path / "a"))
+        (tmp_path / "b").write_text("nothing")
+        none = str(tmp_path / "none")
+        with_key, without = (run("scan", none, str(tmp_path / name)) for name in "ab")
+        as_json = run("scan", none, str(tmp_path / "a"), "--json")
 
-        assert (ran.status, ran.out.count("\n"), ran.err.count("\n")) == (2, 1, 1)
+        assert (with_key.status, with_key.out.count("\n"), with_key.err.count("\n")) == (1, 1, 1)
+        assert (without.status, without.out, without.err.count("\n")) == (2, "", 1)
+        assert (as_json.status, len(as_json.json["found"]), as_json.json["unreadable"]) == (1, 1, [none])
 
-    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+    @pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
+    def test_a_folder_that_cannot_be_read_does_not_end_it(self, run: Run, tmp_path: Path, mode: int) -> None:
+        """It is said, and the files before and after it are searched."""
+        for folder in ("a", "b", "c"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "f").write_text(KEY)
+        for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+            part.chmod(0o755)
+        (tmp_path / "b").chmod(mode)
+        # What a command imports on first use may lie where only root may look.
+        run("scan", str(tmp_path / "a"))
+        with unprivileged():
+            ran = run("scan", str(tmp_path))
+
+        (tmp_path / "b").chmod(0o755)
+        assert ran.status == 1
+        assert [line.split(":")[0] for line in ran.out.splitlines()] == [f"{tmp_path}/a/f", f"{tmp_path}/c/f"]
+        assert ran.err.startswith(f"error: {tmp_path}/b")
+        assert ran.err.endswith(": Permission denied\n")
+
+    def test_folders_may_lie_deep(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Deeper than functions may call one another."""
+        monkeypatch.chdir(tmp_path)
+        for _ in range(1_200):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("f").write_text(KEY)
+        os.chdir(tmp_path)
+
+        assert run("scan", ".").status == 1
+
+    @pytest.mark.parametrize(
+        "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"]
+    )
     def test_encodings(self, run: Run, encoding: str) -> None:
         """A key is found beside letters of any alphabet, and in what Windows writes."""
         ran = run("scan", stdin=f"é\n\xa0{KEY}\xa0\n".encode(encoding))
@@ -280,6 +320,57 @@ class TestScan:
     def test_bytes_that_are_no_text(self, run: Run) -> None:
         """A key in a binary is found as well."""
         assert run("scan", stdin=bytes(range(256)) + KEY.encode() + b"\x00\xff").status == 1
+
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [
+            ("a\n::error file=x", "a\\x0a::error file=x"),
+            ("a\r::error", "a\\x0d::error"),
+            ("::error file=x", "\\x3a\\x3aerror file=x"),
+            ("  ::error", "  \\x3a\\x3aerror"),
+            ("##vso[task.complete]", "\\x23\\x23vso[task.complete]"),
+            ("x##[error]", "x\\x23\\x23[error]"),
+            ("\x1b]0;title\x07\x1b[31m", "\\x1b]0;title\\x07\\x1b[31m"),
+            ("\x9b31m", "\\x9b31m"),
+            ("\u202egnp.txt", "\\u202egnp.txt"),
+            ("\u2028::error", "\\u2028::error"),
+            (os.fsdecode(b"\xff"), "\\udcff"),
+            ("\U000e0001", "\\U000e0001"),
+            ("żółć 密钥", "żółć 密钥"),
+        ],
+    )
+    def test_a_name_of_a_file_is_printed_so_that_nobody_obeys_it(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+    ) -> None:
+        """Neither a terminal nor a CI; found or not readable, and JSON as well."""
+        monkeypatch.chdir(tmp_path)
+        Path(name).write_text(KEY)
+        found, as_json, missing = run("scan", "."), run("scan", ".", "--json"), run("scan", f"{name}/none")
+
+        assert (found.status, found.out) == (1, f"{shown}:1: awx_...{KEY[-4:]}\n")
+        assert missing.err.count("\n") == 1
+        assert shown in missing.err or shown.startswith(("\\x3a", "  \\x3a"))
+        assert as_json.json["found"][0]["path"] == name
+        lines = [line.strip() for ran in (found, as_json, missing) for line in (ran.out + ran.err).split("\n")]
+        assert [line for line in lines if line.startswith("::") or "##" in line] == []
+        assert [line for line in lines if not line.isprintable()] == []
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            KEY.replace("_", "%5F"),
+            f"https://h/?key={KEY.replace('_', '%5f')}",
+            KEY.replace("_", "%255F"),
+            KEY.replace("_", "\\u005f"),
+            "Authorization: Basic " + base64.b64encode(f"{KEY}:".encode()).decode(),
+            "authorization: basic " + base64.b64encode(f"user:{KEY}".encode()).decode().rstrip("="),
+        ],
+    )
+    def test_a_key_that_is_encoded_is_found(self, run: Run, text: str) -> None:
+        """As URLs, JSON and HTTP encode it."""
+        ran = run("scan", stdin=f"a\n{text}\n".encode())
+
+        assert (ran.status, ran.out) == (1, f"-:2: awx_...{KEY[-4:]}\n")
 
     def test_other_prefixes(self, run: Run) -> None:
         """Of keys that begin otherwise; words after the usual prefix need no mention."""

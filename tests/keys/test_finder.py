@@ -1,3 +1,4 @@
+import base64
 import time
 
 import pytest
@@ -11,6 +12,11 @@ from awx_ratelimit.keys import KeyFinder, KeyFormat
 KEY = "awx_0123456789ABCDEFGHIJKLMNOPQRSTUV1Ffk2I"
 BODY = KEY[4:]
 SHOWN = "awx_...fk2I"
+
+
+def basic(credentials: str) -> str:
+    """Basic credentials (RFC 7617)."""
+    return base64.b64encode(credentials.encode()).decode()
 
 
 def _found(text: str, finder: KeyFinder | None = None) -> list[str]:
@@ -61,6 +67,23 @@ def test_every_key_of_a_text_is_found_in_order() -> None:
         # A word that leaves the CRC-32 as it was: this is one key, and the end of it is another.
         (f"awx_t5ihaa92_awx_{BODY}", f"awx_t5ihaa92_{SHOWN}"),
         (f"{'x' * 20}awx_{'y' * 20}awx_{BODY}", f"{'x' * 20}awx_...{SHOWN}"),
+        (f"key={KEY.replace('_', '%5F')}&x=1", f"key={SHOWN}&x=1"),
+        (KEY.replace("_", "%5f")[:30], "awx_..."),
+        (KEY.replace("_", "%25255F"), SHOWN),
+        (KEY.replace("_", "\\u005f"), SHOWN),
+        (KEY.replace("_", "\\\\x5f"), SHOWN),
+        (KEY.replace("_", "&#95;"), SHOWN),
+        (KEY.upper(), "AWX_..."),
+        (f"Awx_{BODY}", "Awx_..."),
+        (KEY.upper().replace("_", "%5F"), "AWX_..."),
+        (f"Authorization: Basic {basic(f'{KEY}:')}", f"Authorization: Basic [{SHOWN}:]"),
+        (f"Basic {basic(f'ann:{KEY}')} x", f"Basic [ann:{SHOWN}] x"),
+        (f"'basic  {basic(f'ann:{KEY}').rstrip('=')}'", f"'basic  [ann:{SHOWN}]'"),
+        (f"Basic%20{basic(f'{KEY}:x')}", f"Basic%20[{SHOWN}:x]"),
+        (f"Basic {basic(f'{KEY[:-1]}:')}", "Basic [awx_...:]"),
+        (f"BASIC {basic(f'{KEY}:')[:40]}", "BASIC [awx_...]"),
+        (f"Basic {basic('ann:password of ann')}", f"Basic {basic('ann:password of ann')}"),
+        ("basic authentication_of_somebody", "basic authentication_of_somebody"),
         ("awx_ratelimit of awx_short and awx_", "awx_ratelimit of awx_short and awx_"),
         ("nothing", "nothing"),
     ],

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
-from tests.strangers import NOBODY, make_foreign
+from tests.strangers import NOBODY, make_foreign, unprivileged
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
 from awx_ratelimit.backends._host_boot import _set_aside
@@ -44,19 +44,6 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def unprivileged() -> Iterator[None]:
-    """As nobody, where these tests are root."""
-    if os.getuid():
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def refused(path: Path, why: str) -> None:

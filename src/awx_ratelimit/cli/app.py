@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from awx_ratelimit.cli import key_commands, server_commands
+from awx_ratelimit.cli import key_commands, output, server_commands
 from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
@@ -50,5 +50,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(what: str) -> int:
     # Parsers tell a word back that they do not know; it may be a key in the wrong place, and this a log of CI.
-    print(f"error: {FINDER.redact(' '.join(what.split()))}", file=sys.stderr)  # noqa: T201  # it is a command
+    output.say(f"error: {FINDER.redact(' '.join(what.split()))}")
     return ERROR

@@ -1,4 +1,8 @@
-"""What commands print: tables for people, JSON for programs. What was asked for is on stdout, all else on stderr."""
+"""What commands print: tables for people, JSON for programs. What was asked for is on stdout, all else on stderr.
+
+Names and answers of others are in it. A terminal would obey an escape sequence, and the log of a CI a line such as
+``::error::`` (GitHub) or ``##vso[...]`` (Azure, TeamCity): both are written as escapes.
+"""
 
 import json
 import sys
@@ -12,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from awx_ratelimit.keys import Account, ApiKey
+from awx_ratelimit.visible import visible
 
 #: What is read by a program is not cut to the width of a screen.
 _WIDE = 10_000
@@ -21,17 +26,27 @@ _STYLES: Final = {"passed": "green", "failed": "bold red"}
 
 def print_json(answer: object) -> None:
     """One document."""
-    print(json.dumps(answer, indent=2))  # noqa: T201  # it is a command
+    # Between the quotes of a text, `#` may be written like that; outside of them there is none.
+    print(json.dumps(answer, indent=2).replace("##", "\\u0023\\u0023"))  # noqa: T201  # it is a command
 
 
 def print_line(text: str) -> None:
     """One line of what was asked for."""
-    print(text)  # noqa: T201  # it is a command
+    print(_line(text))  # noqa: T201  # it is a command
 
 
 def say(text: str) -> None:
     """One line of what is said of it."""
-    print(text, file=sys.stderr)  # noqa: T201  # it is a command
+    print(_line(text), file=sys.stderr)  # noqa: T201  # it is a command
+
+
+def _line(text: str) -> str:
+    """`text` as one line that nobody obeys, in what the output can write."""
+    text = visible(text).replace("##", "\\x23\\x23")
+    if text.lstrip().startswith("::"):
+        text = text.replace("::", "\\x3a\\x3a", 1)
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -42,7 +57,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_line(cell)) for cell in row))
     return table
 
 
@@ -81,8 +96,8 @@ class Live:
         for number, name in enumerate(columns[:shown]):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in rows[-room:]:
-            table.add_row(*row[:shown])
-        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in head]
+            table.add_row(*(Text(_line(cell)) for cell in row[:shown]))
+        lines = [Text(_line(line), no_wrap=True, overflow="ellipsis") for line in head]
         self._live.update(Group(*lines, table, Text(), _marked(verdicts)), refresh=True)
 
 
@@ -93,7 +108,7 @@ def _marked(verdicts: Sequence[Sequence[str]]) -> Table:
         table.add_column(no_wrap=True, min_width=max(map(len, texts)))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for name, mark, said in verdicts:
-        table.add_row(Text(name), Text(mark, style=_STYLES.get(mark, "yellow")), Text(said, style="dim"))
+        table.add_row(Text(name), Text(mark, style=_STYLES.get(mark, "yellow")), Text(_line(said), style="dim"))
     return table
 
 

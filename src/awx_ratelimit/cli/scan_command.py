@@ -3,8 +3,9 @@
 What is found has the check of a key, so that there is no false alarm. It is shown masked, with the place.
 """
 
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, NamedTuple
 
@@ -19,7 +20,6 @@ _PIECE_BYTES: Final = 1 << 20
 _STDIN = Path("-")
 #: What holds compressed copies of what is scanned anyway, or nothing of one's own.
 _NOT_ENTERED: Final = frozenset((".git", ".hg", ".venv", "node_modules", "__pycache__"))
-_UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 class Place(NamedTuple):
@@ -36,38 +36,61 @@ def scan(
     prefix: Annotated[list[str] | None, typer.Option(help="How keys begin, if not with awx_; again for more.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Search files, folders or stdin for API keys; status 1 where there is one. No key is printed."""
+    """Search files, folders or stdin for API keys. No key is printed.
+
+    The status is 1 if there is a key, else 2 if anything could not be read, else 0.
+    """
     finder = KeyFinder(prefix) if prefix else KeyFinder()
     found: list[Place] = []
-    unread = 0
-    for path in _files(paths or [_STDIN]):
+    unreadable: list[str] = []
+
+    def note(path: Path, error: OSError) -> None:
+        unreadable.append(str(path))
+        output.say(f"error: {path}: {error.strerror}")
+
+    for path in _files(paths or [_STDIN], note):
         try:
             places = list(_places(path, finder))
         except OSError as error:
-            unread += 1
-            output.say(f"error: {path}: {error.strerror}")
+            note(path, error)
             continue
         found += places
         for place in [] if json else places:
             output.print_line(f"{place.path}:{place.line}: {place.masked}")
     if json:
-        output.print_json({"found": [place._asdict() for place in found]})
-    return ERROR if unread else FOUND if found else 0
+        answer = {"found": [place._asdict() for place in found]}
+        output.print_json({**answer, "unreadable": unreadable} if unreadable else answer)
+    return FOUND if found else ERROR if unreadable else 0
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
+def _files(paths: list[Path], note: Callable[[Path, OSError], None]) -> Iterator[Path]:
+    """The files at and below `paths`, in order; what cannot be looked into is noted, and the rest goes on."""
     for path in paths:
-        if not path.is_dir():
-            yield path
+        try:
+            is_folder = path.is_dir()
+        except OSError as error:
+            note(path, error)
             continue
-        for inner in sorted(path.iterdir()):
+        if is_folder:
+            yield from _below(path, note)
+        else:
+            yield path
+
+
+def _below(folder: Path, note: Callable[[Path, OSError], None]) -> Iterator[Path]:
+    # However deep folders lie: so no function that calls itself.
+    left = [folder]
+    while left:
+        path = left.pop()
+        try:
             # What a link leads to is scanned where it is.
-            if inner.is_symlink() or (inner.is_dir() and inner.name in _NOT_ENTERED):
-                continue
-            if inner.is_dir():
-                yield from _files([inner])
-            elif inner.is_file():
-                yield inner
+            mode = (path.stat() if path is folder else path.lstat()).st_mode
+            if stat.S_ISREG(mode):
+                yield path
+            elif stat.S_ISDIR(mode) and (path is folder or path.name not in _NOT_ENTERED):
+                left += sorted(path.iterdir(), reverse=True)
+        except OSError as error:
+            note(path, error)
 
 
 def _places(path: Path, finder: KeyFinder) -> Iterator[Place]:
@@ -79,21 +102,15 @@ def _places(path: Path, finder: KeyFinder) -> Iterator[Place]:
 
 
 def _in_lines(path: str, file: BinaryIO, finder: KeyFinder) -> Iterator[Place]:
-    """Line by line, and a long line in pieces that overlap by more than a key."""
-    first = file.readline(_PIECE_BYTES)
-    encoding = _UTF_16.get(first[:2])
-    if encoding is not None:
-        text = (first + file.read()).decode(encoding, "replace")
-        for number, line in enumerate(text.split("\n"), start=1):
-            yield from (Place(path, number, str(key.secret)) for key in finder.find(line))
-        return
-    number, kept, piece = 1, b"", first
-    while piece:
-        text = (kept + piece).decode("latin-1")
-        for key in finder.find(text):
+    """Line by line, and a long line in pieces that overlap by more than a key.
+
+    Without its NUL bytes, UTF-16 and UTF-32 of any order are ASCII where a key stands, with a byte order mark or not.
+    """
+    number, kept = 1, b""
+    while piece := file.readline(_PIECE_BYTES):
+        text = kept + piece.replace(b"\0", b"")
+        for key in finder.find(text.decode("latin-1")):
             # What ends in the part that was kept was found with the piece before.
             if key.end > len(kept):
                 yield Place(path, number, str(key.secret))
-        ended = piece.endswith(b"\n")
-        number, kept = (number + 1, b"") if ended else (number, (kept + piece)[-MOST_BYTES:])
-        piece = file.readline(_PIECE_BYTES)
+        number, kept = (number + 1, b"") if piece.endswith(b"\n") else (number, text[-MOST_BYTES:])

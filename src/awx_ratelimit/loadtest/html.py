@@ -9,6 +9,7 @@ from awx_ratelimit.loadtest import curves, plots
 from awx_ratelimit.loadtest.observation import Observation, Outcome
 from awx_ratelimit.loadtest.report import Report, profile, profiles
 from awx_ratelimit.loadtest.terms import Mark
+from awx_ratelimit.visible import visible
 
 _SECOND_US: Final = 1_000_000
 _CLASSES: dict[str, str] = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
@@ -67,13 +68,18 @@ def as_html(report: Report) -> str:
     return _PAGE.substitute(
         mark=report.outcome,
         **{"class": _CLASSES.get(report.outcome, "unshown")},
-        url=escape(report.order.url),
-        plan=escape(report.order.plan.name),
-        about=escape(_about(report)),
+        url=_text(report.order.url),
+        plan=_text(report.order.plan.name),
+        about=_text(_about(report)),
         verdicts="".join(_verdict_row(report, number) for number in range(len(report.verdicts))),
         plots="".join(_plots(report)) or "<p>Nothing was observed.</p>",
         profiles="".join(_profile_row(report.observations, name) for name in profiles(report.observations)),
     )
+
+
+def _text(text: str) -> str:
+    """Text of a gateway, in which nothing is a mark and nothing is invisible."""
+    return escape(visible(text))
 
 
 def _about(report: Report) -> str:
@@ -93,8 +99,8 @@ def _about(report: Report) -> str:
 
 def _verdict_row(report: Report, number: int) -> str:
     one = report.verdicts[number]
-    more = "".join(f"<li>{escape(example)}</li>" for example in one.examples[1:])
-    detail = escape(one.detail) + (f"<ul>{more}</ul>" if more else "")
+    more = "".join(f"<li>{_text(example)}</li>" for example in one.examples[1:])
+    detail = _text(one.detail) + (f"<ul>{more}</ul>" if more else "")
     return (
         f'<tr><td>{one.name}</td><td class="mark {_CLASSES[one.mark]}">{one.mark}</td>'
         f'<td class="detail">{detail}</td></tr>'
@@ -106,7 +112,7 @@ def _profile_row(observations: Sequence[Observation], name: str) -> str:
     numbers = [str(row[outcome.value]) for outcome in Outcome]
     numbers += [f"{row[f'p{percent}_ms']:.1f}" for percent in (50, 95, 99)]
     cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
-    return f"<tr><td>{escape(name)}</td>{cells}</tr>"
+    return f"<tr><td>{_text(name)}</td>{cells}</tr>"
 
 
 def _plots(report: Report) -> list[str]:

@@ -1,0 +1,54 @@
+"""docs/security.md names options that exist, and no option of a gate is missing there."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import Gate, Rule, StoredKeys
+from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
+from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.console import Console
+from awx_ratelimit.keys import KeyStore
+from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.wrappers.guarded import GuardedBackend
+
+PAGE = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
+ROWS = re.findall(r"^\| `(.+?)`(?:, `.+?`)* \|", PAGE, re.MULTILINE)
+OWNERS: dict[str, Any] = {
+    "Rule": Rule,
+    "StoredKeys": StoredKeys,
+    "HostBackend": HostBackend,
+    "KeyStore.open": KeyStore.open,
+    "AccessTokens": AccessTokens,
+    "Console": Console,
+    "ManagementApi": ManagementApi,
+}
+#: A gate's parameters that are needed and expose nothing by themselves.
+NEEDED = {"limiter", "plans", "rules", "websocket_refusal"}
+
+
+def _options(row: str) -> tuple[str, list[str]]:
+    """Whose options a row is about, and their names."""
+    owner, parenthesis, _ = row.partition("(")
+    return (owner if parenthesis else ""), re.findall(r"(\w+)=", row)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_option_exists(row: str) -> None:
+    """A row of the table names parameters of what it says, or of a gate, a middleware or a guard."""
+    owner, names = _options(row)
+    owners = [OWNERS[owner]] if owner else [Gate, RateLimitMiddleware, GuardedBackend]
+
+    known = {name for one in owners for name in inspect.signature(one).parameters}
+    assert names
+    assert set(names) <= known
+
+
+def test_no_option_of_a_gate_is_missing() -> None:
+    """Each option of a gate has its row: a new one cannot be added without saying what it exposes."""
+    named = {name for row in ROWS for name in _options(row)[1]}
+
+    assert set(inspect.signature(Gate).parameters) - NEEDED <= named

@@ -129,7 +129,7 @@ def _certified(folder: Path) -> Path:
 def _wait_until_it_answers(place: dict[str, Any], process: "subprocess.Popen[bytes]", log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(redis.ConnectionError), redis.Redis(**place, retry=ONCE) as client:
+        with contextlib.suppress(redis.ConnectionError), redis.Redis(**place, protocol=2, retry=ONCE) as client:
             client.ping()
             return
         time.sleep(0.01)

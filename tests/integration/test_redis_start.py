@@ -15,6 +15,7 @@ from tests.processes import free_port
 from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
 
 from awx_ratelimit import BackendUnavailable, Plan
+from awx_ratelimit.backends._redis_route import route
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
@@ -142,6 +143,58 @@ def test_a_server_that_does_not_know_the_greeting_is_too_old(open_limiter: OpenL
 
     with answering(refusal) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
         open_limiter(f"redis://{HOST}:{port}")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        b"-ERR unknown command 'HELLO', with args beginning with: '3' \r\n",
+        b"-ERR unsupported command 'hello'\r\n",
+        b"-NOPROTO unsupported protocol version\r\n",
+    ],
+)
+def test_a_proxy_that_does_not_know_the_greeting_is_told_apart(open_limiter: OpenLimiter, refusal: bytes) -> None:
+    """The error names the option that makes a proxy without HELLO usable."""
+    with answering(refusal) as port, pytest.raises(BackendMisconfigured) as error:
+        open_limiter(f"redis://{HOST}:{port}")
+
+    assert "If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old" in str(error.value)
+
+
+def test_without_the_greeting_limits_work_by_the_older_protocol(
+    start_redis: StartRedis, open_limiter: OpenLimiter
+) -> None:
+    """A server without HELLO says what to add to its URL, and with that it decides."""
+    server = start_redis(options=["--rename-command HELLO ''"])
+    with pytest.raises(BackendMisconfigured, match=r"add \?protocol=2 to the URL"):
+        open_limiter(server.url)
+
+    limiter = open_limiter(f"{server.url}?protocol=2")
+    held = limiter.acquire("s", PLAN)
+    limiter.give_back(held)
+    assert held.allowed
+    assert limiter.health()["state"] == "ok"
+
+
+def test_without_the_greeting_the_map_of_a_cluster_is_read() -> None:
+    """By the older protocol it does not matter that HELLO is refused."""
+    refusal = b"-ERR unknown command 'HELLO'\r\n"
+    slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:7000\r\n"
+    with answering(refusal, slots) as port:
+        found = route(f"redis+cluster://{HOST}:{port}?protocol=2", timeout_ms=5_000, prefix="awx").found(b"awx:{s}")
+
+    assert found.name == "127.0.0.1:7000"
+
+
+def test_a_server_that_cannot_compile_the_scripts_is_too_old(open_limiter: OpenLimiter) -> None:
+    """Before 7.0 a script does not say by which rules it runs, and without HELLO the version is not known."""
+    refusals = [
+        b"-ERR unknown command 'HELLO'\r\n",
+        b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 2,
+        b"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'\r\n" * 2,
+    ]
+    with answering(*refusals) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
+        open_limiter(f"redis://{HOST}:{port}?protocol=2")
 
 
 @pytest.mark.parametrize("version", [b"255.255.255", b"valkey-8", b""])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
@@ -177,7 +177,7 @@ class Cluster:
         try:
             connection.connect()
             connection.send_command("HELLO")
-            self._node(place).welcome(connection, connection.read_response())
+            self._node(place).welcome(connection, _greeting(connection))
             connection.send_command("CLUSTER", "SLOTS")
             slots = connection.read_response()
         finally:
@@ -205,3 +205,11 @@ class Cluster:
         key = place, home.place if home else None
         node = self._nodes.get(key)
         return node or self._nodes.setdefault(key, Node(self, place, home))
+
+
+def _greeting(connection: Any) -> Any:
+    """What HELLO was answered. Where it is refused, the URL asks for ?protocol=2, and the version is not known."""
+    try:
+        return connection.read_response()
+    except ResponseError as refused:
+        return refused

@@ -12,14 +12,20 @@ from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 _OLDEST = (7, 0)
 _TOO_OLD = f"{_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
 #: What errors are or say, and what is to be done. A script's own have no class.
-_REMEDIES: tuple[tuple[type[Exception] | str, str], ...] = (
+_REMEDIES: tuple[tuple[type[Exception] | str | re.Pattern[str], str], ...] = (
     (exceptions.AuthenticationError, "check user and password"),
     (exceptions.NoPermissionError, "allow its user {needed}"),
     ("The user executing the script can't", "allow its user {needed}"),
     (exceptions.ReadOnlyError, "it is a read-only replica: name its primary"),
     ("DB index is out of range", "it has no database of that number"),
     ("certificate verify failed", "its certificate is not trusted: name its authority with ?ssl_ca_certs="),
+    (
+        re.compile(r"(unknown|unsupported)\b.*\bhello\b|NOPROTO|unsupported protocol", re.IGNORECASE),
+        f"it does not know HELLO. If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old: {_TOO_OLD}",
+    ),
     ("unknown command", "it is too old: " + _TOO_OLD),
+    # The first line of each script says which rules it runs by.
+    ("unexpected symbol near '#'", "it is too old: " + _TOO_OLD),
 )
 #: How a server of another mode than was meant is to be named.
 _NAMED = {
@@ -94,9 +100,15 @@ class Server:
         if isinstance(error, exceptions.OutOfMemoryError):
             return BackendUnavailable(f"redis at {self.name} has reached its maxmemory: allow it more ({said})")
         for sign, remedy in _REMEDIES:
-            if sign in said if isinstance(sign, str) else isinstance(error, sign):
+            if _is_meant(sign, error, said):
                 return BackendMisconfigured(f"redis at {self.name}: {remedy.format(needed=self._needed)} ({said})")
         return BackendUnavailable(f"redis at {self.name}: {said}")
+
+
+def _is_meant(sign: type[Exception] | str | re.Pattern[str], error: BaseException, said: str) -> bool:
+    if isinstance(sign, str):
+        return sign in said
+    return bool(sign.search(said)) if isinstance(sign, re.Pattern) else isinstance(error, sign)
 
 
 def texts(greeting: Any) -> dict[str, str]:

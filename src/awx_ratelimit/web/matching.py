@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.web.paths import is_ordinary, plain, readings, tails
-from awx_ratelimit.web.rules import SEGMENT, Rule
+from awx_ratelimit.web.rule_paths import SEGMENT
+from awx_ratelimit.web.rules import Rule
 
 _MAX_KNOWN = 4096
 #: Letters of a method and its path. Longer ones are not kept, so that a client cannot fill memory with them.

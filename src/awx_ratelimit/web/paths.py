@@ -172,8 +172,8 @@ def _without_parameters(path: str) -> Iterator[str]:
 
 def _without_dots(path: str) -> Iterator[str]:
     if _DOT_SEGMENT.search(path):
-        yield _resolved(_SLASHES.sub("/", path))
-        yield _resolved(path)
+        yield resolved(_SLASHES.sub("/", path))
+        yield resolved(path)
 
 
 def _without_view_marks(path: str) -> Iterator[str]:
@@ -194,7 +194,7 @@ _CHANGES: tuple[Callable[[str], Iterator[str]], ...] = (
 )
 
 
-def _resolved(path: str) -> str:
+def resolved(path: str) -> str:
     """`path` without dot segments (RFC 3986, section 5.2.4)."""
     kept: list[str] = []
     for segment in path.split("/")[1:]:

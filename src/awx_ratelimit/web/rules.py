@@ -1,6 +1,5 @@
 """`Rule`: what requests to a path cost."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -10,8 +9,8 @@ from awx_ratelimit.core.given import given
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import Rate
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.web.rule_paths import mistake_in
 
-SEGMENT = re.compile(r"\{\w+\}")
 _PLANS_CACHED = 4096
 
 
@@ -19,6 +18,7 @@ _PLANS_CACHED = 4096
 class Rule:
     """What requests of `methods` (None: every method) to `path` cost, or that they are exempt.
 
+    A path begins with ``/`` and is written decoded. ``{name}`` matches one segment, ``/**`` at the end all the rest.
     `cost` is in tokens; 0 takes a slot and no tokens. An exempt request is neither decided nor identified. `budget` is
     the name of a budget of its own beside the caller's plan, with the rates of `plan`: both are charged in one
     decision, and the budget's limits are named ``budget.limit``. A GET rule covers HEAD.
@@ -46,13 +46,9 @@ class Rule:
         object.__setattr__(self, "with_budget", lru_cache(_PLANS_CACHED)(self._budgeted(self._validated_budget())))
 
     def _validate_path(self) -> None:
-        if not isinstance(self.path, str) or not self.path.startswith("/"):
-            raise self._wrong("the path must begin with '/'")
-        for segment in self.path.removesuffix("/**").split("/"):
-            if not SEGMENT.fullmatch(segment) and re.search(r"[{}*?#]", segment):
-                raise self._wrong(
-                    "allowed in a path are {name} for a whole segment and '/**' at its end; a query is no part of it"
-                )
+        mistake = mistake_in(self.path)
+        if mistake is not None:
+            raise self._wrong(mistake)
 
     def _validated_methods(self) -> frozenset[str] | None:
         if self.methods is None:

@@ -242,6 +242,10 @@ INSIDE: dict[str, Callable[[Any], Any]] = {"bare": lambda app: app, "reverse-pro
 @example(path="/./v1/transfers", outside="bare", inside="bare", headers={})
 @example(path="/v1/secret", outside="proxy-fix", inside="bare", headers={"X-Forwarded-Prefix": "/static"})
 @example(path="/health", outside="bare", inside="bare", headers={"X-Vhm-Root": "/v1/secret"})
+@example(
+    path="/static/v1/secret", outside="script-name", inside="reverse-proxied",
+    headers={"X-Script-Name": "/static", "Script-Name": "/static"},
+)  # fmt: skip
 @example(path="/v1/transfers", outside="other", inside="bare", headers={"X-Vhm-Root": "/static", "X-Other": "/v1"})
 @many
 def test_no_path_is_cheaper_than_the_route_of_a_wsgi_framework(

@@ -83,12 +83,15 @@ def tails(paths: Iterable[str], prefixes: Iterable[bytes]) -> list[str] | None:
         return None
     texts = {each for value in values for text in (value, unquote(value)) for each in (text, *text.split(","))}
     items = {item for text in texts for item in (text.strip(_AROUND), text.lstrip(_AROUND).rstrip("/")) if item}
-    return [
-        whole[len(item) :] or "/"
-        for whole in (path.lstrip(_AROUND) for path in paths)
-        for item in items
-        if f"{whole}/".startswith(f"{item}/")
-    ]
+    found: dict[str, None] = {}
+    # Several middlewares may each cut a prefix.
+    left = [path.lstrip(_AROUND) for path in paths]
+    while left and len(found) <= _MAX_READINGS:
+        whole = left.pop()
+        cut = {whole[len(item) :] or "/" for item in items if f"{whole}/".startswith(f"{item}/")} - found.keys()
+        found.update(dict.fromkeys(cut))
+        left.extend(path.lstrip(_AROUND) for path in cut)
+    return list(found) if len(found) <= _MAX_READINGS else None
 
 
 def _never_exempt(path: str) -> bool:

@@ -12,18 +12,22 @@ from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.files import UnusableFile, read_regular
 from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
 _LOOK_EVERY_S = 1.0
+#: A request that looks at the file reads it: some 50,000 overrides.
+_MAX_BYTES = 4_194_304
 
 
 def load(path: str | PurePath) -> PlanTable:
     """See `PlanTable.from_toml`."""
     source = str(_checked(path))
     try:
-        with Path(path).open("rb") as file:
-            mapping = tomllib.load(file)
+        mapping = tomllib.loads(read_regular(path, _MAX_BYTES).decode())
+    except UnusableFile as error:
+        raise InvalidLimit(f"{source}: cannot be read: {error}") from error
     except OSError as error:
         raise InvalidLimit(f"{source}: cannot be read: {error.strerror}; name a TOML file that can") from error
     except (ValueError, RecursionError) as error:
@@ -41,7 +45,8 @@ class WatchedPlanTable(PlanTable):
     """The table of a file, read again when the file has changed.
 
     It looks at the file when it resolves, at most once a second, from whichever thread comes first. A file that is
-    wrong or gone leaves the table as it was and is an error in the log, once for each version of the file. Usage is
+    wrong or gone leaves the table as it was and is an error in the log, once for each version of the file; so does
+    what is not a regular file of at most 4 MiB, such as a pipe or a device, which is never opened. Usage is
     carried over: a changed plan is a plan change.
     """
 

@@ -1,6 +1,8 @@
 import logging
 import os
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,73 @@ def test_a_file_that_is_gone_keeps_the_table_and_comes_back(path: Path, seconds:
     seconds.now += 1
 
     assert (kept, _per_minute(table)) == (60, 7)
+
+
+def a_pipe(path: Path) -> None:
+    """Whoever opens it waits for its other end."""
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    """It has no end."""
+    path.symlink_to("/dev/zero")
+
+
+def a_large_file(path: Path) -> None:
+    """Larger than memory."""
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (a_pipe, "it is not a regular file"),
+        (a_device, "it is not a regular file"),
+        (Path.mkdir, "it is a folder; name a file in it"),
+        (a_large_file, "it has more than 4194304 bytes"),
+        (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "is not TOML"),
+        (lambda path: path.write_text('[plans."a\\u001b"]\nper_minute = 1'), "a plan's name is 'a\\x1b'; allowed are"),
+        (lambda path: path.write_text('[plans."a\\n"]\nper_minute = 0'), "plans.a\\x0a.per_minute: "),
+        (lambda path: path.write_text(f"a = {'[' * 500}{']' * 500}"), "TOML"),
+    ],
+)
+def test_what_is_no_table_keeps_the_table_and_holds_nobody(
+    path: Path,
+    seconds: Seconds,
+    caplog: pytest.LogCaptureFixture,
+    make: Callable[[Path], object],
+    why: str,
+) -> None:
+    """Whatever comes to lie there, nobody waits for it or reads it whole; the log says what it is."""
+    table = PlanTable.watch(path)
+    path.unlink()
+    make(path)
+    for _ in range(3):
+        seconds.now += 1
+        kept = _per_minute(table)
+    with pytest.raises(InvalidLimit, match=re.escape(why)):
+        PlanTable.from_toml(path)
+
+    assert (kept, len(caplog.records), f"the plan table stays as it was: {path}: " in caplog.text) == (60, 1, True)
+    assert why in caplog.text
+
+
+def test_a_file_that_is_mounted_is_read_through_its_links(tmp_path: Path, seconds: Seconds) -> None:
+    """As Kubernetes mounts configuration: a link to a link, which is exchanged."""
+    for version, per_minute in (("v1", 60), ("v2", 300)):
+        (tmp_path / version).mkdir()
+        _write(tmp_path / version / "plans.toml", per_minute)
+    (tmp_path / "data").symlink_to("v1")
+    path = tmp_path / "plans.toml"
+    path.symlink_to("data/plans.toml")
+    table = PlanTable.watch(path)
+    (tmp_path / "new").symlink_to("v2")
+    (tmp_path / "new").replace(tmp_path / "data")
+    seconds.now += 1
+
+    assert _per_minute(table) == 300
 
 
 def test_a_file_that_is_wrong_at_first_is_an_error(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ class Plan:
     def _validated_rates(self) -> tuple[Rate, ...]:
         if not isinstance(self.name, str) or not self.name:
             raise InvalidLimit(f"a plan's name is {self.name!r}; allowed is a text of at least one character")
+        if not self.name.isprintable():
+            # It is printed, logged and sent in labels.
+            raise InvalidLimit(f"a plan's name is {shown(self.name)}; allowed are printable characters and spaces")
         rates = self._listed_rates()
         if self.concurrency is not None and not isinstance(self.concurrency, Concurrency):
             raise InvalidLimit(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from awx_ratelimit.core.plans import PERIODS_MS, Plan
 from awx_ratelimit.core.rates import CONCURRENT, Concurrency, Rate, shown
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.visible import visible
 
 _PER = {f"per_{unit}": (unit, period_ms) for unit, period_ms in PERIODS_MS.items()}
 _PLAN_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
@@ -25,7 +26,8 @@ class Place:
 
     def at(self, key: object) -> "Place":
         """The place of `key` inside this one."""
-        return Place(self.source, f"{self.path}.{key}" if self.path else str(key))
+        shown_key = visible(str(key))
+        return Place(self.source, f"{self.path}.{shown_key}" if self.path else shown_key)
 
     def wrong(self, what: object) -> InvalidLimit:
         """The error to raise for a mistake here."""

@@ -43,7 +43,7 @@ class PlanTable:
         if "" in self._overrides:
             raise InvalidLimit(f"{source}: overrides: a key is ''; use a subject or an account, a non-empty string")
         self._limits = {
-            key: self._read(value, Place(source, f"overrides.{key}")) for key, value in self._overrides.items()
+            key: self._read(value, Place(source, "overrides").at(key)) for key, value in self._overrides.items()
         }
         # As many as there are overrides and plans: the table bounds it.
         self._overridden = cache(self._override)

@@ -17,6 +17,7 @@ OPTION: Final = "--key"
 MASK: Final = "[key]"
 #: What is shorter is a word that may stand anywhere, and no secret.
 _LEAST_MASKED: Final = 8
+_MAX_BYTES: Final = 1 << 20
 
 
 def from_environment() -> list[str]:
@@ -33,8 +34,15 @@ def from_environment() -> list[str]:
 
 
 def from_file(path: Path) -> list[str]:
-    """The keys in a file, one a line; empty lines and those that begin with # are none."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    """The keys in a file, one a line; empty lines and those that begin with # are none.
+
+    It may be a pipe, such as a secrets manager writes into. Raises ValueError for more than a megabyte.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"{path} has more than {_MAX_BYTES} bytes; expected a file of keys, one a line")
+    lines = (line.strip() for line in content.decode().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -41,6 +41,16 @@ def test_the_asgi_snippet_limits_its_app() -> None:
     assert ([answer.status_code for answer in answers], answers[-1].text) == ([200] * 60 + [429], shown)
 
 
+def test_the_asgi_snippet_reports_limits_with_an_unhandled_exception() -> None:
+    """The first snippet puts the middleware where the 500 of a bug has the headers too."""
+    broken = SNIPPETS[0].replace('return JSONResponse({"agents": ["atlas", "borea"]})', 'raise RuntimeError("a bug")')
+    with TestClient(_run(broken)["app"], raise_server_exceptions=False) as client:
+        response = client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"})
+
+    assert response.status_code == 500
+    assert "ratelimit" in response.headers
+
+
 def test_the_headers_shown_are_those_that_are_sent() -> None:
     """The README's 429 has the names of the lines that are sent, in their order."""
     with TestClient(_run(SNIPPETS[0])["app"]) as client:

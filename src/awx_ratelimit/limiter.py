@@ -46,6 +46,9 @@ class Limiter:
     def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """Charge `cost` tokens of every rate of `plan` and take a slot: all of it or nothing, in one step.
 
+        A bucket belongs to `subject` and the name of a limit: two plans share the limits of one subject that have the
+        same name. Use another subject, such as ``login:user_1``, for something that is limited separately.
+
         Give the slot back with `release` when the work is done. Raises ValueError for a cost that is no whole number
         of at least 1, ImpossibleClaim for one above a burst, TypeError for a subject that is not a non-empty string or
         a plan that is not a Plan, BackendUnavailable where there is no decision.

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend
+from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend, Plan, Rate, Rule
 from awx_ratelimit.backends.base import fits_event_loop
 
 
@@ -111,3 +111,26 @@ def test_a_backend_that_checks_nothing_gets_no_malformed_claim(subject: Any, pla
     for verb in (limiter.acquire, limiter.claim):
         with pytest.raises(TypeError):
             verb(subject, plan, 1)
+
+
+API = Plan.of("api", per_minute=60)
+LOGIN = Plan.of("login", per_minute=5)
+LOGIN_RULE = Rule("/login", budget="login", plan=LOGIN)
+
+
+@pytest.mark.parametrize(
+    ("subject", "plan", "allowed"),
+    [
+        ("user_1", LOGIN, False),
+        ("login:user_1", LOGIN, True),
+        ("user_1", Plan("login", (Rate("login_minute", 5, 60_000),)), True),
+        ("user_1", LOGIN_RULE.with_budget(API), True),
+    ],
+)
+def test_plans_share_the_limits_of_a_subject_that_have_one_name(subject: str, plan: Plan, allowed: bool) -> None:
+    """After ten claims of a subject under one plan another plan has used ten too, unless subject or name differ."""
+    limiter = Limiter(MemoryBackend())
+    for _ in range(10):
+        limiter.acquire("user_1", API)
+
+    assert limiter.acquire(subject, plan).allowed is allowed

@@ -3,8 +3,6 @@
 Two twins: the async one is the sync one with `await`, and a test holds them to it.
 """
 
-import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -18,15 +16,14 @@ from awx_ratelimit.backends.base import (
     usable_backend,
 )
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import check_asked, check_subject, kind
+from awx_ratelimit.core.given import check_asked, check_subject
 from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.listeners import Listener, checked_listeners, tell
 from awx_ratelimit.shadow import ShadowCounts
 from awx_ratelimit.undecided import AsyncHold, Hold, must_be_awaited
 
-_log = logging.getLogger("awx_ratelimit")
 #: CPython has one int object for 1. Whatever else a cost is, it is checked.
 _ONE = 1
-Listener = Callable[[Decision], Any]
 
 
 class Limiter:
@@ -38,7 +35,7 @@ class Limiter:
 
     def __init__(self, backend: Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_backend(backend)
-        self.listeners = _checked_listeners(listeners)
+        self.listeners = checked_listeners(listeners)
         self._checks = not checks_claims(self.backend)
         #: What limits in shadow would have refused, for `health`.
         self.shadow = ShadowCounts()
@@ -61,7 +58,7 @@ class Limiter:
         if decision.over:
             self.shadow.count(decision)
         if self.listeners:
-            _tell(self.listeners, decision, self.backend.release)
+            tell(self.listeners, decision, self.backend.release)
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -74,7 +71,7 @@ class Limiter:
         if decision.over:
             self.shadow.count(decision)
         if self.listeners:
-            _tell(self.listeners, decision, self.backend.release)
+            tell(self.listeners, decision, self.backend.release)
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
@@ -139,7 +136,7 @@ class AsyncLimiter:
 
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = usable_async_backend(backend)
-        self.listeners = _checked_listeners(listeners)
+        self.listeners = checked_listeners(listeners)
         self._checks = not checks_claims(self.backend)
         #: What limits in shadow would have refused, for `health`.
         self.shadow = ShadowCounts()
@@ -155,7 +152,7 @@ class AsyncLimiter:
         if decision.over:
             self.shadow.count(decision)
         if self.listeners:
-            _tell(self.listeners, decision, self.backend.release)
+            tell(self.listeners, decision, self.backend.release)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -168,7 +165,7 @@ class AsyncLimiter:
         if decision.over:
             self.shadow.count(decision)
         if self.listeners:
-            _tell(self.listeners, decision, self.backend.release)
+            tell(self.listeners, decision, self.backend.release)
         return decision
 
     @must_be_awaited
@@ -222,30 +219,3 @@ def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awa
         synchronous.shadow = limiter.shadow
         return synchronous.claim
     return limiter.claim
-
-
-def _checked_listeners(listeners: Any) -> tuple[Listener, ...]:
-    """`listeners` as a tuple. Raises TypeError for one that could not be called with a Decision."""
-    if not isinstance(listeners, Iterable):
-        raise TypeError(f"listeners is {kind(listeners)}; write listeners=[listener], a list")
-    listed: tuple[Listener, ...] = tuple(listeners)
-    for number, listener in enumerate(listed):
-        if isinstance(listener, type):
-            raise TypeError(f"listeners[{number}] is {kind(listener)}; make an object of it: {listener.__name__}()")
-        if not callable(listener):
-            raise TypeError(f"listeners[{number}] is {kind(listener)}; use a function that takes a Decision")
-        if inspect.iscoroutinefunction(listener):
-            raise TypeError(f"listeners[{number}] is asynchronous; write it with `def`, nothing awaits it")
-    return listed
-
-
-def _tell(listeners: tuple[Listener, ...], decision: Decision, release: Listener) -> None:
-    for listener in listeners:
-        try:
-            listener(decision)
-        except Exception:
-            _log.exception("a listener of decisions failed")
-        except BaseException:
-            # A cancellation or an exit: nobody will hear of this decision, so nobody would release it.
-            release(decision)
-            raise

@@ -67,11 +67,11 @@ def must_be_awaited(verb: _Verb) -> _Verb:
         undecided.__await__ = coroutine.__await__
         return undecided
 
-    return cast(_Verb, _marked(call))
+    return cast(_Verb, marked_coroutine_function(call))
 
 
-def _marked(function: Any) -> Any:
-    """`function`, which `iscoroutinefunction` takes for what it is: mocks ask."""
+def marked_coroutine_function(function: Any) -> Any:
+    """`function`, which returns an awaitable, marked for `iscoroutinefunction`: mocks and asgiref ask it."""
     if hasattr(inspect, "markcoroutinefunction"):
         return inspect.markcoroutinefunction(function)
     # Before Python 3.12 this is the only mark there is.

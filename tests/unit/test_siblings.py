@@ -2,7 +2,9 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,3 +113,28 @@ def test_limiters_of_both_kinds_ask_and_a_backend_alone_does_not(monkeypatch: py
         backend.after_fork()
 
     assert (before, len(asked)) == ([], 4)
+
+
+@pytest.mark.parametrize(("processes", "warned"), [(5, True), (1, False)])
+def test_mod_wsgi_says_how_many_processes_there_are(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int,
+    warned: bool,
+) -> None:
+    """Apache starts its processes itself, so the parent says nothing; the module of mod_wsgi does."""
+    monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(maximum_processes=processes))
+    siblings.warn_of_siblings(family(tmp_path, "/usr/sbin/apache2\0-k\0start", "(wsgi:app)", []))
+
+    assert ["with 5 mod_wsgi workers" in message for message in caplog.messages] == [True] * warned
+
+
+def test_a_package_named_mod_wsgi_outside_of_apache_says_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that start Apache come in a package of the same name."""
+    monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace())
+    siblings.warn_of_siblings(family(tmp_path, "/bin/bash", PLAIN, []))
+
+    assert caplog.messages == []

@@ -3,10 +3,12 @@
 import asyncio
 import functools
 import gc
+import warnings
 import weakref
 from typing import Any
 
 import pytest
+from asgiref.wsgi import WsgiToAsgi
 
 from awx_ratelimit import (
     AsyncGate,
@@ -343,3 +345,26 @@ def test_a_request_leaves_nothing_to_the_collector(gate: AsyncGate, limiter: Asy
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_wsgi_app_that_asgiref_translates_is_served_without_a_warning(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """`WsgiToAsgi` asks whether `send` is a coroutine function, and warns on each request where it is none."""
+
+    def hello(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"hello"]
+
+    served: dict[str, Any] = {"query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80), "http_version": "1.1"}
+    wire = Wire(limiter, **served)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    translated: Any = WsgiToAsgi
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(RateLimitMiddleware(translated(hello), gate=gate)(wire.scope, receive, wire.send))
+
+    assert wire.sent[0]["status"] == 200
+    assert b"".join(message.get("body", b"") for message in wire.sent) == b"hello"
+    assert wire.free[-1] == 0

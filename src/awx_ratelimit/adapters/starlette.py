@@ -22,6 +22,7 @@ from awx_ratelimit.adapters._scope import (
 )
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rates import whole_number
+from awx_ratelimit.undecided import marked_coroutine_function
 from awx_ratelimit.web.gate import AsyncGate
 from awx_ratelimit.web.message import Reply
 
@@ -117,6 +118,7 @@ class _Exchange:
             self.end()
         return message
 
+    @marked_coroutine_function
     def send(self, message: Message) -> Awaitable[None]:
         """What the server's own `send` returns, for the app to await: a coroutine less for each message."""
         kind = message["type"]

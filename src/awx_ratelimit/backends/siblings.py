@@ -10,6 +10,7 @@ who come after it.
 import logging
 import os
 import re
+import sys
 from contextlib import suppress
 from pathlib import PurePath
 
@@ -28,10 +29,10 @@ def warn_of_siblings(proc: str = "/proc") -> None:
     global _warned  # noqa: PLW0603  # once in a process, however many backends it has
     if _warned:
         return
-    server, workers = "", 0
+    server, workers = _in_apache()
     # A process that has just ended, and a system that shows nothing.
     with suppress(OSError, ValueError, IndexError):
-        server, workers = _seen(proc)
+        server, workers = (server, workers) if server else _seen(proc)
     if workers > 1:
         _warned = True
         _log.warning(
@@ -41,6 +42,12 @@ def warn_of_siblings(proc: str = "/proc") -> None:
             server,
             workers,
         )
+
+
+def _in_apache() -> tuple[str, int]:
+    """mod_wsgi, and how many processes it may run of this application: it says so in a module of its own."""
+    processes = getattr(sys.modules.get("mod_wsgi"), "maximum_processes", None)
+    return ("mod_wsgi", processes) if isinstance(processes, int) else ("", 0)
 
 
 def _seen(proc: str) -> tuple[str, int]:

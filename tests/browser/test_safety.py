@@ -9,6 +9,8 @@ from playwright.sync_api import Error, Page, Response, expect
 from tests.browser.site import SESSION, Site
 from tests.browser.test_flows import create, shown_key
 
+from awx_ratelimit.keys.names import READABLE
+
 LEFT_BY_A_PAGE = """async () => JSON.stringify([
     location.href, document.referrer, history.state, document.cookie, {...localStorage}, {...sessionStorage},
     await indexedDB.databases(), await (globalThis.caches ? caches.keys() : []), performance.getEntries(),
@@ -151,6 +153,16 @@ def test_a_session_of_the_browser_keeps_no_key(scripted: Page) -> None:
     assert [value for value in values if key[4:20] in value] == []
     assert re.search(r"console/new$", scripted.url)
     assert shown_key(scripted) == key
+
+
+@pytest.mark.parametrize("flags", ["", "u"])
+def test_the_pattern_of_names_is_one_for_browsers(scripted: Page, flags: str) -> None:
+    """A page that is made from the OpenAPI document may check names by its pattern."""
+    is_name = scripted.evaluate_handle("([pattern, flags]) => new RegExp(pattern, flags)", [READABLE, flags])
+    names = ["prod", "\u540d\u524d \U0001f511", "a\u202eb", "a\u2028", "\ufeffa", ""]
+    found = [name for name in names if is_name.evaluate("(is_name, name) => is_name.test(name)", name)]
+
+    assert found == ["prod", "\u540d\u524d \U0001f511", "a\u2028"]
 
 
 def _text(answer: Response) -> str:

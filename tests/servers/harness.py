@@ -51,6 +51,7 @@ WSGI = (
     Spec("gunicorn-sync", "wsgi", f"{_GUNICORN} --worker-class sync"),
     Spec("gunicorn-gthread", "wsgi", f"{_GUNICORN} --worker-class gthread --threads 8"),
     Spec("gunicorn-preload", "wsgi", f"{_GUNICORN} --worker-class gthread --threads 8 --preload"),
+    Spec("gunicorn-gevent-preload", "wsgi", f"{_GUNICORN} --worker-class gevent --preload"),
     Spec("waitress", "wsgi", "waitress --listen {host}:{port} --threads 8 tests.servers.wsgi_app:app"),
     Spec("granian-wsgi", "wsgi", f"{_GRANIAN} --interface wsgi --blocking-threads 8 tests.servers.wsgi_app:app"),
 )

@@ -88,6 +88,7 @@ OTHERWISE = {
     "gunicorn-sync": _FOLDING_IS_400 | _LF_IS_400,
     "gunicorn-gthread": _FOLDING_IS_400 | _LF_IS_400,
     "gunicorn-preload": _FOLDING_IS_400 | _LF_IS_400,
+    "gunicorn-gevent-preload": _FOLDING_IS_400 | _LF_IS_400,
     "waitress": _FOLDING_IS_A_SPACE | _LF_IS_400 | {"DEL": "400"},
     # WSGI gives both spellings one name, and granian lets the later header win: it is simply the key.
     "granian-wsgi": _FOLDING_IS_400

@@ -6,7 +6,7 @@ from tests.servers.limits import BURST, LARGE_DRAIN_BYTES, api_key
 from tests.servers.nginx import Nginx
 from tests.servers.wire import Connection, head
 
-SERVERS = (*ASGI, *(spec for spec in WSGI if spec.name != "gunicorn-preload"), UWSGI)
+SERVERS = (*ASGI, *(spec for spec in WSGI if not spec.name.endswith("preload")), UWSGI)
 WAYS = ("buffered", "length"), ("buffered", "chunked"), ("streamed", "length"), ("streamed", "chunked")
 UWSGI_WAYS = *WAYS[:3], ("uwsgi", "length"), ("uwsgi", "chunked")
 TRIES = 5

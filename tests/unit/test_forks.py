@@ -12,7 +12,7 @@ from tests.processes import FORKS
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
 from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.forks import PidMark, process_mark, renew_if_forked, renewed_after_fork
+from awx_ratelimit.forks import SAME_PROCESS, PidMark, process_mark, renew_if_forked, renewed_after_fork
 from awx_ratelimit.refusals import RefusalLog
 
 FORK_IN_C = FORKS["c"]
@@ -127,3 +127,17 @@ def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, capl
 
     with log._lock, table._looking:  # type: ignore[attr-defined]
         assert in_child(FORK_IN_C, both_work)
+
+
+def test_what_was_made_before_a_patch_is_renewed_by_the_first_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gevent replaces Python's locks after the hooks of a fork: what they renewed is renewed once more, and once."""
+    monkeypatch.setattr("awx_ratelimit.forks._made_for", [(os.getpid(), threading.Lock)])
+    part, seen = Part(), []
+
+    for lock in (threading.Lock, threading.RLock, threading.RLock):
+        monkeypatch.setattr("threading.Lock", lock)
+        SAME_PROCESS[0] = 0
+        renew_if_forked()
+        seen.append(part.renewals)
+
+    assert seen == [0, 1, 1]

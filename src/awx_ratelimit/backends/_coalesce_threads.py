@@ -5,9 +5,9 @@ wait (an answer, an error, an exception that a signal handler raised) hands the 
 the same, whoever's time is up takes the lead away from it.
 """
 
+import threading
 import time
 from collections.abc import Callable
-from threading import Lock
 from typing import Generic, TypeVar
 
 from awx_ratelimit.backends._coalesce_batch import Batches, delayed, unavailable
@@ -16,6 +16,8 @@ from awx_ratelimit.errors import BackendUnavailable
 
 #: What is left of its time when a call ends, so that who waits for it hears of that in time.
 _TO_TELL = 0.02
+#: After so many times of a call, a leader is lost in a process that is late, too.
+_LOST_AFTER = 10
 
 A = TypeVar("A")
 C = TypeVar("C")
@@ -32,7 +34,7 @@ class _Waiting(Generic[C, A]):
         self.answer: A | None = None
         self.error: BackendUnavailable | None = None
         self.left = False
-        self.wake = Lock()
+        self.wake = threading.Lock()
         self.wake.acquire()
 
     def wake_up(self) -> None:
@@ -41,7 +43,7 @@ class _Waiting(Generic[C, A]):
             self.wake.release()
 
 
-def _woken(wake: Lock, wait_s: float) -> bool:
+def _woken(wake: threading.Lock, wait_s: float) -> bool:
     """Whether `wake` was released within so long."""
     if wait_s:
         return wake.acquire(timeout=wait_s)
@@ -74,7 +76,7 @@ class ThreadCommit(Generic[C, A]):
         self._abandon = abandon
         self._unanswered = unanswered
         self._timeout_s = timeout_s
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
         self._leader: _Waiting[C, A] | None = None
 
@@ -148,13 +150,17 @@ class ThreadCommit(Generic[C, A]):
         deadline = Deadline(until_s, all_delays=True)
         while not _woken(waiting.wake, deadline.wait_s()):
             if deadline.is_over():
-                if self._leader is leader:
+                if self._leader is leader and self._is_lost(leader, deadline):
                     self._hand_on()
                 raise delayed("the call before this one has not ended")
         deadline.resume()
         waiting.until_s += deadline.until_s - until_s
         if self._is_late(waiting):
             raise delayed("no time was left to send this claim")
+
+    def _is_lost(self, leader: _Waiting[C, A], deadline: Deadline) -> bool:
+        """Whether to take the lead away. A process that is late itself waits longer before it does."""
+        return not deadline.was_late or time.monotonic() > leader.until_s + _LOST_AFTER * self._timeout_s
 
     def _is_late(self, waiting: _Waiting[C, A]) -> bool:
         """Whether it is to lead, and has no time left for a call: its call would fail those who have."""

@@ -3,8 +3,8 @@
 It is a daemon that holds its backend weakly, so that neither keeps the other alive.
 """
 
+import threading
 from collections.abc import Callable
-from threading import Event, Thread
 from typing import Any
 from weakref import WeakMethod
 
@@ -16,11 +16,11 @@ class Keeper:
 
     def __init__(self, look: Callable[[], Any]) -> None:
         self._look = WeakMethod(look)
-        self._stopped = Event()
+        self._stopped = threading.Event()
 
     def start(self) -> None:
         """Begin. It is called once."""
-        Thread(target=self._run, name="awx_ratelimit host", daemon=True).start()
+        threading.Thread(target=self._run, name="awx_ratelimit host", daemon=True).start()
 
     def stop(self) -> None:
         """Let the thread end, without waiting for it. Harmless twice."""

@@ -11,12 +11,12 @@ each busy thread to get it back, with the lock in its hands. Beside three such t
 import ctypes
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from struct import Struct
-from threading import Lock
 from typing import Any, Final, Protocol, TypeVar
 
 from awx_ratelimit.backends._host_waits import WAIT_MS, may_wait_for_thread, process_wait_ms
@@ -106,13 +106,13 @@ class Stripe:
         self._shut = False
         self._file = ByteLock(mapped.fd, number)
         self._stuck = False
-        self.guard_by(Lock())
+        self.guard_by(threading.Lock())
         #: What its table knows of it.
         self.root: Any = None
         self.root_seen: bytes | None = None
         self.swept = 0
 
-    def guard_by(self, lock: Lock) -> None:
+    def guard_by(self, lock: threading.Lock) -> None:
         """Use this lock among threads from now on."""
         self.lock = lock
         # See the memory backend's stripe: an iterator leaves no place for a signal handler to raise in between.

@@ -7,12 +7,12 @@ in that one, and what is held is written down there.
 
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from struct import error as StructError  # noqa: N812  # what it is: an error class
-from threading import Lock
 from typing import Any, TypeVar
 
 from awx_ratelimit.backends._host_keeper import Keeper
@@ -45,7 +45,7 @@ class HostSession:
         self._looks = 0
         self._started = self._closed = False
         self._table: Table | None = None
-        self._opening = Lock()
+        self._opening = threading.Lock()
         #: A number that no other lease has.
         self.new_lease_id = count((int.from_bytes(os.urandom(8)) << SEQUENCE_BITS) + 1).__next__
         #: What the thread cannot do, and why; None where all is well.

@@ -5,11 +5,11 @@ The deadline is set when a decision first waits, and belongs to whatever runs it
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from threading import Lock
 from typing import Final, TypeVar
 
 from awx_ratelimit.errors import BackendUnavailable
@@ -47,7 +47,7 @@ def process_wait_ms() -> float:
     return wait_s * 1000
 
 
-def run_alone(lock: Lock, wait_ms: float, act: Callable[[int], _Answer]) -> _Answer:
+def run_alone(lock: threading.Lock, wait_ms: float, act: Callable[[int], _Answer]) -> _Answer:
     """What `act` answers, alone behind `lock`; it is given what is left of `wait_ms`. Raises BackendUnavailable."""
     until_s = time.monotonic() + wait_ms / 1000
     # An iterator leaves no place for a signal handler to raise between the lock and the `try`.

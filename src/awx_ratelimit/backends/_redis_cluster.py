@@ -6,10 +6,10 @@ its slot is now goes there: it was not run. A server that is gone takes nothing 
 """
 
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from threading import Lock, Thread
 from typing import Any, TypeAlias
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -87,7 +87,7 @@ class Cluster:
 
     def begin(self) -> None:
         """Start anew, with the map as it is: in a child process."""
-        self._reading, self._doubting = Lock(), Lock()
+        self._reading, self._doubting = threading.Lock(), threading.Lock()
         self._read_s = -_AGAIN_S
         self._unread: BackendUnavailable | None = None
 
@@ -127,7 +127,7 @@ class Cluster:
         """The map may be wrong: let a thread read it again."""
         if self._doubting.acquire(blocking=False):
             try:
-                Thread(target=self._read_again, name="awx_ratelimit cluster", daemon=True).start()
+                threading.Thread(target=self._read_again, name="awx_ratelimit cluster", daemon=True).start()
             except RuntimeError:
                 # There are no threads any more when the interpreter ends.
                 self._doubting.release()

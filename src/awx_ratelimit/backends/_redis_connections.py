@@ -88,15 +88,28 @@ def connections(url: str, timeout_s: float) -> Connections:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if _TrustingInLoop in kinds:
-        settings["trusted"] = _trusted(settings)
+        settings["trusted"] = _Trusted(settings.copy())
     return Connections(kinds, settings, timeout_s)
 
 
-def _trusted(settings: dict[str, Any]) -> ssl.SSLContext:
-    try:
-        return for_loops.SSLConnection(**settings).ssl_context.get()
-    except OSError as error:
-        raise ValueError(f"redis URL: ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read: {error}") from error
+class _Trusted:
+    """What TLS trusts. It is read once, and once more where gevent has replaced Python's TLS since."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            self._context = for_loops.SSLConnection(**self._settings).ssl_context.get()
+        except OSError as error:
+            raise ValueError(f"redis URL: ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be read: {error}") from error
+
+    def context(self) -> ssl.SSLContext:
+        """The context for connections that are made now."""
+        if self._context.__class__ is not ssl.SSLContext:
+            self._read()
+        return self._context
 
 
 def _nothing() -> int:
@@ -188,19 +201,20 @@ def _timed(kind: Any) -> Any:
 class _Trusting(SSLConnection):
     deadline: Deadline
 
-    def __init__(self, *, trusted: ssl.SSLContext, **settings: Any) -> None:
+    def __init__(self, *, trusted: _Trusted, **settings: Any) -> None:
         super().__init__(**settings)
         self._trusted = trusted
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        context = self._trusted.context()
         sock.settimeout(self.deadline.left_s())
-        return self._trusted.wrap_socket(sock, server_hostname=self.host)
+        return context.wrap_socket(sock, server_hostname=self.host)
 
 
 class _TrustingInLoop(for_loops.SSLConnection):
-    def __init__(self, *, trusted: ssl.SSLContext, **settings: Any) -> None:
+    def __init__(self, *, trusted: _Trusted, **settings: Any) -> None:
         super().__init__(**settings)
-        self.ssl_context.context = trusted
+        self.ssl_context.context = trusted.context()
 
 
 _KINDS: dict[Any, tuple[Any, Any]] = {

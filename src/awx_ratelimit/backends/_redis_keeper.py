@@ -6,11 +6,11 @@ took it. It is started when it is first needed, and again when what was closed i
 """
 
 import logging
+import queue
 import random
+import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
 from typing import Literal
 from weakref import WeakMethod
 
@@ -50,11 +50,11 @@ class LeaseKeeper:
     def __init__(self, turn: Callable[[bool], bool]) -> None:
         self._turn = WeakMethod(turn)
         # Its put() may come from a finalizer or a signal handler; that of no other queue may.
-        self._signals: SimpleQueue[Signal] = SimpleQueue()
+        self._signals: queue.SimpleQueue[Signal] = queue.SimpleQueue()
         self._awake = False
         self._shortest_ttl_ms: int | None = None
-        self._changing = Lock()
-        self._thread: Thread | None = None
+        self._changing = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._said = False
 
     def keep(self, ttl_ms: int) -> None:
@@ -70,8 +70,8 @@ class LeaseKeeper:
             with self._changing:
                 self._thread = self._thread or self._started()
 
-    def _started(self) -> Thread | None:
-        thread = Thread(target=self._run, name="awx_ratelimit leases", daemon=True)
+    def _started(self) -> threading.Thread | None:
+        thread = threading.Thread(target=self._run, name="awx_ratelimit leases", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -117,7 +117,7 @@ class LeaseKeeper:
     def _signal(self, wait_s: float) -> Signal | None:
         try:
             return self._signals.get(timeout=max(0.0, wait_s))
-        except Empty:
+        except queue.Empty:
             return None
 
     def _interval_s(self) -> float:

@@ -6,11 +6,11 @@ Decision that carries it is collected: then it is renewed no more, and lapses. T
 has of one subject live on together; so what lapses is given back at last, for others may have kept it alive.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from itertools import islice
-from threading import Lock
 from typing import TypeAlias
 from weakref import ref
 
@@ -81,7 +81,7 @@ class Leases:
         self._unmeasured = 0
         self._open: dict[int, _Open] = {}
         self._in_flight: dict[int, None] = {}
-        self._making = Lock()
+        self._making = threading.Lock()
         # By identity: what is said once more while the first is under way has to be sent once more.
         self._released: dict[Home, dict[int, Released]] = {}
         self._lapsing: dict[int, _Lapsing] = {}

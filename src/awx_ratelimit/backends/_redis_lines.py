@@ -6,10 +6,10 @@ goes on to another: what may have been decided is never sent twice. Two twins of
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from threading import Lock
 from typing import Any, TypeAlias
 
 from awx_ratelimit.backends._coalesce_tasks import TaskCommit
@@ -136,7 +136,7 @@ class AsyncLines:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._changing = Lock()
+        self._changing = threading.Lock()
         self._lines: dict[asyncio.AbstractEventLoop, dict[Server | None, AsyncLine]] = {}
 
     def claim(self, asked: Asked) -> Any:

@@ -4,11 +4,11 @@ The client's pool and its retries are passed by: a call that may have been decid
 but a whole answer came, the connection is closed, for what comes next on it could be the answer to something else.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from threading import Lock
 from typing import Any, TypeAlias
 
 from hiredis import pack_command
@@ -33,7 +33,7 @@ class Link:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._deadline = Deadline()
         self._connection: Any = None
 
@@ -44,11 +44,11 @@ class Link:
         """
         until_s = until_s or time.monotonic() + self._server.timeout_s
         take = partial(self._lock.acquire, timeout=max(0.0, until_s - time.monotonic()))
-        # A loop of one turn: after a call a signal handler may raise before a `try` is reached, and the lock would stay
-        # taken for ever; between an iterator and the body of its loop there is no such place.
+        # A loop of one turn: between `acquire` and `try` a signal handler could raise and leave the lock taken.
         for _ in iter(take, False):
             try:
-                self._deadline.begin(until_s)
+                if not self._deadline.begin(until_s):
+                    break
                 return self._run(calls)
             finally:
                 self._lock.release()

@@ -5,9 +5,9 @@ A subject in use has a `Ledger`. One that was not charged for a round of the swe
 """
 
 import struct
+import threading
 import time
 from functools import partial
-from threading import Lock
 from typing import TypeVar
 
 from awx_ratelimit.backends.ledger import Ledger
@@ -54,13 +54,13 @@ class Stripe:
     __slots__ = ("_in_use_round", "_packed_round", "ledgers", "lock", "packed", "turns")
 
     def __init__(self) -> None:
-        self.guard_by(Lock())
+        self.guard_by(threading.Lock())
         self.ledgers: dict[str, Ledger] = {}
         self.packed: dict[str, bytes] = {}
         self._in_use_round = _Round()
         self._packed_round = _Round()
 
-    def guard_by(self, lock: Lock) -> None:
+    def guard_by(self, lock: threading.Lock) -> None:
         """Use this lock from now on.
 
         Each turn of ``for taken in stripe.turns:`` tries once to take it, in one step: after a call a signal handler
@@ -115,7 +115,7 @@ class Stripe:
 
     def after_fork(self) -> None:
         """In a child: a lock that nobody holds, and none of the parent's leases."""
-        self.guard_by(Lock())
+        self.guard_by(threading.Lock())
         for ledger in self.ledgers.values():
             ledger.drop_leases()
 

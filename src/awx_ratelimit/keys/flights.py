@@ -4,10 +4,10 @@ A database that neither answers nor refuses holds whoever asks it. So nobody who
 threads do, and those who wait give up when their time is over. While it has just been so, others do not even begin.
 """
 
+import queue
+import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
-from threading import Event, Lock, Thread
 from typing import Generic, TypeAlias, TypeVar
 from weakref import WeakMethod, finalize
 
@@ -28,12 +28,12 @@ class _Flight(Generic[_Answer]):
     def __init__(self, digest: bytes, until_s: float) -> None:
         self.digest = digest
         self.until_s = until_s
-        self.landed = Event()
+        self.landed = threading.Event()
         self.answer: _Answer | None = None
         self.error: Exception | None = None
 
 
-_Queue: TypeAlias = SimpleQueue[_Flight[_Answer] | None]
+_Queue: TypeAlias = queue.SimpleQueue[_Flight[_Answer] | None]
 
 
 class Flights(Generic[_Answer]):
@@ -49,9 +49,9 @@ class Flights(Generic[_Answer]):
 
     def renew(self) -> None:
         """In a child process: no look-up is under way, and no thread is there."""
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._under_way: dict[bytes, _Flight[_Answer]] = {}
-        self._queue: _Queue[_Answer] = SimpleQueue()
+        self._queue: _Queue[_Answer] = queue.SimpleQueue()
         self._workers = 0
         self._in_hand = 0
         self._rest_until_s = 0.0
@@ -101,7 +101,7 @@ class Flights(Generic[_Answer]):
             if self._workers < min(_WORKERS, self._in_hand):
                 self._workers += 1
                 work = (self._queue, WeakMethod(self._fly))
-                Thread(target=_work, args=work, name="awx-key-look-up", daemon=True).start()
+                threading.Thread(target=_work, args=work, name="awx-key-look-up", daemon=True).start()
             return flight
 
     def _landed(self, flight: _Flight[_Answer]) -> _Answer:
@@ -131,8 +131,8 @@ class Flights(Generic[_Answer]):
         flight.landed.set()
 
 
-def _work(queue: _Queue[_Answer], flies: "WeakMethod[Callable[[_Flight[_Answer]], None]]") -> None:
-    while (flight := queue.get()) is not None:
+def _work(flights: "_Queue[_Answer]", flies: "WeakMethod[Callable[[_Flight[_Answer]], None]]") -> None:
+    while (flight := flights.get()) is not None:
         fly = flies()
         if fly is None:
             return
@@ -141,6 +141,6 @@ def _work(queue: _Queue[_Answer], flies: "WeakMethod[Callable[[_Flight[_Answer]]
         del fly, flight
 
 
-def _dismiss(queue: _Queue[_Answer]) -> None:
+def _dismiss(flights: "_Queue[_Answer]") -> None:
     for _ in range(_WORKERS):
-        queue.put(None)
+        flights.put(None)

@@ -1,8 +1,8 @@
 """`Ticker`: a daemon thread that does one thing again and again, for as long as its owner lives."""
 
 import logging
+import threading
 from collections.abc import Callable
-from threading import Event, Lock, Thread
 from typing import Any
 from weakref import WeakMethod
 
@@ -25,16 +25,16 @@ class Ticker:
 
     def renew(self) -> None:
         """In a child process: the thread is the parent's."""
-        self._lock = Lock()
-        self._woken = Event()
-        self._thread: Thread | None = None
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._thread: threading.Thread | None = None
         self._stopped = False
 
     def start(self) -> None:
         """Begin. Nothing to do where it has begun."""
         with self._lock:
             if self._thread is None and not self._stopped:
-                self._thread = Thread(target=self._run, name=self._name, daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
     def wake(self) -> None:

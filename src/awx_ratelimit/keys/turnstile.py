@@ -4,7 +4,7 @@ A database's connection must not be doubled: SQLite's file locks belong to a pro
 inherited lets go of what it never held. So a fork waits until nobody is inside, and finds nothing open.
 """
 
-from threading import Condition
+import threading
 from types import TracebackType
 
 from awx_ratelimit.forks import renew_if_forked
@@ -22,7 +22,7 @@ class Turnstile:
 
     def renew(self) -> None:
         """In a child process: nobody is inside."""
-        self._changed = Condition()
+        self._changed = threading.Condition()
         self._inside = 0
         self._open = True
 

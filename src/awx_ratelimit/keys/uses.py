@@ -4,8 +4,8 @@ A request sets one item of a dict, and that is all it has to do with it: writing
 ids, and what cannot be written is kept for the next time, up to a bound.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from threading import Lock
 from typing import Final, Protocol
 
 from awx_ratelimit.keys.store import Use
@@ -30,7 +30,7 @@ class Uses:
 
     def renew(self) -> None:
         """In a child process: what the parent has gathered is the parent's to write."""
-        self._lock = Lock()
+        self._lock = threading.Lock()
         #: What was used, with the time: set an item, and be done.
         self.latest: dict[Used, int] = {}
         self._kept: dict[str, Use] = {}

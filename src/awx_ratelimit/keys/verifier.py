@@ -6,9 +6,9 @@ store, and where that gives no answer nobody is let in.
 """
 
 import atexit
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from threading import Lock
 from typing import Any, Final
 from weakref import ref
 
@@ -97,7 +97,7 @@ class KeyVerifier:
         self._uses = Uses(store.mark_used)
         self._poller = Ticker("awx-key-changes", self.poll, POLL_S)
         self._writer = Ticker("awx-key-uses", self.write_uses, WRITE_USES_S)
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._generation = 0
         self._position: int | None = None
         store.subscribe(self._forget_account)
@@ -234,7 +234,7 @@ class KeyVerifier:
         self._flights.detach()
 
     def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()
         for part in (self._flights, self._uses, self._poller, self._writer):
             part.renew()
         self._known.clear()

@@ -7,10 +7,10 @@ key that is not in it, but then once in a while only: tokens are cheap to forge,
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -69,7 +69,7 @@ class _Fetch:
     def __init__(self, timeout_s: float) -> None:
         self.pid = os.getpid()
         self._until_s = monotonic() + timeout_s
-        self._ended = Event()
+        self._ended = threading.Event()
         self.end = self._ended.set
 
     def wait(self) -> None:
@@ -127,7 +127,7 @@ class _Fetched:
             self._under_way = fetch = _Fetch(self._timeout_s)
         try:
             # In a thread, because nothing bounds how long the resolver of names takes.
-            Thread(target=self._fetch, args=(fetch,), name="awx_ratelimit jwks", daemon=True).start()
+            threading.Thread(target=self._fetch, args=(fetch,), name="awx_ratelimit jwks", daemon=True).start()
         except RuntimeError as error:
             self._fail(error)
             self._end(fetch)
@@ -152,4 +152,4 @@ class _Fetched:
         fetch.end()
 
     def _renew_lock(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()

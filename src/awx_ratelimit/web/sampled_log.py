@@ -1,8 +1,8 @@
 """`SampledLog`: lines that clients can cause, each kind of them once in a while, so that no flood fills a disk."""
 
 import logging
+import threading
 from collections.abc import Callable
-from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -38,4 +38,4 @@ class SampledLog:
         self._logger.log(level, message, *args)
 
     def _renew_lock(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()

@@ -5,9 +5,9 @@ Everything here is decided without waiting, for threads and for event loops alik
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Mapping
-from threading import Lock, Thread
 from typing import Any, Literal, TypeAlias, get_args
 
 from awx_ratelimit.backends.memory import MemoryBackend
@@ -49,12 +49,12 @@ class Outage:
         #: Decides this process's share of each limit.
         self.local = MemoryBackend()
         self._healing = Healing(self.local, self._breakers.home)
-        self._heals = Lock()
+        self._heals = threading.Lock()
         renewed_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: what the parent decided is made known by the parent."""
-        self._healing, self._heals = Healing(self.local, self._breakers.home), Lock()
+        self._healing, self._heals = Healing(self.local, self._breakers.home), threading.Lock()
 
     def ask(self, subject: str) -> Ticket | None:
         """A ticket for who may ask the backend; None while it is known not to answer."""
@@ -71,7 +71,7 @@ class Outage:
             seconds, self._heal_again_s = now_s - self._began_s.pop(breaker, now_s), now_s
             _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
         if self._healing.is_due and time.monotonic() >= self._heal_again_s and self._heals.acquire(blocking=False):
-            Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
+            threading.Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
 
     def _heal(self, backend: Any) -> None:
         try:

@@ -1,7 +1,7 @@
 """`PlanTable`: the plans by name, and who has numbers of their own. Data, checked when it is made."""
 
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -45,8 +45,8 @@ class PlanTable:
         self._limits = {
             key: self._read(value, Place(source, "overrides").at(key)) for key, value in self._overrides.items()
         }
-        # As many as there are overrides and plans: the table bounds it.
-        self._overridden = cache(self._override)
+        # Callers may come with plans that were made for one request.
+        self._overridden = lru_cache(maxsize=_PLANS_CACHED)(self._override)
         self._of_items = lru_cache(maxsize=_PLANS_CACHED)(self._items)
 
     @classmethod

@@ -27,7 +27,7 @@ PREFIX_HEADERS = frozenset(
 _MAX_READINGS = 24
 #: An unusual path that is longer may mean anything: the work for one request has a bound.
 _MAX_LETTERS = 2048
-_MAX_PREFIX_LETTERS = 512
+_MAX_PREFIX_BYTES = 512
 _AROUND = " \t/"
 
 _SLASHES = re.compile(r"//+")
@@ -78,9 +78,10 @@ def readings(path: str, inner_path: str | None = None) -> Readings:
 
 def tails(paths: Iterable[str], prefixes: Iterable[bytes]) -> list[str] | None:
     """What is left of `paths` without each of the prefixes that a client has sent. None: it has sent too many."""
-    values = [prefix.decode("utf-8", "replace") for prefix in prefixes]
-    if sum(map(len, values)) > _MAX_PREFIX_LETTERS:
+    sent = list(prefixes)
+    if sum(map(len, sent)) > _MAX_PREFIX_BYTES:
         return None
+    values = [prefix.decode("utf-8", "replace") for prefix in sent]
     texts = {each for value in values for text in (value, unquote(value)) for each in (text, *text.split(","))}
     items = {item for text in texts for item in (text.strip(_AROUND), text.lstrip(_AROUND).rstrip("/")) if item}
     found: dict[str, None] = {}

@@ -25,6 +25,8 @@ from awx_ratelimit.wrappers._local import Share
 
 _AT_ONCE = 64
 _ID_BYTES = 8
+#: Clients without a key choose their addresses, and an outage may last. The backend is not told of more subjects.
+_MAX_DECIDED = 100_000
 #: Adds what is owed, and returns the lease that was entered for each that is open. Raises BackendUnavailable.
 Heal = Callable[[Sequence[Owed], bytes], Sequence[Decision]]
 
@@ -82,7 +84,9 @@ class Healing:
         if decision.lease_id:
             self._open[decision.lease_id] = decision
         # At last: whoever takes it from there finds what was charged.
-        self._decided[subject, id(share)] = share
+        key = subject, id(share)
+        if len(self._decided) < _MAX_DECIDED or key in self._decided:
+            self._decided[key] = share
         return decision
 
     def released(self, decision: Decision) -> Decision | None:

@@ -1,0 +1,161 @@
+"""What clients choose by the ten thousand leaves nothing behind but what has a bound, in number and in size."""
+
+import gc
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pytest
+from tests.costs.front_doors import Door, Sent, opened
+
+MANY = 10_000
+LONG = 60_000
+#: Of 60 kB each: what they leave would be 3 MB.
+MANY_LONG = 50
+MAX_BYTES = 1_500_000
+#: Four for each entry of a full cache. Ten thousand odd ones would leave twice as many without a bound.
+MAX_BLOCKS = 16_384
+#: An address that has used some of its limit is remembered until it owes nothing.
+MAX_BLOCKS_PER_ADDRESS = 8
+MAX_RATIO = 8.0
+GATES = [
+    "static key",
+    "static key unknown",
+    "no key",
+    "bearer key unknown",
+    "another's bearer",
+    "anonymous",
+    "preflight",
+]
+APPS = ["API with a wrong token", "console without a page"]
+Odd = Callable[[Door], Iterable[Sent]]
+
+
+@pytest.fixture(scope="module", params=["asgi", "wsgi"])
+def doors(request: pytest.FixtureRequest) -> Iterator[dict[str, Door]]:
+    """Every way in."""
+    with opened(request.param) as doors:
+        yield doors
+
+
+def _sent(door: Door, numbers: Iterable[int], **fields: Callable[[int], Any]) -> Iterator[Sent]:
+    return (door.request(**{name: of(number) for name, of in fields.items()}) for number in numbers)
+
+
+def _long(number: int) -> str:
+    return f"{number:x}".ljust(LONG, "a")
+
+
+def _header(name: bytes, value: Callable[[int], str]) -> Callable[[int], Any]:
+    return lambda number: [(name, value(number).encode())]
+
+
+SHORT: dict[str, Odd] = {
+    "methods": lambda door: _sent(door, range(MANY), method=lambda number: f"M{number:x}"),
+    "paths": lambda door: _sent(door, range(MANY), path=lambda number: f"/v1/{number}".ljust(199, "a")),
+    "keys": lambda door: _sent(door, range(MANY), lines=_header(b"x-api-key", lambda number: f"awx_{number}")),
+    "bearers": lambda door: _sent(
+        door, range(MANY), lines=_header(b"authorization", lambda number: f"Bearer awx_{number}")
+    ),
+    "forwarded for": lambda door: _sent(
+        door, range(MANY), lines=_header(b"x-forwarded-for", lambda number: f"10.0.0.1,{number}".ljust(64, "0"))
+    ),
+}
+LONG_ONES: dict[str, Odd] = {
+    "methods": lambda door: _sent(door, range(MANY_LONG), method=lambda number: _long(number).upper()),
+    "paths": lambda door: _sent(door, range(MANY_LONG), path=lambda number: f"/{_long(number)}"),
+    "keys": lambda door: _sent(door, range(MANY_LONG), lines=_header(b"x-api-key", _long)),
+    "bearers": lambda door: _sent(
+        door, range(MANY_LONG), lines=_header(b"authorization", lambda number: f"Bearer {_long(number)}")
+    ),
+    "origins": lambda door: _sent(
+        door, range(MANY_LONG), lines=_header(b"origin", lambda number: f"https://{_long(number)}")
+    ),
+    "forwarded for": lambda door: _sent(door, range(MANY_LONG), lines=_header(b"x-forwarded-for", _long)),
+}
+#: Where each of them is looked at.
+LOOKED_AT = [
+    ("methods", "no key"), ("paths", "no key"), ("keys", "static key unknown"), ("keys", "bearer key unknown"),
+    ("bearers", "bearer key unknown"), ("forwarded for", "anonymous"), ("forwarded for", "static key unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
+def test_ten_thousand_odd_ones_leave_what_a_cache_takes(doors: dict[str, Door], odd: str, name: str) -> None:
+    """No client grows an app by what it chooses, beyond caches of a fixed size."""
+    assert grown_blocks(doors[name], SHORT[odd]) < MAX_BLOCKS
+
+
+@pytest.mark.parametrize("odd", LONG_ONES)
+def test_long_ones_leave_nothing(doors: dict[str, Door], odd: str) -> None:
+    """Fifty of 60 kB each are in no cache of any app."""
+    grown = {name: grown_bytes(doors[name], LONG_ONES[odd]) for name in (*GATES, *APPS)}
+
+    assert max(grown.values()) < MAX_BYTES, grown
+
+
+ADDRESSES = {
+    "IPv4": lambda number: f"198.{18 + (number >> 16 & 1)}.{number >> 8 & 255}.{number & 255}",
+    "IPv6": lambda number: f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1",
+    "one /64": lambda number: f"2001:db8:ffff:ffff:{number >> 16:x}:{number & 0xFFFF:x}::1",
+}
+
+
+@pytest.mark.parametrize("family", ADDRESSES)
+@pytest.mark.parametrize("guesses", [False, True], ids=["anonymous", "guessing"])
+def test_addresses_are_remembered_while_they_owe_something(doors: dict[str, Door], family: str, guesses: bool) -> None:
+    """Each takes a few objects, whether it is the peer's or one that a trusted proxy names; all of a /64 are one."""
+    name = "bearer key unknown" if guesses else "anonymous"
+    of, door = ADDRESSES[family], doors[name]
+    lines = (lambda _: door.lines) if guesses else _header(b"x-forwarded-for", of)
+    client = of if guesses else (lambda _: "192.0.2.1")
+    requests = partial(_sent, numbers=range(MANY), lines=lines, client=client)
+
+    assert grown_blocks(door, requests) < MAX_BLOCKS + (0 if family == "one /64" else MANY * MAX_BLOCKS_PER_ADDRESS)
+
+
+@pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
+def test_odd_ones_take_no_multiple_of_the_processor_time(doors: dict[str, Door], odd: str, name: str) -> None:
+    """What is in no cache costs a few times what is in one, and no more."""
+    door, some = doors[name], list(islice(SHORT[odd](doors[name]), 300))
+    ours_s = control_s = float("inf")
+    for _ in range(40):
+        ours_s = min(ours_s, processor_s(partial(door.send, some)))
+        control_s = min(control_s, processor_s(partial(door.send, some[:1] * len(some))))
+        if ours_s < MAX_RATIO / 2 * control_s:
+            break
+
+    assert ours_s < MAX_RATIO * control_s
+
+
+def grown_bytes(door: Door, odd: Odd) -> int:
+    """What the requests leave behind."""
+    door.send([door.request()])
+    gc.collect()
+    tracemalloc.start()
+    try:
+        door.send(odd(door))
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def grown_blocks(door: Door, odd: Odd) -> int:
+    """How many pieces of memory of up to 512 bytes the requests leave behind: to count them takes no time."""
+    door.send([door.request()])
+    gc.collect()
+    before = sys.getallocatedblocks()
+    door.send(odd(door))
+    gc.collect()
+    return sys.getallocatedblocks() - before
+
+
+def processor_s(timed: Callable[[], object]) -> float:
+    began_s = time.process_time()
+    timed()
+    return time.process_time() - began_s

@@ -70,6 +70,8 @@ _STORE = ("accounts", "answers", "engine", "migrations", "queries", "rows", "sch
 _COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
 THIRD_PARTIES = {
     "limits": {"notation.py"},
+    # A dependency of limits, and so installed.
+    "packaging": {"extras.py"},
     "sqlalchemy": {f"keys/{name}.py" for name in _STORE},
     "psycopg": {"keys/engine.py"},
     "jinja2": {"console/pages.py"},

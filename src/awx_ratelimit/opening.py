@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -123,6 +124,12 @@ def examine(url: str) -> list[Finding]:
         return [Finding("memory", "ok", "limits of one process: there is no server to be examined")]
     if _scheme(url) == "host":
         return [_examined_file(url)]
+    try:
+        # It says which client it needs.
+        import_module("awx_ratelimit.backends.redis")
+    except ImportError as error:
+        said, _, remedy = str(error).partition("; ")
+        return [Finding("client", "wrong", said, remedy)]
     from awx_ratelimit.backends._redis_doctor import examine as examine_redis
 
     client_url, of_server, _ = _split(url)

@@ -9,14 +9,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
+from awx_ratelimit.extras import INSTALL, check_versions
+
 try:
+    check_versions("the Redis backend", "redis", "redis")
     from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
     from awx_ratelimit.backends._redis_link import answered
     from awx_ratelimit.backends._redis_route import Route, route
     from awx_ratelimit.backends._redis_trial import probe
     from awx_ratelimit.backends._redis_upkeep import Upkeep
 except ModuleNotFoundError as error:
-    raise ImportError('the Redis backend needs its client: pip install "awx-ratelimit[redis]"') from error
+    missing = (error.name or "redis").partition(".")[0]
+    raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
 
 from awx_ratelimit.backends.base import Clock, Owed, usable_clock
 from awx_ratelimit.core.claims import checked_subject

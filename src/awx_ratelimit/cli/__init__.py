@@ -6,6 +6,7 @@ Layer 7: nothing imports it. It needs the extra ``cli``.
 import sys
 from collections.abc import Sequence
 
+from awx_ratelimit.extras import check_versions
 from awx_ratelimit.loadtest.keys import hide
 
 _MISSING = "awx-ratelimit needs {name}; install it with: pip install 'awx-ratelimit[cli]'"
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # First of all: until then everybody can read it.
         hide()
     try:
+        check_versions("awx-ratelimit", "cli", "rich", "typer")
         from awx_ratelimit.cli.app import run
     except KeyboardInterrupt:
         return 130

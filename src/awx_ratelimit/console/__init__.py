@@ -10,6 +10,8 @@ without JavaScript, and load nothing from anywhere else.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from awx_ratelimit.extras import check_versions
+
 if TYPE_CHECKING:
     from awx_ratelimit.console.console import Console
     from awx_ratelimit.management.claims import Owner
@@ -23,6 +25,7 @@ _THIRD_PARTIES = {"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_versions(name, "console", "jinja2", "pyjwt", "sqlalchemy")
     try:
         home = import_module(_HOMES[name])
     except ModuleNotFoundError as error:

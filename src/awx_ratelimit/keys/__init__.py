@@ -16,6 +16,7 @@ Layer 2: it knows of limits no more than a plan's name. The store, the service a
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from awx_ratelimit.extras import check_versions
 from awx_ratelimit.keys.finder import FoundKey, KeyFinder
 from awx_ratelimit.keys.format import KeyFormat
 from awx_ratelimit.keys.redaction import KeyRedactingFilter, redact_event
@@ -52,6 +53,7 @@ _HOMES = {"Accounts": "accounts", "KeyService": "service", "KeyStore": "store", 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_versions(name, "keys", "sqlalchemy")
     try:
         home = import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as error:

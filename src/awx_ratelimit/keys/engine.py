@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from awx_ratelimit.errors import KeyStoreUnusable
+from awx_ratelimit.extras import INSTALL, check_versions
 from awx_ratelimit.files import UnusableFile, check_own, create_own, warn_of_folder
 
 _ALLOWED = "allowed are a path, sqlite:///path and postgresql://user@host/database"
@@ -226,12 +227,11 @@ def write_ahead(connection: Connection, timeout_ms: int) -> None:
 
 
 def _postgresql(url: URL, timeout_ms: int) -> Engines:
+    check_versions("a key store on PostgreSQL", "postgres", "psycopg")
     try:
         import psycopg  # noqa: F401  # on first use: whoever keeps keys in SQLite does not need it
     except ImportError as error:
-        raise ImportError(
-            "a key store on PostgreSQL needs psycopg; install it with: pip install 'awx-ratelimit[postgres]'"
-        ) from error
+        raise ImportError(f"a key store on PostgreSQL needs psycopg; {INSTALL.format('postgres')}") from error
     arguments: dict[str, Any] = {
         "connect_timeout": max(2, -(-timeout_ms // 1000)),
         "application_name": "awx_ratelimit.keys",

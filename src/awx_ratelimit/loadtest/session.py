@@ -19,6 +19,7 @@ from tempfile import TemporaryFile
 from threading import Thread
 from typing import IO, Any, Final
 
+from awx_ratelimit.extras import check_versions
 from awx_ratelimit.loadtest.keys import mask_of
 from awx_ratelimit.loadtest.observation import Observation
 from awx_ratelimit.loadtest.order import Order
@@ -51,6 +52,7 @@ def run(order: Order, keys: Sequence[str], watch: Watch, stops: Stops = lambda: 
 
     Asked to stop once, it ends in a moment, with what was seen until then; asked twice, at once.
     """
+    check_versions("the load tester", "loadtest", "locust")
     if find_spec("locust") is None:
         raise ImportError("the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'")
     seen, mask, shown_s = Seen(), mask_of(keys), 0.0

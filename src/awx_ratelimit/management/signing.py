@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
+from awx_ratelimit.extras import check_versions
 
 try:
+    check_versions("access tokens", "keys", "pyjwt")
     import jwt
     from jwt.algorithms import get_default_algorithms
 except ModuleNotFoundError as error:

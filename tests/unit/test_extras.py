@@ -1,0 +1,81 @@
+"""A package of an extra that is missing or too old is named, with what to do; each in a process that has it so."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: What is done, the package that is too old for it, the extra, and who says so.
+TOO_OLD = {
+    "redis": ("from awx_ratelimit.backends.redis import RedisBackend", "redis", "redis", "the Redis backend"),
+    "open_backend": (
+        "from awx_ratelimit.opening import open_backend; open_backend('redis://127.0.0.1:1')",
+        "redis", "redis", "the Redis backend",
+    ),
+    "keys": ("from awx_ratelimit.keys import KeyStore", "sqlalchemy", "keys", "KeyStore"),
+    "tokens": ("import awx_ratelimit.management.signing", "pyjwt", "keys", "access tokens"),
+    "console": ("from awx_ratelimit.console import Console", "jinja2", "console", "Console"),
+    "postgres": (
+        "from awx_ratelimit.keys import KeyStore; KeyStore.open('postgresql://h/d')",
+        "psycopg", "postgres", "a key store on PostgreSQL",
+    ),
+    "cli": ("from awx_ratelimit.cli import main; main(['plans', 'check'])", "typer", "cli", "awx-ratelimit"),
+}  # fmt: skip
+
+
+def said(code: str, folder: Path) -> str:
+    """What `code` raises or writes, where the packages described in `folder` come first."""
+    first = f"import sys; sys.path.insert(0, {str(folder)!r})"
+    tried = f"{first}\ntry:\n    {code}\nexcept ImportError as error:\n    print(error)"
+    done = subprocess.run([sys.executable, "-c", tried], capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout + done.stderr
+
+
+def described(folder: Path, package: str, version: str) -> None:
+    """Let an installed package be of another version, as far as its metadata say."""
+    metadata = folder / f"{package}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize("name", TOO_OLD)
+def test_a_package_that_is_too_old_is_named_with_both_versions(tmp_path: Path, name: str) -> None:
+    """The error says which version is installed, which is needed, and how to get it."""
+    code, package, extra, who = TOO_OLD[name]
+    described(tmp_path, package, "0.9.1")
+
+    text = said(code, tmp_path)
+
+    assert f"{who} needs {package}>=" in text
+    assert f", and {package} 0.9.1 is installed; install it with: pip install 'awx-ratelimit[{extra}]'\n" in text
+    assert "Traceback" not in text
+
+
+def test_a_later_version_fits(tmp_path: Path) -> None:
+    """A newer package, or a candidate of one, is used."""
+    described(tmp_path, "redis", "99.0.0rc1")
+
+    assert said("from awx_ratelimit.backends.redis import RedisBackend; print('fits')", tmp_path) == "fits\n"
+
+
+@pytest.mark.parametrize("package", ["redis", "hiredis"])
+def test_a_client_that_is_missing_is_named(tmp_path: Path, package: str) -> None:
+    """Without the client, and without what reads its answers, the error names the line to install them."""
+    code = f"sys.modules[{package!r}] = None; from awx_ratelimit.backends.redis import RedisBackend"
+
+    assert said(code, tmp_path) == (
+        f"the Redis backend needs {package}; install it with: pip install 'awx-ratelimit[redis]'\n"
+    )
+
+
+def test_doctor_says_which_client_is_needed(tmp_path: Path) -> None:
+    """A client that does not fit is a finding, and what to do is its remedy."""
+    described(tmp_path, "redis", "0.9.1")
+    code = "from awx_ratelimit.cli import main; sys.exit(main(['doctor', 'redis://127.0.0.1:1', '--json']))"
+
+    text = said(code, tmp_path)
+
+    assert '"client"' in text
+    assert "and redis 0.9.1 is installed" in text
+    assert "pip install 'awx-ratelimit[redis]'" in text

@@ -45,17 +45,19 @@ def request_of(scope: Scope) -> Request:
         return [value for key, value in headers if key == name]
 
     client = scope.get("client")
-    path, inner_path = _whole_path(scope, headers) if scope.get("root_path") else (scope["path"], None)
+    path, inner_path = scope["path"], None
+    root = scope.get("root_path")
+    # A path that has the prefix once, at its beginning, is whole: nearly every path of a mounted app.
+    if root and not (path.rfind(root) == 0 and path[len(root) : len(root) + 1] == "/"):
+        path, inner_path = _whole_path(path, root.rstrip("/"), headers)
     return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path))
 
 
-def _whole_path(scope: Scope, headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None]:
+def _whole_path(path: str, root: str, headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None]:
     """The path with the prefix of what is mounted: by the specification it has it, and some servers leave it out.
 
     Frameworks cut the prefix in different ways, so the path without it matters where it has the prefix once more.
     """
-    path: str = scope["path"]
-    root: str = scope["root_path"].rstrip("/")
     if path == root and _sent_prefixes(headers, root):
         # The client may have sent the whole path as a prefix.
         return path, "/"

@@ -3,6 +3,7 @@
 A key is tied to its algorithms before any token is seen, so that no token chooses how it is verified.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -21,12 +22,18 @@ except ModuleNotFoundError as error:
 #: Each needs a key of its own kind. What has no signature, or is little known, is not among them.
 ALGORITHMS: Final = (
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "Ed25519", "Ed448",
 )  # fmt: skip
-_SIGNATURE_ALONE: Final[Any] = {
-    "verify_signature": True, "verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False,
-    "verify_iss": False, "verify_sub": False, "verify_jti": False,
-}  # fmt: skip
-_METHODS: Final[Mapping[str, Any]] = get_default_algorithms()
+#: RFC 9864: EdDSA by its curve. One key has both names, so tokens may be called either.
+_EDDSA: Final = "EdDSA"
+_CURVES: Final = ("Ed25519", "Ed448")
+_METHODS: Final[dict[str, Any]] = get_default_algorithms()
+#: PyJWT's own, which also knows the names of the curves.
+_SIGNATURES: Final = jwt.PyJWS()
+for _curve in _CURVES:
+    if _EDDSA in _METHODS and _curve not in _METHODS:
+        _METHODS[_curve] = _METHODS[_EDDSA]
+        _SIGNATURES.register_algorithm(_curve, _METHODS[_EDDSA])
 _BROKEN = (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError)
 
 _NO_KEY: Final = "there is no key for its alg and kid; compare the algorithms that you allow, and the issuer's keys"
@@ -44,7 +51,10 @@ class OneKey:
     """A secret or a public key, whatever a token says of its name. Raises InvalidKeyRequest for what is none."""
 
     def __init__(self, key: object, algorithms: Sequence[str]) -> None:
-        self._keys = {name: _prepared(key, name) for name in algorithms}
+        self._keys: dict[str, Any] = {}
+        for name in algorithms:
+            prepared = _prepared(key, name)
+            self._keys |= dict.fromkeys(_names_of(prepared, name), prepared)
 
     def key_for(self, algorithm: str, _key_id: str | None, /) -> Any:
         """See SigningKeys."""
@@ -56,12 +66,12 @@ class KeySet:
 
     def __init__(self, document: Mapping[str, Any], algorithms: Sequence[str]) -> None:
         members = document.get("keys")
-        self._keys: dict[str, dict[str | None, Any]] = {name: {} for name in algorithms}
+        self._keys: dict[str, dict[str | None, Any]] = {}
         for jwk in members if isinstance(members, list) else []:
             for name in algorithms:
                 key = _public_key(jwk, name)
-                if key is not None:
-                    self._keys[name].setdefault(jwk.get("kid"), key)
+                for known_as in () if key is None else _names_of(key, name):
+                    self._keys.setdefault(known_as, {}).setdefault(jwk.get("kid"), key)
 
     def __len__(self) -> int:
         return sum(map(len, self._keys.values()))
@@ -86,10 +96,13 @@ def verified(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:
         key = keys.key_for(algorithm, header.get("kid"))
         if key is None:
             raise AccessRefused("invalid_access_token", _NO_KEY)
-        return jwt.decode(token, key, algorithms=[algorithm], options=_SIGNATURE_ALONE)
+        claims = json.loads(_SIGNATURES.decode(token, key, algorithms=[algorithm]))
     except _BROKEN as error:
         what = f"it is not signed as it must be ({type(error).__name__})"
         raise AccessRefused("invalid_access_token", what) from None
+    if not isinstance(claims, dict):
+        raise AccessRefused("invalid_access_token", "its claims are no object")
+    return claims
 
 
 def _prepared(key: object, algorithm: str) -> Any:
@@ -98,6 +111,7 @@ def _prepared(key: object, algorithm: str) -> Any:
         raise ImportError(f"{algorithm} needs cryptography; install it with: pip install 'awx-ratelimit[keys]'")
     try:
         prepared = method.prepare_key(key)
+        _names_of(prepared, algorithm)
     except _BROKEN:
         # Not its cause: what could not be read may be a secret.
         remedy = "allowed are a secret for HS256 and its like, and for others a public key in PEM of their kind"
@@ -110,16 +124,28 @@ def _prepared(key: object, algorithm: str) -> Any:
     return prepared
 
 
+def _names_of(key: Any, algorithm: str) -> tuple[str, ...]:
+    """What a token that `key` has signed may call its algorithm. Raises ValueError for a key of another curve."""
+    if algorithm != _EDDSA and algorithm not in _CURVES:
+        return (algorithm,)
+    curve: str = _METHODS[_EDDSA].to_jwk(key, as_dict=True)["crv"]
+    if algorithm not in (_EDDSA, curve):
+        raise ValueError(f"its curve is {curve}")
+    return (_EDDSA, curve)
+
+
 def _public_key(jwk: object, algorithm: str) -> Any:
     """The key in one member of a set, where it is one for this algorithm."""
-    if not isinstance(jwk, Mapping) or jwk.get("use", "sig") != "sig" or jwk.get("alg", algorithm) != algorithm:
+    if not isinstance(jwk, Mapping) or jwk.get("use", "sig") != "sig":
         return None
     # A shared secret is no public key, and a private one that was published is anybody's.
     if jwk.get("kty") == "oct" or "d" in jwk or not isinstance(jwk.get("kid"), str | None):
         return None
     try:
-        made = jwt.PyJWK(dict(jwk), algorithm)
-        made.Algorithm.prepare_key(made.key)
+        made = jwt.PyJWK(dict(jwk), _EDDSA if algorithm in _CURVES else algorithm)
+        key = made.Algorithm.prepare_key(made.key)
+        if jwk.get("alg", algorithm) not in _names_of(key, algorithm):
+            return None
     except _BROKEN:
         return None
-    return None if made.Algorithm.check_key_length(made.key) else made
+    return None if made.Algorithm.check_key_length(key) else key

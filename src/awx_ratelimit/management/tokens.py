@@ -33,8 +33,9 @@ class AccessTokens:
 
     `key` is the secret for HS256 and its like, at least as long as the hash (32 bytes for HS256), or the public key in
     PEM for the others, or a JSON Web Key Set as a mapping, or `Jwks.at(url)`. `algorithms` are those that are accepted,
-    all of one kind of key. ``exp``, ``iss``, ``aud`` and ``sub`` are required. `account_claim` is the claim that names
-    the account; ``sub`` is who acts. A token that lives longer than `most_lifetime_s` (1 s to a year) is refused: a
+    all of one kind of key; ``Ed25519`` is EdDSA over that curve (RFC 9864), and tokens may call it either. ``exp``,
+    ``iss``, ``aud`` and ``sub`` are required. `account_claim` is the claim that names the account; ``sub`` is who acts.
+    A token that lives longer than `most_lifetime_s` (1 s to a year) is refused: a
     stolen one is good so long. The 401 does not say why a token is refused: the log does, with one WARNING a minute for
     each reason. `leeway_s`, 0 to 300, is how far clocks may differ. `prefix` is how API keys begin.
 

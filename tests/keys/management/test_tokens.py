@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from tests.keys.management.conftest import AUDIENCE, ISSUER, SECRET, claims, request_of, signed
 
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
@@ -21,6 +21,7 @@ from awx_ratelimit.management import AccessTokens, Jwks, Owner
 from awx_ratelimit.testing import ManualClock
 
 INVALID, EXPIRED = "invalid_access_token", "access_token_expired"
+ACME = Owner("acme", "acme")
 
 
 @cache
@@ -43,6 +44,7 @@ def jwk_of(key: Any, kid: str | None, **more: Any) -> dict[str, Any]:
         rsa.RSAPrivateKey: jwt.algorithms.RSAAlgorithm,
         ec.EllipticCurvePrivateKey: jwt.algorithms.ECAlgorithm,
         ed25519.Ed25519PrivateKey: jwt.algorithms.OKPAlgorithm,
+        ed448.Ed448PrivateKey: jwt.algorithms.OKPAlgorithm,
     }
     kind = next(kind for base, kind in kinds.items() if isinstance(key, base))
     made: dict[str, Any] = json.loads(kind.to_jwk(key.public_key()))
@@ -118,6 +120,52 @@ def test_public_keys_verify_their_algorithms(clock: ManualClock, key: Any, algor
         Owner("acme", "acme"),
         INVALID,
     ] * 2
+
+
+def signed_as(algorithm: object, key: Any, clock: ManualClock, kid: str = "k1") -> str:
+    """A token that is signed with EdDSA, and calls it so."""
+    body = f"{encoded({'alg': algorithm, 'kid': kid})}.{encoded(claims(clock))}"
+    return f"{body}.{base64.urlsafe_b64encode(key.sign(body.encode())).decode().rstrip('=')}"
+
+
+@pytest.mark.parametrize("in_a_set", [False, True])
+@pytest.mark.parametrize("names", [["Ed25519"], ["EdDSA"], ["Ed25519", "EdDSA"]])
+def test_eddsa_has_a_name_for_each_curve(clock: ManualClock, names: list[str], in_a_set: bool) -> None:
+    """Ed25519 is EdDSA over that curve (RFC 9864), whichever of the two names a token or the set has."""
+    key, other = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+    for alg in ({}, {"alg": "EdDSA"}, {"alg": "Ed25519"}) if in_a_set else ({},):
+        given = {"keys": [jwk_of(key, "k1", **alg)]} if in_a_set else public_pem(key)
+        tokens = tokens_of(clock, given, names)
+
+        assert [said_of(tokens, signed_as(name, key, clock)) for name in ("Ed25519", "EdDSA")] == [ACME] * 2
+        wrong = [signed_as(name, key, clock) for name in ("Ed448", "ed25519", "Ed25519 ", "ES256", "none", None)]
+        wrong += [signed_as("Ed25519", other, clock)]
+        assert {said_of(tokens, token) for token in wrong} == {INVALID}
+
+
+def test_a_curve_that_is_named_is_the_only_one(clock: ManualClock) -> None:
+    """Keys of the other are refused, in PEM when they are given, and in a set as if they were not there."""
+    small, large = ed25519.Ed25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()
+    with pytest.raises(InvalidKeyRequest, match="key: is none for Ed25519"):
+        tokens_of(clock, public_pem(large), ["Ed25519"])
+    both = {"keys": [jwk_of(small, "k1"), jwk_of(large, "k2")]}
+    only_small, only_large, either = (tokens_of(clock, both, [name]) for name in ("Ed25519", "Ed448", "EdDSA"))
+    mislabelled = {"keys": [jwk_of(small, "k1", alg="Ed448"), jwk_of(large, "k2", alg="Ed25519"), jwk_of(small, "k3")]}
+    of_mislabelled = tokens_of(clock, mislabelled, ["EdDSA"])
+
+    of_small, of_large = signed_as("EdDSA", small, clock), signed_as("EdDSA", large, clock, "k2")
+    said = [[said_of(tokens, token) for token in (of_small, of_large)] for tokens in (only_small, only_large, either)]
+    assert said == [[ACME, INVALID], [INVALID, ACME], [ACME, ACME]]
+    assert said_of(only_large, signed_as("Ed448", large, clock, "k2")) == ACME
+    assert {said_of(of_mislabelled, token) for token in (of_small, of_large)} == {INVALID}
+
+
+@pytest.mark.parametrize("claims_text", [b"[]", b'"a"', b"1", b"null", b"", b"{", b"[" * 3_000, b"\xff"])
+def test_claims_are_an_object(clock: ManualClock, claims_text: bytes) -> None:
+    """What is signed and no object is refused like any other token."""
+    token = jwt.PyJWS().encode(claims_text, SECRET, algorithm="HS256")
+
+    assert said_of(tokens_of(clock), token) == INVALID
 
 
 NO_SIGNATURE: tuple[Any, ...] = (

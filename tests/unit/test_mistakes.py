@@ -39,8 +39,10 @@ from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware as Wsgi
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.management import ManagementApi
+from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management.signing import ALGORITHMS
 from awx_ratelimit.opening import open_async_backend, open_backend
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
@@ -99,6 +101,11 @@ def plain_gate(**changed: Any) -> Gate:
 def async_gate(**changed: Any) -> AsyncGate:
     arguments: dict[str, Any] = {"limiter": async_limiter, "plans": table, "identify": keys}
     return AsyncGate(**arguments | changed)
+
+
+def tokens(**changed: Any) -> AccessTokens:
+    arguments: dict[str, Any] = {"algorithms": ["HS256"], "issuer": "https://login.example.com", "audience": "api"}
+    return AccessTokens("a secret that is long enough for HS256", **arguments | changed)
 
 
 def none() -> None: ...
@@ -589,6 +596,21 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
         'ManagementApi("keys.db", "secret", limiter=limiter, plans=table)',
         TypeError,
         "tokens is a str; write ManagementApi(KeyService(store), AccessTokens(...), ...)",
+    ),
+    (
+        'tokens(algorithms="HS256")',
+        InvalidKeyRequest,
+        "algorithms: is 'HS256'; allowed is a list of " + ", ".join(ALGORITHMS),
+    ),
+    (
+        "tokens(leeway_s=3_600)",
+        InvalidKeyRequest,
+        "leeway_s: is 3600 (int); allowed are whole numbers from 0 to 300",
+    ),
+    (
+        "tokens(issuer=None)",
+        InvalidKeyRequest,
+        "issuer: is None (NoneType); allowed is a non-empty string",
     ),
     # Plans.
     (

@@ -62,9 +62,13 @@ class Order:
         if "websockets" in self.profiles and not self.websocket_path:
             raise ValueError("the profile websockets needs --websocket-path")
         if "isolation" in self.profiles and keys < 2:
-            raise ValueError("the profile isolation needs two keys")
-        if any(rate.burst < self.cost for rate in self.rates):
-            raise ValueError(f"a request costs {self.cost}, which is above the burst of a rate")
+            raise ValueError(f"the profile isolation needs two keys, and there is {keys}; give two, or leave it out")
+        for rate in self.rates:
+            if rate.burst < self.cost:
+                raise ValueError(
+                    f"a request costs {self.cost}, and the burst of {rate.name!r} is {rate.burst}; lower the cost, or "
+                    "name the plan of the key"
+                )
         self._check_request()
         self._check_workers()
 

@@ -47,6 +47,8 @@ NAMES = {
     "_AsyncWatch": "_Watch",
     "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
+    # Only event loops are of several kinds.
+    "\n    needs_asyncio: ClassVar[bool] = True": "",
     # A backend that never waits has answered an async gate too.
     """
             if decision.__class__ is not Decision:

@@ -12,6 +12,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from awx_ratelimit.event_loops import wrong_loop
+
 #: A wait is measured in so many parts, so that a delay in its middle is seen too.
 _PARTS = 5
 _MIN_STEP_S = 0.001
@@ -116,7 +118,10 @@ class TaskDeadline:
     )  # fmt: skip
 
     def __init__(self, seconds: float, *, all_delays: bool = False) -> None:
-        task = asyncio.current_task()
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            raise RuntimeError(wrong_loop("AsyncGuardedBackend")) from None
         assert task is not None, "a deadline belongs to a task"
         self._task = task
         self._was = task.cancelling()

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.event_loops import wrong_loop
 from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 
 _Answer = TypeVar("_Answer")
@@ -36,7 +37,10 @@ class Threads:
         renew_if_forked()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="awx-blocking")
-        loop, context = asyncio.get_running_loop(), copy_context()
+        try:
+            loop, context = asyncio.get_running_loop(), copy_context()
+        except RuntimeError:
+            raise RuntimeError(wrong_loop("StoredKeys")) from None
         context.run(_LOOP.set, loop)
         answer: _Answer = await loop.run_in_executor(self._executor, partial(context.run, function, *args))
         return answer

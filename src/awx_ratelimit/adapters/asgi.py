@@ -5,6 +5,7 @@ bounds, in bytes and in time.
 """
 
 import asyncio
+import logging
 
 from awx_ratelimit.adapters._apps import check_answer
 from awx_ratelimit.adapters._scope import (
@@ -18,10 +19,12 @@ from awx_ratelimit.adapters._scope import (
     sends_body,
 )
 from awx_ratelimit.core.rates import whole_number
+from awx_ratelimit.event_loops import runs_asyncio, wrong_loop
 from awx_ratelimit.threads import Threads
 from awx_ratelimit.web import envelope
 from awx_ratelimit.web.message import Answer, Reply, WholeRequest
 
+_log = logging.getLogger("awx_ratelimit")
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 
 
@@ -53,6 +56,7 @@ class AsgiApp:
         self._threads = Threads(threads)
         whole_number(max_drain_bytes, "max_drain_bytes", least=0)
         self._max_drain_bytes = max_drain_bytes
+        self._is_told = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -60,11 +64,21 @@ class AsgiApp:
             return
         if scope["type"] != "http":
             raise ValueError(f"AsgiApp serves HTTP alone, not {scope['type']!r}")
+        if not runs_asyncio():
+            await send_reply(self._misplaced(), scope, send)
+            return
         body = await self._body(scope, receive)
         if isinstance(body, bytes):
             body = await self._answered(WholeRequest(request_of(scope), scope.get("query_string", b""), body))
         if body is not None:
             await send_reply(body, scope, send)
+
+    def _misplaced(self) -> Reply:
+        """The answer where the threads have no event loop to come back to. The reason is logged once."""
+        if not self._is_told:
+            self._is_told = True
+            _log.error("%s", wrong_loop("AsgiApp"))
+        return envelope.failure("key_store_unavailable")
 
     async def _answered(self, whole: WholeRequest) -> Reply:
         try:

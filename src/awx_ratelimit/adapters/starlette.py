@@ -9,6 +9,7 @@ from typing import Any
 
 from awx_ratelimit.adapters._apps import check_asgi
 from awx_ratelimit.adapters._cors import warn_of_cors
+from awx_ratelimit.adapters._loops import fail_start, wrong_for
 from awx_ratelimit.adapters._scope import (
     MAX_DRAIN_BYTES,
     Message,
@@ -23,6 +24,7 @@ from awx_ratelimit.adapters._scope import (
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rates import whole_number
 from awx_ratelimit.undecided import marked_coroutine_function
+from awx_ratelimit.web import envelope
 from awx_ratelimit.web.gate import AsyncGate
 from awx_ratelimit.web.message import Reply
 
@@ -54,12 +56,12 @@ class RateLimitMiddleware:
         self.gate = gate
         whole_number(max_drain_bytes, "max_drain_bytes", least=0)
         self._max_drain_bytes = max_drain_bytes
-        self._looks_for_cors = True
+        #: None until the first scope, which shows what is around it; then why it refuses all, or nothing.
+        self._wrong: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._looks_for_cors:
-            self._looks_for_cors = False
-            warn_of_cors(self, scope, self.gate.exposed_names)
+        if self._wrong != "" and await self._is_wrong(scope, receive, send):
+            return
         kind = scope["type"]
         outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
         if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
@@ -84,6 +86,18 @@ class RateLimitMiddleware:
             exchange.end()
             # The server's exchange has the scope: without this, each request would be a cycle for the collector.
             scope[_EXCHANGES] = outer
+
+    async def _is_wrong(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether its gate cannot decide on this event loop: then nothing starts, or nothing is let in."""
+        if self._wrong is None:
+            warn_of_cors(self, scope, self.gate.exposed_names)
+            self._wrong = wrong_for(*self.gate.parts)
+        if self._wrong and scope["type"] == "lifespan":
+            await fail_start(self._wrong, receive, send)
+        elif self._wrong:
+            reply = envelope.failure("rate_limiter_unavailable")
+            await _refuse(reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
+        return bool(self._wrong)
 
 
 class _Exchange:

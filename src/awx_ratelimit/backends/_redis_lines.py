@@ -19,6 +19,7 @@ from awx_ratelimit.backends._redis_link import Answer, AsyncLink, Link
 from awx_ratelimit.backends._redis_links import PAUSE_S
 from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.backends._redis_session import Outcome, Session
+from awx_ratelimit.event_loops import wrong_loop
 
 #: Which of a line's two ways is taken.
 OfLine: TypeAlias = Callable[[Any], Any]
@@ -175,7 +176,10 @@ class AsyncLines:
         return lines.setdefault(server, AsyncLine(self._session, server))
 
     def _here(self) -> dict[Server | None, AsyncLine]:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(wrong_loop("AsyncRedisBackend")) from None
         lines = self._lines.get(loop)
         return self._new(loop) if lines is None else lines
 

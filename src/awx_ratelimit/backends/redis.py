@@ -153,6 +153,7 @@ class AsyncRedisBackend:
     """The same for the tasks of event loops. See RedisBackend."""
 
     checks_claims: ClassVar[bool] = True
+    needs_asyncio: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))

@@ -86,6 +86,8 @@ class Gate:
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = self._terms.is_exempt
+        #: What may need an event loop of one kind.
+        self.parts = (limiter, identify)
 
     def admit(self, request: Request) -> Admission:
         """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
@@ -170,6 +172,8 @@ class AsyncGate:
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = self._terms.is_exempt
+        #: What may need an event loop of one kind.
+        self.parts = (limiter, identify)
 
     async def admit(self, request: Request) -> Admission:
         """See Gate."""

@@ -5,7 +5,7 @@ Only the look-up blocks. On an event loop it has threads of its own, and what is
 
 import re
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.given import kind
@@ -38,6 +38,8 @@ class StoredKeys:
 
     #: The WWW-Authenticate of its 401s.
     challenge = KEY_CHALLENGE
+    #: Its look-ups on an event loop.
+    needs_asyncio: ClassVar[bool] = True
 
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
         if isinstance(verifier, type) or not hasattr(verifier, "verify_cached"):

@@ -116,6 +116,7 @@ class AsyncGuardedBackend:
     """The same for the tasks of event loops, over any backend that AsyncLimiter accepts. See GuardedBackend."""
 
     checks_claims: ClassVar[bool] = True
+    needs_asyncio: ClassVar[bool] = True
 
     def __init__(
         self,

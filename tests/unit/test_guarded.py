@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -488,3 +489,44 @@ def test_a_decision_belongs_to_the_guard_that_made_it(backend: Failing) -> None:
 
     assert inner._outage._healing._open == {}
     assert outer.acquire("s", plan, 1).allowed
+
+
+class Interrupted(Failing):
+    """A backend whose next answer is an exception of another kind, if there is one."""
+
+    interruption: BaseException | None = None
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        interruption, self.interruption = self.interruption, None
+        if interruption is not None:
+            raise interruption
+        return super().acquire(subject, plan, cost)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ZeroDivisionError(), asyncio.CancelledError()])
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_a_probe_that_is_interrupted_holds_up_no_other(
+    seconds: list[float], kind: str, interruption: BaseException
+) -> None:
+    """A client that hangs up, or a claim that fails by itself, leaves the next probe to another after a short pause."""
+    backend = Interrupted()
+    guarded: Any = GuardedBackend(backend) if kind == "threads" else AsyncGuardedBackend(NonBlocking(backend))
+
+    acquire = partial(guarded.acquire, "s", PLAN, 1) if kind == "threads" else partial(_in_a_loop, guarded)
+    backend.fails = True
+    for _ in range(MOST_IN_A_ROW):
+        acquire()
+    backend.fails, backend.interruption = False, interruption
+    seconds[0] += 0.25
+    with pytest.raises(type(interruption)):
+        acquire()
+    seconds[0] += 0.25
+
+    assert acquire().plan is PLAN
+
+
+def _in_a_loop(guarded: Any) -> Any:
+    async def ask() -> Any:
+        return await guarded.acquire("s", PLAN, 1)
+
+    return asyncio.run(ask())

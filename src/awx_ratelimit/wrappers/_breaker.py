@@ -85,7 +85,7 @@ class Breaker:
         return begins
 
     def postponed(self, ticket: int, now_s: float) -> None:
-        """This process was late: nothing is known of the backend. While it is open, another claim probes soon."""
+        """The claim ended late, or not at all: the backend is as before. An open breaker soon lets another probe."""
         if ticket == self._ticket and not self.is_closed:
             self._ask_again_s = now_s + _FIRST_PAUSE_S
 

@@ -119,6 +119,11 @@ class Outage:
             _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)
         return None
 
+    def gave_up(self, ticket: Ticket) -> None:
+        """Its claim was cancelled, or failed by itself: that says nothing of the backend, and another one may ask."""
+        breaker, number, _ = ticket
+        breaker.postponed(number, time.monotonic())
+
     def _damaged(self, error: StateDamaged, now_s: float) -> None:
         if now_s >= self._say_again_s:
             self._say_again_s = now_s + _SAY_AGAIN_S

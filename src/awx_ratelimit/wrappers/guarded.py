@@ -60,6 +60,9 @@ class GuardedBackend:
                 decision = self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
             return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
+        except BaseException:
+            self._outage.gave_up(ticket)
+            raise
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -74,6 +77,9 @@ class GuardedBackend:
                 decision = self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
             return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
+        except BaseException:
+            self._outage.gave_up(ticket)
+            raise
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -141,6 +147,9 @@ class AsyncGuardedBackend:
                 decision = await self.backend.acquire(subject, plan, cost)
         except _NO_ANSWER as error:
             return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
+        except BaseException:
+            self._outage.gave_up(ticket)
+            raise
         self._outage.answered(ticket, self.backend)
         return decision
 
@@ -155,6 +164,9 @@ class AsyncGuardedBackend:
                 decision = await self.backend.peek(subject, plan, cost)
         except _NO_ANSWER as error:
             return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
+        except BaseException:
+            self._outage.gave_up(ticket)
+            raise
         self._outage.answered(ticket, self.backend)
         return decision
 

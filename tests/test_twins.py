@@ -23,6 +23,8 @@ NAMES = {
     "    @must_be_awaited\n": "",
     "usable_async_backend": "usable_backend",
     "async_settled": "settled",
+    "async_nothing": "nothing",
+    "write_uses_in_tasks": "write_uses",
     "_identify = async_identify": "_identify = plain_identify",
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
@@ -40,7 +42,10 @@ NAMES = {
     "async_connection(self)": "connection(self, deadline: Deadline)",
     ".new_in_loop()": ".new(deadline)",
     "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
-    "asyncio.to_thread(self._upkeep.close)": "self._upkeep.close()",
+    "asyncio.to_thread(self._upkeep.flush)": "self._upkeep.flush()",
+    "asyncio.to_thread(self._upkeep.close, with_held=self._lines.are_alone)": (
+        "self._upkeep.close(with_held=self._lines.are_alone)"
+    ),
     "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
     "asyncio.sleep": "time.sleep",
     "client_in_loop": "client",
@@ -67,7 +72,7 @@ TWINS = [
     (AsyncLink, Link),
 ]
 #: What waits in its own way: a deadline for the whole and a lock; and the lines of each event loop.
-_LINK, _LINES = {"__init__", "run"}, {"__init__", "_here", "_new"}
+_LINK, _LINES = {"__init__", "run"}, {"__init__", "_here", "_new", "_left", "are_alone"}
 APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES}
 
 

@@ -85,16 +85,15 @@ BODY: dict[str, Any] = {"type": "http.response.body", "body": b"x"}
 MORE: dict[str, Any] = {"type": "http.response.body", "body": b"x", "more_body": True}
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "other"])
-def test_other_scopes_pass_untouched(gate: AsyncGate, limiter: AsyncLimiter, kind: str) -> None:
-    """What is neither HTTP nor a WebSocket reaches the app as it came."""
+def test_other_scopes_pass_untouched(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """What is neither HTTP nor a WebSocket nor a lifespan reaches the app as it came."""
     seen: list[Any] = []
 
     async def app(*arguments: Any) -> None:
         seen.extend(arguments)
 
     wire = Wire(limiter)
-    arguments = ({"type": kind}, wire.receive, wire.send)
+    arguments = ({"type": "other"}, wire.receive, wire.send)
     asyncio.run(RateLimitMiddleware(app, gate=gate)(*arguments))
 
     assert tuple(seen) == arguments

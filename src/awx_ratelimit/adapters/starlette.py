@@ -9,6 +9,7 @@ from typing import Any
 
 from awx_ratelimit.adapters._apps import check_asgi
 from awx_ratelimit.adapters._cors import warn_of_cors
+from awx_ratelimit.adapters._lifespan import Lifespan
 from awx_ratelimit.adapters._loops import fail_start, wrong_for
 from awx_ratelimit.adapters._scope import (
     MAX_DRAIN_BYTES,
@@ -41,7 +42,9 @@ _EXCHANGES = "awx_ratelimit.exchanges"
 
 
 class RateLimitMiddleware:
-    """Limits the requests and WebSockets of `app` by `gate`. Every other scope passes through untouched.
+    """Limits the requests and WebSockets of `app` by `gate`. Every other scope passes through.
+
+    At the end of the app's lifespan the gate sends what waits to be sent, before the server ends the process.
 
     The decision is at ``scope["state"]["rate_limit"]``. Two of these with one gate decide once.
 
@@ -65,6 +68,9 @@ class RateLimitMiddleware:
         kind = scope["type"]
         outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
         if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
+            if kind == "lifespan":
+                await Lifespan(receive, send, self.gate.flush).run(self.app, scope)
+                return
             await self.app(scope, receive, send)
             return
         reply, headers, decision = await self.gate.admit(request_of(scope))

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 from weakref import WeakMethod
 
 _log = logging.getLogger("awx_ratelimit")
@@ -24,7 +24,8 @@ _IDLE_MS = 30_000
 _LONGEST_MS = 3_600_000
 _LINGER_S = 0.002
 _LONGEST_LINGER_S = 0.016
-Signal = Literal["send", "stop"]
+#: What the thread is to do: a callable is the last thing that it does.
+Signal: TypeAlias = Literal["send", "stop"] | Callable[[], object]
 
 
 class Linger:
@@ -91,19 +92,30 @@ class LeaseKeeper:
             self._awake = True
             self._signals.put("send")
 
-    def stop(self) -> None:
-        """Let the thread end; what is not sent by then is not sent by it. Harmless twice."""
+    def stop(self, until_s: float | None = None) -> None:
+        """Let the thread end, and wait for that, at most until `until_s`. What it has not sent is not sent by it.
+
+        Harmless twice.
+        """
         with self._changing:
-            if self._thread is not None:
-                self._signals.put("stop")
-                self._thread.join()
-                self._thread = None
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._signals.put("stop")
+            thread.join(None if until_s is None else max(0.0, until_s - time.monotonic()))
+
+    def leave(self, last: Callable[[], object]) -> None:
+        """Nobody has the backend any more: let the thread, if there is one, call `last` and end. For finalizers."""
+        if self._thread is not None:
+            self._signals.put(last)
 
     def _run(self) -> None:
         renewed_s, done = time.monotonic(), True
         while True:
             until_due_s = renewed_s + self._interval_s() - time.monotonic()
             signal = self._signal(until_due_s if done else min(self._interval_s(), _RETRY_S))
+            if callable(signal):
+                signal()
+                return
             turn = self._turn()
             if signal == "stop" or turn is None:
                 return

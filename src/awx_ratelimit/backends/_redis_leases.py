@@ -15,6 +15,7 @@ from typing import TypeAlias
 from weakref import ref
 
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
+from awx_ratelimit.backends._redis_grants import Grant, Lapsing, Open
 from awx_ratelimit.backends._redis_wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
@@ -27,38 +28,6 @@ _MOST_RELEASED = 100_000
 _MOST_REFUNDS = 10_000
 #: What one call can give back.
 _MOST_AT_ONCE = 60_000
-
-
-class Grant:
-    """What was granted to one admitted claim, and by whom, for as long as its Decision lives."""
-
-    __slots__ = ("__weakref__", "granted_by", "refunded", "since_ms")
-
-    def __init__(self, granted_by: "Leases", since_ms: int | None) -> None:
-        self.granted_by = granted_by
-        self.refunded = False
-        #: From when on its lease is held; None where that is not measured.
-        self.since_ms = since_ms
-
-
-class _Open(ref[Grant]):
-    """An open lease, until its grant is collected."""
-
-    __slots__ = ("asked", "granted_at_ms")
-
-    asked: Asked
-    granted_at_ms: int
-
-
-class _Lapsing:
-    """A lease that nobody has, as far as is known."""
-
-    __slots__ = ("lapses_at_ms", "subject", "ttl_ms")
-
-    def __init__(self, subject: str, ttl_ms: int) -> None:
-        self.subject = subject
-        self.ttl_ms = ttl_ms
-        self.lapses_at_ms: int | None = None
 
 
 class Leases:
@@ -79,12 +48,12 @@ class Leases:
         self._wake = wake
         self._home = home
         self._unmeasured = 0
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = threading.Lock()
         # By identity: what is said once more while the first is under way has to be sent once more.
         self._released: dict[Home, dict[int, Released]] = {}
-        self._lapsing: dict[int, _Lapsing] = {}
+        self._lapsing: dict[int, Lapsing] = {}
         self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
     def new(self) -> int:
@@ -109,7 +78,7 @@ class Leases:
         if not lease_id:
             return Grant(self, None)
         grant = Grant(self, None if lease_id & self._unmeasured else self._since_ms(lease_id))
-        lease = _Open(grant, self._collected)
+        lease = Open(grant, self._collected)
         lease.asked, lease.granted_at_ms = asked, decided_at_ms
         self._open[lease_id] = lease
         return grant
@@ -222,6 +191,19 @@ class Leases:
             if lease_id not in self._open:
                 self.end(subject, lease_id)
 
+    def under_way(self) -> set[int]:
+        """The ids of the leases that claims under way may be granted."""
+        return set(self._in_flight.copy())
+
+    def end_all(self) -> None:
+        """Give back every lease, also those that are held."""
+        for lease_id, lease in self._open.copy().items():
+            if self._open.pop(lease_id, None) is not None:
+                self.end(lease.asked[0], lease_id)
+        for lease_id, lapsing in self._lapsing.copy().items():
+            if self._lapsing.pop(lease_id, None) is not None:
+                self.end(lapsing.subject, lease_id)
+
     def end_lapsed(self) -> None:
         """Give back the leases that nobody had for their ttl."""
         now_ms = self._now_ms()
@@ -240,11 +222,11 @@ class Leases:
         return len(self._open)
 
     def _collected(self, lease: ref[Grant]) -> None:
-        assert isinstance(lease, _Open)
+        assert isinstance(lease, Open)
         subject, plan, _, lease_id = lease.asked
         if self._open.pop(lease_id, None) is not None:
             self._let_lapse(subject, plan, lease_id)
 
     def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
         if plan.concurrency is not None and len(self._lapsing) < _MOST_RELEASED:
-            self._lapsing[lease_id] = _Lapsing(subject, plan.concurrency.ttl_ms)
+            self._lapsing[lease_id] = Lapsing(subject, plan.concurrency.ttl_ms)

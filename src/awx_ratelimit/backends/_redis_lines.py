@@ -126,10 +126,20 @@ class Lines:
     def _here(self) -> dict[Server | None, Line]:
         return self._lines
 
+    @property
+    def are_alone(self) -> bool:
+        """Whether nothing else has lines of the same session."""
+        return True
+
     def close(self) -> None:
         """Close every line; the next call opens it again."""
-        for line in list(self._here().copy().values()):
+        for line in self._left():
             line.close()
+
+    def _left(self) -> list[Line]:
+        """The lines so far, which are used no more."""
+        lines, self._lines = self._lines, {}
+        return list(lines.copy().values())
 
 
 class AsyncLines:
@@ -191,7 +201,21 @@ class AsyncLines:
             self._lines = lines
         return here
 
+    @property
+    def are_alone(self) -> bool:
+        """Whether no other event loop has lines."""
+        here = asyncio.get_running_loop()
+        return not any(loop is not here and not loop.is_closed() for loop in self._lines.copy())
+
     async def close(self) -> None:
         """Close every line of the running loop; the next call opens it again."""
-        for line in list(self._here().copy().values()):
+        for line in self._left():
             await line.close()
+
+    def _left(self) -> list[AsyncLine]:
+        """The lines of the running loop so far, which are used no more."""
+        with self._changing:
+            lines = self._lines.copy()
+            here = lines.pop(asyncio.get_running_loop(), {})
+            self._lines = lines
+        return list(here.copy().values())

@@ -89,8 +89,8 @@ class Link:
         return _asked(answers) if self._server.asking else answers
 
     def _opened(self) -> Any:
-        if self._connection is not None and not self._is_dead():
-            return self._connection
+        if (connection := self._connection) is not None and not self._is_dead(connection):
+            return connection
         self._drop()
         connection = self._connection = self._server.connection(self._deadline)
         connection.connect()
@@ -99,10 +99,10 @@ class Link:
         self._server.welcome(connection, self._answer(connection))
         return connection
 
-    def _is_dead(self) -> bool:
+    def _is_dead(self, connection: Any) -> bool:
         """Whether the server has closed it, or it has something to say that nobody asked for."""
         try:
-            return bool(self._connection.can_read())
+            return bool(connection.can_read())
         except _CLIENT_ERRORS:
             return True
 
@@ -177,8 +177,8 @@ class AsyncLink:
         return _asked(answers) if self._server.asking else answers
 
     async def _opened(self) -> Any:
-        if self._connection is not None and not await self._is_dead():
-            return self._connection
+        if (connection := self._connection) is not None and not await self._is_dead(connection):
+            return connection
         await self._drop()
         connection = self._connection = await self._server.async_connection()
         await connection.connect()
@@ -187,9 +187,9 @@ class AsyncLink:
         self._server.welcome(connection, await self._answer(connection))
         return connection
 
-    async def _is_dead(self) -> bool:
+    async def _is_dead(self, connection: Any) -> bool:
         try:
-            return bool(await self._connection.can_read())
+            return bool(await connection.can_read())
         except _CLIENT_ERRORS:
             return True
 

@@ -20,9 +20,12 @@ class Links:
         self._route = route
         self._links: dict[Server, Link] = {}
 
-    def run(self, calls: Sequence[Call]) -> list[Answer]:
-        """What each call answered, in one round trip to each server; BackendUnavailable stands where none came."""
-        until_s = time.monotonic() + self._route.timeout_s
+    def run(self, calls: Sequence[Call], until_s: float | None = None) -> list[Answer]:
+        """What each call answered, in one round trip to each server; BackendUnavailable stands where none came.
+
+        With `until_s` all of it ends by then; without it each server has the time of a call.
+        """
+        call_until_s, until_s = until_s, until_s or time.monotonic() + self._route.timeout_s
         answers: list[Answer] = [None] * len(calls)
         to: dict[int, Server] = {}
         for number, call in enumerate(calls):
@@ -30,28 +33,30 @@ class Links:
                 to[number] = self._route.server(call.keys[0]) or self._route.found(call.keys[0])
             except BackendUnavailable as error:
                 answers[number] = error
-        self._run(calls, to, answers)
+        self._run(calls, to, answers, call_until_s)
         pause_s = 0.0
         while to := {number: answer.server for number, answer in enumerate(answers) if isinstance(answer, Redirect)}:
             if time.monotonic() > until_s:
                 return [answer.error if isinstance(answer, Redirect) else answer for answer in answers]
             time.sleep(pause_s)
-            self._run(calls, to, answers)
+            self._run(calls, to, answers, call_until_s)
             pause_s = PAUSE_S
         return answers
 
-    def _run(self, calls: Sequence[Call], to: dict[int, Server], answers: list[Answer]) -> None:
+    def _run(self, calls: Sequence[Call], to: dict[int, Server], answers: list[Answer], until_s: float | None) -> None:
         """Send the calls of these numbers, each to its server, and put what they answer among `answers`."""
         at: dict[Server, list[int]] = {}
         for number, server in to.items():
             at.setdefault(server, []).append(number)
         for server, numbers in at.items():
-            for number, answer in zip(numbers, self._answers(server, [calls[n] for n in numbers]), strict=True):
+            for number, answer in zip(
+                numbers, self._answers(server, [calls[n] for n in numbers], until_s), strict=True
+            ):
                 answers[number] = answer
 
-    def _answers(self, server: Server, calls: list[Call]) -> list[Answer]:
+    def _answers(self, server: Server, calls: list[Call], until_s: float | None) -> list[Answer]:
         try:
-            return self._link(server).run(calls)
+            return self._link(server).run(calls, until_s)
         except BackendUnavailable as error:
             return [error] * len(calls)
 

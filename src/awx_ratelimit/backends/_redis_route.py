@@ -1,7 +1,7 @@
 """Where calls go: to the one server, or to whichever server of a cluster has their key."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from awx_ratelimit.backends._redis_cluster import Cluster
 from awx_ratelimit.backends._redis_connections import connections
@@ -83,3 +83,11 @@ def route(url: str, *, timeout_ms: int, prefix: str) -> Route:
     if named.seeds:
         return Cluster(named.seeds, one, timeout_s=timeout_s, needed=needed)
     return OneServer(Server(one, timeout_s=timeout_s, needed=needed))
+
+
+def checked_route(route: Any) -> Route:
+    """`route`, if it is one. Raises TypeError, for instance for a URL."""
+    if isinstance(route, type) or not hasattr(route, "found"):
+        # Its type alone: a URL may hold a password.
+        raise TypeError(f"route is {kind(route)}; write from_url(url) of this class, or open_backend(url)")
+    return cast(Route, route)

@@ -7,6 +7,7 @@ from the others: the first error is raised when all is sent.
 import logging
 import time
 from collections.abc import Sequence
+from weakref import finalize
 
 from awx_ratelimit.backends._redis_codec import Call, Healed, Released
 from awx_ratelimit.backends._redis_keeper import LeaseKeeper, Linger
@@ -18,10 +19,12 @@ from awx_ratelimit.backends.base import Clock, Owed
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
+from awx_ratelimit.exits import ended_before_exit
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most calls of one round trip, where subjects cannot share a call.
 _MOST_CALLS = 64
+_LOOK_AGAIN_S = 0.001
 
 
 class Upkeep:
@@ -33,6 +36,7 @@ class Upkeep:
         self._links = Links(route)
         self._troubled = False
         self._linger = Linger()
+        ended_before_exit(self.close)
 
     def renew_now(self) -> None:
         """One renewal of every open lease. Raises BackendUnavailable."""
@@ -62,24 +66,52 @@ class Upkeep:
         holder = self.session.granted((subject, plan, 0, lease_id), at_ms, lease_id)
         return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
 
-    def close(self) -> None:
-        """Give back what waits for that, and end the thread and its connections. It raises nothing."""
-        self._keeper.stop()
-        try:
-            self._send_all()
-        except BackendUnavailable as error:
-            _log.warning("leases cannot be given back, and will lapse: %s", error)
+    def flush(self) -> None:
+        """Send what waits for it, within the time of one call. It raises nothing: what fails is sent later."""
+        self._flush(time.monotonic() + self.session.route.timeout_s)
+
+    def close(self, *, with_held: bool = True) -> None:
+        """Give back every lease, also those that are held, and end the thread and its connections. It raises nothing.
+
+        All of it together takes the time of one call at most. Harmless twice.
+        """
+        until_s = time.monotonic() + self.session.route.timeout_s
+        if with_held:
+            self._settle_claims(until_s)
+            self.session.leases.end_all()
+        self._flush(until_s)
+        self._keeper.stop(until_s)
         self._links.close()
 
-    def _send_all(self) -> None:
+    def serve(self, backend: object) -> None:
+        """When `backend` is collected, send what waits, from the thread, and end it."""
+        finalize(backend, self._keeper.leave, self._flush_last).atexit = False
+
+    def _flush_last(self) -> None:
+        self.flush()
+        self._links.close()
+
+    def _flush(self, until_s: float) -> None:
+        try:
+            self._send_all(until_s)
+        except BackendUnavailable as error:
+            _log.warning("leases cannot be given back now, and lapse after their ttl: %s", error)
+
+    def _settle_claims(self, until_s: float) -> None:
+        """Wait for the claims of other threads that are under way: they may be granted leases."""
+        under_way = self.session.leases.under_way()
+        while under_way & self.session.leases.under_way() and time.monotonic() < until_s:
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _send_all(self, until_s: float | None = None) -> None:
         errors: list[Answer] = []
         for home in (*self.session.leases.homes(), None):
             try:
                 while released := self.session.released(home):
-                    self._send(released)
+                    self._send(released, until_s)
             except BackendUnavailable as error:
                 errors.append(error)
-        self._send([])
+        self._send([], until_s)
         _raise_first(errors)
 
     def _released(self) -> list[Released]:
@@ -118,13 +150,13 @@ class Upkeep:
         firsts = [first for home in leases.homes() for first in leases.released(1, home)]
         return any(first not in tried for first in firsts)
 
-    def _send(self, released: list[Released]) -> None:
+    def _send(self, released: list[Released], until_s: float | None = None) -> None:
         """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
         session = self.session
         groups = session.apart(released)
         calls = [session.codec.acquire((), group, session.sent_ms()) for group in groups]
         calls += [call for decision in session.leases.abandoned() for call in session.refund(decision)]
-        answers = self._run(calls)
+        answers = self._run(calls, until_s)
         for group, answer in zip(groups, answers, strict=False):
             if not isinstance(answer, BackendUnavailable):
                 session.leases.ended(group)
@@ -148,10 +180,10 @@ class Upkeep:
                 break
         _raise_first(errors)
 
-    def _run(self, calls: list[Call]) -> list[Answer]:
+    def _run(self, calls: list[Call], until_s: float | None) -> list[Answer]:
         answers: list[Answer] = []
         for start in range(0, len(calls), _MOST_CALLS):
-            answers += self._links.run(calls[start : start + _MOST_CALLS])
+            answers += self._links.run(calls[start : start + _MOST_CALLS], until_s)
         return answers
 
 

@@ -131,6 +131,12 @@ class NonBlocking:
         if renew is not None:
             renew()
 
+    async def flush(self) -> None:
+        """Send what waits, where something does."""
+        flush = getattr(self.backend, "flush", None)
+        if flush is not None:
+            flush()
+
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
         return self.backend.health()

@@ -5,9 +5,8 @@ that come while a call is under way go together in the next. What a claim withou
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 from awx_ratelimit.extras import INSTALL, check_versions
 
@@ -15,7 +14,7 @@ try:
     check_versions("the Redis backend", "redis", "redis")
     from awx_ratelimit.backends._redis_lines import AsyncLines, Lines
     from awx_ratelimit.backends._redis_link import answered
-    from awx_ratelimit.backends._redis_route import Route, route
+    from awx_ratelimit.backends._redis_route import Route, checked_route, route
     from awx_ratelimit.backends._redis_trial import probe
     from awx_ratelimit.backends._redis_upkeep import Upkeep
 except ModuleNotFoundError as error:
@@ -25,19 +24,9 @@ except ModuleNotFoundError as error:
 from awx_ratelimit.backends.base import Clock, Owed, usable_clock
 from awx_ratelimit.core.claims import checked_subject
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import kind
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
-
-_log = logging.getLogger("awx_ratelimit")
-
-
-def _checked_route(route: Any) -> Route:
-    if isinstance(route, type) or not hasattr(route, "found"):
-        # Its type alone: a URL may hold a password.
-        raise TypeError(f"route is {kind(route)}; write from_url(url) of this class, or open_backend(url)")
-    return cast(Route, route)
 
 
 class RedisBackend:
@@ -50,7 +39,7 @@ class RedisBackend:
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))
+        self._made = (checked_route(route), prefix, None if clock is None else usable_clock(clock))
         self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
@@ -76,6 +65,7 @@ class RedisBackend:
         # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
         self._inherited.append(getattr(self, "_lines", None))
         self._upkeep = Upkeep(*self._made)
+        self._upkeep.serve(self)
         self._session = self._upkeep.session
         self._lines = Lines(self._session)
 
@@ -142,10 +132,15 @@ class RedisBackend:
             return self._session.health(error)
         return self._session.health(None)
 
-    def close(self) -> None:
-        """See Backend. Leases that are still open are not renewed any more, and lapse."""
+    def flush(self) -> None:
+        """Send what waits for it, such as released leases, within the time of one call. It raises nothing."""
         renew_if_forked()
-        self._upkeep.close()
+        self._upkeep.flush()
+
+    def close(self) -> None:
+        """See Backend. Every lease is given back, also those that are held, within the time of one call."""
+        renew_if_forked()
+        self._upkeep.close(with_held=self._lines.are_alone)
         self._lines.close()
 
 
@@ -156,7 +151,7 @@ class AsyncRedisBackend:
     needs_asyncio: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (_checked_route(route), prefix, None if clock is None else usable_clock(clock))
+        self._made = (checked_route(route), prefix, None if clock is None else usable_clock(clock))
         self._inherited: list[Any] = []
         self.begin()
         renewed_after_fork(self.begin)
@@ -173,6 +168,7 @@ class AsyncRedisBackend:
         # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
         self._inherited.append(getattr(self, "_lines", None))
         self._upkeep = Upkeep(*self._made)
+        self._upkeep.serve(self)
         self._session = self._upkeep.session
         self._lines = AsyncLines(self._session)
 
@@ -236,8 +232,13 @@ class AsyncRedisBackend:
             return self._session.health(error)
         return self._session.health(None)
 
-    async def close(self) -> None:
+    async def flush(self) -> None:
         """See RedisBackend."""
         renew_if_forked()
-        await asyncio.to_thread(self._upkeep.close)
+        await asyncio.to_thread(self._upkeep.flush)
+
+    async def close(self) -> None:
+        """See RedisBackend. Leases that are held stay so while another event loop uses this backend."""
+        renew_if_forked()
+        await asyncio.to_thread(self._upkeep.close, with_held=self._lines.are_alone)
         await self._lines.close()

@@ -5,15 +5,13 @@ second what others have changed; and nothing is believed for longer than 30 s. W
 store, and where that gives no answer nobody is let in.
 """
 
-import atexit
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
-from weakref import ref
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.errors import KeyRefused, TooManyWrongKeys
+from awx_ratelimit.exits import ended_before_exit
 from awx_ratelimit.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 from awx_ratelimit.keys.clock import Clock, WallClock, steady_ms
 from awx_ratelimit.keys.flights import Flights
@@ -69,8 +67,9 @@ class KeyVerifier:
     keys and of unknown ones. A look-up is waited for `budget_ms` at most. `clock` has ``now_ms() -> int`` and then
     decides alone; None is the machine's wall time, and a steady clock for how long something is believed.
 
-    Its threads are started with the first look-up; `close` it in the end, which also writes the last uses. Python's
-    own end does so too, but a server that ends by a signal, as uvicorn does, has none: close it in its lifespan.
+    Its threads are started with the first look-up. `close` ends them and writes the last uses. An orderly end of the
+    process does so too. A server that ends by a signal, as uvicorn does, is none; there the ASGI middleware writes the
+    last uses at the end of the app's lifespan.
     """
 
     def __init__(
@@ -102,8 +101,7 @@ class KeyVerifier:
         self._position: int | None = None
         store.subscribe(self._forget_account)
         renewed_after_fork(self._renew)
-        self._at_exit = partial(_close, ref(self))
-        atexit.register(self._at_exit)
+        ended_before_exit(self.close)
 
     def verify(self, sent: bytes, address: str | None = None) -> Caller:
         """The caller of the key that was sent, in the bytes of the one header; spaces and tabs around it do not count.
@@ -180,7 +178,6 @@ class KeyVerifier:
         The store is its owner's to close, after this.
         """
         renew_if_forked()
-        atexit.unregister(self._at_exit)
         self._flights.close()
         self._known.clear()
         self._writer.stop(_CLOSE_S)
@@ -234,15 +231,9 @@ class KeyVerifier:
         self._flights.detach()
 
     def _renew(self) -> None:
+        ended_before_exit(self.close)
         self._lock = threading.Lock()
         for part in (self._flights, self._uses, self._poller, self._writer):
             part.renew()
         self._known.clear()
         self._unknown.clear()
-
-
-def _close(verifier: "ref[KeyVerifier]") -> None:
-    """At the end of the interpreter: what was used last is written."""
-    alive = verifier()
-    if alive is not None:
-        alive.close()

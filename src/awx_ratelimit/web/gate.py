@@ -25,7 +25,9 @@ from awx_ratelimit.web.identifiers import (
     AsyncIdentify,
     Identify,
     async_identify,
+    async_nothing,
     async_settled,
+    nothing,
     plain_identify,
     settled,
 )
@@ -76,6 +78,7 @@ class Gate:
         self._limiter = checked_limiter(limiter, Limiter, "Gate")
         self._claim = limiter.claim
         self._identify = plain_identify(identify, checked_plans(plans))
+        self._write_uses = getattr(identify, "write_uses", nothing)
         self._terms = Terms(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
@@ -116,6 +119,11 @@ class Gate:
             return terms.undecided(request, rule, caller, error)
         over = decision.over & plan.enforced
         return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
+
+    def flush(self) -> None:
+        """Send what waits: released slots, and when keys were used last. See `Limiter.flush`; it never raises."""
+        self._limiter.flush()
+        self._write_uses()
 
     def _stopped(self, request: Request) -> Admission | None:
         """A 429 for an address that has sent too many unknown keys, before any look-up; keys in memory need none."""
@@ -162,6 +170,7 @@ class AsyncGate:
         self._limiter = checked_limiter(limiter, AsyncLimiter, "AsyncGate")
         self._claim: Any = claim_of(limiter)
         self._identify = async_identify(identify, checked_plans(plans))
+        self._write_uses = getattr(identify, "write_uses_in_tasks", async_nothing)
         self._terms = Terms(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
@@ -204,6 +213,11 @@ class AsyncGate:
             return terms.undecided(request, rule, caller, error)
         over = decision.over & plan.enforced
         return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
+
+    async def flush(self) -> None:
+        """See Gate."""
+        await self._limiter.flush()
+        await self._write_uses()
 
     async def _stopped(self, request: Request) -> Admission | None:
         suspect = self._terms.suspect(request)

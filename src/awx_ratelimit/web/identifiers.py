@@ -42,6 +42,14 @@ async def async_settled(caller: Any) -> Any:
     return _caller(await caller if inspect.isawaitable(caller) else caller)
 
 
+def nothing() -> None:
+    """Of callers without stored keys no use is written."""
+
+
+async def async_nothing() -> None:
+    """See `nothing`."""
+
+
 def _caller(caller: Any) -> Caller | None:
     if caller is None or isinstance(caller, Caller):
         return caller

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from awx_ratelimit.forks import renewed_after_fork
+from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 
 
 class SampledLog:
@@ -26,6 +26,7 @@ class SampledLog:
 
     def write(self, level: int, kind: str, message: str, *args: Any) -> None:
         """Write ``message % args`` unless a line of this kind was written less than `interval_s` ago."""
+        renew_if_forked()
         now_s = self._clock()
         with self._lock:
             next_s, left_out = self._next.get(kind, (now_s, 0))

@@ -3,13 +3,16 @@
 Only the look-up blocks. On an event loop it has threads of its own, and what is in memory costs no `await`.
 """
 
+import asyncio
+import logging
 import re
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.given import kind
-from awx_ratelimit.errors import KeyRefused
+from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.threads import Threads
 from awx_ratelimit.web.envelope import KEY_CHALLENGE
 from awx_ratelimit.web.header_values import first_bytes
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     # It needs an extra, which whoever has a verifier has installed.
     from awx_ratelimit.keys.verifier import KeyVerifier
 
+_log = logging.getLogger("awx_ratelimit")
 _AUTHORIZATION = b"authorization"
 _THREADS = 32
+_WRITE_USES_S = 2.0
 
 
 class StoredKeys:
@@ -44,6 +49,7 @@ class StoredKeys:
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
         if isinstance(verifier, type) or not hasattr(verifier, "verify_cached"):
             raise TypeError(f"verifier is {kind(verifier)}; write StoredKeys(KeyVerifier(store))")
+        self._verifier = verifier
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached
         self._threads = Threads(threads)
@@ -70,6 +76,18 @@ class StoredKeys:
         if key is None:
             return None
         return self._verify_cached(key) or self._threads.run(self._verify, key)
+
+    def write_uses(self) -> None:
+        """Write when keys were used last. It never raises: what cannot be written is kept for the next time."""
+        try:
+            self._verifier.write_uses()
+        except KeyStoreUnavailable as error:
+            _log.warning("the last uses of keys cannot be written now: %s", error)
+
+    async def write_uses_in_tasks(self) -> None:
+        """The same for an event loop, which waits for it for 2 s at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._threads.run(self.write_uses), _WRITE_USES_S)
 
 
 class _Places:

@@ -109,6 +109,12 @@ class GuardedBackend:
         if renew is not None:
             renew()
 
+    def flush(self) -> None:
+        """Send what waits in the backend, where something does. It raises nothing."""
+        flush = getattr(self.backend, "flush", None)
+        if flush is not None:
+            flush()
+
     def health(self) -> Mapping[str, Any]:
         """How the backend is, the outages so far, and the decisions made without it in the last one."""
         return self._outage.health(self.backend.health() if self._outage.is_over else {})
@@ -195,6 +201,12 @@ class AsyncGuardedBackend:
         renew = getattr(self.backend, "renew_leases", None)
         if renew is not None:
             await renew()
+
+    async def flush(self) -> None:
+        """Send what waits in the backend, where something does. It raises nothing."""
+        flush = getattr(self.backend, "flush", None)
+        if flush is not None:
+            await flush()
 
     async def health(self) -> Mapping[str, Any]:
         """How the backend is, the outages so far, and the decisions made without it in the last one."""

@@ -63,6 +63,12 @@ class RememberedBackend:
         if renew is not None:
             renew()
 
+    def flush(self) -> None:
+        """Send what waits in the backend, where something does. It raises nothing."""
+        flush = getattr(self.backend, "flush", None)
+        if flush is not None:
+            flush()
+
     def health(self) -> Mapping[str, Any]:
         """See Backend."""
         return self.backend.health()
@@ -118,6 +124,12 @@ class AsyncRememberedBackend:
         renew = getattr(self.backend, "renew_leases", None)
         if renew is not None:
             await renew()
+
+    async def flush(self) -> None:
+        """Send what waits in the backend, where something does. It raises nothing."""
+        flush = getattr(self.backend, "flush", None)
+        if flush is not None:
+            await flush()
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""

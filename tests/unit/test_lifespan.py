@@ -1,0 +1,143 @@
+"""At the end of an app's lifespan what waits to be sent is sent, before the server hears of that end."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, Request, StaticKeys
+from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.errors import KeyStoreUnavailable
+from awx_ratelimit.web.stored_keys import StoredKeys
+
+STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
+STARTED, ENDED = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
+
+
+class Sending(MemoryBackend):
+    """A backend with something to send."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def flush(self) -> None:
+        """Send it."""
+        self._seen.append("flushed")
+
+
+def lifespan(app: Callable[..., Any]) -> list[Any]:
+    """What a server and a backend see while an app starts and ends behind two middlewares."""
+    seen: list[Any] = []
+    messages = iter([STARTUP, SHUTDOWN])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        seen.append(message)
+
+    for _ in range(2):
+        gate = AsyncGate(AsyncLimiter(Sending(seen)), plans=PlanTable.default(), identify=StaticKeys({}))
+        app = RateLimitMiddleware(app, gate=gate)
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    return seen
+
+
+async def listens(scope: Any, receive: Any, send: Any) -> None:
+    """An app with a lifespan."""
+    assert await receive() == STARTUP
+    await send(STARTED)
+    assert await receive() == SHUTDOWN
+    await send(ENDED)
+
+
+async def refuses(scope: Any, receive: Any, send: Any) -> None:
+    """An app that knows no lifespan, as Django's."""
+    raise ValueError("only http")
+
+
+async def ignores(scope: Any, receive: Any, send: Any) -> None:
+    """An app that does nothing for a lifespan."""
+
+
+async def fails(scope: Any, receive: Any, send: Any) -> None:
+    """An app that cannot start."""
+    await receive()
+    raise OSError("no database")
+
+
+async def fails_in_the_end(scope: Any, receive: Any, send: Any) -> None:
+    """An app that says that its end has failed."""
+    await receive()
+    await send(STARTED)
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "no"})
+
+
+@pytest.mark.parametrize("app", [listens, refuses, ignores])
+def test_what_waits_is_sent_before_the_server_may_end(app: Callable[..., Any]) -> None:
+    """Also for an app without a lifespan: it starts and ends like one that has nothing to do then."""
+    assert lifespan(app) == [STARTED, "flushed", "flushed", ENDED]
+
+
+def test_it_is_sent_though_the_end_of_the_app_fails() -> None:
+    """The app's own words reach the server."""
+    seen = lifespan(fails_in_the_end)
+
+    assert seen[:3] == [STARTED, "flushed", "flushed"]
+    assert seen[3]["type"] == "lifespan.shutdown.failed"
+
+
+def test_an_app_that_cannot_start_is_not_hidden() -> None:
+    """What it raises after it has listened goes to the server."""
+    with pytest.raises(OSError, match="no database"):
+        lifespan(fails)
+
+
+class Verifier:
+    """Counts writings, which fail."""
+
+    prefix = "awx_"
+    writings = 0
+
+    def verify(self, _: bytes) -> None:
+        """Knows nobody."""
+
+    verify_cached = verify
+
+    def write_uses(self) -> None:
+        """Fail."""
+        self.writings += 1
+        raise KeyStoreUnavailable("it is down")
+
+
+def test_a_flush_writes_the_last_uses_of_keys_and_never_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """For threads and for event loops; a store that is down is a line in the log."""
+    verifier: Any = Verifier()
+    keys, plans = StoredKeys(verifier), PlanTable.default()
+
+    Gate(Limiter(MemoryBackend()), plans=plans, identify=keys).flush()
+    asyncio.run(AsyncGate(AsyncLimiter(MemoryBackend()), plans=plans, identify=keys).flush())
+
+    assert verifier.writings == 2
+    assert caplog.text.count("it is down") == 2
+
+
+def test_the_handler_of_a_frozen_platform_sends_before_it_returns() -> None:
+    """The code of docs/processes.md."""
+    page = (Path(__file__).parents[2] / "docs" / "processes.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    seen: list[Any] = []
+    gate = Gate(Limiter(Sending(seen)), plans=PlanTable.default(), identify=StaticKeys({}))
+    names: dict[str, Any] = {
+        "gate": gate,
+        "serve": lambda *_: gate.admit(Request("GET", "/", "192.0.2.1", lambda _: [])),
+    }
+    exec(block, names)
+
+    assert names["handler"]({}, None).reply.status == 401
+    assert seen == ["flushed"]

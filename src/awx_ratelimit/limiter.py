@@ -55,7 +55,7 @@ class Limiter:
         if cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
-        if decision.over:
+        if plan.shadowed and decision.over:
             self.shadow.count(decision)
         if self.listeners:
             tell(self.listeners, decision, self.backend.release)
@@ -68,7 +68,7 @@ class Limiter:
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
-        if decision.over:
+        if plan.shadowed and decision.over:
             self.shadow.count(decision)
         if self.listeners:
             tell(self.listeners, decision, self.backend.release)
@@ -159,7 +159,7 @@ class AsyncLimiter:
         if cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
-        if decision.over:
+        if plan.shadowed and decision.over:
             self.shadow.count(decision)
         if self.listeners:
             tell(self.listeners, decision, self.backend.release)
@@ -172,7 +172,7 @@ class AsyncLimiter:
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
-        if decision.over:
+        if plan.shadowed and decision.over:
             self.shadow.count(decision)
         if self.listeners:
             tell(self.listeners, decision, self.backend.release)

@@ -29,7 +29,7 @@ def test_both_ways_write_the_same(plan: Plan, steps_ms: list[int]) -> None:
         decision = limiter.acquire("s", plan)
         usual.append(render.headers(decision))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(render, "_form_of", lambda plan: render._form(plan)._replace(pair=None))
+            patched.setattr(render, "_known_form", lambda _: (render._form(plan)._replace(pair=None), plan))
             long.append(render.headers(decision))
 
     assert usual == long

@@ -56,7 +56,7 @@ def test_what_cannot_be_derived_is_not_remembered() -> None:
         with pytest.raises(IndexError):
             derived.of(STARTER)
 
-    assert derived._known == {}
+    assert derived.known == {}
 
 
 @pytest.mark.parametrize(

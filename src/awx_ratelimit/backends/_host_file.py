@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from struct import Struct
 from typing import Final, NoReturn
 
 from awx_ratelimit.backends._host_cell import CHECK_BYTES, check, half
 from awx_ratelimit.backends._host_locks import ByteLock, Stripe
 from awx_ratelimit.backends._host_waits import WAIT_MS
+from awx_ratelimit.core.given import given
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.files import UnusableFile, open_own
 
@@ -230,3 +231,16 @@ class HostFile:
     def __del__(self) -> None:
         if hasattr(self, "fd"):
             self.close()
+
+
+def absolute_path(path: object) -> str:
+    """`path` as text. Raises TypeError or ValueError for anything but an absolute path."""
+    if not isinstance(path, str | PurePath):
+        raise TypeError(f"path is {given(path)}; use an absolute path such as '/var/lib/app/limits'")
+    text = str(path)
+    if "://" in text:
+        # Not shown: a URL may hold a password.
+        raise ValueError("path is a URL; write open_backend(url), or HostBackend('/var/lib/app/limits')")
+    if not Path(text).is_absolute():
+        raise ValueError(f"path is {text!r}; allowed is an absolute one such as '/var/lib/app/limits'")
+    return text

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 try:
@@ -18,7 +18,7 @@ except ImportError as error:
     raise ImportError(f"the host backend needs Linux on 64 bits, and a Python with ctypes: {error}") from error
 
 from awx_ratelimit.backends._host_boot import opened
-from awx_ratelimit.backends._host_file import FileBeingMade
+from awx_ratelimit.backends._host_file import FileBeingMade, absolute_path
 from awx_ratelimit.backends._host_record import HostLedger
 from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.backends._host_waits import LONGEST_WAIT_MS, begin_to_wait, in_event_loop
@@ -27,7 +27,6 @@ from awx_ratelimit.backends.clock import WallClock
 from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import given
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -39,6 +38,8 @@ _new = tuple.__new__
 _log = logging.getLogger("awx_ratelimit")
 #: How long who starts waits for another process that makes the file.
 _START_WAIT_MS = 5_000
+#: CPython has one int object for 1. Whatever else a cost is, it is checked.
+_ONE = 1
 _SEQUENCE = (1 << SEQUENCE_BITS) - 1
 
 
@@ -63,7 +64,7 @@ class HostBackend:
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
-        self._path = _absolute(path)
+        self._path = absolute_path(path)
         self._opened = partial(opened, self._path, allow_other_users=allow_other_users)
         self._now_ms = (WallClock() if clock is None else usable_clock(clock)).now_ms
         self._hold_times = HoldTimes()
@@ -88,7 +89,9 @@ class HostBackend:
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
-        subject, plan, cost = checked_claim(subject, plan, cost)
+        # What nearly every claim is, without a call.
+        if type(subject) is not str or not subject or type(plan) is not Plan or cost is not _ONE:
+            subject, plan, cost = checked_claim(subject, plan, cost)
         if not SAME_PROCESS[0]:
             renew_if_forked()
         session = self._session
@@ -236,15 +239,3 @@ class HostBackend:
         # While the child may still do what its parent might; else the first decision says why it cannot.
         with suppress(BackendUnavailable):
             self._open()
-
-
-def _absolute(path: Any) -> str:
-    if not isinstance(path, str | PurePath):
-        raise TypeError(f"path is {given(path)}; use an absolute path such as '/var/lib/app/limits'")
-    text = str(path)
-    if "://" in text:
-        # Not shown: a URL may hold a password.
-        raise ValueError("path is a URL; write open_backend(url), or HostBackend('/var/lib/app/limits')")
-    if not Path(text).is_absolute():
-        raise ValueError(f"path is {text!r}; allowed is an absolute one such as '/var/lib/app/limits'")
-    return text

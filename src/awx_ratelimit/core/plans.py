@@ -35,6 +35,7 @@ class Plan:
     max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
     enforced: int = field(init=False, repr=False, compare=False)
+    shadowed: int = field(init=False, repr=False, compare=False)
     max_cost: int = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -55,6 +56,7 @@ class Plan:
             max_hold_ms=self.concurrency.max_hold_ms if self.concurrency else None,
             slot_bit=1 << len(self.rates) if self.concurrency else 0,
             enforced=sum(1 << index for index, counts in enumerate(enforced) if counts),
+            shadowed=sum(1 << index for index, counts in enumerate(enforced) if not counts),
             max_cost=min(bursts, default=EXACT_MAX),
             _hash=hash((self.name, self.rates, self.concurrency, self.shadow)),
         )

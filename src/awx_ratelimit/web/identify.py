@@ -31,10 +31,12 @@ def sent_key(request: Request) -> bytes | None:
     """
     _, _, _, values_of, _ = request
     values = values_of(KEY_HEADER)
-    if len(values) == 1 and len(values[0]) <= MAX_BYTES:
-        key = values[0].strip(b" \t")
-        if 0 < len(key) <= _MOST_BYTES:
-            return key
+    if len(values) == 1:
+        (key,) = values
+        if len(key) <= MAX_BYTES:
+            key = key.strip(b" \t")
+            if 0 < len(key) <= _MOST_BYTES:
+                return key
     elif not values:
         return None
     raise KeyRefused

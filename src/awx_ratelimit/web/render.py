@@ -81,12 +81,14 @@ def _most_shown(rate: Rate) -> int:
     return max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
 
 
-_form_of: Final = Derived(_form).of
+_forms: Final = Derived(_form)
+_known_form: Final = _forms.known.get
 
 
 def _draft(decision: Decision) -> Lines:
     _, plan, _, _, over, levels, held, _, _, _ = decision
-    policy_line, state, _, slots, pair = _form_of(plan)
+    known = _known_form(id(plan))
+    policy_line, state, _, slots, pair = known[0] if known is not None else _forms.of(plan)
     if pair is not None and not over:
         # The same for two continuous rates and slots that all fit, in a straight line: what nearly every answer is.
         capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = pair
@@ -100,7 +102,7 @@ def _draft(decision: Decision) -> Lines:
 def _numbers(decision: Decision) -> tuple[Any, ...]:
     """What is left of each limit and in how many seconds: see the wire contract."""
     _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
-    form = _form_of(plan)
+    form = _forms.of(plan)
     numbers: list[Any] = []
     for index, bit, rate in form.rates:
         debt = levels[index]

@@ -72,8 +72,9 @@ TWINS = [
     (AsyncLink, Link),
 ]
 #: What waits in its own way: a deadline for the whole and a lock; and the lines of each event loop.
-_LINK, _LINES = {"__init__", "run"}, {"__init__", "_here", "_new", "_left", "are_alone"}
-APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES}
+_LINK = {"__init__", "run", "forget"}
+_LINES = {"__init__", "_here", "_new", "_left", "are_alone"}
+APART: dict[Any, set[str]] = {AsyncLink: _LINK, Link: _LINK, AsyncLines: _LINES, Lines: _LINES, AsyncLine: {"forget"}}
 
 
 @pytest.mark.parametrize(("twin", "other"), TWINS, ids=lambda cls: cls.__name__)

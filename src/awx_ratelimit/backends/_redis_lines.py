@@ -8,7 +8,8 @@ goes on to another: what may have been decided is never sent twice. Two twins of
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from awx_ratelimit.backends._coalesce_threads import ThreadCommit
 from awx_ratelimit.backends._redis_codec import Asked, Call
 from awx_ratelimit.backends._redis_link import Answer, AsyncLink, Link
 from awx_ratelimit.backends._redis_links import PAUSE_S
+from awx_ratelimit.backends._redis_loop_ends import at_end_of_loop
 from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.backends._redis_session import Outcome, Session
 from awx_ratelimit.event_loops import wrong_loop
@@ -75,6 +77,11 @@ class AsyncLine:
         """See Line."""
         await self._link.close()
         await self._aside.close()
+
+    def forget(self) -> None:
+        """The event loop is closed: close what it has left open."""
+        self._link.forget()
+        self._aside.forget()
 
 
 def _nobody(_: Call | Answer) -> None:
@@ -142,6 +149,11 @@ class Lines:
         return list(lines.copy().values())
 
 
+async def _close(lines: dict[Server | None, AsyncLine]) -> None:
+    for line in [*lines.values()]:
+        await line.close()
+
+
 class AsyncLines:
     """For the tasks of event loops: a connection belongs to the loop that opened it."""
 
@@ -149,6 +161,7 @@ class AsyncLines:
         self._session = session
         self._changing = threading.Lock()
         self._lines: dict[asyncio.AbstractEventLoop, dict[Server | None, AsyncLine]] = {}
+        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
 
     def claim(self, asked: Asked) -> Any:
         """See Lines."""
@@ -196,9 +209,13 @@ class AsyncLines:
     def _new(self, loop: asyncio.AbstractEventLoop) -> dict[Server | None, AsyncLine]:
         # The loops of several threads may come at once, and what one of them looks at is never changed.
         with self._changing:
-            lines = {known: there for known, there in self._lines.items() if not known.is_closed()}
-            here = lines[loop] = {}
-            self._lines = lines
+            closed = [known for known in self._lines if known.is_closed()]
+            for line in [line for known in closed for line in self._lines[known].values()]:
+                line.forget()
+            here: dict[Server | None, AsyncLine] = {}
+            kept = [known for known in self._lines if known not in closed]
+            self._ends = {**{known: self._ends[known] for known in kept}, loop: at_end_of_loop(partial(_close, here))}
+            self._lines = {**{known: self._lines[known] for known in kept}, loop: here}
         return here
 
     @property

@@ -16,6 +16,8 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from awx_ratelimit.backends._coalesce_batch import delayed
 from awx_ratelimit.backends._redis_codec import Call
+from awx_ratelimit.backends._redis_commands import all_by_text, by_sha, first_by_text
+from awx_ratelimit.backends._redis_loop_ends import close_without_loop
 from awx_ratelimit.backends._redis_server import Redirect, Server
 from awx_ratelimit.deadlines import Deadline, TaskDeadline
 from awx_ratelimit.errors import BackendUnavailable
@@ -56,7 +58,7 @@ class Link:
 
     def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
-            answers = self._exchange([_by_sha(call) for call in calls])
+            answers = self._exchange([by_sha(call) for call in calls])
             return self._explained(calls, answers) if _any_refused(answers) else answers
         except BaseException as error:
             self._drop()
@@ -66,7 +68,7 @@ class Link:
 
     def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
         """The same, after the server was told the scripts that it does not know."""
-        for again in (_first_by_text, _all_by_text):
+        for again in (first_by_text, all_by_text):
             unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if not unknown:
                 break
@@ -144,7 +146,7 @@ class AsyncLink:
 
     async def _run(self, calls: Sequence[Call]) -> list[Answer]:
         try:
-            answers = await self._exchange([_by_sha(call) for call in calls])
+            answers = await self._exchange([by_sha(call) for call in calls])
             return await self._explained(calls, answers) if _any_refused(answers) else answers
         except BaseException as error:
             await self._drop()
@@ -154,7 +156,7 @@ class AsyncLink:
 
     async def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
         """The same, after the server was told the scripts that it does not know."""
-        for again in (_first_by_text, _all_by_text):
+        for again in (first_by_text, all_by_text):
             unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if not unknown:
                 break
@@ -200,7 +202,7 @@ class AsyncLink:
             return error
 
     async def _drop(self) -> None:
-        """What a connection has to say does not count any more: it is closed without waiting for its other end."""
+        """See Link."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
@@ -212,30 +214,16 @@ class AsyncLink:
             with suppress(*_CLIENT_ERRORS):
                 await connection.disconnect()
 
+    def forget(self) -> None:
+        """The event loop is closed: its connection is closed without it."""
+        close_without_loop(self._connection)
+
 
 def answered(answer: Answer) -> Any:
     """`answer`, raised where it is an error."""
     if isinstance(answer, _NO_ANSWER):
         raise answer if isinstance(answer, BackendUnavailable) else answer.error
     return answer
-
-
-def _by_sha(call: Call) -> tuple[Any, ...]:
-    return "EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args
-
-
-def _by_text(call: Call) -> tuple[Any, ...]:
-    return "EVAL", call.script.text, len(call.keys), *call.keys, *call.args
-
-
-def _all_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
-    return [_by_text(call) for call in calls]
-
-
-def _first_by_text(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
-    """Each script is told once, and known to the calls behind."""
-    first: dict[str, Call] = {}
-    return [_by_text(call) if first.setdefault(call.script.sha, call) is call else _by_sha(call) for call in calls]
 
 
 def _any_refused(answers: list[Answer]) -> bool:

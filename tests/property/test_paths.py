@@ -48,6 +48,7 @@ PREFIXES = [
     "/health",
     "/v1/agents",
     "/static, /x",
+    '"/static"',
     "//static",
     "/login",
 ]
@@ -241,6 +242,7 @@ INSIDE: dict[str, Callable[[Any], Any]] = {"bare": lambda app: app, "reverse-pro
 @example(path="/static/../v1/secret", outside="bare", inside="bare", headers={})
 @example(path="/./v1/transfers", outside="bare", inside="bare", headers={})
 @example(path="/v1/secret", outside="proxy-fix", inside="bare", headers={"X-Forwarded-Prefix": "/static"})
+@example(path="/v1/secret", outside="proxy-fix", inside="bare", headers={"X-Forwarded-Prefix": '"/static"'})
 @example(path="/health", outside="bare", inside="bare", headers={"X-Vhm-Root": "/v1/secret"})
 @example(
     path="/static/v1/secret", outside="script-name", inside="reverse-proxied",

@@ -68,10 +68,11 @@ def test_a_root_path_that_occurs_again_exempts_nothing(site: Server) -> None:
 
 
 @on(FLASK)
-def test_a_prefix_that_the_client_sends_exempts_nothing(site: Server) -> None:
+@pytest.mark.parametrize("prefix", ["/static", '"/static"', '"/st\\atic"', 'x, "/static/a,b"'])
+def test_a_prefix_that_the_client_sends_exempts_nothing(site: Server, prefix: str) -> None:
     """ProxyFix makes X-Forwarded-Prefix part of the path, and /v1/secret still needs a key."""
-    assert sent(site, "GET /v1/secret", "X-Forwarded-Prefix: /static").status == 401
-    assert sent(site, "GET /v1/secret", "X-Forwarded-Prefix: /static", f"X-API-Key: {KEY}").body == b"reached"
+    assert sent(site, "GET /v1/secret", f"X-Forwarded-Prefix: {prefix}").status == 401
+    assert sent(site, "GET /v1/secret", f"X-Forwarded-Prefix: {prefix}", f"X-API-Key: {KEY}").body == b"reached"
     assert sent(site, "GET /health").status == 200
 
 

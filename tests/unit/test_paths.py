@@ -132,6 +132,16 @@ def test_a_prefix_is_not_a_way_to_a_cheaper_rule() -> None:
     assert cost(wsgi("/x", "/poll")) == 0
 
 
+@pytest.mark.parametrize("sent", ['"/static"', '"/st\\atic"', 'x, "/static"', '"/static/a,b"'])
+def test_a_quoted_prefix_earns_no_exemption(sent: str) -> None:
+    """ProxyFix takes the quotes and backslashes off: with a prefix header, the mount prefix may be the client's."""
+    moved = sent.removeprefix("x, ").strip('"').replace("\\", "")
+
+    assert cost(wsgi("/v1/secret", moved, X_FORWARDED_PREFIX=sent)) == 1
+    assert cost(wsgi("/v1/transfers", moved, X_FORWARDED_PREFIX=sent)) == 5
+    assert cost(asgi("/v1/secret", moved, X_FORWARDED_PREFIX=sent)) == 1
+
+
 def test_too_many_prefixes_may_mean_anything() -> None:
     """A header of prefixes that is too long to be looked at costs the most that a request can cost."""
     request = asgi("/static/a", X_FORWARDED_PREFIX=",".join(["/x"] * 400))

@@ -48,13 +48,20 @@ def request_of(environ: Environ) -> Request:
 
 
 def _sent_prefixes(environ: Environ) -> list[bytes]:
-    """The headers that are known to carry a prefix; and where there is a prefix, every header that names it."""
-    prefix = environ.get("SCRIPT_NAME", "").strip(" \t/")
-    return [
-        value.encode("latin-1", "replace")
+    """The headers that are known to carry a prefix; and where there is a prefix, every header that names it.
+
+    A middleware may take quotes off the value of such a header, so with one the prefix itself may be the client's.
+    """
+    script_name = environ.get("SCRIPT_NAME", "")
+    prefix = script_name.strip(" \t/")
+    sent = [
+        value
         for name, value in environ.items()
         if name in _PREFIX_VARIABLES or (prefix and name.startswith("HTTP_") and value.strip(" \t/") == prefix)
     ]
+    if sent and prefix:
+        sent.append(script_name)
+    return [value.encode("latin-1", "replace") for value in sent]
 
 
 @lru_cache(maxsize=64)

@@ -70,9 +70,15 @@ def _whole_path(path: str, root: str, headers: list[tuple[bytes, bytes]]) -> tup
 
 
 def _sent_prefixes(headers: list[tuple[bytes, bytes]], root: str) -> list[bytes]:
-    """The headers that are known to carry a prefix; and where there is a prefix, every header that names it."""
+    """The headers that are known to carry a prefix; and where there is a prefix, every header that names it.
+
+    A middleware may take quotes off the value of such a header, so with one the prefix itself may be the client's.
+    """
     prefix = root.strip(" \t/").encode("utf-8", "replace")
-    return [value for name, value in headers if name in PREFIX_HEADERS or (prefix and value.strip(b" \t/") == prefix)]
+    sent = [value for name, value in headers if name in PREFIX_HEADERS or (prefix and value.strip(b" \t/") == prefix)]
+    if sent and prefix:
+        sent.append(prefix)
+    return sent
 
 
 async def discard(receive: Receive, max_bytes: int) -> None:

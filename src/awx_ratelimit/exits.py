@@ -33,7 +33,7 @@ def ended_before_exit(end: _Bound) -> None:
 
 def _end() -> None:
     # In a child that was forked in C and has used nothing, everything is still its parent's.
-    if not SAME_PROCESS[0]:
+    if not SAME_PROCESS:
         return
     for pid, reference in [*_ENDINGS]:
         end = reference()

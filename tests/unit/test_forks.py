@@ -12,7 +12,7 @@ from tests.processes import FORKS
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
 from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.forks import SAME_PROCESS, PidMark, process_mark, renew_if_forked, renewed_after_fork
+from awx_ratelimit.forks import SAME_PROCESS, PidMark, ProcessMark, process_mark, renew_if_forked, renewed_after_fork
 from awx_ratelimit.refusals import RefusalLog
 
 FORK_IN_C = FORKS["c"]
@@ -53,18 +53,18 @@ class Broken(Part):
 
 @pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
 @pytest.mark.parametrize("make", [process_mark, PidMark], ids=["page", "pid"])
-def test_a_mark_is_true_in_one_process_alone(make: Callable[[], PidMark], fork: Callable[[], int]) -> None:
+def test_a_mark_is_true_in_one_process_alone(make: Callable[[], ProcessMark], fork: Callable[[], int]) -> None:
     """A child sees that the mark is not its own until it sets it, and its parent does not notice."""
     mark = make()
-    mark[0] = 1
+    mark.value = 1
 
     def marked_anew() -> bool:
-        before = mark[0]
-        mark[0] = 1
-        return not before and bool(mark[0])
+        before = bool(mark)
+        mark.value = 1
+        return not before and bool(mark) and mark.value == 1
 
     assert in_child(fork, marked_anew)
-    assert mark[0]
+    assert mark
 
 
 @pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
@@ -136,7 +136,7 @@ def test_what_was_made_before_a_patch_is_renewed_by_the_first_decision(monkeypat
 
     for lock in (threading.Lock, threading.RLock, threading.RLock):
         monkeypatch.setattr("threading.Lock", lock)
-        SAME_PROCESS[0] = 0
+        SAME_PROCESS.value = 0
         renew_if_forked()
         seen.append(part.renewals)
 

@@ -92,7 +92,7 @@ class HostBackend:
         # What nearly every claim is, without a call.
         if type(subject) is not str or not subject or type(plan) is not Plan or cost is not _ONE:
             subject, plan, cost = checked_claim(subject, plan, cost)
-        if not SAME_PROCESS[0]:
+        if not SAME_PROCESS:
             renew_if_forked()
         session = self._session
         lease_id = session.new_lease_id() if plan.slot_bit else 0
@@ -179,7 +179,7 @@ class HostBackend:
         """See Backend."""
         _, _, _, _, _, _, _, lease_id, ledger, _ = decision
         # In a child that has not decided yet, the session and every decision are its parent's.
-        if lease_id and SAME_PROCESS[0] and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
+        if lease_id and SAME_PROCESS and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
             self._measure(decision)
 
     def _measure(self, decision: Decision) -> None:

@@ -70,7 +70,7 @@ class MemoryBackend:
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # a call more costs a twentieth
         """See Backend."""
         # What else may be wrong is found below, before anything is changed.
-        if type(subject) is not str or cost is not _ONE or not SAME_PROCESS[0]:
+        if type(subject) is not str or cost is not _ONE or not SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
             renew_if_forked()
         stripe = self._stripes[hash(subject) & _MASK]

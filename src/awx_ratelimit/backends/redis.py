@@ -88,7 +88,7 @@ class RedisBackend:
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
         # In a child that has not decided yet, the session and every decision are its parent's.
-        if SAME_PROCESS[0]:
+        if SAME_PROCESS:
             self._session.release(decision)
 
     def refund(self, decision: Decision) -> None:
@@ -191,7 +191,7 @@ class AsyncRedisBackend:
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
         # In a child that has not decided yet, the session and every decision are its parent's.
-        if SAME_PROCESS[0]:
+        if SAME_PROCESS:
             self._session.release(decision)
 
     async def refund(self, decision: Decision) -> None:

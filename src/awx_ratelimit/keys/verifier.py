@@ -130,7 +130,7 @@ class KeyVerifier:
 
         For event loops. It raises as `verify` does; `failures` is called here, too.
         """
-        if not SAME_PROCESS[0]:
+        if not SAME_PROCESS:
             renew_if_forked()
         key = sent.strip(b" \t")
         if len(key) > MOST_BYTES:

@@ -27,6 +27,9 @@ http {
     location ~ ^/buffered/(?<upstream>\\d+)(?<rest>/.*)$$ {
       proxy_pass http://$host:$$upstream$$rest;
     }
+    location ~ ^/http-1.0/(?<upstream>\\d+)(?<rest>/.*)$$ {
+      proxy_http_version 1.0; proxy_pass http://$host:$$upstream$$rest;
+    }
     location ~ ^/streamed/(?<upstream>\\d+)(?<rest>/.*)$$ {
       proxy_request_buffering off; proxy_pass http://$host:$$upstream$$rest;
     }
@@ -54,7 +57,7 @@ class Nginx(NamedTuple):
     folder: Path
 
     def path(self, way: str, server: Server, path: str) -> str:
-        """The path on nginx of `path` on `server`; `way` is buffered, streamed or uwsgi."""
+        """The path on nginx of `path` on `server`; `way` is buffered, streamed, http-1.0 or uwsgi."""
         return f"/{way}/{server.uwsgi_port if way == 'uwsgi' else server.port}{path}"
 
 

@@ -47,6 +47,14 @@ def test_a_refused_upload_is_a_429_behind_nginx(server: Server, nginx: Nginx, wa
 
 
 @on(SERVERS)
+def test_a_refused_upload_is_a_429_behind_an_nginx_that_speaks_http_1_0(server: Server, nginx: Nginx) -> None:
+    """An nginx speaks HTTP/1.0 to servers unless it is told otherwise, and granian calls that version 1."""
+    key, path = _spent(server), nginx.path("http-1.0", server, "/upload")
+
+    assert [_status(nginx, path, 900_000, key) for _ in range(TRIES)] == [429] * TRIES
+
+
+@on(SERVERS)
 def test_the_bound_is_an_option(server: Server, nginx: Nginx) -> None:
     """With a larger bound an upload of 3 MB gets its 429 too."""
     key = _spent(server)

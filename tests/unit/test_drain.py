@@ -135,6 +135,7 @@ EXPECT = (b"expect", b"100-Continue")
         (Upload, {}, 0),
         (lambda: Upload(LENGTH, http_version="2"), {}, 0),
         (lambda: Upload(LENGTH, http_version="1.0"), {}, MIB),
+        (lambda: Upload(LENGTH, http_version="1"), {}, MIB),
     ],
 )
 def test_a_refused_asgi_body_is_received_within_its_bound(

@@ -16,8 +16,8 @@ Send = Callable[[Message], Awaitable[None]]
 #: How much of a refused request's body is read by default.
 MAX_DRAIN_BYTES: Final = 1_048_576
 _MAX_DRAIN_S = 2.0
-#: In HTTP/2 and 3 a request can be answered without its body.
-_READS_BODIES = ("1.0", "1.1")
+#: In HTTP/2 and 3 a request can be answered without its body. granian writes "1" for HTTP/1.0.
+_READS_BODIES = ("1", "1.0", "1.1")
 _WITHOUT_BODY = ("GET", "HEAD")
 #: What `Request(...)` ends in, without the call in between.
 _new = tuple.__new__

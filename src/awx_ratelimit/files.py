@@ -69,16 +69,15 @@ def create_own(path: str, flags: int = os.O_RDWR) -> int:
 
 
 def check_links(path: Path) -> None:
-    """Raise UnusableFile where a link that another user made is a part of `path`. Raises OSError for a wrong folder."""
+    """Raise UnusableFile where a link that another user made is a part of `path`."""
     path = path.absolute()
     for part in (path, *path.parents):
         try:
             # Not `part.lstat()`: detectors of blocking calls in event loops refuse `os.stat`.
             status = os.lstat(part)
-        except FileNotFoundError:
-            if part == path:
-                continue
-            raise
+        except (FileNotFoundError, NotADirectoryError):
+            # What opens the path says so, and names it.
+            continue
         if _HAS_OWNERS and stat.S_ISLNK(status.st_mode) and not _is_ours(status.st_uid):
             raise _link(f"{part}, which belongs to user {_name(status.st_uid)},")
 

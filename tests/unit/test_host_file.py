@@ -550,7 +550,8 @@ def test_a_descriptor_that_somebody_closed_is_an_error_and_heals(path: Path) -> 
         limiter.acquire("s", SLOTS_3)
     until(lambda: limiter.acquire("s", SLOTS_3).allowed)
 
-    assert [usage.remaining for usage in limiter.peek("s", SLOTS_3).usages] == [998, 1]
+    # Until the thread has looked, the slot of the old descriptor may count twice.
+    until(lambda: [usage.remaining for usage in limiter.peek("s", SLOTS_3).usages] == [998, 1])
 
 
 def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> None:

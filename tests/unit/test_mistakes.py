@@ -568,6 +568,11 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
         "caller: plan: there is no plan 'stater'; allowed are starter, growth",
     ),
     (
+        'plain_gate(identify=StaticKeys({"starter": "awx_example_key"}))',
+        InvalidLimit,
+        "StaticKeys: the plan 'starter' stands in the place of a key; write StaticKeys({key: 'starter'})",
+    ),
+    (
         "StoredKeys(KeyVerifier)",
         TypeError,
         "verifier is the class KeyVerifier; write StoredKeys(KeyVerifier(store))",

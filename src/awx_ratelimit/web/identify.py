@@ -136,4 +136,14 @@ class StaticKeys:
 
     def callers_plans(self, plans: PlanTable) -> set[Plan]:
         """The plans of the callers. Raises InvalidLimit as `check` does."""
-        return {plans.resolve(caller) for caller in self._callers.values()}
+        try:
+            return {plans.resolve(caller) for caller in self._callers.values()}
+        except InvalidLimit:
+            for plan in plans.plans:
+                if blake2s(plan.name.encode()).digest() in self._callers:
+                    # The values are keys then, which no error may show.
+                    raise InvalidLimit(
+                        f"StaticKeys: the plan {plan.name!r} stands in the place of a key; "
+                        f"write StaticKeys({{key: {plan.name!r}}})"
+                    ) from None
+            raise

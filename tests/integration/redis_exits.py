@@ -26,6 +26,10 @@ atexit.register(say_how_long)
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan  # noqa: E402  # after what is called last
 from awx_ratelimit.opening import open_async_backend, open_backend  # noqa: E402
 
+if __name__ == "__mp_main__":
+    # A new interpreter imports the main module before its `multiprocessing` begins, and this as most apps do.
+    import awx_ratelimit.backends.redis  # noqa: F401  # for what its import does
+
 PLAN = Plan("exits", (), Concurrency(20, ttl_ms=3_600_000))
 kept: list[Any] = []
 
@@ -86,6 +90,31 @@ def thread() -> None:
     assert has.wait(10)
 
 
+def busy_threads() -> None:
+    """Threads that do not keep the process alive take slots until its last moment."""
+    limiter, begun = Limiter(open_backend(url())), threading.Barrier(5)
+
+    def work() -> None:
+        begun.wait()
+        while True:
+            limiter.release(limiter.acquire("s", PLAN))
+
+    kept.append(limiter)
+    for _ in range(4):
+        threading.Thread(target=work, daemon=True).start()
+    begun.wait()
+    # Each thread has decided, and decides again.
+    for _ in range(20):
+        limiter.peek("s", PLAN)
+
+
+def left() -> None:
+    """A decision is kept, and the limiter that made it is collected."""
+    kept.append(Limiter(open_backend(url())).acquire("s", PLAN))
+    thread = next(each for each in threading.enumerate() if each.name == "awx_ratelimit leases")
+    thread.join(20)
+
+
 def tasks() -> None:
     """An event loop has ended, and its limiter was not closed."""
 
@@ -138,7 +167,8 @@ def _started(method: str) -> None:
     context: Any = multiprocessing.get_context(method)
     limiter = Limiter(open_backend(url()))
     limiter.peek("s", PLAN)
-    child = context.Process(target=held if method == "spawn" else taken, args=() if method == "spawn" else (limiter,))
+    target, args = (taken, (limiter,)) if method == "fork" else (held, ())
+    child = context.Process(target=target, args=args)
     child.start()
     child.join()
     os._exit(child.exitcode)
@@ -152,6 +182,11 @@ def multiprocessing_fork() -> None:
 def multiprocessing_spawn() -> None:
     """A child that `multiprocessing` starts anew."""
     _started("spawn")
+
+
+def multiprocessing_forkserver() -> None:
+    """A child that the server of `multiprocessing` forks: it imports everything before it begins."""
+    _started("forkserver")
 
 
 def multiprocessing_late() -> None:

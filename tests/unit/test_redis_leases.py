@@ -52,7 +52,7 @@ def test_no_claim_in_flight_is_settled() -> None:
     in_flight: set[int] = set()
 
     def claim(_: int) -> None:
-        lease_id = leases.new()
+        lease_id = leases.new(PLAN)
         in_flight.add(lease_id)
         let_others_run()
         in_flight.discard(lease_id)
@@ -90,7 +90,7 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
     leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
     held = []
     for _ in range(2 * MEASURE_ALL):
-        lease_id = leases.new()
+        lease_id = leases.new(PLAN)
         holder = leases.grant(("s", PLAN, 1, lease_id), 0, lease_id)
         held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
 

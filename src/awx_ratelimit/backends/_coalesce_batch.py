@@ -68,3 +68,10 @@ def delayed(what: str) -> BackendUnavailable:
     error = BackendUnavailable(f"this process is late: {what}")
     error.process_was_late = True
     return error
+
+
+def process_ends() -> BackendUnavailable:
+    """The error for a claim of a slot at the end of this process: it says nothing about the server."""
+    error = BackendUnavailable("this process ends; it has given all slots back and takes no more")
+    error.process_was_late = True
+    return error

@@ -14,12 +14,14 @@ from itertools import islice
 from typing import TypeAlias
 from weakref import ref
 
+from awx_ratelimit.backends._coalesce_batch import process_ends
 from awx_ratelimit.backends._redis_codec import Asked, Held, Released
 from awx_ratelimit.backends._redis_grants import Grant, Lapsing, Open
 from awx_ratelimit.backends._redis_wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
 from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.exits import let_process_end
 
 #: A server, or None while it is not known which.
 Home: TypeAlias = Hashable
@@ -51,18 +53,25 @@ class Leases:
         self._open: dict[int, Open] = {}
         self._in_flight: dict[int, None] = {}
         self._making = threading.Lock()
+        self._ending = False
         # By identity: what is said once more while the first is under way has to be sent once more.
         self._released: dict[Home, dict[int, Released]] = {}
         self._lapsing: dict[int, Lapsing] = {}
         self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
 
-    def new(self) -> int:
-        """The id of the lease that a claim may take. From now on the claim is in flight."""
+    def new(self, plan: Plan) -> int:
+        """The id of the lease that a claim may take. From now on the claim is in flight.
+
+        Raises BackendUnavailable for a claim of a slot at the end of this process.
+        """
         # A settled_below() between the two would say of a claim that is about to be sent that it is over.
         with self._making:
-            lease_id = self._new_lease_id()
-            self._in_flight[lease_id] = None
-        return lease_id
+            if not (self._ending and plan.slot_bit):
+                lease_id = self._new_lease_id()
+                self._in_flight[lease_id] = None
+                return lease_id
+        let_process_end()
+        raise process_ends()
 
     def answered(self, lease_id: int) -> None:
         """It was answered, or its caller has gone."""
@@ -194,6 +203,11 @@ class Leases:
     def under_way(self) -> set[int]:
         """The ids of the leases that claims under way may be granted."""
         return set(self._in_flight.copy())
+
+    def end_claims(self) -> None:
+        """Let no claim take a slot any more: other threads go on while this process ends, and nobody would end it."""
+        with self._making:
+            self._ending = True
 
     def end_all(self) -> None:
         """Give back every lease, also those that are held."""

@@ -73,9 +73,12 @@ class Session:
         return self.route.found(self.codec.key(subject))
 
     def asked(self, subject: str, plan: Plan, cost: int) -> Asked:
-        """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer."""
+        """A claim, with the id of its lease. Its caller says `settled` of that when it waits no longer.
+
+        Raises BackendUnavailable for a claim of a slot at the end of this process.
+        """
         subject, plan, cost = self._checked(subject, plan, cost)
-        return subject, plan, cost, self.leases.new()
+        return subject, plan, cost, self.leases.new(plan)
 
     def looked(self, subject: str, plan: Plan, cost: int) -> Asked:
         """A claim that charges nothing."""

@@ -36,7 +36,7 @@ class Upkeep:
         self._links = Links(route)
         self._troubled = False
         self._linger = Linger()
-        ended_before_exit(self.close)
+        ended_before_exit(self._end)
 
     def renew_now(self) -> None:
         """One renewal of every open lease. Raises BackendUnavailable."""
@@ -84,12 +84,21 @@ class Upkeep:
         self._links.close()
 
     def serve(self, backend: object) -> None:
-        """When `backend` is collected, send what waits, from the thread, and end it."""
-        finalize(backend, self._keeper.leave, self._flush_last).atexit = False
+        """When `backend` is collected, give back every lease, from the thread, and end it."""
+        finalize(backend, self._keeper.leave, self._leave).atexit = False
 
-    def _flush_last(self) -> None:
+    def _leave(self) -> None:
+        # Without the backend nobody can release what is held.
+        self.session.leases.end_all()
         self.flush()
         self._links.close()
+
+    def _end(self) -> None:
+        """This process ends, and other threads of it may still ask for slots."""
+        self.session.leases.end_claims()
+        # The thread may fail now that the connections are closed; below is a warning if one is due.
+        self._troubled = True
+        self.close()
 
     def _flush(self, until_s: float) -> None:
         try:

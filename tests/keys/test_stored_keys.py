@@ -226,6 +226,25 @@ def test_a_key_in_memory_is_heard_from_an_address_that_guesses(
     assert seen == []
 
 
+def test_a_key_that_was_in_memory_is_looked_up_from_an_address_that_guesses(
+    gate_of: Callable[..., Admit], verifiers: Verifiers, service: KeyService, clock: ManualClock, key: str
+) -> None:
+    """After 30 s or a change a key is not believed without a look-up, and clients that guess do not prevent that."""
+    revoked = service.create("acme", "n")
+    admit = gate_of(StoredKeys(verifiers()), backend=MemoryBackend(clock=ManualClock()))
+    for sent in (key, revoked.secret.reveal()):
+        admit(request(sent))
+    for _ in range(21):
+        admit(request(KeyFormat().new().reveal()))
+    clock.advance(31_000)
+
+    assert _code(admit(request(key))) == ""
+    service.revoke("acme", revoked.key.id)
+    assert _code(admit(request(key))) == ""
+    assert _code(admit(request(revoked.secret.reveal()))) == "api_key_revoked"
+    assert _code(admit(request(KeyFormat().new().reveal()))) == "rate_limit_exceeded"
+
+
 def test_an_expired_key_is_no_guess(admit: Admit, service: KeyService, clock: ManualClock, key: str) -> None:
     """A client that goes on with an expired key does not shut out the others of its address."""
     expired = service.create("acme", "n", expires_in_days=1).secret.reveal()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _Value = TypeVar("_Value")
+#: Longer ago than any clock says.
+_NEVER_MS = -(1 << 63)
 
 
 class Remembered(Generic[_Value]):
@@ -21,6 +23,10 @@ class Remembered(Generic[_Value]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Whether there is an entry, even one that is too old to be believed."""
+        return digest in self._entries
 
     def get(self, digest: bytes, now_ms: int) -> _Value | None:
         """What is remembered of `digest`, None where that is nothing any more."""
@@ -45,7 +51,7 @@ class Remembered(Generic[_Value]):
             self._entries.popitem(last=False)
 
     def forget_where(self, outdated: Callable[[_Value], bool]) -> None:
-        """Forget those of which `outdated` says so."""
+        """Believe those no longer of which `outdated` says so. That there was an entry stays known."""
         try:
             entries = list(self._entries.items())
         except RuntimeError:
@@ -54,7 +60,11 @@ class Remembered(Generic[_Value]):
             return
         for digest, (value, _) in entries:
             if outdated(value):
-                self._entries.pop(digest, None)
+                self._entries[digest] = value, _NEVER_MS
+
+    def forget(self, digest: bytes) -> None:
+        """Forget one, if it is there."""
+        self._entries.pop(digest, None)
 
     def clear(self) -> None:
         """Forget all."""

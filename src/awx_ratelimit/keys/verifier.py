@@ -113,10 +113,12 @@ class KeyVerifier:
         caller = self.verify_cached(sent, address)
         if caller is not None:
             return caller
-        self._refuse_busy(address, failed=False)
+        digest = self._digest(sent.strip(b" \t"))
+        if digest not in self._known:
+            self._refuse_busy(address, failed=False)
         self._poller.start()
         self._writer.start()
-        found = self._flights.get(self._digest(sent.strip(b" \t")))
+        found = self._flights.get(digest)
         if isinstance(found, _Unknown):
             raise self._wrong(address)
         caller = self._accepted(found)
@@ -148,6 +150,14 @@ class KeyVerifier:
         if not self._keys.is_key(key) or self._unknown.get(digest, self._steady_ms()):
             raise self._wrong(address)
         return None
+
+    def was_known(self, sent: bytes) -> bool:
+        """Whether the key has been looked up and found, even if that is too long ago to be believed.
+
+        Such a key is not a guess: clients that guess must not keep it from its next look-up.
+        """
+        renew_if_forked()
+        return self._digest(sent.strip(b" \t")) in self._known
 
     def poll(self) -> None:
         """Look once at what others have changed, and forget that. A thread does so twice a second; tests do it.
@@ -218,6 +228,7 @@ class KeyVerifier:
                 if isinstance(found, _Entry):
                     self._known.put(digest, found, now_ms)
                 else:
+                    self._known.forget(digest)
                     self._unknown.put(digest, found, now_ms)
         return found
 

@@ -55,11 +55,13 @@ class Abilities(NamedTuple):
     """What an identifier can do beside identifying; see docs/identify.md. An identifier needs none of these.
 
     `known` gives the caller of a request if that takes no look-up, else None; it raises as the identifier does, and
-    never waits. `sends_key` says whether a request has something in the place of a key. `challenge` is the
-    WWW-Authenticate of the 401s, None for one that follows from their code.
+    never waits. `was_known` says whether credentials were accepted before and need another look-up. `sends_key` says
+    whether a request has something in the place of a key. `challenge` is the WWW-Authenticate of the 401s, None for
+    one that follows from their code.
     """
 
     known: Callable[[Request], Caller | None]
+    was_known: Callable[[Request], object]
     sends_key: Callable[[Request], object]
     challenge: str | None
 
@@ -71,14 +73,15 @@ class Abilities(NamedTuple):
             raise TypeError("identify.known is async; write a plain method that returns a Caller or None at once")
         return cls(
             known,
+            getattr(identify, "was_known", _nobody_known),
             getattr(identify, "sends_key", sends_key),
             getattr(identify, "challenge", None),
         )
 
     def is_known(self, request: Request) -> bool:
-        """Whether the key of the request is known in memory, accepted or not."""
+        """Whether the key of the request is known in memory, accepted or not, or was until it had to be looked up."""
         try:
-            return isinstance(self.known(request), Caller)
+            return isinstance(self.known(request), Caller) or bool(self.was_known(request))
         except KeyRefused as refusal:
             return not refusal.unknown
         except (KeyStoreUnavailable, TooManyWrongKeys):

@@ -52,6 +52,7 @@ class StoredKeys:
         self._verifier = verifier
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached
+        self._verifier = verifier
         self._threads = Threads(threads)
         self._sent = sent_key
         #: Whether a request has something in a place of a key.
@@ -69,6 +70,11 @@ class StoredKeys:
         """The caller if its key is in memory; None if that needs a look-up. Raises KeyRefused as a call does."""
         key = self._sent(request)
         return None if key is None else self._verify_cached(key)
+
+    def was_known(self, request: Request) -> bool:
+        """Whether the key has been let in before, so that it is no guess. Raises KeyRefused as a call does."""
+        key = self._sent(request)
+        return key is not None and self._verifier.was_known(key)
 
     def in_tasks(self, request: Request) -> Caller | Awaitable[Caller] | None:
         """The same for an event loop: at once from memory, else to be awaited."""

@@ -20,7 +20,7 @@ from awx_ratelimit.core.given import check_asked, check_subject
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.listeners import Listener, checked_listeners, tell
 from awx_ratelimit.shadow import ShadowCounts
-from awx_ratelimit.undecided import AsyncHold, Hold, must_be_awaited
+from awx_ratelimit.undecided import AsyncHold, Hold, check_decided, must_be_awaited
 
 #: CPython has one int object for 1. Whatever else a cost is, it is checked.
 _ONE = 1
@@ -81,8 +81,12 @@ class Limiter:
         return self.backend.peek(subject, plan, cost)
 
     def release(self, decision: Decision) -> None:
-        """Give the slot back. Nothing to do where there is none, harmless twice; it never raises and never waits."""
-        self.backend.release(decision)
+        """Give the slot back, if there is one; harmless twice. It never waits, and raises nothing for a Decision."""
+        try:
+            self.backend.release(decision)
+        except (AttributeError, TypeError, ValueError):
+            check_decided(decision, "release")
+            raise
 
     def give_back(self, decision: Decision) -> None:
         """`release` for who cannot await: finalizers, and the end of a cancelled request."""
@@ -96,8 +100,10 @@ class Limiter:
         """Give back the tokens that `decision` charged, less what time has given back already; once for each decision.
 
         For work that was not done after all. Of a calendar rate nothing is given back after its boundary. The slot is
-        not touched: that is `release`. Nothing to do for a refusal. Raises BackendUnavailable.
+        not touched: that is `release`. Nothing to do for a refusal. Raises TypeError for anything but a Decision, and
+        BackendUnavailable.
         """
+        check_decided(decision, "refund")
         self.backend.refund(decision)
 
     def reset(self, subject: str) -> None:
@@ -187,7 +193,11 @@ class AsyncLimiter:
 
     async def release(self, decision: Decision) -> None:
         """See Limiter. It never suspends, so that no cancellation can come between."""
-        self.backend.release(decision)
+        try:
+            self.backend.release(decision)
+        except (AttributeError, TypeError, ValueError):
+            check_decided(decision, "release")
+            raise
 
     def give_back(self, decision: Decision) -> None:
         """See Limiter."""
@@ -199,6 +209,7 @@ class AsyncLimiter:
 
     async def refund(self, decision: Decision) -> None:
         """See Limiter."""
+        check_decided(decision, "refund")
         await self.backend.refund(decision)
 
     async def reset(self, subject: str) -> None:

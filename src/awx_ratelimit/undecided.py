@@ -11,9 +11,11 @@ from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import given
 
 _new = object.__new__
 _Verb = TypeVar("_Verb", bound=Callable[..., Coroutine[Any, Any, Decision]])
+_NO_DECISION = "hold(...) is not a decision; write `{} limiter.hold(...) as decision:` and look at `decision.allowed`"
 _Release = Callable[[Decision], Any]
 
 
@@ -38,10 +40,14 @@ class Undecided:
         self._coroutine.close()
 
     def __bool__(self) -> NoReturn:
+        raise self.refused()
+
+    def refused(self) -> TypeError:
+        """The error of something that needs the decision."""
         if inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CREATED:
             # The error below says that it was not awaited; Python need not warn of it as well.
             self._coroutine.close()
-        raise TypeError(self._not_awaited())
+        return TypeError(self._not_awaited())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(("cr_", "__")):
@@ -79,6 +85,14 @@ def marked_coroutine_function(function: Any) -> Any:
     return function
 
 
+def check_decided(decision: object, verb: str) -> None:
+    """Raise TypeError unless `decision` is a Decision."""
+    if isinstance(decision, Undecided):
+        raise decision.refused()
+    if not isinstance(decision, Decision):
+        raise TypeError(f"decision is {given(decision)}; pass what `acquire` returned: {verb}(decision)")
+
+
 class Hold:
     """The block of `Limiter.hold`: it acquires when it is entered and gives the slot back when it is left."""
 
@@ -113,9 +127,10 @@ class Hold:
         raise NotImplementedError
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(
-            "hold(...) is not a decision; write `with limiter.hold(...) as decision:` and look at `decision.allowed`"
-        )
+        raise TypeError(_NO_DECISION.format("with"))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_NO_DECISION.format("with"))
 
 
 class AsyncHold:
@@ -152,10 +167,10 @@ class AsyncHold:
         raise NotImplementedError
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(
-            "hold(...) is not a decision; write `async with limiter.hold(...) as decision:` "
-            "and look at `decision.allowed`"
-        )
+        raise TypeError(_NO_DECISION.format("async with"))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_NO_DECISION.format("async with"))
 
 
 def _check_unused(decision: Decision | None) -> None:

@@ -122,6 +122,27 @@ def test_no_such_account(service: KeyService, verb: str) -> None:
         getattr(service.accounts, verb)("nobody", *arguments.get(verb, []))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"per_minut": 5}, r"per_minut: unknown key; allowed are plan, per_second, per_minute, .*"),
+        ({"per_minute": "5"}, r"per_minute: minute: tokens is '5'; allowed is a whole number of at least 1"),
+        ({"concurrent": {"slot": 5}}, r"concurrent\.slot: unknown key; allowed are slots, .*"),
+    ],
+)
+def test_wrong_overrides_are_refused_without_a_plan_table(
+    service: KeyService, overrides: dict[str, Any], says: str
+) -> None:
+    """They would make each request of the account a 503."""
+    with pytest.raises(InvalidKeyRequest, match=f"^overrides: {says}$"):
+        service.accounts.set_overrides("acme", overrides)
+    with pytest.raises(InvalidKeyRequest, match=f"^overrides: {says}$"):
+        service.accounts.create("new", overrides=overrides)
+
+    assert service.accounts.get("acme").overrides is None
+    assert service.accounts.list().total == 1
+
+
 def test_a_plan_that_does_not_exist_is_refused(store: KeyStore, service: KeyService) -> None:
     """With a check of plans an account never has one that would refuse it everything; the error says what there is."""
     table = PlanTable.default()

@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 from flask import Flask
 from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from werkzeug.test import Client
 
 from awx_ratelimit import (
     STARTER,
@@ -41,7 +43,7 @@ from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management import AccessTokens, Jwks, ManagementApi
 from awx_ratelimit.management.signing import ALGORITHMS
 from awx_ratelimit.opening import open_async_backend, open_backend
 from awx_ratelimit.testing import ManualClock
@@ -50,9 +52,9 @@ from awx_ratelimit.wrappers.remembered import RememberedBackend
 
 #: What the mistakes below are written with.
 WRITTEN_WITH = (
-    AsgiApp, AsyncGuardedBackend, AsyncRedisBackend, Concurrency, FastAPI, GuardedBackend, HostBackend, KeyService,
-    KeyStore, KeyVerifier, ManagementApi, ManualClock, Rate, RedisBackend, RefusalLog, RememberedBackend, Rule,
-    StoredKeys, WsgiApp, document_limits, open_async_backend, open_backend, Asgi, Wsgi,
+    AsgiApp, AsyncGuardedBackend, AsyncRedisBackend, Concurrency, FastAPI, GuardedBackend, HostBackend, Jwks,
+    KeyService, KeyStore, KeyVerifier, ManagementApi, ManualClock, Rate, RedisBackend, RefusalLog, RememberedBackend,
+    Rule, StoredKeys, WsgiApp, document_limits, open_async_backend, open_backend, Asgi, Wsgi,
 )  # fmt: skip
 URL = "redis://:secret@localhost:6379"
 
@@ -176,7 +178,92 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
         InvalidLimit,
         "caller: overrides: [('per_minute', 5)] is no table; allowed is a mapping with the keys <name>",
     ),
+    (
+        'limiter.release("u")',
+        TypeError,
+        "decision is 'u' (str); pass what `acquire` returned: release(decision)",
+    ),
+    (
+        "limiter.release(None)",
+        TypeError,
+        "decision is None (NoneType); pass what `acquire` returned: release(decision)",
+    ),
+    (
+        "Limiter(GuardedBackend(MemoryBackend())).release(5)",
+        TypeError,
+        "decision is 5 (int); pass what `acquire` returned: release(decision)",
+    ),
+    (
+        'limiter.release(async_limiter.acquire("u", STARTER))',
+        TypeError,
+        "acquire(...) was not awaited; write `await limiter.acquire(...)`",
+    ),
+    (
+        "asyncio.run(async_limiter.release(plan))",
+        TypeError,
+        "decision is a Plan; pass what `acquire` returned: release(decision)",
+    ),
+    (
+        "limiter.refund(True)",
+        TypeError,
+        "decision is True (bool); pass what `acquire` returned: refund(decision)",
+    ),
+    (
+        'asyncio.run(async_limiter.refund("u"))',
+        TypeError,
+        "decision is 'u' (str); pass what `acquire` returned: refund(decision)",
+    ),
+    (
+        'limiter.hold("u", STARTER).allowed',
+        AttributeError,
+        "hold(...) is not a decision; write `with limiter.hold(...) as decision:` and look at `decision.allowed`",
+    ),
+    (
+        'async_limiter.hold("u", STARTER).allowed',
+        AttributeError,
+        "hold(...) is not a decision; write `async with limiter.hold(...) as decision:` and look at `decision.allowed`",
+    ),
     # Limiters and backends.
+    (
+        "Limiter(HostBackend)",
+        TypeError,
+        "backend is the class HostBackend; write Limiter(HostBackend(path))",
+    ),
+    (
+        'HostBackend("/var/lib/app/limits", allow_other_users="false")',
+        InvalidLimit,
+        "allow_other_users is 'false'; allowed are True and False",
+    ),
+    (
+        'KeyStore.open(allow_other_users="no")',
+        InvalidLimit,
+        "allow_other_users is 'no'; allowed are True and False",
+    ),
+    (
+        'KeyStore.open("")',
+        ValueError,
+        "address is ''; use a path or a URL such as postgresql://user@host/database",
+    ),
+    (
+        'StoredKeys(KeyVerifier(KeyStore.open("sqlite://")), bearer="false")',
+        InvalidLimit,
+        "bearer is 'false'; allowed are True and False",
+    ),
+    (
+        'Jwks.at("https://login.example.com/keys", timeout_s="2")',
+        InvalidKeyRequest,
+        "timeout_s: is '2' (str); allowed is a number of seconds above 0",
+    ),
+    (
+        'Jwks.at("https://login.example.com/keys", every_s=0)',
+        InvalidKeyRequest,
+        "every_s: is 0 (int); allowed is a number of seconds above 0",
+    ),
+    (
+        "RedisBackend.from_url(URL, prefix=5)",
+        TypeError,
+        "prefix is 5 (int); use a string such as 'awx'",
+    ),
     (
         "Limiter(MemoryBackend)",
         TypeError,
@@ -1015,6 +1102,48 @@ def test_a_cost_that_one_plan_can_pay_is_no_mistake(arguments: dict[str, Any]) -
     gate = plain_gate(**{"plans": PlanTable([plan]), "identify": lambda _: None, "rules": rules} | arguments)
 
     assert not gate.is_exempt("GET", "/export")
+
+
+@pytest.mark.parametrize(
+    ("swapped", "what"),
+    [
+        ({"starter": "a_secret_of_another_form"}, "the plan 'starter' stands in the place of a key"),
+        ({"premium": "awx_example_key"}, "a key stands in the place of a plan"),
+    ],
+)
+def test_keys_in_the_place_of_plans_are_in_no_error(swapped: dict[str, str], what: str) -> None:
+    """Neither in its text nor in an error before it, which a traceback would show."""
+    with pytest.raises(
+        InvalidLimit, match=rf"^StaticKeys: {what}; write StaticKeys\(\{{key: .starter.\}}\)$"
+    ) as caught:
+        plain_gate(identify=StaticKeys(swapped))
+
+    assert caught.value.__context__ is None
+
+
+def test_a_middleware_around_the_app_that_it_is_set_on_says_so() -> None:
+    """``app.wsgi_app = RateLimitMiddleware(app)`` makes the two call each other."""
+    looped = Flask("looped")
+    looped.wsgi_app = Wsgi(looped, gate=plain_gate())  # type: ignore[method-assign]
+
+    with pytest.raises(RuntimeError, match=r"write app\.wsgi_app = RateLimitMiddleware\(app\.wsgi_app, gate=gate\)$"):
+        Client(looped).get("/", headers={"X-API-Key": "awx_example_key"})
+
+
+def test_an_asgi_middleware_around_the_app_that_it_is_set_on_says_so() -> None:
+    """The same for an app that calls an attribute of its own, as Quart does."""
+
+    class Quartish:
+        asgi_app: Any
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.asgi_app(scope, receive, send)
+
+    looped = Quartish()
+    looped.asgi_app = Asgi(looped, gate=async_gate())
+
+    with pytest.raises(RuntimeError, match=r"write app\.asgi_app = RateLimitMiddleware\(app\.asgi_app, gate=gate\)$"):
+        TestClient(looped).get("/", headers={"X-API-Key": "awx_example_key"})
 
 
 def wrapped(app: Any) -> Any:

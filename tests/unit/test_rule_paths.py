@@ -35,6 +35,22 @@ def test_a_path_in_the_spelling_of_others_is_refused_with_ours(path: str, spelli
     assert Rule(spelling).path == spelling
 
 
+@pytest.mark.parametrize(
+    ("path", "write"),
+    [
+        ("GET /v1", "Rule('/v1', methods=['GET'])"),
+        ("post  /u/<id>", "Rule('/u/{id}', methods=['POST'])"),
+        ("DELETE https://x/u", "Rule('/u', methods=['DELETE'])"),
+    ],
+)
+def test_a_method_in_a_path_is_refused_with_the_argument_for_it(path: str, write: str) -> None:
+    """Other frameworks write routes as ``GET /path``."""
+    with pytest.raises(InvalidLimit) as caught:
+        Rule(path)
+
+    assert str(caught.value) == f"Rule({path!r}): a path has no method; write {write}"
+
+
 @pytest.mark.parametrize("path", ["/u/**/x", "/a**", "/a\\b", "re:^/x", "/u\0"])
 def test_a_path_whose_meaning_is_not_clear_is_refused(path: str) -> None:
     """Where no spelling is sure, the error says what is wrong and gives none that matches more."""

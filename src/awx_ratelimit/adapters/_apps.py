@@ -1,11 +1,16 @@
 """What a middleware is put around, and the gate that it asks: checked when it is made."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from awx_ratelimit.core.given import kind
 from awx_ratelimit.web.gate import AsyncGate, Gate
 
+#: How many middlewares with one gate a request is within. Only an app that calls itself has so many.
+_DEPTH = "awx_ratelimit.depth"
+_MAX_DEPTH = 32
 _ASGI = ("scope", "receive", "send")
 _WSGI = ("environ", "start_response")
 
@@ -40,6 +45,22 @@ def check_wsgi(app: Any, gate: Any) -> None:
             f"the WSGI middleware takes a Gate, not {_named(gate)}; "
             "write gate=Gate(Limiter(backend), plans=..., identify=...)"
         )
+
+
+@contextmanager
+def within(request: Any, attribute: str) -> Iterator[None]:
+    """A call of the app below a middleware with the same gate. Raises RuntimeError where the two call each other."""
+    depth = request.get(_DEPTH, 0)
+    if depth >= _MAX_DEPTH:
+        raise RuntimeError(
+            "RateLimitMiddleware is around the app that it is set on, so they call each other without an end; "
+            f"write app.{attribute} = RateLimitMiddleware(app.{attribute}, gate=gate)"
+        )
+    request[_DEPTH] = depth + 1
+    try:
+        yield
+    finally:
+        request[_DEPTH] = depth
 
 
 def check_answer(answer: Any, app: str) -> None:

@@ -7,7 +7,7 @@ one request at its handshake and holds its slot until it closes.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from awx_ratelimit.adapters._apps import check_asgi
+from awx_ratelimit.adapters._apps import check_asgi, within
 from awx_ratelimit.adapters._cors import warn_of_cors
 from awx_ratelimit.adapters._lifespan import Lifespan
 from awx_ratelimit.adapters._loops import fail_start, wrong_for
@@ -71,7 +71,8 @@ class RateLimitMiddleware:
             if kind == "lifespan":
                 await Lifespan(receive, send, self.gate.flush).run(self.app, scope)
                 return
-            await self.app(scope, receive, send)
+            with within(scope, "asgi_app"):
+                await self.app(scope, receive, send)
             return
         reply, headers, decision = await self.gate.admit(request_of(scope))
         if reply is not None:

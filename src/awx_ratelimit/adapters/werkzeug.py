@@ -7,7 +7,7 @@ is never closed gives its lease back when it is collected.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from awx_ratelimit.adapters._apps import check_wsgi
+from awx_ratelimit.adapters._apps import check_wsgi, within
 from awx_ratelimit.adapters._environ import (
     MAX_DRAIN_BYTES,
     Environ,
@@ -50,7 +50,8 @@ class RateLimitMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
         if outer and any(slot.gate is self.gate for slot in outer):
-            return self.app(environ, start_response)
+            with within(environ, "wsgi_app"):
+                return self.app(environ, start_response)
         reply, headers, decision = self.gate.admit(request_of(environ))
         if reply is not None:
             for slot in outer:

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Script
 from awx_ratelimit.backends._redis_wire import SEQUENCE, SEQUENCE_BITS, ends_ms, packed, packed_lease, place_of, time_of
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import given
 from awx_ratelimit.core.holding import HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable, StateDamaged
@@ -84,6 +85,8 @@ class Codec:
     """
 
     def __init__(self, prefix: str, owner: bytes) -> None:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix is {given(prefix)}; use a string such as 'awx'")
         if len(prefix.encode()) > MOST_PREFIX_BYTES or "{" in prefix or "}" in prefix:
             raise ValueError(f"prefix is {prefix!r}; allowed are at most {MOST_PREFIX_BYTES} bytes without braces")
         if len(owner) != OWNER_BYTES:

@@ -200,13 +200,21 @@ def _check_made(backend: Any, user: str, opening: str) -> None:
     """Raise TypeError for a class, and for the URL or the path of a backend, which may hold a password."""
     if isinstance(backend, type):
         name = backend.__name__
-        made = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}()"
+        made = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}({_needed_by(backend)})"
         raise TypeError(f"backend is {kind(backend)}; write {user}({made})")
     if isinstance(backend, str | PurePath):
         raise TypeError(f"backend is {kind(backend)}; write {user}({opening}(url))")
     if hasattr(backend, "give_back"):
         # A limiter has all the verbs of a backend.
         raise TypeError(f"{user} takes a backend, not {kind(backend)}; write {user}(MemoryBackend())")
+
+
+def _needed_by(backend: type) -> str:
+    """The names of the arguments that `backend` cannot be made without."""
+    parameters = inspect.signature(backend).parameters.values()
+    return ", ".join(
+        one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    )
 
 
 def usable_clock(clock: Any) -> Clock:

@@ -27,6 +27,7 @@ from awx_ratelimit.backends.clock import WallClock
 from awx_ratelimit.core.charge import charge, given_back, uncharged
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import check_true_or_false
 from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN, HoldTimes
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -65,6 +66,7 @@ class HostBackend:
 
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
         self._path = absolute_path(path)
+        check_true_or_false("allow_other_users", allow_other_users)
         self._opened = partial(opened, self._path, allow_other_users=allow_other_users)
         self._now_ms = (WallClock() if clock is None else usable_clock(clock)).now_ms
         self._hold_times = HoldTimes()

@@ -7,6 +7,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.rates import shown
+from awx_ratelimit.errors import InvalidLimit
 
 _PLAIN = (int, float, str, type(None))
 _FUNCTIONS = (BuiltinFunctionType, FunctionType, MethodType)
@@ -53,6 +54,12 @@ def check_plan(plan: object) -> None:
             f"plan is {given(plan)}; use a Plan, or look one up: table.resolve(Caller(subject, {shown(plan)}))"
         )
     raise TypeError(f'plan is {given(plan)}; use a Plan such as STARTER or Plan.of("api", per_minute=60)')
+
+
+def check_true_or_false(name: str, value: object) -> None:
+    """Raise InvalidLimit unless `value` is True or False. A text such as ``"false"`` is true to Python."""
+    if not isinstance(value, bool):
+        raise InvalidLimit(f"{name} is {shown(value)}; allowed are True and False")
 
 
 def check_asked(subject: object, plan: object) -> None:

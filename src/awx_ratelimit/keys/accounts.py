@@ -6,6 +6,7 @@ The plan is the account's, and every change of it reaches the keys that are in u
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from awx_ratelimit.core.reading import Place, read_override
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys import asked, queries
 from awx_ratelimit.keys.clock import Clock
@@ -128,9 +129,20 @@ class Accounts:
         try:
             if self._check_plan is not None:
                 self._check_plan(plan, overrides)
+            elif overrides is not None:
+                _check_limits(overrides)
         except InvalidLimit as error:
             raise InvalidKeyRequest("there is no such plan", remedy=str(error), field=field) from error
         return plan, overrides
+
+
+def _check_limits(overrides: Mapping[str, Any]) -> None:
+    """Raise InvalidKeyRequest for overrides that no plan table would take, whatever its plans are."""
+    try:
+        read_override(overrides, Place("account"))
+    except InvalidLimit as error:
+        what, _, allowed = str(error).removeprefix("account: ").partition("; ")
+        raise InvalidKeyRequest(what, remedy=allowed, field="overrides") from error
 
 
 def _found(act: Act) -> Account:

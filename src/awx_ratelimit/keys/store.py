@@ -16,7 +16,7 @@ from weakref import WeakMethod
 from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.exc import DBAPIError
 
-from awx_ratelimit.core.given import kind
+from awx_ratelimit.core.given import check_true_or_false, kind
 from awx_ratelimit.forks import paused_before_fork, renewed_after_fork
 from awx_ratelimit.keys import queries
 from awx_ratelimit.keys.answers import answered
@@ -87,6 +87,10 @@ class KeyStore:
         """
         if not isinstance(address, str | PurePath):
             raise TypeError(f"address is {kind(address)}; use a path or a URL such as postgresql://user@host/database")
+        if address == "":
+            # To the driver this is a database in memory, which ends with the process.
+            raise ValueError("address is ''; use a path or a URL such as postgresql://user@host/database")
+        check_true_or_false("allow_other_users", allow_other_users)
         url, allowed_by_url = other_users_of(url_of(address))
         engines = engines_for(url, timeout_ms, allow_other_users=allow_other_users or allowed_by_url)
         store = cls(engines, shown_url(url), timeout_ms)

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from math import inf
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from awx_ratelimit.core.given import given
 from awx_ratelimit.errors import InvalidKeyRequest, SigningKeysUnavailable
 from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
 from awx_ratelimit.management.http_get import get
@@ -53,6 +55,11 @@ class Jwks:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
             raise InvalidKeyRequest("cannot be trusted", remedy="allowed is an https:// URL", field="url")
+        for name, seconds in (("every_s", every_s), ("timeout_s", timeout_s)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
+                raise InvalidKeyRequest(
+                    f"is {given(seconds)}", remedy="allowed is a number of seconds above 0", field=name
+                )
         return cls(lambda algorithms: _Fetched(url, algorithms, every_s, timeout_s, clock))
 
 

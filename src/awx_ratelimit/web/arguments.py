@@ -63,12 +63,6 @@ def checked_anonymous(anonymous: Any) -> Plan | None:
     raise TypeError(f'anonymous is {given(anonymous)}; use a Plan such as Plan.of("anonymous", per_minute=10), or None')
 
 
-def check_flag(name: str, value: object) -> None:
-    """Raise InvalidLimit unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise InvalidLimit(f"{name} is {value!r}; allowed are True and False")
-
-
 def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, identify: object) -> None:
     """Raise InvalidLimit for a rule whose cost is above the burst of every plan that is known when a gate is made."""
     of_callers = getattr(identify, "callers_plans", None)

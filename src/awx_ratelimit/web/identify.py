@@ -21,6 +21,8 @@ from awx_ratelimit.web.message import Request
 from awx_ratelimit.web.render import KEY_HEADER
 
 _MOST_BYTES = 128
+#: How keys of a key store begin, unless they have another prefix.
+_KEY_PREFIX = "awx_"
 _is_key = re.compile(rb"[!-+\--~]{1,%d}" % _MOST_BYTES).fullmatch
 
 
@@ -142,11 +144,20 @@ class StaticKeys:
         try:
             return {plans.resolve(caller) for caller in self._callers.values()}
         except InvalidLimit:
-            for plan in plans.plans:
-                if blake2s(plan.name.encode()).digest() in self._callers:
-                    # The values are keys then, which no error may show.
-                    raise InvalidLimit(
-                        f"StaticKeys: the plan {plan.name!r} stands in the place of a key; "
-                        f"write StaticKeys({{key: {plan.name!r}}})"
-                    ) from None
-            raise
+            swapped = self._swapped(plans)
+            if swapped is None:
+                raise
+        # Not within the handler: the error of the table shows a key, and would be the context of this one.
+        raise InvalidLimit(swapped)
+
+    def _swapped(self, plans: PlanTable) -> str | None:
+        """What to say where keys stand in the place of plans, without a key; None where they do not."""
+        for plan in plans.plans:
+            if blake2s(plan.name.encode("utf-8", "surrogatepass")).digest() in self._callers:
+                return (
+                    f"StaticKeys: the plan {plan.name!r} stands in the place of a key; "
+                    f"write StaticKeys({{key: {plan.name!r}}})"
+                )
+        if any(str(caller.plan).startswith(_KEY_PREFIX) for caller in self._callers.values()):
+            return 'StaticKeys: a key stands in the place of a plan; write StaticKeys({key: "starter"})'
+        return None

@@ -14,6 +14,7 @@ _VARIABLE = re.compile(
 )
 _REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\(?(?:\?P<\w+>)?\.[*+]\)?|\{\*\w+\}")
 _EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
+_METHOD = re.compile(r"\s*([A-Za-z]+)\s+(?=/|\w+://)")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -24,6 +25,9 @@ def mistake_in(path: object) -> str | None:
     wrong = next(_mistakes(path), None)
     if wrong is None:
         return None
+    method, rest = _METHOD.match(path), _METHOD.sub("", path)
+    if method is not None:
+        return f"a path has no method; write Rule({_spelled(rest)!r}, methods=[{method[1].upper()!r}])"
     spelling = _spelled(path)
     return f"{wrong}; write {spelling!r}" if next(_mistakes(spelling), None) is None else wrong
 

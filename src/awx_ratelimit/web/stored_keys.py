@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.given import kind
+from awx_ratelimit.core.given import check_true_or_false, kind
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.threads import Threads
 from awx_ratelimit.web.envelope import KEY_CHALLENGE
@@ -36,7 +36,7 @@ class StoredKeys:
     ``X-API-Key``; with `bearer` also as ``Authorization: Bearer awx_...``. Any other text in that header is left to the
     app, and so is everything after its first kilobyte. A request with two keys has none. Unknown keys are counted by
     the gate, by client address: the verifier needs no `failures` of its own. On an event loop at most `threads`
-    look-ups are waited for at a time.
+    look-ups are waited for at a time. Raises InvalidLimit for a `bearer` that is neither True nor False.
 
     A call raises KeyRefused, KeyStoreUnavailable (the gate answers 503) and TooManyWrongKeys.
     """
@@ -49,6 +49,7 @@ class StoredKeys:
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
         if isinstance(verifier, type) or not hasattr(verifier, "verify_cached"):
             raise TypeError(f"verifier is {kind(verifier)}; write StoredKeys(KeyVerifier(store))")
+        check_true_or_false("bearer", bearer)
         self._verifier = verifier
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached

@@ -11,13 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.given import check_true_or_false
 from awx_ratelimit.core.plans import Plan
 from awx_ratelimit.core.table import PlanTable
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
 from awx_ratelimit.web import envelope, render
 from awx_ratelimit.web.accept import prefers_problem
 from awx_ratelimit.web.address import ADDRESS, Addresses
-from awx_ratelimit.web.arguments import check_costs, check_flag, checked_anonymous, checked_rules
+from awx_ratelimit.web.arguments import check_costs, checked_anonymous, checked_rules
 from awx_ratelimit.web.identify import Abilities
 from awx_ratelimit.web.matching import Charge, PrefixDependent, Rules
 from awx_ratelimit.web.message import Reply, Request
@@ -67,8 +68,8 @@ class Terms:
         preflights: bool,
         identify: object,
     ) -> None:
-        check_flag("preflights", preflights)
-        check_flag("expose", expose)
+        check_true_or_false("preflights", preflights)
+        check_true_or_false("expose", expose)
         _one_of("headers", headers, render.DIALECTS)
         _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
         #: The plan of a caller.

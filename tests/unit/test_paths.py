@@ -214,6 +214,14 @@ def test_what_clients_send_is_kept_within_a_bound() -> None:
     assert grown_bytes < 4_000_000
 
 
+def test_the_work_for_a_very_long_path_has_a_bound() -> None:
+    """A path of more than 8,192 letters costs the most that it can, whatever it is."""
+    for path in ("/static" + "/a" * 5_000, "/a" * 5_000, "/a" * 5_000 + "/poll/1"):
+        assert cost(asgi(path)) == 5
+        assert limits(wsgi(path)) == {"minute", "login.minute", "search.minute"}
+    assert cost(asgi("/static" + "/a" * 4_000)) is None
+
+
 @pytest.mark.parametrize("piece", [";a/..", "%2e/", "\\", "/@@a", "/.\0"])
 def test_the_work_for_an_unusual_path_has_a_bound(piece: str) -> None:
     """A path that is long or has too many readings is not looked at any further: it costs the most that it can."""

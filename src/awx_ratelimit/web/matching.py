@@ -16,6 +16,8 @@ from awx_ratelimit.web.rules import Rule
 _MAX_KNOWN = 4096
 #: Letters of a method and its path. Longer ones are not kept, so that a client cannot fill memory with them.
 _MAX_LETTERS_KNOWN = 200
+#: Longer than any line of nginx's by default. The work for a path grows with its length and the number of rules.
+_MAX_LETTERS_MATCHED = 8192
 _CHARGES_CACHED = 256
 
 
@@ -78,6 +80,8 @@ class Rules:
         return _rule_of(self.match(method, path)).exempt
 
     def _match(self, method: str, path: str, inner_path: str | None) -> Match:
+        if len(path) > _MAX_LETTERS_MATCHED:
+            return self._dearest(method)
         if inner_path is None and is_ordinary(path) and not self._ends_any(f"{path}/"):
             # What nearly every path is, in one look: no rule is for it, nor for a tail of it.
             return _COST_1

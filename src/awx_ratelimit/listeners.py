@@ -19,7 +19,7 @@ def checked_listeners(listeners: Any) -> tuple[Listener, ...]:
     listed: tuple[Listener, ...] = tuple(listeners)
     for number, listener in enumerate(listed):
         if isinstance(listener, type):
-            raise TypeError(f"listeners[{number}] is {kind(listener)}; make an object of it: {listener.__name__}()")
+            raise TypeError(f"listeners[{number}] is {kind(listener)}; create an instance: {listener.__name__}()")
         if not callable(listener):
             raise TypeError(f"listeners[{number}] is {kind(listener)}; use a function that takes a Decision")
         if inspect.iscoroutinefunction(listener):

@@ -323,7 +323,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "Limiter(MemoryBackend(), listeners=[RefusalLog])",
         TypeError,
-        "listeners[0] is the class RefusalLog; make an object of it: RefusalLog()",
+        "listeners[0] is the class RefusalLog; create an instance: RefusalLog()",
     ),
     (
         "AsyncLimiter(MemoryBackend(), listeners=[listen_later])",
@@ -534,12 +534,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "plain_gate(identify=StaticKeys)",
         TypeError,
-        'identify is the class StaticKeys; make an object of it: identify=StaticKeys({"awx_example_key": "starter"})',
+        'identify is the class StaticKeys; create an instance: identify=StaticKeys({"awx_example_key": "starter"})',
     ),
     (
         "plain_gate(identify=StoredKeys)",
         TypeError,
-        "identify is the class StoredKeys; make an object of it: identify=StoredKeys(KeyVerifier(store))",
+        "identify is the class StoredKeys; create an instance: identify=StoredKeys(KeyVerifier(store))",
     ),
     (
         'plain_gate(identify={"awx_example_key": "starter"})',
@@ -992,7 +992,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "Asgi(Starlette, gate=async_gate())",
         TypeError,
-        "app is the class Starlette; use an app that is made of it and called as app(scope, receive, send)",
+        "app is the class Starlette; pass an instance, which is called as app(scope, receive, send)",
     ),
     (
         "Asgi(None, gate=async_gate())",
@@ -1013,7 +1013,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "Wsgi(Flask, gate=plain_gate())",
         TypeError,
-        "app is the class Flask; use an app that is made of it and called as app(environ, start_response)",
+        "app is the class Flask; pass an instance, which is called as app(environ, start_response)",
     ),
     (
         "AsgiApp(ManagementApi)",
@@ -1108,7 +1108,7 @@ def test_a_cost_that_one_plan_can_pay_is_no_mistake(arguments: dict[str, Any]) -
     ("swapped", "what"),
     [
         ({"starter": "a_secret_of_another_form"}, "the plan 'starter' stands in the place of a key"),
-        ({"premium": "awx_example_key"}, "a key stands in the place of a plan"),
+        ({"premium": "awx_example_key"}, "a key is where a plan is expected"),
     ],
 )
 def test_keys_in_the_place_of_plans_are_in_no_error(swapped: dict[str, str], what: str) -> None:

@@ -74,7 +74,7 @@ def check_answer(answer: Any, app: str) -> None:
 def _check_app(app: Any, parameters: tuple[str, ...]) -> None:
     called = f"app({', '.join(parameters)})"
     if isinstance(app, type) and any("__call__" in vars(part) for part in app.__mro__):
-        raise TypeError(f"app is {kind(app)}; use an app that is made of it and called as {called}")
+        raise TypeError(f"app is {kind(app)}; pass an instance, which is called as {called}")
     if not callable(app):
         raise TypeError(f"app is {kind(app)}, which cannot be called; use an app that is called as {called}")
 

@@ -169,7 +169,7 @@ class Session:
                 self.leases.abandon(outcome)
                 self._keeper.start()
         except Exception:
-            _log.exception("a decision that nobody waits for cannot be given back")
+            _log.exception("a decision whose caller has gone cannot be given back")
 
     def unanswered(self, asked: Asked) -> None:
         """Give back the lease that a claim without an answer may have been granted. It raises nothing."""

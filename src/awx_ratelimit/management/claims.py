@@ -66,7 +66,9 @@ def _owner(claims: Mapping[str, Any], account_claim: str) -> Owner:
         actor = readable_text(claims.get("sub"), field="sub", most=_MOST_CHARACTERS)
         return Owner(account_id(claims.get(account_claim), field=account_claim), actor)
     except InvalidKeyRequest as error:
-        raise AccessRefused("invalid_access_token", f"its claim {error.field} is missing, or is no id") from error
+        raise AccessRefused(
+            "invalid_access_token", f"its claim {error.field} is missing, or is not a valid id"
+        ) from error
 
 
 def _audiences(claim: object) -> list[object]:
@@ -79,7 +81,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
         return None
     moment = claims[name]
     if isinstance(moment, bool) or not isinstance(moment, int | float) or not abs(moment) < _MOST_S:
-        raise AccessRefused("invalid_access_token", f"its claim {name} is no time in seconds since 1970")
+        raise AccessRefused("invalid_access_token", f"its claim {name} is not a time in seconds since 1970")
     return moment
 
 

@@ -101,7 +101,7 @@ def verified(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:
         what = f"it is not signed as it must be ({type(error).__name__})"
         raise AccessRefused("invalid_access_token", what) from None
     if not isinstance(claims, dict):
-        raise AccessRefused("invalid_access_token", "its claims are no object")
+        raise AccessRefused("invalid_access_token", "its claims are not a JSON object")
     return claims
 
 

@@ -68,7 +68,7 @@ def _checked(identify: Any, plans: PlanTable) -> Any:
 def _check_callable(identify: Any) -> None:
     if isinstance(identify, type):
         made = _MADE.get(identify.__name__, f"{identify.__name__}(...)")
-        raise TypeError(f"identify is {kind(identify)}; make an object of it: identify={made}")
+        raise TypeError(f"identify is {kind(identify)}; create an instance: identify={made}")
     if isinstance(identify, Mapping):
         raise TypeError(f"identify is {kind(identify)}; write identify=StaticKeys(...) around it")
     if not callable(identify):

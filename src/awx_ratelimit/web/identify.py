@@ -159,5 +159,5 @@ class StaticKeys:
                     f"write StaticKeys({{key: {plan.name!r}}})"
                 )
         if any(str(caller.plan).startswith(_KEY_PREFIX) for caller in self._callers.values()):
-            return 'StaticKeys: a key stands in the place of a plan; write StaticKeys({key: "starter"})'
+            return 'StaticKeys: a key is where a plan is expected; write StaticKeys({key: "starter"})'
         return None

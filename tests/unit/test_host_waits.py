@@ -12,10 +12,10 @@ import pytest
 from blockbuster import BlockBuster
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
-from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision, Limiter
 from awx_ratelimit.backends._host_file import MAKING, STRIPES
 from awx_ratelimit.backends._host_locks import ByteLock
-from awx_ratelimit.backends._host_waits import WAIT_MS
+from awx_ratelimit.backends._host_waits import WAIT_MS, may_wait_for_thread
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import ManualClock
 
@@ -169,6 +169,56 @@ def test_a_thread_that_stays_in_holds_an_event_loop_no_longer_than_the_bound(pat
     _, late_s = least_s(path, act)
 
     assert_within_bound(min(waited), late_s)
+
+
+@contextmanager
+def in_use(path: Path) -> Any:
+    """Every part of the file is in use by another."""
+    with path.open("r+b") as file:
+        locks = [ByteLock(file.fileno(), number) for number in range(STRIPES)]
+        assert not any(lock.take() for lock in locks)
+        yield
+
+
+def refused_after_s(limiter: Limiter, match: str) -> float:
+    """How long a claim waited that got no decision."""
+    begun_s = time.monotonic()
+    with pytest.raises(BackendUnavailable, match=match):
+        limiter.acquire("s", SLOTS_3)
+    return time.monotonic() - begun_s
+
+
+def test_after_a_decision_another_process_is_waited_for_in_full_again(path: Path) -> None:
+    """A process that stood still in a decision is waited for briefly, until there is a decision."""
+    limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
+    with in_use(path):
+        refused_after_s(limiter, "is it stopped")
+    allowed = limiter.acquire("s", SLOTS_3).allowed
+    with in_use(path):
+        waited_s = refused_after_s(limiter, "is it stopped")
+
+    assert allowed
+    assert waited_s >= WAIT_MS / 1000
+
+
+def test_a_wait_that_was_cut_short_by_threads_says_nothing_about_another_process(path: Path) -> None:
+    """A decision that first waited for a thread gives up earlier; those after it still wait in full."""
+    backend: Any = HostBackend(path, clock=ManualClock(START_MS))
+    limiter = Limiter(backend)
+    limiter.acquire("s", SLOTS_3)
+    stripe = backend._session._known["s"].stripe
+
+    async def act() -> None:
+        # The time of this decision has begun, so less is left than a whole wait.
+        assert may_wait_for_thread()
+        with in_use(path), pytest.raises(BackendUnavailable, match="still deciding"):
+            stripe.run(pytest.fail)
+
+    asyncio.run(act())
+    with in_use(path):
+        waited_s = refused_after_s(limiter, "is it stopped")
+
+    assert waited_s >= WAIT_MS / 1000
 
 
 def test_a_backend_is_made_in_an_event_loop_though_another_process_makes_the_file(path: Path) -> None:

@@ -131,6 +131,8 @@ class Stripe:
                 try:
                     if file.take():
                         self._wait_for_process()
+                    elif self._stuck:
+                        self._stuck = False
                     if mapped.file_bytes() < mapped.mapped_bytes:
                         raise mapped.damaged(CUT_SHORT)
                     return act(*args)
@@ -194,11 +196,16 @@ class Stripe:
             taken = self._file.wait(min(_WAIT_AGAIN_MS, wait_ms) if self._stuck else wait_ms)
         except OSError as error:
             raise BackendUnavailable(f"{self._mapped.path}: it cannot be locked: {error.strerror}") from error
-        self._stuck = not taken
-        if not taken:
-            raise BackendUnavailable(
-                f"{self._mapped.path}: another process has been deciding for {WAIT_MS} ms; is it stopped?"
-            )
+        if taken:
+            self._stuck = False
+            return
+        # A decision that has waited for threads has less time left, which shows nothing about the process.
+        self._stuck = self._stuck or wait_ms >= WAIT_MS
+        raise BackendUnavailable(
+            f"{self._mapped.path}: another process has been deciding for {WAIT_MS} ms; is it stopped?"
+            if self._stuck
+            else f"{self._mapped.path}: other threads and processes are still deciding, and the time to wait is over"
+        )
 
 
 def life_lock(fd: int, process: int) -> ByteLock:

@@ -17,6 +17,8 @@ from awx_ratelimit.event_loops import wrong_loop
 #: A wait is measured in so many parts, so that a delay in its middle is seen too.
 _PARTS = 5
 _MIN_STEP_S = 0.001
+#: Less is no delay.
+_IN_TIME_S = 0.000_5
 #: Turns of a loop from a socket that can be read to the task that waits for the answer: the socket, the task that reads
 #: it, the tasks that wait, and one to end in.
 _TURNS = 4
@@ -39,7 +41,7 @@ class Deadline:
         """Begin another wait, which ends at `until_s`. Whether that is still to come."""
         now_s = time.monotonic()
         self.until_s = until_s
-        self._late_s = 0.0
+        self._late_s = _IN_TIME_S
         self._due_s = now_s
         step_s = (until_s - now_s) / _PARTS
         self._step_s = step_s if step_s > _MIN_STEP_S else _MIN_STEP_S
@@ -84,25 +86,28 @@ class Deadline:
 
     def is_over(self) -> bool:
         """Whether to give up, after a wait that brought nothing."""
-        self._note_delay()
+        now_s = time.monotonic()
+        if now_s - self._due_s > self._late_s:
+            self._note_delay(now_s)
+        self._due_s = now_s
         return self._looked
 
     def resume(self) -> None:
         """A step of the whole has ended, and the next begins. What was done since the last wait needed nobody else."""
-        self._note_delay()
-        self._late_s = 0.0
-        if self.was_late:
-            # Or a step that ended late would leave no time for the next.
-            self.until_s = max(self.until_s, self._due_s + self._step_s)
-
-    def _note_delay(self) -> None:
         now_s = time.monotonic()
-        late_s = now_s - self._due_s
-        if late_s > self._late_s:
-            self.until_s += late_s - self._late_s
-            self._late_s = 0.0 if self._all_delays else late_s
-            self.was_late |= late_s > self._step_s / _PARTS
+        if now_s - self._due_s > self._late_s:
+            self._note_delay(now_s)
         self._due_s = now_s
+        self._late_s = _IN_TIME_S
+        if self.was_late and self.until_s < now_s + self._step_s:
+            # Or a step that ended late would leave no time for the next.
+            self.until_s = now_s + self._step_s
+
+    def _note_delay(self, now_s: float) -> None:
+        late_s = now_s - self._due_s
+        self.until_s += late_s - self._late_s
+        self._late_s = _IN_TIME_S if self._all_delays else late_s
+        self.was_late |= late_s > self._step_s / _PARTS
 
 
 class TaskDeadline:

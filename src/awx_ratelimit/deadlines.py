@@ -86,11 +86,15 @@ class Deadline:
 
     def is_over(self) -> bool:
         """Whether to give up, after a wait that brought nothing."""
+        self.note()
+        return self._looked
+
+    def note(self) -> None:
+        """Note how late the wait has ended."""
         now_s = time.monotonic()
         if now_s - self._due_s > self._late_s:
             self._note_delay(now_s)
         self._due_s = now_s
-        return self._looked
 
     def resume(self) -> None:
         """A step of the whole has ended, and the next begins. What was done since the last wait needed nobody else."""

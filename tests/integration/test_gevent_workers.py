@@ -25,8 +25,8 @@ START_SECONDS = 30.0
 HANGS_SECONDS = 20.0
 CLIENTS = 128
 REQUESTS = 8
-#: The first calls open the connection while all greenlets want a turn, and a few claims may not get theirs in time.
-MAX_LOCAL = CLIENTS * REQUESTS // 10
+#: A busy machine may run Redis too late for a call or two, and all clients wait for a call.
+MAX_LOCAL = 2 * CLIENTS
 REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nX-API-Key: {KEY}\r\n\r\n".encode()
 GUNICORN = f"gunicorn {APP} --bind {HOST}:{{port}} --worker-class gevent --workers 1"
 COMMANDS = {

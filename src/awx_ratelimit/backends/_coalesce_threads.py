@@ -16,8 +16,6 @@ from awx_ratelimit.errors import BackendUnavailable
 
 #: What is left of its time when a call ends, so that who waits for it hears of that in time.
 _TO_TELL = 0.02
-#: After so many times of a call, a leader is lost in a process that is late, too.
-_LOST_AFTER = 10
 
 A = TypeVar("A")
 C = TypeVar("C")
@@ -147,20 +145,20 @@ class ThreadCommit(Generic[C, A]):
     def _wait(self, waiting: _Waiting[C, A], leader: _Waiting[C, A]) -> None:
         until_s = waiting.until_s
         # Every delay counts: this wait ends with the call before, which has a deadline.
-        deadline = Deadline(until_s, all_delays=True)
+        deadline, was_late = Deadline(until_s, all_delays=True), False
         while not _woken(waiting.wake, deadline.wait_s()):
-            if deadline.is_over():
-                if self._leader is leader and self._is_lost(leader, deadline):
+            if not deadline.is_over():
+                continue
+            if was_late or not deadline.was_late:
+                if self._leader is leader:
                     self._hand_on()
                 raise delayed("the call before this one has not ended")
-        deadline.resume()
+            # In a process that is late its leader is late, and probably not lost: it has the time of a call more.
+            was_late = deadline.begin(time.monotonic() + self._timeout_s)
+        deadline.note()
         waiting.until_s += deadline.until_s - until_s
         if self._is_late(waiting):
             raise delayed("no time was left to send this claim")
-
-    def _is_lost(self, leader: _Waiting[C, A], deadline: Deadline) -> bool:
-        """Whether to take the lead away. A process that is late itself waits longer before it does."""
-        return not deadline.was_late or time.monotonic() > leader.until_s + _LOST_AFTER * self._timeout_s
 
     def _is_late(self, waiting: _Waiting[C, A]) -> bool:
         """Whether it is to lead, and has no time left for a call: its call would fail those who have."""

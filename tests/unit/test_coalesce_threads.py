@@ -97,15 +97,38 @@ def test_a_call_without_an_answer_fails_all_who_wait() -> None:
 
 
 def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
-    """Whatever a signal handler raises in the thread that leads, the others get an error and the lead is free."""
+    """Whatever a signal handler raises in the thread that leads, one of those who wait sends their claims."""
     server = Server()
-    threads = asking(server, 1, 2)
+    threads = asking(server, 1, 2, 3)
 
     server.error = SystemExit()
-    server.free.release(2)
+    server.free.release(3)
 
     stopped = [thread.joined() for thread in threads]
-    assert (stopped, server.commit.ask(3)) == (["SystemExit", "BackendUnavailable"], -3)
+    assert (stopped, server.batches) == (["SystemExit", -2, -3], [[1], [2, 3]])
+    assert server.commit.ask(4) == -4
+
+
+def test_a_leader_that_is_stopped_says_nothing_about_the_server() -> None:
+    """A claim that it had sent with its own has no answer, and no circuit breaker counts that as a failure."""
+    server, said = Server(), []
+
+    def ask(claim: int) -> None:
+        try:
+            server.commit.ask(claim)
+        except BackendUnavailable as error:
+            said.append(error.process_was_late)
+
+    first = asking(server, 1)[0]
+    followers = [Thread(partial(ask, claim)) for claim in (2, 3)]
+    server.waiting(2)
+    server.free.release()
+    server.asked.acquire()
+    server.error = SystemExit()
+    server.free.release()
+
+    assert [first.joined(), *sorted(str(each.joined()) for each in followers)] == [-1, "None", "SystemExit"]
+    assert said == [True]
 
 
 def test_a_leader_that_is_lost_is_deposed() -> None:

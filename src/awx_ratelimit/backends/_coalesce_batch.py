@@ -59,7 +59,8 @@ def unavailable(cause: BaseException) -> BackendUnavailable:
     known = cause if isinstance(cause, BackendUnavailable) else None
     error = type(known)(*known.args) if known else BackendUnavailable("the call was given up before its answer came")
     error.__cause__ = cause
-    error.process_was_late = known is not None and known.process_was_late
+    # Whatever interrupted a call in this process says nothing about the server.
+    error.process_was_late = known is None or known.process_was_late
     return error
 
 

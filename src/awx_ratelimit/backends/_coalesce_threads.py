@@ -119,11 +119,15 @@ class ThreadCommit(Generic[C, A]):
                 waiting.wake_up()
 
     def _fail(self, batch: list[_Waiting[C, A]], cause: BaseException) -> None:
-        """Those who were not sent fail with those who were: nobody waits for two calls that have no answer."""
+        """Those who were not sent fail with those who were: nobody waits for two calls that have no answer.
+
+        An exception that interrupted the leader says nothing about the next call: it is theirs.
+        """
         with self._lock:
             for waiting in batch:
                 self._unanswered(waiting.claim)
-            for waiting in (*batch, *self._batches.all()):
+            others = self._batches.all() if isinstance(cause, BackendUnavailable) else ()
+            for waiting in (*batch, *others):
                 waiting.error = unavailable(cause)
                 waiting.wake_up()
 

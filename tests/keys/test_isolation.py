@@ -40,6 +40,9 @@ def test_every_statement_names_its_account(store: KeyStore, clock: ManualClock, 
     life = Life(store, clock, KeyFormat())
     life.lived()
     service = life.service
+    service.rename("acme", service.list("acme").items[0].id, "renamed")
+    service.accounts.set_plan("acme", "growth")
+    service.accounts.set_overrides("acme", {"per_minute": 5})
     service.stale("acme")
     service.unused("acme")
     service.accounts.list()

@@ -4,10 +4,8 @@ Two pools, so that a rush of one kind of work cannot starve the other: `reading`
 serves verification; `writing` gives one transaction at a time the right to write. No connection waits without end.
 """
 
-import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
@@ -17,26 +15,25 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from awx_ratelimit.errors import KeyStoreUnusable
 from awx_ratelimit.extras import INSTALL, check_versions
-from awx_ratelimit.files import UnusableFile, check_own, create_own, warn_of_folder
+from awx_ratelimit.files import warn_of_folder
+from awx_ratelimit.keys.sqlite_files import hold_inherited_locks, own_file
 
 _ALLOWED = "allowed are a path, sqlite:///path and postgresql://user@host/database"
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CONNECTIONS = 5
-#: SQLite believes what lies in these, too; it gives them the mode of the database.
-_BESIDE = ("-journal", "-wal", "-shm")
 #: The option of a URL of SQLite that is ours.
 _OTHER_USERS: Final = "allow_other_users"
 _AGAIN_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Engines:
     """Where to read and where to write; for a database in memory they are one."""
 
     reading: Engine
     writing: Engine
+    _left_in_use: bool = False
 
     @property
     def in_memory(self) -> bool:
@@ -51,6 +48,7 @@ class Engines:
     def forget(self) -> None:
         """Before a fork: close every connection that nobody is using, so that no child inherits it."""
         if not self.in_memory:
+            self._left_in_use = self._are_in_use()
             self.dispose()
 
     def forget_inherited(self) -> None:
@@ -59,10 +57,18 @@ class Engines:
         A server would take the end of an inherited connection for the end of the parent's session. SQLite would count
         an inherited connection as one that holds file locks, which no child inherits; so it is closed.
         """
-        if not self.in_memory:
-            close = self.reading.dialect.name == "sqlite"
-            self.reading.dispose(close=close)
-            self.writing.dispose(close=close)
+        if self.in_memory:
+            return
+        in_use = self._left_in_use or self._are_in_use()
+        close = self.reading.dialect.name == "sqlite"
+        self.reading.dispose(close=close)
+        self.writing.dispose(close=close)
+        if close and in_use:
+            hold_inherited_locks(_path_of(self.reading)[0])
+
+    def _are_in_use(self) -> bool:
+        pools = [engine.pool for engine in (self.reading, self.writing)]
+        return any(isinstance(pool, QueuePool) and pool.checkedout() for pool in pools)
 
 
 def url_of(address: str | PurePath) -> URL:
@@ -151,27 +157,10 @@ def _file(url: URL, timeout_ms: int, allow_other_users: bool) -> Engines:
         warn_of_folder(path)
     for engine in (reading, writing):
         if path:
-            event.listen(engine, "do_connect", _own_file(path, may_create, allow_other_users))
+            event.listen(engine, "do_connect", own_file(path, may_create, allow_other_users))
         event.listen(engine, "connect", _sqlite_connected)
     event.listen(writing, "begin", _begin_immediate)
     return Engines(reading, writing)
-
-
-def _own_file(path: str, may_create: bool, allow_other_users: bool) -> Callable[..., None]:
-    """A listener that creates the database with mode 0600 before SQLite can, and refuses a file of another user."""
-
-    def about_to_connect(*_: Any) -> None:
-        try:
-            for file in (path, *(path + suffix for suffix in _BESIDE)):
-                check_own(file, allow_other_users=allow_other_users)
-            if may_create:
-                # SQLite says why it cannot be created.
-                with suppress(OSError):
-                    os.close(create_own(path))
-        except UnusableFile as error:
-            raise KeyStoreUnusable(f"the key store is not used: {file}: {error}") from error
-
-    return about_to_connect
 
 
 def _path_of(engine: Engine) -> tuple[str, bool]:

@@ -1,6 +1,11 @@
 """What all tests share."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -23,3 +28,24 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     """A call that would block an event loop, made from one, is an error."""
     with blockbuster_ctx("awx_ratelimit") as blockbuster:
         yield blockbuster
+
+
+_IN_OWN_PROCESS = "AWX_TEST_IN_OWN_PROCESS"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked `own_process` in a process without the threads of other tests."""
+    if pyfuncitem.get_closest_marker("own_process") is None or _IN_OWN_PROCESS in os.environ:
+        return None
+    with TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "--basetemp", str(Path(folder) / "base"), pyfuncitem.nodeid],
+            cwd=pyfuncitem.config.rootpath,
+            env={**os.environ, _IN_OWN_PROCESS: "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True

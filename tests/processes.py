@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import pytest
+
 STOP_SECONDS = 5.0
 _GUARD = """
 import os, signal, sys
@@ -35,6 +37,10 @@ def _fork_in_c() -> int:
 _fork = ctypes.PyDLL(None)["fork"]
 #: How a process can fork: through Python, which calls its hooks, and in C, as uWSGI does, which calls none.
 FORKS: dict[str, Callable[[], int]] = {"python": os.fork, "c": _fork_in_c}
+#: The same as parameters of a test. A fork in C copies the interpreter's lock as another thread may hold it.
+FORK_PARAMETERS = [
+    pytest.param(fork, id=name, marks=[pytest.mark.own_process] * (name == "c")) for name, fork in FORKS.items()
+]
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.processes import FORKS
+from tests.processes import FORK_PARAMETERS, FORKS
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
 from awx_ratelimit.core.table import PlanTable
@@ -51,7 +51,7 @@ class Broken(Part):
         raise OSError("no descriptors left")
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
 @pytest.mark.parametrize("make", [process_mark, PidMark], ids=["page", "pid"])
 def test_a_mark_is_true_in_one_process_alone(make: Callable[[], ProcessMark], fork: Callable[[], int]) -> None:
     """A child sees that the mark is not its own until it sets it, and its parent does not notice."""
@@ -67,7 +67,7 @@ def test_a_mark_is_true_in_one_process_alone(make: Callable[[], ProcessMark], fo
     assert mark
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
 def test_each_part_is_renewed_once_in_each_process(fork: Callable[[], int]) -> None:
     """Threads that come at once find everything renewed, once, in the child and in the child's child."""
     part = Part()
@@ -92,7 +92,7 @@ def test_each_part_is_renewed_once_in_each_process(fork: Callable[[], int]) -> N
     assert part.renewals == 0
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
 def test_a_part_that_cannot_be_renewed_leaves_the_others_alone(
     fork: Callable[[], int], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +108,7 @@ def test_a_part_that_cannot_be_renewed_leaves_the_others_alone(
     assert broken.renewals == 0
 
 
+@pytest.mark.own_process
 def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A refusal log and a watched table go on in a child, though a thread of the parent was using them."""
     path = tmp_path / "plans.toml"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.host_processes import BOUNDED, DAY, SLOTS_3, START_MS, StartProcess
-from tests.processes import FORKS
+from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends._host_table import Table
@@ -458,13 +458,14 @@ def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
     assert (len(session(heir).open().desks._mine), path.stat().st_size, len(heirs)) == (1, size, 400)
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
 def test_a_child_has_leases_of_its_own(path: Path, clock: ManualClock, fork: Callable[[], int]) -> None:
     """A decision of the parent that is released in a child does nothing, and the child's own end with the child."""
     own = limiter(path, clock)
     held = [own.acquire("s", SLOTS_3) for _ in range(2)]
     child = fork()
     if child == 0:
+        signal.alarm(10)
         own.release(held[0])
         own.refund(held[0])
         os._exit(0 if own.acquire("s", SLOTS_3).held == 3 and not own.acquire("s", SLOTS_3).allowed else 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
-from tests.processes import FORKS
+from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
@@ -262,7 +262,7 @@ def test_a_swept_subject_goes_on_as_if_it_had_not_been() -> None:
     assert (packed > 1_500, allowed) == (True, [[True, True, False]] * 50)
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
 def test_a_child_process_starts_without_its_parents_leases_and_locks(fork: Callable[[], int]) -> None:
     """After a fork in the middle of a decision the child decides, has its own slots, and the debts so far."""
     backend = MemoryBackend(clock=ManualClock(1_000))

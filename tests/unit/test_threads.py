@@ -9,7 +9,7 @@ from threading import Barrier, BrokenBarrierError, Event, get_ident
 from typing import Any
 
 import pytest
-from tests.processes import FORKS
+from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.threads import Threads, on_the_loop
@@ -86,7 +86,7 @@ def test_one_loop_after_another() -> None:
     assert [get_ident() in asyncio.run(_all(threads, get_ident, 3)) for _ in range(3)] == [False] * 3
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize("fork", FORK_PARAMETERS)
 def test_a_child_process_has_threads_of_its_own(fork: Callable[[], int]) -> None:
     """After a fork nothing waits for a thread that is not there."""
     threads = Threads(1)

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import wraps
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.given import given
@@ -93,23 +93,24 @@ def check_decided(decision: object, verb: str) -> None:
         raise TypeError(f"decision is {given(decision)}; pass what `acquire` returned: {verb}(decision)")
 
 
-class Hold:
-    """The block of `Limiter.hold`: it acquires when it is entered and gives the slot back when it is left."""
+_Acquired = TypeVar("_Acquired", Decision, Awaitable[Decision])
+
+
+class _Block(Generic[_Acquired]):
+    """What both kinds of `hold` share. `_with` is how the block is entered."""
 
     __slots__ = ("_acquire", "_decision", "_release")
+    _with: ClassVar[str]
+    _acquire: Callable[[], _Acquired]
 
-    def __init__(self, acquire: Callable[[], Decision], release: _Release) -> None:
+    def __init__(self, acquire: Callable[[], _Acquired], release: _Release) -> None:
         self._acquire = acquire
         self._release = release
         self._decision: Decision | None = None
 
-    def __enter__(self) -> Decision:
-        _check_unused(self._decision)
-        self._decision = decision = self._acquire()
-        return decision
-
-    def __exit__(self, *_: object) -> None:
-        self._give_back()
+    def _check_unused(self) -> None:
+        if self._decision is not None:
+            raise RuntimeError("this hold(...) is in use; call hold(...) once more for a block inside it")
 
     def _give_back(self) -> None:
         decision, self._decision = self._decision, None
@@ -118,6 +119,27 @@ class Hold:
 
     # A block that is never left, such as one in an ExitStack that nobody closes.
     __del__ = _give_back
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(_NO_DECISION.format(self._with))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_NO_DECISION.format(self._with))
+
+
+class Hold(_Block[Decision]):
+    """The block of `Limiter.hold`: it acquires when it is entered and gives the slot back when it is left."""
+
+    __slots__ = ()
+    _with = "with"
+
+    def __enter__(self) -> Decision:
+        self._check_unused()
+        self._decision = decision = self._acquire()
+        return decision
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
 
     def __aenter__(self) -> NoReturn:
         raise TypeError("Limiter.hold(...) is not asynchronous; write `with limiter.hold(...) as decision:`")
@@ -126,38 +148,20 @@ class Hold:
         """Needed for the sentence of `__aenter__`: Python looks at both first."""
         raise NotImplementedError
 
-    def __bool__(self) -> NoReturn:
-        raise TypeError(_NO_DECISION.format("with"))
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(_NO_DECISION.format("with"))
-
-
-class AsyncHold:
+class AsyncHold(_Block[Awaitable[Decision]]):
     """The block of `AsyncLimiter.hold`. See Hold."""
 
-    __slots__ = ("_acquire", "_decision", "_release")
-
-    def __init__(self, acquire: Callable[[], Awaitable[Decision]], release: _Release) -> None:
-        self._acquire = acquire
-        self._release = release
-        self._decision: Decision | None = None
+    __slots__ = ()
+    _with = "async with"
 
     async def __aenter__(self) -> Decision:
-        _check_unused(self._decision)
+        self._check_unused()
         self._decision = decision = await self._acquire()
         return decision
 
     async def __aexit__(self, *_: object) -> None:
         self._give_back()
-
-    def _give_back(self) -> None:
-        decision, self._decision = self._decision, None
-        if decision is not None:
-            self._release(decision)
-
-    # A block that is never left, such as one in an ExitStack that nobody closes.
-    __del__ = _give_back
 
     def __enter__(self) -> NoReturn:
         raise TypeError("AsyncLimiter.hold(...) is asynchronous; write `async with limiter.hold(...) as decision:`")
@@ -165,14 +169,3 @@ class AsyncHold:
     def __exit__(self, *_: object) -> NoReturn:
         """Needed for the sentence of `__enter__`: Python looks at both first."""
         raise NotImplementedError
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError(_NO_DECISION.format("async with"))
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(_NO_DECISION.format("async with"))
-
-
-def _check_unused(decision: Decision | None) -> None:
-    if decision is not None:
-        raise RuntimeError("this hold(...) is in use; call hold(...) once more for a block inside it")

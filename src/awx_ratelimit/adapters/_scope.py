@@ -48,7 +48,7 @@ def request_of(scope: Scope) -> Request:
     path, inner_path = scope["path"], None
     root = scope.get("root_path")
     # A path that has the prefix once, at its beginning, is whole: nearly every path of a mounted app.
-    if root and not (path.rfind(root) == 0 and path[len(root) : len(root) + 1] == "/"):
+    if root and not (path.rfind(root) == 0 and path.removeprefix(root)[:1] == "/"):
         path, inner_path = _whole_path(path, root.rstrip("/"), headers)
     return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path))
 

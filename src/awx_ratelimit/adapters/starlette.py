@@ -84,13 +84,15 @@ class RateLimitMiddleware:
             return
         exchange = _Exchange(self.gate, headers, decision, receive, send)
         try:
-            scope[_EXCHANGES] = (*outer, exchange)
-            if scope.get("state") is None:
-                scope["state"] = {}
-            scope["state"]["rate_limit"] = decision
+            scope[_EXCHANGES] = (*outer, exchange) if outer else (exchange,)
+            state = scope.get("state")
+            if state is None:
+                state = scope["state"] = {}
+            state["rate_limit"] = decision
             await self.app(scope, exchange.receive if kind == "websocket" else receive, exchange.send)
         finally:
-            exchange.end()
+            if exchange.decision is not None:
+                exchange.end()
             # The server's exchange has the scope: without this, each request would be a cycle for the collector.
             scope[_EXCHANGES] = outer
 
@@ -110,14 +112,14 @@ class RateLimitMiddleware:
 class _Exchange:
     """One admitted request: its headers go on its start, its slot goes back at its end."""
 
-    __slots__ = ("_decision", "_headers", "_receive", "_send", "_trailers", "gate")
+    __slots__ = ("_headers", "_receive", "_send", "_trailers", "decision", "gate")
 
     def __init__(
         self, gate: AsyncGate, headers: Headers, decision: Decision | None, receive: Receive, send: Send
     ) -> None:
         self.gate = gate
         self._headers = headers
-        self._decision = decision
+        self.decision = decision
         self._receive = receive
         self._send = send
         self._trailers = False
@@ -128,9 +130,9 @@ class _Exchange:
 
     def end(self) -> None:
         """Give the slot back, once. It does not suspend, so that no cancellation can come between."""
-        decision = self._decision
+        decision = self.decision
         if decision is not None:
-            self._decision = None
+            self.decision = None
             self.gate.release(decision)
 
     async def receive(self) -> Message:
@@ -150,7 +152,7 @@ class _Exchange:
                 kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
                 message = {**message, "headers": kept + self._headers}
                 self._headers = []
-        elif self._decision is not None and self._ends(kind, message):
+        elif self.decision is not None and self._ends(kind, message):
             return self._send_last(message)
         return self._send(message)
 

@@ -17,7 +17,7 @@ from awx_ratelimit.event_loops import wrong_loop
 #: A wait is measured in so many parts, so that a delay in its middle is seen too.
 _PARTS = 5
 _MIN_STEP_S = 0.001
-#: Less is no delay.
+#: A wait that ends later than this is delayed.
 _IN_TIME_S = 0.000_5
 #: Turns of a loop from a socket that can be read to the task that waits for the answer: the socket, the task that reads
 #: it, the tasks that wait, and one to end in.
@@ -92,26 +92,20 @@ class Deadline:
     def note(self) -> None:
         """Note how late the wait has ended."""
         now_s = time.monotonic()
-        if now_s - self._due_s > self._late_s:
-            self._note_delay(now_s)
+        late_s = now_s - self._due_s
+        if late_s > self._late_s:
+            self.until_s += late_s - self._late_s
+            self._late_s = _IN_TIME_S if self._all_delays else late_s
+            self.was_late |= late_s > self._step_s / _PARTS
         self._due_s = now_s
 
     def resume(self) -> None:
         """A step of the whole has ended, and the next begins. What was done since the last wait needed nobody else."""
-        now_s = time.monotonic()
-        if now_s - self._due_s > self._late_s:
-            self._note_delay(now_s)
-        self._due_s = now_s
+        self.note()
         self._late_s = _IN_TIME_S
-        if self.was_late and self.until_s < now_s + self._step_s:
+        if self.was_late:
             # Or a step that ended late would leave no time for the next.
-            self.until_s = now_s + self._step_s
-
-    def _note_delay(self, now_s: float) -> None:
-        late_s = now_s - self._due_s
-        self.until_s += late_s - self._late_s
-        self._late_s = _IN_TIME_S if self._all_delays else late_s
-        self.was_late |= late_s > self._step_s / _PARTS
+            self.until_s = max(self.until_s, self._due_s + self._step_s)
 
 
 class TaskDeadline:

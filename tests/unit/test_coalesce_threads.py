@@ -97,7 +97,7 @@ def test_a_call_without_an_answer_fails_all_who_wait() -> None:
 
 
 def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
-    """Whatever a signal handler raises in the thread that leads, one of those who wait sends their claims."""
+    """If a signal handler raises in the leading thread, a waiting thread sends the claims of the others."""
     server = Server()
     threads = asking(server, 1, 2, 3)
 

@@ -1131,7 +1131,7 @@ def test_a_middleware_around_the_app_that_it_is_set_on_says_so() -> None:
 
 
 def test_an_asgi_middleware_around_the_app_that_it_is_set_on_says_so() -> None:
-    """The same for an app that calls an attribute of its own, as Quart does."""
+    """The same error for an app that calls its own `asgi_app` attribute, as Quart does."""
 
     class Quartish:
         asgi_app: Any

@@ -131,8 +131,7 @@ class Stripe:
                 try:
                     if file.take():
                         self._wait_for_process()
-                    elif self._stuck:
-                        self._stuck = False
+                    self._stuck = False
                     if mapped.file_bytes() < mapped.mapped_bytes:
                         raise mapped.damaged(CUT_SHORT)
                     return act(*args)
@@ -197,7 +196,6 @@ class Stripe:
         except OSError as error:
             raise BackendUnavailable(f"{self._mapped.path}: it cannot be locked: {error.strerror}") from error
         if taken:
-            self._stuck = False
             return
         # A decision that has waited for threads has less time left, which shows nothing about the process.
         self._stuck = self._stuck or wait_ms >= WAIT_MS

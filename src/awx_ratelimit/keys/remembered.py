@@ -51,7 +51,7 @@ class Remembered(Generic[_Value]):
             self._entries.popitem(last=False)
 
     def forget_where(self, outdated: Callable[[_Value], bool]) -> None:
-        """Believe those no longer of which `outdated` says so. That there was an entry stays known."""
+        """Stop believing the entries for which `outdated` is true. `in` still finds them."""
         try:
             entries = list(self._entries.items())
         except RuntimeError:
@@ -63,7 +63,7 @@ class Remembered(Generic[_Value]):
                 self._entries[digest] = value, _NEVER_MS
 
     def forget(self, digest: bytes) -> None:
-        """Forget one, if it is there."""
+        """Forget the entry of `digest`, if there is one."""
         self._entries.pop(digest, None)
 
     def clear(self) -> None:

@@ -53,7 +53,6 @@ class StoredKeys:
         self._verifier = verifier
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached
-        self._verifier = verifier
         self._threads = Threads(threads)
         self._sent = sent_key
         #: Whether a request has something in a place of a key.
@@ -73,7 +72,7 @@ class StoredKeys:
         return None if key is None else self._verify_cached(key)
 
     def was_known(self, request: Request) -> bool:
-        """Whether the key has been let in before, so that it is no guess. Raises KeyRefused as a call does."""
+        """Whether the key was accepted before, so it is not a guess. Raises KeyRefused as a call does."""
         key = self._sent(request)
         return key is not None and self._verifier.was_known(key)
 

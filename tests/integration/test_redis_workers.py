@@ -1,6 +1,7 @@
 """Several worker processes on one Redis share one limit, to the last request."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -36,7 +37,7 @@ COMMANDS = {
 
 def command_line(command: str) -> list[str]:
     """How to start a server: a module of Python's, or uWSGI, which is a program."""
-    program, *arguments = command.split()
+    program, *arguments = shlex.split(command)
     if program != "uwsgi":
         return [sys.executable, "-m", program, *arguments]
     uwsgi = Path(sys.executable).with_name("uwsgi")

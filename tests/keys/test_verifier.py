@@ -479,7 +479,7 @@ def test_a_look_up_that_hangs_is_waited_for_within_the_budget(
     service: KeyService, store: KeyStore, verifiers: Make
 ) -> None:
     """Whoever waits gives up in time, all who share the look-up as well; at once after that, nobody waits at all."""
-    verifier = verifiers(budget_ms=200)
+    verifier = verifiers(budget_ms=500)
     (_, known), (_, hanging), (_, other) = _key(service), _key(service), _key(service)
     verifier.verify(known)
     with held_look_ups(store) as held:
@@ -491,8 +491,8 @@ def test_a_look_up_that_hangs_is_waited_for_within_the_budget(
         again_s = time.monotonic() - began_s - waited_s
         remembered = _code(verifier.verify, known)
 
-    assert (said, held.number, remembered) == ({"the key store has not answered within 200 ms"}, 1, "ok")
-    assert 0.19 < waited_s < 2
+    assert (said, held.number, remembered) == ({"the key store has not answered within 500 ms"}, 1, "ok")
+    assert 0.49 < waited_s < 2
     assert again_s < 0.1
 
 
@@ -501,7 +501,7 @@ def test_after_a_rest_the_store_is_asked_again(
 ) -> None:
     """A store that hung and answers again is used again, for the very key that hung as well."""
     monkeypatch.setattr("awx_ratelimit.keys.flights._REST_S", 0.0)
-    verifier = verifiers(budget_ms=100)
+    verifier = verifiers(budget_ms=500)
     key_id, key = _key(service)
     with held_look_ups(store), pytest.raises(KeyStoreUnavailable):
         verifier.verify(key)

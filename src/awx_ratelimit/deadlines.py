@@ -57,6 +57,17 @@ class Deadline:
         self._due_s = self.until_s
         return left_s
 
+    def at_once_s(self) -> float:
+        """How long is left for a step that needs nobody else; `resume` then takes its whole time for a delay.
+
+        Raises TimeoutError when the time is over.
+        """
+        self.resume()
+        left_s = self.until_s - self._due_s
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
+
     def begin_again(self) -> bool:
         """Whether a wait for all that was left ended so late that it proves nothing. Then it begins once more."""
         now_s = time.monotonic()

@@ -89,6 +89,47 @@ def test_a_socket_without_an_answer_is_given_up(ends: tuple[socket.socket, socke
         _Socket(ends[0], Deadline(time.monotonic() - 1)).recv_into(bytearray(16))
 
 
+class LateSender:
+    """A socket beneath: its thread gets no turn for 80 ms after it has sent."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds = seconds
+        self.sent: list[bytes] = []
+
+    def fileno(self) -> int:
+        return 0
+
+    def settimeout(self, _: float) -> None:
+        pass
+
+    def recv_into(self, _: Any) -> int:
+        raise TimeoutError
+
+    def sendall(self, sent: bytes) -> None:
+        self.sent.append(sent)
+        self.seconds[0] += 0.08
+
+
+def test_a_thread_that_comes_back_late_from_sending_waits_for_the_answer(seconds: list[float]) -> None:
+    """The call may have left only now, so what the server has to answer in is still to come."""
+    deadline = Deadline(100.05)
+    _Socket(LateSender(seconds), deadline).sendall(b"call")
+
+    assert deadline.wait_s() == pytest.approx(0.01)
+    assert deadline.until_s == pytest.approx(100.13, abs=0.001)
+
+
+def test_a_thread_that_comes_late_to_send_still_sends(seconds: list[float]) -> None:
+    """What it did before needed nobody else; its time is over only if it was not late."""
+    sender = LateSender(seconds)
+    socket_of_late_thread = _Socket(sender, Deadline(100.05))
+    seconds[0] += 0.08
+
+    socket_of_late_thread.sendall(b"call")
+
+    assert sender.sent == [b"call"]
+
+
 def test_a_task_has_its_time_and_no_more() -> None:
     """The error is a TimeoutError, and nothing of the cancellation is left in the task."""
 

@@ -149,8 +149,11 @@ class _Socket:
                 return received
 
     def sendall(self, sent: bytes) -> None:
-        self._timeout(self._deadline.left_s())
+        # The kernel's buffer takes a call at once. A thread that comes back late has waited for its turn, and the
+        # server may have the call only now.
+        self._timeout(self._deadline.at_once_s())
         self._sendall(sent)
+        self._deadline.resume()
 
     def has_news(self) -> bool:
         """Whether the server has closed it, or says what nobody asked for. It never waits."""

@@ -15,8 +15,8 @@ from statistics import median
 from urllib.request import urlopen
 
 from awx_ratelimit import Plan
-from awx_ratelimit.loadtest.order import Order
-from awx_ratelimit.loadtest.session import run
+from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.runner import run
 
 USERS, SECONDS, ROUNDS = 10, 6, 3
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n" + b'{"fine":true}'

@@ -20,7 +20,7 @@ from benchmarks.redis_sides import PLAN
 from tests.redis_servers import RedisServer, running_redis
 
 from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend
-from awx_ratelimit.opening import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend
 
 BUDGET_MS = 50
 ROUNDS = 12

@@ -20,8 +20,8 @@ from benchmarks.redis_sides import PLAN, TIMEOUT_MS, awx_tasks, awx_threads, bar
 from tests.redis_servers import RedisServer, running_redis
 
 from awx_ratelimit import AsyncLimiter, Limiter
-from awx_ratelimit.backends._redis_scripts import ACQUIRE
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.backends.redis.scripts import ACQUIRE
 
 ROUNDS = 5
 TASKS = (10, 100, 1_000)

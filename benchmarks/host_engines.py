@@ -17,8 +17,8 @@ from typing import Any
 
 import lmdb
 
-from awx_ratelimit.backends._host_cell import half, newest
-from awx_ratelimit.backends._host_locks import ByteLock
+from awx_ratelimit.backends.host.cell import half, newest
+from awx_ratelimit.backends.host.locks import ByteLock
 
 PROCESSES = (1, 2, 4)
 ROUNDS = 5

@@ -16,8 +16,8 @@ import redis
 from tests.redis_servers import run, running_redis
 
 from awx_ratelimit import Decision, Plan
-from awx_ratelimit.backends._redis_codec import Call, Codec, Released, Renewal
-from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.backends.redis.codec import Call, Codec, Released, Renewal
+from awx_ratelimit.core.hold_times import HoldTimes
 
 SUBJECTS = 2_000
 BATCH = 50

@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.redis_load import Asked, Side
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan, Rate
-from awx_ratelimit.backends._redis_codec import Codec
-from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.core.hold_times import HoldTimes
 
 #: Debts that last, as they do in service; and bursts that refuse nobody.
 PLAN = Plan(

@@ -27,10 +27,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, PlanTable, Rule, StaticKeys, StoredKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.backends.open import open_async_backend
 from awx_ratelimit.console import Console
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
-from awx_ratelimit.opening import open_async_backend
 
 PLANS = Path(__file__).with_name("plans.toml")
 #: Published, and so good for nothing but a demonstration; a real key is a secret and comes from the environment.

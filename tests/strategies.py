@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
 
 from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
-from awx_ratelimit.core.rates import EXACT_MAX, Refill
+from awx_ratelimit.core.rate import EXACT_MAX, Refill
 
 BASE62 = digits + ascii_uppercase + ascii_lowercase
 names = st.sampled_from(["minute", "day", "second"])

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import STARTER, Caller, PlanTable
-from awx_ratelimit.web.message import Request
+from awx_ratelimit.http.message import Request
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter
-from awx_ratelimit.backends._redis_lines import AsyncLine, AsyncLines, Line, Lines
-from awx_ratelimit.backends._redis_link import AsyncLink, Link
-from awx_ratelimit.backends._redis_sentinel import Primary
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
-from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
-from awx_ratelimit.wrappers.remembered import AsyncRememberedBackend, RememberedBackend
+from awx_ratelimit.backends.redis.channel import AsyncLine, AsyncLines, Line, Lines
+from awx_ratelimit.backends.redis.connection import AsyncLink, Link
+from awx_ratelimit.backends.redis.sentinel import Primary
+from awx_ratelimit.backends.resilience.denial_cache import AsyncRememberedBackend, RememberedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
 
 #: Names that differ for a reason, async to sync.
 NAMES = {

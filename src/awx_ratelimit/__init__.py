@@ -3,20 +3,20 @@
 Promises are written in the docstrings of what is exported here, and in README.md with the commands that show them.
 """
 
-from awx_ratelimit.backends.memory import MemoryBackend
+from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Claim, Decision, Lease, Usage
-from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
-from awx_ratelimit.core.rates import Concurrency, Rate
-from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
+from awx_ratelimit.http.gate import AsyncGate, Gate
+from awx_ratelimit.http.identity.credentials import StaticKeys
+from awx_ratelimit.http.identity.stored_keys import StoredKeys
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.limiter import AsyncLimiter, Limiter
-from awx_ratelimit.refusals import RefusalLog
-from awx_ratelimit.web.gate import AsyncGate, Gate
-from awx_ratelimit.web.identify import StaticKeys
-from awx_ratelimit.web.message import Reply, Request
-from awx_ratelimit.web.rules import Rule
-from awx_ratelimit.web.stored_keys import StoredKeys
+from awx_ratelimit.observability.refusal_log import RefusalLog
 
 __all__ = [
     "GROWTH",

@@ -16,11 +16,11 @@ from awx_ratelimit.backends.base import (
     usable_backend,
 )
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import check_asked, check_subject
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.listeners import Listener, checked_listeners, tell
-from awx_ratelimit.shadow import ShadowCounts
-from awx_ratelimit.undecided import AsyncHold, Hold, check_decided, must_be_awaited
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import check_asked, check_subject
+from awx_ratelimit.observability.listeners import Listener, checked_listeners, tell
+from awx_ratelimit.observability.shadow import ShadowCounts
+from awx_ratelimit.pending_decision import AsyncHold, Hold, check_decided, must_be_awaited
 
 #: CPython has one int object for 1. Whatever else a cost is, it is checked.
 _ONE = 1

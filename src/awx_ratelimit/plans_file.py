@@ -8,12 +8,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.given import kind
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.validation import kind
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.files import UnusableFile, read_regular
-from awx_ratelimit.forks import renew_if_forked, renewed_after_fork
+from awx_ratelimit.runtime.files import UnusableFile, read_regular
+from awx_ratelimit.runtime.forks import renew_if_forked, renewed_after_fork
 
 _log = logging.getLogger("awx_ratelimit")
 _LOOK_EVERY_S = 1.0

@@ -24,7 +24,7 @@ from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Owner
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
-from awx_ratelimit.keys.store import Use
+from awx_ratelimit.keys.storage.store import Use
 from awx_ratelimit.testing import ManualClock
 
 #: Which a browser sends of its own accord: who is logged in, as a session of an application would say it.

@@ -9,7 +9,7 @@ from playwright.sync_api import Error, Page, Response, expect
 from tests.browser.site import SESSION, Site
 from tests.browser.test_flows import create, shown_key
 
-from awx_ratelimit.keys.names import READABLE
+from awx_ratelimit.keys.name_rules import READABLE
 
 LEFT_BY_A_PAGE = """async () => JSON.stringify([
     location.href, document.referrer, history.state, document.cookie, {...localStorage}, {...sessionStorage},

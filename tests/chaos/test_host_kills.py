@@ -17,8 +17,8 @@ import pytest
 from tests.chaos.host_hammer import FEW, MANY, SLOTS, START_MS
 
 from awx_ratelimit import Limiter
-from awx_ratelimit.backends._host_cell import newest
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.host.cell import newest
 from awx_ratelimit.testing import ManualClock
 
 SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "5"))

@@ -17,9 +17,9 @@ from tests.keys.watching import statements
 from tests.processes import free_port, guarded, stop
 
 from awx_ratelimit import Request
+from awx_ratelimit.http.message import WholeRequest
 from awx_ratelimit.keys import KeyService, KeyStore
-from awx_ratelimit.keys.schema import KEYS
-from awx_ratelimit.web.message import WholeRequest
+from awx_ratelimit.keys.storage.schema import KEYS
 
 MANY = 1_000
 START_SECONDS = 20.0

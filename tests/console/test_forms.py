@@ -13,8 +13,8 @@ from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend, Request
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Owner
 from awx_ratelimit.errors import AccessRefused, KeyStoreUnavailable
-from awx_ratelimit.keys.store import Use
-from awx_ratelimit.web.message import Reply, WholeRequest
+from awx_ratelimit.http.message import Reply, WholeRequest
+from awx_ratelimit.keys.storage.store import Use
 
 HOUR_MS = 3_600_000
 #: Names that can be seen, and are no marks; and names that cannot be, or should not.

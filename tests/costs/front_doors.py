@@ -36,7 +36,7 @@ ISSUER, AUDIENCE = "https://login.example.com", "wallet-api"
 SECRET = "a secret of the tests that is long enough for HS256"
 AMPLE = Plan.of("p", per_minute=10**9)
 SCARCE = Plan.of("p", per_minute=1)
-ADAPTERS = (asgi, starlette, werkzeug, wsgi)
+ADAPTERS = (asgi.app, starlette, werkzeug, wsgi.app)
 
 
 class Sent(NamedTuple):

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 from tests.costs.front_doors import Door, Lines, ask, opened, recorded
 
-from awx_ratelimit.adapters._scope import request_of
-from awx_ratelimit.web.paths import PREFIX_HEADERS
+from awx_ratelimit.adapters.asgi.scope import request_of
+from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
 BYTES = 60_000
 UNREAD = b"x-nobody-reads"

@@ -17,7 +17,7 @@ from awx_ratelimit import (
     StaticKeys,
 )
 from awx_ratelimit.adapters import starlette, werkzeug
-from awx_ratelimit.opening import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend
 
 #: No slot lapses while a test runs.
 PLAN = Plan("slots", (Rate("minute", 100_000, 60_000),), Concurrency(3, ttl_ms=3_600_000))

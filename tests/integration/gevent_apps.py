@@ -7,7 +7,7 @@ from typing import Any
 
 from awx_ratelimit import Gate, Limiter, Plan, PlanTable, Rule, StaticKeys
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
-from awx_ratelimit.opening import open_backend
+from awx_ratelimit.backends.open import open_backend
 
 KEY = "awx_test_shared"
 PLAN = Plan.of("ample", per_minute=1_000_000, concurrent=100_000)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from awx_ratelimit import Concurrency, Decision, Limiter, Plan, Rate
-from awx_ratelimit.opening import open_backend
+from awx_ratelimit.backends.open import open_backend
 
 DAY, SLOTS = 100, 3
 TAKE = Plan("take", (Rate("day", DAY, 86_400_000, refill="calendar"),))

@@ -6,7 +6,7 @@ from typing import Any
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, Plan, PlanTable, Rate, Rule, StaticKeys
 from awx_ratelimit.adapters import starlette, werkzeug
-from awx_ratelimit.opening import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend
 
 DAY = 100
 KEY = "awx_test_shared"

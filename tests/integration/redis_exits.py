@@ -24,11 +24,11 @@ ended_s = time.monotonic()
 atexit.register(say_how_long)
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan  # noqa: E402  # after what is called last
-from awx_ratelimit.opening import open_async_backend, open_backend  # noqa: E402
+from awx_ratelimit.backends.open import open_async_backend, open_backend  # noqa: E402
 
 if __name__ == "__mp_main__":
     # A new interpreter imports the main module before its `multiprocessing` begins, and this as most apps do.
-    import awx_ratelimit.backends.redis  # noqa: F401  # for what its import does
+    import awx_ratelimit.backends.redis.backend  # noqa: F401  # for what its import does
 
 PLAN = Plan("exits", (), Concurrency(20, ttl_ms=3_600_000))
 kept: list[Any] = []

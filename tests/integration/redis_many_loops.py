@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from awx_ratelimit import AsyncLimiter, Plan
-from awx_ratelimit.opening import open_async_backend
+from awx_ratelimit.backends.open import open_async_backend
 
 LOOPS = 20
 #: Of the query of the URL.

@@ -40,7 +40,9 @@ COMMANDS = {
 @contextmanager
 def serving(command: str, backend: str, folder: Path) -> Iterator[int]:
     """A server that answers: its port."""
-    (folder / "imports.py").write_text("import awx_ratelimit.backends.host, awx_ratelimit.backends.redis\n")
+    (folder / "imports.py").write_text(
+        "import awx_ratelimit.backends.host.backend, awx_ratelimit.backends.redis.backend\n"
+    )
     port, log = free_port(), folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -12,7 +12,7 @@ from tests.redis_groups import Cluster, Service
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import Concurrency, Limiter, Plan
-from awx_ratelimit.opening import open_backend
+from awx_ratelimit.backends.open import open_backend
 
 #: No slot lapses while a test runs.
 PLAN = Plan("exits", (), Concurrency(20, ttl_ms=3_600_000))

@@ -17,8 +17,8 @@ from tests.redis_servers import RedisServer
 from tests.servers.harness import eventually
 
 from awx_ratelimit import Concurrency, Limiter, Plan
-from awx_ratelimit.backends._redis_link import Link
 from awx_ratelimit.backends.redis import RedisBackend
+from awx_ratelimit.backends.redis.connection import Link
 from awx_ratelimit.testing import ManualClock
 
 #: The shortest that a plan may have, and for how long leases of it are held.

@@ -10,11 +10,11 @@ import redis
 from tests.redis_servers import RedisServer, StartRedis, run
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, Plan, Rate
-from awx_ratelimit.backends._redis_codec import Asked, Codec, Released
-from awx_ratelimit.backends._redis_scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Script
-from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
-from awx_ratelimit.core.holding import HoldTimes
-from awx_ratelimit.core.rates import EXACT_MAX
+from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS
+from awx_ratelimit.backends.redis.codec import Asked, Codec, Released
+from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Script
+from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.errors import StateDamaged
 from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
 

@@ -15,8 +15,8 @@ from tests.processes import free_port
 from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
 
 from awx_ratelimit import BackendUnavailable, Plan
-from awx_ratelimit.backends._redis_route import route
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.backends.redis.routing import route
 from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan.of("start", per_minute=10, concurrent=2)

@@ -14,7 +14,7 @@ from tests.processes import STOP_SECONDS
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import Concurrency, Limiter, Plan, Rate
-from awx_ratelimit.opening import open_backend
+from awx_ratelimit.backends.open import open_backend
 
 APPS = "tests.integration.exit_apps"
 BARE = "tests.integration.bare_exit_app"

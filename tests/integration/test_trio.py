@@ -20,7 +20,7 @@ from tests.redis_servers import HOST, RedisServer
 from awx_ratelimit import STARTER, AsyncGate, AsyncLimiter, MemoryBackend, PlanTable, StaticKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
-from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 
 START_SECONDS = 30.0
 SAYS = "needs asyncio, and this app runs on trio: serve it on asyncio, or use a memory:// or host:// backend"

@@ -5,8 +5,8 @@ from typing import Any
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Plan, PlanTable, StaticKeys, StoredKeys
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.backends.open import open_async_backend
 from awx_ratelimit.keys import KeyStore, KeyVerifier
-from awx_ratelimit.opening import open_async_backend
 
 KEY = "awx_test_shared"
 DAY = 5

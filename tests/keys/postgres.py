@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from awx_ratelimit.keys import KeyStore
-from awx_ratelimit.keys.schema import METADATA
+from awx_ratelimit.keys.storage.schema import METADATA
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0

@@ -8,7 +8,7 @@ from tests.keys.conftest import START_MS
 from awx_ratelimit import Caller, PlanTable
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.keys import Account, KeyFormat, KeyService, KeyStore
-from awx_ratelimit.keys.values import moment
+from awx_ratelimit.keys.models import moment
 
 OVERRIDES = {"per_minute": {"limit": 120, "burst": 10}, "concurrent": 7, "rates": ["5/second"]}
 

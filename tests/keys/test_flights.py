@@ -7,8 +7,8 @@ import pytest
 from tests.keys.watching import Call
 
 from awx_ratelimit.errors import KeyStoreUnavailable
-from awx_ratelimit.keys import flights as module
-from awx_ratelimit.keys.flights import Flights
+from awx_ratelimit.keys.verification import single_flight as module
+from awx_ratelimit.keys.verification.single_flight import Flights
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,14 @@ from tests.processes import FORKS
 from tests.servers.harness import eventually
 
 from awx_ratelimit.keys import KeyService, KeyStore
-from awx_ratelimit.keys.turnstile import Turnstile
+from awx_ratelimit.keys.storage.fork_gate import Turnstile
 
 ROOT = Path(__file__).parents[2]
 _PREAMBLE = """
 import gc, os, sys, threading, time
 from tests.processes import FORKS
 from awx_ratelimit.errors import KeyRefused
-from awx_ratelimit.forks import renew_if_forked
+from awx_ratelimit.runtime.forks import renew_if_forked
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
 store = KeyStore.open(sys.argv[1], timeout_ms=int(sys.argv[2]))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
 from awx_ratelimit.keys import KeyFormat
-from awx_ratelimit.keys.names import account_id, readable_text
+from awx_ratelimit.keys.name_rules import account_id, readable_text
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from sqlalchemy import ExceptionContext, create_engine, event, inspect, text
 
 from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable
 from awx_ratelimit.keys import KeyService, KeyStore
-from awx_ratelimit.keys import migrations as versions
-from awx_ratelimit.keys.engine import engines_for, url_of
-from awx_ratelimit.keys.schema import METADATA
+from awx_ratelimit.keys.storage import migrations as versions
+from awx_ratelimit.keys.storage.engine import engines_for, url_of
+from awx_ratelimit.keys.storage.schema import METADATA
 
 _OPEN = "import sys; from awx_ratelimit.keys import KeyStore; sys.stdin.read(); KeyStore.open(sys.argv[1]).close()"
 
@@ -213,7 +213,7 @@ def test_a_later_version_is_added_to_what_is_there(empty_database: str, monkeypa
     old.close()
     later = (("ALTER TABLE awx_accounts ADD COLUMN note TEXT",), ("UPDATE awx_accounts SET note = 'x'",))
     monkeypatch.setattr(versions, "MIGRATIONS", (*versions.MIGRATIONS, *later))
-    monkeypatch.setattr("awx_ratelimit.keys.store.MIGRATIONS", versions.MIGRATIONS)
+    monkeypatch.setattr("awx_ratelimit.keys.storage.store.MIGRATIONS", versions.MIGRATIONS)
     KeyStore.open(empty_database).close()
 
     assert _versions(empty_database) == [1, 2, 3]
@@ -225,7 +225,7 @@ def test_a_version_that_fails_leaves_the_one_before(empty_database: str, monkeyp
     KeyStore.open(empty_database).close()
     bad = ("ALTER TABLE awx_accounts ADD COLUMN note TEXT", "ALTER TABLE nothing ADD COLUMN note TEXT")
     monkeypatch.setattr(versions, "MIGRATIONS", (*versions.MIGRATIONS, bad))
-    monkeypatch.setattr("awx_ratelimit.keys.store.MIGRATIONS", versions.MIGRATIONS)
+    monkeypatch.setattr("awx_ratelimit.keys.storage.store.MIGRATIONS", versions.MIGRATIONS)
     with pytest.raises(KeyStoreUnavailable, match="nothing"):
         KeyStore.open(empty_database)
 

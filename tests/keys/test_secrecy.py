@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from awx_ratelimit.errors import AwxRateLimitError
 from awx_ratelimit.keys import CreatedKey, KeyFormat, KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.keys.schema import METADATA
+from awx_ratelimit.keys.storage.schema import METADATA
 from awx_ratelimit.testing import ManualClock
 
 

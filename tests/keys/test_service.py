@@ -18,7 +18,7 @@ from awx_ratelimit.errors import (
 )
 from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat, KeyService, KeyStore
 from awx_ratelimit.keys.format import new_key_id
-from awx_ratelimit.keys.store import Use
+from awx_ratelimit.keys.storage.store import Use
 from awx_ratelimit.testing import ManualClock
 
 DAY_MS = 86_400_000

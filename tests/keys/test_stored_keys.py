@@ -23,9 +23,9 @@ from awx_ratelimit import (
     StoredKeys,
 )
 from awx_ratelimit.errors import KeyStoreUnavailable, TooManyWrongKeys
+from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web.terms import Admission
 
 Verifiers = Callable[..., KeyVerifier]
 Admit = Callable[[Request], Admission]

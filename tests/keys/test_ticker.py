@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.servers.harness import eventually
 
-from awx_ratelimit.keys.ticker import Ticker
+from awx_ratelimit.runtime.periodic_thread import Ticker
 
 
 class Work:

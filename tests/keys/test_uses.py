@@ -13,9 +13,9 @@ from tests.servers.harness import eventually
 
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.keys import uses as module
-from awx_ratelimit.keys.store import Use
-from awx_ratelimit.keys.uses import Uses
+from awx_ratelimit.keys.storage.store import Use
+from awx_ratelimit.keys.verification import last_used as module
+from awx_ratelimit.keys.verification.last_used import Uses
 from awx_ratelimit.testing import ManualClock
 
 _USED_AND_ENDED = """

@@ -502,7 +502,7 @@ def test_after_a_rest_the_store_is_asked_again(
     service: KeyService, store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that hung and answers again is used again, for the very key that hung as well."""
-    monkeypatch.setattr("awx_ratelimit.keys.flights._REST_S", 0.0)
+    monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._REST_S", 0.0)
     verifier = verifiers(budget_ms=500)
     key_id, key = _key(service)
     with held_look_ups(store), pytest.raises(KeyStoreUnavailable):
@@ -513,7 +513,7 @@ def test_after_a_rest_the_store_is_asked_again(
 
 def test_a_hanging_store_holds_a_few_threads(store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many keys wait, four threads ask; what nobody waits for any more is not asked."""
-    monkeypatch.setattr("awx_ratelimit.keys.flights._REST_S", 0.0)
+    monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._REST_S", 0.0)
     verifier = verifiers(budget_ms=300)
     verifier.poll()
     before = threading.active_count()
@@ -550,7 +550,7 @@ def test_a_verifier_that_nobody_has_any_more_ends(
     store: KeyStore, service: KeyService, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads do not keep a verifier alive that was not closed."""
-    monkeypatch.setattr("awx_ratelimit.keys.verifier.WRITE_USES_S", 0.01)
+    monkeypatch.setattr("awx_ratelimit.keys.verification.verifier.WRITE_USES_S", 0.01)
     verifier = KeyVerifier(store, clock=clock)
     verifier.verify(_key(service)[1])
     gone = weakref.ref(verifier)

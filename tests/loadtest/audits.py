@@ -7,9 +7,9 @@ from typing import Any
 from tests.loadtest.gateways import BARE, KEYS, PLAN, SLOW
 
 from awx_ratelimit import Plan, PlanTable
-from awx_ratelimit.loadtest.order import PROFILES, Order
-from awx_ratelimit.loadtest.report import Report, made
-from awx_ratelimit.loadtest.session import run
+from awx_ratelimit.loadtest.report.report import Report, made
+from awx_ratelimit.loadtest.run_config import PROFILES, Order
+from awx_ratelimit.loadtest.runner import run
 
 STARTER, _, ENTERPRISE = PlanTable.from_toml("examples/plans.toml").plans
 WALLET = {"path": "/v1/agents", "stream_path": "/v1/reports/stream?chunks=6&pause_ms=200"}

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Concurrency, Decision, MemoryBackend, Plan, PlanTable, Rate
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
-from awx_ratelimit.web import render
+from awx_ratelimit.http import limit_headers
 
 KEYS = tuple(f"awx_test_key_{number}" for number in range(4))
 #: Who is told to wait, waits for less than a second; and for several.
@@ -105,7 +105,7 @@ class Charging:
         if debt <= 10:
             await self._app(scope, receive, send)
             return
-        reply = render.come_back(round((debt + 1 - 10) * 200), [])
+        reply = limit_headers.come_back(round((debt + 1 - 10) * 200), [])
         await Response(reply.body, reply.status, dict(_texts(reply.headers)))(scope, receive, send)
 
 
@@ -162,7 +162,7 @@ def _said(message: Message, change: Callable[[int], int]) -> Message:
         ]
         return {**message, "headers": lines}
     told = int("".join(filter(str.isdigit, message["body"].decode())))
-    reply = render.come_back(change(told) * 1_000, [])
+    reply = limit_headers.come_back(change(told) * 1_000, [])
     return {**message, "body": reply.body}
 
 

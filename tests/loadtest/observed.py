@@ -8,9 +8,9 @@ from typing import Any
 from tests.strategies import Asked
 
 from awx_ratelimit import Decision, Limiter, MemoryBackend, Plan
-from awx_ratelimit.loadtest.observation import Observation, Outcome
+from awx_ratelimit.http import limit_headers
+from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web import render
 
 START_MS = 1_750_000_000_123
 
@@ -40,8 +40,8 @@ def observed(schedule: Sequence[Asked], plan: Plan) -> list[Observation]:
 
 
 def _observation(one: Asked, sent_ms: int, answered_ms: int, decision: Decision) -> Observation:
-    reply = render.refusal(decision) if not decision.allowed else None
-    lines = reply.headers if reply else render.headers(decision)
+    reply = limit_headers.refusal(decision) if not decision.allowed else None
+    lines = reply.headers if reply else limit_headers.headers(decision)
     hold_ms = one.hold_ms if decision.allowed else 0
     return Observation(
         "test",

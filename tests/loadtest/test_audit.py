@@ -11,10 +11,10 @@ from tests.loadtest.observed import observed
 from tests.strategies import Asked, asked, audited_plans, with_examples
 
 from awx_ratelimit import Concurrency, Plan, Rate
-from awx_ratelimit.loadtest.audit import NAMES, audit
-from awx_ratelimit.loadtest.envelope import tightest
-from awx_ratelimit.loadtest.observation import Observation, Outcome
-from awx_ratelimit.loadtest.terms import Mark, Terms, Verdict
+from awx_ratelimit.loadtest.audit.audit import NAMES, audit
+from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
+from awx_ratelimit.loadtest.audit.rate_bound import tightest
+from awx_ratelimit.loadtest.audit.tolerances import Mark, Terms, Verdict
 
 PLAN = Plan("p", (Rate("rate", 10, 4_000),), Concurrency(3))
 TERMS = Terms(PLAN)

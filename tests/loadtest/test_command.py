@@ -19,9 +19,9 @@ from tests.processes import free_port
 from tests.strangers import make_foreign
 
 from awx_ratelimit.cli import main, report_files
-from awx_ratelimit.loadtest import keys
-from awx_ratelimit.loadtest.observation import Observation
-from awx_ratelimit.loadtest.order import Order
+from awx_ratelimit.loadtest import key_sources
+from awx_ratelimit.loadtest.audit.observation import Observation
+from awx_ratelimit.loadtest.run_config import Order
 
 
 class Reported(NamedTuple):
@@ -163,7 +163,7 @@ def test_an_error_is_one_line(words: tuple[str, ...], says: str, capsys: pytest.
 
 def test_keys_are_taken_out_of_arguments() -> None:
     """However they are written, and as often as they are."""
-    assert keys.taken_from(["loadtest", "--key", "a", "--plan=b", "--key=c", "--keys", "f"]) == (
+    assert key_sources.taken_from(["loadtest", "--key", "a", "--plan=b", "--key=c", "--keys", "f"]) == (
         ["loadtest", "--plan=b", "--keys", "f"],
         ["a", "c"],
     )
@@ -173,12 +173,12 @@ def test_keys_are_masked_also_in_json() -> None:
     """A gateway that tells a key back does not bring it into a report."""
     secret = 'awx_"quoted"'
 
-    assert keys.masked(json.dumps({"body": f"<{secret}>"}) + secret, [secret]) == '{"body": "<[key]>"}[key]'
+    assert key_sources.masked(json.dumps({"body": f"<{secret}>"}) + secret, [secret]) == '{"body": "<[key]>"}[key]'
 
 
 def test_a_short_key_is_a_word_like_others() -> None:
     """Whoever's key is `rate` does not want it to be taken out of every sentence."""
-    assert keys.masked('{"code": "rate_limit_exceeded"}', ["rate"]) == '{"code": "rate_limit_exceeded"}'
+    assert key_sources.masked('{"code": "rate_limit_exceeded"}', ["rate"]) == '{"code": "rate_limit_exceeded"}'
 
 
 def test_an_order_goes_from_process_to_process() -> None:
@@ -194,9 +194,9 @@ def test_a_gateway_that_says_anything_is_reported(tmp_path: Path) -> None:
 
     from tests.loadtest.test_audit import refused
 
-    from awx_ratelimit.loadtest.html import as_html
-    from awx_ratelimit.loadtest.junit import as_junit
-    from awx_ratelimit.loadtest.report import made
+    from awx_ratelimit.loadtest.report.html import as_html
+    from awx_ratelimit.loadtest.report.junit import as_junit
+    from awx_ratelimit.loadtest.report.report import made
 
     said: list[Observation] = [replace(refused(1.0), body="<script>alert(1)</script>\0\ud800"), refused(2.0)]
     report: Any = made(Order("http://h", PLAN), datetime.now(UTC), said)

@@ -22,10 +22,10 @@ from tests.loadtest.test_audit import USED_S, let_in, refused
 from tests.processes import free_port
 
 from awx_ratelimit.cli import loadtest_command, main, output
-from awx_ratelimit.loadtest.asking import Asking
-from awx_ratelimit.loadtest.load import Load, Spent
-from awx_ratelimit.loadtest.order import Order
-from awx_ratelimit.loadtest.session import Seen
+from awx_ratelimit.loadtest.load.client import Asking
+from awx_ratelimit.loadtest.load.load import Load, Spent
+from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.runner import Seen
 
 KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
 SOAK = ("--profiles", "soak")

@@ -5,8 +5,8 @@ import os
 import pytest
 from tests.loadtest.audits import CHEATS, EVERYTHING, HONEST, OTHERS, OVER_TWO, SLOWLY, Spec, honest
 
-from awx_ratelimit.loadtest.report import Report
-from awx_ratelimit.loadtest.terms import Mark
+from awx_ratelimit.loadtest.audit.tolerances import Mark
+from awx_ratelimit.loadtest.report.report import Report
 
 #: `make audit` asks for ten.
 RUNS = int(os.environ.get("AWX_AUDITS", "1"))

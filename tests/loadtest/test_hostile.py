@@ -9,13 +9,13 @@ import pytest
 from tests.loadtest.hostile import hostile
 
 from awx_ratelimit import Concurrency, Plan, Rate
-from awx_ratelimit.loadtest.asking import Asking
-from awx_ratelimit.loadtest.html import as_html
-from awx_ratelimit.loadtest.junit import as_junit
-from awx_ratelimit.loadtest.load import Load
-from awx_ratelimit.loadtest.observation import Observation, Outcome
-from awx_ratelimit.loadtest.order import Order
-from awx_ratelimit.loadtest.report import Report, made
+from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
+from awx_ratelimit.loadtest.load.client import Asking
+from awx_ratelimit.loadtest.load.load import Load
+from awx_ratelimit.loadtest.report.html import as_html
+from awx_ratelimit.loadtest.report.junit import as_junit
+from awx_ratelimit.loadtest.report.report import Report, made
+from awx_ratelimit.loadtest.run_config import Order
 
 PLAN = Plan("p", (Rate("rate", 10, 2_000),), Concurrency(3))
 TIMEOUT_MS = 400

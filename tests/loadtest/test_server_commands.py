@@ -13,10 +13,10 @@ from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import STARTER, Limiter
-from awx_ratelimit.backends import _redis_doctor
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.open import open_backend, own_url
+from awx_ratelimit.backends.redis import doctor
 from awx_ratelimit.cli import main
-from awx_ratelimit.opening import open_backend, own_url
 
 
 class Ran(NamedTuple):
@@ -209,9 +209,9 @@ def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
 
 def test_a_server_that_is_far_off(run: Run, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose answers take long, whose clock is another, and that is older than it may be: each has a remedy."""
-    monkeypatch.setattr(_redis_doctor, "_SLOW_MS", 0.0)
-    monkeypatch.setattr(_redis_doctor, "_OLDEST", 1_000)
-    monkeypatch.setattr(_redis_doctor, "time", Behind())
+    monkeypatch.setattr(doctor, "_SLOW_MS", 0.0)
+    monkeypatch.setattr(doctor, "_OLDEST", 1_000)
+    monkeypatch.setattr(doctor, "time", Behind())
     ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
 
     assert (ran.status, {what: found(ran)[what][0] for what in ("latency", "clock", "version")}) == (

@@ -13,7 +13,7 @@ from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.hostile import hostile
 from tests.loadtest.test_hostile import Asked
 
-from awx_ratelimit.loadtest.observation import Outcome
+from awx_ratelimit.loadtest.audit.observation import Outcome
 
 
 @contextmanager

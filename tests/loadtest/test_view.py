@@ -82,9 +82,9 @@ def test_a_page_is_read_on_a_phone(tmp_path: Path) -> None:
     from tests.browser.chromium import chromium
     from tests.loadtest.test_audit import PLAN, USED_S, let_in, refused
 
-    from awx_ratelimit.loadtest.html import as_html
-    from awx_ratelimit.loadtest.order import Order
-    from awx_ratelimit.loadtest.report import made
+    from awx_ratelimit.loadtest.report.html import as_html
+    from awx_ratelimit.loadtest.report.report import made
+    from awx_ratelimit.loadtest.run_config import Order
 
     seen = [*map(let_in, USED_S), *(refused(0.1 + n / 10, body="x" * 500) for n in range(9))]
     page = tmp_path / "a.html"

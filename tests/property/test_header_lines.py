@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.strategies import names, plans, rates, times_ms
 
 from awx_ratelimit import Concurrency, Decision, Limiter, MemoryBackend, Plan
+from awx_ratelimit.http import limit_headers
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web import render
 
 
 @given(
@@ -27,10 +27,12 @@ def test_both_ways_write_the_same(plan: Plan, steps_ms: list[int]) -> None:
     for step_ms in steps_ms:
         clock.set(max(0, clock.now_ms() + step_ms))
         decision = limiter.acquire("s", plan)
-        usual.append(render.headers(decision))
+        usual.append(limit_headers.headers(decision))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(render, "_known_form", lambda _: (render._form(plan)._replace(pair=None), plan))
-            long.append(render.headers(decision))
+            patched.setattr(
+                limit_headers, "_known_form", lambda _: (limit_headers._form(plan)._replace(pair=None), plan)
+            )
+            long.append(limit_headers.headers(decision))
 
     assert usual == long
 
@@ -45,7 +47,7 @@ def paced_plans(draw: st.DrawFn) -> Plan:
 
 def told(decision: Decision) -> dict[str, tuple[int, int]]:
     """What the RateLimit line says of each rate: how much is left, and `t`."""
-    line = dict(render.headers(decision))[b"ratelimit"].decode()
+    line = dict(limit_headers.headers(decision))[b"ratelimit"].decode()
     return {name: (int(left), int(seconds)) for name, left, seconds in re.findall(r'"(\w+)";r=(\d+);t=(\d+)', line)}
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tests.strategies import plans
 
 from awx_ratelimit import Plan
-from awx_ratelimit.backends._host_cell import OVERHEAD_BYTES, half, newest
-from awx_ratelimit.backends._host_record import Bound, Damaged, HostLedger, decode, encoded
-from awx_ratelimit.backends.ledger import Debt
+from awx_ratelimit.backends.host.cell import OVERHEAD_BYTES, half, newest
+from awx_ratelimit.backends.host.record import Bound, Damaged, HostLedger, decode, encoded
+from awx_ratelimit.backends.memory.subject_state import Debt
 
 BODIES = st.binary(max_size=64 - OVERHEAD_BYTES)
 

@@ -9,7 +9,7 @@ from tests import strategies
 
 from awx_ratelimit import Decision, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rate
 from awx_ratelimit.core.bucket import converted, owed, time_to_drain_ms, wait_ms
-from awx_ratelimit.core.charge import charge
+from awx_ratelimit.core.decide import charge
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.model import Model
 from awx_ratelimit.testing.schedules import answer_of

@@ -10,8 +10,8 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan, Rate
-from awx_ratelimit.backends._redis_codec import Asked, Codec
-from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.backends.redis.codec import Asked, Codec
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.errors import StateDamaged
 
 CODEC = Codec("awx", os.urandom(16))

@@ -12,12 +12,12 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, Plan, Rate
-from awx_ratelimit.backends._redis_codec import Codec
-from awx_ratelimit.backends._redis_wire import MOST_MS
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.backends.redis.wire import MOST_MS
 from awx_ratelimit.core.bucket import converted
-from awx_ratelimit.core.charge import charge, given_back, rebased, uncharged
-from awx_ratelimit.core.holding import HoldTimes
-from awx_ratelimit.core.rates import EXACT_MAX
+from awx_ratelimit.core.decide import charge, given_back, rebased, uncharged
+from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.rate import EXACT_MAX
 
 CODEC = Codec("awx", os.urandom(16))
 
@@ -193,7 +193,10 @@ def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.Da
 
 
 SCALED = (
-    "\n".join(files("awx_ratelimit.backends").joinpath(f"{name}.lua").read_text() for name in ("state", "limits"))
+    "\n".join(
+        (files("awx_ratelimit.backends.redis") / "lua").joinpath(f"{name}.lua").read_text()
+        for name in ("state", "limits")
+    )
     + """
 local t, answers = by_name(), {}
 for at = 25, #asked - 23, 24 do

@@ -11,8 +11,8 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Concurrency, Decision, Plan
-from awx_ratelimit.backends._redis_codec import Codec, Held, Renewal
-from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.backends.redis.codec import Codec, Held, Renewal
+from awx_ratelimit.core.hold_times import HoldTimes
 
 SUBJECTS = st.sampled_from(["a", "b"])
 OWNERS = st.integers(0, 1)

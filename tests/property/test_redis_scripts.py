@@ -12,9 +12,9 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
-from awx_ratelimit.backends._redis_codec import Codec
-from awx_ratelimit.backends._redis_wire import MOST_MS
-from awx_ratelimit.core.holding import HoldTimes
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.backends.redis.wire import MOST_MS
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.testing import ManualClock
 
 START_MS = 1_700_000_000_000

@@ -1,7 +1,7 @@
 import pytest
 
 from awx_ratelimit import InvalidLimit, Request
-from awx_ratelimit.web.address import Addresses
+from awx_ratelimit.http.client_address import Addresses
 
 
 def request(client: str | None, *forwarded: bytes) -> Request:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW, Breaker
+from awx_ratelimit.backends.resilience.circuit_breaker import MOST_IN_A_ROW, Breaker
 
 
 def fail(breaker: Breaker, times: int, now_s: float = 0.0) -> list[bool]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends._coalesce_batch import MOST_CLAIMS
-from awx_ratelimit.backends._coalesce_tasks import MANY, TaskCommit
+from awx_ratelimit.backends.redis.batch import MOST_CLAIMS
+from awx_ratelimit.backends.redis.task_batching import MANY, TaskCommit
 
 
 class Server:

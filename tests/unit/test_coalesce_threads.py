@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends._coalesce_threads import ThreadCommit
+from awx_ratelimit.backends.redis.thread_batching import ThreadCommit
 
 TIMEOUT_S = 20.0
 LOST = 1_000_000

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Request
-from awx_ratelimit.web.cookies import MAX_BYTES, MAX_COOKIE_BYTES
+from awx_ratelimit.http.cookies import MAX_BYTES, MAX_COOKIE_BYTES
 
 
 def request_with(*lines: bytes) -> Request:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends._redis_connections import _Socket
-from awx_ratelimit.deadlines import Deadline, TaskDeadline
+from awx_ratelimit.backends.redis.transport import _Socket
+from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The clock of deadlines: a list of one number."""
     now = [100.0]
-    monkeypatch.setattr("awx_ratelimit.deadlines.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("awx_ratelimit.runtime.deadlines.time.monotonic", lambda: now[0])
     return now
 
 

@@ -7,7 +7,7 @@ from weakref import WeakSet
 import pytest
 
 from awx_ratelimit import STARTER, Caller, Claim, Concurrency, Plan, Rate
-from awx_ratelimit.core.derived import MOST_PLANS, Derived
+from awx_ratelimit.core.compiled_plans import MOST_PLANS, Derived
 
 
 class Weighed:

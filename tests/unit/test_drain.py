@@ -10,12 +10,11 @@ import pytest
 import trio
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable
-from awx_ratelimit.adapters import _environ, _scope
-from awx_ratelimit.adapters.asgi import AsgiApp
+from awx_ratelimit.adapters.asgi import AsgiApp, scope
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware as AsgiMiddleware
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware as WsgiMiddleware
-from awx_ratelimit.adapters.wsgi import WsgiApp
-from awx_ratelimit.web.message import Reply
+from awx_ratelimit.adapters.wsgi import WsgiApp, environ
+from awx_ratelimit.http.message import Reply
 
 MIB = 1_048_576
 PLANS = PlanTable([Plan.of("p", per_minute=1)], default="p")
@@ -78,7 +77,7 @@ def test_a_wsgi_body_that_cannot_be_read_is_answered(error: type[Exception]) -> 
 def test_a_slow_wsgi_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two seconds no further read begins, and no read asks for more than 4 kB."""
     now_s, asked = [0.0], []
-    monkeypatch.setattr(_environ, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(environ, "monotonic", lambda: now_s[0])
 
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -148,7 +147,7 @@ def test_a_refused_asgi_body_is_received_within_its_bound(
 @pytest.mark.parametrize("run", [asyncio.run, lambda awaited: trio.run(lambda: awaited)], ids=["asyncio", "trio"])
 def test_an_asgi_body_that_does_not_come_is_given_up(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that stalls is answered when its time is over, on either event loop."""
-    monkeypatch.setattr(_scope, "_MAX_DRAIN_S", 0.01)
+    monkeypatch.setattr(scope, "_MAX_DRAIN_S", 0.01)
     upload = Upload(LENGTH)
 
     async def stalled() -> Any:

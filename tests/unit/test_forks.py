@@ -11,9 +11,16 @@ import pytest
 from tests.processes import FORK_PARAMETERS, FORKS
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
-from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.forks import SAME_PROCESS, PidMark, ProcessMark, process_mark, renew_if_forked, renewed_after_fork
-from awx_ratelimit.refusals import RefusalLog
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.observability.refusal_log import RefusalLog
+from awx_ratelimit.runtime.forks import (
+    SAME_PROCESS,
+    PidMark,
+    ProcessMark,
+    process_mark,
+    renew_if_forked,
+    renewed_after_fork,
+)
 
 FORK_IN_C = FORKS["c"]
 
@@ -132,7 +139,7 @@ def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, capl
 
 def test_what_was_made_before_a_patch_is_renewed_by_the_first_decision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gevent replaces Python's locks after the hooks of a fork: what they renewed is renewed once more, and once."""
-    monkeypatch.setattr("awx_ratelimit.forks._made_for", [(os.getpid(), threading.Lock)])
+    monkeypatch.setattr("awx_ratelimit.runtime.forks._made_for", [(os.getpid(), threading.Lock)])
     part, seen = Part(), []
 
     for lock in (threading.Lock, threading.RLock, threading.RLock):

@@ -19,11 +19,11 @@ from awx_ratelimit import (
     Rate,
 )
 from awx_ratelimit.backends.base import NonBlocking
-from awx_ratelimit.core.derived import MOST_PLANS
+from awx_ratelimit.backends.resilience.circuit_breaker import MOST_IN_A_ROW
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.local_share import Shares
+from awx_ratelimit.core.compiled_plans import MOST_PLANS
 from awx_ratelimit.errors import StateDamaged
-from awx_ratelimit.wrappers._breaker import MOST_IN_A_ROW
-from awx_ratelimit.wrappers._local import Shares
-from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 
 PLAN = Plan("p", (Rate("minute", 8, 60_000), Rate("day", 40, 86_400_000, refill="calendar")), Concurrency(4))
 
@@ -55,8 +55,8 @@ def backend() -> Failing:
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The guard's clock, and no chance: a list of one number."""
     now = [100.0]
-    monkeypatch.setattr("awx_ratelimit.wrappers._outage.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("awx_ratelimit.wrappers._outage.random.random", lambda: 1.0)
+    monkeypatch.setattr("awx_ratelimit.backends.resilience.fallback.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("awx_ratelimit.backends.resilience.fallback.random.random", lambda: 1.0)
     return now
 
 

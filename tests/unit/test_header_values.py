@@ -3,10 +3,10 @@
 import pytest
 
 from awx_ratelimit import KeyRefused, Request
-from awx_ratelimit.web.accept import prefers_problem
-from awx_ratelimit.web.address import Addresses
-from awx_ratelimit.web.header_values import MAX_BYTES, first_bytes, last_items, only_value
-from awx_ratelimit.web.identify import sent_key
+from awx_ratelimit.http.client_address import Addresses
+from awx_ratelimit.http.header_values import MAX_BYTES, first_bytes, last_items, only_value
+from awx_ratelimit.http.identity.credentials import sent_key
+from awx_ratelimit.http.negotiation import prefers_problem
 
 
 def request(name: bytes, *lines: bytes) -> Request:

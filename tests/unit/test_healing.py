@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import MemoryBackend, Plan
-from awx_ratelimit.wrappers import _healing
-from awx_ratelimit.wrappers._healing import Healing
-from awx_ratelimit.wrappers._local import Shares
+from awx_ratelimit.backends.resilience import reconciliation
+from awx_ratelimit.backends.resilience.local_share import Shares
+from awx_ratelimit.backends.resilience.reconciliation import Healing
 
 
 def test_a_flood_of_addresses_is_remembered_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subjects beyond it are decided like all others, and the backend is told of the first ones whatever they do."""
-    monkeypatch.setattr(_healing, "_MAX_DECIDED", 3)
+    monkeypatch.setattr(reconciliation, "_MAX_DECIDED", 3)
     healing, share = Healing(MemoryBackend(), lambda _: None), Shares(1).of(Plan.of("p", per_minute=2), 1)
     allowed = [healing.acquire(f"s{number % 5}", share, 1).allowed for number in range(15)]
     told: list[Any] = []

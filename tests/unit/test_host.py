@@ -17,8 +17,8 @@ from tests.host_processes import BOUNDED, DAY, SLOTS_3, START_MS, StartProcess
 from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
-from awx_ratelimit.backends._host_table import Table
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.testing import ManualClock
 
 FAST = Plan.of("fast", per_minute=10**8, concurrent=100)
@@ -408,7 +408,7 @@ def test_a_subject_whose_place_is_forgotten_goes_on_wherever_that_is_interrupted
     path: Path, line: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a signal handler that raised anywhere every subject gets decisions, and no two share what they hold by."""
-    monkeypatch.setattr("awx_ratelimit.backends._host_session._MOST_KNOWN", 2)
+    monkeypatch.setattr("awx_ratelimit.backends.host.session._MOST_KNOWN", 2)
     own = limiter(path, ManualClock(START_MS))
     for subject in ("a", "b"):
         own.release(own.acquire(subject, SLOTS_3))
@@ -604,7 +604,7 @@ def test_a_process_that_knows_many_subjects_forgets_where_they_lie_and_not_what_
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond what a process remembers, subjects are found again, and leases are never forgotten."""
-    monkeypatch.setattr("awx_ratelimit.backends._host_session._MOST_KNOWN", 50)
+    monkeypatch.setattr("awx_ratelimit.backends.host.session._MOST_KNOWN", 50)
     own = limiter(path, clock)
     held = [own.acquire(f"{number}", SLOTS_3) for number in range(20)]
     for _ in range(2):

@@ -17,13 +17,13 @@ from tests.host_processes import SLOTS_3, START_MS, StartProcess
 from tests.strangers import NOBODY, make_foreign, unprivileged
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
-from awx_ratelimit.backends._host_boot import _set_aside
-from awx_ratelimit.backends._host_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
-from awx_ratelimit.backends._host_locks import ByteLock
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.host.locks import ByteLock
+from awx_ratelimit.backends.host.mapped_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
+from awx_ratelimit.backends.host.recovery import _set_aside
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.errors import BackendMisconfigured
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
 
 
 @pytest.fixture
@@ -469,8 +469,8 @@ def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.
     def unlockable(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("awx_ratelimit.backends._host_locks._fcntl", lambda *_: -1)
-    monkeypatch.setattr("awx_ratelimit.backends._host_locks.fcntl.fcntl", unlockable)
+    monkeypatch.setattr("awx_ratelimit.backends.host.locks._fcntl", lambda *_: -1)
+    monkeypatch.setattr("awx_ratelimit.backends.host.locks.fcntl.fcntl", unlockable)
 
     refused(path, "No locks available")
 
@@ -581,7 +581,7 @@ def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pyt
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr("awx_ratelimit.backends._host_keeper.Keeper.start", failing)
+        patched.setattr("awx_ratelimit.backends.host.keeper.Keeper.start", failing)
         allowed = limiter.acquire("s", SLOTS_3).allowed
     state = limiter.health()["state"]
     limiter.acquire("another", SLOTS_3)

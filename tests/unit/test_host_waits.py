@@ -13,10 +13,10 @@ from blockbuster import BlockBuster
 from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision, Limiter
-from awx_ratelimit.backends._host_file import MAKING, STRIPES
-from awx_ratelimit.backends._host_locks import ByteLock
-from awx_ratelimit.backends._host_waits import WAIT_MS, may_wait_for_thread
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.host.locks import ByteLock
+from awx_ratelimit.backends.host.mapped_file import MAKING, STRIPES
+from awx_ratelimit.backends.host.waits import WAIT_MS, may_wait_for_thread
 from awx_ratelimit.testing import ManualClock
 
 #: Tries of each wait. A busy machine makes some of them late, and none of them early.

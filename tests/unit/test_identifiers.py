@@ -21,9 +21,9 @@ from awx_ratelimit import (
     Request,
     StaticKeys,
 )
+from awx_ratelimit.http import policy
+from awx_ratelimit.http.message import Reply
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web import terms
-from awx_ratelimit.web.message import Reply
 
 PLANS = PlanTable([Plan.of("p", per_minute=1_000)], default="p")
 OF_KEYS = b'ApiKey realm="api", header="X-API-Key"'
@@ -220,7 +220,7 @@ def test_an_address_is_forgotten_though_only_known_keys_come(
 ) -> None:
     """A minute after its last guess nothing more is done for an address than for any other."""
     now_s = [0.0]
-    monkeypatch.setattr(terms, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(policy, "monotonic", lambda: now_s[0])
     asked = []
 
     class Watched(StaticKeys):

@@ -11,7 +11,7 @@ import pytest
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, Request, StaticKeys
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 from awx_ratelimit.errors import KeyStoreUnavailable
-from awx_ratelimit.web.stored_keys import StoredKeys
+from awx_ratelimit.http.identity.stored_keys import StoredKeys
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
 STARTED, ENDED = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}

@@ -13,8 +13,8 @@ from blockbuster import BlockBuster
 from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
-from awx_ratelimit.backends.ledger import FORGET_AFTER_MS
-from awx_ratelimit.backends.stripe import Stripe
+from awx_ratelimit.backends.memory.shard import Stripe
+from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS
 from awx_ratelimit.testing import ManualClock
 
 SMALL = Plan.of("small", per_minute=500, per_day=700, concurrent=3)

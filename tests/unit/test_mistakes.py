@@ -40,15 +40,15 @@ from awx_ratelimit.adapters.starlette import RateLimitMiddleware as Asgi
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware as Wsgi
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.open import open_async_backend, open_backend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.backends.resilience.denial_cache import RememberedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, Jwks, ManagementApi
-from awx_ratelimit.management.signing import ALGORITHMS
-from awx_ratelimit.opening import open_async_backend, open_backend
+from awx_ratelimit.management.auth.signing import ALGORITHMS
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.wrappers.guarded import AsyncGuardedBackend, GuardedBackend
-from awx_ratelimit.wrappers.remembered import RememberedBackend
 
 #: What the mistakes below are written with.
 WRITTEN_WITH = (

@@ -8,7 +8,7 @@ import pytest
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, MemoryBackend, Plan
-from awx_ratelimit.opening import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend
 
 PLAN = Plan.of("p", per_minute=2)
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, InvalidLimit, Plan, Rate
-from awx_ratelimit.backends._redis_codec import Codec, Renewal
-from awx_ratelimit.backends._redis_wire import MOST_MS, MOST_RATES, SEQUENCE_BITS
-from awx_ratelimit.core.holding import HoldTimes
-from awx_ratelimit.core.rates import EXACT_MAX
+from awx_ratelimit.backends.redis.codec import Codec, Renewal
+from awx_ratelimit.backends.redis.wire import MOST_MS, MOST_RATES, SEQUENCE_BITS
+from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
 
 OWNER = bytes(range(16))

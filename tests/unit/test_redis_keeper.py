@@ -1,6 +1,6 @@
 """How long the thread of a Redis backend waits before it sends what was released."""
 
-from awx_ratelimit.backends._redis_keeper import Linger
+from awx_ratelimit.backends.redis.maintenance_thread import Linger
 
 
 def waits(*late: bool) -> list[float]:

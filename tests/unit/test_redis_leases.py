@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any
 
 from awx_ratelimit import Concurrency, Decision, Plan
-from awx_ratelimit.backends._redis_leases import Leases
-from awx_ratelimit.core.holding import MEASURE_ALL, THEN_ONE_IN
+from awx_ratelimit.backends.redis.leases import Leases
+from awx_ratelimit.core.hold_times import MEASURE_ALL, THEN_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
 _ids = count(1)

@@ -8,8 +8,8 @@ from blockbuster import BlockBuster
 from tests.processes import free_port
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends._redis_link import Link
-from awx_ratelimit.backends._redis_route import route
+from awx_ratelimit.backends.redis.connection import Link
+from awx_ratelimit.backends.redis.routing import route
 
 
 def test_what_is_raised_right_after_the_lock_was_taken_leaves_it_free(

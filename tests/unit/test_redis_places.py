@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends._redis_places import Places, places
-from awx_ratelimit.opening import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend
+from awx_ratelimit.backends.redis.address import Places, places
 
 SECRET = "s3cr3t"
 NOBODY = {"username": None, "password": None}

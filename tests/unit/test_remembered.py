@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit.backends.resilience.denial_cache import RememberedBackend
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.wrappers.remembered import RememberedBackend
 
 PLAN = Plan("p", (Rate("minute", 60, 60_000, burst=5), Rate("second", 1, 400, burst=3)), Concurrency(4))
 
@@ -27,7 +27,9 @@ class Counting(MemoryBackend):
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The backend's time, and the one by which refusals are believed."""
     clock = ManualClock(10**12)
-    monkeypatch.setattr("awx_ratelimit.wrappers.remembered.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000)
+    monkeypatch.setattr(
+        "awx_ratelimit.backends.resilience.denial_cache.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000
+    )
     return clock
 
 
@@ -142,7 +144,9 @@ def test_it_decides_as_the_backend_would(costs: list[int], steps_ms: list[int]) 
     """On any schedule of one process, decisions and waits are those of the backend without it."""
     clock = ManualClock(10**12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("awx_ratelimit.wrappers.remembered.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000)
+        patch.setattr(
+            "awx_ratelimit.backends.resilience.denial_cache.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000
+        )
         plain, remembered = Limiter(MemoryBackend(clock=clock)), Limiter(RememberedBackend(MemoryBackend(clock=clock)))
         answers = []
         for cost, step_ms in zip(costs, steps_ms, strict=False):

@@ -1,8 +1,8 @@
 import pytest
 
 from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web import envelope, render
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def limiter(clock: ManualClock) -> Limiter:
 
 
 def _lines(limiter: Limiter, plan: Plan, cost: int = 1) -> list[str]:
-    return [value.decode() for _, value in render.headers(limiter.acquire("s", plan, cost))]
+    return [value.decode() for _, value in limit_headers.headers(limiter.acquire("s", plan, cost))]
 
 
 def test_the_headers_of_the_contract(limiter: Limiter, clock: ManualClock) -> None:
@@ -70,7 +70,7 @@ def test_limits_in_shadow_are_not_in_headers(limiter: Limiter) -> None:
         '"day";q=9;w=86400',
         '"day";r=8;t=76800',
     ]
-    assert render.headers(limiter.acquire("s", Plan("q", (shadow,)))) == []
+    assert limit_headers.headers(limiter.acquire("s", Plan("q", (shadow,)))) == []
 
 
 @pytest.mark.parametrize(("wait_ms", "says"), [(1, b"1 second."), (1_000, b"1 second."), (1_001, b"2 seconds.")])
@@ -80,7 +80,7 @@ def test_retry_after_is_rounded_up(clock: ManualClock, limiter: Limiter, wait_ms
     limiter.acquire("s", plan)
     clock.advance(5_000 - wait_ms)
 
-    reply = render.refusal(limiter.acquire("s", plan))
+    reply = limit_headers.refusal(limiter.acquire("s", plan))
     assert dict(reply.headers)[b"retry-after"] + b" second" in reply.body
     assert says in reply.body
 
@@ -88,7 +88,7 @@ def test_retry_after_is_rounded_up(clock: ManualClock, limiter: Limiter, wait_ms
 @pytest.mark.parametrize("code", ["api_key_missing", "invalid_api_key", "api_key_expired", "api_key_revoked"])
 def test_every_401_is_in_the_envelope(code: str) -> None:
     """Each code has a body of three keys and the challenge that RFC 9110 obliges to."""
-    reply = envelope.unauthorized(code)
+    reply = error_responses.unauthorized(code)
 
     assert reply.body.startswith(b'{"code":"%s","type":"authentication_error","message":"' % code.encode())
     assert b"www-authenticate" in dict(reply.headers)

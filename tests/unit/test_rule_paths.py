@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import InvalidLimit, Rule
-from awx_ratelimit.web.rule_paths import mistake_in
+from awx_ratelimit.http.rules.path_patterns import mistake_in
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from awx_ratelimit.web.sampled_log import SampledLog
+from awx_ratelimit.http.sampled_log import SampledLog
 
 
 def test_each_kind_is_written_once_in_a_while(caplog: Any) -> None:

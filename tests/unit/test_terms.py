@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import Caller, Gate, InvalidLimit, KeyRefused, Limiter, MemoryBackend, Plan, PlanTable, Request, Rule
+from awx_ratelimit.http.policy import UNKNOWN_KEYS, Admission
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web.terms import UNKNOWN_KEYS, Admission
 
 PLANS = PlanTable([Plan.of("p", per_minute=60, concurrent=2)], default="p")
 

@@ -12,7 +12,7 @@ import pytest
 from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.threads import Threads, on_the_loop
+from awx_ratelimit.runtime.threads import Threads, on_the_loop
 
 
 async def _all(threads: Threads, function: Callable[[], Any], times: int) -> list[Any]:
@@ -127,7 +127,7 @@ def test_elsewhere_there_is_no_loop_to_ask() -> None:
 
 def test_a_loop_that_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks is told after a while, as of a backend that gives none."""
-    monkeypatch.setattr("awx_ratelimit.threads._LOOP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("awx_ratelimit.runtime.threads._LOOP_TIMEOUT_S", 0.05)
 
     async def never() -> None:
         await asyncio.Event().wait()

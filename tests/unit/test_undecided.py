@@ -146,7 +146,7 @@ def test_a_cancelled_verb_ends_where_it_waits() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_is_known_as_a_coroutine_function(limiter: AsyncLimiter, verb: str) -> None:
     """Its signature and its nature are those that it was written with, so that mocks await it."""
-    written = "(subject: str, plan: awx_ratelimit.core.plans.Plan, cost: int = 1)"
+    written = "(subject: str, plan: awx_ratelimit.core.plan.Plan, cost: int = 1)"
     mock = create_autospec(AsyncLimiter, instance=True)
 
     assert str(inspect.signature(getattr(limiter, verb))).startswith(written)

@@ -12,7 +12,7 @@ import pytest
 
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.wsgi import WsgiApp
-from awx_ratelimit.web.message import Reply, WholeRequest
+from awx_ratelimit.http.message import Reply, WholeRequest
 
 MOST = 1_000
 TOO_LARGE = (

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from awx_ratelimit.core.given import kind
-from awx_ratelimit.web.gate import AsyncGate
-from awx_ratelimit.web.openapi import describe
+from awx_ratelimit.core.validation import kind
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.openapi import describe
 
 
 def document_limits(app: Any, gate: AsyncGate) -> None:

@@ -7,11 +7,9 @@ one request at its handshake and holds its slot until it closes.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from awx_ratelimit.adapters._apps import check_asgi, within
-from awx_ratelimit.adapters._cors import warn_of_cors
-from awx_ratelimit.adapters._lifespan import Lifespan
-from awx_ratelimit.adapters._loops import fail_start, wrong_for
-from awx_ratelimit.adapters._scope import (
+from awx_ratelimit.adapters.asgi.lifespan import Lifespan
+from awx_ratelimit.adapters.asgi.loops import fail_start, wrong_for
+from awx_ratelimit.adapters.asgi.scope import (
     MAX_DRAIN_BYTES,
     Message,
     Receive,
@@ -22,12 +20,14 @@ from awx_ratelimit.adapters._scope import (
     send_reply,
     sends_body,
 )
+from awx_ratelimit.adapters.cors import warn_of_cors
+from awx_ratelimit.adapters.full_requests import check_asgi, within
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.rates import whole_number
-from awx_ratelimit.undecided import marked_coroutine_function
-from awx_ratelimit.web import envelope
-from awx_ratelimit.web.gate import AsyncGate
-from awx_ratelimit.web.message import Reply
+from awx_ratelimit.core.rate import whole_number
+from awx_ratelimit.http import error_responses
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.message import Reply
+from awx_ratelimit.pending_decision import marked_coroutine_function
 
 # Frameworks write the three types of ASGI each in their own way.
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -104,7 +104,7 @@ class RateLimitMiddleware:
         if self._wrong and scope["type"] == "lifespan":
             await fail_start(self._wrong, receive, send)
         elif self._wrong:
-            reply = envelope.failure("rate_limiter_unavailable")
+            reply = error_responses.failure("rate_limiter_unavailable")
             await _refuse(reply, scope, receive, send, accept=self.gate.websocket_refusal == "accept_close")
         return bool(self._wrong)
 

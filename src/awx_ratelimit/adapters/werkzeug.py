@@ -7,8 +7,8 @@ is never closed gives its lease back when it is collected.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from awx_ratelimit.adapters._apps import check_wsgi, within
-from awx_ratelimit.adapters._environ import (
+from awx_ratelimit.adapters.full_requests import check_wsgi, within
+from awx_ratelimit.adapters.wsgi.environ import (
     MAX_DRAIN_BYTES,
     Environ,
     HeaderLines,
@@ -20,8 +20,8 @@ from awx_ratelimit.adapters._environ import (
     send_reply,
 )
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.rates import whole_number
-from awx_ratelimit.web.gate import Gate
+from awx_ratelimit.core.rate import whole_number
+from awx_ratelimit.http.gate import Gate
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 

@@ -11,8 +11,8 @@ from pathlib import PurePath
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.given import kind
-from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import kind
 
 #: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
 Owed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]

@@ -6,8 +6,8 @@ Layer 7: nothing imports it. It needs the extra ``cli``.
 import sys
 from collections.abc import Sequence
 
-from awx_ratelimit.extras import check_versions
-from awx_ratelimit.loadtest.keys import hide
+from awx_ratelimit.loadtest.key_sources import hide
+from awx_ratelimit.runtime.extras import check_versions
 
 _MISSING = "awx-ratelimit needs {name}; install it with: pip install 'awx-ratelimit[cli]'"
 

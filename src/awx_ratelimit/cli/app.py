@@ -10,7 +10,7 @@ from awx_ratelimit.cli import key_commands, output, server_commands
 from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
-from awx_ratelimit.keys.finder import FINDER
+from awx_ratelimit.keys.scanner import FINDER
 
 ERROR = 2
 _INTERRUPTED = 130

@@ -15,10 +15,10 @@ import typer
 
 from awx_ratelimit.cli import output
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat
-from awx_ratelimit.keys.asked import GRACE_SECONDS
+from awx_ratelimit.keys.validation import GRACE_SECONDS
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService

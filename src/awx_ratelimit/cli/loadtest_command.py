@@ -11,20 +11,20 @@ from typing import Annotated
 import typer
 
 from awx_ratelimit.cli import output, report_files
-from awx_ratelimit.cli.loadtest_view import View
+from awx_ratelimit.cli.interrupts import Stops
+from awx_ratelimit.cli.live_view import View
 from awx_ratelimit.cli.report_files import ReportFiles
-from awx_ratelimit.cli.stops import Stops
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import Concurrency, Rate
-from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.loadtest import keys as key_sources
-from awx_ratelimit.loadtest.contract import REFUSED_STATUS
-from awx_ratelimit.loadtest.html import as_html
-from awx_ratelimit.loadtest.junit import as_junit
-from awx_ratelimit.loadtest.order import PROFILES, SOAK, Order
-from awx_ratelimit.loadtest.report import Report, as_json, made
-from awx_ratelimit.loadtest.session import run
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.rate import Concurrency, Rate
+from awx_ratelimit.loadtest import key_sources
+from awx_ratelimit.loadtest.audit.contract import REFUSED_STATUS
+from awx_ratelimit.loadtest.report.html import as_html
+from awx_ratelimit.loadtest.report.junit import as_junit
+from awx_ratelimit.loadtest.report.report import Report, as_json, made
+from awx_ratelimit.loadtest.run_config import PROFILES, SOAK, Order
+from awx_ratelimit.loadtest.runner import run
 
 BROKEN, UNFINISHED, INTERRUPTED = 1, 2, 130
 
@@ -91,7 +91,7 @@ def loadtest_worker(
     port: Annotated[int, typer.Option(help="Its port.")] = 5557,
 ) -> int:
     """Make load for a run on another machine, with the same AWX_LOADTEST_KEY or AWX_LOADTEST_KEYS."""
-    from awx_ratelimit.loadtest.session import serve
+    from awx_ratelimit.loadtest.runner import serve
 
     return serve(host, port)
 

@@ -15,8 +15,8 @@ from rich.live import Live as _Live
 from rich.table import Table
 from rich.text import Text
 
+from awx_ratelimit.core.printable import visible
 from awx_ratelimit.keys import Account, ApiKey
-from awx_ratelimit.visible import visible
 
 #: What is read by a program is not cut to the width of a screen.
 _WIDE = 10_000

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from awx_ratelimit.files import UnusableFile, check_links, create_own
-from awx_ratelimit.loadtest.report import Report
+from awx_ratelimit.loadtest.report.report import Report
+from awx_ratelimit.runtime.files import UnusableFile, check_links, create_own
 
 #: What makes the text of each file.
 ReportFiles = Mapping[Path, Callable[[Report], str]]

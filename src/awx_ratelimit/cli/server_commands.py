@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
+from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Usage
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import Rate
-from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limiter import Limiter
-from awx_ratelimit.opening import examine, open_to_look, own_url
 
 FOUND = 1
 

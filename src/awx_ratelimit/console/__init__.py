@@ -10,15 +10,15 @@ without JavaScript, and load nothing from anywhere else.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from awx_ratelimit.extras import check_versions
+from awx_ratelimit.runtime.extras import check_versions
 
 if TYPE_CHECKING:
-    from awx_ratelimit.console.console import Console
-    from awx_ratelimit.management.claims import Owner
+    from awx_ratelimit.console.app import Console
+    from awx_ratelimit.management.auth.claims import Owner
 
 __all__ = ["Console", "Owner"]
 
-_HOMES = {"Console": "awx_ratelimit.console.console", "Owner": "awx_ratelimit.management.claims"}
+_HOMES = {"Console": "awx_ratelimit.console.app", "Owner": "awx_ratelimit.management.auth.claims"}
 _THIRD_PARTIES = {"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"}
 
 

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from awx_ratelimit.web import envelope
-from awx_ratelimit.web.message import Reply, Request
+from awx_ratelimit.http import error_responses
+from awx_ratelimit.http.message import Reply, Request
 
 _TYPES: Final = {
     "console.css": b"text/css; charset=utf-8",
@@ -53,9 +53,9 @@ def name_of(file: str) -> str:
 def reply(served_as: str, request: Request) -> Reply:
     """The file of that name."""
     if request.method not in ("GET", "HEAD"):
-        return envelope.failure("method_not_allowed", None, [(b"allow", b"GET, HEAD")])
+        return error_responses.failure("method_not_allowed", None, [(b"allow", b"GET, HEAD")])
     return next((asset.reply for asset in _assets().values() if asset.served_as == served_as), _none())
 
 
 def _none() -> Reply:
-    return envelope.failure("not_found")
+    return error_responses.failure("not_found")

@@ -5,7 +5,7 @@ of nothing is the state of a new subject. All functions are exact: there is no r
 millisecond, which makes a promised wait the first millisecond at which the claim fits.
 """
 
-from awx_ratelimit.core.rates import Rate
+from awx_ratelimit.core.rate import Rate
 
 
 def owed(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from awx_ratelimit.core.given import check_subject, given
-from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import check_subject, given
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ stored, counted or sent together with the claims of others.
 
 from typing import Any
 
-from awx_ratelimit.core.given import check_plan, check_subject
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import EXACT_MAX, shown
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import EXACT_MAX, shown
+from awx_ratelimit.core.validation import check_plan, check_subject
 
 
 def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from awx_ratelimit.core.bucket import time_to_drain_ms, wait_ms
-from awx_ratelimit.core.given import check_asked
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import CONCURRENT, Rate, whole_number
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import CONCURRENT, Rate, whole_number
+from awx_ratelimit.core.validation import check_asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,18 @@ Layer 2: it knows of limits no more than a plan's name. The store, the service a
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from awx_ratelimit.extras import check_versions
-from awx_ratelimit.keys.finder import FoundKey, KeyFinder
 from awx_ratelimit.keys.format import KeyFormat
+from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
 from awx_ratelimit.keys.redaction import KeyRedactingFilter, redact_event
+from awx_ratelimit.keys.scanner import FoundKey, KeyFinder
 from awx_ratelimit.keys.secret import Secret
-from awx_ratelimit.keys.values import Account, ApiKey, CreatedKey, Event, Page
+from awx_ratelimit.runtime.extras import check_versions
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys.accounts import Accounts
     from awx_ratelimit.keys.service import KeyService
-    from awx_ratelimit.keys.store import KeyStore
-    from awx_ratelimit.keys.verifier import KeyVerifier
+    from awx_ratelimit.keys.storage.store import KeyStore
+    from awx_ratelimit.keys.verification.verifier import KeyVerifier
 
 __all__ = [
     "Account",
@@ -47,7 +47,12 @@ __all__ = [
     "redact_event",
 ]
 
-_HOMES = {"Accounts": "accounts", "KeyService": "service", "KeyStore": "store", "KeyVerifier": "verifier"}
+_HOMES = {
+    "Accounts": "accounts",
+    "KeyService": "service",
+    "KeyStore": "storage.store",
+    "KeyVerifier": "verification.verifier",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,14 +6,15 @@ The plan is the account's, and every change of it reaches the keys that are in u
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from awx_ratelimit.core.reading import Place, read_override
+from awx_ratelimit.core.plan_schema import Place, read_override
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit
-from awx_ratelimit.keys import asked, queries
+from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.clock import Clock
-from awx_ratelimit.keys.names import account_id as checked_id
-from awx_ratelimit.keys.store import KeyStore
-from awx_ratelimit.keys.transaction import Act
-from awx_ratelimit.keys.values import Account, AccountStatus, Page
+from awx_ratelimit.keys.models import Account, AccountStatus, Page
+from awx_ratelimit.keys.name_rules import account_id as checked_id
+from awx_ratelimit.keys.storage import queries
+from awx_ratelimit.keys.storage.store import KeyStore
+from awx_ratelimit.keys.storage.unit_of_work import Act
 
 MAX_KEYS: Final = 100
 _MOST_MAX_KEYS = 1_000_000
@@ -42,9 +43,9 @@ class Accounts:
         actor: str | None = None,
     ) -> Account:
         """A new account, active, that may have `max_keys` keys at once. Raises AccountExists."""
-        plan, overrides = self._checked(asked.plan(plan), asked.overrides(overrides), "plan")
-        max_keys = asked.whole_number(max_keys, "max_keys", 0, _MOST_MAX_KEYS)
-        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=asked.actor(actor)) as act:
+        plan, overrides = self._checked(validation.plan(plan), validation.overrides(overrides), "plan")
+        max_keys = validation.whole_number(max_keys, "max_keys", 0, _MOST_MAX_KEYS)
+        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor)) as act:
             if act.account is not None or not act.add_account(plan, overrides, max_keys):
                 raise AccountExists("there is such an account already", remedy="take another id", field="account_id")
             act.record("account.created", details={"plan": plan, "overrides": overrides, "max_keys": max_keys})
@@ -70,11 +71,11 @@ class Accounts:
 
     def list(self, *, page_num: int = 1, page_size: int = 20) -> Page[Account]:
         """All accounts, by id: for who runs the store, and for no customer."""
-        return self._store.ask(queries.accounts, *asked.page(page_num, page_size))
+        return self._store.ask(queries.accounts, *validation.page(page_num, page_size))
 
     def set_plan(self, account_id: str, plan: str | None, *, actor: str | None = None) -> Account:
         """Give all keys of the account another plan; None is the table's default. What was used stays used."""
-        plan = asked.plan(plan)
+        plan = validation.plan(plan)
         return self._set(
             account_id, actor, "account.plan_set", "plan", lambda found: self._checked(plan, found.overrides, "plan")[0]
         )
@@ -83,7 +84,7 @@ class Accounts:
         self, account_id: str, overrides: Mapping[str, Any] | None, *, actor: str | None = None
     ) -> Account:
         """Give the account numbers of its own, as an override is written in a plan table; None takes them back."""
-        kept = asked.overrides(overrides)
+        kept = validation.overrides(overrides)
         return self._set(
             account_id,
             actor,
@@ -94,7 +95,7 @@ class Accounts:
 
     def set_max_keys(self, account_id: str, max_keys: int, *, actor: str | None = None) -> Account:
         """How many keys the account may have at once. Keys that it has beyond that stay; it makes no more."""
-        number = asked.whole_number(max_keys, "max_keys", 0, _MOST_MAX_KEYS)
+        number = validation.whole_number(max_keys, "max_keys", 0, _MOST_MAX_KEYS)
         return self._set(account_id, actor, "account.max_keys_set", "max_keys", lambda _: number)
 
     def suspend(self, account_id: str, *, actor: str | None = None) -> Account:
@@ -112,7 +113,7 @@ class Accounts:
         self, account_id: str, actor: str | None, action: str, column: str, value_for: Callable[[Account], object]
     ) -> Account:
         """Write one column, with its audit row and its news; nothing of that where it is so already."""
-        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=asked.actor(actor)) as act:
+        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor)) as act:
             found = _found(act)
             before, after = getattr(found, column), value_for(found)
             if before == after:

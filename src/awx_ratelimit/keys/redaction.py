@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from awx_ratelimit.keys.finder import FINDER, KeyFinder
+from awx_ratelimit.keys.scanner import FINDER, KeyFinder
 
 _DEEPEST = 20
 _MOST_VALUES = 20_000

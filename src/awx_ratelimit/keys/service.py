@@ -9,16 +9,17 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists, KeyLimitReached, KeyNotActive, KeyNotFound
-from awx_ratelimit.keys import asked, queries
+from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.accounts import Accounts, CheckPlan, not_found
 from awx_ratelimit.keys.clock import Clock, WallClock
-from awx_ratelimit.keys.finder import KeyFinder
 from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id, new_key_id
-from awx_ratelimit.keys.names import account_id as checked_id
-from awx_ratelimit.keys.names import readable_text
-from awx_ratelimit.keys.store import KeyStore, checked_store
-from awx_ratelimit.keys.transaction import Act
-from awx_ratelimit.keys.values import Account, ApiKey, CreatedKey, Event, Page
+from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
+from awx_ratelimit.keys.name_rules import account_id as checked_id
+from awx_ratelimit.keys.name_rules import readable_text
+from awx_ratelimit.keys.scanner import KeyFinder
+from awx_ratelimit.keys.storage import queries
+from awx_ratelimit.keys.storage.store import KeyStore, checked_store
+from awx_ratelimit.keys.storage.unit_of_work import Act
 
 
 class KeyService:
@@ -65,18 +66,18 @@ class KeyService:
         days = (
             None
             if expires_in_days is None
-            else asked.whole_number(expires_in_days, "expires_in_days", 1, asked.MOST_DAYS)
+            else validation.whole_number(expires_in_days, "expires_in_days", 1, validation.MOST_DAYS)
         )
-        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=asked.actor(actor)) as act:
+        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor)) as act:
             _refuse_again(act, key_id)
             account = _active(act)
             if act.active_keys() >= account.max_keys:
                 raise _limit_reached(account)
-            return self._made(act, name, None if days is None else days * asked.DAY_MS, key_id=key_id)
+            return self._made(act, name, None if days is None else days * validation.DAY_MS, key_id=key_id)
 
     def list(self, account_id: str, *, page_num: int = 1, page_size: int = 20) -> Page[ApiKey]:
         """The keys of the account that are not revoked, newest first: `page_size`, at most 100, of them."""
-        num, size = asked.page(page_num, page_size)
+        num, size = validation.page(page_num, page_size)
         return self._store.ask(queries.keys, checked_id(account_id), num, size, self._clock.now_ms())
 
     def all(self, account_id: str) -> tuple[ApiKey, ...]:
@@ -84,9 +85,9 @@ class KeyService:
 
         Raises InvalidKeyRequest where there are more than 1,000: then ask for pages of them.
         """
-        found = self._store.ask(queries.keys, checked_id(account_id), 1, asked.MOST_AT_ONCE, self._clock.now_ms())
+        found = self._store.ask(queries.keys, checked_id(account_id), 1, validation.MOST_AT_ONCE, self._clock.now_ms())
         if found.has_more:
-            what = f"the account has more than {asked.MOST_AT_ONCE:,} keys"
+            what = f"the account has more than {validation.MOST_AT_ONCE:,} keys"
             raise InvalidKeyRequest(what, remedy="ask for pages of them, by page_num and page_size")
         return found.items
 
@@ -113,7 +114,7 @@ class KeyService:
         account_id: str,
         key_id: str,
         *,
-        grace_period_seconds: int = asked.GRACE_SECONDS,
+        grace_period_seconds: int = validation.GRACE_SECONDS,
         actor: str | None = None,
         successor_id: str | None = None,
     ) -> CreatedKey:
@@ -125,8 +126,8 @@ class KeyService:
         then it may be rotated again) or has expired, and for a suspended account, and KeyLimitReached where as many
         keys as the account may have are in their grace.
         """
-        most = asked.MOST_GRACE_SECONDS
-        grace_ms = asked.whole_number(grace_period_seconds, "grace_period_seconds", 0, most) * 1000
+        most = validation.MOST_GRACE_SECONDS
+        grace_ms = validation.whole_number(grace_period_seconds, "grace_period_seconds", 0, most) * 1000
         with self._act_on(account_id, key_id, actor) as act:
             _refuse_again(act, successor_id)
             old = _found(act, key_id)
@@ -154,29 +155,29 @@ class KeyService:
 
     def stale(self, account_id: str, *, older_than_days: int = 90) -> tuple[ApiKey, ...]:
         """The keys that should be rotated: accepted, without a successor, and made so long ago. Oldest first."""
-        days = asked.whole_number(older_than_days, "older_than_days", 0, asked.MOST_DAYS)
+        days = validation.whole_number(older_than_days, "older_than_days", 0, validation.MOST_DAYS)
         now_ms = self._clock.now_ms()
-        before_ms = now_ms - days * asked.DAY_MS
+        before_ms = now_ms - days * validation.DAY_MS
         return self._store.ask(queries.keys_made_before, checked_id(account_id), before_ms, now_ms)
 
     def unused(self, account_id: str, *, for_days: int = 30) -> tuple[ApiKey, ...]:
         """The keys that should be deleted: accepted, and neither made nor used for so long. Oldest first."""
-        days = asked.whole_number(for_days, "for_days", 0, asked.MOST_DAYS)
+        days = validation.whole_number(for_days, "for_days", 0, validation.MOST_DAYS)
         now_ms = self._clock.now_ms()
-        before_ms = now_ms - days * asked.DAY_MS
+        before_ms = now_ms - days * validation.DAY_MS
         return self._store.ask(queries.keys_not_used_since, checked_id(account_id), before_ms, now_ms)
 
     def events(
         self, account_id: str, *, key_id: str | None = None, page_num: int = 1, page_size: int = 20
     ) -> Page[Event]:
         """The audit trail of the account, or of one of its keys (a revoked one too), newest first."""
-        num, size = asked.page(page_num, page_size)
+        num, size = validation.page(page_num, page_size)
         of_key = None if key_id is None else _checked_key_id(key_id)
         return self._store.ask(queries.events, checked_id(account_id), of_key, num, size)
 
     def _act_on(self, account_id: str, key_id: str, actor: str | None) -> AbstractContextManager[Act]:
         _checked_key_id(key_id)
-        return self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=asked.actor(actor))
+        return self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor))
 
     def _made(
         self, act: Act, name: str, life_ms: int | None, old: ApiKey | None = None, *, key_id: str | None

@@ -8,9 +8,9 @@ Layer 5, beside the adapters. It needs the extra ``keys``. Access tokens are ver
 """
 
 from awx_ratelimit.management.api import ManagementApi
-from awx_ratelimit.management.claims import Owner
-from awx_ratelimit.management.jwks import Jwks
-from awx_ratelimit.management.tokens import AccessTokens
+from awx_ratelimit.management.auth.claims import Owner
+from awx_ratelimit.management.auth.jwks import Jwks
+from awx_ratelimit.management.auth.tokens import AccessTokens
 from awx_ratelimit.management.usage import KeyUsage, live_usage
 
 __all__ = ["AccessTokens", "Jwks", "KeyUsage", "ManagementApi", "Owner", "live_usage"]

@@ -10,9 +10,9 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.core.given import kind
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.validation import kind
 from awx_ratelimit.errors import (
     AccessRefused,
     BackendUnavailable,
@@ -22,20 +22,20 @@ from awx_ratelimit.errors import (
     KeyStoreUnavailable,
     SigningKeysUnavailable,
 )
+from awx_ratelimit.http import error_responses, limit_headers
+from awx_ratelimit.http.message import Reply, WholeRequest
+from awx_ratelimit.http.sampled_log import SampledLog
+from awx_ratelimit.http.validation import checked_plans
+from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.keys.values import ApiKey
 from awx_ratelimit.limiter import AsyncLimiter, Limiter
-from awx_ratelimit.management import openapi, sent, shown
-from awx_ratelimit.management.claims import Owner
-from awx_ratelimit.management.deciding import Deciding
-from awx_ratelimit.management.making import Made, Making, checked_service, of_rates
-from awx_ratelimit.management.routes import RESOURCES, Act, Found, Routes
-from awx_ratelimit.management.tokens import AccessTokens
+from awx_ratelimit.management import openapi, request_parsing, serializers
+from awx_ratelimit.management.auth.claims import Owner
+from awx_ratelimit.management.auth.tokens import AccessTokens
+from awx_ratelimit.management.blocking_limiter import Deciding
+from awx_ratelimit.management.issuing import Made, Making, checked_service, of_rates
+from awx_ratelimit.management.routing import RESOURCES, Act, Found, Routes
 from awx_ratelimit.management.usage import live_usage
-from awx_ratelimit.web import envelope, render
-from awx_ratelimit.web.arguments import checked_plans
-from awx_ratelimit.web.message import Reply, WholeRequest
-from awx_ratelimit.web.sampled_log import SampledLog
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: How many keys an account may make in a minute, by creating and by rotating.
@@ -54,12 +54,12 @@ class _Asked(NamedTuple):
 
     def numbers(self, *allowed: str) -> dict[str, int]:
         """What the query gives."""
-        return sent.numbers(self.whole.query, allowed)
+        return request_parsing.numbers(self.whole.query, allowed)
 
     def fields(self, *allowed: str, required: Sequence[str] = ()) -> dict[str, Any]:
         """What the body gives; nothing may stand in the query then."""
         self.numbers()
-        return sent.fields(self.whole, allowed, required)
+        return request_parsing.fields(self.whole, allowed, required)
 
 
 class ManagementApi:
@@ -111,14 +111,16 @@ class ManagementApi:
         method, path, _, _, _ = whole.request
         found = self._routes.find(method, path)
         if found is None:
-            return envelope.failure("not_found")
+            return error_responses.failure("not_found")
         if found.act is None:
             allow = [(b"allow", ", ".join(found.allowed).encode())]
             return (
-                envelope.nothing(allow) if method == "OPTIONS" else envelope.failure("method_not_allowed", None, allow)
+                error_responses.nothing(allow)
+                if method == "OPTIONS"
+                else error_responses.failure("method_not_allowed", None, allow)
             )
         if found.act == "document":
-            return envelope.document(HTTPStatus.OK, self.document)
+            return error_responses.document(HTTPStatus.OK, self.document)
         return self._answer(found.act, found, whole)
 
     @cached_property
@@ -131,16 +133,16 @@ class ManagementApi:
             asked = _Asked(self._owner(whole.request), found.key_id, whole)
             return self._counted(act, asked) if act in _COUNTED else self._acts[act](asked)
         except AccessRefused as error:
-            return envelope.failure(error.code)
+            return error_responses.failure(error.code)
         except KeyRequestRefused as error:
-            return envelope.failure(error.code, None if isinstance(error, KeyNotFound) else _sentence(error))
+            return error_responses.failure(error.code, None if isinstance(error, KeyNotFound) else _sentence(error))
         except (KeyStoreUnavailable, SigningKeysUnavailable) as error:
             code = error.code
             self._log.write(logging.ERROR, code, "%s: %s", code, error)
         except (BackendUnavailable, InvalidLimit) as error:
             code = "rate_limiter_unavailable"
             self._log.write(logging.ERROR, code, "%s: %s", code, error)
-        return envelope.failure(code)
+        return error_responses.failure(code)
 
     def _counted(self, act: Act, asked: _Asked) -> Reply:
         """The answer to a call that makes no key, where there were not too many."""
@@ -150,13 +152,13 @@ class ManagementApi:
             # What only reads goes on without a decision.
             return self._acts[act](asked)
         if not decision.allowed:
-            return render.refusal(decision)
+            return limit_headers.refusal(decision)
         reply = self._acts[act](asked)
-        return reply._replace(headers=[*reply.headers, *render.headers(decision)])
+        return reply._replace(headers=[*reply.headers, *limit_headers.headers(decision)])
 
     def _list(self, asked: _Asked) -> Reply:
         keys, more = self._chosen(asked)
-        return envelope.document(HTTPStatus.OK, {"data": [shown.item(key) for key in keys], **more})
+        return error_responses.document(HTTPStatus.OK, {"data": [serializers.item(key) for key in keys], **more})
 
     def _usage(self, asked: _Asked) -> Reply:
         keys, more = self._chosen(asked)
@@ -164,7 +166,7 @@ class ManagementApi:
         if keys:
             account = self._keys.accounts.get(asked.owner.account_id)
             used = live_usage(account, keys, self._plans, self._deciding.peeks)
-        return envelope.document(HTTPStatus.OK, {"data": [shown.usage(usage) for usage in used], **more})
+        return error_responses.document(HTTPStatus.OK, {"data": [serializers.usage(usage) for usage in used], **more})
 
     def _chosen(self, asked: _Asked) -> tuple[Sequence[ApiKey], dict[str, Any]]:
         """All keys of the account, or the page that was asked for and what is said of it."""
@@ -176,13 +178,15 @@ class ManagementApi:
 
     def _get(self, asked: _Asked) -> Reply:
         asked.numbers()
-        return envelope.document(HTTPStatus.OK, shown.item(self._keys.get(asked.owner.account_id, asked.key_id)))
+        return error_responses.document(
+            HTTPStatus.OK, serializers.item(self._keys.get(asked.owner.account_id, asked.key_id))
+        )
 
     def _rename(self, asked: _Asked) -> Reply:
         account_id, actor = asked.owner
         name = asked.fields("name", required=["name"])["name"]
-        return envelope.document(
-            HTTPStatus.OK, shown.item(self._keys.rename(account_id, asked.key_id, name, actor=actor))
+        return error_responses.document(
+            HTTPStatus.OK, serializers.item(self._keys.rename(account_id, asked.key_id, name, actor=actor))
         )
 
     def _revoke(self, asked: _Asked) -> Reply:
@@ -191,7 +195,7 @@ class ManagementApi:
         # As nobody counts this, what is not there must take no lock for it.
         self._keys.get(account_id, asked.key_id)
         self._keys.revoke(account_id, asked.key_id, actor=actor)
-        return envelope.nothing()
+        return error_responses.nothing()
 
     def _create(self, asked: _Asked) -> Reply:
         fields = asked.fields("name", "expires_in_days", required=["name"])
@@ -205,8 +209,10 @@ class ManagementApi:
 def _told(made: Made) -> Reply:
     """A new key, where the account has not just made many."""
     if made.created is None:
-        return render.refusal(made.decision)
-    return envelope.document(HTTPStatus.CREATED, shown.created(made.created), render.headers(made.decision))
+        return limit_headers.refusal(made.decision)
+    return error_responses.document(
+        HTTPStatus.CREATED, serializers.created(made.created), limit_headers.headers(made.decision)
+    )
 
 
 def _sentence(error: KeyRequestRefused) -> str:

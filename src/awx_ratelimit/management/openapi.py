@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from awx_ratelimit.keys.asked import MOST_DAYS, MOST_GRACE_SECONDS, MOST_PAGE_SIZE
-from awx_ratelimit.keys.names import MOST_SENT, READABLE
-from awx_ratelimit.web import envelope, render
+from awx_ratelimit.http import error_responses, limit_headers
+from awx_ratelimit.keys.name_rules import MOST_SENT, READABLE
+from awx_ratelimit.keys.validation import MOST_DAYS, MOST_GRACE_SECONDS, MOST_PAGE_SIZE
 
 _Schema = dict[str, Any]
 _TIME: Final[_Schema] = {"type": "string", "format": "date-time"}
@@ -81,7 +81,9 @@ def _call(
         codes.append("api_key_not_active")
     if answer:
         call["responses"] |= _limited()
-    call["responses"] |= {str(envelope.status_of(code)): _answer("Error", f"Such as `{code}`.") for code in codes}
+    call["responses"] |= {
+        str(error_responses.status_of(code)): _answer("Error", f"Such as `{code}`.") for code in codes
+    }
     if body:
         call["requestBody"] = {"required": required, "content": _json(body)}
     if parameters:
@@ -95,7 +97,7 @@ def _answer(schema: str | None, description: str) -> dict[str, Any]:
 
 def _limited() -> dict[str, Any]:
     """What is answered to whoever calls too often."""
-    status, description, headers = render.described()[-1]
+    status, description, headers = limit_headers.described()[-1]
     described = {name: {"schema": {"type": kind}} for name, kind in headers}
     return {str(status): _answer("Error", description) | {"headers": described}}
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision, Usage
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.table import PlanTable
-from awx_ratelimit.keys.values import Account, ApiKey
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.keys.models import Account, ApiKey
 
 Peeks = Callable[[Sequence[tuple[str, Plan]]], Sequence[Decision]]
 

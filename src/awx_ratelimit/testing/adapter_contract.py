@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends.memory import MemoryBackend
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import Concurrency, Rate
-from awx_ratelimit.core.table import PlanTable
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.http.identity.credentials import StaticKeys
+from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.testing.clock import ManualClock
 from awx_ratelimit.testing.drivers import Answer, AppError, Driver
-from awx_ratelimit.web.identify import StaticKeys
-from awx_ratelimit.web.rules import Rule
 
 KEY = [(b"X-API-Key", b"awx_example_small")]
 SLOTS_KEY = [(b"X-API-Key", b"awx_example_slots")]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plans import GROWTH, STARTER, Plan
-from awx_ratelimit.core.rates import Concurrency, Rate
+from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
+from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import ImpossibleClaim
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing.clock import ManualClock

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plans import STARTER, Plan
-from awx_ratelimit.core.rates import Rate
+from awx_ratelimit.core.plan import STARTER, Plan
+from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.limiter import AsyncLimiter
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import NamedTuple
 
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import Rate
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
 
 
 class Answer(NamedTuple):

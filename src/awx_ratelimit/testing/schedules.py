@@ -7,8 +7,8 @@ resets. It is a function of its seed.
 from random import Random
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plans import Plan
-from awx_ratelimit.core.rates import CONCURRENT, Concurrency, Rate
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import CONCURRENT, Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing.clock import ManualClock
 from awx_ratelimit.testing.model import Answer, Model

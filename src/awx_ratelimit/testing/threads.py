@@ -7,7 +7,7 @@ from typing import Any
 
 from awx_ratelimit.backends.base import Backend, fits_event_loop
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plans import Plan
+from awx_ratelimit.core.plan import Plan
 
 
 class InThreads:

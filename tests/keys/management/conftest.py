@@ -8,10 +8,10 @@ import jwt
 import pytest
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
+from awx_ratelimit.http.message import WholeRequest
 from awx_ratelimit.keys import KeyService
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web.message import WholeRequest
 
 SECRET = "a secret of the tests, which has at least sixty-four bytes in all, and so is long enough"
 ISSUER = "https://login.example.com"

@@ -20,9 +20,9 @@ from tests.servers.stored import AUDIENCE, ISSUER, SECRET
 from awx_ratelimit import AsyncGate, AsyncLimiter, Plan, PlanTable, Rule, StoredKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.backends.open import open_async_backend
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
-from awx_ratelimit.opening import open_async_backend
 
 FOLDER = Path(os.environ["AWX_TEST_FOLDER"])
 #: `small` and `large` give so little back that what was used can be counted.

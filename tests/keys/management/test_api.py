@@ -8,12 +8,12 @@ from tests.keys.management.conftest import JSON, PLANS, Client, claims, request_
 from tests.keys.watching import statements
 
 from awx_ratelimit import BackendUnavailable, InvalidLimit, Limiter, Plan
+from awx_ratelimit.http.message import WholeRequest
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore
-from awx_ratelimit.keys.values import moment
+from awx_ratelimit.keys.models import moment
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.management.api import CREATIONS
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.web.message import WholeRequest
 
 MISSING = "key_0000000000000000"
 NO_SUCH_KEY = b'{"code":"api_key_not_found","type":"not_found_error","message":"There is no such API key."}'

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tests.keys.management.conftest import Client
 
 from awx_ratelimit.errors import InvalidKeyRequest
-from awx_ratelimit.keys.names import READABLE, readable_text
+from awx_ratelimit.keys.name_rules import READABLE, readable_text
 from awx_ratelimit.management import openapi
-from awx_ratelimit.management.routes import RESOURCES
+from awx_ratelimit.management.routing import RESOURCES
 
 DOCUMENT = openapi.document("/api/v1")
 

@@ -1,0 +1,5 @@
+"""Limits on a Redis or Valkey server, behind Sentinel, or on a cluster. Needs the extra ``redis``."""
+
+from awx_ratelimit.backends.redis.backend import AsyncRedisBackend, RedisBackend
+
+__all__ = ["AsyncRedisBackend", "RedisBackend"]

@@ -1,0 +1,134 @@
+"""The primary of a service that sentinels watch, wherever it is by now.
+
+A connection is opened to where they say that it is at that moment, and closed when it is seen to be the primary no
+longer: so whoever opens the next one finds the new primary. A sentinel that does not answer costs its share of the
+time of a call; the one that answered last is asked first.
+"""
+
+import time
+from typing import Any
+
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.exceptions import ReadOnlyError, RedisError
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from awx_ratelimit.backends.redis.address import Places
+from awx_ratelimit.backends.redis.server import Server, texts
+from awx_ratelimit.backends.redis.transport import Connections
+from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.runtime.deadlines import Deadline
+
+
+class Primary(Server):
+    """See the module. `named` are the service and its sentinels."""
+
+    def __init__(self, named: Places, connections: Connections, *, timeout_s: float, needed: str) -> None:
+        super().__init__(connections, timeout_s=timeout_s, needed=needed)
+        self._service = named.service
+        share_s = timeout_s / (len(named.seeds) + 1)
+        self._sentinels = [connections.at(*seed, share_s, db=0, **named.of_sentinels) for seed in named.seeds]
+        self._watch = ", ".join(sentinel.place for sentinel in self._sentinels)
+        self.name = f"{self._service} of the sentinels {self._watch}"
+
+    def connection(self, deadline: Deadline) -> Any:
+        """See Server: it waits for the sentinels."""
+        until_s = time.monotonic() + self.timeout_s
+        asked = self._sentinels
+        clients = [sentinel.client() for sentinel in asked]
+        watch = _Watch(clients)
+        try:
+            place = watch.discover_master(self._service)  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            raise self._unknown(error, watch.knows) from None
+        finally:
+            watch.close()
+        return self._there(place, asked[clients.index(watch.sentinels[0])], until_s).new(deadline)
+
+    async def async_connection(self) -> Any:
+        """See `connection`."""
+        until_s = time.monotonic() + self.timeout_s
+        asked = self._sentinels
+        clients = [sentinel.client_in_loop() for sentinel in asked]
+        watch = _AsyncWatch(clients)
+        try:
+            place = await watch.discover_master(self._service)
+        except RedisError as error:
+            raise self._unknown(error, watch.knows) from None
+        finally:
+            await watch.aclose()
+        return self._there(place, asked[clients.index(watch.sentinels[0])], until_s).new_in_loop()
+
+    def _there(self, place: tuple[str, int], told_by: Connections, until_s: float) -> Connections:
+        """How a connection to the primary is made in the time that is left. `told_by` is asked first next time."""
+        self._sentinels = sorted(self._sentinels, key=lambda sentinel: sentinel is not told_by)
+        left_s = max(until_s - time.monotonic(), self.timeout_s / 10)
+        there = self.connections.at(*place, left_s)
+        self.name = f"{there.place}, the primary of {self._service},"
+        return there
+
+    def _unknown(self, error: RedisError, is_known: bool) -> BackendUnavailable:
+        """What to tell who runs it, where no sentinel names a primary."""
+        sentinels, said = f"redis sentinels {self._watch}", str(error)
+        if is_known:
+            return BackendUnavailable(f"{sentinels}: the primary of {self._service} is down, and there is no other yet")
+        if "AuthenticationError" in said:
+            return BackendMisconfigured(f"{sentinels}: check ?sentinel_username= and &sentinel_password=")
+        if not isinstance(error, MasterNotFoundError | AsyncMasterNotFoundError):
+            return BackendMisconfigured(f"{sentinels}: they cannot be asked ({said})")
+        if " : " not in said:
+            return BackendMisconfigured(f"{sentinels}: they watch no service {self._service!r}")
+        # What the client says here is all of its settings.
+        return BackendUnavailable(f"{sentinels}: none that watches {self._service} can be reached")
+
+    def welcome(self, connection: Any, greeting: Any) -> None:
+        """See Server. Raises BackendUnavailable where it is no primary."""
+        super().welcome(connection, greeting)
+        if texts(greeting).get("role", "master") != "master":
+            self._ask_another()
+            raise BackendUnavailable(f"redis at {self.name} is that no longer, or not yet")
+
+    def unavailable(self, error: BaseException) -> BackendUnavailable:
+        """See Server."""
+        if not isinstance(error, BackendUnavailable):
+            self._ask_another()
+        return super().unavailable(error)
+
+    def explained(self, error: BaseException) -> BackendUnavailable:
+        """See Server: a replica is one that was the primary."""
+        if isinstance(error, ReadOnlyError):
+            return BackendUnavailable(f"redis at {self.name} is that no longer: {error}")
+        return super().explained(error)
+
+    def _ask_another(self) -> None:
+        """Who has named a primary that is none is asked last."""
+        first, *others = self._sentinels
+        self._sentinels = [*others, first]
+
+
+class _Watch(Sentinel):
+    """For threads. `knows` is whether any sentinel knows the service."""
+
+    knows = False
+
+    def __init__(self, clients: list[Any]) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self.sentinels = clients.copy()
+
+    def check_master_state(self, state: Any, service_name: str) -> Any:
+        self.knows = True
+        return super().check_master_state(state, service_name)  # type: ignore[no-untyped-call]
+
+
+class _AsyncWatch(AsyncSentinel):
+    """For event loops."""
+
+    knows = False
+
+    def __init__(self, clients: list[Any]) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self.sentinels = clients.copy()
+
+    def check_master_state(self, state: Any, service_name: str) -> bool:
+        self.knows = True
+        return super().check_master_state(state, service_name)

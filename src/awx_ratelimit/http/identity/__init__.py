@@ -1,0 +1,1 @@
+"""Who sent a request: where its API key is, and whose key it is."""

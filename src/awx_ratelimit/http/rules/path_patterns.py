@@ -1,0 +1,81 @@
+"""The paths that rules are written with: what is one, and how to write what others write differently."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+from awx_ratelimit.http.rules.path_readings import resolved
+
+SEGMENT = re.compile(r"\{\w+\}")
+#: A variable of one segment as others write it: ``<id>``, ``<int:id>``, ``{id:int}``, ``:id``, ``(?P<id>\d+)``, ``*``.
+_VARIABLE = re.compile(
+    r"<(?:\w+(?:\([^)]*\))?:)?(?P<angle>\w+)>|\{(?P<brace>\w+)[:?][^{}]*\}|:(?P<colon>\w+)(?:\([^)]*\))?\??"
+    r"|\(\?P<(?P<group>\w+)>.*\)\??|(?P<star>\*)|(?P<class>\(?(?:\\[dwDWsS][+*?]?|\[[^\]]*\][+*?]?|\.[+*?])\)?)(?:\{[\d,]+\})?"
+)
+_REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\(?(?:\?P<\w+>)?\.[*+]\)?|\{\*\w+\}")
+_EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
+_METHOD = re.compile(r"\s*([A-Za-z]+)\s+(?=/|\w+://)")
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+def mistake_in(path: object) -> str | None:
+    """What is wrong with the path of a rule, and how to write it; None for one that requests can match."""
+    if not isinstance(path, str):
+        return f"the path is {path!r}; use a string such as '/v1/transfers'"
+    wrong = next(_mistakes(path), None)
+    if wrong is None:
+        return None
+    method, rest = _METHOD.match(path), _METHOD.sub("", path)
+    if method is not None:
+        return f"a path has no method; write Rule({_spelled(rest)!r}, methods=[{method[1].upper()!r}])"
+    spelling = _spelled(path)
+    return f"{wrong}; write {spelling!r}" if next(_mistakes(spelling), None) is None else wrong
+
+
+def _mistakes(path: str) -> Iterator[str]:
+    if not path.startswith("/"):
+        yield "a path must begin with '/'"
+    if not path.isprintable() or path != path.strip():
+        yield "a path has no spaces at its ends and no control characters"
+    if _ESCAPED.search(path):
+        yield "a path is written decoded"
+    segments = path.removesuffix("/**").split("/")
+    if "." in segments or ".." in segments:
+        yield "a path has no '.' and '..' segments"
+    for segment in segments:
+        if not SEGMENT.fullmatch(segment) and (_is_variable(segment) or _EXPRESSION.search(segment)):
+            yield f"{segment!r} would be literal text: '{{name}}' matches one segment, '/**' at the end all the rest"
+    if "?" in path or "#" in path:
+        yield "a path has no query and no fragment"
+
+
+def _is_variable(segment: str) -> bool:
+    return bool(re.search(r"[{}*<>]", segment) or segment.startswith(":"))
+
+
+def _spelled(path: str) -> str:
+    """`path` in the spelling of rules, as far as it can be known."""
+    text = re.sub(r"^\w+://[^/]*", "", path.strip()).removeprefix("^").removesuffix("$")
+    if not re.search(r"[:{(*\\\[]", text):
+        # Here a question mark is no sign of a regular expression or an optional segment.
+        text = resolved(unquote(re.sub(r"[?#].*", "", f"/{text.lstrip('/')}")))
+    segments = _split(f"/{text.lstrip('/')}")
+    if _REST.fullmatch(segments[-1]):
+        segments[-1] = "**"
+    return "/".join(segment if segment == "**" else _segment(segment) for segment in segments)
+
+
+def _split(text: str) -> list[str]:
+    # A slash within brackets separates nothing.
+    return re.split(r"/(?![^(\[{<]*[)\]}>])", text)
+
+
+def _segment(segment: str) -> str:
+    found = _VARIABLE.fullmatch(segment)
+    if found is not None:
+        names = [name for key, name in found.groupdict().items() if name and key not in ("star", "class")]
+        return f"{{{names[0] if names else 'name'}}}"
+    if "**" not in segment and not SEGMENT.fullmatch(segment) and _is_variable(segment):
+        words = re.findall(r"\w+", segment)
+        return f"{{{words[0] if len(words) == 1 and '*' not in segment else 'name'}}}"
+    return re.sub(r"\\(\W)", r"\1", segment)

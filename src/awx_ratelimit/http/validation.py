@@ -1,0 +1,84 @@
+"""What a gate is made of, checked when it is made: each mistake is one sentence that says what to write instead."""
+
+from collections.abc import Iterable, Mapping
+from types import FunctionType, MethodType
+from typing import Any, TypeVar
+
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.validation import given, kind
+from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.http.rules.rule import Rule
+
+_Limiter = TypeVar("_Limiter")
+#: What to write instead of another kind of plans, by its type.
+_TABLES = {
+    "dict": 'PlanTable([plan], default="starter"), or PlanTable.from_mapping({"plans": ...})',
+    "Plan": "PlanTable([plan], default=plan.name)",
+    "list": 'PlanTable(plans, default="starter")',
+    "tuple": 'PlanTable(plans, default="starter")',
+    "str": "PlanTable.from_toml(path)",
+}
+
+
+def checked_limiter(limiter: _Limiter, wanted: type[_Limiter], gate: str) -> _Limiter:
+    """`limiter`, if it is of the kind that `gate` needs; else TypeError."""
+    if isinstance(limiter, wanted):
+        return limiter
+    article = "an" if wanted.__name__[0] == "A" else "a"
+    raise TypeError(
+        f"{gate} needs {article} {wanted.__name__}, not {kind(limiter)}; write Gate(Limiter(backend), ...) for WSGI "
+        "or AsyncGate(AsyncLimiter(backend), ...) for ASGI"
+    )
+
+
+def checked_plans(plans: Any) -> PlanTable:
+    """`plans`, if it is a PlanTable; else TypeError."""
+    if isinstance(plans, PlanTable):
+        return plans
+    if isinstance(plans, FunctionType | MethodType):
+        raise TypeError(f"plans is {kind(plans)}; call it: plans={plans.__qualname__}()")
+    write = _TABLES.get(type(plans).__name__, "PlanTable.default()")
+    raise TypeError(f"plans is {kind(plans)}; write plans={write}")
+
+
+def checked_rules(rules: Any) -> list[Rule]:
+    """`rules` as a list, if each of them is a Rule; else TypeError."""
+    if isinstance(rules, str):
+        raise TypeError(f"rules is {given(rules)}; write rules=[Rule({rules!r}, ...)]")
+    if isinstance(rules, Rule | Mapping) or not isinstance(rules, Iterable):
+        raise TypeError(f"rules is {given(rules)}; write rules=[Rule(...)], a list")
+    listed: list[Rule] = list(rules)
+    for number, rule in enumerate(listed):
+        if not isinstance(rule, Rule):
+            write = f"Rule({rule!r}, ...)" if isinstance(rule, str) else "Rule(path, ...)"
+            raise TypeError(f"rules[{number}] is {given(rule)}; write {write}")
+    return listed
+
+
+def checked_anonymous(anonymous: Any) -> Plan | None:
+    """`anonymous`, if it is a Plan or None; else TypeError."""
+    if anonymous is None or isinstance(anonymous, Plan):
+        return anonymous
+    raise TypeError(f'anonymous is {given(anonymous)}; use a Plan such as Plan.of("anonymous", per_minute=10), or None')
+
+
+def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, identify: object) -> None:
+    """Raise InvalidLimit for a rule whose cost is above the burst of every plan that is known when a gate is made."""
+    of_callers = getattr(identify, "callers_plans", None)
+    known = [*plans.plans, *([anonymous] if anonymous else ()), *(of_callers(plans) if of_callers else ())]
+    for rule in rules:
+        if not known or rule.exempt or _affordable(rule, known):
+            continue
+        # Overrides may be many, and are hardly ever needed to tell.
+        known += plans.overridden()
+        if not _affordable(rule, known):
+            largest = max(rule.with_budget(plan).max_cost for plan in known)
+            raise InvalidLimit(
+                f"Rule({rule.path!r}): cost is {rule.cost}, and no plan ever has more than {largest} tokens at once; "
+                f"lower the cost, or give a plan a burst of at least {rule.cost}"
+            )
+
+
+def _affordable(rule: Rule, plans: Iterable[Plan]) -> bool:
+    return any(rule.with_budget(plan).max_cost >= rule.cost for plan in plans)

@@ -1,0 +1,100 @@
+"""From rows of the tables to the values that are answered with, and from values to what is stored."""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row
+
+from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, moment
+from awx_ratelimit.keys.secret import masked
+
+
+class KnownKey(NamedTuple):
+    """What verification asks of a key that is in the store. `never_used` is what the store knew then."""
+
+    key_id: str
+    account_id: str
+    family_id: str
+    plan: str | None
+    overrides: Mapping[str, Any] | None
+    expires_at_ms: int | None
+    revoked: bool
+    suspended: bool
+    never_used: bool
+
+
+def json_of(value: Mapping[str, Any]) -> str:
+    """The text that is stored of a mapping. Raises TypeError or ValueError for what JSON does not have."""
+    return json.dumps(value, default=dict, allow_nan=False, separators=(",", ":"))
+
+
+def mapping_of(text: str | None) -> Mapping[str, Any] | None:
+    """The mapping that was stored, which nobody can change."""
+    return None if text is None else MappingProxyType(json.loads(text))
+
+
+def key_of(row: Row[Any], now_ms: int) -> ApiKey:
+    """The key in a row of `KEYS`, as it is at `now_ms`."""
+    expires_at_ms = earlier(row.expires_at_ms, row.grace_ends_at_ms)
+    status: KeyStatus = "active" if row.replaced_by is None else "rotated"
+    return ApiKey(
+        id=row.id,
+        account_id=row.account_id,
+        family_id=row.family_id,
+        name=row.name,
+        masked=masked(row.prefix, row.last4),
+        status="expired" if expires_at_ms is not None and expires_at_ms <= now_ms else status,
+        created_at=moment(row.created_at_ms),
+        created_by=row.created_by,
+        expires_at=None if expires_at_ms is None else moment(expires_at_ms),
+        last_used_at=None if row.last_used_at_ms is None else moment(row.last_used_at_ms),
+        rotated_from=row.rotated_from,
+        replaced_by=row.replaced_by,
+    )
+
+
+def known_key_of(row: Row[Any]) -> KnownKey:
+    """The key in a row of the look-up by digest."""
+    return KnownKey(
+        key_id=row.id,
+        account_id=row.account_id,
+        family_id=row.family_id,
+        plan=row.plan,
+        overrides=mapping_of(row.overrides),
+        expires_at_ms=earlier(row.expires_at_ms, row.grace_ends_at_ms),
+        revoked=row.revoked_at_ms is not None,
+        suspended=row.status != "active",
+        never_used=row.last_used_at_ms is None,
+    )
+
+
+def account_of(row: Row[Any]) -> Account:
+    """The account in a row of `ACCOUNTS`."""
+    return Account(
+        id=row.id,
+        plan=row.plan,
+        overrides=mapping_of(row.overrides),
+        status=row.status,
+        max_keys=row.max_keys,
+        created_at=moment(row.created_at_ms),
+    )
+
+
+def event_of(row: Row[Any]) -> Event:
+    """The event in a row of `EVENTS`."""
+    return Event(
+        number=row.number,
+        account_id=row.account_id,
+        key_id=row.key_id,
+        action=row.action,
+        actor=row.actor,
+        at=moment(row.at_ms),
+        details=mapping_of(row.details) or {},
+    )
+
+
+def earlier(first_ms: int | None, second_ms: int | None) -> int | None:
+    """The earlier of two times, where None is never."""
+    return min((time for time in (first_ms, second_ms) if time is not None), default=None)

@@ -1,0 +1,1 @@
+"""Timed observations in, verdicts out: pure functions."""

@@ -1,0 +1,1 @@
+"""The load: Locust, in processes of its own."""

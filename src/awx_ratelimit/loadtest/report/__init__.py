@@ -1,0 +1,1 @@
+"""The report of an audit: JSON, JUnit XML and HTML with plots."""

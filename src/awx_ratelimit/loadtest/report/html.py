@@ -1,0 +1,147 @@
+"""The report as one page of HTML: verdicts, plots, numbers. It loads nothing, and runs nothing."""
+
+from collections.abc import Sequence
+from html import escape
+from string import Template
+from typing import Final
+
+from awx_ratelimit.core.printable import visible
+from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
+from awx_ratelimit.loadtest.audit.tolerances import Mark
+from awx_ratelimit.loadtest.report import curves, plots
+from awx_ratelimit.loadtest.report.report import Report, profile, profiles
+
+_SECOND_US: Final = 1_000_000
+_CLASSES: dict[str, str] = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
+_PAGE: Final = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>$mark: $url</title><style>
+:root { color-scheme: light dark; --text: #1c2430; --dim: #667085; --back: #fff; --line: #e4e7ec; --band: #f5f7fa;
+  --blue: #2563eb; --red: #d92d20; --green: #067647; --amber: #b54708; --purple: #7a3fd0; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e9ef; --dim: #98a2b3; --back: #12161d; --line: #2b323d;
+  --band: #191f28; --blue: #7aa7ff; --red: #ff8a80; --green: #6fd6a0; --amber: #f5b267; --purple: #c3a0ff; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 2rem auto;
+  max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+p, figcaption, .tick, .name { color: var(--dim); }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem .35rem 0;
+  border-bottom: 1px solid var(--line); vertical-align: top; }
+.detail { overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.passed { color: var(--green); } .failed { color: var(--red); } .unshown { color: var(--amber); }
+td.mark, th { white-space: nowrap; } td.mark { padding-right: 1rem; font-weight: 600; }
+ul { margin: .3rem 0; padding-left: 1.2rem; }
+figure { margin: 1.2rem 0; } .wide { overflow-x: auto; } svg { width: 100%; min-width: 44rem; height: auto; }
+path { fill: none; stroke-width: 1.6; stroke-linecap: round; }
+.tick, .name { font-size: 11px; fill: var(--dim); } .grid { stroke: var(--line); }
+.band0 { fill: var(--band); } .band1 { fill: none; pointer-events: all; }
+.c0 { stroke: var(--blue); color: var(--blue); } .c1 { stroke: var(--amber); color: var(--amber); }
+.c2 { stroke: var(--purple); color: var(--purple); }
+.bound { stroke: var(--red); color: var(--red); stroke-dasharray: 4 3; }
+rect.admitted { fill: var(--blue); } rect.refused { fill: var(--amber); } rect.failed { fill: var(--red); }
+.key.admitted { color: var(--blue); } .key.refused { color: var(--amber); }
+.key { margin-left: 1rem; font-size: .85rem; white-space: nowrap; } .key::before { content: "\\25A0  "; }
+@media (max-width: 40rem) { .verdicts tr { display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid
+  var(--line); } .verdicts :is(th, td) { border: 0; padding-right: 0; } .verdicts .detail { grid-column: 1 / -1;
+  padding-top: 0; color: var(--dim); } .key { margin: 0 1rem 0 0; } figcaption { line-height: 1.8; } }
+</style></head><body>
+<h1><span class="$class">$mark</span> $url</h1>
+<p>$about</p>
+<h2>Verdicts</h2>
+<table class="verdicts"><tr><th>promise</th><th>verdict</th><th class="detail">what was seen</th></tr>$verdicts</table>
+<h2>Over time</h2>
+<p>Bands are the profiles. Of the first key, whose plan is <b>$plan</b>, and of all keys where it says so.</p>
+$plots
+<h2>Profiles</h2>
+<div class="wide" tabindex="0"><table><tr><th>profile</th><th class="number">admitted</th>
+<th class="number">refused</th><th class="number">failed</th><th class="number">p50 ms</th>
+<th class="number">p95 ms</th><th class="number">p99 ms</th></tr>
+$profiles</table></div>
+<p>A gateway decides at some moment between sending and answering. What is said here is true for each of them.</p>
+</body></html>
+""")
+
+
+def as_html(report: Report) -> str:
+    """The page."""
+    return _PAGE.substitute(
+        mark=report.outcome,
+        **{"class": _CLASSES.get(report.outcome, "unshown")},
+        url=_text(report.order.url),
+        plan=_text(report.order.plan.name),
+        about=_text(_about(report)),
+        verdicts="".join(_verdict_row(report, number) for number in range(len(report.verdicts))),
+        plots="".join(_plots(report)) or "<p>Nothing was observed.</p>",
+        profiles="".join(_profile_row(report.observations, name) for name in profiles(report.observations)),
+    )
+
+
+def _text(text: str) -> str:
+    """Text of a gateway, in which nothing is a mark and nothing is invisible."""
+    return escape(visible(text))
+
+
+def _about(report: Report) -> str:
+    parts = [
+        f"{report.began_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"{len(report.observations)} requests in {report.seconds:.1f} s",
+        *(
+            [f"{report.workers} workers, whose clocks are known to {report.terms.spread_us} us"]
+            if report.workers
+            else []
+        ),
+        *(["interrupted: what was seen until then"] if report.interrupted else []),
+        *([report.trouble] if report.trouble else []),
+    ]
+    return "; ".join(parts)
+
+
+def _verdict_row(report: Report, number: int) -> str:
+    one = report.verdicts[number]
+    more = "".join(f"<li>{_text(example)}</li>" for example in one.examples[1:])
+    detail = _text(one.detail) + (f"<ul>{more}</ul>" if more else "")
+    return (
+        f'<tr><td>{one.name}</td><td class="mark {_CLASSES[one.mark]}">{one.mark}</td>'
+        f'<td class="detail">{detail}</td></tr>'
+    )
+
+
+def _profile_row(observations: Sequence[Observation], name: str) -> str:
+    row = profile(observations, name)
+    numbers = [str(row[outcome.value]) for outcome in Outcome]
+    numbers += [f"{row[f'p{percent}_ms']:.1f}" for percent in (50, 95, 99)]
+    cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
+    return f"<tr><td>{_text(name)}</td>{cells}</tr>"
+
+
+def _plots(report: Report) -> list[str]:
+    if not report.observations:
+        return []
+    seen = sorted(report.observations, key=lambda one: one.sent_us)
+    begin_us, seconds = seen[0].sent_us, report.seconds
+    of_first = [one for one in seen if one.key == 0]
+    bands, step_s = _bands(seen, begin_us), curves.step_s(seconds)
+    by_outcome = curves.counts(seen, begin_us, step_s)
+    parts = [(outcome.value, by_outcome[outcome]) for outcome in Outcome if by_outcome[outcome]]
+    drawn = [
+        plots.lines(f"Admitted against the envelope of {rate.name!r}", curve, bands, seconds)
+        for rate in report.order.reachable
+        for curve in [curves.let_in(of_first, rate, begin_us)]
+    ]
+    drawn.append(plots.bars(f"Requests in each {step_s:g} s, of all keys", parts, step_s, bands, seconds))
+    latencies = curves.latencies(seen, begin_us, step_s)
+    drawn.append(plots.lines("Milliseconds to the head of the answer, of all keys", latencies, bands, seconds))
+    if any(one.held for one in of_first):
+        slots = curves.slots(of_first, report.terms.slots, begin_us, seconds)
+        drawn.append(plots.lines("Connections surely under way", slots, bands, seconds))
+    return drawn
+
+
+def _bands(seen: Sequence[Observation], begin_us: int) -> list[plots.Band]:
+    spans: dict[str, tuple[int, int]] = {}
+    for one in seen:
+        first_us, last_us = spans.get(one.profile, (one.sent_us, one.ended_us))
+        spans[one.profile] = first_us, max(last_us, one.ended_us)
+    at_s = {name: tuple((us - begin_us) / _SECOND_US for us in span) for name, span in spans.items()}
+    return [(begin_s, end_s, name) for name, (begin_s, end_s) in at_s.items()]

@@ -1,0 +1,1 @@
+"""Access tokens: JSON Web Tokens signed elsewhere and verified here."""

@@ -1,0 +1,55 @@
+"""What limits in shadow would have refused: for the log, and counted for `health`."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.rate import CONCURRENT
+from awx_ratelimit.runtime.forks import renewed_after_fork
+
+#: Plans may be made for each customer: the limits of any more are counted together.
+_MOST_LIMITS = 1_000
+OTHER_PLANS = "other plans"
+
+
+def would_have_refused(decision: Decision) -> list[str]:
+    """The names of the limits in shadow that had no room for the claim."""
+    plan = decision.plan
+    over = decision.over & ~plan.enforced
+    if not over:
+        return []
+    names = [rate.name for _, bit, rate in plan.numbered_rates if over & bit]
+    return [*names, CONCURRENT] if over & plan.slot_bit else names
+
+
+class ShadowCounts:
+    """How often each limit in shadow would have refused, by plan. From any thread; a subject is in none of it."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._renew_lock()
+        renewed_after_fork(self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def count(self, decision: Decision) -> None:
+        """Count a decision of `acquire`."""
+        for limit in would_have_refused(decision):
+            key = decision.plan.name, limit
+            with self._lock:
+                if key not in self._counts and len(self._counts) >= _MOST_LIMITS:
+                    key = OTHER_PLANS, ""
+                self._counts[key] = self._counts.get(key, 0) + 1
+
+    def beside(self, health: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`health`, with the counts as ``shadow_refusals`` where there are any: by plan, then by limit."""
+        with self._lock:
+            counts = dict(self._counts)
+        if not counts:
+            return health
+        by_plan: dict[str, dict[str, int]] = {}
+        for (plan, limit), number in counts.items():
+            by_plan.setdefault(plan, {})[limit or "any"] = number
+        return {**health, "shadow_refusals": by_plan}

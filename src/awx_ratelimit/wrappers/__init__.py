@@ -1,1 +1,0 @@
-"""What stands around a backend: each module says which laws it relaxes, and when."""

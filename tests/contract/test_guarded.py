@@ -1,0 +1,17 @@
+"""A guard under the whole contract: around a backend that works, it changes nothing."""
+
+from awx_ratelimit import MemoryBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.testing import BackendContract, ManualClock
+
+
+class TestGuardedBackend(BackendContract):
+    exact_steps = 104_000
+
+    def backend(self, clock: ManualClock) -> GuardedBackend:
+        return GuardedBackend(MemoryBackend(clock=clock))
+
+
+class TestAsyncGuardedBackend(BackendContract):
+    def backend(self, clock: ManualClock) -> AsyncGuardedBackend:
+        return AsyncGuardedBackend(MemoryBackend(clock=clock))

@@ -35,7 +35,8 @@ def test_the_nightly_job_rotates_what_is_due_and_nothing_twice() -> None:
     kept = {(key.name, key.status) for key in keys.list("acct_acme").items}
     store.close()
 
-    assert ([name for name, _ in stored], stored[0][1][:4]) == (["old"], "awx_")
+    assert [name for name, _ in stored] == ["old"]
+    assert stored[0][1][:4] == "awx_"
     assert kept == {("old", "rotated"), ("old", "active"), ("young", "active")}
 
 

@@ -33,24 +33,24 @@ def test_fastapi_limits_its_routers_and_its_mounts_together(fastapi: TestClient)
     paths = ["/v1/agents", "/reports/daily"] * 30
     statuses = [fastapi.get(path, headers=KEY).status_code for path in paths]
 
-    assert (statuses, fastapi.get("/reports/daily", headers=KEY).status_code) == ([200] * 60, 429)
+    assert statuses == [200] * 60
+    assert fastapi.get("/reports/daily", headers=KEY).status_code == 429
 
 
 def test_fastapi_has_a_budget_for_logins(fastapi: TestClient) -> None:
     """The sixth login of a minute is refused, and the plan goes on."""
     statuses = [fastapi.post("/v1/login", headers=KEY, json={"name": "a"}).status_code for _ in range(6)]
 
-    assert (statuses, fastapi.get("/v1/agents", headers=KEY).status_code) == ([200] * 5 + [429], 200)
+    assert statuses == [200] * 5 + [429]
+    assert fastapi.get("/v1/agents", headers=KEY).status_code == 200
 
 
 def test_fastapis_document_needs_no_key_and_tells_of_limits(fastapi: TestClient) -> None:
     """The document and its page are exempt here, and name the 429."""
     document: Any = fastapi.get("/openapi.json").json()
 
-    assert (fastapi.get("/docs").status_code, "429" in document["paths"]["/v1/agents"]["get"]["responses"]) == (
-        200,
-        True,
-    )
+    assert fastapi.get("/docs").status_code == 200
+    assert "429" in document["paths"]["/v1/agents"]["get"]["responses"]
 
 
 def test_django_is_limited_over_wsgi(rate_limits: ManualClock) -> None:
@@ -60,7 +60,8 @@ def test_django_is_limited_over_wsgi(rate_limits: ManualClock) -> None:
 
     statuses = [_status(client, path) for path in paths]
     rate_limits.advance(1_000)
-    assert (statuses, _status(client, "/v1/agents")) == ([200] * 20 + [429], 200)
+    assert statuses == [200] * 20 + [429]
+    assert _status(client, "/v1/agents") == 200
 
 
 def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClock) -> None:
@@ -69,7 +70,8 @@ def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClo
     # Without `with`: Django's ASGI application knows no lifespan.
     answer = TestClient(django_app.asgi_application).get("/v1/agents", headers=KEY)
 
-    assert (answer.status_code, answer.headers["ratelimit"].split(", ")[0]) == (200, '"minute";r=54;t=54')
+    assert answer.status_code == 200
+    assert answer.headers["ratelimit"].split(", ")[0] == '"minute";r=54;t=54'
     assert rate_limits.now_ms() > 0
 
 
@@ -96,7 +98,9 @@ def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
     with frozen(django_app.gate):
         inside = _status(client, "/v1/agents")
 
-    assert (before, inside, rate_limits.now_ms() % 86_400_000) == (429, 200, 0)
+    assert before == 429
+    assert inside == 200
+    assert rate_limits.now_ms() % 86_400_000 == 0
 
 
 def test_frozen_says_what_it_cannot_hold_still() -> None:

@@ -41,13 +41,8 @@ def test_all_is_sorted_and_true() -> None:
     """`__all__` is in order, and names only what exists."""
     names = awx_ratelimit.__all__
 
-    assert (
-        sorted(names, key=lambda name: (not name.isupper(), name)),
-        [n for n in names if not hasattr(awx_ratelimit, n)],
-    ) == (
-        names,
-        [],
-    )
+    assert sorted(names, key=lambda name: (not name.isupper(), name)) == names
+    assert [n for n in names if not hasattr(awx_ratelimit, n)] == []
 
 
 def test_the_clock_of_tests_needs_no_test_runner() -> None:

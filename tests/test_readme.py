@@ -38,7 +38,8 @@ def test_the_asgi_snippet_limits_its_app() -> None:
         answers = [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
 
     shown = re.findall(r"^\{\"code\".*", README, re.MULTILINE)[0]
-    assert ([answer.status_code for answer in answers], answers[-1].text) == ([200] * 60 + [429], shown)
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429]
+    assert answers[-1].text == shown
 
 
 def test_the_asgi_snippet_reports_limits_with_an_unhandled_exception() -> None:
@@ -104,7 +105,8 @@ def test_the_gate_with_everything_is_one() -> None:
     """The longer snippet makes a gate with each of its fields."""
     gate = _run(SNIPPETS[4])["gate"]
 
-    assert (len(gate.header_names), gate.is_exempt("GET", "/health")) == (5, True)
+    assert len(gate.header_names) == 5
+    assert gate.is_exempt("GET", "/health") is True
 
 
 def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> None:
@@ -113,7 +115,9 @@ def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> No
 
     allowed, health = limiter.acquire("s", STARTER).allowed, limiter.health()
     limiter.close()
-    assert (allowed, health["state"], health["outages"]) == (True, "ok", 0)
+    assert allowed is True
+    assert health["state"] == "ok"
+    assert health["outages"] == 0
 
 
 def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +141,10 @@ def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPa
         gone = client.delete(f"/api/v1/api-keys/{made['id']}", headers=token).status_code
         refused = client.get("/v1/agents", headers=key)
 
-    assert (let_in.status_code, used, gone, refused.json()["code"]) == (200, 2, 204, "api_key_revoked")
+    assert let_in.status_code == 200
+    assert used == 2
+    assert gone == 204
+    assert refused.json()["code"] == "api_key_revoked"
     assert names["verifier"].health()["unwritten_uses"] == 0
 
 

@@ -62,8 +62,11 @@ def test_no_claim_is_lost_or_charged_twice_while_slots_move(
         f"the slowest claim took {load.slowest_ms():.0f} ms of {TIMEOUT_MS}",
         "0 over, none fails",
     )
-    assert (load.failed(), owed) == ([], dict(load.granted()))
-    assert (told["MOVED"] > 10, told["ASK"] > 10, load.slowest_ms() < TIMEOUT_MS) == (True, True, True)
+    assert load.failed() == []
+    assert owed == dict(load.granted())
+    assert told["MOVED"] > 10
+    assert told["ASK"] > 10
+    assert load.slowest_ms() < TIMEOUT_MS
 
 
 def _migrate(slot: int, servers: Sequence[Any], source: int, target: int, halfway_s: float) -> None:
@@ -140,8 +143,11 @@ def test_a_server_that_is_gone_takes_only_its_own_claims_with_it(
         "it takes no other's claims with it",
     )
     assert back
-    assert (failed, slowest_ms < SOON_MS + 2 * control.worst_ms, unavailable) == ([], True, gone), slowest_ms
-    assert (meanwhile > 100, len(gone) > 10) == (True, True)
+    assert failed == [], slowest_ms
+    assert slowest_ms < SOON_MS + 2 * control.worst_ms, slowest_ms
+    assert unavailable == gone, slowest_ms
+    assert meanwhile > 100
+    assert len(gone) > 10
     assert max(load.slowest_ms() for load in loads) < 2.5 * TIMEOUT_MS + 2 * control.worst_ms
 
 

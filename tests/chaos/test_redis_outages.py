@@ -182,8 +182,12 @@ def test_a_redis_that_hangs_under_load_holds_nobody_up(
         f"{most} of {CAPACITY} tokens; exact after healing",
         f"none fails or waits beyond the budget and the control's lateness; at most {MOST} tokens",
     )
-    assert (scene.failed, scene.is_in_time, during < BUDGET_MS / 4) == (0, True, True), scene.waits()
-    assert (CAPACITY < most <= MOST, healed, owed) == (True, True, granted), most
+    assert scene.failed == 0, scene.waits()
+    assert scene.is_in_time is True, scene.waits()
+    assert during < BUDGET_MS / 4, scene.waits()
+    assert CAPACITY < most <= MOST, most
+    assert healed is True, most
+    assert owed == granted, most
     assert [charged(scene.other, subject, TIGHT) for subject in TIGHT_SUBJECTS] == [CAPACITY] * 2
 
 
@@ -216,10 +220,16 @@ def test_a_redis_that_is_killed_and_comes_back_empty(
         f"{TTL_MS / 1000:g}",
         f"what was lost, here {CAPACITY}, and as for an outage: at most {MOST + CAPACITY} tokens",
     )
-    assert (scene.failed, scene.is_in_time, all(kept)) == (0, True, True), scene.waits()
-    assert (CAPACITY < most <= MOST + CAPACITY, owed, held, healed) == (True, [CAPACITY] * 2, 4, True), most
+    assert scene.failed == 0, scene.waits()
+    assert scene.is_in_time is True, scene.waits()
+    assert all(kept), scene.waits()
+    assert CAPACITY < most <= MOST + CAPACITY, most
+    assert owed == [CAPACITY] * 2, most
+    assert held == 4, most
+    assert healed is True, most
     # All that was decided since is known to it, whoever decided it.
-    assert (known >= decided, exact) == (True, granted), (known, decided)
+    assert known >= decided, (known, decided)
+    assert exact == granted, (known, decided)
 
 
 def test_a_redis_that_forgets_its_scripts_under_load(redis_server: RedisServer, open_limiters: Open) -> None:
@@ -239,8 +249,10 @@ def test_a_redis_that_forgets_its_scripts_under_load(redis_server: RedisServer, 
         f"{sum(owed.values()) - sum(load.granted().values())} over",
         "0 over, none fails",
     )
-    assert (load.failed(), owed) == ([], dict(load.granted()))
-    assert (flushes > 20, len(load.claims) > 200) == (True, True)
+    assert load.failed() == []
+    assert owed == dict(load.granted())
+    assert flushes > 20
+    assert len(load.claims) > 200
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
@@ -265,8 +277,12 @@ def test_answers_that_are_spoiled_on_their_way(
         f"{most} of {CAPACITY} tokens",
         f"tokens never under-charged, those in flight at most twice; at most {MOST} tokens",
     )
-    assert (scene.failed, scene.is_in_time, healed) == (0, True, True), scene.waits()
-    assert (0 <= twice <= 3 * WORKERS * proxy.spoiled, most <= MOST, proxy.spoiled > 5) == (True, True, True), twice
+    assert scene.failed == 0, scene.waits()
+    assert scene.is_in_time is True, scene.waits()
+    assert healed is True, scene.waits()
+    assert 0 <= twice <= 3 * WORKERS * proxy.spoiled, twice
+    assert most <= MOST, twice
+    assert proxy.spoiled > 5, twice
     assert exact == granted
 
 
@@ -293,8 +309,13 @@ def test_a_redis_that_lets_nobody_in(server: RedisServer, open_guarded: Open, op
         f"{twice} tokens charged twice, none too few; {most} of {CAPACITY} tokens",
         f"as for an outage: at most {MOST} tokens, those in flight charged twice at most",
     )
-    assert (scene.failed, scene.is_in_time, healed, owed) == (0, True, True, granted), scene.waits()
-    assert (CAPACITY < most <= MOST, min(alone.values()) > 20, during < before) == (True, True, True), (alone, most)
+    assert scene.failed == 0, scene.waits()
+    assert scene.is_in_time is True, scene.waits()
+    assert healed is True, scene.waits()
+    assert owed == granted, scene.waits()
+    assert CAPACITY < most <= MOST, (alone, most)
+    assert min(alone.values()) > 20, (alone, most)
+    assert during < before, (alone, most)
     # Those in flight when connections were closed, and when this machine was late by a budget, were decided here too.
     late = sum(claim.took_ms > BUDGET_MS * 0.8 for load in (scene.roomy, *scene.moments) for claim in load.claims)
     assert 0 <= twice <= 3 * WORKERS * (1 + late), (twice, late)
@@ -325,5 +346,10 @@ def test_a_redis_that_is_full_lets_slots_neither_lapse_nor_leak(
         f"ended; {scene.most} of {CAPACITY} tokens",
         f"leases neither lapse nor leak; tokens as for an outage: at most {MOST}",
     )
-    assert (scene.failed, scene.is_in_time, held, left) == (0, True, 6, 4), scene.waits()
-    assert (healed, owed, scene.most <= MOST) == (True, granted, True), scene.most
+    assert scene.failed == 0, scene.waits()
+    assert scene.is_in_time is True, scene.waits()
+    assert held == 6, scene.waits()
+    assert left == 4, scene.waits()
+    assert healed is True, scene.most
+    assert owed == granted, scene.most
+    assert scene.most <= MOST, scene.most

@@ -51,7 +51,9 @@ def test_a_lease_outlives_its_ttl_while_its_process_lives(
         seen.add(tuple(other.peek(kind, SHORT).held for kind in limiters))
     over.set()
 
-    assert (seen, len(kept), blocked.result()) == ({(1, 1, 1)}, 3, True)
+    assert seen == {(1, 1, 1)}
+    assert len(kept) == 3
+    assert blocked.result() is True
 
 
 def test_the_slots_of_a_process_that_was_killed_are_back_within_ttl(redis_server: RedisServer, other: Limiter) -> None:
@@ -66,7 +68,10 @@ def test_the_slots_of_a_process_that_was_killed_are_back_within_ttl(redis_server
         killed_s = time.monotonic()
 
     left = eventually(lambda: other.peek("s", SHORT).held, 0)
-    assert (taken, held, left, time.monotonic() - killed_s < TTL_MS / 1000 + 0.2) == (b"3\n", 3, 0, True)
+    assert taken == b"3\n"
+    assert held == 3
+    assert left == 0
+    assert time.monotonic() - killed_s < TTL_MS / 1000 + 0.2
 
 
 def test_a_decision_that_nobody_has_is_renewed_no_more(
@@ -83,7 +88,11 @@ def test_a_decision_that_nobody_has_is_renewed_no_more(
 
     left = eventually(lambda: other.peek("lost", SHORT).held, 0)
     still_open = [limiter.health()["leases"] for limiter in limiters.values()]
-    assert (opened, left, still_open, other.peek("kept", SHORT).held, len(kept)) == ([2, 2], 0, [1, 1], 2, 2)
+    assert opened == [2, 2]
+    assert left == 0
+    assert still_open == [1, 1]
+    assert other.peek("kept", SHORT).held == 2
+    assert len(kept) == 2
 
 
 def test_leases_that_the_server_lost_are_taken_again(
@@ -100,7 +109,9 @@ def test_leases_that_the_server_lost_are_taken_again(
     for decision in kept:
         limiter.release(decision)
 
-    assert (held, limiter.health()["lost_leases"], eventually(lambda: other.peek("s", LONG).held, 0)) == (3, 0, 0)
+    assert held == 3
+    assert limiter.health()["lost_leases"] == 0
+    assert eventually(lambda: other.peek("s", LONG).held, 0) == 0
 
 
 def test_leases_that_the_server_lost_are_taken_again_by_the_thread(
@@ -112,7 +123,8 @@ def test_leases_that_the_server_lost_are_taken_again_by_the_thread(
     with redis_server.client() as client:
         client.flushall()
 
-    assert (eventually(lambda: other.peek("s", SHORT).held, 1), kept.allowed) == (1, True)
+    assert eventually(lambda: other.peek("s", SHORT).held, 1) == 1
+    assert kept.allowed is True
 
 
 def test_a_lease_whose_slot_another_has_now_is_lost_and_frees_nothing(
@@ -132,7 +144,10 @@ def test_a_lease_whose_slot_another_has_now_is_lost_and_frees_nothing(
     limiter.release(lost)
     again = limiter.acquire("s", ONE)
 
-    assert (taken.allowed, health["lost_leases"], health["leases"], again.allowed) == (True, 1, 0, False)
+    assert taken.allowed is True
+    assert health["lost_leases"] == 1
+    assert health["leases"] == 0
+    assert again.allowed is False
     assert [record.message for record in caplog.records] == [
         f"a lease was lost on redis at {redis_server.socket}, and its slot taken by another"
     ]
@@ -157,7 +172,11 @@ def test_a_lease_ends_after_its_longest_hold_and_is_not_lost(
     limiter.release(kept)
     again = limiter.acquire("s", plan)
 
-    assert (ended, health["lost_leases"], health["leases"], taken.allowed, again.allowed) == (0, 0, 0, True, False)
+    assert ended == 0
+    assert health["lost_leases"] == 0
+    assert health["leases"] == 0
+    assert taken.allowed is True
+    assert again.allowed is False
 
 
 def test_a_lease_whose_release_was_lost_ends_with_the_next_renewal(
@@ -171,7 +190,8 @@ def test_a_lease_whose_release_was_lost_ends_with_the_next_renewal(
 
     limiter.renew_leases()
 
-    assert (other.peek("s", LONG).held, kept.allowed) == (1, True)
+    assert other.peek("s", LONG).held == 1
+    assert kept.allowed is True
 
 
 def test_a_lease_of_the_longest_ttl_is_given_back_as_any_other(
@@ -209,7 +229,8 @@ def test_a_decision_that_nobody_has_lapses_also_where_others_keep_its_subject_bu
     before = [limiter.acquire("s", SHORT).held for _ in range(2)]
     gc.collect()
 
-    assert (before, busy(limiter, clock)) == ([1, 2], 0)
+    assert before == [1, 2]
+    assert busy(limiter, clock) == 0
 
 
 def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_longer_than_ttl(
@@ -227,4 +248,5 @@ def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_lon
     Link(session.route.found(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
 
     before = limiter.peek("s", SHORT).held
-    assert (before, busy(limiter, clock)) == (1, 0)
+    assert before == 1
+    assert busy(limiter, clock) == 0

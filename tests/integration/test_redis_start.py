@@ -65,7 +65,8 @@ def test_a_server_that_refuses_the_user_is_an_error_that_says_what_to_allow(
         open_limiter(f"redis://{credentials}{HOST}:{guarded.port}?protocol={protocol}")
 
     said = "".join(traceback.format_exception(error.value))
-    assert (f"redis at {HOST}:{guarded.port}: {what}" in str(error.value), SECRET in said) == (True, False)
+    assert f"redis at {HOST}:{guarded.port}: {what}" in str(error.value)
+    assert SECRET not in said
 
 
 @pytest.mark.parametrize("db", [0, 3])
@@ -84,7 +85,8 @@ def test_what_the_error_says_to_allow_is_enough(guarded: RedisServer, open_limit
     limiter.refund(decision)
     limiter.renew_leases()
     limiter.reset("s")
-    assert (decision.allowed, limiter.health()["state"]) == (True, "ok")
+    assert decision.allowed is True
+    assert limiter.health()["state"] == "ok"
 
 
 def test_a_database_that_is_not_there_is_an_error(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
@@ -214,9 +216,9 @@ def test_a_server_that_cannot_be_reached_is_a_warning_and_heals(
     with pytest.raises(BackendUnavailable, match=f"redis at {HOST}:{port}: "):
         limiter.acquire("s", PLAN)
     start_redis(port=port, password=SECRET)
-    assert (limiter.acquire("s", PLAN).allowed, f"{HOST}:{port}" in caplog.text, SECRET in caplog.text) == (
-        True, True, False,
-    )  # fmt: skip
+    assert limiter.acquire("s", PLAN).allowed is True
+    assert f"{HOST}:{port}" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_within_an_event_loop_the_first_claim_says_what_is_wrong(guarded: RedisServer) -> None:
@@ -244,7 +246,8 @@ def test_a_server_whose_memory_is_full_says_so(start_redis: StartRedis, open_lim
         state = limiter.health()["state"]
         client.config_set("maxmemory", 0)
 
-    assert (isinstance(error.value, BackendMisconfigured), "has reached its maxmemory" in state) == (False, True)
+    assert not isinstance(error.value, BackendMisconfigured)
+    assert "has reached its maxmemory" in state
     assert limiter.acquire("s", PLAN).allowed
 
 

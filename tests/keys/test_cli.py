@@ -72,12 +72,12 @@ def test_a_new_key_is_alone_on_stdout(keys: Run, service: KeyService) -> None:
     ran = keys("create", "production-backend", "--account", "acme")
     key = service.list("acme").items[0]
 
-    assert (ran.status, ran.out[-5:-1], KeyFormat().is_key(ran.out.rstrip("\n"))) == (0, key.masked[-4:], True)
-    assert (key.name, f"{key.id} ({key.masked}) of acme" in ran.err, ran.out.strip() in ran.err) == (
-        "production-backend",
-        True,
-        False,
-    )
+    assert ran.status == 0
+    assert ran.out[-5:-1] == key.masked[-4:]
+    assert KeyFormat().is_key(ran.out.rstrip("\n")) is True
+    assert key.name == "production-backend"
+    assert f"{key.id} ({key.masked}) of acme" in ran.err
+    assert ran.out.strip() not in ran.err
 
 
 def test_a_new_key_as_json(keys: Run, service: KeyService) -> None:
@@ -85,8 +85,12 @@ def test_a_new_key_as_json(keys: Run, service: KeyService) -> None:
     ran = keys("create", "n", "--account", "acme", "--expires-in-days", "30", "--json")
     key = service.list("acme").items[0]
 
-    assert (ran.status, ran.err, ran.json["id"], KeyFormat().is_key(ran.json["key"])) == (0, "", key.id, True)
-    assert (ran.json["status"], ran.json["expires_at"] > ran.json["created_at"]) == ("active", True)
+    assert ran.status == 0
+    assert ran.err == ""
+    assert ran.json["id"] == key.id
+    assert KeyFormat().is_key(ran.json["key"]) is True
+    assert ran.json["status"] == "active"
+    assert ran.json["expires_at"] > ran.json["created_at"]
 
 
 def test_an_account_is_made_where_that_is_asked_for(keys: Run, service: KeyService) -> None:
@@ -95,15 +99,11 @@ def test_an_account_is_made_where_that_is_asked_for(keys: Run, service: KeyServi
     made = keys("create", "n", "--account", "new", "--plan", "growth")
     keys("create", "n", "--account", "acme", "--plan", "growth")
 
-    assert (refused.status, refused.err) == (
-        2,
-        "error: account: there is no such account; give --plan to make it, too\n",
-    )
-    assert (made.status, service.accounts.get("new").plan, service.accounts.get("acme").plan) == (
-        0,
-        "growth",
-        "starter",
-    )
+    assert refused.status == 2
+    assert refused.err == "error: account: there is no such account; give --plan to make it, too\n"
+    assert made.status == 0
+    assert service.accounts.get("new").plan == "growth"
+    assert service.accounts.get("acme").plan == "starter"
 
 
 def test_keys_are_listed(keys: Run, service: KeyService) -> None:
@@ -114,12 +114,12 @@ def test_keys_are_listed(keys: Run, service: KeyService) -> None:
     shown = keys("list", "--account", "acme")
     listed = keys("list", "--account", "acme", "--json").json["data"]
 
-    assert (len(shown.out.splitlines()), "[red]n7 " in shown.out, "never" in shown.out) == (102, True, True)
-    assert (len(listed), listed[0]["prefix"], listed[0]["last_used_at"]) == (
-        101,
-        service.list("acme").items[0].masked,
-        None,
-    )
+    assert len(shown.out.splitlines()) == 102
+    assert "[red]n7 " in shown.out
+    assert "never" in shown.out
+    assert len(listed) == 101
+    assert listed[0]["prefix"] == service.list("acme").items[0].masked
+    assert listed[0]["last_used_at"] is None
 
 
 def test_a_key_is_rotated_and_revoked(keys: Run, service: KeyService) -> None:
@@ -130,10 +130,12 @@ def test_a_key_is_rotated_and_revoked(keys: Run, service: KeyService) -> None:
     again = keys("revoke", old.id, "--account", "acme")
     actors = {event.actor for event in service.events("acme").items[:3]}
 
-    assert (new.status, KeyFormat().is_key(new.out.strip()), gone.status, gone.err) == (
-        0, True, 0, f"{old.id} is revoked\n",
-    )  # fmt: skip
-    assert (again.status, again.err) == (2, "error: the account has no such key; list the account's keys\n")
+    assert new.status == 0
+    assert KeyFormat().is_key(new.out.strip()) is True
+    assert gone.status == 0
+    assert gone.err == f"{old.id} is revoked\n"
+    assert again.status == 2
+    assert again.err == "error: the account has no such key; list the account's keys\n"
     assert {actor and actor.split(":")[0] for actor in actors} == {"cli"}
 
 
@@ -158,8 +160,12 @@ def test_a_plan_is_set(keys: Run, service: KeyService, tmp_path: Path) -> None:
     done = keys("set-plan", "gold", "--account", "acme", "--plans", str(table), "--json")
     refused = keys("set-plan", "golden", "--account", "acme", "--plans", str(table))
 
-    assert (done.status, done.json["plan"], service.accounts.get("acme").plan) == (0, "gold", "gold")
-    assert (refused.status, refused.err.count("\n"), "allowed are gold" in refused.err) == (2, 1, True)
+    assert done.status == 0
+    assert done.json["plan"] == "gold"
+    assert service.accounts.get("acme").plan == "gold"
+    assert refused.status == 2
+    assert refused.err.count("\n") == 1
+    assert "allowed are gold" in refused.err
 
 
 def test_an_account_gets_numbers_of_its_own(keys: Run, service: KeyService, tmp_path: Path) -> None:
@@ -174,9 +180,12 @@ def test_an_account_gets_numbers_of_its_own(keys: Run, service: KeyService, tmp_
     ]
     back = keys("set-overrides", "null", "--account", "acme")
 
-    assert (given.status, given.json["overrides"], kept) == (0, {"per_minute": 7}, {"per_minute": 7})
+    assert given.status == 0
+    assert given.json["overrides"] == {"per_minute": 7}
+    assert kept == {"per_minute": 7}
     assert [err.count("\n") for err in refused] == [1] * 4, refused
-    assert (back.status, service.accounts.get("acme").overrides) == (0, None)
+    assert back.status == 0
+    assert service.accounts.get("acme").overrides is None
 
 
 def test_keys_of_another_form(keys: Run, store: KeyStore, service: KeyService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +194,8 @@ def test_keys_of_another_form(keys: Run, store: KeyStore, service: KeyService, m
     key = keys("create", "n", "--account", "acme", "--prefix", "awx_test_").out.strip().encode()
     form = KeyFormat("awx_test_", pepper=b"a pepper of many bytes")
 
-    assert (form.is_key(key), store.look_up(form.digest(key)) is not None) == (True, True)
+    assert form.is_key(key) is True
+    assert store.look_up(form.digest(key)) is not None
 
 
 @pytest.mark.parametrize(
@@ -212,8 +222,12 @@ def test_an_error_is_one_line(run: Run, words: tuple[str, ...], says: str) -> No
     """It says what to do, tells no password, and the status is 2."""
     ran = run(*words)
 
-    assert (ran.status, ran.out, ran.err.startswith("error: "), ran.err.count("\n")) == (2, "", True, 1), ran
-    assert (says in ran.err, "hidden" in ran.err) == (True, False), ran.err
+    assert ran.status == 2, ran
+    assert ran.out == "", ran
+    assert ran.err.startswith("error: "), ran
+    assert ran.err.count("\n") == 1, ran
+    assert says in ran.err, ran.err
+    assert "hidden" not in ran.err, ran.err
 
 
 def test_a_key_in_the_wrong_place_is_not_told_back(keys: Run, service: KeyService) -> None:
@@ -236,8 +250,11 @@ class TestScan:
         ran, as_json = run("scan", str(path)), run("scan", str(path), "--json")
 
         masked = f"awx_...{KEY[-4:]}"
-        assert (ran.status, ran.out, ran.err) == (1, f"{path}:2: {masked}\n", "")
-        assert (as_json.status, as_json.json) == (1, {"found": [{"path": str(path), "line": 2, "masked": masked}]})
+        assert ran.status == 1
+        assert ran.out == f"{path}:2: {masked}\n"
+        assert ran.err == ""
+        assert as_json.status == 1
+        assert as_json.json == {"found": [{"path": str(path), "line": 2, "masked": masked}]}
         assert KEY[4:30] not in ran.out + as_json.out
 
     def test_what_comes_through_a_pipe(self, run: Run) -> None:
@@ -251,7 +268,8 @@ class TestScan:
         (tmp_path / "a.txt").write_text(f"{KEY[:-1]} {KEY.swapcase()} awx_...x4f2 {'awx_' + 'a' * 38}")
         ran = run("scan", str(tmp_path), "--json")
 
-        assert (ran.status, ran.json) == (0, {"found": []})
+        assert ran.status == 0
+        assert ran.json == {"found": []}
 
     def test_folders_are_searched(self, run: Run, tmp_path: Path) -> None:
         """Whole, but for what git and others keep, and what a link leads to."""
@@ -273,9 +291,15 @@ class TestScan:
         with_key, without = (run("scan", none, str(tmp_path / name)) for name in "ab")
         as_json = run("scan", none, str(tmp_path / "a"), "--json")
 
-        assert (with_key.status, with_key.out.count("\n"), with_key.err.count("\n")) == (1, 1, 1)
-        assert (without.status, without.out, without.err.count("\n")) == (2, "", 1)
-        assert (as_json.status, len(as_json.json["found"]), as_json.json["unreadable"]) == (1, 1, [none])
+        assert with_key.status == 1
+        assert with_key.out.count("\n") == 1
+        assert with_key.err.count("\n") == 1
+        assert without.status == 2
+        assert without.out == ""
+        assert without.err.count("\n") == 1
+        assert as_json.status == 1
+        assert len(as_json.json["found"]) == 1
+        assert as_json.json["unreadable"] == [none]
 
     @pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
     def test_a_folder_that_cannot_be_read_does_not_end_it(self, run: Run, tmp_path: Path, mode: int) -> None:
@@ -315,7 +339,8 @@ class TestScan:
         """A key is found beside letters of any alphabet, and in what Windows writes."""
         ran = run("scan", stdin=f"é\n\xa0{KEY}\xa0\n".encode(encoding))
 
-        assert (ran.status, ran.out) == (1, f"-:2: awx_...{KEY[-4:]}\n")
+        assert ran.status == 1
+        assert ran.out == f"-:2: awx_...{KEY[-4:]}\n"
 
     def test_bytes_that_are_no_text(self, run: Run) -> None:
         """A key in a binary is found as well."""
@@ -347,7 +372,8 @@ class TestScan:
         Path(name).write_text(KEY)
         found, as_json, missing = run("scan", "."), run("scan", ".", "--json"), run("scan", f"{name}/none")
 
-        assert (found.status, found.out) == (1, f"{shown}:1: awx_...{KEY[-4:]}\n")
+        assert found.status == 1
+        assert found.out == f"{shown}:1: awx_...{KEY[-4:]}\n"
         assert missing.err.count("\n") == 1
         assert shown in missing.err or shown.startswith(("\\x3a", "  \\x3a"))
         assert as_json.json["found"][0]["path"] == name
@@ -370,7 +396,8 @@ class TestScan:
         """As URLs, JSON and HTTP encode it."""
         ran = run("scan", stdin=f"a\n{text}\n".encode())
 
-        assert (ran.status, ran.out) == (1, f"-:2: awx_...{KEY[-4:]}\n")
+        assert ran.status == 1
+        assert ran.out == f"-:2: awx_...{KEY[-4:]}\n"
 
     def test_other_prefixes(self, run: Run) -> None:
         """Of keys that begin otherwise; words after the usual prefix need no mention."""
@@ -410,7 +437,8 @@ def test_a_pipe_that_is_closed_is_no_traceback(tmp_path: Path, times: int) -> No
     closed = subprocess.run([COMMAND, "scan", path], stdout=write, stderr=subprocess.PIPE, check=False, timeout=60)
     os.close(write)
 
-    assert (closed.returncode in (1, 2), closed.stderr) == (True, b"")
+    assert closed.returncode in (1, 2)
+    assert closed.stderr == b""
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:
@@ -420,7 +448,5 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
 
-    assert (ran.returncode, ran.stderr) == (
-        2,
-        "error: awx-ratelimit needs typer; install it with: pip install 'awx-ratelimit[cli]'\n",
-    )
+    assert ran.returncode == 2
+    assert ran.stderr == "error: awx-ratelimit needs typer; install it with: pip install 'awx-ratelimit[cli]'\n"

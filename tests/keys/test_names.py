@@ -67,7 +67,9 @@ def test_whatever_is_written_is_kept_readable_or_refused(text: str) -> None:
         return
 
     assert b"\0" not in kept.encode()
-    assert (unicodedata.is_normalized("NFC", kept), kept.strip(), readable_text(kept)) == (True, kept, kept)
+    assert unicodedata.is_normalized("NFC", kept) is True
+    assert kept.strip() == kept
+    assert readable_text(kept) == kept
 
 
 @pytest.mark.parametrize("cut", [42, 41, 36, 24])
@@ -87,12 +89,10 @@ def test_an_error_has_parts_for_machines() -> None:
         readable_text("", field="title")
 
     error = caught.value
-    assert (error.code, error.field, error.what, isinstance(error, ValueError)) == (
-        "invalid_request",
-        "title",
-        "has 0 characters",
-        True,
-    )
+    assert error.code == "invalid_request"
+    assert error.field == "title"
+    assert error.what == "has 0 characters"
+    assert isinstance(error, ValueError)
     assert str(error) == f"title: {error.what}; {error.remedy}"
 
 

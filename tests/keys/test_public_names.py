@@ -21,7 +21,8 @@ _CODES = {
 
 def test_all_is_sorted_and_true() -> None:
     """`__all__` is in order, and names only what exists."""
-    assert (sorted(keys.__all__), [name for name in keys.__all__ if not hasattr(keys, name)]) == (keys.__all__, [])
+    assert sorted(keys.__all__) == keys.__all__
+    assert [name for name in keys.__all__ if not hasattr(keys, name)] == []
 
 
 def test_the_package_loads_no_extra() -> None:
@@ -45,7 +46,8 @@ def test_every_refusal_has_its_code() -> None:
     home = awx_ratelimit.errors.__name__
     kinds = {kind.__name__: kind.code for kind in KeyRequestRefused.__subclasses__() if kind.__module__ == home}
 
-    assert (kinds, KeyStoreUnavailable.code) == (_CODES, "key_store_unavailable")
+    assert kinds == _CODES
+    assert KeyStoreUnavailable.code == "key_store_unavailable"
 
 
 def test_every_error_is_in_the_drawing() -> None:

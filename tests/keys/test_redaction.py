@@ -87,7 +87,8 @@ def test_arguments_that_are_not_written_are_clean_too(log: Log) -> None:
     logger, output, records = log
     logger.warning("got %(id)s", {"id": 1, "key": KEY})
 
-    assert (output.getvalue(), records[0].args) == ("got 1 -\n", {"id": 1, "key": SHOWN})
+    assert output.getvalue() == "got 1 -\n"
+    assert records[0].args == {"id": 1, "key": SHOWN}
 
 
 def test_fields_of_extra_are_written_without_keys(log: Log) -> None:
@@ -108,8 +109,10 @@ def test_objects_are_written_without_the_keys_in_their_texts(log: Log) -> None:
     logger.warning("x", extra={"context": [Shy(), {"deep": (Shy(), Broken(), path)}]})
 
     context = records[0].__dict__["context"]
-    assert (KEY in output.getvalue(), output.getvalue().count(SHOWN)) == (False, 2)
-    assert (context[1]["deep"][1][:9], context[1]["deep"][2] is path) == ("[left out", True)
+    assert KEY not in output.getvalue()
+    assert output.getvalue().count(SHOWN) == 2
+    assert context[1]["deep"][1][:9] == "[left out"
+    assert context[1]["deep"][2] is path
 
 
 def test_texts_of_exceptions_are_written_without_keys(log: Log) -> None:
@@ -122,9 +125,11 @@ def test_texts_of_exceptions_are_written_without_keys(log: Log) -> None:
     except KeyError:
         logger.exception("failed", stack_info=True)
 
-    assert (KEY in output.getvalue(), output.getvalue().count(SHOWN)) == (False, 3)
+    assert KEY not in output.getvalue()
+    assert output.getvalue().count(SHOWN) == 3
     assert "Traceback" in output.getvalue()
-    assert (records[0].exc_info, KEY in repr(records[0].__dict__)) == (None, False)
+    assert records[0].exc_info is None
+    assert KEY not in repr(records[0].__dict__)
 
 
 def test_exceptions_without_a_key_are_left_as_they_are(log: Log) -> None:
@@ -166,9 +171,11 @@ def test_an_event_is_sent_without_keys() -> None:
     }
     clean = redact_event(event, {"exc_info": None})
 
-    assert (KEY in repr(clean), repr(clean).count(SHOWN)) == (False, 9)
+    assert KEY not in repr(clean)
+    assert repr(clean).count(SHOWN) == 9
     assert clean["logentry"]["params"] == [SHOWN, 1, None, True, 0.5]
-    assert (event["message"], clean["breadcrumbs"]) == (KEY, {"values": [{"message": "awx_..."}]})
+    assert event["message"] == KEY
+    assert clean["breadcrumbs"] == {"values": [{"message": "awx_..."}]}
 
 
 def test_what_has_no_key_is_the_very_same() -> None:

@@ -122,7 +122,8 @@ def test_names_and_digests_are_not_in_the_log_of_statements(service: KeyService,
     logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     service.create("acme", "a-name-for-nobody", actor="an-actor-for-nobody")
 
-    assert ("INSERT INTO awx_api_keys" in written.getvalue(), "for-nobody" in written.getvalue()) == (True, False)
+    assert "INSERT INTO awx_api_keys" in written.getvalue()
+    assert "for-nobody" not in written.getvalue()
 
 
 def test_what_is_answered_can_be_kept_but_for_the_secret(service: KeyService) -> None:

@@ -93,7 +93,8 @@ def test_later_uses_wait_for_a_batch(service: KeyService, verifier: KeyVerifier,
     before = _last_used_ms(service, key_id)
     verifier.write_uses()
 
-    assert (before, _last_used_ms(service, key_id)) == (START_MS, START_MS + 3_000)
+    assert before == START_MS
+    assert _last_used_ms(service, key_id) == START_MS + 3_000
 
 
 def test_what_is_refused_is_no_use(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
@@ -138,7 +139,8 @@ def test_uses_are_written_in_order_and_in_parts(service: KeyService, store: KeyS
     event.remove(store._engines.writing, "before_cursor_execute", note)
 
     ids = [row for batch in batches for row in batch]
-    assert ([len(batch) for batch in batches], ids) == ([500, 500, 100], sorted(ids))
+    assert [len(batch) for batch in batches] == [500, 500, 100]
+    assert ids == sorted(ids)
 
 
 def test_two_that_write_the_same_keys_do_not_block_each_other(
@@ -158,7 +160,8 @@ def test_two_that_write_the_same_keys_do_not_block_each_other(
     ended = [call.ended() for call in calls]
     other.close()
 
-    assert (ended, {_last_used_ms(service, key_id) for key_id in keys}) == ([None, None], {209})
+    assert ended == [None, None]
+    assert {_last_used_ms(service, key_id) for key_id in keys} == {209}
 
 
 def test_the_last_uses_are_written_when_it_closes(
@@ -222,7 +225,9 @@ def test_what_cannot_be_written_is_kept(uses: Uses, written: Written) -> None:
     written.error = None
     uses.flush()
 
-    assert (kept, written.batches, len(uses)) == (3, [[Use("a", "acme", 3), Use("b", "acme", 2)]], 0)
+    assert kept == 3
+    assert written.batches == [[Use("a", "acme", 3), Use("b", "acme", 2)]]
+    assert len(uses) == 0
 
 
 def test_what_is_kept_is_bounded(uses: Uses, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,5 +267,6 @@ def test_a_store_that_cannot_be_written_fails_no_request(
     monkeypatch.setattr(verifier._uses, "_write", real)
     verifier._writer.wake()
 
-    assert (logged, eventually(lambda: _last_used_ms(service, key_id), START_MS)) == (1, START_MS)
+    assert logged == 1
+    assert eventually(lambda: _last_used_ms(service, key_id), START_MS) == START_MS
     assert caplog.text.count("the disk is full") == 1

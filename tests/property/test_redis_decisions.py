@@ -189,7 +189,8 @@ def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.Da
 
     _, owed = uncharged(case.plan, known_state(case), 0, case.cost, now_ms)
     expected = [min(rate.capacity, owed[index] + debts[index // 2]) for index, _, rate in case.plan.numbered_rates]
-    assert (answers, levels[::2]) == ([[True], [False]], expected)
+    assert answers == [[True], [False]]
+    assert levels[::2] == expected
 
 
 SCALED = (

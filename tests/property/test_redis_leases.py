@@ -104,7 +104,8 @@ class Leases(RuleBasedStateMachine):
         answer = self.ask(owner, subject, plan, lease_id)
         held = subject, plan, lease_id, self.now_ms
         taken = self.model.take(subject, owner, held, self.now_ms)
-        assert (bool(answer.lease_id), answer.held) == (taken, self.model.held(subject, self.now_ms))
+        assert bool(answer.lease_id) == taken
+        assert answer.held == self.model.held(subject, self.now_ms)
         assert bool(answer.over) == (not taken and answer.held >= plan.slots)
         if taken:
             self.granted[owner].append(held)
@@ -120,13 +121,15 @@ class Leases(RuleBasedStateMachine):
         taken = self.model.has(subject, owner, lease_id) or self.model.take(
             subject, owner, (subject, plan, lease_id, self.now_ms), self.now_ms
         )
-        assert (bool(answer.lease_id), answer.held) == (taken, self.model.held(subject, self.now_ms))
+        assert bool(answer.lease_id) == taken
+        assert answer.held == self.model.held(subject, self.now_ms)
         assert held <= answer.held
 
     @rule(owner=OWNERS, subject=SUBJECTS, choice=st.integers(0, 2))
     def look(self, owner: int, subject: str, choice: int) -> None:
         answer = self.ask(owner, subject, self.plans[choice % len(self.plans)], 0)
-        assert (answer.lease_id, answer.held) == (0, self.model.held(subject, self.now_ms))
+        assert answer.lease_id == 0
+        assert answer.held == self.model.held(subject, self.now_ms)
 
     @rule(owner=OWNERS, numbers=st.lists(st.integers(0, 20), max_size=3))
     def give_back(self, owner: int, numbers: list[int]) -> None:

@@ -25,7 +25,8 @@ def _spent(server: Server) -> str:
     subject = server.new_subject("burst")
     statuses = [server.request("GET", "/plain", subject).status for _ in range(BURST)]
     # Threads of WSGI servers close a body after its last byte was sent, when the client may have come back already.
-    assert (statuses, server.free_becomes(subject, MANY_SLOTS)) == ([200] * BURST, MANY_SLOTS)
+    assert statuses == [200] * BURST
+    assert server.free_becomes(subject, MANY_SLOTS) == MANY_SLOTS
     return subject
 
 
@@ -46,7 +47,9 @@ def test_the_refusal_is_the_429_of_the_contract(server: Server) -> None:
 
     # Sorted: waitress sorts what it sends.
     answer = server.request("GET", "/plain", subject)
-    assert (answer.status, sorted(answer.ours()), answer.body) == (429, REFUSED_HEADERS, REFUSED_BODY)
+    assert answer.status == 429
+    assert sorted(answer.ours()) == REFUSED_HEADERS
+    assert answer.body == REFUSED_BODY
 
 
 @on(SPECS)
@@ -59,7 +62,9 @@ def test_retry_after_is_honest(server: Server) -> None:
     early = server.request("GET", "/plain", subject)
     server.advance(1)
     admitted = server.request("GET", "/plain", subject)
-    assert (early.status, early.header("retry-after"), admitted.status) == (429, "1", 200)
+    assert early.status == 429
+    assert early.header("retry-after") == "1"
+    assert admitted.status == 200
 
 
 @on(SPECS)
@@ -73,11 +78,9 @@ def test_a_burst_from_many_clients_at_once(server: Server) -> None:
     in_flight_together = fewest_free < MANY_SLOTS - 1
     # The one worker of gunicorn-sync takes one request after the other.
     expected_together = server.name != "gunicorn-sync"
-    assert (statuses, in_flight_together, server.free_becomes(subject, MANY_SLOTS)) == (
-        [200] * BURST + [429] * (CLIENTS - BURST),
-        expected_together,
-        MANY_SLOTS,
-    )
+    assert statuses == [200] * BURST + [429] * (CLIENTS - BURST)
+    assert in_flight_together == expected_together
+    assert server.free_becomes(subject, MANY_SLOTS) == MANY_SLOTS
 
 
 def _burst_at_once(server: Server, subject: str) -> list[Answer]:
@@ -114,8 +117,6 @@ def test_head_gets_the_headers_alone(server: Server) -> None:
         following = connection.request("GET", "/health")
     # gunicorn-sync keeps no connection.
     expected = (0, b"") if server.name == "gunicorn-sync" else (200, b"healthy")
-    assert (refused.status, sorted(refused.ours()), following.status, following.body) == (
-        429,
-        REFUSED_HEADERS,
-        *expected,
-    )
+    assert refused.status == 429
+    assert sorted(refused.ours()) == REFUSED_HEADERS
+    assert (following.status, following.body) == expected

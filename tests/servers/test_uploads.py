@@ -38,7 +38,8 @@ def test_a_refused_upload_is_not_waited_for(server: Server) -> None:
 
     with Connection(server.port) as connection:
         connection.send(upload)
-        assert (connection.begun().status, connection.answer().status) == (100, 429)
+        assert connection.begun().status == 100
+        assert connection.answer().status == 429
 
 
 @on_named("waitress")
@@ -50,7 +51,8 @@ def test_waitress_reads_an_upload_before_it_is_refused(server: Server) -> None:
         connection.send(upload)
         interim = connection.begun().status
         connection.send(bytes(UPLOAD_BYTES))
-        assert (interim, connection.answer().status) == (100, 429)
+        assert interim == 100
+        assert connection.answer().status == 429
 
 
 @on(SPECS)
@@ -61,7 +63,9 @@ def test_an_admitted_upload_is_asked_for(server: Server) -> None:
         interim = connection.begun().status
         connection.send(bytes(UPLOAD_BYTES))
         answer = connection.answer()
-        assert (interim, answer.status, answer.body) == (100, 200, b"%d" % UPLOAD_BYTES)
+        assert interim == 100
+        assert answer.status == 200
+        assert answer.body == b"%d" % UPLOAD_BYTES
 
 
 @on(SPECS)
@@ -76,12 +80,10 @@ def test_a_refused_body_is_never_taken_for_a_request(server: Server) -> None:
         refused = connection.answer().status
         following = connection.request("GET", "/health")
     untouched = server.request("GET", "/plain", hidden).header("ratelimit")
-    assert (refused, following.body in (b"healthy", b""), following.status in (200, CLOSED), untouched) == (
-        429,
-        True,
-        True,
-        '"minute";r=9;t=54, "concurrent";r=49',
-    )
+    assert refused == 429
+    assert following.body in (b"healthy", b"")
+    assert following.status in (200, CLOSED)
+    assert untouched == '"minute";r=9;t=54, "concurrent";r=49'
 
 
 @on(SPECS)
@@ -96,4 +98,5 @@ def test_an_upload_that_is_left_gives_its_slot_back(server: Server, leave: Calla
     taken = SLOTS if server.name == "waitress" else SLOTS - 1
     meanwhile = taken if server.name == "gunicorn-sync" else server.free_becomes(subject, taken)
     leave(connection)
-    assert (meanwhile, server.free_becomes(subject, SLOTS)) == (taken, SLOTS)
+    assert meanwhile == taken
+    assert server.free_becomes(subject, SLOTS) == SLOTS

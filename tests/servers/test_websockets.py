@@ -60,7 +60,9 @@ def test_a_socket_holds_a_slot_until_the_client_closes(server: Server) -> None:
             socket.send(text)
         echoed = [socket.recv(), socket.recv()]
         while_open = server.free(subject)
-    assert (echoed, while_open, server.free_becomes(subject, SLOTS)) == (["a", "b"], SLOTS - 1, SLOTS)
+    assert echoed == ["a", "b"]
+    assert while_open == SLOTS - 1
+    assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
 @on(ASGI)
@@ -75,7 +77,9 @@ def test_a_socket_that_the_server_ends_gives_its_slot_back(server: Server, last_
         with pytest.raises(ConnectionClosed):
             socket.recv()
         after = server.free_becomes(subject, SLOTS)
-    assert (while_open, after, server.free(subject)) == (SLOTS - 1, SLOTS, SLOTS)
+    assert while_open == SLOTS - 1
+    assert after == SLOTS
+    assert server.free(subject) == SLOTS
 
 
 @on(ASGI)
@@ -90,7 +94,9 @@ def test_a_socket_that_breaks_off_gives_its_slot_back(server: Server, leave: Cal
     while_open = server.free(subject)
     for connection in connections:
         leave(connection)
-    assert (statuses, while_open, server.free_becomes(subject, SLOTS)) == ([101] * SLOTS, 0, SLOTS)
+    assert statuses == [101] * SLOTS
+    assert while_open == 0
+    assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
 @on(ASGI)
@@ -103,11 +109,9 @@ def test_a_handshake_over_the_limit_is_a_429(server: Server) -> None:
             stack.enter_context(_opened(server, subject))
         refused = _refused(server, "/ws/echo", f"X-API-Key: {api_key(subject)}")
         request = server.request("GET", "/plain", subject)
-    assert (refused, request.status, server.free_becomes(subject, SLOTS)) == (
-        Answer(429, REFUSED_HEADERS, REFUSED_BODY),
-        429,
-        SLOTS,
-    )
+    assert refused == Answer(429, REFUSED_HEADERS, REFUSED_BODY)
+    assert request.status == 429
+    assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
 @on(ASGI)
@@ -121,7 +125,9 @@ def test_a_client_library_sees_the_refusal(server: Server) -> None:
         with pytest.raises(InvalidStatus) as refused:
             _opened(server, subject)
     response = refused.value.response
-    assert (response.status_code, response.headers["Retry-After"], response.body) == (429, "1", REFUSED_BODY)
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "1"
+    assert response.body == REFUSED_BODY
 
 
 @on(ASGI)
@@ -155,4 +161,5 @@ def test_a_socket_that_the_app_refuses_holds_no_slot(server: Server, path: str, 
     subject = server.new_subject("slots")
 
     answer = _refused(server, path, f"X-API-Key: {api_key(subject)}")
-    assert (answer.status, server.free_becomes(subject, SLOTS)) == (status, SLOTS)
+    assert answer.status == status
+    assert server.free_becomes(subject, SLOTS) == SLOTS

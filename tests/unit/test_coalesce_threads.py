@@ -81,7 +81,8 @@ def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
 
     server.free.release(2)
 
-    assert ([thread.joined() for thread in threads], server.batches) == ([-1, -2, -3, -4], [[1], [2, 3, 4]])
+    assert [thread.joined() for thread in threads] == [-1, -2, -3, -4]
+    assert server.batches == [[1], [2, 3, 4]]
 
 
 def test_a_call_without_an_answer_fails_all_who_wait() -> None:
@@ -93,7 +94,9 @@ def test_a_call_without_an_answer_fails_all_who_wait() -> None:
     server.free.release(2)
 
     failed = [thread.joined() for thread in threads]
-    assert (failed, server.unanswered, server.commit.ask(4)) == (["BackendUnavailable"] * 3, [1], -4)
+    assert failed == ["BackendUnavailable"] * 3
+    assert server.unanswered == [1]
+    assert server.commit.ask(4) == -4
 
 
 def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
@@ -105,7 +108,8 @@ def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
     server.free.release(3)
 
     stopped = [thread.joined() for thread in threads]
-    assert (stopped, server.batches) == (["SystemExit", -2, -3], [[1], [2, 3]])
+    assert stopped == ["SystemExit", -2, -3]
+    assert server.batches == [[1], [2, 3]]
     assert server.commit.ask(4) == -4
 
 
@@ -141,7 +145,9 @@ def test_a_leader_that_is_lost_is_deposed() -> None:
     answer = server.commit.ask(3)
     server.lost.release()
 
-    assert (gave_up, answer, lost.joined()) == ("BackendUnavailable", -3, -LOST)
+    assert gave_up == "BackendUnavailable"
+    assert answer == -3
+    assert lost.joined() == -LOST
 
 
 def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
@@ -154,9 +160,10 @@ def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     gave_up = third.joined()
     server.free.release()
 
-    assert (gave_up, second.joined(), server.batches, server.abandoned) == (
-        "BackendUnavailable", -2, [[1], [2, 3]], [-3],
-    )  # fmt: skip
+    assert gave_up == "BackendUnavailable"
+    assert second.joined() == -2
+    assert server.batches == [[1], [2, 3]]
+    assert server.abandoned == [-3]
 
 
 def test_who_leads_late_has_the_time_that_is_left_of_its_own() -> None:
@@ -185,10 +192,8 @@ def test_who_is_told_to_lead_without_time_left_leaves_the_lead_to_others() -> No
 
     server.free.release(2)
 
-    assert ([first[0].joined(), late.joined(), other.joined()], server.batches) == (
-        [-1, "BackendUnavailable", -3],
-        [[1], [3]],
-    )
+    assert [first[0].joined(), late.joined(), other.joined()] == [-1, "BackendUnavailable", -3]
+    assert server.batches == [[1], [3]]
 
 
 def test_many_threads_get_each_its_own_answer() -> None:
@@ -201,7 +206,8 @@ def test_many_threads_get_each_its_own_answer() -> None:
 
     threads = [Thread(partial(ask, start)) for start in range(1, 3_001, 300)]
 
-    assert ([thread.joined() for thread in threads], sum(map(len, server.batches))) == ([True] * 10, 3_000)
+    assert [thread.joined() for thread in threads] == [True] * 10
+    assert sum(map(len, server.batches)) == 3_000
 
 
 def test_who_is_told_to_lead_twice_leads_once() -> None:

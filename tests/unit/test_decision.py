@@ -30,7 +30,9 @@ def test_a_decision_says_what_was_asked_and_when(limiter: Limiter) -> None:
     """The claim, the plan and the time of the decision are part of it."""
     decision = limiter.acquire("s", PLAN, 2)
 
-    assert (decision.claim, decision.plan, decision.decided_at_ms) == (Claim("s", PLAN, 2), PLAN, 500)
+    assert decision.claim == Claim("s", PLAN, 2)
+    assert decision.plan == PLAN
+    assert decision.decided_at_ms == 500
 
 
 def test_a_decision_is_true_exactly_when_it_is_allowed(limiter: Limiter) -> None:

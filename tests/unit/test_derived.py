@@ -29,7 +29,8 @@ def test_two_users_of_one_plan_share_nothing() -> None:
     """Each user of a plan has its own."""
     first, second = Derived(lambda _: [1]), Derived(lambda _: [2])
 
-    assert (first.of(STARTER), second.of(STARTER)) == ([1], [2])
+    assert first.of(STARTER) == [1]
+    assert second.of(STARTER) == [2]
 
 
 def test_plans_that_are_made_for_each_request_are_forgotten() -> None:

@@ -38,7 +38,9 @@ def test_a_caller_of_an_unknown_plan_is_refused_and_loud(caplog: pytest.LogCaptu
         admission = gate(lambda _: Caller("key_1", "gold")).admit(request())
 
     assert admission.reply is not None
-    assert (admission.reply.status, "key_1" in caplog.text, "gold" in caplog.text) == (503, True, True)
+    assert admission.reply.status == 503
+    assert "key_1" in caplog.text
+    assert "gold" in caplog.text
 
 
 def test_an_async_identify_is_an_error_where_it_cannot_be_awaited() -> None:
@@ -133,4 +135,5 @@ def test_plans_rules_and_tables_can_be_pickled() -> None:
     loaded = pickle.loads(pickle.dumps((STARTER, rule, table)))
 
     assert loaded[:2] == (STARTER, rule)
-    assert (hash(loaded[0]), loaded[2].resolve(Caller("key"))) == (hash(STARTER), table.resolve(Caller("key")))
+    assert hash(loaded[0]) == hash(STARTER)
+    assert loaded[2].resolve(Caller("key")) == table.resolve(Caller("key"))

@@ -67,10 +67,8 @@ def test_while_it_answers_the_guard_is_not_there(backend: Failing) -> None:
     decisions = [limiter.acquire("s", PLAN) for _ in range(5)]
     limiter.release(decisions[0])
 
-    assert ([d.allowed for d in decisions], backend.peek("s", PLAN, 1).usages[-1].remaining) == (
-        [True] * 4 + [False],
-        1,
-    )
+    assert [d.allowed for d in decisions] == [True] * 4 + [False]
+    assert backend.peek("s", PLAN, 1).usages[-1].remaining == 1
 
 
 def test_an_outage_gives_each_process_its_share(backend: Failing) -> None:
@@ -95,7 +93,8 @@ def test_after_five_failures_the_backend_is_asked_no_more(backend: Failing, seco
     for _ in range(3):
         limiter.acquire("s", PLAN)
 
-    assert (asked, backend.asked) == (MOST_IN_A_ROW, MOST_IN_A_ROW + 1)
+    assert asked == MOST_IN_A_ROW
+    assert backend.asked == MOST_IN_A_ROW + 1
 
 
 def test_an_outage_ends_by_itself(backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture) -> None:
@@ -110,13 +109,11 @@ def test_an_outage_ends_by_itself(backend: Failing, seconds: list[float], caplog
     after = [limiter.acquire("t", PLAN) for _ in range(2)]
 
     turns = [record.message.partition(",")[0] for record in caplog.records]
-    assert (during.plan is PLAN, [d.plan is PLAN for d in after], state, limiter.health()["state"], turns) == (
-        False,
-        [True, True],
-        "outage: limits are local",
-        "ok",
-        ["the backend does not answer", "the backend answers again"],
-    )
+    assert during.plan is not PLAN
+    assert [d.plan is PLAN for d in after] == [True, True]
+    assert state == "outage: limits are local"
+    assert limiter.health()["state"] == "ok"
+    assert turns == ["the backend does not answer", "the backend answers again"]
 
 
 def test_open_lets_everything_through_and_takes_no_slot(backend: Failing) -> None:
@@ -128,7 +125,8 @@ def test_open_lets_everything_through_and_takes_no_slot(backend: Failing) -> Non
     limiter.release(decisions[0])
     limiter.refund(decisions[0])
 
-    assert ({d.allowed for d in decisions}, {d.lease for d in decisions}) == ({True}, {None})
+    assert {d.allowed for d in decisions} == {True}
+    assert {d.lease for d in decisions} == {None}
 
 
 def test_closed_lets_nothing_through(backend: Failing, seconds: list[float]) -> None:
@@ -234,7 +232,8 @@ def test_many_outages_let_no_more_through_than_one() -> None:
         allowed += sum(outage.acquire("s", DECADE, 1).allowed for _ in range(30))
         outage._healing.heal(backend.heal, lambda _: None)
 
-    assert (allowed, told(backend)) == (25, 25)
+    assert allowed == 25
+    assert told(backend) == 25
 
 
 def test_what_is_reset_may_be_told_again() -> None:
@@ -313,7 +312,8 @@ def test_a_server_that_is_gone_holds_up_the_healing_of_no_other() -> None:
         toldest.append(round(backend.told / DECADE.rates[0].unit, 2))
         calls.append(backend.calls)
 
-    assert (toldest, calls) == ([0, 100, 200, 400], [1, 3, 3, 4])
+    assert toldest == [0, 100, 200, 400]
+    assert calls == [1, 3, 3, 4]
 
 
 class Damaged(Failing):
@@ -339,8 +339,10 @@ def test_damaged_state_of_one_subject_is_no_outage_of_others() -> None:
     claims = [(limiter.acquire("damaged", PLAN), limiter.acquire(f"s{number}", PLAN)) for number in range(30)]
 
     allowed, others = [damaged.allowed for damaged, _ in claims], {other.plan for _, other in claims}
-    assert (allowed, others, limiter.health()["state"]) == ([True] * 4 + [False] * 26, {PLAN}, "ok")
-    assert hasattr(backend, "healed") is False
+    assert allowed == [True] * 4 + [False] * 26
+    assert others == {PLAN}
+    assert limiter.health()["state"] == "ok"
+    assert not hasattr(backend, "healed")
 
 
 def test_damaged_state_is_said_where_nothing_is_to_be_let_in() -> None:

@@ -56,7 +56,9 @@ def test_processes_share_rates_and_slots(path: Path, clock: ManualClock, start_p
     allowed = [there.does("acquire", "s") for _ in range(3)]
     here.release(held)
 
-    assert (allowed, there.does("remaining", "s"), there.does("acquire", "s")) == ([True, True, False], [988, 1], True)
+    assert allowed == [True, True, False]
+    assert there.does("remaining", "s") == [988, 1]
+    assert there.does("acquire", "s") is True
 
 
 def test_what_was_used_is_kept_when_all_have_gone(path: Path, clock: ManualClock) -> None:
@@ -78,8 +80,10 @@ def test_the_slots_of_a_killed_process_are_free_at_once(
     alive = here.acquire("s", SLOTS_3)
     there.kill()
 
-    assert (held, alive.allowed) == ([True] * 3, False)
-    assert ([here.acquire("s", SLOTS_3).allowed for _ in range(4)], remaining(here)) == ([True] * 3 + [False], [994, 0])
+    assert held == [True] * 3
+    assert alive.allowed is False
+    assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True] * 3 + [False]
+    assert remaining(here) == [994, 0]
 
 
 def test_the_slots_of_a_killed_process_are_shown_as_free_within_a_second(
@@ -94,7 +98,8 @@ def test_the_slots_of_a_killed_process_are_shown_as_free_within_a_second(
     while remaining(here)[1] == 1 and time.monotonic() < until_s:
         time.sleep(0.02)
 
-    assert (before, remaining(here)) == (2, [998, 2])
+    assert before == 2
+    assert remaining(here) == [998, 2]
 
 
 def test_a_reset_ends_no_lease_of_anybody(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
@@ -105,7 +110,8 @@ def test_a_reset_ends_no_lease_of_anybody(path: Path, clock: ManualClock, start_
     seen = [remaining(other), there.does("remaining", "s")]
     other.reset("s")
 
-    assert (held, seen) == ([True, True], [[1_000, 1]] * 2)
+    assert held == [True, True]
+    assert seen == [[1_000, 1]] * 2
     assert [remaining(here), remaining(other), there.does("remaining", "s")] == [[1_000, 1]] * 3
 
 
@@ -119,7 +125,8 @@ def test_a_stopped_process_keeps_its_slots_and_keeps_nobody_waiting(
     allowed = [here.acquire("s", SLOTS_3).allowed for _ in range(3)]
     there.go_on()
 
-    assert (allowed, there.does("remaining", "s")) == ([True, True, False], [997, 0])
+    assert allowed == [True, True, False]
+    assert there.does("remaining", "s") == [997, 0]
 
 
 def test_nobody_waits_longer_than_the_deadline_for_a_process_that_stopped_in_a_decision(
@@ -138,7 +145,9 @@ def test_nobody_waits_longer_than_the_deadline_for_a_process_that_stopped_in_a_d
     others = here.acquire("other", SLOTS_3)
     there.kill()
 
-    assert (waits_s[0] >= 0.04, sorted(waits_s[1:])[1] < 0.05, others.allowed) == (True, True, True)
+    assert waits_s[0] >= 0.04
+    assert sorted(waits_s[1:])[1] < 0.05
+    assert others.allowed is True
     assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
 
 
@@ -189,11 +198,12 @@ def test_threads_of_processes_never_pass_a_limit(path: Path, clock: ManualClock,
     finally:
         sys.setswitchinterval(interval_s)
 
-    assert (outcomes[True], outcomes[False], max(most) > 1, max(most) <= 3) == (500, 1_300, True, True)
-    assert ([usage.remaining for usage in limiters[0].peek("s", MANY).usages], there.does("remaining", "s")[1]) == (
-        [0, 200, 3],
-        3,
-    )
+    assert outcomes[True] == 500
+    assert outcomes[False] == 1_300
+    assert max(most) > 1
+    assert max(most) <= 3
+    assert [usage.remaining for usage in limiters[0].peek("s", MANY).usages] == [0, 200, 3]
+    assert there.does("remaining", "s")[1] == 3
 
 
 def test_threads_that_meet_a_subject_at_once_hold_it_together(path: Path, clock: ManualClock) -> None:
@@ -223,8 +233,10 @@ def test_threads_that_meet_a_subject_at_once_hold_it_together(path: Path, clock:
         own.release(decision)
     free = [other.peek(str(number), plan).usages[1].remaining for number in range(150)]
 
-    assert ({decision.allowed for decision in held}, len(held)) == ({True}, 150 * count)
-    assert (full, free) == ([[996, 0]] * 150, [count] * 150)
+    assert {decision.allowed for decision in held} == {True}
+    assert len(held) == 150 * count
+    assert full == [[996, 0]] * 150
+    assert free == [count] * 150
 
 
 def test_a_release_in_a_signal_handler_inside_a_decision_frees_the_slot(path: Path, clock: ManualClock) -> None:
@@ -246,7 +258,8 @@ def test_a_release_in_a_signal_handler_inside_a_decision_frees_the_slot(path: Pa
         held.clear()
         signal.signal(signal.SIGUSR1, before)
 
-    assert ([decision.allowed for decision in others], remaining(limiter(path, clock))[1]) == ([True, True], 1)
+    assert [decision.allowed for decision in others] == [True, True]
+    assert remaining(limiter(path, clock))[1] == 1
 
 
 class Interrupted(Exception):
@@ -323,7 +336,8 @@ def test_a_release_that_interrupts_a_claim_anywhere_frees_one_slot(path: Path, l
         allowed = own.backend.acquire("s", SLOTS_3, 1).allowed
 
     free = [remaining(each)[1] for each in (limiter(path, ManualClock(START_MS)), own)]
-    assert (allowed, free) == (True, [2 - len(held)] * 2)
+    assert allowed is True
+    assert free == [2 - len(held)] * 2
 
 
 def test_a_claim_that_can_neither_be_written_nor_taken_back_ends_no_lease_of_before(
@@ -399,7 +413,9 @@ def test_a_subject_that_outgrows_its_cell_is_in_one_place_wherever_that_is_inter
         limiter_.acquire("s", SLOTS_3, 10)
 
     views = [[usage.remaining for usage in each.peek("s", large).usages] for each in (own, other, limiter(path, clock))]
-    assert (views[0] == views[1] == views[2], set(views[0]) <= {4, 5}, len(set(views[0]))) == (True, True, 1)
+    assert views[0] == views[1] == views[2]
+    assert set(views[0]) <= {4, 5}
+    assert len(set(views[0])) == 1
     assert [remaining(each)[0] for each in (own, other, limiter(path, clock))] == [970] * 3
 
 
@@ -424,7 +440,8 @@ def test_a_subject_whose_place_is_forgotten_goes_on_wherever_that_is_interrupted
         signal.signal(signal.SIGALRM, before)
 
     words = [ledger.word for ledger in session(own)._known.values()]
-    assert ([decision.allowed for decision in held], len(words) == len(set(words))) == ([True] * 4, True)
+    assert [decision.allowed for decision in held] == [True] * 4
+    assert len(words) == len(set(words))
 
 
 def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path, clock: ManualClock) -> None:
@@ -438,7 +455,8 @@ def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path,
     ledger = session(own)._known["s"]
     ledger.stripe.run_apart(session(own)._move, ledger, old)
 
-    assert (ledger.table is new, remaining(own)) == (True, [999, 1])
+    assert ledger.table is new
+    assert remaining(own) == [999, 1]
 
 
 def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
@@ -455,7 +473,9 @@ def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
 
     assert [limiter(path, clock).peek(str(number), SLOTS_3).usages[1].remaining for number in range(20)] == [3] * 20
     assert [heir.peek(str(number), SLOTS_3).usages[1].remaining for number in range(20)] == [3] * 20
-    assert (len(session(heir).open().desks._mine), path.stat().st_size, len(heirs)) == (1, size, 400)
+    assert len(session(heir).open().desks._mine) == 1
+    assert path.stat().st_size == size
+    assert len(heirs) == 400
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
@@ -471,7 +491,8 @@ def test_a_child_has_leases_of_its_own(path: Path, clock: ManualClock, fork: Cal
         os._exit(0 if own.acquire("s", SLOTS_3).held == 3 and not own.acquire("s", SLOTS_3).allowed else 1)
     _, status = os.waitpid(child, 0)
 
-    assert (status, remaining(own)) == (0, [997, 1])
+    assert status == 0
+    assert remaining(own) == [997, 1]
 
 
 def test_a_child_that_lives_on_keeps_no_lease_of_its_parent(path: Path, clock: ManualClock) -> None:
@@ -521,7 +542,9 @@ def test_a_fork_among_busy_threads_hangs_no_child(path: Path) -> None:
     for thread in threads:
         thread.join()
 
-    assert (statuses, min(done) > 0, own.peek("s", FAST).usages[-1].remaining) == ([0] * 15, True, 100)
+    assert statuses == [0] * 15
+    assert min(done) > 0
+    assert own.peek("s", FAST).usages[-1].remaining == 100
 
 
 def test_a_lease_ends_after_its_longest_hold_in_every_process(
@@ -537,11 +560,9 @@ def test_a_lease_ends_after_its_longest_hold_in_every_process(
     there.stop()
     clock.advance(5_000)
 
-    assert (full.allowed, earlier, [here.acquire("s", BOUNDED).allowed for _ in range(4)]) == (
-        False,
-        1,
-        [True, True, True, False],
-    )
+    assert full.allowed is False
+    assert earlier == 1
+    assert [here.acquire("s", BOUNDED).allowed for _ in range(4)] == [True, True, True, False]
 
 
 def test_a_subject_may_hold_and_owe_more_than_fits_in_a_small_cell(path: Path, clock: ManualClock) -> None:
@@ -554,7 +575,8 @@ def test_a_subject_may_hold_and_owe_more_than_fits_in_a_small_cell(path: Path, c
         assert other.acquire("s", plan).allowed
 
     usages = other.peek("s", Plan("all", tuple(Rate(f"limit-{n}", 5, 86_400_000) for n in range(60)), slots)).usages
-    assert ([usage.remaining for usage in usages[:-1]], usages[-1].remaining) == ([3] * 60, 180)
+    assert [usage.remaining for usage in usages[:-1]] == [3] * 60
+    assert usages[-1].remaining == 180
 
 
 def test_what_no_file_can_say_is_an_error_and_takes_no_slot(path: Path, clock: ManualClock) -> None:
@@ -579,7 +601,8 @@ def test_the_file_grows_and_is_used_again(path: Path, clock: ManualClock) -> Non
         clock.advance(120_000)
         sizes.append(path.stat().st_size)
 
-    assert (sizes[0] > 1_000_000, sizes[-1] <= 2 * sizes[1]) == (True, True)
+    assert sizes[0] > 1_000_000
+    assert sizes[-1] <= 2 * sizes[1]
 
 
 def test_who_holds_a_slot_is_not_forgotten_though_nothing_is_owed(
@@ -630,7 +653,9 @@ def test_health_says_what_is_held_and_what_is_wrong(path: Path, clock: ManualClo
     own.close()
     own.close()
 
-    assert (well["state"], well["leases"], well["backend"]) == ("ok", 1, "host")
+    assert well["state"] == "ok"
+    assert well["leases"] == 1
+    assert well["backend"] == "host"
     assert own.health()["state"] == f"{path}: it was closed"
 
 

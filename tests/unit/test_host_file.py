@@ -228,7 +228,8 @@ def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, cap
     torn = path.read_bytes()
     remaining = [Limiter(HostBackend(path)).peek("s", SLOTS_3).usages[0].remaining for _ in range(2)]
 
-    assert (remaining, path.with_name("limits.damaged").read_bytes() == torn) == ([1_000] * 2, True)
+    assert remaining == [1_000] * 2
+    assert path.with_name("limits.damaged").read_bytes() == torn
     assert "it was damaged when the machine stopped" in caplog.text
 
 
@@ -424,7 +425,9 @@ def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> 
         held = sum(3 - limiter.peek(subject, SLOTS_3).usages[1].remaining for subject in known)
         subprocess.run(["mount", "-o", "remount,size=2m", str(folder)], check=True)
 
-        assert (len(known) > 100, all(again), held) == (True, True, len(known) + len(again))
+        assert len(known) > 100
+        assert all(again)
+        assert held == len(known) + len(again)
         assert limiter.acquire(str(len(known)), SLOTS_3).allowed
         limiter.close()
 
@@ -447,7 +450,9 @@ def test_a_copy_with_holes_is_no_death_on_a_full_disk(tmp_path: Path, start_proc
         answers = [there.does("acquire", f"another {number}") for number in range(500)]
         there.kill()
 
-    assert (holes, True in answers, "no space left" in str(answers)) == (True, True, True)
+    assert holes is True
+    assert True in answers
+    assert "no space left" in str(answers)
 
 
 def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
@@ -587,7 +592,8 @@ def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pyt
     limiter.acquire("another", SLOTS_3)
     until(lambda: limiter.health()["state"] == "ok")
 
-    assert (allowed, state) == (True, "can't start new thread")
+    assert allowed is True
+    assert state == "can't start new thread"
 
 
 def test_a_file_that_is_overwritten_by_another_thing_is_an_error(path: Path) -> None:
@@ -622,11 +628,9 @@ def test_a_damaged_subject_is_forgotten_and_the_log_says_so(path: Path, caplog: 
             file.write(b"\xff\xff")
 
     remaining = [limiter.peek(subject, plan).usages[0].remaining for subject in ("a", "b")]
-    assert (remaining, limiter.health()["damaged"], f"{path}: a part of it is damaged" in caplog.text) == (
-        [10, 3],
-        1,
-        True,
-    )
+    assert remaining == [10, 3]
+    assert limiter.health()["damaged"] == 1
+    assert f"{path}: a part of it is damaged" in caplog.text
 
 
 @pytest.mark.parametrize(("on_outage", "allowed"), [("local", [True, False]), ("open", [True, True])])
@@ -643,7 +647,9 @@ def test_a_guard_decides_while_the_file_cannot(path: Path, on_outage: Any, allow
     path.unlink()
     until(lambda: host.acquire("s", plan, 1).allowed)
 
-    assert (before.allowed, decisions, awaited) == (True, allowed, allowed)
+    assert before.allowed is True
+    assert decisions == allowed
+    assert awaited == allowed
 
 
 def test_a_guard_that_lets_nobody_in_says_so(path: Path) -> None:

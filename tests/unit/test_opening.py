@@ -26,7 +26,9 @@ async def test_a_file_of_the_host_serves_threads_and_tasks(tmp_path: Path) -> No
     limiter, other = AsyncLimiter(open_async_backend(url)), Limiter(open_backend(url))
     allowed = [(await limiter.acquire("s", PLAN)).allowed for _ in range(2)]
 
-    assert (allowed, other.acquire("s", PLAN).allowed, (tmp_path / "my limits").exists()) == ([True, True], False, True)
+    assert allowed == [True, True]
+    assert other.acquire("s", PLAN).allowed is False
+    assert (tmp_path / "my limits").exists()
     await limiter.aclose()
     other.close()
 
@@ -42,7 +44,8 @@ def test_redis_is_opened_by_its_socket(redis_server: RedisServer, spelled: str) 
     with redis_server.client(db=3 if "db" in url else 0) as client:
         (key,) = client.keys()
     limiter.close()
-    assert (allowed, key.partition(b":")[0]) == ([True, True, False], b"mine" if "mine" in url else b"awx")
+    assert allowed == [True, True, False]
+    assert key.partition(b":")[0] == (b"mine" if "mine" in url else b"awx")
 
 
 async def _decided(url: str) -> list[bool]:
@@ -101,7 +104,5 @@ def test_a_server_that_is_not_there_is_a_warning_and_then_an_error(caplog: pytes
     with pytest.raises(BackendUnavailable, match="nothing is let in without it") as error:
         limiter.acquire("s", PLAN)
 
-    assert ("no decision yet: redis at 127.0.0.1:1" in caplog.text, "geheim" in caplog.text + str(error.value)) == (
-        True,
-        False,
-    )
+    assert "no decision yet: redis at 127.0.0.1:1" in caplog.text
+    assert "geheim" not in caplog.text + str(error.value)

@@ -28,7 +28,8 @@ def test_keys_are_short_and_apart_whatever_the_subject(codec: Codec) -> None:
     """Each subject has a key of its own, of one length, that shows nothing of it."""
     keys = [codec.key(subject) for subject in STRANGE_SUBJECTS]
 
-    assert (len({*keys}), {len(key) for key in keys}) == (len(STRANGE_SUBJECTS), {28})
+    assert len({*keys}) == len(STRANGE_SUBJECTS)
+    assert {len(key) for key in keys} == {28}
 
 
 def test_a_key_is_tagged_by_the_digest_of_its_subject(codec: Codec) -> None:
@@ -57,7 +58,8 @@ def test_what_is_told_again_is_known_by_its_subject(codec: Codec) -> None:
     together = codec.heal([other, twice, twice], b"id").keys
     apart = codec.heal([twice, twice], b"id").keys
 
-    assert (together[2:], len({*apart})) == (apart, 3)
+    assert together[2:] == apart
+    assert len({*apart}) == 3
 
 
 def test_lease_ids_name_their_owner(codec: Codec) -> None:
@@ -66,7 +68,8 @@ def test_lease_ids_name_their_owner(codec: Codec) -> None:
 
     owners = {lease_id >> SEQUENCE_BITS for lease_id in ids}
     sequences = [lease_id & (1 << SEQUENCE_BITS) - 1 for lease_id in ids]
-    assert (owners, sequences) == ({int.from_bytes(OWNER)}, [1, 2, 3])
+    assert owners == {int.from_bytes(OWNER)}
+    assert sequences == [1, 2, 3]
 
 
 def test_a_plan_is_sent_once_for_all_its_claims(codec: Codec) -> None:
@@ -76,7 +79,8 @@ def test_a_plan_is_sent_once_for_all_its_claims(codec: Codec) -> None:
     call = codec.acquire(asked, [("d", 4)])
 
     places = [struct.unpack_from("<H", call.args[0], 26 + 8 + 20 * index + 16)[0] for index in range(3)]
-    assert (len(call.args), places) == (3, [2, 3, 2])
+    assert len(call.args) == 3
+    assert places == [2, 3, 2]
     assert call.keys == [codec.key(subject) for subject in "dabc"]
 
 
@@ -87,7 +91,8 @@ def test_a_lease_goes_with_the_first_claim_of_its_subject(codec: Codec) -> None:
     call = codec.acquire(asked, [("c", 3), ("a", 1), ("a", 2)])
 
     _, _, alone, *rest = struct.unpack("<d16sH Q QdHHQQ QdHH QdHH", call.args[0])
-    assert (alone, rest) == (1, [3, 11, 1, 2, 2, 1, 2, 12, 1, 2, 0, 13, 1, 2, 0])
+    assert alone == 1
+    assert rest == [3, 11, 1, 2, 2, 1, 2, 12, 1, 2, 0, 13, 1, 2, 0]
     assert call.keys == [codec.key(subject) for subject in "caab"]
 
 
@@ -150,7 +155,9 @@ def test_a_slot_in_shadow_that_is_over_is_no_lease(codec: Codec) -> None:
     (decision,) = codec.decisions([("s", plan, 1, 7)], reply((5_000, 2, 1, 9, 5)), HoldTimes(), lambda *_: codec)
 
     assert isinstance(decision, Decision)
-    assert (decision.allowed, decision.lease, decision.holder) == (True, None, codec)
+    assert decision.allowed is True
+    assert decision.lease is None
+    assert decision.holder == codec
 
 
 @pytest.mark.parametrize(("code", "words"), [(-1, "another type"), (-2, "none of ours"), (-3, "damaged")])
@@ -163,7 +170,9 @@ def test_a_value_that_is_not_ours_is_an_error_among_decisions(codec: Codec, code
     )
 
     assert isinstance(wrong, BackendUnavailable)
-    assert (words in str(wrong), codec.key("a").decode() in str(wrong), bool(right)) == (True, True, True)
+    assert words in str(wrong)
+    assert codec.key("a").decode() in str(wrong)
+    assert bool(right) is True
 
 
 def test_a_refund_that_found_something_else_raises(codec: Codec) -> None:

@@ -112,7 +112,8 @@ def test_limiters_of_both_kinds_ask_and_a_backend_alone_does_not(monkeypatch: py
     for backend in backends:
         backend.after_fork()
 
-    assert (before, len(asked)) == ([], 4)
+    assert before == []
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize(("processes", "warned"), [(5, True), (1, False)])

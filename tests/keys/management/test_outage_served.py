@@ -122,7 +122,9 @@ def test_a_database_that_is_down(postgres: Postgres, postgresql: Doors) -> None:
     finally:
         postgres.start()
 
-    assert (outage.answers, outage.in_time, _back(postgresql)) == (EXPECTED, (True, True), [(200, ""), (201, "")])
+    assert outage.answers == EXPECTED
+    assert outage.in_time == (True, True)
+    assert _back(postgresql) == [(200, ""), (201, "")]
 
 
 def test_a_database_that_hangs(postgres: Postgres, postgresql: Doors) -> None:
@@ -130,7 +132,9 @@ def test_a_database_that_hangs(postgres: Postgres, postgresql: Doors) -> None:
     with postgres.hanging():
         outage = postgresql.asked()
 
-    assert (outage.answers, outage.in_time, _back(postgresql)) == (EXPECTED, (True, True), [(200, ""), (201, "")])
+    assert outage.answers == EXPECTED
+    assert outage.in_time == (True, True)
+    assert _back(postgresql) == [(200, ""), (201, "")]
 
 
 def test_a_file_that_is_locked(tmp_path: Path) -> None:
@@ -148,4 +152,6 @@ def test_a_file_that_is_locked(tmp_path: Path) -> None:
     back = _back(doors)
     doors.close()
 
-    assert (outage.answers, outage.in_time, back) == (EXPECTED, (True, True), [(200, ""), (201, "")])
+    assert outage.answers == EXPECTED
+    assert outage.in_time == (True, True)
+    assert back == [(200, ""), (201, "")]

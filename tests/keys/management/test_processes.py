@@ -57,7 +57,8 @@ def test_a_cap_holds_whoever_asks(four: Four) -> None:
     account = four.account(max_keys=5)
     statuses = four.at_once(account, "POST", "/api-keys", {"name": "n"}, 24)
 
-    assert (statuses, four.service.list(account).total) == ({201: 5, 409: 19}, 5)
+    assert statuses == {201: 5, 409: 19}
+    assert four.service.list(account).total == 5
 
 
 def test_a_cap_holds_for_an_account_that_is_new_to_all(four: Four) -> None:
@@ -66,7 +67,8 @@ def test_a_cap_holds_for_an_account_that_is_new_to_all(four: Four) -> None:
     statuses = four.at_once(account, "POST", "/api-keys", {"name": "n"}, 16)
 
     made = [event.action for event in four.service.events(account, page_size=100).items]
-    assert (statuses, Counter(made)) == ({201: 16}, {"key.created": 16, "account.created": 1})
+    assert statuses == {201: 16}
+    assert Counter(made) == {"key.created": 16, "account.created": 1}
 
 
 def test_a_key_is_rotated_once(four: Four) -> None:
@@ -75,7 +77,8 @@ def test_a_key_is_rotated_once(four: Four) -> None:
     key = four.service.create(account, "n").key
     statuses = four.at_once(account, "POST", f"/api-keys/{key.id}/rotate", {}, 16)
 
-    assert (statuses, four.service.list(account).total) == ({201: 1, 409: 15}, 2)
+    assert statuses == {201: 1, 409: 15}
+    assert four.service.list(account).total == 2
 
 
 def test_a_key_is_revoked_once(four: Four) -> None:
@@ -101,7 +104,9 @@ def test_a_revocation_reaches_every_process_within_a_second(four: Four) -> None:
         refused_after_s.append(time.monotonic() - revoked_s)
     later = [server.status(key) for server in four.servers for _ in range(5)]
 
-    assert (before, there, later) == ([200] * 8, 401, [401] * 20)
+    assert before == [200] * 8
+    assert there == 401
+    assert later == [401] * 20
     assert max(refused_after_s) < 1.0
 
 
@@ -127,7 +132,10 @@ def test_a_look_up_that_is_under_way_does_not_bring_a_key_back(four: Four) -> No
             (four.folder / name).unlink(missing_ok=True)
 
     # It was good when it was read.
-    assert (held, revoked, has_heard, answer) == (True, 204, True, 200)
+    assert held is True
+    assert revoked == 204
+    assert has_heard is True
+    assert answer == 200
     assert [reader.status(key) for _ in range(5)] == [401] * 5
 
 
@@ -148,7 +156,8 @@ def test_a_changed_plan_acts_within_a_second_and_carries_over_what_was_used(four
         after.append((seen[0], seen[1] + asked))
     took_s = time.monotonic() - changed_s
 
-    assert (before, after) == ([(200, 195)] * 4, [(1_000, 1_000)] * 4)
+    assert before == [(200, 195)] * 4
+    assert after == [(1_000, 1_000)] * 4
     assert took_s < 1.0
 
 

@@ -135,7 +135,8 @@ def test_no_key_is_anywhere(data: tuple[str, Path], start_redis: StartRedis, tmp
     places = {"log": server.log.read_text(), "answers": answers, "database": kept(folder), "redis": dump}
 
     assert [(name, piece) for piece in life.pieces() for name, text in places.items() if piece in text] == []
-    assert (len(life.keys), f"awx_...{life.keys[0][-4:]}" in answers) == (4, True)
+    assert len(life.keys) == 4
+    assert f"awx_...{life.keys[0][-4:]}" in answers
     assert [words in places[name] for name, words in CONTROLS] == [True] * len(CONTROLS)
 
 
@@ -151,4 +152,5 @@ def test_the_filter_keeps_keys_out_of_access_logs(tmp_path: Path) -> None:
     log, masked = server.log.read_text(), f"awx_...{key[-4:]}"
 
     seen = [words in log for words in (f"/plain?key={masked}", f"/api-keys/{masked}", "Logging error")]
-    assert (seen, [piece for piece in life.pieces() if piece in log]) == ([True, True, False], [])
+    assert seen == [True, True, False]
+    assert [piece for piece in life.pieces() if piece in log] == []

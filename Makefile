@@ -60,6 +60,7 @@ screenshots: $(READY) chromium
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/python tools/generate_sync.py --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -10,7 +10,7 @@ import pytest
 from awx_ratelimit import Gate, Rule, StoredKeys
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 from awx_ratelimit.backends.host import HostBackend
-from awx_ratelimit.backends.resilience.guarded import GuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.console import Console
 from awx_ratelimit.keys import KeyStore
 from awx_ratelimit.management import AccessTokens, ManagementApi

@@ -10,12 +10,14 @@ from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
-from awx_ratelimit.http.gate import AsyncGate, Gate
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.credentials import StaticKeys
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.rules.rule import Rule
-from awx_ratelimit.limiter import AsyncLimiter, Limiter
+from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.observability.refusal_log import RefusalLog
 
 __all__ = [

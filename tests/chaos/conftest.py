@@ -13,7 +13,8 @@ from tests.chaos.load import ROWS, SECONDS
 from tests.integration.conftest import LoopLimiter, open_limiters
 
 from awx_ratelimit import AsyncLimiter, Limiter
-from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 
 __all__ = ["open_limiters"]
 

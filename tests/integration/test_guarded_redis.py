@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, StartRedis
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.base import Owed
 from awx_ratelimit.backends.redis import RedisBackend
-from awx_ratelimit.backends.resilience.guarded import GuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 
 BUDGET_MS = 50
 PLAN = Plan("p", (Rate("day", 100, 86_400_000), Rate("hour", 80, 3_600_000)), Concurrency(10))

@@ -17,7 +17,8 @@ from tests.redis_servers import HOST, RedisServer
 
 from awx_ratelimit import AsyncLimiter, Decision, Limiter, Plan
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
-from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 
 BUDGET_S = 0.05
 #: An event loop stands still for so long, and a thread waits for the interpreter.

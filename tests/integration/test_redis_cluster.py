@@ -22,7 +22,7 @@ from tests.servers.harness import eventually
 from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.base import Owed
 from awx_ratelimit.backends.redis import RedisBackend
-from awx_ratelimit.backends.resilience.guarded import GuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan("clustered", (Rate("day", 1_000, 86_400_000_000),), Concurrency(10))

@@ -18,7 +18,7 @@ from tests.servers.harness import eventually
 
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
-from awx_ratelimit.backends.redis.connection import Link
+from awx_ratelimit.backends.redis.connection_sync import Link
 from awx_ratelimit.testing import ManualClock
 
 #: The shortest that a plan may have, and for how long leases of it are held.

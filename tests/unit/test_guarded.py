@@ -20,7 +20,8 @@ from awx_ratelimit import (
 )
 from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.backends.resilience.circuit_breaker import MOST_IN_A_ROW
-from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.backends.resilience.local_share import Shares
 from awx_ratelimit.core.compiled_plans import MOST_PLANS
 from awx_ratelimit.errors import StateDamaged

@@ -21,7 +21,8 @@ from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.host.locks import ByteLock
 from awx_ratelimit.backends.host.mapped_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
 from awx_ratelimit.backends.host.recovery import _set_aside
-from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import BackendMisconfigured
 from awx_ratelimit.testing import ManualClock
 

@@ -42,8 +42,9 @@ from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_async_backend, open_backend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
-from awx_ratelimit.backends.resilience.denial_cache import RememberedBackend
-from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.denial_cache_sync import RememberedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, Jwks, ManagementApi

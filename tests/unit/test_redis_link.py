@@ -8,7 +8,7 @@ from blockbuster import BlockBuster
 from tests.processes import free_port
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.redis.connection import Link
+from awx_ratelimit.backends.redis.connection_sync import Link
 from awx_ratelimit.backends.redis.routing import route
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, MemoryBackend, Plan, Rate, RefusalLog
-from awx_ratelimit.limiter import claim_of
+from awx_ratelimit.http.gate import claim_of
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan.of("p", per_minute=1, concurrent=1)
@@ -31,8 +31,8 @@ def test_refusals_are_logged_with_their_fields_and_sampled(caplog: pytest.LogCap
 
     assert [record.left_out for record in caplog.records] == [0, 0, 3]  # type: ignore[attr-defined]
     assert caplog.messages[0] == "refused 'key_1' under p by ['minute', 'concurrent']: cost 1, retry after 60000 ms"
-    assert caplog.records[0].subject == "key_1"
-    assert caplog.records[0].limits == ["minute", "concurrent"]
+    assert caplog.records[0].subject == "key_1"  # type: ignore[attr-defined]
+    assert caplog.records[0].limits == ["minute", "concurrent"]  # type: ignore[attr-defined]
 
 
 def test_what_is_allowed_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

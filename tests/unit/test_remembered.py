@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
-from awx_ratelimit.backends.resilience.denial_cache import RememberedBackend
+from awx_ratelimit.backends.resilience.denial_cache_sync import RememberedBackend
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan("p", (Rate("minute", 60, 60_000, burst=5), Rate("second", 1, 400, burst=3)), Concurrency(4))

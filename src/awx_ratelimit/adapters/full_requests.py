@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from awx_ratelimit.core.validation import kind
-from awx_ratelimit.http.gate import AsyncGate, Gate
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
 
 #: How many middlewares with one gate a request is within. Only an app that calls itself has so many.
 _DEPTH = "awx_ratelimit.depth"

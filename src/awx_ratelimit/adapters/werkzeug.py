@@ -21,7 +21,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
 )
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import whole_number
-from awx_ratelimit.http.gate import Gate
+from awx_ratelimit.http.gate_sync import Gate
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 

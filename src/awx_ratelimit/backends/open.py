@@ -24,8 +24,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.diagnostics import Finding
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.backends.resilience.denial_cache import AsyncRememberedBackend, RememberedBackend
-from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend, GuardedBackend
+from awx_ratelimit.backends.resilience.denial_cache import AsyncRememberedBackend
+from awx_ratelimit.backends.resilience.denial_cache_sync import RememberedBackend
+from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core.validation import kind
 
 _TCP = ("redis", "rediss", "valkey", "valkeys")
@@ -48,7 +50,7 @@ def open_backend(url: str) -> Backend:
         return MemoryBackend()
     if _scheme(url) == "host":
         return _host(url)
-    from awx_ratelimit.backends.redis.backend import RedisBackend
+    from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 
     client_url, of_server, of_guard = _split(url)
     return RememberedBackend(GuardedBackend(RedisBackend.from_url(client_url, **of_server), **of_guard))

@@ -18,7 +18,7 @@ from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.limiter import Limiter
+from awx_ratelimit.limiter_sync import Limiter
 
 FOUND = 1
 

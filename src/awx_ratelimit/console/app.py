@@ -34,7 +34,8 @@ from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.clock import Clock, WallClock
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.limiter import AsyncLimiter, Limiter
+from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management.api import CREATIONS
 from awx_ratelimit.management.auth.claims import Owner
 from awx_ratelimit.management.blocking_limiter import Deciding

@@ -1,11 +1,9 @@
-"""`Gate` and `AsyncGate`: from a request to an answer: the caller, its plan, one decision, and what to send.
+"""`AsyncGate`: from a request to an answer: the caller, its plan, one decision, and what to send."""
 
-Two twins: the async one is the sync one with `await`, and a test holds them to it.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -21,137 +19,45 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
-    Identify,
     async_identify,
     async_nothing,
     async_settled,
-    nothing,
-    plain_identify,
-    settled,
 )
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
-from awx_ratelimit.limiter import AsyncLimiter, Limiter, claim_of
+from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.limiter_sync import Limiter
 
 #: What `Admission(...)` ends in, without the call in between.
 _new = tuple.__new__
 
 
-class Gate:
-    """Decides HTTP requests for a WSGI adapter, from any thread.
+class AsyncGate:
+    """Decides HTTP requests for an ASGI adapter, from the tasks of an event loop. `identify` may be plain or async.
 
-    `plans` resolves who `identify` names; `rules` say which paths cost what, the first that matches; `headers` is the
-    dialect of the header lines (``draft``, ``legacy``, ``both``, ``none``), and with `expose` scripts of other origins
-    may read them. `anonymous` is the plan of who sends no key, by client address; None is a 401. The client's address
-    is the peer's, unless `trusted_proxies` names the networks whose ``X-Forwarded-For`` is believed: behind a proxy,
-    name it, or all clients have one address. `websocket_refusal="accept_close"` accepts and closes with 1013.
+    `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
+    what it costs. `headers` is the dialect of the rate limit headers (``draft``, ``legacy``, ``both``, ``none``). With
+    `expose`, scripts of other origins may read them. `anonymous` is the plan of requests without a key, limited by
+    client address; None answers them with a 401.
 
-    An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not known in memory. An
-    `identify` of your own may have a method ``known(request)`` that says which are; see docs/identify.md, also for the
-    code, the message and the challenge of its 401s.
+    The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from
+    ``X-Forwarded-For``. Name your proxies, or all clients share one address. `websocket_refusal="accept_close"` accepts
+    a refused WebSocket and closes it with code 1013.
+
+    An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not in memory. If your own
+    `identify` has a method ``known(request)``, it decides which keys are. See docs/identify.md, which also describes
+    the code, the message and the challenge of a 401.
 
     OPTIONS requests need a key and are charged like any other. Browsers send no key with CORS preflights, so put the
-    CORS middleware outside the rate limit middleware. `preflights=True` instead lets preflights pass free: OPTIONS
-    with the headers Origin and Access-Control-Request-Method, which any client can send. That exposes every view that
-    answers OPTIONS, such as Django function views and mounted ASGI apps that do not look at the method.
+    CORS middleware outside the rate limit middleware. `preflights=True` lets preflights pass free instead: OPTIONS
+    requests with the headers Origin and Access-Control-Request-Method, which any client can send. That exposes every
+    view that answers OPTIONS, such as Django function views and mounted ASGI apps that do not look at the method.
 
-    Raises TypeError for an argument of another type, InvalidLimit for one that is wrong, for keys whose plan is not in
-    the table, and for a rule whose cost is above the burst of every plan.
+    Raises TypeError for an argument of the wrong type. Raises InvalidLimit for a wrong value, for a key whose plan is
+    not in the table, and for a rule whose cost is above the burst of every plan.
     """
-
-    def __init__(
-        self,
-        limiter: Limiter,
-        *,
-        plans: PlanTable,
-        identify: Identify,
-        rules: Iterable[Rule] = (),
-        headers: limit_headers.Dialect = "draft",
-        expose: bool = False,
-        anonymous: Plan | None = None,
-        trusted_proxies: Iterable[str] = (),
-        websocket_refusal: WebSocketRefusal = "http",
-        preflights: bool = False,
-    ) -> None:
-        self._limiter = checked_limiter(limiter, Limiter, "Gate")
-        self._claim = limiter.claim
-        self._identify = plain_identify(identify, checked_plans(plans))
-        self._write_uses = getattr(identify, "write_uses", nothing)
-        self._terms = Terms(
-            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
-        )
-        #: The names of the header lines it adds, which replace an app's own, and those that `expose` shows to scripts.
-        self.header_names, self.exposed_names = limit_headers.added_and_exposed(headers, expose)
-        self.websocket_refusal = websocket_refusal
-        #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
-        self.release = limiter.give_back
-        #: Whether requests of a method to a path are exempt.
-        self.is_exempt = self._terms.is_exempt
-        #: What may need an event loop of one kind.
-        self.parts = (limiter, identify)
-
-    def admit(self, request: Request) -> Admission:
-        """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
-        terms = self._terms
-        rule = terms.rule(request)
-        if rule is None:
-            return FREE
-        try:
-            if terms.suspects:
-                stopped = self._stopped(request)
-                if stopped is not None:
-                    return stopped
-            caller = self._identify(request)
-            if caller.__class__ is not Caller:
-                caller = settled(caller) or terms.nobody(request)
-        except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
-            return self._unheard(request, error)
-        if caller is None:
-            return terms.without_key(request)
-        try:
-            plan = terms.resolve(caller)
-            if rule.budget is not None:
-                plan = rule.with_budget(plan)
-            decision = self._claim(caller.subject, plan, rule.cost)
-        except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
-            return terms.undecided(request, rule, caller, error)
-        over = decision.over & plan.enforced
-        return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
-
-    def flush(self) -> None:
-        """Send what waits: released slots, and when keys were used last. See `Limiter.flush`; it never raises."""
-        self._limiter.flush()
-        self._write_uses()
-
-    def _stopped(self, request: Request) -> Admission | None:
-        """A 429 for an address that has sent too many unknown keys, before any look-up; keys in memory need none."""
-        suspect = self._terms.suspect(request)
-        if suspect is None:
-            return None
-        try:
-            decision = self._limiter.peek(suspect, UNKNOWN_KEYS)
-        except BackendUnavailable as error:
-            return self._terms.unavailable(suspect, error)
-        self._terms.cleared(decision)
-        return None if decision.allowed else self._terms.stopped(request, decision)
-
-    def _unheard(self, request: Request, refusal: Unheard) -> Admission:
-        if not (isinstance(refusal, KeyRefused) and refusal.unknown):
-            return self._terms.unheard(request, refusal)
-        subject = self._terms.suspected(request)
-        try:
-            decision = self._limiter.acquire(subject, UNKNOWN_KEYS)
-        except BackendUnavailable as error:
-            return self._terms.unavailable(subject, error)
-        if decision.allowed:
-            return self._terms.unauthorized(refusal)
-        return self._terms.stopped(request, decision)
-
-
-class AsyncGate:
-    """Decides HTTP requests for an ASGI adapter. `identify` may be plain or async. For the rest see Gate."""
 
     def __init__(
         self,
@@ -181,11 +87,11 @@ class AsyncGate:
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = self._terms.is_exempt
-        #: What may need an event loop of one kind.
+        #: What an adapter checks when it starts.
         self.parts = (limiter, identify)
 
     async def admit(self, request: Request) -> Admission:
-        """See Gate."""
+        """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
         terms = self._terms
         rule = terms.rule(request)
         if rule is None:
@@ -215,7 +121,7 @@ class AsyncGate:
         return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
 
     async def flush(self) -> None:
-        """See Gate."""
+        """Send what waits: released slots, and when keys were used last. See `Limiter.flush`; it never raises."""
         await self._limiter.flush()
         await self._write_uses()
 
@@ -241,3 +147,13 @@ class AsyncGate:
         if decision.allowed:
             return self._terms.unauthorized(refusal)
         return self._terms.stopped(request, decision)
+
+
+def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awaitable[Decision]]:
+    """`limiter.claim`, without its two coroutines where an event loop may call the backend directly."""
+    backend = limiter.backend
+    if isinstance(backend, NonBlocking):
+        synchronous = Limiter(backend.backend, listeners=limiter.listeners)
+        synchronous.shadow = limiter.shadow
+        return synchronous.claim
+    return limiter.claim

@@ -28,7 +28,8 @@ from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.limiter import AsyncLimiter, Limiter
+from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management import openapi, request_parsing, serializers
 from awx_ratelimit.management.auth.claims import Owner
 from awx_ratelimit.management.auth.tokens import AccessTokens

@@ -6,7 +6,8 @@ from functools import partial
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import kind
-from awx_ratelimit.limiter import AsyncLimiter, Limiter
+from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.threads import on_the_loop
 
 Ask = Callable[[str, Plan], Decision]

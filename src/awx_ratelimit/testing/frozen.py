@@ -8,7 +8,8 @@ import pytest
 
 from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.http.gate import AsyncGate, Gate
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.testing.clock import ManualClock
 
 _START_MS = 1_700_006_400_000  # a midnight in UTC, so that calendar rates have their whole day

@@ -12,7 +12,7 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 
 try:
     check_versions("the Redis backend", "redis", "redis")
-    from awx_ratelimit.backends.redis.channel import AsyncLines, Lines
+    from awx_ratelimit.backends.redis.channel import AsyncLines
     from awx_ratelimit.backends.redis.connection import answered
     from awx_ratelimit.backends.redis.maintenance import Upkeep
     from awx_ratelimit.backends.redis.routing import Route, checked_route, route
@@ -29,14 +29,15 @@ from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
 
 
-class RedisBackend:
-    """Decides on a server that others decide on too, exactly, in one round trip a claim or fewer.
+class AsyncRedisBackend:
+    """Decides on a server that processes share, in at most one round trip per claim, for the tasks of event loops.
 
-    `route` leads there; `prefix` stands before each key, and one limit has one prefix. `clock` is an object with
-    ``now_ms() -> int``, for tests; None is the server's time.
+    `route` says how to reach the server. `prefix` stands before every key: processes share limits if they share the
+    prefix. `clock` is an object with ``now_ms() -> int``, for tests; None uses the server's time.
     """
 
     checks_claims: ClassVar[bool] = True
+    needs_asyncio: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._made = (checked_route(route), prefix, None if clock is None else usable_clock(clock))
@@ -62,110 +63,7 @@ class RedisBackend:
 
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
-        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
-        self._inherited.append(getattr(self, "_lines", None))
-        self._upkeep = Upkeep(*self._made)
-        self._upkeep.serve(self)
-        self._session = self._upkeep.session
-        self._lines = Lines(self._session)
-
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
-        renew_if_forked()
-        asked = self._session.asked(subject, plan, cost)
-        try:
-            decision: Decision = answered(self._lines.claim(asked))
-        finally:
-            self._session.settled(asked[3])
-        return decision
-
-    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
-        renew_if_forked()
-        decision: Decision = answered(self._lines.claim(self._session.looked(subject, plan, cost)))
-        return decision
-
-    def release(self, decision: Decision) -> None:
-        """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
-        # In a child that has not decided yet, the session and every decision are its parent's.
-        if SAME_PROCESS:
-            self._session.release(decision)
-
-    def refund(self, decision: Decision) -> None:
-        """See Backend."""
-        renew_if_forked()
-        for call in self._session.refund(decision):
-            self._session.done(decision.subject, self._lines.call(decision.subject, call))
-
-    def reset(self, subject: str) -> None:
-        """See Backend."""
-        subject = checked_subject(subject)
-        renew_if_forked()
-        for call in self._session.reset(subject):
-            self._session.done(subject, self._lines.call(subject, call))
-
-    def renew_leases(self) -> None:
-        """Renew every lease that is open, now. Raises BackendUnavailable."""
-        renew_if_forked()
-        self._upkeep.renew_now()
-
-    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
-        """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
-
-        Returns the leases that were entered, in order. Raises BackendUnavailable.
-        """
-        renew_if_forked()
-        return self._upkeep.heal(owed, heal_id)
-
-    def home(self, subject: str) -> object:
-        """What of it fails as one: the server that `subject` is on, as far as it is known."""
-        renew_if_forked()
-        return self._session.home(subject)
-
-    def health(self) -> Mapping[str, Any]:
-        """See Backend: the leases of this process that are open, and those that were lost."""
-        renew_if_forked()
-        try:
-            for subject, call in self._session.ping():
-                answered(self._lines.call(subject, call))
-        except BackendUnavailable as error:
-            return self._session.health(error)
-        return self._session.health(None)
-
-    def flush(self) -> None:
-        """Send what waits for it, such as released leases, within the time of one call. It raises nothing."""
-        renew_if_forked()
-        self._upkeep.flush()
-
-    def close(self) -> None:
-        """See Backend. Every lease is given back, also those that are held, within the time of one call."""
-        renew_if_forked()
-        self._upkeep.close(with_held=self._lines.are_alone)
-        self._lines.close()
-
-
-class AsyncRedisBackend:
-    """The same for the tasks of event loops. See RedisBackend."""
-
-    checks_claims: ClassVar[bool] = True
-    needs_asyncio: ClassVar[bool] = True
-
-    def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (checked_route(route), prefix, None if clock is None else usable_clock(clock))
-        self._inherited: list[Any] = []
-        self.begin()
-        renewed_after_fork(self.begin)
-
-    @classmethod
-    def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
-        """See RedisBackend. Within a running event loop the server is first asked by the first claim."""
-        way = route(url, timeout_ms=timeout_ms, prefix=prefix)
-        probe(way, prefix)
-        return cls(way, prefix=prefix, clock=clock)
-
-    def begin(self) -> None:
-        """See RedisBackend."""
-        # Kept and not used: a child that lets go of a connection takes it from the event loop of its parent.
+        # Kept and never used: closing an inherited connection would close it for the parent as well.
         self._inherited.append(getattr(self, "_lines", None))
         self._upkeep = Upkeep(*self._made)
         self._upkeep.serve(self)
@@ -208,17 +106,20 @@ class AsyncRedisBackend:
             self._session.done(subject, await self._lines.call(subject, call))
 
     async def renew_leases(self) -> None:
-        """See RedisBackend."""
+        """Renew every lease that is open, now. Raises BackendUnavailable."""
         renew_if_forked()
         await asyncio.to_thread(self._upkeep.renew_now)
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
-        """See RedisBackend: from a thread, here too."""
+        """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
+
+        Returns the leases that were entered, in order. Raises BackendUnavailable.
+        """
         renew_if_forked()
         return self._upkeep.heal(owed, heal_id)
 
     def home(self, subject: str) -> object:
-        """See RedisBackend."""
+        """What of it fails as one: the server that `subject` is on, as far as it is known."""
         renew_if_forked()
         return self._session.home(subject)
 
@@ -233,12 +134,12 @@ class AsyncRedisBackend:
         return self._session.health(None)
 
     async def flush(self) -> None:
-        """See RedisBackend."""
+        """Send what waits for it, such as released leases, within the time of one call. It raises nothing."""
         renew_if_forked()
         await asyncio.to_thread(self._upkeep.flush)
 
     async def close(self) -> None:
-        """See RedisBackend. Leases that are held stay so while another event loop uses this backend."""
+        """See Backend. Every lease is given back, also those that are held, within the time of one call."""
         renew_if_forked()
         await asyncio.to_thread(self._upkeep.close, with_held=self._lines.are_alone)
         await self._lines.close()

@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 
 from awx_ratelimit.backends.redis.codec import Call
-from awx_ratelimit.backends.redis.connection import Answer, Link
+from awx_ratelimit.backends.redis.connection import Answer
+from awx_ratelimit.backends.redis.connection_sync import Link
 from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.errors import BackendUnavailable

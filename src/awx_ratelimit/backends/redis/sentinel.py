@@ -9,11 +9,12 @@ import time
 from typing import Any
 
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.exceptions import ReadOnlyError, RedisError
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.exceptions import ReadOnlyError
+from redis.sentinel import MasterNotFoundError
 
 from awx_ratelimit.backends.redis.address import Places
+from awx_ratelimit.backends.redis.primary import Found, NoPrimary, async_primary_of
+from awx_ratelimit.backends.redis.primary_sync import primary_of
 from awx_ratelimit.backends.redis.server import Server, texts
 from awx_ratelimit.backends.redis.transport import Connections
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
@@ -32,49 +33,39 @@ class Primary(Server):
         self.name = f"{self._service} of the sentinels {self._watch}"
 
     def connection(self, deadline: Deadline) -> Any:
-        """See Server: it waits for the sentinels."""
+        """See Server. Waits for the sentinels."""
         until_s = time.monotonic() + self.timeout_s
-        asked = self._sentinels
-        clients = [sentinel.client() for sentinel in asked]
-        watch = _Watch(clients)
         try:
-            place = watch.discover_master(self._service)  # type: ignore[no-untyped-call]
-        except RedisError as error:
-            raise self._unknown(error, watch.knows) from None
-        finally:
-            watch.close()
-        return self._there(place, asked[clients.index(watch.sentinels[0])], until_s).new(deadline)
+            found = primary_of(self._service, self._sentinels)
+        except NoPrimary as error:
+            raise self._unknown(error) from None
+        return self._there(found, until_s).new(deadline)
 
     async def async_connection(self) -> Any:
-        """See `connection`."""
+        """See Server. Waits for the sentinels."""
         until_s = time.monotonic() + self.timeout_s
-        asked = self._sentinels
-        clients = [sentinel.client_in_loop() for sentinel in asked]
-        watch = _AsyncWatch(clients)
         try:
-            place = await watch.discover_master(self._service)
-        except RedisError as error:
-            raise self._unknown(error, watch.knows) from None
-        finally:
-            await watch.aclose()
-        return self._there(place, asked[clients.index(watch.sentinels[0])], until_s).new_in_loop()
+            found = await async_primary_of(self._service, self._sentinels)
+        except NoPrimary as error:
+            raise self._unknown(error) from None
+        return self._there(found, until_s).new_in_loop()
 
-    def _there(self, place: tuple[str, int], told_by: Connections, until_s: float) -> Connections:
-        """How a connection to the primary is made in the time that is left. `told_by` is asked first next time."""
-        self._sentinels = sorted(self._sentinels, key=lambda sentinel: sentinel is not told_by)
+    def _there(self, found: Found, until_s: float) -> Connections:
+        """How to connect to the primary in the time left. Asks the sentinel that named it first next time."""
+        self._sentinels = sorted(self._sentinels, key=lambda sentinel: sentinel is not found.told_by)
         left_s = max(until_s - time.monotonic(), self.timeout_s / 10)
-        there = self.connections.at(*place, left_s)
+        there = self.connections.at(*found.place, left_s)
         self.name = f"{there.place}, the primary of {self._service},"
         return there
 
-    def _unknown(self, error: RedisError, is_known: bool) -> BackendUnavailable:
-        """What to tell who runs it, where no sentinel names a primary."""
-        sentinels, said = f"redis sentinels {self._watch}", str(error)
-        if is_known:
+    def _unknown(self, none: NoPrimary) -> BackendUnavailable:
+        """What to tell the operator if no sentinel names a primary."""
+        sentinels, said = f"redis sentinels {self._watch}", str(none)
+        if none.is_known:
             return BackendUnavailable(f"{sentinels}: the primary of {self._service} is down, and there is no other yet")
         if "AuthenticationError" in said:
             return BackendMisconfigured(f"{sentinels}: check ?sentinel_username= and &sentinel_password=")
-        if not isinstance(error, MasterNotFoundError | AsyncMasterNotFoundError):
+        if not isinstance(none.error, MasterNotFoundError | AsyncMasterNotFoundError):
             return BackendMisconfigured(f"{sentinels}: they cannot be asked ({said})")
         if " : " not in said:
             return BackendMisconfigured(f"{sentinels}: they watch no service {self._service!r}")
@@ -104,31 +95,3 @@ class Primary(Server):
         """Who has named a primary that is none is asked last."""
         first, *others = self._sentinels
         self._sentinels = [*others, first]
-
-
-class _Watch(Sentinel):
-    """For threads. `knows` is whether any sentinel knows the service."""
-
-    knows = False
-
-    def __init__(self, clients: list[Any]) -> None:
-        super().__init__([])  # type: ignore[no-untyped-call]
-        self.sentinels = clients.copy()
-
-    def check_master_state(self, state: Any, service_name: str) -> Any:
-        self.knows = True
-        return super().check_master_state(state, service_name)  # type: ignore[no-untyped-call]
-
-
-class _AsyncWatch(AsyncSentinel):
-    """For event loops."""
-
-    knows = False
-
-    def __init__(self, clients: list[Any]) -> None:
-        super().__init__([])  # type: ignore[no-untyped-call]
-        self.sentinels = clients.copy()
-
-    def check_master_state(self, state: Any, service_name: str) -> bool:
-        self.knows = True
-        return super().check_master_state(state, service_name)

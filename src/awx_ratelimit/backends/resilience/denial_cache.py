@@ -1,89 +1,26 @@
-"""A backend whose refusals by rates are remembered: a flood of refused claims is answered without asking it.
+"""A cache of denials around a backend: a flood of refused claims is answered without a call.
 
-Relaxed is this: for a second at most after a refusal, what another process gives back to the subject (a reset, a
-refund, another plan of the same caller) is not seen here. `RememberedBackend` is for threads and
-`AsyncRememberedBackend` for event loops: two twins.
+It relaxes this: for up to a second after a refusal, this process does not see what another process gives back to the
+subject by a reset, a refund or another plan of the same caller.
 """
 
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend, usable_backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend
 from awx_ratelimit.backends.resilience.denials import Refusals
 from awx_ratelimit.core.claims import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
 
-class RememberedBackend:
-    """Remembers the refusals of `backend`, at most 10,000 of them."""
-
-    checks_claims: ClassVar[bool] = True
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = usable_backend(backend, "RememberedBackend")
-        self._refusals = Refusals(time.monotonic_ns)
-
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
-        subject, plan, cost = checked_claim(subject, plan, cost)
-        standing = self._refusals.standing(subject, plan, cost)
-        if standing is not None:
-            return standing
-        sent_ns = self._refusals.now_ns()
-        decision = self.backend.acquire(subject, plan, cost)
-        self._refusals.remember(decision, sent_ns)
-        return decision
-
-    def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend: it is asked."""
-        return self.backend.peek(subject, plan, cost)
-
-    def release(self, decision: Decision) -> None:
-        """See Backend."""
-        self.backend.release(decision)
-
-    def refund(self, decision: Decision) -> None:
-        """See Backend."""
-        self._refusals.forget(decision.subject)
-        self.backend.refund(decision)
-        self._refusals.forget(decision.subject)
-
-    def reset(self, subject: str) -> None:
-        """See Backend."""
-        subject = checked_subject(subject)
-        self._refusals.forget(subject)
-        self.backend.reset(subject)
-        self._refusals.forget(subject)
-
-    def renew_leases(self) -> None:
-        """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            renew()
-
-    def flush(self) -> None:
-        """Send what waits in the backend, where something does. It raises nothing."""
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            flush()
-
-    def health(self) -> Mapping[str, Any]:
-        """See Backend."""
-        return self.backend.health()
-
-    def close(self) -> None:
-        """See Backend."""
-        self.backend.close()
-
-
 class AsyncRememberedBackend:
-    """The same for the tasks of event loops. See RememberedBackend."""
+    """Caches up to 10,000 refusals of `backend`, for the tasks of event loops."""
 
     checks_claims: ClassVar[bool] = True
 
-    def __init__(self, backend: AsyncBackend) -> None:
+    def __init__(self, backend: AsyncBackend | Backend) -> None:
         self.backend = usable_async_backend(backend, "AsyncRememberedBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
@@ -99,7 +36,7 @@ class AsyncRememberedBackend:
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend: it is asked."""
+        """See Backend. Always asks the backend."""
         return await self.backend.peek(subject, plan, cost)
 
     def release(self, decision: Decision) -> None:

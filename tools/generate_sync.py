@@ -1,0 +1,200 @@
+"""Write the synchronous modules from their asynchronous sources: the same logic without `async` and `await`.
+
+    python tools/generate_sync.py            write them
+    python tools/generate_sync.py --check    write nothing; exit with 1 if a module is out of date
+
+`limiter.py` becomes `limiter_sync.py`, and so on. Of a source, only what is asynchronous is rewritten: classes named
+`Async...`, coroutine functions, and functions named `async_...`. Everything else that they use is imported from the
+source. Change the source, or the table of differences below, and never the generated module.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+PACKAGE: Final = Path(__file__).parent.parent / "src"
+SOURCES: Final = (
+    "awx_ratelimit.limiter",
+    "awx_ratelimit.http.gate",
+    "awx_ratelimit.backends.redis.backend",
+    "awx_ratelimit.backends.redis.channel",
+    "awx_ratelimit.backends.redis.connection",
+    "awx_ratelimit.backends.redis.primary",
+    "awx_ratelimit.backends.resilience.guarded",
+    "awx_ratelimit.backends.resilience.denial_cache",
+)
+_HEADER = '''"""{summary}
+
+Generated from `{name}.py` by tools/generate_sync.py: change that module and run the program again.
+"""
+'''
+
+#: Methods that only tasks need.
+ASYNC_ONLY: Final = {("AsyncLine", "forget"), ("AsyncLink", "forget")}
+
+#: What differs for a reason, from the asynchronous text to the synchronous one. Longer ones go first.
+DIFFERENCES: Final = {
+    "aclose": "close",
+    # Only a coroutine has to be kept from being taken for a decision.
+    "    @must_be_awaited\n": "",
+    "usable_async_backend": "usable_backend",
+    "async_settled": "settled",
+    "async_nothing": "nothing",
+    "write_uses_in_tasks": "write_uses",
+    "async_identify": "plain_identify",
+    "AsyncBackend | Backend": "Backend",
+    "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
+    "task_batching import TaskCommit": "thread_batching import ThreadCommit",
+    # The call of a task has one deadline, by asyncio; that of a thread is handed down.
+    "TaskCommit(self._decide, session.abandon, session.unanswered)": (
+        "ThreadCommit(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)"
+    ),
+    "TaskCommit(self._aside.run, nobody, nobody)": (
+        "ThreadCommit(self._aside.run, nobody, nobody, timeout_s=server.timeout_s)"
+    ),
+    "LinesOfLoops": "LinesOfThreads",
+    "TaskCalls": "ThreadCalls",
+    "_decide(self, batch: Sequence[Asked])": "_decide(self, batch: Sequence[Asked], until_s: float)",
+    "run([part.call for part in parts])": "run([part.call for part in parts], until_s)",
+    ".ask(item)": ".ask(item, until_s)",
+    "server.async_connection()": "server.connection(self._deadline)",
+    "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
+    "asyncio.to_thread(self._upkeep.flush)": "self._upkeep.flush()",
+    "asyncio.to_thread(self._upkeep.close, with_held=self._lines.are_alone)": (
+        "self._upkeep.close(with_held=self._lines.are_alone)"
+    ),
+    "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
+    "asyncio.sleep": "time.sleep",
+    "redis.asyncio.sentinel": "redis.sentinel",
+    "import Sentinel as AsyncSentinel": "import Sentinel",
+    "client_in_loop": "client",
+    "await watch.discover_master(service)": "watch.discover_master(service)  # type: ignore[no-untyped-call]",
+    "super().check_master_state(state, service_name)": (
+        "super().check_master_state(state, service_name)  # type: ignore[no-untyped-call]"
+    ),
+    "from awx_ratelimit.runtime.deadlines import TaskDeadline": "from contextlib import nullcontext",
+    "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
+    "connection.disconnect(nowait=True)": "connection.disconnect()",
+    # Only event loops are of several kinds.
+    "    needs_asyncio: ClassVar[bool] = True\n": "",
+    # A backend that never waits has answered an async gate too.
+    """            if decision.__class__ is not Decision:
+                decision = await decision
+""": "",
+    # The same facts, in words for threads.
+    "from the tasks of an event loop": "from any thread",
+    "for the tasks of event loops": "for threads",
+    "an ASGI adapter": "a WSGI adapter",
+    " `identify` may be plain or async.": "",
+    """Takes an async backend, or a synchronous one that never waits longer than 50 ms (memory, host). Any other backend
+    raises TypeError. So does the result of `acquire` or `peek` without ``await`` when it is used as a condition.
+""": "Raises TypeError for an asynchronous backend.\n",
+    "It takes any backend that AsyncLimiter accepts.": "It takes any synchronous backend.",
+    """A claim waits up to `budget_ms` for the backend. Delays of this process, such as a blocked event loop or threads
+    that wait for their turn, are added to the budget and are not failures of the backend.
+""": """The backend keeps to `budget_ms` by itself, as RedisBackend does with `timeout_ms`: nothing interrupts it.
+""",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check every generated module; the exit status."""
+    checking, stale = "--check" in arguments, []
+    for source in SOURCES:
+        target, text = _path(f"{source}_sync"), generated(source)
+        if target.exists() and target.read_text() == text:
+            continue
+        stale.append(target)
+        if not checking:
+            target.write_text(text)
+    for target in stale:
+        print(f"{target.relative_to(PACKAGE)}: {'out of date; run tools/generate_sync.py' if checking else 'written'}")
+    return 1 if checking and stale else 0
+
+
+def generated(source: str) -> str:
+    """The text of the synchronous module that belongs to `source`."""
+    text = _path(source).read_text()
+    tree, lines = ast.parse(text), text.splitlines(keepends=True)
+    kept = [_text(node, lines) for node in tree.body if _is_import(node)]
+    rewritten = [_text(node, lines) for node in tree.body if _is_async(node)]
+    shared = sorted(name for node in tree.body if not _is_import(node) and not _is_async(node) for name in _names(node))
+    imports = "".join(f"from {source} import {name}\n" for name in shared)
+    summary = _plain((ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " "))
+    body = _plain("".join(kept) + imports + "\n\n" + "\n\n".join(rewritten))
+    return _formatted(_HEADER.format(summary=summary, name=source.rpartition(".")[2]) + _redirected(body), source)
+
+
+def _is_import(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.Try)
+
+
+def _is_async(node: ast.stmt) -> bool:
+    return isinstance(node, ast.AsyncFunctionDef) or getattr(node, "name", "").lstrip("_").lower().startswith("async")
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    """The names that a statement of a module defines."""
+    targets: list[Any] = getattr(node, "targets", None) or [getattr(node, "target", node)]
+    yield from (name for target in targets if (name := getattr(target, "id", getattr(target, "name", None))))
+
+
+def _text(node: Any, lines: list[str]) -> str:
+    """The source of a statement with the comments above it, less what only tasks need."""
+    dropped = [part for part in getattr(node, "body", []) if (getattr(node, "name", ""), _name(part)) in ASYNC_ONLY]
+    without = {number for part in dropped for number in range(part.lineno - 1, part.end_lineno + 1)}
+    decorators = getattr(node, "decorator_list", [])
+    first = min(part.lineno for part in (node, *decorators)) - 1
+    while first and lines[first - 1].startswith("#"):
+        first -= 1
+    return "".join(lines[number] for number in range(first, node.end_lineno) if number not in without)
+
+
+def _name(node: ast.stmt) -> str:
+    return getattr(node, "name", "")
+
+
+def _plain(text: str) -> str:
+    for one, other in DIFFERENCES.items():
+        text = text.replace(one, other)
+    text = re.sub(r"\b(?:async|await) |\basync_(?=[a-z])", "", text)
+    return re.sub(r"\b(_?)Async(?=[A-Z])", r"\1", text)
+
+
+def _redirected(text: str) -> str:
+    """Import what is generated from where it is generated."""
+    homes = {name: f"{source}_sync" for source in SOURCES for name in _made(source)}
+
+    def imported(found: re.Match[str]) -> str:
+        indent, module = found[1], found[2]
+        names = re.findall(r"\w+(?: as \w+)?", found[3])
+        return "\n".join(f"{indent}from {homes.get(name, module)} import {name}" for name in names)
+
+    return re.sub(r"^( *)from (awx_ratelimit[\w.]*) import (\([^)]*\)|[^\n(]*)$", imported, text, flags=re.MULTILINE)
+
+
+def _made(source: str) -> set[str]:
+    """The public names that are generated from `source`."""
+    nodes = [node for node in ast.parse(_path(source).read_text()).body if _is_async(node)]
+    return {_plain(f"async {_name(node)}") for node in nodes}
+
+
+def _formatted(text: str, source: str) -> str:
+    """`text` without imports that it does not use, sorted and laid out."""
+    ruff = [str(Path(sys.executable).parent / "ruff")]
+    name = ["--stdin-filename", str(_path(f"{source}_sync")), "-"]
+    for step in (["check", "--fix-only", "--select", "F401,F811,I", "--quiet"], ["format", "--quiet"]):
+        text = subprocess.run([*ruff, *step, *name], input=text, capture_output=True, text=True, check=True).stdout
+    return text
+
+
+def _path(module: str) -> Path:
+    return PACKAGE / (module.replace(".", "/") + ".py")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

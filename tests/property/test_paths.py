@@ -15,6 +15,8 @@ from tests.property import routed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, Rule
+from awx_ratelimit.adapters.asgi.scope import request_of as request_of_scope
+from awx_ratelimit.adapters.wsgi.environ import request_of as request_of_environ
 
 PLAN = Plan.of("p", per_minute=1_000)
 LOGIN = Plan.of("login", per_minute=5)
@@ -181,7 +183,7 @@ def test_no_path_is_cheaper_than_the_route_of_an_asgi_framework(
     found: list[Any] = []
 
     async def gated(scope: Any, receive: Any, send: Any) -> None:
-        found.append(_rule_of(root, "")(scope.request_of(dict(scope))))
+        found.append(_rule_of(root, "")(request_of_scope(dict(scope))))
         await ASGI_AROUND[inside](_asgi(framework))(scope, receive, send)
 
     around = {**ASGI_AROUND, "other": _root_path_of(b"x-other")}
@@ -263,7 +265,7 @@ def test_no_path_is_cheaper_than_the_route_of_a_wsgi_framework(
     below = "/**" if framework == "pyramid-traversal" else ""
 
     def gated(environ: Any, start_response: Any) -> Any:
-        found.append(_rule_of("", below)(environ.request_of(environ)))
+        found.append(_rule_of("", below)(request_of_environ(environ)))
         return INSIDE[inside](_wsgi(framework))(environ, start_response)
 
     routed.CHOSEN.clear()

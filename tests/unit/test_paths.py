@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 
 from awx_ratelimit import Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, Request, Rule
-from awx_ratelimit.adapters.asgi import scope
-from awx_ratelimit.adapters.wsgi import environ
+from awx_ratelimit.adapters.asgi.scope import request_of as request_of_scope
+from awx_ratelimit.adapters.wsgi.environ import request_of as request_of_environ
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS, readings
 
 PLAN = Plan.of("p", per_minute=1_000)
@@ -26,12 +26,12 @@ def gate(rules: list[Rule] = RULES) -> Gate:
 
 def wsgi(path: str, script_name: str = "", **headers: str) -> Request:
     sent = {"REQUEST_METHOD": "GET", "PATH_INFO": path.encode().decode("latin-1"), "SCRIPT_NAME": script_name}
-    return environ.request_of(sent | {f"HTTP_{name}": value for name, value in headers.items()})
+    return request_of_environ(sent | {f"HTTP_{name}": value for name, value in headers.items()})
 
 
 def asgi(path: str, root_path: str = "", **headers: str) -> Request:
     lines = [(name.lower().replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return scope.request_of({"method": "GET", "path": path, "root_path": root_path, "headers": lines})
+    return request_of_scope({"method": "GET", "path": path, "root_path": root_path, "headers": lines})
 
 
 def cost(request: Request) -> int | None:

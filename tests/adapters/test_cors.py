@@ -18,7 +18,7 @@ from werkzeug.test import Client as WsgiClient
 from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, Plan, PlanTable, StaticKeys
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 
-PAGE = (Path(__file__).parent.parent / "docs" / "cors.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "cors.md").read_text()
 FASTAPI, LITESTAR, QUART, FLASK = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 ORIGIN = "https://app.example.com"
 NAMES = {"retry-after", "ratelimit-policy", "ratelimit"}

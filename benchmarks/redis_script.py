@@ -16,7 +16,7 @@ import redis
 from tests.redis_servers import run, running_redis
 
 from awx_ratelimit import Decision, Plan
-from awx_ratelimit.backends.redis.codec import Call, Codec, Released, Renewal
+from awx_ratelimit.backends.redis.codec import Call, Codec, ReleasedLease, Renewal
 from awx_ratelimit.core.hold_times import HoldTimes
 
 SUBJECTS = 2_000
@@ -98,7 +98,7 @@ def served(client: "redis.Redis") -> dict[str, Served]:
 
     def with_releases(number: int) -> Callable[[int], Call]:
         """Each call gives back the leases of the call before of the same subjects."""
-        before: list[Released] = []
+        before: list[ReleasedLease] = []
 
         def call(n: int) -> Call:
             claims = bench.claims(PLAN, n % 2 * number, number)

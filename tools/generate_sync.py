@@ -34,7 +34,7 @@ Generated from `{name}.py` by tools/generate_sync.py: change that module and run
 '''
 
 #: Methods that only tasks need.
-ASYNC_ONLY: Final = {("AsyncLine", "forget"), ("AsyncLink", "forget")}
+ASYNC_ONLY: Final = {("AsyncChannel", "forget"), ("AsyncConnection", "forget")}
 
 #: What differs for a reason, from the asynchronous text to the synchronous one. Longer ones go first.
 DIFFERENCES: Final = {
@@ -48,24 +48,24 @@ DIFFERENCES: Final = {
     "async_identify": "plain_identify",
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
-    "task_batching import TaskCommit": "thread_batching import ThreadCommit",
+    "task_batching import TaskBatching": "thread_batching import ThreadBatching",
     # The call of a task has one deadline, by asyncio; that of a thread is handed down.
-    "TaskCommit(self._decide, session.abandon, session.unanswered)": (
-        "ThreadCommit(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)"
+    "TaskBatching(self._decide, session.abandon, session.unanswered)": (
+        "ThreadBatching(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)"
     ),
-    "TaskCommit(self._aside.run, nobody, nobody)": (
-        "ThreadCommit(self._aside.run, nobody, nobody, timeout_s=server.timeout_s)"
+    "TaskBatching(self._call_connection.run, nobody, nobody)": (
+        "ThreadBatching(self._call_connection.run, nobody, nobody, timeout_s=server.timeout_s)"
     ),
-    "LinesOfLoops": "LinesOfThreads",
+    "LoopChannels": "ThreadChannels",
     "TaskCalls": "ThreadCalls",
-    "_decide(self, batch: Sequence[Asked])": "_decide(self, batch: Sequence[Asked], until_s: float)",
+    "_decide(self, batch: Sequence[PendingClaim])": "_decide(self, batch: Sequence[PendingClaim], until_s: float)",
     "run([part.call for part in parts])": "run([part.call for part in parts], until_s)",
     ".ask(item)": ".ask(item, until_s)",
     "server.async_connection()": "server.connection(self._deadline)",
-    "asyncio.to_thread(self._upkeep.renew_now)": "self._upkeep.renew_now()",
-    "asyncio.to_thread(self._upkeep.flush)": "self._upkeep.flush()",
-    "asyncio.to_thread(self._upkeep.close, with_held=self._lines.are_alone)": (
-        "self._upkeep.close(with_held=self._lines.are_alone)"
+    "asyncio.to_thread(self._maintenance.renew_now)": "self._maintenance.renew_now()",
+    "asyncio.to_thread(self._maintenance.flush)": "self._maintenance.flush()",
+    "asyncio.to_thread(self._maintenance.close, with_held=self._channels.are_alone)": (
+        "self._maintenance.close(with_held=self._channels.are_alone)"
     ),
     "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
     "asyncio.sleep": "time.sleep",

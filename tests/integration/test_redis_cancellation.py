@@ -86,7 +86,7 @@ def test_random_cancellations_leak_nothing(redis_server: RedisServer, plan: str,
 def test_claims_under_way_when_their_loop_ends_hold_no_slot(redis_server: RedisServer, plan: Plan) -> None:
     """The loop cancels whoever still waits; what they were granted is given back all the same."""
     held, under_way = _held_after_loops(redis_server, plan)
-    # Connections of loops that are no more, whose warnings are to come here and not in another test.
+    # Endpoint of loops that are no more, whose warnings are to come here and not in another test.
     gc.collect()
 
     assert held == [0] * 8

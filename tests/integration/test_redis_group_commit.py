@@ -27,7 +27,7 @@ def waiting(limiter: Any, expected: int) -> None:
     """Until one claim is under way and so many wait behind it."""
 
     def behind() -> int:
-        (line,) = limiter.backend._lines._lines.values()
+        (line,) = limiter.backend._channels._channels.values()
         if isinstance(line, dict):
             (line,) = line.values()
         under_way = getattr(line.claims, "_leader", None) or getattr(line.claims, "_sending", None)
@@ -252,4 +252,4 @@ def test_a_process_without_threads_left_decides_all_the_same(
     assert [decision.allowed for decision in (*decisions, later)] == [True] * 4
     said = [record.message for record in caplog.records if "leases are not renewed" in record.message]
     assert len(said) == 1
-    assert limiter.backend._upkeep._keeper._thread is not None
+    assert limiter.backend._maintenance._thread._thread is not None

@@ -18,7 +18,7 @@ from tests.servers.harness import eventually
 
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
-from awx_ratelimit.backends.redis.connection_sync import Link
+from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.testing import ManualClock
 
 #: The shortest that a plan may have, and for how long leases of it are held.
@@ -244,8 +244,8 @@ def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_lon
     session.settled(late[3])
     limiter.acquire("another, which takes the release along", LONG)
     # The thread may be sending the release, too; it is to be there before the claim.
-    limiter.backend._upkeep._keeper.stop()
-    Link(session.route.found(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
+    limiter.backend._maintenance._thread.stop()
+    Connection(session.route.found(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
 
     before = limiter.peek("s", SHORT).held
     assert before == 1

@@ -181,7 +181,7 @@ def test_a_release_never_waits_for_a_server_that_hangs(start_redis: StartRedis, 
         for decision in kept:
             limiter.give_back(decision)
         took_s = time.monotonic() - began_s
-        tried = eventually(lambda: limiter.backend._upkeep._troubled, expected=True)
+        tried = eventually(lambda: limiter.backend._maintenance._troubled, expected=True)
 
     assert took_s < 0.1
     assert tried is True

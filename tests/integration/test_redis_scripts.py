@@ -11,7 +11,7 @@ from tests.redis_servers import RedisServer, StartRedis, run
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, Plan, Rate
 from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS
-from awx_ratelimit.backends.redis.codec import Asked, Codec, Released
+from awx_ratelimit.backends.redis.codec import Codec, PendingClaim, ReleasedLease
 from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Script
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
@@ -31,7 +31,7 @@ class Redis:
         self.codec = Codec("awx", os.urandom(16))
 
     def ask(
-        self, asked: Sequence[Asked], released: Sequence[Released] = (), now_ms: int | None = NOW_MS
+        self, asked: Sequence[PendingClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = NOW_MS
     ) -> list[Decision | BackendUnavailable]:
         """One call; what it answers."""
         reply = run(self.client, self.codec.acquire(asked, released, now_ms))

@@ -10,7 +10,7 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan, Rate
-from awx_ratelimit.backends.redis.codec import Asked, Codec
+from awx_ratelimit.backends.redis.codec import Codec, PendingClaim
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.errors import StateDamaged
 
@@ -104,6 +104,6 @@ def decide(client: "redis.Redis", subject: str, plan: Plan, now_ms: int) -> list
 
 
 def answered(
-    client: "redis.Redis", asked: list[Asked], released: list[tuple[str, int]], now_ms: int
+    client: "redis.Redis", asked: list[PendingClaim], released: list[tuple[str, int]], now_ms: int
 ) -> list[Decision | BackendUnavailable]:
     return CODEC.decisions(asked, run(client, CODEC.acquire(asked, released, now_ms)), HoldTimes(), lambda *_: CODEC)

@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.wire import MOST_MS
+from awx_ratelimit.backends.redis.wire import MAX_TIME_MS
 from awx_ratelimit.core.bucket import converted
 from awx_ratelimit.core.decide import charge, given_back, rebased, uncharged
 from awx_ratelimit.core.hold_times import HoldTimes
@@ -55,7 +55,7 @@ class Case(NamedTuple):
 
 
 near = st.integers(-1, 1)
-moments_ms = st.just(1_700_000_000_000) | st.integers(-MOST_MS, MOST_MS)
+moments_ms = st.just(1_700_000_000_000) | st.integers(-MAX_TIME_MS, MAX_TIME_MS)
 
 
 @st.composite
@@ -69,7 +69,7 @@ def stored(draw: st.DrawFn, rate: Rate, cost: int, now_ms: int) -> Stored:
     excess = known + cost * rate.unit - rate.capacity
     whole = [0, rate.period_ms, -rate.period_ms, -(-known // rate.drain), excess // rate.drain, now_ms % rate.period_ms]
     ago_ms = draw(st.sampled_from(whole) | st.integers(-100, 10**8)) + draw(near)
-    return Stored(rate.name, unit, debt, min(max(now_ms - ago_ms, -MOST_MS), MOST_MS))
+    return Stored(rate.name, unit, debt, min(max(now_ms - ago_ms, -MAX_TIME_MS), MAX_TIME_MS))
 
 
 @st.composite
@@ -92,7 +92,7 @@ def test_any_state_is_decided_as_the_core_does(
     redis_server: RedisServer, data: st.DataObject, now_ms: int, passed_ms: int
 ) -> None:
     """Whatever is stored, the answer and what is left behind are the integers of `charge`."""
-    later_ms = min(now_ms + passed_ms, MOST_MS)
+    later_ms = min(now_ms + passed_ms, MAX_TIME_MS)
     asked = data.draw(st.lists(cases(now_ms), min_size=1, max_size=16))
     with redis_server.client() as client:
         client.mset({CODEC.key(str(index)): value_of(case.front, case.tail) for index, case in enumerate(asked)})
@@ -152,7 +152,7 @@ def test_any_refund_is_what_the_core_gives_back(
         *(rate.period_ms for rate in plan.rates),
         *(cost * rate.unit // rate.drain for rate in plan.rates),
     ]
-    now_ms = min(decided_at_ms + data.draw(st.sampled_from(passed)) + data.draw(near), MOST_MS)
+    now_ms = min(decided_at_ms + data.draw(st.sampled_from(passed)) + data.draw(near), MAX_TIME_MS)
     decision = Decision("s", plan, cost, decided_at_ms, over, (), 0, 0, CODEC, 0)
     with redis_server.client() as client:
         client.set(CODEC.key("s"), value_of(limits[:1], limits[1:]))

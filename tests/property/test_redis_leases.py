@@ -11,7 +11,7 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Concurrency, Decision, Plan
-from awx_ratelimit.backends.redis.codec import Codec, Held, Renewal
+from awx_ratelimit.backends.redis.codec import Codec, HeldLease, Renewal
 from awx_ratelimit.core.hold_times import HoldTimes
 
 SUBJECTS = st.sampled_from(["a", "b"])
@@ -27,7 +27,7 @@ class Group:
     ends_ms: dict[int, float] = field(default_factory=dict)
 
 
-def ends(held: Held) -> float:
+def ends(held: HeldLease) -> float:
     """Until when a lease may be held."""
     _, plan, _, granted_at_ms = held
     return granted_at_ms + plan.max_hold_ms if plan.max_hold_ms else float("inf")
@@ -58,7 +58,7 @@ class Model:
     def has(self, subject: str, owner: int, lease_id: int) -> bool:
         return lease_id in self.group(subject, owner).ends_ms
 
-    def take(self, subject: str, owner: int, held: Held, now_ms: int) -> bool:
+    def take(self, subject: str, owner: int, held: HeldLease, now_ms: int) -> bool:
         """Take a lease where there is room and it may still be held."""
         _, plan, lease_id, _ = held
         assert plan.concurrency
@@ -89,7 +89,7 @@ class Leases(RuleBasedStateMachine):
         self.codecs = [Codec("awx", os.urandom(16)) for _ in range(2)]
         self.plans = [Plan("p", (), concurrency) for concurrency in slots]
         #: All that was ever granted, by owner.
-        self.granted: list[list[Held]] = [[], []]
+        self.granted: list[list[HeldLease]] = [[], []]
 
     def ask(self, owner: int, subject: str, plan: Plan, lease_id: int) -> Decision:
         codec, asked = self.codecs[owner], [(subject, plan, 1, lease_id)]
@@ -152,7 +152,7 @@ class Leases(RuleBasedStateMachine):
         renewals = codec.renewals(held, run(self.client, codec.renew(held, settled_below, self.now_ms)))
         assert renewals == self.renewed(owner, held, settled_below)
 
-    def renewed(self, owner: int, held: list[Held], settled_below: int) -> dict[int, Renewal]:
+    def renewed(self, owner: int, held: list[HeldLease], settled_below: int) -> dict[int, Renewal]:
         answers = {}
         for subject in {lease[0] for lease in held}:
             listed = [lease for lease in held if lease[0] == subject]

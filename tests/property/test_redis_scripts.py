@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.wire import MOST_MS
+from awx_ratelimit.backends.redis.wire import MAX_TIME_MS
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.testing import ManualClock
 
@@ -108,11 +108,11 @@ class Claims(RuleBasedStateMachine):
 
     @rule(ms=strategies.times_ms | strategies.periods_ms | strategies.magnitudes.map(lambda ms: ms if ms % 2 else -ms))
     def pass_time(self, ms: int) -> None:
-        self.clock.set(min(max(self.clock.now_ms() + ms, -MOST_MS), MOST_MS))
+        self.clock.set(min(max(self.clock.now_ms() + ms, -MAX_TIME_MS), MAX_TIME_MS))
 
     @rule(period_ms=st.sampled_from([1_000, 60_000, 86_400_000]), off=st.integers(-1, 1))
     def reach_a_boundary(self, period_ms: int, off: int) -> None:
-        self.clock.set(min((self.clock.now_ms() // period_ms + 1) * period_ms + off, MOST_MS))
+        self.clock.set(min((self.clock.now_ms() // period_ms + 1) * period_ms + off, MAX_TIME_MS))
 
     @precondition(lambda self: self.charged)
     @rule(choice=st.integers(0, 9))

@@ -42,7 +42,7 @@ from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_async_backend, open_backend
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
-from awx_ratelimit.backends.resilience.denial_cache_sync import RememberedBackend
+from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import InvalidKeyRequest
@@ -54,7 +54,7 @@ from awx_ratelimit.testing import ManualClock
 #: What the mistakes below are written with.
 WRITTEN_WITH = (
     AsgiApp, AsyncGuardedBackend, AsyncRedisBackend, Concurrency, FastAPI, GuardedBackend, HostBackend, Jwks,
-    KeyService, KeyStore, KeyVerifier, ManagementApi, ManualClock, Rate, RedisBackend, RefusalLog, RememberedBackend,
+    KeyService, KeyStore, KeyVerifier, ManagementApi, ManualClock, Rate, RedisBackend, RefusalLog, DenialCacheBackend,
     Rule, StoredKeys, WsgiApp, document_limits, open_async_backend, open_backend, Asgi, Wsgi,
 )  # fmt: skip
 URL = "redis://:secret@localhost:6379"
@@ -408,9 +408,9 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
         "expected_workers is '4'; allowed is a whole number of at least 1",
     ),
     (
-        "RememberedBackend(URL)",
+        "DenialCacheBackend(URL)",
         TypeError,
-        "backend is a str; write RememberedBackend(open_backend(url))",
+        "backend is a str; write DenialCacheBackend(open_backend(url))",
     ),
     (
         "open_backend(None)",

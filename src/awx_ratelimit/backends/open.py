@@ -24,8 +24,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.diagnostics import Finding
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.backends.resilience.denial_cache import AsyncRememberedBackend
-from awx_ratelimit.backends.resilience.denial_cache_sync import RememberedBackend
+from awx_ratelimit.backends.resilience.denial_cache import AsyncDenialCacheBackend
+from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core.validation import kind
@@ -53,7 +53,7 @@ def open_backend(url: str) -> Backend:
     from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 
     client_url, of_server, of_guard = _split(url)
-    return RememberedBackend(GuardedBackend(RedisBackend.from_url(client_url, **of_server), **of_guard))
+    return DenialCacheBackend(GuardedBackend(RedisBackend.from_url(client_url, **of_server), **of_guard))
 
 
 def open_async_backend(url: str) -> AsyncBackend | Backend:
@@ -66,7 +66,7 @@ def open_async_backend(url: str) -> AsyncBackend | Backend:
 
     client_url, of_server, of_guard = _split(url)
     backend = AsyncRedisBackend.from_url(client_url, **of_server)
-    return AsyncRememberedBackend(AsyncGuardedBackend(backend, **of_guard))
+    return AsyncDenialCacheBackend(AsyncGuardedBackend(backend, **of_guard))
 
 
 def _host(url: str) -> Backend:

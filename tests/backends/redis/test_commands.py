@@ -6,7 +6,7 @@ import pytest
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, InvalidLimit, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.wire import MOST_MS, MOST_RATES, SEQUENCE_BITS
+from awx_ratelimit.backends.redis.wire import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
@@ -104,7 +104,7 @@ def test_a_plan_is_packed_once(codec: Codec) -> None:
     assert first is second
 
 
-@pytest.mark.parametrize("now_ms", [-MOST_MS - 1, MOST_MS + 1, 10**400])
+@pytest.mark.parametrize("now_ms", [-MAX_TIME_MS - 1, MAX_TIME_MS + 1, 10**400])
 def test_a_time_that_cannot_be_counted_exactly_is_an_error(codec: Codec, now_ms: int) -> None:
     """A clock that far off is named, and nothing is sent."""
     with pytest.raises(ValueError, match="the clock says"):
@@ -113,7 +113,7 @@ def test_a_time_that_cannot_be_counted_exactly_is_an_error(codec: Codec, now_ms:
 
 def test_a_plan_of_too_many_rates_is_refused(codec: Codec) -> None:
     """More limits than a script has bits for is an InvalidLimit that says how many."""
-    plan = Plan("many", tuple(Rate(f"r{number}", 1, 1_000) for number in range(MOST_RATES + 1)))
+    plan = Plan("many", tuple(Rate(f"r{number}", 1, 1_000) for number in range(MAX_RATES + 1)))
 
     with pytest.raises(InvalidLimit, match="at most 50"):
         codec.acquire([("s", plan, 1, 1)])

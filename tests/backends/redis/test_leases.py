@@ -26,7 +26,7 @@ def new_id() -> int:
     return lease_id
 
 
-class Asked(tuple[Any, ...]):
+class PendingClaim(tuple[Any, ...]):
     """A claim that takes its time to be read."""
 
     __slots__ = ()
@@ -73,7 +73,7 @@ def test_a_lease_that_is_listed_is_whole() -> None:
 
     def grant(_: int) -> None:
         lease_id = next(_ids)
-        kept = leases.grant(Asked(("s", PLAN, 1, lease_id)), 7, lease_id)
+        kept = leases.grant(PendingClaim(("s", PLAN, 1, lease_id)), 7, lease_id)
         let_others_run()
         del kept
 

@@ -1,10 +1,10 @@
 """How long the thread of a Redis backend waits before it sends what was released."""
 
-from awx_ratelimit.backends.redis.maintenance_thread import Linger
+from awx_ratelimit.backends.redis.maintenance_thread import ReleaseDelay
 
 
 def waits(*late: bool) -> list[float]:
-    linger, waited = Linger(), []
+    linger, waited = ReleaseDelay(), []
     for left in late:
         waited.append(linger.seconds)
         linger.went(late=left)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.redis.batch import MOST_CLAIMS
-from awx_ratelimit.backends.redis.task_batching import MANY, TaskCommit
+from awx_ratelimit.backends.redis.batch import MAX_BATCH_CLAIMS
+from awx_ratelimit.backends.redis.task_batching import MANY, TaskBatching
 
 
 class Server:
@@ -20,7 +20,7 @@ class Server:
         self.unanswered: list[int] = []
         self.free = asyncio.Event()
         self.error: BaseException | None = None
-        self.commit: TaskCommit[int, int] = TaskCommit(self.run, self.abandoned.append, self.unanswered.append)
+        self.commit: TaskBatching[int, int] = TaskBatching(self.run, self.abandoned.append, self.unanswered.append)
 
     async def run(self, claims: list[int]) -> list[int]:
         self.batches.append(claims)
@@ -73,7 +73,7 @@ def test_a_batch_is_cut() -> None:
         await asyncio.gather(*(server.ask(number) for number in range(300)))
         return [len(batch) for batch in server.batches]
 
-    assert run(many()) == [MOST_CLAIMS, MOST_CLAIMS, 300 - 2 * MOST_CLAIMS]
+    assert run(many()) == [MAX_BATCH_CLAIMS, MAX_BATCH_CLAIMS, 300 - 2 * MAX_BATCH_CLAIMS]
 
 
 def test_of_many_at_once_a_half_is_sent_first() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.redis.thread_batching import ThreadCommit
+from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
 
 TIMEOUT_S = 20.0
 LOST = 1_000_000
@@ -25,7 +25,7 @@ class Server:
         self.free = threading.Semaphore(0)
         self.lost = threading.Semaphore(0)
         self.error: BaseException | None = None
-        self.commit: ThreadCommit[int, int] = ThreadCommit(
+        self.commit: ThreadBatching[int, int] = ThreadBatching(
             self.run, self.abandoned.append, self.unanswered.append, timeout_s=timeout_s
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit.backends.open import open_async_backend, open_backend
-from awx_ratelimit.backends.redis.address import Places, places
+from awx_ratelimit.backends.redis.address import Address, places
 
 SECRET = "s3cr3t"
 NOBODY = {"username": None, "password": None}
@@ -16,27 +16,27 @@ NOBODY = {"username": None, "password": None}
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("redis://host", Places("redis://host")),
+        ("redis://host", Address("redis://host")),
         (
             "redis+cluster://a,b:7001,[::1]:7002",
-            Places("redis://localhost/?", (("a", 6379), ("b", 7001), ("::1", 7002)), "", NOBODY),
+            Address("redis://localhost/?", (("a", 6379), ("b", 7001), ("::1", 7002)), "", NOBODY),
         ),
         (
             "valkeys+cluster://alice:a%2Fb@a/0?protocol=2&ssl_ca_certs=%2Fca.pem",
-            Places("rediss://alice:a%2Fb@localhost/?protocol=2&ssl_ca_certs=%2Fca.pem", (("a", 6379),), "", NOBODY),
+            Address("rediss://alice:a%2Fb@localhost/?protocol=2&ssl_ca_certs=%2Fca.pem", (("a", 6379),), "", NOBODY),
         ),
         (
             "redis+sentinel://:secret@a,b:2/my%20service",
-            Places("redis://:secret@localhost/?", (("a", 26379), ("b", 2)), "my service", NOBODY),
+            Address("redis://:secret@localhost/?", (("a", 26379), ("b", 2)), "my service", NOBODY),
         ),
         (
             "REDISS+SENTINEL://a/s/3?sentinel_username=bob&sentinel_password=a%26b",
-            Places("rediss://localhost/3?", (("a", 26379),), "s", {"username": "bob", "password": "a&b"}),
+            Address("rediss://localhost/3?", (("a", 26379),), "s", {"username": "bob", "password": "a&b"}),
         ),
-        ("valkey+sentinel://a/s?db=3", Places("redis://localhost/?db=3", (("a", 26379),), "s", NOBODY)),
+        ("valkey+sentinel://a/s?db=3", Address("redis://localhost/?db=3", (("a", 26379),), "s", NOBODY)),
     ],
 )
-def test_what_a_url_names(url: str, expected: Places) -> None:
+def test_what_a_url_names(url: str, expected: Address) -> None:
     """Where servers are asked for, the service, and one server as the client takes it."""
     assert places(url) == expected
 

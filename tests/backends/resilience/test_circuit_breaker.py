@@ -2,7 +2,7 @@
 
 import pytest
 
-from awx_ratelimit.backends.resilience.circuit_breaker import MOST_IN_A_ROW, Breaker
+from awx_ratelimit.backends.resilience.circuit_breaker import MAX_CONSECUTIVE_FAILURES, Breaker
 
 
 def fail(breaker: Breaker, times: int, now_s: float = 0.0) -> list[bool]:
@@ -14,7 +14,7 @@ def fail(breaker: Breaker, times: int, now_s: float = 0.0) -> list[bool]:
 def opened() -> Breaker:
     """A breaker that opened at 0 s, whose first pause lasts 0.25 s."""
     breaker = Breaker()
-    fail(breaker, MOST_IN_A_ROW)
+    fail(breaker, MAX_CONSECUTIVE_FAILURES)
     return breaker
 
 
@@ -22,7 +22,7 @@ def test_five_failures_in_a_row_open_it() -> None:
     """The fifth begins the outage, and then nobody may ask."""
     breaker = Breaker()
 
-    assert fail(breaker, MOST_IN_A_ROW) == [False] * 4 + [True]
+    assert fail(breaker, MAX_CONSECUTIVE_FAILURES) == [False] * 4 + [True]
     assert breaker.ask(0.1) is None
 
 
@@ -62,7 +62,7 @@ def test_a_probe_that_is_answered_ends_the_outage(opened: Breaker) -> None:
     ended = opened.answered(ticket)
 
     assert ended is True
-    assert fail(opened, MOST_IN_A_ROW, 0.3) == [False] * 4 + [True]
+    assert fail(opened, MAX_CONSECUTIVE_FAILURES, 0.3) == [False] * 4 + [True]
 
 
 def test_pauses_grow_while_the_outage_lasts(opened: Breaker) -> None:
@@ -82,7 +82,7 @@ def test_pauses_grow_while_the_outage_lasts(opened: Breaker) -> None:
 def test_a_pause_is_between_half_and_all_of_its_length() -> None:
     """By chance, so that the processes of a host do not all probe at one moment."""
     breaker = Breaker()
-    for _ in range(MOST_IN_A_ROW):
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
         breaker.failed(0, 0.0, 0.0)
 
     assert breaker.ask(0.124) is None

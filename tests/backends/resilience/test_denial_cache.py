@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
-from awx_ratelimit.backends.resilience.denial_cache_sync import RememberedBackend
+from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan("p", (Rate("minute", 60, 60_000, burst=5), Rate("second", 1, 400, burst=3)), Concurrency(4))
@@ -40,7 +40,7 @@ def backend(clock: ManualClock) -> Counting:
 
 @pytest.fixture
 def limiter(backend: Counting) -> Limiter:
-    return Limiter(RememberedBackend(backend))
+    return Limiter(DenialCacheBackend(backend))
 
 
 def test_a_flood_of_refused_claims_asks_once(limiter: Limiter, backend: Counting) -> None:
@@ -147,7 +147,7 @@ def test_it_decides_as_the_backend_would(costs: list[int], steps_ms: list[int]) 
         patch.setattr(
             "awx_ratelimit.backends.resilience.denial_cache.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000
         )
-        plain, remembered = Limiter(MemoryBackend(clock=clock)), Limiter(RememberedBackend(MemoryBackend(clock=clock)))
+        plain, remembered = Limiter(MemoryBackend(clock=clock)), Limiter(DenialCacheBackend(MemoryBackend(clock=clock)))
         answers = []
         for cost, step_ms in zip(costs, steps_ms, strict=False):
             clock.advance(step_ms)

@@ -19,7 +19,7 @@ from awx_ratelimit import (
     Rate,
 )
 from awx_ratelimit.backends.base import NonBlocking
-from awx_ratelimit.backends.resilience.circuit_breaker import MOST_IN_A_ROW
+from awx_ratelimit.backends.resilience.circuit_breaker import MAX_CONSECUTIVE_FAILURES
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.backends.resilience.local_share import Shares
@@ -94,8 +94,8 @@ def test_after_five_failures_the_backend_is_asked_no_more(backend: Failing, seco
     for _ in range(3):
         limiter.acquire("s", PLAN)
 
-    assert asked == MOST_IN_A_ROW
-    assert backend.asked == MOST_IN_A_ROW + 1
+    assert asked == MAX_CONSECUTIVE_FAILURES
+    assert backend.asked == MAX_CONSECUTIVE_FAILURES + 1
 
 
 def test_an_outage_ends_by_itself(backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture) -> None:
@@ -138,7 +138,7 @@ def test_closed_lets_nothing_through(backend: Failing, seconds: list[float]) -> 
         with pytest.raises(BackendUnavailable):
             limiter.acquire("s", PLAN)
 
-    assert backend.asked == MOST_IN_A_ROW
+    assert backend.asked == MAX_CONSECUTIVE_FAILURES
 
 
 def test_local_slots_and_tokens_are_given_back_locally(backend: Failing) -> None:
@@ -185,7 +185,7 @@ def test_a_share_has_room_for_the_claims_of_its_own_plan(backend: Failing) -> No
 DECADE = Plan("p", (Rate("decade", 100, 315_360_000_000),))
 
 
-class Healed(Failing):
+class HealEntry(Failing):
     """A backend that is told what was decided without it."""
 
     def __init__(self) -> None:
@@ -197,14 +197,14 @@ class Healed(Failing):
         return []
 
 
-def told(backend: Healed) -> int:
+def told(backend: HealEntry) -> int:
     """In whole tokens: of a decade a few milliseconds have passed."""
     return -(-backend.told // DECADE.rates[0].unit)
 
 
 def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
     """A claim that comes after the look at what is owed is in what is told next, and nothing is told twice."""
-    backend = Healed()
+    backend = HealEntry()
     outage = GuardedBackend(backend)._outage
     outage.acquire("s", DECADE, 1)
     peek = outage.local.peek
@@ -226,7 +226,7 @@ def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
 
 def test_many_outages_let_no_more_through_than_one() -> None:
     """What a process has let through stays owed in it until it has drained, also when the backend knows of it."""
-    backend = Healed()
+    backend = HealEntry()
     outage, allowed = GuardedBackend(backend, expected_workers=4)._outage, 0
 
     for _ in range(5):
@@ -239,7 +239,7 @@ def test_many_outages_let_no_more_through_than_one() -> None:
 
 def test_what_is_reset_may_be_told_again() -> None:
     """A reset forgets what the backend was told, with what is owed."""
-    backend = Healed()
+    backend = HealEntry()
     guard = GuardedBackend(backend)
     for _ in range(2):
         guard._outage.acquire("s", DECADE, 3)
@@ -260,7 +260,7 @@ def test_what_is_owed_under_each_plan_of_a_subject_is_told_once() -> None:
         return []
 
     login = Plan("p", (*DECADE.rates, Rate("login.decade", 10, 315_360_000_000)))
-    outage = GuardedBackend(Healed())._outage
+    outage = GuardedBackend(HealEntry())._outage
     for plan in (login, login, DECADE):
         outage.acquire("s", plan, 1)
     outage._healing.heal(heal, lambda _: None)
@@ -270,7 +270,7 @@ def test_what_is_owed_under_each_plan_of_a_subject_is_told_once() -> None:
 
 def test_what_was_told_is_not_told_again_when_shares_change() -> None:
     """A larger claim makes the shares larger, and another plan has others: what was told stays told."""
-    backend = Healed()
+    backend = HealEntry()
     outage = GuardedBackend(backend, expected_workers=10)._outage
     for plan, largest, cost in ((DECADE, 1, 3), (DECADE, 20, 4), (Plan("q", (Rate("decade", 500, 10**11),)), 20, 2)):
         outage.peek("s", plan, largest)
@@ -281,7 +281,7 @@ def test_what_was_told_is_not_told_again_when_shares_change() -> None:
     assert round((backend.told - 2 * 10**11) / DECADE.rates[0].unit, 3) == 7
 
 
-class Servers(Healed):
+class Servers(HealEntry):
     """Two servers that fail by themselves, of subjects that begin with an `a` and others."""
 
     gone = ""
@@ -384,12 +384,12 @@ def test_five_calls_that_fail_open_the_breaker_however_many_claims_wait() -> Non
     async def outages() -> list[int]:
         guard = AsyncGuardedBackend(Hanging(), budget_ms=10)
         limiter, begun = AsyncLimiter(guard), []
-        for _ in range(MOST_IN_A_ROW):
+        for _ in range(MAX_CONSECUTIVE_FAILURES):
             await asyncio.gather(*(limiter.acquire("s", PLAN) for _ in range(32)))
             begun.append(guard._outage._outages)
         return begun
 
-    assert asyncio.run(outages()) == [0] * (MOST_IN_A_ROW - 1) + [1]
+    assert asyncio.run(outages()) == [0] * (MAX_CONSECUTIVE_FAILURES - 1) + [1]
 
 
 def test_tasks_are_guarded_as_threads_are(backend: Failing) -> None:
@@ -422,7 +422,7 @@ def test_a_malformed_claim_is_no_probe(backend: Failing, seconds: list[float], c
     """It raises before the guard is asked: the next claim probes at once, and ends the outage."""
     backend.fails = True
     guarded = GuardedBackend(backend)
-    for _ in range(MOST_IN_A_ROW):
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
         guarded.acquire("s", PLAN, 1)
     backend.fails = False
     seconds[0] += 0.25
@@ -517,7 +517,7 @@ def test_a_probe_that_is_interrupted_holds_up_no_other(
 
     acquire = partial(guarded.acquire, "s", PLAN, 1) if kind == "threads" else partial(_in_a_loop, guarded)
     backend.fails = True
-    for _ in range(MOST_IN_A_ROW):
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
         acquire()
     backend.fails, backend.interruption = False, interruption
     seconds[0] += 0.25

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 from awx_ratelimit.backends.redis.url import DATABASE, OPTIONS, QUOTED, SCHEMES, TEXT, checked_options, client_url
 
 
-class Places(NamedTuple):
+class Address(NamedTuple):
     """What a URL names."""
 
     #: One of the servers, as the client takes it.
@@ -55,12 +55,12 @@ _MANY_SCHEMES = {f"{scheme}+{kind}": kind for scheme in ("redis", "rediss", "val
 _REST = re.compile("//(?P<user>[^/?#@]*@)?(?P<places>[^/?#@]+)(?P<path>/[^?#]*)?([?](?P<query>[^#]*))?")
 
 
-def places(url: str) -> Places:
+def places(url: str) -> Address:
     """What `url` names. Raises ValueError that says what is wrong and what is allowed there."""
     scheme, _, rest = str(url).partition(":")
     kind = _MANY_SCHEMES.get(scheme.lower())
     if kind is None:
-        return Places(client_url(url))
+        return Address(client_url(url))
     many, parts = _MANY[kind], _REST.fullmatch(rest)
     path = parts and re.fullmatch(many.path, parts["path"] or "")
     seeds = _seeds(parts["places"], many.port) if parts else ()
@@ -74,7 +74,7 @@ def places(url: str) -> Places:
     }
     named = path.groupdict()
     one = f"{scheme}://{parts['user'] or ''}{_FIRST}/{named.get('db') or ''}?{urlencode(options)}"
-    return Places(client_url(one), seeds, unquote(named.get("service") or ""), of_sentinels)
+    return Address(client_url(one), seeds, unquote(named.get("service") or ""), of_sentinels)
 
 
 #: Stands where the client wants a server, of which there is none yet.

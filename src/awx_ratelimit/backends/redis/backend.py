@@ -12,9 +12,9 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 
 try:
     check_versions("the Redis backend", "redis", "redis")
-    from awx_ratelimit.backends.redis.channel import AsyncLines
+    from awx_ratelimit.backends.redis.channel import AsyncChannels
     from awx_ratelimit.backends.redis.connection import answered
-    from awx_ratelimit.backends.redis.maintenance import Upkeep
+    from awx_ratelimit.backends.redis.maintenance import Maintenance
     from awx_ratelimit.backends.redis.routing import Route, checked_route, route
     from awx_ratelimit.backends.redis.self_test import probe
 except ModuleNotFoundError as error:
@@ -64,18 +64,18 @@ class AsyncRedisBackend:
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
         # Kept and never used: closing an inherited connection would close it for the parent as well.
-        self._inherited.append(getattr(self, "_lines", None))
-        self._upkeep = Upkeep(*self._made)
-        self._upkeep.serve(self)
-        self._session = self._upkeep.session
-        self._lines = AsyncLines(self._session)
+        self._inherited.append(getattr(self, "_channels", None))
+        self._maintenance = Maintenance(*self._made)
+        self._maintenance.serve(self)
+        self._session = self._maintenance.session
+        self._channels = AsyncChannels(self._session)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         renew_if_forked()
         asked = self._session.asked(subject, plan, cost)
         try:
-            decision: Decision = answered(await self._lines.claim(asked))
+            decision: Decision = answered(await self._channels.claim(asked))
         finally:
             self._session.settled(asked[3])
         return decision
@@ -83,7 +83,7 @@ class AsyncRedisBackend:
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         renew_if_forked()
-        decision: Decision = answered(await self._lines.claim(self._session.looked(subject, plan, cost)))
+        decision: Decision = answered(await self._channels.claim(self._session.looked(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
@@ -96,19 +96,19 @@ class AsyncRedisBackend:
         """See Backend."""
         renew_if_forked()
         for call in self._session.refund(decision):
-            self._session.done(decision.subject, await self._lines.call(decision.subject, call))
+            self._session.done(decision.subject, await self._channels.call(decision.subject, call))
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
         for call in self._session.reset(subject):
-            self._session.done(subject, await self._lines.call(subject, call))
+            self._session.done(subject, await self._channels.call(subject, call))
 
     async def renew_leases(self) -> None:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
         renew_if_forked()
-        await asyncio.to_thread(self._upkeep.renew_now)
+        await asyncio.to_thread(self._maintenance.renew_now)
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
         """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
@@ -116,7 +116,7 @@ class AsyncRedisBackend:
         Returns the leases that were entered, in order. Raises BackendUnavailable.
         """
         renew_if_forked()
-        return self._upkeep.heal(owed, heal_id)
+        return self._maintenance.heal(owed, heal_id)
 
     def home(self, subject: str) -> object:
         """What of it fails as one: the server that `subject` is on, as far as it is known."""
@@ -128,7 +128,7 @@ class AsyncRedisBackend:
         renew_if_forked()
         try:
             for subject, call in self._session.ping():
-                answered(await self._lines.call(subject, call))
+                answered(await self._channels.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)
@@ -136,10 +136,10 @@ class AsyncRedisBackend:
     async def flush(self) -> None:
         """Send what waits for it, such as released leases, within the time of one call. It raises nothing."""
         renew_if_forked()
-        await asyncio.to_thread(self._upkeep.flush)
+        await asyncio.to_thread(self._maintenance.flush)
 
     async def close(self) -> None:
         """See Backend. Every lease is given back, also those that are held, within the time of one call."""
         renew_if_forked()
-        await asyncio.to_thread(self._upkeep.close, with_held=self._lines.are_alone)
-        await self._lines.close()
+        await asyncio.to_thread(self._maintenance.close, with_held=self._channels.are_alone)
+        await self._channels.close()

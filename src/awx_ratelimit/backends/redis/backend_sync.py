@@ -10,9 +10,9 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 
 try:
     check_versions("the Redis backend", "redis", "redis")
-    from awx_ratelimit.backends.redis.channel_sync import Lines
+    from awx_ratelimit.backends.redis.channel_sync import Channels
     from awx_ratelimit.backends.redis.connection import answered
-    from awx_ratelimit.backends.redis.maintenance import Upkeep
+    from awx_ratelimit.backends.redis.maintenance import Maintenance
     from awx_ratelimit.backends.redis.routing import Route, checked_route, route
     from awx_ratelimit.backends.redis.self_test import probe
 except ModuleNotFoundError as error:
@@ -60,18 +60,18 @@ class RedisBackend:
     def begin(self) -> None:
         """Start anew, with connections of its own and no lease: in a child process."""
         # Kept and never used: closing an inherited connection would close it for the parent as well.
-        self._inherited.append(getattr(self, "_lines", None))
-        self._upkeep = Upkeep(*self._made)
-        self._upkeep.serve(self)
-        self._session = self._upkeep.session
-        self._lines = Lines(self._session)
+        self._inherited.append(getattr(self, "_channels", None))
+        self._maintenance = Maintenance(*self._made)
+        self._maintenance.serve(self)
+        self._session = self._maintenance.session
+        self._channels = Channels(self._session)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         renew_if_forked()
         asked = self._session.asked(subject, plan, cost)
         try:
-            decision: Decision = answered(self._lines.claim(asked))
+            decision: Decision = answered(self._channels.claim(asked))
         finally:
             self._session.settled(asked[3])
         return decision
@@ -79,7 +79,7 @@ class RedisBackend:
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         renew_if_forked()
-        decision: Decision = answered(self._lines.claim(self._session.looked(subject, plan, cost)))
+        decision: Decision = answered(self._channels.claim(self._session.looked(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
@@ -92,19 +92,19 @@ class RedisBackend:
         """See Backend."""
         renew_if_forked()
         for call in self._session.refund(decision):
-            self._session.done(decision.subject, self._lines.call(decision.subject, call))
+            self._session.done(decision.subject, self._channels.call(decision.subject, call))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
         for call in self._session.reset(subject):
-            self._session.done(subject, self._lines.call(subject, call))
+            self._session.done(subject, self._channels.call(subject, call))
 
     def renew_leases(self) -> None:
         """Renew every lease that is open, now. Raises BackendUnavailable."""
         renew_if_forked()
-        self._upkeep.renew_now()
+        self._maintenance.renew_now()
 
     def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
         """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
@@ -112,7 +112,7 @@ class RedisBackend:
         Returns the leases that were entered, in order. Raises BackendUnavailable.
         """
         renew_if_forked()
-        return self._upkeep.heal(owed, heal_id)
+        return self._maintenance.heal(owed, heal_id)
 
     def home(self, subject: str) -> object:
         """What of it fails as one: the server that `subject` is on, as far as it is known."""
@@ -124,7 +124,7 @@ class RedisBackend:
         renew_if_forked()
         try:
             for subject, call in self._session.ping():
-                answered(self._lines.call(subject, call))
+                answered(self._channels.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)
@@ -132,10 +132,10 @@ class RedisBackend:
     def flush(self) -> None:
         """Send what waits for it, such as released leases, within the time of one call. It raises nothing."""
         renew_if_forked()
-        self._upkeep.flush()
+        self._maintenance.flush()
 
     def close(self) -> None:
         """See Backend. Every lease is given back, also those that are held, within the time of one call."""
         renew_if_forked()
-        self._upkeep.close(with_held=self._lines.are_alone)
-        self._lines.close()
+        self._maintenance.close(with_held=self._channels.are_alone)
+        self._channels.close()

@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 from awx_ratelimit.errors import BackendUnavailable
 
 #: The most claims of one call, so that the server is never busy with one of them for long.
-MOST_CLAIMS = 128
+MAX_BATCH_CLAIMS = 128
 
 
 W = TypeVar("W")
 
 
-class Batches(Generic[W]):
+class BatchQueue(Generic[W]):
     """The waiters that were not sent yet, in the order in which they came. Used by one thread at a time.
 
     `gone` says of one whether nobody waits for it any more.
@@ -34,7 +34,7 @@ class Batches(Generic[W]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def next(self, most: int = MOST_CLAIMS) -> list[W]:
+    def next(self, most: int = MAX_BATCH_CLAIMS) -> list[W]:
         """The batch to send now; empty where nobody waits."""
         batch: list[W] = []
         while self._waiting and not batch:

@@ -7,46 +7,46 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel import OfLine, claims, nobody, others
-from awx_ratelimit.backends.redis.channel_registry import LinesOfThreads
-from awx_ratelimit.backends.redis.codec import Asked, Call
-from awx_ratelimit.backends.redis.connection import Answer
-from awx_ratelimit.backends.redis.connection_sync import Link
+from awx_ratelimit.backends.redis.channel import Selector, claims, nobody, others
+from awx_ratelimit.backends.redis.channel_registry import ThreadChannels
+from awx_ratelimit.backends.redis.codec import Call, PendingClaim
+from awx_ratelimit.backends.redis.connection import Reply
+from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.backends.redis.fan_out import PAUSE_S
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session
-from awx_ratelimit.backends.redis.thread_batching import ThreadCommit
+from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
 
 
-class Line:
+class Channel:
     """A channel to one server."""
 
     def __init__(self, session: Session, server: Server) -> None:
         self._session = session
         self._server = server
-        self._link = Link(server)
-        self._aside = Link(server)
+        self._claim_connection = Connection(server)
+        self._call_connection = Connection(server)
         #: Claims, and what became of each.
-        self.claims = ThreadCommit(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)
+        self.claims = ThreadBatching(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)
         #: Any other calls.
-        self.others = ThreadCommit(self._aside.run, nobody, nobody, timeout_s=server.timeout_s)
+        self.others = ThreadBatching(self._call_connection.run, nobody, nobody, timeout_s=server.timeout_s)
 
-    def _decide(self, batch: Sequence[Asked], until_s: float) -> list[Outcome]:
+    def _decide(self, batch: Sequence[PendingClaim], until_s: float) -> list[Outcome]:
         parts = self._session.acquire(batch, self._server)
-        answers = self._link.run([part.call for part in parts], until_s)
+        answers = self._claim_connection.run([part.call for part in parts], until_s)
         self._server.home.answered_calls += 1
         return self._session.decisions(batch, parts, answers)
 
     def close(self) -> None:
         """Close the connections; the next call opens others."""
-        self._link.close()
-        self._aside.close()
+        self._claim_connection.close()
+        self._call_connection.close()
 
 
-class Lines(LinesOfThreads[Line]):
+class Channels(ThreadChannels[Channel]):
     """The channels to all servers."""
 
-    def claim(self, asked: Asked) -> Any:
+    def claim(self, asked: PendingClaim) -> Any:
         """What became of a claim. Raises BackendUnavailable where it had no answer."""
         line = self._here().get(self._session.only)
         # One server sends nothing on.
@@ -56,7 +56,7 @@ class Lines(LinesOfThreads[Line]):
         """What any other call was answered. Raises BackendUnavailable where it had no answer."""
         return self._sent(subject, others, call)
 
-    def _sent(self, subject: str, of_line: OfLine, item: Asked | Call) -> Answer:
+    def _sent(self, subject: str, of_line: Selector, item: PendingClaim | Call) -> Reply:
         until_s = time.monotonic() + self._session.route.timeout_s
         server = self._session.home(subject)
         if server is None:
@@ -64,7 +64,7 @@ class Lines(LinesOfThreads[Line]):
         answer = of_line(self._here().get(server) or self._opened(server)).ask(item, until_s)
         return self._sent_on(answer, of_line, item, until_s) if isinstance(answer, Redirect) else answer
 
-    def _sent_on(self, answer: Answer, of_line: OfLine, item: Asked | Call, until_s: float) -> Answer:
+    def _sent_on(self, answer: Reply, of_line: Selector, item: PendingClaim | Call, until_s: float) -> Reply:
         pause_s = 0.0
         while isinstance(answer, Redirect) and time.monotonic() < until_s:
             time.sleep(pause_s)
@@ -72,14 +72,14 @@ class Lines(LinesOfThreads[Line]):
             answer, pause_s = of_line(line).ask(item, until_s), PAUSE_S
         return answer
 
-    def _opened(self, server: Server) -> Line:
+    def _opened(self, server: Server) -> Channel:
         """A new line, in place of those to servers that are gone."""
         lines = self._here()
         for gone in [known for known in lines.copy() if known and not self._session.route.serves(known)]:
             line = lines.pop(gone, None)
             if line is not None:
                 line.close()
-        return lines.setdefault(server, Line(self._session, server))
+        return lines.setdefault(server, Channel(self._session, server))
 
     def close(self) -> None:
         """Close these channels; the next call opens them again."""

@@ -17,15 +17,15 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError,
 
 from awx_ratelimit.backends.redis.batch import unavailable
 from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.backends.redis.transport import Connections
+from awx_ratelimit.backends.redis.transport import Endpoint
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.forks import renewed_after_fork
 
-Place: TypeAlias = tuple[str, int]
+HostPort: TypeAlias = tuple[str, int]
 #: So long after the map was read it is not read again.
 _AGAIN_S = 0.1
 #: So many servers may hang, and another is still asked for the map within the time of a call.
-_MOST_HANG = 2
+_MAX_HANGING = 2
 
 
 class Node(Server):
@@ -33,9 +33,9 @@ class Node(Server):
 
     mode = "cluster"
 
-    def __init__(self, cluster: "Cluster", place: Place, home: "Node | None" = None) -> None:
+    def __init__(self, cluster: "Cluster", place: HostPort, home: "Node | None" = None) -> None:
         super().__init__(
-            cluster.connections.at(*place, cluster.timeout_s), timeout_s=cluster.timeout_s, needed=cluster.needed
+            cluster.endpoint.at(*place, cluster.timeout_s), timeout_s=cluster.timeout_s, needed=cluster.needed
         )
         self.place = place
         self.asking = home is not None
@@ -63,9 +63,9 @@ class Node(Server):
         self._cluster.doubt()
         return self.explained(error)
 
-    def _place(self, error: AskError) -> Place:
+    def _place(self, error: AskError) -> HostPort:
         # Without a host it is the one that was asked.
-        return error.host or self.connections.host, error.port
+        return error.host or self.endpoint.host, error.port
 
 
 class Cluster:
@@ -73,14 +73,14 @@ class Cluster:
 
     together = False
 
-    def __init__(self, seeds: Sequence[Place], connections: Connections, *, timeout_s: float, needed: str) -> None:
-        self.connections = connections
+    def __init__(self, seeds: Sequence[HostPort], endpoint: Endpoint, *, timeout_s: float, needed: str) -> None:
+        self.endpoint = endpoint
         self.timeout_s = timeout_s
         self.needed = f"{needed} +cluster|slots +asking"
         self.generation = 0
         self._seeds = seeds
-        self._known: list[Place] = []
-        self._nodes: dict[tuple[Place, Place | None], Node] = {}
+        self._known: list[HostPort] = []
+        self._nodes: dict[tuple[HostPort, HostPort | None], Node] = {}
         self._map: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self.begin()
         renewed_after_fork(self.begin)
@@ -111,7 +111,7 @@ class Cluster:
         """See Route."""
         return list({id(node): node for node in self._map if node is not None}.values())
 
-    def moved(self, slot: int, place: Place) -> Node:
+    def moved(self, slot: int, place: HostPort) -> Node:
         """A server says that it is another that has the slot."""
         node = self._map[slot] = self._node(place)
         self.generation += 1
@@ -119,7 +119,7 @@ class Cluster:
         self.doubt()
         return node
 
-    def asked(self, place: Place, home: Node) -> Node:
+    def asked(self, place: HostPort, home: Node) -> Node:
         """The slot is on its way from `home` to another server, and its key may be there by now."""
         return self._node(place, home)
 
@@ -171,9 +171,9 @@ class Cluster:
                 break
         return error
 
-    def _spans(self, place: Place) -> Iterator[tuple[int, int, list[Place]]]:
+    def _spans(self, place: HostPort) -> Iterator[tuple[int, int, list[HostPort]]]:
         """What a server says of the slots: the first and the last of each span, and who has them, the primary first."""
-        connection = self.connections.at(*place, self.timeout_s / (_MOST_HANG + 1)).new()
+        connection = self.endpoint.at(*place, self.timeout_s / (_MAX_HANGING + 1)).new()
         try:
             connection.connect()
             connection.send_command("HELLO")
@@ -190,7 +190,7 @@ class Cluster:
                 [(host.decode() if host and host != b"?" else place[0], port) for host, port, *_ in nodes],
             )
 
-    def _draw(self, spans: list[tuple[int, int, list[Place]]]) -> None:
+    def _draw(self, spans: list[tuple[int, int, list[HostPort]]]) -> None:
         drawn: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, places in spans:
             drawn[first : last + 1] = [self._node(places[0])] * (last + 1 - first)
@@ -201,7 +201,7 @@ class Cluster:
             self._map = drawn
             self.generation += 1
 
-    def _node(self, place: Place, home: Node | None = None) -> Node:
+    def _node(self, place: HostPort, home: Node | None = None) -> Node:
         key = place, home.place if home else None
         node = self._nodes.get(key)
         return node or self._nodes.setdefault(key, Node(self, place, home))

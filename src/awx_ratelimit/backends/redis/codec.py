@@ -1,7 +1,8 @@
 """What the scripts are asked and what they answer, as bytes: pure, and without a client.
 
 A `Call` is one call of one script; on a cluster, all its keys must share a slot. The layouts of its arguments are
-written at the top of each script. Times are milliseconds since the epoch, within `MOST_MS` of it; None is the server's.
+written at the top of each script. Times are milliseconds since the epoch, within `MAX_TIME_MS` of
+it; None is the server's.
 """
 
 from binascii import b2a_base64
@@ -22,20 +23,20 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import given
 from awx_ratelimit.errors import BackendUnavailable, StateDamaged
 
-MOST_PREFIX_BYTES: Final = 64
+MAX_PREFIX_BYTES: Final = 64
 OWNER_BYTES: Final = 16
 
 #: A claim: subject, plan, cost, lease id; one with the lease id 0 only looks. It has one without slots too.
-Asked: TypeAlias = tuple[str, Plan, int, int]
+PendingClaim: TypeAlias = tuple[str, Plan, int, int]
 #: Told of an admitted claim, when it was decided, and the id of the slot that was taken (0 is none): its holder.
-Granted: TypeAlias = Callable[[Asked, int, int], object]
+OnGrant: TypeAlias = Callable[[PendingClaim, int, int], object]
 #: A lease to give back: subject, lease id.
-Released: TypeAlias = tuple[str, int]
+ReleasedLease: TypeAlias = tuple[str, int]
 #: A lease to renew: subject, plan, lease id, when it was granted.
-Held: TypeAlias = tuple[str, Plan, int, int]
+HeldLease: TypeAlias = tuple[str, Plan, int, int]
 #: What a fallback charged and holds: subject, plan, what each rate of the plan owes by now, and open leases with the
 #: times when they were granted.
-Healed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[tuple[int, int]]]
+HealEntry: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[tuple[int, int]]]
 
 _HEAD = Struct(f"<d{OWNER_BYTES}sH")
 _RELEASE = Struct("<Q")
@@ -87,8 +88,8 @@ class Codec:
     def __init__(self, prefix: str, owner: bytes) -> None:
         if not isinstance(prefix, str):
             raise TypeError(f"prefix is {given(prefix)}; use a string such as 'awx'")
-        if len(prefix.encode()) > MOST_PREFIX_BYTES or "{" in prefix or "}" in prefix:
-            raise ValueError(f"prefix is {prefix!r}; allowed are at most {MOST_PREFIX_BYTES} bytes without braces")
+        if len(prefix.encode()) > MAX_PREFIX_BYTES or "{" in prefix or "}" in prefix:
+            raise ValueError(f"prefix is {prefix!r}; allowed are at most {MAX_PREFIX_BYTES} bytes without braces")
         if len(owner) != OWNER_BYTES:
             raise ValueError(f"owner has {len(owner)} bytes; allowed are {OWNER_BYTES}")
         self._owner = owner
@@ -110,7 +111,9 @@ class Codec:
         digest = blake2b(subject.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         return self._before_digest + b2a_base64(digest, newline=False)[:22] + b"}"
 
-    def acquire(self, asked: Iterable[Asked], released: Sequence[Released] = (), now_ms: int | None = None) -> Call:
+    def acquire(
+        self, asked: Iterable[PendingClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = None
+    ) -> Call:
         """Free the leases in `released`, then decide the claims in `asked`, all in their order and in one step.
 
         A lease goes with the first claim of its subject, so that the subject is read and written once.
@@ -136,7 +139,7 @@ class Codec:
         return Call(ACQUIRE if parts else RELEASE, [*(key for key, _ in alone), *keys], args)
 
     def decisions(
-        self, asked: Iterable[Asked], reply: bytes, hold_times: HoldTimes, granted: Granted
+        self, asked: Iterable[PendingClaim], reply: bytes, hold_times: HoldTimes, granted: OnGrant
     ) -> list[Decision | BackendUnavailable]:
         """What the call for `asked` answered, in the same order; an error stands where there is no decision.
 
@@ -165,7 +168,7 @@ class Codec:
             decisions.append(_new(Decision, answer))
         return decisions
 
-    def renew(self, held: Iterable[Held], settled_below: int = 0, now_ms: int | None = None) -> Call:
+    def renew(self, held: Iterable[HeldLease], settled_below: int = 0, now_ms: int | None = None) -> Call:
         """Let the leases in `held` live on for their ttl, and take those again that were lost where there is room.
 
         Leases of this owner with an id below `settled_below`, on the same subjects and not in `held`, end: what should
@@ -180,12 +183,12 @@ class Codec:
         return Call(RENEW, keys, [b"".join(parts)])
 
     @staticmethod
-    def renewals(held: Iterable[Held], reply: bytes) -> dict[int, Renewal]:
+    def renewals(held: Iterable[HeldLease], reply: bytes) -> dict[int, Renewal]:
         """What the call for `held` answered, by lease id."""
         ordered = [lease_id for leases in _by_subject(held).values() for _, _, lease_id, _ in leases]
         return {lease_id: Renewal(answer) for lease_id, answer in zip(ordered, reply, strict=True)}
 
-    def heal(self, healed: Sequence[Healed], heal_id: bytes, now_ms: int | None = None) -> Call:
+    def heal(self, healed: Sequence[HealEntry], heal_id: bytes, now_ms: int | None = None) -> Call:
         """Add what `healed` owe to what is owed, at most to the full, and enter their leases: nothing is refused.
 
         Once for each `heal_id` (a few bytes that are used for no other) within an hour, however often it is sent; a
@@ -206,7 +209,7 @@ class Codec:
         args[0] = b"".join(parts)
         return Call(HEAL, keys, args)
 
-    def heals(self, healed: Sequence[Healed], reply: bytes) -> list[bool | BackendUnavailable]:
+    def heals(self, healed: Sequence[HealEntry], reply: bytes) -> list[bool | BackendUnavailable]:
         """What the call for `healed` answered, in the same order: False where it was done before."""
         answers = Struct(f"<{len(healed)}q").unpack(reply)
         return [
@@ -233,8 +236,8 @@ class Codec:
         return StateDamaged(f"key {self.key(subject).decode()} {_WRONG[code]}; delete it, or use another prefix")
 
 
-def _by_subject(held: Iterable[Held]) -> dict[str, list[Held]]:
-    by_subject: dict[str, list[Held]] = {}
+def _by_subject(held: Iterable[HeldLease]) -> dict[str, list[HeldLease]]:
+    by_subject: dict[str, list[HeldLease]] = {}
     for lease in held:
         by_subject.setdefault(lease[0], []).append(lease)
     return by_subject

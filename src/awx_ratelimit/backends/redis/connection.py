@@ -20,16 +20,16 @@ from awx_ratelimit.errors import BackendUnavailable
 
 #: What a script answered; an error stands where the server refused that call alone, and a Redirect where it did not
 #: run it.
-Answer: TypeAlias = Any
+Reply: TypeAlias = Any
 CLIENT_ERRORS = (RedisError, OSError)
 _NO_ANSWER = (BackendUnavailable, Redirect)
 ASKING = ("ASKING",)
 
 
-class AsyncLink(TaskCalls):
+class AsyncConnection(TaskCalls):
     """A connection to one server. It opens when it is first used."""
 
-    async def _run(self, calls: Sequence[Call]) -> list[Answer]:
+    async def _run(self, calls: Sequence[Call]) -> list[Reply]:
         try:
             answers = await self._exchange([by_sha(call) for call in calls])
             return await self._explained(calls, answers) if any_refused(answers) else answers
@@ -39,7 +39,7 @@ class AsyncLink(TaskCalls):
                 raise self._server.unavailable(error) from error
             raise
 
-    async def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+    async def _explained(self, calls: Sequence[Call], answers: list[Reply]) -> list[Reply]:
         """The same, after the server was told the scripts that it does not know."""
         for again in (first_by_text, all_by_text):
             unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
@@ -54,7 +54,7 @@ class AsyncLink(TaskCalls):
             await self._drop()
         return [self._server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
 
-    async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
+    async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Reply]:
         connection = await self._opened()
         self._deadline.resume()
         if self._server.asking:
@@ -80,7 +80,7 @@ class AsyncLink(TaskCalls):
         except CLIENT_ERRORS:
             return True
 
-    async def _answer(self, connection: Any) -> Answer:
+    async def _answer(self, connection: Any) -> Reply:
         try:
             return await connection.read_response()
         except ResponseError as error:
@@ -104,19 +104,19 @@ class AsyncLink(TaskCalls):
         close_without_loop(self._connection)
 
 
-def answered(answer: Answer) -> Any:
+def answered(answer: Reply) -> Any:
     """`answer`, raised where it is an error."""
     if isinstance(answer, _NO_ANSWER):
         raise answer if isinstance(answer, BackendUnavailable) else answer.error
     return answer
 
 
-def any_refused(answers: list[Answer]) -> bool:
+def any_refused(answers: list[Reply]) -> bool:
     """Whether the server refused one of these calls."""
     return any(isinstance(answer, ResponseError) for answer in answers)
 
 
-def without_asking(answers: list[Answer]) -> list[Answer]:
+def without_asking(answers: list[Reply]) -> list[Reply]:
     """The answers without those to ASKING, unless that was refused."""
     return [
         allowed if isinstance(allowed, ResponseError) else answer

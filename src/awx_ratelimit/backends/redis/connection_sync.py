@@ -15,17 +15,17 @@ from awx_ratelimit.backends.redis.commands import all_by_text, by_sha, first_by_
 from awx_ratelimit.backends.redis.connection import (
     ASKING,
     CLIENT_ERRORS,
-    Answer,
+    Reply,
     any_refused,
     without_asking,
 )
 from awx_ratelimit.backends.redis.connection_turns import ThreadCalls
 
 
-class Link(ThreadCalls):
+class Connection(ThreadCalls):
     """A connection to one server. It opens when it is first used."""
 
-    def _run(self, calls: Sequence[Call]) -> list[Answer]:
+    def _run(self, calls: Sequence[Call]) -> list[Reply]:
         try:
             answers = self._exchange([by_sha(call) for call in calls])
             return self._explained(calls, answers) if any_refused(answers) else answers
@@ -35,7 +35,7 @@ class Link(ThreadCalls):
                 raise self._server.unavailable(error) from error
             raise
 
-    def _explained(self, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+    def _explained(self, calls: Sequence[Call], answers: list[Reply]) -> list[Reply]:
         """The same, after the server was told the scripts that it does not know."""
         for again in (first_by_text, all_by_text):
             unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
@@ -50,7 +50,7 @@ class Link(ThreadCalls):
             self._drop()
         return [self._server.refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
 
-    def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Answer]:
+    def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Reply]:
         connection = self._opened()
         self._deadline.resume()
         if self._server.asking:
@@ -76,7 +76,7 @@ class Link(ThreadCalls):
         except CLIENT_ERRORS:
             return True
 
-    def _answer(self, connection: Any) -> Answer:
+    def _answer(self, connection: Any) -> Reply:
         try:
             return connection.read_response()
         except ResponseError as error:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from awx_ratelimit.backends.diagnostics import Finding
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.connection import answered
-from awx_ratelimit.backends.redis.fan_out import Links
+from awx_ratelimit.backends.redis.fan_out import FanOut
 from awx_ratelimit.backends.redis.routing import Route, route
 from awx_ratelimit.backends.redis.self_test import trials
 from awx_ratelimit.backends.redis.server import Server
@@ -158,7 +158,7 @@ def _clock(ask: Callable[..., Any]) -> Finding:
 
 def _permissions(way: Route, codec: Codec, prefix: str) -> Finding:
     """On each server a claim is charged and forgotten, as a user's would be."""
-    links = Links(way)
+    links = FanOut(way)
     try:
         for answer in links.run([call for _, call in trials(way, codec, None)]):
             answered(answer)

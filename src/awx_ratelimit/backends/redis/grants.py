@@ -2,7 +2,7 @@
 
 from weakref import ref
 
-from awx_ratelimit.backends.redis.codec import Asked
+from awx_ratelimit.backends.redis.codec import PendingClaim
 
 
 class Grant:
@@ -22,7 +22,7 @@ class Open(ref[Grant]):
 
     __slots__ = ("asked", "granted_at_ms")
 
-    asked: Asked
+    asked: PendingClaim
     granted_at_ms: int
 
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from weakref import ref
 
 from awx_ratelimit.backends.redis.batch import process_ends
-from awx_ratelimit.backends.redis.codec import Asked, Held, Released
+from awx_ratelimit.backends.redis.codec import HeldLease, PendingClaim, ReleasedLease
 from awx_ratelimit.backends.redis.grants import Grant, Lapsing, Open
 from awx_ratelimit.backends.redis.wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
@@ -26,10 +26,10 @@ from awx_ratelimit.runtime.exits import let_process_end
 #: A server, or None while it is not known which.
 Home: TypeAlias = Hashable
 #: What a process that cannot reach its server remembers to give back; what is beyond it lapses.
-_MOST_RELEASED = 100_000
-_MOST_REFUNDS = 10_000
+_MAX_PENDING = 100_000
+_MAX_REFUNDS = 10_000
 #: What one call can give back.
-_MOST_AT_ONCE = 60_000
+_MAX_PER_CALL = 60_000
 
 
 class Leases:
@@ -55,9 +55,9 @@ class Leases:
         self._making = threading.Lock()
         self._ending = False
         # By identity: what is said once more while the first is under way has to be sent once more.
-        self._released: dict[Home, dict[int, Released]] = {}
+        self._released: dict[Home, dict[int, ReleasedLease]] = {}
         self._lapsing: dict[int, Lapsing] = {}
-        self._abandoned: deque[Decision] = deque(maxlen=_MOST_REFUNDS)
+        self._abandoned: deque[Decision] = deque(maxlen=_MAX_REFUNDS)
 
     def new(self, plan: Plan) -> int:
         """The id of the lease that a claim may take. From now on the claim is in flight.
@@ -82,7 +82,7 @@ class Leases:
         with self._making:
             return min((self._new_lease_id(), *list(self._in_flight)[:1]))
 
-    def grant(self, asked: Asked, decided_at_ms: int, lease_id: int) -> Grant:
+    def grant(self, asked: PendingClaim, decided_at_ms: int, lease_id: int) -> Grant:
         """The grant of an admitted claim; with a `lease_id` its lease is open from now on."""
         if not lease_id:
             return Grant(self, None)
@@ -125,7 +125,7 @@ class Leases:
         ending = self._released.get(home)
         if ending is None:
             ending = self._released.setdefault(home, {})
-        if len(ending) < _MOST_RELEASED:
+        if len(ending) < _MAX_PENDING:
             released = subject, lease_id
             ending[id(released)] = released
         self._wake()
@@ -145,7 +145,7 @@ class Leases:
         grant.refunded = True
         return True
 
-    def released(self, most: int, home: Home, batch: Iterable[Asked] = ()) -> list[Released]:
+    def released(self, most: int, home: Home, batch: Iterable[PendingClaim] = ()) -> list[ReleasedLease]:
         """Leases there that nobody has said to be given back yet. Two calls may have the same one: it ends once.
 
         All whose subject is decided next, in `batch`, and as many of others as make up `most`.
@@ -154,7 +154,7 @@ class Leases:
         if len(released) <= most:
             return released
         subjects = {subject for subject, _, _, _ in batch}
-        first = [lease for lease in released if lease[0] in subjects][:_MOST_AT_ONCE]
+        first = [lease for lease in released if lease[0] in subjects][:_MAX_PER_CALL]
         others = (lease for lease in released if lease[0] not in subjects)
         return first + list(islice(others, max(0, most - len(first))))
 
@@ -162,11 +162,11 @@ class Leases:
         """Wherever leases were ever given back."""
         return list(self._released.copy())
 
-    def is_ending(self, released: Released) -> bool:
+    def is_ending(self, released: ReleasedLease) -> bool:
         """Whether nobody has said yet that it was given back."""
         return id(released) in self._released.get(self._home(released[0]), ())
 
-    def ended(self, released: list[Released]) -> None:
+    def ended(self, released: list[ReleasedLease]) -> None:
         """These very ones of `released`, all of one server, are known to be given back."""
         ending = self._released.get(self._home(released[0][0])) if released else None
         if ending:
@@ -190,11 +190,11 @@ class Leases:
                 refunds.append(self._abandoned.popleft())
         return refunds
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldLease]:
         """Every open lease."""
         return [(*lease.asked[:2], lease_id, lease.granted_at_ms) for lease_id, lease in self._open.copy().items()]
 
-    def end_closed(self, held: Iterable[Held]) -> None:
+    def end_closed(self, held: Iterable[HeldLease]) -> None:
         """Give those of `held` back once more that are open no longer: their renewal may have taken them again."""
         for subject, _, lease_id, _ in held:
             if lease_id not in self._open:
@@ -242,5 +242,5 @@ class Leases:
             self._let_lapse(subject, plan, lease_id)
 
     def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
-        if plan.concurrency is not None and len(self._lapsing) < _MOST_RELEASED:
+        if plan.concurrency is not None and len(self._lapsing) < _MAX_PENDING:
             self._lapsing[lease_id] = Lapsing(subject, plan.concurrency.ttl_ms)

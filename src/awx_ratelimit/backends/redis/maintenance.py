@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from weakref import finalize
 
 from awx_ratelimit.backends.base import Clock, Owed
-from awx_ratelimit.backends.redis.codec import Call, Healed, Released
-from awx_ratelimit.backends.redis.connection import Answer, answered
-from awx_ratelimit.backends.redis.fan_out import Links
-from awx_ratelimit.backends.redis.maintenance_thread import LeaseKeeper, Linger
+from awx_ratelimit.backends.redis.codec import Call, HealEntry, ReleasedLease
+from awx_ratelimit.backends.redis.connection import Reply, answered
+from awx_ratelimit.backends.redis.fan_out import FanOut
+from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
 from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.core.decision import Decision
@@ -23,19 +23,19 @@ from awx_ratelimit.runtime.exits import ended_before_exit
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most calls of one round trip, where subjects cannot share a call.
-_MOST_CALLS = 64
+_MAX_CALLS = 64
 _LOOK_AGAIN_S = 0.001
 
 
-class Upkeep:
+class Maintenance:
     """Keeps `session` up, which is made here. See Session."""
 
     def __init__(self, route: Route, prefix: str, clock: Clock | None) -> None:
-        self._keeper = LeaseKeeper(self._turn)
-        self.session = Session(route, prefix, clock, self._keeper)
-        self._links = Links(route)
+        self._thread = MaintenanceThread(self._turn)
+        self.session = Session(route, prefix, clock, self._thread)
+        self._fan_out = FanOut(route)
         self._troubled = False
-        self._linger = Linger()
+        self._linger = ReleaseDelay()
         ended_before_exit(self._end)
 
     def renew_now(self) -> None:
@@ -51,11 +51,11 @@ class Upkeep:
         codec = self.session.codec
         # What a try without an answer has entered is renewed by nobody, and entered again by the next renewal.
         leases = [[(codec.new_lease_id(), at_ms) for at_ms in granted] for _, _, _, granted in owed]
-        healed: list[Healed] = [
+        healed: list[HealEntry] = [
             (subject, plan, debts, ids) for (subject, plan, debts, _), ids in zip(owed, leases, strict=True)
         ]
         groups = self.session.apart(healed)
-        answers = self._links.run([codec.heal(group, heal_id, self.session.sent_ms()) for group in groups])
+        answers = self._fan_out.run([codec.heal(group, heal_id, self.session.sent_ms()) for group in groups])
         for group, answer in zip(groups, answers, strict=True):
             for done in codec.heals(group, answered(answer)):
                 if isinstance(done, BackendUnavailable):
@@ -80,18 +80,18 @@ class Upkeep:
             self._settle_claims(until_s)
             self.session.leases.end_all()
         self._flush(until_s)
-        self._keeper.stop(until_s)
-        self._links.close()
+        self._thread.stop(until_s)
+        self._fan_out.close()
 
     def serve(self, backend: object) -> None:
         """When `backend` is collected, give back every lease, from the thread, and end it."""
-        finalize(backend, self._keeper.leave, self._leave).atexit = False
+        finalize(backend, self._thread.leave, self._leave).atexit = False
 
     def _leave(self) -> None:
         # Without the backend nobody can release what is held.
         self.session.leases.end_all()
         self.flush()
-        self._links.close()
+        self._fan_out.close()
 
     def _end(self) -> None:
         """This process ends, and other threads of it may still ask for slots."""
@@ -113,7 +113,7 @@ class Upkeep:
             time.sleep(_LOOK_AGAIN_S)
 
     def _send_all(self, until_s: float | None = None) -> None:
-        errors: list[Answer] = []
+        errors: list[Reply] = []
         for home in (*self.session.leases.homes(), None):
             try:
                 while released := self.session.released(home):
@@ -123,7 +123,7 @@ class Upkeep:
         self._send([], until_s)
         _raise_first(errors)
 
-    def _released(self) -> list[Released]:
+    def _released(self) -> list[ReleasedLease]:
         return [lease for home in self.session.leases.homes() for lease in self.session.released(home)]
 
     def _turn(self, renew: bool) -> bool:
@@ -151,15 +151,15 @@ class Upkeep:
                 self._renew()
         finally:
             if self._has_more(released):
-                self._keeper.wake()
+                self._thread.wake()
 
-    def _has_more(self, tried: list[Released]) -> bool:
+    def _has_more(self, tried: list[ReleasedLease]) -> bool:
         """Whether any server has more to be given back than goes at once, or came meanwhile."""
         leases = self.session.leases
         firsts = [first for home in leases.homes() for first in leases.released(1, home)]
         return any(first not in tried for first in firsts)
 
-    def _send(self, released: list[Released], until_s: float | None = None) -> None:
+    def _send(self, released: list[ReleasedLease], until_s: float | None = None) -> None:
         """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
         session = self.session
         groups = session.apart(released)
@@ -175,10 +175,10 @@ class Upkeep:
         """Renew every open lease. Raises BackendUnavailable."""
         session, errors = self.session, []
         renewals = session.renewals()
-        at_once = 1 if session.route.together else _MOST_CALLS
+        at_once = 1 if session.route.together else _MAX_CALLS
         for start in range(0, len(renewals), at_once):
             some = renewals[start : start + at_once]
-            answers = self._links.run([call for _, call in some])
+            answers = self._fan_out.run([call for _, call in some])
             for (group, _), answer in zip(some, answers, strict=True):
                 session.leases.end_closed(group)
                 if isinstance(answer, BackendUnavailable):
@@ -189,13 +189,13 @@ class Upkeep:
                 break
         _raise_first(errors)
 
-    def _run(self, calls: list[Call], until_s: float | None) -> list[Answer]:
-        answers: list[Answer] = []
-        for start in range(0, len(calls), _MOST_CALLS):
-            answers += self._links.run(calls[start : start + _MOST_CALLS], until_s)
+    def _run(self, calls: list[Call], until_s: float | None) -> list[Reply]:
+        answers: list[Reply] = []
+        for start in range(0, len(calls), _MAX_CALLS):
+            answers += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
         return answers
 
 
-def _raise_first(answers: Sequence[Answer]) -> None:
+def _raise_first(answers: Sequence[Reply]) -> None:
     for answer in answers:
         answered(answer)

@@ -28,7 +28,7 @@ _LONGEST_LINGER_S = 0.016
 Signal: TypeAlias = Literal["send", "stop"] | Callable[[], object]
 
 
-class Linger:
+class ReleaseDelay:
     """How long what was released waits for the claims that could take it along: longer, the longer that they do.
 
     A thread that looks all the time costs those claims a tenth of their throughput.
@@ -42,7 +42,7 @@ class Linger:
         self.seconds = _LINGER_S if late else min(2 * self.seconds, _LONGEST_LINGER_S)
 
 
-class LeaseKeeper:
+class MaintenanceThread:
     """Calls `turn(renew)` when there is something to send, and with `renew` true at every third of the shortest ttl.
 
     `turn` is a bound method that raises nothing and says whether all was done. It is called by one thread.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.exceptions import RedisError
 
-from awx_ratelimit.backends.redis.transport import Connections
+from awx_ratelimit.backends.redis.transport import Endpoint
 
 
 class NoPrimary(Exception):
@@ -21,10 +21,10 @@ class Found(NamedTuple):
     """Host and port of the primary, and the sentinel that named it."""
 
     place: tuple[str, int]
-    told_by: Connections
+    told_by: Endpoint
 
 
-async def async_primary_of(service: str, sentinels: list[Connections]) -> Found:
+async def async_primary_of(service: str, sentinels: list[Endpoint]) -> Found:
     """Ask `sentinels` in their order. Raises NoPrimary."""
     clients = [sentinel.client_in_loop() for sentinel in sentinels]
     watch = _AsyncWatch(clients)

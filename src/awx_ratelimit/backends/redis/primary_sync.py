@@ -9,10 +9,10 @@ from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 
 from awx_ratelimit.backends.redis.primary import Found, NoPrimary
-from awx_ratelimit.backends.redis.transport import Connections
+from awx_ratelimit.backends.redis.transport import Endpoint
 
 
-def primary_of(service: str, sentinels: list[Connections]) -> Found:
+def primary_of(service: str, sentinels: list[Endpoint]) -> Found:
     """Ask `sentinels` in their order. Raises NoPrimary."""
     clients = [sentinel.client() for sentinel in sentinels]
     watch = _Watch(clients)

@@ -7,7 +7,7 @@ from awx_ratelimit.backends.redis.address import places
 from awx_ratelimit.backends.redis.cluster import Cluster
 from awx_ratelimit.backends.redis.sentinel import Primary
 from awx_ratelimit.backends.redis.server import Server
-from awx_ratelimit.backends.redis.transport import connections
+from awx_ratelimit.backends.redis.transport import endpoint
 from awx_ratelimit.core.validation import kind
 
 _NEEDED = "~{prefix}:* +eval +evalsha +time +get +set +del"
@@ -76,7 +76,7 @@ def route(url: str, *, timeout_ms: int, prefix: str) -> Route:
     if timeout_ms.__class__ is not int or timeout_ms < 1:
         raise ValueError(f"timeout_ms is {timeout_ms!r}; allowed is a whole number of at least 1")
     named, timeout_s = places(url), timeout_ms / 1000
-    one = connections(named.client_url, timeout_s)
+    one = endpoint(named.client_url, timeout_s)
     needed = _NEEDED.format(prefix=prefix) + (" +select" if one.database else "")
     if named.service:
         return OneServer(Primary(named, one, timeout_s=timeout_s, needed=needed))

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from awx_ratelimit.backends.redis.codec import Call, Codec
 from awx_ratelimit.backends.redis.connection import answered
-from awx_ratelimit.backends.redis.fan_out import Links
+from awx_ratelimit.backends.redis.fan_out import FanOut
 from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.core.plan import Plan
@@ -28,7 +28,7 @@ def probe(route: Route, prefix: str) -> None:
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         return
-    codec, links = Codec(prefix, os.urandom(16)), Links(route)
+    codec, links = Codec(prefix, os.urandom(16)), FanOut(route)
     try:
         route.found(codec.key(""))
         for answer in links.run([call for _, call in trials(route, codec, None)]):

@@ -12,11 +12,11 @@ from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundErr
 from redis.exceptions import ReadOnlyError
 from redis.sentinel import MasterNotFoundError
 
-from awx_ratelimit.backends.redis.address import Places
+from awx_ratelimit.backends.redis.address import Address
 from awx_ratelimit.backends.redis.primary import Found, NoPrimary, async_primary_of
 from awx_ratelimit.backends.redis.primary_sync import primary_of
 from awx_ratelimit.backends.redis.server import Server, texts
-from awx_ratelimit.backends.redis.transport import Connections
+from awx_ratelimit.backends.redis.transport import Endpoint
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
@@ -24,11 +24,11 @@ from awx_ratelimit.runtime.deadlines import Deadline
 class Primary(Server):
     """See the module. `named` are the service and its sentinels."""
 
-    def __init__(self, named: Places, connections: Connections, *, timeout_s: float, needed: str) -> None:
-        super().__init__(connections, timeout_s=timeout_s, needed=needed)
+    def __init__(self, named: Address, endpoint: Endpoint, *, timeout_s: float, needed: str) -> None:
+        super().__init__(endpoint, timeout_s=timeout_s, needed=needed)
         self._service = named.service
         share_s = timeout_s / (len(named.seeds) + 1)
-        self._sentinels = [connections.at(*seed, share_s, db=0, **named.of_sentinels) for seed in named.seeds]
+        self._sentinels = [endpoint.at(*seed, share_s, db=0, **named.of_sentinels) for seed in named.seeds]
         self._watch = ", ".join(sentinel.place for sentinel in self._sentinels)
         self.name = f"{self._service} of the sentinels {self._watch}"
 
@@ -50,11 +50,11 @@ class Primary(Server):
             raise self._unknown(error) from None
         return self._there(found, until_s).new_in_loop()
 
-    def _there(self, found: Found, until_s: float) -> Connections:
+    def _there(self, found: Found, until_s: float) -> Endpoint:
         """How to connect to the primary in the time left. Asks the sentinel that named it first next time."""
         self._sentinels = sorted(self._sentinels, key=lambda sentinel: sentinel is not found.told_by)
         left_s = max(until_s - time.monotonic(), self.timeout_s / 10)
-        there = self.connections.at(*found.place, left_s)
+        there = self.endpoint.at(*found.place, left_s)
         self.name = f"{there.place}, the primary of {self._service},"
         return there
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from redis import exceptions
 
-from awx_ratelimit.backends.redis.transport import Connections
+from awx_ratelimit.backends.redis.transport import Endpoint
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
@@ -49,11 +49,11 @@ class Server:
     #: Whether each call on a connection to it comes after ASKING.
     asking: bool = False
 
-    def __init__(self, connections: Connections, *, timeout_s: float, needed: str) -> None:
-        self.connections = connections
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float, needed: str) -> None:
+        self.endpoint = endpoint
         self.timeout_s = timeout_s
         #: How it is called in errors.
-        self.name = connections.place
+        self.name = endpoint.place
         #: The server that has what is asked for here.
         self.home: Server = self
         #: How many calls with claims it has answered. A guard counts calls, and sees claims.
@@ -62,11 +62,11 @@ class Server:
 
     def connection(self, deadline: Deadline) -> Any:
         """A new connection for threads, not yet opened: nothing on it waits beyond `deadline`."""
-        return self.connections.new(deadline)
+        return self.endpoint.new(deadline)
 
     async def async_connection(self) -> Any:
         """A new connection for the running event loop, not yet opened."""
-        return self.connections.new_in_loop()
+        return self.endpoint.new_in_loop()
 
     def welcome(self, connection: Any, greeting: Any) -> None:
         """Take a connection that was just opened. `greeting` is what HELLO was answered.

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeAlias, TypeVar
 
-from awx_ratelimit.backends.redis.batch import MOST_CLAIMS, Batches, unavailable
+from awx_ratelimit.backends.redis.batch import MAX_BATCH_CLAIMS, BatchQueue, unavailable
 from awx_ratelimit.errors import BackendUnavailable
 
 #: Two halves of fewer cost more in calls than they save in waiting.
@@ -28,10 +28,10 @@ def _gone(waiting: _Waiting[C, A]) -> bool:
 
 def _first_half(waiting: int) -> int:
     """How many of those who wait to send first: of many a half, so that the server has work while the others go on."""
-    return min(MOST_CLAIMS, waiting if waiting < MANY else (waiting + 1) // 2)
+    return min(MAX_BATCH_CLAIMS, waiting if waiting < MANY else (waiting + 1) // 2)
 
 
-class TaskCommit(Generic[C, A]):
+class TaskBatching(Generic[C, A]):
     """Sends the claims of many tasks in few calls of `run`, which answers all of a batch or raises.
 
     It belongs to the event loop that runs when it is made. `abandon` is told of each answer that nobody waits for any
@@ -48,7 +48,7 @@ class TaskCommit(Generic[C, A]):
         self._abandon = abandon
         self._unanswered = unanswered
         self._loop = asyncio.get_running_loop()
-        self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
+        self._batches: BatchQueue[_Waiting[C, A]] = BatchQueue(_gone)
         self._sending: asyncio.Task[None] | None = None
 
     async def ask(self, claim: C) -> A:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from awx_ratelimit.backends.redis.batch import Batches, delayed, unavailable
+from awx_ratelimit.backends.redis.batch import BatchQueue, delayed, unavailable
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
@@ -54,7 +54,7 @@ def _gone(waiting: _Waiting[C, A]) -> bool:
     return waiting.left
 
 
-class ThreadCommit(Generic[C, A]):
+class ThreadBatching(Generic[C, A]):
     """Sends the claims of many threads in few calls of `run`, which answers all of a batch or raises.
 
     No thread waits for longer than `timeout_s` and the delays of its own process, the call before its own included:
@@ -75,7 +75,7 @@ class ThreadCommit(Generic[C, A]):
         self._unanswered = unanswered
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._batches: Batches[_Waiting[C, A]] = Batches(_gone)
+        self._batches: BatchQueue[_Waiting[C, A]] = BatchQueue(_gone)
         self._leader: _Waiting[C, A] | None = None
 
     def ask(self, claim: C, until_s: float | None = None) -> A:

@@ -24,14 +24,14 @@ from awx_ratelimit.runtime.deadlines import Deadline
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
-    """Makes connections to one server. `timeout_s` is for opening one. See `connections`."""
+class Endpoint:
+    """Makes connections to one server. `timeout_s` is for opening one. See `endpoint`."""
 
     kinds: tuple[Any, Any]
     settings: dict[str, Any]
     timeout_s: float
 
-    def at(self, host: str, port: int, timeout_s: float, **others: Any) -> "Connections":
+    def at(self, host: str, port: int, timeout_s: float, **others: Any) -> "Endpoint":
         """The same to another server, where some settings are others."""
         return replace(self, settings={**self.settings, "host": host, "port": port, **others}, timeout_s=timeout_s)
 
@@ -74,7 +74,7 @@ class Connections:
         return for_loops_client.Redis.from_pool(for_loops.ConnectionPool(kind, **self.settings, **timeouts))
 
 
-def connections(url: str, timeout_s: float) -> Connections:
+def endpoint(url: str, timeout_s: float) -> Endpoint:
     """Connections to the server at `url`, which is as the client takes it.
 
     Raises ValueError for certificates that cannot be read.
@@ -89,7 +89,7 @@ def connections(url: str, timeout_s: float) -> Connections:
     }
     if _TrustingInLoop in kinds:
         settings["trusted"] = _Trusted(settings.copy())
-    return Connections(kinds, settings, timeout_s)
+    return Endpoint(kinds, settings, timeout_s)
 
 
 class _Trusted:

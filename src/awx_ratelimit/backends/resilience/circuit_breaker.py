@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 #: So many failures in a row open it.
-MOST_IN_A_ROW = 5
+MAX_CONSECUTIVE_FAILURES = 5
 #: So many answers are looked at, of which half must have failed.
 WINDOW = 20
 _FIRST_PAUSE_S = 0.25
@@ -76,7 +76,7 @@ class Breaker:
         self.failures += 1
         self._in_a_row += 1
         self._failed.append(True)
-        begins = self.is_closed and (self._in_a_row >= MOST_IN_A_ROW or 2 * sum(self._failed) >= WINDOW)
+        begins = self.is_closed and (self._in_a_row >= MAX_CONSECUTIVE_FAILURES or 2 * sum(self._failed) >= WINDOW)
         if begins:
             self._turn(closed=False)
         if not self.is_closed:

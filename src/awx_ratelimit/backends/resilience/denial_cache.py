@@ -15,13 +15,13 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
 
-class AsyncRememberedBackend:
+class AsyncDenialCacheBackend:
     """Caches up to 10,000 refusals of `backend`, for the tasks of event loops."""
 
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, backend: AsyncBackend | Backend) -> None:
-        self.backend = usable_async_backend(backend, "AsyncRememberedBackend")
+        self.backend = usable_async_backend(backend, "AsyncDenialCacheBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

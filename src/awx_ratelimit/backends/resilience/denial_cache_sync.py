@@ -14,13 +14,13 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
 
-class RememberedBackend:
+class DenialCacheBackend:
     """Caches up to 10,000 refusals of `backend`, for threads."""
 
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = usable_backend(backend, "RememberedBackend")
+        self.backend = usable_backend(backend, "DenialCacheBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

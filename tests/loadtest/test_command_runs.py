@@ -1,25 +1,17 @@
 """The command ``awx-ratelimit loadtest``: its reports, its ends, and that it keeps its keys to itself."""
 
 import json
-import os
-import stat
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
-import pytest
 from tests.loadtest.commands import RATES, Files, children, ended, heard, started
 from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.gateways import PLAN
 from tests.loadtest.hostile import hostile
 from tests.processes import free_port
-from tests.strangers import make_foreign
 
-from awx_ratelimit.cli import main, report_files
-from awx_ratelimit.loadtest import key_sources
 from awx_ratelimit.loadtest.audit.observation import Observation
 from awx_ratelimit.loadtest.run_config import Order
 
@@ -111,90 +103,8 @@ def test_a_key_of_the_command_line_goes_nowhere(outcome: Reported) -> None:
     assert outcome.status == 1, outcome
     assert [SECRET in text for text in (*outcome[1:5], *outcome.titles)] == [False] * 7, outcome
     assert "[key]" in detail
-    assert "loadtest.driver" in outcome.titles[1]
-    assert "loadtest.worker" in outcome.titles[2]
-
-
-def test_locust_stays_in_its_own_process() -> None:
-    """The command loads neither gevent nor Locust, and nothing here is patched."""
-    code = "import sys, awx_ratelimit.cli.app; print({'gevent', 'locust', 'geventhttpclient'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-
-    assert ran.stdout == "set()\n"
-
-
-def test_without_the_extra_it_says_what_to_install() -> None:
-    """One line, no traceback."""
-    code = (
-        "import importlib.util, sys\nimportlib.util.find_spec = lambda name: None\nfrom awx_ratelimit.cli import main\n"
-        "sys.exit(main(['loadtest', 'http://127.0.0.1:1']))"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-
-    assert ran.returncode == 2
-    assert (
-        ran.stderr.splitlines()[-1]
-        == "error: the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'"
-    )
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (("ftp://h",), "the URL is none of a gateway"),
-        (("http://u:hidden@h",), "the URL is none of a gateway"),
-        (("http://h", "--profiles", "brust"), "there is no profile 'brust'; allowed are steady, burst"),
-        (("http://h", "--profiles", "streams"), "needs --stream-path"),
-        (("http://h", "--plan", "gold"), "there is no plan 'gold'; allowed are starter, growth"),
-        (("http://h", "--plan", "starter", "--rate", "1/second"), "not both"),
-        (("http://h", "--rate", "60/minuet"), "60/minuet"),
-        (("http://h", "--key", "hidden\n"), "key 0 is no key"),
-        (("http://h", "--key-form", "Bearer"), "has no {key} in it"),
-        (("http://h:99999",), "the URL is none of a gateway"),
-        (("http://h/ü",), "the URL is none of a gateway"),
-        (("http://h", "--path", "agents"), "begins with /"),
-        (("http://h", "--path", "/a b"), "begins with /"),
-        (("http://h", "--method", "GET /"), "a word of letters"),
-        (("http://h", "--key-header", "X-Key:"), "a word of letters"),
-        (("http://h", "--key-form", "{key}\n"), "not visible ASCII"),
-        (("http://h", "--profiles", "isolation"), "needs two keys"),
-        (("http://h", "--remote"), "--remote needs --workers"),
-        (("http://h", "--web", "8089"), "allowed is HOST:PORT"),
-        (("http://h", "--slots", "0"), "slots is 0"),
-        (("http://h", "--cost", "0"), "--cost"),
-    ],
-    ids=str,
-)
-def test_an_error_is_one_line(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says what is allowed, tells no secret, and is no failure of the gateway's: the status is 2."""
-    status = main(["loadtest", *words])
-    out, err = capsys.readouterr()
-
-    assert status == 2, err
-    assert out == "", err
-    assert err.count("\n") == 1, err
-    assert says in err, err
-    assert "hidden" not in err, err
-
-
-def test_keys_are_taken_out_of_arguments() -> None:
-    """However they are written, and as often as they are."""
-    assert key_sources.taken_from(["loadtest", "--key", "a", "--plan=b", "--key=c", "--keys", "f"]) == (
-        ["loadtest", "--plan=b", "--keys", "f"],
-        ["a", "c"],
-    )
-
-
-def test_keys_are_masked_also_in_json() -> None:
-    """A gateway that tells a key back does not bring it into a report."""
-    secret = 'awx_"quoted"'
-
-    assert key_sources.masked(json.dumps({"body": f"<{secret}>"}) + secret, [secret]) == '{"body": "<[key]>"}[key]'
-
-
-def test_a_short_key_is_a_word_like_others() -> None:
-    """Whoever's key is `rate` does not want it to be taken out of every sentence."""
-    assert key_sources.masked('{"code": "rate_limit_exceeded"}', ["rate"]) == '{"code": "rate_limit_exceeded"}'
+    assert "load.driver" in outcome.titles[1]
+    assert "load.worker" in outcome.titles[2]
 
 
 def test_an_order_goes_from_process_to_process() -> None:
@@ -220,30 +130,3 @@ def test_a_gateway_that_says_anything_is_reported(tmp_path: Path) -> None:
     assert ET.fromstring(as_junit(report)).get("failures") == str(len(report.failed))
     assert "<script" not in as_html(report)
     assert "contract" in [one.name for one in report.failed]
-
-
-def test_a_report_is_created_for_its_user_alone(tmp_path: Path) -> None:
-    """A gateway's answers are in it; an existing file keeps its mode."""
-    new, old = tmp_path / "new", tmp_path / "old"
-    old.touch()
-    old.chmod(0o644)
-    before = os.umask(0)
-    try:
-        report_files.check([new, old])
-    finally:
-        os.umask(before)
-
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o600, 0o644]
-
-
-def test_a_report_is_not_written_through_a_link_of_another_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a folder such as /tmp that user would choose which file is overwritten; a link of this user's is followed."""
-    link = tmp_path / "report.html"
-    link.symlink_to("elsewhere.html")
-    report_files.check([link])
-    make_foreign(link, monkeypatch)
-
-    with pytest.raises(OSError, match=r"report.html, which belongs to user .* is a symbolic link"):
-        report_files.check([link])

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,11 @@ from tests.loadtest.commands import RATES, Files, children, ended, heard, runs, 
 from tests.loadtest.conftest import Servers, begun
 from tests.loadtest.gateways import PLAN
 from tests.loadtest.hostile import hostile
-from tests.loadtest.test_audit import USED_S, let_in, refused
 from tests.processes import free_port
 
-from awx_ratelimit.cli import loadtest_command, main, output
 from awx_ratelimit.loadtest.load.client import Asking
 from awx_ratelimit.loadtest.load.load import Load, Spent
 from awx_ratelimit.loadtest.run_config import Order
-from awx_ratelimit.loadtest.runner import Seen
 
 KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
 SOAK = ("--profiles", "soak")
@@ -100,19 +96,6 @@ def test_asked_to_end_before_the_first_request(outcome: Ended) -> None:
     assert outcome.status == 130, outcome
     assert "Traceback" not in outcome.said, outcome
     assert outcome.report["verdicts"][0]["detail"] == "interrupted before the first request", outcome
-
-
-def test_asked_to_end_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Then there is no report to be written, and no stack trace."""
-
-    class Module:
-        def __getattr__(self, name: str) -> None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setitem(sys.modules, "awx_ratelimit.cli.app", Module())
-
-    assert main(["loadtest"]) == 130
-    assert capsys.readouterr() == ("", "")
 
 
 def driver_killed(servers: Servers, folder: Path) -> Ended:
@@ -193,65 +176,6 @@ def test_workers_together_make_no_more_requests_than_a_run(requests: int, worker
     order = Order("http://h", PLAN, requests=requests, workers=workers)
 
     assert sum(order.share(number) for number in range(workers + more)) == requests
-
-
-def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is asked of anybody; the error names the file."""
-    status = main(["loadtest", "http://127.0.0.1:1", *RATES, "--html", str(tmp_path / "none" / "a.html")])
-
-    assert status == 2
-    assert "none/a.html" in (said := capsys.readouterr().err)
-    assert said.count("\n") == 1
-
-
-@pytest.fixture
-def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command has a run that has seen something already."""
-    monkeypatch.setattr(loadtest_command, "run", lambda *_: Seen([*map(let_in, USED_S), refused(0.1)]))
-
-
-@pytest.mark.usefixtures("asked_nobody")
-def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What can be written is, the table is printed, and the status says that something is missing."""
-    report = tmp_path / "a.json"
-    status = main(["loadtest", "http://h", *RATES, "--html", "/dev/full", "--json", str(report)])
-    out, err = capsys.readouterr()
-
-    assert status == 2
-    assert json.loads(report.read_text())["passed"] is True
-    assert "never over" in out
-    assert "the report /dev/full could not be written: No space left" in err
-
-
-@pytest.mark.usefixtures("asked_nobody")
-def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of one would be read as one."""
-    report = tmp_path / "a.html"
-
-    def half(path: Path, text: str, encoding: str) -> None:
-        path.write_bytes(text[:9].encode(encoding))
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", half)
-
-    assert main(["loadtest", "http://h", *RATES, "--html", str(report)]) == 2
-    assert not report.exists()
-
-
-@pytest.mark.usefixtures("asked_nobody")
-def test_whoever_reads_no_more_gets_the_files_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are written before anything is printed."""
-
-    def unread(*_: object) -> None:
-        raise BrokenPipeError
-
-    report = tmp_path / "a.json"
-    monkeypatch.setattr(output, "print_table", unread)
-    monkeypatch.setattr("os.dup2", lambda *_: None)
-    status = main(["loadtest", "http://h", *RATES, "--json", str(report)])
-
-    assert status == 2
-    assert json.loads(report.read_text())["passed"] is True
 
 
 def other_keys(servers: Servers, folder: Path) -> tuple[int, str, str]:

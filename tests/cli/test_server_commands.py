@@ -3,11 +3,11 @@
 import json
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from tests.cli.conftest import Result, Run
 from tests.processes import free_port
 from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
@@ -16,29 +16,9 @@ from awx_ratelimit import STARTER, Limiter
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_backend, own_url
 from awx_ratelimit.backends.redis import doctor
-from awx_ratelimit.cli import main
 
 
-class Ran(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in this process."""
-    for name in ("AWX_BACKEND", "AWX_PLANS"):
-        monkeypatch.delenv(name, raising=False)
-    return lambda *words: Ran(main(words), *capsys.readouterr())
-
-
-def found(ran: Ran) -> dict[str, Any]:
+def found(ran: Result) -> dict[str, Any]:
     """What the doctor found, by its names."""
     return {one["what"]: (one["mark"], one["said"], one["remedy"]) for one in json.loads(ran.out)["findings"]}
 

@@ -1,0 +1,1 @@
+"""The command `awx-ratelimit`: keys, scan, plans, usage, reset, doctor and loadtest."""

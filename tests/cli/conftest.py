@@ -1,0 +1,72 @@
+"""Run commands in this process, and a key store for them to work on."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from awx_ratelimit.cli import main
+from awx_ratelimit.keys import KeyService, KeyStore
+
+
+class Result(NamedTuple):
+    """The outcome of a command."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, parsed as JSON."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process, without settings from the environment."""
+    for name in [name for name in os.environ if name.startswith("AWX_") and not name.startswith("AWX_TEST_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        status = main(arguments)
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    """The URL of an empty key store."""
+    return f"sqlite:///{tmp_path}/keys.db"
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[KeyStore]:
+    """The key store behind `database`."""
+    store = KeyStore.open(database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def service(store: KeyStore) -> KeyService:
+    """A service on the store, with an account ``acme`` on the plan ``starter``."""
+    service = KeyService(store)
+    service.accounts.create("acme", plan="starter")
+    return service
+
+
+@pytest.fixture
+def keys(run: Run, store: KeyStore, database: str) -> Run:
+    """Run a ``keys`` command on the store."""
+    return lambda *arguments: run("keys", *arguments, "--database", database)

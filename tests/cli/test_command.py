@@ -1,0 +1,98 @@
+"""The command as a whole: its errors, its exit status and its installation."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+from awx_ratelimit.cli import main
+from awx_ratelimit.keys import KeyFormat
+
+KEY = KeyFormat().new().reveal()
+
+
+COMMAND = Path(sys.executable).with_name("awx-ratelimit")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "Missing command."),
+        (("keys",), "Missing command."),
+        (("nothing",), "No such command 'nothing'."),
+        (("keys", "list"), "Missing option '--account'."),
+        (("keys", "list", "--account", "a"), "Missing option '--database'"),
+        (("keys", "list", "--account", "a", "--database", "mysql://u:hidden@h/d"), "there is no key store on 'mysql'"),
+        (("keys", "list", "--account", "a", "--database", "postgresql://u:hidden@127.0.0.1:1/d"), "gives no answer"),
+        (("keys", "list", "--account", "a", "--database", "/no/such/folder/keys.db"), "unable to open database file"),
+        (("keys", "list", "--account", "a b", "--database", "sqlite://"), "allowed are 1 to 128 visible"),
+        (("keys", "create", "", "--account", "a", "--database", "sqlite://"), "name: has 0 characters"),
+        (("keys", "create", "n", "--account", "a", "--database", "sqlite://", "--prefix", "A"), "prefix cannot be"),
+        (("keys", "stale", "--days", "x", "--database", "sqlite://"), "Invalid value for '--days'"),
+        (("keys", "set-plan", "p", "--account", "a", "--database", "sqlite://", "--plans", "/no"), "No such file"),
+        (("scan", "/no/such/file"), "/no/such/file: No such file or directory"),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_an_error_is_one_line(run: Run, words: tuple[str, ...], says: str) -> None:
+    """It says what to do, tells no password, and the status is 2."""
+    ran = run(*words)
+
+    assert ran.status == 2, ran
+    assert ran.out == "", ran
+    assert ran.err.startswith("error: "), ran
+    assert ran.err.count("\n") == 1, ran
+    assert says in ran.err, ran.err
+    assert "hidden" not in ran.err, ran.err
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    """It is there under its name, and has its database from the environment."""
+    made = subprocess.run(
+        [COMMAND, "keys", "create", "n", "--account", "acme", "--plan", "starter"],
+        env={**os.environ, "AWX_DATABASE": str(tmp_path / "keys.db")},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+
+    assert KeyFormat().is_key(made.stdout.strip())
+
+
+@pytest.mark.parametrize("times", [1, 20_000])
+def test_a_pipe_that_is_closed_is_no_traceback(tmp_path: Path, times: int) -> None:
+    """Whoever reads may have had enough (``| head -1``)."""
+    path = tmp_path / "many"
+    path.write_text(f"{KEY}\n" * times)
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run([COMMAND, "scan", path], stdout=write, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(write)
+
+    assert closed.returncode in (1, 2)
+    assert closed.stderr == b""
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    """One line, no traceback."""
+    code = (
+        "import sys; sys.modules['typer'] = None\nfrom awx_ratelimit.cli import main\nsys.exit(main(['keys', 'list']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert ran.returncode == 2
+    assert ran.stderr == "error: awx-ratelimit needs typer; install it with: pip install 'awx-ratelimit[cli]'\n"
+
+
+def test_asked_to_end_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then there is no report to be written, and no stack trace."""
+
+    class Module:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "awx_ratelimit.cli.app", Module())
+
+    assert main(["loadtest"]) == 130
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,164 @@
+"""``awx-ratelimit loadtest``: its arguments and its report files. tests/loadtest has whole runs."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.loadtest.commands import RATES
+from tests.loadtest.test_audit import USED_S, let_in, refused
+from tests.strangers import make_foreign
+
+from awx_ratelimit.cli import loadtest_command, main, output, report_files
+from awx_ratelimit.loadtest.runner import Seen
+
+
+def test_locust_stays_in_its_own_process() -> None:
+    """The command loads neither gevent nor Locust, and nothing here is patched."""
+    code = "import sys, awx_ratelimit.cli.app; print({'gevent', 'locust', 'geventhttpclient'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert ran.stdout == "set()\n"
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    """One line, no traceback."""
+    code = (
+        "import importlib.util, sys\nimportlib.util.find_spec = lambda name: None\nfrom awx_ratelimit.cli import main\n"
+        "sys.exit(main(['loadtest', 'http://127.0.0.1:1']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert ran.returncode == 2
+    assert (
+        ran.stderr.splitlines()[-1]
+        == "error: the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("ftp://h",), "the URL is none of a gateway"),
+        (("http://u:hidden@h",), "the URL is none of a gateway"),
+        (("http://h", "--profiles", "brust"), "there is no profile 'brust'; allowed are steady, burst"),
+        (("http://h", "--profiles", "streams"), "needs --stream-path"),
+        (("http://h", "--plan", "gold"), "there is no plan 'gold'; allowed are starter, growth"),
+        (("http://h", "--plan", "starter", "--rate", "1/second"), "not both"),
+        (("http://h", "--rate", "60/minuet"), "60/minuet"),
+        (("http://h", "--key", "hidden\n"), "key 0 is no key"),
+        (("http://h", "--key-form", "Bearer"), "has no {key} in it"),
+        (("http://h:99999",), "the URL is none of a gateway"),
+        (("http://h/ü",), "the URL is none of a gateway"),
+        (("http://h", "--path", "agents"), "begins with /"),
+        (("http://h", "--path", "/a b"), "begins with /"),
+        (("http://h", "--method", "GET /"), "a word of letters"),
+        (("http://h", "--key-header", "X-Key:"), "a word of letters"),
+        (("http://h", "--key-form", "{key}\n"), "not visible ASCII"),
+        (("http://h", "--profiles", "isolation"), "needs two keys"),
+        (("http://h", "--remote"), "--remote needs --workers"),
+        (("http://h", "--web", "8089"), "allowed is HOST:PORT"),
+        (("http://h", "--slots", "0"), "slots is 0"),
+        (("http://h", "--cost", "0"), "--cost"),
+    ],
+    ids=str,
+)
+def test_an_error_is_one_line(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what is allowed, tells no secret, and is no failure of the gateway's: the status is 2."""
+    status = main(["loadtest", *words])
+    out, err = capsys.readouterr()
+
+    assert status == 2, err
+    assert out == "", err
+    assert err.count("\n") == 1, err
+    assert says in err, err
+    assert "hidden" not in err, err
+
+
+def test_a_report_is_created_for_its_user_alone(tmp_path: Path) -> None:
+    """A gateway's answers are in it; an existing file keeps its mode."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.touch()
+    old.chmod(0o644)
+    before = os.umask(0)
+    try:
+        report_files.check([new, old])
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o600, 0o644]
+
+
+def test_a_report_is_not_written_through_a_link_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder such as /tmp that user would choose which file is overwritten; a link of this user's is followed."""
+    link = tmp_path / "report.html"
+    link.symlink_to("elsewhere.html")
+    report_files.check([link])
+    make_foreign(link, monkeypatch)
+
+    with pytest.raises(OSError, match=r"report.html, which belongs to user .* is a symbolic link"):
+        report_files.check([link])
+
+
+def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked of anybody; the error names the file."""
+    status = main(["loadtest", "http://127.0.0.1:1", *RATES, "--html", str(tmp_path / "none" / "a.html")])
+
+    assert status == 2
+    assert "none/a.html" in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
+
+
+@pytest.fixture
+def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has a run that has seen something already."""
+    monkeypatch.setattr(loadtest_command, "run", lambda *_: Seen([*map(let_in, USED_S), refused(0.1)]))
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can be written is, the table is printed, and the status says that something is missing."""
+    report = tmp_path / "a.json"
+    status = main(["loadtest", "http://h", *RATES, "--html", "/dev/full", "--json", str(report)])
+    out, err = capsys.readouterr()
+
+    assert status == 2
+    assert json.loads(report.read_text())["passed"] is True
+    assert "never over" in out
+    assert "the report /dev/full could not be written: No space left" in err
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be read as one."""
+    report = tmp_path / "a.html"
+
+    def half(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:9].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+
+    assert main(["loadtest", "http://h", *RATES, "--html", str(report)]) == 2
+    assert not report.exists()
+
+
+@pytest.mark.usefixtures("asked_nobody")
+def test_whoever_reads_no_more_gets_the_files_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written before anything is printed."""
+
+    def unread(*_: object) -> None:
+        raise BrokenPipeError
+
+    report = tmp_path / "a.json"
+    monkeypatch.setattr(output, "print_table", unread)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    status = main(["loadtest", "http://h", *RATES, "--json", str(report)])
+
+    assert status == 2
+    assert json.loads(report.read_text())["passed"] is True

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -79,23 +80,25 @@ class TestScan:
         assert as_json.json["unreadable"] == [none]
 
     @pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
-    def test_a_folder_that_cannot_be_read_does_not_end_it(self, run: Run, tmp_path: Path, mode: int) -> None:
-        """It is said, and the files before and after it are searched."""
-        for folder in ("a", "b", "c"):
-            (tmp_path / folder).mkdir()
-            (tmp_path / folder / "f").write_text(KEY)
-        for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-            part.chmod(0o755)
-        (tmp_path / "b").chmod(mode)
-        # What a command imports on first use may lie where only root may look.
-        run("scan", str(tmp_path / "a"))
-        with unprivileged():
-            ran = run("scan", str(tmp_path))
+    def test_unreadable_folder(self, run: Run, mode: int) -> None:
+        """The command reports a folder that it cannot read, and searches the files before and after it."""
+        with TemporaryDirectory() as path:
+            # Pytest's own temporary folders may be closed to other users.
+            root = Path(path)
+            root.chmod(0o755)
+            for folder in ("a", "b", "c"):
+                (root / folder).mkdir()
+                (root / folder / "f").write_text(KEY)
+            (root / "b").chmod(mode)
+            # Modules that the command imports on first use may lie where only root can read.
+            run("scan", str(root / "a"))
+            with unprivileged():
+                ran = run("scan", path)
+            (root / "b").chmod(0o755)
 
-        (tmp_path / "b").chmod(0o755)
         assert ran.status == 1
-        assert [line.split(":")[0] for line in ran.out.splitlines()] == [f"{tmp_path}/a/f", f"{tmp_path}/c/f"]
-        assert ran.err.startswith(f"error: {tmp_path}/b")
+        assert [line.split(":")[0] for line in ran.out.splitlines()] == [f"{path}/a/f", f"{path}/c/f"]
+        assert ran.err.startswith(f"error: {path}/b")
         assert ran.err.endswith(": Permission denied\n")
 
     def test_folders_may_lie_deep(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 from tests.browser.site import DAY_MS, SESSION, Site
-from tests.keys.watching import statements
+from tests.keys.store_probes import statements
 from tests.processes import free_port, guarded, stop
 
 from awx_ratelimit import Request

@@ -1,4 +1,4 @@
-"""A store on each database, a clock that stands still, and who works on them."""
+"""A key store on each database, a manual clock, and the service and verifiers that use them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -6,20 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.keys.postgres import Postgres, running
+from tests.postgres_servers import Postgres
 
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.testing import ManualClock
 
 #: 2025-06-01T10:00:00Z
 START_MS = 1_748_772_000_000
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """The server that all tests share; a test that stops it starts it again."""
-    with running() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import event
-from tests.keys.postgres import Postgres
-from tests.keys.watching import Call
+from tests.keys.store_probes import Call
+from tests.postgres_servers import Postgres
 from tests.servers.harness import eventually
 
 from awx_ratelimit.errors import AwxRateLimitError, KeyNotFound, KeyRequestRefused

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.keys.watching import held_look_ups, statements
+from tests.keys.store_probes import held_look_ups, statements
 
 from awx_ratelimit import (
     AsyncGate,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
-from tests.keys.watching import Call, held_look_ups, statements
+from tests.keys.store_probes import Call, held_look_ups, statements
 from tests.servers.harness import eventually
 
 from awx_ratelimit import Caller

@@ -13,7 +13,7 @@ import openapi_spec_validator
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.keys.management.conftest import Client
+from tests.management.conftest import Client
 
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys.name_rules import READABLE, readable_text

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.keys.management.conftest import claims, signed
-from tests.keys.management.test_tokens import INVALID, jwk_of, said_of, tokens_of
+from tests.management.conftest import claims, signed
+from tests.management.test_tokens import INVALID, jwk_of, said_of, tokens_of
 
 from awx_ratelimit.errors import SigningKeysUnavailable
 from awx_ratelimit.management import AccessTokens, Jwks, Owner
@@ -353,7 +353,7 @@ def test_the_api_answers_503(
     issuer: Issuer, at_url: AccessTokens, clock: ManualClock, service: Any, limiter: Any
 ) -> None:
     """Without keys to verify tokens with, a call is a 503 of its own, and an error in the log."""
-    from tests.keys.management.conftest import PLANS, Client
+    from tests.management.conftest import PLANS, Client
 
     from awx_ratelimit.management import ManagementApi
 

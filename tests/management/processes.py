@@ -15,7 +15,7 @@ import pytest
 from tests.processes import free_port, guarded, stop
 from tests.servers.stored import token_for
 
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[2]
 _START_SECONDS = 40.0
 
 
@@ -26,7 +26,7 @@ class Process:
         self.port = free_port()
         self.log = folder / f"log-{number}.txt"
         self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=30.0)
-        app = "tests.keys.management.served:app"
+        app = "tests.management.served_app:app"
         command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *words]
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with self.log.open("wb") as output:

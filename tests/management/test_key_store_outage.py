@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.keys.management.conftest import AUDIENCE, ISSUER, SECRET
-from tests.keys.postgres import Postgres
+from tests.management.conftest import AUDIENCE, ISSUER, SECRET
+from tests.postgres_servers import Postgres
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, Plan, PlanTable, Request, StoredKeys
 from awx_ratelimit.adapters.asgi import AsgiApp

@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.keys.management.processes import Process, processes
-from tests.keys.postgres import Postgres
+from tests.management.processes import Process, processes
+from tests.postgres_servers import Postgres
 from tests.servers.harness import eventually
 
 from awx_ratelimit.keys import KeyService, KeyStore

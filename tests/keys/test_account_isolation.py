@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import event
-from tests.keys.test_secrecy import Life
+from tests.keys.test_no_key_leaks import Life
 
 from awx_ratelimit.keys import KeyFormat, KeyStore
 from awx_ratelimit.testing import ManualClock

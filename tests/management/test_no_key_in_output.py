@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.keys.management.processes import Process, processes
-from tests.keys.postgres import Postgres
+from tests.management.processes import Process, processes
+from tests.postgres_servers import Postgres
 from tests.redis_servers import RedisServer, StartRedis
 from tests.servers.stored import token_for
 

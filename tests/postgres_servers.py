@@ -147,8 +147,15 @@ class Postgres:
             pytest.fail(f"{program} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server that all tests share; a test that stops it starts it again."""
+    with running_postgres() as server:
+        yield server
+
+
 @contextmanager
-def running() -> Iterator[Postgres]:
+def running_postgres() -> Iterator[Postgres]:
     """A server that answers. Whatever happens, neither a process nor a file of it is left afterwards."""
     # Not pytest's folder: the server's user cannot see into it, and the name of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="awx-pg-"))

@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import event
 from tests.keys.conftest import START_MS
-from tests.keys.watching import Call
+from tests.keys.store_probes import Call
 from tests.servers.harness import eventually
 
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable

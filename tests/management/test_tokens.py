@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from tests.keys.management.conftest import AUDIENCE, ISSUER, SECRET, claims, request_of, signed
+from tests.management.conftest import AUDIENCE, ISSUER, SECRET, claims, request_of, signed
 
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
 from awx_ratelimit.keys import KeyFormat

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 from tests.keys.conftest import START_MS
-from tests.keys.postgres import Postgres
-from tests.keys.watching import Call
+from tests.keys.store_probes import Call
+from tests.postgres_servers import Postgres
 from tests.servers.harness import eventually
 
 from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable

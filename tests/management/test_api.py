@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.keys.management.conftest import JSON, PLANS, Client, claims, request_of, signed
-from tests.keys.watching import statements
+from tests.keys.store_probes import statements
+from tests.management.conftest import JSON, PLANS, Client, claims, request_of, signed
 
 from awx_ratelimit import BackendUnavailable, InvalidLimit, Limiter, Plan
 from awx_ratelimit.http.message import WholeRequest

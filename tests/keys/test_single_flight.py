@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import Event
 
 import pytest
-from tests.keys.watching import Call
+from tests.keys.store_probes import Call
 
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.keys.verification import single_flight as module

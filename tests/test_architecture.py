@@ -37,10 +37,9 @@ def test_no_module_is_a_drawer() -> None:
 def test_every_module_states_its_law(path: Path) -> None:
     """Each module begins with a docstring, and is small enough to be read in one sitting."""
     text = path.read_text()
-    limit = 520 if "testing" in path.parts else 250
 
     assert ast.get_docstring(ast.parse(text))
-    assert text.count("\n") <= limit
+    assert text.count("\n") <= 250
 
 
 def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:

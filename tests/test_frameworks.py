@@ -9,8 +9,7 @@ from starlette.testclient import TestClient
 from werkzeug.test import Client
 
 from awx_ratelimit import AsyncGate, Gate
-from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.testing.frozen import frozen, rate_limits
+from awx_ratelimit.testing import ManualClock, frozen, rate_limits
 
 KEY = {"X-API-Key": "awx_demo_starter"}
 __all__ = ["rate_limits"]
@@ -103,11 +102,11 @@ def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
     assert rate_limits.now_ms() % 86_400_000 == 0
 
 
-def test_frozen_says_what_it_cannot_hold_still() -> None:
-    """A gate over another backend than memory is an error."""
+def test_frozen_accepts_only_a_memory_backend() -> None:
+    """`frozen` raises TypeError for a gate that is not over a MemoryBackend."""
     gate: Any = AsyncGate.__new__(AsyncGate)
     gate._limiter = type("L", (), {"backend": object()})()
-    with pytest.raises(TypeError, match="over a MemoryBackend, not over object"), frozen(gate):
+    with pytest.raises(TypeError, match="over a MemoryBackend, got one over object"), frozen(gate):
         pass
 
 

@@ -19,7 +19,7 @@ from tests.servers.harness import eventually
 
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
-from awx_ratelimit.testing.envelope import envelope_excess
+from awx_ratelimit.testing.backend_laws.reference_model import rate_bound_excess
 
 pytestmark = pytest.mark.timeout(90 + 2 * SECONDS)
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_processes_that_are_killed_or_paused_never_get_more_than_there_is(
     counts = Counter(words[0] for _, words in lines)
     admitted = sorted((int(words[1]), int(words[2])) for _, words in lines if words[0] == "token")
     rate = TOKENS.rates[0]
-    excess = envelope_excess(admitted, burst=rate.burst, tokens=rate.tokens, period_ms=rate.period_ms)
+    excess = rate_bound_excess(admitted, burst=rate.burst, tokens=rate.tokens, period_ms=rate.period_ms)
     most = most_at_once(lines)
     say(
         f"{WORKERS} processes, SIGKILL and SIGSTOP of workers",

@@ -16,7 +16,7 @@ from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, REFUND, RELEASE,
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.errors import StateDamaged
-from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
+from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
 
 NOW_MS = 1_700_000_000_000
 TEN = Plan.of("ten", per_minute=10)

@@ -11,7 +11,7 @@ from tests.redis_servers import RedisServer
 from awx_ratelimit import Caller, Concurrency, Decision, Gate, Limiter, Plan, PlanTable, Rate, Rule, StaticKeys
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
+from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
 
 PLANS = {
     "two rates and slots": Plan.of("a", per_second=1_000, per_day=100_000, concurrent=5),

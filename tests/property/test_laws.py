@@ -11,8 +11,8 @@ from awx_ratelimit import Decision, InvalidLimit, Limiter, MemoryBackend, Plan, 
 from awx_ratelimit.core.bucket import converted, owed, time_to_drain_ms, wait_ms
 from awx_ratelimit.core.decide import charge
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.testing.model import Model
-from awx_ratelimit.testing.schedules import answer_of
+from awx_ratelimit.testing.backend_laws.reference_model import Model
+from awx_ratelimit.testing.backend_laws.schedules import as_expected
 
 
 class Laws(RuleBasedStateMachine):
@@ -35,7 +35,7 @@ class Laws(RuleBasedStateMachine):
     def claim(self, choice: int, share: float) -> None:
         plan, cost = self._asked(choice, share)
         decision = self.limiter.acquire("s", plan, cost)
-        assert answer_of(decision) == self.model.acquire(plan, cost, self.clock.now_ms())
+        assert as_expected(decision) == self.model.acquire(plan, cost, self.clock.now_ms())
         if decision.lease:
             self.open.append(decision)
         if decision.allowed:
@@ -45,7 +45,7 @@ class Laws(RuleBasedStateMachine):
     def look(self, choice: int, share: float) -> None:
         plan, cost = self._asked(choice, share)
         decision = self.limiter.peek("s", plan, cost)
-        assert answer_of(decision) == self.model.peek(plan, cost, self.clock.now_ms())
+        assert as_expected(decision) == self.model.peek(plan, cost, self.clock.now_ms())
 
     @rule(ms=strategies.times_ms)
     def pass_time(self, ms: int) -> None:

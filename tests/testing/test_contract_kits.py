@@ -1,4 +1,4 @@
-"""A third party's failure in a contract kit says which values differ."""
+"""The contract kits, as a third party uses them; and the names that the package exports."""
 
 import os
 import re
@@ -36,8 +36,8 @@ class TestBroken(BackendContract):
         "from awx_ratelimit.testing.backend_contract import BackendContract",
     ],
 )
-def test_a_failure_in_a_kit_shows_the_values(tmp_path: Path, import_line: str) -> None:
-    """The report of a broken backend has both sides of each comparison, whichever way the kit is imported."""
+def test_a_failed_law_shows_the_compared_values(tmp_path: Path, import_line: str) -> None:
+    """The pytest report of a broken backend shows both sides of each comparison, for every way to import the kit."""
     (tmp_path / "test_broken.py").write_text(BACKEND.format(import_line=import_line))
     command = [
         sys.executable,
@@ -52,14 +52,23 @@ def test_a_failure_in_a_kit_shows_the_values(tmp_path: Path, import_line: str) -
         "law_7 or reset",
         "test_broken.py",
     ]
-    # The plugins of this machine would cost more than the tests.
+    # Loading every installed plugin would take longer than the tests.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
     report = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
     ).stdout
 
-    told = [line.removeprefix("E").strip() for line in report.splitlines() if line.startswith("E ")]
+    errors = [line.removeprefix("E").strip() for line in report.splitlines() if line.startswith("E ")]
     assert " failed" in report
-    assert [line for line in told if re.search(r"assert .* == .*[0-9]", line)]
-    assert "AssertionError" not in told
+    assert [line for line in errors if re.search(r"assert .* == .*[0-9]", line)]
+    assert "AssertionError" not in errors
+
+
+def test_frozen_is_a_function_after_every_import() -> None:
+    """No module of the same name replaces the exported function `frozen`."""
+    from awx_ratelimit import testing
+
+    assert callable(testing.rate_limits)
+    assert callable(testing.frozen)
+    assert callable(testing.frozen)

@@ -1,9 +1,8 @@
-"""For tests: a clock that stands still until it is told, and the contract kits that backends and adapters inherit.
+"""Tools for tests: a manual clock, frozen limits for your app, and contract kits for your own backends and adapters.
 
-The clock needs nothing; the kits and the fixture need pytest, and are imported when they are asked for.
+`ManualClock` needs no other package. The kits and fixtures need pytest; they are imported on first use.
 """
 
-import pkgutil
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,29 +12,30 @@ from awx_ratelimit.testing.clock import ManualClock
 if TYPE_CHECKING:
     from awx_ratelimit.testing.adapter_contract import AdapterContract
     from awx_ratelimit.testing.backend_contract import BackendContract
-    from awx_ratelimit.testing.frozen import frozen, rate_limits
+    from awx_ratelimit.testing.frozen_limits import frozen, rate_limits
 
 __all__ = ["AdapterContract", "BackendContract", "ManualClock", "frozen", "rate_limits"]
 
-_HOMES = {
+_MODULES = {
     "AdapterContract": "adapter_contract",
     "BackendContract": "backend_contract",
-    "frozen": "frozen",
-    "rate_limits": "frozen",
+    "frozen": "frozen_limits",
+    "rate_limits": "frozen_limits",
 }
+#: Folders and modules with assertions. Pytest rewrites them, so that a failed assertion shows the compared values.
+_WITH_ASSERTIONS = ("adapter_laws", "backend_laws", "drivers")
 
 _pytest = sys.modules.get("pytest")
 if _pytest is not None:
-    # A failure in a kit then shows the values that were compared, as one in your own tests does.
-    _kits = {f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)}
-    _pytest.register_assert_rewrite(*_kits.difference(sys.modules))
+    _names = {f"{__name__}.{name}" for name in _WITH_ASSERTIONS}
+    _pytest.register_assert_rewrite(*_names.difference(sys.modules))
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        home = import_module(f"{__name__}.{_HOMES[name]}")
+        module = import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
         raise ImportError(f"{name} needs {error.name}; install it with: pip install {error.name}") from error
-    return getattr(home, name)
+    return getattr(module, name)

@@ -1,8 +1,8 @@
-"""In-process servers for the adapters' contract: one small app in both dialects, and what drives it.
+"""In-process servers for the adapter contract: one small app for ASGI and WSGI, and drivers that send requests to it.
 
-The app answers by path: ``/ok``; ``/slow`` (two chunks with the client in between); ``/own`` (rate-limit headers of
-its own); ``/before``, ``/during`` and ``/after`` (it raises there); ``/decision`` (what it sees of the decision). All
-else is a 404, so that a path which is not the app's own still shows what the limiter did.
+Paths of the app: ``/ok``; ``/slow`` (two chunks, and the client acts between them); ``/own`` (sets rate-limit headers
+itself); ``/before``, ``/during`` and ``/after`` (raises there); ``/decision`` (returns the decision that it sees). All
+other paths return 404, so that tests of rules can use any path.
 """
 
 import asyncio
@@ -16,37 +16,37 @@ from wsgiref.validate import validator
 Lines = Sequence[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
-    """What the client got."""
+class Response(NamedTuple):
+    """The response that the client received."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
     def header(self, name: bytes) -> bytes | None:
-        """The value of a header that stands once; None where it does not stand."""
+        """The value of a header, or None if it is missing. Raises AssertionError if it occurs more than once."""
         values = [value for key, value in self.headers if key.lower() == name]
         assert len(values) <= 1, values
         return values[0] if values else None
 
 
 class AppError(Exception):
-    """What the app raises."""
+    """The error that the app raises."""
 
 
 class Driver(Protocol):
-    """A server in miniature around one adapter."""
+    """A minimal server around one adapter."""
 
-    def request(self, method: str, path: str, headers: Lines = ()) -> Answer:
-        """One whole exchange. What the app raises comes through."""
+    def request(self, method: str, path: str, headers: Lines = ()) -> Response:
+        """Send a request and return the whole response. Errors of the app propagate."""
         ...
 
-    def held(self, path: str, headers: Lines = ()) -> AbstractContextManager[Answer]:
-        """A response that has begun and whose body ends with the block."""
+    def held(self, path: str, headers: Lines = ()) -> AbstractContextManager[Response]:
+        """A response that has started; its body ends when the block ends."""
         ...
 
     def abandoned(self, path: str, headers: Lines = ()) -> None:
-        """A response that has begun and whose client went away in the middle."""
+        """Start a response and disconnect in the middle of it."""
         ...
 
 
@@ -55,55 +55,55 @@ _OWN = [(b"RateLimit", b'"app";r=1'), _TYPE, (b"ratelimit-policy", b'"app";q=1')
 
 
 class AsgiDriver:
-    """Drives `adapt(app)` as an ASGI server does, on an event loop of its own."""
+    """Calls `adapt(app)` as an ASGI server does, on its own event loop."""
 
     def __init__(self, adapt: Callable[[Any], Any]) -> None:
         self._app = adapt(_asgi_app)
         self._loop = asyncio.new_event_loop()
 
     def close(self) -> None:
-        """End the event loop."""
+        """Close the event loop."""
         self._loop.close()
 
-    def request(self, method: str, path: str, headers: Lines = ()) -> Answer:
+    def request(self, method: str, path: str, headers: Lines = ()) -> Response:
         """See Driver."""
         exchange = _AsgiExchange(method, path, headers)
-        exchange.go_on.set()
+        exchange.resume.set()
         self._loop.run_until_complete(self._app(exchange.scope, exchange.receive, exchange.send))
-        return exchange.answer()
+        return exchange.response()
 
     @contextmanager
-    def held(self, path: str, headers: Lines = ()) -> Iterator[Answer]:
+    def held(self, path: str, headers: Lines = ()) -> Iterator[Response]:
         """See Driver."""
-        exchange, task = self._begun(path, headers)
+        exchange, task = self._start(path, headers)
         try:
-            yield exchange.answer()
+            yield exchange.response()
         finally:
-            exchange.go_on.set()
+            exchange.resume.set()
             self._loop.run_until_complete(task)
 
     def abandoned(self, path: str, headers: Lines = ()) -> None:
-        """See Driver: a server may cancel the task."""
-        _, task = self._begun(path, headers)
+        """See Driver. A server may cancel the task."""
+        _, task = self._start(path, headers)
         task.cancel()
         self._loop.run_until_complete(asyncio.wait([task]))
 
-    def _begun(self, path: str, headers: Lines) -> tuple["_AsgiExchange", "asyncio.Task[None]"]:
+    def _start(self, path: str, headers: Lines) -> tuple["_AsgiExchange", "asyncio.Task[None]"]:
         exchange = _AsgiExchange("GET", path, headers)
         task = self._loop.create_task(self._app(exchange.scope, exchange.receive, exchange.send))
-        self._loop.run_until_complete(asyncio.wait_for(exchange.begun.wait(), 5))
+        self._loop.run_until_complete(asyncio.wait_for(exchange.started.wait(), 5))
         return exchange, task
 
 
 class _AsgiExchange:
     def __init__(self, method: str, path: str, headers: Lines) -> None:
-        self.go_on = asyncio.Event()
-        self.begun = asyncio.Event()
+        self.resume = asyncio.Event()
+        self.started = asyncio.Event()
         self.messages: list[Any] = []
         self.scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
             "headers": [(name.lower(), value) for name, value in headers], "client": ("192.0.2.1", 1), "root_path": "",
-            "go_on": self.go_on,
+            "resume": self.resume,
         }  # fmt: skip
 
     async def receive(self) -> Any:
@@ -112,11 +112,11 @@ class _AsgiExchange:
     async def send(self, message: Any) -> None:
         self.messages.append(message)
         if message["type"] == "http.response.body":
-            self.begun.set()
+            self.started.set()
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         start, *bodies = self.messages
-        return Answer(start["status"], list(start["headers"]), b"".join(message["body"] for message in bodies))
+        return Response(start["status"], list(start["headers"]), b"".join(message["body"] for message in bodies))
 
 
 async def _asgi_app(scope: Any, _receive: Any, send: Any) -> None:
@@ -129,37 +129,37 @@ async def _asgi_app(scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": text, "more_body": True})
     if path == "/during":
         raise AppError
-    await scope["go_on"].wait()
+    await scope["resume"].wait()
     await send({"type": "http.response.body", "body": b" bye"})
     if path == "/after":
         raise AppError
 
 
 class WsgiDriver:
-    """Drives `adapt(app)` as a WSGI server does, with the validator of PEP 3333 around it and inside it."""
+    """Calls `adapt(app)` as a WSGI server does, with the PEP 3333 validator around the adapter and around the app."""
 
     def __init__(self, adapt: Callable[[Any], Any]) -> None:
         self._app = validator(adapt(validator(_wsgi_app)))
-        self._bare = adapt(_wsgi_app)
+        self._unvalidated_app = adapt(_wsgi_app)
 
-    def request(self, method: str, path: str, headers: Lines = ()) -> Answer:
+    def request(self, method: str, path: str, headers: Lines = ()) -> Response:
         """See Driver."""
-        with self._exchange(self._app, method, path, headers) as (answer, body):
+        with self._exchange(self._app, method, path, headers) as (response, body):
             whole = b"".join(body)
-            started: Answer = answer()
+            started: Response = response()
         return started._replace(body=whole)
 
     @contextmanager
-    def held(self, path: str, headers: Lines = ()) -> Iterator[Answer]:
+    def held(self, path: str, headers: Lines = ()) -> Iterator[Response]:
         """See Driver."""
-        with self._exchange(self._app, "GET", path, headers) as (answer, body):
+        with self._exchange(self._app, "GET", path, headers) as (response, body):
             chunks = iter(body)
             next(chunks)
-            yield answer()
+            yield response()
 
     def abandoned(self, path: str, headers: Lines = ()) -> None:
-        """See Driver: a server may drop the body without closing it, though PEP 3333 forbids that."""
-        body = self._bare(_environ("GET", path, headers), lambda *_: None)
+        """See Driver. A server may drop the body without closing it, although PEP 3333 forbids that."""
+        body = self._unvalidated_app(_environ("GET", path, headers), lambda *_: None)
         next(iter(body))
 
     @contextmanager
@@ -172,7 +172,7 @@ class WsgiDriver:
 
         body: Any = app(_environ(method, path, headers), start_response)
         try:
-            yield lambda: Answer(started[0], started[1], b""), body
+            yield lambda: Response(started[0], started[1], b""), body
         finally:
             body.close()
 
@@ -183,7 +183,7 @@ def _environ(method: str, path: str, headers: Lines) -> dict[str, Any]:
     setup_testing_defaults(environ)
     for name, value in headers:
         key = f"HTTP_{name.decode().upper().replace('-', '_')}"
-        # Real servers join a header that stands twice with a comma; with and without a space behind it are both seen.
+        # Servers join a repeated header with a comma, some with a space after it and some without.
         text = value.decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     return environ

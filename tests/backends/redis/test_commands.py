@@ -9,7 +9,7 @@ from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.wire import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
-from awx_ratelimit.testing.backend_contract import STRANGE_SUBJECTS
+from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
 
 OWNER = bytes(range(16))
 RATES = Plan.of("rates", per_minute=60)

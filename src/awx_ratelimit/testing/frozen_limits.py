@@ -1,4 +1,4 @@
-"""For the tests of an app that is limited: time that stands still, and limits that begin anew with each test."""
+"""Fixtures for the tests of a rate-limited app: a frozen clock, and limits that start unused in each test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.testing.clock import ManualClock
 
-_START_MS = 1_700_006_400_000  # a midnight in UTC, so that calendar rates have their whole day
+_START_MS = 1_700_006_400_000  # midnight UTC, so that calendar rates have a whole day left
 
 
 @contextmanager
 def frozen(gate: Gate | AsyncGate) -> Iterator[ManualClock]:
-    """Limits of `gate` that owe nothing and whose time is the clock that this gives, for the length of a block.
+    """Clear the limits of `gate` and freeze its clock for the duration of the block; yields the clock.
 
-    Raises TypeError for a gate whose backend is not a MemoryBackend.
+    Raises TypeError if the gate's backend is not a MemoryBackend.
     """
     backend: Any = gate._limiter.backend
     memory = backend.backend if isinstance(backend, NonBlocking) else backend
     if type(memory) is not MemoryBackend:
-        raise TypeError(f"frozen takes a gate over a MemoryBackend, not over {type(memory).__name__}")
+        raise TypeError(f"frozen: expected a gate over a MemoryBackend, got one over {type(memory).__name__}")
     clock = ManualClock(_START_MS)
     memory.begin(clock)
     try:
@@ -35,9 +35,9 @@ def frozen(gate: Gate | AsyncGate) -> Iterator[ManualClock]:
 
 @pytest.fixture
 def rate_limits(rate_limited: Gate | AsyncGate) -> Iterator[ManualClock]:
-    """The clock of the app's limits, which begin anew with each test.
+    """The frozen clock of your app's limits, which start unused in each test.
 
-    Import it in a conftest.py beside a fixture `rate_limited` that returns the app's gate.
+    Import this fixture in a conftest.py that also defines a fixture `rate_limited`, which returns your app's gate.
     """
     with frozen(rate_limited) as clock:
         yield clock

@@ -1,7 +1,6 @@
-"""Random schedules of claims for one backend and the model of the laws at once: the first difference is an error.
+"""Random schedules of claims, played to a backend and to the reference model at once.
 
-A schedule changes plans up and down, lets time pass, steps the clock back a little and a lot, gives slots back and
-resets. It is a function of its seed.
+A schedule changes plans, lets time pass, steps the clock back, releases, refunds and resets. Its seed determines it.
 """
 
 from random import Random
@@ -10,12 +9,12 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.testing.backend_laws.reference_model import Expected, Model
 from awx_ratelimit.testing.clock import ManualClock
-from awx_ratelimit.testing.model import Answer, Model
 
-#: No lease lapses in a schedule, for the model knows of none that does.
+#: Longer than any schedule, because the model does not expire leases.
 _TTL_MS = 2_000_000_000
-#: Plans whose limits share names and differ in everything else.
+#: Plans whose limits have the same names and differ in everything else.
 PLANS = (
     Plan("starter", (Rate("minute", 60, 60_000), Rate("day", 10_000, 86_400_000)), Concurrency(5, _TTL_MS)),
     Plan("growth", (Rate("minute", 300, 60_000), Rate("day", 100_000, 86_400_000)), Concurrency(25, _TTL_MS)),
@@ -35,7 +34,7 @@ _STEPS_MS = (0, 1, 1, 7, 333, 1_000, 8_571, 20_000, 60_000, 61_000, -1, -500, -3
 
 
 class Schedule:
-    """One subject's history, played to a limiter and to the model."""
+    """The claims of one subject, played to a limiter and to the model."""
 
     def __init__(self, limiter: AsyncLimiter, clock: ManualClock, seed: int) -> None:
         self._limiter = limiter
@@ -51,12 +50,12 @@ class Schedule:
         """Play `steps` random steps. Raises AssertionError at the first difference from the model."""
         for step in range(steps):
             await self._random.choices(
-                (self._claim, self._pass_time, self._give_back, self._refund, self._look, self._reset),
+                (self._acquire, self._pass_time, self._release, self._refund, self._peek, self._reset),
                 weights=(60, 25, 10, 4, 5, 0.3),
             )[0](step)
 
-    async def _claim(self, step: int) -> None:
-        plan, cost = self._drawn()
+    async def _acquire(self, step: int) -> None:
+        plan, cost = self._draw_claim()
         expected = self._model.acquire(plan, cost, self._clock.now_ms())
 
         decision = await self._limiter.acquire(self.subject, plan, cost)
@@ -68,8 +67,8 @@ class Schedule:
         if decision.allowed:
             self._charged = [*self._charged[-20:], decision]
 
-    async def _look(self, step: int) -> None:
-        plan, cost = self._drawn()
+    async def _peek(self, step: int) -> None:
+        plan, cost = self._draw_claim()
         expected = self._model.peek(plan, cost, self._clock.now_ms())
 
         self._compare(step, await self._limiter.peek(self.subject, plan, cost), expected)
@@ -77,7 +76,7 @@ class Schedule:
     async def _pass_time(self, _: int) -> None:
         self._clock.advance(self._random.choice(_STEPS_MS))
 
-    async def _give_back(self, _: int) -> None:
+    async def _release(self, _: int) -> None:
         if self._open:
             decision = self._open.pop(self._random.randrange(len(self._open)))
             for _twice in range(self._random.choice((1, 1, 2))):
@@ -96,21 +95,22 @@ class Schedule:
         await self._limiter.reset(self.subject)
         self._model.reset()
 
-    def _drawn(self) -> tuple[Plan, int]:
+    def _draw_claim(self) -> tuple[Plan, int]:
         plan = self._random.choice(PLANS)
-        most = min((rate.burst for rate in plan.rates if plan.max_cost >= rate.burst), default=1)
-        return plan, self._random.choice((1, 1, 1, 2, most // 2 or 1, most))
+        max_cost = min((rate.burst for rate in plan.rates if plan.max_cost >= rate.burst), default=1)
+        return plan, self._random.choice((1, 1, 1, 2, max_cost // 2 or 1, max_cost))
 
-    def _compare(self, step: int, decision: Decision, expected: Answer) -> None:
-        actual = answer_of(decision)
-        assert actual == expected, f"{self.subject}, step {step}, {decision.plan.name}: {actual} is not {expected}"
+    def _compare(self, step: int, decision: Decision, expected: Expected) -> None:
+        actual = as_expected(decision)
+        where = f"{self.subject}, step {step}, plan {decision.plan.name}"
+        assert actual == expected, f"{where}: expected {expected}, got {actual}"
 
 
-def answer_of(decision: Decision) -> Answer:
-    """What of `decision` the model knows."""
+def as_expected(decision: Decision) -> Expected:
+    """The fields of `decision` that the model predicts."""
     rates = [usage for usage in decision.usages if usage.limit != CONCURRENT]
     slots = [usage.remaining for usage in decision.usages if usage.limit == CONCURRENT]
-    return Answer(
+    return Expected(
         decision.allowed,
         max((usage.retry_after_ms for usage in rates if not usage.shadow), default=0),
         tuple(usage.remaining for usage in rates),

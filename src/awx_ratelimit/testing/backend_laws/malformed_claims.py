@@ -1,4 +1,4 @@
-"""Claims that are wrong in every way, and the law that each of them fails alone: a part of the backend contract."""
+"""Law 18: a malformed claim raises an error and affects no other claim."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,10 +11,11 @@ from awx_ratelimit.core.plan import STARTER, Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.testing.backend_laws.backend_under_test import BackendUnderTest
 
 
 class HostileText(str):
-    """A string that collides with ``"s"`` in every dict, and raises whatever is asked of it."""
+    """A string that collides with ``"s"`` in every dict and raises from every other method."""
 
     __slots__ = ()
 
@@ -22,17 +23,17 @@ class HostileText(str):
         return hash("s")
 
     def __eq__(self, _: object) -> bool:
-        raise RuntimeError("a subject was compared by its own method")
+        raise RuntimeError("the backend called __eq__ of the subject")
 
     def encode(self, *_: Any, **__: Any) -> bytes:
-        """Raise."""
-        raise RuntimeError("a subject was encoded by its own method")
+        """Raise RuntimeError."""
+        raise RuntimeError("the backend called encode() of the subject")
 
     def __len__(self) -> int:
-        raise RuntimeError("a subject was measured by its own method")
+        raise RuntimeError("the backend called __len__ of the subject")
 
 
-#: Subject, plan and cost; each is a TypeError or a ValueError.
+#: Subject, plan and cost; each claim raises TypeError or ValueError.
 MALFORMED: dict[str, tuple[Any, Any, Any]] = {
     "subject-int": (42, STARTER, 1),
     "subject-none": (None, STARTER, 1),
@@ -51,7 +52,7 @@ MALFORMED: dict[str, tuple[Any, Any, Any]] = {
     "cost-huge": ("s", STARTER, 10**400),
     "cost-beyond-doubles": ("s", STARTER, 2**53 + 1),
 }
-#: Claims that are strange and not wrong: a backend decides them, or says that it cannot.
+#: Unusual but valid claims: a backend decides them or raises BackendUnavailable or ValueError.
 STRANGE: dict[str, tuple[str, Plan, int]] = {
     "subject-of-a-megabyte": ("x" * 1_000_000, STARTER, 1),
     "subject-not-encodable": ("\ud800", STARTER, 1),
@@ -60,62 +61,64 @@ STRANGE: dict[str, tuple[str, Plan, int]] = {
     "plan-of-60-limits": ("more", Plan("more", tuple(Rate(f"limit_{n}", 9, 60_000 + n) for n in range(60))), 1),
     "cost-of-2**53": ("much", Plan.of("much", per_minute=1, shadow=True), 2**53),
 }
-_OTHERS = 6
-_OTHERS_PLAN = Plan.of("others", per_minute=1_000, concurrent=1_000)
+_VALID_CLAIMS = 6
+_VALID_PLAN = Plan.of("others", per_minute=1_000, concurrent=1_000)
 
 
-class MalformedClaims:
-    """Law 18. `limiter` is a fixture of the contract that inherits this."""
+class MalformedClaimLaws(BackendUnderTest):
+    """What a backend promises about malformed claims."""
 
     @pytest.mark.parametrize("name", MALFORMED)
     async def test_law_18_a_malformed_claim_fails_alone(self, limiter: AsyncLimiter, name: str) -> None:
-        """It raises a TypeError or a ValueError; the claims beside and behind it, and health, are as ever."""
+        """A malformed claim raises TypeError or ValueError; concurrent and later claims are decided as usual."""
         await limiter.release(await limiter.acquire("s", STARTER, 7))
 
         for verb in (limiter.backend.acquire, limiter.backend.peek):
-            errors = await self._beside_others(limiter, verb, *MALFORMED[name])
+            errors = await _send_among_valid_claims(limiter, verb, *MALFORMED[name])
             assert [error for error in errors if not isinstance(error, TypeError | ValueError)] == []
 
-        await self._unharmed(limiter)
+        await _assert_unharmed(limiter)
 
     @pytest.mark.parametrize("name", STRANGE)
     async def test_law_18_a_strange_claim_is_decided_or_fails_alone(self, limiter: AsyncLimiter, name: str) -> None:
-        """Whatever becomes of it, the claims beside and behind it, and health, are as ever."""
+        """An unusual claim is decided or raises; concurrent and later claims are decided as usual."""
         await limiter.release(await limiter.acquire("s", STARTER, 7))
 
-        answers = await self._beside_others(limiter, limiter.backend.acquire, *STRANGE[name])
+        answers = await _send_among_valid_claims(limiter, limiter.backend.acquire, *STRANGE[name])
 
         decided = (Decision, BackendUnavailable, ValueError)
         assert [answer for answer in answers if not isinstance(answer, decided)] == []
-        await self._unharmed(limiter)
+        await _assert_unharmed(limiter)
 
     async def test_law_18_a_hostile_subject_is_its_text(self, limiter: AsyncLimiter) -> None:
-        """A subclass of str is decided as the plain string of its text, and is such a string in the Decision."""
+        """An instance of a str subclass is decided as the plain string of its text, which the Decision contains."""
         decision = await limiter.backend.acquire(HostileText("hostile"), STARTER, 1)
 
         assert type(decision.subject) is str
         assert (await limiter.peek("hostile", STARTER)).usages[0].remaining == 59
 
-    async def _beside_others(
-        self, limiter: AsyncLimiter, verb: Callable[..., Awaitable[Any]], *claim: Any
-    ) -> list[Any]:
-        """What became of three such claims, sent among others that are all decided."""
-        sent: list[Awaitable[Any]] = []
-        for number in range(_OTHERS):
-            sent.append(limiter.acquire(f"other_{number}", _OTHERS_PLAN))
-            if number % 2:
-                sent.append(verb(*claim))
-        answers = await asyncio.gather(*sent, return_exceptions=True)
-        wrong = answers[2::3]
-        del answers[2::3]
-        assert [getattr(answer, "allowed", answer) for answer in answers] == [True] * _OTHERS
-        return wrong
 
-    async def _unharmed(self, limiter: AsyncLimiter) -> None:
-        now = await limiter.peek("s", STARTER)
-        assert [usage.remaining for usage in now.usages] == [53, 9_993, 5]
-        held = await limiter.acquire("s", STARTER)
-        await limiter.release(held)
-        await limiter.renew_leases()
-        assert (await limiter.peek("s", STARTER)).usages[-1].remaining == 5
-        assert (await limiter.health())["state"] == "ok"
+async def _send_among_valid_claims(
+    limiter: AsyncLimiter, verb: Callable[..., Awaitable[Any]], *claim: Any
+) -> list[Any]:
+    """Send the claim three times among valid claims, which must all be allowed; return its three results."""
+    sent: list[Awaitable[Any]] = []
+    for number in range(_VALID_CLAIMS):
+        sent.append(limiter.acquire(f"other_{number}", _VALID_PLAN))
+        if number % 2:
+            sent.append(verb(*claim))
+    answers = await asyncio.gather(*sent, return_exceptions=True)
+    results = answers[2::3]
+    del answers[2::3]
+    assert [getattr(answer, "allowed", answer) for answer in answers] == [True] * _VALID_CLAIMS
+    return results
+
+
+async def _assert_unharmed(limiter: AsyncLimiter) -> None:
+    usages = (await limiter.peek("s", STARTER)).usages
+    assert [usage.remaining for usage in usages] == [53, 9_993, 5]
+    held = await limiter.acquire("s", STARTER)
+    await limiter.release(held)
+    await limiter.renew_leases()
+    assert (await limiter.peek("s", STARTER)).usages[-1].remaining == 5
+    assert (await limiter.health())["state"] == "ok"

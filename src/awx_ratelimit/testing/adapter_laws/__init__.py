@@ -1,0 +1,1 @@
+"""The laws of an adapter, by subject. `AdapterContract` inherits them all."""

@@ -1,0 +1,1 @@
+"""The laws of a backend, by subject. `BackendContract` inherits them all."""

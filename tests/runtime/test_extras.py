@@ -8,7 +8,10 @@ import pytest
 
 #: What is done, the package that is too old for it, the extra, and who says so.
 TOO_OLD = {
-    "redis": ("from awx_ratelimit.backends.redis.backend import RedisBackend", "redis", "redis", "the Redis backend"),
+    "redis": (
+        "from awx_ratelimit.backends.redis.backend_sync import RedisBackend",
+        "redis", "redis", "the Redis backend",
+    ),
     "open_backend": (
         "from awx_ratelimit.backends.open import open_backend; open_backend('redis://127.0.0.1:1')",
         "redis", "redis", "the Redis backend",
@@ -56,13 +59,15 @@ def test_a_later_version_fits(tmp_path: Path) -> None:
     """A newer package, or a candidate of one, is used."""
     described(tmp_path, "redis", "99.0.0rc1")
 
-    assert said("from awx_ratelimit.backends.redis.backend import RedisBackend; print('fits')", tmp_path) == "fits\n"
+    assert (
+        said("from awx_ratelimit.backends.redis.backend_sync import RedisBackend; print('fits')", tmp_path) == "fits\n"
+    )
 
 
 @pytest.mark.parametrize("package", ["redis", "hiredis"])
 def test_a_client_that_is_missing_is_named(tmp_path: Path, package: str) -> None:
     """Without the client, and without what reads its answers, the error names the line to install them."""
-    code = f"sys.modules[{package!r}] = None; from awx_ratelimit.backends.redis.backend import RedisBackend"
+    code = f"sys.modules[{package!r}] = None; from awx_ratelimit.backends.redis.backend_sync import RedisBackend"
 
     assert said(code, tmp_path) == (
         f"the Redis backend needs {package}; install it with: pip install 'awx-ratelimit[redis]'\n"

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pkgutil
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,17 @@ def test_the_core_and_the_renderer_know_no_event_loop(path: Path) -> None:
     tree = ast.parse(path.read_text())
 
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+
+
+def test_the_page_on_architecture_names_modules_that_exist() -> None:
+    """A reader finds every module and folder where ARCHITECTURE.md says it is."""
+    page = (SRC.parent.parent / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", page))
+
+    assert len(named) > 20
+    assert [
+        name for name in sorted(named) if not (SRC / name).exists() and not (SRC.parent.parent / name).exists()
+    ] == []
 
 
 def test_no_module_is_a_drawer() -> None:

@@ -1,14 +1,14 @@
-"""The demo: real traffic to `wallet_api` under uvicorn, and a live table of which promises held.
+"""The demo: real traffic to `wallet_api` under uvicorn, and a live table of the promises that were kept.
 
-Run it with ``make demo``, or ``python examples/demo.py``; it goes on serving until Ctrl-C. With ``--once`` it ends by
-itself: with status 0 when every promise held, with 1 when one did not.
+Run it with ``make demo``, or ``python examples/demo.py``; it serves until Ctrl-C. With ``--once`` it ends by
+itself: with status 0 if every promise was kept, else with 1.
 """
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # A program finds what is in its own folder, and `examples` is in the one above.
+    # Python looks for modules in the program's own folder; `examples` is in the one above.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     try:
         from examples.demo_run import main

@@ -1,4 +1,4 @@
-"""The file in which the demo keeps its limits: one for each user of this machine, which is there the next time."""
+"""The file where the demo keeps its limits: one per user of this machine, kept between runs."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from examples.demo_server import ServerFailed
 
 
 def own_file() -> str:
-    """Its URL. Raises ServerFailed where its folder is somebody else's, who could put anything there."""
+    """Return its URL. Raises ServerFailed if another user owns its folder, and could put anything there."""
     folder = Path(gettempdir()) / f"awx-demo-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():

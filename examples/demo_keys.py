@@ -1,6 +1,6 @@
-"""The keys of the demo, in a store of its own: made, rotated and revoked over the REST API of the server.
+"""The keys of the demo, in its own store: created, rotated and revoked over the server's REST API.
 
-Whoever may do that shows an access token. A login service would issue it; here the demo signs it itself.
+The API needs an access token. A login service would issue it; here the demo signs it itself.
 """
 
 import secrets
@@ -19,17 +19,17 @@ from examples.wallet_login import login_path
 from awx_ratelimit.keys import KeyService, KeyStore
 
 TOKEN_SECONDS = 3600
-#: What earlier demos did with their accounts may be known still, and counts for them alone.
+#: A host's file may still hold the charges of earlier runs: every run has its own accounts.
 _RUN = secrets.token_hex(4)
 
 
 class NoKey(Exception):
-    """The REST API did not do what was asked; the text is its answer."""
+    """The REST API refused a call; the text is its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadeKey:
-    """A key and its id. The key is told once."""
+    """A key and its id. The API shows the key once."""
 
     id: str
     key: str
@@ -37,22 +37,22 @@ class MadeKey:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A store with an account for each tier, and the secret that tokens are signed with."""
+    """A store with an account per tier, and the secret that signs tokens."""
 
     database: str
     secret: str
 
     def token(self, tier: str) -> str:
-        """By which the keys of that account may be managed."""
+        """An access token for the keys of that tier's account."""
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": account_of(tier), "exp": int(time.time()) + TOKEN_SECONDS}
         return jwt.encode(claims, self.secret, algorithm="HS256")
 
     def login_path(self, tier: str) -> str:
-        """The path that logs its reader in to the console of that account, once."""
+        """A path that logs you in to the console of that account, once."""
         return login_path(account_of(tier), self.secret)
 
 
-class Desk:
+class KeyManager:
     """Manages the keys of one account. Every method raises NoKey."""
 
     def __init__(self, http: httpx2.AsyncClient, token: str) -> None:
@@ -60,15 +60,15 @@ class Desk:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def create(self, name: str) -> MadeKey:
-        """A new key."""
+        """Create a key."""
         return _made(await self._call("POST", "", {"name": name}))
 
     async def rotate(self, key_id: str, *, grace_seconds: int) -> MadeKey:
-        """The successor of a key, which is accepted itself for `grace_seconds` more."""
+        """Create a key's successor. The old key works for another `grace_seconds`."""
         return _made(await self._call("POST", f"/{key_id}/rotate", {"grace_period_seconds": grace_seconds}))
 
     async def revoke(self, key_id: str) -> None:
-        """Accept a key no more."""
+        """Revoke a key."""
         await self._call("DELETE", f"/{key_id}", None)
 
     async def _call(self, method: str, path: str, body: dict[str, object] | None) -> httpx2.Response:
@@ -80,7 +80,7 @@ class Desk:
 
 @contextmanager
 def own_keys(tiers: Sequence[str]) -> Iterator[Keys]:
-    """A store in a folder of its own, gone afterwards."""
+    """A store in a temporary folder."""
     with TemporaryDirectory(prefix="awx-demo-") as folder:
         database = str(Path(folder) / "keys.db")
         store = KeyStore.open(database)
@@ -92,7 +92,7 @@ def own_keys(tiers: Sequence[str]) -> Iterator[Keys]:
 
 
 def account_of(tier: str) -> str:
-    """Whose keys are on the plan of that name."""
+    """The account whose keys have the plan of that name."""
     return f"demo-{tier}-{_RUN}"
 
 

@@ -1,4 +1,4 @@
-"""A Redis server for the demo alone: on a socket in a folder of its own, keeping nothing, gone afterwards."""
+"""A Redis server for the demo, on a socket in a temporary folder. It keeps nothing."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ READY_SECONDS = 5.0
 
 @contextmanager
 def own_redis() -> Iterator[str]:
-    """Start it; the URL of its socket. Raises ServerFailed where there is none to start."""
+    """Start it and yield the URL of its socket. Raises ServerFailed if Redis is not installed."""
     binary = shutil.which("redis-server")
     if binary is None:
         raise ServerFailed("redis-server is needed: install Debian's package of that name, or give BACKEND=redis://...")
@@ -25,7 +25,7 @@ def own_redis() -> Iterator[str]:
             [binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"],
             cwd=folder,
             stdout=subprocess.DEVNULL,
-            # Ctrl-C goes to everyone in a session; it is stopped by whoever started it.
+            # Ctrl-C reaches every process of a session; this one is stopped by the demo.
             start_new_session=True,
         )
         try:

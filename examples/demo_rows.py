@@ -1,4 +1,4 @@
-"""The table of the demo: its rows, which the traffic fills in, and how they look in a terminal of 80 columns."""
+"""The table of the demo: its rows, which the traffic fills in, drawn for a terminal of 80 columns."""
 
 import codecs
 import math
@@ -14,18 +14,17 @@ from rich.text import Text
 
 _SUBSTITUTES = {"✓": "+", "✗": "x", "─": "-"}
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_HEADINGS = ("plan", "traffic", "sent", "admitted", "refused", "promised", "proven")
-_WIDTHS = (11, 26, 5, 10, 9, 10, 8)
+_HEADINGS = ("plan", "traffic", "sent", "admitted", "refused", "promised", "measured")
+_WIDTHS = (11, 25, 5, 10, 9, 10, 9)
 _WIDTH = sum(_WIDTHS)
 
 
 @dataclass(slots=True)
 class Row:
-    """One plan under one kind of traffic: what was sent so far, what became of it, and whether the promise held.
+    """One plan under one kind of traffic: what was sent, admitted and refused, and whether the promise was kept.
 
-    `promised_seconds` is the last Retry-After that counts, exact or `estimated`; `proven_seconds` how long after that
-    refusal, or after a slot came free, a request was let in.
-    `held` is None until it is known.
+    `promised_seconds` is the last Retry-After, exact or `estimated`. `proven_seconds` is the time from that refusal, or
+    from a freed slot, to the next admitted request. `kept` is None until it is known.
     """
 
     plan: str
@@ -36,19 +35,19 @@ class Row:
     promised_seconds: int | None = None
     estimated: bool = False
     proven_seconds: float | None = None
-    held: bool | None = None
+    kept: bool | None = None
     reason: str = "waiting for the server"
 
 
 def _substituted(error: UnicodeError) -> tuple[str, int]:
-    """For a terminal without the letters of the table."""
+    """Substitutes for a terminal that lacks these characters."""
     assert isinstance(error, UnicodeEncodeError)
     letters = error.object[error.start : error.end]
     return "".join(_SUBSTITUTES.get(letter, "*") for letter in letters), error.end
 
 
 def console() -> Console:
-    """Where the demo prints. Control characters go to a terminal only, whatever the environment says of colours."""
+    """The demo's output. Control characters go to a terminal only, whatever the environment says about colors."""
     if isinstance(sys.stdout, TextIOWrapper):
         codecs.register_error(_substituted.__name__, _substituted)
         sys.stdout.reconfigure(errors=_substituted.__name__)
@@ -58,7 +57,7 @@ def console() -> Console:
 
 
 def table(rows: Sequence[Row]) -> RenderableType:
-    """The rows as they are at this moment."""
+    """The rows in their current state."""
     rule = Text("─" * _WIDTH, style="dim")
     return Group(_line(_HEADINGS, ("dim",) * len(_HEADINGS)), rule, *(part for row in rows for part in _parts(row)))
 
@@ -82,10 +81,10 @@ def _measured(seconds: float) -> str:
 
 
 def _verdict(row: Row) -> Text:
-    if row.held is None:
+    if row.kept is None:
         frame = _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)]
         return Text(f"{frame} {row.reason}", style="dim")
-    if row.held:
+    if row.kept:
         return Text.assemble(("✓ ", "bold green"), row.reason)
     return Text.assemble(("✗ ", "bold red"), (row.reason, "red"))
 

@@ -1,4 +1,4 @@
-"""The course of the demo: start the server, send the traffic, show the table, go on serving. `demo` runs it."""
+"""Run the demo: start the server, send the traffic, show the table, keep serving."""
 
 import argparse
 import asyncio
@@ -12,7 +12,7 @@ from functools import partial
 
 import httpx2
 from examples.demo_files import own_file
-from examples.demo_keys import Desk, Keys, NoKey, own_keys
+from examples.demo_keys import KeyManager, Keys, NoKey, own_keys
 from examples.demo_redis import own_redis
 from examples.demo_rows import Row, console, table
 from examples.demo_scenarios import RESTART, SCENARIOS, outlive
@@ -23,19 +23,19 @@ from rich.live import Live
 
 TIERS = ("starter", "growth", "enterprise")
 BETWEEN_ROWS_SECONDS = 0.35
-#: A connection that the server may be about to close is not used again.
+#: Do not reuse a connection that the server may be about to close.
 LIMITS = httpx2.Limits(max_connections=None, keepalive_expiry=2.0)
 INTRODUCTION = """
-[bold]awx_ratelimit[/bold]: requests a minute, a day and at once, in one decision.
+[bold]awx_ratelimit[/bold]: requests per minute, per day and at once, in one decision.
 Real traffic to a wallet API under uvicorn, {url}
-Served by {workers}; limits are kept in {backend}.
+Served by {workers}. Limits are in {backend}.
 
-[dim]promised: the Retry-After of a refusal. proven: how long after it, or after a
-slot came free, a request was let in (of a revoked key: the last one). Each row
-has an API key of its own, made over the REST API.[/dim]
+[dim]promised: the Retry-After of a refusal. measured: the time from the refusal, or
+from a freed slot, to the next admitted request (from a revocation, to the last).
+Each row has its own API key, created over the REST API.[/dim]
 """
 TRY_IT = """
-The server goes on; Ctrl-C ends it. In another terminal:
+The server keeps running; press Ctrl-C to stop it. In another terminal:
 
   API={url} KEY='X-API-Key: {starter}'
   curl -i -H "$KEY" $API/v1/agents
@@ -45,13 +45,13 @@ The server goes on; Ctrl-C ends it. In another terminal:
     -d '{{"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "2.50"}}'
   curl -N -H "$KEY" "$API/v1/reports/stream?chunks=20&pause_ms=500"
 
-The console, Settings > API Keys; this link logs you in, once:
+The console, Settings > API Keys. This link logs you in, once:
 
   {url}{login}
 
 Other keys: {growth}
             {enterprise}
-Keys of your own, by this access token:
+Create your own keys with this access token:
 
   TOKEN={token}
   curl -i $API/api/v1/api-keys -H "Authorization: Bearer $TOKEN" \\
@@ -63,9 +63,9 @@ Keys of your own, by this access token:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status."""
     options = _options(arguments)
-    # Whoever starts this in the background (`make demo &`) has it ignore SIGINT, and then it could not be ended.
+    # A shell that starts it in the background (`make demo &`) makes it ignore SIGINT, and nothing could stop it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # To be ended is to be interrupted, also in the event loop, which makes something of SIGINT alone.
+    # Treat SIGTERM as an interrupt, because the event loop handles only SIGINT.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     out = console()
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
@@ -87,35 +87,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerFailed as error:
         out.print(f"The server failed: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-    return 0 if all(row.held for row in rows) else 1
+    return 0 if all(row.kept for row in rows) else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Hold a wallet API to the promises of awx_ratelimit.")
-    parser.add_argument("--once", action="store_true", help="end after the table; status 0 when every promise held")
+    parser = argparse.ArgumentParser(description="Test a wallet API against the promises of awx_ratelimit.")
+    parser.add_argument(
+        "--once", action="store_true", help="stop after the table; exit status 0 if every promise was kept"
+    )
     parser.add_argument(
         "--app",
         default="examples.wallet_api:create_app",
         metavar="MODULE:FACTORY",
-        help="hold another app to the same promises; see examples/wallet_api.py for its environment (%(default)s)",
+        help="test another app; see examples/wallet_api.py for its environment variables (%(default)s)",
     )
     parser.add_argument(
         "--backend",
         default="host" if sys.platform == "linux" else "memory",
         metavar="NAME or URL",
-        help="where limits are kept: host (a file of the demo's own), memory, redis (a server of its own), or a URL "
+        help="where limits are kept: host (the demo's own file), memory, redis (the demo's own server), or a URL "
         "such as host:///path/to/file or redis://host (%(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="number of server processes (%(default)s)")
     options = parser.parse_args(arguments)
     if options.workers > 1 and options.backend == "memory":
-        parser.error("memory is one process's own: with several workers, give --backend host or redis")
+        parser.error("memory belongs to one process: with several workers, use --backend host or redis")
     return options
 
 
 @contextmanager
 def _backend(name: str, workers: int) -> Iterator[str]:
-    """The URL of the backend, which may be a server that lives as long as the demo."""
+    """The URL of the backend. The demo may start a server for it."""
     if name == "redis":
         with own_redis() as url:
             yield f"{url}?expected_workers={workers}&budget_ms=1000"
@@ -129,7 +131,7 @@ def _shown(backend: str) -> str:
     """A URL without user and password."""
     scheme, _, rest = backend.partition("://")
     if scheme == "host":
-        return f"{rest}, over restarts too"
+        return f"{rest}, and survive restarts"
     return "this process" if scheme == "memory" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
@@ -162,26 +164,26 @@ async def _send(rows: Sequence[Row], server: Server, keys: Keys) -> None:
             await server.ready(http)
         except ServerFailed:
             for row in rows:
-                row.held, row.reason = False, "not tried"
+                row.kept, row.reason = False, "not tried"
             raise
-        desks = {tier: Desk(http, keys.token(tier)) for tier in TIERS}
+        key_managers = {tier: KeyManager(http, keys.token(tier)) for tier in TIERS}
         begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for number, (scenario, row) in enumerate(zip(SCENARIOS, rows, strict=False)):
                 begin_at = begun + number * BETWEEN_ROWS_SECONDS
-                tasks.create_task(scenario.run(http, desks[scenario.tier], row, begin_at))
+                tasks.create_task(scenario.run(http, key_managers[scenario.tier], row, begin_at))
         for row in rows[len(SCENARIOS) :]:
-            # Alone: it takes the connections of all others away.
+            # Runs alone, because it breaks the connections of all others.
             restart = replace(RESTART, play=partial(outlive, requests=7, replace=server.replace_workers))
-            await restart.run(http, desks[restart.tier], row, time.monotonic())
+            await restart.run(http, key_managers[restart.tier], row, time.monotonic())
 
 
 def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
-    broken = [f"{row.plan}, {row.traffic}" for row in rows if not row.held]
+    broken = [f"{row.plan}, {row.traffic}" for row in rows if not row.kept]
     if not broken:
-        out.print(f"\n[bold green]All {len(rows)} promises held[/bold green], in {seconds:.1f} s.")
+        out.print(f"\n[bold green]All {len(rows)} promises were kept[/bold green], in {seconds:.1f} s.")
         return
-    out.print(f"\n[bold red]{len(broken)} of {len(rows)} promises broken[/bold red]:")
+    out.print(f"\n[bold red]{len(broken)} of {len(rows)} promises were broken[/bold red]:")
     for what in broken:
         out.print(f"  {what}", markup=False)
 
@@ -198,13 +200,13 @@ def _serve_on(out: Console, server: Server, keys: Keys) -> None:
     except KeyboardInterrupt:
         out.print("\nStopped.")
     else:
-        raise ServerFailed(f"it ended with status {status}")
+        raise ServerFailed(f"it exited with status {status}")
 
 
 async def _reader_keys(server: Server, keys: Keys) -> dict[str, str]:
-    """Of each tier a key for the reader."""
+    """Create a key of each tier for the reader."""
     async with _client(server) as http:
         try:
-            return {tier: (await Desk(http, keys.token(tier)).create("reader")).key for tier in TIERS}
+            return {tier: (await KeyManager(http, keys.token(tier)).create("reader")).key for tier in TIERS}
         except (NoKey, httpx2.HTTPError) as error:
-            raise ServerFailed(f"it makes no keys: {error}") from error
+            raise ServerFailed(f"it cannot create keys: {error}") from error

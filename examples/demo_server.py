@@ -1,6 +1,6 @@
-"""The server of the demo: an app under uvicorn, in a process of its own, on a free port of this machine.
+"""The server of the demo: an app under uvicorn, in a separate process, on a free port of this machine.
 
-`start` is for the demo. Run as a program it is that process: ``demo_server.py FD MODULE:FACTORY WORKERS``.
+The demo calls `start`. Run as a program, this module is that process: ``demo_server.py FD MODULE:FACTORY WORKERS``.
 """
 
 import asyncio
@@ -28,28 +28,28 @@ LAST_LINES = 12
 
 
 class ServerFailed(Exception):
-    """The server ended, or did not answer in time; the text is the end of what it said."""
+    """The server exited, or did not answer in time. The text is the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was started; it may not be ready yet."""
+    """A started server. It may not be ready yet."""
 
     url: str
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
 
     async def ready(self, client: httpx2.AsyncClient) -> None:
-        """Return when /health answers 200. Raises ServerFailed after READY_SECONDS, or when the process has ended."""
+        """Wait until /health answers 200. Raises ServerFailed after READY_SECONDS, or if the process exits."""
         try:
             async with asyncio.timeout(READY_SECONDS):
-                while not await self._is_healthy(client):  # noqa: ASYNC110  # no event reaches from another process
+                while not await self._is_healthy(client):  # noqa: ASYNC110  # another process sends no event
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise ServerFailed(f"no answer from {self.url}/health in {READY_SECONDS:.0f} s") from None
 
     async def replace_workers(self) -> None:
-        """Let every process that serves end, and another one take its place. Raises ServerFailed."""
+        """Replace every server process. Raises ServerFailed."""
         old = self._workers()
         self.process.send_signal(signal.SIGHUP)
         try:
@@ -57,7 +57,7 @@ class Server:
                 while old & self._workers() or len(self._workers()) < len(old):  # noqa: ASYNC110  # as above
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise ServerFailed(f"its processes were not replaced in {READY_SECONDS:.0f} s") from None
+            raise ServerFailed(f"its processes were not replaced within {READY_SECONDS:.0f} s") from None
 
     def _workers(self) -> set[str]:
         pid = self.process.pid
@@ -66,20 +66,20 @@ class Server:
 
     async def _is_healthy(self, client: httpx2.AsyncClient) -> bool:
         if self.process.poll() is not None:
-            raise ServerFailed(f"the server ended with status {self.process.returncode}\n{self._last_words()}")
+            raise ServerFailed(f"the server ended with status {self.process.returncode}\n{self._end_of_output()}")
         try:
             return (await client.get("/health")).status_code == httpx2.codes.OK
         except httpx2.TransportError:
             return False
 
-    def _last_words(self) -> str:
+    def _end_of_output(self) -> str:
         self.errors.seek(0)
         return "\n".join(self.errors.read().decode(errors="replace").splitlines()[-LAST_LINES:])
 
 
 @contextmanager
 def start(app: str, environment: Mapping[str, str], *, workers: int = 1) -> Iterator[Server]:
-    """Start `app` (MODULE:FACTORY) without waiting for it; in the end it is stopped, whatever happened."""
+    """Start `app` (MODULE:FACTORY) without waiting until it is ready. It is stopped at the end of the block."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, TemporaryFile() as errors:
         fd = listener.fileno()
         process = subprocess.Popen(
@@ -89,11 +89,11 @@ def start(app: str, environment: Mapping[str, str], *, workers: int = 1) -> Iter
             stderr=errors,
             pass_fds=[fd],
             env=os.environ | environment,
-            # Ctrl-C goes to everyone in a session; the server is stopped by whoever started it.
+            # Ctrl-C reaches every process of a session; the demo stops the server.
             start_new_session=True,
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        # From here on only the server listens: were it to die, connections would be refused and not wait for nobody.
+        # Only the server listens now: if it dies, connections are refused and do not hang.
         listener.close()
         try:
             yield Server(url, process, errors)
@@ -124,7 +124,7 @@ def _serve(fd: int, app: str, workers: int) -> None:
 
 
 def _end_with_the_demo() -> None:
-    """Wait for the end of stdin, which comes when the demo ends, even by SIGKILL: no server is left behind."""
+    """Stop when stdin ends, which happens when the demo ends, even by SIGKILL."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What one API key sends in the demo, over real connections; every answer is counted and held to the contract."""
+"""What one API key sends in the demo, over real connections. Every response is counted and checked."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx2
-from examples.demo_keys import Desk, MadeKey
+from examples.demo_keys import KeyManager, MadeKey
 from examples.demo_rows import Row
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
@@ -28,7 +28,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a request was let in; times are of `time.monotonic`. `wait_seconds` is its Retry-After, else 0."""
+    """Whether a request was admitted. Times are from `time.monotonic`. `wait_seconds` is its Retry-After, else 0."""
 
     sent_at: float
     received_at: float
@@ -36,22 +36,22 @@ class Answer:
 
     @property
     def admitted(self) -> bool:
-        """Whether it was let in."""
+        """Whether the request was admitted."""
         return not self.wait_seconds
 
 
 class Key:
-    """An API key at work. What it opens stays open until it is closed, at the latest at the end of `async with`.
+    """An API key in use. Its connections stay open until they are closed, or until the end of `async with`.
 
-    Every method raises Broken for an answer that the contract does not know.
+    Every method raises Broken for a response that is not in the contract.
     """
 
-    def __init__(self, http: httpx2.AsyncClient, made: MadeKey, desk: Desk, row: Row) -> None:
+    def __init__(self, http: httpx2.AsyncClient, made: MadeKey, key_manager: KeyManager, row: Row) -> None:
         self.row = row
         self._http = http
         self._made = made
-        self._desk = desk
-        #: More than one where a key and its successor take turns.
+        self._key_manager = key_manager
+        #: More than one if a key and its successor take turns.
         self._keys = [made.key]
         self._open = AsyncExitStack()
 
@@ -62,14 +62,14 @@ class Key:
         await self._open.aclose()
 
     async def send(self, request: Sent) -> Answer:
-        """One request, to its end."""
+        """Send one request and read its response."""
         method, path, sent = request
         sent_at = self._sent()
         response = await self._http.request(method, path, json=sent, headers=self._headers)
         return self._counted(sent_at, response)
 
     async def day_left(self) -> int:
-        """What one more request leaves of the day, as its answer says."""
+        """Send one request and return what its response says is left of the day."""
         method, path, sent = AGENTS
         sent_at = self._sent()
         response = await self._http.request(method, path, json=sent, headers=self._headers)
@@ -77,7 +77,7 @@ class Key:
         return int(response.headers["ratelimit"].partition('"day";r=')[2].partition(";")[0])
 
     async def burst(self, requests: int, at_once: int, request: Sent) -> None:
-        """That many requests, as fast as they go."""
+        """Send that many requests, as fast as possible."""
         left = iter(range(requests))
 
         async def one_after_another() -> None:
@@ -89,7 +89,7 @@ class Key:
                 tasks.create_task(one_after_another())
 
     async def open_report(self, *, chunks: int = 200, pause_ms: int = 1000) -> tuple[Answer, httpx2.Response]:
-        """Ask for a streamed report, by default one that outlasts the demo, and read no further than its headers."""
+        """Request a streamed report, by default one that outlasts the demo, and read only its headers."""
         params = {"chunks": chunks, "pause_ms": pause_ms}
         request = self._http.build_request("GET", "/v1/reports/stream", params=params, headers=self._headers)
         sent_at = self._sent()
@@ -100,7 +100,7 @@ class Key:
         return self._counted(sent_at, response), response
 
     async def open_feed(self) -> tuple[Answer, ClientConnection | None]:
-        """Ask for a WebSocket with the feed; without a connection where it was refused."""
+        """Open a WebSocket with the feed. The connection is None if it was refused."""
         url = str(self._http.base_url.copy_with(scheme="ws", path="/v1/feed"))
         sent_at = self._sent()
         try:
@@ -115,16 +115,16 @@ class Key:
         return Answer(sent_at, time.monotonic()), feed
 
     async def rotate(self, *, grace_seconds: int) -> None:
-        """Have the old key and its successor take turns from now on."""
-        successor = await self._desk.rotate(self._made.id, grace_seconds=grace_seconds)
+        """Use the old key and its successor in turns from now on."""
+        successor = await self._key_manager.rotate(self._made.id, grace_seconds=grace_seconds)
         self._keys.append(successor.key)
 
     async def revoke(self) -> None:
-        """Accept the key no more."""
-        await self._desk.revoke(self._made.id)
+        """Revoke the key."""
+        await self._key_manager.revoke(self._made.id)
 
     async def is_accepted(self) -> bool:
-        """Whether the key is still good: one request, on a connection of its own, for any process of the server."""
+        """Whether the key is accepted: one request on a new connection, which any server process may answer."""
         self._sent()
         headers = {**self._headers, "Connection": "close"}
         response = await self._http.get(AGENTS[1], headers=headers)
@@ -132,7 +132,7 @@ class Key:
             self.row.refused += 1
             return False
         if not response.is_success:
-            raise Broken(f"an answer was {response.status_code} {response.text[:200]}")
+            raise Broken(f"a response was {response.status_code} {response.text[:200]}")
         self.row.admitted += 1
         return True
 
@@ -156,12 +156,12 @@ class Key:
 
 
 def _promised_seconds(response: httpx2.Response) -> int:
-    """The Retry-After of a 429 that is what the contract says, to the byte."""
+    """The Retry-After of a 429. Raises Broken unless the 429 equals the contract, byte by byte."""
     if response.status_code != httpx2.codes.TOO_MANY_REQUESTS:
-        raise Broken(f"an answer was {response.status_code} {response.text[:200]}")
+        raise Broken(f"a response was {response.status_code} {response.text[:200]}")
     wait = response.headers.get("retry-after", "nothing")
     if not _WHOLE_SECONDS.fullmatch(wait):
-        raise Broken(f"a 429 says Retry-After: {wait}; whole seconds were promised")
+        raise Broken(f"a 429 says Retry-After: {wait}; expected whole seconds")
     message = f"Rate limit exceeded. Retry after {wait} second{'' if wait == '1' else 's'}."
     body = {"code": "rate_limit_exceeded", "type": "rate_limit_error", "message": message}
     if response.content != json.dumps(body, separators=(",", ":")).encode():
@@ -173,9 +173,9 @@ def _promised_seconds(response: httpx2.Response) -> int:
 def _require_policy(response: httpx2.Response) -> None:
     for name in ("ratelimit-policy", "ratelimit"):
         if name not in response.headers:
-            raise Broken(f"an answer {response.status_code} comes without its header {name}")
+            raise Broken(f"a response {response.status_code} lacks the header {name}")
 
 
 async def sleep_until(moment: float) -> None:
-    """Return at `moment` of `time.monotonic`; at once where it is past."""
+    """Sleep until `moment` of `time.monotonic`."""
     await asyncio.sleep(max(0.0, moment - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Django in one file, limited around its WSGI and its ASGI application alike.
+"""Django in one file, with limits around its WSGI and its ASGI application.
 
 gunicorn examples.django_app:application
 uvicorn examples.django_app:asgi_application
@@ -31,13 +31,13 @@ if not settings.configured:
 
 @require_safe
 def agents(_: HttpRequest) -> JsonResponse:
-    """The agents of the caller's account."""
+    """List the agents of the caller's account."""
     return JsonResponse({"agents": ["atlas", "borea"]})
 
 
 @require_safe
 def report(_: HttpRequest) -> StreamingHttpResponse:
-    """A streamed answer holds its slot until it has ended."""
+    """A streamed response holds its slot until it ends."""
 
     def lines() -> Iterator[str]:
         yield from (f"line {number}\n" for number in range(10))
@@ -47,7 +47,7 @@ def report(_: HttpRequest) -> StreamingHttpResponse:
 
 urlpatterns = [path("v1/", include([path("agents", agents), path("report", report)]))]
 
-# One backend, so that both applications of this process share each key's budget.
+# One backend, so both applications of this process share each key's limits.
 backend = MemoryBackend()
 plans = PlanTable.default()
 keys = StaticKeys({"awx_demo_starter": "starter", "awx_demo_growth": "growth"})

@@ -1,4 +1,4 @@
-"""A FastAPI app with an included router and a mounted app, limited as a whole; its document tells of keys and limits.
+"""A FastAPI app with an included router and a mounted app, limited as a whole. Its document shows keys and limits.
 
     uvicorn --app-dir . examples.fastapi_app:app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8000/v1/agents
@@ -17,20 +17,20 @@ router = APIRouter(prefix="/v1")
 
 
 class Login(BaseModel):
-    """Who logs in."""
+    """The body of a login."""
 
     name: str
 
 
 @router.get("/agents")
 def agents() -> list[str]:
-    """The agents of the caller's account."""
+    """List the agents of the caller's account."""
     return ["atlas", "borea"]
 
 
 @router.post("/login")
 def login(body: Login) -> dict[str, str]:
-    """A path with a budget of its own: five a minute, beside the caller's plan, in one decision."""
+    """A path with its own budget: five a minute, in one decision with the caller's plan."""
     return {"welcome": body.name}
 
 
@@ -39,12 +39,12 @@ reports = FastAPI(title="Reports", openapi_url=None)
 
 @reports.get("/daily")
 def daily() -> dict[str, int]:
-    """A mounted app is limited like the rest."""
+    """A mounted app is limited as well."""
     return {"transfers": 17}
 
 
 def create_app(limiter: AsyncLimiter | None = None) -> FastAPI:
-    """The app, limited by `limiter`; a new one in memory where none is given."""
+    """Create the app, limited by `limiter`; by default a new one in memory."""
     app = FastAPI(title="Agents")
     app.include_router(router)
     app.mount("/reports", reports)

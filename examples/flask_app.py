@@ -1,8 +1,8 @@
-"""The wallet API in Flask, for any WSGI server; one middleware limits every blueprint of it.
+"""The wallet API in Flask, for any WSGI server. One middleware limits all its blueprints.
 
-Run it with ``gunicorn --threads 8 examples.flask_app:app`` and ask it with
+Run it with ``gunicorn --threads 8 examples.flask_app:app`` and call it with
 ``curl -i -H 'X-API-Key: awx_demo_starter' http://127.0.0.1:8000/v1/agents``. The limits live in the process, so it
-has one worker: another would have limits of its own.
+has one worker: a second one would have separate limits.
 """
 
 import os
@@ -23,7 +23,7 @@ from awx_ratelimit import Gate, Limiter, MemoryBackend, PlanTable, Rule, StaticK
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 
 PLANS = Path(__file__).with_name("plans.toml")
-#: Published, and so good for nothing but a demonstration; a real key is a secret and comes from the environment.
+#: Published, so only for demonstrations. A real key is a secret: read it from the environment.
 DEMO_KEYS = {"awx_demo_starter": "starter", "awx_demo_growth": "growth", "awx_demo_enterprise": "enterprise"}
 RULES = (Rule("/health", exempt=True), Rule("/v1/transfers", methods=["POST"], cost=5))
 AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?")
@@ -41,13 +41,13 @@ v1 = Blueprint("v1", __name__, url_prefix="/v1")
 
 @v1.get("/agents")
 def agents() -> ResponseReturnValue:
-    """Every agent."""
+    """List all agents."""
     return jsonify(data=[_shown(agent) for agent in AGENTS.values()])
 
 
 @v1.get("/agents/<name>")
 def agent(name: str) -> ResponseReturnValue:
-    """One agent, or 404."""
+    """Show one agent, or 404."""
     return jsonify(_shown(_agent(name)))
 
 
@@ -65,9 +65,9 @@ def transfer() -> ResponseReturnValue:
 
 @v1.get("/reports/stream")
 def report() -> ResponseReturnValue:
-    """A statement, line by line: `chunks` lines (1 to 200) with `pause_ms` (0 to 1000) between them."""
-    chunks = _number("chunks", least=1, most=200, default=10)
-    pause_ms = _number("pause_ms", least=0, most=1000, default=200)
+    """Stream a statement line by line: `chunks` lines (1 to 200) with `pause_ms` (0 to 1000) between them."""
+    chunks = _number("chunks", minimum=1, maximum=200, default=10)
+    pause_ms = _number("pause_ms", minimum=0, maximum=1000, default=200)
     return Response(_statement(chunks, pause_ms), mimetype="text/csv")
 
 
@@ -77,7 +77,7 @@ def health() -> ResponseReturnValue:
 
 
 def create_app(keys: Mapping[str, str] | None = None) -> Flask:
-    """The app with `keys` (a key: its plan); without them those of WALLET_API_KEYS, else the demo's."""
+    """Create the app with `keys`, from a key to its plan; by default with WALLET_API_KEYS, else the demo's keys."""
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the provider that every new app has
     app.register_blueprint(v1)
@@ -120,10 +120,10 @@ def _order(sent: Any) -> tuple[dict[str, Any], str, Decimal]:
     return _agent(sent.get("agent")), to, Decimal(text)
 
 
-def _number(name: str, *, least: int, most: int, default: int) -> int:
+def _number(name: str, *, minimum: int, maximum: int, default: int) -> int:
     text = request.args.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= most):
-        abort(400, f"'{name}' must be a whole number from {least} to {most}.")
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and minimum <= int(text) <= maximum):
+        abort(400, f"'{name}' must be a whole number from {minimum} to {maximum}.")
     return int(text)
 
 

@@ -1,9 +1,9 @@
-"""A small wallet API in Starlette, limited by the plan of each API key: requests a minute, a day, and at once.
+"""A small wallet API in Starlette, limited by the plan of each API key: per minute, per day, and concurrent.
 
-Run it with ``uvicorn examples.wallet_api:app`` and ask it with
+Run it with ``uvicorn examples.wallet_api:app`` and call it with
 ``curl -i -H 'X-API-Key: awx_demo_starter' http://127.0.0.1:8000/v1/agents``.
-With WALLET_DATABASE its keys are in that store instead, and are managed over HTTP at ``/api/v1/api-keys``, and by
-people at ``/console/``.
+With WALLET_DATABASE its keys are in that store instead. You manage them over HTTP at ``/api/v1/api-keys``, or in the
+console at ``/console/``.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
 
 PLANS = Path(__file__).with_name("plans.toml")
-#: Published, and so good for nothing but a demonstration; a real key is a secret and comes from the environment.
+#: Published, so only for demonstrations. A real key is a secret: read it from the environment.
 DEMO_KEYS = {"awx_demo_starter": "starter", "awx_demo_growth": "growth", "awx_demo_enterprise": "enterprise"}
-#: Who issues access tokens, and for whom; the secret that they are signed with is in WALLET_TOKEN_SECRET.
+#: The issuer and the audience of access tokens. WALLET_TOKEN_SECRET holds the secret that signs them.
 ISSUER, AUDIENCE = "https://login.example.com", "wallet-api"
 RULES = (
     Rule("/health", exempt=True),
-    # Access tokens are asked for there, not keys.
+    # It takes access tokens, not keys.
     Rule("/api/v1/**", exempt=True),
-    # There people come, who have logged in.
+    # For people who have logged in.
     Rule("/console/**", exempt=True),
     Rule("/login/{link}", exempt=True),
     Rule("/logout", exempt=True),
@@ -64,12 +64,12 @@ async def health(_: Request) -> Response:
 
 
 async def agents(_: Request) -> Response:
-    """Every agent."""
+    """List all agents."""
     return JSONResponse({"data": [_shown(agent) for agent in AGENTS.values()]})
 
 
 async def agent(request: Request) -> Response:
-    """One agent, or 404."""
+    """Show one agent, or 404."""
     return JSONResponse(_shown(_agent(request.path_params["id"])))
 
 
@@ -85,19 +85,19 @@ async def transfer(request: Request) -> Response:
 
 
 async def report(request: Request) -> Response:
-    """A statement, line by line: `chunks` lines (1 to 200) with `pause_ms` (0 to 1000) between them."""
-    chunks = _number(request, "chunks", least=1, most=200, default=10)
-    pause_ms = _number(request, "pause_ms", least=0, most=1000, default=200)
+    """Stream a statement line by line: `chunks` lines (1 to 200) with `pause_ms` (0 to 1000) between them."""
+    chunks = _number(request, "chunks", minimum=1, maximum=200, default=10)
+    pause_ms = _number(request, "pause_ms", minimum=0, maximum=1000, default=200)
     return StreamingResponse(_statement(chunks, pause_ms), media_type="text/csv")
 
 
 async def feed(websocket: WebSocket) -> None:
-    """Balances, every moment, until the client closes; that long it is one of the caller's connections."""
+    """Send balances until the client closes. The connection counts as one of the caller's."""
     await websocket.accept()
     try:
         async with asyncio.TaskGroup() as tasks:
             ticks = tasks.create_task(_tick(websocket))
-            # Listening beside the ticks, so that the slot is free when the client leaves and not a tick later.
+            # Listen at the same time, so that the slot is free as soon as the client leaves.
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
             ticks.cancel()
@@ -106,10 +106,10 @@ async def feed(websocket: WebSocket) -> None:
 
 
 def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
-    """The app with `keys` (a key: its plan).
+    """Create the app with `keys`, from a key to its plan.
 
-    Without them it has those of the store in WALLET_DATABASE, else those of WALLET_API_KEYS, else the demo's. Its
-    limits are kept where the URL in WALLET_BACKEND says, else in this process.
+    Without them it uses the store in WALLET_DATABASE, else WALLET_API_KEYS, else the demo's keys. WALLET_BACKEND is the
+    URL of its limits; without it they live in this process.
     """
     limiter = AsyncLimiter(open_async_backend(os.environ.get("WALLET_BACKEND", "memory://")))
     plans = PlanTable.from_toml(PLANS)
@@ -133,7 +133,7 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
 
 
 def _settings(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable) -> list[BaseRoute]:
-    """The REST API of the keys in `store`, for whoever has a token of the issuer, and the console, for who logs in."""
+    """The REST API of the keys in `store`, for access tokens, and the console, for people who log in."""
     secret = os.environ["WALLET_TOKEN_SECRET"]
     tokens = AccessTokens(secret, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE)
     service = KeyService(store, check_plan=lambda plan, own: plans.resolve(Caller("check", plan, overrides=own)))
@@ -186,10 +186,10 @@ def _order(sent: Mapping[str, Any]) -> tuple[dict[str, Any], str, Decimal]:
     return _agent(sent.get("agent")), to, Decimal(text)
 
 
-def _number(request: Request, name: str, *, least: int, most: int, default: int) -> int:
+def _number(request: Request, name: str, *, minimum: int, maximum: int, default: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= most):
-        raise HTTPException(400, f"'{name}' must be a whole number from {least} to {most}.")
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and minimum <= int(text) <= maximum):
+        raise HTTPException(400, f"'{name}' must be a whole number from {minimum} to {maximum}.")
     return int(text)
 
 

@@ -1,6 +1,6 @@
-"""Who is logged in to the wallet API's console. A link logs its reader in, once; a cookie says so from then on.
+"""The login of the wallet API's console. A link logs you in once, and sets a session cookie.
 
-An application has a login of its own: what its console needs of it is one function, as `who` is here.
+A real application has its own login. The console needs one function of it, like `who` here.
 """
 
 import secrets
@@ -15,11 +15,11 @@ from starlette.routing import BaseRoute, Route
 from awx_ratelimit import AsyncLimiter, Plan, Request
 from awx_ratelimit.console import Owner
 
-#: A browser keeps it to this host, and sends it over TLS alone (or on this machine).
+#: Because of its prefix, browsers keep it to this host and send it only over TLS (or on this machine).
 COOKIE: Final = "__Host-wallet-session"
 LINK_SECONDS: Final = 3_600
 SESSION_SECONDS: Final = 43_200
-#: A limiter that all processes share makes a link good for one of them.
+#: A limiter shared by all processes lets a link work only once.
 ONCE: Final = Plan.of("login", per_day=1)
 
 
@@ -32,14 +32,14 @@ class Login:
         self.routes: list[BaseRoute] = [Route("/login/{link}", self._enter), Route("/logout", self._leave)]
 
     def who(self, request: Request) -> Owner | None:
-        """The account that the request's session is for; None for nobody."""
+        """The account of the request's session; None without one."""
         claims = _read(request.cookie(COOKIE) or "", self._secret, "session")
         return None if claims is None else Owner(claims["sub"], f"{claims['sub']}@example.com")
 
     async def _enter(self, request: StarletteRequest) -> Response:
         claims = _read(request.path_params["link"], self._secret, "login")
         if claims is None or not await self._limiter.acquire(f"login:{claims['jti']}", ONCE):
-            return PlainTextResponse("This link is too old, or was used already.\n", status_code=403)
+            return PlainTextResponse("This link has expired or was already used.\n", status_code=403)
         session = _signed(claims["sub"], self._secret, "session", SESSION_SECONDS)
         response = RedirectResponse("/console/", status_code=303, headers={"cache-control": "no-store"})
         response.set_cookie(COOKIE, session, secure=True, httponly=True, samesite="lax")
@@ -52,7 +52,7 @@ class Login:
 
 
 def login_path(account: str, secret: str) -> str:
-    """The path that logs its reader in as that account."""
+    """A path that logs you in to that account."""
     return f"/login/{_signed(account, secret, 'login', LINK_SECONDS)}"
 
 

@@ -207,7 +207,7 @@ def test_the_demo_names_broken_promises(tmp_path: Path) -> None:
     status, printed = demo_to_its_end("--app", "broken_app:create_app", path=tmp_path)
 
     broken = {name for name in PROMISED if name.startswith("Starter") and not re.search("minute|a key", name)}
-    named = set(re.findall(r"^  (\w+, .*)$", printed.split("4 of 10 promises broken:")[-1], re.MULTILINE))
+    named = set(re.findall(r"^  (\w+, .*)$", printed.split("4 of 10 promises were broken:")[-1], re.MULTILINE))
     assert status == 1, printed
     assert named == broken, printed
     assert set(rows(printed, "✗")) == broken, printed
@@ -302,7 +302,7 @@ SERVERS = pytest.mark.parametrize("command", [GUNICORN, UVICORN], ids=["flask", 
 
 @SERVERS
 def test_a_burst_over_the_minute_is_refused(command: str) -> None:
-    """Both wallet APIs let in 60 requests of a starter key and answer the next with the 429 of the contract."""
+    """Both wallet APIs admit 60 requests of a starter key and answer the next with the 429 of the contract."""
     with served(command) as http:
         begun = time.monotonic()
         answers = [http.get("/v1/agents") for _ in range(60)]

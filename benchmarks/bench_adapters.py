@@ -1,6 +1,6 @@
-"""A middleware, added to one request in process: key, rules, decision, headers, the slot given back.
+"""Add a middleware to one request in process: key, rules, decision, headers, release.
 
-The bare app is the control of each group. Outside the timed region: making the apps, and one request to warm them.
+The bare app is the control of each group. Not timed: creating the apps, and one request to warm them up.
 """
 
 import pytest

@@ -1,6 +1,6 @@
-"""Deciding in memory: acquire and release on one hot key, beside the peers; flatness over subjects and limits.
+"""Decide in memory: acquire and release on one hot key, compared with the peers; constant over subjects and limits.
 
-Outside the timed region: making limiters and plans. After each timing the answer is checked once more.
+Not timed: creating limiters and plans. Each answer is checked after its timing.
 """
 
 import pytest

@@ -1,12 +1,12 @@
-"""Several processes of one host that share limits: ``python -m benchmarks.bench_host``.
+"""Several processes of one host share limits: ``python -m benchmarks.bench_host``.
 
-A decision is an acquire of two rates and a slot, and its release. Beside it stand our own Redis backend over a unix
-socket (where there is a redis-server) and pyrate-limiter's bucket in SQLite, on the same disk, which knows no slots.
-Rounds are short and take turns, and a figure is the best of its rounds: on a machine that others use as well, that is
-the one which they disturbed least. After all rounds what was let in is compared with what was charged.
+A decision acquires two rates and a slot, and releases it. It is compared with our Redis backend over a unix socket (if
+redis-server is installed) and with pyrate-limiter's SQLite bucket on the same disk, which has no slots. Rounds are
+short and alternate. A figure is the best of its rounds, because other programs disturb the rest. After all rounds the
+number of admitted claims is compared with the charges.
 
-Outside of the timed region: starting the processes, opening, a warm-up. A wait is one acquire, timed in rounds of
-their own, for reading the clock costs as much as a part of it.
+Not timed: starting the processes, opening, and a warm-up. A wait is one acquire, timed in separate rounds, because
+reading the clock takes as long as a part of it.
 """
 
 import multiprocessing

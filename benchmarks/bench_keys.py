@@ -1,6 +1,6 @@
-"""Verifying an API key: from memory beside the digest that cannot be done without, and by a look-up in SQLite.
+"""Verify an API key: from memory, compared with the digest that every verification needs, and by a look-up in SQLite.
 
-Outside the timed region: the store, its account and its keys. Each answer is checked after timing.
+Not timed: the store, its account and its keys. Each answer is checked after its timing.
 """
 
 import timeit

@@ -1,8 +1,8 @@
-"""The load tester's own rate beside plain Locust with FastHttpUser: users, target and time are the same.
+"""The load tester's request rate, compared with plain Locust and FastHttpUser: same users, target and time.
 
-Outside the timed region: starting processes, and the audit. Each side is run in turn, three times; the ratio is that
-of the medians. The target answers with as little work as asyncio can, so that the tester is what is measured. Answers
-are counted by the target as well, and both counts must agree.
+Not timed: starting the processes, and the audit. The sides run in turn, three times; the ratio is that of the medians.
+The target does as little work as asyncio allows, so that the tester is measured. The target counts its responses, and
+both counts must agree.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Bytes a subject, the longest pause and the threads: ``python -m benchmarks.bench_memory``.
+"""Bytes per subject, the longest pause, and threads: ``python -m benchmarks.bench_memory``.
 
-Key strings and open leases are not counted: the texts are made, and kept, before the first reading of the resident set.
-A pause is the longest single decision of a run among a million subjects while the sweep goes round; the control is the
-longest of as many calls that only read the clock, for what the machine itself adds.
+Key strings and open leases are not counted: the strings exist before memory is first measured. A pause is the longest
+single decision among a million subjects while the sweep runs. The control is the longest of as many calls that only
+read the clock, which shows what the machine itself adds.
 """
 
 import gc

@@ -1,8 +1,7 @@
-"""What a decision costs while Redis is stopped: ``python -m benchmarks.bench_outages``.
+"""The cost of a decision while Redis is stopped: ``python -m benchmarks.bench_outages``.
 
-A server of its own is stopped (SIGSTOP) and goes on. The control is a bare MemoryBackend, which decides beside, in
-turns; what is shown is by how much a decision of the guard took longer. Outside of the timed region: releases, and the
-waiting between rounds.
+A Redis server is stopped (SIGSTOP) and resumed. The control is a bare MemoryBackend that decides in turn; the figure is
+the extra time of a guarded decision. Not timed: releases, and the waits between rounds.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Deciding on Redis, beside redis-py's one call a decision and beside peers: ``python -m benchmarks.bench_redis``.
+"""Decide on Redis, compared with redis-py's one call per decision and with peers: ``python -m benchmarks.bench_redis``.
 
-It starts a server of its own, which shares the machine with its clients. Rounds are short and take turns, and what is
-compared stood side by side in time: a figure is the median of its rounds, with the least and the most of them.
+The server shares the machine with its clients. Rounds are short and alternate. A figure is the median of its rounds,
+with their minimum and maximum.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
-"""Throughput under uvicorn and wrk, beside a control that adds the same two headers by hand.
+"""Throughput under uvicorn and wrk, compared with a control that adds the same two headers by hand.
 
-Run it with ``python -m benchmarks.bench_servers``. The two servers run at once and are loaded in turn, several times,
-so that a slow moment of the machine hits both; wrk counts what is not a 2xx. The best of each side is compared.
+Run it with ``python -m benchmarks.bench_servers``. The two servers run at the same time and are loaded in turn, several
+times, so that a slow moment of the machine affects both. wrk counts responses other than 2xx. The best rounds are
+compared.
 """
 
 import re

@@ -1,9 +1,9 @@
-"""What could keep the limits of a host, at its smallest: ``python -m benchmarks.host_engines``. Needs `lmdb`.
+"""The smallest form of two engines for a host's limits: ``python -m benchmarks.host_engines``. Needs `lmdb`.
 
-Both candidates do the same under the same lock of our own, which is bounded and which the kernel takes back from the
-dead: read 80 bytes of a subject and write them back. What differs is where they lie: in an environment of LMDB
-(writemap, without sync), in one transaction a decision; or in a table in memory that is mapped, in the half that is
-not read. Rounds take turns, and a figure is the best of its rounds. Outside of the timed region: starting, opening.
+Both do the same under the same bounded lock, which the kernel releases when a process dies: they read 80 bytes of a
+subject and write them back. One keeps them in LMDB (writemap, without sync) with a transaction per decision, the other
+in a memory-mapped table, in the half that is not read. Rounds alternate, and a figure is the best of its rounds. Not
+timed: starting and opening.
 """
 
 import mmap

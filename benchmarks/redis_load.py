@@ -1,7 +1,7 @@
-"""Many callers at once, in short rounds that take turns, so that a slow moment of the machine hits all sides.
+"""Many concurrent callers, in short alternating rounds, so that a slow moment of the machine affects all sides.
 
-A side is what one caller does: it asks so many times for one subject, times each call by itself, and returns the
-times and the answers. Answers are checked after the clock has stopped.
+A side is what one caller does: it asks a number of times for one subject, times each call, and returns times and
+answers. Answers are checked after the clock has stopped.
 """
 
 import asyncio

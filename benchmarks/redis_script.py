@@ -1,9 +1,8 @@
-"""Server time of the scripts by INFO commandstats, and bytes of a subject: ``python -m benchmarks.redis_script``.
+"""Server time of the scripts by INFO commandstats, and bytes per subject: ``python -m benchmarks.redis_script``.
 
-A busy server: the calls come in pipelines of a hundred, so that its caches stay warm, as they do under load; and an
-idle one, which each call has to wake. The control is a script that does nothing, with the same keys and arguments. A
-figure is the least of some rounds. Outside the timed region is all that is not the server's: commandstats counts no
-network and no client. After each timing the last answer is looked at.
+A busy server receives pipelines of a hundred calls, so its caches stay warm, as under load. An idle server is woken
+by each call. The control is a script that does nothing, with the same keys and arguments. A figure is the minimum of
+several rounds. commandstats counts neither network nor client. The last answer is checked after each timing.
 """
 
 import os

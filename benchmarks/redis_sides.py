@@ -1,7 +1,7 @@
-"""Who is measured on Redis: our limiters, and redis-py calling the same script once for each decision.
+"""The sides measured on Redis: our limiters, and redis-py with one call of the same script per decision.
 
-Both decide two rates and a slot, and give back the lease of the decision before in the same call. What redis-py sends
-is made by our codec before the clock starts, and what it gets is read after it has stopped; ours does both in its time.
+Both decide two rates and a slot, and release the lease of the previous decision in the same call. redis-py's arguments
+are encoded before its clock starts, and its answers are decoded after it has stopped; our time includes both.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Prints the ratios of one run and writes them down: ``python -m benchmarks.report RESULT.json FILE.md``."""
+"""Print the ratios of one run and write them to a file: ``python -m benchmarks.report RESULT.json FILE.md``."""
 
 import json
 import platform

@@ -184,7 +184,7 @@ def test_the_demo_refuses_workers_without_a_shared_backend() -> None:
     status, printed = demo_to_its_end("--workers", "2", "--backend", "memory")
 
     assert status == 2, printed
-    assert "give --backend host or redis" in " ".join(printed.split()), printed
+    assert "use --backend host or redis" in " ".join(printed.split()), printed
 
 
 def test_the_demo_prints_for_a_log(demo: tuple[int, str]) -> None:

@@ -1,7 +1,7 @@
 """The same small app, bare and behind each middleware, called in process without a network.
 
-An app is a function that answers one request and returns its status. The control is the app without a limiter; what a
-middleware adds is the difference.
+An app is a function that answers one request and returns its status. The control is the app without a limiter; the
+difference is the cost of a middleware.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Each peer deciding one request against 60 a minute and 10,000 a day, as its documentation does it.
+"""Each peer decides one request against 60 a minute and 10,000 a day, as its documentation shows.
 
-A decider is a function that decides once for one key and returns whether it let the request in. The limits are so high
-that nobody is refused: what is timed is the way of a request that is let in. None of the peers but ours knows slots.
+A decider decides once for one key and returns whether it admitted the request. The limits are so high that nothing is
+refused: only admitted requests are timed. None of the peers has slots.
 """
 
 from collections.abc import Callable

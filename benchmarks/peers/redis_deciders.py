@@ -1,8 +1,8 @@
-"""Peers deciding one request against a minute and a day on Redis, as their documentation does it.
+"""Peers decide one request against a minute and a day on Redis, as their documentation shows.
 
-A decider decides once for one subject and returns whether it let the request in. The limits are so high that nobody is
-refused. Each has a `BlockingConnectionPool` of as many connections as there are tasks: fewer give it no more decisions
-a second, and leave who comes late waiting far longer; the default pool has no bound. None of the peers knows slots.
+A decider decides once for one subject and returns whether it admitted the request. The limits are so high that nothing
+is refused. Each peer has a `BlockingConnectionPool` with a connection per task: fewer give it no more decisions per
+second, and make late callers wait far longer; the default pool has no bound. None of the peers has slots.
 """
 
 from collections.abc import Awaitable, Callable

@@ -13,6 +13,7 @@ from tests.redis_servers import RedisServer
 
 from awx_ratelimit import STARTER, Caller, PlanTable
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.testing import frozen
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,10 +33,15 @@ def _run(snippet: str) -> dict[str, Any]:
     return names
 
 
+def _answers_of_61_requests() -> list[Any]:
+    names = _run(SNIPPETS[0])
+    with TestClient(names["app"]) as client, frozen(names["gate"]):
+        return [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
+
+
 def test_the_asgi_snippet_limits_its_app() -> None:
     """The first snippet answers 60 requests of a key, and the 61st with the 429 that stands below it."""
-    with TestClient(_run(SNIPPETS[0])["app"]) as client:
-        answers = [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
+    answers = _answers_of_61_requests()
 
     shown = re.findall(r"^\{\"code\".*", README, re.MULTILINE)[0]
     assert [answer.status_code for answer in answers] == [200] * 60 + [429]
@@ -54,8 +60,7 @@ def test_the_asgi_snippet_reports_limits_with_an_unhandled_exception() -> None:
 
 def test_the_headers_shown_are_those_that_are_sent() -> None:
     """The README's 429 has the names of the lines that are sent, in their order."""
-    with TestClient(_run(SNIPPETS[0])["app"]) as client:
-        answers = [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
+    answers = _answers_of_61_requests()
 
     shown = re.findall(r"^([a-z-]+): ", README.split("HTTP/1.1 429")[1].split("```")[0], re.MULTILINE)
     assert [name for name in answers[-1].headers if name != "content-length"] == shown
@@ -63,12 +68,13 @@ def test_the_headers_shown_are_those_that_are_sent() -> None:
 
 def test_the_wsgi_snippet_limits_its_app() -> None:
     """The Flask snippet refuses the 61st request of a key."""
-    client = _run(SNIPPETS[1])["flask_app"].test_client()
+    names, statuses = _run(SNIPPETS[1]), []
+    client = names["flask_app"].test_client()
 
-    statuses = []
-    for _ in range(61):
-        with client.get("/", headers={"X-API-Key": "awx_example_key"}) as answer:
-            statuses.append(answer.status_code)
+    with frozen(names["gate"]):
+        for _ in range(61):
+            with client.get("/", headers={"X-API-Key": "awx_example_key"}) as answer:
+                statuses.append(answer.status_code)
     assert statuses == [404] * 60 + [429]
 
 

@@ -15,7 +15,9 @@ from hypothesis import settings
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
-pytest_plugins = ["tests.host_processes", "tests.redis_servers", "tests.redis_groups", "tests.postgres_servers"]
+pytest_plugins = [
+    "tests.parallel", "tests.host_processes", "tests.redis_servers", "tests.redis_groups", "tests.postgres_servers",
+]  # fmt: skip
 
 
 def pytest_collection_finish() -> None:

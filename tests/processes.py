@@ -2,17 +2,22 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 STOP_SECONDS = 5.0
+_PORTS = range(12_000, 32_000)
+_PORT_COUNTER = Path(tempfile.gettempdir()) / f"awx-test-ports-{os.getuid()}"
 _GUARD = """
 import os, signal, sys
 sys.stdin.read()
@@ -44,10 +49,23 @@ FORK_PARAMETERS = [
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nothing listens on, and that no test process on this machine gets in the next minutes.
+
+    The ports are below the range from which Linux takes the local ports of connections.
+    """
+    # A port that the kernel picks for a probe is free again at once, and another worker may get it as well.
+    with _PORT_COUNTER.open("a+") as counter:
+        fcntl.flock(counter, fcntl.LOCK_EX)
+        counter.seek(0)
+        port = int(counter.read() or _PORTS.start)
+        while True:
+            port = port + 1 if port + 1 in _PORTS else _PORTS.start
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                break
+        counter.truncate(0)
+        counter.write(str(port))
+    return port
 
 
 def guarded(process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":

@@ -175,6 +175,7 @@ class TestScan:
             "Authorization: Basic " + base64.b64encode(f"{KEY}:".encode()).decode(),
             "authorization: basic " + base64.b64encode(f"user:{KEY}".encode()).decode().rstrip("="),
         ],
+        ids=["percent", "url", "percent twice", "json", "basic", "basic in lower case"],
     )
     def test_a_key_that_is_encoded_is_found(self, run: Run, text: str) -> None:
         """As URLs, JSON and HTTP encode it."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.servers.harness import SPECS, Server, running
+from tests.servers.harness import Server, running
 from tests.servers.nginx import Nginx, running_nginx
 
 
@@ -20,14 +20,3 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """One nginx in front of all the servers."""
     with running_nginx(tmp_path_factory.mktemp("nginx")) as started:
         yield started
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of a server side by side: pytest groups by the index of a parameter, which differs by test."""
-
-    def order(item: pytest.Item) -> int:
-        callspec = getattr(item, "callspec", None)
-        spec = callspec.params.get("server") if callspec else None
-        return SPECS.index(spec) if spec in SPECS else -1
-
-    items.sort(key=order)

@@ -1,0 +1,67 @@
+"""How pytest-xdist divides the tests: tests that share a server run in one worker, and long groups start first."""
+
+import os
+import re
+from typing import Any
+
+import pytest
+
+try:
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+except ImportError:  # Tests also run without xdist, one after another.
+    LoadScopeScheduling = object
+
+#: The groups that take longest, in the order in which they start.
+_LONG_GROUPS = ("loadtest", "browser", "servers", "cluster", "sentinel")
+#: What a group is named for. A web server that is not listed here is started by every worker that has a test for it.
+_SHARED = re.compile(
+    r"tests/(?P<folder>loadtest|browser)/|tests/.*_(?P<group>cluster|sentinel)\.py"
+    r"|tests/servers/.*\[(.*-)?(?P<server>uvicorn-httptools|uvicorn-h11|hypercorn|granian-asgi|granian-wsgi|waitress"
+    r"|gunicorn-(sync|gthread|gevent-preload|preload))[-\]]"
+)
+#: Files whose tests share nothing: each test is a group.
+_ALONE = re.compile(r"tests/(test_examples\.py|chaos/)")
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test. All tests of a group run in one worker, one after another."""
+    if shared := _SHARED.match(nodeid):
+        return shared["folder"] or shared["group"] or f"servers {shared['server']}"
+    return nodeid if _ALONE.match(nodeid) else nodeid.partition("::")[0]
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each worker one group after another, in the order of the collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two workers per core: tests wait as much as they compute."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Schedule by groups."""
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of a group side by side, and the longest groups first."""
+    ranks: dict[str, tuple[int, int]] = {}
+    for item in items:
+        group = group_of(item.nodeid)
+        kind = group.partition(" ")[0]
+        rank = _LONG_GROUPS.index(kind) if kind in _LONG_GROUPS else len(_LONG_GROUPS) + ("::" not in group)
+        ranks.setdefault(group, (rank, len(ranks)))
+    items.sort(key=lambda item: ranks[group_of(item.nodeid)])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _worker_folder_is_reachable(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let tests that become another user reach their folders: a worker's folder lies one level deeper."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tmp_path_factory.getbasetemp().parent.chmod(0o755)

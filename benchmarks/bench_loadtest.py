@@ -15,7 +15,7 @@ from statistics import median
 from urllib.request import urlopen
 
 from awx_ratelimit import Plan
-from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import run
 
 USERS, SECONDS, ROUNDS = 10, 6, 3
@@ -96,8 +96,10 @@ def plain(url: str) -> float:
 def ours(url: str) -> float:
     """Requests a second of the load tester, each of them observed."""
     before = counted(url)
-    order = Order(url, Plan.of("p", per_second=1_000_000), ("flood",), users=USERS, seconds=SECONDS, requests=10**9)
-    seen = run(order, [KEY], lambda _: None).observations
+    config = RunConfig(
+        url, Plan.of("p", per_second=1_000_000), ("flood",), users=USERS, seconds=SECONDS, requests=10**9
+    )
+    seen = run(config, [KEY], lambda _: None).observations
     served = counted(url) - before
     # Those under way at the end are answered, and seen by nobody.
     assert served - USERS <= len(seen) <= served, (len(seen), served)

@@ -13,7 +13,7 @@ from tests.loadtest.test_audit import USED_S, let_in, refused
 from tests.strangers import make_foreign
 
 from awx_ratelimit.cli import loadtest_command, main, output, report_files
-from awx_ratelimit.loadtest.runner import Seen
+from awx_ratelimit.loadtest.runner import RunRecord
 
 
 def test_locust_stays_in_its_own_process() -> None:
@@ -42,25 +42,25 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("ftp://h",), "the URL is none of a gateway"),
-        (("http://u:hidden@h",), "the URL is none of a gateway"),
-        (("http://h", "--profiles", "brust"), "there is no profile 'brust'; allowed are steady, burst"),
+        (("ftp://h",), "url: expected http:// or https://"),
+        (("http://u:hidden@h",), "url: expected http:// or https://"),
+        (("http://h", "--profiles", "brust"), "profiles: expected names out of steady, burst"),
         (("http://h", "--profiles", "streams"), "needs --stream-path"),
         (("http://h", "--plan", "gold"), "there is no plan 'gold'; allowed are starter, growth"),
         (("http://h", "--plan", "starter", "--rate", "1/second"), "not both"),
         (("http://h", "--rate", "60/minuet"), "60/minuet"),
-        (("http://h", "--key", "hidden\n"), "key 0 is no key"),
-        (("http://h", "--key-form", "Bearer"), "has no {key} in it"),
-        (("http://h:99999",), "the URL is none of a gateway"),
-        (("http://h/ü",), "the URL is none of a gateway"),
+        (("http://h", "--key", "hidden\n"), "key 0: expected visible ASCII"),
+        (("http://h", "--key-form", "Bearer"), "that contains {key}"),
+        (("http://h:99999",), "url: expected http:// or https://"),
+        (("http://h/ü",), "url: expected http:// or https://"),
         (("http://h", "--path", "agents"), "begins with /"),
         (("http://h", "--path", "/a b"), "begins with /"),
-        (("http://h", "--method", "GET /"), "a word of letters"),
-        (("http://h", "--key-header", "X-Key:"), "a word of letters"),
-        (("http://h", "--key-form", "{key}\n"), "not visible ASCII"),
+        (("http://h", "--method", "GET /"), "one word of letters"),
+        (("http://h", "--key-header", "X-Key:"), "one word of letters"),
+        (("http://h", "--key-form", "{key}\n"), "key form: expected visible ASCII"),
         (("http://h", "--profiles", "isolation"), "needs two keys"),
         (("http://h", "--remote"), "--remote needs --workers"),
-        (("http://h", "--web", "8089"), "allowed is HOST:PORT"),
+        (("http://h", "--web", "8089"), "expected HOST:PORT"),
         (("http://h", "--slots", "0"), "slots is 0"),
         (("http://h", "--cost", "0"), "--cost"),
     ],
@@ -117,7 +117,7 @@ def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys:
 @pytest.fixture
 def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command has a run that has seen something already."""
-    monkeypatch.setattr(loadtest_command, "run", lambda *_: Seen([*map(let_in, USED_S), refused(0.1)]))
+    monkeypatch.setattr(loadtest_command, "run", lambda *_: RunRecord([*map(let_in, USED_S), refused(0.1)]))
 
 
 @pytest.mark.usefixtures("asked_nobody")

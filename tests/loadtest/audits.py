@@ -7,8 +7,8 @@ from typing import Any
 from tests.loadtest.gateways import BARE, KEYS, PLAN, SLOW
 
 from awx_ratelimit import Plan, PlanTable
-from awx_ratelimit.loadtest.report.report import Report, made
-from awx_ratelimit.loadtest.run_config import PROFILES, Order
+from awx_ratelimit.loadtest.report.results import Report
+from awx_ratelimit.loadtest.run_config import PROFILES, RunConfig
 from awx_ratelimit.loadtest.runner import run
 
 STARTER, _, ENTERPRISE = PlanTable.from_toml("examples/plans.toml").plans
@@ -40,11 +40,11 @@ class Spec:
     def carried_out(self, url: str) -> Report:
         """What an audit of the server at `url` finds."""
         given = {"stream_path": "/stream", "websocket_path": "/feed", "seconds": 80, **self.more}
-        order = Order(url=f"{url}{self.path}", plan=self.plan, profiles=self.profiles, **given)
+        config = RunConfig(url=f"{url}{self.path}", plan=self.plan, profiles=self.profiles, **given)
         began_at = datetime.now(UTC)
-        seen = run(order, [KEYS[number] for number in self.keys], lambda _: None)
+        seen = run(config, [KEYS[number] for number in self.keys], lambda _: None)
         told = {name: getattr(seen, name) for name in ("spread_us", "trouble", "interrupted", "workers")}
-        return made(order, began_at, seen.observations, **told)
+        return Report.of_run(config, began_at, seen.observations, **told)
 
 
 def honest(name: str, plan: Plan, profiles: tuple[str, ...], **more: Any) -> Spec:

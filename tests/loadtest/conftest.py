@@ -13,7 +13,7 @@ from tests.loadtest.audits import Spec
 from tests.loadtest.served import GUNICORN, UVICORN, demo, nginx, python
 from tests.redis_servers import running_redis
 
-from awx_ratelimit.loadtest.report.report import Report
+from awx_ratelimit.loadtest.report.results import Report
 
 _AT_ONCE = 8
 Serve = Callable[..., AbstractContextManager[str]]

@@ -11,13 +11,14 @@ from tests.loadtest.observed import observed
 from tests.strategies import Asked, asked, audited_plans, with_examples
 
 from awx_ratelimit import Concurrency, Plan, Rate
-from awx_ratelimit.loadtest.audit.audit import NAMES, audit
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.audit.rate_bound import tightest
-from awx_ratelimit.loadtest.audit.tolerances import Mark, Terms, Verdict
+from awx_ratelimit.loadtest.audit.promises import NAMES, audit
+from awx_ratelimit.loadtest.audit.rate_bound import tightest_interval
+from awx_ratelimit.loadtest.audit.tolerances import Tolerances
+from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
 
 PLAN = Plan("p", (Rate("rate", 10, 4_000),), Concurrency(3))
-TERMS = Terms(PLAN)
+TOLERANCES = Tolerances(PLAN)
 SECOND_US = 1_000_000
 JSON = ("content-type", "application/json")
 BODY = (
@@ -40,24 +41,24 @@ def refused(at_s: float, **more: Any) -> Observation:
     return let_in(at_s, outcome=Outcome.REFUSED, status=429, **{**REFUSAL, **more})
 
 
-def verdicts(observations: list[Observation], terms: Terms = TERMS) -> dict[str, Verdict]:
+def verdicts(observations: list[Observation], terms: Tolerances = TOLERANCES) -> dict[str, Verdict]:
     """The verdicts by name."""
     return {one.name: one for one in audit(observations, terms)}
 
 
-def failed(observations: list[Observation], terms: Terms = TERMS) -> list[str]:
+def failed(observations: list[Observation], terms: Tolerances = TOLERANCES) -> list[str]:
     """The names of the verdicts that failed."""
-    return [one.name for one in audit(observations, terms) if one.mark is Mark.FAILED]
+    return [one.name for one in audit(observations, terms) if one.result is Result.FAILED]
 
 
 @with_examples(60)
 @given(st.lists(asked, min_size=1, max_size=60), audited_plans())
 def test_an_honest_gateway_passes_whenever_it_decides(schedule: list[Asked], plan: Plan) -> None:
     """Whatever is sent, however long it is under way, and whenever in that time it is decided: nothing fails."""
-    found = audit(observed(schedule, plan), Terms(plan))
+    found = audit(observed(schedule, plan), Tolerances(plan))
 
     assert [one.name for one in found] == [*NAMES]
-    assert [one for one in found if one.mark is Mark.FAILED] == []
+    assert [one for one in found if one.result is Result.FAILED] == []
 
 
 @with_examples(60)
@@ -69,7 +70,7 @@ def test_a_spread_between_machines_only_shows_less(schedule: list[Asked], plan: 
         for number, one in enumerate(observed(schedule, plan))
     ]
 
-    assert failed(seen, Terms(plan, spread_us=100_000)) == []
+    assert failed(seen, Tolerances(plan, spread_us=100_000)) == []
 
 
 TIMES = ("sent_us", "answered_us", "alive_us", "ended_us")
@@ -78,10 +79,10 @@ TIMES = ("sent_us", "answered_us", "alive_us", "ended_us")
 @with_examples(60)
 @given(st.lists(asked, min_size=1, max_size=40), audited_plans())
 def test_the_envelope_is_that_of_every_pair_of_times(schedule: list[Asked], plan: Plan) -> None:
-    """The tightest interval is what looking at each pair finds, to the last unit."""
+    """The tightest_interval interval is what looking at each pair finds, to the last unit."""
     rate = plan.rates[0]
     some = [one for one in observed(schedule, plan) if one.outcome is Outcome.ADMITTED and one.key == 0]
-    found = tightest(some, rate, tolerance_us=10_000, skew_us=0)
+    found = tightest_interval(some, rate, tolerance_us=10_000, skew_us=0)
 
     if found is None or rate.calendar:
         return
@@ -103,7 +104,7 @@ def test_one_too_many_is_over(burst: int, gap_us: int) -> None:
     some += [let_in((gap_us + 2_000) / SECOND_US + number / 10_000) for number in range(burst)]
     span_us = some[-1].answered_us - some[0].sent_us + 10_000
 
-    assert ("never over" in failed(some, Terms(Plan("p", (rate,))))) == (burst * span_us < burst * SECOND_US)
+    assert ("never over" in failed(some, Tolerances(Plan("p", (rate,))))) == (burst * span_us < burst * SECOND_US)
 
 
 def test_a_calendar_rate_is_counted_between_its_boundaries() -> None:
@@ -111,8 +112,8 @@ def test_a_calendar_rate_is_counted_between_its_boundaries() -> None:
     plan = Plan("p", (Rate("minute", 5, 60_000, refill="calendar"),))
     around = [let_in(at_s) for at_s in (50, 51, 52, 53, 54, 66, 67, 68, 69, 70)]
 
-    assert failed(around, Terms(plan)) == []
-    assert failed([*around, let_in(55)], Terms(plan)) == ["never over"]
+    assert failed(around, Tolerances(plan)) == []
+    assert failed([*around, let_in(55)], Tolerances(plan)) == ["never over"]
 
 
 class TestRefusals:
@@ -167,7 +168,7 @@ class TestWaits:
         slow, body = Plan("p", (Rate("slow", 10, 40_000),)), BODY.replace("2 seconds", "1 second")
         told = {"headers": (JSON, ("retry-after", "1")), "body": body}
 
-        assert failed([*map(let_in, USED_S), refused(0.4, **told), refused(1.5)], Terms(slow)) == ["honest wait"]
+        assert failed([*map(let_in, USED_S), refused(0.4, **told), refused(1.5)], Tolerances(slow)) == ["honest wait"]
 
     @pytest.mark.parametrize(("back_s", "expected"), [(1.2, ["honest wait"]), (1.5, []), (2.5, [])])
     def test_let_in_before_it(self, back_s: float, expected: list[str]) -> None:
@@ -176,7 +177,7 @@ class TestWaits:
 
     def test_not_judged_where_another_was_perhaps_decided_first(self) -> None:
         """Whoever was sent later may have taken the token."""
-        slow = Terms(Plan("p", (Rate("rate", 10, 20_000),)))
+        slow = Tolerances(Plan("p", (Rate("rate", 10, 20_000),)))
         back = replace(refused(2.5), answered_us=2_700_000, alive_us=2_700_000, ended_us=2_700_000)
 
         assert failed([*map(let_in, USED_S), refused(0.4), back, let_in(2.55)], slow) == []
@@ -230,7 +231,7 @@ def test_a_neighbour_who_has_to_wait() -> None:
     flood = [refused(5 + n / 10, profile="isolation") for n in range(20)]
     used = [let_in(4.9 + at_s) for at_s in USED_S]
     before = [slow(n, 3) for n in range(3)]
-    terms = Terms(Plan("p", (Rate("rate", 10, 400_000),)))
+    terms = Tolerances(Plan("p", (Rate("rate", 10, 400_000),)))
     once, often = ([slow(5.1, 300), slow(6.0, 5), slow(6.5, ms)] for ms in (5, 300))
 
     assert failed([*used, *flood, *before, *once], terms) == []
@@ -239,8 +240,8 @@ def test_a_neighbour_who_has_to_wait() -> None:
 
 def test_nothing_is_shown_by_nothing() -> None:
     """Without requests there is one failure, and not a word of praise."""
-    assert {name: one.mark for name, one in verdicts([]).items()} == {
-        name: Mark.FAILED if name == "answers" else Mark.UNSHOWN for name in NAMES
+    assert {name: one.result for name, one in verdicts([]).items()} == {
+        name: Result.FAILED if name == "answers" else Result.NOT_SHOWN for name in NAMES
     }
 
 
@@ -248,4 +249,4 @@ def test_rows_come_back_as_they_were() -> None:
     """Observations survive the way between processes."""
     one = refused(0.25)
 
-    assert Observation.of_row(one.row()) == one
+    assert Observation.from_row(one.as_row()) == one

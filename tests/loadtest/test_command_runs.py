@@ -13,7 +13,7 @@ from tests.loadtest.hostile import hostile
 from tests.processes import free_port
 
 from awx_ratelimit.loadtest.audit.observation import Observation
-from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.run_config import RunConfig
 
 
 class Reported(NamedTuple):
@@ -70,13 +70,13 @@ def nobody(_: Servers, folder: Path) -> Reported:
 
 
 @begun(nobody)
-def test_nobody_listens(outcome: Reported) -> None:
+def test_a_dead_gateway(outcome: Reported) -> None:
     """A dead gateway is a verdict in a few seconds, and no stack trace."""
     mark, detail = outcome.verdicts["answers"]
 
     assert outcome.status == 1
     assert mark == "failed"
-    assert "nobody listens" in detail
+    assert "no server listens" in detail
     assert "Traceback" not in outcome.said
 
 
@@ -107,11 +107,11 @@ def test_a_key_of_the_command_line_goes_nowhere(outcome: Reported) -> None:
     assert "load.worker" in outcome.titles[2]
 
 
-def test_an_order_goes_from_process_to_process() -> None:
-    """Whole, and it has no key in it."""
-    order = Order("http://h:1/a", PLAN, profiles=("burst",), stream_path="/s", workers=2)
+def test_run_config_round_trip() -> None:
+    """A run configuration survives the conversion to JSON and back."""
+    config = RunConfig("http://h:1/a", PLAN, profiles=("burst",), stream_path="/s", workers=2)
 
-    assert Order.of_json(json.loads(json.dumps(order.as_json()))) == order
+    assert RunConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
 
 
 def test_a_gateway_that_says_anything_is_reported(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_a_gateway_that_says_anything_is_reported(tmp_path: Path) -> None:
 
     from tests.loadtest.test_audit import refused
 
+    from awx_ratelimit.loadtest.report.ci_reports import as_junit
     from awx_ratelimit.loadtest.report.html import as_html
-    from awx_ratelimit.loadtest.report.junit import as_junit
-    from awx_ratelimit.loadtest.report.report import made
+    from awx_ratelimit.loadtest.report.results import Report
 
     said: list[Observation] = [replace(refused(1.0), body="<script>alert(1)</script>\0\ud800"), refused(2.0)]
-    report: Any = made(Order("http://h", PLAN), datetime.now(UTC), said)
+    report: Any = Report.of_run(RunConfig("http://h", PLAN), datetime.now(UTC), said)
 
     assert ET.fromstring(as_junit(report)).get("failures") == str(len(report.failed))
     assert "<script" not in as_html(report)

@@ -10,12 +10,12 @@ from tests.loadtest.hostile import hostile
 
 from awx_ratelimit import Concurrency, Plan, Rate
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.load.client import Asking
-from awx_ratelimit.loadtest.load.load import Load
+from awx_ratelimit.loadtest.load.client import Client
+from awx_ratelimit.loadtest.load.context import LoadContext
+from awx_ratelimit.loadtest.report.ci_reports import as_junit
 from awx_ratelimit.loadtest.report.html import as_html
-from awx_ratelimit.loadtest.report.junit import as_junit
-from awx_ratelimit.loadtest.report.report import Report, made
-from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.report.results import Report
+from awx_ratelimit.loadtest.run_config import RunConfig
 
 PLAN = Plan("p", (Rate("rate", 10, 2_000),), Concurrency(3))
 TIMEOUT_MS = 400
@@ -30,25 +30,25 @@ class Asked:
 
     def __call__(self, path: str, *, held: str = "") -> Observation:
         """One request of `path`, or one that is held: a stream or a WebSocket."""
-        order = self.order(path)
-        load = Load(order, [KEY], seconds_left=60, requests=1, requested=lambda *_: None)
-        asking = Asking(load, held or "burst")
+        config = self.config(path)
+        context = LoadContext(config, [KEY], seconds_left=60, requests=1, on_request=lambda *_: None)
+        client = Client(context, held or "burst")
         until_s = time.monotonic() + TIMEOUT_MS / 1_000
         if held:
-            asking.hold(lambda: time.monotonic() >= until_s, websocket=held == "websockets")
+            client.hold(lambda: time.monotonic() >= until_s, websocket=held == "websockets")
         else:
-            asking.ask()
-        asking.reconnect()
-        (row,) = load.taken()
-        return Observation.of_row(row)
+            client.send()
+        client.reconnect()
+        (row,) = context.take_rows()
+        return Observation.from_row(row)
 
-    def order(self, path: str) -> Order:
+    def config(self, path: str) -> RunConfig:
         """What is asked there."""
-        return Order(self._url, PLAN, path=path, stream_path=path, websocket_path=path, timeout_ms=TIMEOUT_MS)
+        return RunConfig(self._url, PLAN, path=path, stream_path=path, websocket_path=path, timeout_ms=TIMEOUT_MS)
 
     def report(self, path: str) -> Report:
         """The report of one request."""
-        return made(self.order(path), datetime.now(UTC), [self(path)])
+        return Report.of_run(self.config(path), datetime.now(UTC), [self(path)])
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +61,16 @@ def asked() -> Iterator[Asked]:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/endless-body", "what it sends has no end"),
-        ("/dripping-body", "no whole answer within 0.4 s"),
-        ("/dripping-head", "no whole answer within 0.4 s"),
-        ("/endless-head", "what it sends has no end"),
-        ("/endless-hints", "no whole answer within 0.4 s"),
+        ("/endless-body", "the response is too long"),
+        ("/dripping-body", "no complete response within 0.4 s"),
+        ("/dripping-head", "no complete response within 0.4 s"),
+        ("/endless-head", "the response is too long"),
+        ("/endless-hints", "no complete response within 0.4 s"),
         ("/no-http", "the connection broke"),
-        ("/closes", "the connection broke: it was closed before an answer was whole"),
+        ("/closes", "the connection broke: closed before the response was complete"),
         ("/cut-short", "the connection broke"),
-        ("/two-answers", "more came than the answer"),
-        ("/elsewhere", "the gateway sends to another place"),
+        ("/two-answers", "received more than one response"),
+        ("/elsewhere", "the gateway redirects"),
         ("/fails", "the gateway answered with status 503"),
     ],
 )

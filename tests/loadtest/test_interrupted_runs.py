@@ -19,9 +19,9 @@ from tests.loadtest.gateways import PLAN
 from tests.loadtest.hostile import hostile
 from tests.processes import free_port
 
-from awx_ratelimit.loadtest.load.client import Asking
-from awx_ratelimit.loadtest.load.load import Load, Spent
-from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.load.client import Client
+from awx_ratelimit.loadtest.load.context import BudgetSpent, LoadContext
+from awx_ratelimit.loadtest.run_config import RunConfig
 
 KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}
 SOAK = ("--profiles", "soak")
@@ -137,7 +137,7 @@ def worker_killed(servers: Servers, folder: Path) -> Ended:
 def test_a_worker_that_was_killed_is_said(outcome: Ended) -> None:
     """The run ends in some seconds, and not at the end of its time."""
     assert outcome.status == 2, outcome
-    assert outcome.report["trouble"] == "of 2 workers 1 are left", outcome
+    assert outcome.report["trouble"] == "only 1 of 2 workers are left", outcome
     assert outcome.left == [], outcome
     assert outcome.seconds < 60
 
@@ -160,12 +160,13 @@ def test_it_ends_by_itself(outcome: Ended) -> None:
 def test_it_makes_no_more_requests_than_it_may() -> None:
     """Whoever would make one more is stopped."""
     with hostile() as (url, requests):
-        load = Load(Order(url, PLAN, path="/fine"), [], seconds_left=60, requests=2, requested=lambda *_: None)
-        asking = Asking(load, "burst")
-        asking.ask()
-        asking.ask()
-        with pytest.raises(Spent):
-            asking.ask()
+        config = RunConfig(url, PLAN, path="/fine")
+        context = LoadContext(config, [], seconds_left=60, requests=2, on_request=lambda *_: None)
+        client = Client(context, "burst")
+        client.send()
+        client.send()
+        with pytest.raises(BudgetSpent):
+            client.send()
 
     assert len(requests) == 2
 
@@ -173,9 +174,9 @@ def test_it_makes_no_more_requests_than_it_may() -> None:
 @given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 3))
 def test_workers_together_make_no_more_requests_than_a_run(requests: int, workers: int, more: int) -> None:
     """And no fewer, whoever else comes."""
-    order = Order("http://h", PLAN, requests=requests, workers=workers)
+    config = RunConfig("http://h", PLAN, requests=requests, workers=workers)
 
-    assert sum(order.share(number) for number in range(workers + more)) == requests
+    assert sum(config.requests_of_worker(number) for number in range(workers + more)) == requests
 
 
 def other_keys(servers: Servers, folder: Path) -> tuple[int, str, str]:
@@ -214,4 +215,4 @@ def test_a_page_that_cannot_be_served_is_said(outcome: Ended) -> None:
     """Before anything is asked of the gateway."""
     assert outcome.status == 2
     assert outcome.report["requests"] == 0
-    assert "no page can be served at" in outcome.said
+    assert "the web page cannot be served at" in outcome.said

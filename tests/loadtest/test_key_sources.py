@@ -7,7 +7,7 @@ from awx_ratelimit.loadtest import key_sources
 
 def test_keys_are_taken_out_of_arguments() -> None:
     """However they are written, and as often as they are."""
-    assert key_sources.taken_from(["loadtest", "--key", "a", "--plan=b", "--key=c", "--keys", "f"]) == (
+    assert key_sources.split_arguments(["loadtest", "--key", "a", "--plan=b", "--key=c", "--keys", "f"]) == (
         ["loadtest", "--plan=b", "--keys", "f"],
         ["a", "c"],
     )

@@ -86,12 +86,12 @@ def test_a_page_is_read_on_a_phone(tmp_path: Path) -> None:
     from tests.loadtest.test_audit import PLAN, USED_S, let_in, refused
 
     from awx_ratelimit.loadtest.report.html import as_html
-    from awx_ratelimit.loadtest.report.report import made
-    from awx_ratelimit.loadtest.run_config import Order
+    from awx_ratelimit.loadtest.report.results import Report
+    from awx_ratelimit.loadtest.run_config import RunConfig
 
     seen = [*map(let_in, USED_S), *(refused(0.1 + n / 10, body="x" * 500) for n in range(9))]
     page = tmp_path / "a.html"
-    page.write_text(as_html(made(Order("http://" + "a-long-name." * 9, PLAN), datetime.now(UTC), seen)))
+    page.write_text(as_html(Report.of_run(RunConfig("http://" + "a-long-name." * 9, PLAN), datetime.now(UTC), seen)))
     with chromium() as browser:
         shown = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
         asked: list[str] = []

@@ -6,7 +6,7 @@ Layer 7: nothing imports it. It needs the extra ``cli``.
 import sys
 from collections.abc import Sequence
 
-from awx_ratelimit.loadtest.key_sources import hide
+from awx_ratelimit.loadtest.key_sources import hide_from_command_line
 from awx_ratelimit.runtime.extras import check_versions
 
 _MISSING = "awx-ratelimit needs {name}; install it with: pip install 'awx-ratelimit[cli]'"
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit status: 0, 1 where something was searched for and found, 2 for an error."""
     if arguments is None:
         # First of all: until then everybody can read it.
-        hide()
+        hide_from_command_line()
     try:
         check_versions("awx-ratelimit", "cli", "rich", "typer")
         from awx_ratelimit.cli.app import run

@@ -20,10 +20,10 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.loadtest import key_sources
 from awx_ratelimit.loadtest.audit.contract import REFUSED_STATUS
+from awx_ratelimit.loadtest.report.ci_reports import as_json, as_junit
 from awx_ratelimit.loadtest.report.html import as_html
-from awx_ratelimit.loadtest.report.junit import as_junit
-from awx_ratelimit.loadtest.report.report import Report, as_json, made
-from awx_ratelimit.loadtest.run_config import PROFILES, SOAK, Order
+from awx_ratelimit.loadtest.report.results import Report
+from awx_ratelimit.loadtest.run_config import PROFILES, SOAK, RunConfig
 from awx_ratelimit.loadtest.runner import run
 
 BROKEN, UNFINISHED, INTERRUPTED = 1, 2, 130
@@ -66,19 +66,19 @@ def loadtest(
     quiet: Annotated[bool, typer.Option(help="No live view.")] = False,
 ) -> int:
     """Audit the limits of a gateway from the outside; status 1 where a promise is broken."""
-    given = key_sources.checked([*(key or ()), *key_sources.from_environment(), *_of_file(keys)])
-    order = Order(
+    given = key_sources.validated([*(key or ()), *key_sources.from_environment(), *_of_file(keys)])
+    config = RunConfig(
         url=url, plan=_plan(plan, plans, rate, burst, slots), path=path, method=method.upper(), cost=cost,
         profiles=_profiles(profiles, stream_path, websocket_path, given), stream_path=stream_path,
         websocket_path=websocket_path, key_header=key_header, key_form=key_form, refused_status=refused_status,
         seconds=seconds, requests=requests, timeout_ms=timeout_ms, users=users, workers=workers, remote=remote,
         bind=bind or ("0.0.0.0:5557" if remote else "127.0.0.1:0"), web=web,
     )  # fmt: skip
-    order.check(len(given))
+    config.validate(len(given))
     files = _files(json, junit, html)
     report_files.check(files)
     with Stops() as stops:
-        report = _carried_out(order, given, stops, quiet=quiet or not output.is_live())
+        report = _carried_out(config, given, stops, quiet=quiet or not output.is_live())
         unwritten = report_files.write(files, report)
     _print(report, unwritten)
     if report.interrupted:
@@ -91,17 +91,17 @@ def loadtest_worker(
     port: Annotated[int, typer.Option(help="Its port.")] = 5557,
 ) -> int:
     """Make load for a run on another machine, with the same AWX_LOADTEST_KEY or AWX_LOADTEST_KEYS."""
-    from awx_ratelimit.loadtest.runner import serve
+    from awx_ratelimit.loadtest.runner import run_worker
 
-    return serve(host, port)
+    return run_worker(host, port)
 
 
-def _carried_out(order: Order, keys: list[str], stops: Stops, *, quiet: bool) -> Report:
+def _carried_out(config: RunConfig, keys: list[str], stops: Stops, *, quiet: bool) -> Report:
     began_at = datetime.now(UTC)
-    with View(order, quiet=quiet) as view:
-        seen = run(order, keys, view.show, stops)
-    return made(
-        order, began_at, seen.observations, spread_us=seen.spread_us,
+    with View(config, quiet=quiet) as view:
+        seen = run(config, keys, view.show, stops)
+    return Report.of_run(
+        config, began_at, seen.observations, spread_us=seen.spread_us,
         trouble=seen.trouble, interrupted=seen.interrupted, workers=seen.workers,
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ def _files(json: Path | None, junit: Path | None, html: Path | None) -> ReportFi
 
 
 def _print(report: Report, unwritten: list[str]) -> None:
-    output.print_table(("promise", "verdict", "what was seen"), [(v.name, v.mark, v.detail) for v in report.verdicts])
+    output.print_table(("promise", "verdict", "what was seen"), [(v.name, v.result, v.detail) for v in report.verdicts])
     if report.interrupted:
         output.say("interrupted; this is what was seen until then")
     for what in (report.trouble, *unwritten):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from awx_ratelimit.loadtest.report.report import Report
+from awx_ratelimit.loadtest.report.results import Report
 from awx_ratelimit.runtime.files import UnusableFile, check_links, create_own
 
 #: What makes the text of each file.

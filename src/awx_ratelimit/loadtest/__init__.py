@@ -1,5 +1,5 @@
-"""Does a gateway do what its tier table says? Load by Locust, and an audit of what was seen.
+"""Load tester: Locust sends requests to a gateway, and an audit checks the responses against the gateway's plan.
 
-The audit is pure: timed observations in, verdicts out. Locust patches the whole process that loads it, so it lives in
-processes of its own (`driver`, `worker`); nothing else here imports it. It needs the extra ``loadtest``.
+The audit is pure: it turns timed observations into verdicts. Locust patches the process that imports it, so only
+`load.driver` and `load.worker` import it, in their own processes. The load tester needs the extra ``loadtest``.
 """

@@ -1,6 +1,6 @@
-"""Where the keys of a run come from, and that they go nowhere else: no report, no log, no title of a process.
+"""Where the keys of a run come from, and how they stay out of reports, logs and process titles.
 
-A command line can be read by everybody on a machine. What came there is taken out of it before anything is done.
+Every user of a machine can read command lines, so keys are removed from the command line before anything else happens.
 """
 
 import json
@@ -11,64 +11,64 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
-#: One key; and several, as a list in JSON.
+#: Environment variables with one key, and with a JSON list of keys.
 KEY, KEYS = "AWX_LOADTEST_KEY", "AWX_LOADTEST_KEYS"
 OPTION: Final = "--key"
 MASK: Final = "[key]"
-#: What is shorter is a word that may stand anywhere, and no secret.
-_LEAST_MASKED: Final = 8
+#: Shorter keys are not masked: they are common words rather than secrets.
+_MIN_MASKED: Final = 8
 _MAX_BYTES: Final = 1 << 20
 
 
 def from_environment() -> list[str]:
-    """The keys in the environment. Raises ValueError for a list that is none."""
+    """The keys in the environment. Raises ValueError if the list is malformed."""
     if KEYS in os.environ:
         try:
             keys = json.loads(os.environ[KEYS])
         except ValueError:
             keys = None
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise ValueError(f'{KEYS} is no list of keys; write it as ["...", "..."]')
+            raise ValueError(f'{KEYS}: expected a JSON list of keys, such as ["...", "..."]')
         return [str(key) for key in keys]
     return [os.environ[KEY]] if os.environ.get(KEY) else []
 
 
 def from_file(path: Path) -> list[str]:
-    """The keys in a file, one a line; empty lines and those that begin with # are none.
+    """The keys in a file, one per line. Empty lines and lines that begin with # are ignored.
 
-    It may be a pipe, such as a secrets manager writes into. Raises ValueError for more than a megabyte.
+    The file may be a pipe, for example from a secrets manager. Raises ValueError for more than one megabyte.
     """
     with path.open("rb") as file:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise ValueError(f"{path} has more than {_MAX_BYTES} bytes; expected a file of keys, one a line")
+        raise ValueError(f"{path}: expected at most {_MAX_BYTES} bytes of keys, one per line; the file is larger")
     lines = (line.strip() for line in content.decode().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def checked(keys: Sequence[str]) -> list[str]:
-    """The keys, each once. Raises ValueError, without the key, for one that cannot stand in a header."""
+def validated(keys: Sequence[str]) -> list[str]:
+    """The keys without duplicates. Raises ValueError if a header cannot carry a key; the error does not contain it."""
     for number, key in enumerate(keys):
         if not (key.isascii() and key.isprintable()) or key.strip() != key or not key:
-            raise ValueError(f"key {number} is no key: allowed is visible ASCII")
+            raise ValueError(f"key {number}: expected visible ASCII without spaces around it")
     return list(dict.fromkeys(keys))
 
 
 def masked(text: str, keys: Sequence[str]) -> str:
-    """`text` without any of the keys of 8 characters or more, also as JSON writes them."""
+    """`text` with every key of 8 or more characters replaced by ``[key]``, also as JSON escapes it."""
     for key in sorted(keys, key=len, reverse=True):
-        if len(key) >= _LEAST_MASKED:
+        if len(key) >= _MIN_MASKED:
             text = text.replace(key, MASK).replace(json.dumps(key)[1:-1], MASK)
     return text
 
 
-def mask_of(keys: Sequence[str]) -> Callable[[str], str]:
-    """`masked` with these keys, quick for texts that come again and again, as refusals do."""
+def masker(keys: Sequence[str]) -> Callable[[str], str]:
+    """A cached `masked` for these keys, because refusals repeat the same texts."""
     return lru_cache(4_096)(partial(masked, keys=tuple(keys)))
 
 
-def taken_from(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Arguments without keys, and the keys: ``--key K`` and ``--key=K``, as often as it stands there."""
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split arguments into those without keys and the values of every ``--key K`` and ``--key=K``."""
     rest, keys = list[str](), list[str]()
     words = iter(arguments)
     for word in words:
@@ -81,15 +81,15 @@ def taken_from(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, [key for key in keys if key]
 
 
-def hide() -> None:
-    """Begin this process anew with the keys in its environment, where its command line has one.
+def hide_from_command_line() -> None:
+    """Restart this process with its keys in the environment if they are on its command line.
 
-    The environment of a process is for its own user to read alone, its command line for everybody.
+    Only its own user can read the environment of a process; everybody can read its command line.
     """
-    rest, keys = taken_from(sys.orig_argv)
+    rest, keys = split_arguments(sys.orig_argv)
     if "loadtest" not in rest or not keys:
         return
-    sys.stderr.write(f"a key on a command line can be read by others; put it into {KEY}, or a file for --keys\n")
+    sys.stderr.write(f"other users can read a key on a command line; put it into {KEY}, or into a file for --keys\n")
     sys.stderr.flush()
     os.environ[KEYS] = json.dumps([*keys, *(key for key in from_environment() if key not in keys)])
-    os.execv(sys.executable, [sys.executable, *rest[1:]])  # noqa: S606  # the command that was given
+    os.execv(sys.executable, [sys.executable, *rest[1:]])  # noqa: S606  # the command that the user gave

@@ -1,4 +1,4 @@
-"""`Order`: what is to be audited and how, as it goes from process to process. It has no key in it."""
+"""`RunConfig`: the options of one run. It contains no keys, so it may be sent from process to process."""
 
 import re
 from dataclasses import dataclass, fields
@@ -8,27 +8,33 @@ from urllib.parse import urlsplit
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.loadtest.audit.contract import REFUSED_STATUS
+from awx_ratelimit.loadtest.audit.tolerances import enforced_rates
 
-#: In the order in which they are run: first what needs an unused budget, in the end what leaves none.
+#: In the order in which they run: profiles that need an unused budget come first, those that exhaust it last.
 PROFILES: Final = (
     "steady", "burst", "wait", "refusals", "over", "square", "window", "streams", "websockets", "isolation", "keys",
 )  # fmt: skip
 SOAK: Final = "soak"
-#: What stands in a request's line as it is (RFC 9112), in the name of a header (RFC 9110), and in its value.
-_WRITTEN, _TOKEN, _VALUE = re.compile(r"[!-~]+"), re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[ -~]+")
-_ADDRESS, _LAST_PORT = re.compile(r"[!-~]*:[0-9]{1,5}"), 65_535
-#: A rate whose full burst comes back within this time can be used up, and waited for, in one run.
-_PATIENCE_MS = 90_000
+#: Characters of a request target (RFC 9112), of a header's name (RFC 9110), and of a header's value.
+_TARGET, _TOKEN, _VALUE = re.compile(r"[!-~]+"), re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[ -~]+")
+_ADDRESS, _MAX_PORT = re.compile(r"[!-~]*:[0-9]{1,5}"), 65_535
+#: A run can exhaust a rate and wait for its refill if the refill takes at most this long.
+_MAX_REFILL_MS = 90_000
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunConfig:
     """One run against the gateway at `url`, whose keys have `plan`.
 
-    `path` is asked with `method`, and charges `cost`; `stream_path` and `websocket_path` are held open, and charge 1.
-    The key stands in `key_header` as `key_form` says. `refused_status` is what the gateway refuses with. The run ends
-    after `seconds` and after `requests`, whichever is first; a request is given up after `timeout_ms`. With `workers`
-    the load comes from so many other processes, of this machine or (`remote`) of others, which reach `bind`.
+    - `path`, `method`, `cost`: the plain request, and the cost that the gateway charges for it.
+    - `stream_path`, `websocket_path`: requests that stay open, at a cost of 1.
+    - `key_header`, `key_form`: the header that carries the key, and its value with a ``{key}`` placeholder.
+    - `refused_status`: the HTTP status that means "refused".
+    - `seconds`, `requests`: the run ends when the first of these limits is reached.
+    - `timeout_ms`: the time limit of one request.
+    - `workers`: the number of Locust worker processes; 0 sends all requests from one process.
+    - `remote`, `bind`: whether the workers start on other machines, and the address at which they reach this one.
+    - `web`: the address of Locust's live web page.
     """
 
     url: str
@@ -51,77 +57,80 @@ class Order:
     bind: str = "127.0.0.1:0"
     web: str | None = None
 
-    def check(self, keys: int) -> None:
-        """Raise ValueError for what cannot be carried out with so many keys, and say what is allowed."""
+    def validate(self, key_count: int) -> None:
+        """Raise ValueError if the run is not possible with `key_count` keys."""
+        self._validate_profiles(key_count)
+        for rate in self.rates:
+            if rate.burst < self.cost:
+                raise ValueError(
+                    f"cost: expected at most {rate.burst}, the burst of {rate.name!r}, got {self.cost}; lower the cost "
+                    "or name the plan of the key"
+                )
+        self._validate_request()
+        self._validate_addresses()
+
+    def _validate_profiles(self, key_count: int) -> None:
         known = (*PROFILES, SOAK)
-        wrong = [name for name in self.profiles if name not in known]
-        if wrong or not self.profiles:
-            raise ValueError(f"there is no profile {', '.join(wrong)!r}; allowed are {', '.join(known)}")
+        unknown = [name for name in self.profiles if name not in known]
+        if unknown or not self.profiles:
+            raise ValueError(f"profiles: expected names out of {', '.join(known)}; got {', '.join(unknown)!r}")
         if "streams" in self.profiles and not self.stream_path:
             raise ValueError("the profile streams needs --stream-path")
         if "websockets" in self.profiles and not self.websocket_path:
             raise ValueError("the profile websockets needs --websocket-path")
-        if "isolation" in self.profiles and keys < 2:
-            raise ValueError(f"the profile isolation needs two keys, and there is {keys}; give two, or leave it out")
-        for rate in self.rates:
-            if rate.burst < self.cost:
-                raise ValueError(
-                    f"a request costs {self.cost}, and the burst of {rate.name!r} is {rate.burst}; lower the cost, or "
-                    "name the plan of the key"
-                )
-        self._check_request()
-        self._check_workers()
+        if "isolation" in self.profiles and key_count < 2:
+            raise ValueError(f"the profile isolation needs two keys, got {key_count}; add a key or omit the profile")
 
-    def _check_request(self) -> None:
+    def _validate_request(self) -> None:
         if not _is_url(self.url):
-            raise ValueError("the URL is none of a gateway; allowed is http:// or https://, a host, and a path")
+            raise ValueError("url: expected http:// or https:// with a host and an optional path, without a user name")
         for path in (self.path, self.stream_path, self.websocket_path):
-            if path is not None and not (path.startswith("/") and _WRITTEN.fullmatch(path)):
-                raise ValueError(f"the path {path!r} is none; allowed is visible ASCII that begins with /")
+            if path is not None and not (path.startswith("/") and _TARGET.fullmatch(path)):
+                raise ValueError(f"path: expected visible ASCII that begins with /, got {path!r}")
         if not (_TOKEN.fullmatch(self.method) and _TOKEN.fullmatch(self.key_header)):
-            raise ValueError("the method and the key's header are each a word of letters, digits and -")
+            raise ValueError("method and key header: expected one word of letters, digits and - each")
         if "{key}" not in self.key_form or not _VALUE.fullmatch(self.key_form):
-            raise ValueError("the form of the key has no {key} in it, or what is not visible ASCII")
+            raise ValueError("key form: expected visible ASCII that contains {key}")
 
-    def _check_workers(self) -> None:
+    def _validate_addresses(self) -> None:
         if self.remote and not self.workers:
-            raise ValueError("--remote needs --workers: how many will come")
+            raise ValueError("--remote needs --workers, the number of workers to wait for")
         for address in filter(None, (self.bind, self.web)):
-            if not _ADDRESS.fullmatch(address) or int(address.rpartition(":")[2]) > _LAST_PORT:
-                raise ValueError(f"the address {address!r} is none; allowed is HOST:PORT")
+            if not _ADDRESS.fullmatch(address) or int(address.rpartition(":")[2]) > _MAX_PORT:
+                raise ValueError(f"address: expected HOST:PORT, got {address!r}")
 
     def as_json(self) -> dict[str, Any]:
-        """What `of_json` takes."""
+        """A dictionary for `from_json`, which JSON can represent."""
         rates = [[rate.name, rate.tokens, rate.period_ms, rate.burst, rate.refill] for rate in self.rates]
         slots = self.plan.concurrency and self.plan.concurrency.slots
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**said, "plan": {"name": self.plan.name, "rates": rates, "slots": slots}}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "plan": {"name": self.plan.name, "rates": rates, "slots": slots}}
 
     @classmethod
-    def of_json(cls, said: dict[str, Any]) -> Self:
-        """The order that was said."""
-        plan = said["plan"]
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The configuration in a dictionary of `as_json`. Unknown fields are ignored."""
+        plan = values["plan"]
         rates = tuple(Rate(*rate) for rate in plan["rates"])
         slots = Concurrency(plan["slots"]) if plan["slots"] else None
-        known = {field.name for field in fields(cls)}
-        given = {name: value for name, value in said.items() if name in known}
-        return cls(**{**given, "plan": Plan(plan["name"], rates, slots), "profiles": tuple(said["profiles"])})
+        names = {field.name for field in fields(cls)}
+        known = {name: value for name, value in values.items() if name in names}
+        return cls(**{**known, "plan": Plan(plan["name"], rates, slots), "profiles": tuple(values["profiles"])})
 
-    def share(self, number: int) -> int:
-        """The requests that the worker of that number may make: all together as many as the run, whoever comes."""
-        each, more = divmod(self.requests, self.workers)
-        return each + (number < more) if number < self.workers else 0
+    def requests_of_worker(self, number: int) -> int:
+        """How many requests worker `number` may make. All workers together make as many as the run."""
+        each, remainder = divmod(self.requests, self.workers)
+        return each + (number < remainder) if number < self.workers else 0
 
     @property
     def rates(self) -> tuple[Rate, ...]:
-        """The rates that are enforced."""
-        return tuple(rate for rate in self.plan.rates if not (rate.shadow or self.plan.shadow))
+        """The rates that the gateway enforces."""
+        return enforced_rates(self.plan)
 
     @property
-    def reachable(self) -> tuple[Rate, ...]:
-        """The rates that a run can use up and wait for."""
-        soon = tuple(rate for rate in self.rates if _fill_ms(rate) <= _PATIENCE_MS)
-        return soon or tuple(sorted(self.rates, key=lambda rate: rate.burst)[:1])
+    def reachable_rates(self) -> tuple[Rate, ...]:
+        """The rates that a run can exhaust and wait for; at least the one with the smallest burst."""
+        quick = tuple(rate for rate in self.rates if _refill_ms(rate) <= _MAX_REFILL_MS)
+        return quick or tuple(sorted(self.rates, key=lambda rate: rate.burst)[:1])
 
     @property
     def burst(self) -> int:
@@ -130,17 +139,17 @@ class Order:
 
     @property
     def interval_s(self) -> float:
-        """The time in which one request more may be made."""
-        return max((self.cost * rate.period_ms / rate.tokens / 1_000 for rate in self.reachable), default=0.1)
+        """The time in which the cost of one request refills."""
+        return max((self.cost * rate.period_ms / rate.tokens / 1_000 for rate in self.reachable_rates), default=0.1)
 
     @property
-    def fill_s(self) -> float:
-        """The time in which a used-up key has its burst again."""
-        return min(_PATIENCE_MS, max((_fill_ms(rate) for rate in self.reachable), default=0)) / 1_000
+    def refill_s(self) -> float:
+        """The time in which a whole burst refills."""
+        return min(_MAX_REFILL_MS, max((_refill_ms(rate) for rate in self.reachable_rates), default=0)) / 1_000
 
     @property
     def slots(self) -> int:
-        """How many requests may be under way at once."""
+        """How many requests may be in flight at once."""
         return self.plan.slots if self.plan.concurrency else self.users
 
 
@@ -150,9 +159,9 @@ def _is_url(text: str) -> bool:
         port = parts.port
     except ValueError:
         return False
-    plain = _WRITTEN.fullmatch(text) and not (parts.username or parts.query or parts.fragment)
+    plain = _TARGET.fullmatch(text) and not (parts.username or parts.query or parts.fragment)
     return bool(plain and parts.scheme in ("http", "https") and parts.hostname and port != 0)
 
 
-def _fill_ms(rate: Rate) -> float:
+def _refill_ms(rate: Rate) -> float:
     return rate.period_ms if rate.calendar else rate.burst * rate.period_ms / rate.tokens

@@ -1,6 +1,6 @@
-"""One run from the outside: the process of Locust is started, listened to, and surely ended.
+"""Run the load in a separate process that hosts Locust: start it, read what it observes, and always end it.
 
-Whatever becomes of it (it ends, it dies, it hangs, somebody presses Ctrl-C), what was seen until then is kept.
+Observations are kept however the process ends: normally, by a crash or a hang, or because the user pressed Ctrl-C.
 """
 
 import json
@@ -20,21 +20,22 @@ from threading import Thread
 from typing import IO, Any, Final
 
 from awx_ratelimit.loadtest.audit.observation import Observation
-from awx_ratelimit.loadtest.key_sources import mask_of
-from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.key_sources import masker
+from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.runtime.extras import check_versions
 
-#: How much longer than its time a run may take: for starting, and for ending.
-_EXTRA_S: Final = 30.0
+#: How much longer than its configured time a run may take, to start and to end.
+_GRACE_S: Final = 30.0
 _STOP_S: Final = 5.0
-_LISTEN_S = 0.2
+_POLL_S = 0.2
 
 
 @dataclass(slots=True)
-class Seen:
-    """What a run has seen so far. `trouble` says why it ended before its time, if it did."""
+class RunRecord:
+    """What a run has recorded so far. `trouble` says why the run ended early, and is empty if it did not."""
 
     observations: list[Observation] = field(default_factory=list)
+    #: (profile, number of users) of each profile that has begun.
     stages: list[tuple[str, int]] = field(default_factory=list)
     workers: int = 0
     spread_us: int = 0
@@ -42,117 +43,125 @@ class Seen:
     interrupted: bool = False
 
 
-Watch = Callable[[Seen], None]
-#: How often somebody has asked for the end.
-Stops = Callable[[], int]
+OnProgress = Callable[[RunRecord], None]
+#: Returns how often the user has asked to stop.
+StopRequests = Callable[[], int]
 
 
-def run(order: Order, keys: Sequence[str], watch: Watch, stops: Stops = lambda: 0) -> Seen:
-    """Carry out `order`; `watch` is called a few times a second.
+def run(
+    config: RunConfig, keys: Sequence[str], on_progress: OnProgress, stop_requests: StopRequests = lambda: 0
+) -> RunRecord:
+    """Run `config` and return what was recorded. `on_progress` is called a few times per second.
 
-    Asked to stop once, it ends in a moment, with what was seen until then; asked twice, at once.
+    After one stop request the run ends within a few seconds and keeps its observations; after two it ends immediately.
     """
     check_versions("the load tester", "loadtest", "locust")
     if find_spec("locust") is None:
         raise ImportError("the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'")
-    seen, mask, shown_s = Seen(), mask_of(keys), 0.0
-    with TemporaryFile() as errors, _process(errors, stops) as (process, lines):
-        _order(process, {"order": order.as_json(), "keys": list(keys)})
-        for line in _lines(process, lines, seen, stops, time.monotonic() + order.seconds + _EXTRA_S):
+    record, mask, shown_s = RunRecord(), masker(keys), 0.0
+    with TemporaryFile() as errors, _driver_process(errors, stop_requests) as (process, lines):
+        _send(process, {"config": config.as_json(), "keys": list(keys)})
+        for line in _read_lines(process, lines, record, stop_requests, time.monotonic() + config.seconds + _GRACE_S):
             if line:
-                _note(json.loads(line), seen, mask)
-            if not seen.interrupted and time.monotonic() >= shown_s + _LISTEN_S:
-                watch(seen)
+                _add_message(json.loads(line), record, mask)
+            if not record.interrupted and time.monotonic() >= shown_s + _POLL_S:
+                on_progress(record)
                 shown_s = time.monotonic()
-        if not seen.interrupted and not seen.trouble and not _ended_well(process):
-            said = mask(_last_words(errors))
-            seen.trouble = f"the process of the load ended with status {process.returncode}: {said}"
-    return seen
+        if not record.interrupted and not record.trouble and not _ended_well(process):
+            last_error = mask(_last_line(errors))
+            record.trouble = f"the load process ended with status {process.returncode}: {last_error}"
+    return record
 
 
-def serve(host: str, port: int) -> int:
-    """Be a worker of the run there until it is over; the exit status."""
+def run_worker(host: str, port: int) -> int:
+    """Make load as a worker of the run at `host`:`port` until the run ends; returns the exit status."""
     command = [sys.executable, "-m", "awx_ratelimit.loadtest.load.worker", host, str(port)]
     with suppress(KeyboardInterrupt):
-        return subprocess.run(command, check=False).returncode  # noqa: S603  # our own words
+        return subprocess.run(command, check=False).returncode  # noqa: S603  # a fixed command
     return 0
 
 
 @contextmanager
-def _process(errors: IO[bytes], stops: Stops) -> "Iterator[tuple[subprocess.Popen[bytes], SimpleQueue[bytes | None]]]":
+def _driver_process(
+    errors: IO[bytes], stop_requests: StopRequests
+) -> "Iterator[tuple[subprocess.Popen[bytes], SimpleQueue[bytes | None]]]":
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [sys.executable, "-m", "awx_ratelimit.loadtest.load.driver"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
         env={**os.environ, "PYTHONPATH": path},
-        # Ctrl-C goes to everyone in a session; this one is told by us, and has time to tell what it has seen.
+        # Ctrl-C reaches every process of a session. In its own session, the driver can still send its observations.
         start_new_session=True,
     )  # fmt: skip
     lines: SimpleQueue[bytes | None] = SimpleQueue()
-    reader = Thread(target=_read, args=(process.stdout, lines), daemon=True)
+    reader = Thread(target=_queue_lines, args=(process.stdout, lines), daemon=True)
     reader.start()
     try:
         yield process, lines
     finally:
-        _end(process, stops)
+        _end(process, stop_requests)
         reader.join(_STOP_S)
         if process.stdout is not None:
             process.stdout.close()
 
 
-def _read(stdout: IO[bytes], lines: "SimpleQueue[bytes | None]") -> None:
+def _queue_lines(stdout: IO[bytes], lines: "SimpleQueue[bytes | None]") -> None:
     for line in stdout:
-        # The last of a process that was killed may be half of one.
+        # The last line of a killed process may be incomplete.
         if line.endswith(b"\n"):
             lines.put(line)
     lines.put(None)
 
 
-def _order(process: "subprocess.Popen[bytes]", what: dict[str, Any]) -> None:
+def _send(process: "subprocess.Popen[bytes]", message: dict[str, Any]) -> None:
     assert process.stdin is not None
-    # One that has died already says why on stderr.
+    # A process that has died already says why on stderr.
     with suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(what).encode() + b"\n")
+        process.stdin.write(json.dumps(message).encode() + b"\n")
         process.stdin.flush()
 
 
-def _lines(
-    process: "subprocess.Popen[bytes]", lines: "SimpleQueue[bytes | None]", seen: Seen, stops: Stops, until_s: float
+def _read_lines(
+    process: "subprocess.Popen[bytes]",
+    lines: "SimpleQueue[bytes | None]",
+    record: RunRecord,
+    stop_requests: StopRequests,
+    until_s: float,
 ) -> Iterator[bytes]:
-    """What it says until it has ended; nothing, a few times a second, and where it says nothing."""
+    """Yield the process's lines until it ends, and an empty line whenever there is none for a while."""
     while time.monotonic() < until_s:
-        if stops() and not seen.interrupted:
-            seen.interrupted = True
-            _ask_to_end(process)
+        if stop_requests() and not record.interrupted:
+            record.interrupted = True
+            _request_end(process)
             until_s = time.monotonic() + _STOP_S
-        if stops() > 1:
+        if stop_requests() > 1:
             return
         try:
-            line = lines.get(timeout=_LISTEN_S)
+            line = lines.get(timeout=_POLL_S)
         except Empty:
             yield b""
             continue
         yield line or b""
         if line is None:
             return
-    if not seen.interrupted:
-        seen.trouble = "the process of the load did not end in its time"
+    if not record.interrupted:
+        record.trouble = "the load process did not end in time"
 
 
-def _note(said: dict[str, Any], seen: Seen, mask: Callable[[str], str]) -> None:
-    seen.observations += (_observed(row, mask) for row in said.get("rows", ()))
-    if "profile" in said:
-        seen.stages.append((said["profile"], said["users"]))
-    seen.workers = max(seen.workers, said.get("worker", 0))
-    seen.spread_us = max(seen.spread_us, said.get("spread_us", 0))
-    seen.trouble = seen.trouble or mask(said.get("given_up", ""))
+def _add_message(message: dict[str, Any], record: RunRecord, mask: Callable[[str], str]) -> None:
+    record.observations += (_masked_observation(row, mask) for row in message.get("rows", ()))
+    if "profile" in message:
+        record.stages.append((message["profile"], message["users"]))
+    record.workers = max(record.workers, message.get("worker", 0))
+    record.spread_us = max(record.spread_us, message.get("spread_us", 0))
+    record.trouble = record.trouble or mask(message.get("abort_reason", ""))
 
 
-def _observed(row: list[Any], mask: Callable[[str], str]) -> Observation:
-    """The observation of a row, without a key that the gateway told back."""
-    *seen, lines, body, error = row
-    return Observation.of_row([*seen, [(name, mask(value)) for name, value in lines], mask(body), mask(error)])
+def _masked_observation(row: list[Any], mask: Callable[[str], str]) -> Observation:
+    """The observation of a row, without keys that the gateway echoed."""
+    *values, headers, body, error = row
+    return Observation.from_row([*values, [(name, mask(value)) for name, value in headers], mask(body), mask(error)])
 
 
 def _ended_well(process: "subprocess.Popen[bytes]") -> bool:
@@ -162,26 +171,27 @@ def _ended_well(process: "subprocess.Popen[bytes]") -> bool:
         return False
 
 
-def _ask_to_end(process: "subprocess.Popen[bytes]") -> None:
+def _request_end(process: "subprocess.Popen[bytes]") -> None:
+    """Close the process's stdin, which asks it to end."""
     if process.stdin is not None:
         with suppress(BrokenPipeError):
             process.stdin.close()
 
 
-def _end(process: "subprocess.Popen[bytes]", stops: Stops) -> None:
-    _ask_to_end(process)
+def _end(process: "subprocess.Popen[bytes]", stop_requests: StopRequests) -> None:
+    _request_end(process)
     until_s = time.monotonic() + _STOP_S
-    while time.monotonic() < until_s and stops() < 2:
+    while time.monotonic() < until_s and stop_requests() < 2:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_LISTEN_S)
+            process.wait(_POLL_S)
             return
-    # With its workers, which are of its session.
+    # Kill the whole session, which includes the workers.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _last_words(errors: IO[bytes]) -> str:
+def _last_line(errors: IO[bytes]) -> str:
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no error message"

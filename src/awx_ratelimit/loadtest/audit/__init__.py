@@ -1,1 +1,1 @@
-"""Timed observations in, verdicts out: pure functions."""
+"""The audit: pure functions from timed observations to verdicts."""

@@ -1,6 +1,6 @@
-"""The contract of a refusal: its body of three keys, its ``Retry-After``, and headers that can be read.
+"""The contract of a refusal: its JSON body, its ``Retry-After``, and well-formed ``RateLimit`` headers.
 
-The names are spelled here once more, and not taken from the renderer: who audits must not share its mistakes.
+The names are repeated here and not imported from the renderer, because an audit must not share the renderer's mistakes.
 """
 
 import json
@@ -10,94 +10,96 @@ from typing import Final
 
 from awx_ratelimit.core.rate import CONCURRENT, Rate
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.audit.tolerances import Terms, Verdict, verdict
+from awx_ratelimit.loadtest.audit.tolerances import Tolerances
+from awx_ratelimit.loadtest.audit.verdict import Verdict, judge
 
 NAME: Final = "contract"
 REFUSED_STATUS: Final = 429
 RETRY_AFTER: Final = "retry-after"
 POLICY, STATE = "ratelimit-policy", "ratelimit"
 #: The headers that an observation keeps.
-KEPT: Final = frozenset((RETRY_AFTER, POLICY, STATE, "content-type", "cache-control"))
+KEPT_HEADERS: Final = frozenset((RETRY_AFTER, POLICY, STATE, "content-type", "cache-control"))
 MESSAGE = re.compile(r"Rate limit exceeded\. Retry after ([1-9][0-9]*) (seconds?)\.")
 _ITEM = re.compile(r'"([a-z0-9_.-]{1,64})"((?:;[a-z][a-z0-9_-]*=(?:[0-9]{1,15}|"[a-z-]+"))*)')
-_FIXED = {"code": "rate_limit_exceeded", "type": "rate_limit_error"}
-#: How many of the admitted are looked at; their headers are made by the same code.
-_MOST_ADMITTED = 500
+_FIXED_FIELDS = {"code": "rate_limit_exceeded", "type": "rate_limit_error"}
+#: The same code writes the headers of every admitted response, so the audit reads only the first ones.
+_MAX_ADMITTED = 500
 
 
 def retry_after_s(one: Observation) -> int | None:
-    """The whole seconds that a refusal tells to wait; None where it does not."""
-    return wait_told_s(one.named(RETRY_AFTER))
+    """The whole seconds in the ``Retry-After`` of a refusal; None if it is missing or malformed."""
+    return parse_retry_after_s(one.header_values(RETRY_AFTER))
 
 
-def wait_told_s(values: Sequence[str]) -> int | None:
-    """The whole seconds that the lines of the header say; None where they say none, or more than one."""
+def parse_retry_after_s(values: Sequence[str]) -> int | None:
+    """The whole seconds in the values of ``Retry-After``; None unless there is exactly one well-formed value."""
     return int(values[0]) if len(values) == 1 and re.fullmatch("[1-9][0-9]{0,8}", values[0]) else None
 
 
 def slots_left(one: Observation) -> int | None:
-    """How many slots the gateway says were left; None where it says nothing."""
-    items = parsed(one.named(STATE)[0]) if one.named(STATE) else None
+    """The number of free slots in the ``RateLimit`` header; None if the header does not say."""
+    values = one.header_values(STATE)
+    items = parse_items(values[0]) if values else None
     return (items or {}).get(CONCURRENT, {}).get("r")
 
 
-def audit(observations: Sequence[Observation], terms: Terms) -> Verdict:
-    """Whether each refusal is one that a client can read, and each header what it says it is."""
+def check(observations: Sequence[Observation], tolerances: Tolerances) -> Verdict:
+    """Whether clients can parse every refusal, and whether every header agrees with the plan."""
+    rates = tolerances.rates
     refused = [one for one in observations if one.outcome is Outcome.REFUSED]
-    let_in = [one for one in observations if one.outcome is Outcome.ADMITTED][:_MOST_ADMITTED]
+    admitted = [one for one in observations if one.outcome is Outcome.ADMITTED][:_MAX_ADMITTED]
     faults = [f"a refusal {fault}" for one in refused for fault in _refusal_faults(one)]
-    faults += [f"an answer {fault}" for one in (*refused, *let_in) for fault in _header_faults(one, terms.rates)]
-    with_state = sum(1 for one in refused if one.named(STATE))
-    return verdict(
-        NAME, _distinct(faults), bool(refused), f"{len(refused)} refusals, {with_state} of them with RateLimit headers"
-    )
-
-
-def _distinct(faults: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(faults))
+    faults += [f"a response {fault}" for one in (*refused, *admitted) for fault in _header_faults(one, rates)]
+    with_state = sum(1 for one in refused if one.header_values(STATE))
+    distinct = list(dict.fromkeys(faults))
+    return judge(NAME, distinct, bool(refused), f"{len(refused)} refusals, {with_state} of them with RateLimit headers")
 
 
 def _refusal_faults(one: Observation) -> Iterable[str]:
-    told = retry_after_s(one)
-    if told is None:
-        yield f"has Retry-After {one.named(RETRY_AFTER) or 'not at all'}, which is no whole number of seconds above 0"
+    wait_s = retry_after_s(one)
+    if wait_s is None:
+        yield f"has Retry-After {one.header_values(RETRY_AFTER)}, expected one whole number of seconds above 0"
     try:
-        said = json.loads(one.body)
+        body = json.loads(one.body)
     except (ValueError, RecursionError):
-        yield f"has no JSON in its body but {one.body[:60]!r}"
+        yield f"has a body that is not JSON: {one.body[:60]!r}"
         return
-    if not isinstance(said, dict) or list(said) != [*_FIXED, "message"]:
-        yield f"has another body than code, type and message: {one.body[:60]!r}"
+    if not isinstance(body, dict) or list(body) != [*_FIXED_FIELDS, "message"]:
+        yield f"has other fields than code, type and message: {one.body[:60]!r}"
         return
-    for name, expected in _FIXED.items():
-        if said[name] != expected:
-            yield f"has {name} {said[name]!r}, not {expected!r}"
-    if not any(value.partition(";")[0].strip() == "application/json" for value in one.named("content-type")):
+    for name, expected in _FIXED_FIELDS.items():
+        if body[name] != expected:
+            yield f"has {name} {body[name]!r}, expected {expected!r}"
+    if not any(value.partition(";")[0].strip() == "application/json" for value in one.header_values("content-type")):
         yield "is not application/json"
-    match = MESSAGE.fullmatch(str(said["message"]))
+    yield from _message_faults(str(body["message"]), wait_s)
+
+
+def _message_faults(message: str, wait_s: int | None) -> Iterable[str]:
+    match = MESSAGE.fullmatch(message)
     if match is None:
-        yield f"has the message {str(said['message'])[:60]!r}"
-    elif told is not None and (int(match[1]), match[2]) != (told, "second" if told == 1 else "seconds"):
-        yield f"says {match[1]} {match[2]} in its message and {told} in Retry-After"
+        yield f"has the message {message[:60]!r}"
+    elif wait_s is not None and (int(match[1]), match[2]) != (wait_s, "second" if wait_s == 1 else "seconds"):
+        yield f"says {match[1]} {match[2]} in its message and {wait_s} in Retry-After"
 
 
 def _header_faults(one: Observation, rates: Sequence[Rate]) -> Iterable[str]:
     for name in (POLICY, STATE):
-        values = one.named(name)
+        values = one.header_values(name)
         if len(values) > 1:
             yield f"has {name} more than once"
         elif values:
-            items = parsed(values[0])
+            items = parse_items(values[0])
             if items is None:
-                yield f"has a {name} that is no list of items: {values[0][:80]!r}"
+                yield f"has a malformed {name}: {values[0][:80]!r}"
             elif name == POLICY:
                 yield from _policy_faults(items, rates)
             else:
-                yield from _state_faults(items)
+                yield from (f"has no r for {limit!r} in {STATE}" for limit, item in items.items() if "r" not in item)
 
 
-def parsed(value: str) -> dict[str, dict[str, int]] | None:
-    """The items of a header of the draft, with the numbers of their parameters; None where it is malformed."""
+def parse_items(value: str) -> dict[str, dict[str, int]] | None:
+    """The items of a ``RateLimit`` header and their numeric parameters; None if the header is malformed."""
     items: dict[str, dict[str, int]] = {}
     for text in value.split(","):
         match = _ITEM.fullmatch(text.strip(" \t"))
@@ -110,15 +112,9 @@ def parsed(value: str) -> dict[str, dict[str, int]] | None:
 
 def _policy_faults(items: dict[str, dict[str, int]], rates: Sequence[Rate]) -> Iterable[str]:
     for rate in rates:
-        said = items.get(rate.name, {})
+        item = items.get(rate.name, {})
         expected = {"q": rate.tokens, "w": -(-rate.period_ms // 1_000)}
-        if said and {name: said.get(name) for name in expected} != expected:
-            yield f"says {said} of {rate.name!r}, whose plan says {expected}"
-    if any("q" not in said for said in items.values()):
-        yield "has a policy without its quota"
-
-
-def _state_faults(items: dict[str, dict[str, int]]) -> Iterable[str]:
-    for name, said in items.items():
-        if "r" not in said:
-            yield f"says of {name!r} not what remains"
+        if item and {name: item.get(name) for name in expected} != expected:
+            yield f"says {item} for {rate.name!r}, the plan says {expected}"
+    if any("q" not in item for item in items.values()):
+        yield f"has an item without q in {POLICY}"

@@ -1,7 +1,7 @@
-"""`Observation`: one request as its client saw it. All that an audit knows of a gateway.
+"""`Observation`: one request as its client saw it. An audit knows nothing else about a gateway.
 
-A gateway decides at some moment between sending and answering; nobody outside knows which. What is concluded from an
-observation must be true for each of these moments.
+A gateway decides at some moment between sending and answering, and the client cannot know when. Every conclusion from
+an observation must hold for each of these moments.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-#: How many bytes of a refusal's body are kept: more than the contract's longest.
-MOST_BODY_BYTES: Final = 1_024
+#: How many bytes of a refusal's body are kept: more than the longest body of the contract.
+MAX_BODY_BYTES: Final = 1_024
 
 
 class Outcome(StrEnum):
-    """What became of a request. What is `failed` may have been charged, and may not."""
+    """The result of a request. A gateway may or may not have charged a `failed` request."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
@@ -23,13 +23,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One request. Times are microseconds since the epoch, by the tester's steady clock.
+    """One request. Times are microseconds since the epoch, by a monotonic clock of the tester.
 
-    `key` is the number of the key that was sent, never the key. `answered_us` is when the head of the answer had come,
-    or when the client gave up. `alive_us` is the last moment at which the body had surely not ended, `ended_us` when
-    its last byte had come or the client hung up (`hung_up`). `status` is 0 where there was no answer; `error` then says
-    why. Of an answer `headers` (names in small letters) are those that the contract is about, in their order, and
-    `body` is kept of refusals alone.
+    - `key` is the index of the key that was sent, never the key itself.
+    - `answered_us`: the head of the response was complete, or the client gave up.
+    - `alive_us`: the last moment at which the body was certainly still open.
+    - `ended_us`: the last byte arrived, or the client hung up (`hung_up`).
+    - `status` is 0 if there was no response; `error` then says why.
+    - `headers`: the headers that the contract describes, in their order, with lower-case names.
+    - `body` is kept for refusals only.
     """
 
     profile: str
@@ -46,28 +48,28 @@ class Observation:
     body: str = ""
     error: str = ""
 
-    def named(self, name: str) -> list[str]:
-        """The values of the header `name`, as often as it was sent."""
+    def header_values(self, name: str) -> list[str]:
+        """All values of the header `name`, in their order."""
         return [value for header, value in self.headers if header == name]
 
     @property
     def held(self) -> bool:
-        """Whether it was seen to be under way for a while, as streams and WebSockets are."""
+        """Whether the client saw the request stay open for a while, as streams and WebSockets do."""
         return self.outcome is Outcome.ADMITTED and self.alive_us > self.answered_us
 
-    def row(self) -> list[Any]:
-        """What goes from process to process, as JSON."""
+    def as_row(self) -> list[Any]:
+        """A row for `from_row`, which JSON can represent."""
         return list(astuple(self))
 
     @classmethod
-    def of_row(cls, row: Sequence[Any]) -> "Observation":
-        """The observation that a row says."""
-        lines = tuple((name, value) for name, value in row[10])
-        return replace(cls(*row), outcome=Outcome(row[6]), headers=lines)
+    def from_row(cls, row: Sequence[Any]) -> "Observation":
+        """The observation in a row that came from another process."""
+        headers = tuple((name, value) for name, value in row[10])
+        return replace(cls(*row), outcome=Outcome(row[6]), headers=headers)
 
 
-def by_key(observations: Iterable[Observation]) -> dict[int, list[Observation]]:
-    """The observations of each key, in the order of sending."""
+def group_by_key(observations: Iterable[Observation]) -> dict[int, list[Observation]]:
+    """The observations of each key, in the order in which they were sent."""
     keys: dict[int, list[Observation]] = {}
     for one in sorted(observations, key=lambda one: one.sent_us):
         keys.setdefault(one.key, []).append(one)
@@ -75,5 +77,27 @@ def by_key(observations: Iterable[Observation]) -> dict[int, list[Observation]]:
 
 
 def admitted(observations: Iterable[Observation]) -> list[Observation]:
-    """Those that were surely let in."""
+    """The requests that were certainly admitted."""
     return [one for one in observations if one.outcome is Outcome.ADMITTED]
+
+
+def in_flight(observations: Iterable[Observation]) -> list[tuple[int, int]]:
+    """Pairs of (time in us, requests that are certainly in flight from then on), in the order of time.
+
+    A request holds its slot from the head of its response until its body ends, so this count never exceeds the number
+    of slots in use.
+    """
+    held = [one for one in admitted(observations) if one.held]
+    # At equal times an end sorts before a start: the two requests need not have overlapped.
+    changes = sorted([(one.answered_us, 1) for one in held] + [(one.alive_us, -1) for one in held])
+    steps, number = [], 0
+    for at_us, change in changes:
+        number += change
+        steps.append((at_us, number))
+    return steps
+
+
+def max_in_flight(observations: Sequence[Observation]) -> int:
+    """The largest number of requests that were certainly in flight at once; 1 if requests never overlapped."""
+    highest = max((number for _, number in in_flight(observations)), default=0)
+    return max(highest, 1 if admitted(observations) else 0)

@@ -1,8 +1,8 @@
-"""Never over: of what was surely decided within an interval, a rate admits at most its burst and what it regains.
+"""Never over: the upper bound of what a rate may admit in any interval.
 
-A request that was sent and answered within [u, v] was decided there. So for every u and v, the cost of those admitted
-within is at most ``burst + tokens * (v - u) / period``; of a calendar rate, ``tokens * (1 + boundaries)``. All pairs
-are looked at, in the time of sorting them: a tree keeps, for each u, what is admitted since, and its top is the worst.
+A request that was sent and answered within [u, v] was decided there. So for all u and v, the cost admitted within is at
+most ``burst + tokens * (v - u) / period``; for a calendar rate, ``tokens * (1 + boundaries)``. This module checks all
+pairs in O(n log n): a tree holds, for each u, the cost admitted since u, and its root is the worst interval.
 """
 
 from bisect import bisect_left
@@ -16,10 +16,10 @@ _NEVER = -(1 << 200)
 
 
 @dataclass(frozen=True, slots=True)
-class Tightest:
-    """The interval in which a rate came nearest to its envelope, or furthest beyond it.
+class TightestInterval:
+    """The interval in which a rate came closest to its bound, or exceeded it most.
 
-    `excess` is admitted cost above the allowed, times `unit`: positive exactly when the rate was broken.
+    `excess` is the admitted cost minus the allowed cost, times `unit`. It is positive exactly if the rate was exceeded.
     """
 
     from_us: int
@@ -30,57 +30,60 @@ class Tightest:
 
     @property
     def allowed(self) -> float:
-        """How much could have been admitted within."""
+        """The cost that the rate allows in this interval."""
         return self.admitted - self.excess / self.unit
 
 
-def tightest(admitted: Sequence[Observation], rate: Rate, *, tolerance_us: int, skew_us: int) -> Tightest | None:
-    """The worst interval of one key's admitted requests; None without any. Equal to looking at every pair of times."""
+def tightest_interval(
+    admitted: Sequence[Observation], rate: Rate, *, tolerance_us: int, skew_us: int
+) -> TightestInterval | None:
+    """The worst interval of one key's admitted requests, over every pair of times; None if there are no requests."""
     if not admitted:
         return None
     if rate.calendar:
-        return _tightest_calendar(admitted, rate, skew_us)
+        return _tightest_calendar_interval(admitted, rate, skew_us)
     period_us = rate.period_ms * 1_000
     allowed = rate.burst * period_us + rate.tokens * tolerance_us
-    by_answer = sorted(admitted, key=lambda one: one.answered_us)
-    tree = _Since([one.sent_us for one in admitted], rate.tokens)
+    tree = _SuffixMaxTree([one.sent_us for one in admitted], rate.tokens)
     worst, until_us = _NEVER, 0
-    for one in by_answer:
+    for one in sorted(admitted, key=lambda one: one.answered_us):
         tree.add(one.sent_us, one.cost * period_us)
-        excess = tree.most - rate.tokens * one.answered_us - allowed
+        excess = tree.max - rate.tokens * one.answered_us - allowed
         if excess > worst:
             worst, until_us = excess, one.answered_us
-    from_us, cost = _begin(admitted, until_us, worst, rate, allowed)
-    return Tightest(from_us, until_us, cost, worst, period_us)
+    from_us, cost = _interval_start(admitted, until_us, worst, rate, allowed)
+    return TightestInterval(from_us, until_us, cost, worst, period_us)
 
 
-class _Since:
-    """For each time of sending u: what was added at u or later, plus ``slope * u``. `most` is the largest of them."""
+class _SuffixMaxTree:
+    """For each send time u: the weight added at u or later, plus ``slope * u``. `max` is the largest value."""
 
     def __init__(self, times_us: Sequence[int], slope: int) -> None:
         self._times_us = sorted(set(times_us))
         self._slope = slope
         self._width = 1 << (len(self._times_us) - 1).bit_length()
         self._sums = [0] * (2 * self._width)
-        self._bests = [_NEVER] * (2 * self._width)
+        self._maxima = [_NEVER] * (2 * self._width)
 
     @property
-    def most(self) -> int:
-        return self._bests[1]
+    def max(self) -> int:
+        return self._maxima[1]
 
     def add(self, time_us: int, weight: int) -> None:
         node = self._width + bisect_left(self._times_us, time_us)
         self._sums[node] += weight
-        self._bests[node] = self._slope * time_us + self._sums[node]
+        self._maxima[node] = self._slope * time_us + self._sums[node]
         while node > 1:
             node //= 2
             left, right = 2 * node, 2 * node + 1
             self._sums[node] = self._sums[left] + self._sums[right]
-            self._bests[node] = max(self._bests[left] + self._sums[right], self._bests[right])
+            self._maxima[node] = max(self._maxima[left] + self._sums[right], self._maxima[right])
 
 
-def _begin(admitted: Sequence[Observation], until_us: int, worst: int, rate: Rate, allowed: int) -> tuple[int, int]:
-    """Where the interval begins whose excess until `until_us` is `worst`, and the cost admitted in it."""
+def _interval_start(
+    admitted: Sequence[Observation], until_us: int, worst: int, rate: Rate, allowed: int
+) -> tuple[int, int]:
+    """The start of the interval that ends at `until_us` with the excess `worst`, and the cost admitted in it."""
     cost = 0
     within = [one for one in admitted if one.answered_us <= until_us]
     for one in sorted(within, key=lambda one: -one.sent_us):
@@ -88,26 +91,26 @@ def _begin(admitted: Sequence[Observation], until_us: int, worst: int, rate: Rat
         excess = cost * rate.period_ms * 1_000 - rate.tokens * (until_us - one.sent_us) - allowed
         if excess == worst:
             return one.sent_us, cost
-    raise AssertionError("the tree and the list differ")
+    raise AssertionError("no interval has the excess that the tree found")
 
 
-def _tightest_calendar(admitted: Sequence[Observation], rate: Rate, skew_us: int) -> Tightest:
-    """Intervals that lie between two boundaries, each of which may be `skew_us` off."""
+def _tightest_calendar_interval(admitted: Sequence[Observation], rate: Rate, skew_us: int) -> TightestInterval:
+    """The worst interval between two boundaries, each of which may be off by `skew_us`."""
     period_us = rate.period_ms * 1_000
     first = min(one.sent_us for one in admitted) // period_us
     last = max(one.answered_us for one in admitted) // period_us
-    found = [
-        _between(admitted, begin, end, rate.tokens, period_us, skew_us)
+    intervals = [
+        _calendar_interval(admitted, begin, end, rate.tokens, period_us, skew_us)
         for begin in range(first, last + 1)
         for end in range(begin, last + 1)
     ]
-    return max(found, key=lambda one: one.excess)
+    return max(intervals, key=lambda one: one.excess)
 
 
-def _between(
+def _calendar_interval(
     admitted: Sequence[Observation], begin: int, end: int, tokens: int, period_us: int, skew_us: int
-) -> Tightest:
-    """Periods `begin` to `end`. Where the clocks differ, what is near an edge may be of the next period."""
+) -> TightestInterval:
+    """Periods `begin` to `end`, without requests so close to an edge that they may belong to another period."""
     from_us, to_us = begin * period_us + skew_us, (end + 1) * period_us - skew_us
     cost = sum(one.cost for one in admitted if one.sent_us >= from_us and one.answered_us <= to_us)
-    return Tightest(from_us, to_us, cost, cost - tokens * (1 + end - begin), 1)
+    return TightestInterval(from_us, to_us, cost, cost - tokens * (1 + end - begin), 1)

@@ -1,7 +1,7 @@
-"""What one key may owe and hold at most, whatever the moments were at which the gateway decided.
+"""The most that one key may owe and hold, for every possible moment of the gateway's decisions.
 
-A refusal is just only if some history that fits the observations leaves no room. So every charge counts as late as it
-can be, every slot is held as long as it can be, and what failed counts as charged.
+A refusal is justified if at least one history that fits the observations leaves no room for the request. So every
+charge counts as late as possible, every slot is held as long as possible, and failed requests count as charged.
 """
 
 from bisect import bisect_left, bisect_right
@@ -11,100 +11,102 @@ from itertools import accumulate
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.loadtest.audit.contract import slots_left
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.audit.tolerances import Terms
+from awx_ratelimit.loadtest.audit.tolerances import Tolerances
 
 
-class Debts:
-    """The most that a rate may be owed, for requests that were decided somewhere within their times."""
+class WorstCaseDebt:
+    """The largest debt of one rate, for requests that were decided at an unknown moment of their duration."""
 
-    def __init__(self, charged: Iterable[Observation], rate: Rate, terms: Terms) -> None:
-        self._rate, self._terms = rate, terms
-        charged = sorted(charged, key=lambda one: _charged_us(one, terms))
-        self._answers_us = [_charged_us(one, terms) for one in charged]
+    def __init__(self, charged: Iterable[Observation], rate: Rate, tolerances: Tolerances) -> None:
+        self._rate, self._tolerances = rate, tolerances
+        charged = sorted(charged, key=lambda one: _latest_charge_us(one, tolerances))
+        self._charged_us = [_latest_charge_us(one, tolerances) for one in charged]
         self._costs = [0, *accumulate(one.cost for one in charged)]
-        sent = sorted(charged, key=lambda one: one.sent_us)
-        self._sent_us = [one.sent_us for one in sent]
-        self._sent_costs = [0, *accumulate(one.cost for one in sent)]
+        by_sending = sorted(charged, key=lambda one: one.sent_us)
+        self._sent_us = [one.sent_us for one in by_sending]
+        self._sent_costs = [0, *accumulate(one.cost for one in by_sending)]
         self._period_us = rate.period_ms * 1_000
-        self._levels = self._drained(charged)
+        self._levels = self._levels_after_charges(charged)
 
-    def have_room(self, asked: Observation, *, besides: int = 0) -> bool:
-        """Whether the cost of `asked` fits for certain; `besides` of what was charged is its own."""
-        burst = self._rate.burst * self._period_us - self._rate.tokens * self._terms.tolerance_us
-        cost = asked.cost * self._period_us
-        return self._most(asked) - besides * self._period_us + cost <= max(burst, cost)
+    def surely_fits(self, request: Observation, *, own_cost: int = 0) -> bool:
+        """Whether the rate certainly had room for `request`. `own_cost` of the charged cost is the request's own."""
+        burst = self._rate.burst * self._period_us - self._rate.tokens * self._tolerances.tolerance_us
+        cost = request.cost * self._period_us
+        return self._max_debt(request) - own_cost * self._period_us + cost <= max(burst, cost)
 
-    def _most(self, asked: Observation) -> int:
-        """The most that may be owed when `asked` was decided, in tokens times the period."""
+    def _max_debt(self, request: Observation) -> int:
+        """The largest debt when `request` was decided, in tokens times the period in us."""
         if self._rate.calendar:
-            return self._since_boundary(asked) * self._period_us
-        earlier = bisect_right(self._answers_us, asked.sent_us)
+            return self._cost_since_boundary(request) * self._period_us
+        earlier = bisect_right(self._charged_us, request.sent_us)
         level = self._levels[earlier]
         if earlier:
-            level = max(0, level - self._rate.tokens * (asked.sent_us - self._answers_us[earlier - 1]))
-        # Those under way may all have been before it.
-        return level + (self._sent_before(asked) - self._costs[earlier]) * self._period_us
+            level = max(0, level - self._rate.tokens * (request.sent_us - self._charged_us[earlier - 1]))
+        # All requests in flight may have been charged before this one.
+        return level + (self._cost_sent_before(request) - self._costs[earlier]) * self._period_us
 
-    def _sent_before(self, asked: Observation) -> int:
-        return self._sent_costs[bisect_right(self._sent_us, asked.answered_us)]
+    def _cost_sent_before(self, request: Observation) -> int:
+        return self._sent_costs[bisect_right(self._sent_us, request.answered_us)]
 
-    def _since_boundary(self, asked: Observation) -> int:
-        skewed_us = asked.sent_us - self._terms.skew_us
-        boundary_us = skewed_us - skewed_us % self._period_us - self._terms.skew_us
-        return self._sent_before(asked) - self._costs[bisect_left(self._answers_us, boundary_us)]
+    def _cost_since_boundary(self, request: Observation) -> int:
+        skewed_us = request.sent_us - self._tolerances.skew_us
+        boundary_us = skewed_us - skewed_us % self._period_us - self._tolerances.skew_us
+        return self._cost_sent_before(request) - self._costs[bisect_left(self._charged_us, boundary_us)]
 
-    def _drained(self, charged: Sequence[Observation]) -> list[int]:
-        """What is owed after each charge, all of them as late as can be."""
+    def _levels_after_charges(self, charged: Sequence[Observation]) -> list[int]:
+        """The debt after each charge, if each happens as late as possible."""
         levels, level, at_us = [0], 0, 0
-        for one, charged_us in zip(charged, self._answers_us, strict=True):
+        for one, charged_us in zip(charged, self._charged_us, strict=True):
             level = max(0, level - self._rate.tokens * (charged_us - at_us)) + one.cost * self._period_us
             at_us = charged_us
             levels.append(level)
         return levels
 
 
-class Holds:
-    """The most slots that may be taken: until a while after the end of each request."""
+class WorstCaseSlots:
+    """The largest number of slots in use, if each slot is released as late as the tolerances allow."""
 
-    def __init__(self, charged: Sequence[Observation], terms: Terms) -> None:
+    def __init__(self, charged: Sequence[Observation], tolerances: Tolerances) -> None:
         self._sent_us = sorted(one.sent_us for one in charged)
-        self._released_us = sorted(_released_us(one, terms) for one in charged)
+        self._released_us = sorted(_latest_release_us(one, tolerances) for one in charged)
 
-    def at_most(self, asked: Observation) -> int:
-        """How many were perhaps held when `asked` was decided."""
-        return bisect_right(self._sent_us, asked.answered_us) - bisect_left(self._released_us, asked.sent_us)
-
-
-def _charged_us(one: Observation, terms: Terms) -> int:
-    """A request without an answer may be decided after its client has gone."""
-    return one.answered_us + (terms.hang_up_us if one.outcome is Outcome.FAILED else 0)
+    def max_held(self, request: Observation) -> int:
+        """How many slots may have been in use when `request` was decided."""
+        return bisect_right(self._sent_us, request.answered_us) - bisect_left(self._released_us, request.sent_us)
 
 
-def _released_us(one: Observation, terms: Terms) -> int:
+def _latest_charge_us(one: Observation, tolerances: Tolerances) -> int:
+    """A gateway may decide a failed request after its client has gone."""
+    return one.answered_us + (tolerances.hang_up_us if one.outcome is Outcome.FAILED else 0)
+
+
+def _latest_release_us(one: Observation, tolerances: Tolerances) -> int:
     if one.hung_up or one.outcome is Outcome.FAILED:
-        return one.ended_us + terms.hang_up_us
-    return one.ended_us + terms.release_us
+        return one.ended_us + tolerances.hang_up_us
+    return one.ended_us + tolerances.release_us
 
 
-class History:
-    """All that one key was given, or may have been."""
+class WorstCase:
+    """The worst-case debts and slots of one key."""
 
-    def __init__(self, observations: Sequence[Observation], terms: Terms) -> None:
+    def __init__(self, observations: Sequence[Observation], tolerances: Tolerances) -> None:
         charged = [one for one in observations if one.outcome is not Outcome.REFUSED]
-        self._debts = [Debts(charged, rate, terms) for rate in terms.rates]
-        self._all = [Debts(observations, rate, terms) for rate in terms.rates]
-        self._holds = Holds(charged, terms)
-        self._slots = terms.slots
+        self._debts = [WorstCaseDebt(charged, rate, tolerances) for rate in tolerances.rates]
+        self._debts_with_refusals = [WorstCaseDebt(observations, rate, tolerances) for rate in tolerances.rates]
+        self._slots_used = WorstCaseSlots(charged, tolerances)
+        self._slots = tolerances.slots
 
-    def rates_have_room(self, asked: Observation, *, refusals_charged: bool = False) -> bool:
-        """Whether every rate surely had room for `asked`; also where each refusal before had been charged."""
+    def rates_have_room(self, request: Observation, *, refusals_charged: bool = False) -> bool:
+        """Whether every rate certainly had room for `request`; optionally as if earlier refusals had been charged."""
         if refusals_charged:
-            return all(debts.have_room(asked, besides=asked.cost) for debts in self._all)
-        return all(debts.have_room(asked) for debts in self._debts)
+            return all(debt.surely_fits(request, own_cost=request.cost) for debt in self._debts_with_refusals)
+        return all(debt.surely_fits(request) for debt in self._debts)
 
-    def slots_have_room(self, asked: Observation, *, lost: int = 0) -> bool:
-        """Whether a slot was surely free for `asked`: the gateway says so, or it must have been.
+    def slots_have_room(self, request: Observation, *, leaked: int = 0) -> bool:
+        """Whether a slot was certainly free for `request`, or the gateway's own header says so.
 
-        Also where `lost` more had never come back.
+        `leaked` counts slots as in use that were never released.
         """
-        return bool(slots_left(asked)) or self._slots is None or self._holds.at_most(asked) + lost < self._slots
+        if slots_left(request) or self._slots is None:
+            return True
+        return self._slots_used.max_held(request) + leaked < self._slots

@@ -1,1 +1,1 @@
-"""The load: Locust, in processes of its own."""
+"""The load: Locust users that send requests to a gateway, in their own processes."""

@@ -1,142 +1,151 @@
-"""Users for slots, and for many at once: connections that are held, keys beside each other, load without an end."""
+"""Profiles that test slots, several keys, and long runs; and `PROFILES_BY_NAME`, which lists all profiles."""
 
 from collections.abc import Callable
+from typing import Final
 
-from awx_ratelimit.loadtest.load.client import Asking
+from awx_ratelimit.loadtest.load.client import Client
 from awx_ratelimit.loadtest.load.http_client import now_us
-from awx_ratelimit.loadtest.load.rate_profiles import Burst
-from awx_ratelimit.loadtest.load.user import QUIET_S, SECOND_US, Profile, at_once
-from awx_ratelimit.loadtest.run_config import SOAK, Order
+from awx_ratelimit.loadtest.load.profile import SECOND_US, SLOT_RELEASE_S, Profile, run_together
+from awx_ratelimit.loadtest.load.rate_profiles import Burst, Over, Refusals, Square, Steady, Wait, Window
+from awx_ratelimit.loadtest.run_config import PROFILES, SOAK, RunConfig
 
-#: How long a server may take to hear that a client has gone, and a little more.
+#: How long a server may take to notice that a client has gone, with a safety margin.
 HANG_UP_S = 2.1
 
 
-class Held(Profile):
-    """More at once than there are slots; then as many as there are, after their end, and after hanging up."""
+class HeldRequests(Profile):
+    """More requests at once than there are slots; then as many as slots after a normal end and after a hang-up."""
 
     abstract = True
     websocket = False
 
-    def carry_out(self) -> None:
-        """See the class."""
-        if self.order.profiles[0] != self.name:
-            # What came before has used up the rates, and left connections.
-            self.load.pause(max(self.order.fill_s, HANG_UP_S))
-        slots = self.order.slots
-        # Of two beyond the slots one would do; the other shows that it was not chance.
-        self._together(slots + 2, hold_s=1.0, to_the_end=not self.websocket)
-        self._rest(slots)
-        self._together(slots, hold_s=0.5)
-        self.load.pause(HANG_UP_S)
-        self._rest(slots)
-        self._together(slots, hold_s=0.5)
+    def execute(self) -> None:
+        """Execute the profile."""
+        if self.config.profiles[0] != self.name:
+            # Earlier profiles have used the rates and may have left connections open.
+            self.load_context.pause(max(self.config.refill_s, HANG_UP_S))
+        slots = self.config.slots
+        # One request above the slots would be enough; the second rules out coincidence.
+        self._hold_together(slots + 2, hold_s=1.0, to_the_end=not self.websocket)
+        self._wait_for_refill(slots)
+        self._hold_together(slots, hold_s=0.5)
+        self.load_context.pause(HANG_UP_S)
+        self._wait_for_refill(slots)
+        self._hold_together(slots, hold_s=0.5)
 
-    def _rest(self, number: int) -> None:
-        """Until so many requests have come back."""
-        self.load.pause(max(2 * QUIET_S, min(self.order.fill_s, number * self.order.interval_s)))
+    def _wait_for_refill(self, requests: int) -> None:
+        refill_s = min(self.config.refill_s, requests * self.config.interval_s)
+        self.load_context.pause(max(2 * SLOT_RELEASE_S, refill_s))
 
-    def _together(self, number: int, *, hold_s: float, to_the_end: bool = False) -> None:
-        most_s = self.order.timeout_ms / 1_000 if to_the_end else hold_s
-        until_us = now_us() + round(most_s * SECOND_US)
-        over: Callable[[], bool] = lambda: now_us() >= until_us  # noqa: E731  # it is given on
-        at_once([lambda: self.asking().hold(over, websocket=self.websocket)] * number)
+    def _hold_together(self, requests: int, *, hold_s: float, to_the_end: bool = False) -> None:
+        max_s = self.config.timeout_ms / 1_000 if to_the_end else hold_s
+        until_us = now_us() + round(max_s * SECOND_US)
+        over: Callable[[], bool] = lambda: now_us() >= until_us  # noqa: E731  # passed on as a value
+        run_together([lambda: self.new_client().hold(over, websocket=self.websocket)] * requests)
 
 
-class Streams(Held):
-    """Responses that are read slowly."""
+class Streams(HeldRequests):
+    """Responses that the client reads slowly."""
 
     name = "streams"
 
 
-class WebSockets(Held):
-    """WebSockets that are kept open."""
+class WebSockets(HeldRequests):
+    """WebSockets that stay open."""
 
     name = "websockets"
     websocket = True
 
 
 class Isolation(Profile):
-    """Key 1 asks a little, alone, and again while key 0 floods."""
+    """A few requests with key 1, first alone and then while key 0 floods the gateway."""
 
     name = "isolation"
 
-    def carry_out(self) -> None:
-        """See the class."""
-        asking = self.asking(1)
-        number = max(3, min(15, self.order.burst // 2 - 1))
-        every_s = 0.1 if 2 * number <= self.order.burst else self.order.interval_s
-        self._some(asking, number, every_s)
-        until_us = now_us() + round((number * every_s + 0.6) * SECOND_US)
-        flood = [lambda: self._flood(until_us)] * min(2, self.order.slots)
-        at_once([*flood, lambda: self._some(asking, number, every_s)])
+    def execute(self) -> None:
+        """Execute the profile."""
+        client = self.new_client(1)
+        number = max(3, min(15, self.config.burst // 2 - 1))
+        interval_s = 0.1 if 2 * number <= self.config.burst else self.config.interval_s
+        self._send_some(client, number, interval_s)
+        until_us = now_us() + round((number * interval_s + 0.6) * SECOND_US)
+        flood = [lambda: self._flood(until_us)] * min(2, self.config.slots)
+        run_together([*flood, lambda: self._send_some(client, number, interval_s)])
 
-    def _some(self, asking: Asking, number: int, every_s: float) -> None:
+    def _send_some(self, client: Client, number: int, interval_s: float) -> None:
         for _ in range(number):
-            self.load.pause(every_s)
-            asking.ask()
+            self.load_context.pause(interval_s)
+            client.send()
 
     def _flood(self, until_us: int) -> None:
-        """No faster than that the machine, which may be the gateway's too, has time for others."""
-        asking = self.asking(0)
+        """Pause between requests, because the gateway may run on the same machine and needs time for others."""
+        client = self.new_client(0)
         while now_us() < until_us:
-            asking.ask()
-            self.load.pause(0.015)
+            client.send()
+            self.load_context.pause(0.015)
 
 
 class Keys(Profile):
-    """Many keys at once, each until it is refused."""
+    """Many random keys at once, each until it is refused."""
 
     name = "keys"
 
     @classmethod
-    def users(cls, order: Order) -> int:
-        """As many as were asked for."""
-        return order.users
+    def user_count(cls, config: RunConfig) -> int:
+        """The configured number of users."""
+        return config.users
 
-    def carry_out(self) -> None:
-        """See the class."""
+    def execute(self) -> None:
+        """Execute the profile."""
         for _ in range(3):
-            asking = self.asking(self.load.random.randrange(len(self.load.keys) or 1))
+            client = self.new_client(self.load_context.random.randrange(len(self.load_context.keys) or 1))
             refused = 0
-            for _ in range(self.order.burst + 2):
-                refused += asking.ask().refused
+            for _ in range(self.config.burst + 2):
+                refused += client.send().refused
                 if refused == 2:
                     break
 
 
 class Soak(Profile):
-    """A little over the limit, with pauses and bursts, until the time is over."""
+    """About 110 % of the plan's rate, with random bursts and pauses, until the run's time is over."""
 
     name = SOAK
 
     @classmethod
-    def users(cls, order: Order) -> int:
-        """As in a burst."""
-        return Burst.users(order)
+    def user_count(cls, config: RunConfig) -> int:
+        """The same number of users as in a burst."""
+        return Burst.user_count(config)
 
-    def carry_out(self) -> None:
-        """See the class."""
-        asking, interval_s = self.asking(), self.order.interval_s * self.users(self.order) / 1.1
+    def execute(self) -> None:
+        """Execute the profile."""
+        client, interval_s = self.new_client(), self.config.interval_s * self.user_count(self.config) / 1.1
+        random, pause = self.load_context.random, self.load_context.pause
         while True:
-            for _ in range(self.load.random.randrange(1, 20)):
-                asking.ask()
-                self.load.pause(interval_s * self.load.random.random() * 2)
-            self.load.pause(self.load.random.random() * 3 * interval_s)
+            for _ in range(random.randrange(1, 20)):
+                client.send()
+                pause(interval_s * random.random() * 2)
+            pause(random.random() * 3 * interval_s)
 
 
 class Flood(Profile):
-    """As fast as it goes: for measuring the tester itself."""
+    """As many requests as possible, to measure the load tester itself."""
 
     name = "flood"
 
     @classmethod
-    def users(cls, order: Order) -> int:
-        """As many as were asked for."""
-        return order.users
+    def user_count(cls, config: RunConfig) -> int:
+        """The configured number of users."""
+        return config.users
 
-    def carry_out(self) -> None:
-        """See the class."""
-        asking = self.asking()
+    def execute(self) -> None:
+        """Execute the profile."""
+        client = self.new_client()
         while True:
-            asking.ask()
+            client.send()
+
+
+_CLASSES: tuple[type[Profile], ...] = (
+    Steady, Burst, Wait, Refusals, Over, Square, Window, Streams, WebSockets, Isolation, Keys, Soak, Flood,
+)  # fmt: skip
+PROFILES_BY_NAME: Final = {profile.name: profile for profile in _CLASSES}
+assert set(PROFILES) < set(PROFILES_BY_NAME)

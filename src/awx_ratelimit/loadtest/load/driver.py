@@ -1,15 +1,13 @@
-"""The process that makes the load: Locust's runner, one profile after the other. Run as a program, by `session`.
+"""The process that makes the load: Locust's runner, one profile after the other. `runner` starts it as a program.
 
-On stdin is the order with the keys, in one line; when stdin ends, so does the run. On stdout are lines of JSON: rows of
-observations, the profile that began, and what else is to be told. Locust patches this whole process, and no other.
+Its stdin carries one line with the configuration and the keys; the run ends when stdin closes. Its stdout carries JSON
+lines: rows of observations, the profile that has begun, and the state of the run. Locust patches only this process.
 """
 
-# Before anything else: it patches sockets, threads and locks.
+# This import must come first: it patches sockets, threads and locks.
 import locust  # noqa: F401  # isort: skip
 
 import json
-import os
-import subprocess
 import sys
 from select import select
 from typing import Any, Final
@@ -18,150 +16,131 @@ import gevent
 from gevent.fileobject import FileObjectThread
 from locust.runners import MasterRunner, Runner
 
+from awx_ratelimit.loadtest.load.concurrency_profiles import PROFILES_BY_NAME
+from awx_ratelimit.loadtest.load.environment import LoadEnvironment
 from awx_ratelimit.loadtest.load.http_client import now_us
-from awx_ratelimit.loadtest.load.profiles import BY_NAME
-from awx_ratelimit.loadtest.load.worker_messages import LoadedEnvironment, Spread, serve_users
-from awx_ratelimit.loadtest.run_config import Order
+from awx_ratelimit.loadtest.load.worker_pool import WorkerPool
+from awx_ratelimit.loadtest.run_config import RunConfig
 
-#: The environment of a worker: no command line has a key.
-KEYS: Final = "AWX_LOADTEST_KEYS"
-_WORKERS_WITHIN_S = 60.0
-#: Between two profiles Locust counts a worker as gone for a moment.
-_LOST_S = 3.0
+_WORKERS_TIMEOUT_S: Final = 60.0
+#: Between two profiles Locust does not count a worker for a moment. A worker missing for longer is lost.
+_LOST_S: Final = 3.0
 
 
 class Driver:
-    """One run, in this process or over workers."""
+    """One run, in this process or with workers."""
 
-    def __init__(self, order: Order, keys: list[str]) -> None:
-        self._order, self._keys = order, keys
-        self._ends_us = now_us() + order.seconds * 1_000_000
-        self._done = 0
+    def __init__(self, config: RunConfig, keys: list[str]) -> None:
+        self._config, self._keys = config, keys
+        self._ends_us = now_us() + config.seconds * 1_000_000
+        self._users_done = 0
         self._stopped = False
-        self._given_up = ""
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._environment = LoadedEnvironment(
-            user_classes=[BY_NAME[name] for name in (*order.profiles,)], host=order.url
+        self._abort_reason = ""
+        self._environment = LoadEnvironment(
+            user_classes=[PROFILES_BY_NAME[name] for name in config.profiles], host=config.url
         )
-        self._runner = self._made_runner()
-        self._runner.register_message("awx_rows", self._rows)
-        self._runner.register_message("awx_done", self._one_done)
-        self._spread = Spread(self._runner, order, len(keys), self._ends_us, self._tell)
+        self._runner = self._create_runner()
+        self._runner.register_message("awx_rows", self._on_rows)
+        self._runner.register_message("awx_done", self._on_done)
+        self._workers = WorkerPool(self._runner, config, keys, self._ends_us, self._emit)
 
     def run(self) -> None:
-        """Each profile of the order, in turn, until the time is over or somebody says that it is enough."""
-        # Nothing comes after the order: what there is to be read already is its end, and nothing is asked of anybody.
+        """Run each profile in turn until the time is over, stdin closes, or the run is aborted."""
+        # Nothing follows the configuration, so readable input means that stdin is closed: send no request at all.
         self._stopped = bool(select([sys.stdin], [], [], 0)[0])
-        gevent.spawn(self._until_stdin_ends)
-        if self._order.web:
-            self._serve_page(self._order.web)
+        gevent.spawn(self._stop_at_end_of_stdin)
+        if self._config.web:
+            self._serve_page(self._config.web)
         try:
-            if self._is_ready():
-                for name in self._order.profiles:
-                    self._carry_out(name)
+            if self._wait_for_workers():
+                for name in self._config.profiles:
+                    self._run_profile(name)
         finally:
             self._runner.quit()
-            self._end_processes()
-            self._tell({"end": True, "given_up": self._given_up, "spread_us": self._spread.us})
+            self._workers.end_processes()
+            self._emit({"end": True, "abort_reason": self._abort_reason, "spread_us": self._workers.spread_us})
 
     def _serve_page(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         page = self._environment.create_web_ui(host or "127.0.0.1", int(port))
         gevent.sleep(0.2)
-        # One that serves does not end.
+        # The greenlet ends only if the server cannot start.
         if page.greenlet is not None and page.greenlet.ready():
-            self._given_up = f"no page can be served at {address}: {page.greenlet.exception}"
+            self._abort_reason = f"the web page cannot be served at {address}: {page.greenlet.exception}"
 
-    def _made_runner(self) -> Runner:
-        if not self._order.workers:
+    def _create_runner(self) -> Runner:
+        if not self._config.workers:
             runner = self._environment.create_local_runner()
-            left_s, requests = self._order.seconds, self._order.requests
-            serve_users(self._environment, self._order, self._keys, seconds_left=left_s, requests=requests)
+            left_s, requests = self._config.seconds, self._config.requests
+            self._environment.begin(self._config, self._keys, seconds_left=left_s, requests=requests)
             return runner
-        host, _, port = self._order.bind.rpartition(":")
+        host, _, port = self._config.bind.rpartition(":")
         return self._environment.create_master_runner(host, int(port))
 
-    def _is_ready(self) -> bool:
-        """Whether all workers have come, if there are to be any. From elsewhere they may take as long as a run."""
+    def _wait_for_workers(self) -> bool:
+        """Wait until all workers are ready; returns whether the run may begin. Remote workers may take any time."""
         if not isinstance(self._runner, MasterRunner):
             return True
         until_us = self._ends_us
-        if not self._order.remote:
-            self._start_processes()
-            until_us = min(until_us, now_us() + round(_WORKERS_WITHIN_S * 1_000_000))
-        while self._spread.ready < self._order.workers and not self._is_over():
+        if not self._config.remote:
+            self._workers.start_processes()
+            until_us = min(until_us, now_us() + round(_WORKERS_TIMEOUT_S * 1_000_000))
+        while self._workers.ready_count < self._config.workers and not self._is_over():
             gevent.sleep(0.05)
             if now_us() >= until_us:
-                self._given_up = f"only {self._spread.ready} of {self._order.workers} workers have come"
+                self._abort_reason = f"only {self._workers.ready_count} of {self._config.workers} workers have joined"
         return not self._is_over()
 
-    def _carry_out(self, name: str) -> None:
+    def _run_profile(self, name: str) -> None:
         if self._is_over():
             return
-        kind = BY_NAME[name]
-        users = kind.users(self._order)
-        self._tell({"profile": name, "users": users})
-        self._done = 0
-        self._runner.start(users, spawn_rate=users, user_classes=[kind])
-        whole_us = now_us()
-        while self._done < users and not self._is_over():
+        profile = PROFILES_BY_NAME[name]
+        users = profile.user_count(self._config)
+        self._emit({"profile": name, "users": users})
+        self._users_done = 0
+        self._runner.start(users, spawn_rate=users, user_classes=[profile])
+        complete_us = now_us()
+        while self._users_done < users and not self._is_over():
             gevent.sleep(0.02)
-            if not isinstance(self._runner, MasterRunner) or self._runner.worker_count >= self._order.workers:
-                whole_us = now_us()
-            elif now_us() - whole_us > _LOST_S * 1_000_000:
-                self._given_up = f"of {self._order.workers} workers {self._runner.worker_count} are left"
+            if not isinstance(self._runner, MasterRunner) or self._runner.worker_count >= self._config.workers:
+                complete_us = now_us()
+            elif now_us() - complete_us > _LOST_S * 1_000_000:
+                self._abort_reason = f"only {self._runner.worker_count} of {self._config.workers} workers are left"
         self._runner.stop()
 
     def _is_over(self) -> bool:
-        return self._stopped or bool(self._given_up) or now_us() >= self._ends_us
+        return self._stopped or bool(self._abort_reason) or now_us() >= self._ends_us
 
-    def _one_done(self, **_: Any) -> None:
-        self._done += 1
+    def _on_done(self, **_: Any) -> None:
+        self._users_done += 1
 
-    def _rows(self, msg: Any, **_: Any) -> None:
-        self._given_up = self._given_up or msg.data.get("given_up", "")
+    def _on_rows(self, msg: Any, **_: Any) -> None:
+        self._abort_reason = self._abort_reason or msg.data.get("abort_reason", "")
         if msg.data["rows"]:
-            self._tell({"rows": self._spread.on_our_clock(msg)})
+            self._emit({"rows": self._workers.rows_on_master_clock(msg)})
 
-    def _tell(self, what: dict[str, Any]) -> None:
+    def _emit(self, message: dict[str, Any]) -> None:
+        """Write one JSON line to stdout."""
         try:
-            sys.stdout.write(json.dumps(what) + "\n")
+            sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             self._stopped = True
 
-    def _until_stdin_ends(self) -> None:
-        """Whoever has asked for the run listens no more, or has heard enough."""
+    def _stop_at_end_of_stdin(self) -> None:
+        """Stop when the process that started this one has died or wants no more."""
         while STDIN.readline():
             pass
         self._stopped = True
-
-    def _start_processes(self) -> None:
-        """Workers of Locust on this machine; their keys are in their environment."""
-        assert isinstance(self._runner, MasterRunner)
-        port = self._runner.server.port
-        for _ in range(self._order.workers):
-            command = [sys.executable, "-m", "awx_ratelimit.loadtest.load.worker", "127.0.0.1", str(port)]
-            environment = {**os.environ, KEYS: json.dumps(self._keys)}
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603  # our own words
-            self._processes.append(process)
-
-    def _end_processes(self) -> None:
-        for process in self._processes:
-            try:
-                process.wait(2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 STDIN = FileObjectThread(sys.stdin.fileno(), "rb")
 
 
 def main() -> None:
-    """See the module."""
-    said = json.loads(STDIN.readline())
-    Driver(Order.of_json(said["order"]), said["keys"]).run()
+    """Run the configuration on stdin."""
+    message = json.loads(STDIN.readline())
+    Driver(RunConfig.from_json(message["config"]), message["keys"]).run()
 
 
 if __name__ == "__main__":

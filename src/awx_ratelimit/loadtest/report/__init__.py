@@ -1,1 +1,1 @@
-"""The report of an audit: JSON, JUnit XML and HTML with plots."""
+"""Reports of a run: a page of HTML for people, JSON and JUnit XML for programs. Reports contain no keys."""

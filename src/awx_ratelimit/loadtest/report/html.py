@@ -1,4 +1,4 @@
-"""The report as one page of HTML: verdicts, plots, numbers. It loads nothing, and runs nothing."""
+"""The report as one page of HTML with verdicts, plots and numbers. It loads nothing and runs no scripts."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,12 +7,11 @@ from typing import Final
 
 from awx_ratelimit.core.printable import visible
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.audit.tolerances import Mark
+from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
 from awx_ratelimit.loadtest.report import curves, plots
-from awx_ratelimit.loadtest.report.report import Report, profile, profiles
+from awx_ratelimit.loadtest.report.results import PERCENTILES, Report
 
-_SECOND_US: Final = 1_000_000
-_CLASSES: dict[str, str] = {Mark.PASSED: "passed", Mark.FAILED: "failed", Mark.UNSHOWN: "unshown"}
+_CSS_CLASSES: dict[str, str] = {Result.PASSED: "passed", Result.FAILED: "failed", Result.NOT_SHOWN: "unshown"}
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -49,68 +48,64 @@ rect.admitted { fill: var(--blue); } rect.refused { fill: var(--amber); } rect.f
 <h1><span class="$class">$mark</span> $url</h1>
 <p>$about</p>
 <h2>Verdicts</h2>
-<table class="verdicts"><tr><th>promise</th><th>verdict</th><th class="detail">what was seen</th></tr>$verdicts</table>
+<table class="verdicts"><tr><th>promise</th><th>verdict</th><th class="detail">details</th></tr>$verdicts</table>
 <h2>Over time</h2>
-<p>Bands are the profiles. Of the first key, whose plan is <b>$plan</b>, and of all keys where it says so.</p>
+<p>The bands show the profiles. Plots cover the first key, unless they say "all keys". Its plan is <b>$plan</b>.</p>
 $plots
 <h2>Profiles</h2>
 <div class="wide" tabindex="0"><table><tr><th>profile</th><th class="number">admitted</th>
 <th class="number">refused</th><th class="number">failed</th><th class="number">p50 ms</th>
 <th class="number">p95 ms</th><th class="number">p99 ms</th></tr>
 $profiles</table></div>
-<p>A gateway decides at some moment between sending and answering. What is said here is true for each of them.</p>
+<p>A gateway decides at some moment between sending and answering. Every verdict holds for each such moment.</p>
 </body></html>
 """)
 
 
 def as_html(report: Report) -> str:
-    """The page."""
+    """Render the page."""
     return _PAGE.substitute(
         mark=report.outcome,
-        **{"class": _CLASSES.get(report.outcome, "unshown")},
-        url=_text(report.order.url),
-        plan=_text(report.order.plan.name),
-        about=_text(_about(report)),
-        verdicts="".join(_verdict_row(report, number) for number in range(len(report.verdicts))),
-        plots="".join(_plots(report)) or "<p>Nothing was observed.</p>",
-        profiles="".join(_profile_row(report.observations, name) for name in profiles(report.observations)),
+        **{"class": _CSS_CLASSES.get(report.outcome, "unshown")},
+        url=_text(report.config.url),
+        plan=_text(report.config.plan.name),
+        about=_text(_summary(report)),
+        verdicts="".join(map(_verdict_row, report.verdicts)),
+        plots="".join(_plots(report)) or "<p>No request was sent.</p>",
+        profiles="".join(_profile_row(report, name) for name in report.profiles),
     )
 
 
 def _text(text: str) -> str:
-    """Text of a gateway, in which nothing is a mark and nothing is invisible."""
+    """Escape a gateway's text, so that it contains no markup and no invisible characters."""
     return escape(visible(text))
 
 
-def _about(report: Report) -> str:
+def _summary(report: Report) -> str:
+    spread = f"{report.workers} workers, with clocks accurate to {report.tolerances.spread_us} us"
     parts = [
         f"{report.began_at:%Y-%m-%d %H:%M:%S} UTC",
         f"{len(report.observations)} requests in {report.seconds:.1f} s",
-        *(
-            [f"{report.workers} workers, whose clocks are known to {report.terms.spread_us} us"]
-            if report.workers
-            else []
-        ),
-        *(["interrupted: what was seen until then"] if report.interrupted else []),
+        *([spread] if report.workers else []),
+        *(["interrupted"] if report.interrupted else []),
         *([report.trouble] if report.trouble else []),
     ]
     return "; ".join(parts)
 
 
-def _verdict_row(report: Report, number: int) -> str:
-    one = report.verdicts[number]
+def _verdict_row(one: Verdict) -> str:
     more = "".join(f"<li>{_text(example)}</li>" for example in one.examples[1:])
     detail = _text(one.detail) + (f"<ul>{more}</ul>" if more else "")
     return (
-        f'<tr><td>{one.name}</td><td class="mark {_CLASSES[one.mark]}">{one.mark}</td>'
+        f'<tr><td>{one.name}</td><td class="mark {_CSS_CLASSES[one.result]}">{one.result}</td>'
         f'<td class="detail">{detail}</td></tr>'
     )
 
 
-def _profile_row(observations: Sequence[Observation], name: str) -> str:
-    row = profile(observations, name)
+def _profile_row(report: Report, name: str) -> str:
+    row = report.profile_statistics(name)
     numbers = [str(row[outcome.value]) for outcome in Outcome]
-    numbers += [f"{row[f'p{percent}_ms']:.1f}" for percent in (50, 95, 99)]
+    numbers += [f"{row[f'p{percent}_ms']:.1f}" for percent in PERCENTILES]
     cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
     return f"<tr><td>{_text(name)}</td>{cells}</tr>"
 
@@ -120,28 +115,31 @@ def _plots(report: Report) -> list[str]:
         return []
     seen = sorted(report.observations, key=lambda one: one.sent_us)
     begin_us, seconds = seen[0].sent_us, report.seconds
-    of_first = [one for one in seen if one.key == 0]
-    bands, step_s = _bands(seen, begin_us), curves.step_s(seconds)
-    by_outcome = curves.counts(seen, begin_us, step_s)
-    parts = [(outcome.value, by_outcome[outcome]) for outcome in Outcome if by_outcome[outcome]]
-    drawn = [
-        plots.lines(f"Admitted against the envelope of {rate.name!r}", curve, bands, seconds)
-        for rate in report.order.reachable
-        for curve in [curves.let_in(of_first, rate, begin_us)]
+    of_first_key = [one for one in seen if one.key == 0]
+    bands, step_s = _bands(seen, begin_us), curves.step_width_s(seconds)
+    figures = [
+        plots.lines(f"Admitted cost and its limit by {rate.name!r}", curve, bands, seconds)
+        for rate in report.config.reachable_rates
+        for curve in [curves.admissions(of_first_key, rate, begin_us)]
     ]
-    drawn.append(plots.bars(f"Requests in each {step_s:g} s, of all keys", parts, step_s, bands, seconds))
+    counts = curves.outcome_counts(seen, begin_us, step_s)
+    parts = [(outcome.value, counts[outcome]) for outcome in Outcome if counts[outcome]]
+    figures.append(plots.bars(f"Requests per {step_s:g} s, all keys", parts, step_s, bands, seconds))
     latencies = curves.latencies(seen, begin_us, step_s)
-    drawn.append(plots.lines("Milliseconds to the head of the answer, of all keys", latencies, bands, seconds))
-    if any(one.held for one in of_first):
-        slots = curves.slots(of_first, report.terms.slots, begin_us, seconds)
-        drawn.append(plots.lines("Connections surely under way", slots, bands, seconds))
-    return drawn
+    figures.append(plots.lines("Latency to the response head in ms, all keys", latencies, bands, seconds))
+    if any(one.held for one in of_first_key):
+        slots = curves.slots(of_first_key, report.tolerances.slots, begin_us, seconds)
+        figures.append(plots.lines("Requests certainly in flight", slots, bands, seconds))
+    return figures
 
 
 def _bands(seen: Sequence[Observation], begin_us: int) -> list[plots.Band]:
+    """The time span of each profile."""
     spans: dict[str, tuple[int, int]] = {}
     for one in seen:
         first_us, last_us = spans.get(one.profile, (one.sent_us, one.ended_us))
         spans[one.profile] = first_us, max(last_us, one.ended_us)
-    at_s = {name: tuple((us - begin_us) / _SECOND_US for us in span) for name, span in spans.items()}
-    return [(begin_s, end_s, name) for name, (begin_s, end_s) in at_s.items()]
+    return [
+        ((first_us - begin_us) / curves.SECOND_US, (last_us - begin_us) / curves.SECOND_US, name)
+        for name, (first_us, last_us) in spans.items()
+    ]

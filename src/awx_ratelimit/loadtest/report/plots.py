@@ -1,4 +1,4 @@
-"""Curves as SVG, drawn here: a report is one file that needs nothing of anybody."""
+"""Curves as SVG. They are drawn here so that a report is a single file without dependencies."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -10,40 +10,40 @@ from awx_ratelimit.loadtest.report.curves import Curve, Points
 WIDTH, HEIGHT = 920, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 26, 26
 _TICKS: Final = 6
-#: (from, to, name) of what went on, in seconds.
+#: (start in seconds, end in seconds, name) of a profile.
 Band = tuple[float, float, str]
 
 
 class Frame:
-    """Where a time and a value are on the drawing."""
+    """The axes of a drawing: positions of times and values, in pixels."""
 
-    def __init__(self, seconds: float, most: float) -> None:
+    def __init__(self, seconds: float, max_value: float) -> None:
         self._seconds = max(seconds, 0.1)
-        self._step = _nice(max(most, 1e-9) / _TICKS)
-        self.most = self._step * max(1, ceil(most / self._step - 1e-9))
+        self._step = _round_up(max(max_value, 1e-9) / _TICKS)
+        self.max_value = self._step * max(1, ceil(max_value / self._step - 1e-9))
 
     def x(self, at_s: float) -> float:
-        """To the right of the left edge."""
+        """The distance of a time from the left edge."""
         return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * min(1.0, max(0.0, at_s / self._seconds)), 1)
 
     def y(self, value: float) -> float:
-        """Below the top edge."""
-        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / self.most, 1)
+        """The distance of a value from the top edge."""
+        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / self.max_value, 1)
 
     def grid(self) -> Iterable[str]:
-        """Lines and numbers of both axes."""
-        for number in range(round(self.most / self._step) + 1):
+        """The grid lines and the numbers of both axes."""
+        for number in range(round(self.max_value / self._step) + 1):
             value = number * self._step
             y = self.y(value)
             yield f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
             yield f'<text class="tick" x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>'
-        step_s = _nice(self._seconds / _TICKS)
+        step_s = _round_up(self._seconds / _TICKS)
         for number in range(floor(self._seconds / step_s) + 1):
             x = self.x(number * step_s)
             yield f'<text class="tick" x="{x}" y="{HEIGHT - 8}" text-anchor="middle">{number * step_s:g} s</text>'
 
     def bands(self, bands: Sequence[Band]) -> Iterable[str]:
-        """What went on when, behind everything."""
+        """The background bands that show the profiles."""
         for number, (begin_s, end_s, name) in enumerate(bands):
             x, width = self.x(begin_s), max(0.0, self.x(end_s) - self.x(begin_s))
             size = f'width="{width:.1f}" height="{HEIGHT - _TOP - _BOTTOM}"'
@@ -54,7 +54,7 @@ class Frame:
 
 
 def lines(title: str, curves: Sequence[Curve], bands: Sequence[Band], seconds: float) -> str:
-    """Curves over time, with what bounds them."""
+    """A figure with curves over time and their bounds."""
     frame = Frame(seconds, max((value for curve in curves for _, value in curve.points), default=1.0))
     drawn = [_path(curve, number, frame) for number, curve in enumerate(curves)]
     names = [(curve.name, "bound" if curve.bound else f"c{number}") for number, curve in enumerate(curves)]
@@ -62,33 +62,33 @@ def lines(title: str, curves: Sequence[Curve], bands: Sequence[Band], seconds: f
 
 
 def bars(title: str, parts: Sequence[tuple[str, Points]], width_s: float, bands: Sequence[Band], seconds: float) -> str:
-    """Numbers of each step, one upon the other."""
+    """A figure with stacked bars, one for each step."""
     sums: dict[float, float] = {}
     drawn: list[tuple[str, float, float, float, str]] = []
     for name, points in parts:
         for at_s, value in points:
-            drawn.append((name, at_s, sums.get(at_s, 0.0), value, f"{value:g} {name} from {at_s:g} s on"))
+            drawn.append((name, at_s, sums.get(at_s, 0.0), value, f"{value:g} {name} at {at_s:g} s"))
             sums[at_s] = sums.get(at_s, 0.0) + value
     frame = Frame(seconds, max(sums.values(), default=1.0))
     rectangles = [
         f'<rect class="{name}" x="{frame.x(at_s)}" y="{frame.y(base + value)}" '
         f'width="{max(1.0, frame.x(at_s + width_s) - frame.x(at_s) - 1):.1f}" '
-        f'height="{frame.y(base) - frame.y(base + value):.1f}"><title>{told}</title></rect>'
-        for name, at_s, base, value, told in drawn
+        f'height="{frame.y(base) - frame.y(base + value):.1f}"><title>{label}</title></rect>'
+        for name, at_s, base, value, label in drawn
     ]
     return _figure(title, [(name, name) for name, _ in parts], [*frame.bands(bands), *frame.grid(), *rectangles])
 
 
 def _path(curve: Curve, number: int, frame: Frame) -> str:
-    steps, before_s = list[str](), -inf
+    steps, previous_s = list[str](), -inf
     for at_s, value in curve.points:
         x, y = frame.x(at_s), frame.y(value)
-        if at_s - before_s > curve.gap_s:
-            # A point by itself is drawn as well.
+        if at_s - previous_s > curve.gap_s:
+            # An isolated point becomes a dot.
             steps.append(f"M{x} {y}h0")
         else:
             steps.append(f"H{x}V{y}" if curve.stairs else f"L{x} {y}")
-        before_s = at_s
+        previous_s = at_s
     return f'<path class="{"bound" if curve.bound else f"c{number}"}" d="{"".join(steps)}"/>'
 
 
@@ -101,7 +101,7 @@ def _figure(title: str, names: Sequence[tuple[str, str]], drawn: Iterable[str]) 
     )
 
 
-def _nice(rough: float) -> float:
-    """The next larger of 1, 2 and 5, times a power of ten."""
+def _round_up(rough: float) -> float:
+    """Round up to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** floor(log10(rough))
     return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= rough * (1 - 1e-9))

@@ -1,0 +1,127 @@
+"""The promises that an audit checks, with one verdict for each. Pure, and the same for a gateway in any language.
+
+Every verdict holds for each moment between sending and answering at which the gateway may have decided. So an honest
+gateway passes on any machine; a busy machine only shows less. Every key must be idle when the run begins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.loadtest.audit import contract, honest_wait, isolation
+from awx_ratelimit.loadtest.audit.observation import Observation, Outcome, admitted, group_by_key, max_in_flight
+from awx_ratelimit.loadtest.audit.rate_bound import TightestInterval, tightest_interval
+from awx_ratelimit.loadtest.audit.tolerances import Tolerances
+from awx_ratelimit.loadtest.audit.unjustified_refusals import Fault, unjustified_refusals
+from awx_ratelimit.loadtest.audit.verdict import Verdict, judge, seconds
+
+ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, FREE = "answers", "never over", "not under", "slots", "refusals are free"
+NAMES: Final = (ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, honest_wait.NAME, FREE, contract.NAME, isolation.NAME)
+#: This many refusals in a row are a burst of refusals.
+_MIN_BURST: Final = 5
+
+
+def audit(observations: Sequence[Observation], tolerances: Tolerances) -> list[Verdict]:
+    """One verdict for each of `NAMES`, in that order."""
+    spread_us = tolerances.spread_us
+    seen = [_widen(one, spread_us) for one in observations] if spread_us else list(observations)
+    faults = unjustified_refusals(seen, tolerances)
+    return [
+        _check_answers(seen),
+        _check_never_over(seen, tolerances),
+        _check_not_under(seen, tolerances, faults[Fault.TOO_STRICT]),
+        _check_slots(seen, tolerances, faults[Fault.SLOT_LEAKED]),
+        honest_wait.check(seen, tolerances),
+        _check_free_refusals(seen, faults),
+        contract.check(seen, tolerances),
+        isolation.check(seen, tolerances, faults[Fault.KEYS_SHARE_BUDGET]),
+    ]
+
+
+def _widen(one: Observation, spread_us: int) -> Observation:
+    """Extend a request whose times are inaccurate by `spread_us`, so that it covers every possible moment."""
+    answered_us = one.answered_us + spread_us
+    return replace(
+        one,
+        sent_us=one.sent_us - spread_us,
+        answered_us=answered_us,
+        alive_us=max(answered_us, one.alive_us - spread_us) if one.alive_us > one.answered_us else answered_us,
+        ended_us=one.ended_us + spread_us,
+    )
+
+
+def _check_answers(observations: Sequence[Observation]) -> Verdict:
+    if not observations:
+        return judge(ANSWERS, ["no request was sent"], shown=False, detail="")
+    failed = [one for one in observations if one.outcome is Outcome.FAILED]
+    faults = [one.error or f"the gateway answered with status {one.status}" for one in failed]
+    return judge(ANSWERS, faults, shown=True, detail=f"the gateway answered all {len(observations)} requests")
+
+
+def _check_never_over(observations: Sequence[Observation], tolerances: Tolerances) -> Verdict:
+    found = [
+        (rate, interval)
+        for of_key in group_by_key(admitted(observations)).values()
+        for rate in tolerances.rates
+        if (interval := _tightest(of_key, rate, tolerances)) is not None
+    ]
+    faults = [_describe(rate, interval) for rate, interval in found if interval.excess > 0]
+    # An interval with less than a burst proves nothing: the gateway was never near the limit.
+    reached = [(rate, interval) for rate, interval in found if interval.admitted >= rate.burst]
+    missed = sorted({rate.name for rate in tolerances.rates} - {rate.name for rate, _ in reached})
+    nearest = max(reached, key=lambda one: one[1].excess / one[1].unit / one[0].burst, default=None)
+    detail = f"closest: {_describe(*nearest)}" if nearest else "no limit was reached"
+    return judge(NEVER_OVER, faults, bool(reached), detail + (f"; not reached: {', '.join(missed)}" if missed else ""))
+
+
+def _tightest(of_key: Sequence[Observation], rate: Rate, tolerances: Tolerances) -> TightestInterval | None:
+    return tightest_interval(of_key, rate, tolerance_us=tolerances.tolerance_us, skew_us=tolerances.skew_us)
+
+
+def _describe(rate: Rate, interval: TightestInterval) -> str:
+    duration = seconds(interval.to_us - interval.from_us)
+    return f"{rate.name}: {interval.admitted} admitted within {duration}, {interval.allowed:.2f} allowed"
+
+
+def _check_not_under(observations: Sequence[Observation], tolerances: Tolerances, faults: list[str]) -> Verdict:
+    """Shown if one key was admitted as often as the smallest burst."""
+    costs = [sum(one.cost for one in of_key) for of_key in group_by_key(admitted(observations)).values()]
+    smallest_burst = min((rate.burst for rate in tolerances.rates), default=1)
+    detail = f"{sum(costs)} admitted, and no request within the plan was refused"
+    return judge(NOT_UNDER, faults, max(costs, default=0) >= smallest_burst, detail)
+
+
+def _check_slots(observations: Sequence[Observation], tolerances: Tolerances, faults: list[str]) -> Verdict:
+    """Shown if all slots were in use at once, by requests that stayed open."""
+    slots = tolerances.slots
+    if slots is None:
+        return judge(SLOTS, [], shown=False, detail="the plan has no slots")
+    highest = max((max_in_flight(of_key) for of_key in group_by_key(observations).values()), default=0)
+    if highest > slots:
+        faults = [f"{highest} requests were in flight at once, {slots} allowed", *faults]
+    held = [one for one in observations if one.held]
+    gone = sum(1 for one in held if one.hung_up)
+    detail = f"at most {highest} of {slots} in flight at once; {gone} clients hung up and their slots were released"
+    return judge(SLOTS, faults, highest >= slots and bool(held), detail)
+
+
+def _check_free_refusals(observations: Sequence[Observation], faults: dict[Fault, list[str]]) -> Verdict:
+    """Shown if a request was admitted after a burst of refusals."""
+    if faults[Fault.TOO_STRICT]:
+        detail = "the gateway refuses requests within the plan, so no refusal shows whether refusals were charged"
+        return judge(FREE, [], shown=False, detail=detail)
+    bursts = sum(_admitted_after_bursts(of_key) for of_key in group_by_key(observations).values())
+    detail = f"{bursts} requests were admitted on time after bursts of refusals"
+    return judge(FREE, faults[Fault.REFUSALS_CHARGED], bool(bursts), detail)
+
+
+def _admitted_after_bursts(observations: Sequence[Observation]) -> int:
+    found = refused = 0
+    for one in observations:
+        if one.outcome is Outcome.REFUSED:
+            refused += 1
+        elif one.outcome is Outcome.ADMITTED:
+            found += refused >= _MIN_BURST
+            refused = 0
+    return found

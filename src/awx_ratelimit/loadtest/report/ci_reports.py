@@ -1,0 +1,67 @@
+"""Reports for programs: JSON, and the JUnit XML that CI systems read."""
+
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from awx_ratelimit.core.printable import visible
+from awx_ratelimit.loadtest.audit.verdict import Result
+from awx_ratelimit.loadtest.report.results import Report
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as a dictionary that JSON can represent."""
+    plan = report.config.plan
+    fields = ("name", "tokens", "period_ms", "burst", "refill")
+    return {
+        "url": report.config.url,
+        "plan": {
+            "name": plan.name,
+            "rates": [{name: getattr(rate, name) for name in fields} for rate in plan.rates],
+            "concurrent": plan.concurrency and plan.concurrency.slots,
+        },
+        "began_at": report.began_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "seconds": round(report.seconds, 3),
+        "requests": len(report.observations),
+        "workers": report.workers,
+        "spread_us": report.tolerances.spread_us,
+        "passed": not report.failed and not report.trouble,
+        "interrupted": report.interrupted,
+        "trouble": report.trouble or None,
+        "verdicts": [
+            {"name": one.name, "verdict": one.result, "detail": one.detail, "examples": list(one.examples)}
+            for one in report.verdicts
+        ],
+        "profiles": [report.profile_statistics(name) for name in report.profiles],
+    }
+
+
+def as_junit(report: Report) -> str:
+    """One JUnit test suite with a case for each promise. Promises that were not shown are skipped cases."""
+    not_shown = sum(1 for one in report.verdicts if one.result is Result.NOT_SHOWN)
+    suite = ET.Element(
+        "testsuite",
+        name="awx-ratelimit loadtest",
+        tests=str(len(report.verdicts) + bool(report.trouble)),
+        failures=str(len(report.failed)),
+        errors=str(int(bool(report.trouble))),
+        skipped=str(not_shown),
+        time=f"{report.seconds:.3f}",
+        timestamp=report.began_at.strftime("%Y-%m-%dT%H:%M:%S"),
+    )
+    for one in report.verdicts:
+        case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name=one.name)
+        if one.result is Result.FAILED:
+            ET.SubElement(case, "failure", message=_text(one.detail)).text = _text("\n".join(one.examples))
+        elif one.result is Result.NOT_SHOWN:
+            ET.SubElement(case, "skipped", message=_text(one.detail))
+        else:
+            ET.SubElement(case, "system-out").text = _text(one.detail)
+    if report.trouble:
+        case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name="the run itself")
+        ET.SubElement(case, "error", message=_text(report.trouble))
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
+
+
+def _text(text: str) -> str:
+    """Escape characters in a gateway's text that XML does not allow or that are invisible."""
+    return "\n".join(map(visible, text.split("\n")))

@@ -51,18 +51,18 @@ def test_a_key_is_rotated_in_four_steps(page: Page, site: Site, account: str) ->
     old = site.key(account, "prod-ledger", days_old=93, used_days_ago=0)
     page.goto("/console/")
     page.get_by_role("link", name="Rotate prod-ledger").click()
-    page.get_by_label("The old key is accepted for").select_option("604800")
+    page.get_by_label("Keep the old key valid for").select_option("604800")
     page.get_by_role("button", name="Create the new key").click()
     key = shown_key(page)
     page.get_by_role("link", name="I have stored it").click()
     expect(page.locator(".steps li.done")).to_have_count(1)
     page.goto(f"/console/keys/{old.id}")
-    expect(page.get_by_text("It ends by itself in 7 days.")).to_be_visible()
+    expect(page.get_by_text("The old key expires in 7 days.")).to_be_visible()
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("textbox").fill("prod-ledger")
     page.get_by_role("button", name="Delete key").click()
 
-    expect(page.get_by_role("status").first).to_contain_text("The key is deleted")
+    expect(page.get_by_role("status").first).to_contain_text("Key deleted.")
     assert [made.masked for made in site.service.list(account).items] == [f"awx_...{key[-4:]}"]
 
 
@@ -111,7 +111,7 @@ def test_a_hostile_name_goes_through_every_form(page: Page, site: Site, account:
     page.get_by_role("textbox").fill(name)
     page.get_by_role("button", name="Delete key").click()
 
-    expect(page.get_by_role("status").first).to_contain_text("The key is deleted")
+    expect(page.get_by_role("status").first).to_contain_text("Key deleted.")
     assert key.name == name
     assert site.service.list(account).total == 0
 
@@ -128,7 +128,7 @@ def test_the_form_is_filled_in_by_keyboard_alone(page: Page, site: Site, account
     page.keyboard.press("Enter")
 
     assert seen == ["expires_in_days", "Create key", "Cancel"]
-    expect(page.get_by_role("heading", name="Store it now")).to_be_visible()
+    expect(page.get_by_role("heading", name="Store this key now")).to_be_visible()
 
 
 def test_the_first_stop_of_the_keyboard_skips_the_navigation(page: Page) -> None:
@@ -167,7 +167,7 @@ def test_a_copy_button_copies(scripted: Page, site: Site) -> None:
     """Key, line of .env and curl line are in the clipboard to the letter, and a screen reader hears of it."""
     key = create(scripted)
     copied = []
-    for what in ("the key", "the line for .env", "the curl line"):
+    for what in ("the key", "the .env line", "the curl command"):
         scripted.bring_to_front()
         scripted.get_by_role("button", name=f"Copy {what}").click()
         expect(scripted.locator("#said")).to_have_text("Copied to the clipboard.")

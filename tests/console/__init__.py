@@ -1,1 +1,1 @@
-"""The console without a browser: its pages over both adapters, its forms, what it costs."""
+"""The console without a browser: pages, forms, CSRF, login and cost, over both adapters."""

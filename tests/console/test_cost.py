@@ -1,4 +1,4 @@
-"""What pages cost: an account with many keys, and pages that are left open."""
+"""The cost of pages for an account with many keys, and of pages that are left open."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ from awx_ratelimit.http.message import WholeRequest
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.keys.storage.schema import KEYS
 
-MANY = 1_000
+KEY_COUNT = 1_000
 START_SECONDS = 20.0
 PAGES = ["/", "/?show=old", "/?show=unused", "/?page=20", "/usage", "/activity", "/plans", "/new"]
 ALL_OLD_DAYS = 120
@@ -29,14 +29,14 @@ ALL_OLD_DAYS = 120
 
 @pytest.fixture(scope="module")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, str, str]]:
-    """An account with a key, and one with a thousand, all old and none ever used: what costs most."""
+    """An account with one key, and one with a thousand keys, all old and unused, which is the most expensive case."""
     store = KeyStore.open(tmp_path_factory.mktemp("many") / "keys.db")
     site = Site(store)
-    few, many = site.account(), site.account(max_keys=MANY)
+    few, many = site.account(), site.account(max_keys=KEY_COUNT)
     site.key(few, "n", days_old=ALL_OLD_DAYS)
     at_ms = site.clock.now_ms() - ALL_OLD_DAYS * DAY_MS
     row = {"account_id": many, "name": "n", "prefix": "awx_", "last4": "abcd", "created_at_ms": at_ms}
-    ids = [f"key_{number:016}" for number in range(MANY)]
+    ids = [f"key_{number:016}" for number in range(KEY_COUNT)]
     rows = [{**row, "id": key_id, "family_id": key_id, "key_hash": key_id.encode()} for key_id in ids]
     with store._engines.writing.begin() as connection:
         connection.execute(KEYS.insert(), rows)
@@ -44,8 +44,8 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, s
     store.close()
 
 
-def ask(site: Site, account: str, path: str) -> bytes:
-    """A page."""
+def get(site: Site, account: str, path: str) -> bytes:
+    """Open a page."""
     path, _, query = path.partition("?")
     lines = {b"cookie": [f"{SESSION}={account}".encode()], b"accept": [b"text/html"]}
     request = Request("GET", f"/console{path}", None, lambda name: lines.get(name, []))
@@ -55,68 +55,77 @@ def ask(site: Site, account: str, path: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_asks_as_often_whatever_the_number_of_keys(accounts: tuple[Site, str, str], path: str) -> None:
-    """With a thousand keys the same statements are sent as with one, and no more than six."""
+def test_statements_per_page(accounts: tuple[Site, str, str], path: str) -> None:
+    """A page sends the same number of statements, at most six, for one key and for a thousand."""
     site, few, many = accounts
-    sent = []
+    counts = []
     for account in (few, many):
         with statements(site.store) as seen:
-            ask(site, account, path)
-        sent.append(len(seen))
+            get(site, account, path)
+        counts.append(len(seen))
 
-    assert sent[0] == sent[1] <= 6
+    assert counts[0] == counts[1] <= 6
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_of_a_thousand_keys_is_ready_within_100_ms(accounts: tuple[Site, str, str], path: str) -> None:
-    """Or, on a machine that is busy, in the time of reading all of its thousand keys four times."""
+def test_page_of_a_thousand_keys(accounts: tuple[Site, str, str], path: str) -> None:
+    """A page takes at most 100 ms or, on a busy machine, four times as long as reading its thousand keys."""
     site, _, many = accounts
-    page_s = fastest(lambda: ask(site, many, path))
-    control_s = fastest(lambda: site.service.all(many))
+    page_s = min_cpu_s(lambda: get(site, many, path))
+    control_s = min_cpu_s(lambda: site.service.all(many))
 
     assert page_s < max(0.1, 4 * control_s + 0.02), (page_s, control_s)
 
 
-def test_ten_open_consoles_leave_requests_alone(tmp_path: Path) -> None:
-    """While ten pages ask how their fifty keys stand, a request takes as long as before and after, but for a half."""
-    ended, events = threading.Event(), list[int]()
-    with served(tmp_path) as (port, key):
-        consoles = [threading.Thread(target=stay_open, args=(port, ended, events)) for _ in range(10)]
-        requests(port, key, 0.5)
-        quiet_s = requests(port, key, 1.1)
-        for console in consoles:
-            console.start()
-        beside_s = requests(port, key, 2.2)
-        ended.set()
-        for console in consoles:
-            console.join()
-        quiet_s += requests(port, key, 1.1)
+def test_open_pages(tmp_path: Path) -> None:
+    """Ten open pages with fifty keys each slow requests down by less than half."""
+    stopped, events = threading.Event(), list[int]()
+    with running_server(tmp_path) as (port, key):
+        pages = [threading.Thread(target=keep_page_open, args=(port, stopped, events)) for _ in range(10)]
+        request_times(port, key, 0.5)
+        quiet_s = request_times(port, key, 1.1)
+        for page in pages:
+            page.start()
+        busy_s = request_times(port, key, 2.2)
+        stopped.set()
+        for page in pages:
+            page.join()
+        quiet_s += request_times(port, key, 1.1)
 
     assert len(events) >= 10
-    # With a margin for busy machines: the figures are in benchmarks/README.md.
-    assert median(beside_s) < 1.5 * median(quiet_s), (median(beside_s), median(quiet_s))
+    # The margin is for busy machines. benchmarks/README.md has the measured figures.
+    assert median(busy_s) < 1.5 * median(quiet_s), (median(busy_s), median(quiet_s))
 
 
-def fastest(timed: Callable[[], object]) -> float:
-    """The shortest processor time of some, in seconds: what others do at the moment does not count."""
+def min_cpu_s(call: Callable[[], object]) -> float:
+    """The shortest CPU time of five calls, in seconds, which excludes other processes."""
     times = []
     for _ in range(5):
         began_s = time.thread_time()
-        timed()
+        call()
         times.append(time.thread_time() - began_s)
     return min(times)
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[int, str]]:
-    """A server with an account ``acme`` of fifty keys: its port, and one of them."""
+def running_server(folder: Path) -> Iterator[tuple[int, str]]:
+    """A server with an account ``acme`` that has fifty keys; yields its port and one key."""
     store = KeyStore.open(folder / "keys.db")
     service = KeyService(store)
     service.accounts.create("acme", plan="starter")
     keys = [service.create("acme", f"n{number}").secret.reveal() for number in range(50)]
     store.close()
     port, root = free_port(), str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "uvicorn", "tests.console.served:app", "--port", str(port), "--log-level", "error"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "tests.console.served_app:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "error",
+    ]
     process = subprocess.Popen(
         command,
         cwd=root,
@@ -127,14 +136,14 @@ def served(folder: Path) -> Iterator[tuple[int, str]]:
     guard = guarded(process)
     try:
         until_s = time.monotonic() + START_SECONDS
-        while not answers(port) and process.poll() is None and time.monotonic() < until_s:
+        while not is_up(port) and process.poll() is None and time.monotonic() < until_s:
             time.sleep(0.05)
         yield port, keys[0]
     finally:
         stop(process, guard)
 
 
-def answers(port: int) -> bool:
+def is_up(port: int) -> bool:
     """Whether the server has started."""
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
@@ -146,8 +155,8 @@ def answers(port: int) -> bool:
         connection.close()
 
 
-def requests(port: int, key: str, seconds: float) -> list[float]:
-    """How long each request took, one after another on one connection, for so long."""
+def request_times(port: int, key: str, seconds: float) -> list[float]:
+    """Send requests one after another on one connection, for some seconds; the duration of each."""
     times: list[float] = []
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     until_s = time.perf_counter() + seconds
@@ -161,13 +170,13 @@ def requests(port: int, key: str, seconds: float) -> list[float]:
     return times
 
 
-def stay_open(port: int, ended: threading.Event, events: list[int]) -> None:
-    """Do what a page does that is left open: ask, and again when it was told to."""
-    while not ended.is_set():
+def keep_page_open(port: int, stopped: threading.Event, events: list[int]) -> None:
+    """Request the usage, and again after the time that each event gives, as an open page does."""
+    while not stopped.is_set():
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("GET", "/console/usage", headers={"cookie": f"{SESSION}=acme"})
         text = connection.getresponse().read()
         connection.close()
         assert text.count(b'"bars"') == 50
         events.append(1)
-        ended.wait(int(text.split(b"\n")[0].removeprefix(b"retry: ")) / 1000)
+        stopped.wait(int(text.split(b"\n")[0].removeprefix(b"retry: ")) / 1000)

@@ -1,10 +1,10 @@
-"""Settings > API Keys as web pages, from a whole request to a reply: ASGI and WSGI serve the same.
+"""The console: Settings > API Keys as web pages, mounted in an ASGI or WSGI application.
 
     console = Console(KeyService(store), who=logged_in, secret=secret, limiter=limiter, plans=plans)
-    Mount("/console", AsgiApp(console, threads=2))        # awx_ratelimit.adapters.asgi, or WsgiApp of .wsgi
+    Mount("/console", AsgiApp(console, threads=2))        # awx_ratelimit.adapters.asgi, or WsgiApp from .wsgi
 
-Layer 6. It needs the extra ``console``. Who is logged in is said by the application that mounts it; the pages work
-without JavaScript, and load nothing from anywhere else.
+The application decides who is logged in. The pages work without JavaScript and load nothing from other hosts.
+Requires the extra ``console``.
 """
 
 from importlib import import_module
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Console", "Owner"]
 
-_HOMES = {"Console": "awx_ratelimit.console.app", "Owner": "awx_ratelimit.management.auth.claims"}
-_THIRD_PARTIES = {"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"}
+_MODULES = {"Console": "awx_ratelimit.console.app", "Owner": "awx_ratelimit.management.auth.claims"}
+_PACKAGES = {"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     check_versions(name, "console", "jinja2", "pyjwt", "sqlalchemy")
     try:
-        home = import_module(_HOMES[name])
+        module = import_module(_MODULES[name])
     except ModuleNotFoundError as error:
-        if error.name not in _THIRD_PARTIES:
+        if error.name not in _PACKAGES:
             raise
-        needed = _THIRD_PARTIES[error.name]
-        raise ImportError(f"{name} needs {needed}; install it with: pip install 'awx-ratelimit[console]'") from error
-    return getattr(home, name)
+        package = _PACKAGES[error.name]
+        raise ImportError(f"{name} needs {package}; install it with: pip install 'awx-ratelimit[console]'") from error
+    return getattr(module, name)

@@ -1,7 +1,7 @@
-"""`Console`: the pages of Settings > API Keys, from a whole request to a reply.
+"""`Console`: the pages of Settings > API Keys, from a request to a reply.
 
-Every page is for whoever the application says is logged in. What changes something is a form of one of these pages,
-sent once; a new key is in the answer to that form, and in no other.
+Every page belongs to the owner whom the application reports as logged in. Only forms change anything, and each form
+works once. A new key is in the response to its form and nowhere else.
 """
 
 import logging
@@ -10,13 +10,12 @@ from http import HTTPStatus
 from typing import Final
 
 from awx_ratelimit.console import assets
-from awx_ratelimit.console.csrf import Forms
-from awx_ratelimit.console.form_handlers import Changing
-from awx_ratelimit.console.page_context import Settings, Sources
-from awx_ratelimit.console.page_handlers import Reading
-from awx_ratelimit.console.page_request import Answered, Page, Visit
-from awx_ratelimit.console.rendering import Pages
-from awx_ratelimit.console.routes import RESOURCES, Shown
+from awx_ratelimit.console.csrf import CsrfProtection
+from awx_ratelimit.console.form_handlers import FormHandlers
+from awx_ratelimit.console.page_context import PageContext, Settings
+from awx_ratelimit.console.page_handlers import PageHandlers
+from awx_ratelimit.console.page_request import ROUTES, Action, Page, PageRequest, PageResponse
+from awx_ratelimit.console.rendering import Renderer
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import kind
@@ -48,18 +47,20 @@ _NOT_LOGGED_IN: Final = Page("problem.html", {"code": "not_logged_in"}, HTTPStat
 
 
 class Console:
-    """Answers whole requests, for `AsgiApp` and `WsgiApp`; it blocks. Paths are whole, and begin with `base`.
+    """Answers full requests, for `AsgiApp` and `WsgiApp`. It blocks. Paths include the prefix `base`.
 
-    `who` says who is logged in, by a cookie of the application's own or however it knows: an Owner, or None for nobody,
-    who is sent to `login_url` where there is one. Read cookies with ``request.cookie(name)``. If `who` raises, nobody
-    is let in: AccessRefused means that nobody is logged in, anything else is a 503 and an error in the log. `secret`
-    signs forms: 32 bytes or more, the same in all processes. `limiter` and `plans` are the gate's, `creations` and
-    `new_account_plan` as ManagementApi has them: with one limiter, keys that are made here and there count together.
-    `api_base` and `try_path` stand in the lines that are shown to be copied. `origins` (``https://app.example.com``)
-    are where forms may come from, for who is behind a proxy that changes ``Host``; it is the host of the request itself
-    otherwise. An AsyncLimiter can be asked by `AsgiApp` alone; give that ``threads=2``, so that pages which are left
-    open leave requests alone.
-    Raises ValueError for a secret that is too short.
+    `who` takes the request and returns the Owner who is logged in, or None. Read your session cookie with
+    ``request.cookie(name)``. Without an owner, users are redirected to `login_url`, if it is set. If `who` raises
+    AccessRefused, nobody is logged in. If it raises anything else, the response is 503 and the error is logged.
+
+    `secret` signs the forms: at least 32 bytes, the same in all processes. `limiter` and `plans` are those of the gate.
+    `creations` and `new_account_plan` work as in ManagementApi; with one limiter, keys created here and there share
+    the limit. `api_base` and `try_path` appear in the commands that users copy. `origins`, such as
+    ``https://app.example.com``, are the origins that forms may come from. Set them behind a proxy that changes
+    ``Host``; the default is the host of the request.
+
+    An AsyncLimiter works with `AsgiApp` only. Pass ``threads=2`` to `AsgiApp`, so that pages left open do not slow
+    down other requests. Raises ValueError for a secret that is too short.
     """
 
     def __init__(
@@ -81,86 +82,93 @@ class Console:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or WallClock()
-        self._forms = Forms(secret, origins, clock)
+        csrf = CsrfProtection(secret, origins, clock)
         if isinstance(who, type) or not callable(who):
-            raise TypeError(f"who is {kind(who)}; use a function that takes the request and returns an Owner or None")
-        deciding = Deciding(limiter)
-        making = Making(keys, deciding, creations, new_account_plan)
+            raise TypeError(f"who: expected a function from a request to an Owner or None, got {kind(who)}")
+        blocking_limiter = Deciding(limiter)
+        issuer = Making(keys, blocking_limiter, creations, new_account_plan)
         settings = Settings(base.rstrip("/"), new_account_plan, login_url, logout_url, api_base, try_path)
-        sources = Sources(checked_service(keys), checked_plans(plans), deciding, making, clock, settings)
-        #: Whether it has to be called from a thread of an event loop.
-        self.needs_loop = deciding.needs_loop
+        context = PageContext(checked_service(keys), checked_plans(plans), blocking_limiter, issuer, clock, settings)
+        pages = PageHandlers(context)
+        #: Whether calls must come from a thread of the event loop's `AsgiApp`.
+        self.needs_loop = blocking_limiter.needs_loop
         self._who = who
-        self._clock = clock
+        self._csrf = csrf
         self._settings = settings
-        self._log = SampledLog(_log, interval_s=1.0)
-        self._routes = Routes(settings.base, RESOURCES)
-        self._pages = Pages(self._forms, settings)
-        self._acts = {**Reading(sources).acts, **Changing(sources, self._forms).acts}
+        self._errors = SampledLog(_log, interval_s=1.0)
+        self._routes = Routes(settings.base, ROUTES)
+        self._renderer = Renderer(csrf, settings)
+        self._handlers = {**pages.handlers, **FormHandlers(context, csrf, pages).handlers}
 
-    def __call__(self, whole: WholeRequest) -> Reply:
-        """The answer. It never raises for what a client sends, nor for a store or a backend without an answer."""
-        method, path, _, _, _ = whole.request
-        found = self._routes.find(method, path)
-        if found is not None and found.act == "asset":
-            return assets.reply(found.key_id, whole.request)
+    def __call__(self, full_request: WholeRequest) -> Reply:
+        """The reply. Never raises for anything a client sends, nor for an unavailable store or backend."""
+        request = full_request.request
+        route = self._routes.find(request.method, request.path)
+        if route is not None and route.act == "asset":
+            return assets.reply(route.key_id, request)
         try:
-            owner = self._owner(whole.request)
+            owner = self._owner(request)
         except Exception as error:
-            return self._pages.reply(_login_problem(error), Visit.of_nobody(whole))
+            return self._renderer.render(_login_unavailable(error), PageRequest.anonymous(full_request))
         if owner is None:
-            return self._nobody(found, whole)
-        visit = Visit(owner, whole, found.key_id if found else "", self._forms.browser(whole.request))
-        if found is None:
-            return self._pages.reply(_problem("not_found"), visit)
-        if found.act is None:
-            allow = [(b"allow", ", ".join(found.allowed).encode())]
-            return self._pages.reply(_problem("method_not_allowed", more=allow), visit)
-        return self._pages.reply(self._answer(found.act, visit), visit)
+            return self._not_logged_in(route, full_request)
+        key_id = route.key_id if route else ""
+        page_request = PageRequest(owner, full_request, key_id, self._csrf.cookie(request))
+        return self._renderer.render(self._respond(route, page_request), page_request)
 
     def _owner(self, request: Request) -> Owner | None:
         try:
             owner = self._who(request)
         except AccessRefused as error:
-            _log.info("nobody is logged in: %s", error.reason)
+            _log.info("not logged in: %s", error.reason)
             return None
         if owner is not None and not isinstance(owner, Owner):
             raise TypeError(f"who returned {type(owner).__name__}; return an Owner, or None if nobody is logged in")
         return owner
 
-    def _answer(self, act: Shown, visit: Visit) -> Answered:
+    def _respond(self, route: Found[Action] | None, request: PageRequest) -> PageResponse:
+        if route is None:
+            return _problem("not_found")
+        if route.act is None:
+            return _problem("method_not_allowed", headers=((b"allow", ", ".join(route.allowed).encode()),))
+        return self._handle(route.act, request)
+
+    def _handle(self, action: Action, request: PageRequest) -> PageResponse:
         try:
-            return self._acts[act](visit)
+            return self._handlers[action](request)
         except AccessRefused as error:
-            self._log.write(logging.WARNING, error.reason, "a form was refused: %s", error.reason)
+            self._errors.write(logging.WARNING, error.reason, "a form was refused: %s", error.reason)
             return _problem(error.code)
         except KeyRequestRefused as error:
             return _problem(error.code, error)
         except KeyStoreUnavailable as error:
-            code = error.code
-            self._log.write(logging.ERROR, code, "%s: %s", code, error)
+            return self._unavailable(error.code, error)
         except (BackendUnavailable, InvalidLimit) as error:
-            code = "rate_limiter_unavailable"
-            self._log.write(logging.ERROR, code, "%s: %s", code, error)
+            return self._unavailable("rate_limiter_unavailable", error)
+
+    def _unavailable(self, code: str, error: Exception) -> Page:
+        self._errors.write(logging.ERROR, code, "%s: %s", code, error)
         return _problem(code)
 
-    def _nobody(self, found: Found[Shown] | None, whole: WholeRequest) -> Reply:
-        if found is not None and found.act == "usage":
-            # By this answer a page that is still open asks no more.
+    def _not_logged_in(self, route: Found[Action] | None, full_request: WholeRequest) -> Reply:
+        if route is not None and route.act == "usage":
+            # 204 tells the browser to close the event stream for good.
             return error_responses.nothing()
         if self._settings.login_url is not None:
-            return self._pages.see_other(self._settings.login_url)
-        return self._pages.reply(_NOT_LOGGED_IN, Visit.of_nobody(whole))
+            return self._renderer.see_other(self._settings.login_url)
+        return self._renderer.render(_NOT_LOGGED_IN, PageRequest.anonymous(full_request))
 
 
-def _login_problem(error: Exception) -> Page:
+def _login_unavailable(error: Exception) -> Page:
     if isinstance(error, KeyStoreUnavailable | SigningKeysUnavailable):
         _log.error("%s: %s", error.code, error)
     else:
-        _log.error("who raised %s: nobody is let in", type(error).__name__, exc_info=error)
+        _log.error("who raised %s; access is refused", type(error).__name__, exc_info=error)
     return Page("problem.html", {"code": "login_unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _problem(code: str, error: KeyRequestRefused | None = None, *, more: error_responses.Lines = ()) -> Page:
-    said = {"code": code, "what": error.what if error else "", "remedy": error.remedy if error else ""}
-    return Page("problem.html", said, HTTPStatus(error_responses.status_of(code)), tuple(more))
+def _problem(
+    code: str, error: KeyRequestRefused | None = None, *, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Page:
+    variables = {"code": code, "what": error.what if error else "", "remedy": error.remedy if error else ""}
+    return Page("problem.html", variables, HTTPStatus(error_responses.status_of(code)), headers)

@@ -1,8 +1,8 @@
-"""`Forms`: that what changes something was a form of one of our own pages, in the same browser, sent once.
+"""`CsrfProtection`: a form is accepted once, from our own page, in the browser and for the owner it was made for.
 
-A form is refused unless the browser says that it comes from our own origin, and unless it carries a token that we
-signed for this act, this owner and this browser's cookie. The id of the key that a form will make follows from its
-token: so the database itself refuses a form that is sent again, in whichever process.
+The browser must report our own origin, and the form must carry a token signed for this action, this owner and this
+browser's cookie. The id of a new key is derived from the token, so the database refuses a form that is submitted
+twice, even to two processes.
 """
 
 import base64
@@ -14,7 +14,7 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
-from awx_ratelimit.console.page_request import Browser, Visit
+from awx_ratelimit.console.page_request import CsrfCookie, PageRequest
 from awx_ratelimit.errors import AccessRefused
 from awx_ratelimit.http.cookies import values_of
 from awx_ratelimit.http.header_values import only_value
@@ -22,72 +22,79 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.clock import Clock
 from awx_ratelimit.keys.format import BASE62
 
-#: A browser keeps a cookie of this prefix to the very host, to TLS (or this machine), and to the path '/'.
-COOKIE: Final = "__Host-awx-console"
-#: How long a form may lie open.
-MOST_AGE_MS: Final = 43_200_000
-_LEAST_SECRET_BYTES = 32
+#: Browsers accept a cookie with the prefix ``__Host-`` only from this host, over HTTPS (or localhost), for path '/'.
+COOKIE_NAME: Final = "__Host-awx-console"
+#: A form expires after 12 hours.
+MAX_FORM_AGE_MS: Final = 43_200_000
+_MIN_SECRET_BYTES: Final = 32
 _NONCE_BYTES, _TIME_BYTES, _MAC_BYTES = 16, 8, 32
 _TOKEN_BYTES = _NONCE_BYTES + _TIME_BYTES + _MAC_BYTES
-_ID_CHARACTERS = 16
-#: Each costs a digest when a form is checked.
+_KEY_ID_CHARACTERS = 16
+#: Each cookie costs one digest per submitted form.
 _MAX_COOKIES = 32
 _is_cookie = re.compile(rb"[0-9A-Za-z_-]{22}").fullmatch
 
 
-class Forms:
-    """Makes tokens and looks at them. Every check raises AccessRefused, with a reason for the log."""
+class CsrfProtection:
+    """Issues and checks the tokens of forms.
+
+    `origins` are the origins that forms may come from; if empty, a form must come from the host of the request.
+    Raises ValueError for a secret of less than 32 bytes.
+    """
 
     def __init__(self, secret: str | bytes, origins: Collection[str], clock: Clock) -> None:
         key = secret.encode() if isinstance(secret, str) else secret
-        if len(key) < _LEAST_SECRET_BYTES:
-            raise ValueError(f"the console's secret is too short; allowed are at least {_LEAST_SECRET_BYTES} bytes")
+        if len(key) < _MIN_SECRET_BYTES:
+            raise ValueError(f"secret: expected at least {_MIN_SECRET_BYTES} bytes, got {len(key)}")
         self._key = hmac.digest(key, b"awx_ratelimit.console", "sha256")
         self._origins = frozenset(origins)
         self._clock = clock
 
-    def browser(self, request: Request) -> Browser:
-        """The browser by its cookie; where it has none that can be one, by a new one, to be set.
+    def cookie(self, request: Request) -> CsrfCookie:
+        """The browser's cookie, or a new one.
 
-        Several are kept: a second one, which a neighbour has planted, must neither hide the right one nor replace it.
+        All values are kept: a neighbouring host of the same site may have set a second cookie of this name, which
+        must neither hide ours nor replace it.
         """
-        found = [value for value in values_of(request.values(b"cookie"), COOKIE.encode()) if _is_cookie(value)]
-        if found:
-            return Browser(tuple(value.decode() for value in found[:_MAX_COOKIES]), is_new=False)
-        return Browser((secrets.token_urlsafe(16),), is_new=True)
+        values = [value for value in values_of(request.values(b"cookie"), COOKIE_NAME.encode()) if _is_cookie(value)]
+        if values:
+            return CsrfCookie(tuple(value.decode() for value in values[:_MAX_COOKIES]), is_new=False)
+        return CsrfCookie((secrets.token_urlsafe(16),), is_new=True)
 
-    def token(self, visit: Visit, act: str) -> str:
-        """A token for one form: `act` with the key that it is about."""
+    def token(self, request: PageRequest, action: str) -> str:
+        """Issue a token for one form, which performs `action` on the key of the request."""
+        assert request.csrf_cookie is not None  # pages without a login have no forms
         signed = secrets.token_bytes(_NONCE_BYTES) + self._clock.now_ms().to_bytes(_TIME_BYTES)
-        mac = self._mac(signed, visit.cookies[0], visit, act)
+        mac = self._mac(signed, request.csrf_cookie.values[0], request, action)
         return base64.urlsafe_b64encode(signed + mac).decode().rstrip("=")
 
-    def check(self, visit: Visit, act: str, token: str) -> str:
-        """Raise unless the form is ours; the id of the key that it will make, where it makes one."""
-        self._check_origin(visit.whole.request)
-        token_bytes = _decoded(token)
+    def check(self, request: PageRequest, action: str, token: str) -> str:
+        """The id for the key that the form creates. Raises AccessRefused, with a reason for the log."""
+        self._check_origin(request.full_request.request)
+        cookie, token_bytes = request.csrf_cookie, _decoded(token)
         signed, mac = token_bytes[:-_MAC_BYTES], token_bytes[-_MAC_BYTES:]
-        if visit.browser is None or visit.browser.is_new:
-            raise AccessRefused("csrf_failed", "the browser sent no cookie of ours")
-        if len(token_bytes) != _TOKEN_BYTES or not self._is_signed(mac, signed, visit, act):
-            raise AccessRefused("csrf_failed", "its token is not one for this form")
+        if cookie is None or cookie.is_new:
+            raise AccessRefused("csrf_failed", "the browser sent no CSRF cookie")
+        macs = (self._mac(signed, value, request, action) for value in cookie.values)
+        if len(token_bytes) != _TOKEN_BYTES or not any(hmac.compare_digest(mac, expected) for expected in macs):
+            raise AccessRefused("csrf_failed", "the token does not belong to this form")
         age_ms = self._clock.now_ms() - int.from_bytes(signed[_NONCE_BYTES:])
-        if not -MOST_AGE_MS <= age_ms <= MOST_AGE_MS:
-            raise AccessRefused("csrf_failed", "it lay open for too long")
-        return f"key_{_base62(self._digest(b'key id', signed, visit.owner.account_id.encode()))}"
+        if not -MAX_FORM_AGE_MS <= age_ms <= MAX_FORM_AGE_MS:
+            raise AccessRefused("csrf_failed", "the form has expired")
+        return f"key_{_base62(self._digest(b'key id', signed, request.owner.account_id.encode()))}"
 
     def _check_origin(self, request: Request) -> None:
-        """By what browsers say of where a form comes from, and pages cannot change: it must be said, and be ours."""
+        """Check ``Sec-Fetch-Site`` and ``Origin``, which pages cannot forge. At least one must be present."""
         sites, origins = request.values(b"sec-fetch-site"), request.values(b"origin")
         if not (sites or origins):
-            raise AccessRefused("csrf_failed", "it does not say where it comes from")
+            raise AccessRefused("csrf_failed", "the form has neither Sec-Fetch-Site nor Origin")
         if sites and sites != [b"same-origin"]:
-            raise AccessRefused("csrf_failed", "it comes from another site")
+            raise AccessRefused("csrf_failed", "the form comes from another site")
         origin = only_value(origins)
-        if origins and (origin is None or not self._is_ours(origin.decode("latin-1"), request)):
-            raise AccessRefused("csrf_failed", "it comes from another origin")
+        if origins and (origin is None or not self._is_own_origin(origin.decode("latin-1"), request)):
+            raise AccessRefused("csrf_failed", "the form comes from another origin")
 
-    def _is_ours(self, origin: str, request: Request) -> bool:
+    def _is_own_origin(self, origin: str, request: Request) -> bool:
         if self._origins:
             return origin in self._origins
         host = only_value(request.values(b"host"))
@@ -97,15 +104,12 @@ class Forms:
             return False
         return host is not None and netloc.lower() == host.decode("latin-1").lower() != ""
 
-    def _is_signed(self, mac: bytes, signed: bytes, visit: Visit, act: str) -> bool:
-        return any(hmac.compare_digest(mac, self._mac(signed, cookie, visit, act)) for cookie in visit.cookies)
-
-    def _mac(self, signed: bytes, cookie: str, visit: Visit, act: str) -> bytes:
-        about = (cookie, *visit.owner, act, visit.key_id)
-        return self._digest(b"form", signed, *(text.encode() for text in about))
+    def _mac(self, signed: bytes, cookie: str, request: PageRequest, action: str) -> bytes:
+        context = (cookie, *request.owner, action, request.key_id)
+        return self._digest(b"form", signed, *(text.encode() for text in context))
 
     def _digest(self, *parts: bytes) -> bytes:
-        # Each with its length, so that no two lists of parts are one text.
+        # The lengths make the encoding unambiguous: two lists of parts never give the same bytes.
         return hmac.digest(self._key, b"".join(len(part).to_bytes(4) + part for part in parts), "sha256")
 
 
@@ -119,7 +123,7 @@ def _decoded(token: str) -> bytes:
 def _base62(digest: bytes) -> str:
     number = int.from_bytes(digest)
     characters = []
-    for _ in range(_ID_CHARACTERS):
+    for _ in range(_KEY_ID_CHARACTERS):
         number, digit = divmod(number, len(BASE62))
         characters.append(BASE62[digit])
     return "".join(characters)

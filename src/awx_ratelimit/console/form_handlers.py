@@ -1,117 +1,148 @@
-"""`Changing`: the forms that were sent. Each is looked at before anything is done; a key is told in one answer.
+"""`FormHandlers`: create, rename, rotate and delete. Each checks the form completely before it changes anything.
 
-What the store refuses of a field is said beside it, with what was written still there; unless it may be a key.
+An invalid field is shown again with its error, unless it may contain a key. A new key is in one response only.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
-from awx_ratelimit.console import activity, form_parsing
-from awx_ratelimit.console.csrf import Forms
-from awx_ratelimit.console.page_context import Sources
-from awx_ratelimit.console.page_handlers import EMPTY_FORM, Reading
-from awx_ratelimit.console.page_request import Answered, Page, SeeOther, Visit
-from awx_ratelimit.console.routes import Shown
+from awx_ratelimit.console import activity
+from awx_ratelimit.console.csrf import CsrfProtection
+from awx_ratelimit.console.page_context import PageContext
+from awx_ratelimit.console.page_handlers import EMPTY_FORM, PageHandlers
+from awx_ratelimit.console.page_request import Action, Page, PageRequest, PageResponse, SeeOther
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists
 from awx_ratelimit.http import error_responses, limit_headers
+from awx_ratelimit.http.header_values import only_value
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.name_rules import readable_text
 from awx_ratelimit.keys.scanner import FINDER
 from awx_ratelimit.management.issuing import Made
 
-_SHOWN_AGAIN: Final = 1_024
+_TOKEN_FIELD: Final = "form"  # noqa: S105  # the name of a field
+_MAX_FIELDS: Final = 10
+_MAX_DIGITS: Final = 9
+#: Longer values are not shown again.
+_MAX_SHOWN_CHARACTERS: Final = 1_024
+_is_form = re.compile(rb"application/x-www-form-urlencoded[ \t]*(;.*)?", re.IGNORECASE).fullmatch
 
 
-class Changing:
-    """Create, rename, rotate and delete."""
+class FormHandlers:
+    """Handles the submitted forms."""
 
-    def __init__(self, sources: Sources, forms: Forms) -> None:
-        self._sources = sources
-        self._forms = forms
-        self._reading = Reading(sources)
-        self.acts: Mapping[Shown, Callable[[Visit], Answered]] = {
+    def __init__(self, context: PageContext, csrf: CsrfProtection, pages: PageHandlers) -> None:
+        self._context = context
+        self._csrf = csrf
+        self._pages = pages
+        self.handlers: Mapping[Action, Callable[[PageRequest], PageResponse]] = {
             "create": self._create,
             "rename": self._rename,
             "rotate": self._rotate,
             "delete": self._delete,
         }
 
-    def _create(self, visit: Visit) -> Answered:
-        key_id, found = self._sent(visit, "create", "name", "expires_in_days")
-        days = found["expires_in_days"]
+    def _create(self, request: PageRequest) -> PageResponse:
+        key_id, fields = self._checked(request, "create", "name", "expires_in_days")
+        days = fields["expires_in_days"]
         try:
-            readable_text(found["name"])
-            asked = {"expires_in_days": form_parsing.number(days, "expires_in_days")} if days else {}
-            return self._made(
-                visit,
+            readable_text(fields["name"])
+            options = {"expires_in_days": _number(days, "expires_in_days")} if days else {}
+            return self._issue(
+                request,
                 key_id,
-                lambda: self._sources.making.create(visit.owner, name=found["name"], key_id=key_id, **asked),
+                lambda: self._context.issuer.create(request.owner, name=fields["name"], key_id=key_id, **options),
             )
         except InvalidKeyRequest as error:
-            return Page("new.html", _again(error, found), HTTPStatus.BAD_REQUEST)
+            return Page("new.html", _invalid_form(error, fields), HTTPStatus.BAD_REQUEST)
 
-    def _rotate(self, visit: Visit) -> Answered:
-        successor_id, found = self._sent(visit, "rotate", "grace_period_seconds")
+    def _rotate(self, request: PageRequest) -> PageResponse:
+        new_id, fields = self._checked(request, "rotate", "grace_period_seconds")
         try:
-            grace = form_parsing.number(found["grace_period_seconds"], "grace_period_seconds")
-            return self._made(
-                visit,
-                successor_id,
-                lambda: self._sources.making.rotate(
-                    visit.owner, visit.key_id, grace_period_seconds=grace, successor_id=successor_id
+            grace_seconds = _number(fields["grace_period_seconds"], "grace_period_seconds")
+            return self._issue(
+                request,
+                new_id,
+                lambda: self._context.issuer.rotate(
+                    request.owner, request.key_id, grace_period_seconds=grace_seconds, successor_id=new_id
                 ),
             )
         except InvalidKeyRequest as error:
-            page = self._reading.form_page(visit, "rotate.html", _again(error, found))
-            return Page(page.template, page.shown, HTTPStatus.BAD_REQUEST)
+            form = _invalid_form(error, fields)
+            return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template="rotate.html")
 
-    def _made(self, visit: Visit, key_id: str, make: Callable[[], Made]) -> Page:
-        """The page with the new key; of a form that was sent before the page that says so."""
-        known = self._sources.key(visit.owner, key_id)
-        if known is not None:
-            return _already(known)
+    def _issue(self, request: PageRequest, key_id: str, issue: Callable[[], Made]) -> Page:
+        """The page that shows the new key; for a form that was submitted before, the page that says so."""
+        existing = self._context.key(request.owner, key_id)
+        if existing is not None:
+            return _already_created(existing)
         try:
-            decision, created = make()
+            decision, created = issue()
         except KeyExists:
-            return _already(self._sources.key(visit.owner, key_id))
+            return _already_created(self._context.key(request.owner, key_id))
         if created is None:
             refusal = limit_headers.refusal(decision)
-            later = tuple(line for line in refusal.headers if line[0] == error_responses.RETRY_HEADER)
-            wait_s = -(-decision.retry_after_ms // 1000)
-            return Page("wait.html", {"wait_s": wait_s}, HTTPStatus(refusal.status), later)
-        now, key = self._sources.now(), created.key
-        old = self._sources.key(visit.owner, key.rotated_from)
-        steps = () if key.rotated_from is None else activity.steps(old, key, now)
+            retry_header = tuple(line for line in refusal.headers if line[0] == error_responses.RETRY_HEADER)
+            wait_seconds = -(-decision.retry_after_ms // 1000)
+            return Page("wait.html", {"wait_seconds": wait_seconds}, HTTPStatus(refusal.status), retry_header)
+        now, key = self._context.now(), created.key
+        old = self._context.key(request.owner, key.rotated_from)
+        steps = () if key.rotated_from is None else activity.rotation_steps(old, key, now)
         return Page("created.html", {"key": key, "secret": created.secret, "old": old, "steps": steps})
 
-    def _rename(self, visit: Visit) -> Answered:
-        _, found = self._sent(visit, "rename", "name")
+    def _rename(self, request: PageRequest) -> PageResponse:
+        _, fields = self._checked(request, "rename", "name")
+        account_id, actor = request.owner
         try:
-            self._sources.keys.rename(visit.owner.account_id, visit.key_id, found["name"], actor=visit.owner.actor)
+            self._context.keys.rename(account_id, request.key_id, fields["name"], actor=actor)
         except InvalidKeyRequest as error:
-            page = self._reading.key_page(visit, _again(error, found) | {"name": _shown_again(found["name"])})
-            return Page(page.template, page.shown, HTTPStatus.BAD_REQUEST)
-        return SeeOther(f"/keys/{visit.key_id}?note=renamed")
+            return self._pages.key_page(request, _invalid_form(error, fields), HTTPStatus.BAD_REQUEST)
+        return SeeOther(f"/keys/{request.key_id}?note=renamed")
 
-    def _delete(self, visit: Visit) -> Answered:
-        _, found = self._sent(visit, "delete", "name")
-        account_id, actor = visit.owner
-        key = self._sources.keys.get(account_id, visit.key_id)
-        if not _is_name_of(key, found["name"]):
-            error = InvalidKeyRequest("is not the name of this key", remedy="write it as it stands above", field="name")
-            page = self._reading.form_page(visit, "delete.html", _again(error, found))
-            return Page(page.template, page.shown, HTTPStatus.BAD_REQUEST)
-        self._sources.keys.revoke(account_id, visit.key_id, actor=actor)
+    def _delete(self, request: PageRequest) -> PageResponse:
+        _, fields = self._checked(request, "delete", "name")
+        account_id, actor = request.owner
+        key = self._context.keys.get(account_id, request.key_id)
+        if not _is_name_of(key, fields["name"]):
+            error = InvalidKeyRequest("is not the name of this key", remedy="type the name shown above", field="name")
+            form = _invalid_form(error, fields)
+            return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template="delete.html")
+        self._context.keys.revoke(account_id, request.key_id, actor=actor)
         return SeeOther("/?note=deleted")
 
-    def _sent(self, visit: Visit, act: str, *fields: str) -> tuple[str, Mapping[str, str]]:
-        """The id of the key that the form will make, and its fields, of a form that is ours."""
-        found = form_parsing.fields(visit.whole, fields)
-        return self._forms.check(visit, act, found[form_parsing.TOKEN]), found
+    def _checked(self, request: PageRequest, action: str, *names: str) -> tuple[str, Mapping[str, str]]:
+        """The id of the key that the form creates, and its fields. Raises AccessRefused if the CSRF check fails."""
+        fields = _parsed(request, names)
+        return self._csrf.check(request, action, fields[_TOKEN_FIELD]), fields
 
 
-def _already(key: ApiKey | None) -> Page:
+def _parsed(request: PageRequest, names: tuple[str, ...]) -> Mapping[str, str]:
+    """The fields of the form; a missing one is empty. Raises InvalidKeyRequest for repeated or unknown fields."""
+    remedy = "submit the form on the page"
+    content_type = only_value(request.full_request.request.values(b"content-type"))
+    if content_type is None or not _is_form(content_type.strip()):
+        raise InvalidKeyRequest("the body is not a form", remedy=remedy)
+    try:
+        text = request.full_request.body.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise InvalidKeyRequest("the form cannot be parsed", remedy=remedy) from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs) or not fields.keys() <= {_TOKEN_FIELD, *names}:
+        raise InvalidKeyRequest("the form has repeated or unknown fields", remedy=remedy)
+    return {name: fields.get(name, "") for name in (_TOKEN_FIELD, *names)}
+
+
+def _number(text: str, field: str) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidKeyRequest("is not a whole number", remedy="enter a whole number", field=field)
+    return int(text)
+
+
+def _already_created(key: ApiKey | None) -> Page:
     return Page("already.html", {"key": key}, HTTPStatus.CONFLICT)
 
 
@@ -122,13 +153,13 @@ def _is_name_of(key: ApiKey, text: str) -> bool:
         return False
 
 
-def _again(error: InvalidKeyRequest, found: Mapping[str, str]) -> dict[str, Any]:
-    """What the form is shown with once more."""
-    if error.field not in found:
+def _invalid_form(error: InvalidKeyRequest, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The form with its error, for another try. Raises `error` again if it concerns none of the fields."""
+    if error.field not in fields:
         raise error
-    return {**EMPTY_FORM, "error": error, "sent": {name: _shown_again(text) for name, text in found.items()}}
+    return {**EMPTY_FORM, "error": error, "values": {name: _shown_again(text) for name, text in fields.items()}}
 
 
 def _shown_again(text: str) -> str:
-    """What was written, unless it may be a key that somebody pasted into the wrong field."""
-    return "" if len(text) > _SHOWN_AGAIN or FINDER.suspects(text) else text
+    """The submitted text; empty if it is long, or may be a key that was pasted into the wrong field."""
+    return "" if len(text) > _MAX_SHOWN_CHARACTERS or FINDER.suspects(text) else text

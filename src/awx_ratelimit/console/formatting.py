@@ -1,13 +1,14 @@
-"""Numbers and times as a person reads them. Pure; times are in UTC."""
+"""Numbers and times for people to read. Pure; times are in UTC."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Final
 
-_STEPS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
-#: In English whatever the locale of the process.
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_PERIODS = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
-#: A key's clock and ours may differ by as much, and nobody minds.
-_JUST_NOW_S = 45
+_UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+#: English, whatever the locale of the process.
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_PERIODS: Final = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
+#: Covers the difference between the clocks of two servers.
+_JUST_NOW_SECONDS: Final = 45
 
 
 def number(value: int) -> str:
@@ -15,38 +16,38 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
-def counted(value: int, noun: str) -> str:
+def count(value: int, noun: str) -> str:
     """``1 key``, ``1,000 keys``."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
-def lasting(seconds: int) -> str:
-    """A length of time in its largest whole unit: ``7 days``, ``24 hours``."""
-    for size, unit in _STEPS:
-        # A day is rather 24 hours.
-        if seconds % size == 0 and seconds >= (2 * size if unit == "day" else size):
-            return counted(seconds // size, unit)
-    return counted(seconds, "second")
+def duration(seconds: int) -> str:
+    """An exact duration in its largest whole unit: ``7 days``, ``24 hours``."""
+    for unit_seconds, unit in _UNITS:
+        # "24 hours" reads better than "1 day".
+        if seconds % unit_seconds == 0 and seconds >= (2 * unit_seconds if unit == "day" else unit_seconds):
+            return count(seconds // unit_seconds, unit)
+    return count(seconds, "second")
 
 
-def distance(between: timedelta) -> str:
-    """How long it is, without what is too fine to matter: ``3 days``."""
-    seconds = abs(between.total_seconds())
-    for size, unit in _STEPS:
-        if seconds >= size:
-            return counted(int(seconds // size), unit)
+def time_between(at: datetime, other: datetime) -> str:
+    """The time between two moments, rounded down to its largest unit: ``3 days``."""
+    seconds = abs((at - other).total_seconds())
+    for unit_seconds, unit in _UNITS:
+        if seconds >= unit_seconds:
+            return count(int(seconds // unit_seconds), unit)
     return "a moment"
 
 
-def ago(at: datetime | None, now: datetime) -> str:
-    """``3 days ago``; of what never was: ``never``."""
+def time_ago(at: datetime | None, now: datetime) -> str:
+    """``3 days ago``; ``never`` for None."""
     if at is None:
         return "never"
-    return "just now" if (now - at).total_seconds() < _JUST_NOW_S else f"{distance(now - at)} ago"
+    return "just now" if (now - at).total_seconds() < _JUST_NOW_SECONDS else f"{time_between(at, now)} ago"
 
 
-def days(at: datetime, now: datetime) -> int:
-    """How many whole days ago it was."""
+def age_days(at: datetime, now: datetime) -> int:
+    """The whole days since `at`."""
     return max(0, (now - at).days)
 
 
@@ -55,20 +56,20 @@ def date(at: datetime) -> str:
     return f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
 
 
-def moment(at: datetime) -> str:
+def date_and_time(at: datetime) -> str:
     """``1 Jun 2025, 10:00 UTC``."""
     return f"{date(at)}, {at:%H:%M} UTC"
 
 
-def machine(at: datetime) -> str:
-    """RFC 3339, for programs that read the page."""
+def rfc3339(at: datetime) -> str:
+    """``2025-06-01T10:00:00Z``, for programs that read the page."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def period(period_ms: int) -> str:
     """``minute``, ``2 minutes``, ``1,500 ms``."""
-    for size_ms, unit in reversed(_PERIODS.items()):
-        if period_ms % size_ms == 0:
-            times = period_ms // size_ms
-            return unit if times == 1 else counted(times, unit)
+    for unit_ms, unit in reversed(_PERIODS.items()):
+        if period_ms % unit_ms == 0:
+            times = period_ms // unit_ms
+            return unit if times == 1 else count(times, unit)
     return f"{period_ms:,} ms"

@@ -1,4 +1,4 @@
-"""`Sources`: what pages are made of, and how it is asked; each question is one or two statements, however many keys."""
+"""`PageContext`: the data that pages show. Each method sends at most two statements, for any number of keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from awx_ratelimit.management.usage import KeyUsage, live_usage
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is the same on every page."""
+    """What the application configures, the same for every page."""
 
     base: str
     new_account_plan: str | None
@@ -30,47 +30,47 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """The keys, the plans, the limiter and the time."""
+class PageContext:
+    """The keys, the plans, the limiter and the clock."""
 
     keys: KeyService
     plans: PlanTable
-    deciding: Deciding
-    making: Making
+    limiter: Deciding
+    issuer: Making
     clock: Clock
     settings: Settings
 
     def now(self) -> datetime:
-        """The time now."""
+        """The current time."""
         return moment(self.clock.now_ms())
 
     def account(self, owner: Owner) -> Account | None:
-        """The account; None where it has never made a key."""
+        """The owner's account; None before its first key is created."""
         try:
             return self.keys.accounts.get(owner.account_id)
         except AccountNotFound:
             return None
 
     def key(self, owner: Owner, key_id: str | None) -> ApiKey | None:
-        """A key of the account; None where there is none, or none any more."""
+        """A key of the owner's account; None if it does not exist or has been revoked."""
         try:
             return None if key_id is None else self.keys.get(owner.account_id, key_id)
         except KeyNotFound:
             return None
 
     def plan(self, owner: Owner, account: Account | None) -> Plan | None:
-        """The plan of the account's keys; None where the table has none of that name."""
-        named = self.settings.new_account_plan if account is None else account.plan
+        """The plan of the owner's keys; None if the table has no plan of that name."""
+        name = self.settings.new_account_plan if account is None else account.plan
         overrides = None if account is None else account.overrides
         try:
-            return self.plans.resolve(Caller(owner.account_id, named, owner.account_id, overrides))
+            return self.plans.resolve(Caller(owner.account_id, name, owner.account_id, overrides))
         except InvalidLimit:
             return None
 
     def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> Mapping[str, KeyUsage] | None:
-        """What each key has used, by its id; None where that cannot be said now: the pages go on without."""
+        """The usage of each key by its id; None if the backend or the plan is missing, so that pages still work."""
         try:
-            used = [] if account is None else live_usage(account, keys, self.plans, self.deciding.peeks)
+            usages = [] if account is None else live_usage(account, keys, self.plans, self.limiter.peeks)
         except (BackendUnavailable, InvalidLimit):
             return None
-        return {usage.key.id: usage for usage in used}
+        return {usage.key.id: usage for usage in usages}

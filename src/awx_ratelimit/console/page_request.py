@@ -1,89 +1,106 @@
-"""`Visit`: one request of whoever is logged in; `Page` and `SeeOther`: what it is answered with, before it is drawn."""
+"""What a page handler receives and returns: the routes, the request, and the response before it is rendered. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from awx_ratelimit.http.header_values import MAX_BYTES
 from awx_ratelimit.http.message import WholeRequest
 from awx_ratelimit.management.auth.claims import Owner
 
-_MOST_PAGE = 1_000_000
-_MOST_DIGITS = 7
-_NOBODY = Owner("", "")
+Action = Literal[
+    "keys", "usage", "new", "create", "key", "rename", "rotation", "rotate", "deletion", "delete", "activity", "plans",
+    "asset",
+]  # fmt: skip
+_KEYS: Final[Mapping[str, Action]] = {"GET": "keys"}
+#: The action of each path and method, below the console's base path.
+ROUTES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
+    ("", _KEYS),
+    ("/", _KEYS),
+    ("/usage", {"GET": "usage"}),
+    ("/new", {"GET": "new", "POST": "create"}),
+    ("/keys/{id}", {"GET": "key", "POST": "rename"}),
+    ("/keys/{id}/rotate", {"GET": "rotation", "POST": "rotate"}),
+    ("/keys/{id}/delete", {"GET": "deletion", "POST": "delete"}),
+    ("/activity", {"GET": "activity"}),
+    ("/plans", {"GET": "plans"}),
+    ("/static/{id}", {"GET": "asset"}),
+)
+_MAX_PAGE_NUM: Final = 1_000_000
+_MAX_PAGE_DIGITS: Final = 7
+_MAX_QUERY_PARAMETERS: Final = 20
 
 
-class Browser(NamedTuple):
-    """The browser that forms are given to, by the values of its cookie; `is_new`: it has none yet."""
+class CsrfCookie(NamedTuple):
+    """The values of the browser's CSRF cookie, at least one. `is_new`: the browser sent none, and gets this one."""
 
-    cookies: tuple[str, ...]
+    values: tuple[str, ...]
     is_new: bool
 
 
-class Visit:
-    """Who asks, for what, and from which browser."""
+class PageRequest:
+    """A request, the owner who is logged in, and the id of the key in its path."""
 
-    def __init__(self, owner: Owner, whole: WholeRequest, key_id: str, browser: Browser | None) -> None:
+    def __init__(self, owner: Owner, full_request: WholeRequest, key_id: str, csrf_cookie: CsrfCookie | None) -> None:
         self.owner = owner
-        self.whole = whole
+        self.full_request = full_request
         self.key_id = key_id
-        self.browser = browser
+        self.csrf_cookie = csrf_cookie
 
     @classmethod
-    def of_nobody(cls, whole: WholeRequest) -> "Visit":
-        """A request of whoever is not logged in, for a page without forms."""
-        return cls(_NOBODY, whole, "", None)
+    def anonymous(cls, full_request: WholeRequest) -> "PageRequest":
+        """A request without a login. Its page has no forms."""
+        return cls(Owner("", ""), full_request, "", None)
+
+    @property
+    def is_logged_in(self) -> bool:
+        """Whether the request has an owner."""
+        return self.csrf_cookie is not None
 
     @cached_property
     def query(self) -> Mapping[str, str]:
-        """The words of the query, the last of each name; what cannot be read is none. Pages take what they know."""
-        if len(self.whole.query) > MAX_BYTES:
+        """The query parameters, the last value of each; empty if the query cannot be parsed."""
+        if len(self.full_request.query) > MAX_BYTES:
             return {}
         try:
-            return dict(parse_qsl(self.whole.query.decode("ascii"), max_num_fields=20))
+            return dict(parse_qsl(self.full_request.query.decode("ascii"), max_num_fields=_MAX_QUERY_PARAMETERS))
         except ValueError:
             return {}
 
     @property
-    def cookies(self) -> tuple[str, ...]:
-        """The values of the browser's cookie; there is at least one."""
-        assert self.browser is not None  # whoever is nobody sees no form
-        return self.browser.cookies
-
-    @property
     def page_num(self) -> int:
-        """Which page of several is asked for, from 1."""
+        """The requested page of a list, counted from 1; 1 if the parameter is missing or malformed."""
         text = self.query.get("page", "")
-        known = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-        return min(max(1, int(text)), _MOST_PAGE) if known else 1
+        is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_PAGE_DIGITS
+        return min(max(1, int(text)), _MAX_PAGE_NUM) if is_number else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A template and what it shows, the status, and header lines more."""
+    """A template, its variables, the status, and additional headers."""
 
     template: str
-    shown: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     status: HTTPStatus = HTTPStatus.OK
-    more: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SeeOther:
-    """It is done; what comes of it is seen at `path`, below the base. So a reload changes nothing again."""
+    """A redirect to `path`, below the base path, after a form succeeded. Reloading the page does not resubmit it."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One event for an open page, as JSON; `every_ms` is when it is to ask again."""
+class LiveEvent:
+    """One server-sent event for an open page, as JSON. The page reconnects after `retry_ms`."""
 
-    said: Mapping[str, Any]
-    every_ms: int
+    data: Mapping[str, Any]
+    retry_ms: int
 
 
-Answered = Page | SeeOther | Event
+PageResponse = Page | SeeOther | LiveEvent

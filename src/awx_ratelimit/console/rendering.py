@@ -1,6 +1,6 @@
-"""`Pages`: from a page to the reply that draws it, with the headers that keep it to itself. The one user of Jinja2.
+"""`Renderer`: turns the response of a handler into HTML, with strict security headers. The one user of Jinja2.
 
-Nothing of it is kept by anybody, framed by another site, or loaded from elsewhere; no script and no style stands in it.
+Pages are not cached, cannot be framed, load only files of this console, and contain no inline script or style.
 """
 
 import json
@@ -12,39 +12,42 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from awx_ratelimit.console import assets, formatting
-from awx_ratelimit.console.csrf import COOKIE, Forms
+from awx_ratelimit.console import formatting
+from awx_ratelimit.console.assets import assets
+from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
 from awx_ratelimit.console.page_context import Settings
-from awx_ratelimit.console.page_request import Answered, Event, Page, SeeOther, Visit
+from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse, SeeOther
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.header_values import only_value
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.negotiation import accepts_html
 
-_POLICY: Final = (
+_CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-_ALWAYS: Final = (
+_SECURITY_HEADERS: Final = (
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", _POLICY.encode()),
+    (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
     (b"x-frame-options", b"DENY"),
     (b"x-content-type-options", b"nosniff"),
-    # Not 'no-referrer': a browser would then say of our own forms that they come from nowhere.
+    # With 'no-referrer', browsers would send our own forms with "Origin: null".
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), clipboard-read=()"),
 )
+_HTML: Final = b"text/html; charset=utf-8"
+_EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 _is_host = re.compile(r"[0-9A-Za-z.:\[\]-]{1,255}").fullmatch
-_is_here = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?").fullmatch
+_is_local_host = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?").fullmatch
 
 
-class Pages:
-    """Draws what a visit is answered with."""
+class Renderer:
+    """Renders the responses of handlers."""
 
-    def __init__(self, forms: Forms, settings: Settings) -> None:
-        self._forms = forms
+    def __init__(self, csrf: CsrfProtection, settings: Settings) -> None:
+        self._csrf = csrf
         self._settings = settings
         self._templates = Environment(
             loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -54,68 +57,66 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.globals |= {
-            "words": formatting,
+            "formatting": formatting,
             "settings": settings,
             "base": settings.base,
-            "asset": {name: f"{settings.base}/static/{assets.name_of(name)}" for name in assets.NAMES},
+            "asset": {name: f"{settings.base}/static/{asset.url_name}" for name, asset in assets().items()},
         }
 
-    def reply(self, answered: Answered, visit: Visit) -> Reply:
-        """The whole answer."""
-        if isinstance(answered, SeeOther):
-            return self.see_other(self._settings.base + answered.path)
-        if isinstance(answered, Event):
-            return _event(answered)
-        if answered.template == "problem.html" and visit.browser is not None and not _wants_page(visit):
-            return error_responses.failure(str(answered.shown["code"]), None, answered.more)
-        body = self._drawn(answered, visit).encode()
-        lines = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"%d" % len(body)), *_ALWAYS]
-        return Reply(answered.status.value, [*lines, *_cookie(visit), *answered.more], body)
+    def render(self, response: PageResponse, request: PageRequest) -> Reply:
+        """Render `response`. Errors are JSON for clients that do not accept HTML."""
+        if isinstance(response, SeeOther):
+            return self.see_other(self._settings.base + response.path)
+        if isinstance(response, LiveEvent):
+            data = json.dumps(response.data, separators=(",", ":"))
+            return _reply(HTTPStatus.OK, _EVENT_STREAM, f"retry: {response.retry_ms}\ndata: {data}\n\n")
+        if response.template == "problem.html" and request.is_logged_in and not _accepts_html(request):
+            return error_responses.failure(str(response.variables["code"]), None, response.headers)
+        html = self._html(response, request)
+        return _reply(response.status, _HTML, html, [*_set_cookie(request), *response.headers])
 
     def see_other(self, url: str) -> Reply:
-        """What is to be seen next is there."""
-        return Reply(
-            HTTPStatus.SEE_OTHER.value, [(b"location", url.encode()), (b"content-length", b"0"), *_ALWAYS], b""
-        )
+        """Redirect to `url` with 303."""
+        headers = [(b"location", url.encode()), (b"content-length", b"0"), *_SECURITY_HEADERS]
+        return Reply(HTTPStatus.SEE_OTHER.value, headers, b"")
 
-    def _drawn(self, page: Page, visit: Visit) -> str:
-        site = _site(visit)
-        own: dict[str, Any] = {
-            "owner": visit.owner,
-            "is_somebody": visit.browser is not None,
-            "token": partial(self._forms.token, visit),
-            "api_url": _absolute(site, self._settings.api_base),
-            "try_url": _absolute(site, self._settings.try_path),
+    def _html(self, page: Page, request: PageRequest) -> str:
+        origin = _origin(request)
+        variables: dict[str, Any] = {
+            "owner": request.owner,
+            "is_logged_in": request.is_logged_in,
+            "token": partial(self._csrf.token, request),
+            "api_url": _absolute(origin, self._settings.api_base),
+            "try_url": _absolute(origin, self._settings.try_path),
         }
-        return self._templates.get_template(page.template).render(own | dict(page.shown))
+        return self._templates.get_template(page.template).render(variables | dict(page.variables))
 
 
-def _wants_page(visit: Visit) -> bool:
-    """Whether it is a person who asks: programs are told in JSON what is wrong."""
-    return accepts_html(visit.whole.request.values(b"accept"))
+def _reply(status: HTTPStatus, content_type: bytes, text: str, more: error_responses.Lines = ()) -> Reply:
+    body = text.encode()
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *_SECURITY_HEADERS, *more]
+    return Reply(status.value, headers, body)
 
 
-def _event(event: Event) -> Reply:
-    text = json.dumps(event.said, separators=(",", ":"))
-    body = f"retry: {event.every_ms}\ndata: {text}\n\n".encode()
-    lines = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"content-length", b"%d" % len(body)), *_ALWAYS]
-    return Reply(HTTPStatus.OK.value, lines, body)
+def _accepts_html(request: PageRequest) -> bool:
+    return accepts_html(request.full_request.request.values(b"accept"))
 
 
-def _cookie(visit: Visit) -> error_responses.Lines:
-    # Not in the answer to a form: that of another site comes without our cookie, and must not exchange it.
-    if visit.browser is None or not visit.browser.is_new or visit.whole.request.method not in ("GET", "HEAD"):
+def _set_cookie(request: PageRequest) -> error_responses.Lines:
+    cookie = request.csrf_cookie
+    # Never in the response to a form: a form from another site arrives without our cookie, and must not replace it.
+    if cookie is None or not cookie.is_new or request.full_request.request.method not in ("GET", "HEAD"):
         return []
-    # Lax, so that whoever follows a link to a page keeps the cookie that the forms of other tabs were made for.
-    return [(b"set-cookie", f"{COOKIE}={visit.browser.cookies[0]}; Path=/; Secure; HttpOnly; SameSite=Lax".encode())]
+    # Lax, so that following a link to a page does not replace the cookie that forms in other tabs depend on.
+    return [(b"set-cookie", f"{COOKIE_NAME}={cookie.values[0]}; Path=/; Secure; HttpOnly; SameSite=Lax".encode())]
 
 
-def _site(visit: Visit) -> str:
-    """Where the request was sent, for lines that are copied."""
-    host = (only_value(visit.whole.request.values(b"host")) or b"").decode("latin-1")
+def _origin(request: PageRequest) -> str:
+    """The origin that the request was sent to, for the commands that users copy."""
+    host = (only_value(request.full_request.request.values(b"host")) or b"").decode("latin-1")
     host = host if _is_host(host) else "api.example.com"
-    return f"{'http' if _is_here(host) else 'https'}://{host}"
+    return f"{'http' if _is_local_host(host) else 'https'}://{host}"
 
 
-def _absolute(site: str, path: str) -> str:
-    return path if "://" in path else site + path
+def _absolute(origin: str, path: str) -> str:
+    return path if "://" in path else origin + path

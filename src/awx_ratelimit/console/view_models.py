@@ -1,4 +1,4 @@
-"""Keys, plans and what was done to them, as a page shows them. Pure."""
+"""Keys and plans as the templates show them. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from awx_ratelimit.core.rate import CONCURRENT, Rate
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.management.usage import KeyUsage
 
-#: Rotate at least every 90 days; a while before that it is said in amber.
-OLD_DAYS: Final = 90
-AGING_DAYS: Final = 75
+#: Keys should be rotated at least every 90 days. A warning appears from day 75.
+ROTATION_DAYS: Final = 90
+ROTATION_WARNING_DAYS: Final = 75
 UNUSED_DAYS: Final = 30
-_BUSY, _FULL = 0.75, 0.9
-_LABELS: Final = {CONCURRENT: "at once", "minute": "this minute", "day": "today"}
-Level = Literal["calm", "busy", "full"]
+_BUSY_SHARE, _FULL_SHARE = 0.75, 0.9
+_LABELS: Final = {CONCURRENT: "in flight", "minute": "this minute", "day": "today"}
+_COLUMNS: Final = {60_000: "minute", 86_400_000: "day"}
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """What was used of one limit. `busy_from` and `full_from` are where its colour changes."""
+class UsageBar:
+    """The usage of one limit. The bar changes its colour at `busy_from` and `full_from`."""
 
     limit: str
     label: str
@@ -31,33 +31,32 @@ class Bar:
     capacity: int
     busy_from: float
     full_from: float
-    level: Level
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Something to be done about a key: `kind` is its colour, ``calm``, ``amber`` or ``red``."""
+    """A note on the state of a key; `kind` selects its colour."""
 
     kind: Literal["calm", "amber", "red"]
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A key in the table, and on its own page; `bars` is None where its usage is not known."""
+class KeyRow:
+    """A key in the table and on its own page. `bars` is None if its usage is unknown."""
 
     key: ApiKey
     age: str
     last_used: str
     flags: tuple[Flag, ...]
-    bars: tuple[Bar, ...] | None
+    bars: tuple[UsageBar, ...] | None
     can_rotate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """A plan in the table of plans."""
+    """A plan in the table of plans. `is_own` marks the plan of the account."""
 
     name: str
     minute: str
@@ -67,73 +66,67 @@ class PlanRow:
     is_own: bool
 
 
-def row(key: ApiKey, usage: Mapping[str, KeyUsage] | None, now: datetime) -> Row:
-    """How a key stands at this moment."""
-    used = None if usage is None else usage.get(key.id)
-    bars = None if used is None else tuple(map(bar, used.limits))
-    age_days = formatting.days(key.created_at, now)
-    age = f"{formatting.counted(age_days, 'day')} old" if age_days else "made today"
-    return Row(key, age, formatting.ago(key.last_used_at, now), flags(key, now), bars, key.status == "active")
+def key_row(key: ApiKey, usage: Mapping[str, KeyUsage] | None, now: datetime) -> KeyRow:
+    """Describe a key. `usage` is by key id, or None if it is unknown."""
+    key_usage = None if usage is None else usage.get(key.id)
+    bars = None if key_usage is None else tuple(map(usage_bar, key_usage.limits))
+    age_days = formatting.age_days(key.created_at, now)
+    age = f"{formatting.count(age_days, 'day')} old" if age_days else "created today"
+    return KeyRow(key, age, formatting.time_ago(key.last_used_at, now), flags(key, now), bars, key.status == "active")
 
 
-def bar(usage: Usage) -> Bar:
-    """What was used of a limit, of what it holds at once."""
+def usage_bar(usage: Usage) -> UsageBar:
+    """Describe the usage of one limit."""
     used, capacity = usage.capacity - usage.remaining, usage.capacity
-    level: Level = "full" if used >= capacity * _FULL else "busy" if used >= capacity * _BUSY else "calm"
-    return Bar(
+    return UsageBar(
         usage.limit,
         _LABELS.get(usage.limit, usage.limit),
         used,
         capacity,
-        capacity * _BUSY,
-        capacity * _FULL,
-        level,
+        capacity * _BUSY_SHARE,
+        capacity * _FULL_SHARE,
         f"{formatting.number(used)} of {formatting.number(capacity)}",
     )
 
 
 def flags(key: ApiKey, now: datetime) -> tuple[Flag, ...]:
-    """What should be done about it."""
+    """Describe the state of a key, and what its owner should do about it."""
     if key.status == "expired":
         return (Flag("red", "expired"),)
     if key.status == "rotated":
-        assert key.expires_at is not None  # a rotated key has a grace, and so an end
-        return (Flag("calm", f"rotated, ends in {formatting.distance(key.expires_at - now)}"),)
+        assert key.expires_at is not None  # a rotated key has an expiry
+        return (Flag("calm", f"rotated, expires in {formatting.time_between(key.expires_at, now)}"),)
     found = []
-    age_days = formatting.days(key.created_at, now)
-    if age_days >= OLD_DAYS:
+    age_days = formatting.age_days(key.created_at, now)
+    if age_days >= ROTATION_DAYS:
         found.append(Flag("red", f"rotate: {age_days} days old"))
-    elif age_days >= AGING_DAYS:
+    elif age_days >= ROTATION_WARNING_DAYS:
         found.append(Flag("amber", f"rotate soon: {age_days} days old"))
     if key.last_used_at is None and age_days >= UNUSED_DAYS:
         found.append(Flag("amber", "never used"))
-    elif key.last_used_at is not None and formatting.days(key.last_used_at, now) >= UNUSED_DAYS:
-        found.append(Flag("amber", f"unused for {formatting.days(key.last_used_at, now)} days"))
+    elif key.last_used_at is not None and formatting.age_days(key.last_used_at, now) >= UNUSED_DAYS:
+        found.append(Flag("amber", f"unused for {formatting.age_days(key.last_used_at, now)} days"))
     if key.expires_at is not None:
-        found.append(Flag("calm", f"expires in {formatting.distance(key.expires_at - now)}"))
+        found.append(Flag("calm", f"expires in {formatting.time_between(key.expires_at, now)}"))
     return tuple(found)
 
 
 def plan_row(plan: Plan, own: Plan | None) -> PlanRow:
-    """A plan by its numbers; `own` is that of the account, which may have numbers of its own."""
-    rates = {_column(rate): rate for rate in plan.rates}
-    others = [f"{_rate(rate)} a {formatting.period(rate.period_ms)}" for rate in plan.rates if not _column(rate)]
+    """Describe a plan. `own` is the plan of the account, with its overrides applied."""
+    rates = {_COLUMNS.get(rate.period_ms, ""): rate for rate in plan.rates}
+    other = [rate for rate in plan.rates if rate.period_ms not in _COLUMNS]
     return PlanRow(
         plan.name,
         _rate(rates.get("minute")),
         _rate(rates.get("day")),
-        formatting.number(plan.concurrency.slots) if plan.concurrency else "no limit",
-        ", ".join(others),
+        formatting.number(plan.concurrency.slots) if plan.concurrency else "unlimited",
+        ", ".join(f"{_rate(rate)} per {formatting.period(rate.period_ms)}" for rate in other),
         own is not None and plan.name == own.name,
     )
 
 
-def _column(rate: Rate) -> str:
-    return {60_000: "minute", 86_400_000: "day"}.get(rate.period_ms, "")
-
-
 def _rate(rate: Rate | None) -> str:
     if rate is None:
-        return "no limit"
-    at_once = "" if rate.burst == rate.tokens else f", {formatting.number(rate.burst)} in a burst"
-    return f"{formatting.number(rate.tokens)}{at_once}"
+        return "unlimited"
+    burst = "" if rate.burst == rate.tokens else f" (burst {formatting.number(rate.burst)})"
+    return f"{formatting.number(rate.tokens)}{burst}"

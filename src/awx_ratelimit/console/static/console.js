@@ -1,7 +1,7 @@
-// What scripts add to the pages: copying, and bars that move. Every page works without it.
+// Copy buttons and live usage bars. Every page works without this script.
 "use strict";
 
-const said = document.getElementById("said");
+const announcement = document.getElementById("said");
 
 function copyButtons() {
   if (!navigator.clipboard) return;
@@ -12,24 +12,24 @@ function copyButtons() {
       try {
         await navigator.clipboard.writeText(text);
         button.textContent = "Copied";
-        said.textContent = "Copied to the clipboard.";
+        announcement.textContent = "Copied to the clipboard.";
       } catch {
-        button.textContent = "Select it, and copy";
-        said.textContent = "The browser did not allow it: select the text and copy it.";
+        button.textContent = "Copy it manually";
+        announcement.textContent = "Your browser blocked copying. Select the text and copy it manually.";
       }
-      setTimeout(() => { button.textContent = "Copy"; said.textContent = ""; }, 4000);
+      setTimeout(() => { button.textContent = "Copy"; announcement.textContent = ""; }, 4000);
     });
   }
 }
 
-// A page that the browser keeps to go back to must not keep the key.
-function forgetSecrets() {
+// The browser may keep this page for its back button. Remove the key from it.
+function hideSecrets() {
   addEventListener("pagehide", () => {
     for (const element of document.querySelectorAll("[data-secret]")) element.textContent = "(shown once)";
   });
 }
 
-function show(state) {
+function updateBars(state) {
   for (const [id, key] of Object.entries(state.keys)) {
     const used = document.querySelector(`[data-last-used="${CSS.escape(id)}"]`);
     if (used) used.textContent = key.last_used;
@@ -42,22 +42,22 @@ function show(state) {
   }
 }
 
-// The server answers with one event and the time to ask again; so nobody holds a connection open.
+// The server sends one event and a retry time, so no connection stays open.
 function liveBars() {
-  const place = document.querySelector("[data-live]");
-  const sign = document.getElementById("live");
-  if (!place || !sign || !globalThis.EventSource) return;
+  const element = document.querySelector("[data-live]");
+  const liveLabel = document.getElementById("live");
+  if (!element || !liveLabel || !globalThis.EventSource) return;
   let source = null;
   const open = () => {
-    source = new EventSource(place.dataset.live);
+    source = new EventSource(element.dataset.live);
     source.onmessage = (event) => {
       const state = JSON.parse(event.data);
-      show(state);
-      sign.hidden = !state.known;
+      updateBars(state);
+      liveLabel.hidden = !state.known;
     };
-    source.onerror = () => { if (source.readyState === EventSource.CLOSED) sign.hidden = true; };
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) liveLabel.hidden = true; };
   };
-  const close = () => { source?.close(); sign.hidden = true; };
+  const close = () => { source?.close(); liveLabel.hidden = true; };
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
@@ -65,5 +65,5 @@ function liveBars() {
 }
 
 copyButtons();
-forgetSecrets();
+hideSecrets();
 liveBars();

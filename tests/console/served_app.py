@@ -1,4 +1,4 @@
-"""The app of the test with open consoles: requests by key, and the console, in a process of its own."""
+"""An app with a gate and the console, in a process of its own, for the test with open pages."""
 
 import os
 from pathlib import Path

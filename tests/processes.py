@@ -1,4 +1,4 @@
-"""Processes that tests start, each in a group of its own, and that surely end: also if the tests are killed."""
+"""Processes that tests start, each in its own group. They always end, even if the tests are killed."""
 
 import contextlib
 import ctypes
@@ -80,6 +80,6 @@ def stop(process: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]") -
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
-    # What is left now is killed: a server that does not stop, and workers that outlived their master.
+    # Kill the rest: a server that does not stop, and workers that outlived their master.
     guard.communicate()
     process.wait()

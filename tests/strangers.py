@@ -1,4 +1,4 @@
-"""Files that belong to another user, and this process as one who is not root."""
+"""Files of another user, and this process without root's permissions."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ NOBODY = 65534
 
 
 def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `path` belong to another user than this process; not to root, who is trusted."""
+    """Give `path` to another user; not to root, which is trusted."""
     if not os.getuid():
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     else:

@@ -40,7 +40,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 times_ms = st.integers(0, 5) | st.integers(-100, 70_000) | st.sampled_from([-90_000_000, 86_400_000, -60_000])
-#: Whole periods and a millisecond beside them, either way.
+#: Whole periods, plus and minus one millisecond.
 periods_ms = st.builds(
     lambda period_ms, off, sign: sign * period_ms + off,
     st.sampled_from([1, 7, 1_000, 60_000, 86_400_000]),
@@ -51,7 +51,7 @@ periods_ms = st.builds(
 
 def with_examples(number: int, **more: Any) -> settings:
     """`number` of examples against a server, or as many times that as the environment's AWX_EXAMPLES says."""
-    # A server that tests share is no state of an example: each writes what it reads.
+    # Examples share a server, but each writes the state that it reads.
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
     number *= int(os.environ.get("AWX_EXAMPLES", "1"))
     return settings(max_examples=number, deadline=None, suppress_health_check=checks, **more)
@@ -100,7 +100,7 @@ def slots(draw: st.DrawFn) -> Concurrency:
 
 @st.composite
 def api_keys(draw: st.DrawFn) -> str:
-    """A key of one of several prefixes, made by hand from what the form says."""
+    """A key with one of several prefixes, built by hand according to the format."""
     prefix = draw(st.sampled_from(["awx_", "awx_test_", "awx_eu_live_"]))
     body = prefix + draw(st.text(BASE62, min_size=32, max_size=32))
     return body + base62(crc32(body.encode()), 6)

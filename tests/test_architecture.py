@@ -79,7 +79,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
     assert not [(path.name, text) for path in shipped for text in spelled if text in code[path]]
 
 
-#: Where each third-party package may be named; what is in no place here has modules of its own throughout.
+#: The modules that may name a third-party package. Packages outside this table have modules of their own.
 _STORE = ("engine", "errors", "migrations", "queries", "rows", "schema", "store", "unit_of_work")
 _COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
 THIRD_PARTIES = {
@@ -138,7 +138,7 @@ def test_what_gevent_replaces_is_looked_up_when_it_is_used(path: Path) -> None:
 def test_every_backend_is_under_contract() -> None:
     """A class `<Name>Backend` in `backends/` without a contract test is an error.
 
-    A cache of denials is no backend by the laws: it says which ones it relaxes, and tests of its own hold it to that.
+    A cache of denials relaxes some laws on purpose; it has separate tests.
     """
     contracts = "".join(path.read_text() for path in (Path(__file__).parent / "contract").glob("test_*.py"))
     ours = [

@@ -1,4 +1,4 @@
-"""What the pages in docs/ show, works."""
+"""The examples in docs/ work."""
 
 import asyncio
 import re
@@ -41,7 +41,7 @@ def test_the_nightly_job_rotates_what_is_due_and_nothing_twice() -> None:
 
 
 def test_the_identifiers_answer_as_the_page_says() -> None:
-    """Each refusal has its own words, and a session in memory is let in from an address that guesses."""
+    """Each refusal has its own text, and a session in memory is admitted from an address that guesses."""
     page = (ROOT / "docs" / "identify.md").read_text()
     names: dict[str, Any] = {"__name__": "identify"}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):

@@ -76,7 +76,7 @@ _T = TypeVar("_T")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a program finds: nothing that changes its keys or the encoding of its output."""
+    """The environment of a program, without variables that change its keys or the encoding of its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
     return kept | {"PYTHONIOENCODING": "utf-8"} | more
 
@@ -105,7 +105,7 @@ def served(command: str) -> Iterator[httpx2.Client]:
     The socket listens before the server does, so that no port is guessed, and a request waits for the server's start.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
-        # Servers do this for a socket of their own; without it each answer would wait for an acknowledgement.
+        # Servers do this for their own sockets; without it each response would wait for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd, port = listener.fileno(), listener.getsockname()[1]
         stack.enter_context(running([sys.executable, "-m", *command.format(fd=fd).split()], fds=[fd]))
@@ -162,7 +162,7 @@ def test_the_demo_keeps_every_promise(demo: tuple[int, str]) -> None:
 
 
 def test_four_processes_share_the_limits_of_one_redis() -> None:
-    """With a Redis of its own and four workers, the demo keeps every promise as it does in one process."""
+    """With its own Redis and four workers, the demo keeps every promise."""
     status, printed = demo_to_its_end("--backend", "redis", "--workers", "4")
 
     assert status == 0, printed
@@ -180,7 +180,7 @@ def test_four_processes_share_the_limits_of_one_file() -> None:
 
 
 def test_the_demo_refuses_workers_without_a_shared_backend() -> None:
-    """Several processes with limits of their own each would be a lie: it is an error that names the remedy."""
+    """Several workers without a shared backend are an error that names the remedy."""
     status, printed = demo_to_its_end("--workers", "2", "--backend", "memory")
 
     assert status == 2, printed
@@ -214,7 +214,7 @@ def test_the_demo_names_broken_promises(tmp_path: Path) -> None:
 
 
 def test_the_demo_says_why_a_server_fails() -> None:
-    """The demo of an app that cannot be started ends with status 1 and what the server said."""
+    """If the app cannot start, the demo exits with status 1 and shows the server's output."""
     status, printed = demo_to_its_end("--app", "examples.no_such_app:create_app")
 
     said = printed.splitlines()[-2:]
@@ -352,7 +352,7 @@ def test_a_transfer_costs_five(command: str) -> None:
 
 @SERVERS
 def test_a_streamed_report_holds_its_slot(command: str) -> None:
-    """In both wallet APIs a sixth report beside five is refused, until the client of one has hung up."""
+    """In both wallet APIs a sixth concurrent report is refused until a client disconnects."""
     with served(command) as http, ExitStack() as stack:
         reports = [stack.enter_context(http.stream("GET", LONG_REPORT)) for _ in range(5)]
         refused = http.get("/v1/agents")

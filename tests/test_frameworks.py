@@ -64,7 +64,7 @@ def test_django_is_limited_over_wsgi(rate_limits: ManualClock) -> None:
 
 
 def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClock) -> None:
-    """What the WSGI application used, the ASGI application of the process knows."""
+    """The WSGI and the ASGI application of one process share their limits."""
     _status(Client(django_app.application), "/v1/report")
     # Without `with`: Django's ASGI application knows no lifespan.
     answer = TestClient(django_app.asgi_application).get("/v1/agents", headers=KEY)

@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_no_generated_module_is_out_of_date() -> None:
-    """What is checked in is what the program writes."""
+    """The checked-in modules are those that the program writes."""
     checked = generate(ROOT, "--check")
 
     assert checked.stdout == checked.stderr == ""

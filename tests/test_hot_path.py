@@ -1,4 +1,4 @@
-"""A guard with wide margins: the hot path must not get slower by a multiple of its own control unseen."""
+"""A guard with wide margins: the hot path must not become slower by a multiple of its control."""
 
 import timeit
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a newcomer writes wrong is refused where it is written, by one sentence that says what to write instead."""
+"""A newcomer's mistakes are refused early, by one sentence that says what to write instead."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ from awx_ratelimit.management import AccessTokens, Jwks, ManagementApi
 from awx_ratelimit.management.auth.signing import ALGORITHMS
 from awx_ratelimit.testing import ManualClock
 
-#: What the mistakes below are written with.
+#: The names that the mistakes below use.
 WRITTEN_WITH = (
     AsgiApp, AsyncGuardedBackend, AsyncRedisBackend, Concurrency, FastAPI, GuardedBackend, HostBackend, Jwks,
     KeyService, KeyStore, KeyVerifier, ManagementApi, ManualClock, Rate, RedisBackend, RefusalLog, DenialCacheBackend,
@@ -126,7 +126,7 @@ def listen(decision: Decision) -> None: ...
 async def listen_later(decision: Decision) -> None: ...
 
 
-#: What is written, and what it says.
+#: A mistake, and its error.
 MISTAKES: list[tuple[str, type[Exception], str]] = [
     # Verbs and callers.
     (
@@ -1066,7 +1066,7 @@ REQUEST = Request("GET", "/", "192.0.2.1", lambda _: [])
 
 @pytest.mark.parametrize("returned", ["awx_example_key", False, "", 0, ("user_1", "starter"), Caller])
 def test_an_identify_that_returns_something_else_lets_nobody_in(returned: Any) -> None:
-    """What is neither a Caller nor None is a TypeError that names its type alone, in both gates."""
+    """An identify that returns neither a Caller nor None raises a TypeError that names only the type, in both gates."""
     says = r"^identify returned (a|an|the class) \w+; return a Caller, or None for a request without a key$"
 
     async def asynchronous(_: Request) -> Any:
@@ -1097,7 +1097,7 @@ OVERRIDDEN = PlanTable([plan], overrides={"acct_acme": {"per_minute": 500}})
     ],
 )
 def test_a_cost_that_one_plan_can_pay_is_no_mistake(arguments: dict[str, Any]) -> None:
-    """A rule stands if a plan, an override, a caller that is known or who sends no key could ever pay it."""
+    """A rule is accepted if any plan, override, known caller or anonymous caller could ever pay its cost."""
     rules = [Rule("/export", cost=500)]
 
     gate = plain_gate(**{"plans": PlanTable([plan]), "identify": lambda _: None, "rules": rules} | arguments)
@@ -1163,7 +1163,7 @@ class Endpoint:
 
 
 def test_apps_of_every_form_are_taken() -> None:
-    """Objects, functions, methods, wrappers and classes that are called as their interface says are no mistake."""
+    """Objects, functions, methods, wrappers and classes with the right interface are accepted."""
     for app in (starlette_app, FastAPI(), wrapped(starlette_app), starlette_app.__call__, Endpoint):
         assert Asgi(app, gate=async_gate()).app is app
     wsgi: Any

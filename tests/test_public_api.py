@@ -33,7 +33,7 @@ FIXED = [
 
 
 def test_every_fixed_name_is_exported() -> None:
-    """What the documentation imports is there."""
+    """The names that the documentation imports exist."""
     assert set(FIXED) <= set(awx_ratelimit.__all__)
 
 

@@ -1,4 +1,4 @@
-"""What the README shows, works as it is pasted."""
+"""The README's examples work as pasted."""
 
 import asyncio
 import re
@@ -23,13 +23,13 @@ PLANS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[0]
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a snippet writes where it is run is in no checkout."""
+    """Snippets run in a temporary folder."""
     monkeypatch.chdir(tmp_path)
 
 
 def _run(snippet: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(snippet, "README.md", "exec"), names)  # the very text is what is tested
+    exec(compile(snippet, "README.md", "exec"), names)
     return names
 
 
@@ -79,7 +79,7 @@ def test_the_wsgi_snippet_limits_its_app() -> None:
 
 
 def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet without HTTP runs and says what is left."""
+    """The snippet without HTTP runs and prints what is left."""
     _run(SNIPPETS[2])
 
     assert capsys.readouterr().out == "58 of 60 left this minute\n"
@@ -127,7 +127,7 @@ def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> No
 
 
 def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The snippet makes a key over HTTP for whoever has a token, lets it in, and no more once it was deleted."""
+    """The snippet creates a key over HTTP with a token, admits it, and refuses it once deleted."""
     secret = "a secret that is long enough for HS256"
     monkeypatch.setenv("TOKEN_SECRET", secret)
     claims = {
@@ -155,7 +155,7 @@ def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_console_snippet_shows_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The snippet serves the pages to whoever the application knows, and to nobody else."""
+    """The snippet serves the pages to logged-in users only."""
     monkeypatch.setenv("CONSOLE_SECRET", "a secret that is long enough for it")
     names = _run(SNIPPETS[6])
     names["sessions"]["s1"] = names["Owner"]("acct_acme", "ann@acme.example")

@@ -1,4 +1,4 @@
-"""The Redis backend under the whole contract on Valkey: for tasks a server of its own, for threads a cluster."""
+"""The whole contract on Valkey: one server for tasks, a cluster for threads."""
 
 from collections.abc import Iterator
 

@@ -98,7 +98,7 @@ def _send_wsgi(app: Any, requests: Iterable[Sent]) -> list[int]:
     before: Lines | None = None
     for lines, method, path, client in requests:
         if lines is not before:
-            # What a server does is not measured.
+            # The server's own work is not measured.
             before, headers = lines, _variables(lines)
         environ = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "REMOTE_ADDR": client}
         body = app({**environ, **headers, "wsgi.input": BytesIO()}, start)
@@ -225,7 +225,7 @@ def opened(kind: str) -> Iterator[dict[str, Door]]:
         stack.callback(verifier.close)
         doors = {**gate_doors(kind, service, verifier, clock), **app_doors(kind, service, clock)}
         for door in doors.values():
-            # What is looked up is in memory from then on, and who guesses is stopped.
+            # A look-up fills the cache, and guessing throttles an address.
             ask(door, door.lines, 25)
         yield doors
 

@@ -1,4 +1,4 @@
-"""A long header costs what the same bytes cost in a header that nobody reads, however a client is answered."""
+"""A long header costs as much as the same bytes in a header that nobody reads, whatever the response."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
 BYTES = 60_000
 UNREAD = b"x-nobody-reads"
-#: Above 1 is what the first kilobyte of a header costs, beside a whole answer.
+#: The part above 1 is the cost of parsing a header's first kilobyte, relative to a whole response.
 MOST_RATIO = 5.0
 ROUNDS = 40
 #: How long one measurement takes.
@@ -46,7 +46,7 @@ KNOWN = {
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """What is measured is the request, and not the log that pytest keeps."""
+    """Measure the request without pytest's log capture."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
@@ -65,7 +65,7 @@ def read_by(door: Door, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
         ask(door, door.lines)
         for name in sorted(names):
             ask(door, replaced(door.lines, name, b"a"))
-    # Under no name all headers are asked for in which a prefix of the path may come.
+    # Without a name, all headers that may carry a path prefix are read.
     return names - {b""} | (PREFIX_HEADERS if b"" in names else set())
 
 

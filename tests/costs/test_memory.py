@@ -1,4 +1,4 @@
-"""What clients choose by the ten thousand leaves nothing behind but what has a bound, in number and in size."""
+"""Ten thousand values that clients choose leave only bounded state behind, in number and in size."""
 
 import gc
 import sys
@@ -131,7 +131,7 @@ def test_addresses_are_remembered_while_they_owe_something(doors: dict[str, Door
 
 @pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
 def test_odd_ones_take_no_multiple_of_the_processor_time(doors: dict[str, Door], odd: str, name: str) -> None:
-    """What is in no cache costs a few times what is in one, and no more."""
+    """An uncached value costs at most a few times as much as a cached one."""
     door, some = doors[name], list(islice(SHORT[odd](doors[name]), 300))
     ours_s = control_s = float("inf")
     for _ in range(40):

@@ -1,6 +1,6 @@
 """The ASGI apps under test: a Starlette app with a mounted one, and a FastAPI app with an included router.
 
-Both stand behind one gate, each with a middleware of its own, mounted as users mount it; a third app takes the keys of
+Both share one gate, each with its own middleware, mounted as users mount it; a third app takes the keys of
 a store, which a fourth manages.
 """
 
@@ -191,7 +191,7 @@ large_app = RateLimitMiddleware(starlette_app, gate=GATE, max_drain_bytes=LARGE_
 
 
 async def unread_app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-    """What an app without a limiter does that refuses an upload: it answers, and does not look at the body."""
+    """An app without a limiter that refuses an upload: it answers without reading the body."""
     await send({"type": "http.response.start", "status": 429, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"no"})
 

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own: the table of them, what starts one, and what surely stops it."""
+"""Real servers in separate processes: the table of servers, and how to start and stop one."""
 
 import contextlib
 import os
@@ -66,7 +66,7 @@ UWSGI = Spec(
 
 
 def on(specs: tuple[Spec, ...], *, without: str = "") -> pytest.MarkDecorator:
-    """Run a test on these servers; those named in `without` have a test of their own."""
+    """Run a test on these servers, except those in `without`, which have separate tests."""
     chosen = [spec for spec in specs if spec.name not in without.split()]
     return pytest.mark.parametrize("server", chosen, indirect=True, ids=str)
 
@@ -110,12 +110,12 @@ class Server:
         (self.folder / name).touch()
 
     def request(self, method: str, path: str, subject: str | None = None) -> Answer:
-        """One exchange on a connection of its own."""
+        """One exchange on a new connection."""
         with Connection(self.port) as connection:
             return connection.request(method, path, *([] if subject is None else [api_key(subject)]))
 
     def free(self, subject: str) -> int:
-        """How many slots are free now; more than the plan has where one was given back twice."""
+        """How many slots are free now; more than the plan has if one was released twice."""
         return int(self.request("GET", f"/free/{subject}").body)
 
     def free_becomes(self, subject: str, expected: int) -> int:
@@ -131,7 +131,7 @@ class Server:
         self.advance(60_000)
 
     def complaints(self) -> list[str]:
-        """Lines of its log that speak against the limiter: what was raised there, or was lost unseen."""
+        """Log lines that show a fault of the limiter: errors it raised, or that were lost."""
         lines = (self.folder / "log.txt").read_text(errors="replace").splitlines()
         lost = ("Exception ignored", "never retrieved", "never awaited", "no decision for")
         return [
@@ -187,13 +187,13 @@ def _started(spec: Spec, server: Server, output: int) -> "subprocess.Popen[bytes
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        # A group of its own, so that workers can be ended with their master.
+        # Its own group, so that workers can be stopped with their master.
         start_new_session=True,
     )
 
 
 def _uwsgi(command: list[str]) -> list[str]:
-    """The command line of uWSGI, which is no Python module and needs the path of the packages."""
+    """The command line of uWSGI, which is not a Python module and needs the path of the packages."""
     return [str(Path(sys.executable).with_name("uwsgi")), *command[1:], "--virtualenv", sys.prefix, "--die-on-term"]
 
 
@@ -202,7 +202,7 @@ def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", l
     while time.monotonic() < until:
         if process.poll() is not None:
             pytest.fail(f"{server} ended with {process.returncode}:\n{log.read_text(errors='replace')}")
-        # Not long: what was asked of a server that is still starting may never be answered.
+        # A short timeout: a server that is still starting may never answer.
         with contextlib.suppress(OSError), Connection(server.port, timeout_seconds=1.0) as connection:
             if connection.request("GET", "/health").status == 200:
                 return

@@ -1,6 +1,6 @@
-"""What both apps are limited by: plans, keys enough for every test, what is exempt, and a clock that tests move.
+"""The limits of both apps: plans, enough keys for every test, exempt paths, and a clock that tests advance.
 
-The clock stands still until a test advances it, so that what a burst is allowed does not hang on how fast it came.
+The clock stands still until a test advances it, so the result of a burst does not depend on its speed.
 """
 
 import os
@@ -21,7 +21,7 @@ LARGE_DRAIN_BYTES = 4 * 1024 * 1024
 FILE_BYTES = 16 * 1024 * 1024
 
 TICK_SECONDS = 0.02
-#: What was never told to end does so by itself.
+#: A stream ends by itself after this time.
 MAX_OPEN_SECONDS = 15.0
 
 PLANS = PlanTable(
@@ -41,7 +41,7 @@ CLOCK = ManualClock(1_700_000_000_000)
 
 
 class AppError(Exception):
-    """What the apps raise on purpose."""
+    """The exception that the apps raise on purpose."""
 
 
 def api_key(subject: str) -> str:

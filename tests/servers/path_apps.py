@@ -1,4 +1,4 @@
-"""Apps whose frameworks read paths in ways of their own, each behind a gate with the same rules."""
+"""Apps of frameworks that read paths differently, each behind a gate with the same rules."""
 
 import os
 import warnings

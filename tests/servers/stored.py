@@ -52,7 +52,7 @@ def token_for(account: str, **more: Any) -> str:
 
 
 def stored_keys(store: KeyStore) -> StoredKeys:
-    """Whoever has a key of the store, in a server's process."""
+    """Identifies keys of the store, in a server's process."""
     return StoredKeys(KeyVerifier(store))
 
 

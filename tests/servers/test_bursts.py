@@ -24,7 +24,7 @@ CLIENTS = 40
 def _spent(server: Server) -> str:
     subject = server.new_subject("burst")
     statuses = [server.request("GET", "/plain", subject).status for _ in range(BURST)]
-    # Threads of WSGI servers close a body after its last byte was sent, when the client may have come back already.
+    # A WSGI server's thread closes a body after sending its last byte; the client may be back already.
     assert statuses == [200] * BURST
     assert server.free_becomes(subject, MANY_SLOTS) == MANY_SLOTS
     return subject
@@ -54,7 +54,7 @@ def test_the_refusal_is_the_429_of_the_contract(server: Server) -> None:
 
 @on(SPECS)
 def test_retry_after_is_honest(server: Server) -> None:
-    """Who comes back after Retry-After is admitted; a millisecond earlier is too early, and says 1 second."""
+    """A client that waits for Retry-After is admitted; a millisecond earlier it is refused with 1 second."""
     subject = _spent(server)
 
     refused = server.request("GET", "/plain", subject)
@@ -69,7 +69,7 @@ def test_retry_after_is_honest(server: Server) -> None:
 
 @on(SPECS)
 def test_a_burst_from_many_clients_at_once(server: Server) -> None:
-    """Many connections at once against one key get exactly the plan's number, and every slot comes back."""
+    """Many concurrent connections with one key get exactly the plan's number, and every slot is released."""
     subject = server.new_subject("burst")
 
     answers = _burst_at_once(server, subject)

@@ -31,7 +31,7 @@ PLAIN_GUNICORN = "gunicorn main:app --bind 127.0.0.1:8000 --threads 8"
 
 
 class Deployment(NamedTuple):
-    """A command line and what the gate behind it is told of proxies."""
+    """A command line, and the trusted proxies of the gate behind it."""
 
     command: str
     trusted_proxies: str = "127.0.0.1 unix"
@@ -85,7 +85,7 @@ class Deployed:
             return probe.connect_ex(self._listens) == 0
 
     def statuses(self, client: str, *forwarded: str) -> list[int]:
-        """What a client at the address `client` is answered, with an X-Forwarded-For of its own on each request."""
+        """The responses to a client at the address `client` that sends its own X-Forwarded-For."""
         return [self._status(client, value) for value in forwarded]
 
     def _status(self, client: str, forwarded: str) -> int:
@@ -119,7 +119,7 @@ def deployed(nginx: Nginx, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_the_page_names_every_server() -> None:
-    """The page has a line for each server, and says what the gate is told."""
+    """The page has a line for each server, and names the gate's trusted proxies."""
     assert {command.split()[0] for command in COMMANDS} == {
         "uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi",
     }  # fmt: skip
@@ -127,7 +127,7 @@ def test_the_page_names_every_server() -> None:
 
 
 def test_the_pages_nginx_is_the_one_of_the_tests() -> None:
-    """What the page tells nginx of clients is what the nginx here is told."""
+    """The nginx here has the page's configuration."""
     (block,) = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
     told = [line.strip() for line in block.splitlines() if "x_forwarded_for" in line.lower()]
 
@@ -146,7 +146,7 @@ def test_the_pages_python_runs() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_client_behind_nginx_has_a_limit_of_its_own(deployed: dict[Deployment, Deployed], command: str) -> None:
-    """Two clients do not share a limit, one cannot have two by a header of its own, and nothing is warned of."""
+    """Two clients do not share a limit, one cannot get two by sending a header, and nothing is logged."""
     server = deployed[Deployment(command)]
 
     assert server.statuses("127.0.0.2", "", "", "") == [200, 200, 429]

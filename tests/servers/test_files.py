@@ -10,7 +10,7 @@ SMALL_BUFFER_BYTES = 4096
 
 @on(SPECS)
 def test_a_file_arrives_whole(server: Server) -> None:
-    """A download has every byte of the file and its length, and its slot comes back."""
+    """A download has every byte of the file and its length, and releases its slot."""
     subject = server.new_subject("slots")
 
     answer = server.request("GET", "/file", subject)
@@ -43,7 +43,7 @@ def test_a_download_holds_its_slot(server: Server) -> None:
 
 @on(SPECS)
 def test_a_client_that_leaves_a_download_gives_its_slot_back(server: Server) -> None:
-    """When the client goes in the middle of a file the slot comes back."""
+    """If the client disconnects in the middle of a file, the slot is released."""
     subject = server.new_subject("slots")
 
     with Connection(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:

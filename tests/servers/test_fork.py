@@ -6,7 +6,7 @@ from tests.servers.harness import WSGI, Server, on, on_named
 from tests.servers.limits import IMPORT_SUBJECT, SLOTS
 from tests.servers.test_streams import Stream
 
-# What was taken when the app was imported is taken in the importing process, for good or until a test gives it back.
+# Slots taken while the app is imported belong to the importing process until a test releases them.
 
 
 @on_named("gunicorn-preload", "gunicorn-gevent-preload")
@@ -26,7 +26,7 @@ def test_a_worker_holds_nothing_of_its_parent(server: Server) -> None:
 
 @on(WSGI)
 def test_a_slot_of_the_parent_given_back_in_the_worker_frees_nothing(server: Server) -> None:
-    """A lease frees the slot of the process that took it, once: given back in a forked worker it frees none."""
+    """A lease frees a slot only in the process that took it: releasing it in a forked worker frees none."""
     before = server.free(IMPORT_SUBJECT)
 
     released = [server.request("POST", "/release-import").status for _ in range(2)]

@@ -96,7 +96,7 @@ def test_a_path_costs_what_the_path_that_it_resolves_to_costs(site: Server, path
 
 
 def left_in(answer: Answer) -> int:
-    """What is left of the day, as an answer says it."""
+    """The rest of the day's tokens, from a response."""
     return int((answer.header("ratelimit") or "").partition(";r=")[2].partition(";")[0])
 
 

@@ -1,4 +1,4 @@
-"""What the other tests stand on: a server that cannot start is a failure, and none is left behind."""
+"""The harness: a server that cannot start is a failure, and none is left behind."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Key headers that are wrong on the wire, as raw bytes: never let in, never an error of the server's making.
+"""Malformed key headers, as raw bytes: never admitted, and never a server error.
 
 Each case is sent to an app whose keys are known beforehand, and to one whose keys are in a store.
 """
@@ -12,10 +12,10 @@ from tests.servers.wire import CLOSED, Answer, Connection, head
 
 from awx_ratelimit.keys import KeyFormat
 
-#: What stands for a valid key in the lines below.
+#: The placeholder for a valid key in the lines below.
 KEY = b"%KEY%"
 
-#: Requests by what is strange about them. Each must be a 401 'invalid_api_key', unless OTHERWISE says something else.
+#: Malformed requests by name. Each must get a 401 'invalid_api_key', unless OTHERWISE says something else.
 CASES: dict[str, list[bytes]] = {
     "nothing strange": [b"X-API-Key: %KEY%"],
     "no space": [b"X-API-Key:%KEY%"],
@@ -149,7 +149,7 @@ def _verdict(answer: Answer) -> str:
 @on_both
 @pytest.mark.parametrize("case", CASES)
 def test_a_strange_key_is_never_let_in(server: Server, kind: str, case: str) -> None:
-    """Whatever a key header looks like, only one valid key is let in; the 401s for all else are byte-equal."""
+    """Only a single valid key is admitted; the 401s for all other key headers are equal byte for byte."""
     expected = {**_EVERYWHERE, **OTHERWISE[server.name]}.get(case, "invalid")
 
     assert _verdict(_answer(server, kind, CASES[case])) == expected
@@ -166,7 +166,7 @@ def test_a_huge_key_is_never_let_in(server: Server, kind: str) -> None:
 @on(SPECS)
 @on_both
 def test_an_address_that_guesses_keys_is_refused(server: Server, kind: str) -> None:
-    """After 20 unknown keys in a minute, only keys in memory are let in, until Retry-After has passed."""
+    """After 20 unknown keys in a minute, only keys in memory are admitted until Retry-After has passed."""
     known = _key(server, kind).encode()
     before = _answer(server, kind, [b"X-API-Key: " + known])
     unknown = [KeyFormat().new().reveal().encode() for _ in range(22)]
@@ -184,7 +184,7 @@ def test_an_address_that_guesses_keys_is_refused(server: Server, kind: str) -> N
 @on(SPECS)
 @on_both
 def test_the_spellings_of_a_key_share_one_budget(server: Server, kind: str) -> None:
-    """Another case of the name or other spaces around the key are no way to a second budget."""
+    """Another case of the header's name, or spaces around the key, do not give a second budget."""
     key = _key(server, kind)
     spellings = [f"X-API-Key: {key}", f"x-api-key:{key}", f"X-Api-Key: \t{key} "]
 

@@ -29,7 +29,7 @@ NO_SUCH_KEY = b'{"code":"api_key_not_found","type":"not_found_error","message":"
 
 
 def call(server: Server, account: str, method: str, path: str, body: Any = None, *lines: str | bytes) -> Answer:
-    """One call with a token of `account`, on a connection of its own."""
+    """One call with a token of `account`, on a new connection."""
     sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     more = [f"Authorization: Bearer {token_for(account)}", *lines]
     if body is not None:
@@ -58,7 +58,7 @@ def _plain(server: Server, key: str) -> int:
 
 @on(SPECS)
 def test_the_life_of_a_key(server: Server, asked: Call) -> None:
-    """Made over HTTP a key is let in, rotated both are, revoked none is: from the next request on."""
+    """A created key is admitted, after a rotation both are, and a revoked one is not: from the next request on."""
     made = json.loads(asked("POST", "/api-keys", {"name": "production-backend"}).body)
     item = f"/api-keys/{made['id']}"
     first = _plain(server, made["key"])
@@ -95,7 +95,7 @@ def test_every_call_answers_as_it_says(server: Server, asked: Call) -> None:
     assert answers[3].header("content-length") == str(len(answers[2].body))
 
 
-#: What stands for a valid token in the lines below.
+#: The placeholder for a valid token in the lines below.
 TOKEN = b"%TOKEN%"
 STRANGE: dict[str, tuple[list[bytes], bytes]] = {
     "none": ([], MISSING),
@@ -205,7 +205,7 @@ def test_a_body_is_no_request(server: Server, account: str, method: str) -> None
 
 @on(SPECS, without="gunicorn-sync")
 def test_a_client_that_leaves_in_the_middle_of_a_body(server: Server, account: str) -> None:
-    """Half a body makes no key, holds nobody up and is no error in the log."""
+    """Half a body creates no key, delays nobody and logs no error."""
     lines = [f"Authorization: Bearer {token_for(account)}", "Content-Type: application/json", "Content-Length: 500"]
     for leave in (Connection.close, Connection.reset):
         connection = Connection(server.port)

@@ -22,7 +22,7 @@ EXEMPT = [b"/health", b"/health?x=1", b"/health?", b"/%68ealth", b"/%68%65%61%6c
 #: What only some servers take for /health, before anybody else sees it; the others have them limited or turn them down.
 DISPUTED = [b"//health", b"/health#x", b"/health\t", b"http://127.0.0.1/health", b"http:///health"]
 
-#: 414: gunicorn, for the long one. 301 to 308 and 404 are the app's: it was let in.
+#: 414: gunicorn, for the long one. 301 to 308 and 404 are the app's: the request was admitted.
 TURNED_DOWN = {400, 414}
 
 
@@ -70,7 +70,7 @@ def test_every_path_is_decided_once(server: Server) -> None:
 
 @on(SPECS)
 def test_an_exempt_path_is_exempt_in_every_encoding(server: Server) -> None:
-    """What the app serves as an exempt path needs no key and carries no limits, however it was encoded."""
+    """A path that the app serves as exempt needs no key and has no limit headers, in any encoding."""
     answers = {target: _asked(server, target) for target in EXEMPT}
 
     assert answers == dict.fromkeys(EXEMPT, (200, HEALTHY, None))
@@ -78,7 +78,7 @@ def test_an_exempt_path_is_exempt_in_every_encoding(server: Server) -> None:
 
 @on(SPECS)
 def test_what_a_server_rewrites_is_what_the_limiter_sees(server: Server) -> None:
-    """Where servers differ in what a target means, the limiter exempts what the app serves as exempt, and no more."""
+    """If servers read a target differently, the limiter exempts only what the app serves as exempt."""
     answers = {target: _asked(server, target)[:2] for target in DISPUTED}
 
     wrong = {

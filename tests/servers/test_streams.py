@@ -84,7 +84,7 @@ def test_the_next_request_of_a_connection_finds_the_slot_free(server: Server) ->
 
 @on_named(*map(str, ASGI), "gunicorn-sync")
 def test_the_next_connection_finds_the_slot_free(server: Server) -> None:
-    """Where no threads race, the slot of an answered request is free when its client comes back on a new connection."""
+    """Without racing threads, the slot of a finished request is free when its client opens a new connection."""
     # With threads of a WSGI server it need not be: it closes a body after the last byte was sent.
     subject = server.new_subject("slots")
 
@@ -109,7 +109,7 @@ def test_one_worker_of_gunicorn_sync_lets_the_next_wait(server: Server) -> None:
 @on(SPECS)
 @pytest.mark.parametrize("leave", [Connection.close, Connection.reset], ids=["close", "reset"])
 def test_a_client_that_hangs_up_gives_its_slot_back_once(server: Server, leave: Callable[[Connection], None]) -> None:
-    """When clients go in the middle of a body every slot comes back, and none of them twice."""
+    """If clients disconnect in the middle of a body, every slot is released exactly once."""
     subject = server.new_subject("slots")
 
     # The one worker of gunicorn-sync has one body open at a time.
@@ -126,7 +126,7 @@ def test_a_client_that_hangs_up_gives_its_slot_back_once(server: Server, leave: 
 
 @on(ASGI)
 def test_a_client_that_leaves_a_silent_body_is_noticed(server: Server) -> None:
-    """On ASGI the slot comes back when the client goes, though the body sends nothing: the server says so."""
+    """On ASGI the slot is released when the client disconnects, even if the body sends nothing."""
     subject = server.new_subject("slots")
 
     stream = Stream(server, subject, "/silent")
@@ -138,7 +138,7 @@ def test_a_client_that_leaves_a_silent_body_is_noticed(server: Server) -> None:
 
 @on(WSGI, without="gunicorn-sync")
 def test_a_client_that_leaves_a_silent_body_is_noticed_when_it_ends(server: Server) -> None:
-    """On WSGI nobody notices that a client has left before the body sends or ends; then the slot comes back."""
+    """On WSGI nobody notices a disconnect until the body sends or ends; then the slot is released."""
     subject = server.new_subject("slots")
 
     stream = Stream(server, subject, "/silent")
@@ -151,7 +151,7 @@ def test_a_client_that_leaves_a_silent_body_is_noticed_when_it_ends(server: Serv
 
 @on(ASGI)
 def test_a_background_task_holds_no_slot(server: Server) -> None:
-    """The slot comes back with the last chunk and not with the task that runs after it, and comes back once."""
+    """The slot is released with the last chunk, not after the task that follows it, and only once."""
     subject = server.new_subject("slots")
     name = server.new_name()
 
@@ -169,7 +169,7 @@ def test_a_background_task_holds_no_slot(server: Server) -> None:
 @on(SPECS)
 @pytest.mark.parametrize(("path", "status"), [("/raises/before", 500), ("/raises/during", 200)])
 def test_an_app_that_raises_gives_the_slot_back(server: Server, path: str, status: int) -> None:
-    """What the app raises, before its answer or in the middle of it, reaches the server, and the slot is free."""
+    """An exception of the app, before or during its response, reaches the server, and the slot is released."""
     subject = server.new_subject("slots")
 
     statuses = [server.request("GET", path, subject).status for _ in range(SLOTS + 1)]

@@ -57,7 +57,7 @@ def test_waitress_reads_an_upload_before_it_is_refused(server: Server) -> None:
 
 @on(SPECS)
 def test_an_admitted_upload_is_asked_for(server: Server) -> None:
-    """An admitted upload with Expect: 100-continue is asked for and arrives whole."""
+    """The server requests an admitted upload with Expect: 100-continue, and it arrives whole."""
     with Connection(server.port) as connection:
         connection.send(_upload(server.new_subject("burst"), UPLOAD_BYTES, "Expect: 100-continue"))
         interim = connection.begun().status
@@ -70,7 +70,7 @@ def test_an_admitted_upload_is_asked_for(server: Server) -> None:
 
 @on(SPECS)
 def test_a_refused_body_is_never_taken_for_a_request(server: Server) -> None:
-    """What stands in the body of a refused upload is not carried out as a request, though the app never read it."""
+    """The body of a refused upload is never executed as a request, although the app did not read it."""
     hidden = server.new_subject("burst")
     body = head("GET /plain HTTP/1.1", f"X-API-Key: {api_key(hidden)}")
     upload = _refused_upload(server, len(body))
@@ -89,7 +89,7 @@ def test_a_refused_body_is_never_taken_for_a_request(server: Server) -> None:
 @on(SPECS)
 @pytest.mark.parametrize("leave", [Connection.close, Connection.reset], ids=["close", "reset"])
 def test_an_upload_that_is_left_gives_its_slot_back(server: Server, leave: Callable[[Connection], None]) -> None:
-    """When the client goes in the middle of its upload the slot comes back."""
+    """If the client disconnects in the middle of its upload, the slot is released."""
     subject = server.new_subject("slots")
 
     connection = Connection(server.port)

@@ -48,7 +48,7 @@ def test_a_refused_upload_is_a_429_behind_nginx(server: Server, nginx: Nginx, wa
 
 @on(SERVERS)
 def test_a_refused_upload_is_a_429_behind_an_nginx_that_speaks_http_1_0(server: Server, nginx: Nginx) -> None:
-    """An nginx speaks HTTP/1.0 to servers unless it is told otherwise, and granian calls that version 1."""
+    """By default nginx speaks HTTP/1.0 to servers, and granian calls that version 1."""
     key, path = _spent(server), nginx.path("http-1.0", server, "/upload")
 
     assert [_status(nginx, path, 900_000, key) for _ in range(TRIES)] == [429] * TRIES

@@ -149,7 +149,7 @@ def test_an_accepted_socket_says_how_the_limits_stand(server: Server) -> None:
         headers = socket.response.headers if socket.response else {}
 
     said = (headers.get("RateLimit-Policy"), headers.get("RateLimit"))
-    # granian sends none of the headers of websocket.accept, whoever adds them.
+    # granian sends none of the headers of websocket.accept.
     expected = (None, None) if server.name == "granian-asgi" else (POLICY, '"minute";r=9999;t=60, "concurrent";r=2')
     assert said == expected
 
@@ -157,7 +157,7 @@ def test_an_accepted_socket_says_how_the_limits_stand(server: Server) -> None:
 @on(ASGI)
 @pytest.mark.parametrize(("path", "status"), [("/ws/rejects", 403), ("/ws/denies", 418), ("/ws/nobody", 403)])
 def test_a_socket_that_the_app_refuses_holds_no_slot(server: Server, path: str, status: int) -> None:
-    """A handshake that the app itself turns down keeps the app's answer, and its slot comes back."""
+    """A handshake that the app rejects keeps the app's response, and its slot is released."""
     subject = server.new_subject("slots")
 
     answer = _refused(server, path, f"X-API-Key: {api_key(subject)}")

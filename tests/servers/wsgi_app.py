@@ -1,6 +1,6 @@
-"""The WSGI app under test: a Flask app with a blueprint, and a bare app mounted beside it.
+"""The WSGI app under test: a Flask app with a blueprint, and a bare app mounted in it.
 
-What the app raises is passed on to the server, as bare WSGI apps do.
+Exceptions reach the server, as in bare WSGI apps.
 """
 
 import io
@@ -159,7 +159,7 @@ app.wsgi_app = RateLimitMiddleware(app.wsgi_app, gate=GATE)  # type: ignore[meth
 
 
 def unread(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """What an app without a limiter does that refuses an upload: it answers, and does not look at the body."""
+    """An app without a limiter that refuses an upload: it answers without reading the body."""
     start_response("429 Too Many Requests", [("Content-Length", "2")])
     return [b"no"]
 
@@ -170,7 +170,7 @@ def read(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
     return unread(environ, start_response)
 
 
-# A gate of its own, and so not inside the other's.
+# A separate gate, outside the other one.
 MOUNTS = {
     "/stored": stored,
     "/api/v1": WsgiApp(management(STORE, LIMITER)),

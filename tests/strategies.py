@@ -111,8 +111,8 @@ def base62(number: int, characters: int) -> str:
     return base62(number // 62, characters - 1) + BASE62[number % 62] if characters else ""
 
 
-class Asked(NamedTuple):
-    """One request of a schedule of the load tester's audit; times in milliseconds."""
+class ScheduledRequest(NamedTuple):
+    """One request in a schedule for the load tester's audit; times in milliseconds."""
 
     key: int
     gap_ms: int
@@ -125,8 +125,8 @@ class Asked(NamedTuple):
 
 
 short_ms = st.integers(0, 3) | st.integers(0, 200)
-asked = st.builds(
-    Asked,
+scheduled_requests = st.builds(
+    ScheduledRequest,
     key=st.integers(0, 1),
     gap_ms=st.integers(0, 2) | st.integers(0, 3_000),
     deciding_ms=short_ms,
@@ -140,7 +140,7 @@ asked = st.builds(
 
 @st.composite
 def audited_plans(draw: st.DrawFn) -> Plan:
-    """A plan of which a schedule of a few seconds reaches the limits."""
+    """A plan whose limits a schedule of a few seconds reaches."""
     refill = draw(refills)
     tokens, period_ms = draw(st.integers(2, 8)), draw(st.sampled_from([1_000, 4_000]))
     burst = tokens if refill == "calendar" else draw(st.integers(2, 8))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.loadtest.commands import RATES
-from tests.loadtest.test_audit import USED_S, let_in, refused
+from tests.loadtest.observations import BURST_S, admitted, refused
 from tests.strangers import make_foreign
 
 from awx_ratelimit.cli import loadtest_command, main, output, report_files
@@ -117,7 +117,7 @@ def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys:
 @pytest.fixture
 def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command has a run that has seen something already."""
-    monkeypatch.setattr(loadtest_command, "run", lambda *_: RunRecord([*map(let_in, USED_S), refused(0.1)]))
+    monkeypatch.setattr(loadtest_command, "run", lambda *_: RunRecord([*map(admitted, BURST_S), refused(0.1)]))
 
 
 @pytest.mark.usefixtures("asked_nobody")

@@ -1,4 +1,4 @@
-"""Audits that tests ask for: which gateway, which profiles, and what is expected of it."""
+"""The audits of the tests: which gateway, which profiles, and the expected verdicts."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,51 +17,63 @@ RATES = ("steady", "burst", "wait", "refusals")
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """One audit of the gateway at `path` of a server. `broken` are the verdicts that fail, and no others do.
+class AuditCase:
+    """One audit of the gateway at `path` of a server.
 
-    `perhaps` may fail, too, and `shown` of the others must have passed. `keys` are the numbers of the keys.
+    Exactly the verdicts in `must_fail` fail, except that those in `may_fail` may fail, too. Those in `must_pass` pass.
+    `keys` are indexes into KEYS; `options` are fields of the RunConfig.
     """
 
     name: str
     server: str
     plan: Plan
     profiles: tuple[str, ...]
-    broken: frozenset[str] = frozenset()
-    shown: frozenset[str] = frozenset()
+    must_fail: frozenset[str] = frozenset()
+    must_pass: frozenset[str] = frozenset()
     path: str = ""
     keys: tuple[int, ...] = (0, 1, 2, 3)
-    more: dict[str, Any] = field(default_factory=dict)
-    perhaps: frozenset[str] = frozenset()
+    options: dict[str, Any] = field(default_factory=dict)
+    may_fail: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name
 
-    def carried_out(self, url: str) -> Report:
-        """What an audit of the server at `url` finds."""
-        given = {"stream_path": "/stream", "websocket_path": "/feed", "seconds": 80, **self.more}
-        config = RunConfig(url=f"{url}{self.path}", plan=self.plan, profiles=self.profiles, **given)
+    def run(self, url: str) -> Report:
+        """Audit the server at `url`."""
+        options = {"stream_path": "/stream", "websocket_path": "/feed", "seconds": 80, **self.options}
+        config = RunConfig(url=f"{url}{self.path}", plan=self.plan, profiles=self.profiles, **options)
         began_at = datetime.now(UTC)
-        seen = run(config, [KEYS[number] for number in self.keys], lambda _: None)
-        told = {name: getattr(seen, name) for name in ("spread_us", "trouble", "interrupted", "workers")}
-        return Report.of_run(config, began_at, seen.observations, **told)
+        record = run(config, [KEYS[number] for number in self.keys], lambda _: None)
+        fields = {name: getattr(record, name) for name in ("spread_us", "trouble", "interrupted", "workers")}
+        return Report.of_run(config, began_at, record.observations, **fields)
 
 
-def honest(name: str, plan: Plan, profiles: tuple[str, ...], **more: Any) -> Spec:
-    """One of ours that keeps its promises, with limits of its own."""
-    return Spec(name, "gateways", plan, profiles, path=f"/{name}", **more)
+def honest(name: str, plan: Plan, profiles: tuple[str, ...], **fields: Any) -> AuditCase:
+    """A gateway of `gateways.py` that keeps its promises, with its own limits."""
+    return AuditCase(name, "gateways", plan, profiles, path=f"/{name}", **fields)
 
 
-def cheat(name: str, plan: Plan, profile: str, *broken: str, **more: Any) -> Spec:
-    """One of ours that breaks one."""
-    return Spec(name, "gateways", plan, (profile,), frozenset(broken), path=f"/{name}", **more)
+def cheat(name: str, plan: Plan, profile: str, *must_fail: str, **fields: Any) -> AuditCase:
+    """A gateway of `gateways.py` that breaks a promise."""
+    return AuditCase(name, "gateways", plan, (profile,), frozenset(must_fail), path=f"/{name}", **fields)
+
+
+def demo(name: str, server: str, plan: Plan, profiles: tuple[str, ...], key: int, **fields: Any) -> AuditCase:
+    """The demo's wallet API, with one key."""
+    return AuditCase(name, server, plan, profiles, keys=(key,), options=WALLET, **fields)
 
 
 EVERYTHING = frozenset(
     ("answers", "never over", "not under", "slots", "honest wait", "refusals are free", "contract", "isolation")
 )
-HONEST = honest("honest", PLAN, PROFILES, shown=EVERYTHING)
-SLOWLY = honest("honest-slow", SLOW, ("wait", "refusals"), shown=frozenset(("honest wait", "refusals are free")))
+RATE_PROMISES, SLOTS = EVERYTHING - {"slots", "isolation"}, frozenset(("slots",))
+HONEST = honest("honest", PLAN, PROFILES, must_pass=EVERYTHING)
+HONEST_SLOW = honest(
+    "honest-slow", SLOW, ("wait", "refusals"), must_pass=frozenset(("honest wait", "refusals are free"))
+)
+HONEST_WITH_WORKERS = honest(
+    "honest-over-workers", PLAN, ("burst", "keys"), must_pass=frozenset(("never over",)), options={"workers": 2}
+)
 CHEATS = (
     cheat("fixed-window", PLAN, "window", "never over"),
     cheat("window-of-first-use", PLAN, "window", "never over"),
@@ -74,39 +86,22 @@ CHEATS = (
     cheat("charging", BARE, "refusals", "refusals are free"),
     cheat("shared", PLAN, "isolation", "isolation"),
     cheat("slow-neighbour", PLAN, "isolation", "isolation"),
-    cheat("hanging", PLAN, "burst", "answers", more={"timeout_ms": 500}),
+    cheat("hanging", PLAN, "burst", "answers", options={"timeout_ms": 500}),
 )
-OVER_TWO = honest("honest-over-workers", PLAN, ("burst", "keys"), shown=frozenset(("never over",)), more={"workers": 2})
-#: A window that begins with a request: nothing more until its end, and then all at once.
-STRICT_AND_LAX, WAIT = frozenset(("never over", "not under", "contract")), frozenset(("honest wait",))
-STRICT, MOVING = frozenset(("not under", "contract")), ("steady", "burst", "isolation")
-OTHERS = (
-    Spec("slowapi", "slowapi", BARE, (*RATES, "window"), STRICT_AND_LAX, perhaps=WAIT),
-    Spec("Flask-Limiter", "flask", BARE, (*RATES, "window"), STRICT_AND_LAX, perhaps=WAIT),
-    Spec("slowapi, moving", "slowapi-moving", BARE, MOVING, STRICT, perhaps=WAIT),
-    Spec("Flask-Limiter, moving", "flask-moving", BARE, MOVING, STRICT, perhaps=WAIT),
-    Spec("nginx", "nginx", PLAN, (*RATES, "streams"), frozenset(("contract",)), frozenset(("never over", "slots"))),
-    Spec("demo", "demo", ENTERPRISE, RATES, shown=EVERYTHING - {"slots", "isolation"}, keys=(2,), more=WALLET),
-    Spec("demo, slots", "demo", STARTER, ("streams",), shown=frozenset(("slots",)), keys=(0,), more=WALLET),
-    Spec(
-        "demo, four processes with memory",
-        "demo4",
-        ENTERPRISE,
-        ("burst",),
-        frozenset(("never over",)),
-        keys=(2,),
-        more=WALLET,
+#: A fixed window admits nothing until its end and then a whole burst. A moving window is only too strict.
+_FIXED, _MOVING = frozenset(("never over", "not under", "contract")), frozenset(("not under", "contract"))
+_WAIT, _MOVING_PROFILES = frozenset(("honest wait",)), ("steady", "burst", "isolation")
+PEERS = (
+    AuditCase("slowapi", "slowapi", BARE, (*RATES, "window"), _FIXED, may_fail=_WAIT),
+    AuditCase("Flask-Limiter", "flask", BARE, (*RATES, "window"), _FIXED, may_fail=_WAIT),
+    AuditCase("slowapi, moving", "slowapi-moving", BARE, _MOVING_PROFILES, _MOVING, may_fail=_WAIT),
+    AuditCase("Flask-Limiter, moving", "flask-moving", BARE, _MOVING_PROFILES, _MOVING, may_fail=_WAIT),
+    AuditCase(
+        "nginx", "nginx", PLAN, (*RATES, "streams"), frozenset(("contract",)), frozenset(("never over", "slots"))
     ),
-    Spec(
-        "demo, four processes on Redis",
-        "demo-redis",
-        ENTERPRISE,
-        RATES,
-        shown=EVERYTHING - {"slots", "isolation"},
-        keys=(2,),
-        more=WALLET,
-    ),
-    Spec(
-        "demo, slots on Redis", "demo-redis", STARTER, ("streams",), shown=frozenset(("slots",)), keys=(0,), more=WALLET
-    ),
+    demo("demo", "demo", ENTERPRISE, RATES, 2, must_pass=RATE_PROMISES),
+    demo("demo, slots", "demo", STARTER, ("streams",), 0, must_pass=SLOTS),
+    demo("demo, four processes with memory", "demo4", ENTERPRISE, ("burst",), 2, must_fail=frozenset(("never over",))),
+    demo("demo, four processes on Redis", "demo-redis", ENTERPRISE, RATES, 2, must_pass=RATE_PROMISES),
+    demo("demo, slots on Redis", "demo-redis", STARTER, ("streams",), 0, must_pass=SLOTS),
 )

@@ -1,4 +1,4 @@
-"""The command in a process of its own, and what is asked of that process."""
+"""The command ``awx-ratelimit loadtest`` in its own process."""
 
 import os
 import subprocess
@@ -15,8 +15,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 @contextmanager
-def started(*words: str, command: str = "loadtest", **environment: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command. It hears Ctrl-C even where the tests run in the background, which ignores that signal."""
+def running(*words: str, command: str = "loadtest", **environment: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run the command. It receives Ctrl-C even if the tests run in the background, where a shell ignores SIGINT."""
     process = subprocess.Popen(
         ["env", "--default-signal=INT", COMMAND, command, *words], env={**ENVIRONMENT, **environment}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
@@ -29,44 +29,44 @@ def started(*words: str, command: str = "loadtest", **environment: str) -> "Iter
         process.communicate()
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Its status, and all that it said."""
+def wait_for_end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Wait for the process to end; returns its status and its output."""
     out, err = process.communicate(timeout=100)
     return process.returncode, out + err
 
 
-def heard(process: "subprocess.Popen[str]", word: str) -> str:
-    """What it says on stderr until `word` has come."""
+def read_until(process: "subprocess.Popen[str]", word: str) -> str:
+    """Read the process's stderr until it contains `word`; returns what was read."""
     assert process.stderr is not None
-    said = ""
-    while word not in said:
+    output = ""
+    while word not in output:
         line = process.stderr.readline()
-        assert line, said
-        said += line
-    return said
+        assert line, output
+        output += line
+    return output
 
 
 def children(pid: int) -> list[int]:
-    """The processes that it has started."""
+    """The process ids of a process's children."""
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def runs(pid: int) -> bool:
-    """Whether there is such a process."""
+def is_running(pid: int) -> bool:
+    """Whether the process exists."""
     return Path(f"/proc/{pid}").exists()
 
 
-class Files(NamedTuple):
+class ReportPaths(NamedTuple):
     """Where a command writes its reports."""
 
     folder: Path
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """Its options."""
+    def options(self) -> tuple[str, ...]:
+        """The command-line options for all reports."""
         return tuple(word for kind in KINDS for word in (f"--{kind}", str(self.folder / kind)))
 
     def read(self) -> tuple[str, str, str]:
-        """As JSON, as JUnit's XML, and as a page."""
+        """The texts of the reports: JSON, JUnit XML, HTML."""
         json, junit, html = ((self.folder / kind).read_text() for kind in KINDS)
         return json, junit, html

@@ -1,4 +1,4 @@
-"""Audits are mostly waiting, as are runs of the command, so all that the chosen tests want are carried out at once."""
+"""Audits and whole runs mostly wait, so those of all selected tests run concurrently, in the background."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,13 +9,13 @@ from threading import Lock
 from typing import Any
 
 import pytest
-from tests.loadtest.audits import Spec
+from tests.loadtest.audits import AuditCase
 from tests.loadtest.served import GUNICORN, UVICORN, demo, nginx, python
 from tests.redis_servers import running_redis
 
 from awx_ratelimit.loadtest.report.results import Report
 
-_AT_ONCE = 8
+_MAX_CONCURRENT = 8
 Serve = Callable[..., AbstractContextManager[str]]
 _MOVING = {"AWX_TEST_STRATEGY": "moving-window"}
 _SERVERS: dict[str, Serve] = {
@@ -31,7 +31,7 @@ _SERVERS: dict[str, Serve] = {
 
 
 class Servers:
-    """Each is started when it is first wanted."""
+    """The audited servers. Each starts on first use."""
 
     def __init__(self, stack: ExitStack, factory: pytest.TempPathFactory) -> None:
         self._stack, self._factory = stack, factory
@@ -39,7 +39,7 @@ class Servers:
         self._starting = Lock()
 
     def url(self, name: str) -> str:
-        """Where it answers."""
+        """The URL of a server."""
         with self._starting:
             if name not in self._urls:
                 self._urls[name] = self._stack.enter_context(self._server(name))
@@ -50,74 +50,75 @@ class Servers:
         if name != "demo-redis":
             return _SERVERS[name](folder)
         redis = self._stack.enter_context(running_redis(self._factory.mktemp("redis")))
-        # The machine is busy with other audits; what is audited is the limit, not the budget of time.
+        # Other audits keep the machine busy. These audits test the limits, not the time-out of the backend.
         return demo(folder, {"WALLET_BACKEND": f"{redis.url}?budget_ms=1000"}, workers=4)
 
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """What is audited."""
+    """The audited servers."""
     with ExitStack() as stack:
         yield Servers(stack, tmp_path_factory)
 
 
-#: What takes a while, and a test reads the outcome of.
+#: A long-running function whose result a test reads as the fixture `outcome`.
 Scenario = Callable[[Servers, Path], Any]
 
 
-def begun(*scenarios: Scenario) -> pytest.MarkDecorator:
-    """The test's `outcome` is that of each of these; they are begun when the tests are, all at once."""
-    names = [getattr(one, "__name__", "") or "-".join(map(str, one.args)) for one in scenarios]  # type: ignore[attr-defined]
-    return pytest.mark.parametrize("scenario", scenarios, ids=names)
+def scenarios(*functions: Scenario) -> pytest.MarkDecorator:
+    """Run the test once for each function, with the function's result as `outcome`."""
+    names = [getattr(one, "__name__", "") or "-".join(map(str, one.args)) for one in functions]  # type: ignore[attr-defined]
+    return pytest.mark.parametrize("scenario", functions, ids=names)
 
 
-def _wanted(item: pytest.Item) -> Spec | Scenario | None:
-    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    found: Any = given.get("spec", given.get("scenario"))
-    wanted: Spec | Scenario | None = found
-    return wanted
+def _job(item: pytest.Item) -> AuditCase | Scenario | None:
+    """The audit or the scenario of a test, if it has one."""
+    params: dict[str, Any] = {}
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        params = item.callspec.params
+    job: AuditCase | Scenario | None = params.get("audit_case", params.get("scenario"))
+    return job
 
 
-def _carried_out(what: Spec | Scenario, servers: Servers, factory: pytest.TempPathFactory) -> Any:
-    if isinstance(what, Spec):
-        return what.carried_out(servers.url(what.server))
-    return what(servers, factory.mktemp("scenario"))
+def _run(job: AuditCase | Scenario, servers: Servers, factory: pytest.TempPathFactory) -> Any:
+    if isinstance(job, AuditCase):
+        return job.run(servers.url(job.server))
+    return job(servers, factory.mktemp("scenario"))
 
 
-def _takes(what: Spec | Scenario) -> int:
-    """How long, beside others."""
-    return len(what.profiles) + 5 * ("streams" in what.profiles) if isinstance(what, Spec) else 5
+def _duration(job: AuditCase | Scenario) -> int:
+    """An estimate of the duration, to compare jobs."""
+    return len(job.profiles) + 5 * ("streams" in job.profiles) if isinstance(job, AuditCase) else 5
 
 
 @pytest.fixture(scope="session")
 def outcomes(
     request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[int, "Future[Any]"]]:
-    """What becomes of all that the chosen tests want, by its identity."""
-    wanted = {id(what): what for item in request.session.items if (what := _wanted(item)) is not None}
-    # The longest first.
-    in_order = sorted(wanted.values(), key=lambda what: -_takes(what))
-    # Made once, before threads would make it twice.
+    """The results of all jobs of the selected tests, by the identity of the job."""
+    jobs = {id(job): job for item in request.session.items if (job := _job(item)) is not None}
+    longest_first = sorted(jobs.values(), key=lambda job: -_duration(job))
+    # Create the folder before several threads do it at once.
     tmp_path_factory.getbasetemp()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {id(what): pool.submit(_carried_out, what, servers, tmp_path_factory) for what in in_order}
+    with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
+        yield {id(job): pool.submit(_run, job, servers, tmp_path_factory) for job in longest_first}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _begun(request: pytest.FixtureRequest) -> None:
-    """They go on while other tests are run."""
-    if any(_wanted(item) is not None for item in request.session.items):
+def _start_jobs(request: pytest.FixtureRequest) -> None:
+    """Start the jobs early, so that they run while other tests do."""
+    if any(_job(item) is not None for item in request.session.items):
         request.getfixturevalue("outcomes")
 
 
 @pytest.fixture
-def report(spec: Spec, outcomes: dict[int, "Future[Any]"]) -> Report:
-    """What the audit of `spec` has found."""
-    found: Report = outcomes[id(spec)].result()
-    return found
+def report(audit_case: AuditCase, outcomes: dict[int, "Future[Any]"]) -> Report:
+    """The report of `audit_case`."""
+    result: Report = outcomes[id(audit_case)].result()
+    return result
 
 
 @pytest.fixture
 def outcome(scenario: Scenario, outcomes: dict[int, "Future[Any]"]) -> Any:
-    """What has become of `scenario`."""
+    """The result of `scenario`."""
     return outcomes[id(scenario)].result()

@@ -1,4 +1,4 @@
-"""Gateways to be audited, in one ASGI app: an honest one, and cheats for each verdict, each under a path of its own."""
+"""The audited gateways, as one ASGI app with a path for each: honest ones, and a cheat for each verdict."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 from awx_ratelimit.http import limit_headers
 
 KEYS = tuple(f"awx_test_key_{number}" for number in range(4))
-#: Who is told to wait, waits for less than a second; and for several.
+#: Waits of PLAN are shorter than a second; those of SLOW take several.
 PLAN = Plan("audited", (Rate("rate", 10, 2_000), Rate("day", 10_000, 86_400_000)), Concurrency(3))
 SLOW = Plan("slow", (Rate("rate", 3, 9_000),))
 BARE = Plan("bare", (Rate("rate", 10, 2_000),))
@@ -28,7 +28,7 @@ _CHUNK_S, _CHUNKS = 0.1, 12
 
 
 class TwoCounters(MemoryBackend):
-    """A counter for each of two processes, which take turns."""
+    """One counter for each of two processes, which alternate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class TwoCounters(MemoryBackend):
 
 
 class FixedWindow(MemoryBackend):
-    """Counts anew from each edge of a window."""
+    """A window by the clock."""
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         return super().acquire(f"{time.time_ns() // 2_000_000_000} {subject}", plan, cost)
 
 
 class WindowOfFirstUse(MemoryBackend):
-    """Counts anew when a window is over that began with the first request."""
+    """A window that begins with the first request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class WindowOfFirstUse(MemoryBackend):
 
 
 class Leaking(MemoryBackend):
-    """Gives no slot back that was held for a while and whose client left."""
+    """Keeps the slot of a client that disconnected midway."""
 
     def release(self, decision: Decision) -> None:
         held_ms = time.time() * 1_000 - decision.decided_at_ms
@@ -69,7 +69,7 @@ class Leaking(MemoryBackend):
 
 
 class Stingy(MemoryBackend):
-    """Keeps three of ten for itself."""
+    """Allows seven requests instead of ten."""
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         less = Rate("rate", 7, 2_000)
@@ -77,21 +77,21 @@ class Stingy(MemoryBackend):
 
 
 class Shared(MemoryBackend):
-    """One budget for all."""
+    """One budget for all keys."""
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         return super().acquire("all", plan, cost)
 
 
 class Unlimited(MemoryBackend):
-    """Counts no slots."""
+    """Ignores slots."""
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         return super().acquire(subject, Plan(plan.name, plan.rates), cost)
 
 
 class Charging:
-    """A bucket by itself that charges those whom it refuses; what it says of the wait is true."""
+    """A bucket that charges refused requests, with honest waits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -109,11 +109,11 @@ class Charging:
         await Response(reply.body, reply.status, dict(_texts(reply.headers)))(scope, receive, send)
 
 
-class Altered:
-    """Changes what refusals say, or when anybody is answered."""
+class AlteredResponses:
+    """Alters refusals, or delays all responses."""
 
     def __init__(self, app: ASGIApp, alter: "Alter") -> None:
-        self._app, self._alter, self._lately = app, alter, 0.0
+        self._app, self._alter, self._refused_s = app, alter, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = False
@@ -122,10 +122,10 @@ class Altered:
             nonlocal refused
             if message.get("status") == 429:
                 refused = True
-                self._lately = time.monotonic()
+                self._refused_s = time.monotonic()
             await send(self._alter(message) if refused else message)
 
-        if self._alter is slow_beside_refusals and time.monotonic() - self._lately < 0.2:
+        if self._alter is slow_beside_refusals and time.monotonic() - self._refused_s < 0.2:
             await asyncio.sleep(0.25)
         await self._app(scope, receive, altered)
 
@@ -133,27 +133,27 @@ class Altered:
 Alter = Callable[[Message], Message]
 
 
-def one_second(message: Message) -> Message:
-    """Whatever the wait is."""
-    return _said(message, lambda _: 1)
+def always_one_second(message: Message) -> Message:
+    """A wait of one second, always."""
+    return _with_wait(message, lambda _: 1)
 
 
-def five_more(message: Message) -> Message:
-    """Than the wait is."""
-    return _said(message, lambda told: told + 5)
+def five_seconds_longer(message: Message) -> Message:
+    """A wait that is five seconds too long."""
+    return _with_wait(message, lambda wait_s: wait_s + 5)
 
 
-def other_number(message: Message) -> Message:
-    """In the body than in the header."""
-    return _said(message, lambda told: told + ("body" in message))
+def other_wait_in_body(message: Message) -> Message:
+    """A body with another wait than the header."""
+    return _with_wait(message, lambda wait_s: wait_s + ("body" in message))
 
 
 def slow_beside_refusals(message: Message) -> Message:
-    """See Altered."""
+    """No change; AlteredResponses delays responses that follow a refusal."""
     return message
 
 
-def _said(message: Message, change: Callable[[int], int]) -> Message:
+def _with_wait(message: Message, change: Callable[[int], int]) -> Message:
     if "headers" in message:
         lines = [
             (name, b"%d" % change(int(value)) if name == b"retry-after" else value)
@@ -161,8 +161,8 @@ def _said(message: Message, change: Callable[[int], int]) -> Message:
             if name != b"content-length"
         ]
         return {**message, "headers": lines}
-    told = int("".join(filter(str.isdigit, message["body"].decode())))
-    reply = limit_headers.come_back(change(told) * 1_000, [])
+    wait_s = int("".join(filter(str.isdigit, message["body"].decode())))
+    reply = limit_headers.come_back(change(wait_s) * 1_000, [])
     return {**message, "body": reply.body}
 
 
@@ -170,7 +170,7 @@ def _texts(lines: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode(), value.decode()) for name, value in lines]
 
 
-async def _fine(_: Request) -> Response:
+async def _ok(_: Request) -> Response:
     return JSONResponse({"fine": True})
 
 
@@ -197,21 +197,21 @@ async def _hang(_: Request) -> Response:
     return Response()
 
 
-ROUTES = [Route("/", _fine), Route("/stream", _stream), WebSocketRoute("/feed", _feed), Route("/hang", _hang)]
+ROUTES = [Route("/", _ok), Route("/stream", _stream), WebSocketRoute("/feed", _feed), Route("/hang", _hang)]
 
 
 def _gated(backend: MemoryBackend, plan: Plan = PLAN) -> ASGIApp:
     gate = AsyncGate(
         AsyncLimiter(backend),
         plans=PLANS,
-        identify=lambda asked: Caller(key, plan) if (key := asked.header("x-api-key")) in KEYS and key else None,
+        identify=lambda request: Caller(key, plan) if (key := request.header("x-api-key")) in KEYS and key else None,
     )
     return RateLimitMiddleware(Starlette(routes=ROUTES), gate=gate)
 
 
-_MANY = ("honest", "honest-over-workers", *(f"honest-{number}" for number in range(1, 10)))
+_HONEST_NAMES = ("honest", "honest-over-workers", *(f"honest-{number}" for number in range(1, 10)))
 GATEWAYS: dict[str, ASGIApp] = {
-    **{name: _gated(MemoryBackend()) for name in _MANY},
+    **{name: _gated(MemoryBackend()) for name in _HONEST_NAMES},
     "honest-slow": _gated(MemoryBackend(), SLOW),
     "honest-bare": _gated(MemoryBackend(), BARE),
     "fixed-window": _gated(FixedWindow()),
@@ -220,12 +220,12 @@ GATEWAYS: dict[str, ASGIApp] = {
     "stingy": _gated(Stingy()),
     "leaking": _gated(Leaking()),
     "unlimited-slots": _gated(Unlimited()),
-    "waits-too-short": Altered(_gated(MemoryBackend(), SLOW), one_second),
-    "waits-too-long": Altered(_gated(MemoryBackend()), five_more),
+    "waits-too-short": AlteredResponses(_gated(MemoryBackend(), SLOW), always_one_second),
+    "waits-too-long": AlteredResponses(_gated(MemoryBackend()), five_seconds_longer),
     "charging": Charging(Starlette(routes=ROUTES)),
-    "broken-body": Altered(_gated(MemoryBackend()), other_number),
+    "broken-body": AlteredResponses(_gated(MemoryBackend()), other_wait_in_body),
     "shared": _gated(Shared()),
-    "slow-neighbour": Altered(_gated(MemoryBackend()), slow_beside_refusals),
+    "slow-neighbour": AlteredResponses(_gated(MemoryBackend()), slow_beside_refusals),
     "hanging": Starlette(routes=[Route("/", _hang)]),
 }
-app = Starlette(routes=[Route("/", _fine), *(Mount(f"/{name}", gateway) for name, gateway in GATEWAYS.items())])
+app = Starlette(routes=[Route("/", _ok), *(Mount(f"/{name}", gateway) for name, gateway in GATEWAYS.items())])

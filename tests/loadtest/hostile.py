@@ -1,4 +1,4 @@
-"""A server that sends whatever it likes, in bytes; each of its ways is under a path of its own."""
+"""A server that sends malformed, endless and strange responses, one for each path."""
 
 import gzip
 import json
@@ -15,44 +15,44 @@ from typing import Any
 BLOCK = b"x" * 65_536
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
-#: 101, and a close frame that says to try again later, as `accept_close` may come in one piece.
+#: A 101, and a close frame with the code "try again later", which may arrive together.
 REFUSED_FEED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 CLOSE = b"\x88" + bytes((2,)) + struct.pack("!H", 1013)
 GREETING = b"\x81\x05hello\x82\x7e" + struct.pack("!H", 300) + b"\0" * 300
 
 
 def refusal(*lines: bytes, body: bytes = b"") -> bytes:
-    """A 429 with these lines and this body."""
+    """A 429 with these headers and this body."""
     head = b"\r\n".join((b"HTTP/1.1 429 Too Many Requests", *lines, b"Content-Length: %d" % len(body)))
     return head + b"\r\n\r\n" + body
 
 
-def well_formed(told: str) -> bytes:
-    """The body of the contract, with these seconds."""
-    message = f"Rate limit exceeded. Retry after {told} seconds."
+def contract_body(wait_s: str) -> bytes:
+    """The body of the contract, with a wait of `wait_s`."""
+    message = f"Rate limit exceeded. Retry after {wait_s} seconds."
     return json.dumps({"code": "rate_limit_exceeded", "type": "rate_limit_error", "message": message}).encode()
 
 
-def waiting(told: bytes) -> bytes:
-    """A refusal of which nothing is wrong but perhaps its Retry-After."""
-    return refusal(b"Content-Type: application/json", b"Retry-After: " + told, body=well_formed("2"))
+def refusal_with_wait(wait: bytes) -> bytes:
+    """A refusal that is correct except perhaps for its Retry-After."""
+    return refusal(b"Content-Type: application/json", b"Retry-After: " + wait, body=contract_body("2"))
 
 
-def slowly(data: bytes) -> Iterator[bytes]:
-    """A byte now and then."""
+def drip(data: bytes) -> Iterator[bytes]:
+    """One byte every 50 ms."""
     for byte in data:
         time.sleep(0.05)
         yield bytes((byte,))
 
 
-#: What is sent for a request of each path, piece by piece; then it is closed.
-WAYS: dict[str, Callable[[], Iterable[bytes]]] = {
+#: The pieces of the response for each path. The connection closes after the last one.
+RESPONSES: dict[str, Callable[[], Iterable[bytes]]] = {
     "/fine": lambda: (FINE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1),),
     "/endless-body": lambda: (CHUNKED, *[b"10000\r\n" + BLOCK + b"\r\n"] * 300),
-    "/dripping-body": lambda: chain((CHUNKED,), slowly(b"1\r\nx\r\n" * 100)),
-    "/dripping-head": lambda: slowly(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100),
+    "/dripping-body": lambda: chain((CHUNKED,), drip(b"1\r\nx\r\n" * 100)),
+    "/dripping-head": lambda: drip(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100),
     "/endless-head": lambda: (b"HTTP/1.1 200 OK\r\n", *repeat(b"X: " + b"y" * 9_000 + b"\r\n", 100)),
-    "/endless-hints": lambda: slowly(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100),
+    "/endless-hints": lambda: drip(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100),
     "/no-http": lambda: (b"SSH-2.0-OpenSSH_9.2\r\n",),
     "/closes": lambda: (),
     "/cut-short": lambda: (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfine",),
@@ -64,28 +64,26 @@ WAYS: dict[str, Callable[[], Iterable[bytes]]] = {
     "/gzip": lambda: (refusal(b"Content-Encoding: gzip", body=gzip.compress(b"0" * 1_000_000)),),
     "/no-text": lambda: (refusal(b"Retry-After: \xff\xfe", body=b"\xff\xfe\0<script>alert(1)</script>"),),
     "/nested": lambda: (refusal(b"Retry-After: 1", body=b"[" * 1_020),),
-    "/wait-date": lambda: (waiting(b"Wed, 21 Oct 2026 07:28:00 GMT"),),
-    "/wait-negative": lambda: (waiting(b"-1"),),
-    "/wait-nan": lambda: (waiting(b"NaN"),),
-    "/wait-superscript": lambda: (waiting(b"\xb2"),),
-    "/wait-twice": lambda: (waiting(b"2\r\nRetry-After: 2"),),
-    # What it was sent, in whatever it says.
+    "/wait-date": lambda: (refusal_with_wait(b"Wed, 21 Oct 2026 07:28:00 GMT"),),
+    "/wait-negative": lambda: (refusal_with_wait(b"-1"),),
+    "/wait-nan": lambda: (refusal_with_wait(b"NaN"),),
+    "/wait-superscript": lambda: (refusal_with_wait(b"\xb2"),),
+    "/wait-twice": lambda: (refusal_with_wait(b"2\r\nRetry-After: 2"),),
+    # Echoes the key in a header and in the body.
     "/telling": lambda: (refusal(b"Retry-After: awx_test_key_2", body=b'{"sent": "awx_test_key_2"}'),),
-    "/wait-none": lambda: (refusal(b"Content-Type: application/json", body=well_formed("2")),),
+    "/wait-none": lambda: (refusal(b"Content-Type: application/json", body=contract_body("2")),),
     "/feed-refused": lambda: (REFUSED_FEED + CLOSE,),
-    "/feed-refused-slowly": lambda: chain(
-        slowly(REFUSED_FEED[:3]), (REFUSED_FEED[3:], GREETING + CLOSE[:3], CLOSE[3:])
-    ),
+    "/feed-refused-slowly": lambda: chain(drip(REFUSED_FEED[:3]), (REFUSED_FEED[3:], GREETING + CLOSE[:3], CLOSE[3:])),
     "/feed-greets": lambda: (REFUSED_FEED, GREETING, *repeat(b"", 60)),
 }
 
 
 class _Hostile(BaseRequestHandler):
     def handle(self) -> None:
-        asked = self.request.recv(65_536)
-        self.server.asked.append(asked)  # type: ignore[attr-defined]  # of ours
+        received = self.request.recv(65_536)
+        self.server.received.append(received)  # type: ignore[attr-defined]  # _Server has it
         with suppress(OSError):
-            for piece in WAYS[asked.split()[1].decode()]():
+            for piece in RESPONSES[received.split()[1].decode()]():
                 self.request.sendall(piece) if piece else time.sleep(0.05)
 
 
@@ -96,11 +94,11 @@ class _Server(ThreadingTCPServer):
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Hostile)
-        self.asked: list[bytes] = []
+        self.received: list[bytes] = []
         self._tls = tls
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the thread of the request: a handshake takes as long as its client likes."""
+        """Do the TLS handshake in the request's thread, because a client may be slow."""
         if self._tls is None:
             super().finish_request(request, client_address)
             return
@@ -110,10 +108,10 @@ class _Server(ThreadingTCPServer):
 
 @contextmanager
 def hostile(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
-    """The URL of one, and the requests that it has had."""
+    """Run the server; yields its URL and the requests that it receives."""
     with _Server(tls) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", server.asked
+            yield f"http://127.0.0.1:{server.server_address[1]}", server.received
         finally:
             server.shutdown()

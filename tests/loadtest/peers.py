@@ -1,4 +1,4 @@
-"""Apps that others guard, as their documentation shows it: ten requests in two seconds for each key."""
+"""Apps behind peer libraries, set up as their documentation shows: ten requests in two seconds per key."""
 
 import os
 from typing import Any
@@ -27,8 +27,8 @@ slowapi_app.add_middleware(SlowAPIASGIMiddleware)
 
 
 @slowapi_app.get("/")
-async def fine(request: Request) -> dict[str, bool]:
-    """Nothing of interest."""
+async def index(request: Request) -> dict[str, bool]:
+    """Return a fixed body."""
     return {"fine": True}
 
 
@@ -44,6 +44,6 @@ FlaskLimiter(
 
 
 @flask_app.get("/")
-def also_fine() -> dict[str, bool]:
-    """Nothing of interest."""
+def flask_index() -> dict[str, bool]:
+    """Return a fixed body."""
     return {"fine": True}

@@ -1,4 +1,4 @@
-"""Servers to be audited, each in a process of its own: our gateways, the demo's app, and what others guard."""
+"""The audited servers, each in its own process: the tests' gateways, the demo, nginx and peers."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ http {
 
 @contextmanager
 def python(command: str, app: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A module of Python that serves `app`; the URL of what answers."""
+    """Serve `app` with a Python server module; yields the URL."""
     port = free_port()
     words = [sys.executable, "-m", *command.format(app=app, port=port).split()]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -50,7 +50,7 @@ def python(command: str, app: str, folder: Path, environment: Mapping[str, str] 
 
 @contextmanager
 def nginx(folder: Path) -> Iterator[str]:
-    """Debian's nginx, with limits on requests and on connections for each key."""
+    """Nginx with a rate and a connection limit for each key."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if binary is None:
         pytest.fail("nginx is needed: install Debian's package of that name (`make test` does, as root)")
@@ -66,11 +66,11 @@ def nginx(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def demo(folder: Path, environment: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[str]:
-    """The wallet API of the demo; its keys are those of the gateways: 0 and 1 are starter's, 2 and 3 enterprise's."""
+    """The demo's wallet API with the gateways' keys: 0 and 1 have the plan starter, 2 and 3 have enterprise."""
     plans = ("starter", "starter", "enterprise", "enterprise")
     keys = ",".join(f"{key}={plan}" for key, plan in zip(KEYS, plans, strict=True))
-    given = {"WALLET_API_KEYS": keys, **(environment or {})}
-    with python(f"{UVICORN} --workers {workers}", "examples.wallet_api:app", folder, given) as url:
+    variables = {"WALLET_API_KEYS": keys, **(environment or {})}
+    with python(f"{UVICORN} --workers {workers}", "examples.wallet_api:app", folder, variables) as url:
         yield url
 
 
@@ -84,21 +84,21 @@ def _process(words: list[str], port: int, folder: Path, environment: Mapping[str
         )  # fmt: skip
     guard = guarded(process)
     try:
-        _wait_until_it_listens(process, port, log)
+        _wait_until_listening(process, port, log)
         yield
     finally:
         stop(process, guard)
 
 
-def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait_until_listening(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            pytest.fail(f"it ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+            pytest.fail(f"the server ended with status {process.returncode}:\n{log.read_text(errors='replace')}")
         try:
             socket.create_connection(("127.0.0.1", port), 1.0).close()
         except OSError:
             time.sleep(0.02)
         else:
             return
-    pytest.fail(f"it did not listen in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+    pytest.fail(f"the server did not listen within {START_SECONDS} s:\n{log.read_text(errors='replace')}")

@@ -1,54 +1,54 @@
-"""Whole audits of gateways that run: the honest pass, each cheat is caught by its verdict, others as they are."""
+"""Audits of running gateways: honest ones pass, cheats fail, and peers get the documented verdicts."""
 
 import os
 
 import pytest
-from tests.loadtest.audits import CHEATS, EVERYTHING, HONEST, OTHERS, OVER_TWO, SLOWLY, Spec, honest
+from tests.loadtest.audits import CHEATS, EVERYTHING, HONEST, HONEST_SLOW, HONEST_WITH_WORKERS, PEERS, AuditCase, honest
 
 from awx_ratelimit.loadtest.audit.verdict import Result
 from awx_ratelimit.loadtest.report.results import Report
 
-#: `make audit` asks for ten.
+#: `make audit` sets this to ten.
 RUNS = int(os.environ.get("AWX_AUDITS", "1"))
-AGAIN = tuple(honest(f"honest-{n}", HONEST.plan, HONEST.profiles, shown=EVERYTHING) for n in range(1, RUNS))
+REPEATED = tuple(honest(f"honest-{n}", HONEST.plan, HONEST.profiles, must_pass=EVERYTHING) for n in range(1, RUNS))
 
 
-def marks(report: Report, mark: Result) -> set[str]:
-    """The promises that have this mark."""
-    return {one.name for one in report.verdicts if one.result is mark}
+def names_with(report: Report, result: Result) -> set[str]:
+    """The promises with this result."""
+    return {one.name for one in report.verdicts if one.result is result}
 
 
-def told(report: Report) -> str:
-    """What was found, for whoever reads of a failure."""
+def summary(report: Report) -> str:
+    """All verdicts, for the message of a failed assertion."""
     return "\n".join(f"{one.name}: {one.result}: {one.detail}" for one in report.verdicts)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("spec", [HONEST, SLOWLY, OVER_TWO, *AGAIN], ids=str)
-def test_an_honest_gateway_passes(spec: Spec, report: Report) -> None:
+@pytest.mark.parametrize("audit_case", [HONEST, HONEST_SLOW, HONEST_WITH_WORKERS, *REPEATED], ids=str)
+def test_honest_gateway_passes(audit_case: AuditCase, report: Report) -> None:
     """Every promise that the profiles can show is shown, and none fails."""
-    assert marks(report, Result.FAILED) == set(), told(report)
-    assert spec.shown <= marks(report, Result.PASSED), told(report)
+    assert names_with(report, Result.FAILED) == set(), summary(report)
+    assert audit_case.must_pass <= names_with(report, Result.PASSED), summary(report)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("spec", CHEATS, ids=str)
-def test_a_cheat_is_caught_by_its_verdict(spec: Spec, report: Report) -> None:
-    """By that, and by no other."""
-    assert marks(report, Result.FAILED) == spec.broken, told(report)
+@pytest.mark.parametrize("audit_case", CHEATS, ids=str)
+def test_cheat_fails_its_verdict(audit_case: AuditCase, report: Report) -> None:
+    """A cheat fails the verdicts on what it breaks, and no others."""
+    assert names_with(report, Result.FAILED) == audit_case.must_fail, summary(report)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("spec", OTHERS, ids=str)
-def test_others_are_told_as_they_are(spec: Spec, report: Report) -> None:
-    """Our own demo keeps its promises but for one memory in four processes; others break what they do not promise."""
-    assert marks(report, Result.FAILED) - spec.perhaps == spec.broken, told(report)
-    assert spec.shown <= marks(report, Result.PASSED), told(report)
+@pytest.mark.parametrize("audit_case", PEERS, ids=str)
+def test_peer_gets_the_documented_verdicts(audit_case: AuditCase, report: Report) -> None:
+    """The demo and the peers get the verdicts that docs/audits.md lists."""
+    assert names_with(report, Result.FAILED) - audit_case.may_fail == audit_case.must_fail, summary(report)
+    assert audit_case.must_pass <= names_with(report, Result.PASSED), summary(report)
 
 
-@pytest.mark.parametrize("spec", [OVER_TWO], ids=str)
-def test_two_workers_have_both_made_load(spec: Spec, report: Report) -> None:
-    """What Locust's workers have seen is in the report, on one clock."""
+@pytest.mark.parametrize("audit_case", [HONEST_WITH_WORKERS], ids=str)
+def test_workers_share_one_clock(audit_case: AuditCase, report: Report) -> None:
+    """The observations of two workers are in one report, with comparable times."""
     assert report.workers == 2
     assert report.tolerances.spread_us < 100_000
     assert len(report.observations) > 40

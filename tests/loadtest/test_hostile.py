@@ -1,4 +1,4 @@
-"""Servers that answer otherwise than they should: each is a verdict in its time, and none is an error of ours."""
+"""Malformed, slow and endless responses: each becomes a verdict within the time-out, and none crashes the tester."""
 
 import time
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ TIMEOUT_MS = 400
 KEY = "a_key_of_the_test"
 
 
-class Asked:
-    """Asks a hostile server, as a user of Locust does, and reports what was seen."""
+class Prober:
+    """Sends requests to a hostile server like a Locust user and returns the observations."""
 
     def __init__(self, url: str, requests: list[bytes]) -> None:
         self._url, self.requests = url, requests
 
     def __call__(self, path: str, *, held: str = "") -> Observation:
-        """One request of `path`, or one that is held: a stream or a WebSocket."""
+        """Send one request to `path`; `held` is "streams" or "websockets" for a request that stays open."""
         config = self.config(path)
         context = LoadContext(config, [KEY], seconds_left=60, requests=1, on_request=lambda *_: None)
         client = Client(context, held or "burst")
@@ -43,19 +43,19 @@ class Asked:
         return Observation.from_row(row)
 
     def config(self, path: str) -> RunConfig:
-        """What is asked there."""
+        """The run configuration for requests to `path`."""
         return RunConfig(self._url, PLAN, path=path, stream_path=path, websocket_path=path, timeout_ms=TIMEOUT_MS)
 
     def report(self, path: str) -> Report:
-        """The report of one request."""
+        """The report of one request to `path`."""
         return Report.of_run(self.config(path), datetime.now(UTC), [self(path)])
 
 
 @pytest.fixture(scope="module")
-def asked() -> Iterator[Asked]:
-    """See Asked."""
+def probe() -> Iterator[Prober]:
+    """A prober of a hostile server."""
     with hostile() as (url, requests):
-        yield Asked(url, requests)
+        yield Prober(url, requests)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def asked() -> Iterator[Asked]:
         ("/fails", "the gateway answered with status 503"),
     ],
 )
-def test_no_answer_is_a_failure_that_says_why(asked: Asked, path: str, why: str) -> None:
-    """Whatever is sent, and however slowly: it takes no longer than a request may, and the verdict is on answers."""
+def test_unusable_response_fails_answers(probe: Prober, path: str, why: str) -> None:
+    """An incomplete, endless or wrong response fails "answers" within the time-out and says why."""
     began_s = time.monotonic()
-    report = asked.report(path)
+    report = probe.report(path)
     took_s = time.monotonic() - began_s
 
     assert [one.name for one in report.failed] == ["answers"]
@@ -86,21 +86,21 @@ def test_no_answer_is_a_failure_that_says_why(asked: Asked, path: str, why: str)
 
 
 @pytest.mark.parametrize("path", ["/hints-first", "/until-it-closes"])
-def test_what_is_an_answer_is_one(asked: Asked, path: str) -> None:
-    """After hints that come before it, and where its end is that of the connection."""
-    one = asked(path)
+def test_unusual_but_valid_response(probe: Prober, path: str) -> None:
+    """Interim responses and bodies that end with the connection are valid."""
+    one = probe(path)
 
     assert one.outcome == Outcome.ADMITTED
     assert one.status == 200
     assert one.error == ""
 
 
-def test_nobody_is_followed_elsewhere(asked: Asked) -> None:
-    """A redirection is not gone to, so that the key stays with the host that was named."""
-    before = len(asked.requests)
-    asked("/elsewhere")
+def test_redirect_is_not_followed(probe: Prober) -> None:
+    """A redirect causes no second request, so the key stays with the configured host."""
+    before = len(probe.requests)
+    probe("/elsewhere")
 
-    assert len(asked.requests) == before + 1
+    assert len(probe.requests) == before + 1
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_nobody_is_followed_elsewhere(asked: Asked) -> None:
         "/wait-none",
     ],
 )
-def test_a_refusal_that_cannot_be_read_breaks_the_contract(asked: Asked, path: str) -> None:
-    """Whatever its body and its Retry-After are, it is a refusal; nobody waits by it, and it can be reported."""
-    report = asked.report(path)
+def test_malformed_refusal_breaks_the_contract(probe: Prober, path: str) -> None:
+    """A refusal with a malformed body or Retry-After fails "contract" and can be reported."""
+    report = probe.report(path)
     contract = next(one for one in report.failed if one.name == "contract")
 
     assert ("Retry-After" in contract.detail) == (path != "/nested")
@@ -128,18 +128,18 @@ def test_a_refusal_that_cannot_be_read_breaks_the_contract(asked: Asked, path: s
 
 
 @pytest.mark.parametrize("path", ["/feed-refused", "/feed-refused-slowly"])
-def test_a_websocket_that_is_accepted_and_closed_is_refused(asked: Asked, path: str) -> None:
-    """Its close says to come back later, in one piece with the handshake as well as after other frames."""
-    one = asked(path, held="websockets")
+def test_websocket_closed_after_accept_is_refused(probe: Prober, path: str) -> None:
+    """A close with "try again later" is a refusal, together with the handshake and after other frames."""
+    one = probe(path, held="websockets")
 
     assert one.outcome == Outcome.REFUSED
     assert one.hung_up is False
 
 
 @pytest.mark.parametrize(("path", "held"), [("/feed-greets", "websockets"), ("/dripping-body", "streams")])
-def test_what_goes_on_is_held_until_the_client_leaves(asked: Asked, path: str, held: str) -> None:
-    """What is sent in between is read past."""
-    one = asked(path, held=held)
+def test_open_response_is_held_until_the_client_hangs_up(probe: Prober, path: str, held: str) -> None:
+    """Data and frames that arrive meanwhile are skipped."""
+    one = probe(path, held=held)
 
     assert one.outcome == Outcome.ADMITTED
     assert one.hung_up is True

@@ -1,4 +1,4 @@
-"""How a run ends: by itself, within its bounds; when it is asked to; and when what it needs is lost on the way."""
+"""How a run ends: at its limits, on a signal, or because a process, a worker or a port is missing."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.loadtest.commands import RATES, Files, children, ended, heard, runs, started
-from tests.loadtest.conftest import Servers, begun
+from tests.loadtest.commands import RATES, ReportPaths, children, is_running, read_until, running, wait_for_end
+from tests.loadtest.conftest import Servers, scenarios
 from tests.loadtest.gateways import PLAN
 from tests.loadtest.hostile import hostile
 from tests.processes import free_port
@@ -28,10 +28,10 @@ SOAK = ("--profiles", "soak")
 
 
 class Ended(NamedTuple):
-    """How a command has ended: its status, what it said, its reports, and which of its processes are left."""
+    """An ended command: its status, its output, its reports, and which of its processes still run."""
 
     status: int
-    said: str
+    output: str
     report: dict[str, Any]
     junit: ET.Element
     page: str
@@ -39,39 +39,39 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def how(files: Files, ended_with: tuple[int, str], began_s: float, processes: list[int]) -> Ended:
-    """What has become of a command."""
-    report, junit, page = files.read()
-    left = [pid for pid in processes if runs(pid)]
-    return Ended(*ended_with, json.loads(report), ET.fromstring(junit), page, left, time.monotonic() - began_s)
+def read_outcome(paths: ReportPaths, ended: tuple[int, str], began_s: float, processes: list[int]) -> Ended:
+    """The outcome of a command that has ended."""
+    report, junit, page = paths.read()
+    left = [pid for pid in processes if is_running(pid)]
+    return Ended(*ended, json.loads(report), ET.fromstring(junit), page, left, time.monotonic() - began_s)
 
 
 def signalled(number: int, signals: list[signal.Signals], servers: Servers, folder: Path) -> Ended:
-    """In the middle of a run."""
-    files, began_s = Files(folder), time.monotonic()
+    """A soak that gets signals in the middle of its run."""
+    paths, began_s = ReportPaths(folder), time.monotonic()
     url = f"{servers.url('gateways')}/honest-{number}"
-    with started(url, *RATES, *SOAK, *files.words, **KEY) as process:
-        heard(process, "soak")
+    with running(url, *RATES, *SOAK, *paths.options, **KEY) as process:
+        read_until(process, "soak")
         driver = children(process.pid)
         time.sleep(1.5)
         for one in signals:
             process.send_signal(one)
             time.sleep(0.05)
-        return how(files, ended(process), began_s, driver)
+        return read_outcome(paths, wait_for_end(process), began_s, driver)
 
 
-INTERRUPTED = (
+SIGNALLED = (
     partial(signalled, 9, [signal.SIGINT]),
     partial(signalled, 8, [signal.SIGTERM, signal.SIGINT]),
 )
 
 
-@begun(*INTERRUPTED)
-def test_asked_to_end_it_leaves_a_whole_report(outcome: Ended) -> None:
-    """In the middle, once and twice: what was seen until then is in every report, and no process is left."""
+@scenarios(*SIGNALLED)
+def test_signals_leave_complete_reports(outcome: Ended) -> None:
+    """After one or two signals every report contains the observations so far, and no process is left."""
     assert outcome.status == 130, outcome
-    assert "interrupted" in outcome.said, outcome
-    assert "Traceback" not in outcome.said, outcome
+    assert "interrupted" in outcome.output, outcome
+    assert "Traceback" not in outcome.output, outcome
     assert outcome.report["interrupted"] is True
     assert outcome.report["requests"] > 0
     assert outcome.left == []
@@ -80,37 +80,37 @@ def test_asked_to_end_it_leaves_a_whole_report(outcome: Ended) -> None:
 
 
 def signalled_early(servers: Servers, folder: Path) -> Ended:
-    """As soon as there is another process."""
-    files, began_s = Files(folder), time.monotonic()
-    with started(f"{servers.url('gateways')}/honest-6", *RATES, *SOAK, *files.words, **KEY) as process:
+    """A soak that gets a signal as soon as its driver process exists."""
+    paths, began_s = ReportPaths(folder), time.monotonic()
+    with running(f"{servers.url('gateways')}/honest-6", *RATES, *SOAK, *paths.options, **KEY) as process:
         while not (driver := children(process.pid)):
             assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
-        return how(files, ended(process), began_s, driver)
+        return read_outcome(paths, wait_for_end(process), began_s, driver)
 
 
-@begun(signalled_early)
-def test_asked_to_end_before_the_first_request(outcome: Ended) -> None:
-    """While it starts there is nothing to be told, and that is what the report says."""
+@scenarios(signalled_early)
+def test_signal_before_the_first_request(outcome: Ended) -> None:
+    """The report of a run that was interrupted while it started says so."""
     assert outcome.status == 130, outcome
-    assert "Traceback" not in outcome.said, outcome
+    assert "Traceback" not in outcome.output, outcome
     assert outcome.report["verdicts"][0]["detail"] == "interrupted before the first request", outcome
 
 
 def driver_killed(servers: Servers, folder: Path) -> Ended:
-    """In the middle of a run."""
-    files, began_s = Files(folder), time.monotonic()
-    with started(f"{servers.url('gateways')}/honest-5", *RATES, *SOAK, *files.words, **KEY) as process:
-        heard(process, "soak")
+    """A soak whose driver process is killed in the middle of the run."""
+    paths, began_s = ReportPaths(folder), time.monotonic()
+    with running(f"{servers.url('gateways')}/honest-5", *RATES, *SOAK, *paths.options, **KEY) as process:
+        read_until(process, "soak")
         time.sleep(1.5)
         os.kill(children(process.pid)[0], signal.SIGKILL)
-        return how(files, ended(process), began_s, [])
+        return read_outcome(paths, wait_for_end(process), began_s, [])
 
 
-@begun(driver_killed)
-def test_a_driver_that_was_killed_is_said(outcome: Ended) -> None:
-    """It is no fault of the gateway's: what was seen stands, the status says that the run is not whole."""
+@scenarios(driver_killed)
+def test_killed_driver(outcome: Ended) -> None:
+    """A dead driver keeps the verdicts so far, and is an error of the run instead of a failure of the gateway."""
     report = outcome.report
 
     assert outcome.status == 2, outcome
@@ -118,24 +118,25 @@ def test_a_driver_that_was_killed_is_said(outcome: Ended) -> None:
     assert report["requests"] > 0, outcome
     assert "ended with status -9" in report["trouble"]
     assert report["verdicts"][0]["verdict"] == "passed"
-    assert [outcome.junit.get(name) for name in ("errors", "failures")] == ["1", "0"]
+    assert outcome.junit.get("errors") == "1"
+    assert outcome.junit.get("failures") == "0"
 
 
 def worker_killed(servers: Servers, folder: Path) -> Ended:
-    """One of two."""
-    files, began_s = Files(folder), time.monotonic()
+    """A soak of two workers, one of which is killed."""
+    paths, began_s = ReportPaths(folder), time.monotonic()
     url = f"{servers.url('gateways')}/honest-4"
-    with started(url, *RATES, *SOAK, "--workers", "2", *files.words, **KEY) as process:
-        heard(process, "soak")
+    with running(url, *RATES, *SOAK, "--workers", "2", *paths.options, **KEY) as process:
+        read_until(process, "soak")
         (driver,) = children(process.pid)
         workers = children(driver)
         os.kill(workers[0], signal.SIGKILL)
-        return how(files, ended(process), began_s, [driver, *workers])
+        return read_outcome(paths, wait_for_end(process), began_s, [driver, *workers])
 
 
-@begun(worker_killed)
-def test_a_worker_that_was_killed_is_said(outcome: Ended) -> None:
-    """The run ends in some seconds, and not at the end of its time."""
+@scenarios(worker_killed)
+def test_killed_worker(outcome: Ended) -> None:
+    """A lost worker ends the run within seconds instead of at the end of its time."""
     assert outcome.status == 2, outcome
     assert outcome.report["trouble"] == "only 1 of 2 workers are left", outcome
     assert outcome.left == [], outcome
@@ -143,22 +144,22 @@ def test_a_worker_that_was_killed_is_said(outcome: Ended) -> None:
 
 
 def bounded(servers: Servers, folder: Path) -> Ended:
-    """A soak has no end of its own."""
-    files, began_s = Files(folder), time.monotonic()
-    words = (*SOAK, "--seconds", "3", *files.words)
-    with started(f"{servers.url('gateways')}/honest-3", *RATES, *words, **KEY) as process:
-        return how(files, ended(process), began_s, [])
+    """A soak with a time limit, without which it would never end."""
+    paths, began_s = ReportPaths(folder), time.monotonic()
+    words = (*SOAK, "--seconds", "3", *paths.options)
+    with running(f"{servers.url('gateways')}/honest-3", *RATES, *words, **KEY) as process:
+        return read_outcome(paths, wait_for_end(process), began_s, [])
 
 
-@begun(bounded)
-def test_it_ends_by_itself(outcome: Ended) -> None:
-    """After its time."""
+@scenarios(bounded)
+def test_time_limit(outcome: Ended) -> None:
+    """A run ends after `--seconds`."""
     assert outcome.status == 0, outcome
     assert 0 < outcome.report["seconds"] <= 4, outcome
 
 
-def test_it_makes_no_more_requests_than_it_may() -> None:
-    """Whoever would make one more is stopped."""
+def test_request_limit() -> None:
+    """A client that exceeds the run's number of requests gets BudgetSpent and sends nothing."""
     with hostile() as (url, requests):
         config = RunConfig(url, PLAN, path="/fine")
         context = LoadContext(config, [], seconds_left=60, requests=2, on_request=lambda *_: None)
@@ -172,47 +173,47 @@ def test_it_makes_no_more_requests_than_it_may() -> None:
 
 
 @given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 3))
-def test_workers_together_make_no_more_requests_than_a_run(requests: int, workers: int, more: int) -> None:
-    """And no fewer, whoever else comes."""
+def test_workers_share_the_request_limit(requests: int, workers: int, surplus: int) -> None:
+    """All workers together may make exactly the run's requests, even if surplus workers join."""
     config = RunConfig("http://h", PLAN, requests=requests, workers=workers)
 
-    assert sum(config.requests_of_worker(number) for number in range(workers + more)) == requests
+    assert sum(config.requests_of_worker(number) for number in range(workers + surplus)) == requests
 
 
 def other_keys(servers: Servers, folder: Path) -> tuple[int, str, str]:
-    """A worker from elsewhere has none."""
+    """A remote worker without keys."""
     address = f"127.0.0.1:{(port := free_port())}"
     words = (*RATES, *SOAK, "--workers", "1", "--remote", "--bind", address)
     with (
-        started(f"{servers.url('gateways')}/honest-1", *words, **KEY) as process,
-        started("127.0.0.1", "--port", str(port), command="loadtest-worker") as worker,
+        running(f"{servers.url('gateways')}/honest-1", *words, **KEY) as process,
+        running("127.0.0.1", "--port", str(port), command="loadtest-worker") as worker,
     ):
-        status, said = ended(process)
-        return status, said, ended(worker)[1]
+        status, output = wait_for_end(process)
+        return status, output, wait_for_end(worker)[1]
 
 
-@begun(other_keys)
-def test_a_worker_that_has_other_keys_is_said(outcome: tuple[int, str, str]) -> None:
-    """What another machine has in its environment is compared before the first request."""
-    status, said, worker_said = outcome
+@scenarios(other_keys)
+def test_worker_with_other_keys(outcome: tuple[int, str, str]) -> None:
+    """A worker whose environment has another number of keys ends the run before the first request."""
+    status, output, worker_output = outcome
 
     assert status == 2, outcome
-    assert "a worker has 0 keys" in said, outcome
-    assert "Traceback" not in worker_said, outcome
+    assert "a worker has 0 keys" in output, outcome
+    assert "Traceback" not in worker_output, outcome
 
 
-def page_taken(servers: Servers, folder: Path) -> Ended:
-    """Somebody else listens where Locust's page is to be."""
-    files, began_s = Files(folder), time.monotonic()
+def page_port_taken(servers: Servers, folder: Path) -> Ended:
+    """A run whose port for Locust's page is in use."""
+    paths, began_s = ReportPaths(folder), time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as other:
-        words = (*SOAK, *files.words, "--web", f"127.0.0.1:{other.getsockname()[1]}")
-        with started(f"{servers.url('gateways')}/honest-1", *RATES, *words, **KEY) as process:
-            return how(files, ended(process), began_s, [])
+        words = (*SOAK, *paths.options, "--web", f"127.0.0.1:{other.getsockname()[1]}")
+        with running(f"{servers.url('gateways')}/honest-1", *RATES, *words, **KEY) as process:
+            return read_outcome(paths, wait_for_end(process), began_s, [])
 
 
-@begun(page_taken)
-def test_a_page_that_cannot_be_served_is_said(outcome: Ended) -> None:
-    """Before anything is asked of the gateway."""
+@scenarios(page_port_taken)
+def test_web_page_port_in_use(outcome: Ended) -> None:
+    """A run that cannot serve its web page ends before the first request."""
     assert outcome.status == 2
     assert outcome.report["requests"] == 0
-    assert "the web page cannot be served at" in outcome.said
+    assert "the web page cannot be served at" in outcome.output

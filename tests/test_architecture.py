@@ -83,7 +83,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 _STORE = ("engine", "errors", "migrations", "queries", "rows", "schema", "store", "unit_of_work")
 _COMMANDS = ("app", "key_commands", "loadtest_command", "loadtest_options", "scan_command", "server_commands")
 THIRD_PARTIES = {
-    "limits": {"core/notation.py"},
+    "limits": {"core/rate.py"},
     # A dependency of limits, and so installed.
     "packaging": {"runtime/extras.py"},
     "sqlalchemy": {"keys/accounts.py"} | {f"keys/storage/{name}.py" for name in _STORE},

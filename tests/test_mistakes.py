@@ -152,12 +152,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'limiter.acquire("u", STARTER, 1.0)',
         ValueError,
-        "cost is 1.0; allowed is a whole number of at least 1",
+        "cost: expected an integer >= 1, got 1.0",
     ),
     (
         'Claim("u", STARTER, -1)',
         InvalidLimit,
-        "cost is -1; allowed is a whole number of at least 0",
+        "cost: expected an integer >= 0, got -1",
     ),
     (
         'Caller("u", 5)',
@@ -177,7 +177,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'table.resolve(Caller("u", overrides=[("per_minute", 5)]))',
         InvalidLimit,
-        "caller: overrides: [('per_minute', 5)] is no table; allowed is a mapping with the keys <name>",
+        "caller: overrides: expected a table with the keys <name>, got [('per_minute', 5)]",
     ),
     (
         'limiter.release("u")',
@@ -233,12 +233,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'HostBackend("/var/lib/app/limits", allow_other_users="false")',
         InvalidLimit,
-        "allow_other_users is 'false'; allowed are True and False",
+        "allow_other_users: expected true or false, got 'false'",
     ),
     (
         'KeyStore.open(allow_other_users="no")',
         InvalidLimit,
-        "allow_other_users is 'no'; allowed are True and False",
+        "allow_other_users: expected true or false, got 'no'",
     ),
     (
         'KeyStore.open("")',
@@ -248,7 +248,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'StoredKeys(KeyVerifier(KeyStore.open("sqlite://")), bearer="false")',
         InvalidLimit,
-        "bearer is 'false'; allowed are True and False",
+        "bearer: expected true or false, got 'false'",
     ),
     (
         'Jwks.at("https://login.example.com/keys", timeout_s="2")',
@@ -612,12 +612,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'plain_gate(expose="yes")',
         InvalidLimit,
-        "expose is 'yes'; allowed are True and False",
+        "expose: expected true or false, got 'yes'",
     ),
     (
         "plain_gate(preflights=1)",
         InvalidLimit,
-        "preflights is 1; allowed are True and False",
+        "preflights: expected true or false, got 1",
     ),
     (
         'plain_gate(websocket_refusal="close")',
@@ -709,108 +709,108 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'Plan.of("p", "60/minute")',
         TypeError,
-        "Plan.of takes each limit by its name, and was given '60/minute'; write Plan.of('p', per_minute=60)",
+        "Plan.of takes each limit as a keyword argument, got '60/minute'; write Plan.of('p', per_minute=60)",
     ),
     (
         'Plan.of("p", 60)',
         TypeError,
-        "Plan.of takes each limit by its name, and was given 60; write Plan.of('p', per_minute=60)",
+        "Plan.of takes each limit as a keyword argument, got 60; write Plan.of('p', per_minute=60)",
     ),
     (
         'Plan.of("p")',
         InvalidLimit,
-        "plan 'p' has no limit; give it a rate or a concurrency",
+        "plan 'p' has no limit; add a Rate or a Concurrency",
     ),
     (
         'Plan.of("p", per_minute="60")',
         InvalidLimit,
-        "minute: tokens is '60'; allowed is a whole number of at least 1",
+        "minute: tokens: expected an integer >= 1, got '60'",
     ),
     (
         'Plan.of("p", per_minute=60.0)',
         InvalidLimit,
-        "minute: tokens is 60.0; allowed is a whole number of at least 1",
+        "minute: tokens: expected an integer >= 1, got 60.0",
     ),
     (
         'Plan.of("p", concurrent=True)',
         InvalidLimit,
-        "concurrent: slots is True; allowed is a whole number of at least 1",
+        "concurrent: slots: expected an integer >= 1, got True",
     ),
     (
         'Plan("p", "60/minute")',
         InvalidLimit,
-        "plan 'p': rates is '60/minute'; allowed is a tuple of Rate objects, such as rates=(Rate.parse('60/minute'),)",
+        "plan 'p': rates: expected a tuple of Rate objects, got '60/minute'; write rates=(Rate.parse('60/minute'),)",
     ),
     (
         'Plan("p", Rate.parse("60/minute"))',
         InvalidLimit,
-        "plan 'p': rates is a Rate; allowed is a tuple of Rate objects, such as rates=(Rate.parse('60/minute'),)",
+        "plan 'p': rates: expected a tuple of Rate objects, got a Rate; write rates=(Rate.parse('60/minute'),)",
     ),
     (
         'Plan("p", ("60/minute",))',
         InvalidLimit,
-        "plan 'p': rates[0] is '60/minute'; allowed are Rate objects, such as Rate.parse('60/minute')",
+        "plan 'p': rates[0]: expected a Rate, got '60/minute'; write Rate.parse('60/minute')",
     ),
     (
         'Plan("p", (Rate.parse("60/minute"),), 5)',
         InvalidLimit,
-        "plan 'p': concurrency is 5; allowed are Concurrency and None; write Concurrency(5)",
+        "plan 'p': concurrency: expected a Concurrency or None, got 5; write Concurrency(5)",
     ),
     (
         'Plan("p", (Rate.parse("60/minute"),), shadow="yes")',
         InvalidLimit,
-        "plan 'p': shadow is 'yes'; allowed are true and false",
+        "plan 'p': shadow: expected true or false, got 'yes'",
     ),
     (
         'Plan("", (Rate.parse("60/minute"),))',
         InvalidLimit,
-        "a plan's name is ''; allowed is a text of at least one character",
+        "a plan's name: expected a non-empty string, got ''",
     ),
     (
         'Rate("60/minute")',
         InvalidLimit,
-        "a limit's name is '60/minute'; allowed are 1 to 32 of a-z, 0-9, '_', '.' and '-'; write "
+        "a limit's name: expected 1 to 32 of a-z, 0-9, '_', '.' and '-', got '60/minute'; write "
         "Rate.parse('60/minute')",
     ),
     (
         'Rate("minute")',
         InvalidLimit,
-        "minute: tokens is None; allowed is a whole number of at least 1",
+        "minute: tokens: expected an integer >= 1, got None",
     ),
     (
         'Rate("minute", 60.0, 60_000)',
         InvalidLimit,
-        "minute: tokens is 60.0; allowed is a whole number of at least 1",
+        "minute: tokens: expected an integer >= 1, got 60.0",
     ),
     (
         'Rate("minute", True, 60_000)',
         InvalidLimit,
-        "minute: tokens is True; allowed is a whole number of at least 1",
+        "minute: tokens: expected an integer >= 1, got True",
     ),
     (
         'Rate("minute", 60, "1m")',
         InvalidLimit,
-        "minute: period_ms is '1m'; allowed is a whole number of at least 1",
+        "minute: period_ms: expected an integer >= 1, got '1m'",
     ),
     (
         'Rate.parse("60")',
         InvalidLimit,
-        "'60' is not one rate; allowed is a number per unit, such as '60/minute' or '100 per 2 hours'",
+        "expected one rate, such as '60/minute' or '100 per 2 hours', got '60'",
     ),
     (
         "Rate.parse(60)",
         InvalidLimit,
-        "60 is not one rate; allowed is a number per unit, such as '60/minute' or '100 per 2 hours'",
+        "expected one rate, such as '60/minute' or '100 per 2 hours', got 60",
     ),
     (
         'Concurrency("5")',
         InvalidLimit,
-        "concurrent: slots is '5'; allowed is a whole number of at least 1",
+        "concurrent: slots: expected an integer >= 1, got '5'",
     ),
     (
         "Concurrency(True)",
         InvalidLimit,
-        "concurrent: slots is True; allowed is a whole number of at least 1",
+        "concurrent: slots: expected an integer >= 1, got True",
     ),
     # Tables.
     (
@@ -846,19 +846,19 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'PlanTable([plan, plan.of("api", per_day=5)])',
         InvalidLimit,
-        "plan table: plans.api: there are two plans of this name",
+        "plan table: plans.api: two plans have this name",
     ),
     (
         'PlanTable([plan], overrides=[("acct_acme", {})])',
         InvalidLimit,
-        "plan table: overrides: [('acct_acme', {})] is no table; allowed is a mapping with the keys <name>",
+        "plan table: overrides: expected a table with the keys <name>, got [('acct_acme', {})]",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": plan})',
         InvalidLimit,
-        "plan table: overrides.acct_acme: Plan(name='api', rates=(Rate(name='minute', tokens=60, "
-        "period_ms=60000, burst=60... is no table; allowed is a mapping with the keys plan, per_second, "
-        "per_minute, per_hour, per_day, rates, concurrent, shadow",
+        "plan table: overrides.acct_acme: expected a table with the keys plan, per_second, per_minute, per_hour, "
+        "per_day, rates, concurrent, shadow, got Plan(name='api', rates=(Rate(name='minute', tokens=60, "
+        "period_ms=60000, burst=60...",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',
@@ -874,7 +874,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'PlanTable([plan], overrides={"": {"per_minute": 5}})',
         InvalidLimit,
-        "plan table: overrides: a key is ''; use a subject or an account, a non-empty string",
+        "plan table: overrides: a key is ''; use a subject or an account",
     ),
     (
         'PlanTable([plan], overrides={7: {"per_minute": 5}})',

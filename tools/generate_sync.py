@@ -41,7 +41,7 @@ DIFFERENCES: Final = {
     "aclose": "close",
     # Only a coroutine has to be kept from being taken for a decision.
     "    @must_be_awaited\n": "",
-    "usable_async_backend": "usable_backend",
+    "checked_async_backend": "checked_backend",
     "async_settled": "settled",
     "async_nothing": "nothing",
     "write_uses_in_tasks": "write_uses",

@@ -5,7 +5,8 @@ Promises are written in the docstrings of what is exported here, and in README.m
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.decision import Claim, Decision, Lease, Usage
+from awx_ratelimit.core.claim import Claim
+from awx_ratelimit.core.decision import Decision, Lease, Usage
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, checks_claims, usable_async_backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, checked_async_backend, checks_claims
+from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import check_asked, check_subject
-from awx_ratelimit.observability.listeners import Listener, checked_listeners, tell
+from awx_ratelimit.observability.listeners import Listener, checked_listeners, notify
 from awx_ratelimit.observability.shadow import ShadowCounts
-from awx_ratelimit.pending_decision import AsyncHold, check_decided, must_be_awaited
+from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, must_be_awaited
 
 #: CPython has one int object for 1. Whatever else a cost is, it is checked.
 _ONE = 1
@@ -27,7 +27,7 @@ class AsyncLimiter:
     """
 
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
-        self.backend = usable_async_backend(backend)
+        self.backend = checked_async_backend(backend)
         self.listeners = checked_listeners(listeners)
         self._checks = not checks_claims(self.backend)
         #: Counts what shadow limits would have refused, for `health`.
@@ -45,33 +45,33 @@ class AsyncLimiter:
         a plan that is not a Plan, BackendUnavailable where there is no decision.
         """
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
-            check_asked(subject, plan)
+            check_claim(subject, plan)
         if cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
-        if plan.shadowed and decision.over:
+        if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            tell(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.backend.release)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
-            check_asked(subject, plan)
+            check_claim(subject, plan)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
-        if plan.shadowed and decision.over:
+        if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            tell(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.backend.release)
         return decision
 
     @must_be_awaited
     async def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """What `acquire` would answer now; it charges nothing and carries no lease. Raises as `acquire` does."""
-        check_asked(subject, plan)
+        check_claim(subject, plan)
         plan.check(cost)
         return await self.backend.peek(subject, plan, cost)
 
@@ -80,7 +80,7 @@ class AsyncLimiter:
         try:
             self.backend.release(decision)
         except (AttributeError, TypeError, ValueError):
-            check_decided(decision, "release")
+            check_is_decision(decision, "release")
             raise
 
     def give_back(self, decision: Decision) -> None:
@@ -98,7 +98,7 @@ class AsyncLimiter:
         not touched: that is `release`. Nothing to do for a refusal. Raises TypeError for anything but a Decision, and
         BackendUnavailable.
         """
-        check_decided(decision, "refund")
+        check_is_decision(decision, "refund")
         await self.backend.refund(decision)
 
     async def reset(self, subject: str) -> None:

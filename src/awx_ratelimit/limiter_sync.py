@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from awx_ratelimit.backends.base import Backend, checks_claims, usable_backend
+from awx_ratelimit.backends.base import Backend, checked_backend, checks_claims
+from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import check_asked, check_subject
 from awx_ratelimit.limiter import _ONE
-from awx_ratelimit.observability.listeners import Listener, checked_listeners, tell
+from awx_ratelimit.observability.listeners import Listener, checked_listeners, notify
 from awx_ratelimit.observability.shadow import ShadowCounts
-from awx_ratelimit.pending_decision import Hold, check_decided
+from awx_ratelimit.pending_decision import Hold, check_is_decision
 
 
 class Limiter:
@@ -27,7 +27,7 @@ class Limiter:
     """
 
     def __init__(self, backend: Backend, *, listeners: Iterable[Listener] = ()) -> None:
-        self.backend = usable_backend(backend)
+        self.backend = checked_backend(backend)
         self.listeners = checked_listeners(listeners)
         self._checks = not checks_claims(self.backend)
         #: Counts what shadow limits would have refused, for `health`.
@@ -44,32 +44,32 @@ class Limiter:
         a plan that is not a Plan, BackendUnavailable where there is no decision.
         """
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
-            check_asked(subject, plan)
+            check_claim(subject, plan)
         if cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
-        if plan.shadowed and decision.over:
+        if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            tell(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.backend.release)
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
-            check_asked(subject, plan)
+            check_claim(subject, plan)
         if cost and cost is not _ONE:
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
-        if plan.shadowed and decision.over:
+        if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            tell(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.backend.release)
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
         """What `acquire` would answer now; it charges nothing and carries no lease. Raises as `acquire` does."""
-        check_asked(subject, plan)
+        check_claim(subject, plan)
         plan.check(cost)
         return self.backend.peek(subject, plan, cost)
 
@@ -78,7 +78,7 @@ class Limiter:
         try:
             self.backend.release(decision)
         except (AttributeError, TypeError, ValueError):
-            check_decided(decision, "release")
+            check_is_decision(decision, "release")
             raise
 
     def give_back(self, decision: Decision) -> None:
@@ -96,7 +96,7 @@ class Limiter:
         not touched: that is `release`. Nothing to do for a refusal. Raises TypeError for anything but a Decision, and
         BackendUnavailable.
         """
-        check_decided(decision, "refund")
+        check_is_decision(decision, "refund")
         self.backend.refund(decision)
 
     def reset(self, subject: str) -> None:

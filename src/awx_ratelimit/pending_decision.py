@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe
 
 _new = object.__new__
 _Verb = TypeVar("_Verb", bound=Callable[..., Coroutine[Any, Any, Decision]])
@@ -19,7 +19,7 @@ _NO_DECISION = "hold(...) is not a decision; write `{} limiter.hold(...) as deci
 _Release = Callable[[Decision], Any]
 
 
-class Undecided:
+class PendingDecision:
     """A coroutine that refuses to be a condition. Whatever takes a coroutine takes it."""
 
     # A slot for the coroutine's own `__await__`: an `await` then runs no code of this class.
@@ -60,7 +60,7 @@ class Undecided:
         return f"{verb}(...) was not awaited; write `await limiter.{verb}(...)`"
 
 
-Coroutine.register(Undecided)
+Coroutine.register(PendingDecision)
 
 
 def must_be_awaited(verb: _Verb) -> _Verb:
@@ -68,15 +68,15 @@ def must_be_awaited(verb: _Verb) -> _Verb:
 
     @wraps(verb)
     def call(self: Any, subject: Any, plan: Any, cost: Any = 1) -> Any:
-        undecided = _new(Undecided)
+        undecided = _new(PendingDecision)
         undecided._coroutine = coroutine = verb(self, subject, plan, cost)  # noqa: SLF001  # it is made here
         undecided.__await__ = coroutine.__await__
         return undecided
 
-    return cast(_Verb, marked_coroutine_function(call))
+    return cast(_Verb, mark_coroutine_function(call))
 
 
-def marked_coroutine_function(function: Any) -> Any:
+def mark_coroutine_function(function: Any) -> Any:
     """`function`, which returns an awaitable, marked for `iscoroutinefunction`: mocks and asgiref ask it."""
     if hasattr(inspect, "markcoroutinefunction"):
         return inspect.markcoroutinefunction(function)
@@ -85,12 +85,12 @@ def marked_coroutine_function(function: Any) -> Any:
     return function
 
 
-def check_decided(decision: object, verb: str) -> None:
+def check_is_decision(decision: object, verb: str) -> None:
     """Raise TypeError unless `decision` is a Decision."""
-    if isinstance(decision, Undecided):
+    if isinstance(decision, PendingDecision):
         raise decision.refused()
     if not isinstance(decision, Decision):
-        raise TypeError(f"decision is {given(decision)}; pass what `acquire` returned: {verb}(decision)")
+        raise TypeError(f"decision is {describe(decision)}; pass what `acquire` returned: {verb}(decision)")
 
 
 _Acquired = TypeVar("_Acquired", Decision, Awaitable[Decision])

@@ -52,7 +52,7 @@ def test_a_decision_cannot_be_changed(limiter: Limiter, field: str) -> None:
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_decision_cannot_be_copied(limiter: Limiter, copied: Any) -> None:
     """A copy would give the slot back a second time; it is an error that says so."""
-    with pytest.raises(TypeError, match="give its slot back twice"):
+    with pytest.raises(TypeError, match="release its slot twice"):
         copied(limiter.acquire("s", PLAN))
 
 

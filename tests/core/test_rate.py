@@ -11,15 +11,24 @@ RIGHT: dict[str, Any] = {"name": "minute", "tokens": 60, "period_ms": 60_000}
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"name": ""}, "1 to 32"), ({"name": "A"}, "1 to 32"), ({"name": "x" * 33}, "1 to 32"),
-        ({"name": "a b"}, "1 to 32"), ({"name": None}, "1 to 32"), ({"name": "a\n"}, "1 to 32"),
-        ({"name": "concurrent"}, "the name of the slots"),
-        ({"tokens": 0}, "tokens is 0"), ({"tokens": True}, "tokens is True"), ({"tokens": 1.5}, "tokens is 1.5"),
-        ({"tokens": "60"}, "tokens is '60'"), ({"period_ms": 0}, "period_ms is 0"), ({"burst": 0}, "burst is 0"),
-        ({"refill": "weekly"}, "allowed are 'continuous' and 'calendar'"),
-        ({"refill": "calendar", "burst": 5}, "a calendar rate's burst"), ({"shadow": 1}, "shadow is 1"),
+        ({"name": ""}, "1 to 32"),
+        ({"name": "A"}, "1 to 32"),
+        ({"name": "x" * 33}, "1 to 32"),
+        ({"name": "a b"}, "1 to 32"),
+        ({"name": None}, "1 to 32"),
+        ({"name": "a\n"}, "1 to 32"),
+        ({"name": "concurrent"}, "the name of the concurrency limit"),
+        ({"tokens": 0}, "tokens: expected an integer >= 1, got 0"),
+        ({"tokens": True}, "tokens: expected an integer >= 1, got True"),
+        ({"tokens": 1.5}, "tokens: expected an integer >= 1, got 1.5"),
+        ({"tokens": "60"}, "tokens: expected an integer >= 1, got '60'"),
+        ({"period_ms": 0}, "period_ms: expected an integer >= 1, got 0"),
+        ({"burst": 0}, "burst: expected an integer >= 1, got 0"),
+        ({"refill": "weekly"}, "expected 'continuous' or 'calendar'"),
+        ({"refill": "calendar", "burst": 5}, "the tokens of this calendar rate"),
+        ({"shadow": 1}, "shadow: expected true or false, got 1"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_rate_is_refused_when_it_is_made(fields: dict[str, Any], says: str) -> None:
     """Each field of a Rate that is wrong is an InvalidLimit that says what is allowed."""
     with pytest.raises(InvalidLimit, match=says):
@@ -44,7 +53,7 @@ def test_a_large_rate_is_counted_in_a_smaller_unit() -> None:
 
 def test_a_rate_that_cannot_be_exact_is_refused_with_what_to_change() -> None:
     """A capacity above 2**53 that no divisor reduces is refused, and the error says what to change."""
-    with pytest.raises(InvalidLimit, match="choose a smaller burst, a shorter period"):
+    with pytest.raises(InvalidLimit, match="use a smaller burst, a shorter period"):
         Rate("day", 10**9 + 7, 86_400_000)
 
 
@@ -78,10 +87,10 @@ def test_a_text_that_is_no_rate_is_an_invalid_limit(text: Any) -> None:
     ("made", "says"),
     [
         (lambda: Plan("p"), "has no limit"),
-        (lambda: Plan("", (Rate("a", 1, 1),)), "name is ''"),
+        (lambda: Plan("", (Rate("a", 1, 1),)), "name: expected a non-empty string"),
         (lambda: Plan("p", (Rate("a", 1, 1), Rate("a", 2, 1))), "two limits named 'a'"),
-        (lambda: Plan("p", cast("Any", ("60/minute",))), "allowed are Rate objects"),
-        (lambda: Plan("p", (), cast("Any", 5)), "allowed are Concurrency and None"),
+        (lambda: Plan("p", cast("Any", ("60/minute",))), "expected a Rate"),
+        (lambda: Plan("p", (), cast("Any", 5)), "expected a Concurrency or None"),
     ],
 )
 def test_a_wrong_plan_is_refused_when_it_is_made(made: Any, says: str) -> None:
@@ -103,8 +112,8 @@ def test_a_wrong_plan_is_refused_when_it_is_made(made: Any, says: str) -> None:
 def test_a_period_of_the_calendar_is_refused_with_what_to_write(text: str, instead: str, at_most: int) -> None:
     """Months and years differ in length: the error says what a bucket would admit, and how to write that one."""
     says = (
-        f"{text!r} needs the calendar, which a token bucket does not follow; if a bucket of {instead.split('/')[1]} "
-        f"will do, which admits up to {at_most} in {instead.split('/')[1]}, write {instead!r}"
+        f"{text!r}: a token bucket cannot follow the calendar; for a bucket of {instead.split('/')[1]}, "
+        f"which admits up to {at_most} in {instead.split('/')[1]}, write {instead!r}"
     )
     with pytest.raises(InvalidLimit, match=f"^{re.escape(says)}$"):
         Rate.parse(text)

@@ -309,7 +309,7 @@ def test_a_refused_preflight_logs_a_hint_once(caplog: pytest.LogCaptureFixture, 
 
 def test_preflights_must_be_a_flag() -> None:
     """`preflights` opens views to clients without a key, so only True means True."""
-    with pytest.raises(InvalidLimit, match="preflights is 'no'; allowed are True and False"):
+    with pytest.raises(InvalidLimit, match="preflights: expected true or false, got 'no'"):
         Client(preflights="no")
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
-from awx_ratelimit.backends.base import Owed
+from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 
@@ -105,7 +105,7 @@ def test_what_redis_was_told_without_an_answer_is_added_once(
         guard._outage.acquire("s", PLAN, 2)
     healing, ids = guard._outage._healing, []
 
-    def heal(owed: Sequence[Owed], heal_id: bytes) -> Sequence[Decision]:
+    def heal(owed: Sequence[LocalUsage], heal_id: bytes) -> Sequence[Decision]:
         ids.append(heal_id)
         entered: Sequence[Decision] = guard.backend.heal(owed, heal_id)
         if len(ids) == 1:

@@ -20,7 +20,7 @@ from tests.redis_servers import HOST, RedisServer
 from tests.servers.harness import eventually
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
-from awx_ratelimit.backends.base import Owed
+from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.errors import BackendMisconfigured
@@ -328,7 +328,7 @@ def test_what_cannot_be_sent_yet_is_tried_until_it_can(redis_cluster: Cluster, o
     """A heal has two keys of a subject: while one of them is elsewhere it is TRYAGAIN, for as long as a call lasts."""
     limiter = open_limiter(redis_cluster.url, timeout_ms=400)
     slot = slot_of(limiter, "s")
-    owed: list[Owed] = [("s", PLAN, [PLAN.rates[0].unit * 7], [])]
+    owed: list[LocalUsage] = [("s", PLAN, [PLAN.rates[0].unit * 7], [])]
     limiter.acquire("s", PLAN)
     with migrating(redis_cluster, slot):
         began_s = time.monotonic()

@@ -349,7 +349,7 @@ def test_a_plan_may_have_many_rates(server: Redis) -> None:
 
     decisions = [server.acquire("s", plan, cost) for cost in (50, 2, 1)]
 
-    assert [(bool(d), d.over, d.usages[7].remaining) for d in decisions] == [
+    assert [(bool(d), d.exceeded, d.usages[7].remaining) for d in decisions] == [
         (True, 0, 43),
         (False, 1 << 49, 43),
         (True, 0, 42),

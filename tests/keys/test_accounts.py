@@ -131,7 +131,7 @@ def test_no_such_account(service: KeyService, verb: str) -> None:
     ("overrides", "says"),
     [
         ({"per_minut": 5}, r"per_minut: unknown key; allowed are plan, per_second, per_minute, .*"),
-        ({"per_minute": "5"}, r"per_minute: minute: tokens is '5'; allowed is a whole number of at least 1"),
+        ({"per_minute": "5"}, r"per_minute: minute: tokens: expected an integer >= 1, got '5'; correct the overrides"),
         ({"concurrent": {"slot": 5}}, r"concurrent\.slot: unknown key; allowed are slots, .*"),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_plan_that_does_not_exist_is_refused(store: KeyStore, service: KeyServ
     ).accounts
     with pytest.raises(InvalidKeyRequest, match=r"^plan: .*'platinum'; allowed are starter, growth"):
         checked.set_plan("acme", "platinum")
-    with pytest.raises(InvalidKeyRequest, match=r"^overrides: .*allowed is a whole number of at least 1"):
+    with pytest.raises(InvalidKeyRequest, match=r"^overrides: .*expected an integer >= 1"):
         checked.set_overrides("acme", {"per_minute": 0})
     with pytest.raises(InvalidKeyRequest, match=r"^plan: "):
         checked.create("new", overrides={"per_second": "x"})

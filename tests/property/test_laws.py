@@ -8,8 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests import strategies
 
 from awx_ratelimit import Decision, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rate
-from awx_ratelimit.core.bucket import converted, owed, time_to_drain_ms, wait_ms
-from awx_ratelimit.core.decide import charge
+from awx_ratelimit.core.bucket import convert_debt, drained, time_to_drain_ms, wait_ms
+from awx_ratelimit.core.decide import decide
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.reference_model import Model
 from awx_ratelimit.testing.backend_laws.schedules import as_expected
@@ -65,7 +65,7 @@ class Laws(RuleBasedStateMachine):
         decision = self.charged.pop(choice % len(self.charged))
         for _ in range(1 + twice):
             self.limiter.refund(decision)
-        given = (decision.plan, decision.cost, decision.over, decision.decided_at_ms)
+        given = (decision.plan, decision.cost, decision.exceeded, decision.decided_at_ms)
         self.model.refund(*given, self.clock.now_ms())
 
     @rule()
@@ -85,9 +85,9 @@ def test_the_hot_path_is_what_owed_says(rate: Rate, debt: int, ago_ms: int) -> N
     plan, now_ms = Plan("p", (rate,)), 1_700_000_000_000
     state = (min(debt, rate.capacity), now_ms - ago_ms)
 
-    over, levels = charge(plan, state, 0, 1, now_ms)
+    over, levels = decide(plan, state, 0, 1, now_ms)
 
-    expected, since_ms = owed(rate, *state, now_ms)
+    expected, since_ms = drained(rate, *state, now_ms)
     assert levels == [expected if over else expected + rate.unit, since_ms]
 
 
@@ -104,10 +104,10 @@ def test_two_rates_are_what_each_is_alone(
     plan, now_ms = Plan("p", rates), 1_700_000_000_000
     states = [(min(debt, rate.capacity), now_ms - ago) for rate, debt, ago in zip(rates, debts, ago_ms, strict=True)]
     (over, first), (over_2, second) = (
-        charge(Plan("p", (rate,)), state, 0, cost, now_ms) for rate, state in zip(rates, states, strict=True)
+        decide(Plan("p", (rate,)), state, 0, cost, now_ms) for rate, state in zip(rates, states, strict=True)
     )
 
-    together, levels = charge(plan, [*states[0], *states[1]], 0, cost, now_ms)
+    together, levels = decide(plan, [*states[0], *states[1]], 0, cost, now_ms)
 
     assert together == over | over_2 << 1
     if not over | over_2:
@@ -121,7 +121,7 @@ def test_a_promised_wait_is_the_first_millisecond_that_fits(rate: Rate, debt: in
     promised_ms = wait_ms(rate, debt, now_ms, now_ms, cost)
 
     fits = [
-        owed(rate, debt, now_ms, now_ms + ms)[0] + cost * rate.unit <= rate.capacity
+        drained(rate, debt, now_ms, now_ms + ms)[0] + cost * rate.unit <= rate.capacity
         for ms in (promised_ms - 1, promised_ms)
     ]
     assert fits == [False, True] if promised_ms else fits[1]
@@ -130,7 +130,7 @@ def test_a_promised_wait_is_the_first_millisecond_that_fits(rate: Rate, debt: in
 @given(rate=strategies.rates("minute"), debt=st.integers(0, 10**12), unit=st.integers(1, 10**9))
 def test_a_converted_debt_is_never_less(rate: Rate, debt: int, unit: int) -> None:
     """In another unit a debt is at most the capacity, and otherwise no less than it was."""
-    made = converted(rate, debt, unit)
+    made = convert_debt(rate, debt, unit)
 
     assert made == rate.capacity or made * unit >= debt * rate.unit
     assert time_to_drain_ms(rate, made, 0, 0) >= 0

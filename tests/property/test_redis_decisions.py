@@ -14,8 +14,8 @@ from tests.redis_servers import RedisServer, run
 from awx_ratelimit import Decision, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.wire import MAX_TIME_MS
-from awx_ratelimit.core.bucket import converted
-from awx_ratelimit.core.decide import charge, given_back, rebased, uncharged
+from awx_ratelimit.core.bucket import convert_debt
+from awx_ratelimit.core.decide import decide, preview, rates_set_back, refundable
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 
@@ -65,7 +65,7 @@ def stored(draw: st.DrawFn, rate: Rate, cost: int, now_ms: int) -> Stored:
     full, charged = rate.capacity * unit // rate.unit, cost * unit
     debt = draw(st.sampled_from([0, full, full - charged]) | strategies.magnitudes) + draw(near)
     debt = min(max(debt, 0), EXACT_MAX)
-    known = converted(rate, debt, unit)
+    known = convert_debt(rate, debt, unit)
     excess = known + cost * rate.unit - rate.capacity
     whole = [0, rate.period_ms, -rate.period_ms, -(-known // rate.drain), excess // rate.drain, now_ms % rate.period_ms]
     ago_ms = draw(st.sampled_from(whole) | st.integers(-100, 10**8)) + draw(near)
@@ -109,7 +109,7 @@ def ask(client: "redis.Redis", cases: list[Case], now_ms: int, look: bool = Fals
     ]
     decisions = CODEC.decisions(asked, run(client, CODEC.acquire(asked, (), now_ms)), HoldTimes(), lambda *_: CODEC)
     # There is room for the one lease; the slots are another test's.
-    return [(answer.over & ~answer.plan.slot_bit, list(answer.levels)) for answer in decisions]  # type: ignore[union-attr]
+    return [(answer.exceeded & ~answer.plan.slot_bit, list(answer.levels)) for answer in decisions]  # type: ignore[union-attr]
 
 
 def known_state(case: Case) -> list[int]:
@@ -118,21 +118,21 @@ def known_state(case: Case) -> list[int]:
     state: list[int] = []
     for rate in case.plan.rates:
         limit = known.get(rate.name)
-        state += (converted(rate, limit.debt, limit.unit), limit.at_ms) if limit else (0, 0)
+        state += (convert_debt(rate, limit.debt, limit.unit), limit.at_ms) if limit else (0, 0)
     return state
 
 
 def expected(case: Case, now_ms: int, later_ms: int) -> tuple[tuple[int, list[int]], tuple[int, list[int]]]:
     plan, state = case.plan, known_state(case)
-    over, levels = (uncharged if case.looks else charge)(plan, state, 0, case.cost, now_ms)
+    over, levels = (preview if case.looks else decide)(plan, state, 0, case.cost, now_ms)
     after = levels
     if case.looks or over & plan.enforced:
-        moved = rebased(plan, state, levels, now_ms)
+        moved = rates_set_back(plan, state, levels, now_ms)
         after = state.copy()
         for index, _, rate in plan.numbered_rates:
             if rate.name in moved:
                 after[index + 1] = now_ms
-    return (over, levels), uncharged(plan, after, 0, case.cost, later_ms)
+    return (over, levels), preview(plan, after, 0, case.cost, later_ms)
 
 
 @strategies.with_examples(60)
@@ -161,7 +161,7 @@ def test_any_refund_is_what_the_core_gives_back(
 
         left = client.get(CODEC.key("s"))
 
-    given = given_back(decision, now_ms)
+    given = refundable(decision, now_ms)
     debts = [max(0, limit.debt - _given(given, limit)) for limit in limits]
     expected = [limit._replace(debt=debt) for limit, debt in zip(limits, debts, strict=True)]
     assert left == value_of(expected[:1], expected[1:])
@@ -187,7 +187,7 @@ def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.Da
 
         (_, levels) = ask(client, [case], now_ms, look=True)[0]
 
-    _, owed = uncharged(case.plan, known_state(case), 0, case.cost, now_ms)
+    _, owed = preview(case.plan, known_state(case), 0, case.cost, now_ms)
     expected = [min(rate.capacity, owed[index] + debts[index // 2]) for index, _, rate in case.plan.numbered_rates]
     assert answers == [[True], [False]]
     assert levels[::2] == expected

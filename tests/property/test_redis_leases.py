@@ -106,7 +106,7 @@ class Leases(RuleBasedStateMachine):
         taken = self.model.take(subject, owner, held, self.now_ms)
         assert bool(answer.lease_id) == taken
         assert answer.held == self.model.held(subject, self.now_ms)
-        assert bool(answer.over) == (not taken and answer.held >= plan.slots)
+        assert bool(answer.exceeded) == (not taken and answer.held >= plan.slots)
         if taken:
             self.granted[owner].append(held)
 

@@ -137,7 +137,7 @@ def numbers(decision: Decision) -> tuple[Any, ...]:
     """All that two backends must agree on."""
     levels = list(decision.levels[: 2 * len(decision.plan.rates)])
     charged = decision.holder is not None
-    return decision.decided_at_ms, decision.over, levels, decision.held, bool(decision.lease_id), charged
+    return decision.decided_at_ms, decision.exceeded, levels, decision.held, bool(decision.lease_id), charged
 
 
 @pytest.mark.timeout(600)

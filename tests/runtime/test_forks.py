@@ -18,8 +18,8 @@ from awx_ratelimit.runtime.forks import (
     PidMark,
     ProcessMark,
     process_mark,
+    register_after_fork,
     renew_if_forked,
-    renewed_after_fork,
 )
 
 FORK_IN_C = FORKS["c"]
@@ -43,7 +43,7 @@ class Part:
 
     def __init__(self) -> None:
         self.renewals = 0
-        renewed_after_fork(self.renew)
+        register_after_fork(self.renew)
 
     def renew(self) -> None:
         """Use what checks the process, as renewals do."""
@@ -128,12 +128,12 @@ def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, capl
 
     def both_work() -> bool:
         path.write_text("[plans.two]\nper_minute = 1\n[plans.one]\nper_minute = 1\n")
-        table._look_at_s = 0.0  # type: ignore[attr-defined]
+        table._file.check_at_s = 0.0  # type: ignore[attr-defined]
         table.resolve(Caller("s", "one"))
         log(refusal)
         return len(table.plans) == 2 and "refused" in caplog.text
 
-    with log._lock, table._looking:  # type: ignore[attr-defined]
+    with log._lock, table._file._lock:  # type: ignore[attr-defined]
         assert in_child(FORK_IN_C, both_work)
 
 

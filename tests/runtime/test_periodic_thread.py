@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.servers.harness import eventually
 
-from awx_ratelimit.runtime.periodic_thread import Ticker
+from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 
 class Work:
@@ -14,7 +14,7 @@ class Work:
     def __init__(self) -> None:
         self.done = 0
         self.failing = False
-        self.ticker = Ticker("awx-key-test", self.work, 1_000.0)
+        self.ticker = PeriodicThread("awx-key-test", self.work, 1_000.0)
 
     def work(self) -> None:
         self.done += 1
@@ -60,7 +60,7 @@ def test_it_works_once_more_when_it_is_stopped(work: Work) -> None:
 def test_it_works_every_so_often() -> None:
     """Without being woken it works when its time has come."""
     work = Work()
-    work.ticker = Ticker("awx-key-test", work.work, 0.001)
+    work.ticker = PeriodicThread("awx-key-test", work.work, 0.001)
     work.ticker.start()
     often = eventually(lambda: work.done >= 3, expected=True)
     work.ticker.stop(5)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.openapi import describe
 
@@ -15,7 +15,7 @@ def document_limits(app: Any, gate: AsyncGate) -> None:
     """
     if not isinstance(gate, AsyncGate) or not callable(getattr(app, "openapi", None)):
         raise TypeError(
-            f"document_limits takes a FastAPI app and its AsyncGate, not {kind(app)} and {kind(gate)}; "
+            f"document_limits takes a FastAPI app and its AsyncGate, not {type_name(app)} and {type_name(gate)}; "
             "write document_limits(app, gate)"
         )
     generate = app.openapi

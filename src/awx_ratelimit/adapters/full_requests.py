@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 
@@ -22,7 +22,7 @@ def check_asgi(app: Any, gate: Any) -> None:
     if not _takes(app, _ASGI):
         wrong = "a WSGI app" if _takes(app, _WSGI) else "no ASGI app"
         raise TypeError(
-            f"app is {kind(app)}, {wrong}; the ASGI middleware needs app(scope, receive, send), "
+            f"app is {type_name(app)}, {wrong}; the ASGI middleware needs app(scope, receive, send), "
             "and WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware"
         )
     if not isinstance(gate, AsyncGate):
@@ -38,7 +38,7 @@ def check_wsgi(app: Any, gate: Any) -> None:
     if not _takes(app, _WSGI):
         wrong = "an ASGI app" if _takes(app, _ASGI) else "no WSGI app"
         raise TypeError(
-            f"app is {kind(app)}, {wrong}; the WSGI middleware needs app(environ, start_response), "
+            f"app is {type_name(app)}, {wrong}; the WSGI middleware needs app(environ, start_response), "
             "and ASGI apps have awx_ratelimit.adapters.starlette.RateLimitMiddleware"
         )
     if not isinstance(gate, Gate):
@@ -68,16 +68,16 @@ def check_answer(answer: Any, app: str) -> None:
     """Raise TypeError unless `answer` is called with one whole request, as ManagementApi and Console are."""
     if isinstance(answer, type) or not callable(answer) or not _takes(answer, ("request",)):
         raise TypeError(
-            f"{app} serves a ManagementApi or a Console, not {kind(answer)}; write {app}(ManagementApi(...))"
+            f"{app} serves a ManagementApi or a Console, not {type_name(answer)}; write {app}(ManagementApi(...))"
         )
 
 
 def _check_app(app: Any, parameters: tuple[str, ...]) -> None:
     called = f"app({', '.join(parameters)})"
     if isinstance(app, type) and any("__call__" in vars(part) for part in app.__mro__):
-        raise TypeError(f"app is {kind(app)}; pass an instance, which is called as {called}")
+        raise TypeError(f"app is {type_name(app)}; pass an instance, which is called as {called}")
     if not callable(app):
-        raise TypeError(f"app is {kind(app)}, which cannot be called; use an app that is called as {called}")
+        raise TypeError(f"app is {type_name(app)}, which cannot be called; use an app that is called as {called}")
 
 
 def _takes(app: Any, parameters: tuple[str, ...]) -> bool:
@@ -94,4 +94,4 @@ def _takes(app: Any, parameters: tuple[str, ...]) -> bool:
 
 
 def _named(gate: Any) -> str:
-    return kind(gate) if gate is None or isinstance(gate, type) else type(gate).__name__
+    return type_name(gate) if gate is None or isinstance(gate, type) else type(gate).__name__

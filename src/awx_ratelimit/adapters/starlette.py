@@ -23,11 +23,11 @@ from awx_ratelimit.adapters.asgi.scope import (
 from awx_ratelimit.adapters.cors import warn_of_cors
 from awx_ratelimit.adapters.full_requests import check_asgi, within
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.rate import whole_number
+from awx_ratelimit.core.validation import check_whole_number
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply
-from awx_ratelimit.pending_decision import marked_coroutine_function
+from awx_ratelimit.pending_decision import mark_coroutine_function
 
 # Frameworks write the three types of ASGI each in their own way.
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -57,7 +57,7 @@ class RateLimitMiddleware:
         check_asgi(app, gate)
         self.app = app
         self.gate = gate
-        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        check_whole_number(max_drain_bytes, "max_drain_bytes", minimum=0)
         self._max_drain_bytes = max_drain_bytes
         #: None until the first scope, which shows what is around it; then why it refuses all, or nothing.
         self._wrong: str | None = None
@@ -141,7 +141,7 @@ class _Exchange:
             self.end()
         return message
 
-    @marked_coroutine_function
+    @mark_coroutine_function
     def send(self, message: Message) -> Awaitable[None]:
         """What the server's own `send` returns, for the app to await: a coroutine less for each message."""
         kind = message["type"]

@@ -20,7 +20,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
     send_reply,
 )
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.rate import whole_number
+from awx_ratelimit.core.validation import check_whole_number
 from awx_ratelimit.http.gate_sync import Gate
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -43,7 +43,7 @@ class RateLimitMiddleware:
         check_wsgi(app, gate)
         self.app = app
         self.gate = gate
-        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        check_whole_number(max_drain_bytes, "max_drain_bytes", minimum=0)
         self._max_drain_bytes = max_drain_bytes
         self._names = frozenset(name.decode("latin-1") for name in gate.header_names)
 

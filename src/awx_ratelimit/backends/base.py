@@ -12,14 +12,14 @@ from typing import Any, Final, Protocol, TypeAlias, TypeGuard, cast, runtime_che
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 
 #: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
-Owed: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
+LocalUsage: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
 
 
 #: The longest wait of a synchronous backend that an AsyncLimiter accepts: an event loop stands still for so long.
-MOST_LOOP_WAIT_MS: Final = 50
+MAX_EVENT_LOOP_WAIT_MS: Final = 50
 
 
 class Clock(Protocol):
@@ -35,9 +35,9 @@ class Backend(Protocol):
     """Decides claims, from any thread. The Limiter has validated what it hands down.
 
     A backend that an AsyncLimiter may call in its event loop says ``longest_wait_ms: ClassVar[int]``: the longest time
-    in milliseconds for which any of its verbs waits, at most `MOST_LOOP_WAIT_MS`. Without it a backend may wait for a
-    network. With ``checks_claims = True`` it raises TypeError or ValueError for malformed claims itself, which then are
-    not checked twice.
+    in milliseconds for which any of its verbs waits, at most `MAX_EVENT_LOOP_WAIT_MS`. Without it a backend may wait
+    for a network. With ``checks_claims = True`` it raises TypeError or ValueError for malformed claims itself, which
+    then are not checked twice.
     """
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -151,7 +151,7 @@ def _is_async(backend: object) -> TypeGuard[AsyncBackend]:
 
 
 def fits_event_loop(backend: object) -> bool:
-    """Whether an event loop may call `backend`: it says that it waits for at most `MOST_LOOP_WAIT_MS`.
+    """Whether an event loop may call `backend`: it says that it waits for at most `MAX_EVENT_LOOP_WAIT_MS`.
 
     ``never_waits``, the name before, is accepted too: True says ``longest_wait_ms = 0``, and False that it may wait.
     """
@@ -159,7 +159,7 @@ def fits_event_loop(backend: object) -> bool:
     if never_waits is not None:
         return bool(never_waits)
     longest_wait_ms = getattr(backend, "longest_wait_ms", None)
-    return longest_wait_ms is not None and longest_wait_ms <= MOST_LOOP_WAIT_MS
+    return longest_wait_ms is not None and longest_wait_ms <= MAX_EVENT_LOOP_WAIT_MS
 
 
 def checks_claims(backend: object) -> bool:
@@ -167,18 +167,18 @@ def checks_claims(backend: object) -> bool:
     return bool(getattr(backend, "checks_claims", False))
 
 
-def usable_backend(backend: Any, user: str = "Limiter") -> Backend:
+def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
     """`backend`, if `user` can call it. Raises TypeError that says what to use instead."""
     if _is_async(backend):
         raise TypeError(f"{user} takes a synchronous backend; {_name(backend)} is none: use Async{user}")
     _check_made(backend, user, "open_backend")
     if not isinstance(backend, Backend):
-        raise TypeError(f"{user} takes a backend, not {kind(backend)}; write {user}(MemoryBackend())")
+        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
     _tell(backend)
     return backend
 
 
-def usable_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBackend:
+def checked_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBackend:
     """`backend`, if `user` can await it. Raises TypeError for one that would block the event loop."""
     _check_made(backend, user, "open_async_backend")
     if _is_async(backend):
@@ -187,7 +187,7 @@ def usable_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBacke
         _tell(backend)
         return cast(AsyncBackend, NonBlocking(backend))
     raise TypeError(
-        f"{user} takes an async backend, or one whose longest_wait_ms is at most {MOST_LOOP_WAIT_MS}; "
+        f"{user} takes an async backend, or one whose longest_wait_ms is at most {MAX_EVENT_LOOP_WAIT_MS}; "
         f"{_name(backend)} would block its loop; use open_async_backend(url), or a class such as AsyncRedisBackend"
     )
 
@@ -201,12 +201,12 @@ def _check_made(backend: Any, user: str, opening: str) -> None:
     if isinstance(backend, type):
         name = backend.__name__
         made = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}({_needed_by(backend)})"
-        raise TypeError(f"backend is {kind(backend)}; write {user}({made})")
+        raise TypeError(f"backend is {type_name(backend)}; write {user}({made})")
     if isinstance(backend, str | PurePath):
-        raise TypeError(f"backend is {kind(backend)}; write {user}({opening}(url))")
+        raise TypeError(f"backend is {type_name(backend)}; write {user}({opening}(url))")
     if hasattr(backend, "give_back"):
         # A limiter has all the verbs of a backend.
-        raise TypeError(f"{user} takes a backend, not {kind(backend)}; write {user}(MemoryBackend())")
+        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
 
 
 def _needed_by(backend: type) -> str:
@@ -217,10 +217,10 @@ def _needed_by(backend: type) -> str:
     )
 
 
-def usable_clock(clock: Any) -> Clock:
+def checked_clock(clock: Any) -> Clock:
     """`clock`, if it has the time; else TypeError."""
     if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
-        raise TypeError(f"clock is {kind(clock)}; use an object with now_ms() -> int, such as ManualClock()")
+        raise TypeError(f"clock is {type_name(clock)}; use an object with now_ms() -> int, such as ManualClock()")
     return cast(Clock, clock)
 
 

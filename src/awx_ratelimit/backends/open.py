@@ -28,7 +28,7 @@ from awx_ratelimit.backends.resilience.denial_cache import AsyncDenialCacheBacke
 from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 
 _TCP = ("redis", "rediss", "valkey", "valkeys")
 _MANY = tuple(f"{scheme}+{kind}" for kind in ("sentinel", "cluster") for scheme in _TCP)
@@ -160,7 +160,7 @@ def _examined(backend: Backend) -> Finding:
 
 def _scheme(url: str) -> str:
     if not isinstance(url, str):
-        raise TypeError(f"url is {kind(url)}; use a string such as 'redis://host:6379' or 'host:///path/to/file'")
+        raise TypeError(f"url is {type_name(url)}; use a string such as 'redis://host:6379' or 'host:///path/to/file'")
     # Several hosts are nothing that urlsplit can read.
     scheme, colon, _ = url.lower().partition(":")
     if scheme not in _SCHEMES or not colon:

@@ -15,7 +15,7 @@ from rich.live import Live as _Live
 from rich.table import Table
 from rich.text import Text
 
-from awx_ratelimit.core.printable import visible
+from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.keys import Account, ApiKey
 
 #: What is read by a program is not cut to the width of a screen.
@@ -42,7 +42,7 @@ def say(text: str) -> None:
 
 def _line(text: str) -> str:
     """`text` as one line that nobody obeys, in what the output can write."""
-    text = visible(text).replace("##", "\\x23\\x23")
+    text = escape_unprintable(text).replace("##", "\\x23\\x23")
     if text.lstrip().startswith("::"):
         text = text.replace("::", "\\x3a\\x3a", 1)
     encoding = sys.stdout.encoding or "utf-8"

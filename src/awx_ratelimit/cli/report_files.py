@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from awx_ratelimit.loadtest.report.results import Report
-from awx_ratelimit.runtime.files import UnusableFile, check_links, create_own
+from awx_ratelimit.runtime.files import UnusableFile, check_links, create_owned
 
 #: What makes the text of each file.
 ReportFiles = Mapping[Path, Callable[[Report], str]]
@@ -23,7 +23,7 @@ def check(paths: Iterable[Path]) -> None:
         except UnusableFile as error:
             raise UnusableFile(f"{path}: {error}") from error
         with suppress(FileExistsError):
-            os.close(create_own(str(path), os.O_WRONLY))
+            os.close(create_owned(str(path), os.O_WRONLY))
         with path.open("ab"):
             pass
 

@@ -18,7 +18,7 @@ from awx_ratelimit.console.page_request import ROUTES, Action, Page, PageRequest
 from awx_ratelimit.console.rendering import Renderer
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import (
     AccessRefused,
     BackendUnavailable,
@@ -84,7 +84,7 @@ class Console:
         clock = clock or WallClock()
         csrf = CsrfProtection(secret, origins, clock)
         if isinstance(who, type) or not callable(who):
-            raise TypeError(f"who: expected a function from a request to an Owner or None, got {kind(who)}")
+            raise TypeError(f"who: expected a function from a request to an Owner or None, got {type_name(who)}")
         blocking_limiter = Deciding(limiter)
         issuer = Making(keys, blocking_limiter, creations, new_account_plan)
         settings = Settings(base.rstrip("/"), new_account_plan, login_url, logout_url, api_base, try_path)

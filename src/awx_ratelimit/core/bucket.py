@@ -1,18 +1,18 @@
-"""One token bucket in integers: what is owed at a moment, how long a claim must wait, when the debt is gone.
+"""Token-bucket arithmetic in integers: the debt at a moment, the wait for a claim, the end of a debt.
 
-The state of a bucket is ``(debt, at_ms)``: what was owed, in the rate's units, at the time of its last charge. A debt
-of nothing is the state of a new subject. All functions are exact: there is no rounding but the one up to a whole
-millisecond, which makes a promised wait the first millisecond at which the claim fits.
+The state of a bucket is ``(debt, at_ms)``: the debt in the rate's units at the time of the last charge. A new subject
+has no debt. Everything is exact. Only waits are rounded, up to a whole millisecond, so that a promised wait ends in the
+first millisecond in which the claim fits.
 """
 
 from awx_ratelimit.core.rate import Rate
 
 
-def owed(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
-    """What is owed at `now_ms`, and since when that is counted: the new ``(debt, at_ms)`` before any charge.
+def drained(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
+    """The state ``(debt, at_ms)`` at `now_ms`, before any charge.
 
-    While the clock stands behind `at_ms` by at most one period nothing drains. A clock further back is a clock that
-    was set: the debt is kept and counted from now on, so that nobody waits longer than a period more.
+    While the clock is behind `at_ms` by at most one period, nothing drains. If it is further behind, somebody has set
+    the clock: the debt stays and drains from now on, so that nobody waits more than one period longer.
     """
     if not debt:
         return 0, now_ms
@@ -26,13 +26,13 @@ def owed(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
 
 
 def wait_ms(rate: Rate, debt: int, since_ms: int, now_ms: int, cost: int) -> int:
-    """How long after `now_ms` a claim of `cost` fits, if nothing else is charged; 0 where it fits now."""
+    """How long after `now_ms` a claim of `cost` fits if nobody else charges the bucket. 0: it fits now."""
     excess = debt + cost * rate.unit - rate.capacity
     return time_to_drain_ms(rate, excess, since_ms, now_ms) if excess > 0 else 0
 
 
 def time_to_drain_ms(rate: Rate, amount: int, since_ms: int, now_ms: int) -> int:
-    """How long after `now_ms` the first `amount` units of what is owed are gone."""
+    """How long after `now_ms` the first `amount` units of the debt have drained."""
     if amount <= 0:
         return 0
     if rate.calendar:
@@ -41,12 +41,12 @@ def time_to_drain_ms(rate: Rate, amount: int, since_ms: int, now_ms: int) -> int
 
 
 def next_boundary_ms(rate: Rate, since_ms: int) -> int:
-    """When a calendar rate forgives: the first multiple of its period, counted from the epoch, after `since_ms`."""
+    """When a calendar rate starts again: the first multiple of its period since the epoch that is after `since_ms`."""
     return (since_ms // rate.period_ms + 1) * rate.period_ms
 
 
-def converted(rate: Rate, debt: int, unit: int) -> int:
-    """`debt` counted in `unit` as this rate counts it: rounded up, never in the caller's favour, and at most full."""
+def convert_debt(rate: Rate, debt: int, unit: int) -> int:
+    """Convert `debt` from `unit` to the unit of `rate`: rounded up, against the caller, and at most the capacity."""
     if unit != rate.unit:
         debt = -(-debt * rate.unit // unit)
     return debt if debt < rate.capacity else rate.capacity

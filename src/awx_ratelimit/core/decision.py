@@ -1,42 +1,24 @@
-"""What is asked and what is answered: `Claim`, and `Decision` with its `Usage` and `Lease`.
+"""`Decision`: the result of a claim, with its `Usage` for each limit and its `Lease`.
 
-A Decision keeps the raw integers of the moment it was made. What a person asks of it (remaining, waits) is derived
-when asked, by the same functions for every backend.
+A Decision keeps the raw integers of its moment. Values for people (remaining, waits) are computed from them on demand,
+by the same functions for every backend.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from awx_ratelimit.core.bucket import time_to_drain_ms, wait_ms
+from awx_ratelimit.core.claim import Claim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import CONCURRENT, Rate, whole_number
-from awx_ratelimit.core.validation import check_asked
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A subject asks for `cost` tokens of every rate of `plan`, and for one slot.
-
-    A cost of 0 asks for the slot alone. Raises TypeError for a subject that is not a non-empty string and for a plan
-    that is not a Plan, and InvalidLimit for a cost that is not a whole number.
-    """
-
-    subject: str
-    plan: Plan
-    cost: int = 1
-
-    def __post_init__(self) -> None:
-        check_asked(self.subject, self.plan)
-        whole_number(self.cost, "cost", least=0)
+from awx_ratelimit.core.rate import CONCURRENT, Rate
 
 
 class Usage(NamedTuple):
-    """How one limit stands after the decision; tokens for a rate, slots for ``concurrent``.
+    """The state of one limit after a decision, in tokens for a rate and in slots for ``concurrent``.
 
-    `retry_after_ms` is 0 where the limit did not refuse, and where no waiting would help a cost (a limit in shadow may
-    be asked for more than its burst). It is exact for rates and an estimate for slots.
-    `reset_after_ms` is when nothing is owed any more; 0 for slots, whose end no clock knows.
+    `retry_after_ms` is exact for rates and an estimate for slots. It is 0 if the limit did not refuse, and if no wait
+    can help, because the cost is above the burst of a limit in shadow.
+    `reset_after_ms` is the time until the limit is full again. It is 0 for slots: their end is unknown.
     """
 
     limit: str
@@ -49,7 +31,7 @@ class Usage(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """One slot in use. `id` is unique among the leases of its backend, `granted_at_ms` that backend's time."""
+    """One slot in use. `id` is unique in its backend. `granted_at_ms` is the time of the backend's clock."""
 
     id: int
     subject: str
@@ -61,7 +43,7 @@ class _Decided(NamedTuple):
     plan: Plan
     cost: int
     decided_at_ms: int
-    over: int
+    exceeded: int
     levels: Sequence[int]
     held: int
     lease_id: int
@@ -70,15 +52,15 @@ class _Decided(NamedTuple):
 
 
 class Decision(_Decided):
-    """The answer to one claim. True in a condition exactly when the claim is allowed.
+    """The result of one claim. It is true in a condition if the claim is allowed.
 
-    `subject`, `plan` and `cost` are what was asked, `decided_at_ms` is when, by the backend's clock. The other fields
-    are for backends: the limits that would not have held the claim (`over`) and the state of the rates afterwards
-    (`levels`; see `core.charge` for both), the slots then in use, the lease, and `holder`, by which a backend knows
-    what it may still take back: the slot, and once a refund.
+    `subject`, `plan` and `cost` are those of the claim. `decided_at_ms` is the time of the decision by the backend's
+    clock. The other fields are for backends. `exceeded` and `levels` are the result of `core.decide.decide`. `held` is
+    the number of slots in use. `lease_id` is 0 without a lease. `holder` is private to the backend, which uses it for
+    `release` and `refund`. `slot_wait_ms` is the estimated wait for a slot.
 
-    It is a tuple because nothing else that cannot be changed is made as fast; two decisions are equal only if they
-    are the same.
+    A Decision is a tuple because no other immutable object is as fast to create (see docs/hot-path.md). Two decisions
+    are equal only if they are the same object.
     """
 
     __slots__ = ()
@@ -88,35 +70,35 @@ class Decision(_Decided):
 
     @property
     def allowed(self) -> bool:
-        """Whether every limit that is enforced had room."""
-        return not self.over & self.plan.enforced
+        """Whether every enforced limit had room."""
+        return not self.exceeded & self.plan.enforced
 
     @property
     def claim(self) -> Claim:
-        """What was asked."""
+        """The claim that was decided."""
         return Claim(self.subject, self.plan, self.cost)
 
     @property
     def lease(self) -> Lease | None:
-        """The slot that came with it; None where it was refused, the plan has no slots, or it was only a peek."""
+        """The granted slot; None for a refusal, a peek, and a plan without slots."""
         return Lease(self.lease_id, self.subject, self.decided_at_ms) if self.lease_id else None
 
     @property
     def retry_after_ms(self) -> int:
-        """How long to wait before the same claim is allowed; 0 when it was. The longest wait of all that refused."""
+        """The wait until the same claim is allowed: the longest of all limits that refused. 0 if it was allowed."""
         if self.allowed:
             return 0
         return max(usage.retry_after_ms for usage in self.usages if not usage.shadow)
 
     @property
     def usages(self) -> tuple[Usage, ...]:
-        """How each limit stands, in the order of the plan; the slots last."""
+        """The state of each limit, in the order of the plan, the slots last."""
         rates = tuple(self._rate_usage(index, rate) for index, rate in enumerate(self.plan.rates))
         return rates if self.plan.concurrency is None else (*rates, self._slot_usage())
 
     def _rate_usage(self, index: int, rate: Rate) -> Usage:
         debt, since_ms = self.levels[2 * index], self.levels[2 * index + 1]
-        refused = bool(self.over >> index & 1)
+        refused = bool(self.exceeded >> index & 1)
         return Usage(
             rate.name,
             rate.burst,
@@ -130,7 +112,7 @@ class Decision(_Decided):
     def _slot_usage(self) -> Usage:
         plan = self.plan
         assert plan.concurrency is not None
-        refused = bool(self.over >> len(plan.rates) & 1)
+        refused = bool(self.exceeded >> len(plan.rates) & 1)
         free = max(0, plan.concurrency.slots - self.held)
         shadow = plan.concurrency.shadow or plan.shadow
         return Usage(CONCURRENT, plan.concurrency.slots, free, self.slot_wait_ms if refused else 0, 0, refused, shadow)
@@ -139,7 +121,7 @@ class Decision(_Decided):
         return self.allowed
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Decision is one grant; a copy of it would give its slot back twice")
+        raise TypeError("a Decision cannot be copied or pickled: a copy would release its slot twice")
 
     def __repr__(self) -> str:
         answer = "allowed" if self.allowed else f"refused, retry_after_ms={self.retry_after_ms}"

@@ -1,17 +1,20 @@
-"""`Plan`: a named set of rates and at most one concurrency limit; what one caller may use."""
+"""`Plan`: a named set of rates and at most one concurrency limit. `PlanCache`: values computed from plans."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from sys import maxsize
-from typing import Any, Final, Never, TypeAlias
+from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
 
-from awx_ratelimit.core.rate import EXACT_MAX, Concurrency, Rate, check_flag, set_fields, shown, whole_number
+from awx_ratelimit.core.rate import EXACT_MAX, Concurrency, Rate
 from awx_ratelimit.core.state_layout import Layout, layout_of
+from awx_ratelimit.core.validation import check_bool, check_whole_number, set_fields, short_repr
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
-#: What charging one rate takes: where its debt is and where its time, its bit, unit, drain, capacity and whether it is
-#: a calendar rate, and the rate. One tuple is taken apart in the time of two attributes.
+#: Callers may bring a new Plan with each request, so caches of plans are bounded.
+MAX_CACHED_PLANS: Final = 4_096
+#: For each rate: the indexes of its debt and its time, its bit, unit, drain, capacity, whether it is a calendar rate,
+#: and the rate itself. See "Unpacked tuples" in docs/hot-path.md.
 Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
 
 
@@ -19,8 +22,8 @@ Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
 class Plan:
     """A named set of rates and at most one concurrency limit, decided together.
 
-    `shadow=True` puts each of its limits in shadow: they are evaluated and reported, and refuse nobody. Raises
-    InvalidLimit for two limits of one name and for a plan without any limit.
+    `shadow=True` puts every limit in shadow: it is evaluated and reported, but refuses nothing. Raises InvalidLimit for
+    a plan without limits and for two limits with the same name.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Plan:
         set_fields(self, rates=self._validated_rates())
         limits: tuple[Rate | Concurrency, ...] = (*self.rates, self.concurrency) if self.concurrency else self.rates
         if not limits:
-            raise InvalidLimit(f"plan {self.name!r} has no limit; give it a rate or a concurrency")
+            raise InvalidLimit(f"plan {self.name!r} has no limit; add a Rate or a Concurrency")
         enforced = [not (self.shadow or limit.shadow) for limit in limits]
         bursts = [rate.burst for rate, counts in zip(self.rates, enforced, strict=False) if counts]
         set_fields(
@@ -63,35 +66,35 @@ class Plan:
 
     def _validated_rates(self) -> tuple[Rate, ...]:
         if not isinstance(self.name, str) or not self.name:
-            raise InvalidLimit(f"a plan's name is {self.name!r}; allowed is a text of at least one character")
+            raise InvalidLimit(f"a plan's name: expected a non-empty string, got {self.name!r}")
         if not self.name.isprintable():
-            # It is printed, logged and sent in labels.
-            raise InvalidLimit(f"a plan's name is {shown(self.name)}; allowed are printable characters and spaces")
+            # Logs, terminals and metrics show the name.
+            raise InvalidLimit(f"a plan's name: expected printable characters and spaces, got {short_repr(self.name)}")
         rates = self._listed_rates()
         if self.concurrency is not None and not isinstance(self.concurrency, Concurrency):
             raise InvalidLimit(
-                f"plan {self.name!r}: concurrency is {self.concurrency!r}; allowed are Concurrency and None; "
+                f"plan {self.name!r}: concurrency: expected a Concurrency or None, got {self.concurrency!r}; "
                 "write Concurrency(5)"
             )
-        check_flag(self.shadow, f"plan {self.name!r}: shadow")
+        check_bool(self.shadow, f"plan {self.name!r}: shadow")
         names = [rate.name for rate in rates]
         for name in names:
             if names.count(name) > 1:
-                raise InvalidLimit(f"plan {self.name!r} has two limits named {name!r}; a name stands once in a plan")
+                raise InvalidLimit(f"plan {self.name!r} has two limits named {name!r}; names must be unique in a plan")
         return rates
 
     def _listed_rates(self) -> tuple[Rate, ...]:
         if isinstance(self.rates, str | Rate) or not isinstance(self.rates, Iterable):
-            rates_given = "a Rate" if isinstance(self.rates, Rate) else shown(self.rates)
+            rates_given = "a Rate" if isinstance(self.rates, Rate) else short_repr(self.rates)
             raise InvalidLimit(
-                f"plan {self.name!r}: rates is {rates_given}; allowed is a tuple of Rate objects, such as "
+                f"plan {self.name!r}: rates: expected a tuple of Rate objects, got {rates_given}; write "
                 "rates=(Rate.parse('60/minute'),)"
             )
         rates = tuple(self.rates)
         for number, rate in enumerate(rates):
             if not isinstance(rate, Rate):
                 raise InvalidLimit(
-                    f"plan {self.name!r}: rates[{number}] is {shown(rate)}; allowed are Rate objects, such as "
+                    f"plan {self.name!r}: rates[{number}]: expected a Rate, got {short_repr(rate)}; write "
                     "Rate.parse('60/minute')"
                 )
         return rates
@@ -108,18 +111,18 @@ class Plan:
         concurrent: int | None = None,
         shadow: bool = False,
     ) -> "Plan":
-        """The plan of these numbers: continuous rates whose burst is their tokens, and `concurrent` slots."""
+        """A plan of continuous rates whose burst equals their tokens, and of `concurrent` slots. None: no limit."""
         if misplaced:
             raise TypeError(
-                f"Plan.of takes each limit by its name, and was given {shown(misplaced[0])}; "
-                f"write Plan.of({shown(name)}, per_minute=60)"
+                f"Plan.of takes each limit as a keyword argument, got {short_repr(misplaced[0])}; "
+                f"write Plan.of({short_repr(name)}, per_minute=60)"
             )
         numbers = {"second": per_second, "minute": per_minute, "hour": per_hour, "day": per_day}
         rates = tuple(Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None)
         return cls(name, rates, None if concurrent is None else Concurrency(concurrent), shadow)
 
-    def beside(self, rates: tuple[Rate, ...]) -> "Plan":
-        """This plan with `rates` more, decided together. What is in shadow stays so, and nothing else comes into it."""
+    def with_rates(self, rates: tuple[Rate, ...]) -> "Plan":
+        """This plan with additional `rates`. Limits in shadow stay in shadow; the new rates are enforced as given."""
         if not self.shadow:
             return replace(self, rates=(*self.rates, *rates))
         own = tuple(replace(rate, shadow=True) for rate in self.rates)
@@ -127,15 +130,15 @@ class Plan:
         return Plan(self.name, (*own, *rates), slots)
 
     def check(self, cost: int) -> None:
-        """Raise ValueError for a cost that is no whole number of at least 1, ImpossibleClaim for one above a burst."""
+        """Raise ValueError unless `cost` is an int of at least 1, and ImpossibleClaim if it is above a burst."""
         if cost.__class__ is int and 1 <= cost <= self.max_cost:
             return
         try:
-            whole_number(cost, "cost")
+            check_whole_number(cost, "cost")
         except InvalidLimit as error:
             raise ValueError(str(error)) from None
         raise ImpossibleClaim(
-            f"cost {cost} is above {self.max_cost}, the most that plan {self.name!r} ever has at once"
+            f"cost {cost} is above {self.max_cost}, the largest burst of plan {self.name!r}: no wait can help"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -150,11 +153,42 @@ def _step(index: int, rate: Rate) -> Step:
 
 
 def _pair(rates: tuple[Rate, ...]) -> tuple[int, int, int, int, int, int] | None:
-    """Unit, drain and capacity of each of two continuous rates; None of any other rates."""
+    """Unit, drain and capacity of both rates, if the plan has exactly two and both are continuous; else None."""
     if len(rates) != 2 or rates[0].calendar or rates[1].calendar:
         return None
     first, second = rates
     return first.unit, first.drain, first.capacity, second.unit, second.drain, second.capacity
+
+
+_Value = TypeVar("_Value")
+
+
+class PlanCache(Generic[_Value]):
+    """Caches `compute(plan)` for a few thousand Plan objects. Thread-safe.
+
+    Plans are compared by identity, because comparing their fields costs more than most computations. An entry keeps
+    its plan alive, so that no other object can get the same id.
+    """
+
+    __slots__ = ("_compute", "entries")
+
+    def __init__(self, compute: Callable[[Plan], _Value]) -> None:
+        self._compute = compute
+        #: By the id of the plan. The hot path reads it without a call: see docs/hot-path.md.
+        self.entries: dict[int, tuple[_Value, Plan]] = {}
+
+    def get(self, plan: Plan) -> _Value:
+        """The value for `plan`. Raises what `compute` raises."""
+        entry = self.entries.get(id(plan))
+        return entry[0] if entry is not None else self._add(plan)
+
+    def _add(self, plan: Plan) -> _Value:
+        value = self._compute(plan)
+        if len(self.entries) >= MAX_CACHED_PLANS:
+            # Clearing is one atomic step; evicting single entries would race with other threads.
+            self.entries.clear()
+        self.entries[id(plan)] = value, plan
+        return value
 
 
 STARTER: Final = Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5)

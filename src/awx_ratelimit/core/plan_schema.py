@@ -1,81 +1,80 @@
-"""The grammar of a plan table: a mapping in, plans out; every mistake is one InvalidLimit that names its place."""
+"""The format of a plan table: reads plans and overrides from mappings. Each error names its place in the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from awx_ratelimit.core.plan import PERIODS_MS, Plan
-from awx_ratelimit.core.printable import visible
-from awx_ratelimit.core.rate import CONCURRENT, Concurrency, Rate, shown
+from awx_ratelimit.core.rate import CONCURRENT, Concurrency, Rate
+from awx_ratelimit.core.validation import escape_unprintable, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
 _PER = {f"per_{unit}": (unit, period_ms) for unit, period_ms in PERIODS_MS.items()}
 _PLAN_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
 _RATE_KEYS = {"limit": "tokens", "burst": "burst", "refill": "refill", "shadow": "shadow"}
 _SLOT_KEYS = {"slots": "slots", "ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms", "shadow": "shadow"}
-_MOST_SECONDS = 10**9
+_MAX_SECONDS = 10**9
 _Limit = TypeVar("_Limit", Rate, Concurrency)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in which table: what an error names."""
+    """A place in a plan table, for error messages."""
 
     source: str
     path: str = ""
 
     def at(self, key: object) -> "Place":
-        """The place of `key` inside this one."""
-        shown_key = visible(str(key))
-        return Place(self.source, f"{self.path}.{shown_key}" if self.path else shown_key)
+        """The place of `key` in this place."""
+        escaped = escape_unprintable(str(key))
+        return Place(self.source, f"{self.path}.{escaped}" if self.path else escaped)
 
-    def wrong(self, what: object) -> InvalidLimit:
-        """The error to raise for a mistake here."""
+    def error(self, what: object) -> InvalidLimit:
+        """The error to raise for a mistake at this place."""
         return InvalidLimit(f"{self.source}: {self.path}: {what}" if self.path else f"{self.source}: {what}")
 
     def table(self, value: object, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
-        """`value`, which must be a table with keys of `allowed`; with None, of any text."""
+        """Return `value` if it is a mapping with keys from `allowed` (None: any strings); else raise InvalidLimit."""
         if not isinstance(value, Mapping):
-            raise self.wrong(
-                f"{shown(value)} is no table; allowed is a mapping with the keys {', '.join(allowed or ('<name>',))}"
-            )
+            keys = ", ".join(allowed or ("<name>",))
+            raise self.error(f"expected a table with the keys {keys}, got {short_repr(value)}")
         for key in value:
             if not isinstance(key, str) or (allowed is not None and key not in allowed):
-                raise self.at(key).wrong(f"unknown key; allowed are {', '.join(allowed or ('strings',))}")
+                raise self.at(key).error(f"unknown key; allowed are {', '.join(allowed or ('strings',))}")
         return value
 
 
 def read_table(mapping: Mapping[str, Any], source: str) -> tuple[list[Plan], str | None, Mapping[str, Any]]:
-    """The plans, the default's name and the overrides (still unread: they need the plans) of a whole table."""
+    """The plans, the name of the default plan, and the overrides, which are not parsed yet."""
     root = Place(source)
     table = root.table(mapping, ("default", "plans", "overrides"))
     plans = root.at("plans").table(table.get("plans", {}))
     if not plans:
-        raise root.at("plans").wrong("the table has no plan; give it at least one, such as [plans.starter]")
+        raise root.at("plans").error("the table has no plan; add at least one, such as [plans.starter]")
     read = [_read_plan(name, value, root.at("plans").at(name)) for name, value in plans.items()]
     return read, table.get("default"), root.at("overrides").table(table.get("overrides", {}))
 
 
-class Limits(NamedTuple):
-    """What an override gives: limits in place of a plan's own of the same names, and beside the others."""
+class Override(NamedTuple):
+    """The limits of an override. They replace limits of the same name and add the others."""
 
     rates: tuple[Rate, ...]
     concurrency: Concurrency | None
     shadow: bool | None
 
-    def over(self, base: Plan) -> Plan:
-        """`base` with these limits."""
+    def applied_to(self, base: Plan) -> Plan:
+        """The plan `base` with these limits."""
         rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in self.rates}
         shadow = base.shadow if self.shadow is None else self.shadow
         return Plan(base.name, tuple(rates.values()), self.concurrency or base.concurrency, shadow)
 
 
-def read_override(value: object, place: Place) -> Limits:
-    """The limits of an override; its plan is read by who knows the plans."""
+def read_override(value: object, place: Place) -> Override:
+    """Parse the limits of an override. `PlanTable` reads its key ``plan``."""
     table = place.table(value, ("plan", *_PLAN_KEYS))
     concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
     shadow = _read_flag(table["shadow"], place.at("shadow")) if "shadow" in table else None
-    return Limits(tuple(_read_rates(table, place)), concurrency, shadow)
+    return Override(tuple(_read_rates(table, place)), concurrency, shadow)
 
 
 def _read_plan(name: str, value: object, place: Place) -> Plan:
@@ -86,12 +85,12 @@ def _read_plan(name: str, value: object, place: Place) -> Plan:
     try:
         return Plan(name, rates, concurrency, shadow)
     except InvalidLimit as error:
-        raise place.wrong(error) from error
+        raise place.error(error) from error
 
 
 def _read_flag(value: object, place: Place) -> bool:
     if not isinstance(value, bool):
-        raise place.wrong(f"{shown(value)} is neither; allowed are true and false")
+        raise place.error(f"expected true or false, got {short_repr(value)}")
     return value
 
 
@@ -99,50 +98,50 @@ def _read_rates(table: Mapping[str, Any], place: Place) -> list[Rate]:
     rates = [_read_per(table[key], *_PER[key], place.at(key)) for key in _PER if key in table]
     texts = table.get("rates", [])
     if not isinstance(texts, list | tuple):
-        raise place.at("rates").wrong(f"{shown(texts)} is no list; allowed is one of texts such as '60/minute'")
+        raise place.at("rates").error(f"expected a list of texts such as '60/minute', got {short_repr(texts)}")
     for index, text in enumerate(texts):
         here = place.at(f"rates[{index}]")
         try:
             rates.append(Rate.parse(text))
         except InvalidLimit as error:
-            raise here.wrong(error) from error
+            raise here.error(error) from error
         if [rate.name for rate in rates].count(rates[-1].name) > 1:
-            raise here.wrong(f"two limits are named {rates[-1].name!r}; a name stands once in a plan")
+            raise here.error(f"two limits are named {rates[-1].name!r}; names must be unique in a plan")
     return rates
 
 
 def _read_per(value: object, unit: str, period_ms: int, place: Place) -> Rate:
     fields = value if isinstance(value, Mapping) else {"limit": value}
-    given = _renamed(fields, _RATE_KEYS, place)
-    if "tokens" not in given:
-        raise place.wrong("the limit is missing; write { limit = 60 }, or the number alone")
-    return _born(Rate, place, name=unit, period_ms=period_ms, **given)
+    fields_given = _renamed_fields(fields, _RATE_KEYS, place)
+    if "tokens" not in fields_given:
+        raise place.error("the limit is missing; write { limit = 60 }, or only the number")
+    return _make(Rate, place, name=unit, period_ms=period_ms, **fields_given)
 
 
 def _read_slots(value: object, place: Place) -> Concurrency:
     fields = value if isinstance(value, Mapping) else {"slots": value}
-    given = _renamed(fields, _SLOT_KEYS, place)
-    if "slots" not in given:
-        raise place.wrong("the slots are missing; write { slots = 5 }, or the number alone")
+    fields_given = _renamed_fields(fields, _SLOT_KEYS, place)
+    if "slots" not in fields_given:
+        raise place.error("the slots are missing; write { slots = 5 }, or only the number")
     for key in [key for key in fields if key.endswith("_seconds")]:
-        given[_SLOT_KEYS[key]] = _milliseconds(fields[key], place.at(key))
-    return _born(Concurrency, place, **given)
+        fields_given[_SLOT_KEYS[key]] = _milliseconds(fields[key], place.at(key))
+    return _make(Concurrency, place, **fields_given)
 
 
-def _renamed(fields: Mapping[str, Any], keys: Mapping[str, str], place: Place) -> dict[str, Any]:
+def _renamed_fields(fields: Mapping[str, Any], keys: Mapping[str, str], place: Place) -> dict[str, Any]:
     return {keys[key]: value for key, value in place.table(fields, tuple(keys)).items()}
 
 
 def _milliseconds(seconds: object, place: Place) -> int:
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _MOST_SECONDS:
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _MAX_SECONDS:
         milliseconds = round(seconds * 1000)
         if milliseconds / 1000 == seconds:
             return milliseconds
-    raise place.wrong(f"{shown(seconds)} is no time in whole milliseconds; allowed are seconds, such as 30 or 0.5")
+    raise place.error(f"expected seconds such as 30 or 0.5, in whole milliseconds, got {short_repr(seconds)}")
 
 
-def _born(kind: type[_Limit], place: Place, **fields: Any) -> _Limit:
+def _make(kind: type[_Limit], place: Place, **fields: Any) -> _Limit:
     try:
         return kind(**fields)
     except InvalidLimit as error:
-        raise place.wrong(error) from error
+        raise place.error(error) from error

@@ -1,5 +1,6 @@
-"""`PlanTable`: the plans by name, and who has numbers of their own. Data, checked when it is made."""
+"""`PlanTable`: all plans by name, and the overrides of subjects and accounts."""
 
+import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePath
@@ -7,20 +8,21 @@ from typing import Any
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
-from awx_ratelimit.core.plan_schema import Limits, Place, read_override, read_table
-from awx_ratelimit.core.validation import given, kind
+from awx_ratelimit.core.plan_schema import Override, Place, read_override, read_table
+from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.runtime.toml_file import WatchedFile, read_toml
 
-_PLANS_CACHED = 65_536
-_CALLERS_PLAN = Place("caller", "plan")
-_CALLERS_OVERRIDES = Place("caller", "overrides")
+_MAX_CACHED = 65_536
+_CALLER_PLAN = Place("caller", "plan")
+_CALLER_OVERRIDES = Place("caller", "overrides")
 
 
 class PlanTable:
-    """Every plan by its name, the default one, and the overrides of subjects and accounts.
+    """All plans by name, the name of the default plan, and the overrides of subjects and accounts.
 
-    Raises TypeError for plans that are not Plans, and InvalidLimit for a mistake in the table.
-    `resolve` costs the same whatever the number of overrides. A table never changes after it was made.
+    A table is immutable, and `resolve` takes the same time for any number of overrides. `source` is the name of the
+    table in errors. Raises TypeError for plans that are not Plans, and InvalidLimit for a mistake in the table.
     """
 
     def __init__(
@@ -32,139 +34,166 @@ class PlanTable:
         source: str = "plan table",
     ) -> None:
         self._plans: dict[str, Plan] = {}
-        for plan in _listed(plans):
+        for plan in _checked_plans(plans):
             if self._plans.setdefault(plan.name, plan) is not plan:
-                raise InvalidLimit(f"{source}: plans.{plan.name}: there are two plans of this name")
+                raise InvalidLimit(f"{source}: plans.{plan.name}: two plans have this name")
         self._source = source
         self._default = default
         if default is not None:
-            self._named(default, Place(source, "default"))
+            self._find_plan(default, Place(source, "default"))
         self._overrides = dict(Place(source, "overrides").table({} if overrides is None else overrides))
         if "" in self._overrides:
-            raise InvalidLimit(f"{source}: overrides: a key is ''; use a subject or an account, a non-empty string")
-        self._limits = {
+            raise InvalidLimit(f"{source}: overrides: a key is ''; use a subject or an account")
+        self._parsed_overrides = {
             key: self._read(value, Place(source, "overrides").at(key)) for key, value in self._overrides.items()
         }
-        # Callers may come with plans that were made for one request.
-        self._overridden = lru_cache(maxsize=_PLANS_CACHED)(self._override)
-        self._of_items = lru_cache(maxsize=_PLANS_CACHED)(self._items)
+        # Bounded, because callers may bring a new Plan with each request.
+        self._cached_override = lru_cache(maxsize=_MAX_CACHED)(self._apply_override)
+        self._cached_items = lru_cache(maxsize=_MAX_CACHED)(self._apply_items)
 
     @classmethod
     def default(cls) -> "PlanTable":
-        """STARTER and GROWTH; starter for who names no plan. 'enterprise' is custom: it has to be given numbers."""
+        """A table of STARTER, the default, and GROWTH. An 'enterprise' plan needs numbers of yours."""
         return cls((STARTER, GROWTH), default=STARTER.name)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "plan table") -> "PlanTable":
-        """The table that `mapping` describes, as plans.toml does. Raises one InvalidLimit that names the place."""
+        """Build a table from a mapping in the format of plans.toml. Raises InvalidLimit with the place of a mistake."""
         plans, default, overrides = read_table(mapping, source)
         return cls(plans, default=default, overrides=overrides, source=source)
 
     @classmethod
     def from_toml(cls, path: str | PurePath) -> "PlanTable":
-        """The table in the TOML file at `path`. Raises one InvalidLimit that names the file and the place in it."""
-        # Upward, and on first use only: the core opens no file.
-        from awx_ratelimit.plans_file import load
-
-        return load(path)
+        """Build a table from the TOML file at `path`. Raises InvalidLimit with the file and the place of a mistake."""
+        _check_path(path)
+        return PlanTable.from_mapping(read_toml(path), source=str(path))
 
     @classmethod
     def watch(cls, path: str | PurePath) -> "PlanTable":
-        """The table in the TOML file at `path`, read again when the file has changed.
+        """`from_toml`, and read the file again when it has changed.
 
-        It looks at most once a second, when it resolves, without a thread; a bad new file keeps the old table and is an
-        error in the log. Raises InvalidLimit where the file is wrong now.
+        `resolve` checks the file, at most once a second and without a thread. A new file with a mistake is logged as an
+        error, and the previous table stays in use. Raises InvalidLimit if the file has a mistake now.
         """
-        # Upward, and on first use only: the core opens no file.
-        from awx_ratelimit.plans_file import WatchedPlanTable
-
-        return WatchedPlanTable(path)
+        _check_path(path)
+        return _WatchedPlanTable(path)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
-        """The plans, in the order of the table."""
+        """All plans, in the order of the table."""
         return tuple(self._plans.values())
 
     def overridden(self) -> list[Plan]:
-        """The plans of the subjects and accounts with overrides; of each plan where an override names none."""
-        bases = [(self.plans if base is None else (base,), limits) for base, limits in self._limits.values()]
-        return [limits.over(plan) for plans, limits in bases for plan in plans]
+        """The plans that result from the overrides. An override without a plan is applied to every plan."""
+        bases = [
+            (self.plans if base is None else (base,), override) for base, override in self._parsed_overrides.values()
+        ]
+        return [override.applied_to(plan) for plans, override in bases for plan in plans]
 
     def resolve(self, caller: Caller) -> Plan:
-        """The caller's own overrides, else its subject's, else its account's, else its plan, else the default.
+        """The plan of `caller`.
 
-        Raises InvalidLimit for a plan that is not in the table, and for wrong overrides of the caller's own.
+        The first that exists applies: the caller's own overrides, those of its subject, those of its account, its plan,
+        the default plan. Raises InvalidLimit for a plan that is not in the table, and for a mistake in the caller's own
+        overrides.
         """
         try:
             name = caller.plan
         except AttributeError:
-            raise TypeError(f"caller is {given(caller)}; write resolve(Caller(subject, plan))") from None
-        if not (caller.overrides or self._limits) and name.__class__ is str and name in self._plans:
-            # What nearly every caller is, without another call.
+            raise TypeError(f"caller is {describe(caller)}; write resolve(Caller(subject, plan))") from None
+        if not (caller.overrides or self._parsed_overrides) and name.__class__ is str and name in self._plans:
+            # Fast path for most callers, without another call.
             return self._plans[name]
         if caller.overrides:
-            return self._own(caller)
-        if self._limits:
+            return self._with_own_overrides(caller)
+        if self._parsed_overrides:
             for key in (caller.subject, caller.account):
-                if key is not None and key in self._limits:
-                    return self._overridden(key, caller.plan)
-        return self._named(caller.plan, _CALLERS_PLAN)
+                if key is not None and key in self._parsed_overrides:
+                    return self._cached_override(key, caller.plan)
+        return self._find_plan(caller.plan, _CALLER_PLAN)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _table, (self.plans, self._default, self._overrides, self._source)
+        return _new_table, (self.plans, self._default, self._overrides, self._source)
 
-    def _own(self, caller: Caller) -> Plan:
-        overrides = _CALLERS_OVERRIDES.table(caller.overrides)
+    def _with_own_overrides(self, caller: Caller) -> Plan:
+        overrides = _CALLER_OVERRIDES.table(caller.overrides)
         items = tuple((key, value.__class__, value) for key, value in overrides.items())
         try:
-            return self._of_items(items, caller.plan)
+            return self._cached_items(items, caller.plan)
         except TypeError:
-            # A nested table cannot be a key of the cache.
-            return self._merged(self._read(overrides, _CALLERS_OVERRIDES), caller.plan)
+            # Nested tables are not hashable and so cannot be a key of the cache.
+            return self._applied(self._read(overrides, _CALLER_OVERRIDES), caller.plan)
 
-    def _override(self, key: str, plan: str | Plan | None) -> Plan:
-        return self._merged(self._limits[key], plan)
+    def _apply_override(self, key: str, plan: str | Plan | None) -> Plan:
+        return self._applied(self._parsed_overrides[key], plan)
 
-    def _items(self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None) -> Plan:
-        return self._merged(self._read({key: value for key, _, value in items}, _CALLERS_OVERRIDES), plan)
+    def _apply_items(self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None) -> Plan:
+        return self._applied(self._read({key: value for key, _, value in items}, _CALLER_OVERRIDES), plan)
 
-    def _merged(self, override: tuple[Plan | None, Limits], plan: str | Plan | None) -> Plan:
-        base, limits = override
-        return limits.over(self._named(plan, _CALLERS_PLAN) if base is None else base)
+    def _applied(self, parsed: tuple[Plan | None, Override], plan: str | Plan | None) -> Plan:
+        base, override = parsed
+        return override.applied_to(self._find_plan(plan, _CALLER_PLAN) if base is None else base)
 
-    def _read(self, override: object, place: Place) -> tuple[Plan | None, Limits]:
-        """The plan that an override names, None for the caller's own, and its limits."""
+    def _read(self, override: object, place: Place) -> tuple[Plan | None, Override]:
+        """The plan that an override names (None: the caller's) and its limits."""
         limits = read_override(override, place)
         table = place.table(override)
-        # A plan that is given and is none of the table must not become the default.
-        return (self._named(table["plan"] or "", place.at("plan")) if "plan" in table else None), limits
+        # `or ""`: a plan of None is a mistake here and must not select the default plan.
+        return (self._find_plan(table["plan"] or "", place.at("plan")) if "plan" in table else None), limits
 
-    def _named(self, name: object, place: Place) -> Plan:
+    def _find_plan(self, name: object, place: Place) -> Plan:
         name = self._default if name is None else name
         if isinstance(name, str) and name in self._plans:
             return self._plans[name]
         if isinstance(name, Plan):
             return name
-        wrong = "no plan is named and the table has no default" if name is None else f"there is no plan {name!r}"
-        raise place.wrong(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")
+        wrong = "no plan is given and the table has no default" if name is None else f"there is no plan {name!r}"
+        raise place.error(f"{wrong}; allowed are {', '.join(self._plans) or 'none: the table is empty'}")
 
 
-def _listed(plans: Any) -> Iterable[Plan]:
-    """`plans`, if each of them is a Plan; else TypeError."""
+class _WatchedPlanTable(PlanTable):
+    """See `PlanTable.watch`. Usage is kept when the table changes, as it is when a caller changes its plan."""
+
+    def __init__(self, path: str | PurePath) -> None:
+        self._file = WatchedFile(path, PlanTable.from_toml)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        return self._file.value.plans
+
+    def overridden(self) -> list[Plan]:
+        return self._file.value.overridden()
+
+    def resolve(self, caller: Caller) -> Plan:
+        file = self._file
+        if time.monotonic() >= file.check_at_s:
+            file.check()
+        return file.value.resolve(caller)
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str | PurePath):
+        raise TypeError(f"path is {type_name(path)}; use the path of a TOML file, or PlanTable.from_mapping(...)")
+
+
+def _checked_plans(plans: Any) -> Iterable[Plan]:
+    """`plans` as a list. Raises TypeError if one of them is not a Plan."""
     if isinstance(plans, Mapping):
-        raise TypeError(f"plans is {kind(plans)}; write PlanTable([plan]), or PlanTable.from_mapping(...) for numbers")
+        raise TypeError(
+            f"plans is {type_name(plans)}; write PlanTable([plan]), or PlanTable.from_mapping(...) for numbers"
+        )
     if isinstance(plans, str | PurePath):
-        raise TypeError(f"plans is {given(plans)}; write PlanTable.from_toml(path) for a file")
+        raise TypeError(f"plans is {describe(plans)}; write PlanTable.from_toml(path) for a file")
     if not isinstance(plans, Iterable):
-        raise TypeError(f"plans is {kind(plans)}; write PlanTable([plan]), a list")
-    listed = list(plans)
-    for number, plan in enumerate(listed):
+        raise TypeError(f"plans is {type_name(plans)}; write PlanTable([plan]), a list")
+    checked = list(plans)
+    for number, plan in enumerate(checked):
         if not isinstance(plan, Plan):
-            raise TypeError(f'plans[{number}] is {given(plan)}; use a Plan such as Plan.of("api", per_minute=60)')
-    return listed
+            raise TypeError(f'plans[{number}] is {describe(plan)}; use a Plan such as Plan.of("api", per_minute=60)')
+    return checked
 
 
-def _table(
+def _new_table(
     plans: Iterable[Plan], default: str | None, overrides: Mapping[str, Mapping[str, Any]], source: str
 ) -> PlanTable:
     return PlanTable(plans, default=default, overrides=overrides, source=source)

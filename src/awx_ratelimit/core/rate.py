@@ -1,4 +1,4 @@
-"""What may be used: `Rate`, a token bucket, and `Concurrency`, a number of slots. Validated at birth, then only read.
+"""`Rate`, a token bucket, and `Concurrency`, a number of slots. Both are immutable and validate their fields.
 
 Debt is counted in integers: one token is `unit` units of debt, and `drain` units drain in a millisecond. With
 `unit = period_ms` and `drain = tokens`, 7 per minute is exact.
@@ -7,56 +7,32 @@ Debt is counted in integers: one token is `unit` units of debt, and `drain` unit
 import re
 from dataclasses import dataclass, field
 from math import gcd
-from typing import Literal
+from typing import Any, Literal
 
+from awx_ratelimit.core.validation import check_bool, check_whole_number, set_fields, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
-#: The largest integer below which a double, and so a Redis script, counts exactly.
+#: The largest integer up to which a double counts exactly. Redis scripts count in doubles.
 EXACT_MAX = 2**53
 CONCURRENT = "concurrent"
 Refill = Literal["continuous", "calendar"]
-_SHOWN = 80
 _NAME = re.compile(r"[a-z0-9_.-]{1,32}")
-
-
-def shown(value: object) -> str:
-    """`value` as an error shows it: not longer than a line, whatever it is."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        # A number of more digits than Python prints, or a table inside itself.
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def whole_number(value: object, what: str, *, least: int = 1) -> None:
-    """Raise InvalidLimit unless `value` is an int (a bool is none) of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidLimit(f"{what} is {shown(value)}; allowed is a whole number of at least {least}")
-
-
-def set_fields(frozen: object, **values: object) -> None:
-    """Write fields of a frozen dataclass while it is being born."""
-    for name, value in values.items():
-        object.__setattr__(frozen, name, value)
-
-
-def check_flag(value: object, what: str) -> None:
-    """Raise InvalidLimit unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise InvalidLimit(f"{what} is {shown(value)}; allowed are true and false")
+#: The package `limits` reads "60/0 minutes" as one minute.
+_ZERO_UNITS = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
+#: The days that the package `limits` takes for a month and a year.
+_DAYS = {"month": 30, "year": 360}
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Rate:
-    """A named token bucket: `tokens` come back per `period_ms`; at most `burst` are held at once.
+    """A token bucket with a name: `tokens` refill every `period_ms`, up to `burst`.
 
-    In any interval of t milliseconds a `continuous` rate admits at most ``burst + tokens * t / period_ms``. A
-    `calendar` rate forgives the whole debt at each multiple of the period since the epoch in UTC, and its burst is
-    its tokens. `burst=None` means `tokens`. With `shadow=True` the rate is evaluated and reported, and refuses nobody.
+    In any interval of t milliseconds, a `continuous` rate admits at most ``burst + tokens * t / period_ms``. A
+    `calendar` rate is full again at each multiple of the period since the epoch (UTC); its burst equals its tokens.
+    `burst=None` means `tokens`. With `shadow=True` the rate is evaluated and reported, but refuses nothing.
 
-    Raises InvalidLimit for a name that is not 1 to 32 of ``[a-z0-9_.-]``, a number below 1, and a rate whose capacity
-    of ``burst * period_ms`` cannot be counted exactly in 53 bits.
+    Raises InvalidLimit for a name that is not 1 to 32 of ``[a-z0-9_.-]``, for a number below 1, and if
+    ``burst * period_ms`` cannot be counted exactly in 53 bits.
     """
 
     name: str
@@ -93,22 +69,22 @@ class Rate:
 
     def _validate(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            parsed = f"; write Rate.parse({shown(self.name)})" if "/" in str(self.name) else ""
+            parsed = f"; write Rate.parse({short_repr(self.name)})" if "/" in str(self.name) else ""
             raise InvalidLimit(
-                f"a limit's name is {shown(self.name)}; allowed are 1 to 32 of a-z, 0-9, '_', '.' and '-'{parsed}"
+                f"a limit's name: expected 1 to 32 of a-z, 0-9, '_', '.' and '-', got {short_repr(self.name)}{parsed}"
             )
         if self.name == CONCURRENT:
-            raise InvalidLimit(f"a rate cannot be named {CONCURRENT!r}: that is the name of the slots")
-        whole_number(self.tokens, f"{self.name}: tokens")
-        whole_number(self.period_ms, f"{self.name}: period_ms")
-        whole_number(self.burst, f"{self.name}: burst")
+            raise InvalidLimit(f"a rate cannot have the name {CONCURRENT!r}: it is the name of the concurrency limit")
+        check_whole_number(self.tokens, f"{self.name}: tokens")
+        check_whole_number(self.period_ms, f"{self.name}: period_ms")
+        check_whole_number(self.burst, f"{self.name}: burst")
         if self.refill not in ("continuous", "calendar"):
-            raise InvalidLimit(f"{self.name}: refill is {self.refill!r}; allowed are 'continuous' and 'calendar'")
+            raise InvalidLimit(f"{self.name}: refill: expected 'continuous' or 'calendar', got {self.refill!r}")
         if self.refill == "calendar" and self.burst != self.tokens:
             raise InvalidLimit(
-                f"{self.name}: burst is {self.burst}; a calendar rate's burst is its {self.tokens} tokens"
+                f"{self.name}: burst: expected {self.tokens}, the tokens of this calendar rate, got {self.burst}"
             )
-        check_flag(self.shadow, f"{self.name}: shadow")
+        check_bool(self.shadow, f"{self.name}: shadow")
 
     def _count_exactly(self) -> None:
         unit, drain = self.period_ms, self.tokens
@@ -117,31 +93,53 @@ class Rate:
             unit, drain = unit // common, drain // common
         if self.burst * unit > EXACT_MAX or drain > EXACT_MAX:
             raise InvalidLimit(
-                f"{self.name}: {shown(self.tokens)} per {shown(self.period_ms)} ms, burst {shown(self.burst)}, "
-                "cannot be counted exactly; "
-                "choose a smaller burst, a shorter period, or tokens and period_ms with a larger common divisor"
+                f"{self.name}: {short_repr(self.tokens)} per {short_repr(self.period_ms)} ms, "
+                f"burst {short_repr(self.burst)}, cannot be counted exactly; "
+                "use a smaller burst, a shorter period, or tokens and period_ms with a larger common divisor"
             )
         set_fields(self, unit=unit, drain=drain, capacity=self.burst * unit, calendar=self.refill == "calendar")
 
     @classmethod
     def parse(cls, text: str, name: str | None = None, burst: int | None = None) -> "Rate":
-        """The rate that `text` says as the `limits` package writes it, such as ``60/minute`` or ``100 per 2 hours``.
+        """Parse the notation of the `limits` package, such as ``60/minute`` or ``100 per 2 hours``.
 
-        Named by its unit (``minute``; ``2hour`` for 2 hours) unless `name` is given. Raises InvalidLimit, also for
-        months and years: their length depends on the calendar. Write ``1000/30 days`` for a bucket of 30 days.
+        The default name is the unit: ``minute``, or ``2hour`` for 2 hours. Raises InvalidLimit for any other text, and
+        for months and years, because their length varies. Write ``1000/30 days`` for a bucket of 30 days.
         """
-        # Upward, and on first use only: the notation needs a third-party package, which the core must not load.
-        from awx_ratelimit.core.notation import parse_rate
+        item = _parsed(text)
+        unit = item.GRANULARITY.name
+        if unit in _DAYS:
+            days = _DAYS[unit] * item.multiples
+            raise InvalidLimit(
+                f"{short_repr(text)}: a token bucket cannot follow the calendar; "
+                f"for a bucket of {days} days, which admits up to {2 * item.amount} in {days} days, "
+                f"write '{item.amount}/{days} days'"
+            )
+        if name is None:
+            name = unit if item.multiples == 1 else f"{item.multiples}{unit}"
+        return cls(name, item.amount, item.get_expiry() * 1000, burst)
 
-        return parse_rate(text, name=name, burst=burst)
+
+def _parsed(text: str) -> Any:
+    # Imported on first use: `import awx_ratelimit` loads no third-party package.
+    import limits
+
+    try:
+        items = [] if _ZERO_UNITS.search(text) else limits.parse_many(text)
+    except (ValueError, TypeError, AttributeError):
+        items = []
+    if len(items) != 1:
+        raise InvalidLimit(f"expected one rate, such as '60/minute' or '100 per 2 hours', got {short_repr(text)}")
+    return items[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """At most `slots` leases alive at once; the limit is always named ``concurrent``.
+    """At most `slots` leases at the same time. The name of this limit is always ``concurrent``.
 
-    `ttl_ms` is how long a lease outlives its last renewal where the life of its holder cannot be known (Redis), at
-    least 1,000 ms. `max_hold_ms` is the longest a lease may be held, renewed or not; None is no such bound.
+    `ttl_ms` (at least 1,000) is how long a lease lives after its last renewal, in backends that cannot see whether its
+    holder is alive (Redis). `max_hold_ms` is the longest time a lease may be held, even if renewed; None: no bound.
+    Raises InvalidLimit for a wrong field.
     """
 
     slots: int
@@ -150,8 +148,8 @@ class Concurrency:
     shadow: bool = False
 
     def __post_init__(self) -> None:
-        whole_number(self.slots, f"{CONCURRENT}: slots")
-        whole_number(self.ttl_ms, f"{CONCURRENT}: ttl_ms", least=1_000)
+        check_whole_number(self.slots, f"{CONCURRENT}: slots")
+        check_whole_number(self.ttl_ms, f"{CONCURRENT}: ttl_ms", minimum=1_000)
         if self.max_hold_ms is not None:
-            whole_number(self.max_hold_ms, f"{CONCURRENT}: max_hold_ms")
-        check_flag(self.shadow, f"{CONCURRENT}: shadow")
+            check_whole_number(self.max_hold_ms, f"{CONCURRENT}: max_hold_ms")
+        check_bool(self.shadow, f"{CONCURRENT}: shadow")

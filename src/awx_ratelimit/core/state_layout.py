@@ -1,7 +1,7 @@
-"""Which limits a stored state belongs to, and how an idle state is packed.
+"""The order of the rates in a stored state, and how an idle state is packed into bytes.
 
-The state of a subject's rates is flat: a debt and the time it is counted from, for each rate in the order of its
-`Layout`. Packed, a million idle subjects are a million `bytes`, which the garbage collector never walks.
+A state is a flat list with a debt and its time for each rate of a `Layout`. The garbage collector does not traverse
+`bytes`, so a million packed subjects cost it nothing.
 """
 
 import struct
@@ -17,7 +17,7 @@ _HEAD = struct.Struct("<qI")
 
 
 class Layout:
-    """The rates of a state in their order. Plans of equal rates share one, so that identity tells them apart."""
+    """The rates of a state, in order. Plans with equal rates share one Layout, so compare layouts by identity."""
 
     __slots__ = ("codec", "number", "rates")
 
@@ -27,18 +27,18 @@ class Layout:
         self.codec = _codec(len(rates))
         _LAYOUTS[self.number] = self
 
-    def packed(self, forget_at_ms: int, state: Sequence[int]) -> bytes:
-        """`state` with the number of this layout and the time at which it may be forgotten, in bytes."""
+    def pack(self, forget_at_ms: int, state: Sequence[int]) -> bytes:
+        """`state` as bytes, with the number of this layout and the time after which it can be forgotten."""
         return self.codec.pack(forget_at_ms, self.number, *state)
 
 
 @cache
 def layout_of(rates: tuple[Rate, ...]) -> Layout:
-    """The one layout of these rates; it lives as long as the process. There are as many as plans differ in rates."""
+    """The shared Layout of `rates`. Layouts are never freed: there is one for each distinct tuple of rates."""
     return Layout(rates)
 
 
-def unpacked(packed: bytes) -> tuple[Layout, list[int]]:
+def unpack(packed: bytes) -> tuple[Layout, list[int]]:
     """The layout and the state in `packed`."""
     layout = _LAYOUTS[_HEAD.unpack_from(packed)[1]]
     _, _, *state = layout.codec.unpack(packed)
@@ -46,7 +46,7 @@ def unpacked(packed: bytes) -> tuple[Layout, list[int]]:
 
 
 def forget_at_ms(packed: bytes) -> int:
-    """When `packed` may be forgotten."""
+    """The time after which `packed` can be forgotten."""
     at_ms: int = _HEAD.unpack_from(packed)[0]
     return at_ms
 

@@ -1,27 +1,55 @@
-"""How an error shows what was given, and the checks that every claim shares.
+"""Checks of arguments, and how error messages show values.
 
-An error never shows text that may be secret: a value that could hold an API key or a password is named by its type.
+A message never shows text that may be secret: `type_name` names only the type of a value that could hold an API key
+or a password.
 """
 
 from types import BuiltinFunctionType, FunctionType, MethodType
 
-from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import shown
 from awx_ratelimit.errors import InvalidLimit
 
+_MAX_CHARACTERS = 80
 _PLAIN = (int, float, str, type(None))
 _FUNCTIONS = (BuiltinFunctionType, FunctionType, MethodType)
 
 
-def given(value: object) -> str:
-    """`value` for an error: ``42 (int)``, ``the class Limiter``, ``the function identify`` or ``a dict``."""
+def check_whole_number(value: object, name: str, *, minimum: int = 1) -> None:
+    """Raise InvalidLimit unless `value` is an int of at least `minimum`. A bool is not a number here."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise InvalidLimit(f"{name}: expected an integer >= {minimum}, got {short_repr(value)}")
+
+
+def check_bool(value: object, name: str) -> None:
+    """Raise InvalidLimit unless `value` is True or False. Python takes a text such as ``"false"`` for true."""
+    if not isinstance(value, bool):
+        raise InvalidLimit(f"{name}: expected true or false, got {short_repr(value)}")
+
+
+def set_fields(frozen: object, **values: object) -> None:
+    """Set fields of a frozen dataclass from its `__init__` or `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
+def short_repr(value: object) -> str:
+    """`repr(value)`, cut to 80 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Python refuses to print integers of more than 4,300 digits, and a container can contain itself.
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}..."
+
+
+def describe(value: object) -> str:
+    """`value` with its type: ``42 (int)``, ``the class Limiter``, ``the function identify`` or ``a dict``."""
     if isinstance(value, _PLAIN):
-        return f"{shown(value)} ({type(value).__name__})"
-    return kind(value)
+        return f"{short_repr(value)} ({type(value).__name__})"
+    return type_name(value)
 
 
-def kind(value: object) -> str:
-    """What `value` is, without the value itself."""
+def type_name(value: object) -> str:
+    """The type of `value` in words, without the value itself."""
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -34,35 +62,15 @@ def kind(value: object) -> str:
     return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
 
 
-def check_subject(subject: object, name: str = "subject") -> None:
-    """Raise TypeError unless `subject` is a string of at least one character."""
-    if isinstance(subject, str) and subject:
-        return
-    if isinstance(subject, Plan):
-        raise TypeError(f"{name} is a Plan; put the subject first and the plan second: acquire(subject, plan)")
-    wanted = "a non-empty string" if isinstance(subject, str) else "a string"
-    # Bytes may be an API key.
-    raise TypeError(f'{name} is {given(subject)}; use {wanted} such as f"user_{{user.id}}"')
+def escape_unprintable(text: str) -> str:
+    r"""`text` with each unprintable character written as an escape such as ``\x1b`` or ``\u202e``.
+
+    Use it for text from outside, such as file names: terminals obey escape sequences, and readers do not see
+    characters that reverse the direction of writing.
+    """
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def check_plan(plan: object) -> None:
-    """Raise TypeError unless `plan` is a Plan."""
-    if isinstance(plan, Plan):
-        return
-    if isinstance(plan, str):
-        raise TypeError(
-            f"plan is {given(plan)}; use a Plan, or look one up: table.resolve(Caller(subject, {shown(plan)}))"
-        )
-    raise TypeError(f'plan is {given(plan)}; use a Plan such as STARTER or Plan.of("api", per_minute=60)')
-
-
-def check_true_or_false(name: str, value: object) -> None:
-    """Raise InvalidLimit unless `value` is True or False. A text such as ``"false"`` is true to Python."""
-    if not isinstance(value, bool):
-        raise InvalidLimit(f"{name} is {shown(value)}; allowed are True and False")
-
-
-def check_asked(subject: object, plan: object) -> None:
-    """Raise TypeError unless a claim can be made of `subject` and `plan`."""
-    check_subject(subject)
-    check_plan(plan)
+def _escape(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

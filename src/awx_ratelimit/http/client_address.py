@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.header_values import last_items
 from awx_ratelimit.http.message import Request
@@ -35,7 +35,7 @@ class Addresses:
         if isinstance(trusted_proxies, str):
             raise InvalidLimit(f"trusted_proxies is a text; write trusted_proxies=[{trusted_proxies!r}]")
         if not isinstance(trusted_proxies, Iterable):
-            raise InvalidLimit(f"trusted_proxies is {given(trusted_proxies)}; write trusted_proxies=['10.0.0.0/8']")
+            raise InvalidLimit(f"trusted_proxies is {describe(trusted_proxies)}; write trusted_proxies=['10.0.0.0/8']")
         names = list(trusted_proxies)
         self._unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
@@ -113,7 +113,7 @@ def _known(text: str) -> _Address | None:
 def _network(name: object) -> IPv4Network | IPv6Network:
     if not isinstance(name, str | _Address | IPv4Network | IPv6Network):
         # Numbers and bytes would be taken for addresses.
-        raise InvalidLimit(f"trusted_proxies has {given(name)}; allowed are networks, addresses and 'unix'")
+        raise InvalidLimit(f"trusted_proxies has {describe(name)}; allowed are networks, addresses and 'unix'")
     try:
         return ip_network(name)
     except ValueError as error:

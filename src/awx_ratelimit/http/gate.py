@@ -117,8 +117,10 @@ class AsyncGate:
                 decision = await decision
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
             return terms.undecided(request, rule, caller, error)
-        over = decision.over & plan.enforced
-        return terms.refused(request, decision) if over else _new(Admission, (None, terms.lines(decision), decision))
+        exceeded = decision.exceeded & plan.enforced
+        return (
+            terms.refused(request, decision) if exceeded else _new(Admission, (None, terms.lines(decision), decision))
+        )
 
     async def flush(self) -> None:
         """Send what waits: released slots, and when keys were used last. See `Limiter.flush`; it never raises."""

@@ -9,9 +9,8 @@ from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
 from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
-from awx_ratelimit.core.compiled_plans import Derived
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan import Plan, PlanCache
 from awx_ratelimit.core.rate import CONCURRENT, Rate
 from awx_ratelimit.http.error_responses import RETRY_HEADER, document, error
 from awx_ratelimit.http.message import Reply
@@ -81,14 +80,14 @@ def _most_shown(rate: Rate) -> int:
     return max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
 
 
-_forms: Final = Derived(_form)
-_known_form: Final = _forms.known.get
+_forms: Final = PlanCache(_form)
+_known_form: Final = _forms.entries.get
 
 
 def _draft(decision: Decision) -> Lines:
     _, plan, _, _, over, levels, held, _, _, _ = decision
     known = _known_form(id(plan))
-    policy_line, state, _, slots, pair = known[0] if known is not None else _forms.of(plan)
+    policy_line, state, _, slots, pair = known[0] if known is not None else _forms.get(plan)
     if pair is not None and not over:
         # The same for two continuous rates and slots that all fit, in a straight line: what nearly every answer is.
         capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = pair
@@ -102,7 +101,7 @@ def _draft(decision: Decision) -> Lines:
 def _numbers(decision: Decision) -> tuple[Any, ...]:
     """What is left of each limit and in how many seconds: see the wire contract."""
     _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
-    form = _forms.of(plan)
+    form = _forms.get(plan)
     numbers: list[Any] = []
     for index, bit, rate in form.rates:
         debt = levels[index]

@@ -13,7 +13,7 @@ from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import check_true_or_false
+from awx_ratelimit.core.validation import check_bool
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
 from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.http.client_address import ADDRESS, Addresses
@@ -68,8 +68,8 @@ class Terms:
         preflights: bool,
         identify: object,
     ) -> None:
-        check_true_or_false("preflights", preflights)
-        check_true_or_false("expose", expose)
+        check_bool(preflights, "preflights")
+        check_bool(expose, "expose")
         _one_of("headers", headers, limit_headers.DIALECTS)
         _one_of("websocket_refusal", websocket_refusal, ("http", "accept_close"))
         #: The plan of a caller.

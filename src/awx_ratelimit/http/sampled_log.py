@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from awx_ratelimit.runtime.forks import renew_if_forked, renewed_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 
 class SampledLog:
@@ -22,7 +22,7 @@ class SampledLog:
         #: By kind: when the next line may be written, and how many were left out since the last one.
         self._next: dict[str, tuple[float, int]] = {}
         self._renew_lock()
-        renewed_after_fork(self._renew_lock)
+        register_after_fork(self._renew_lock)
 
     def write(self, level: int, kind: str, message: str, *args: Any) -> None:
         """Write ``message % args`` unless a line of this kind was written less than `interval_s` ago."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import given, kind
+from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.rules.rule import Rule
 
@@ -27,8 +27,8 @@ def checked_limiter(limiter: _Limiter, wanted: type[_Limiter], gate: str) -> _Li
         return limiter
     article = "an" if wanted.__name__[0] == "A" else "a"
     raise TypeError(
-        f"{gate} needs {article} {wanted.__name__}, not {kind(limiter)}; write Gate(Limiter(backend), ...) for WSGI "
-        "or AsyncGate(AsyncLimiter(backend), ...) for ASGI"
+        f"{gate} needs {article} {wanted.__name__}, not {type_name(limiter)}; write Gate(Limiter(backend), ...) for "
+        "WSGI or AsyncGate(AsyncLimiter(backend), ...) for ASGI"
     )
 
 
@@ -37,22 +37,22 @@ def checked_plans(plans: Any) -> PlanTable:
     if isinstance(plans, PlanTable):
         return plans
     if isinstance(plans, FunctionType | MethodType):
-        raise TypeError(f"plans is {kind(plans)}; call it: plans={plans.__qualname__}()")
+        raise TypeError(f"plans is {type_name(plans)}; call it: plans={plans.__qualname__}()")
     write = _TABLES.get(type(plans).__name__, "PlanTable.default()")
-    raise TypeError(f"plans is {kind(plans)}; write plans={write}")
+    raise TypeError(f"plans is {type_name(plans)}; write plans={write}")
 
 
 def checked_rules(rules: Any) -> list[Rule]:
     """`rules` as a list, if each of them is a Rule; else TypeError."""
     if isinstance(rules, str):
-        raise TypeError(f"rules is {given(rules)}; write rules=[Rule({rules!r}, ...)]")
+        raise TypeError(f"rules is {describe(rules)}; write rules=[Rule({rules!r}, ...)]")
     if isinstance(rules, Rule | Mapping) or not isinstance(rules, Iterable):
-        raise TypeError(f"rules is {given(rules)}; write rules=[Rule(...)], a list")
+        raise TypeError(f"rules is {describe(rules)}; write rules=[Rule(...)], a list")
     listed: list[Rule] = list(rules)
     for number, rule in enumerate(listed):
         if not isinstance(rule, Rule):
             write = f"Rule({rule!r}, ...)" if isinstance(rule, str) else "Rule(path, ...)"
-            raise TypeError(f"rules[{number}] is {given(rule)}; write {write}")
+            raise TypeError(f"rules[{number}] is {describe(rule)}; write {write}")
     return listed
 
 
@@ -60,7 +60,9 @@ def checked_anonymous(anonymous: Any) -> Plan | None:
     """`anonymous`, if it is a Plan or None; else TypeError."""
     if anonymous is None or isinstance(anonymous, Plan):
         return anonymous
-    raise TypeError(f'anonymous is {given(anonymous)}; use a Plan such as Plan.of("anonymous", per_minute=10), or None')
+    raise TypeError(
+        f'anonymous is {describe(anonymous)}; use a Plan such as Plan.of("anonymous", per_minute=10), or None'
+    )
 
 
 def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, identify: object) -> None:

@@ -143,7 +143,7 @@ def _check_limits(overrides: Mapping[str, Any]) -> None:
         read_override(overrides, Place("account"))
     except InvalidLimit as error:
         what, _, allowed = str(error).removeprefix("account: ").partition("; ")
-        raise InvalidKeyRequest(what, remedy=allowed, field="overrides") from error
+        raise InvalidKeyRequest(what, remedy=allowed or "correct the overrides", field="overrides") from error
 
 
 def _found(act: Act) -> Account:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import (
     AccessRefused,
     BackendUnavailable,
@@ -85,7 +85,9 @@ class ManagementApi:
         calls: Plan = CALLS,
     ) -> None:
         if not hasattr(tokens, "owner") or isinstance(tokens, type):
-            raise TypeError(f"tokens is {kind(tokens)}; write ManagementApi(KeyService(store), AccessTokens(...), ...)")
+            raise TypeError(
+                f"tokens is {type_name(tokens)}; write ManagementApi(KeyService(store), AccessTokens(...), ...)"
+            )
         self._keys = checked_service(keys)
         self._owner = tokens.owner
         self._deciding = Deciding(limiter)

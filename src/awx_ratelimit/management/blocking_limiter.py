@@ -5,10 +5,10 @@ from functools import partial
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
-from awx_ratelimit.runtime.threads import on_the_loop
+from awx_ratelimit.runtime.event_loops import call_in_event_loop
 
 Ask = Callable[[str, Plan], Decision]
 Asks = Sequence[tuple[str, Plan]]
@@ -21,12 +21,15 @@ class Deciding:
 
     def __init__(self, limiter: Limiter | AsyncLimiter) -> None:
         if not isinstance(limiter, Limiter | AsyncLimiter):
-            raise TypeError(f"limiter is {kind(limiter)}; use the Limiter or the AsyncLimiter that the gate has")
+            raise TypeError(f"limiter is {type_name(limiter)}; use the Limiter or the AsyncLimiter that the gate has")
         self.needs_loop = isinstance(limiter, AsyncLimiter)
         self.acquire: Ask
         self.peeks: Callable[[Asks], list[Decision]]
         if isinstance(limiter, AsyncLimiter):
-            self.acquire, self.peeks = partial(on_the_loop, limiter.acquire), partial(_peeks_on_the_loop, limiter)
+            self.acquire, self.peeks = (
+                partial(call_in_event_loop, limiter.acquire),
+                partial(_peeks_on_the_loop, limiter),
+            )
         else:
             self.acquire, self.peeks = limiter.acquire, partial(_peeks, limiter)
 
@@ -43,4 +46,4 @@ def _peeks_on_the_loop(limiter: AsyncLimiter, asks: Asks) -> list[Decision]:
         return await asyncio.gather(*(limiter.peek(subject, plan) for subject, plan in asks))
 
     parts = (asks[begin : begin + _AT_ONCE] for begin in range(0, len(asks), _AT_ONCE))
-    return [decision for part in parts for decision in on_the_loop(some, part)]
+    return [decision for part in parts for decision in call_in_event_loop(some, part)]

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+from awx_ratelimit.core.claim import check_plan
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import check_plan, kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.keys.models import CreatedKey
 from awx_ratelimit.keys.service import KeyService
@@ -23,7 +24,7 @@ class Made(NamedTuple):
 def checked_service(keys: Any) -> KeyService:
     """`keys`, if it is a KeyService; else TypeError."""
     if isinstance(keys, type) or not hasattr(keys, "rotate"):
-        raise TypeError(f"keys is {kind(keys)}; write KeyService(KeyStore.open('keys.db'))")
+        raise TypeError(f"keys is {type_name(keys)}; write KeyService(KeyStore.open('keys.db'))")
     return cast(KeyService, keys)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.observability.shadow import would_have_refused
-from awx_ratelimit.runtime.forks import renew_if_forked, renewed_after_fork
+from awx_ratelimit.observability.shadow import shadow_refusals
+from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit.refusals")
 _REFUSED = "refused %(subject)r under %(plan)s by %(limits)s: cost %(cost)d, retry after %(retry_after_ms)d ms"
@@ -38,13 +38,13 @@ class RefusalLog:
         self._level = level
         self._clock = clock
         self._renew_lock()
-        renewed_after_fork(self._renew_lock)
+        register_after_fork(self._renew_lock)
         self._refused = _Sample()
         self._shadow = _Sample()
 
     def __call__(self, decision: Decision) -> None:
         """Write the decision if it is a refusal, or would have been, and its turn has come."""
-        if not decision.over:
+        if not decision.exceeded:
             return
         left_out = self._turn(self._shadow if decision.allowed else self._refused)
         if left_out is None:
@@ -55,7 +55,7 @@ class RefusalLog:
             "plan": decision.plan.name,
             "cost": decision.cost,
             "limits": limits,
-            "shadow_limits": would_have_refused(decision),
+            "shadow_limits": shadow_refusals(decision),
             "retry_after_ms": decision.retry_after_ms,
             "left_out": left_out,
         }

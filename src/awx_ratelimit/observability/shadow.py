@@ -6,21 +6,21 @@ from typing import Any
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import CONCURRENT
-from awx_ratelimit.runtime.forks import renewed_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork
 
 #: Plans may be made for each customer: the limits of any more are counted together.
 _MOST_LIMITS = 1_000
 OTHER_PLANS = "other plans"
 
 
-def would_have_refused(decision: Decision) -> list[str]:
+def shadow_refusals(decision: Decision) -> list[str]:
     """The names of the limits in shadow that had no room for the claim."""
     plan = decision.plan
-    over = decision.over & ~plan.enforced
-    if not over:
+    exceeded = decision.exceeded & ~plan.enforced
+    if not exceeded:
         return []
-    names = [rate.name for _, bit, rate in plan.numbered_rates if over & bit]
-    return [*names, CONCURRENT] if over & plan.slot_bit else names
+    names = [rate.name for _, bit, rate in plan.numbered_rates if exceeded & bit]
+    return [*names, CONCURRENT] if exceeded & plan.slot_bit else names
 
 
 class ShadowCounts:
@@ -29,14 +29,14 @@ class ShadowCounts:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], int] = {}
         self._renew_lock()
-        renewed_after_fork(self._renew_lock)
+        register_after_fork(self._renew_lock)
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
     def count(self, decision: Decision) -> None:
         """Count a decision of `acquire`."""
-        for limit in would_have_refused(decision):
+        for limit in shadow_refusals(decision):
             key = decision.plan.name, limit
             with self._lock:
                 if key not in self._counts and len(self._counts) >= _MOST_LIMITS:

@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from awx_ratelimit.runtime.event_loops import wrong_loop
+from awx_ratelimit.runtime.event_loops import needs_asyncio_error
 
 #: A wait is measured in so many parts, so that a delay in its middle is seen too.
 _PARTS = 5
@@ -135,7 +135,7 @@ class TaskDeadline:
         try:
             task = asyncio.current_task()
         except RuntimeError:
-            raise RuntimeError(wrong_loop("AsyncGuardedBackend")) from None
+            raise RuntimeError(needs_asyncio_error("AsyncGuardedBackend")) from None
         assert task is not None, "a deadline belongs to a task"
         self._task = task
         self._was = task.cancelling()

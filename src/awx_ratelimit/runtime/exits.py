@@ -26,7 +26,7 @@ _PRIORITY = -100
 _MAX_END_S = 2.0
 
 
-def ended_before_exit(end: _Bound) -> None:
+def register_at_exit(end: _Bound) -> None:
     """Call the bound method `end` before this process ends in an orderly way, if its object is still alive.
 
     It must bound its own waiting. A child process that renews the object calls this again.
@@ -35,7 +35,7 @@ def ended_before_exit(end: _Bound) -> None:
     _ENDINGS.append((os.getpid(), WeakMethod(end)))
 
 
-def let_process_end() -> None:
+def sleep_until_exit() -> None:
     """Wait in a daemon thread, which the end of this process stops anyway: an error would only be printed there."""
     if threading.current_thread().daemon:
         time.sleep(_MAX_END_S)

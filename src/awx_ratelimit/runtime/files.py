@@ -30,7 +30,7 @@ class UnusableFile(OSError):
     """What lies at a path is not used; the message says why and what to do, without the path."""
 
 
-def open_own(path: str, *, allow_other_users: bool = False) -> int:
+def open_owned(path: str, *, allow_other_users: bool = False) -> int:
     """Open the regular file at `path` for reading and writing; a missing one is created with mode 0600.
 
     Raises UnusableFile for a link, for what is not a regular file and, unless `allow_other_users`, for a file that
@@ -47,8 +47,8 @@ def open_own(path: str, *, allow_other_users: bool = False) -> int:
     return fd
 
 
-def check_own(path: str, *, allow_other_users: bool = False) -> None:
-    """Raise UnusableFile as `open_own` does; a missing file is none of those.
+def check_owned(path: str, *, allow_other_users: bool = False) -> None:
+    """Raise UnusableFile as `open_owned` does; a missing file is none of those.
 
     It opens nothing: SQLite would lose its locks when another descriptor of its database is closed.
     """
@@ -58,7 +58,7 @@ def check_own(path: str, *, allow_other_users: bool = False) -> None:
         _check(os.lstat(path), allow_other_users=allow_other_users)
 
 
-def create_own(path: str, flags: int = os.O_RDWR) -> int:
+def create_owned(path: str, flags: int = os.O_RDWR) -> int:
     """Create the file at `path` with mode 0600 and open it. Raises FileExistsError where there is anything already."""
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | _SAFELY | _NO_LINK, _MODE)
     if _HAS_OWNERS:
@@ -82,7 +82,7 @@ def check_links(path: Path) -> None:
             raise _link(f"{part}, which belongs to user {_name(status.st_uid)},")
 
 
-def warn_of_folder(path: str) -> None:
+def warn_about_folder(path: str) -> None:
     """Log a warning where other users can remove or replace the file at `path`, whoever may write the file itself."""
     try:
         # `.` in the folder, which is not a link.
@@ -99,7 +99,7 @@ def warn_of_folder(path: str) -> None:
     )  # fmt: skip
 
 
-def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+def read_regular_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """The content of the regular file at `path`, which may be reached through links.
 
     Raises UnusableFile for a pipe, a device and a file of more than `max_bytes`, and OSError where it cannot be read.
@@ -121,7 +121,7 @@ def _opened(path: str) -> int:
             return os.open(path, os.O_RDWR | _SAFELY | _NO_LINK)
         except FileNotFoundError:
             with suppress(FileExistsError):
-                return create_own(path)
+                return create_owned(path)
         except OSError as error:
             if error.errno == errno.ELOOP and Path(path).is_symlink():
                 raise _link("it") from None

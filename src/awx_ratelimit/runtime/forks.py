@@ -84,12 +84,12 @@ _TURNS: dict[_Surroundings, Any] = {}
 _renewing_in: set[_Surroundings] = set()
 
 
-def renewed_after_fork(renew: _Bound) -> None:
+def register_after_fork(renew: _Bound) -> None:
     """Call the bound method `renew` in each child process, for as long as its object lives."""
     _remember(_RENEWALS, renew)
 
 
-def paused_before_fork(pause: _Bound, resume: _Bound) -> None:
+def register_around_fork(pause: _Bound, resume: _Bound) -> None:
     """Call the bound method `pause` before each fork and `resume` after it in the parent, as long as they live.
 
     For what must not be under way while a process is doubled: a file that is open and locked, say.

@@ -1,4 +1,4 @@
-"""`Ticker`: a daemon thread that does one thing again and again, for as long as its owner lives."""
+"""`PeriodicThread`: a daemon thread that does one thing again and again, for as long as its owner lives."""
 
 import logging
 import threading
@@ -9,18 +9,18 @@ from weakref import WeakMethod
 _log = logging.getLogger("awx_ratelimit.keys")
 
 
-class Ticker:
-    """Calls the bound method `work` every `every_s` seconds, once it was started, and at once when it is woken.
+class PeriodicThread:
+    """Calls the bound method `work` every `interval_s` seconds, once it was started, and at once when it is woken.
 
     What `work` raises is logged, once until it succeeds again, and ends nothing. The thread ends with `stop`, after
     it has worked once more, and when the object that `work` belongs to is gone. In a child process there is none until
     it is started there.
     """
 
-    def __init__(self, name: str, work: Callable[[], Any], every_s: float) -> None:
+    def __init__(self, name: str, work: Callable[[], Any], interval_s: float) -> None:
         self._name = name
         self._work = WeakMethod(work)
-        self._every_s = every_s
+        self._interval_s = interval_s
         self.renew()
 
     def renew(self) -> None:
@@ -53,7 +53,7 @@ class Ticker:
     def _run(self) -> None:
         failing = False
         while True:
-            self._woken.wait(self._every_s)
+            self._woken.wait(self._interval_s)
             self._woken.clear()
             last = self._stopped
             work = self._work()

@@ -13,7 +13,7 @@ from blockbuster import BlockBuster
 from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
-from awx_ratelimit.backends.memory.shard import Stripe
+from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS
 from awx_ratelimit.testing import ManualClock
 
@@ -309,7 +309,7 @@ def test_the_sweep_goes_on_after_the_clock_was_set_back() -> None:
 
 
 def _entries(limiter: Limiter) -> list[Any]:
-    stripes: list[Stripe] = limiter.backend._stripes  # type: ignore[attr-defined]
+    stripes: list[Shard] = limiter.backend._stripes  # type: ignore[attr-defined]
     return [entry for stripe in stripes for entry in (*stripe.ledgers.values(), *stripe.packed.values())]
 
 

@@ -53,7 +53,7 @@ def test_one_of_several_workers_is_warned_once(
     """The warning says how many workers there are, and what would share the limit."""
     proc = family(tmp_path, parent, own, others)
     for _ in range(3):
-        worker_warning.warn_of_siblings(proc)
+        worker_warning.warn_about_workers(proc)
 
     workers = len(others) + 1
     server = next(name for name in worker_warning._SERVERS if name in parent)
@@ -80,14 +80,14 @@ def test_nobody_else_is_warned(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, parent: str, own: str, others: list[tuple[str, float]]
 ) -> None:
     """One worker alone, one that takes another's place, and what is no server at all: nothing is said."""
-    worker_warning.warn_of_siblings(family(tmp_path, parent, own, others))
+    worker_warning.warn_about_workers(family(tmp_path, parent, own, others))
 
     assert caplog.text == ""
 
 
 def test_where_nothing_is_seen_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A system without /proc is no reason to warn."""
-    worker_warning.warn_of_siblings(str(tmp_path))
+    worker_warning.warn_about_workers(str(tmp_path))
 
     assert caplog.text == ""
 
@@ -104,7 +104,7 @@ def test_these_tests_are_no_workers(caplog: pytest.LogCaptureFixture) -> None:
 def test_limiters_of_both_kinds_ask_and_a_backend_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a limiter's backend that is warned of, not one that stands in for what is shared."""
     asked: list[str] = []
-    monkeypatch.setattr("awx_ratelimit.backends.memory.backend.warn_of_siblings", lambda: asked.append("asked"))
+    monkeypatch.setattr("awx_ratelimit.backends.memory.backend.warn_about_workers", lambda: asked.append("asked"))
     backends = [MemoryBackend() for _ in range(3)]
     before = list(asked)
     Limiter(backends[0])
@@ -126,7 +126,7 @@ def test_mod_wsgi_says_how_many_processes_there_are(
 ) -> None:
     """Apache starts its processes itself, so the parent says nothing; the module of mod_wsgi does."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(maximum_processes=processes))
-    worker_warning.warn_of_siblings(family(tmp_path, "/usr/sbin/apache2\0-k\0start", "(wsgi:app)", []))
+    worker_warning.warn_about_workers(family(tmp_path, "/usr/sbin/apache2\0-k\0start", "(wsgi:app)", []))
 
     assert ["with 5 mod_wsgi workers" in message for message in caplog.messages] == [True] * warned
 
@@ -136,6 +136,6 @@ def test_a_package_named_mod_wsgi_outside_of_apache_says_nothing(
 ) -> None:
     """The commands that start Apache come in a package of the same name."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace())
-    worker_warning.warn_of_siblings(family(tmp_path, "/bin/bash", PLAIN, []))
+    worker_warning.warn_about_workers(family(tmp_path, "/bin/bash", PLAIN, []))
 
     assert caplog.messages == []

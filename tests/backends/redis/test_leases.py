@@ -9,7 +9,7 @@ from typing import Any
 
 from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.core.hold_times import MEASURE_ALL, THEN_ONE_IN
+from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
 _ids = count(1)
@@ -90,14 +90,14 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
     """The first are all measured, and of as many later ones a sixteenth."""
     leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
     held = []
-    for _ in range(2 * MEASURE_ALL):
+    for _ in range(2 * MEASURED_FIRST):
         lease_id = leases.new(PLAN)
         holder = leases.grant(("s", PLAN, 1, lease_id), 0, lease_id)
         held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
 
     measured = [held_ms is not None for held_ms in held]
-    assert sum(measured[:MEASURE_ALL]) == MEASURE_ALL
-    assert sum(measured[MEASURE_ALL:]) == MEASURE_ALL // THEN_ONE_IN
+    assert sum(measured[:MEASURED_FIRST]) == MEASURED_FIRST
+    assert sum(measured[MEASURED_FIRST:]) == MEASURED_FIRST // MEASURED_ONE_IN
 
 
 def test_leases_to_give_back_go_where_their_subject_goes() -> None:

@@ -23,7 +23,7 @@ from awx_ratelimit.backends.resilience.circuit_breaker import MAX_CONSECUTIVE_FA
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.backends.resilience.local_share import Shares
-from awx_ratelimit.core.compiled_plans import MOST_PLANS
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS
 from awx_ratelimit.errors import StateDamaged
 
 PLAN = Plan("p", (Rate("minute", 8, 60_000), Rate("day", 40, 86_400_000, refill="calendar")), Concurrency(4))
@@ -475,10 +475,10 @@ def test_what_one_guard_was_asked_makes_no_share_of_another_larger(backend: Fail
 def test_a_guard_forgets_the_largest_claim_of_plans_not_seen_for_long() -> None:
     """However many plans a guard sees, what it remembers of them is bounded."""
     shares = Shares(4)
-    for number in range(MOST_PLANS + 10):
+    for number in range(MAX_CACHED_PLANS + 10):
         shares.of(Plan.of(f"plan_{number}", per_minute=40), 1)
 
-    assert len(shares._known) == MOST_PLANS
+    assert len(shares._known) == MAX_CACHED_PLANS
 
 
 def test_a_decision_belongs_to_the_guard_that_made_it(backend: Failing) -> None:

@@ -18,11 +18,10 @@ from awx_ratelimit.adapters.asgi.scope import (
     sends_body,
 )
 from awx_ratelimit.adapters.full_requests import check_answer
-from awx_ratelimit.core.rate import whole_number
+from awx_ratelimit.core.validation import check_whole_number
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.message import Answer, Reply, WholeRequest
-from awx_ratelimit.runtime.event_loops import runs_asyncio, wrong_loop
-from awx_ratelimit.runtime.threads import Threads
+from awx_ratelimit.runtime.event_loops import ThreadPool, needs_asyncio_error, runs_asyncio
 
 _log = logging.getLogger("awx_ratelimit")
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
@@ -53,8 +52,8 @@ class AsgiApp:
         self._most_body_bytes = most_body_bytes
         self._body_timeout_s = body_timeout_s
         self._answer_timeout_s = answer_timeout_s
-        self._threads = Threads(threads)
-        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        self._threads = ThreadPool(threads)
+        check_whole_number(max_drain_bytes, "max_drain_bytes", minimum=0)
         self._max_drain_bytes = max_drain_bytes
         self._is_told = False
 
@@ -77,7 +76,7 @@ class AsgiApp:
         """The answer where the threads have no event loop to come back to. The reason is logged once."""
         if not self._is_told:
             self._is_told = True
-            _log.error("%s", wrong_loop("AsgiApp"))
+            _log.error("%s", needs_asyncio_error("AsgiApp"))
         return error_responses.failure("key_store_unavailable")
 
     async def _answered(self, whole: WholeRequest) -> Reply:

@@ -4,14 +4,14 @@ import logging
 from typing import Any
 
 from awx_ratelimit.adapters.asgi.scope import Receive, Send
-from awx_ratelimit.runtime.event_loops import misplaced, runs_asyncio
+from awx_ratelimit.runtime.event_loops import find_asyncio_error, runs_asyncio
 
 _log = logging.getLogger("awx_ratelimit")
 
 
 def wrong_for(*parts: Any) -> str:
     """What is wrong with the running event loop for `parts`, logged too; empty if nothing is."""
-    wrong = "" if runs_asyncio() else misplaced(*parts)
+    wrong = "" if runs_asyncio() else find_asyncio_error(*parts)
     if wrong:
         _log.error("%s", wrong)
     return wrong

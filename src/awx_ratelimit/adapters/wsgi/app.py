@@ -18,7 +18,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
     request_of,
     send_reply,
 )
-from awx_ratelimit.core.rate import whole_number
+from awx_ratelimit.core.validation import check_whole_number
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.message import Answer, Reply, WholeRequest
 
@@ -41,7 +41,7 @@ class WsgiApp:
             raise TypeError("WsgiApp has no event loop: give the API a Limiter, not an AsyncLimiter")
         self._answer = answer
         self._most_body_bytes = most_body_bytes
-        whole_number(max_drain_bytes, "max_drain_bytes", least=0)
+        check_whole_number(max_drain_bytes, "max_drain_bytes", minimum=0)
         self._max_drain_bytes = max_drain_bytes
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

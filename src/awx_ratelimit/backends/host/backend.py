@@ -17,22 +17,22 @@ try:
 except ImportError as error:
     raise ImportError(f"the host backend needs Linux on 64 bits, and a Python with ctypes: {error}") from error
 
-from awx_ratelimit.backends.base import Clock, usable_clock
+from awx_ratelimit.backends.base import Clock, checked_clock
 from awx_ratelimit.backends.clock import WallClock
 from awx_ratelimit.backends.host.mapped_file import FileBeingMade, absolute_path
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.recovery import opened
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.backends.host.waits import LONGEST_WAIT_MS, begin_to_wait, in_event_loop
-from awx_ratelimit.core.claims import checked_claim, checked_subject
-from awx_ratelimit.core.decide import charge, given_back, uncharged
+from awx_ratelimit.core.claim import checked_claim, checked_subject
+from awx_ratelimit.core.decide import decide, preview, refundable
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import MEASURE_ALL, THEN_ONE_IN, HoldTimes
+from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN, HoldTimes
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import check_true_or_false
+from awx_ratelimit.core.validation import check_bool
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.files import warn_of_folder
-from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
+from awx_ratelimit.runtime.files import warn_about_folder
+from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
 #: What `Decision(...)` ends in, without the call in between.
 _new = tuple.__new__
@@ -66,15 +66,15 @@ class HostBackend:
 
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
         self._path = absolute_path(path)
-        check_true_or_false("allow_other_users", allow_other_users)
+        check_bool(allow_other_users, "allow_other_users")
         self._opened = partial(opened, self._path, allow_other_users=allow_other_users)
-        self._now_ms = (WallClock() if clock is None else usable_clock(clock)).now_ms
+        self._now_ms = (WallClock() if clock is None else checked_clock(clock)).now_ms
         self._hold_times = HoldTimes()
         self._begin()
         self._open()
         if not allow_other_users:
-            warn_of_folder(self._path)
-        renewed_after_fork(self._after_fork)
+            warn_about_folder(self._path)
+        register_after_fork(self._after_fork)
 
     def _open(self) -> None:
         if not in_event_loop():
@@ -115,11 +115,11 @@ class HostBackend:
             held = table.leases.held(ledger, plan.slots, now_ms)
         same = ledger.layout is plan.layout
         state = ledger.levels if same else ledger.levels_under(plan)
-        over, levels = charge(plan, state, held, cost, now_ms)
-        if over and over & plan.enforced:
+        exceeded, levels = decide(plan, state, held, cost, now_ms)
+        if exceeded and exceeded & plan.enforced:
             self._asked(ledger, plan, state, levels, now_ms)
-            slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
-            return _new(Decision, (ledger.subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms))
+            slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
+            return _new(Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms))
         ledger.seen = None
         if not same:
             ledger.change_layout(plan.layout)
@@ -132,7 +132,7 @@ class HostBackend:
             self._write_granted(ledger, plan, lease_id, now_ms)
         else:
             table.write(ledger, now_ms)
-        return _new(Decision, (ledger.subject, plan, cost, now_ms, over, levels, held, lease_id, ledger, 0))
+        return _new(Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, lease_id, ledger, 0))
 
     def _write_granted(self, ledger: HostLedger, plan: Plan, lease_id: int, now_ms: int) -> None:
         table: Table = ledger.table
@@ -172,10 +172,10 @@ class HostBackend:
         now_ms = self._now_ms()
         held = table.leases.held(ledger, plan.slots, now_ms)
         state = ledger.levels_under(plan)
-        over, levels = uncharged(plan, state, held, cost, now_ms)
+        exceeded, levels = preview(plan, state, held, cost, now_ms)
         self._asked(ledger, plan, state, levels, now_ms)
-        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
-        return Decision(ledger.subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms)
+        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
+        return Decision(ledger.subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
@@ -185,8 +185,8 @@ class HostBackend:
             self._measure(decision)
 
     def _measure(self, decision: Decision) -> None:
-        if decision.lease_id & _SEQUENCE >= MEASURE_ALL:
-            self._unmeasured = THEN_ONE_IN - 1
+        if decision.lease_id & _SEQUENCE >= MEASURED_FIRST:
+            self._unmeasured = MEASURED_ONE_IN - 1
         try:
             self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
         except Exception:
@@ -205,7 +205,7 @@ class HostBackend:
         if ledger.first_refund(decision) and known:
             now_ms = self._now_ms()
             ledger.seen = None
-            ledger.refund(given_back(decision, now_ms))
+            ledger.refund(refundable(decision, now_ms))
             table.write(ledger, now_ms)
 
     def reset(self, subject: str) -> None:

@@ -21,9 +21,9 @@ from typing import Final, NoReturn
 from awx_ratelimit.backends.host.cell import CHECK_BYTES, check, half
 from awx_ratelimit.backends.host.locks import ByteLock, Stripe
 from awx_ratelimit.backends.host.waits import WAIT_MS
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
-from awx_ratelimit.runtime.files import UnusableFile, open_own
+from awx_ratelimit.runtime.files import UnusableFile, open_owned
 
 PAGE_BYTES: Final = 4096
 STRIPES: Final = 64
@@ -77,7 +77,7 @@ class HostFile:
         self.path = path
         self.wait_ms = wait_ms
         try:
-            self.fd = open_own(path, allow_other_users=allow_other_users)
+            self.fd = open_owned(path, allow_other_users=allow_other_users)
         except UnusableFile as error:
             raise BackendMisconfigured(f"{path}: {error}") from error
         except OSError as error:
@@ -236,7 +236,7 @@ class HostFile:
 def absolute_path(path: object) -> str:
     """`path` as text. Raises TypeError or ValueError for anything but an absolute path."""
     if not isinstance(path, str | PurePath):
-        raise TypeError(f"path is {given(path)}; use an absolute path such as '/var/lib/app/limits'")
+        raise TypeError(f"path is {describe(path)}; use an absolute path such as '/var/lib/app/limits'")
     text = str(path)
     if "://" in text:
         # Not shown: a URL may hold a password.

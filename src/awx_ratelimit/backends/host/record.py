@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from awx_ratelimit.backends.host.cell import CHECK_BYTES, HEAD
-from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS, Debt, Ledger
+from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS, Debt, SubjectState
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.state_layout import Layout, layout_of
@@ -47,7 +47,7 @@ class Bound(NamedTuple):
     until_ms: int
 
 
-class HostLedger(Ledger):
+class HostLedger(SubjectState):
     """A ledger of which this process knows its own leases, and the file the rest.
 
     `at` is where its cell lies, 0 while it has none; `seen` is that cell as it was when this ledger was last read or

@@ -1,7 +1,7 @@
 """The state of one process: dicts and locks around the core.
 
 Subjects are spread over stripes, each with a lock of its own that is held for the arithmetic alone. Giving a slot
-back takes no lock (see `Ledger`): it is safe in a finalizer, in a signal handler and in a cancelled task.
+back takes no lock (see `SubjectState`): it is safe in a finalizer, in a signal handler and in a cancelled task.
 """
 
 import logging
@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar, Never
 
-from awx_ratelimit.backends.base import Clock, usable_clock
+from awx_ratelimit.backends.base import Clock, checked_clock
 from awx_ratelimit.backends.clock import SystemClock
-from awx_ratelimit.backends.memory.shard import Stripe
-from awx_ratelimit.backends.memory.subject_state import Ledger
-from awx_ratelimit.backends.memory.worker_warning import warn_of_siblings
-from awx_ratelimit.core.claims import checked_claim, checked_subject
-from awx_ratelimit.core.decide import charge, given_back, uncharged
+from awx_ratelimit.backends.memory.shard import Shard
+from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
+from awx_ratelimit.core.claim import check_plan, check_subject, checked_claim, checked_subject
+from awx_ratelimit.core.decide import decide, preview, refundable
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import MEASURE_ALL, THEN_ONE_IN, HoldTimes
+from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN, HoldTimes
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import check_plan, check_subject, kind
-from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 _STRIPES = 64
@@ -49,17 +49,17 @@ class MemoryBackend:
     def __init__(self, *misplaced: Never, clock: Clock | None = None) -> None:
         if misplaced:
             raise TypeError(
-                f"MemoryBackend takes nothing but a clock, and was given {kind(misplaced[0])}; "
+                f"MemoryBackend takes nothing but a clock, and was given {type_name(misplaced[0])}; "
                 "write MemoryBackend(), or open_backend(url) for a backend at a URL"
             )
         self.begin(clock)
         self._decides = False
-        renewed_after_fork(self.after_fork)
+        register_after_fork(self.after_fork)
 
     def begin(self, clock: Clock | None = None) -> None:
         """Forget everything, leases too, and go on by `clock`: for tests."""
-        self._now_ms = (SystemClock() if clock is None else usable_clock(clock)).now_ms
-        self._stripes = [Stripe() for _ in range(_STRIPES)]
+        self._now_ms = (SystemClock() if clock is None else checked_clock(clock)).now_ms
+        self._stripes = [Shard() for _ in range(_STRIPES)]
         self._next_lease_id = count(1).__next__
         self._hold_times = HoldTimes()
         self._unmeasured = 0
@@ -90,8 +90,8 @@ class MemoryBackend:
                 state = ledger.levels if same else ledger.levels_under(plan)
                 leases = ledger.leases
                 held = len(leases)
-                over, levels = charge(plan, state, held, cost, now_ms)
-                if over and over & plan.enforced:
+                exceeded, levels = decide(plan, state, held, cost, now_ms)
+                if exceeded and exceeded & plan.enforced:
                     ledger.asked(plan, state, levels, now_ms)
                 else:
                     holder = leases
@@ -112,8 +112,8 @@ class MemoryBackend:
             break
         if now_ms >= self._sweep_at_ms:
             self._sweep(now_ms)
-        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over and over & plan.slot_bit else 0
-        return _new(Decision, (subject, plan, cost, now_ms, over, levels, held, lease_id, holder, slot_wait_ms))
+        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded and exceeded & plan.slot_bit else 0
+        return _new(Decision, (subject, plan, cost, now_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms))
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
@@ -122,14 +122,14 @@ class MemoryBackend:
         stripe = self._stripes[hash(subject) & _MASK]
         with stripe.lock:
             now_ms = self._now_ms()
-            ledger = stripe.known(subject) or Ledger.new(plan)
+            ledger = stripe.known(subject) or SubjectState.new(plan)
             ledger.end_overdue(now_ms)
             state = ledger.levels_under(plan)
             held = len(ledger.leases)
-            over, levels = uncharged(plan, state, held, cost, now_ms)
+            exceeded, levels = preview(plan, state, held, cost, now_ms)
             ledger.asked(plan, state, levels, now_ms)
-        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if over & plan.slot_bit else 0
-        return Decision(subject, plan, cost, now_ms, over, levels, held, 0, None, slot_wait_ms)
+        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
+        return Decision(subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
@@ -147,9 +147,9 @@ class MemoryBackend:
         renew_if_forked()
         stripe = self._stripes[hash(decision.subject) & _MASK]
         with stripe.lock:
-            ledger = stripe.known(decision.subject) or Ledger.new(decision.plan)
+            ledger = stripe.known(decision.subject) or SubjectState.new(decision.plan)
             if ledger.first_refund(decision):
-                ledger.refund(given_back(decision, self._now_ms()))
+                ledger.refund(refundable(decision, self._now_ms()))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
@@ -177,14 +177,14 @@ class MemoryBackend:
         for stripe in self._stripes:
             stripe.after_fork()
         if self._decides:
-            warn_of_siblings()
+            warn_about_workers()
 
     def decides(self) -> None:
         """It was given to a limiter, and does not stand in for what is shared: warn where there are other workers."""
         self._decides = True
-        warn_of_siblings()
+        warn_about_workers()
 
-    def _opened_ledger(self, stripe: Stripe, subject: str, plan: Plan) -> Ledger:
+    def _opened_ledger(self, stripe: Shard, subject: str, plan: Plan) -> SubjectState:
         if not subject:
             check_subject(subject)
         self._opened += 1
@@ -193,8 +193,8 @@ class MemoryBackend:
         return stripe.ledger(subject, plan)
 
     def _measure(self, decision: Decision) -> None:
-        if decision.lease_id >= MEASURE_ALL:
-            self._unmeasured = THEN_ONE_IN - 1
+        if decision.lease_id >= MEASURED_FIRST:
+            self._unmeasured = MEASURED_ONE_IN - 1
         try:
             self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
         except Exception:

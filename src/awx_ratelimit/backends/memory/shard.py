@@ -1,7 +1,7 @@
 """A share of the memory backend's subjects and the forgetting of them. Used under its lock.
 
-A subject in use has a `Ledger`. One that was not charged for a round of the sweep, and holds nothing, is packed into
-`bytes`: slower, but small, and in a dict of texts and bytes alone, which the garbage collector never walks.
+A subject in use has a `SubjectState`. One that was not charged for a round of the sweep, and holds nothing, is packed
+into `bytes`: slower, but small, and in a dict of texts and bytes alone, which the garbage collector never walks.
 """
 
 import struct
@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TypeVar
 
-from awx_ratelimit.backends.memory.subject_state import Ledger
+from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import forget_at_ms
 
@@ -19,7 +19,7 @@ SWEEP_IN_USE = 12
 SWEEP_PACKED = 16
 _NEVER = object()
 _LOOK_AGAIN_S = 0.000_05
-_Kept = TypeVar("_Kept", Ledger, bytes)
+_Kept = TypeVar("_Kept", SubjectState, bytes)
 
 
 class _Round:
@@ -48,14 +48,14 @@ class _Round:
         return few
 
 
-class Stripe:
+class Shard:
     """The subjects of one stripe."""
 
     __slots__ = ("_in_use_round", "_packed_round", "ledgers", "lock", "packed", "turns")
 
     def __init__(self) -> None:
         self.guard_by(threading.Lock())
-        self.ledgers: dict[str, Ledger] = {}
+        self.ledgers: dict[str, SubjectState] = {}
         self.packed: dict[str, bytes] = {}
         self._in_use_round = _Round()
         self._packed_round = _Round()
@@ -78,21 +78,21 @@ class Stripe:
         """
         time.sleep(_LOOK_AGAIN_S)
 
-    def ledger(self, subject: str, plan: Plan) -> Ledger:
+    def ledger(self, subject: str, plan: Plan) -> SubjectState:
         """The subject's ledger, woken or made where it had none in use."""
-        ledger = self.ledgers[subject] = self._woken(subject) or Ledger.new(plan)
+        ledger = self.ledgers[subject] = self._woken(subject) or SubjectState.new(plan)
         return ledger
 
-    def known(self, subject: str) -> Ledger | None:
+    def known(self, subject: str) -> SubjectState | None:
         """The subject's ledger if it owes or holds something, or did so of late."""
         ledger = self.ledgers.get(subject) or self._woken(subject)
         if ledger is not None:
             self.ledgers[subject] = ledger
         return ledger
 
-    def _woken(self, subject: str) -> Ledger | None:
+    def _woken(self, subject: str) -> SubjectState | None:
         packed = self.packed.pop(subject, None)
-        return None if packed is None else Ledger.of(packed)
+        return None if packed is None else SubjectState.of(packed)
 
     def forget(self, subject: str) -> None:
         """Owe nothing any more; leases live on."""
@@ -132,7 +132,7 @@ class Stripe:
             if packed is not None and forget_at_ms(packed) <= now_ms:
                 del self.packed[subject]
 
-    def _pack_if_idle(self, subject: str, ledger: Ledger, now_ms: int) -> None:
+    def _pack_if_idle(self, subject: str, ledger: SubjectState, now_ms: int) -> None:
         if ledger.bounds:
             ledger.end_overdue(now_ms)
         if not ledger.idle():

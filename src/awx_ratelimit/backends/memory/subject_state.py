@@ -9,12 +9,12 @@ can come between, so that it takes no lock; slots are taken under the lock alone
 
 from typing import NamedTuple
 
-from awx_ratelimit.core.bucket import converted
-from awx_ratelimit.core.decide import drained_at_ms, rebased
+from awx_ratelimit.core.bucket import convert_debt
+from awx_ratelimit.core.decide import drained_at_ms, rates_set_back
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.state_layout import Layout, forget_at_ms, layout_of, unpacked
+from awx_ratelimit.core.state_layout import Layout, forget_at_ms, layout_of, unpack
 
 #: How long a debt that has drained is still known, so that a clock that steps back a little finds it.
 FORGET_AFTER_MS = 60_000
@@ -34,7 +34,7 @@ _NOTHING_KEPT: dict[str, Debt] = {}
 _UNBOUNDED: dict[int, int] = {}
 
 
-class Ledger:
+class SubjectState:
     """See the module. A new one owes nothing in `layout`."""
 
     __slots__ = ("bounds", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at")
@@ -54,7 +54,7 @@ class Ledger:
         levels: list[int] = []
         for rate in plan.rates:
             known = debts.get(rate.name)
-            levels += (converted(rate, known.debt, known.rate.unit), known.at_ms) if known else (0, 0)
+            levels += (convert_debt(rate, known.debt, known.rate.unit), known.at_ms) if known else (0, 0)
         return levels
 
     def change_layout(self, layout: Layout) -> None:
@@ -70,7 +70,7 @@ class Ledger:
         After a clock that was set back the debts count from now on. And a promise was made by the rates of `plan`: what
         it stands on is kept until they would have drained it, or the sweep would break it.
         """
-        names = rebased(plan, state, levels, now_ms)
+        names = rates_set_back(plan, state, levels, now_ms)
         if names:
             debts = self._debts()
             self._write(debts | {name: debts[name]._replace(at_ms=now_ms) for name in names})
@@ -110,7 +110,7 @@ class Ledger:
         return idle and not self.leases
 
     def packed(self, now_ms: int) -> bytes | None:
-        """An idle one in few bytes, None where it owes nothing any more. See `Ledger.of`."""
+        """An idle one in few bytes, None where it owes nothing any more. See `SubjectState.of`."""
         if self.kept:
             owing = [debt for debt in self._debts().values() if self._is_owed(debt, now_ms)]
             layout = layout_of(tuple(debt.rate for debt in owing))
@@ -118,7 +118,7 @@ class Ledger:
         else:
             layout, levels = self.layout, self.levels
         until_ms = max(self.keep_until_ms, _forget_at_ms(layout.rates, levels))
-        return layout.packed(until_ms, levels) if until_ms > now_ms else None
+        return layout.pack(until_ms, levels) if until_ms > now_ms else None
 
     def owes(self, now_ms: int) -> bool:
         """Whether it owes anything, did so of late, or must be known for the sake of a promise."""
@@ -139,14 +139,14 @@ class Ledger:
         return first
 
     @classmethod
-    def new(cls, plan: Plan) -> "Ledger":
+    def new(cls, plan: Plan) -> "SubjectState":
         """Of a subject that owes nothing."""
         return cls(plan.layout, [0, 0] * len(plan.rates))
 
     @classmethod
-    def of(cls, packed: bytes) -> "Ledger":
+    def of(cls, packed: bytes) -> "SubjectState":
         """The ledger that was `packed`."""
-        ledger = cls(*unpacked(packed))
+        ledger = cls(*unpack(packed))
         ledger.keep_until_ms = forget_at_ms(packed)
         return ledger
 

@@ -24,7 +24,7 @@ _NUMBERS = re.compile(rb"[0-9]+")
 _warned = False
 
 
-def warn_of_siblings(proc: str = "/proc") -> None:
+def warn_about_workers(proc: str = "/proc") -> None:
     """Say in the log, once in a process, that each of several workers has limits of its own."""
     global _warned  # noqa: PLW0603  # once in a process, however many backends it has
     if _warned:

@@ -21,12 +21,12 @@ except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
 
-from awx_ratelimit.backends.base import Clock, Owed, usable_clock
-from awx_ratelimit.core.claims import checked_subject
+from awx_ratelimit.backends.base import Clock, LocalUsage, checked_clock
+from awx_ratelimit.core.claim import checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
+from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
 
 class AsyncRedisBackend:
@@ -40,10 +40,10 @@ class AsyncRedisBackend:
     needs_asyncio: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (checked_route(route), prefix, None if clock is None else usable_clock(clock))
+        self._made = (checked_route(route), prefix, None if clock is None else checked_clock(clock))
         self._inherited: list[Any] = []
         self.begin()
-        renewed_after_fork(self.begin)
+        register_after_fork(self.begin)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
@@ -110,7 +110,7 @@ class AsyncRedisBackend:
         renew_if_forked()
         await asyncio.to_thread(self._maintenance.renew_now)
 
-    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+    def heal(self, owed: Sequence[LocalUsage], heal_id: bytes) -> list[Decision]:
         """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
 
         Returns the leases that were entered, in order. Raises BackendUnavailable.

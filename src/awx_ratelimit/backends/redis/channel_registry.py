@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from awx_ratelimit.backends.redis.loop_ends import at_end_of_loop
 from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.session import Session
-from awx_ratelimit.runtime.event_loops import wrong_loop
+from awx_ratelimit.runtime.event_loops import needs_asyncio_error
 
 _Channel = TypeVar("_Channel", bound=Any)
 
@@ -48,7 +48,7 @@ class LoopChannels(Generic[_Channel]):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise RuntimeError(wrong_loop("AsyncRedisBackend")) from None
+            raise RuntimeError(needs_asyncio_error("AsyncRedisBackend")) from None
         lines = self._channels.get(loop)
         return self._new(loop) if lines is None else lines
 

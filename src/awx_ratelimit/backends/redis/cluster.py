@@ -19,7 +19,7 @@ from awx_ratelimit.backends.redis.batch import unavailable
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.transport import Endpoint
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
-from awx_ratelimit.runtime.forks import renewed_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork
 
 HostPort: TypeAlias = tuple[str, int]
 #: So long after the map was read it is not read again.
@@ -83,7 +83,7 @@ class Cluster:
         self._nodes: dict[tuple[HostPort, HostPort | None], Node] = {}
         self._map: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self.begin()
-        renewed_after_fork(self.begin)
+        register_after_fork(self.begin)
 
     def begin(self) -> None:
         """Start anew, with the map as it is: in a child process."""

@@ -20,7 +20,7 @@ from awx_ratelimit.backends.redis.wire import SEQUENCE, SEQUENCE_BITS, ends_ms, 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import BackendUnavailable, StateDamaged
 
 MAX_PREFIX_BYTES: Final = 64
@@ -87,7 +87,7 @@ class Codec:
 
     def __init__(self, prefix: str, owner: bytes) -> None:
         if not isinstance(prefix, str):
-            raise TypeError(f"prefix is {given(prefix)}; use a string such as 'awx'")
+            raise TypeError(f"prefix is {describe(prefix)}; use a string such as 'awx'")
         if len(prefix.encode()) > MAX_PREFIX_BYTES or "{" in prefix or "}" in prefix:
             raise ValueError(f"prefix is {prefix!r}; allowed are at most {MAX_PREFIX_BYTES} bytes without braces")
         if len(owner) != OWNER_BYTES:
@@ -219,7 +219,7 @@ class Codec:
 
     def refund(self, decision: Decision, now_ms: int | None = None) -> Call:
         """Give back what `decision` charged and time has not given back yet. That it is once is the caller's care."""
-        numbers = decision.cost, decision.decided_at_ms, decision.over
+        numbers = decision.cost, decision.decided_at_ms, decision.exceeded
         head = _REFUND.pack(time_of(now_ms), self._owner, *numbers)
         return Call(REFUND, [self.key(decision.subject)], [head, packed(decision.plan).argument])
 

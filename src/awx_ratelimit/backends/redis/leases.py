@@ -19,9 +19,9 @@ from awx_ratelimit.backends.redis.codec import HeldLease, PendingClaim, Released
 from awx_ratelimit.backends.redis.grants import Grant, Lapsing, Open
 from awx_ratelimit.backends.redis.wire import SEQUENCE
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import MEASURE_ALL, THEN_ONE_IN
+from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.runtime.exits import let_process_end
+from awx_ratelimit.runtime.exits import sleep_until_exit
 
 #: A server, or None while it is not known which.
 Home: TypeAlias = Hashable
@@ -70,7 +70,7 @@ class Leases:
                 lease_id = self._new_lease_id()
                 self._in_flight[lease_id] = None
                 return lease_id
-        let_process_end()
+        sleep_until_exit()
         raise process_ends()
 
     def answered(self, lease_id: int) -> None:
@@ -93,8 +93,8 @@ class Leases:
         return grant
 
     def _since_ms(self, lease_id: int) -> int | None:
-        if lease_id & SEQUENCE >= MEASURE_ALL:
-            self._unmeasured = THEN_ONE_IN - 1
+        if lease_id & SEQUENCE >= MEASURED_FIRST:
+            self._unmeasured = MEASURED_ONE_IN - 1
         with suppress(Exception):  # a clock of the user's: what is granted beside this claim stays granted
             return self._now_ms()
         return None

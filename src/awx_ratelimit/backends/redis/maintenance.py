@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from weakref import finalize
 
-from awx_ratelimit.backends.base import Clock, Owed
+from awx_ratelimit.backends.base import Clock, LocalUsage
 from awx_ratelimit.backends.redis.codec import Call, HealEntry, ReleasedLease
 from awx_ratelimit.backends.redis.connection import Reply, answered
 from awx_ratelimit.backends.redis.fan_out import FanOut
@@ -19,7 +19,7 @@ from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
-from awx_ratelimit.runtime.exits import ended_before_exit
+from awx_ratelimit.runtime.exits import register_at_exit
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most calls of one round trip, where subjects cannot share a call.
@@ -36,14 +36,14 @@ class Maintenance:
         self._fan_out = FanOut(route)
         self._troubled = False
         self._linger = ReleaseDelay()
-        ended_before_exit(self._end)
+        register_at_exit(self._end)
 
     def renew_now(self) -> None:
         """One renewal of every open lease. Raises BackendUnavailable."""
         self._send_all()
         self._renew()
 
-    def heal(self, owed: Sequence[Owed], heal_id: bytes) -> list[Decision]:
+    def heal(self, owed: Sequence[LocalUsage], heal_id: bytes) -> list[Decision]:
         """Add what a fallback has charged, once for each `heal_id`, and enter its leases, which are open from now on.
 
         It waits, and may be called from any thread. Raises BackendUnavailable.

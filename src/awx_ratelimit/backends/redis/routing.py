@@ -8,7 +8,7 @@ from awx_ratelimit.backends.redis.cluster import Cluster
 from awx_ratelimit.backends.redis.sentinel import Primary
 from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.transport import endpoint
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 
 _NEEDED = "~{prefix}:* +eval +evalsha +time +get +set +del"
 
@@ -72,7 +72,7 @@ class OneServer:
 def route(url: str, *, timeout_ms: int, prefix: str) -> Route:
     """The way to what `url` names. Raises TypeError for anything but a string, ValueError for a URL of no server."""
     if not isinstance(url, str):
-        raise TypeError(f"url is {kind(url)}; use a string such as 'redis://host:6379'")
+        raise TypeError(f"url is {type_name(url)}; use a string such as 'redis://host:6379'")
     if timeout_ms.__class__ is not int or timeout_ms < 1:
         raise ValueError(f"timeout_ms is {timeout_ms!r}; allowed is a whole number of at least 1")
     named, timeout_s = places(url), timeout_ms / 1000
@@ -89,5 +89,5 @@ def checked_route(route: Any) -> Route:
     """`route`, if it is one. Raises TypeError, for instance for a URL."""
     if isinstance(route, type) or not hasattr(route, "found"):
         # Its type alone: a URL may hold a password.
-        raise TypeError(f"route is {kind(route)}; write from_url(url) of this class, or open_backend(url)")
+        raise TypeError(f"route is {type_name(route)}; write from_url(url) of this class, or open_backend(url)")
     return cast(Route, route)

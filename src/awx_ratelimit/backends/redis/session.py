@@ -19,7 +19,7 @@ from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
 from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.self_test import trials
 from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.core.claims import checked_claim
+from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan

@@ -4,8 +4,7 @@ from math import nan
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.core.compiled_plans import Derived
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan import Plan, PlanCache
 from awx_ratelimit.core.rate import EXACT_MAX, Rate
 from awx_ratelimit.errors import InvalidLimit
 
@@ -66,7 +65,7 @@ def _rate(rate: Rate, enforced: bool) -> bytes:
 
 
 #: The form of a plan, made once. Raises InvalidLimit for more than `MAX_RATES` rates.
-packed: Final = Derived(_made).of
+packed: Final = PlanCache(_made).get
 
 
 def packed_lease(plan: Plan, lease_id: int, granted_at_ms: int) -> bytes:

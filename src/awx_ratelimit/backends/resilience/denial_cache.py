@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, checked_async_backend
 from awx_ratelimit.backends.resilience.denials import Refusals
-from awx_ratelimit.core.claims import checked_claim, checked_subject
+from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
@@ -21,7 +21,7 @@ class AsyncDenialCacheBackend:
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, backend: AsyncBackend | Backend) -> None:
-        self.backend = usable_async_backend(backend, "AsyncDenialCacheBackend")
+        self.backend = checked_async_backend(backend, "AsyncDenialCacheBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

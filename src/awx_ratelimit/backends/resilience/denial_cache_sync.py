@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, usable_backend
+from awx_ratelimit.backends.base import Backend, checked_backend
 from awx_ratelimit.backends.resilience.denials import Refusals
-from awx_ratelimit.core.claims import checked_claim, checked_subject
+from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
@@ -20,7 +20,7 @@ class DenialCacheBackend:
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = usable_backend(backend, "DenialCacheBackend")
+        self.backend = checked_backend(backend, "DenialCacheBackend")
         self._refusals = Refusals(time.monotonic_ns)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from awx_ratelimit.core.decide import uncharged
+from awx_ratelimit.core.decide import preview
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
@@ -45,14 +45,14 @@ class Refusals:
         if decision.plan is not plan or cost < decision.cost:
             return None
         now_ms = decision.decided_at_ms + (now_ns - answered_ns) // _NS_IN_MS
-        over, levels = uncharged(plan, decision.levels, decision.held, cost, now_ms)
-        if not over & _rates(plan):
+        exceeded, levels = preview(plan, decision.levels, decision.held, cost, now_ms)
+        if not exceeded & _rates(plan):
             return None
-        return Decision(subject, plan, cost, now_ms, over, levels, decision.held, 0, None, decision.slot_wait_ms)
+        return Decision(subject, plan, cost, now_ms, exceeded, levels, decision.held, 0, None, decision.slot_wait_ms)
 
     def remember(self, decision: Decision, sent_ns: int) -> None:
         """The backend has decided a claim that was sent at `sent_ns`: a refusal takes the place of an older one."""
-        if not decision.over & _rates(decision.plan):
+        if not decision.exceeded & _rates(decision.plan):
             # It was charged, and with it an older wait is not long enough.
             self._known.pop(decision.subject, None)
             return

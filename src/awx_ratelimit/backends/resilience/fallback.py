@@ -17,7 +17,7 @@ from awx_ratelimit.backends.resilience.reconciliation import Healing
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
-from awx_ratelimit.runtime.forks import renew_if_forked, renewed_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
@@ -50,7 +50,7 @@ class Outage:
         self.local = MemoryBackend()
         self._healing = Healing(self.local, self._breakers.home)
         self._heals = threading.Lock()
-        renewed_after_fork(self._after_fork)
+        register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: what the parent decided is made known by the parent."""

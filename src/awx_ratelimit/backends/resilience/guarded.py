@@ -11,9 +11,9 @@ While the backend does not answer, law 4 is relaxed as `on_outage` says:
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, usable_async_backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, checked_async_backend
 from awx_ratelimit.backends.resilience.fallback import OnOutage, Outage
-from awx_ratelimit.core.claims import checked_claim, checked_subject
+from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -50,7 +50,7 @@ class AsyncGuardedBackend:
         expected_workers: int = 1,
         budget_ms: int = 50,
     ) -> None:
-        self.backend = usable_async_backend(backend, "AsyncGuardedBackend")
+        self.backend = checked_async_backend(backend, "AsyncGuardedBackend")
         self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 

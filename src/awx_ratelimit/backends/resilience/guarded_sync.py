@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, usable_backend
+from awx_ratelimit.backends.base import Backend, checked_backend
 from awx_ratelimit.backends.resilience.fallback import OnOutage, Outage
 from awx_ratelimit.backends.resilience.guarded import _NO_ANSWER
-from awx_ratelimit.core.claims import checked_claim, checked_subject
+from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
@@ -41,7 +41,7 @@ class GuardedBackend:
         expected_workers: int = 1,
         budget_ms: int = 50,
     ) -> None:
-        self.backend = usable_backend(backend, "GuardedBackend")
+        self.backend = checked_backend(backend, "GuardedBackend")
         self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 

@@ -8,9 +8,9 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TypeGuard
 
-from awx_ratelimit.core.compiled_plans import MOST_PLANS
-from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import Concurrency, Rate, set_fields
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.rate import Concurrency, Rate
+from awx_ratelimit.core.validation import set_fields
 from awx_ratelimit.errors import InvalidLimit
 
 
@@ -40,7 +40,7 @@ class Shares:
             return known[1]
         largest = max(cost, 1)
         share = self._made(plan, largest)
-        while len(self._known) >= MOST_PLANS:
+        while len(self._known) >= MAX_CACHED_PLANS:
             with suppress(KeyError):  # another thread may be faster
                 self._known.popitem(last=False)
         self._known[plan] = largest, share

@@ -15,10 +15,10 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from awx_ratelimit.backends.base import Owed
+from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.local_share import Share
-from awx_ratelimit.core.bucket import converted, owed
+from awx_ratelimit.core.bucket import convert_debt, drained
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.errors import BackendUnavailable
@@ -28,7 +28,7 @@ _ID_BYTES = 8
 #: Clients without a key choose their addresses, and an outage may last. The backend is not told of more subjects.
 _MAX_DECIDED = 100_000
 #: Adds what is owed, and returns the lease that was entered for each that is open. Raises BackendUnavailable.
-Heal = Callable[[Sequence[Owed], bytes], Sequence[Decision]]
+Heal = Callable[[Sequence[LocalUsage], bytes], Sequence[Decision]]
 
 
 class _Due(NamedTuple):
@@ -43,7 +43,7 @@ class _Portion(NamedTuple):
     """What is added in one call, and the local decisions whose leases are in it, in order."""
 
     heal_id: bytes
-    owed: list[Owed]
+    owed: list[LocalUsage]
     open: list[Decision]
 
 
@@ -56,7 +56,7 @@ class _Told(NamedTuple):
 
     def left(self, rate: Rate, now_ms: int) -> int:
         """What is still owed of it, as `rate` counts."""
-        return owed(rate, converted(rate, self.debt, self.rate.unit), self.at_ms, now_ms)[0]
+        return drained(rate, convert_debt(rate, self.debt, self.rate.unit), self.at_ms, now_ms)[0]
 
 
 class Healing:
@@ -170,7 +170,7 @@ class Healing:
                 taken.append(self._decided.popitem())
         return taken
 
-    def _owed(self, due: _Due) -> Owed:
+    def _owed(self, due: _Due) -> LocalUsage:
         """What is owed that the backend was not told of: in units of the plan shared, rounded up. From now on it is."""
         now, told, debts = self._local.peek(due.subject, due.share, 1), self._told.setdefault(due.subject, {}), []
         plan = due.share.whole

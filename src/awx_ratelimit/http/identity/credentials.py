@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import given, kind
+from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
 from awx_ratelimit.http.header_values import MAX_BYTES
@@ -104,13 +104,15 @@ class StaticKeys:
     def __init__(self, keys: Mapping[str, str | Plan | Caller]) -> None:
         if isinstance(keys, str) or not isinstance(keys, Mapping):
             # Its type alone: it holds keys.
-            raise TypeError(f'StaticKeys needs a mapping, not {kind(keys)}; write StaticKeys({{key: "starter"}})')
+            raise TypeError(f'StaticKeys needs a mapping, not {type_name(keys)}; write StaticKeys({{key: "starter"}})')
         self._callers: dict[bytes, Caller] = {}
         for number, (key, who) in enumerate(keys.items(), start=1):
             if not isinstance(key, str):
-                raise TypeError(f"StaticKeys: key {number} is {kind(key)}; use a string")
+                raise TypeError(f"StaticKeys: key {number} is {type_name(key)}; use a string")
             if not isinstance(who, str | Plan | Caller):
-                raise TypeError(f"StaticKeys: the value of key {number} is {given(who)}; use a plan's name or a Caller")
+                raise TypeError(
+                    f"StaticKeys: the value of key {number} is {describe(who)}; use a plan's name or a Caller"
+                )
             text = key.encode("utf-8", "surrogatepass")
             if not _is_key(text):
                 raise InvalidLimit(

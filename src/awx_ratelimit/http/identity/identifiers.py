@@ -6,7 +6,7 @@ from typing import Any
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import kind
+from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.message import Request
 
 Identify = Callable[[Request], Caller | None]
@@ -54,7 +54,7 @@ def _caller(caller: Any) -> Caller | None:
     if caller is None or isinstance(caller, Caller):
         return caller
     # Its type alone: it may be the key.
-    raise TypeError(f"identify returned {kind(caller)}; return a Caller, or None for a request without a key")
+    raise TypeError(f"identify returned {type_name(caller)}; return a Caller, or None for a request without a key")
 
 
 def _checked(identify: Any, plans: PlanTable) -> Any:
@@ -68,12 +68,12 @@ def _checked(identify: Any, plans: PlanTable) -> Any:
 def _check_callable(identify: Any) -> None:
     if isinstance(identify, type):
         made = _MADE.get(identify.__name__, f"{identify.__name__}(...)")
-        raise TypeError(f"identify is {kind(identify)}; create an instance: identify={made}")
+        raise TypeError(f"identify is {type_name(identify)}; create an instance: identify={made}")
     if isinstance(identify, Mapping):
-        raise TypeError(f"identify is {kind(identify)}; write identify=StaticKeys(...) around it")
+        raise TypeError(f"identify is {type_name(identify)}; write identify=StaticKeys(...) around it")
     if not callable(identify):
         raise TypeError(
-            f"identify is {kind(identify)}; use a function that takes the request and returns a Caller or None, "
+            f"identify is {type_name(identify)}; use a function that takes the request and returns a Caller or None, "
             f"or {_EXAMPLE}"
         )
     _check_parameters(identify)

@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.validation import check_true_or_false, kind
+from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
 from awx_ratelimit.http.header_values import first_bytes
 from awx_ratelimit.http.identity.credentials import sends_key, sent_key
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.runtime.threads import Threads
+from awx_ratelimit.runtime.event_loops import ThreadPool
 
 if TYPE_CHECKING:
     # It needs an extra, which whoever has a verifier has installed.
@@ -48,12 +48,12 @@ class StoredKeys:
 
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
         if isinstance(verifier, type) or not hasattr(verifier, "verify_cached"):
-            raise TypeError(f"verifier is {kind(verifier)}; write StoredKeys(KeyVerifier(store))")
-        check_true_or_false("bearer", bearer)
+            raise TypeError(f"verifier is {type_name(verifier)}; write StoredKeys(KeyVerifier(store))")
+        check_bool(bearer, "bearer")
         self._verifier = verifier
         self._verify = verifier.verify
         self._verify_cached = verifier.verify_cached
-        self._threads = Threads(threads)
+        self._threads = ThreadPool(threads)
         self._sent = sent_key
         #: Whether a request has something in a place of a key.
         self.sends_key = sends_key

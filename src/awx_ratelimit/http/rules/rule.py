@@ -7,7 +7,7 @@ from typing import Any
 
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.rules.path_patterns import mistake_in
 
@@ -65,9 +65,9 @@ class Rule:
         if self.plan is None:
             return ()
         if not isinstance(self.plan, Plan):
-            raise self._wrong(f"plan is {given(self.plan)}; use a Plan such as Plan.of('login', per_minute=5)")
+            raise self._wrong(f"plan is {describe(self.plan)}; use a Plan such as Plan.of('login', per_minute=5)")
         if not isinstance(self.budget, str):
-            raise self._wrong(f"budget is {given(self.budget)}; use a name such as 'login'")
+            raise self._wrong(f"budget is {describe(self.budget)}; use a name such as 'login'")
         if self.plan.concurrency is not None:
             raise self._wrong("a budget has rates alone; slots belong to the caller's plan")
         if self.cost > self.plan.max_cost:
@@ -84,7 +84,7 @@ class Rule:
             raise self._wrong(f"budget: {error}") from error
 
     def _budgeted(self, budget: tuple[Rate, ...]) -> Callable[[Plan], Plan]:
-        return lambda plan: plan.beside(budget) if budget else plan
+        return lambda plan: plan.with_rates(budget) if budget else plan
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Rule, (self.path, self.methods, self.cost, self.exempt, self.budget, self.plan)

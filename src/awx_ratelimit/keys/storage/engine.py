@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from awx_ratelimit.keys.storage.sqlite_files import hold_inherited_locks, own_file
 from awx_ratelimit.runtime.extras import INSTALL, check_versions
-from awx_ratelimit.runtime.files import warn_of_folder
+from awx_ratelimit.runtime.files import warn_about_folder
 
 _ALLOWED = "allowed are a path, sqlite:///path and postgresql://user@host/database"
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -154,7 +154,7 @@ def _file(url: URL, timeout_ms: int, allow_other_users: bool) -> Engines:
     writing = _engine(url, timeout_ms, connections=1, arguments=arguments, isolation=None)
     path, may_create = _path_of(reading)
     if path and not allow_other_users:
-        warn_of_folder(path)
+        warn_about_folder(path)
     for engine in (reading, writing):
         if path:
             event.listen(engine, "do_connect", own_file(path, may_create, allow_other_users))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from awx_ratelimit.errors import KeyStoreUnusable
-from awx_ratelimit.runtime.files import UnusableFile, check_own, create_own
+from awx_ratelimit.runtime.files import UnusableFile, check_owned, create_owned
 
 #: SQLite believes what lies in these, too; it gives them the mode of the database.
 _BESIDE = ("-journal", "-wal", "-shm")
@@ -22,11 +22,11 @@ def own_file(path: str, may_create: bool, allow_other_users: bool) -> Callable[.
     def about_to_connect(*_: Any) -> None:
         try:
             for file in (path, *(path + suffix for suffix in _BESIDE)):
-                check_own(file, allow_other_users=allow_other_users)
+                check_owned(file, allow_other_users=allow_other_users)
             if may_create:
                 # SQLite says why it cannot be created.
                 with suppress(OSError):
-                    os.close(create_own(path))
+                    os.close(create_owned(path))
         except UnusableFile as error:
             raise KeyStoreUnusable(f"the key store is not used: {file}: {error}") from error
 

@@ -16,7 +16,7 @@ from weakref import WeakMethod
 from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.exc import DBAPIError
 
-from awx_ratelimit.core.validation import check_true_or_false, kind
+from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.keys.clock import WallClock
 from awx_ratelimit.keys.models import Account, ApiKey
 from awx_ratelimit.keys.storage import queries
@@ -27,7 +27,7 @@ from awx_ratelimit.keys.storage.migrations import MIGRATIONS, migrate, version_o
 from awx_ratelimit.keys.storage.rows import KnownKey
 from awx_ratelimit.keys.storage.schema import KEYS
 from awx_ratelimit.keys.storage.unit_of_work import Act, locked
-from awx_ratelimit.runtime.forks import paused_before_fork, renewed_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork, register_around_fork
 
 _log = logging.getLogger("awx_ratelimit.keys")
 _P = ParamSpec("_P")
@@ -54,7 +54,7 @@ class Use(NamedTuple):
 def checked_store(store: Any, user: str) -> "KeyStore":
     """`store`, if `user` can use it. Raises TypeError for a class, a path and anything else that has to be opened."""
     if isinstance(store, type) or not hasattr(store, "migrate"):
-        raise TypeError(f"store is {kind(store)}; write {user}(KeyStore.open('keys.db'))")
+        raise TypeError(f"store is {type_name(store)}; write {user}(KeyStore.open('keys.db'))")
     return cast("KeyStore", store)
 
 
@@ -67,8 +67,8 @@ class KeyStore:
         self._timeout_ms = timeout_ms
         self._turnstile = Turnstile(timeout_ms / 1000)
         self._listeners: list[WeakMethod[Listener]] = []
-        paused_before_fork(self._pause, self._turnstile.reopen)
-        renewed_after_fork(self._renew)
+        register_around_fork(self._pause, self._turnstile.reopen)
+        register_after_fork(self._renew)
 
     @classmethod
     def open(
@@ -86,11 +86,13 @@ class KeyStore:
         accepts it.
         """
         if not isinstance(address, str | PurePath):
-            raise TypeError(f"address is {kind(address)}; use a path or a URL such as postgresql://user@host/database")
+            raise TypeError(
+                f"address is {type_name(address)}; use a path or a URL such as postgresql://user@host/database"
+            )
         if address == "":
             # To the driver this is a database in memory, which ends with the process.
             raise ValueError("address is ''; use a path or a URL such as postgresql://user@host/database")
-        check_true_or_false("allow_other_users", allow_other_users)
+        check_bool(allow_other_users, "allow_other_users")
         url, allowed_by_url = other_users_of(url_of(address))
         engines = engines_for(url, timeout_ms, allow_other_users=allow_other_users or allowed_by_url)
         store = cls(engines, shown_url(url), timeout_ms)

@@ -18,9 +18,9 @@ from awx_ratelimit.keys.storage.store import KeyStore, checked_store
 from awx_ratelimit.keys.verification.cache import Remembered
 from awx_ratelimit.keys.verification.last_used import Uses
 from awx_ratelimit.keys.verification.single_flight import Flights
-from awx_ratelimit.runtime.exits import ended_before_exit
-from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked, renewed_after_fork
-from awx_ratelimit.runtime.periodic_thread import Ticker
+from awx_ratelimit.runtime.exits import register_at_exit
+from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 KNOWN_MS: Final = 30_000
 UNKNOWN_MS: Final = 5_000
@@ -94,14 +94,14 @@ class KeyVerifier:
         self._unknown: Remembered[_Unknown] = Remembered(most_keys, UNKNOWN_MS)
         self._flights: Flights[_Entry | _Unknown] = Flights(self._read, self._remembered, budget_ms)
         self._uses = Uses(store.mark_used)
-        self._poller = Ticker("awx-key-changes", self.poll, POLL_S)
-        self._writer = Ticker("awx-key-uses", self.write_uses, WRITE_USES_S)
+        self._poller = PeriodicThread("awx-key-changes", self.poll, POLL_S)
+        self._writer = PeriodicThread("awx-key-uses", self.write_uses, WRITE_USES_S)
         self._lock = threading.Lock()
         self._generation = 0
         self._position: int | None = None
         store.subscribe(self._forget_account)
-        renewed_after_fork(self._renew)
-        ended_before_exit(self.close)
+        register_after_fork(self._renew)
+        register_at_exit(self.close)
 
     def verify(self, sent: bytes, address: str | None = None) -> Caller:
         """The caller of the key that was sent, in the bytes of the one header; spaces and tabs around it do not count.
@@ -242,7 +242,7 @@ class KeyVerifier:
         self._flights.detach()
 
     def _renew(self) -> None:
-        ended_before_exit(self.close)
+        register_at_exit(self.close)
         self._lock = threading.Lock()
         for part in (self._flights, self._uses, self._poller, self._writer):
             part.renew()

@@ -3,7 +3,7 @@
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from awx_ratelimit.core.printable import visible
+from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.verdict import Result
 from awx_ratelimit.loadtest.report.results import Report
 
@@ -64,4 +64,4 @@ def as_junit(report: Report) -> str:
 
 def _text(text: str) -> str:
     """Escape characters in a gateway's text that XML does not allow or that are invisible."""
-    return "\n".join(map(visible, text.split("\n")))
+    return "\n".join(map(escape_unprintable, text.split("\n")))

@@ -5,7 +5,7 @@ from html import escape
 from string import Template
 from typing import Final
 
-from awx_ratelimit.core.printable import visible
+from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
 from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
 from awx_ratelimit.loadtest.report import curves, plots
@@ -78,7 +78,7 @@ def as_html(report: Report) -> str:
 
 def _text(text: str) -> str:
     """Escape a gateway's text, so that it contains no markup and no invisible characters."""
-    return escape(visible(text))
+    return escape(escape_unprintable(text))
 
 
 def _summary(report: Report) -> str:

@@ -16,11 +16,11 @@ from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidKeyRequest, SigningKeysUnavailable
 from awx_ratelimit.management.auth.http_get import get
 from awx_ratelimit.management.auth.signing import KeySet, SigningKeys
-from awx_ratelimit.runtime.forks import renew_if_forked, renewed_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit.management")
 _MOST_BYTES = 262_144
@@ -58,7 +58,7 @@ class Jwks:
         for name, seconds in (("every_s", every_s), ("timeout_s", timeout_s)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
                 raise InvalidKeyRequest(
-                    f"is {given(seconds)}", remedy="allowed is a number of seconds above 0", field=name
+                    f"is {describe(seconds)}", remedy="allowed is a number of seconds above 0", field=name
                 )
         return cls(lambda algorithms: _Fetched(url, algorithms, every_s, timeout_s, clock))
 
@@ -98,7 +98,7 @@ class _Fetched:
         self._fetched_at_s = self._tried_at_s = -MOST_AGE_S
         self._under_way: _Fetch | None = None
         self._renew_lock()
-        renewed_after_fork(self._renew_lock)
+        register_after_fork(self._renew_lock)
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         """See SigningKeys."""

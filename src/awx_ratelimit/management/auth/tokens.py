@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from awx_ratelimit.core.rate import shown
-from awx_ratelimit.core.validation import given
+from awx_ratelimit.core.validation import describe, short_repr
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
 from awx_ratelimit.http.limit_headers import KEY_HEADER
 from awx_ratelimit.http.message import Request
@@ -60,7 +59,7 @@ class AccessTokens:
         self._keys = _signing_keys(key, _checked_algorithms(algorithms))
         for field, value in (("issuer", issuer), ("audience", audience), ("account_claim", account_claim)):
             if not isinstance(value, str) or not value:
-                raise InvalidKeyRequest(f"is {given(value)}", remedy="allowed is a non-empty string", field=field)
+                raise InvalidKeyRequest(f"is {describe(value)}", remedy="allowed is a non-empty string", field=field)
         _between("most_lifetime_s", most_lifetime_s, 1, _MOST_LIFETIME_S)
         _between("leeway_s", leeway_s, 0, _MOST_LEEWAY_S)
         self._rules = Rules(issuer, audience, account_claim, most_lifetime_s, leeway_s)
@@ -103,7 +102,7 @@ class AccessTokens:
 def _checked_algorithms(algorithms: Sequence[str]) -> tuple[str, ...]:
     if isinstance(algorithms, str) or not algorithms or any(name not in ALGORITHMS for name in algorithms):
         remedy = f"allowed is a list of {', '.join(ALGORITHMS)}"
-        raise InvalidKeyRequest(f"is {shown(algorithms)}", remedy=remedy, field="algorithms")
+        raise InvalidKeyRequest(f"is {short_repr(algorithms)}", remedy=remedy, field="algorithms")
     return tuple(algorithms)
 
 
@@ -116,4 +115,4 @@ def _signing_keys(key: object, algorithms: tuple[str, ...]) -> SigningKeys:
 def _between(field: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         remedy = f"allowed are whole numbers from {least} to {most}"
-        raise InvalidKeyRequest(f"is {given(value)}", remedy=remedy, field=field)
+        raise InvalidKeyRequest(f"is {describe(value)}", remedy=remedy, field=field)

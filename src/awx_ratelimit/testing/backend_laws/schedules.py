@@ -88,7 +88,7 @@ class Schedule:
             decision = self._charged.pop(self._random.randrange(len(self._charged)))
             for _twice in range(self._random.choice((1, 2))):
                 await self._limiter.refund(decision)
-            given = (decision.plan, decision.cost, decision.over, decision.decided_at_ms)
+            given = (decision.plan, decision.cost, decision.exceeded, decision.decided_at_ms)
             self._model.refund(*given, self._clock.now_ms())
 
     async def _reset(self, _: int) -> None:

@@ -1,4 +1,4 @@
-"""What is derived from plans: once for each, beside its user, and never more than a bound."""
+"""What is cache from plans: once for each, beside its user, and never more than a bound."""
 
 import gc
 from dataclasses import fields, replace
@@ -7,11 +7,11 @@ from weakref import WeakSet
 import pytest
 
 from awx_ratelimit import STARTER, Caller, Claim, Concurrency, Plan, Rate
-from awx_ratelimit.core.compiled_plans import MOST_PLANS, Derived
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, PlanCache
 
 
 class Weighed:
-    """Something derived that can be counted while it lives."""
+    """Something cache that can be counted while it lives."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
@@ -19,22 +19,22 @@ class Weighed:
 
 def test_it_is_derived_once_for_each_plan() -> None:
     """The same plan has the same, an equal one its own."""
-    derived = Derived(lambda plan: [plan.name])
+    cache = PlanCache(lambda plan: [plan.name])
 
-    assert derived.of(STARTER) is derived.of(STARTER)
-    assert derived.of(STARTER) is not derived.of(replace(STARTER))
+    assert cache.get(STARTER) is cache.get(STARTER)
+    assert cache.get(STARTER) is not cache.get(replace(STARTER))
 
 
 def test_two_users_of_one_plan_share_nothing() -> None:
     """Each user of a plan has its own."""
-    first, second = Derived(lambda _: [1]), Derived(lambda _: [2])
+    first, second = PlanCache(lambda _: [1]), PlanCache(lambda _: [2])
 
-    assert first.of(STARTER) == [1]
-    assert second.of(STARTER) == [2]
+    assert first.get(STARTER) == [1]
+    assert second.get(STARTER) == [2]
 
 
 def test_plans_that_are_made_for_each_request_are_forgotten() -> None:
-    """Of any number of plans a bounded number is remembered, and each has what was derived from it alone."""
+    """Of any number of plans a bounded number is remembered, and each has what was cache from it alone."""
     alive: WeakSet[Weighed] = WeakSet()
 
     def derive(plan: Plan) -> Weighed:
@@ -42,22 +42,22 @@ def test_plans_that_are_made_for_each_request_are_forgotten() -> None:
         alive.add(weighed)
         return weighed
 
-    derived = Derived(derive)
-    for tokens in range(1, 2 * MOST_PLANS + 10):
-        assert derived.of(Plan.of("p", per_minute=tokens)).tokens == tokens
+    cache = PlanCache(derive)
+    for tokens in range(1, 2 * MAX_CACHED_PLANS + 10):
+        assert cache.get(Plan.of("p", per_minute=tokens)).tokens == tokens
     gc.collect()
 
-    assert len(alive) <= MOST_PLANS
+    assert len(alive) <= MAX_CACHED_PLANS
 
 
 def test_what_cannot_be_derived_is_not_remembered() -> None:
     """An error is raised each time, and keeps nothing."""
-    derived = Derived(lambda plan: plan.rates[9])
+    cache = PlanCache(lambda plan: plan.rates[9])
     for _ in range(2):
         with pytest.raises(IndexError):
-            derived.of(STARTER)
+            cache.get(STARTER)
 
-    assert derived.known == {}
+    assert cache.entries == {}
 
 
 @pytest.mark.parametrize(

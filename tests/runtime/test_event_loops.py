@@ -12,10 +12,10 @@ import pytest
 from tests.processes import FORK_PARAMETERS
 
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.threads import Threads, on_the_loop
+from awx_ratelimit.runtime.event_loops import ThreadPool, call_in_event_loop
 
 
-async def _all(threads: Threads, function: Callable[[], Any], times: int) -> list[Any]:
+async def _all(threads: ThreadPool, function: Callable[[], Any], times: int) -> list[Any]:
     return await asyncio.gather(*(threads.run(function) for _ in range(times)), return_exceptions=True)
 
 
@@ -23,14 +23,14 @@ async def _all(threads: Threads, function: Callable[[], Any], times: int) -> lis
 def test_so_many_run_at_a_time(most: int, met: bool) -> None:
     """Two functions that wait for one another meet where two may run, and do not where one may."""
     barrier = Barrier(2)
-    answers = asyncio.run(_all(Threads(most), lambda: barrier.wait(10 if met else 0.2), 2))
+    answers = asyncio.run(_all(ThreadPool(most), lambda: barrier.wait(10 if met else 0.2), 2))
 
     assert {isinstance(answer, BrokenBarrierError) for answer in answers} == {not met}
 
 
 def test_a_thread_keeps_its_place_though_nobody_waits() -> None:
     """A cancelled task leaves at once; its thread goes on, and until it has ended no other begins."""
-    threads, let_go, begun = Threads(1), Event(), Event()
+    threads, let_go, begun = ThreadPool(1), Event(), Event()
     order: list[str] = []
 
     def first() -> None:
@@ -56,7 +56,7 @@ def test_a_thread_keeps_its_place_though_nobody_waits() -> None:
 
 def test_what_has_not_begun_never_does() -> None:
     """A task that is cancelled while it waits for a thread is not carried out later."""
-    threads, let_go, begun = Threads(1), Event(), Event()
+    threads, let_go, begun = ThreadPool(1), Event(), Event()
     done: list[str] = []
 
     def hold() -> None:
@@ -81,7 +81,7 @@ def test_what_has_not_begun_never_does() -> None:
 
 def test_one_loop_after_another() -> None:
     """The threads outlive a loop, and serve the next."""
-    threads = Threads(1)
+    threads = ThreadPool(1)
 
     assert [get_ident() in asyncio.run(_all(threads, get_ident, 3)) for _ in range(3)] == [False] * 3
 
@@ -89,7 +89,7 @@ def test_one_loop_after_another() -> None:
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
 def test_a_child_process_has_threads_of_its_own(fork: Callable[[], int]) -> None:
     """After a fork nothing waits for a thread that is not there."""
-    threads = Threads(1)
+    threads = ThreadPool(1)
     asyncio.run(_all(threads, get_ident, 1))
     pid = fork()
     if not pid:
@@ -105,7 +105,7 @@ def test_a_function_has_the_context_of_its_task() -> None:
 
     async def seen() -> str:
         name.set("acme")
-        return await Threads(1).run(name.get)
+        return await ThreadPool(1).run(name.get)
 
     assert asyncio.run(seen()) == "acme"
 
@@ -116,21 +116,21 @@ async def _double(number: int) -> tuple[int, int]:
 
 def test_a_function_in_a_thread_can_ask_the_loop() -> None:
     """What has to be awaited is awaited where it lives."""
-    assert asyncio.run(Threads(1).run(on_the_loop, _double, 21)) == (42, get_ident())
+    assert asyncio.run(ThreadPool(1).run(call_in_event_loop, _double, 21)) == (42, get_ident())
 
 
 def test_elsewhere_there_is_no_loop_to_ask() -> None:
     """It is an error that says so, and not a wait without end."""
     with pytest.raises(RuntimeError, match="no event loop"):
-        on_the_loop(_double, 21)
+        call_in_event_loop(_double, 21)
 
 
 def test_a_loop_that_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks is told after a while, as of a backend that gives none."""
-    monkeypatch.setattr("awx_ratelimit.runtime.threads._LOOP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("awx_ratelimit.runtime.event_loops._LOOP_TIMEOUT_S", 0.05)
 
     async def never() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(BackendUnavailable, match="no answer"):
-        asyncio.run(Threads(1).run(on_the_loop, never))
+    with pytest.raises(BackendUnavailable, match="did not respond"):
+        asyncio.run(ThreadPool(1).run(call_in_event_loop, never))

@@ -1,0 +1,81 @@
+"""`Claim`: a request for tokens and a slot, and the checks that all backends share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import EXACT_MAX
+from awx_ratelimit.core.validation import check_whole_number, describe, short_repr
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`subject` asks for `cost` tokens of every rate of `plan`, and for one slot.
+
+    A cost of 0 asks for the slot only. Raises TypeError for a subject that is not a non-empty string and for a plan
+    that is not a Plan. Raises InvalidLimit for a cost that is not an integer of at least 0.
+    """
+
+    subject: str
+    plan: Plan
+    cost: int = 1
+
+    def __post_init__(self) -> None:
+        check_claim(self.subject, self.plan)
+        check_whole_number(self.cost, "cost", minimum=0)
+
+
+def check_claim(subject: object, plan: object) -> None:
+    """Raise TypeError unless `subject` is a non-empty string and `plan` a Plan."""
+    check_subject(subject)
+    check_plan(plan)
+
+
+def check_subject(subject: object, name: str = "subject") -> None:
+    """Raise TypeError unless `subject` is a non-empty string. `name` is the name of the argument."""
+    if isinstance(subject, str) and subject:
+        return
+    if isinstance(subject, Plan):
+        raise TypeError(f"{name} is a Plan; put the subject first and the plan second: acquire(subject, plan)")
+    expected = "a non-empty string" if isinstance(subject, str) else "a string"
+    # `describe` does not show bytes: they may be an API key.
+    raise TypeError(f'{name} is {describe(subject)}; use {expected} such as f"user_{{user.id}}"')
+
+
+def check_plan(plan: object) -> None:
+    """Raise TypeError unless `plan` is a Plan."""
+    if isinstance(plan, Plan):
+        return
+    if isinstance(plan, str):
+        raise TypeError(
+            f"plan is {describe(plan)}; use a Plan, or look one up: table.resolve(Caller(subject, {short_repr(plan)}))"
+        )
+    raise TypeError(f'plan is {describe(plan)}; use a Plan such as STARTER or Plan.of("api", per_minute=60)')
+
+
+def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
+    """The claim, with its subject as an exact `str`. Backends call it before they store, count or send anything.
+
+    `cost` is an int from 0 (a slot and no tokens) to 2**53. Of a subclass of `str` only the text counts: its own
+    ``__eq__``, ``__hash__`` and ``encode`` are never called. Raises TypeError for a wrong type and ValueError for a
+    wrong cost.
+    """
+    if type(subject) is not str or not subject:
+        subject = checked_subject(subject)
+    if not isinstance(plan, Plan):
+        check_plan(plan)
+    if type(cost) is not int:
+        raise ValueError(f"cost is {short_repr(cost)} ({type(cost).__name__}); use an int from 0 to 2**53")
+    if not 0 <= cost <= EXACT_MAX:
+        raise ValueError(f"cost is {short_repr(cost)}; use an int from 0 to 2**53")
+    return subject, plan, cost
+
+
+def checked_subject(subject: Any) -> str:
+    """`subject` as an exact `str`. Raises TypeError unless it is a non-empty string."""
+    if not isinstance(subject, str):
+        check_subject(subject)
+    text = str.__str__(subject)
+    if not text:
+        check_subject(text)
+    return text

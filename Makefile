@@ -19,6 +19,10 @@ demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 test: $(READY) servers uwsgi axe-core
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 
+# Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.
+SHM := $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 2>/dev/null && echo /dev/shm)
+
+pytest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
 pytest:
 	$(BIN)/python -m pytest --numprocesses auto
 

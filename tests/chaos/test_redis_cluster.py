@@ -14,9 +14,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 from tests.chaos.load import PLAN, SECONDS, Claim, Control, Load, charged, say
+from tests.machine import eventually
 from tests.redis_groups import HASTY_MS, Cluster, running_cluster
 from tests.redis_servers import HOST
-from tests.servers.harness import eventually
 
 SUBJECTS = [f"subject {number}" for number in range(24)]
 TIMEOUT_MS = 1_000

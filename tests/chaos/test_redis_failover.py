@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from tests.chaos.load import SECONDS, TOKENS, Load, charged, say
+from tests.machine import eventually
 from tests.redis_groups import HASTY_MS, Service, running_sentinel
-from tests.servers.harness import eventually
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Plan
 

@@ -17,8 +17,8 @@ from tests.chaos.conftest import WORKERS
 from tests.chaos.load import PLAN, SECONDS, TOKENS, Control, Load, charged, say
 from tests.chaos.proxy import FAULTS, Fault, proxied, whole
 from tests.integration.conftest import stopped
+from tests.machine import eventually
 from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
-from tests.servers.harness import eventually
 
 from awx_ratelimit import Concurrency, Plan, Rate
 

@@ -3,11 +3,12 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
+from tests.machine import eventually
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
@@ -28,14 +29,6 @@ def stopped(server: RedisServer) -> Iterator[None]:
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
-
-
-def eventually(look: Callable[[], T], expected: T) -> T:
-    """What `look` sees, as soon as it is `expected` or ten seconds have passed."""
-    until = time.monotonic() + 10
-    while (seen := look()) != expected and time.monotonic() < until:
-        time.sleep(0.02)
-    return seen
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from tests.machine import eventually
 from tests.redis_servers import RedisServer
-from tests.servers.harness import eventually
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from tests.integration.conftest import OpenLimiter, stopped
+from tests.machine import eventually
 from tests.redis_servers import RedisServer, StartRedis
-from tests.servers.harness import eventually
 
 from awx_ratelimit import BackendUnavailable, Decision, InvalidLimit, Plan, Rate
 

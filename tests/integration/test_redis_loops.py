@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from tests.integration.conftest import OpenLimiter
+from tests.machine import eventually
 from tests.redis_servers import RedisServer
-from tests.servers.harness import eventually
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from tests.integration.conftest import OpenLimiter, repeated
+from tests.machine import eventually
 from tests.redis_servers import RedisServer
-from tests.servers.harness import eventually
 
 from awx_ratelimit import Concurrency, Decision, Plan
 

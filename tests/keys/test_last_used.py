@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 from tests.keys.conftest import START_MS
 from tests.keys.store_probes import Call
-from tests.servers.harness import eventually
+from tests.machine import eventually
 
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier

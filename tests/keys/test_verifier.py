@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import text
 from tests.keys.store_probes import Call, held_look_ups, statements
-from tests.servers.harness import eventually
+from tests.machine import eventually
 
 from awx_ratelimit import Caller
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable, TooManyWrongKeys

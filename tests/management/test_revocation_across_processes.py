@@ -8,9 +8,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.machine import eventually, timed
 from tests.management.processes import Process, processes
 from tests.postgres_servers import Postgres
-from tests.servers.harness import eventually
 
 from awx_ratelimit.keys import KeyService, KeyStore
 
@@ -96,18 +96,16 @@ def test_a_revocation_reaches_every_process_within_a_second(four: Four) -> None:
     key = made.secret.reveal()
     before = [server.status(key) for server in four.servers for _ in range(2)]
     four.servers[0].call(account, "DELETE", f"/api-keys/{made.key.id}")
-    revoked_s = time.monotonic()
-    there = four.servers[0].status(key)
-    refused_after_s = []
-    for server in four.servers:
-        eventually(lambda server=server: server.status(key), 401)  # type: ignore[misc]
-        refused_after_s.append(time.monotonic() - revoked_s)
+    with timed() as watch:
+        there = four.servers[0].status(key)
+        for server in four.servers:
+            eventually(lambda server=server: server.status(key), 401)  # type: ignore[misc]
     later = [server.status(key) for server in four.servers for _ in range(5)]
 
     assert before == [200] * 8
     assert there == 401
     assert later == [401] * 20
-    assert max(refused_after_s) < 1.0
+    assert watch.seconds < watch.limit(1)
 
 
 def test_a_look_up_that_is_under_way_does_not_bring_a_key_back(four: Four) -> None:
@@ -146,19 +144,18 @@ def test_a_changed_plan_acts_within_a_second_and_carries_over_what_was_used(four
     key = four.service.create(account, "n").secret.reveal()
     before = [[server.left_today(key) for _ in range(5)][-1] for server in four.servers]
     four.service.accounts.set_plan(account, "large")
-    changed_s = time.monotonic()
-    after = []
-    for server in four.servers:
-        asked = 6
-        while (seen := server.left_today(key))[0] != 1_000 and time.monotonic() - changed_s < 5:
-            asked += 1
-            time.sleep(0.02)
-        after.append((seen[0], seen[1] + asked))
-    took_s = time.monotonic() - changed_s
+    changed_s, after = time.monotonic(), []
+    with timed() as watch:
+        for server in four.servers:
+            asked = 6
+            while (seen := server.left_today(key))[0] != 1_000 and time.monotonic() - changed_s < 5:
+                asked += 1
+                time.sleep(0.02)
+            after.append((seen[0], seen[1] + asked))
 
     assert before == [(200, 195)] * 4
     assert after == [(1_000, 1_000)] * 4
-    assert took_s < 1.0
+    assert watch.seconds < watch.limit(1)
 
 
 def test_a_suspension_travels_too(four: Four) -> None:
@@ -170,8 +167,8 @@ def test_a_suspension_travels_too(four: Four) -> None:
     seen = []
     for act, status in ((four.service.accounts.suspend, 401), (four.service.accounts.activate, 200)):
         act(account)
-        began_s = time.monotonic()
-        seen += [eventually(lambda server=server: server.status(key), status) for server in four.servers]  # type: ignore[misc]
-        assert time.monotonic() - began_s < 1.5
+        with timed() as watch:
+            seen += [eventually(lambda server=server: server.status(key), status) for server in four.servers]  # type: ignore[misc]
+        assert watch.seconds < watch.limit(1.5)
 
     assert seen == [401] * 4 + [200] * 4

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.servers.harness import eventually
+from tests.machine import eventually
 
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 

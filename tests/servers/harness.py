@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import pytest
+from tests.machine import eventually
 from tests.processes import free_port, guarded, stop
 from tests.servers.limits import FILE_BYTES, KEYS_PER_PLAN, api_key
 from tests.servers.stored import KeyMaker
@@ -19,7 +20,6 @@ from tests.servers.wire import HOST, Answer, Connection
 
 START_SECONDS = 20.0
 FILE = bytes(range(256)) * (FILE_BYTES // 256)
-_T = TypeVar("_T")
 
 
 class Spec(NamedTuple):
@@ -144,14 +144,6 @@ class Server:
 
 def _is_frame(line: str) -> bool:
     return line.lstrip(" |").startswith('File "')
-
-
-def eventually(ask: Callable[[], _T], expected: _T, seconds: float = 5.0) -> _T:
-    """What `ask` answers, as soon as it is `expected` or the deadline has passed."""
-    until = time.monotonic() + seconds
-    while (answer := ask()) != expected and time.monotonic() < until:
-        time.sleep(0.01)
-    return answer
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import pytest
 from flask import Flask
+from tests.machine import eventually
 from tests.processes import free_port, guarded, stop
 from tests.servers import deployed as deployed_apps
-from tests.servers.harness import START_SECONDS, eventually
+from tests.servers.harness import START_SECONDS
 from tests.servers.nginx import CONFIG, Nginx
 from tests.servers.wire import HOST, TIMEOUT_SECONDS
 

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.servers.harness import SPECS, Spec, eventually, running
+from tests.machine import eventually
+from tests.servers.harness import SPECS, Spec, running
 from tests.servers.wire import Connection
 
 #: Those whose work is done by children of the process that was started.

@@ -1008,7 +1008,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "Asgi(none, gate=async_gate())",
         TypeError,
-        "app is the function none, no ASGI app; the ASGI middleware needs app(scope, receive, send), and "
+        "app is the function none, not an ASGI app; the ASGI middleware needs app(scope, receive, send), and "
         "WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
     ),
     (

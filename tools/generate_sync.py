@@ -42,10 +42,7 @@ DIFFERENCES: Final = {
     # Only a coroutine has to be kept from being taken for a decision.
     "    @must_be_awaited\n": "",
     "checked_async_backend": "checked_backend",
-    "async_settled": "settled",
-    "async_nothing": "nothing",
-    "write_uses_in_tasks": "write_uses",
-    "async_identify": "plain_identify",
+    "flush_async": "flush",
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "task_batching import TaskBatching": "thread_batching import ThreadBatching",

@@ -13,7 +13,7 @@ from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
-from awx_ratelimit.http.identity.credentials import StaticKeys
+from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.identity.stored_keys import StoredKeys
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.rules.rule import Rule

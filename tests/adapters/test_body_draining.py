@@ -147,7 +147,7 @@ def test_a_refused_asgi_body_is_received_within_its_bound(
 @pytest.mark.parametrize("run", [asyncio.run, lambda awaited: trio.run(lambda: awaited)], ids=["asyncio", "trio"])
 def test_an_asgi_body_that_does_not_come_is_given_up(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that stalls is answered when its time is over, on either event loop."""
-    monkeypatch.setattr(scope, "_MAX_DRAIN_S", 0.01)
+    monkeypatch.setattr(scope, "MAX_DRAIN_S", 0.01)
     upload = Upload(LENGTH)
 
     async def stalled() -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.wsgi import WsgiApp
-from awx_ratelimit.http.message import Reply, WholeRequest
+from awx_ratelimit.http.message import FullRequest, Reply
 
 MOST = 1_000
 TOO_LARGE = (
@@ -24,10 +24,10 @@ class Seen:
     """Answers with what it was asked, and keeps it."""
 
     def __init__(self) -> None:
-        self.wholes: list[WholeRequest] = []
+        self.wholes: list[FullRequest] = []
         self.thread = 0
 
-    def __call__(self, whole: WholeRequest) -> Reply:
+    def __call__(self, whole: FullRequest) -> Reply:
         self.wholes.append(whole)
         self.thread = get_ident()
         return Reply(201, [(b"content-type", b"text/plain"), (b"content-length", b"5")], b"hello")
@@ -38,7 +38,7 @@ class Asgi:
 
     def __init__(self, **options: Any) -> None:
         self.seen = Seen()
-        self.app = AsgiApp(self.seen, **{"most_body_bytes": MOST, **options})
+        self.app = AsgiApp(self.seen, **{"max_body_bytes": MOST, **options})
         self.received = 0
 
     def __call__(self, method: str, chunks: Iterable[bytes | None] = (), **headers: str) -> tuple[int, bytes] | None:
@@ -74,7 +74,7 @@ class Wsgi:
 
     def __init__(self, **options: Any) -> None:
         self.seen = Seen()
-        self.app = WsgiApp(self.seen, **{"most_body_bytes": MOST, **options})
+        self.app = WsgiApp(self.seen, **{"max_body_bytes": MOST, **options})
 
     def __call__(self, method: str, chunks: Iterable[bytes | None] = (), **headers: str) -> tuple[int, bytes]:
         body = b"".join(chunk for chunk in chunks if chunk is not None)
@@ -266,7 +266,7 @@ def test_nobody_waits_without_end() -> None:
     """An answer that does not come is a 503; whoever stood behind it is told so too, and is not carried out later."""
     let_go, begun = Event(), []
 
-    def hang(whole: WholeRequest) -> Reply:
+    def hang(whole: FullRequest) -> Reply:
         begun.append(whole.query)
         let_go.wait(10)
         return Reply(200, [], b"")

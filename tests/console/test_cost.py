@@ -17,7 +17,7 @@ from tests.keys.store_probes import statements
 from tests.processes import free_port, guarded, stop
 
 from awx_ratelimit import Request
-from awx_ratelimit.http.message import WholeRequest
+from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.keys.storage.schema import KEYS
 
@@ -49,7 +49,7 @@ def get(site: Site, account: str, path: str) -> bytes:
     path, _, query = path.partition("?")
     lines = {b"cookie": [f"{SESSION}={account}".encode()], b"accept": [b"text/html"]}
     request = Request("GET", f"/console{path}", None, lambda name: lines.get(name, []))
-    reply = site.console(WholeRequest(request, query.encode(), b""))
+    reply = site.console(FullRequest(request, query.encode(), b""))
     assert reply.status == 200
     return reply.body
 

@@ -11,7 +11,7 @@ from awx_ratelimit import AsyncLimiter, Limiter, MemoryBackend, Request
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Owner
 from awx_ratelimit.errors import AccessRefused, KeyStoreUnavailable
-from awx_ratelimit.http.message import Reply, WholeRequest
+from awx_ratelimit.http.message import FullRequest, Reply
 
 
 class SessionError(Exception):
@@ -77,4 +77,4 @@ def test_async_limiter_on_wsgi(site: Site) -> None:
 def send_with(who: Callable[[Request], Any], site: Site) -> Callable[[str], Reply]:
     """Request pages from a console with this `who`."""
     console = Console(site.service, who=who, secret=b"x" * 32, limiter=site.limiter, plans=PLANS)
-    return lambda path: console(WholeRequest(Request("GET", f"/console{path}", None, lambda _: []), b"", b""))
+    return lambda path: console(FullRequest(Request("GET", f"/console{path}", None, lambda _: []), b"", b""))

@@ -25,6 +25,8 @@ from awx_ratelimit import (
     StoredKeys,
 )
 from awx_ratelimit.adapters import asgi, starlette, werkzeug, wsgi
+from awx_ratelimit.adapters.asgi import middleware as asgi_middleware
+from awx_ratelimit.adapters.wsgi import middleware as wsgi_middleware
 from awx_ratelimit.console import Console, Owner
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
@@ -36,7 +38,7 @@ ISSUER, AUDIENCE = "https://login.example.com", "wallet-api"
 SECRET = "a secret of the tests that is long enough for HS256"
 AMPLE = Plan.of("p", per_minute=10**9)
 SCARCE = Plan.of("p", per_minute=1)
-ADAPTERS = (asgi.app, starlette, werkzeug, wsgi.app)
+ADAPTERS = (asgi.app, asgi_middleware, wsgi_middleware, wsgi.app)
 
 
 class Sent(NamedTuple):

@@ -1,7 +1,7 @@
 import pytest
 
 from awx_ratelimit import InvalidLimit, Request
-from awx_ratelimit.http.client_address import Addresses
+from awx_ratelimit.http.client_address import ClientAddresses
 
 
 def request(client: str | None, *forwarded: bytes) -> Request:
@@ -42,13 +42,13 @@ PROXIES = ["10.0.0.0/8", "192.0.2.7", "2001:db8:ffff::/48", "unix"]
 )
 def test_the_client_is_who_the_last_trusted_proxy_saw(client: str | None, forwarded: list[bytes], subject: str) -> None:
     """Only what a trusted proxy appended is believed; an IPv6 client is its /64."""
-    assert Addresses(PROXIES).subject(request(client, *forwarded)) == f"address:{subject}"
+    assert ClientAddresses(PROXIES).subject(request(client, *forwarded)) == f"address:{subject}"
 
 
 @pytest.mark.parametrize("client", ["10.0.0.1", None, "198.51.100.1"])
 def test_without_trusted_proxies_the_header_says_nothing(client: str | None) -> None:
     """X-Forwarded-For cannot be used to look like somebody else."""
-    subjects = {Addresses().subject(request(client, b"1.2.3.%d" % number)) for number in range(9)}
+    subjects = {ClientAddresses().subject(request(client, b"1.2.3.%d" % number)) for number in range(9)}
 
     assert subjects == {f"address:{client or 'unix'}"}
 
@@ -57,4 +57,4 @@ def test_without_trusted_proxies_the_header_says_nothing(client: str | None) -> 
 def test_a_wrong_proxy_is_an_error_when_the_gate_is_made(wrong: list[str]) -> None:
     """What is no network is an InvalidLimit that says so."""
     with pytest.raises(InvalidLimit, match="trusted_proxies"):
-        Addresses(wrong)
+        ClientAddresses(wrong)

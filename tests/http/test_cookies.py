@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Request
-from awx_ratelimit.http.cookies import MAX_BYTES, MAX_COOKIE_BYTES
+from awx_ratelimit.http.header_values import MAX_COOKIE_BYTES, MAX_COOKIES_BYTES
 
 
 def request_with(*lines: bytes) -> Request:
@@ -68,8 +68,8 @@ def test_nothing_raises(lines: list[bytes], name: str) -> None:
 
 def test_a_long_header_is_read_to_a_bound() -> None:
     """What comes after it is not read, however it is made."""
-    assert request_with(b"a=" + b"x" * (MAX_BYTES - 8) + b"; id=1").cookie("id") == "1"
-    assert request_with(b";" * MAX_BYTES + b"id=1").cookie("id") is None
+    assert request_with(b"a=" + b"x" * (MAX_COOKIES_BYTES - 8) + b"; id=1").cookie("id") == "1"
+    assert request_with(b";" * MAX_COOKIES_BYTES + b"id=1").cookie("id") is None
 
 
 @pytest.mark.parametrize("planted", [b"x" * MAX_COOKIE_BYTES, b" " * MAX_COOKIE_BYTES])

@@ -3,7 +3,7 @@
 import pytest
 
 from awx_ratelimit import KeyRefused, Request
-from awx_ratelimit.http.client_address import Addresses
+from awx_ratelimit.http.client_address import ClientAddresses
 from awx_ratelimit.http.header_values import MAX_BYTES, first_bytes, last_items, only_value
 from awx_ratelimit.http.identity.credentials import sent_key
 from awx_ratelimit.http.negotiation import prefers_problem
@@ -46,14 +46,14 @@ def test_an_address_that_is_cut_is_no_address() -> None:
     """Padding does not make the end of one address count as another: the nearest proxy is the client then."""
     hostile = b"7" * (MAX_BYTES + 1 - len(b"203.0.113.9, 10.0.0.2")) + b"203.0.113.9, 10.0.0.2"
 
-    assert Addresses(["10.0.0.0/8"]).subject(request(b"x-forwarded-for", hostile)) == "address:10.0.0.2"
+    assert ClientAddresses(["10.0.0.0/8"]).subject(request(b"x-forwarded-for", hostile)) == "address:10.0.0.2"
 
 
 def test_what_a_proxy_appends_counts_whatever_the_client_has_sent() -> None:
     """Neither length nor number of a client's own addresses hides the one that a trusted proxy has written."""
     for own in ([b"1.2.3.4," * 9_000], [b" " * 60_000], [b"1.2.3.4"] * 5_000):
         assert (
-            Addresses(["10.0.0.0/8"]).subject(request(b"x-forwarded-for", *own, b"203.0.113.9"))
+            ClientAddresses(["10.0.0.0/8"]).subject(request(b"x-forwarded-for", *own, b"203.0.113.9"))
             == "address:203.0.113.9"
         )
 

@@ -21,7 +21,7 @@ from awx_ratelimit import (
     Request,
     StaticKeys,
 )
-from awx_ratelimit.http import policy
+from awx_ratelimit.http import unknown_keys
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.testing import ManualClock
 
@@ -220,7 +220,7 @@ def test_an_address_is_forgotten_though_only_known_keys_come(
 ) -> None:
     """A minute after its last guess nothing more is done for an address than for any other."""
     now_s = [0.0]
-    monkeypatch.setattr(policy, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(unknown_keys, "monotonic", lambda: now_s[0])
     asked = []
 
     class Watched(StaticKeys):

@@ -204,10 +204,12 @@ def test_what_clients_send_is_kept_within_a_bound() -> None:
     for number in range(200):
         text = f"{number}{long}"
         for method, path in ((text, "/"), ("GET", f"/{text}"), (text, f"/{text}"), ("GET", f"/;{text}")):
-            made._terms.rule(Request(method, path, "192.0.2.1", lambda _: []))
+            made._policy.rule_for(Request(method, path, "192.0.2.1", lambda _: []))
     grown_by_long_bytes = tracemalloc.get_traced_memory()[0] - before
     for number in range(5_000):
-        made._terms.rule(Request("GET", f"/static/{'y' * 150}/{number}/{number}", "192.0.2.1", lambda _: [b"/static"]))
+        made._policy.rule_for(
+            Request("GET", f"/static/{'y' * 150}/{number}/{number}", "192.0.2.1", lambda _: [b"/static"])
+        )
     grown_bytes = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import InvalidLimit, Rule
-from awx_ratelimit.http.rules.path_patterns import mistake_in
+from awx_ratelimit.http.rules.path_patterns import path_error
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_a_path_is_text(path: Any) -> None:
 )  # fmt: skip
 def test_what_paths_really_have_is_taken(path: str) -> None:
     """Colons, dollars, brackets and other letters of real paths are literal text."""
-    assert mistake_in(path) is None
+    assert path_error(path) is None

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import Caller, Gate, InvalidLimit, KeyRefused, Limiter, MemoryBackend, Plan, PlanTable, Request, Rule
-from awx_ratelimit.http.policy import UNKNOWN_KEYS, Admission
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.testing import ManualClock
 
 PLANS = PlanTable([Plan.of("p", per_minute=60, concurrent=2)], default="p")
@@ -172,7 +173,7 @@ def test_many_guessing_addresses_do_not_grow_memory_without_bound() -> None:
     for number in range(12_000):
         client.send(client=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", x_api_key="wrong")
 
-    assert len(client.gate._terms.suspects) <= 10_000
+    assert len(client.gate._policy.unknown_keys.addresses) <= 10_000
 
 
 def test_a_flood_of_unknown_keys_leaves_no_trace_of_them() -> None:
@@ -186,7 +187,7 @@ def test_a_flood_of_unknown_keys_leaves_no_trace_of_them() -> None:
     tracemalloc.stop()
 
     assert grown_bytes < 500_000
-    assert len(client.gate._terms.suspects) == 50
+    assert len(client.gate._policy.unknown_keys.addresses) == 50
 
 
 def test_an_address_that_guesses_no_more_is_forgotten() -> None:
@@ -196,7 +197,7 @@ def test_an_address_that_guesses_no_more_is_forgotten() -> None:
     client.clock.advance(60_000)
     client.send(x_api_key="right")
 
-    assert list(client.gate._terms.suspects) == []
+    assert list(client.gate._policy.unknown_keys.addresses) == []
 
 
 @pytest.mark.parametrize(

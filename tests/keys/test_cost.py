@@ -39,7 +39,7 @@ def test_a_stored_key_costs_little_more_than_one_that_is_known_beforehand() -> N
     verifier.verify(key.encode())
     request = Request("GET", "/", None, {b"x-api-key": [key.encode()]}.__getitem__)
     stored, static = StoredKeys(verifier), StaticKeys({key: "starter"})
-    ratio = _fastest(lambda: stored.in_tasks(request)) / _fastest(lambda: static(request))
+    ratio = _fastest(lambda: stored.call_async(request)) / _fastest(lambda: static(request))
     verifier.close()
     store.close()
 

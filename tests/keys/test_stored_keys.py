@@ -302,11 +302,11 @@ def test_a_store_without_an_answer_lets_nobody_in(gate_of: Callable[..., Admit],
 def test_from_memory_there_is_nothing_to_await(service: KeyService, verifier: KeyVerifier, key: str) -> None:
     """On an event loop a key that is in memory is a Caller at once; only a look-up is to be awaited."""
     identify = StoredKeys(verifier)
-    first = identify.in_tasks(request(key))
+    first = identify.call_async(request(key))
     assert inspect.iscoroutine(first)
     looked_up = asyncio.run(first)
 
-    assert identify.in_tasks(request(key)) is looked_up
+    assert identify.call_async(request(key)) is looked_up
 
 
 def test_look_ups_do_not_hold_the_event_loop(store: KeyStore, verifiers: Verifiers, key: str) -> None:

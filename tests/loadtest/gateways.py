@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Concurrency, Decision, MemoryBackend, Plan, PlanTable, Rate
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
-from awx_ratelimit.http import limit_headers
+from awx_ratelimit.http import error_responses
 
 KEYS = tuple(f"awx_test_key_{number}" for number in range(4))
 #: Waits of PLAN are shorter than a second; those of SLOW take several.
@@ -105,7 +105,7 @@ class Charging:
         if debt <= 10:
             await self._app(scope, receive, send)
             return
-        reply = limit_headers.come_back(round((debt + 1 - 10) * 200), [])
+        reply = error_responses.retry_later(round((debt + 1 - 10) * 200), [])
         await Response(reply.body, reply.status, dict(_texts(reply.headers)))(scope, receive, send)
 
 
@@ -162,7 +162,7 @@ def _with_wait(message: Message, change: Callable[[int], int]) -> Message:
         ]
         return {**message, "headers": lines}
     wait_s = int("".join(filter(str.isdigit, message["body"].decode())))
-    reply = limit_headers.come_back(change(wait_s) * 1_000, [])
+    reply = error_responses.retry_later(change(wait_s) * 1_000, [])
     return {**message, "body": reply.body}
 
 

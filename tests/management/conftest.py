@@ -9,7 +9,7 @@ import pytest
 from tests.keys.conftest import clock, database, service, store
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
-from awx_ratelimit.http.message import WholeRequest
+from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import KeyService
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.testing import ManualClock
@@ -76,7 +76,7 @@ class Client:
         """One call; a `body` that is no bytes is sent as JSON."""
         sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         request = request_of(method, f"/api/v1{path}", [*self.headers, *headers])
-        reply = self._api(WholeRequest(request, query.encode(), sent))
+        reply = self._api(FullRequest(request, query.encode(), sent))
         assert len(dict(reply.headers)) == len(reply.headers)
         return Answer(reply.status, dict(reply.headers), reply.body)
 

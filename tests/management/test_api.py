@@ -8,7 +8,7 @@ from tests.keys.store_probes import statements
 from tests.management.conftest import JSON, PLANS, Client, claims, request_of, signed
 
 from awx_ratelimit import BackendUnavailable, InvalidLimit, Limiter, Plan
-from awx_ratelimit.http.message import WholeRequest
+from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore
 from awx_ratelimit.keys.models import moment
 from awx_ratelimit.management import AccessTokens, ManagementApi
@@ -441,7 +441,7 @@ def test_the_base_is_what_it_was_told(service: KeyService, tokens: AccessTokens,
     """Paths are whole: the API answers below its base alone."""
     api = ManagementApi(service, tokens, limiter=limiter, plans=PLANS, base="/internal/keys/")
     statuses = [
-        api(WholeRequest(request_of("GET", path, []), b"", b"")).status
+        api(FullRequest(request_of("GET", path, []), b"", b"")).status
         for path in ("/internal/keys/usage", "/usage", "/internal/keysXusage", "/api/v1/usage")
     ]
 

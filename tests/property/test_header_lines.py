@@ -30,7 +30,7 @@ def test_both_ways_write_the_same(plan: Plan, steps_ms: list[int]) -> None:
         usual.append(limit_headers.headers(decision))
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(
-                limit_headers, "_known_form", lambda _: (limit_headers._form(plan)._replace(pair=None), plan)
+                limit_headers, "_cached_template", lambda _: (limit_headers._template(plan)._replace(fast=None), plan)
             )
             long.append(limit_headers.headers(decision))
 

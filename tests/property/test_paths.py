@@ -97,7 +97,7 @@ def is_charged(rule: Any, chosen: str) -> bool:
 @cache
 def _rule_of(mount: str, below: str) -> Callable[[Any], Any]:
     gate = Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=lambda _: None, rules=rules(mount, below))
-    return gate._terms.rule
+    return gate._policy.rule_for
 
 
 many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -160,7 +160,7 @@ def test_each_client_behind_nginx_has_a_limit_of_its_own(deployed: dict[Deployme
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("unnamed", "127.0.0.1 sends X-Forwarded-For but is no trusted proxy"),
+        ("unnamed", "127.0.0.1 sends X-Forwarded-For but is not a trusted proxy"),
         ("removed", "trusted_proxies names 127.0.0.1, but its requests carry no X-Forwarded-For"),
         ("removed and unnamed", "127.0.0.1 is refused again and again"),
     ],

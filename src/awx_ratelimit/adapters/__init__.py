@@ -1,1 +1,1 @@
-"""Translations: one module for each kind of app. They know the gate, and nothing of each other."""
+"""Middlewares and mounted apps: each module translates between one kind of app and the gate."""

@@ -1,4 +1,4 @@
-"""FastAPI's own document of an API: one call tells it of keys and limits. It needs no import of FastAPI."""
+"""Adds API keys and rate limits to the OpenAPI document of a FastAPI app. It does not import FastAPI."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from awx_ratelimit.http.openapi import describe
 
 
 def document_limits(app: Any, gate: AsyncGate) -> None:
-    """Show the key's security scheme, the 401 and the 429 in `app`'s OpenAPI document, but for exempt paths.
+    """Show the key's security scheme, the 401 and the 429 in `app`'s OpenAPI document, except on exempt paths.
 
-    Call it once, after the app is made; routes that are added later are described too. Raises TypeError
-    for anything but a FastAPI app and an AsyncGate.
+    Call it once, after you create the app. It also covers routes that are added later. Raises TypeError unless `app`
+    is a FastAPI app and `gate` an AsyncGate.
     """
     if not isinstance(gate, AsyncGate) or not callable(getattr(app, "openapi", None)):
         raise TypeError(

@@ -28,7 +28,7 @@ from awx_ratelimit.errors import (
     SigningKeysUnavailable,
 )
 from awx_ratelimit.http import error_responses
-from awx_ratelimit.http.message import Reply, Request, WholeRequest
+from awx_ratelimit.http.message import FullRequest, Reply, Request
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.clock import Clock, WallClock
@@ -100,7 +100,7 @@ class Console:
         self._renderer = Renderer(csrf, settings)
         self._handlers = {**pages.handlers, **FormHandlers(context, csrf, pages).handlers}
 
-    def __call__(self, full_request: WholeRequest) -> Reply:
+    def __call__(self, full_request: FullRequest) -> Reply:
         """The reply. Never raises for anything a client sends, nor for an unavailable store or backend."""
         request = full_request.request
         route = self._routes.find(request.method, request.path)
@@ -150,10 +150,10 @@ class Console:
         self._errors.write(logging.ERROR, code, "%s: %s", code, error)
         return _problem(code)
 
-    def _not_logged_in(self, route: Found[Action] | None, full_request: WholeRequest) -> Reply:
+    def _not_logged_in(self, route: Found[Action] | None, full_request: FullRequest) -> Reply:
         if route is not None and route.act == "usage":
             # 204 tells the browser to close the event stream for good.
-            return error_responses.nothing()
+            return error_responses.no_content()
         if self._settings.login_url is not None:
             return self._renderer.see_other(self._settings.login_url)
         return self._renderer.render(_NOT_LOGGED_IN, PageRequest.anonymous(full_request))

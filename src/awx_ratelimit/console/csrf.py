@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 from awx_ratelimit.console.page_request import CsrfCookie, PageRequest
 from awx_ratelimit.errors import AccessRefused
-from awx_ratelimit.http.cookies import values_of
-from awx_ratelimit.http.header_values import only_value
+from awx_ratelimit.http.header_values import cookie_values, only_value
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.clock import Clock
 from awx_ratelimit.keys.format import BASE62
@@ -56,7 +55,9 @@ class CsrfProtection:
         All values are kept: a neighbouring host of the same site may have set a second cookie of this name, which
         must neither hide ours nor replace it.
         """
-        values = [value for value in values_of(request.values(b"cookie"), COOKIE_NAME.encode()) if _is_cookie(value)]
+        values = [
+            value for value in cookie_values(request.values(b"cookie"), COOKIE_NAME.encode()) if _is_cookie(value)
+        ]
         if values:
             return CsrfCookie(tuple(value.decode() for value in values[:_MAX_COOKIES]), is_new=False)
         return CsrfCookie((secrets.token_urlsafe(16),), is_new=True)

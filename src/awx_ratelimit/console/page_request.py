@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from awx_ratelimit.http.header_values import MAX_BYTES
-from awx_ratelimit.http.message import WholeRequest
+from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.management.auth.claims import Owner
 
 Action = Literal[
@@ -44,14 +44,14 @@ class CsrfCookie(NamedTuple):
 class PageRequest:
     """A request, the owner who is logged in, and the id of the key in its path."""
 
-    def __init__(self, owner: Owner, full_request: WholeRequest, key_id: str, csrf_cookie: CsrfCookie | None) -> None:
+    def __init__(self, owner: Owner, full_request: FullRequest, key_id: str, csrf_cookie: CsrfCookie | None) -> None:
         self.owner = owner
         self.full_request = full_request
         self.key_id = key_id
         self.csrf_cookie = csrf_cookie
 
     @classmethod
-    def anonymous(cls, full_request: WholeRequest) -> "PageRequest":
+    def anonymous(cls, full_request: FullRequest) -> "PageRequest":
         """A request without a login. Its page has no forms."""
         return cls(Owner("", ""), full_request, "", None)
 

@@ -92,7 +92,7 @@ class Renderer:
         return self._templates.get_template(page.template).render(variables | dict(page.variables))
 
 
-def _reply(status: HTTPStatus, content_type: bytes, text: str, more: error_responses.Lines = ()) -> Reply:
+def _reply(status: HTTPStatus, content_type: bytes, text: str, more: error_responses.Headers = ()) -> Reply:
     body = text.encode()
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *_SECURITY_HEADERS, *more]
     return Reply(status.value, headers, body)
@@ -102,7 +102,7 @@ def _accepts_html(request: PageRequest) -> bool:
     return accepts_html(request.full_request.request.values(b"accept"))
 
 
-def _set_cookie(request: PageRequest) -> error_responses.Lines:
+def _set_cookie(request: PageRequest) -> error_responses.Headers:
     cookie = request.csrf_cookie
     # Never in the response to a form: a form from another site arrives without our cookie, and must not replace it.
     if cookie is None or not cookie.is_new or request.full_request.request.method not in ("GET", "HEAD"):

@@ -1,1 +1,1 @@
-"""What HTTP makes of a decision, without a framework: statuses, headers, bodies, callers, rules, the gate."""
+"""The HTTP side of a decision, without a framework: callers, rules, headers, error bodies, and the gate."""

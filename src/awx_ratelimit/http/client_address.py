@@ -1,10 +1,14 @@
-"""The address of the client: the peer's, or what trusted proxies say, read from the right.
+"""The client's address: the peer's, or the one that trusted proxies report in `X-Forwarded-For`.
 
-`X-Forwarded-For` is a list that each proxy appends to, and only what a trusted proxy appended can be believed. So it is
-read from the right: the first address that is not a trusted proxy's is the client's, and what stands further left is
-the client's own text.
+Each proxy appends to `X-Forwarded-For`, and only addresses that a trusted proxy appended can be believed. So the list
+is read from the right: the first address that is not a trusted proxy is the client. Clients can forge everything
+further left.
+
+If clients behind a proxy seem to share one address, the log names the setting that separates them. Each gate logs this
+at most once per kind of mistake, and never text that a client chose.
 """
 
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -13,19 +17,43 @@ from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.header_values import last_items
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.proxy_warnings import FORWARDED_FOR, ProxyWarnings
 
-#: Stands for a peer without an address: a proxy that speaks through a unix socket.
+_log = logging.getLogger("awx_ratelimit")
+
+#: The name of a peer without an address: a proxy that connects through a unix socket.
 UNIX = "unix"
-#: What the subject of a client without a key begins with.
-ADDRESS = "address:"
-_MOST_HOPS = 32
-_LONGEST = 64
+#: Subjects of clients without a key begin with this.
+ADDRESS_PREFIX = "address:"
+_FORWARDED_FOR = b"x-forwarded-for"
+_FORWARDING_HEADERS = (_FORWARDED_FOR, b"forwarded")
+_MAX_HOPS = 32
+_MAX_ADDRESS_LENGTH = 64
 _Address = IPv4Address | IPv6Address
 
+#: A proxy forwards every request, so checking the first ones is enough, and later ones cost nothing.
+_MAX_CHECKS = 1_000
+#: A proxy's health checks may come before the first request that it forwards.
+_MAX_WITHOUT_HEADER = 5
+#: One client at a private address may be refused a few times. A proxy that hides many clients is refused more often.
+_MAX_REFUSALS = 5
 
-class Addresses:
-    """Who a request comes from, given the networks of the proxies that may be believed.
+_UNTRUSTED = (
+    "%s sends %s but is not a trusted proxy, so all clients behind it share the limits of one address. "
+    "If it is your proxy, name it in trusted_proxies: ['%s']"
+)
+_REFUSED = (
+    "%s is refused again and again as one client without a valid key. If it is your proxy, all clients behind it share "
+    "that limit: have it send X-Forwarded-For (waitress removes it unless you start it with --trusted-proxy), and "
+    "name it in trusted_proxies: ['%s']"
+)
+_WITHOUT_HEADER = (
+    "trusted_proxies names %s, but its requests carry no X-Forwarded-For, so all clients behind it share the limits of "
+    "one address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
+)
+
+
+class ClientAddresses:
+    """Finds the client's address, given the proxies that are trusted.
 
     `trusted_proxies` are networks such as ``10.0.0.0/8``, single addresses, and ``unix``. Raises InvalidLimit for
     anything else.
@@ -37,56 +65,104 @@ class Addresses:
         if not isinstance(trusted_proxies, Iterable):
             raise InvalidLimit(f"trusted_proxies is {describe(trusted_proxies)}; write trusted_proxies=['10.0.0.0/8']")
         names = list(trusted_proxies)
-        self._unix = UNIX in names
+        self._trusts_unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
         self._trusts = lru_cache(maxsize=4096)(self._in_a_trusted_network)
-        self._warnings = ProxyWarnings()
+        self._warnings = _ProxyWarnings()
 
     def subject(self, request: Request) -> str:
-        """The subject of whoever has no key: its address, an IPv6 one by its /64, in which one client has them all."""
+        """The subject of a client without a key: its IPv4 address, or its IPv6 /64, which one client usually owns."""
         address = self._client(request)
         if isinstance(address, IPv6Address):
-            return f"{ADDRESS}{IPv6Network((address, 64), strict=False)}"
-        return f"{ADDRESS}{address or UNIX}"
+            return f"{ADDRESS_PREFIX}{IPv6Network((address, 64), strict=False)}"
+        return f"{ADDRESS_PREFIX}{address or UNIX}"
 
-    def refused(self, request: Request) -> None:
-        """The client of this request has reached the limit of its address: warn if that may be a proxy's."""
+    def warn_of_refusal(self, request: Request) -> None:
+        """The limit of this request's address refused it: log a warning if the address may be a proxy's."""
         peer = _parsed(request.client or "")
         if self._is_trusted(peer):
-            if self._warnings.silences > 0 and not request.values(FORWARDED_FOR):
-                self._warnings.silent(_name(peer), refused=True)
-        elif self._warnings.looks > 0 and (peer is None or peer.is_private):
+            if self._warnings.without_header_left > 0 and not request.values(_FORWARDED_FOR):
+                self._warnings.without_header(_name(peer), refused=True)
+        elif self._warnings.checks_left > 0 and (peer is None or peer.is_private):
             self._warnings.refused(request, _name(peer))
 
     def _client(self, request: Request) -> _Address | None:
         address = _parsed(request.client or "")
         if not self._is_trusted(address):
-            if self._warnings.looks > 0:
+            if self._warnings.checks_left > 0:
                 self._warnings.untrusted(request, _name(address))
             return address
-        text = last_items(request.values(FORWARDED_FOR))
-        if self._warnings.silences > 0:
-            self._heard(address, text)
-        for hop in reversed(text.rsplit(b",", _MOST_HOPS)[-_MOST_HOPS:]):
-            further = _parsed(hop.decode("latin-1").strip())
-            if further is None:
+        forwarded = last_items(request.values(_FORWARDED_FOR))
+        if self._warnings.without_header_left > 0:
+            self._warnings.trusted(_name(address), forwarded)
+        for hop in reversed(forwarded.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:]):
+            previous = _parsed(hop.decode("latin-1").strip())
+            if previous is None:
                 return address
-            address = further
+            address = previous
             if not self._trusts(address):
                 return address
         return address
 
-    def _heard(self, proxy: _Address | None, forwarded: bytes) -> None:
-        if forwarded:
-            self._warnings.silences = 0
-        else:
-            self._warnings.silent(_name(proxy), refused=False)
-
     def _is_trusted(self, peer: _Address | None) -> bool:
-        return self._unix if peer is None else self._trusts(peer)
+        return self._trusts_unix if peer is None else self._trusts(peer)
 
     def _in_a_trusted_network(self, address: _Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+class _ProxyWarnings:
+    """Warns about peers that may be proxies. A `peer` is an address as text, or ``unix``.
+
+    When `checks_left` or `without_header_left` is 0, that kind of warning was logged or is no longer possible.
+    """
+
+    def __init__(self) -> None:
+        self.checks_left = _MAX_CHECKS
+        self.without_header_left = _MAX_WITHOUT_HEADER
+        self._refusals_left = _MAX_REFUSALS
+        self._not_logged = {"untrusted": True, "without header": True}
+
+    def untrusted(self, request: Request, peer: str) -> None:
+        """An untrusted peer is taken for the client: warn if it sends a forwarding header."""
+        self.checks_left -= 1
+        for name in _FORWARDING_HEADERS:
+            if request.values(name) and not _contains(request, name, peer):
+                self._log_untrusted(_UNTRUSTED, peer, name.decode().title(), peer)
+
+    def refused(self, request: Request, peer: str) -> None:
+        """An untrusted peer in a private network is over its limit: warn if that happens often."""
+        self.checks_left -= 1
+        self._refusals_left -= 1
+        if self._refusals_left <= 0 and not _contains(request, _FORWARDED_FOR, peer):
+            self._log_untrusted(_REFUSED, peer, peer)
+
+    def trusted(self, peer: str, forwarded: bytes) -> None:
+        """A trusted proxy sent `forwarded` in X-Forwarded-For."""
+        if forwarded:
+            self.without_header_left = 0
+        else:
+            self.without_header(peer, refused=False)
+
+    def without_header(self, peer: str, *, refused: bool) -> None:
+        """A trusted proxy sent no X-Forwarded-For: warn if that happens often, or if the proxy was refused."""
+        self.without_header_left = 0 if refused else self.without_header_left - 1
+        if self.without_header_left <= 0:
+            self._log_once("without header", _WITHOUT_HEADER, peer)
+
+    def _log_untrusted(self, message: str, *args: str) -> None:
+        self.checks_left = 0
+        self._log_once("untrusted", message, *args)
+
+    def _log_once(self, kind: str, message: str, *args: str) -> None:
+        # `pop` is atomic, so only one of several threads logs.
+        if self._not_logged.pop(kind, False):
+            _log.warning(message, *args)
+
+
+def _contains(request: Request, name: bytes, peer: str) -> bool:
+    """Whether the header contains the peer itself. Then the server has read the header and set the peer from it."""
+    return peer.encode() in last_items(request.values(name))
 
 
 def _name(peer: _Address | None) -> str:
@@ -94,13 +170,13 @@ def _name(peer: _Address | None) -> str:
 
 
 def _parsed(text: str) -> _Address | None:
-    # A long text is no address, and must not stay in a cache.
-    return _known(text) if len(text) <= _LONGEST else None
+    # Longer text is not an address and must not fill the cache.
+    return _cached_address(text) if len(text) <= _MAX_ADDRESS_LENGTH else None
 
 
 @lru_cache(maxsize=4096)
-def _known(text: str) -> _Address | None:
-    """The address in `text`, without the port and the zone that some write with it; None where there is none."""
+def _cached_address(text: str) -> _Address | None:
+    """The address in `text`, without a port and a zone; None if there is none."""
     host = text.split("]", 1)[0].removeprefix("[") if text.startswith("[") else text
     host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
     try:
@@ -112,7 +188,7 @@ def _known(text: str) -> _Address | None:
 
 def _network(name: object) -> IPv4Network | IPv6Network:
     if not isinstance(name, str | _Address | IPv4Network | IPv6Network):
-        # Numbers and bytes would be taken for addresses.
+        # `ip_network` would take numbers and bytes for addresses.
         raise InvalidLimit(f"trusted_proxies has {describe(name)}; allowed are networks, addresses and 'unix'")
     try:
         return ip_network(name)

@@ -1,7 +1,7 @@
-"""The errors that are not a limit's: each code with its status and its text, in the envelope of three keys.
+"""Error responses: each code with its status and message, in a JSON body with the keys code, type and message.
 
-With `render`, which has the limits' own, it is where statuses, header names and bodies are spelled, and nowhere else.
-Statuses are those of RFC 9110; challenges those of RFC 6750 and of the wire contract.
+Only this module and `limit_headers`, which reports decisions, spell statuses, header names and bodies. Statuses follow
+RFC 9110, challenges RFC 6750.
 """
 
 import json
@@ -11,43 +11,44 @@ from typing import Final, NamedTuple
 
 from awx_ratelimit.http.message import Reply
 
-Lines = Iterable[tuple[bytes, bytes]]
+Headers = Iterable[tuple[bytes, bytes]]
 
 RETRY_HEADER: Final = b"retry-after"
 #: The challenge of the identifiers that read the header X-API-Key.
 KEY_CHALLENGE: Final = 'ApiKey realm="api", header="X-API-Key"'
 _KEY_CHALLENGE = KEY_CHALLENGE.encode()
 _TOKEN_CHALLENGE = b'Bearer realm="api"'
-#: For identifiers that may read anything.
-_MISSING = "Credentials are missing."
-_LATER = [(RETRY_HEADER, b"1")]
+#: The message for identifiers that do not read X-API-Key.
+_CREDENTIALS_MISSING = "Credentials are missing."
+_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_RETRY_SOON = [(RETRY_HEADER, b"1")]
 
 
-class _Failure(NamedTuple):
+class _Error(NamedTuple):
     status: HTTPStatus
     type: str
     message: str
-    more: Lines = ()
+    headers: Headers = ()
 
 
-def _invalid(status: HTTPStatus, message: str) -> _Failure:
-    return _Failure(status, "invalid_request_error", message)
+def _invalid(status: HTTPStatus, message: str) -> _Error:
+    return _Error(status, "invalid_request_error", message)
 
 
-def _challenged(message: str, challenge: bytes) -> _Failure:
-    more = [(b"www-authenticate", challenge)]
-    return _Failure(HTTPStatus.UNAUTHORIZED, "authentication_error", message, more)
+def _challenged(message: str, challenge: bytes) -> _Error:
+    headers = [(b"www-authenticate", challenge)]
+    return _Error(HTTPStatus.UNAUTHORIZED, "authentication_error", message, headers)
 
 
-def _unavailable(what: str) -> _Failure:
+def _unavailable(what: str) -> _Error:
     message = f"{what} is unavailable. Retry after 1 second."
-    return _Failure(HTTPStatus.SERVICE_UNAVAILABLE, "internal_error", message, _LATER)
+    return _Error(HTTPStatus.SERVICE_UNAVAILABLE, "internal_error", message, _RETRY_SOON)
 
 
-_FAILURES: Final = {
+_ERRORS: Final = {
     "invalid_request": _invalid(HTTPStatus.BAD_REQUEST, "The request is invalid."),
     "method_not_allowed": _invalid(HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed here."),
-    "request_timeout": _invalid(HTTPStatus.REQUEST_TIMEOUT, "The body of the request did not come in time."),
+    "request_timeout": _invalid(HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time."),
     "request_too_large": _invalid(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body of the request is too large."),
     "unsupported_media_type": _invalid(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the body as application/json."),
     "api_key_missing": _challenged("API key is missing. Send it in the X-API-Key header.", _KEY_CHALLENGE),
@@ -57,15 +58,15 @@ _FAILURES: Final = {
     "access_token_missing": _challenged("Access token is missing. Send it as Authorization: Bearer.", _TOKEN_CHALLENGE),
     "invalid_access_token": _challenged("Access token is invalid.", _TOKEN_CHALLENGE + b', error="invalid_token"'),
     "access_token_expired": _challenged("Access token has expired.", _TOKEN_CHALLENGE + b', error="invalid_token"'),
-    "access_token_required": _Failure(
+    "access_token_required": _Error(
         HTTPStatus.FORBIDDEN, "authorization_error", "An API key cannot manage API keys. Send an access token."
     ),
-    "csrf_failed": _Failure(
-        HTTPStatus.FORBIDDEN, "authorization_error", "The form is too old, or was not sent from its own page."
+    "csrf_failed": _Error(
+        HTTPStatus.FORBIDDEN, "authorization_error", "The form has expired, or was not sent from this site."
     ),
-    "not_found": _Failure(HTTPStatus.NOT_FOUND, "not_found_error", "There is nothing here."),
-    "api_key_not_found": _Failure(HTTPStatus.NOT_FOUND, "not_found_error", "There is no such API key."),
-    "api_key_limit_reached": _invalid(HTTPStatus.CONFLICT, "There are as many API keys as may be."),
+    "not_found": _Error(HTTPStatus.NOT_FOUND, "not_found_error", "There is nothing here."),
+    "api_key_not_found": _Error(HTTPStatus.NOT_FOUND, "not_found_error", "There is no such API key."),
+    "api_key_limit_reached": _invalid(HTTPStatus.CONFLICT, "The account has reached its maximum number of API keys."),
     "api_key_not_active": _invalid(HTTPStatus.CONFLICT, "The API key is not active."),
     "rate_limiter_unavailable": _unavailable("Rate limiter"),
     "key_store_unavailable": _unavailable("Key store"),
@@ -76,46 +77,74 @@ _FAILURES: Final = {
 _UNKNOWN_CODE: Final = _challenged("The credentials are not accepted.", _TOKEN_CHALLENGE)
 
 
-def failure(code: str, message: str | None = None, more: Lines = ()) -> Reply:
-    """The error of this code, with a text of its own where that says more."""
-    failed = _FAILURES[code]
-    return error(failed.status, code, failed.type, message or failed.message, [*failed.more, *more])
+def failure(code: str, message: str | None = None, headers: Headers = ()) -> Reply:
+    """The error response for `code`. `message` None means the usual message of the code."""
+    error = _ERRORS[code]
+    return error_reply(error.status, code, error.type, message or error.message, [*error.headers, *headers])
 
 
 def unauthorized(code: str, message: str | None = None, challenge: str | None = KEY_CHALLENGE) -> Reply:
-    """401 with any code, one of the contract or of an identifier's own.
+    """A 401 with one of the codes above, or with an identifier's own code.
 
-    `message` None is the usual one of the code. `challenge` None fits the code and claims no header.
+    `message` None means the usual message of the code. `challenge` None derives WWW-Authenticate from the code, without
+    naming a header.
     """
-    failed = _FAILURES.get(code, _UNKNOWN_CODE)
-    if failed.status != HTTPStatus.UNAUTHORIZED:
-        failed = _UNKNOWN_CODE
-    usual = _MISSING if code == "api_key_missing" and challenge != KEY_CHALLENGE else failed.message
-    more = failed.more
+    error = _ERRORS.get(code, _UNKNOWN_CODE)
+    if error.status != HTTPStatus.UNAUTHORIZED:
+        error = _UNKNOWN_CODE
+    usual = _CREDENTIALS_MISSING if code == "api_key_missing" and challenge != KEY_CHALLENGE else error.message
+    headers = error.headers
     if challenge is not None:
-        more = [(b"www-authenticate", challenge.encode())]
+        headers = [(b"www-authenticate", challenge.encode())]
     elif "api_key" in code:
-        more = [(b"www-authenticate", b'ApiKey realm="api"')]
-    return error(HTTPStatus.UNAUTHORIZED, code, failed.type, message or usual, more)
+        headers = [(b"www-authenticate", b'ApiKey realm="api"')]
+    return error_reply(HTTPStatus.UNAUTHORIZED, code, error.type, message or usual, headers)
+
+
+def retry_later(retry_after_ms: int, violated: list[str], headers: Headers = (), *, problem: bool = False) -> Reply:
+    """A 429 with the wait in Retry-After and in the message. With `problem` it names the `violated` limits."""
+    seconds = whole_seconds(retry_after_ms)
+    message = f"Rate limit exceeded. Retry after {seconds} second{'' if seconds == 1 else 's'}."
+    return too_many_requests(message, [(RETRY_HEADER, b"%d" % seconds), *headers], violated if problem else None)
+
+
+def too_many_requests(message: str, headers: Headers, violated: list[str] | None) -> Reply:
+    """A 429. If `violated` is a list, the body is an RFC 9457 problem document that names these limits."""
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    if violated is None:
+        return error_reply(status, "rate_limit_exceeded", "rate_limit_error", message, headers)
+    problem = {
+        "type": _QUOTA_EXCEEDED,
+        "title": "Request cannot be satisfied as assigned quota has been exceeded",
+        "status": status.value,
+        "detail": message,
+        "violated-policies": violated,
+    }
+    return document(status, problem, headers, kind=b"application/problem+json")
+
+
+def whole_seconds(ms: int) -> int:
+    """Milliseconds in whole seconds, rounded up, at least 1."""
+    return max(1, -(-ms // 1000))
 
 
 def status_of(code: str) -> int:
-    """The status that a code is sent with."""
-    return _FAILURES[code].status.value
+    """The status of the error response for `code`."""
+    return _ERRORS[code].status.value
 
 
-def error(status: HTTPStatus, code: str, type: str, message: str, more: Lines = ()) -> Reply:
-    """An error in the envelope of three keys."""
-    return document(status, {"code": code, "type": type, "message": message}, more)
+def error_reply(status: HTTPStatus, code: str, type: str, message: str, headers: Headers = ()) -> Reply:
+    """An error response with the three keys code, type and message."""
+    return document(status, {"code": code, "type": type, "message": message}, headers)
 
 
-def document(status: HTTPStatus, body: object, more: Lines = (), *, kind: bytes = b"application/json") -> Reply:
-    """An answer in JSON, which nobody keeps."""
+def document(status: HTTPStatus, body: object, headers: Headers = (), *, kind: bytes = b"application/json") -> Reply:
+    """A JSON response that must not be cached."""
     text = json.dumps(body, separators=(",", ":")).encode()
-    lines = [(b"content-type", kind), (b"content-length", b"%d" % len(text)), (b"cache-control", b"no-store")]
-    return Reply(status.value, [*lines, *more], text)
+    own = [(b"content-type", kind), (b"content-length", b"%d" % len(text)), (b"cache-control", b"no-store")]
+    return Reply(status.value, [*own, *headers], text)
 
 
-def nothing(more: Lines = ()) -> Reply:
-    """204: it is done, and there is nothing to say of it."""
-    return Reply(HTTPStatus.NO_CONTENT.value, [(b"cache-control", b"no-store"), *more], b"")
+def no_content(headers: Headers = ()) -> Reply:
+    """A 204 response."""
+    return Reply(HTTPStatus.NO_CONTENT.value, [(b"cache-control", b"no-store"), *headers], b"")

@@ -1,4 +1,4 @@
-"""`AsyncGate`: from a request to an answer: the caller, its plan, one decision, and what to send."""
+"""`AsyncGate`: finds the caller of a request, makes one decision, and returns the headers or the refusal to send."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -19,18 +19,19 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
-    async_identify,
-    async_nothing,
-    async_settled,
+    async_checked_caller,
+    async_checked_identify,
+    async_no_flush,
 )
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import FREE, UNKNOWN_KEYS, Admission, Terms, Unheard, WebSocketRefusal
+from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
 from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 
-#: What `Admission(...)` ends in, without the call in between.
+#: Builds an Admission without the call of its class, which is slower.
 _new = tuple.__new__
 
 
@@ -75,84 +76,88 @@ class AsyncGate:
     ) -> None:
         self._limiter = checked_limiter(limiter, AsyncLimiter, "AsyncGate")
         self._claim: Any = claim_of(limiter)
-        self._identify = async_identify(identify, checked_plans(plans))
-        self._write_uses = getattr(identify, "write_uses_in_tasks", async_nothing)
-        self._terms = Terms(
+        self._identify = async_checked_identify(identify, checked_plans(plans))
+        self._flush_identify = getattr(identify, "flush_async", async_no_flush)
+        self._policy = Policy(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
-        #: The names of the header lines it adds, which replace an app's own, and those that `expose` shows to scripts.
-        self.header_names, self.exposed_names = limit_headers.added_and_exposed(headers, expose)
+        #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
+        self._unknown_key_addresses = self._policy.unknown_keys.addresses
+        #: The names of the headers that the gate adds. They replace the app's own headers of these names.
+        self.header_names = limit_headers.names(headers)
+        #: The names in Access-Control-Expose-Headers; empty without `expose`.
+        self.exposed_names = limit_headers.exposed_names(headers) if expose else frozenset()
         self.websocket_refusal = websocket_refusal
-        #: Gives back the slot of a decision, if it has one: never waits, never raises, harmless twice.
+        #: Gives back the slot of a decision, if it has one. It never waits or raises, and a second call does nothing.
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
-        self.is_exempt = self._terms.is_exempt
-        #: What an adapter checks when it starts.
+        self.is_exempt = self._policy.is_exempt
+        #: The parts that an adapter checks when it starts.
         self.parts = (limiter, identify)
 
     async def admit(self, request: Request) -> Admission:
-        """Decide one request. It never raises for what a client sends, nor for a backend without an answer."""
-        terms = self._terms
-        rule = terms.rule(request)
+        """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""
+        policy = self._policy
+        rule = policy.rule_for(request)
         if rule is None:
-            return FREE
+            return EXEMPT
         try:
-            if terms.suspects:
-                stopped = await self._stopped(request)
-                if stopped is not None:
-                    return stopped
+            if self._unknown_key_addresses:
+                throttled = await self._throttled(request)
+                if throttled is not None:
+                    return throttled
             caller = self._identify(request)
             if caller.__class__ is not Caller:
-                caller = await async_settled(caller) or terms.nobody(request)
+                caller = await async_checked_caller(caller) or policy.anonymous_caller(request)
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
-            return await self._unheard(request, error)
+            return await self._unauthenticated(request, error)
         if caller is None:
-            return terms.without_key(request)
+            return policy.missing_key(request)
         try:
-            plan = terms.resolve(caller)
+            plan = policy.resolve(caller)
             if rule.budget is not None:
                 plan = rule.with_budget(plan)
             decision = self._claim(caller.subject, plan, rule.cost)
             if decision.__class__ is not Decision:
                 decision = await decision
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
-            return terms.undecided(request, rule, caller, error)
-        exceeded = decision.exceeded & plan.enforced
-        return (
-            terms.refused(request, decision) if exceeded else _new(Admission, (None, terms.lines(decision), decision))
-        )
+            return policy.undecided(request, rule, caller, error)
+        over = decision.exceeded & plan.enforced
+        return policy.denied(request, decision) if over else _new(Admission, (None, policy.headers(decision), decision))
 
     async def flush(self) -> None:
-        """Send what waits: released slots, and when keys were used last. See `Limiter.flush`; it never raises."""
+        """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""
         await self._limiter.flush()
-        await self._write_uses()
+        await self._flush_identify()
 
-    async def _stopped(self, request: Request) -> Admission | None:
-        suspect = self._terms.suspect(request)
-        if suspect is None:
+    async def _throttled(self, request: Request) -> Admission | None:
+        """The 429 for an address that has sent too many unknown keys; None for any other request."""
+        subject = self._policy.unknown_keys.subject_to_check(request)
+        if subject is None:
             return None
         try:
-            decision = await self._limiter.peek(suspect, UNKNOWN_KEYS)
+            decision = await self._limiter.peek(subject, UNKNOWN_KEYS)
         except BackendUnavailable as error:
-            return self._terms.unavailable(suspect, error)
-        self._terms.cleared(decision)
-        return None if decision.allowed else self._terms.stopped(request, decision)
+            return self._policy.unavailable(subject, error)
+        self._policy.unknown_keys.forget_if_full(decision)
+        return None if decision.allowed else self._policy.throttled(request, decision)
 
-    async def _unheard(self, request: Request, refusal: Unheard) -> Admission:
-        if not (isinstance(refusal, KeyRefused) and refusal.unknown):
-            return self._terms.unheard(request, refusal)
-        subject = self._terms.suspected(request)
+    async def _unauthenticated(self, request: Request, error: AuthenticationError) -> Admission:
+        """The reply to a request whose key was not accepted. An unknown key is charged to the client's address."""
+        if not (isinstance(error, KeyRefused) and error.unknown):
+            return self._policy.unauthenticated(request, error)
+        subject = self._policy.unknown_keys.record(request)
         try:
             decision = await self._limiter.acquire(subject, UNKNOWN_KEYS)
-        except BackendUnavailable as error:
-            return self._terms.unavailable(subject, error)
+        except BackendUnavailable as failure:
+            return self._policy.unavailable(subject, failure)
         if decision.allowed:
-            return self._terms.unauthorized(refusal)
-        return self._terms.stopped(request, decision)
+            return self._policy.unauthorized(error)
+        return self._policy.throttled(request, decision)
 
 
 def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awaitable[Decision]]:
-    """`limiter.claim`, without its two coroutines where an event loop may call the backend directly."""
+    """`limiter.claim`, or a synchronous one without its two coroutines if the backend never blocks."""
     backend = limiter.backend
     if isinstance(backend, NonBlocking):
         synchronous = Limiter(backend.backend, listeners=limiter.listeners)

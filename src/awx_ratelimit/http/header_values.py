@@ -1,29 +1,66 @@
-"""Bounded reads of header values: the work for one header does not grow with what a client sends.
+r"""Bounded reads of header values and cookies: the work for one header does not grow with what a client sends.
 
-Everything in this library that parses a header reads it through one of these three functions.
+Everything in this library that parses a header reads it through these functions.
+
+Cookies (RFC 6265) are read as bytes, and only spaces and tabs around a name are ignored. A neighbouring host can set a
+cookie such as ``\xa0__Host-session``, whose name a browser keeps apart. A parser that strips more than browsers do, or
+decodes first, takes it for the cookie that only this host can set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 #: The longest value that is parsed. Longer ones are refused, or cut where a cut cannot help the client.
 MAX_BYTES: Final = 1_024
 _MAX_LINES: Final = 32
 
-
-def only_value(lines: Sequence[bytes]) -> bytes | None:
-    """The value of a header that was sent once with at most MAX_BYTES; None for any other number or length."""
-    return lines[0] if len(lines) == 1 and len(lines[0]) <= MAX_BYTES else None
-
-
-def first_bytes(lines: Sequence[bytes]) -> tuple[bytes, bool]:
-    """The first MAX_BYTES of the list that all `lines` form, and whether anything was cut off."""
-    text = b",".join([line[: MAX_BYTES + 1] for line in lines[:_MAX_LINES]])
-    return text[:MAX_BYTES], len(text) > MAX_BYTES or len(lines) > _MAX_LINES
+#: The bytes of all Cookie headers together that are read. Most servers accept no more for all headers of a request.
+MAX_COOKIES_BYTES: Final = 16_384
+#: Browsers keep no longer cookie (RFC 6265bis, section 5.7).
+MAX_COOKIE_BYTES: Final = 4_096
+#: Browsers keep fewer cookies for one site.
+_MAX_COOKIE_MATCHES: Final = 256
 
 
-def last_items(lines: Sequence[bytes]) -> bytes:
-    """The last items of the list that all `lines` form, at most MAX_BYTES of them: an item is whole, or left out."""
-    text = b",".join([line[-MAX_BYTES - 1 :] for line in lines[-_MAX_LINES:]])
-    # A part of an item could read as another item: the end of an address is an address.
+def only_value(values: Sequence[bytes]) -> bytes | None:
+    """The value of a header that was sent once with at most MAX_BYTES; otherwise None."""
+    return values[0] if len(values) == 1 and len(values[0]) <= MAX_BYTES else None
+
+
+def first_bytes(values: Sequence[bytes]) -> tuple[bytes, bool]:
+    """The first MAX_BYTES of `values`, joined by commas, and whether anything was cut off."""
+    text = b",".join([value[: MAX_BYTES + 1] for value in values[:_MAX_LINES]])
+    return text[:MAX_BYTES], len(text) > MAX_BYTES or len(values) > _MAX_LINES
+
+
+def last_items(values: Sequence[bytes]) -> bytes:
+    """The last MAX_BYTES of `values`, joined by commas, without an item that was cut."""
+    text = b",".join([value[-MAX_BYTES - 1 :] for value in values[-_MAX_LINES:]])
+    # The end of a cut item could be a valid item itself: the end of an address is an address.
     return text if len(text) <= MAX_BYTES else text[-MAX_BYTES:].partition(b",")[2]
+
+
+def cookie_values(values: Sequence[bytes], name: bytes) -> Iterator[bytes]:
+    """Every value of the cookie `name` in the ``Cookie`` headers, in order, without the spaces around it.
+
+    Cookies without ``=`` and cookies of more than MAX_COOKIE_BYTES are skipped. Searching for the name instead of
+    splitting the text takes microseconds, whatever a client sends.
+    """
+    text = b";".join(values)[:MAX_COOKIES_BYTES]
+    end = 0
+    for _ in range(_MAX_COOKIE_MATCHES):
+        at = text.find(name, end) if name else -1
+        if at < 0:
+            return
+        start, end = text.rfind(b";", 0, at) + 1, text.find(b";", at)
+        end = len(text) if end < 0 else end
+        if end - start <= MAX_COOKIE_BYTES:
+            key, equals, value = text[start:end].partition(b"=")
+            if equals and _is_name(key, at - start, name):
+                yield value.strip(b" \t")
+
+
+def _is_name(key: bytes, at: int, name: bytes) -> bool:
+    """Whether `key` is `name`, which begins at `at`, with nothing but spaces and tabs around it."""
+    # `translate` takes a fifth of the time of `strip`.
+    return not key[:at].translate(None, b" \t") and key[at:].rstrip(b" \t") == name

@@ -1,10 +1,10 @@
-"""What is said of limits: the header lines of every decided response, and the 429. `envelope` has the other errors.
+"""The rate limit headers of every response, and the 429. `error_responses` has the other errors.
 
-Header fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit-Policy` says what a plan allows,
-`RateLimit` how it stands. Statuses and fields of errors are those of RFC 6585 and RFC 9110.
+The fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit-Policy` shows the limits of a plan,
+`RateLimit` what is left of them. Error statuses and fields follow RFC 6585 and RFC 9110.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
@@ -12,120 +12,139 @@ from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan, PlanCache
 from awx_ratelimit.core.rate import CONCURRENT, Rate
-from awx_ratelimit.http.error_responses import RETRY_HEADER, document, error
+from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests, whole_seconds
 from awx_ratelimit.http.message import Reply
 
 #: The header that carries an API key.
 KEY_HEADER = b"x-api-key"
 Dialect = Literal["draft", "legacy", "both", "none"]
 DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
-Lines = list[tuple[bytes, bytes]]
+Headers = list[tuple[bytes, bytes]]
+Renderer = Callable[[Decision], Headers]
 
-#: The largest number of a structured field (RFC 9651).
-_MOST = 10**15 - 1
+#: The largest integer of a structured field (RFC 9651).
+_MAX_INTEGER = 10**15 - 1
 _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
-_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_NAMES: Mapping[Dialect, tuple[bytes, ...]] = {
+    "draft": _DRAFT,
+    "legacy": _LEGACY,
+    "both": (*_DRAFT, *_LEGACY),
+    "none": (),
+}
 
 
-def names(dialect: Dialect) -> tuple[bytes, ...]:
-    """The names of the lines that `headers` sends; an app's own headers of these names are replaced."""
-    return {"draft": _DRAFT, "legacy": _LEGACY, "both": (*_DRAFT, *_LEGACY), "none": ()}[dialect]
+def names(dialect: Dialect) -> frozenset[bytes]:
+    """The names of the headers in `dialect`. The app's own headers of these names are replaced."""
+    return frozenset(_NAMES[dialect])
 
 
-def exposed(dialect: Dialect) -> tuple[bytes, bytes]:
-    """The line that lets a browser's script read the others (CORS)."""
-    return b"access-control-expose-headers", b", ".join((RETRY_HEADER, *names(dialect)))
+def exposed_names(dialect: Dialect) -> frozenset[str]:
+    """The names of the headers that browser scripts need: those of `dialect`, and Retry-After."""
+    return frozenset(name.decode() for name in (RETRY_HEADER, *_NAMES[dialect]))
 
 
-def added_and_exposed(dialect: Dialect, expose: bool) -> tuple[frozenset[bytes], frozenset[str]]:
-    """The names of the lines that `headers` sends, and those in the line of `exposed`, if it is sent."""
-    added = frozenset(names(dialect))
-    return added, frozenset(name.decode() for name in (RETRY_HEADER, *added)) if expose else frozenset()
+def expose_header(dialect: Dialect) -> tuple[bytes, bytes]:
+    """The CORS header that lets browser scripts of other origins read the headers in `dialect`, and Retry-After."""
+    return b"access-control-expose-headers", b", ".join((RETRY_HEADER, *_NAMES[dialect]))
 
 
-def headers(decision: Decision, dialect: Dialect = "draft") -> Lines:
-    """The header lines that every decided response carries."""
-    return LINES[dialect](decision)
+def headers(decision: Decision, dialect: Dialect = "draft") -> Headers:
+    """The headers that report `decision`."""
+    return RENDERERS[dialect](decision)
 
 
-class _Form(NamedTuple):
-    """What the draft's two lines of a plan have in common: all but the numbers of a decision."""
+class _Template(NamedTuple):
+    """The constant parts of a plan's draft headers. `state` is filled with the numbers of each decision.
 
-    policy_line: tuple[bytes, bytes]
+    `rates` are the visible rates: the index of each in `levels`, its bit, and the rate. `slots` is 0 if no slots are
+    visible. `fast` holds the numbers for the fast path of `_draft`; None for plans that it does not fit.
+    """
+
+    policy_header: tuple[bytes, bytes]
     state: str
     rates: tuple[tuple[int, int, Rate], ...]
     slots: int
-    pair: tuple[int, int, int, int, int, int, int, int] | None
+    fast: tuple[int, int, int, int, int, int, int, int] | None
 
 
-def _form(plan: Plan) -> _Form:
-    shown = () if plan.shadow else tuple(numbered for numbered in plan.numbered_rates if not numbered[2].shadow)
-    items = [f'"{rate.name}";r=%d;t=%d' for _, _, rate in shown]
+def _template(plan: Plan) -> _Template:
+    visible = () if plan.shadow else tuple(numbered for numbered in plan.numbered_rates if not numbered[2].shadow)
+    items = [f'"{rate.name}";r=%d;t=%d' for _, _, rate in visible]
     slots = 0
     if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
         slots = plan.slots
         items.append(f'"{CONCURRENT}";r=%d%s')
-    return _Form((b"ratelimit-policy", policy(plan)), ", ".join(items), shown, slots, _pair(plan, shown, slots))
+    fast = _fast_numbers(plan, visible, slots)
+    return _Template((b"ratelimit-policy", policy(plan)), ", ".join(items), visible, slots, fast)
 
 
-def _pair(plan: Plan, shown: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
-    """Capacity, unit, period and tokens a second, of each of two continuous rates beside slots; None of any others."""
-    if plan.pair is None or len(shown) != 2 or not slots or max(_most_shown(rate) for rate in plan.rates) > _MOST:
+def _fast_numbers(plan: Plan, visible: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
+    """Capacity, unit, period and tokens times 1,000 of both rates, for plans of two continuous rates and slots.
+
+    None for all other plans, and for plans whose numbers may not fit into a structured field.
+    """
+    if plan.pair is None or len(visible) != 2 or not slots or max(map(_largest_number, plan.rates)) > _MAX_INTEGER:
         return None
     return tuple(n for rate in plan.rates for n in (rate.capacity, rate.unit, rate.period_ms, rate.tokens * 1000))
 
 
-def _most_shown(rate: Rate) -> int:
+def _largest_number(rate: Rate) -> int:
     return max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
 
 
-_forms: Final = PlanCache(_form)
-_known_form: Final = _forms.entries.get
+_templates: Final = PlanCache(_template)
+_cached_template: Final = _templates.entries.get
 
 
-def _draft(decision: Decision) -> Lines:
+def _draft(decision: Decision) -> Headers:
     _, plan, _, _, over, levels, held, _, _, _ = decision
-    known = _known_form(id(plan))
-    policy_line, state, _, slots, pair = known[0] if known is not None else _forms.get(plan)
-    if pair is not None and not over:
-        # The same for two continuous rates and slots that all fit, in a straight line: what nearly every answer is.
-        capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = pair
+    cached = _cached_template(id(plan))
+    policy_header, state, _, slots, fast = cached[0] if cached is not None else _templates.get(plan)
+    if fast is not None and not over:
+        # The fast path for nearly every response: `_numbers` written out for two continuous rates and slots.
+        capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = fast
         left, left_2, free = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2, slots - held
         seconds = -(-left * period_ms // tokens) or _next_token_s(decision, 0)
         seconds_2 = -(-left_2 * period_2_ms // tokens_2) or _next_token_s(decision, 1)
-        return [policy_line, (b"ratelimit", (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
-    return [policy_line, (b"ratelimit", (state % _numbers(decision)).encode())] if state else []
+        return [policy_header, (b"ratelimit", (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
+    return [policy_header, (b"ratelimit", (state % _numbers(decision)).encode())] if state else []
 
 
 def _numbers(decision: Decision) -> tuple[Any, ...]:
-    """What is left of each limit and in how many seconds: see the wire contract."""
+    """The `r` and `t` of each visible limit.
+
+    `t` of a rate that refused is its wait; of a calendar rate the time to its boundary; of any other rate the time in
+    which `r` tokens refill, or until the next token if `r` is 0.
+    """
     _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
-    form = _forms.get(plan)
+    template = _templates.get(plan)
     numbers: list[Any] = []
-    for index, bit, rate in form.rates:
+    for index, bit, rate in template.rates:
         debt = levels[index]
         left = (rate.capacity - debt) // rate.unit
         if over & bit:
-            seconds = _seconds(wait_ms(rate, debt, levels[index + 1], now_ms, cost))
+            seconds = whole_seconds(wait_ms(rate, debt, levels[index + 1], now_ms, cost))
         elif rate.calendar:
-            seconds = _seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
+            seconds = whole_seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
         else:
             seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or _next_token_s(decision, index // 2)
-        numbers += (_digits(left), _digits(seconds))
-    if form.slots:
-        numbers += (max(0, form.slots - held), f";t={_seconds(slot_wait_ms)}" if over & plan.slot_bit else "")
+        numbers += (_bounded(left), _bounded(seconds))
+    if template.slots:
+        wait = f";t={whole_seconds(slot_wait_ms)}" if over & plan.slot_bit else ""
+        numbers += (max(0, template.slots - held), wait)
     return tuple(numbers)
 
 
-def _next_token_s(decision: Decision, number: int) -> int:
-    """The wait for one more token of the plan's rate `number`, in seconds."""
-    debt, since_ms = decision.levels[2 * number : 2 * number + 2]
-    return _digits(_seconds(wait_ms(decision.plan.rates[number], debt, since_ms, decision.decided_at_ms, 1)))
+def _next_token_s(decision: Decision, rate_index: int) -> int:
+    """The seconds until the rate has one more token."""
+    debt, since_ms = decision.levels[2 * rate_index : 2 * rate_index + 2]
+    rate = decision.plan.rates[rate_index]
+    return _bounded(whole_seconds(wait_ms(rate, debt, since_ms, decision.decided_at_ms, 1)))
 
 
-def _legacy(decision: Decision) -> Lines:
-    """The tightest limit: the one with the longest wait, else the rate that has the least left."""
+def _legacy(decision: Decision) -> Headers:
+    """The tightest limit: the one with the longest wait, or if none refused, the rate with the fewest tokens left."""
     usages = [usage for usage in decision.usages if not usage.shadow]
     rates = [usage for usage in usages if usage.limit != CONCURRENT]
     if not decision.allowed:
@@ -138,95 +157,62 @@ def _legacy(decision: Decision) -> Lines:
     return [(name, b"%d" % number) for name, number in zip(_LEGACY, numbers, strict=True)]
 
 
-def _both(decision: Decision) -> Lines:
+def _both(decision: Decision) -> Headers:
     return _draft(decision) + _legacy(decision)
 
 
-def _none(_: Decision) -> Lines:
+def _none(_: Decision) -> Headers:
     return []
 
 
-#: The header lines that every decided response carries, by dialect.
-LINES: Final[Mapping[Dialect, Callable[[Decision], Lines]]] = {
-    "draft": _draft,
-    "legacy": _legacy,
-    "both": _both,
-    "none": _none,
-}
+#: The function that writes the headers of each dialect.
+RENDERERS: Final[Mapping[Dialect, Renderer]] = {"draft": _draft, "legacy": _legacy, "both": _both, "none": _none}
 
 
 def policy(plan: Plan) -> bytes:
-    """The value of RateLimit-Policy: a constant of the plan."""
+    """The value of RateLimit-Policy. It depends on the plan alone."""
     items = [_policy_item(rate) for rate in plan.rates if not (rate.shadow or plan.shadow)]
     if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
-        items.append(f'"{CONCURRENT}";q={_digits(plan.concurrency.slots)};qu="concurrent-requests"')
+        items.append(f'"{CONCURRENT}";q={_bounded(plan.concurrency.slots)};qu="concurrent-requests"')
     return ", ".join(items).encode()
 
 
 def _policy_item(rate: Rate) -> str:
-    burst = "" if rate.burst == rate.tokens else f";awx-burst={_digits(rate.burst)}"
-    return f'"{rate.name}";q={_digits(rate.tokens)};w={_digits(_seconds(rate.period_ms))}{burst}'
+    burst = "" if rate.burst == rate.tokens else f";awx-burst={_bounded(rate.burst)}"
+    return f'"{rate.name}";q={_bounded(rate.tokens)};w={_bounded(whole_seconds(rate.period_ms))}{burst}'
 
 
 def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
-    """429 of a refused decision: when to come back, in the header and in the message alike.
+    """The 429 for a refused decision, with the wait in Retry-After and in the message.
 
-    With `problem` the body is one of RFC 9457 that names the limits that refused.
+    With `problem` the body is an RFC 9457 document that names the limits that refused.
     """
-    # Usages are a tenth of the work of a refusal, and only the problem document names limits.
+    # `usages` are a tenth of the work of a refusal, and only the problem document names limits.
     usages = decision.usages if problem else ()
     violated = [usage.limit for usage in usages if usage.refused and not usage.shadow]
-    return come_back(decision.retry_after_ms, violated, headers(decision, dialect), problem=problem)
-
-
-def come_back(
-    retry_after_ms: int, violated: list[str], more: Iterable[tuple[bytes, bytes]] = (), *, problem: bool = False
-) -> Reply:
-    """429 that says when to come back; see `refusal`."""
-    seconds = _seconds(retry_after_ms)
-    message = f"Rate limit exceeded. Retry after {seconds} second{'' if seconds == 1 else 's'}."
-    return _too_many(message, [(RETRY_HEADER, b"%d" % seconds), *more], violated if problem else None)
+    return retry_later(decision.retry_after_ms, violated, headers(decision, dialect), problem=problem)
 
 
 def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
-    """429 of a claim that no waiting satisfies: it does not say when to come back."""
+    """The 429 for a cost above a rate's burst. It has no Retry-After, because a retry cannot succeed."""
     violated = [rate.name for rate in plan.rates if cost > rate.burst and not (rate.shadow or plan.shadow)]
     more = [(b"ratelimit-policy", policy(plan))] if dialect in ("draft", "both") else []
-    return _too_many("Request cost exceeds the limit.", more, violated if problem else None)
+    return too_many_requests("Request cost exceeds the limit.", more, violated if problem else None)
 
 
-def described() -> list[tuple[int, str, list[tuple[str, str]]]]:
-    """For documents of an API: each status that a gate answers with, its meaning, and its headers with their types."""
-    lines = [(RETRY_HEADER, "integer"), *((name, "string") for name in _DRAFT)]
+def documented_responses() -> list[tuple[int, str, list[tuple[str, str]]]]:
+    """For OpenAPI documents: each status that a gate sends, its description, and its headers with their types."""
+    types = [(RETRY_HEADER, "integer"), *((name, "string") for name in _DRAFT)]
     return [
         (HTTPStatus.UNAUTHORIZED.value, "The API key is missing or not accepted.", []),
         (
             HTTPStatus.TOO_MANY_REQUESTS.value,
             "A limit is reached.",
-            [(name.decode().title(), kind) for name, kind in lines],
+            [(name.decode().title(), kind) for name, kind in types],
         ),
     ]
 
 
-def _too_many(message: str, more: Lines, violated: list[str] | None) -> Reply:
-    status = HTTPStatus.TOO_MANY_REQUESTS
-    if violated is None:
-        return error(status, "rate_limit_exceeded", "rate_limit_error", message, more)
-    problem = {
-        "type": _QUOTA_EXCEEDED,
-        "title": "Request cannot be satisfied as assigned quota has been exceeded",
-        "status": status.value,
-        "detail": message,
-        "violated-policies": violated,
-    }
-    return document(status, problem, more, kind=b"application/problem+json")
-
-
-def _digits(number: int) -> int:
-    """At most what a structured field can carry."""
-    return min(number, _MOST)
-
-
-def _seconds(ms: int) -> int:
-    """Whole seconds, rounded up, at least 1."""
-    return max(1, -(-ms // 1000))
+def _bounded(number: int) -> int:
+    """`number`, or the largest integer that a structured field can carry."""
+    return min(number, _MAX_INTEGER)

@@ -1,22 +1,22 @@
-"""`Request`, `WholeRequest` and `Reply`: the little that an adapter says of a request, and what it sends instead."""
+"""The HTTP messages that adapters and gates exchange: `Request`, `FullRequest` and `Reply`."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from awx_ratelimit.http.cookies import values_of
+from awx_ratelimit.http.header_values import cookie_values
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Request(NamedTuple):
-    """One request, as far as limits go.
+    """The parts of a request that limits and identifiers need.
 
-    `path` is decoded and whole, with the prefix of what the app is mounted under. `client` is the address of the
-    peer, None where the server does not say. `values` gives every value of a header by its lower-case name, as the
-    bytes that were sent. `inner_path` is the path that the application may see instead, None where that is certain:
-    a request is charged for both, and exempt only if both are.
+    `path` is the whole path, decoded, with the prefix that the app is mounted under. `client` is the address of the
+    peer, None if the server does not know it. `values` returns all values of a header, given its lower-case name, as
+    the bytes that were sent. `inner_path` is the path that the application may see instead of `path`, or None if it
+    sees `path`. A request is charged for both paths, and exempt only if both are.
 
-    `values(b"")` gives the values of all headers that a prefix of the path may have come from. Adapters know them.
+    `values(b"")` returns the values of all headers from which a server may have taken a prefix of the path.
     """
 
     method: str
@@ -30,23 +30,23 @@ class Request(NamedTuple):
         return self.values(b"")
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, or None; for a header that may be trusted to stand once."""
+        """The first value of a header, or None. Use it only for headers that a client cannot usefully send twice."""
         values = self.values(name.lower().encode("latin-1"))
         return values[0].decode("latin-1") if values else None
 
     def cookie(self, name: str) -> str | None:
         """The value of the cookie `name`, as it was sent, or None. It never raises.
 
-        Names are compared as bytes. If several cookies have the name, it is the first. Only this host can set a cookie
-        whose name begins with ``__Host-``; another host of the same site can set one of any other name.
-        A cookie of more than 4,096 bytes, which no browser keeps, is not read.
+        Names are compared as bytes. If several cookies have the name, this is the first. Only this host can set a
+        cookie whose name begins with ``__Host-``; another host of the same site can set one of any other name.
+        Cookies of more than 4,096 bytes, which browsers do not keep, are ignored.
         """
-        value = next(values_of(self.values(b"cookie"), name.encode("utf-8", "replace")), None)
+        value = next(cookie_values(self.values(b"cookie"), name.encode("utf-8", "replace")), None)
         return None if value is None else value.decode("latin-1")
 
 
-class WholeRequest(NamedTuple):
-    """A request with its query as it was sent, and its body: for what answers by itself and not for an app."""
+class FullRequest(NamedTuple):
+    """A request with its raw query string and its body, for handlers such as ManagementApi and Console."""
 
     request: Request
     query: bytes
@@ -54,12 +54,12 @@ class WholeRequest(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A whole answer. Names of headers are lower-case; `body` is what a GET would get."""
+    """A whole response. Header names are lower-case. `body` is what a GET gets; a HEAD gets the headers alone."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
-#: What answers whole requests; it may block.
-Answer = Callable[[WholeRequest], Reply]
+#: Replies to full requests. It may block.
+Handler = Callable[[FullRequest], Reply]

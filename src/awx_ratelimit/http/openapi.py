@@ -1,19 +1,22 @@
-"""What an OpenAPI document says of limits: the key's security scheme, the 401 and the 429 of each operation."""
+"""Adds rate limits to an OpenAPI document: the security scheme of the key, and the 401 and 429 of each operation."""
 
 from collections.abc import Callable
 from typing import Any
 
 from awx_ratelimit.http import limit_headers
 
-SCHEME = "ApiKey"
+_SCHEME = "ApiKey"
 _ERROR = "RateLimitError"
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 def describe(document: dict[str, Any], is_exempt: Callable[[str, str], bool]) -> None:
-    """Add them to `document`, in place; twice is once. Operations that are exempt are left as they are."""
+    """Add the scheme and the responses to `document`, in place. A second call changes nothing.
+
+    Operations for which ``is_exempt(method, path)`` is true stay unchanged.
+    """
     components = document.setdefault("components", {})
-    components.setdefault("securitySchemes", {})[SCHEME] = {
+    components.setdefault("securitySchemes", {})[_SCHEME] = {
         "type": "apiKey",
         "in": "header",
         "name": limit_headers.KEY_HEADER.decode().title(),
@@ -27,10 +30,10 @@ def describe(document: dict[str, Any], is_exempt: Callable[[str, str], bool]) ->
 
 def _describe_operation(operation: dict[str, Any]) -> None:
     security = operation.setdefault("security", [])
-    if {SCHEME: []} not in security:
-        security.append({SCHEME: []})
+    if {_SCHEME: []} not in security:
+        security.append({_SCHEME: []})
     responses = operation.setdefault("responses", {})
-    for status, description, headers in limit_headers.described():
+    for status, description, headers in limit_headers.documented_responses():
         responses.setdefault(
             str(status),
             {

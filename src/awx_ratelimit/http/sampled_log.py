@@ -1,4 +1,4 @@
-"""`SampledLog`: lines that clients can cause, each kind of them once in a while, so that no flood fills a disk."""
+"""`SampledLog`: rate-limited logging for events that clients can cause, so that no flood of requests fills a disk."""
 
 import logging
 import threading
@@ -10,9 +10,9 @@ from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 
 class SampledLog:
-    """Writes to `logger` at most one line of each kind per `interval_s`, and then how many were left out before it.
+    """Writes at most one line of each kind per `interval_s`. The next line says how many were left out.
 
-    A kind is a constant of the caller, never text that a client chose: so their number is bounded.
+    A kind is a constant of the code, never text that a client chose, so the number of kinds is bounded.
     """
 
     def __init__(self, logger: logging.Logger, *, interval_s: float, clock: Callable[[], float] | None = None) -> None:
@@ -25,7 +25,7 @@ class SampledLog:
         register_after_fork(self._renew_lock)
 
     def write(self, level: int, kind: str, message: str, *args: Any) -> None:
-        """Write ``message % args`` unless a line of this kind was written less than `interval_s` ago."""
+        """Log ``message % args`` unless a line of this kind was written less than `interval_s` ago."""
         renew_if_forked()
         now_s = self._clock()
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a gate is made of, checked when it is made: each mistake is one sentence that says what to write instead."""
+"""Checks of a gate's arguments. Each error is one sentence that says what to write instead."""
 
 from collections.abc import Iterable, Mapping
 from types import FunctionType, MethodType
@@ -11,7 +11,7 @@ from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.rules.rule import Rule
 
 _Limiter = TypeVar("_Limiter")
-#: What to write instead of another kind of plans, by its type.
+#: What to write instead of an argument `plans` of this type.
 _TABLES = {
     "dict": 'PlanTable([plan], default="starter"), or PlanTable.from_mapping({"plans": ...})',
     "Plan": "PlanTable([plan], default=plan.name)",
@@ -22,7 +22,7 @@ _TABLES = {
 
 
 def checked_limiter(limiter: _Limiter, wanted: type[_Limiter], gate: str) -> _Limiter:
-    """`limiter`, if it is of the kind that `gate` needs; else TypeError."""
+    """Return `limiter`. Raises TypeError unless it is a `wanted`."""
     if isinstance(limiter, wanted):
         return limiter
     article = "an" if wanted.__name__[0] == "A" else "a"
@@ -33,7 +33,7 @@ def checked_limiter(limiter: _Limiter, wanted: type[_Limiter], gate: str) -> _Li
 
 
 def checked_plans(plans: Any) -> PlanTable:
-    """`plans`, if it is a PlanTable; else TypeError."""
+    """Return `plans`. Raises TypeError unless it is a PlanTable."""
     if isinstance(plans, PlanTable):
         return plans
     if isinstance(plans, FunctionType | MethodType):
@@ -43,7 +43,7 @@ def checked_plans(plans: Any) -> PlanTable:
 
 
 def checked_rules(rules: Any) -> list[Rule]:
-    """`rules` as a list, if each of them is a Rule; else TypeError."""
+    """Return `rules` as a list. Raises TypeError unless each is a Rule."""
     if isinstance(rules, str):
         raise TypeError(f"rules is {describe(rules)}; write rules=[Rule({rules!r}, ...)]")
     if isinstance(rules, Rule | Mapping) or not isinstance(rules, Iterable):
@@ -57,7 +57,7 @@ def checked_rules(rules: Any) -> list[Rule]:
 
 
 def checked_anonymous(anonymous: Any) -> Plan | None:
-    """`anonymous`, if it is a Plan or None; else TypeError."""
+    """Return `anonymous`. Raises TypeError unless it is a Plan or None."""
     if anonymous is None or isinstance(anonymous, Plan):
         return anonymous
     raise TypeError(
@@ -65,14 +65,23 @@ def checked_anonymous(anonymous: Any) -> Plan | None:
     )
 
 
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise InvalidLimit unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise InvalidLimit(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
+
+
 def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, identify: object) -> None:
-    """Raise InvalidLimit for a rule whose cost is above the burst of every plan that is known when a gate is made."""
-    of_callers = getattr(identify, "callers_plans", None)
-    known = [*plans.plans, *([anonymous] if anonymous else ()), *(of_callers(plans) if of_callers else ())]
+    """Raise InvalidLimit for a rule whose cost is above the burst of every plan.
+
+    The plans are those of the table, `anonymous`, the plans of `identify`, and the overrides of the table.
+    """
+    caller_plans = getattr(identify, "caller_plans", None)
+    known = [*plans.plans, *([anonymous] if anonymous else ()), *(caller_plans(plans) if caller_plans else ())]
     for rule in rules:
         if not known or rule.exempt or _affordable(rule, known):
             continue
-        # Overrides may be many, and are hardly ever needed to tell.
+        # There may be many overrides, and they hardly ever change the result.
         known += plans.overridden()
         if not _affordable(rule, known):
             largest = max(rule.with_budget(plan).max_cost for plan in known)

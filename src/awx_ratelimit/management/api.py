@@ -23,7 +23,7 @@ from awx_ratelimit.errors import (
     SigningKeysUnavailable,
 )
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.message import Reply, WholeRequest
+from awx_ratelimit.http.message import FullRequest, Reply
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.models import ApiKey
@@ -51,7 +51,7 @@ class _Asked(NamedTuple):
 
     owner: Owner
     key_id: str
-    whole: WholeRequest
+    whole: FullRequest
 
     def numbers(self, *allowed: str) -> dict[str, int]:
         """What the query gives."""
@@ -109,7 +109,7 @@ class ManagementApi:
             "usage": self._usage,
         }
 
-    def __call__(self, whole: WholeRequest) -> Reply:
+    def __call__(self, whole: FullRequest) -> Reply:
         """The answer. It never raises for what a client sends, nor for a store or a backend without an answer."""
         method, path, _, _, _ = whole.request
         found = self._routes.find(method, path)
@@ -118,7 +118,7 @@ class ManagementApi:
         if found.act is None:
             allow = [(b"allow", ", ".join(found.allowed).encode())]
             return (
-                error_responses.nothing(allow)
+                error_responses.no_content(allow)
                 if method == "OPTIONS"
                 else error_responses.failure("method_not_allowed", None, allow)
             )
@@ -131,7 +131,7 @@ class ManagementApi:
         """Its OpenAPI document, which it also serves."""
         return openapi.document(self._base)
 
-    def _answer(self, act: Act, found: Found[Act], whole: WholeRequest) -> Reply:
+    def _answer(self, act: Act, found: Found[Act], whole: FullRequest) -> Reply:
         try:
             asked = _Asked(self._owner(whole.request), found.key_id, whole)
             return self._counted(act, asked) if act in _COUNTED else self._acts[act](asked)
@@ -198,7 +198,7 @@ class ManagementApi:
         # As nobody counts this, what is not there must take no lock for it.
         self._keys.get(account_id, asked.key_id)
         self._keys.revoke(account_id, asked.key_id, actor=actor)
-        return error_responses.nothing()
+        return error_responses.no_content()
 
     def _create(self, asked: _Asked) -> Reply:
         fields = asked.fields("name", "expires_in_days", required=["name"])

@@ -97,7 +97,7 @@ def _answer(schema: str | None, description: str) -> dict[str, Any]:
 
 def _limited() -> dict[str, Any]:
     """What is answered to whoever calls too often."""
-    status, description, headers = limit_headers.described()[-1]
+    status, description, headers = limit_headers.documented_responses()[-1]
     described = {name: {"schema": {"type": kind}} for name, kind in headers}
     return {str(status): _answer("Error", description) | {"headers": described}}
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
 from awx_ratelimit.http.header_values import only_value
-from awx_ratelimit.http.message import WholeRequest
+from awx_ratelimit.http.message import FullRequest
 
 _MOST_QUERY_BYTES: Final = 1_024
 _is_json = re.compile(
@@ -27,7 +27,7 @@ class NotJson(KeyRequestRefused):
     code = "unsupported_media_type"
 
 
-def fields(whole: WholeRequest, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
+def fields(whole: FullRequest, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
     """The fields of the JSON object in the body, none of them null; no body is no fields.
 
     Raises InvalidKeyRequest for anything else, and NotJson.
@@ -61,7 +61,7 @@ def numbers(query: bytes, allowed: Collection[str]) -> dict[str, int]:
     return {name: int(text) for name, text in found.items()}
 
 
-def _object(whole: WholeRequest) -> dict[str, Any]:
+def _object(whole: FullRequest) -> dict[str, Any]:
     kind = only_value(whole.request.values(b"content-type"))
     if kind is None or not _is_json(kind.strip(b" \t")):
         raise NotJson("the body does not come as JSON", remedy="send it once with Content-Type: application/json")

@@ -1,4 +1,4 @@
-"""The ASGI protocol: a whole application made of a handler, and what the middleware needs of a scope."""
+"""The ASGI protocol: the middleware, and `AsgiApp`, which serves a handler such as ManagementApi as an app."""
 
 from awx_ratelimit.adapters.asgi.app import AsgiApp
 

@@ -1,4 +1,4 @@
-"""The WSGI protocol: a whole application made of a handler, and what the middleware needs of an environ."""
+"""The WSGI protocol: the middleware, and `WsgiApp`, which serves a handler such as ManagementApi as an app."""
 
 from awx_ratelimit.adapters.wsgi.app import WsgiApp
 

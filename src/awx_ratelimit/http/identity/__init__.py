@@ -1,1 +1,1 @@
-"""Who sent a request: where its API key is, and whose key it is."""
+"""The caller of a request: where its API key is, and whose key it is."""

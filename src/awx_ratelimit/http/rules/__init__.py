@@ -1,1 +1,1 @@
-"""Rules by path and method: how a rule is written, and which rules a request matches."""
+"""The rules of a gate: which requests are exempt, and what the others cost."""

@@ -1,38 +1,39 @@
-"""The paths that rules are written with: what is one, and how to write what others write differently."""
+"""Checks the path of a rule, and suggests the right spelling for paths in the syntax of other frameworks."""
 
 import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from awx_ratelimit.http.rules.path_readings import resolved
+from awx_ratelimit.http.rules.path_readings import without_dot_segments
 
 SEGMENT = re.compile(r"\{\w+\}")
-#: A variable of one segment as others write it: ``<id>``, ``<int:id>``, ``{id:int}``, ``:id``, ``(?P<id>\d+)``, ``*``.
+#: A one-segment variable in the syntax of other frameworks:
+#: ``<id>``, ``<int:id>``, ``{id:int}``, ``:id``, ``(?P<id>\d+)``, ``*``.
 _VARIABLE = re.compile(
     r"<(?:\w+(?:\([^)]*\))?:)?(?P<angle>\w+)>|\{(?P<brace>\w+)[:?][^{}]*\}|:(?P<colon>\w+)(?:\([^)]*\))?\??"
     r"|\(\?P<(?P<group>\w+)>.*\)\??|(?P<star>\*)|(?P<class>\(?(?:\\[dwDWsS][+*?]?|\[[^\]]*\][+*?]?|\.[+*?])\)?)(?:\{[\d,]+\})?"
 )
-_REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\(?(?:\?P<\w+>)?\.[*+]\)?|\{\*\w+\}")
-_EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
+_ALL_THE_REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\(?(?:\?P<\w+>)?\.[*+]\)?|\{\*\w+\}")
+_REGULAR_EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
 _METHOD = re.compile(r"\s*([A-Za-z]+)\s+(?=/|\w+://)")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
-def mistake_in(path: object) -> str | None:
-    """What is wrong with the path of a rule, and how to write it; None for one that requests can match."""
+def path_error(path: object) -> str | None:
+    """The error for the path of a rule, with a suggestion where one is certain; None for a valid path."""
     if not isinstance(path, str):
         return f"the path is {path!r}; use a string such as '/v1/transfers'"
-    wrong = next(_mistakes(path), None)
-    if wrong is None:
+    error = next(_errors(path), None)
+    if error is None:
         return None
     method, rest = _METHOD.match(path), _METHOD.sub("", path)
     if method is not None:
-        return f"a path has no method; write Rule({_spelled(rest)!r}, methods=[{method[1].upper()!r}])"
-    spelling = _spelled(path)
-    return f"{wrong}; write {spelling!r}" if next(_mistakes(spelling), None) is None else wrong
+        return f"a path has no method; write Rule({_suggestion(rest)!r}, methods=[{method[1].upper()!r}])"
+    suggestion = _suggestion(path)
+    return f"{error}; write {suggestion!r}" if next(_errors(suggestion), None) is None else error
 
 
-def _mistakes(path: str) -> Iterator[str]:
+def _errors(path: str) -> Iterator[str]:
     if not path.startswith("/"):
         yield "a path must begin with '/'"
     if not path.isprintable() or path != path.strip():
@@ -43,7 +44,7 @@ def _mistakes(path: str) -> Iterator[str]:
     if "." in segments or ".." in segments:
         yield "a path has no '.' and '..' segments"
     for segment in segments:
-        if not SEGMENT.fullmatch(segment) and (_is_variable(segment) or _EXPRESSION.search(segment)):
+        if not SEGMENT.fullmatch(segment) and (_is_variable(segment) or _REGULAR_EXPRESSION.search(segment)):
             yield f"{segment!r} would be literal text: '{{name}}' matches one segment, '/**' at the end all the rest"
     if "?" in path or "#" in path:
         yield "a path has no query and no fragment"
@@ -53,20 +54,20 @@ def _is_variable(segment: str) -> bool:
     return bool(re.search(r"[{}*<>]", segment) or segment.startswith(":"))
 
 
-def _spelled(path: str) -> str:
-    """`path` in the spelling of rules, as far as it can be known."""
+def _suggestion(path: str) -> str:
+    """`path` in the syntax of rules, as far as its meaning is clear."""
     text = re.sub(r"^\w+://[^/]*", "", path.strip()).removeprefix("^").removesuffix("$")
     if not re.search(r"[:{(*\\\[]", text):
-        # Here a question mark is no sign of a regular expression or an optional segment.
-        text = resolved(unquote(re.sub(r"[?#].*", "", f"/{text.lstrip('/')}")))
+        # Without these characters, a question mark begins a query and is not part of a pattern.
+        text = without_dot_segments(unquote(re.sub(r"[?#].*", "", f"/{text.lstrip('/')}")))
     segments = _split(f"/{text.lstrip('/')}")
-    if _REST.fullmatch(segments[-1]):
+    if _ALL_THE_REST.fullmatch(segments[-1]):
         segments[-1] = "**"
     return "/".join(segment if segment == "**" else _segment(segment) for segment in segments)
 
 
 def _split(text: str) -> list[str]:
-    # A slash within brackets separates nothing.
+    # Slashes within brackets do not separate segments.
     return re.split(r"/(?![^(\[{<]*[)\]}>])", text)
 
 

@@ -1,8 +1,8 @@
-"""What a path means to rules: the path that can be exempt, and every path that the application may route it as.
+"""The readings of a path: every path that an application may route it as.
 
-Frameworks and servers read the same path in different ways. A rule that looks at one reading alone can be dodged by a
-path that means something else to the framework. So a request is charged by the dearest of all readings, and it is
-exempt only if every reading is exempt. Some paths are never exempt; see `readings`.
+Frameworks and servers read the same path in different ways. If rules looked at one reading alone, a client could avoid
+them with a path that means something else to the framework. So a request is charged by its most expensive reading, and
+it is exempt only if every reading is exempt. Some paths are never exempt; see `readings`.
 """
 
 import re
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote, urlparse
 
-#: Headers from which a server, a proxy or a middleware may take the prefix that an app is mounted under.
+#: Headers from which a server, a proxy or a middleware may take the mount prefix of an app.
 PREFIX_HEADERS = frozenset(
     (
         b"script-name",
@@ -25,34 +25,34 @@ PREFIX_HEADERS = frozenset(
     )
 )
 _MAX_READINGS = 24
-#: An unusual path that is longer may mean anything: the work for one request has a bound.
-_MAX_LETTERS = 2048
+#: An unusual path that is longer may mean anything. This bounds the work for one request.
+_MAX_UNUSUAL_LENGTH = 2048
 _MAX_PREFIX_BYTES = 512
-_AROUND = " \t/"
+_SPACES_AND_SLASHES = " \t/"
 
 _SLASHES = re.compile(r"//+")
 _PARAMETERS = re.compile(r";[^/]*")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _VIEW = re.compile(r"/@@")
-#: A path that means the same to every framework, and is its own `plain` spelling. The fastest check of all that were
-#: measured: each new path is checked.
+#: Matches paths that every framework reads the same way, and that `normalized` returns unchanged. Every new path is
+#: checked, and this expression was the fastest of those that were measured.
 is_ordinary = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,:= -][A-Za-z0-9_~!$&'()*+,:= .@-]*+)++").fullmatch
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
-#: What gives a path that begins with a slash more than one reading.
+#: Finds the characters that give a path with a leading slash more than one reading.
 _unusual = re.compile(r"[\x00-\x1f\x7f;%\\\ufffd]|/[.@]").search
-#: Escapes that are still there after a server has decoded the path: ``.``, ``/``, ``\``, ``;``, ``%`` and NUL.
+#: Finds escapes that remain after a server has decoded the path: ``.``, ``/``, ``\``, ``;``, ``%`` and NUL.
 _escaped_again = re.compile(r"%(?:2e|2f|5c|3b|25|00)", re.IGNORECASE).search
 
 
 class Readings(NamedTuple):
-    """`paths` are all readings, the path as it was sent first. None: there are too many, so it may mean anything."""
+    """All readings of a path, beginning with the path as it was sent. `paths` None: too many, it may mean anything."""
 
     can_be_exempt: bool
     paths: tuple[str, ...] | None
 
 
-def plain(path: str) -> str:
-    """`path` without doubled slashes, trailing slashes and trailing newlines, which frameworks do not tell apart."""
+def normalized(path: str) -> str:
+    """`path` without doubled slashes, trailing slashes and trailing newlines, which frameworks treat alike."""
     if "//" not in path and path[-1:] not in ("/", "\n"):
         return path
     return _SLASHES.sub("/", path).rstrip("/\n") or "/"
@@ -61,41 +61,42 @@ def plain(path: str) -> str:
 def readings(path: str, inner_path: str | None = None) -> Readings:
     r"""The readings of `path`, and of `inner_path` where the application may see that instead.
 
-    Never exempt are paths that do not begin with a slash, that have a ``.`` or ``..`` segment in any spelling,
-    a backslash, a control character, bytes that are not UTF-8, or an escape that would have to be decoded twice; and
-    paths in which the prefix occurs again.
+    These paths are never exempt: paths without a leading slash; paths with a ``.`` or ``..`` segment in any spelling, a
+    backslash, a control character, bytes that are not UTF-8, or an escape that must be decoded twice; and paths in
+    which the mount prefix occurs again.
     """
     if inner_path is None and path[:1] == "/" and not _unusual(path):
         return Readings(True, (path,))
-    if len(path) > _MAX_LETTERS:
+    if len(path) > _MAX_UNUSUAL_LENGTH:
         return Readings(False, None)
     starts = [path] if inner_path is None else [path, *_under_prefix(path, inner_path)]
-    found = _closed(starts)
+    found = _all_readings(starts)
     if found is None:
         return Readings(False, None)
-    return Readings(not _occurs_again(path, inner_path) and not any(map(_never_exempt, found)), found)
+    return Readings(not _prefix_occurs_again(path, inner_path) and not any(map(_cannot_be_exempt, found)), found)
 
 
-def tails(paths: Iterable[str], prefixes: Iterable[bytes]) -> list[str] | None:
-    """What is left of `paths` without each of the prefixes that a client has sent. None: it has sent too many."""
+def without_prefixes(paths: Iterable[str], prefixes: Iterable[bytes]) -> list[str] | None:
+    """The rest of `paths` after removing each prefix in the header values `prefixes`. None: there are too many."""
     sent = list(prefixes)
     if sum(map(len, sent)) > _MAX_PREFIX_BYTES:
         return None
     values = [prefix.decode("utf-8", "replace") for prefix in sent]
     texts = {each for value in values for text in (value, unquote(value)) for each in (text, *text.split(","))}
-    items = {item for text in texts for item in (text.strip(_AROUND), text.lstrip(_AROUND).rstrip("/")) if item}
+    trimmed = {text.lstrip(_SPACES_AND_SLASHES) for text in texts}
+    items = {item for text in trimmed for item in (text.rstrip(_SPACES_AND_SLASHES), text.rstrip("/")) if item}
     found: dict[str, None] = {}
-    # Several middlewares may each cut a prefix.
-    left = [path.lstrip(_AROUND) for path in paths]
+    # Several middlewares may each remove a prefix, so the rests are searched again.
+    left = [path.lstrip(_SPACES_AND_SLASHES) for path in paths]
     while left and len(found) <= _MAX_READINGS:
         whole = left.pop()
         cut = {whole[len(item) :] or "/" for item in items if f"{whole}/".startswith(f"{item}/")} - found.keys()
         found.update(dict.fromkeys(cut))
-        left.extend(path.lstrip(_AROUND) for path in cut)
+        left.extend(path.lstrip(_SPACES_AND_SLASHES) for path in cut)
     return list(found) if len(found) <= _MAX_READINGS else None
 
 
-def _never_exempt(path: str) -> bool:
+def _cannot_be_exempt(path: str) -> bool:
     return bool(
         path[:1] != "/"
         or "\\" in path
@@ -106,15 +107,16 @@ def _never_exempt(path: str) -> bool:
     )
 
 
-def _occurs_again(path: str, inner_path: str | None) -> bool:
+def _prefix_occurs_again(path: str, inner_path: str | None) -> bool:
+    """Whether the mount prefix occurs again in the inner path."""
     prefix = path.removesuffix(inner_path) if inner_path else ""
     return prefix.strip("/") != "" and prefix in (inner_path or "")
 
 
 def _under_prefix(path: str, inner_path: str) -> Iterator[str]:
-    """Readings of a path under a prefix: some frameworks cut the prefix where it first occurs, wherever that is."""
+    """The readings of a path under a mount prefix. Some frameworks remove the prefix wherever it first occurs."""
     prefix = path.removesuffix(inner_path).rstrip("/")
-    for inner in (inner_path, *_with_slash(inner_path)):
+    for inner in (inner_path, *_with_leading_slash(inner_path)):
         yield inner
         yield prefix + inner
         if prefix and prefix in inner:
@@ -123,8 +125,8 @@ def _under_prefix(path: str, inner_path: str) -> Iterator[str]:
             yield prefix + cut
 
 
-def _closed(starts: Iterable[str]) -> tuple[str, ...] | None:
-    """`starts` and all that the changes below make of them."""
+def _all_readings(starts: Iterable[str]) -> tuple[str, ...] | None:
+    """`starts` and every path that the changes below produce from them; None if there are too many."""
     found = dict.fromkeys(starts)
     for change in _CHANGES:
         for path in list(found):
@@ -134,11 +136,11 @@ def _closed(starts: Iterable[str]) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _with_slash(path: str) -> Iterator[str]:
-    """A target in absolute form (``http://host/path``), or one without its first slash."""
+def _with_leading_slash(path: str) -> Iterator[str]:
+    """Paths of a target in absolute form (``http://host/path``), or of one without its leading slash."""
     if path[:1] == "/":
         return
-    # A target that cannot be parsed reaches no route of a framework that parses targets.
+    # Frameworks that parse targets route none that cannot be parsed.
     with suppress(ValueError):
         yield f"/{urlparse(path).path.lstrip('/')}"
     yield f"/{path}"
@@ -164,7 +166,7 @@ def _without_controls(path: str) -> Iterator[str]:
         yield path.partition("\0")[0] or "/"
 
 
-def _with_slashes(path: str) -> Iterator[str]:
+def _without_backslashes(path: str) -> Iterator[str]:
     if "\\" in path:
         yield path.replace("\\", "/")
 
@@ -176,29 +178,29 @@ def _without_parameters(path: str) -> Iterator[str]:
 
 def _without_dots(path: str) -> Iterator[str]:
     if _DOT_SEGMENT.search(path):
-        yield resolved(_SLASHES.sub("/", path))
-        yield resolved(path)
+        yield without_dot_segments(_SLASHES.sub("/", path))
+        yield without_dot_segments(path)
 
 
 def _without_view_marks(path: str) -> Iterator[str]:
-    """Pyramid's traversal takes ``@@name`` for the view of this name."""
+    """Pyramid's traversal reads ``@@name`` as the view ``name``."""
     if "/@@" in path:
         yield _VIEW.sub("/", path)
 
 
 _CHANGES: tuple[Callable[[str], Iterator[str]], ...] = (
-    _with_slash,
+    _with_leading_slash,
     _decoded_again,
     _without_broken_bytes,
     _without_controls,
-    _with_slashes,
+    _without_backslashes,
     _without_parameters,
     _without_dots,
     _without_view_marks,
 )
 
 
-def resolved(path: str) -> str:
+def without_dot_segments(path: str) -> str:
     """`path` without dot segments (RFC 3986, section 5.2.4)."""
     kept: list[str] = []
     for segment in path.split("/")[1:]:

@@ -9,7 +9,7 @@ from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate
-from awx_ratelimit.http.identity.credentials import StaticKeys
+from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.testing.clock import ManualClock
 from awx_ratelimit.testing.drivers import Driver

@@ -1,0 +1,157 @@
+"""`RateLimitMiddleware` for WSGI apps (PEP 3333). It imports no framework.
+
+A slot is released by the `close()` of the body, which PEP 3333 obliges servers to call, or when the app raises. If a
+body is never closed, its slot is released when it is garbage collected.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_wsgi, checked_drain_bytes, nested_call
+from awx_ratelimit.adapters.wsgi.environ import (
+    Environ,
+    Headers,
+    StartResponse,
+    WsgiHeaders,
+    drain,
+    request_of,
+    send_reply,
+    wsgi_headers,
+)
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.gate_sync import Gate
+
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_DECISION = "awx_ratelimit.decision"
+_SLOTS = "awx_ratelimit.slots"
+
+
+class RateLimitMiddleware:
+    """Limits the requests of `app` by `gate`, from any thread.
+
+    The decision is at ``environ["awx_ratelimit.decision"]``. Two middlewares with the same gate decide once.
+
+    Before a refusal the middleware reads up to `max_drain_bytes` of the request's body, because a proxy turns the
+    response to an unread upload into a 502. It reads nothing if the client sent ``Expect: 100-continue``, and 0 turns
+    reading off. Raises InvalidLimit for a negative number.
+    """
+
+    def __init__(self, app: App, *, gate: Gate, max_drain_bytes: int = MAX_DRAIN_BYTES) -> None:
+        check_wsgi(app, gate)
+        self.app = app
+        self.gate = gate
+        self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)
+        self._header_names = frozenset(name.decode("latin-1") for name in gate.header_names)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
+        if outer and any(slot.gate is self.gate for slot in outer):
+            with nested_call(environ, "wsgi_app"):
+                return self.app(environ, start_response)
+        reply, headers, decision = self.gate.admit(request_of(environ))
+        if reply is not None:
+            for slot in outer:
+                slot.headers = []
+            drain(environ, self._max_drain_bytes)
+            return send_reply(reply, environ, start_response)
+        slot = _Slot(self.gate, headers, decision)
+        try:
+            environ[_SLOTS] = (*outer, slot)
+            environ[_DECISION] = decision
+            body = self.app(environ, _adding_headers(slot, self._header_names, start_response))
+            return _releasing(body, slot, environ.get("wsgi.file_wrapper"))
+        except BaseException:
+            slot.end()
+            raise
+
+
+class _Slot:
+    """One admitted request: its headers, and its slot, which `end` or garbage collection releases once."""
+
+    __slots__ = ("_decision", "gate", "headers")
+
+    def __init__(self, gate: Gate, headers: Headers, decision: Decision | None) -> None:
+        self.gate = gate
+        #: Emptied if an inner gate refuses the request, so that the client sees the headers of that gate.
+        self.headers = headers
+        self._decision = decision
+
+    def end(self) -> None:
+        decision = self._decision
+        if decision is not None:
+            self._decision = None
+            self.gate.release(decision)
+
+    __del__ = end
+
+
+class _Body:
+    """The app's body, whose `close` also releases the slot. It is its own iterator, so an iterator keeps the slot."""
+
+    __slots__ = ("_body", "_iterator", "_slot")
+
+    def __init__(self, body: Iterable[bytes], slot: _Slot) -> None:
+        self._body = body
+        self._iterator: Iterator[bytes] | None = None
+        self._slot = slot
+
+    def __iter__(self) -> "_Body":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = iter(self._body)
+        return next(self._iterator)
+
+    def close(self) -> None:
+        try:
+            close_body = getattr(self._body, "close", None)
+            if close_body is not None:
+                close_body()
+        finally:
+            self._slot.end()
+
+
+class _SizedBody(_Body):
+    """A body with a length, by which servers decide whether to send a Content-Length."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]  # only used for bodies that have one
+
+
+def _releasing(body: Iterable[bytes], slot: _Slot, file_wrapper: Any) -> Iterable[bytes]:
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+        # Servers send a file without copying it only if the body is an instance of their own wrapper.
+        try:
+            body.close = _close_and_release(body, slot)  # type: ignore[attr-defined]
+        except AttributeError:
+            # A wrapper written in C accepts no attributes, so the file is copied instead.
+            return _Body(body, slot)
+        return body
+    return _SizedBody(body, slot) if hasattr(body, "__len__") else _Body(body, slot)
+
+
+def _close_and_release(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]:
+    close_body = getattr(body, "close", None)
+
+    def close() -> None:
+        try:
+            if close_body is not None:
+                close_body()
+        finally:
+            slot.end()
+
+    return close
+
+
+def _adding_headers(slot: _Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
+    def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
+        if slot.headers:
+            app_headers = [pair for pair in app_headers if pair[0].lower() not in names]
+            app_headers += wsgi_headers(slot.headers)
+        return start_response(status, app_headers, *exc_info)
+
+    return start

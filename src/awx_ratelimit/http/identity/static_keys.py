@@ -1,0 +1,92 @@
+"""`StaticKeys`: identifies callers by API keys that are configured in the program."""
+
+import re
+from collections.abc import Mapping
+from hashlib import blake2s
+
+from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.errors import InvalidLimit, KeyRefused
+from awx_ratelimit.http.error_responses import KEY_CHALLENGE
+from awx_ratelimit.http.identity.credentials import MAX_KEY_BYTES, sent_key
+from awx_ratelimit.http.message import Request
+
+#: The prefix of keys from a key store, unless it is configured otherwise.
+_KEY_PREFIX = "awx_"
+_is_key = re.compile(rb"[!-+\--~]{1,%d}" % MAX_KEY_BYTES).fullmatch
+
+
+class StaticKeys:
+    """Identifies callers by a fixed mapping of API keys. Each value is the name of a plan, a Plan or a Caller.
+
+    Only digests of the keys are kept. The subject of a key is derived from its digest, so no key appears in logs or
+    backends. Raises TypeError for an argument of the wrong type, and InvalidLimit for a key that no header can carry.
+    """
+
+    #: The WWW-Authenticate header of the 401s.
+    challenge = KEY_CHALLENGE
+
+    def __init__(self, keys: Mapping[str, str | Plan | Caller]) -> None:
+        if isinstance(keys, str) or not isinstance(keys, Mapping):
+            # Shows only the type, because the value holds keys.
+            raise TypeError(f'StaticKeys needs a mapping, not {type_name(keys)}; write StaticKeys({{key: "starter"}})')
+        self._callers: dict[bytes, Caller] = {}
+        for number, (key, value) in enumerate(keys.items(), start=1):
+            if not isinstance(key, str):
+                raise TypeError(f"StaticKeys: key {number} is {type_name(key)}; use a string")
+            if not isinstance(value, str | Plan | Caller):
+                raise TypeError(
+                    f"StaticKeys: the value of key {number} is {describe(value)}; use a plan's name or a Caller"
+                )
+            text = key.encode("utf-8", "surrogatepass")
+            if not _is_key(text):
+                raise InvalidLimit(
+                    f"StaticKeys: key {number} cannot be sent; "
+                    "allowed are 1 to 128 visible ASCII characters but the comma"
+                )
+            digest = blake2s(text).digest()
+            self._callers[digest] = value if isinstance(value, Caller) else Caller(f"key_{digest.hex()[:32]}", value)
+
+    def __call__(self, request: Request) -> Caller | None:
+        """The caller of the request's key, None without a key. Raises KeyRefused for an unknown key."""
+        key = sent_key(request)
+        if key is None:
+            return None
+        caller = self._callers.get(blake2s(key).digest())
+        if caller is None:
+            raise KeyRefused
+        return caller
+
+    def known(self, request: Request) -> Caller | None:
+        """As a call. All keys are in memory, so every key is known without a look-up."""
+        # Not self(request): a subclass may look up other keys.
+        return StaticKeys.__call__(self, request)
+
+    def check(self, plans: PlanTable) -> None:
+        """Raise InvalidLimit for a caller whose plan is not in the table. A gate calls it once, in its constructor."""
+        self.caller_plans(plans)
+
+    def caller_plans(self, plans: PlanTable) -> set[Plan]:
+        """The plans of the callers. Raises InvalidLimit as `check` does."""
+        try:
+            return {plans.resolve(caller) for caller in self._callers.values()}
+        except InvalidLimit:
+            swapped = self._swap_error(plans)
+            if swapped is None:
+                raise
+        # Raised outside the handler, because the table's error shows a key and would become the context of this one.
+        raise InvalidLimit(swapped)
+
+    def _swap_error(self, plans: PlanTable) -> str | None:
+        """The error if keys and plans were swapped, without any key in it; None if they were not."""
+        for plan in plans.plans:
+            if blake2s(plan.name.encode("utf-8", "surrogatepass")).digest() in self._callers:
+                return (
+                    f"StaticKeys: the plan {plan.name!r} stands in the place of a key; "
+                    f"write StaticKeys({{key: {plan.name!r}}})"
+                )
+        if any(str(caller.plan).startswith(_KEY_PREFIX) for caller in self._callers.values()):
+            return 'StaticKeys: a key is where a plan is expected; write StaticKeys({key: "starter"})'
+        return None

@@ -44,8 +44,7 @@ class AuditCase:
         config = RunConfig(url=f"{url}{self.path}", plan=self.plan, profiles=self.profiles, **options)
         began_at = datetime.now(UTC)
         record = run(config, [KEYS[number] for number in self.keys], lambda _: None)
-        fields = {name: getattr(record, name) for name in ("spread_us", "trouble", "interrupted", "workers")}
-        return Report.of_run(config, began_at, record.observations, **fields)
+        return Report.of_run(config, began_at, record)
 
 
 def honest(name: str, plan: Plan, profiles: tuple[str, ...], **fields: Any) -> AuditCase:

@@ -14,11 +14,11 @@ from tests.loadtest.hostile import hostile
 from tests.loadtest.observations import refused
 from tests.processes import free_port
 
-from awx_ratelimit.loadtest.audit.observation import Observation
 from awx_ratelimit.loadtest.report.ci_reports import as_junit
 from awx_ratelimit.loadtest.report.html import as_html
 from awx_ratelimit.loadtest.report.results import Report
 from awx_ratelimit.loadtest.run_config import RunConfig
+from awx_ratelimit.loadtest.runner import RunRecord
 
 SECRET = "awx_test_key_2"
 
@@ -127,8 +127,8 @@ def test_run_config_round_trip() -> None:
 
 def test_any_body_can_be_reported() -> None:
     """Control characters, surrogates and scripts in a gateway's body do no harm in XML and HTML."""
-    bodies: list[Observation] = [replace(refused(1.0), body="<script>alert(1)</script>\0\ud800"), refused(2.0)]
-    report = Report.of_run(RunConfig("http://h", PLAN), datetime.now(UTC), bodies)
+    record = RunRecord([replace(refused(1.0), body="<script>alert(1)</script>\0\ud800"), refused(2.0)])
+    report = Report.of_run(RunConfig("http://h", PLAN), datetime.now(UTC), record)
 
     assert ET.fromstring(as_junit(report)).get("failures") == str(len(report.failed))
     assert "<script" not in as_html(report)

@@ -49,6 +49,6 @@ def test_peer_gets_the_documented_verdicts(audit_case: AuditCase, report: Report
 @pytest.mark.parametrize("audit_case", [HONEST_WITH_WORKERS], ids=str)
 def test_workers_share_one_clock(audit_case: AuditCase, report: Report) -> None:
     """The observations of two workers are in one report, with comparable times."""
-    assert report.workers == 2
+    assert report.record.workers == 2
     assert report.tolerances.spread_us < 100_000
     assert len(report.observations) > 40

@@ -17,6 +17,7 @@ from awx_ratelimit.loadtest.report.ci_reports import as_junit
 from awx_ratelimit.loadtest.report.html import as_html
 from awx_ratelimit.loadtest.report.results import Report
 from awx_ratelimit.loadtest.run_config import RunConfig
+from awx_ratelimit.loadtest.runner import RunRecord
 
 PLAN = Plan("p", (Rate("rate", 10, 2_000),), Concurrency(3))
 TIMEOUT_MS = 400
@@ -49,7 +50,7 @@ class Prober:
 
     def report(self, path: str) -> Report:
         """The report of one request to `path`."""
-        return Report.of_run(self.config(path), datetime.now(UTC), [self(path)])
+        return Report.of_run(self.config(path), datetime.now(UTC), RunRecord([self(path)]))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from awx_ratelimit.cli import output
 from awx_ratelimit.loadtest.report.html import as_html
 from awx_ratelimit.loadtest.report.results import Report
 from awx_ratelimit.loadtest.run_config import RunConfig
+from awx_ratelimit.loadtest.runner import RunRecord
 
 RATES = ("--rate", "10/2 second", "--profiles", "burst,over")
 
@@ -87,7 +88,7 @@ def test_page_on_a_phone(tmp_path: Path) -> None:
 
     observations = [*map(admitted, BURST_S), *(refused(0.1 + n / 10, body="x" * 500) for n in range(9))]
     page = tmp_path / "a.html"
-    report = Report.of_run(RunConfig("http://" + "a-long-name." * 9, PLAN), datetime.now(UTC), observations)
+    report = Report.of_run(RunConfig("http://" + "a-long-name." * 9, PLAN), datetime.now(UTC), RunRecord(observations))
     page.write_text(as_html(report))
     with chromium() as browser:
         shown = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")

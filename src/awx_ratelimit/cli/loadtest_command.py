@@ -30,9 +30,9 @@ def loadtest(**values: Any) -> int:
         report = _run(config, keys, stops, quiet=options.quiet or not output.is_live())
         unwritten = report_files.write(files, report)
     _print(report, unwritten)
-    if report.interrupted:
+    if report.record.interrupted:
         return INTERRUPTED
-    return BROKEN if report.failed else UNFINISHED if report.trouble or unwritten else 0
+    return BROKEN if report.failed else UNFINISHED if report.record.trouble or unwritten else 0
 
 
 # Typer reads the options from the signature.
@@ -51,17 +51,14 @@ def _run(config: RunConfig, keys: list[str], stops: Stops, *, quiet: bool) -> Re
     began_at = datetime.now(UTC)
     with View(config, quiet=quiet) as view:
         record = run(config, keys, view.show, stops)
-    return Report.of_run(
-        config, began_at, record.observations, spread_us=record.spread_us,
-        trouble=record.trouble, interrupted=record.interrupted, workers=record.workers,
-    )  # fmt: skip
+    return Report.of_run(config, began_at, record)
 
 
 def _print(report: Report, unwritten: list[str]) -> None:
     rows = [(one.name, one.result, one.detail) for one in report.verdicts]
     output.print_table(("promise", "verdict", "details"), rows)
-    if report.interrupted:
+    if report.record.interrupted:
         output.say("interrupted; the report contains all requests until then")
-    for message in (report.trouble, *unwritten):
+    for message in (report.record.trouble, *unwritten):
         if message:
             output.say(message)

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryFile
 from threading import Thread
-from typing import IO, Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from awx_ratelimit.loadtest.audit.observation import Observation
 from awx_ratelimit.loadtest.key_sources import masker
@@ -42,6 +43,17 @@ class RunRecord:
     trouble: str = ""
     interrupted: bool = False
 
+    def add(self, message: dict[str, Any], mask: Callable[[str], str]) -> None:
+        """Record a message of the driver process. `mask` removes keys that the gateway has echoed."""
+        for *values, headers, body, error in message.get("rows", ()):
+            masked_headers = [(name, mask(value)) for name, value in headers]
+            self.observations.append(Observation.from_row([*values, masked_headers, mask(body), mask(error)]))
+        if "profile" in message:
+            self.stages.append((message["profile"], message["users"]))
+        self.workers = max(self.workers, message.get("worker", 0))
+        self.spread_us = max(self.spread_us, message.get("spread_us", 0))
+        self.trouble = self.trouble or mask(message.get("abort_reason", ""))
+
 
 OnProgress = Callable[[RunRecord], None]
 #: Returns how often the user has asked to stop.
@@ -59,17 +71,16 @@ def run(
     if find_spec("locust") is None:
         raise ImportError("the load tester needs locust; install it with: pip install 'awx-ratelimit[loadtest]'")
     record, mask, shown_s = RunRecord(), masker(keys), 0.0
-    with TemporaryFile() as errors, _driver_process(errors, stop_requests) as (process, lines):
-        _send(process, {"config": config.as_json(), "keys": list(keys)})
-        for line in _read_lines(process, lines, record, stop_requests, time.monotonic() + config.seconds + _GRACE_S):
+    with _DriverProcess(stop_requests) as driver:
+        driver.send({"config": config.as_json(), "keys": list(keys)})
+        for line in driver.read_lines(record, time.monotonic() + config.seconds + _GRACE_S):
             if line:
-                _add_message(json.loads(line), record, mask)
+                record.add(json.loads(line), mask)
             if not record.interrupted and time.monotonic() >= shown_s + _POLL_S:
                 on_progress(record)
                 shown_s = time.monotonic()
-        if not record.interrupted and not record.trouble and not _ended_well(process):
-            last_error = mask(_last_line(errors))
-            record.trouble = f"the load process ended with status {process.returncode}: {last_error}"
+        if not record.interrupted and not record.trouble:
+            record.trouble = mask(driver.error_at_end())
     return record
 
 
@@ -81,117 +92,95 @@ def run_worker(host: str, port: int) -> int:
     return 0
 
 
-@contextmanager
-def _driver_process(
-    errors: IO[bytes], stop_requests: StopRequests
-) -> "Iterator[tuple[subprocess.Popen[bytes], SimpleQueue[bytes | None]]]":
-    source = str(Path(__file__).parents[2])
-    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "awx_ratelimit.loadtest.load.driver"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        env={**os.environ, "PYTHONPATH": path},
-        # Ctrl-C reaches every process of a session. In its own session, the driver can still send its observations.
-        start_new_session=True,
-    )  # fmt: skip
-    lines: SimpleQueue[bytes | None] = SimpleQueue()
-    reader = Thread(target=_queue_lines, args=(process.stdout, lines), daemon=True)
-    reader.start()
-    try:
-        yield process, lines
-    finally:
-        _end(process, stop_requests)
-        reader.join(_STOP_S)
-        if process.stdout is not None:
-            process.stdout.close()
+class _DriverProcess:
+    """The process that hosts Locust. It always ends with the block, together with its workers."""
 
+    def __init__(self, stop_requests: StopRequests) -> None:
+        self._stop_requests = stop_requests
+        self._errors = TemporaryFile()  # noqa: SIM115  # closed in __exit__
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
 
-def _queue_lines(stdout: IO[bytes], lines: "SimpleQueue[bytes | None]") -> None:
-    for line in stdout:
-        # The last line of a killed process may be incomplete.
-        if line.endswith(b"\n"):
-            lines.put(line)
-    lines.put(None)
+    def __enter__(self) -> Self:
+        source = str(Path(__file__).parents[2])
+        path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "awx_ratelimit.loadtest.load.driver"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": path},
+            # Ctrl-C reaches every process of a session. In its own, the driver can still send its observations.
+            start_new_session=True,
+        )  # fmt: skip
+        self._reader = Thread(target=self._queue_lines, daemon=True)
+        self._reader.start()
+        return self
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+        self._reader.join(_STOP_S)
+        self._errors.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
-def _send(process: "subprocess.Popen[bytes]", message: dict[str, Any]) -> None:
-    assert process.stdin is not None
-    # A process that has died already says why on stderr.
-    with suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(message).encode() + b"\n")
-        process.stdin.flush()
-
-
-def _read_lines(
-    process: "subprocess.Popen[bytes]",
-    lines: "SimpleQueue[bytes | None]",
-    record: RunRecord,
-    stop_requests: StopRequests,
-    until_s: float,
-) -> Iterator[bytes]:
-    """Yield the process's lines until it ends, and an empty line whenever there is none for a while."""
-    while time.monotonic() < until_s:
-        if stop_requests() and not record.interrupted:
-            record.interrupted = True
-            _request_end(process)
-            until_s = time.monotonic() + _STOP_S
-        if stop_requests() > 1:
-            return
-        try:
-            line = lines.get(timeout=_POLL_S)
-        except Empty:
-            yield b""
-            continue
-        yield line or b""
-        if line is None:
-            return
-    if not record.interrupted:
-        record.trouble = "the load process did not end in time"
-
-
-def _add_message(message: dict[str, Any], record: RunRecord, mask: Callable[[str], str]) -> None:
-    record.observations += (_masked_observation(row, mask) for row in message.get("rows", ()))
-    if "profile" in message:
-        record.stages.append((message["profile"], message["users"]))
-    record.workers = max(record.workers, message.get("worker", 0))
-    record.spread_us = max(record.spread_us, message.get("spread_us", 0))
-    record.trouble = record.trouble or mask(message.get("abort_reason", ""))
-
-
-def _masked_observation(row: list[Any], mask: Callable[[str], str]) -> Observation:
-    """The observation of a row, without keys that the gateway echoed."""
-    *values, headers, body, error = row
-    return Observation.from_row([*values, [(name, mask(value)) for name, value in headers], mask(body), mask(error)])
-
-
-def _ended_well(process: "subprocess.Popen[bytes]") -> bool:
-    try:
-        return process.wait(_STOP_S) == 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def _request_end(process: "subprocess.Popen[bytes]") -> None:
-    """Close the process's stdin, which asks it to end."""
-    if process.stdin is not None:
+    def send(self, message: dict[str, Any]) -> None:
+        """Write a JSON line to the process's stdin."""
+        assert self._process.stdin is not None
+        # A process that has died already says why on stderr.
         with suppress(BrokenPipeError):
-            process.stdin.close()
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
 
+    def read_lines(self, record: RunRecord, until_s: float) -> Iterator[bytes]:
+        """Yield the process's lines until it ends, and an empty line whenever there is none for a while."""
+        while time.monotonic() < until_s:
+            if self._stop_requests() and not record.interrupted:
+                record.interrupted = True
+                self._request_end()
+                until_s = time.monotonic() + _STOP_S
+            if self._stop_requests() > 1:
+                return
+            try:
+                line = self._lines.get(timeout=_POLL_S)
+            except Empty:
+                yield b""
+                continue
+            yield line or b""
+            if line is None:
+                return
+        if not record.interrupted:
+            record.trouble = "the load process did not end in time"
 
-def _end(process: "subprocess.Popen[bytes]", stop_requests: StopRequests) -> None:
-    _request_end(process)
-    until_s = time.monotonic() + _STOP_S
-    while time.monotonic() < until_s and stop_requests() < 2:
+    def error_at_end(self) -> str:
+        """Why the process failed: its status and its last line on stderr; empty if it ended well."""
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL_S)
-            return
-    # Kill the whole session, which includes the workers.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+            if self._process.wait(_STOP_S) == 0:
+                return ""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        last_line = lines[-1] if lines else "no error message"
+        return f"the load process ended with status {self._process.returncode}: {last_line}"
 
+    def _queue_lines(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            # The last line of a killed process may be incomplete.
+            if line.endswith(b"\n"):
+                self._lines.put(line)
+        self._lines.put(None)
 
-def _last_line(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no error message"
+    def _request_end(self) -> None:
+        """Close the process's stdin, which asks it to end."""
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def _end(self) -> None:
+        self._request_end()
+        until_s = time.monotonic() + _STOP_S
+        while time.monotonic() < until_s and self._stop_requests() < 2:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_POLL_S)
+                return
+        # Kill the whole session, which includes the workers.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -66,7 +66,6 @@ class AsgiDriver:
         self._loop.close()
 
     def request(self, method: str, path: str, headers: Lines = ()) -> Response:
-        """See Driver."""
         exchange = _AsgiExchange(method, path, headers)
         exchange.resume.set()
         self._loop.run_until_complete(self._app(exchange.scope, exchange.receive, exchange.send))
@@ -74,7 +73,6 @@ class AsgiDriver:
 
     @contextmanager
     def held(self, path: str, headers: Lines = ()) -> Iterator[Response]:
-        """See Driver."""
         exchange, task = self._start(path, headers)
         try:
             yield exchange.response()
@@ -143,7 +141,6 @@ class WsgiDriver:
         self._unvalidated_app = adapt(_wsgi_app)
 
     def request(self, method: str, path: str, headers: Lines = ()) -> Response:
-        """See Driver."""
         with self._exchange(self._app, method, path, headers) as (response, body):
             whole = b"".join(body)
             started: Response = response()
@@ -151,7 +148,6 @@ class WsgiDriver:
 
     @contextmanager
     def held(self, path: str, headers: Lines = ()) -> Iterator[Response]:
-        """See Driver."""
         with self._exchange(self._app, "GET", path, headers) as (response, body):
             chunks = iter(body)
             next(chunks)

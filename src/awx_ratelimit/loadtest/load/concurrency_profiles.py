@@ -20,7 +20,6 @@ class HeldRequests(Profile):
     websocket = False
 
     def execute(self) -> None:
-        """Execute the profile."""
         if self.config.profiles[0] != self.name:
             # Earlier profiles have used the rates and may have left connections open.
             self.load_context.pause(max(self.config.refill_s, HANG_UP_S))
@@ -63,7 +62,6 @@ class Isolation(Profile):
     name = "isolation"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client = self.new_client(1)
         number = max(3, min(15, self.config.burst // 2 - 1))
         interval_s = 0.1 if 2 * number <= self.config.burst else self.config.interval_s
@@ -92,11 +90,9 @@ class Keys(Profile):
 
     @classmethod
     def user_count(cls, config: RunConfig) -> int:
-        """The configured number of users."""
         return config.users
 
     def execute(self) -> None:
-        """Execute the profile."""
         for _ in range(3):
             client = self.new_client(self.load_context.random.randrange(len(self.load_context.keys) or 1))
             refused = 0
@@ -113,11 +109,9 @@ class Soak(Profile):
 
     @classmethod
     def user_count(cls, config: RunConfig) -> int:
-        """The same number of users as in a burst."""
         return Burst.user_count(config)
 
     def execute(self) -> None:
-        """Execute the profile."""
         client, interval_s = self.new_client(), self.config.interval_s * self.user_count(self.config) / 1.1
         random, pause = self.load_context.random, self.load_context.pause
         while True:
@@ -134,11 +128,9 @@ class Flood(Profile):
 
     @classmethod
     def user_count(cls, config: RunConfig) -> int:
-        """The configured number of users."""
         return config.users
 
     def execute(self) -> None:
-        """Execute the profile."""
         client = self.new_client()
         while True:
             client.send()

@@ -24,7 +24,6 @@ class Steady(Profile):
     name = "steady"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client, interval_s = self.new_client(), self.config.interval_s
         last = [client.send() for _ in range(self.config.burst)][-1]
         for _ in range(int(min(MAX_PACED_S, max(MIN_PACED_S, 3 * interval_s)) / interval_s)):
@@ -44,7 +43,6 @@ class Burst(Profile):
         return max(1, min(config.users, config.slots))
 
     def execute(self) -> None:
-        """Execute the profile."""
         client, refused = self.new_client(), 0
         for number in range(2 * self.config.burst + 10):
             refused += client.send().refused
@@ -60,7 +58,6 @@ class Wait(Profile):
     name = "wait"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client, waits = self.new_client(), 0
         for _ in range(4 * ROUNDS):
             if send_until_refused(client, self.config) is None:
@@ -89,7 +86,6 @@ class Refusals(Profile):
     name = "refusals"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client, interval_us = self.new_client(), round(1.05 * self.config.interval_s * SECOND_US)
         for _ in range(ROUNDS):
             last = send_until_refused(client, self.config)
@@ -106,7 +102,6 @@ class Over(Profile):
     name = "over"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client = self.new_client()
         for _ in paced(self.load_context, self.config.interval_s / 1.25):
             client.send()
@@ -118,7 +113,6 @@ class Square(Profile):
     name = "square"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client = self.new_client()
         for _ in range(2 * ROUNDS):
             send_until_refused(client, self.config)
@@ -131,7 +125,6 @@ class Window(Profile):
     name = "window"
 
     def execute(self) -> None:
-        """Execute the profile."""
         client = self.new_client()
         for period_us in (rate.period_ms * 1_000 for rate in self.config.reachable_rates):
             used = self.config.profiles[0] != self.name

@@ -22,11 +22,11 @@ def as_json(report: Report) -> dict[str, Any]:
         "began_at": report.began_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seconds": round(report.seconds, 3),
         "requests": len(report.observations),
-        "workers": report.workers,
+        "workers": report.record.workers,
         "spread_us": report.tolerances.spread_us,
-        "passed": not report.failed and not report.trouble,
-        "interrupted": report.interrupted,
-        "trouble": report.trouble or None,
+        "passed": not report.failed and not report.record.trouble,
+        "interrupted": report.record.interrupted,
+        "trouble": report.record.trouble or None,
         "verdicts": [
             {"name": one.name, "verdict": one.result, "detail": one.detail, "examples": list(one.examples)}
             for one in report.verdicts
@@ -41,9 +41,9 @@ def as_junit(report: Report) -> str:
     suite = ET.Element(
         "testsuite",
         name="awx-ratelimit loadtest",
-        tests=str(len(report.verdicts) + bool(report.trouble)),
+        tests=str(len(report.verdicts) + bool(report.record.trouble)),
         failures=str(len(report.failed)),
-        errors=str(int(bool(report.trouble))),
+        errors=str(int(bool(report.record.trouble))),
         skipped=str(not_shown),
         time=f"{report.seconds:.3f}",
         timestamp=report.began_at.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -56,9 +56,9 @@ def as_junit(report: Report) -> str:
             ET.SubElement(case, "skipped", message=_text(one.detail))
         else:
             ET.SubElement(case, "system-out").text = _text(one.detail)
-    if report.trouble:
+    if report.record.trouble:
         case = ET.SubElement(suite, "testcase", classname=_text(report.config.url), name="the run itself")
-        ET.SubElement(case, "error", message=_text(report.trouble))
+        ET.SubElement(case, "error", message=_text(report.record.trouble))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 
 

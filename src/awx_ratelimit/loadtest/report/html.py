@@ -82,13 +82,13 @@ def _text(text: str) -> str:
 
 
 def _summary(report: Report) -> str:
-    spread = f"{report.workers} workers, with clocks accurate to {report.tolerances.spread_us} us"
+    spread = f"{report.record.workers} workers, with clocks accurate to {report.tolerances.spread_us} us"
     parts = [
         f"{report.began_at:%Y-%m-%d %H:%M:%S} UTC",
         f"{len(report.observations)} requests in {report.seconds:.1f} s",
-        *([spread] if report.workers else []),
-        *(["interrupted"] if report.interrupted else []),
-        *([report.trouble] if report.trouble else []),
+        *([spread] if report.record.workers else []),
+        *(["interrupted"] if report.record.interrupted else []),
+        *([report.record.trouble] if report.record.trouble else []),
     ]
     return "; ".join(parts)
 

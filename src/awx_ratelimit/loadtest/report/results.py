@@ -10,42 +10,35 @@ from awx_ratelimit.loadtest.audit.promises import ANSWERS, audit
 from awx_ratelimit.loadtest.audit.tolerances import Tolerances
 from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
 from awx_ratelimit.loadtest.run_config import RunConfig
+from awx_ratelimit.loadtest.runner import RunRecord
 
 PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of one run. `trouble` says why the run ended early, and is empty if it did not."""
+    """The results of one run."""
 
     config: RunConfig
-    tolerances: Tolerances
     began_at: datetime
-    observations: Sequence[Observation]
+    record: RunRecord
+    tolerances: Tolerances
     verdicts: Sequence[Verdict]
-    trouble: str = ""
-    interrupted: bool = False
-    workers: int = 0
 
     @classmethod
-    def of_run(
-        cls,
-        config: RunConfig,
-        began_at: datetime,
-        observations: Sequence[Observation],
-        *,
-        spread_us: int = 0,
-        trouble: str = "",
-        interrupted: bool = False,
-        workers: int = 0,
-    ) -> "Report":
-        """Audit `observations`. A run that ended before its first request proves nothing about the gateway."""
-        tolerances = Tolerances(config.plan, spread_us=spread_us)
-        verdicts = audit(observations, tolerances)
-        reason = trouble or ("interrupted before the first request" if interrupted else "")
-        if reason and not observations:
+    def of_run(cls, config: RunConfig, began_at: datetime, record: RunRecord) -> "Report":
+        """Audit a run. One that ended before its first request proves nothing about the gateway."""
+        tolerances = Tolerances(config.plan, spread_us=record.spread_us)
+        verdicts = audit(record.observations, tolerances)
+        reason = record.trouble or ("interrupted before the first request" if record.interrupted else "")
+        if reason and not record.observations:
             verdicts[0] = Verdict(ANSWERS, Result.NOT_SHOWN, reason)
-        return cls(config, tolerances, began_at, observations, verdicts, trouble, interrupted, workers)
+        return cls(config, began_at, record, tolerances, verdicts)
+
+    @property
+    def observations(self) -> Sequence[Observation]:
+        """The observations of the run."""
+        return self.record.observations
 
     @property
     def failed(self) -> list[Verdict]:
@@ -57,7 +50,7 @@ class Report:
         """The result of the whole run: failed, unfinished, passed or not shown."""
         if self.failed:
             return Result.FAILED
-        if self.trouble or self.interrupted:
+        if self.record.trouble or self.record.interrupted:
             return "unfinished"
         return Result.PASSED if any(one.result is Result.PASSED for one in self.verdicts) else Result.NOT_SHOWN
 

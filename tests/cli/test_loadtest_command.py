@@ -61,7 +61,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         (("http://h", "--profiles", "isolation"), "needs two keys"),
         (("http://h", "--remote"), "--remote needs --workers"),
         (("http://h", "--web", "8089"), "expected HOST:PORT"),
-        (("http://h", "--slots", "0"), "slots is 0"),
+        (("http://h", "--slots", "0"), "slots: expected an integer >= 1, got 0"),
         (("http://h", "--cost", "0"), "--cost"),
     ],
     ids=str,

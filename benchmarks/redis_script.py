@@ -15,7 +15,8 @@ import redis
 from tests.redis_servers import run, running_redis
 
 from awx_ratelimit import Decision, Plan
-from awx_ratelimit.backends.redis.codec import Call, Codec, ReleasedLease, Renewal
+from awx_ratelimit.backends.redis.codec import Codec, ReleasedLease, Renewal
+from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.core.hold_times import HoldTimes
 
 SUBJECTS = 2_000
@@ -131,11 +132,11 @@ def bytes_with_a_lease(client: "redis.Redis") -> int:
     bench = Bench(client, Codec("awx", os.urandom(16)))
     codec = bench.codec
     claims = bench.claims(PLAN, 0, 1)
-    (decision,) = codec.decisions(claims, run(client, codec.acquire(claims)), HoldTimes(), lambda *_: codec)
+    (decision,) = codec.parse_decisions(claims, run(client, codec.acquire(claims)), HoldTimes(), lambda *_: codec)
     assert isinstance(decision, Decision)
     assert decision.usages[0].remaining == 10**6 - 1
     held = [(decision.subject, PLAN, decision.lease_id, decision.decided_at_ms)]
-    assert codec.renewals(held, run(client, codec.renew(held))) == {decision.lease_id: Renewal.RENEWED}
+    assert codec.parse_renewals(held, run(client, codec.renew(held))) == {decision.lease_id: Renewal.RENEWED}
     used: int = client.memory_usage(codec.key(decision.subject))
     return used
 

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.processes import free_port, guarded, stop
 
-from awx_ratelimit.backends.redis.codec import Call
+from awx_ratelimit.backends.redis.scripts import Call
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0

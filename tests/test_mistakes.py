@@ -263,7 +263,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "RedisBackend.from_url(URL, prefix=5)",
         TypeError,
-        "prefix is 5 (int); use a string such as 'awx'",
+        "prefix: expected a string such as 'awx', got 5 (int)",
     ),
     (
         "Limiter(MemoryBackend)",
@@ -375,17 +375,17 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "RedisBackend(URL)",
         TypeError,
-        "route is a str; write from_url(url) of this class, or open_backend(url)",
+        "route: got a str; write from_url(url) of this class, or open_backend(url)",
     ),
     (
         "AsyncRedisBackend(URL)",
         TypeError,
-        "route is a str; write from_url(url) of this class, or open_backend(url)",
+        "route: got a str; write from_url(url) of this class, or open_backend(url)",
     ),
     (
         "RedisBackend.from_url(None)",
         TypeError,
-        "url is None; use a string such as 'redis://host:6379'",
+        "url: expected a string such as 'redis://host:6379', got None",
     ),
     (
         "GuardedBackend(MemoryBackend)",
@@ -415,12 +415,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "open_backend(None)",
         TypeError,
-        "url is None; use a string such as 'redis://host:6379' or 'host:///path/to/file'",
+        "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got None",
     ),
     (
         "open_backend(MemoryBackend())",
         TypeError,
-        "url is a MemoryBackend; use a string such as 'redis://host:6379' or 'host:///path/to/file'",
+        "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got a MemoryBackend",
     ),
     (
         'open_async_backend("reddis://localhost")',

@@ -23,7 +23,6 @@ SOURCES: Final = (
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.redis.channel",
     "awx_ratelimit.backends.redis.connection",
-    "awx_ratelimit.backends.redis.primary",
     "awx_ratelimit.backends.resilience.guarded",
     "awx_ratelimit.backends.resilience.denial_cache",
 )
@@ -45,34 +44,27 @@ DIFFERENCES: Final = {
     "flush_async": "flush",
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
-    "task_batching import TaskBatching": "thread_batching import ThreadBatching",
-    # The call of a task has one deadline, by asyncio; that of a thread is handed down.
-    "TaskBatching(self._decide, session.abandon, session.unanswered)": (
-        "ThreadBatching(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)"
+    "batching import TaskBatching": "thread_batching import ThreadBatching",
+    # A task's call has one deadline from asyncio; a thread hands its deadline down.
+    "TaskBatching(self._decide, session.abandon, session.release_unanswered)": (
+        "ThreadBatching(self._decide, session.abandon, session.release_unanswered, timeout_s=server.timeout_s)"
     ),
-    "TaskBatching(self._call_connection.run, nobody, nobody)": (
-        "ThreadBatching(self._call_connection.run, nobody, nobody, timeout_s=server.timeout_s)"
+    "TaskBatching(self._call_connection.run, ignore, ignore)": (
+        "ThreadBatching(self._call_connection.run, ignore, ignore, timeout_s=server.timeout_s)"
     ),
     "LoopChannels": "ThreadChannels",
     "TaskCalls": "ThreadCalls",
     "_decide(self, batch: Sequence[PendingClaim])": "_decide(self, batch: Sequence[PendingClaim], until_s: float)",
-    "run([part.call for part in parts])": "run([part.call for part in parts], until_s)",
-    ".ask(item)": ".ask(item, until_s)",
+    "run([each.call for each in calls])": "run([each.call for each in calls], until_s)",
+    ".send(item)": ".send(item, until_s)",
     "server.async_connection()": "server.connection(self._deadline)",
     "asyncio.to_thread(self._maintenance.renew_now)": "self._maintenance.renew_now()",
     "asyncio.to_thread(self._maintenance.flush)": "self._maintenance.flush()",
     "asyncio.to_thread(self._maintenance.close, with_held=self._channels.are_alone)": (
         "self._maintenance.close(with_held=self._channels.are_alone)"
     ),
-    "asyncio.to_thread(self._session.found, subject)": "self._session.found(subject)",
+    "asyncio.to_thread(self._session.find_server, subject)": "self._session.find_server(subject)",
     "asyncio.sleep": "time.sleep",
-    "redis.asyncio.sentinel": "redis.sentinel",
-    "import Sentinel as AsyncSentinel": "import Sentinel",
-    "client_in_loop": "client",
-    "await watch.discover_master(service)": "watch.discover_master(service)  # type: ignore[no-untyped-call]",
-    "super().check_master_state(state, service_name)": (
-        "super().check_master_state(state, service_name)  # type: ignore[no-untyped-call]"
-    ),
     "from awx_ratelimit.runtime.deadlines import TaskDeadline": "from contextlib import nullcontext",
     "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",

@@ -79,13 +79,13 @@ async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: st
         ("host:///srv/limits?allow_other_users=yes", "?allow_other_users=true or nothing"),
         ("host:limits", "allowed is host:///path/to/file, with three slashes"),
         ("redis://localhost?budget_ms=soon", "budget_ms is 'soon'; allowed is a whole number"),
-        ("redis://localhost?budget_ms=0", "timeout_ms is 0; allowed is a whole number of at least 1"),
+        ("redis://localhost?budget_ms=0", "timeout_ms: expected an integer >= 1, got 0"),
         ("redis://localhost:port", "redis URL: "),
         ("redis://localhost?on_outage=pray", "on_outage is 'pray'; allowed are 'local', 'open', 'closed'"),
-        ("redis://localhost?prefix={x}", "prefix is '{x}'"),
+        ("redis://localhost?prefix={x}", "got '{x}'"),
         (
             "redis://localhost?on_outgae=open",
-            "redis URL: 'on_outgae' is not an option; allowed are protocol, db, and in "
+            "redis URL: got option 'on_outgae'; expected one of protocol, db, and in "
             "open_backend also prefix, budget_ms, on_outage, expected_workers",
         ),
     ],

@@ -225,9 +225,9 @@ def test_what_is_no_cluster_is_an_error(
     redis_cluster: Cluster, redis_server: RedisServer, open_limiter: OpenLimiter
 ) -> None:
     """A server of its own is none, and one of a cluster is no server of its own."""
-    with pytest.raises(BackendMisconfigured, match="it is a server of its own: name it as redis://"):
+    with pytest.raises(BackendMisconfigured, match="it is a standalone server: use redis://"):
         open_limiter(f"redis+cluster://{HOST}:{redis_server.port}")
-    with pytest.raises(BackendMisconfigured, match=r"it is one of a cluster: name it as redis\+cluster://"):
+    with pytest.raises(BackendMisconfigured, match=r"it is a cluster node: use redis\+cluster://"):
         open_limiter(f"redis://{HOST}:{redis_cluster.primaries[0].port}")
 
 

@@ -16,10 +16,10 @@ from awx_ratelimit import BackendUnavailable, Decision, InvalidLimit, Plan, Rate
 PLAN = Plan.of("many", per_day=1_000_000, concurrent=100_000)
 CALLERS = 100
 WRONG: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "another type": ("holds another type than a string", lambda client, key: client.lpush(key, "x")),
-    "another value": ("holds a value that is none of ours", lambda client, key: client.set(key, "hello")),
-    "another version": ("or of another version", lambda client, key: client.set(key, b"\x02" + bytes(40))),
-    "a damaged value": ("holds a value that is damaged", lambda client, key: client.set(key, b"\x01" + bytes(7))),
+    "another type": ("does not hold a string", lambda client, key: client.lpush(key, "x")),
+    "another value": ("holds a value of another program", lambda client, key: client.set(key, "hello")),
+    "another version": ("or another version", lambda client, key: client.set(key, b"\x02" + bytes(40))),
+    "a damaged value": ("holds a corrupt value", lambda client, key: client.set(key, b"\x01" + bytes(7))),
 }
 
 
@@ -30,8 +30,8 @@ def waiting(limiter: Any, expected: int) -> None:
         (line,) = limiter.backend._channels._channels.values()
         if isinstance(line, dict):
             (line,) = line.values()
-        under_way = getattr(line.claims, "_leader", None) or getattr(line.claims, "_sending", None)
-        return len(line.claims._batches._waiting) if under_way else -1
+        under_way = getattr(line.claims, "_leader", None) or getattr(line.claims, "_sender", None)
+        return len(line.claims._queue._waiting) if under_way else -1
 
     assert eventually(behind, expected) == expected
 
@@ -161,7 +161,7 @@ def test_a_value_that_was_cut_short_is_damaged(redis_server: RedisServer, open_l
         client.set(key, value[:-5])
 
     for verb, cost in [("peek", 1), ("peek", 2), ("acquire", 1), ("acquire", 2)]:
-        with pytest.raises(BackendUnavailable, match="holds a value that is damaged"):
+        with pytest.raises(BackendUnavailable, match="holds a corrupt value"):
             getattr(limiter, verb)("broken", now, cost)
 
 
@@ -174,7 +174,7 @@ def test_a_plan_of_too_many_rates_is_refused_and_hurts_nobody(
     rates = tuple(Rate(f"r{number}", 10, 60_000) for number in range(51))
 
     claims = [partial(limiter.acquire, "s", Plan("fifty", rates[:50])), partial(limiter.acquire, "t", PLAN)]
-    with pytest.raises(InvalidLimit, match="Redis decides at most 50 at once"):
+    with pytest.raises(InvalidLimit, match="expected at most 50 rates on Redis"):
         limiter.acquire("s", Plan("many", rates))
     decisions = together(server, limiter, claims)
 

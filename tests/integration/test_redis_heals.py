@@ -166,7 +166,7 @@ def test_a_primary_that_is_one_again_decides_again(start_redis: StartRedis, open
     assert limiter.acquire("s", PLAN).allowed
 
 
-_BUSY = "is still busy with the call before"
+_BUSY = "is still busy with the previous call"
 
 
 def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(
@@ -195,6 +195,6 @@ def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(
     assert in_time == [True] * 25
     assert f"did not answer within {TIMEOUT_MS} ms" in said
     # Who waited hears of it from who led, or finds that its own time is over.
-    assert said <= {f"did not answer within {TIMEOUT_MS} ms", "the call before this one has not ended", _BUSY}
+    assert said <= {f"did not answer within {TIMEOUT_MS} ms", "the previous call has not ended", _BUSY}
     assert charged is True
     assert eventually(lambda: left(other)[0], 0) == 0

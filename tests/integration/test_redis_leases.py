@@ -239,13 +239,13 @@ def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_lon
     """What gives it back may reach the server before what took it, on another connection."""
     limiter = open_limiter(redis_server.socket_url, clock=clock)
     session = limiter.backend._session
-    late = session.asked("s", SHORT, 1)
-    session.unanswered(late)
-    session.settled(late[3])
+    late = session.new_claim("s", SHORT, 1)
+    session.release_unanswered(late)
+    session.settle(late[3])
     limiter.acquire("another, which takes the release along", LONG)
     # The thread may be sending the release, too; it is to be there before the claim.
     limiter.backend._maintenance._thread.stop()
-    Connection(session.route.found(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
+    Connection(session.route.find_server(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
 
     before = limiter.peek("s", SHORT).held
     assert before == 1

@@ -180,7 +180,7 @@ def test_a_release_never_waits_for_a_server_that_hangs(start_redis: StartRedis, 
         with timed() as watch:
             for decision in kept:
                 limiter.give_back(decision)
-        tried = eventually(lambda: limiter.backend._maintenance._troubled, expected=True)
+        tried = eventually(lambda: limiter.backend._maintenance._failing, expected=True)
 
     assert watch.seconds < watch.limit(0.1)
     assert tried is True

@@ -35,7 +35,7 @@ class Redis:
     ) -> list[Decision | BackendUnavailable]:
         """One call; what it answers."""
         reply = run(self.client, self.codec.acquire(asked, released, now_ms))
-        return self.codec.decisions(asked, reply, HoldTimes(), lambda *_: self)
+        return self.codec.parse_decisions(asked, reply, HoldTimes(), lambda *_: self)
 
     def acquire(self, subject: str, plan: Plan, cost: int = 1, now_ms: int | None = NOW_MS) -> Decision:
         """One claim."""
@@ -259,7 +259,7 @@ def test_a_subject_that_holds_nothing_and_owes_nothing_has_no_key(server: Redis)
     before = server.client.dbsize()
 
     server.release(held)
-    server.codec.done("t", run(server.client, server.codec.reset("t", NOW_MS)))
+    server.codec.check_done("t", run(server.client, server.codec.reset("t", NOW_MS)))
 
     assert before == 2
     assert server.client.dbsize() == 0
@@ -269,7 +269,7 @@ def test_a_reset_keeps_leases_and_their_key(server: Redis) -> None:
     """What is owed is gone, what is held is not, and the key has an end."""
     server.acquire("s", STARTER, 60)
 
-    server.codec.done("s", run(server.client, server.codec.reset("s", NOW_MS)))
+    server.codec.check_done("s", run(server.client, server.codec.reset("s", NOW_MS)))
 
     after = server.look("s", STARTER)
     assert [usage.remaining for usage in after.usages] == [60, 10_000, 4]
@@ -375,14 +375,15 @@ KEPT = struct.pack("<qH", NOW_MS + 10**9, 0)
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (b"", "none of ours"), (b"hello", "none of ours"), (b"\x02\x00\x00\x00" + KEPT, "none of ours"),
-        (b"\x01", "none of ours"), (b"\x01\x09\x00\x00", "damaged"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:-1], "damaged"),
-        (b"\x01\x02\x0f\x00" + MINUTE + LEVEL + LEVEL + KEPT, "damaged"),
-        (b"\x01\x01\x0f\x00" + MINUTE[:7] + bytes(8) + LEVEL + KEPT, "damaged"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:8] + b"\x01\x00", "damaged"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(33), "damaged"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(28) + b"\x01" + bytes(5), "damaged"),
+        (b"", "of another program"), (b"hello", "of another program"),
+        (b"\x02\x00\x00\x00" + KEPT, "of another program"),
+        (b"\x01", "of another program"), (b"\x01\x09\x00\x00", "corrupt"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:-1], "corrupt"),
+        (b"\x01\x02\x0f\x00" + MINUTE + LEVEL + LEVEL + KEPT, "corrupt"),
+        (b"\x01\x01\x0f\x00" + MINUTE[:7] + bytes(8) + LEVEL + KEPT, "corrupt"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:8] + b"\x01\x00", "corrupt"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(33), "corrupt"),
+        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(28) + b"\x01" + bytes(5), "corrupt"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("plan", [STARTER, Plan("minute", (Rate("minute", 60, 60_000),))], ids=["other", "same"])
@@ -409,7 +410,7 @@ def test_a_key_of_another_type_is_an_error_of_its_subject_alone(server: Redis) -
 
     answers = server.ask(asked, [("bad", 7)])
 
-    assert ["another type" in str(answer) for answer in answers] == [True, False, True]
+    assert ["does not hold a string" in str(answer) for answer in answers] == [True, False, True]
     assert type(answers[1]) is Decision
     assert server.client.hgetall(key) == {b"a": b"b"}
 
@@ -460,7 +461,7 @@ def test_a_lost_entry_is_taken_again_where_there_is_room(server: Redis) -> None:
     server.acquire("s", two)
     held = [("s", two, decision.lease_id, NOW_MS) for decision in decisions]
 
-    renewals = server.codec.renewals(held, run(server.client, server.codec.renew(held, 0, NOW_MS)))
+    renewals = server.codec.parse_renewals(held, run(server.client, server.codec.renew(held, 0, NOW_MS)))
 
     assert [renewal.name for renewal in renewals.values()] == ["TAKEN_AGAIN", "LOST"]
     assert server.look("s", two).held == 2
@@ -485,7 +486,7 @@ def test_leases_of_a_fallback_are_entered_though_there_is_no_room(server: Redis)
     ids = [server.codec.new_lease_id() for _ in range(3)]
     healed = [("s", ONE_SLOT, (), [(lease_id, NOW_MS) for lease_id in ids[:2]]), ("t", bounded, (), [(ids[2], NOW_MS)])]
 
-    answers = server.codec.heals(healed, run(server.client, server.codec.heal(healed, b"1", NOW_MS)))
+    answers = server.codec.parse_heal(healed, run(server.client, server.codec.heal(healed, b"1", NOW_MS)))
 
     held = [
         server.look(subject, ONE_SLOT, now_ms=NOW_MS + ms).held
@@ -516,9 +517,9 @@ def test_a_value_that_is_not_ours_is_not_healed(server: Redis) -> None:
     server.client.set(server.codec.key("bad"), "hello")
     call = server.codec.heal(healed, b"1", NOW_MS)
 
-    before = server.codec.heals(healed, run(server.client, call))
+    before = server.codec.parse_heal(healed, run(server.client, call))
     server.client.delete(server.codec.key("bad"))
-    after = server.codec.heals(healed, run(server.client, call))
+    after = server.codec.parse_heal(healed, run(server.client, call))
 
     assert [type(answer) for answer in before] == [StateDamaged, bool]
     assert after == [True, False]
@@ -532,7 +533,7 @@ def test_a_lost_lease_is_not_taken_again_after_its_bound(server: Redis, passed_m
     server.client.delete(server.codec.key("s"))
     leases, now_ms = [("s", plan, held.lease_id, held.decided_at_ms)], NOW_MS + passed_ms
 
-    renewals = server.codec.renewals(leases, run(server.client, server.codec.renew(leases, 0, now_ms)))
+    renewals = server.codec.parse_renewals(leases, run(server.client, server.codec.renew(leases, 0, now_ms)))
 
     lives = passed_ms < 800
     assert renewals[held.lease_id].name == ("TAKEN_AGAIN" if lives else "ENDED")

@@ -115,9 +115,9 @@ def test_what_is_no_sentinel_is_an_error(
     redis_service: Service, redis_server: RedisServer, open_limiter: OpenLimiter
 ) -> None:
     """A server is none, and a sentinel is no server."""
-    with pytest.raises(BackendMisconfigured, match="they cannot be asked"):
+    with pytest.raises(BackendMisconfigured, match="the query failed"):
         open_limiter(f"redis+sentinel://{HOST}:{redis_server.port}/{SERVICE}")
-    with pytest.raises(BackendMisconfigured, match=r"it is a sentinel: name it, .* as redis\+sentinel://"):
+    with pytest.raises(BackendMisconfigured, match=r"it is a sentinel: name it and .* with redis\+sentinel://"):
         open_limiter(f"redis://{HOST}:{redis_service.sentinels[0].port}")
 
 
@@ -216,7 +216,7 @@ def test_a_replica_is_no_primary_whatever_its_sentinels_say(
             errors.append(error.value)
         client.replicaof("NO", "ONE")
 
-        said = [str(error).partition(f"the primary of {SERVICE}, ")[2][:17] for error in errors]
-        assert said == ["is that no longer"] * 2
+        said = [str(error).partition(f"the primary of {SERVICE}, ")[2][:12] for error in errors]
+        assert said == ["is no longer"] * 2
         assert [type(error) for error in errors] == [BackendUnavailable] * 2
         assert limiter.acquire("s", PLAN).allowed

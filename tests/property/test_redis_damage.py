@@ -96,7 +96,7 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
 
 def heal(client: "redis.Redis", now_ms: int) -> list[bool | BackendUnavailable]:
     owed = [(subject, plan, [1, 1], [(1, now_ms)]) for plan in (PLAN, OTHER) for subject in ("bad", "good")]
-    return CODEC.heals(owed, run(client, CODEC.heal(owed, b"1", now_ms)))
+    return CODEC.parse_heal(owed, run(client, CODEC.heal(owed, b"1", now_ms)))
 
 
 def decide(client: "redis.Redis", subject: str, plan: Plan, now_ms: int) -> list[Decision | BackendUnavailable]:
@@ -106,4 +106,6 @@ def decide(client: "redis.Redis", subject: str, plan: Plan, now_ms: int) -> list
 def answered(
     client: "redis.Redis", asked: list[PendingClaim], released: list[tuple[str, int]], now_ms: int
 ) -> list[Decision | BackendUnavailable]:
-    return CODEC.decisions(asked, run(client, CODEC.acquire(asked, released, now_ms)), HoldTimes(), lambda *_: CODEC)
+    return CODEC.parse_decisions(
+        asked, run(client, CODEC.acquire(asked, released, now_ms)), HoldTimes(), lambda *_: CODEC
+    )

@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.wire import MAX_TIME_MS
+from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS
 from awx_ratelimit.core.bucket import convert_debt
 from awx_ratelimit.core.decide import decide, preview, rates_set_back, refundable
 from awx_ratelimit.core.hold_times import HoldTimes
@@ -107,7 +107,9 @@ def ask(client: "redis.Redis", cases: list[Case], now_ms: int, look: bool = Fals
         (str(index), case.plan, case.cost, 0 if look or case.looks else CODEC.new_lease_id())
         for index, case in enumerate(cases)
     ]
-    decisions = CODEC.decisions(asked, run(client, CODEC.acquire(asked, (), now_ms)), HoldTimes(), lambda *_: CODEC)
+    decisions = CODEC.parse_decisions(
+        asked, run(client, CODEC.acquire(asked, (), now_ms)), HoldTimes(), lambda *_: CODEC
+    )
     # There is room for the one lease; the slots are another test's.
     return [(answer.exceeded & ~answer.plan.slot_bit, list(answer.levels)) for answer in decisions]  # type: ignore[union-attr]
 
@@ -157,7 +159,7 @@ def test_any_refund_is_what_the_core_gives_back(
     with redis_server.client() as client:
         client.set(CODEC.key("s"), value_of(limits[:1], limits[1:]))
 
-        CODEC.done("s", run(client, CODEC.refund(decision, now_ms)))
+        CODEC.check_done("s", run(client, CODEC.refund(decision, now_ms)))
 
         left = client.get(CODEC.key("s"))
 
@@ -183,7 +185,7 @@ def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.Da
     with redis_server.client() as client:
         client.set(CODEC.key("0"), value_of(case.front, case.tail))
 
-        answers = [CODEC.heals(healed, run(client, call)) for _ in range(2)]
+        answers = [CODEC.parse_heal(healed, run(client, call)) for _ in range(2)]
 
         (_, levels) = ask(client, [case], now_ms, look=True)[0]
 

@@ -94,7 +94,7 @@ class Leases(RuleBasedStateMachine):
     def ask(self, owner: int, subject: str, plan: Plan, lease_id: int) -> Decision:
         codec, asked = self.codecs[owner], [(subject, plan, 1, lease_id)]
         reply = run(self.client, codec.acquire(asked, (), self.now_ms))
-        (answer,) = codec.decisions(asked, reply, HoldTimes(), lambda *_: codec)
+        (answer,) = codec.parse_decisions(asked, reply, HoldTimes(), lambda *_: codec)
         assert isinstance(answer, Decision)
         return answer
 
@@ -149,7 +149,7 @@ class Leases(RuleBasedStateMachine):
         )
         settled_below = granted[settled % len(granted)][2] if granted else 0
         codec = self.codecs[owner]
-        renewals = codec.renewals(held, run(self.client, codec.renew(held, settled_below, self.now_ms)))
+        renewals = codec.parse_renewals(held, run(self.client, codec.renew(held, settled_below, self.now_ms)))
         assert renewals == self.renewed(owner, held, settled_below)
 
     def renewed(self, owner: int, held: list[HeldLease], settled_below: int) -> dict[int, Renewal]:

@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.wire import MAX_TIME_MS
+from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.testing import ManualClock
 
@@ -66,7 +66,7 @@ class Claims(RuleBasedStateMachine):
             claims.append((subject, plan, min(cost, plan.max_cost), 0 if looks else codec.new_lease_id()))
         released = [(decision.subject, decision.lease_id) for _, decision, _ in given]
 
-        answers = codec.decisions(
+        answers = codec.parse_decisions(
             claims, run(self.client, codec.acquire(claims, released, now_ms)), self.hold_times, lambda *_: codec
         )
 
@@ -119,13 +119,13 @@ class Claims(RuleBasedStateMachine):
     def refund(self, choice: int) -> None:
         decision, expected = self.charged.pop(choice % len(self.charged))
         codec = self.codecs[0]
-        codec.done(decision.subject, run(self.client, codec.refund(decision, self.clock.now_ms())))
+        codec.check_done(decision.subject, run(self.client, codec.refund(decision, self.clock.now_ms())))
         self.memory.refund(expected)
 
     @rule(subject=SUBJECTS)
     def reset(self, subject: str) -> None:
         codec = self.codecs[0]
-        codec.done(subject, run(self.client, codec.reset(subject, self.clock.now_ms())))
+        codec.check_done(subject, run(self.client, codec.reset(subject, self.clock.now_ms())))
         self.let_lapse(subject, self.clock.now_ms())
         self.memory.reset(subject)
 

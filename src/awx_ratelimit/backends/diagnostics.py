@@ -1,4 +1,4 @@
-"""What is found when a server is examined: each thing that a limit depends on, how it is, and what is to be done."""
+"""The result of examining a server or a file: one finding for each thing that limits depend on."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,7 @@ Mark = Literal["ok", "warning", "wrong"]
 
 
 class Finding(NamedTuple):
-    """One thing. `remedy` is empty where nothing is to be done."""
+    """One finding. `remedy` says what to do, and is empty if there is nothing to do."""
 
     what: str
     mark: Mark

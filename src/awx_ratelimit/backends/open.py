@@ -160,7 +160,9 @@ def _examined(backend: Backend) -> Finding:
 
 def _scheme(url: str) -> str:
     if not isinstance(url, str):
-        raise TypeError(f"url is {type_name(url)}; use a string such as 'redis://host:6379' or 'host:///path/to/file'")
+        raise TypeError(
+            f"url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got {type_name(url)}"
+        )
     # Several hosts are nothing that urlsplit can read.
     scheme, colon, _ = url.lower().partition(":")
     if scheme not in _SCHEMES or not colon:

@@ -6,7 +6,7 @@ import pytest
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, InvalidLimit, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.wire import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
+from awx_ratelimit.backends.redis.plan_encoding import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
@@ -42,13 +42,13 @@ def test_a_key_is_tagged_by_the_digest_of_its_subject(codec: Codec) -> None:
 @pytest.mark.parametrize("prefix", ["x" * 65, "a{b", "}", "\u00e4" * 33])
 def test_a_prefix_is_short_and_has_no_braces(prefix: str) -> None:
     """A prefix that would make keys long, or decide their slot, is an error that says what is allowed."""
-    with pytest.raises(ValueError, match="allowed are at most 64 bytes without braces"):
+    with pytest.raises(ValueError, match="expected at most 64 bytes without braces"):
         Codec(prefix, OWNER)
 
 
 def test_an_owner_is_16_bytes() -> None:
     """Another length would shift all that is sent."""
-    with pytest.raises(ValueError, match="allowed are 16"):
+    with pytest.raises(ValueError, match="expected 16"):
         Codec("awx", b"short")
 
 
@@ -107,7 +107,7 @@ def test_a_plan_is_packed_once(codec: Codec) -> None:
 @pytest.mark.parametrize("now_ms", [-MAX_TIME_MS - 1, MAX_TIME_MS + 1, 10**400])
 def test_a_time_that_cannot_be_counted_exactly_is_an_error(codec: Codec, now_ms: int) -> None:
     """A clock that far off is named, and nothing is sent."""
-    with pytest.raises(ValueError, match="the clock says"):
+    with pytest.raises(ValueError, match="clock: expected"):
         codec.acquire([("s", STARTER, 1, 1)], (), now_ms)
 
 
@@ -139,7 +139,7 @@ def test_answers_become_decisions_in_their_order(codec: Codec) -> None:
     asked = [("a", STARTER, 1, 11), ("b", STARTER, 1, 12), ("c", STARTER, 1, 0), ("d", RATES, 1, 14)]
     answers = (5_000, 0, 1, 60, 5, 8, 5), (5_000, 4, 5, 0, 5, 0, 5), (5_000, 0, 1, 0, 5, 0, 5), (5_000, 0, 0, 9, 5)
 
-    decisions = codec.decisions(asked, reply(*answers), HoldTimes(), lambda *_: codec)
+    decisions = codec.parse_decisions(asked, reply(*answers), HoldTimes(), lambda *_: codec)
 
     good = [decision for decision in decisions if isinstance(decision, Decision)]
     assert [(d.subject, d.allowed, d.lease_id, d.holder is codec, d.held) for d in good] == [
@@ -152,7 +152,7 @@ def test_a_slot_in_shadow_that_is_over_is_no_lease(codec: Codec) -> None:
     """The claim is let in and can be refunded; there is nothing to give back."""
     plan = Plan("p", (Rate("x", 9, 1_000),), Concurrency(1, shadow=True))
 
-    (decision,) = codec.decisions([("s", plan, 1, 7)], reply((5_000, 2, 1, 9, 5)), HoldTimes(), lambda *_: codec)
+    (decision,) = codec.parse_decisions([("s", plan, 1, 7)], reply((5_000, 2, 1, 9, 5)), HoldTimes(), lambda *_: codec)
 
     assert isinstance(decision, Decision)
     assert decision.allowed is True
@@ -160,12 +160,14 @@ def test_a_slot_in_shadow_that_is_over_is_no_lease(codec: Codec) -> None:
     assert decision.holder == codec
 
 
-@pytest.mark.parametrize(("code", "words"), [(-1, "another type"), (-2, "none of ours"), (-3, "damaged")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(-1, "does not hold a string"), (-2, "of another program"), (-3, "corrupt")]
+)
 def test_a_value_that_is_not_ours_is_an_error_among_decisions(codec: Codec, code: int, words: str) -> None:
     """The error names the key and what to do, and the next answer is read as it stands."""
     asked = [("a", STARTER, 1, 11), ("b", RATES, 1, 12)]
 
-    wrong, right = codec.decisions(
+    wrong, right = codec.parse_decisions(
         asked, reply((5_000, code, 0, 0, 0, 0, 0), (5_000, 0, 0, 9, 5)), HoldTimes(), lambda *_: codec
     )
 
@@ -177,10 +179,10 @@ def test_a_value_that_is_not_ours_is_an_error_among_decisions(codec: Codec, code
 
 def test_a_refund_that_found_something_else_raises(codec: Codec) -> None:
     """A code below 0 is BackendUnavailable; 0 is done."""
-    codec.done("s", 0)
+    codec.check_done("s", 0)
 
-    with pytest.raises(BackendUnavailable, match="damaged"):
-        codec.done("s", -3)
+    with pytest.raises(BackendUnavailable, match="corrupt"):
+        codec.check_done("s", -3)
 
 
 def test_renewals_are_answered_by_lease(codec: Codec) -> None:
@@ -190,4 +192,4 @@ def test_renewals_are_answered_by_lease(codec: Codec) -> None:
     call = codec.renew(held)
 
     assert call.keys == [codec.key("a"), codec.key("b")]
-    assert codec.renewals(held, b"\x01\x02\x00") == {1: Renewal.RENEWED, 3: Renewal.TAKEN_AGAIN, 2: Renewal.LOST}
+    assert codec.parse_renewals(held, b"\x01\x02\x00") == {1: Renewal.RENEWED, 3: Renewal.TAKEN_AGAIN, 2: Renewal.LOST}

@@ -9,7 +9,7 @@ from tests.processes import free_port
 
 from awx_ratelimit import BackendUnavailable
 from awx_ratelimit.backends.redis.connection_sync import Connection
-from awx_ratelimit.backends.redis.routing import route
+from awx_ratelimit.backends.redis.routing import route_to
 
 
 def test_what_is_raised_right_after_the_lock_was_taken_leaves_it_free(
@@ -18,7 +18,7 @@ def test_what_is_raised_right_after_the_lock_was_taken_leaves_it_free(
     """A signal handler may raise after any call; a profiler is called at the same places."""
     # It puts Python code around `Lock.acquire`.
     nothing_blocks_the_event_loop.deactivate()
-    link = Connection(route(f"redis://127.0.0.1:{free_port()}", timeout_ms=50, prefix="awx").found(b""))
+    link = Connection(route_to(f"redis://127.0.0.1:{free_port()}", timeout_ms=50, prefix="awx").find_server(b""))
 
     def interrupt(frame: Any, event: str, arg: Any) -> None:
         if event == "c_return" and frame.f_code is Connection.run.__code__ and arg.__name__ == "acquire":

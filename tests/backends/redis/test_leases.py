@@ -9,6 +9,7 @@ from typing import Any
 
 from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.leases import Leases
+from awx_ratelimit.backends.redis.pending_releases import PendingReleases
 from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
@@ -52,11 +53,11 @@ def test_no_claim_in_flight_is_settled() -> None:
     in_flight: set[int] = set()
 
     def claim(_: int) -> None:
-        lease_id = leases.new(PLAN)
+        lease_id = leases.new_id(PLAN)
         in_flight.add(lease_id)
         let_others_run()
         in_flight.discard(lease_id)
-        leases.answered(lease_id)
+        leases.settle(lease_id)
 
     wrong = []
     with many(claim) as acting:
@@ -91,7 +92,7 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
     leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
     held = []
     for _ in range(2 * MEASURED_FIRST):
-        lease_id = leases.new(PLAN)
+        lease_id = leases.new_id(PLAN)
         holder = leases.grant(("s", PLAN, 1, lease_id), 0, lease_id)
         held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
 
@@ -103,27 +104,27 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
 def test_leases_to_give_back_go_where_their_subject_goes() -> None:
     """Each is found at the server that its subject is on by now, and those of another server are not in the way."""
     homes = {"a": "one", "b": "two"}
-    leases = Leases(count(1).__next__, lambda: 0, lambda: None, homes.__getitem__)
-    leases.end("a", 1)
-    leases.end("b", 2)
-    before = leases.released(9, "one"), leases.released(9, "two")
+    releases = PendingReleases(lambda: None, homes.__getitem__)
+    releases.add("a", 1)
+    releases.add("b", 2)
+    before = releases.next(9, "one"), releases.next(9, "two")
 
     homes["a"] = "two"
-    leases.resettle()
-    after = leases.released(9, "one"), leases.released(9, "two")
-    leases.ended(after[1][1:])
+    releases.regroup()
+    after = releases.next(9, "one"), releases.next(9, "two")
+    releases.remove(after[1][1:])
     assert before == ([("a", 1)], [("b", 2)])
     assert after == ([], [("b", 2), ("a", 1)])
-    assert [leases.is_ending(released) for released in after[1]] == [True, False]
+    assert [lease in releases for lease in after[1]] == [True, False]
 
 
 def test_a_lease_that_is_to_end_again_is_sent_again() -> None:
     """A renewal may take it again before the answer comes that it has ended."""
-    leases = Leases(count(1).__next__, lambda: 0, lambda: None, lambda _: None)
-    leases.end("s", 1)
-    first = leases.released(9, None)
-    leases.end("s", 1)
+    releases = PendingReleases(lambda: None, lambda _: None)
+    releases.add("s", 1)
+    first = releases.next(9, None)
+    releases.add("s", 1)
 
-    leases.ended(first)
+    releases.remove(first)
 
-    assert leases.released(9, None) == [("s", 1)]
+    assert releases.next(9, None) == [("s", 1)]

@@ -7,7 +7,7 @@ def waits(*late: bool) -> list[float]:
     linger, waited = ReleaseDelay(), []
     for left in late:
         waited.append(linger.seconds)
-        linger.went(late=left)
+        linger.adapt(left_over=left)
     return waited
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.redis.batch import MAX_BATCH_CLAIMS
-from awx_ratelimit.backends.redis.task_batching import MANY, TaskBatching
+from awx_ratelimit.backends.redis.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CLAIMS, TaskBatching
 
 
 class Server:
@@ -30,7 +29,7 @@ class Server:
         return [-claim for claim in claims]
 
     async def ask(self, claim: int) -> int:
-        return await self.commit.ask(claim)
+        return await self.commit.send(claim)
 
 
 async def settled(*tasks: "asyncio.Task[int]") -> list[Any]:
@@ -87,10 +86,10 @@ def test_of_many_at_once_a_half_is_sent_first() -> None:
             await server.ask(number)
             return len(server.batches)
 
-        sent = await asyncio.gather(*(caller(number) for number in range(MANY)))
+        sent = await asyncio.gather(*(caller(number) for number in range(MIN_SPLIT_CLAIMS)))
         return [len(batch) for batch in server.batches], sent[0]
 
-    assert run(many()) == ([MANY // 2, MANY // 2], 2)
+    assert run(many()) == ([MIN_SPLIT_CLAIMS // 2, MIN_SPLIT_CLAIMS // 2], 2)
 
 
 def test_a_claim_that_was_cancelled_before_it_was_sent_is_dropped() -> None:
@@ -158,8 +157,8 @@ def test_a_sending_task_that_ended_before_it_began_is_followed_by_another() -> N
         server.free.set()
         first = asyncio.create_task(server.ask(1))
         await asyncio.sleep(0)
-        assert server.commit._sending is not None
-        server.commit._sending.cancel()
+        assert server.commit._sender is not None
+        server.commit._sender.cancel()
         await asyncio.sleep(0)
         return await settled(first, asyncio.create_task(server.ask(2))), server.batches
 

@@ -21,7 +21,7 @@ class Server:
         self.until_s: list[float] = []
         self.abandoned: list[int] = []
         self.unanswered: list[int] = []
-        self.asked = threading.Semaphore(0)
+        self.sended = threading.Semaphore(0)
         self.free = threading.Semaphore(0)
         self.lost = threading.Semaphore(0)
         self.error: BaseException | None = None
@@ -32,7 +32,7 @@ class Server:
     def run(self, claims: list[int], until_s: float) -> list[int]:
         self.batches.append(claims)
         self.until_s.append(until_s)
-        self.asked.release()
+        self.sended.release()
         (self.lost if claims == [LOST] else self.free).acquire()
         error, self.error = self.error, None
         if error is not None:
@@ -41,7 +41,7 @@ class Server:
 
     def waiting(self, number: int) -> None:
         """Until so many wait behind the batch that is under way."""
-        while len(self.commit._batches._waiting) < number:
+        while len(self.commit._queue._waiting) < number:
             threading.Event().wait(0.001)
 
 
@@ -69,8 +69,8 @@ def asking(server: Server, *claims: int) -> list[Thread]:
     """Threads that have asked; the first is under way and the others wait behind it, in order."""
     threads = []
     for number, claim in enumerate(claims):
-        threads.append(Thread(partial(server.commit.ask, claim)))
-        server.asked.acquire() if number == 0 else server.waiting(number)
+        threads.append(Thread(partial(server.commit.send, claim)))
+        server.sended.acquire() if number == 0 else server.waiting(number)
     return threads
 
 
@@ -96,7 +96,7 @@ def test_a_call_without_an_answer_fails_all_who_wait() -> None:
     failed = [thread.joined() for thread in threads]
     assert failed == ["BackendUnavailable"] * 3
     assert server.unanswered == [1]
-    assert server.commit.ask(4) == -4
+    assert server.commit.send(4) == -4
 
 
 def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
@@ -110,7 +110,7 @@ def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
     stopped = [thread.joined() for thread in threads]
     assert stopped == ["SystemExit", -2, -3]
     assert server.batches == [[1], [2, 3]]
-    assert server.commit.ask(4) == -4
+    assert server.commit.send(4) == -4
 
 
 def test_a_leader_that_is_stopped_says_nothing_about_the_server() -> None:
@@ -119,7 +119,7 @@ def test_a_leader_that_is_stopped_says_nothing_about_the_server() -> None:
 
     def ask(claim: int) -> None:
         try:
-            server.commit.ask(claim)
+            server.commit.send(claim)
         except BackendUnavailable as error:
             said.append(error.process_was_late)
 
@@ -127,7 +127,7 @@ def test_a_leader_that_is_stopped_says_nothing_about_the_server() -> None:
     followers = [Thread(partial(ask, claim)) for claim in (2, 3)]
     server.waiting(2)
     server.free.release()
-    server.asked.acquire()
+    server.sended.acquire()
     server.error = SystemExit()
     server.free.release()
 
@@ -142,7 +142,7 @@ def test_a_leader_that_is_lost_is_deposed() -> None:
 
     gave_up = late.joined()
     server.free.release()
-    answer = server.commit.ask(3)
+    answer = server.commit.send(3)
     server.lost.release()
 
     assert gave_up == "BackendUnavailable"
@@ -173,7 +173,7 @@ def test_who_leads_late_has_the_time_that_is_left_of_its_own() -> None:
     asked_s = time.monotonic()
 
     server.free.release(2)
-    server.asked.acquire()
+    server.sended.acquire()
 
     assert [until_s - asked_s <= TIMEOUT_S for until_s in server.until_s] == [True, True]
 
@@ -182,13 +182,13 @@ def test_who_is_told_to_lead_without_time_left_leaves_the_lead_to_others() -> No
     """A call that nobody could wait for is not sent: it would fail those who still can."""
     server = Server()
     first = asking(server, 1)
-    late = Thread(partial(server.commit.ask, 2, time.monotonic() + 0.2))
+    late = Thread(partial(server.commit.send, 2, time.monotonic() + 0.2))
     server.waiting(1)
-    other = Thread(partial(server.commit.ask, 3))
+    other = Thread(partial(server.commit.send, 3))
     server.waiting(2)
     with server.commit._lock:
         # Its time passes between its waking and its lead.
-        server.commit._batches._waiting[0].until_s = 0.0
+        server.commit._queue._waiting[0].until_s = 0.0
 
     server.free.release(2)
 
@@ -202,7 +202,7 @@ def test_many_threads_get_each_its_own_answer() -> None:
     server.free.release(100_000)
 
     def ask(start: int) -> bool:
-        return all(server.commit.ask(number) == -number for number in range(start, start + 300))
+        return all(server.commit.send(number) == -number for number in range(start, start + 300))
 
     threads = [Thread(partial(ask, start)) for start in range(1, 3_001, 300)]
 
@@ -218,8 +218,8 @@ def test_who_is_told_to_lead_twice_leads_once() -> None:
     with server.commit._lock:
         # Where the new leader cannot get going yet.
         server.commit._lock, lock = threading.Lock(), server.commit._lock
-        server.commit._hand_on()
-        server.commit._hand_on()
+        server.commit._pass_lead_on()
+        server.commit._pass_lead_on()
         server.commit._lock = lock
     server.free.release(3)
 
@@ -233,7 +233,7 @@ def test_a_call_that_fails_after_its_leader_was_deposed_fails_all_who_wait() -> 
 
     with server.commit._lock:
         server.commit._lock, lock = threading.Lock(), server.commit._lock
-        server.commit._hand_on()
+        server.commit._pass_lead_on()
         server.commit._fail([], BackendUnavailable("no answer"))
         server.commit._lock = lock
     server.free.release(3)
@@ -247,6 +247,6 @@ def test_a_call_ends_in_time_to_tell_who_waits_for_it() -> None:
     until_s = time.monotonic() + TIMEOUT_S
     server.free.release()
 
-    server.commit.ask(1, until_s)
+    server.commit.send(1, until_s)
 
     assert round(until_s - server.until_s[0], 6) == TIMEOUT_S / 50

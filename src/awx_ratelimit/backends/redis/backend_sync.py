@@ -1,4 +1,4 @@
-"""Several processes and hosts share limits on one Redis or Valkey: each claim is one atomic step of one script.
+"""Limits shared through Redis by any number of processes and machines: one script call decides each claim atomically.
 
 Generated from `backend.py` by tools/generate_sync.py: change that module and run the program again.
 """
@@ -11,10 +11,10 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 try:
     check_versions("the Redis backend", "redis", "redis")
     from awx_ratelimit.backends.redis.channel_sync import Channels
-    from awx_ratelimit.backends.redis.connection import answered
+    from awx_ratelimit.backends.redis.connection import raise_error
+    from awx_ratelimit.backends.redis.doctor import self_test
     from awx_ratelimit.backends.redis.maintenance import Maintenance
-    from awx_ratelimit.backends.redis.routing import Route, checked_route, route
-    from awx_ratelimit.backends.redis.self_test import probe
+    from awx_ratelimit.backends.redis.routing import Route, checked_route, route_to
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
@@ -27,41 +27,41 @@ from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew
 
 
 class RedisBackend:
-    """Decides on a server that processes share, in at most one round trip per claim, for threads.
+    """Decides on a shared server, in at most one round trip per claim, for threads.
 
-    `route` says how to reach the server. `prefix` stands before every key: processes share limits if they share the
-    prefix. `clock` is an object with ``now_ms() -> int``, for tests; None uses the server's time.
+    `route` says how to reach the server. `prefix` begins every key: processes share limits if they share the prefix.
+    `clock` is an object with ``now_ms() -> int``, for tests; None uses the server's time.
     """
 
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
-        self._made = (checked_route(route), prefix, None if clock is None else checked_clock(clock))
+        self._options = (checked_route(route), prefix, None if clock is None else checked_clock(clock))
         self._inherited: list[Any] = []
-        self.begin()
-        register_after_fork(self.begin)
+        self._start()
+        register_after_fork(self._start)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "awx", timeout_ms: int = 50, clock: Clock | None = None) -> Self:
-        """What decides at `url`.
+        """Connect to the server at `url`.
 
-        That is a server at ``redis://``, ``rediss://`` (TLS), ``redis+unix://`` or ``valkey://``; at
-        ``redis+sentinel://host,host/service`` the primary of a service that sentinels watch, wherever it is by then;
-        and at ``redis+cluster://host,host`` a cluster, of which each server decides for its own keys.
+        - ``redis://``, ``rediss://`` (TLS), ``redis+unix://``, ``valkey://``: one server.
+        - ``redis+sentinel://host,host/service``: the current primary of a service that sentinels watch.
+        - ``redis+cluster://host,host``: a cluster, in which each node decides for its own keys.
 
-        A call that has no answer within `timeout_ms` has none. Raises ValueError for an URL that is none, and
-        BackendMisconfigured for a server that is too old, a replica, or refuses the user or the scripts. A server that
-        cannot be reached is a warning: it may come up later.
+        A call fails after `timeout_ms`. Raises ValueError for a wrong URL. Raises BackendMisconfigured if the server is
+        too old, is a replica, or rejects the user or the scripts. If the server cannot be reached, this logs a warning,
+        because it may start later.
         """
-        way = route(url, timeout_ms=timeout_ms, prefix=prefix)
-        probe(way, prefix)
-        return cls(way, prefix=prefix, clock=clock)
+        route = route_to(url, timeout_ms=timeout_ms, prefix=prefix)
+        self_test(route, prefix)
+        return cls(route, prefix=prefix, clock=clock)
 
-    def begin(self) -> None:
-        """Start anew, with connections of its own and no lease: in a child process."""
-        # Kept and never used: closing an inherited connection would close it for the parent as well.
+    def _start(self) -> None:
+        """Start with new connections and no lease; called again in each child process."""
+        # Kept but never used: closing an inherited connection would close it for the parent too.
         self._inherited.append(getattr(self, "_channels", None))
-        self._maintenance = Maintenance(*self._made)
+        self._maintenance = Maintenance(*self._options)
         self._maintenance.serve(self)
         self._session = self._maintenance.session
         self._channels = Channels(self._session)
@@ -69,45 +69,44 @@ class RedisBackend:
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         renew_if_forked()
-        asked = self._session.asked(subject, plan, cost)
+        claim = self._session.new_claim(subject, plan, cost)
         try:
-            decision: Decision = answered(self._channels.claim(asked))
+            decision: Decision = raise_error(self._channels.claim(claim))
         finally:
-            self._session.settled(asked[3])
+            self._session.settle(claim[3])
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         renew_if_forked()
-        decision: Decision = answered(self._channels.claim(self._session.looked(subject, plan, cost)))
+        decision: Decision = raise_error(self._channels.claim(self._session.new_peek(subject, plan, cost)))
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
-        # In a child that has not decided yet, the session and every decision are its parent's.
+        # In a child that has not decided yet, the session and all decisions belong to its parent.
         if SAME_PROCESS:
             self._session.release(decision)
 
     def refund(self, decision: Decision) -> None:
         """See Backend."""
         renew_if_forked()
-        for call in self._session.refund(decision):
-            self._session.done(decision.subject, self._channels.call(decision.subject, call))
+        for call in self._session.refund_calls(decision):
+            self._session.check_done(decision.subject, self._channels.call(decision.subject, call))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
-        for call in self._session.reset(subject):
-            self._session.done(subject, self._channels.call(subject, call))
+        self._session.check_done(subject, self._channels.call(subject, self._session.reset_call(subject)))
 
     def renew_leases(self) -> None:
-        """Renew every lease that is open, now. Raises BackendUnavailable."""
+        """Renew every open lease now. Raises BackendUnavailable."""
         renew_if_forked()
         self._maintenance.renew_now()
 
     def heal(self, owed: Sequence[LocalUsage], heal_id: bytes) -> list[Decision]:
-        """Add what a guard has charged in an outage, once for each `heal_id`; from a thread, for it waits.
+        """Add what a guard charged during an outage, once for each `heal_id`. Waits, so call it from a thread.
 
         Returns the leases that were entered, in order. Raises BackendUnavailable.
         """
@@ -115,7 +114,7 @@ class RedisBackend:
         return self._maintenance.heal(owed, heal_id)
 
     def home(self, subject: str) -> object:
-        """What of it fails as one: the server that `subject` is on, as far as it is known."""
+        """The server of `subject`, or None if it is not known yet. A guard has one circuit breaker per server."""
         renew_if_forked()
         return self._session.home(subject)
 
@@ -123,19 +122,19 @@ class RedisBackend:
         """See Backend."""
         renew_if_forked()
         try:
-            for subject, call in self._session.ping():
-                answered(self._channels.call(subject, call))
+            for subject, call in self._session.health_calls():
+                raise_error(self._channels.call(subject, call))
         except BackendUnavailable as error:
             return self._session.health(error)
         return self._session.health(None)
 
     def flush(self) -> None:
-        """Send what waits for it, such as released leases, within the time of one call. It raises nothing."""
+        """Send what is pending, such as released leases, within the timeout of one call. Never raises."""
         renew_if_forked()
         self._maintenance.flush()
 
     def close(self) -> None:
-        """See Backend. Every lease is given back, also those that are held, within the time of one call."""
+        """See Backend. Releases every lease, including those that are held, within the timeout of one call."""
         renew_if_forked()
         self._maintenance.close(with_held=self._channels.are_alone)
         self._channels.close()

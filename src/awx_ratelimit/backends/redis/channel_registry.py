@@ -1,12 +1,16 @@
-"""Which channels are open: one set for all threads, or one for each event loop, which ends with its loop."""
+"""The channels of a backend: shared by all threads, or one set for each event loop.
+
+asyncio does not announce the end of a loop. It does finish the async generators of a loop before it closes the loop:
+`asyncio.run`, `asyncio.Runner`, uvloop and the test plugins all do. So a generator that was started in the loop closes
+the channels. If a loop is closed by hand without that step, only the sockets can still be closed.
+"""
 
 import asyncio
 import threading
 from collections.abc import AsyncGenerator
-from functools import partial
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from awx_ratelimit.backends.redis.loop_ends import at_end_of_loop
 from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.runtime.event_loops import needs_asyncio_error
@@ -15,13 +19,13 @@ _Channel = TypeVar("_Channel", bound=Any)
 
 
 class ThreadChannels(Generic[_Channel]):
-    """For threads: all of them share the channels."""
+    """The channels of all threads, by server."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._channels: dict[Server | None, _Channel] = {}
 
-    def _here(self) -> dict[Server | None, _Channel]:
+    def _current(self) -> dict[Server | None, _Channel]:
         return self._channels
 
     @property
@@ -29,56 +33,67 @@ class ThreadChannels(Generic[_Channel]):
         """Whether nothing else uses channels of the same session."""
         return True
 
-    def _left(self) -> list[_Channel]:
-        """Remove and return all channels."""
-        lines, self._channels = self._channels, {}
-        return list(lines.copy().values())
+    def _remove_all(self) -> list[_Channel]:
+        channels, self._channels = self._channels, {}
+        return list(channels.copy().values())
 
 
 class LoopChannels(Generic[_Channel]):
-    """For tasks: a connection belongs to the event loop that opened it."""
+    """The channels of tasks, by event loop and server: a connection belongs to the loop that opened it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
         self._channels: dict[asyncio.AbstractEventLoop, dict[Server | None, _Channel]] = {}
-        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._closers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
 
-    def _here(self) -> dict[Server | None, _Channel]:
+    def _current(self) -> dict[Server | None, _Channel]:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(needs_asyncio_error("AsyncRedisBackend")) from None
-        lines = self._channels.get(loop)
-        return self._new(loop) if lines is None else lines
+        channels = self._channels.get(loop)
+        return self._add_loop(loop) if channels is None else channels
 
-    def _new(self, loop: asyncio.AbstractEventLoop) -> dict[Server | None, _Channel]:
-        # The loops of several threads may come at once: what one of them reads is replaced and never changed.
-        with self._changing:
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> dict[Server | None, _Channel]:
+        # Loops of other threads read these dicts without the lock. So dicts are replaced and never changed.
+        with self._lock:
             closed = [known for known in self._channels if known.is_closed()]
-            for line in [line for known in closed for line in self._channels[known].values()]:
-                line.forget()
-            here: dict[Server | None, _Channel] = {}
+            for channel in [channel for known in closed for channel in self._channels[known].values()]:
+                channel.forget()
+            channels: dict[Server | None, _Channel] = {}
             kept = [known for known in self._channels if known not in closed]
-            self._ends = {**{known: self._ends[known] for known in kept}, loop: at_end_of_loop(partial(_close, here))}
-            self._channels = {**{known: self._channels[known] for known in kept}, loop: here}
-        return here
+            self._closers = {**{known: self._closers[known] for known in kept}, loop: _close_with_loop(channels)}
+            self._channels = {**{known: self._channels[known] for known in kept}, loop: channels}
+        return channels
 
     @property
     def are_alone(self) -> bool:
         """Whether no other event loop has channels."""
-        here = asyncio.get_running_loop()
-        return not any(loop is not here and not loop.is_closed() for loop in self._channels.copy())
+        current = asyncio.get_running_loop()
+        return not any(loop is not current and not loop.is_closed() for loop in self._channels.copy())
 
-    def _left(self) -> list[_Channel]:
+    def _remove_all(self) -> list[_Channel]:
         """Remove and return the channels of the running event loop."""
-        with self._changing:
-            lines = self._channels.copy()
-            here = lines.pop(asyncio.get_running_loop(), {})
-            self._channels = lines
-        return list(here.copy().values())
+        with self._lock:
+            remaining = self._channels.copy()
+            channels = remaining.pop(asyncio.get_running_loop(), {})
+            self._channels = remaining
+        return list(channels.copy().values())
 
 
-async def _close(lines: dict[Server | None, Any]) -> None:
-    for line in [*lines.values()]:
-        await line.close()
+def _close_with_loop(channels: dict[Server | None, Any]) -> AsyncGenerator[None, None]:
+    """Close `channels` when the running event loop ends, or when the returned generator is collected."""
+    closer = _closer(channels)
+    # The generator suspends at once, so starting it needs no turn of the loop.
+    with suppress(StopIteration):
+        closer.__anext__().send(None)
+    return closer
+
+
+async def _closer(channels: dict[Server | None, Any]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for channel in [*channels.values()]:
+            await channel.close()

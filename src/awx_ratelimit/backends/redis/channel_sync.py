@@ -1,4 +1,4 @@
-"""The way of claims to the servers and back.
+"""Carries claims to the servers and decisions back.
 
 Generated from `channel.py` by tools/generate_sync.py: change that module and run the program again.
 """
@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel import Selector, claims, nobody, others
+from awx_ratelimit.backends.redis.channel import Selector, claims, ignore, other_calls
 from awx_ratelimit.backends.redis.channel_registry import ThreadChannels
-from awx_ratelimit.backends.redis.codec import Call, PendingClaim
+from awx_ratelimit.backends.redis.codec import PendingClaim
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.connection_sync import Connection
-from awx_ratelimit.backends.redis.fan_out import PAUSE_S
+from awx_ratelimit.backends.redis.fan_out import REDIRECT_PAUSE_S
+from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session
 from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
@@ -26,19 +27,19 @@ class Channel:
         self._server = server
         self._claim_connection = Connection(server)
         self._call_connection = Connection(server)
-        #: Claims, and what became of each.
-        self.claims = ThreadBatching(self._decide, session.abandon, session.unanswered, timeout_s=server.timeout_s)
-        #: Any other calls.
-        self.others = ThreadBatching(self._call_connection.run, nobody, nobody, timeout_s=server.timeout_s)
+        self.claims = ThreadBatching(
+            self._decide, session.abandon, session.release_unanswered, timeout_s=server.timeout_s
+        )
+        self.other_calls = ThreadBatching(self._call_connection.run, ignore, ignore, timeout_s=server.timeout_s)
 
     def _decide(self, batch: Sequence[PendingClaim], until_s: float) -> list[Outcome]:
-        parts = self._session.acquire(batch, self._server)
-        answers = self._claim_connection.run([part.call for part in parts], until_s)
+        calls = self._session.batch_calls(batch, self._server)
+        replies = self._claim_connection.run([each.call for each in calls], until_s)
         self._server.home.answered_calls += 1
-        return self._session.decisions(batch, parts, answers)
+        return self._session.outcomes(batch, calls, replies)
 
     def close(self) -> None:
-        """Close the connections; the next call opens others."""
+        """Close the connections; the next call opens new ones."""
         self._claim_connection.close()
         self._call_connection.close()
 
@@ -46,42 +47,42 @@ class Channel:
 class Channels(ThreadChannels[Channel]):
     """The channels to all servers."""
 
-    def claim(self, asked: PendingClaim) -> Any:
-        """What became of a claim. Raises BackendUnavailable where it had no answer."""
-        line = self._here().get(self._session.only)
-        # One server sends nothing on.
-        return line.claims.ask(asked) if line else self._sent(asked[0], claims, asked)
+    def claim(self, claim: PendingClaim) -> Any:
+        """The outcome of a claim. Raises BackendUnavailable if there is no reply."""
+        channel = self._current().get(self._session.only_server)
+        # A single server never redirects.
+        return channel.claims.send(claim) if channel else self._send(claim[0], claims, claim)
 
     def call(self, subject: str, call: Call) -> Any:
-        """What any other call was answered. Raises BackendUnavailable where it had no answer."""
-        return self._sent(subject, others, call)
+        """The reply to any other call. Raises BackendUnavailable if there is none."""
+        return self._send(subject, other_calls, call)
 
-    def _sent(self, subject: str, of_line: Selector, item: PendingClaim | Call) -> Reply:
+    def _send(self, subject: str, selected: Selector, item: PendingClaim | Call) -> Reply:
         until_s = time.monotonic() + self._session.route.timeout_s
         server = self._session.home(subject)
         if server is None:
-            server = self._session.found(subject)
-        answer = of_line(self._here().get(server) or self._opened(server)).ask(item, until_s)
-        return self._sent_on(answer, of_line, item, until_s) if isinstance(answer, Redirect) else answer
+            server = self._session.find_server(subject)
+        reply = selected(self._current().get(server) or self._open(server)).send(item, until_s)
+        return self._follow(reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
 
-    def _sent_on(self, answer: Reply, of_line: Selector, item: PendingClaim | Call, until_s: float) -> Reply:
+    def _follow(self, reply: Reply, selected: Selector, item: PendingClaim | Call, until_s: float) -> Reply:
         pause_s = 0.0
-        while isinstance(answer, Redirect) and time.monotonic() < until_s:
+        while isinstance(reply, Redirect) and time.monotonic() < until_s:
             time.sleep(pause_s)
-            line = self._here().get(answer.server) or self._opened(answer.server)
-            answer, pause_s = of_line(line).ask(item, until_s), PAUSE_S
-        return answer
+            channel = self._current().get(reply.server) or self._open(reply.server)
+            reply, pause_s = selected(channel).send(item, until_s), REDIRECT_PAUSE_S
+        return reply
 
-    def _opened(self, server: Server) -> Channel:
-        """A new line, in place of those to servers that are gone."""
-        lines = self._here()
-        for gone in [known for known in lines.copy() if known and not self._session.route.serves(known)]:
-            line = lines.pop(gone, None)
-            if line is not None:
-                line.close()
-        return lines.setdefault(server, Channel(self._session, server))
+    def _open(self, server: Server) -> Channel:
+        """A new channel. Closes the channels to servers that are gone."""
+        channels = self._current()
+        for gone in [known for known in channels.copy() if known and not self._session.route.serves(known)]:
+            channel = channels.pop(gone, None)
+            if channel is not None:
+                channel.close()
+        return channels.setdefault(server, Channel(self._session, server))
 
     def close(self) -> None:
-        """Close these channels; the next call opens them again."""
-        for line in self._left():
-            line.close()
+        """Close these channels; the next call opens new ones."""
+        for channel in self._remove_all():
+            channel.close()

@@ -1,8 +1,8 @@
-"""A cluster: which of its servers has the slot of a key, and what they say where that has changed.
+"""Redis Cluster: which node has the slot of a key, and what to do when slots move.
 
-The map of the slots is read from whichever server answers: by the first call, and then by a thread, whenever a server
-does not answer or says that a slot is elsewhere. Meanwhile calls go on by the map as it is, and one that is told where
-its slot is now goes there: it was not run. A server that is gone takes nothing with it but its own slots.
+The first call reads the slot map from any node that answers. A thread reads it again when a node does not answer or
+says that a slot is elsewhere. Meanwhile calls use the old map. A node that refuses a call because of a moved slot has
+not run it, so the call follows the redirect. When a node is down, only its own slots are unavailable.
 """
 
 import random
@@ -15,91 +15,89 @@ from typing import Any, TypeAlias
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
 
-from awx_ratelimit.backends.redis.batch import unavailable
-from awx_ratelimit.backends.redis.server import Redirect, Server
+from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
 from awx_ratelimit.backends.redis.transport import Endpoint
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.forks import register_after_fork
 
 HostPort: TypeAlias = tuple[str, int]
-#: So long after the map was read it is not read again.
-_AGAIN_S = 0.1
-#: So many servers may hang, and another is still asked for the map within the time of a call.
+#: The shortest time between two readings of the slot map.
+_MIN_REREAD_S = 0.1
+#: With this many hanging nodes, another one can still be asked for the map within the timeout.
 _MAX_HANGING = 2
 
 
 class Node(Server):
-    """One server of a cluster; with `asking`, as it is asked for what is on its way there from its `home`."""
+    """A node of a cluster. With a `home`, it is a node that imports slots from `home`: its calls need ASKING."""
 
     mode = "cluster"
 
     def __init__(self, cluster: "Cluster", place: HostPort, home: "Node | None" = None) -> None:
-        super().__init__(
-            cluster.endpoint.at(*place, cluster.timeout_s), timeout_s=cluster.timeout_s, needed=cluster.needed
-        )
+        endpoint = cluster.endpoint.at(*place, cluster.timeout_s)
+        super().__init__(endpoint, timeout_s=cluster.timeout_s, permissions=cluster.permissions)
         self.place = place
         self.asking = home is not None
         self.home: Node = home or self
         self._cluster = cluster
 
-    def refused(self, error: ResponseError) -> BackendUnavailable | Redirect:
-        """See Server. A call that went to the wrong server, or came at the wrong time, is sent again."""
-        # MOVED is a kind of ASK to the client.
+    def on_refusal(self, error: ResponseError) -> BackendUnavailable | Redirect:
+        """See Server. Redirects calls that went to the wrong node or came at the wrong time."""
+        # In redis-py, MovedError is a subclass of AskError.
         if isinstance(error, MovedError):
-            to = self._cluster.moved(error.slot_id, self._place(error))
+            to = self._cluster.slot_moved(error.slot_id, self._target(error))
         elif isinstance(error, AskError):
-            to = self._cluster.asked(self._place(error), self)
+            to = self._cluster.importing_node(self._target(error), self)
         elif isinstance(error, TryAgainError):
             to = self
         else:
             if isinstance(error, ClusterDownError):
-                self._cluster.doubt()
-            return self.explained(error)
-        waits_for = f"redis at {self.name}: the slot of this key is being moved, and was not found in time"
-        return Redirect(to, BackendUnavailable(f"{waits_for} ({type(error).__name__} {error})"))
+                self._cluster.refresh_later()
+            return self.explain(error)
+        late = f"redis at {self.name}: the slot of this key is being moved, and was not found in time"
+        return Redirect(to, BackendUnavailable(f"{late} ({type(error).__name__} {error})"))
 
-    def unavailable(self, error: BaseException) -> BackendUnavailable:
-        """See Server: another may have its slots by now."""
-        self._cluster.doubt()
-        return self.explained(error)
+    def on_failure(self, error: BaseException) -> BackendUnavailable:
+        """See Server. Another node may have the slots by now."""
+        self._cluster.refresh_later()
+        return self.explain(error)
 
-    def _place(self, error: AskError) -> HostPort:
-        # Without a host it is the one that was asked.
+    def _target(self, error: AskError) -> HostPort:
+        # A redirect without a host means the host of the node that sent it.
         return error.host or self.endpoint.host, error.port
 
 
 class Cluster:
-    """See the module, and Route. It is found by `seeds`, any of which may be down."""
+    """See the module, and Route. `seeds` are some of its nodes; some of them may be down."""
 
-    together = False
+    multi_key = False
 
-    def __init__(self, seeds: Sequence[HostPort], endpoint: Endpoint, *, timeout_s: float, needed: str) -> None:
+    def __init__(self, seeds: Sequence[HostPort], endpoint: Endpoint, *, timeout_s: float, permissions: str) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
-        self.needed = f"{needed} +cluster|slots +asking"
+        self.permissions = f"{permissions} +cluster|slots +asking"
         self.generation = 0
         self._seeds = seeds
         self._known: list[HostPort] = []
         self._nodes: dict[tuple[HostPort, HostPort | None], Node] = {}
-        self._map: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._slots: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self.begin()
         register_after_fork(self.begin)
 
     def begin(self) -> None:
-        """Start anew, with the map as it is: in a child process."""
-        self._reading, self._doubting = threading.Lock(), threading.Lock()
-        self._read_s = -_AGAIN_S
-        self._unread: BackendUnavailable | None = None
+        """Start with new locks and the known map: in a child process."""
+        self._reading, self._refreshing = threading.Lock(), threading.Lock()
+        self._read_s = -_MIN_REREAD_S
+        self._read_error: BackendUnavailable | None = None
 
     def server(self, key: bytes) -> Node | None:
         """See Route."""
-        return self._map[key_slot(key)]
+        return self._slots[key_slot(key)]
 
     def serves(self, server: Server) -> bool:
         """See Route."""
         return server in self._nodes.values()
 
-    def found(self, key: bytes) -> Node:
+    def find_server(self, key: bytes) -> Node:
         """See Route."""
         self._read()
         node = self.server(key)
@@ -109,96 +107,93 @@ class Cluster:
 
     def servers(self) -> Sequence[Node]:
         """See Route."""
-        return list({id(node): node for node in self._map if node is not None}.values())
+        return list({id(node): node for node in self._slots if node is not None}.values())
 
-    def moved(self, slot: int, place: HostPort) -> Node:
-        """A server says that it is another that has the slot."""
-        node = self._map[slot] = self._node(place)
+    def slot_moved(self, slot: int, place: HostPort) -> Node:
+        """Note that `slot` is on another node (MOVED). Returns that node."""
+        node = self._slots[slot] = self._node(place)
         self.generation += 1
-        # It is seldom one slot alone.
-        self.doubt()
+        # Slots rarely move alone.
+        self.refresh_later()
         return node
 
-    def asked(self, place: HostPort, home: Node) -> Node:
-        """The slot is on its way from `home` to another server, and its key may be there by now."""
+    def importing_node(self, place: HostPort, home: Node) -> Node:
+        """The node that is importing a slot from `home` and may have the key already (ASK)."""
         return self._node(place, home)
 
-    def doubt(self) -> None:
-        """The map may be wrong: let a thread read it again."""
-        if self._doubting.acquire(blocking=False):
+    def refresh_later(self) -> None:
+        """Read the slot map again, in a thread: it may be wrong."""
+        if self._refreshing.acquire(blocking=False):
             try:
-                threading.Thread(target=self._read_again, name="awx_ratelimit cluster", daemon=True).start()
+                threading.Thread(target=self._refresh, name="awx_ratelimit cluster", daemon=True).start()
             except RuntimeError:
-                # There are no threads any more when the interpreter ends.
-                self._doubting.release()
+                # The interpreter is shutting down and starts no more threads.
+                self._refreshing.release()
 
-    def _read_again(self) -> None:
-        time.sleep(max(0.0, self._read_s + _AGAIN_S - time.monotonic()))
-        # Whoever doubts it from now on, this reading may be too early for.
-        self._doubting.release()
+    def _refresh(self) -> None:
+        time.sleep(max(0.0, self._read_s + _MIN_REREAD_S - time.monotonic()))
+        # Released before the read: a change that is seen from now on needs another one.
+        self._refreshing.release()
         with suppress(BackendUnavailable):
             self._read()
 
     def _read(self) -> None:
-        """Read the map, unless that was done a moment ago. Raises BackendUnavailable."""
+        """Read the slot map, unless that was just done. Raises BackendUnavailable."""
         if not self._reading.acquire(timeout=self.timeout_s):
-            raise BackendUnavailable("redis cluster: no server has said in time which has which slots")
+            raise BackendUnavailable("redis cluster: no server has sent the slot map in time")
         try:
-            if time.monotonic() >= self._read_s + _AGAIN_S:
-                self._unread = self._read_from_any()
+            if time.monotonic() >= self._read_s + _MIN_REREAD_S:
+                self._read_error = self._read_from_any()
                 self._read_s = time.monotonic()
-            unread = self._unread
+            error = self._read_error
         finally:
             self._reading.release()
-        if unread is not None:
-            raise unavailable(unread)
+        if error is not None:
+            raise copied_error(error)
 
     def _read_from_any(self) -> BackendUnavailable | None:
-        """Read the map from the first server that has one; else why none has."""
+        """Read the map from the first node that has one. Returns an error if none has."""
         until_s = time.monotonic() + self.timeout_s
         error = BackendUnavailable("redis cluster: no server has any slots")
         for place in (*random.sample(self._known, len(self._known)), *self._seeds):
             try:
-                spans = list(self._spans(place))
-            except (RedisError, OSError, BackendUnavailable) as failed:
+                ranges = list(self._slot_ranges(place))
+            except (RedisError, OSError, BackendUnavailable) as failure:
                 if not isinstance(error, BackendMisconfigured):
-                    error = self._node(place).explained(failed)
-                spans = []
-            if spans:
-                self._draw(spans)
+                    error = self._node(place).explain(failure)
+                ranges = []
+            if ranges:
+                self._use_map(ranges)
                 return None
             if time.monotonic() > until_s:
                 break
         return error
 
-    def _spans(self, place: HostPort) -> Iterator[tuple[int, int, list[HostPort]]]:
-        """What a server says of the slots: the first and the last of each span, and who has them, the primary first."""
-        connection = self.endpoint.at(*place, self.timeout_s / (_MAX_HANGING + 1)).new()
+    def _slot_ranges(self, place: HostPort) -> Iterator[tuple[int, int, list[HostPort]]]:
+        """Ask a node for the map: first slot, last slot, and the nodes of the range, primary first."""
+        connection = self.endpoint.at(*place, self.timeout_s / (_MAX_HANGING + 1)).connection()
         try:
             connection.connect()
             connection.send_command("HELLO")
-            self._node(place).welcome(connection, _greeting(connection))
+            self._node(place).check_greeting(_greeting(connection))
             connection.send_command("CLUSTER", "SLOTS")
             slots = connection.read_response()
         finally:
             connection.disconnect()
         for first, last, *nodes in slots:
-            # Without a host it is the one that was asked.
-            yield (
-                first,
-                last,
-                [(host.decode() if host and host != b"?" else place[0], port) for host, port, *_ in nodes],
-            )
+            # A node without a host is the one that was asked.
+            hosts = [(host.decode() if host and host != b"?" else place[0], port) for host, port, *_ in nodes]
+            yield first, last, hosts
 
-    def _draw(self, spans: list[tuple[int, int, list[HostPort]]]) -> None:
-        drawn: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        for first, last, places in spans:
-            drawn[first : last + 1] = [self._node(places[0])] * (last + 1 - first)
-        nodes = {node for node in drawn if node is not None}
-        self._known = list({place for _, _, places in spans for place in places})
+    def _use_map(self, ranges: list[tuple[int, int, list[HostPort]]]) -> None:
+        slots: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, places in ranges:
+            slots[first : last + 1] = [self._node(places[0])] * (last + 1 - first)
+        nodes = {node for node in slots if node is not None}
+        self._known = list({place for _, _, places in ranges for place in places})
         self._nodes = {key: node for key, node in self._nodes.items() if node.home in nodes}
-        if drawn != self._map:
-            self._map = drawn
+        if slots != self._slots:
+            self._slots = slots
             self.generation += 1
 
     def _node(self, place: HostPort, home: Node | None = None) -> Node:
@@ -208,8 +203,8 @@ class Cluster:
 
 
 def _greeting(connection: Any) -> Any:
-    """What HELLO was answered. Where it is refused, the URL asks for ?protocol=2, and the version is not known."""
+    """The reply to HELLO. A refusal counts as one without fields: with ?protocol=2, HELLO may be unknown."""
     try:
         return connection.read_response()
-    except ResponseError as refused:
-        return refused
+    except ResponseError as refusal:
+        return refusal

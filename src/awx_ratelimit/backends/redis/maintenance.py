@@ -1,7 +1,7 @@
-"""What a process sends though no claim waits for it: leases that are given back and renewed, and what an outage left.
+"""What a process sends although no claim waits for it: releases, renewals, and the decisions of an outage.
 
-It is done by the keeper's thread, and by whoever asks for it. What one server does not answer does not keep the rest
-from the others: the first error is raised when all is sent.
+The maintenance thread does it, or a caller does. If one server does not answer, the others still get theirs: the first
+error is raised at the end.
 """
 
 import logging
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from weakref import finalize
 
 from awx_ratelimit.backends.base import Clock, LocalUsage
-from awx_ratelimit.backends.redis.codec import Call, HealEntry, ReleasedLease
-from awx_ratelimit.backends.redis.connection import Reply, answered
+from awx_ratelimit.backends.redis.codec import HealEntry, ReleasedLease
+from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.fan_out import FanOut
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
 from awx_ratelimit.backends.redis.routing import Route
+from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -24,178 +25,171 @@ from awx_ratelimit.runtime.exits import register_at_exit
 _log = logging.getLogger("awx_ratelimit")
 #: The most calls of one round trip, where subjects cannot share a call.
 _MAX_CALLS = 64
-_LOOK_AGAIN_S = 0.001
+_POLL_S = 0.001
 
 
 class Maintenance:
-    """Keeps `session` up, which is made here. See Session."""
+    """Makes `session` and maintains it. See Session for the parameters."""
 
     def __init__(self, route: Route, prefix: str, clock: Clock | None) -> None:
-        self._thread = MaintenanceThread(self._turn)
+        self._thread = MaintenanceThread(self._work)
         self.session = Session(route, prefix, clock, self._thread)
         self._fan_out = FanOut(route)
-        self._troubled = False
-        self._linger = ReleaseDelay()
-        register_at_exit(self._end)
+        self._failing = False
+        self._release_delay = ReleaseDelay()
+        register_at_exit(self._before_exit)
 
     def renew_now(self) -> None:
-        """One renewal of every open lease. Raises BackendUnavailable."""
+        """Send all releases and renew every open lease. Raises BackendUnavailable."""
         self._send_all()
         self._renew()
 
     def heal(self, owed: Sequence[LocalUsage], heal_id: bytes) -> list[Decision]:
-        """Add what a fallback has charged, once for each `heal_id`, and enter its leases, which are open from now on.
+        """Add the debts of a fallback, once for each `heal_id`, and enter its leases, which are open from now on.
 
-        It waits, and may be called from any thread. Raises BackendUnavailable.
+        Waits, so call it from a thread. Raises BackendUnavailable.
         """
         codec = self.session.codec
-        # What a try without an answer has entered is renewed by nobody, and entered again by the next renewal.
+        # Nothing renews a lease that an unanswered try has entered; the next try enters one with a new id.
         leases = [[(codec.new_lease_id(), at_ms) for at_ms in granted] for _, _, _, granted in owed]
-        healed: list[HealEntry] = [
+        entries: list[HealEntry] = [
             (subject, plan, debts, ids) for (subject, plan, debts, _), ids in zip(owed, leases, strict=True)
         ]
-        groups = self.session.apart(healed)
-        answers = self._fan_out.run([codec.heal(group, heal_id, self.session.sent_ms()) for group in groups])
-        for group, answer in zip(groups, answers, strict=True):
-            for done in codec.heals(group, answered(answer)):
-                if isinstance(done, BackendUnavailable):
-                    _log.error("what was decided without redis is lost: %s", done)
-        return [self._entered(subject, plan, *lease) for subject, plan, _, ids in healed for lease in ids]
+        groups = self.session.split_by_call(entries)
+        replies = self._fan_out.run([codec.heal(group, heal_id, self.session.call_time_ms()) for group in groups])
+        for group, reply in zip(groups, replies, strict=True):
+            for result in codec.parse_heal(group, raise_error(reply)):
+                if isinstance(result, BackendUnavailable):
+                    _log.error("decisions made during an outage are lost: %s", result)
+        return [self._open_lease(subject, plan, *lease) for subject, plan, _, ids in entries for lease in ids]
 
-    def _entered(self, subject: str, plan: Plan, lease_id: int, at_ms: int) -> Decision:
-        holder = self.session.granted((subject, plan, 0, lease_id), at_ms, lease_id)
+    def _open_lease(self, subject: str, plan: Plan, lease_id: int, at_ms: int) -> Decision:
+        holder = self.session.grant((subject, plan, 0, lease_id), at_ms, lease_id)
         return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
 
     def flush(self) -> None:
-        """Send what waits for it, within the time of one call. It raises nothing: what fails is sent later."""
+        """Send what is pending, within the timeout of one call. Never raises: what fails is sent later."""
         self._flush(time.monotonic() + self.session.route.timeout_s)
 
     def close(self, *, with_held: bool = True) -> None:
-        """Give back every lease, also those that are held, and end the thread and its connections. It raises nothing.
+        """Release every lease, stop the thread and close the connections. Never raises. Harmless twice.
 
-        All of it together takes the time of one call at most. Harmless twice.
+        Takes at most the timeout of one call. With `with_held` it also releases the leases that are held.
         """
         until_s = time.monotonic() + self.session.route.timeout_s
         if with_held:
-            self._settle_claims(until_s)
-            self.session.leases.end_all()
+            self._await_claims(until_s)
+            self.session.leases.release_all()
         self._flush(until_s)
         self._thread.stop(until_s)
         self._fan_out.close()
 
     def serve(self, backend: object) -> None:
-        """When `backend` is collected, give back every lease, from the thread, and end it."""
-        finalize(backend, self._thread.leave, self._leave).atexit = False
+        """When `backend` is collected, release every lease from the thread and end the thread."""
+        finalize(backend, self._thread.finish, self._after_collection).atexit = False
 
-    def _leave(self) -> None:
-        # Without the backend nobody can release what is held.
-        self.session.leases.end_all()
+    def _after_collection(self) -> None:
+        # Without the backend, the user cannot release what is held.
+        self.session.leases.release_all()
         self.flush()
         self._fan_out.close()
 
-    def _end(self) -> None:
-        """This process ends, and other threads of it may still ask for slots."""
-        self.session.leases.end_claims()
-        # The thread may fail now that the connections are closed; below is a warning if one is due.
-        self._troubled = True
+    def _before_exit(self) -> None:
+        """The process exits, and other threads of it may still claim slots."""
+        self.session.leases.refuse_slots()
+        # The thread may fail on closed connections. Do not log that: `close` logs a warning if one is due.
+        self._failing = True
         self.close()
 
     def _flush(self, until_s: float) -> None:
         try:
             self._send_all(until_s)
         except BackendUnavailable as error:
-            _log.warning("leases cannot be given back now, and lapse after their ttl: %s", error)
+            _log.warning("leases cannot be released now, and lapse after their ttl: %s", error)
 
-    def _settle_claims(self, until_s: float) -> None:
-        """Wait for the claims of other threads that are under way: they may be granted leases."""
-        under_way = self.session.leases.under_way()
-        while under_way & self.session.leases.under_way() and time.monotonic() < until_s:
-            time.sleep(_LOOK_AGAIN_S)
+    def _await_claims(self, until_s: float) -> None:
+        """Wait for the claims of other threads that are in flight: they may take leases."""
+        in_flight = self.session.leases.in_flight()
+        while in_flight & self.session.leases.in_flight() and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
 
     def _send_all(self, until_s: float | None = None) -> None:
         errors: list[Reply] = []
-        for home in (*self.session.leases.homes(), None):
+        for home in (*self.session.leases.pending.homes(), None):
             try:
-                while released := self.session.released(home):
+                while released := self.session.leases_to_release(home):
                     self._send(released, until_s)
             except BackendUnavailable as error:
                 errors.append(error)
         self._send([], until_s)
         _raise_first(errors)
 
-    def _released(self) -> list[ReleasedLease]:
-        return [lease for home in self.session.leases.homes() for lease in self.session.released(home)]
-
-    def _turn(self, renew: bool) -> bool:
-        """One turn of the thread, and whether all was done. It raises nothing, and says once that it cannot do it."""
+    def _work(self, renew: bool) -> bool:
+        """One turn of the thread; whether everything succeeded. Never raises, and logs a failure once."""
         try:
-            self._take_turn(renew)
+            self._release_and_renew(renew)
         except Exception as error:
-            if not self._troubled:
+            if not self._failing:
                 known = isinstance(error, AwxRateLimitError)
-                _log.warning("leases cannot be given back or renewed: %s", error, exc_info=not known)
-            self._troubled = True
+                _log.warning("leases cannot be released or renewed: %s", error, exc_info=not known)
+            self._failing = True
             return False
-        self._troubled = False
+        self._failing = False
         return True
 
-    def _take_turn(self, renew: bool) -> None:
-        released = self._released()
+    def _release_and_renew(self, renew: bool) -> None:
+        pending = self.session.leases.pending
+        released = [lease for home in pending.homes() for lease in self.session.leases_to_release(home)]
         if released and not renew:
-            time.sleep(self._linger.seconds)
-        late = [lease for lease in released if self.session.leases.is_ending(lease)]
-        self._linger.went(late=bool(late))
+            time.sleep(self._release_delay.seconds)
+        left_over = [lease for lease in released if lease in pending]
+        self._release_delay.adapt(left_over=bool(left_over))
         try:
-            self._send(late)
+            self._send(left_over)
             if renew:
                 self._renew()
         finally:
-            if self._has_more(released):
+            # More releases may be pending than one call takes, and others may have been added.
+            if any(first not in released for home in pending.homes() for first in pending.next(1, home)):
                 self._thread.wake()
 
-    def _has_more(self, tried: list[ReleasedLease]) -> bool:
-        """Whether any server has more to be given back than goes at once, or came meanwhile."""
-        leases = self.session.leases
-        firsts = [first for home in leases.homes() for first in leases.released(1, home)]
-        return any(first not in tried for first in firsts)
-
     def _send(self, released: list[ReleasedLease], until_s: float | None = None) -> None:
-        """Give these leases back, and all that was abandoned. Raises BackendUnavailable."""
+        """Release these leases, and refund everything that was abandoned. Raises BackendUnavailable."""
         session = self.session
-        groups = session.apart(released)
-        calls = [session.codec.acquire((), group, session.sent_ms()) for group in groups]
-        calls += [call for decision in session.leases.abandoned() for call in session.refund(decision)]
-        answers = self._run(calls, until_s)
-        for group, answer in zip(groups, answers, strict=False):
-            if not isinstance(answer, BackendUnavailable):
-                session.leases.ended(group)
-        _raise_first(answers)
+        groups = session.split_by_call(released)
+        calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
+        calls += [call for decision in session.leases.take_abandoned() for call in session.refund_calls(decision)]
+        replies = self._run(calls, until_s)
+        for group, reply in zip(groups, replies, strict=False):
+            if not isinstance(reply, BackendUnavailable):
+                session.leases.pending.remove(group)
+        _raise_first(replies)
 
     def _renew(self) -> None:
         """Renew every open lease. Raises BackendUnavailable."""
         session, errors = self.session, []
-        renewals = session.renewals()
-        at_once = 1 if session.route.together else _MAX_CALLS
-        for start in range(0, len(renewals), at_once):
-            some = renewals[start : start + at_once]
-            answers = self._fan_out.run([call for _, call in some])
-            for (group, _), answer in zip(some, answers, strict=True):
-                session.leases.end_closed(group)
-                if isinstance(answer, BackendUnavailable):
-                    errors.append(answer)
+        renewals = session.renewal_calls()
+        calls_at_once = 1 if session.route.multi_key else _MAX_CALLS
+        for start in range(0, len(renewals), calls_at_once):
+            some = renewals[start : start + calls_at_once]
+            replies = self._fan_out.run([call for _, call in some])
+            for (group, _), reply in zip(some, replies, strict=True):
+                session.leases.release_closed(group)
+                if isinstance(reply, BackendUnavailable):
+                    errors.append(reply)
                 else:
-                    session.renewed(group, answer)
-            if errors and session.route.together:
+                    session.apply_renewals(group, reply)
+            if errors and session.route.multi_key:
                 break
         _raise_first(errors)
 
     def _run(self, calls: list[Call], until_s: float | None) -> list[Reply]:
-        answers: list[Reply] = []
+        replies: list[Reply] = []
         for start in range(0, len(calls), _MAX_CALLS):
-            answers += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
-        return answers
+            replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
+        return replies
 
 
-def _raise_first(answers: Sequence[Reply]) -> None:
-    for answer in answers:
-        answered(answer)
+def _raise_first(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        raise_error(reply)

@@ -1,49 +1,49 @@
-"""Where calls go: to the one server, or to whichever server of a cluster has their key."""
+"""Routes calls to servers: to the only server, or to the cluster node that has the slot of the key."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-from awx_ratelimit.backends.redis.address import places
 from awx_ratelimit.backends.redis.cluster import Cluster
-from awx_ratelimit.backends.redis.sentinel import Primary
+from awx_ratelimit.backends.redis.sentinel import SentinelPrimary
 from awx_ratelimit.backends.redis.server import Server
-from awx_ratelimit.backends.redis.transport import endpoint
+from awx_ratelimit.backends.redis.transport import open_endpoint
+from awx_ratelimit.backends.redis.url import parse_url
 from awx_ratelimit.core.validation import type_name
 
-_NEEDED = "~{prefix}:* +eval +evalsha +time +get +set +del"
+_PERMISSIONS = "~{prefix}:* +eval +evalsha +time +get +set +del"
 
 
 class Route(Protocol):
-    """From keys to servers. Any thread may use it; it is good for child processes too."""
+    """Maps keys to servers. Any thread may use it, and so may child processes."""
 
-    #: How long a call is followed from server to server.
+    #: How long to follow a call from server to server.
     timeout_s: float
-    #: Whether one call may have the keys of many subjects.
-    together: bool
-    #: Another number after any key has gone to another server.
+    #: Whether one call may contain the keys of several subjects.
+    multi_key: bool
+    #: Changes after a key has moved to another server.
     generation: int
 
     def server(self, key: bytes) -> Server | None:
-        """Where a call with this key goes, as far as it is known without waiting."""
+        """The server for `key`, or None if that is not known without waiting."""
         ...
 
-    def found(self, key: bytes) -> Server:
-        """Where a call with this key goes, asked for if need be. Raises BackendUnavailable."""
+    def find_server(self, key: bytes) -> Server:
+        """The server for `key`; may wait to look it up. Raises BackendUnavailable."""
         ...
 
     def servers(self) -> Sequence[Server]:
-        """Every server that has keys, as far as it is known."""
+        """Every known server that has keys."""
         ...
 
     def serves(self, server: Server) -> bool:
-        """Whether calls may still go there."""
+        """Whether `server` may still receive calls."""
         ...
 
 
-class OneServer:
-    """All calls go to one server."""
+class SingleServer:
+    """Routes all calls to one server."""
 
-    together = True
+    multi_key = True
     generation = 0
 
     def __init__(self, server: Server) -> None:
@@ -55,10 +55,7 @@ class OneServer:
         del key
         return self._server
 
-    def found(self, key: bytes) -> Server:
-        """See Route."""
-        del key
-        return self._server
+    find_server = server
 
     def servers(self) -> Sequence[Server]:
         """See Route."""
@@ -69,25 +66,25 @@ class OneServer:
         return server is self._server
 
 
-def route(url: str, *, timeout_ms: int, prefix: str) -> Route:
-    """The way to what `url` names. Raises TypeError for anything but a string, ValueError for a URL of no server."""
+def route_to(url: str, *, timeout_ms: int, prefix: str) -> Route:
+    """The route to what `url` names. Raises TypeError unless it is a string, and ValueError for a wrong URL."""
     if not isinstance(url, str):
-        raise TypeError(f"url is {type_name(url)}; use a string such as 'redis://host:6379'")
+        raise TypeError(f"url: expected a string such as 'redis://host:6379', got {type_name(url)}")
     if timeout_ms.__class__ is not int or timeout_ms < 1:
-        raise ValueError(f"timeout_ms is {timeout_ms!r}; allowed is a whole number of at least 1")
-    named, timeout_s = places(url), timeout_ms / 1000
-    one = endpoint(named.client_url, timeout_s)
-    needed = _NEEDED.format(prefix=prefix) + (" +select" if one.database else "")
-    if named.service:
-        return OneServer(Primary(named, one, timeout_s=timeout_s, needed=needed))
-    if named.seeds:
-        return Cluster(named.seeds, one, timeout_s=timeout_s, needed=needed)
-    return OneServer(Server(one, timeout_s=timeout_s, needed=needed))
+        raise ValueError(f"timeout_ms: expected an integer >= 1, got {timeout_ms!r}")
+    address, timeout_s = parse_url(url), timeout_ms / 1000
+    endpoint = open_endpoint(address.client_url, timeout_s)
+    permissions = _PERMISSIONS.format(prefix=prefix) + (" +select" if endpoint.database else "")
+    if address.service:
+        return SingleServer(SentinelPrimary(address, endpoint, timeout_s=timeout_s, permissions=permissions))
+    if address.seeds:
+        return Cluster(address.seeds, endpoint, timeout_s=timeout_s, permissions=permissions)
+    return SingleServer(Server(endpoint, timeout_s=timeout_s, permissions=permissions))
 
 
 def checked_route(route: Any) -> Route:
-    """`route`, if it is one. Raises TypeError, for instance for a URL."""
-    if isinstance(route, type) or not hasattr(route, "found"):
-        # Its type alone: a URL may hold a password.
-        raise TypeError(f"route is {type_name(route)}; write from_url(url) of this class, or open_backend(url)")
+    """Return `route`. Raises TypeError if it is something else, such as a URL."""
+    if isinstance(route, type) or not hasattr(route, "find_server"):
+        # Shows the type only: a URL may hold a password.
+        raise TypeError(f"route: got {type_name(route)}; write from_url(url) of this class, or open_backend(url)")
     return cast(Route, route)

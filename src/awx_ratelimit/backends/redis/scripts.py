@@ -1,35 +1,64 @@
-"""The Lua scripts by which Redis decides, as they are shipped: each the shared text it needs, then its own.
+"""The Lua scripts that run on the server, and the commands that call them.
 
-A server at its `maxmemory` runs those that give something back, or keep alive what is there: slots neither leak nor
-lapse. Claims it refuses.
+At its `maxmemory` limit, a server still runs the scripts that give something back or renew a lease, so slots neither
+leak nor lapse. It refuses claims.
 """
 
+from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Script(NamedTuple):
-    """What a server is asked to run: by `sha` (EVALSHA), and where it does not know that, by `text`."""
+    """A script: `sha` is what EVALSHA takes, `text` what EVAL takes."""
 
     name: str
     text: str
     sha: str
 
 
-_ALLOWED_AT_MAXMEMORY = "#!lua flags=allow-oom\n"
+class Call(NamedTuple):
+    """One call of a script. On a cluster, all its keys must share a slot."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[bytes]
 
 
-def _script(name: str, *shared: str, first: str = "") -> Script:
+_ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+
+def _script(name: str, *shared: str, flags: str = "") -> Script:
     folder = files(__package__) / "lua"
-    text = first + "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*shared, name))
+    text = flags + "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*shared, name))
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 ACQUIRE = _script("acquire", "state", "limits")
-#: The same for calls without a claim.
-RELEASE = _script("acquire", "state", "limits", first=_ALLOWED_AT_MAXMEMORY)
-RENEW = _script("renew", "state", first=_ALLOWED_AT_MAXMEMORY)
+#: The same script, for calls that only release leases.
+RELEASE = _script("acquire", "state", "limits", flags=_ALLOW_OOM)
+RENEW = _script("renew", "state", flags=_ALLOW_OOM)
 HEAL = _script("heal", "state", "limits")
-REFUND = _script("refund", "state", "limits", first=_ALLOWED_AT_MAXMEMORY)
-RESET = _script("reset", "state", first=_ALLOWED_AT_MAXMEMORY)
+REFUND = _script("refund", "state", "limits", flags=_ALLOW_OOM)
+RESET = _script("reset", "state", flags=_ALLOW_OOM)
+
+
+def evalsha(call: Call) -> tuple[Any, ...]:
+    """The EVALSHA command: runs a script that the server already has."""
+    return "EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args
+
+
+def eval_all(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
+    """EVAL commands: each call sends the text of its script."""
+    return [("EVAL", call.script.text, len(call.keys), *call.keys, *call.args) for call in calls]
+
+
+def eval_first(calls: Sequence[Call]) -> "list[tuple[Any, ...]]":
+    """EVAL for the first call of each script, EVALSHA for the calls after it."""
+    seen: set[str] = set()
+    commands: list[tuple[Any, ...]] = []
+    for call in calls:
+        commands += [evalsha(call)] if call.script.sha in seen else eval_all([call])
+        seen.add(call.script.sha)
+    return commands

@@ -1,4 +1,4 @@
-"""One server: how connections to it are opened, and what its errors mean to who runs it."""
+"""A server: how to connect to it, and what its errors mean to its operator."""
 
 import re
 from typing import Any, ClassVar, NamedTuple
@@ -9,111 +9,139 @@ from awx_ratelimit.backends.redis.transport import Endpoint
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
-_OLDEST = (7, 0)
-_TOO_OLD = f"{_OLDEST[0]}.{_OLDEST[1]} or newer is needed"
-#: What errors are or say, and what is to be done. A script's own have no class.
+_MIN_VERSION = (7, 0)
+_NEEDS_VERSION = f"{_MIN_VERSION[0]}.{_MIN_VERSION[1]} or newer is needed"
+#: The class of an error, or a part of its text, and a remedy. Errors of scripts have no class.
 _REMEDIES: tuple[tuple[type[Exception] | str | re.Pattern[str], str], ...] = (
     (exceptions.AuthenticationError, "check user and password"),
-    (exceptions.NoPermissionError, "allow its user {needed}"),
-    ("The user executing the script can't", "allow its user {needed}"),
+    (exceptions.NoPermissionError, "allow its user {permissions}"),
+    ("The user executing the script can't", "allow its user {permissions}"),
     (exceptions.ReadOnlyError, "it is a read-only replica: name its primary"),
     ("DB index is out of range", "it has no database of that number"),
     ("certificate verify failed", "its certificate is not trusted: name its authority with ?ssl_ca_certs="),
     (
         re.compile(r"(unknown|unsupported)\b.*\bhello\b|NOPROTO|unsupported protocol", re.IGNORECASE),
-        f"it does not know HELLO. If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old: {_TOO_OLD}",
+        "it does not know HELLO. If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old: "
+        + _NEEDS_VERSION,
     ),
-    ("unknown command", "it is too old: " + _TOO_OLD),
-    # The first line of each script says which rules it runs by.
-    ("unexpected symbol near '#'", "it is too old: " + _TOO_OLD),
+    ("unknown command", "it is too old: " + _NEEDS_VERSION),
+    # The first line of a script, with its flags, is new in Redis 7.
+    ("unexpected symbol near '#'", "it is too old: " + _NEEDS_VERSION),
 )
-#: How a server of another mode than was meant is to be named.
-_NAMED = {
-    "standalone": "it is a server of its own: name it as redis://",
-    "cluster": "it is one of a cluster: name it as redis+cluster://",
-    "sentinel": "it is a sentinel: name it, and the service that it watches, as redis+sentinel://",
+#: The scheme to use if the server runs in another mode than the URL says.
+_USE_SCHEME = {
+    "standalone": "it is a standalone server: use redis://",
+    "cluster": "it is a cluster node: use redis+cluster://",
+    "sentinel": "it is a sentinel: name it and the service that it watches with redis+sentinel://",
 }
 
 
 class Redirect(NamedTuple):
-    """An answer: the call was not run. `server` is asked next; `error` says so where there is no time for that."""
+    """A reply of a call that the server did not run: send it to `server`, or fail with `error` if no time is left."""
 
     server: "Server"
     error: BackendUnavailable
 
 
 class Server:
-    """A server that is reached by `connections`. A call that has no answer within `timeout_s` has none."""
+    """A server at `endpoint`. A call fails if its reply does not arrive within `timeout_s`.
+
+    `permissions` are the ACL rules that its user needs.
+    """
 
     mode: ClassVar[str] = "standalone"
-    #: Whether each call on a connection to it comes after ASKING.
+    #: Whether every call needs ASKING before it.
     asking: bool = False
 
-    def __init__(self, endpoint: Endpoint, *, timeout_s: float, needed: str) -> None:
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float, permissions: str) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
-        #: How it is called in errors.
-        self.name = endpoint.place
-        #: The server that has what is asked for here.
+        #: The name in error messages.
+        self.name = endpoint.address
+        #: The server that owns the keys that are asked for here.
         self.home: Server = self
-        #: How many calls with claims it has answered. A guard counts calls, and sees claims.
+        #: The number of answered calls that carried claims. The circuit breaker counts calls, but it sees claims.
         self.answered_calls = 0
-        self._needed = needed
+        self._permissions = permissions
 
     def connection(self, deadline: Deadline) -> Any:
-        """A new connection for threads, not yet opened: nothing on it waits beyond `deadline`."""
-        return self.endpoint.new(deadline)
+        """A new, unopened connection for threads. Nothing on it waits longer than `deadline`."""
+        return self.endpoint.connection(deadline)
 
     async def async_connection(self) -> Any:
-        """A new connection for the running event loop, not yet opened."""
-        return self.endpoint.new_in_loop()
+        """A new, unopened connection for the running event loop."""
+        return self.endpoint.async_connection()
 
-    def welcome(self, connection: Any, greeting: Any) -> None:
-        """Take a connection that was just opened. `greeting` is what HELLO was answered.
+    def check_greeting(self, greeting: Any) -> None:
+        """Check the reply to HELLO on a new connection.
 
-        Raises BackendMisconfigured where the server is too old, or is none of the kind that was named.
+        Raises BackendMisconfigured if the server is too old or runs in another mode than the URL says.
         """
-        del connection
-        greeted = texts(greeting)
-        numbers = re.match(r"(\d+)\.(\d+)", greeted.get("version", ""))
-        if numbers is not None and tuple(map(int, numbers.groups())) < _OLDEST:
-            raise BackendMisconfigured(f"redis at {self.name} is version {greeted['version']}; {_TOO_OLD}")
-        mode = greeted.get("mode", self.mode)
-        if mode != self.mode and mode in _NAMED:
-            raise BackendMisconfigured(f"redis at {self.name}: {_NAMED[mode]}")
+        fields = greeting_fields(greeting)
+        numbers = re.match(r"(\d+)\.(\d+)", fields.get("version", ""))
+        if numbers is not None and tuple(map(int, numbers.groups())) < _MIN_VERSION:
+            raise BackendMisconfigured(f"redis at {self.name} is version {fields['version']}; {_NEEDS_VERSION}")
+        mode = fields.get("mode", self.mode)
+        if mode != self.mode and mode in _USE_SCHEME:
+            raise BackendMisconfigured(f"redis at {self.name}: {_USE_SCHEME[mode]}")
 
-    def refused(self, error: exceptions.ResponseError) -> "BackendUnavailable | Redirect":
-        """What an error means that a call was answered with."""
-        return self.unavailable(error)
+    def on_refusal(self, error: exceptions.ResponseError) -> "BackendUnavailable | Redirect":
+        """What to return for a call that the server refused with `error`."""
+        return self.on_failure(error)
 
-    def unavailable(self, error: BaseException) -> BackendUnavailable:
-        """What it means that a call had no answer."""
-        return self.explained(error)
+    def on_failure(self, error: BaseException) -> BackendUnavailable:
+        """The error for a call that got no reply."""
+        return self.explain(error)
 
-    def explained(self, error: BaseException) -> BackendUnavailable:
-        """What to tell who runs it."""
+    def explain(self, error: BaseException) -> BackendUnavailable:
+        """`error` with the name of the server and a remedy for its operator."""
         if isinstance(error, BackendUnavailable):
             return error
-        said = str(error) or type(error).__name__
+        text = str(error) or type(error).__name__
         if isinstance(error, TimeoutError | exceptions.TimeoutError):
             return BackendUnavailable(f"redis at {self.name} did not answer within {self.timeout_s * 1000:g} ms")
         if isinstance(error, exceptions.OutOfMemoryError):
-            return BackendUnavailable(f"redis at {self.name} has reached its maxmemory: allow it more ({said})")
+            return BackendUnavailable(f"redis at {self.name} has reached its maxmemory: raise it ({text})")
         for sign, remedy in _REMEDIES:
-            if _is_meant(sign, error, said):
-                return BackendMisconfigured(f"redis at {self.name}: {remedy.format(needed=self._needed)} ({said})")
-        return BackendUnavailable(f"redis at {self.name}: {said}")
+            if _matches(sign, error, text):
+                advice = remedy.format(permissions=self._permissions)
+                return BackendMisconfigured(f"redis at {self.name}: {advice} ({text})")
+        return BackendUnavailable(f"redis at {self.name}: {text}")
 
 
-def _is_meant(sign: type[Exception] | str | re.Pattern[str], error: BaseException, said: str) -> bool:
+def _matches(sign: type[Exception] | str | re.Pattern[str], error: BaseException, text: str) -> bool:
     if isinstance(sign, str):
-        return sign in said
-    return bool(sign.search(said)) if isinstance(sign, re.Pattern) else isinstance(error, sign)
+        return sign in text
+    return bool(sign.search(text)) if isinstance(sign, re.Pattern) else isinstance(error, sign)
 
 
-def texts(greeting: Any) -> dict[str, str]:
-    """The texts in the answer to HELLO."""
+def greeting_fields(greeting: Any) -> dict[str, str]:
+    """The text fields in the reply to HELLO."""
     if isinstance(greeting, list):
         greeting = dict(zip(greeting[::2], greeting[1::2], strict=False))
-    known = greeting if isinstance(greeting, dict) else {}
-    return {name.decode(): text.decode() for name, text in known.items() if isinstance(text, bytes)}
+    fields = greeting if isinstance(greeting, dict) else {}
+    return {name.decode(): text.decode() for name, text in fields.items() if isinstance(text, bytes)}
+
+
+def copied_error(cause: BaseException) -> BackendUnavailable:
+    """The error for one of several claims that failed together: a shared exception would collect all tracebacks."""
+    known = cause if isinstance(cause, BackendUnavailable) else None
+    error = type(known)(*known.args) if known else BackendUnavailable("the call was abandoned before its reply arrived")
+    error.__cause__ = cause
+    # An exception that interrupted the call in this process says nothing about the server.
+    error.process_was_late = known is None or known.process_was_late
+    return error
+
+
+def late_process_error(reason: str) -> BackendUnavailable:
+    """The error for a claim that this process could not send in time. It says nothing about the server."""
+    error = BackendUnavailable(f"this process is late: {reason}")
+    error.process_was_late = True
+    return error
+
+
+def process_exit_error() -> BackendUnavailable:
+    """The error for a claim of a slot while this process exits. It says nothing about the server."""
+    error = BackendUnavailable("this process is exiting: it has released its slots and takes no more")
+    error.process_was_late = True
+    return error

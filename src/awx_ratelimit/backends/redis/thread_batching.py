@@ -1,8 +1,8 @@
-"""Group commit for threads: who comes first sends for all, in its own thread.
+"""Batches the claims of threads: the first thread sends for all, and is the leader.
 
-While it waits for the answer, others join the next batch, and the first of them leads that one. Every way out of a
-wait (an answer, an error, an exception that a signal handler raised) hands the lead on; and should a leader be lost all
-the same, whoever's time is up takes the lead away from it.
+While the leader waits for the reply, other threads join the next batch. The first of them leads that batch. Every exit
+from a wait (a result, an error, an exception from a signal handler) passes the lead on. If a leader is lost all the
+same, a thread whose time is up takes over the lead.
 """
 
 import threading
@@ -10,62 +10,63 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from awx_ratelimit.backends.redis.batch import BatchQueue, delayed, unavailable
+from awx_ratelimit.backends.redis.batching import BatchQueue
+from awx_ratelimit.backends.redis.server import copied_error, late_process_error
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
-#: What is left of its time when a call ends, so that who waits for it hears of that in time.
-_TO_TELL = 0.02
+#: A call ends by this share of its timeout early, so that the waiting threads hear of its end in time.
+_RESERVE = 0.02
 
-A = TypeVar("A")
 C = TypeVar("C")
+R = TypeVar("R")
 
 
-class _Waiting(Generic[C, A]):
-    """A thread, its claim and its time. It is woken to lead, or with its answer or error: under the commit's lock."""
+class _Waiter(Generic[C, R]):
+    """A thread and its claim. The batching's lock guards it. `wake` is released when it has a result or must lead."""
 
-    __slots__ = ("answer", "claim", "error", "left", "until_s", "wake")
+    __slots__ = ("claim", "error", "left", "result", "until_s", "wake")
 
     def __init__(self, claim: C, until_s: float) -> None:
         self.claim = claim
         self.until_s = until_s
-        self.answer: A | None = None
+        self.result: R | None = None
         self.error: BackendUnavailable | None = None
         self.left = False
         self.wake = threading.Lock()
         self.wake.acquire()
 
     def wake_up(self) -> None:
-        # Who was told to lead, and has not got going, may be told again, or that the call before has failed.
+        # A thread that must lead and has not started yet may get another signal.
         if self.wake.locked():
             self.wake.release()
 
 
 def _woken(wake: threading.Lock, wait_s: float) -> bool:
-    """Whether `wake` was released within so long."""
+    """Wait for `wake`, at most `wait_s`. Whether it was released."""
     if wait_s:
         return wake.acquire(timeout=wait_s)
-    # At the end the thread that reads the answer gets a turn: among greenlets it has none while another one looks.
+    # Let the thread run that reads the reply: a greenlet that only looks gives it no chance.
     time.sleep(0)
     return wake.acquire(blocking=False)
 
 
-def _gone(waiting: _Waiting[C, A]) -> bool:
-    return waiting.left
+def _gone(waiter: _Waiter[C, R]) -> bool:
+    return waiter.left
 
 
-class ThreadBatching(Generic[C, A]):
-    """Sends the claims of many threads in few calls of `run`, which answers all of a batch or raises.
+class ThreadBatching(Generic[C, R]):
+    """Sends the claims of many threads in few calls of `run`, which returns all results of a batch or raises.
 
-    No thread waits for longer than `timeout_s` and the delays of its own process, the call before its own included:
-    `run` gets the end of its time in seconds of the monotonic clock. `abandon` is told of each answer that nobody waits
-    for any more, `unanswered` of each claim that was sent and got no answer.
+    No thread waits longer than `timeout_s` plus the delays of its own process, including the wait for the call before.
+    `run` gets the end of its time, in seconds of the monotonic clock. `abandon` gets each result whose caller has gone.
+    `unanswered` gets each claim that was sent and got no result.
     """
 
     def __init__(
         self,
-        run: Callable[[list[C], float], list[A]],
-        abandon: Callable[[A], None],
+        run: Callable[[list[C], float], list[R]],
+        abandon: Callable[[R], None],
         unanswered: Callable[[C], None],
         *,
         timeout_s: float,
@@ -75,95 +76,98 @@ class ThreadBatching(Generic[C, A]):
         self._unanswered = unanswered
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._batches: BatchQueue[_Waiting[C, A]] = BatchQueue(_gone)
-        self._leader: _Waiting[C, A] | None = None
+        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(_gone)
+        self._leader: _Waiter[C, R] | None = None
 
-    def ask(self, claim: C, until_s: float | None = None) -> A:
-        """The answer to `claim`, by `until_s` or in its time. Raises what `run` raised for its batch, or one before."""
-        waiting: _Waiting[C, A] = _Waiting(claim, until_s or time.monotonic() + self._timeout_s)
+    def send(self, claim: C, until_s: float | None = None) -> R:
+        """The result of `claim`, by `until_s` or within the timeout.
+
+        Raises what `run` raised for its batch, or for the one before.
+        """
+        waiter: _Waiter[C, R] = _Waiter(claim, until_s or time.monotonic() + self._timeout_s)
         try:
             with self._lock:
-                self._batches.add(waiting)
-                leader = self._leader = self._leader or waiting
-            if leader is not waiting:
-                self._wait(waiting, leader)
-            if self._leader is waiting:
-                self._lead(waiting.until_s)
+                self._queue.add(waiter)
+                leader = self._leader = self._leader or waiter
+            if leader is not waiter:
+                self._wait(waiter, leader)
+            if self._leader is waiter:
+                self._lead(waiter.until_s)
         except BaseException:
-            self._leave(waiting)
+            self._leave(waiter)
             raise
-        if waiting.error is not None:
-            raise waiting.error
-        return waiting.answer  # type: ignore[return-value]  # whoever was woken without an error has one
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result  # type: ignore[return-value]  # a thread that was woken without an error has one
 
     def _lead(self, until_s: float) -> None:
         with self._lock:
-            batch = self._batches.next()
+            batch = self._queue.next()
         try:
-            answers = self._run([waiting.claim for waiting in batch], until_s - _TO_TELL * self._timeout_s)
+            results = self._run([waiter.claim for waiter in batch], until_s - _RESERVE * self._timeout_s)
         except BaseException as error:
             self._fail(batch, error)
             if not isinstance(error, BackendUnavailable):
                 raise
         else:
-            self._settle(batch, answers)
+            self._settle(batch, results)
         finally:
-            self._hand_on()
+            self._pass_lead_on()
 
-    def _settle(self, batch: list[_Waiting[C, A]], answers: list[A]) -> None:
+    def _settle(self, batch: list[_Waiter[C, R]], results: list[R]) -> None:
         with self._lock:
-            for waiting, answer in zip(batch, answers, strict=True):
-                if waiting.left:
-                    self._abandon(answer)
-                waiting.answer = answer
-                waiting.wake_up()
+            for waiter, result in zip(batch, results, strict=True):
+                if waiter.left:
+                    self._abandon(result)
+                waiter.result = result
+                waiter.wake_up()
 
-    def _fail(self, batch: list[_Waiting[C, A]], cause: BaseException) -> None:
-        """Those who were not sent fail with those who were: nobody waits for two calls that have no answer.
+    def _fail(self, batch: list[_Waiter[C, R]], cause: BaseException) -> None:
+        """Fail the queued claims with the batch: no claim waits for two calls without a reply.
 
-        An exception that interrupted the leader says nothing about the next call: it is theirs.
+        An exception that interrupted the leader says nothing about the next call, so the queue keeps its claims.
         """
         with self._lock:
-            for waiting in batch:
-                self._unanswered(waiting.claim)
-            others = self._batches.all() if isinstance(cause, BackendUnavailable) else ()
-            for waiting in (*batch, *others):
-                waiting.error = unavailable(cause)
-                waiting.wake_up()
+            for waiter in batch:
+                self._unanswered(waiter.claim)
+            others = self._queue.clear() if isinstance(cause, BackendUnavailable) else ()
+            for waiter in (*batch, *others):
+                waiter.error = copied_error(cause)
+                waiter.wake_up()
 
-    def _hand_on(self) -> None:
+    def _pass_lead_on(self) -> None:
         with self._lock:
-            self._leader = self._batches.first()
+            self._leader = self._queue.first()
             if self._leader is not None:
                 self._leader.wake_up()
 
-    def _leave(self, waiting: _Waiting[C, A]) -> None:
-        """Its thread waits no longer, whatever comes of its claim."""
+    def _leave(self, waiter: _Waiter[C, R]) -> None:
+        """The thread of `waiter` stops waiting, whatever becomes of its claim."""
         with self._lock:
-            waiting.left = True
-            if waiting.answer is not None:
-                self._abandon(waiting.answer)
-        if self._leader is waiting:
-            self._hand_on()
+            waiter.left = True
+            if waiter.result is not None:
+                self._abandon(waiter.result)
+        if self._leader is waiter:
+            self._pass_lead_on()
 
-    def _wait(self, waiting: _Waiting[C, A], leader: _Waiting[C, A]) -> None:
-        until_s = waiting.until_s
-        # Every delay counts: this wait ends with the call before, which has a deadline.
+    def _wait(self, waiter: _Waiter[C, R], leader: _Waiter[C, R]) -> None:
+        until_s = waiter.until_s
+        # Every delay counts: this wait ends with the call before, which has a deadline of its own.
         deadline, was_late = Deadline(until_s, all_delays=True), False
-        while not _woken(waiting.wake, deadline.wait_s()):
+        while not _woken(waiter.wake, deadline.wait_s()):
             if not deadline.is_over():
                 continue
             if was_late or not deadline.was_late:
                 if self._leader is leader:
-                    self._hand_on()
-                raise delayed("the call before this one has not ended")
-            # In a process that is late its leader is late, and probably not lost: it has the time of a call more.
+                    self._pass_lead_on()
+                raise late_process_error("the previous call has not ended")
+            # In a process that is late, the leader is probably late too, and not lost. Wait for one more call.
             was_late = deadline.begin(time.monotonic() + self._timeout_s)
         deadline.note()
-        waiting.until_s += deadline.until_s - until_s
-        if self._is_late(waiting):
-            raise delayed("no time was left to send this claim")
+        waiter.until_s += deadline.until_s - until_s
+        if self._is_too_late(waiter):
+            raise late_process_error("no time was left to send this claim")
 
-    def _is_late(self, waiting: _Waiting[C, A]) -> bool:
-        """Whether it is to lead, and has no time left for a call: its call would fail those who have."""
-        return self._leader is waiting and time.monotonic() >= waiting.until_s
+    def _is_too_late(self, waiter: _Waiter[C, R]) -> bool:
+        """Whether `waiter` must lead without time for a call: its call would fail claims that still have time."""
+        return self._leader is waiter and time.monotonic() >= waiter.until_s

@@ -1,14 +1,24 @@
-"""The URL of one server: what users write, checked, and what the client is given.
+"""Parses the URL of a server, of a cluster, or of a service behind sentinels.
 
-No error repeats the URL, for it may hold a password. What would change how calls are sent is no option: a client that
-retries would charge twice, and one with a timeout of its own would answer too late.
+    redis://user:password@host:6379/0                                   also rediss, valkey and valkeys
+    redis+unix:///path/of/socket?db=0
+    redis+sentinel://user:password@host:26379,host:26379/service/0      also rediss+, valkey+ and valkeys+
+    redis+cluster://user:password@host:6379,host:6379
+
+User and password belong to the servers; sentinels have their own in the query. Some of the listed hosts may be down.
+
+No error repeats the URL, because it may hold a password. Options that change how calls are sent are rejected: a client
+that retries would charge twice, and one with a timeout of its own would answer too late.
 """
 
 import re
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-#: What users write, and what the client calls it.
-SCHEMES = {
+#: The schemes that users write, and those of redis-py.
+_SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",
     "valkey": "redis",
@@ -16,16 +26,14 @@ SCHEMES = {
     "redis+unix": "unix",
     "unix": "unix",
 }
-_OF_OPENING = ", and in open_backend also prefix, budget_ms, on_outage, expected_workers"
-_OF_MANY = "and redis+sentinel and redis+cluster"
-QUOTED = "with each of / # ? % @ in a password as %2F %23 %3F %25 %40"
-_ALLOWED = f"allowed are redis://user:password@host:6379/0 and redis+unix:///path/of/socket?db=0, {QUOTED}"
+_QUOTED = "with each of / # ? % @ in a password as %2F %23 %3F %25 %40"
+_EXAMPLES = f"redis://user:password@host:6379/0 or redis+unix:///path/of/socket?db=0, {_QUOTED}"
 _FILE = "a file"
 _NUMBER = "a whole number"
-TEXT = "any text"
-#: What may stand behind the question mark, and what its values are.
-OPTIONS = {"protocol": "2 or 3"}
-DATABASE = {"db": _NUMBER}
+_TEXT = "any text"
+#: The options in the query, and their values.
+_OPTIONS = {"protocol": "2 or 3"}
+_DATABASE = {"db": _NUMBER}
 _TLS_OPTIONS = {
     "ssl_ca_certs": _FILE,
     "ssl_certfile": _FILE,
@@ -33,62 +41,135 @@ _TLS_OPTIONS = {
     "ssl_cert_reqs": "none or optional or required",
     "ssl_check_hostname": "true or false",
 }
+_SENTINEL_OPTIONS = {"sentinel_username": _TEXT, "sentinel_password": _TEXT}
+_BACKEND_OPTIONS = "and in open_backend also prefix, budget_ms, on_outage, expected_workers"
 
 
-def client_url(url: str) -> str:
-    """`url` as the client takes it. Raises ValueError that says what is wrong and what is allowed there."""
-    parts = _parts(url)
+class Address(NamedTuple):
+    """What a URL names."""
+
+    #: The URL of one server, as redis-py takes it.
+    client_url: str
+    #: Host and port of each sentinel or known cluster node; empty for a single server.
+    seeds: tuple[tuple[str, int], ...] = ()
+    #: The service that the sentinels watch; empty without sentinels.
+    service: str = ""
+    #: User name and password of the sentinels.
+    sentinel_options: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Group(NamedTuple):
+    """The grammar of a URL with several hosts: default port, path, options, and an example."""
+
+    port: int
+    path: str
+    options: dict[str, str]
+    expected: str
+
+
+_GROUPS = {
+    "sentinel": _Group(
+        26379,
+        "/(?P<service>[^/]+)(/(?P<db>[0-9]*))?",
+        _OPTIONS | _DATABASE | _SENTINEL_OPTIONS,
+        f"sentinels and a service, redis+sentinel://user:password@host:26379,host/service/0, {_QUOTED}",
+    ),
+    "cluster": _Group(
+        6379,
+        "(/0?)?",
+        _OPTIONS,
+        f"nodes of a cluster and no database but 0, redis+cluster://user:password@host:6379,host, {_QUOTED}",
+    ),
+}
+_GROUP_SCHEMES = {f"{scheme}+{kind}": kind for scheme in ("redis", "rediss", "valkey", "valkeys") for kind in _GROUPS}
+_GROUP_URL = re.compile("//(?P<user>[^/?#@]*@)?(?P<hosts>[^/?#@]+)(?P<path>/[^?#]*)?([?](?P<query>[^#]*))?")
+#: redis-py needs a host, and the real one is not known yet.
+_ANY_HOST = "localhost"
+
+
+def parse_url(url: str) -> Address:
+    """Parse `url`. Raises ValueError, which says what is wrong and what is expected."""
+    scheme, _, rest = str(url).partition(":")
+    kind = _GROUP_SCHEMES.get(scheme.lower())
+    if kind is None:
+        return Address(_client_url(url))
+    group, parts = _GROUPS[kind], _GROUP_URL.fullmatch(rest)
+    path = parts and re.fullmatch(group.path, parts["path"] or "")
+    seeds = _seeds(parts["hosts"], group.port) if parts else ()
+    if not parts or not path or not seeds:
+        raise ValueError(f"redis URL: expected {group.expected}")
+    scheme = _SCHEMES[scheme.lower().partition("+")[0]]
+    options = _parse_options(parts["query"] or "", scheme, group.options)
+    sentinel_options = {
+        "username": options.pop("sentinel_username", None),
+        "password": options.pop("sentinel_password", None),
+    }
+    named = path.groupdict()
+    server = f"{scheme}://{parts['user'] or ''}{_ANY_HOST}/{named.get('db') or ''}?{urlencode(options)}"
+    return Address(_client_url(server), seeds, unquote(named.get("service") or ""), sentinel_options)
+
+
+def _seeds(text: str, port: int) -> tuple[tuple[str, int], ...]:
+    """The hosts and ports in a comma-separated list; empty if one of them is malformed."""
+    try:
+        split = [urlsplit(f"//{host}") for host in text.split(",")]
+        seeds = tuple((parts.hostname or "", parts.port or port) for parts in split)
+    except ValueError:
+        return ()
+    return seeds if all(host for host, _ in seeds) else ()
+
+
+def _client_url(url: str) -> str:
+    parts = _split(url)
     if parts is None:
-        raise ValueError(f"redis URL: it cannot be read; {_ALLOWED}")
-    scheme = SCHEMES.get(parts.scheme)
+        raise ValueError(f"redis URL: expected {_EXAMPLES}; got one that cannot be parsed")
+    scheme = _SCHEMES.get(parts.scheme)
     if scheme is None:
-        raise ValueError(f"redis URL: its scheme is {parts.scheme!r}; allowed are {', '.join(SCHEMES)}, {_OF_MANY}")
+        known = f"{', '.join(_SCHEMES)}, redis+sentinel, redis+cluster"
+        raise ValueError(f"redis URL: expected one of the schemes {known}; got {parts.scheme!r}")
     rest = url[len(parts.scheme) :]
-    if not rest.startswith("://") or parts.fragment or not _is_place(parts, scheme):
-        raise ValueError(f"redis URL: it names no server; {_ALLOWED}")
-    checked_options(parts.query, scheme, OPTIONS | DATABASE)
+    if not rest.startswith("://") or parts.fragment or not _names_server(parts, scheme):
+        raise ValueError(f"redis URL: expected {_EXAMPLES}; got no server")
+    _parse_options(parts.query, scheme, _OPTIONS | _DATABASE)
     return scheme + rest
 
 
-def _parts(url: str) -> SplitResult | None:
+def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(str(url))
-        # The error of a wrong port repeats it: a piece of the password, where that has a slash.
+        # Its own error for a wrong port shows a piece of the password if that contains a slash.
         _ = parts.port
     except ValueError:
         return None
     return parts
 
 
-def _is_place(parts: SplitResult, scheme: str) -> bool:
+def _names_server(parts: SplitResult, scheme: str) -> bool:
     if scheme == "unix":
         return parts.hostname is None and len(parts.path) > 1
     return re.fullmatch("(/[0-9]*)?", parts.path) is not None
 
 
-def checked_options(query: str, scheme: str, options: dict[str, str]) -> dict[str, str]:
-    """What stands behind the question mark, of `options` and those of TLS. Raises ValueError for anything else."""
-    given = parse_qsl(query, keep_blank_values=True)
+def _parse_options(query: str, scheme: str, options: dict[str, str]) -> dict[str, str]:
+    """The options in `query`: those in `options`, and the TLS options with ``rediss``. Raises ValueError for others."""
     known = options | _TLS_OPTIONS if scheme == "rediss" else options
-    # Where a password has a ? that is not quoted, the rest of it stands here, up to the @.
-    shown = "@" not in query
-    for name, value in given:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    # After an unquoted ? in a password, the query holds the rest of the password, up to the @.
+    may_show = "@" not in query
+    for name, value in pairs:
         if name not in known:
-            wrong = f"{name!r} is not an option" if shown else "what stands behind the ? is not an option"
-            raise ValueError(f"redis URL: {wrong}{_of_tls(name)}; allowed are {', '.join(known)}{_OF_OPENING}")
-        if not _is_one(value, known[name]):
-            wrong = f"{name} is {value!r}" if shown and known[name] != TEXT else f"{name} is wrong"
-            raise ValueError(f"redis URL: {wrong}; allowed is {known[name]}")
-    return dict(given)
+            got = f"option {name!r}" if may_show else "an unknown option"
+            tls = " (only with rediss://)" if name in _TLS_OPTIONS else ""
+            raise ValueError(f"redis URL: got {got}{tls}; expected one of {', '.join(known)}, {_BACKEND_OPTIONS}")
+        if not _is_valid(value, known[name]):
+            got = f", got {value!r}" if may_show and known[name] != _TEXT else ""
+            raise ValueError(f"redis URL: {name}: expected {known[name]}{got}")
+    return dict(pairs)
 
 
-def _of_tls(name: str) -> str:
-    return " here, only of rediss://" if name in _TLS_OPTIONS else ""
-
-
-def _is_one(value: str, allowed: str) -> bool:
-    if allowed in (_FILE, TEXT):
+def _is_valid(value: str, expected: str) -> bool:
+    if expected in (_FILE, _TEXT):
         return bool(value)
-    if allowed == _NUMBER:
+    if expected == _NUMBER:
         return re.fullmatch("[0-9]+", value) is not None
-    return value in allowed.split(" or ")
+    return value in expected.split(" or ")

@@ -17,7 +17,7 @@ from typing import Any
 
 import lmdb
 
-from awx_ratelimit.backends.host.cell import half, newest
+from awx_ratelimit.backends.host.cell import encode_half, newest_half
 from awx_ratelimit.backends.host.locks import ByteLock
 
 PROCESSES = (1, 2, 4)
@@ -46,10 +46,10 @@ def _table(folder: str, number: int) -> Step:
     memory, at = mmap.mmap(fd, 64 * CELL_BYTES), number * CELL_BYTES
 
     def step() -> None:
-        said = newest(memory[at : at + CELL_BYTES])
+        said = newest_half(memory[at : at + CELL_BYTES])
         assert said is not None
-        written = half(said.write + 1, said.body or bytes(BODY_BYTES))
-        place = at + CELL_BYTES // 2 - said.at
+        written = encode_half(said.write_number + 1, said.body or bytes(BODY_BYTES))
+        place = at + CELL_BYTES // 2 - said.offset
         memory[place : place + len(written)] = written
 
     return step
@@ -57,17 +57,17 @@ def _table(folder: str, number: int) -> Step:
 
 def _work(made: Callable[[str, int], Step], folder: str, number: int, begin: Any, answers: Any) -> None:
     step = made(folder, number)
-    # LMDB has one writer, whatever the subject is; the table has a stripe for each.
-    stripe = number if made is _table else 0
-    lock = ByteLock(os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT), stripe)
+    # LMDB has one writer, whatever the subject is; the table has a shard for each.
+    shard = number if made is _table else 0
+    lock = ByteLock(os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT), shard)
     begin.wait()
     done, waits = 0, []
     begun_s = now_s = time.perf_counter()
     while now_s < begun_s + SECONDS:
-        if lock.take() and not lock.wait(1_000):
+        if lock.try_lock() and not lock.wait(1_000):
             raise TimeoutError
         step()
-        lock.give()
+        lock.unlock()
         done += 1
         before_s, now_s = now_s, time.perf_counter()
         waits.append(now_s - before_s)
@@ -75,7 +75,7 @@ def _work(made: Callable[[str, int], Step], folder: str, number: int, begin: Any
     answers.put((done / (now_s - begun_s), waits[len(waits) // 2], waits[len(waits) * 99 // 100]))
 
 
-def _round(made: Callable[[str, int], Step], folder: str, processes: int) -> tuple[float, float, float]:
+def _eviction_queue(made: Callable[[str, int], Step], folder: str, processes: int) -> tuple[float, float, float]:
     context = multiprocessing.get_context("fork")
     begin, answers = context.Barrier(processes), context.Queue()
     workers = [
@@ -98,7 +98,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, made in candidates.items():
                 for processes in PROCESSES:
-                    rounds.setdefault((name, processes), []).append(_round(made, folder, processes))
+                    rounds.setdefault((name, processes), []).append(_eviction_queue(made, folder, processes))
     print("\n## Candidates for the file of a host, a subject each\n")
     print("| what | processes | steps a second | p50, us | p99, us |\n| --- | --- | --- | --- | --- |")
     for (name, processes), figures in rounds.items():

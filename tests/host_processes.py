@@ -124,7 +124,7 @@ class _Told:
 
     def stop_growing(self) -> None:
         session: Any = self._limiter.backend._session  # type: ignore[attr-defined]
-        session.open().file.growing.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+        session.open().file.growth_lock.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 def _main(path: str) -> None:

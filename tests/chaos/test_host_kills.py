@@ -18,7 +18,7 @@ from tests.chaos.host_hammer import FEW, MANY, SLOTS, START_MS
 
 from awx_ratelimit import Limiter
 from awx_ratelimit.backends.host import HostBackend
-from awx_ratelimit.backends.host.cell import newest
+from awx_ratelimit.backends.host.cell import newest_half
 from awx_ratelimit.testing import ManualClock
 
 SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "5"))
@@ -105,9 +105,9 @@ def _unreadable(limiter: Limiter) -> int:
     """How many cells say nothing that can be read."""
     table = limiter.backend._session.open()  # type: ignore[attr-defined]
     found = 0
-    for stripe in table.file.stripes:
-        rooms = table._levels._of(stripe)[0]
+    for shard in table.file.shards:
+        rooms = table._index._extents(shard)[0]
         for level, room_at in enumerate(rooms):
             cells = table.file.memory[room_at : room_at + (4_096 << level)]
-            found += sum(newest(cells[at : at + 512]) is None for at in range(0, len(cells), 512))
+            found += sum(newest_half(cells[at : at + 512]) is None for at in range(0, len(cells), 512))
     return found

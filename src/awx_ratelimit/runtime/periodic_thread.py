@@ -31,11 +31,12 @@ class PeriodicThread:
         self._stopped = False
 
     def start(self) -> None:
-        """Begin. Nothing to do where it has begun."""
+        """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""
         with self._lock:
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
 
     def wake(self) -> None:
         """Have it work now."""

@@ -19,7 +19,13 @@ from tests.strangers import NOBODY, make_foreign, unprivileged
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Limiter, Plan
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.host.locks import ByteLock
-from awx_ratelimit.backends.host.mapped_file import DESKS_AT, MAKING, PAGE_BYTES, ROOM_AT, HostFile
+from awx_ratelimit.backends.host.mapped_file import (
+    CREATION_LOCK,
+    FIRST_COUNTER_PAGE_AT,
+    PAGE_BYTES,
+    SPACE_AT,
+    MappedFile,
+)
 from awx_ratelimit.backends.host.recovery import _set_aside
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
@@ -82,13 +88,13 @@ def until(done: Any) -> None:
 @pytest.mark.parametrize("path", ["limits", "./limits", "../limits", ""])
 def test_a_relative_path_is_refused(path: str) -> None:
     """A path that is another file for a process in another folder is an error that says so."""
-    with pytest.raises(ValueError, match="allowed is an absolute one"):
+    with pytest.raises(ValueError, match="expected an absolute path"):
         HostBackend(path)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     """The error names the path and what to do."""
-    refused(tmp_path, "it is a folder; name a file in it")
+    refused(tmp_path, "this is a folder; name a file in it")
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -99,7 +105,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_path_through_a_file_is_refused(path: Path) -> None:
     """A part of the path that is no folder is named as the reason."""
     path.touch()
-    refused(path / "limits", "a part of the path is no folder")
+    refused(path / "limits", "a part of the path is not a folder")
 
 
 @pytest.mark.parametrize("leads_to", ["file", "nothing", "itself"])
@@ -113,7 +119,7 @@ def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path, leads_to: s
 
     with pytest.raises(BackendMisconfigured, match="it is a symbolic link, and is not followed; name the path"):
         HostBackend(path, allow_other_users=allow_other_users)
-    assert [file.name for file in tmp_path.iterdir() if file.stat(follow_symlinks=False).st_size == ROOM_AT] == []
+    assert [file.name for file in tmp_path.iterdir() if file.stat(follow_symlinks=False).st_size == SPACE_AT] == []
     assert not (tmp_path / "nothing").exists()
 
 
@@ -135,7 +141,7 @@ def test_links_of_the_folder_that_lead_nowhere_are_refused(tmp_path: Path) -> No
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
 
-    refused(loop / "limits", "the symbolic links of its folder lead nowhere")
+    refused(loop / "limits", "the symbolic links in its folder's path form a loop")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
@@ -152,12 +158,12 @@ def test_what_is_no_regular_file_is_refused(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"x", b"[plans.starter]\nper_minute = 60\n", bytes(2 * ROOM_AT), b"SQLite" * 99_999]
+    "content", [b"x", b"[plans.starter]\nper_minute = 60\n", bytes(2 * SPACE_AT), b"SQLite" * 99_999]
 )
 def test_a_file_of_something_else_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     """A file that is none of ours is an error, and not a byte of it changes."""
     path.write_bytes(content)
-    refused(path, "it is a file of something else; choose another path")
+    refused(path, "this is not a limits file; choose another path")
 
     assert path.read_bytes() == content
 
@@ -169,7 +175,9 @@ def test_a_file_of_another_version_is_refused(path: Path) -> None:
         file.seek(8)
         file.write((2).to_bytes(2, "little"))
 
-    refused(path, "it is of version 2, and this library reads version 1; stop who uses it and remove it")
+    refused(
+        path, "the file has version 2, and this library reads version 1; stop the processes that use it and delete it"
+    )
 
 
 @pytest.mark.parametrize("at", [12, 40, PAGE_BYTES + 20, PAGE_BYTES * 64 + 500])
@@ -184,7 +192,7 @@ def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
             file.seek(at + half)
             file.write(b"\xff\xff\xff\xff")
 
-    refused(path, "it is damaged; stop who uses it and remove it")
+    refused(path, "the file is damaged; stop the processes that use it and delete it")
 
 
 def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
@@ -193,12 +201,12 @@ def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
     limiter.acquire("s", SLOTS_3)
     limiter.close()
     with path.open("r+b") as file:
-        file.seek(DESKS_AT)
+        file.seek(FIRST_COUNTER_PAGE_AT)
         desk = file.read(8)
         file.seek(int.from_bytes(desk, "little") + 8)
         file.write(desk)
 
-    refused(path, "it is damaged; stop who uses it and remove it")
+    refused(path, "the file is damaged; stop the processes that use it and delete it")
 
 
 def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
@@ -208,7 +216,7 @@ def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
     limiter.close()
     os.truncate(path, path.stat().st_size - PAGE_BYTES)
 
-    refused(path, "it was cut short")
+    refused(path, "the file was truncated")
 
 
 @pytest.mark.parametrize("how", ["root", "cut", "desk"])
@@ -231,7 +239,7 @@ def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, cap
 
     assert remaining == [1_000] * 2
     assert path.with_name("limits.damaged").read_bytes() == torn
-    assert "it was damaged when the machine stopped" in caplog.text
+    assert "the file was damaged when the machine stopped" in caplog.text
 
 
 def test_a_torn_file_that_may_not_be_set_aside_is_refused(tmp_path: Path) -> None:
@@ -251,14 +259,14 @@ def test_a_torn_file_that_may_not_be_set_aside_is_refused(tmp_path: Path) -> Non
     if not os.getuid():
         os.chown(path, NOBODY, NOBODY)
     with unprivileged():
-        refused(path, "it is damaged; stop who uses it and remove it")
+        refused(path, "the file is damaged; stop the processes that use it and delete it")
     folder.chmod(0o755)
 
 
 def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> None:
     """Of several that find a torn file at a start, one moves it away; what it made instead stays."""
     HostBackend(path).close()
-    torn = HostFile(str(path), 50)
+    torn = MappedFile(str(path), 50)
     path.unlink()
     HostBackend(path).close()
     _set_aside(torn, 50)
@@ -269,10 +277,10 @@ def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> 
 def test_whose_file_it_is_lies_on_the_disk_before_it_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut just after a first start leaves no file that is of something else."""
     synced: list[bytes] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.pread(fd, ROOM_AT, 0)))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.pread(fd, SPACE_AT, 0)))
     HostBackend(path).close()
 
-    assert [(content[:8], len(content)) for content in synced] == [(b"AWX host", ROOM_AT)]
+    assert [(content[:8], len(content)) for content in synced] == [(b"AWX host", SPACE_AT)]
 
 
 def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
@@ -288,7 +296,7 @@ def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
     assert [usage.remaining for usage in again.peek("s", SLOTS_3).usages] == [999, 3]
 
 
-@pytest.mark.parametrize("size", [ROOM_AT, ROOM_AT // 2, PAGE_BYTES, 100, 0])
+@pytest.mark.parametrize("size", [SPACE_AT, SPACE_AT // 2, PAGE_BYTES, 100, 0])
 def test_a_file_that_nobody_finished_is_made(path: Path, size: int) -> None:
     """What somebody who was killed while making the file has left is made by the next."""
     HostBackend(path).close()
@@ -319,8 +327,8 @@ def test_without_rights_there_is_an_error(tmp_path: Path) -> None:
         file.chmod(0)
         folder.chmod(0o555)
     with unprivileged():
-        refused(file, "this process may not read and write it")
-        refused(folder / "new", "this process may not read and write it")
+        refused(file, "this process may not read and write the file")
+        refused(folder / "new", "this process may not read and write the file")
     folder.chmod(0o755)
 
 
@@ -387,7 +395,7 @@ def test_a_file_that_another_user_puts_there_meanwhile_is_not_used(
     until(lambda: limiter.health()["state"] != "ok")
 
     assert limiter.peek("s", SLOTS_3).usages[0].remaining == 999
-    assert "limits of this host cannot be kept as they should" in caplog.text
+    assert "the host backend does not work as it should" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -408,13 +416,13 @@ def test_a_folder_in_which_others_can_replace_the_file_is_a_warning(
 def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
     """The error names the path and what to do."""
     with mounted(tmp_path / "small", "ro,size=1m") as folder:
-        refused(folder / "limits", "it is on a file system that is read-only; choose another path")
+        refused(folder / "limits", "its file system is read-only; choose another path")
 
 
 def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path) -> None:
     """Room is taken before it is used; where there is none the error says so."""
     with mounted(tmp_path / "small", "size=128k") as folder:
-        refused(folder / "limits", "there is no space left for it; make room, or choose another path")
+        refused(folder / "limits", "there is no space left on the disk; free some, or choose another path")
 
 
 def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> None:
@@ -462,7 +470,7 @@ def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20 * PAGE_BYTES, before[1]))
     try:
-        filled(limiter, "it may not become larger")
+        filled(limiter, "the file may not grow")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -503,7 +511,7 @@ def test_a_file_that_is_taken_away_is_made_anew_and_leases_are_kept(
     first.release(held[0])
 
     assert [usage.remaining for usage in second.peek("s", SLOTS_3).usages] == [1_000, 2]
-    assert f"{path}: it was removed or replaced; what was used until now is forgotten" in caplog.text
+    assert f"{path}: the file was removed or replaced; the usage recorded in it is lost" in caplog.text
 
 
 def test_a_file_that_is_cut_short_is_an_error_and_no_death(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -513,14 +521,14 @@ def test_a_file_that_is_cut_short_is_an_error_and_no_death(path: Path, caplog: p
     os.truncate(path, 3 * PAGE_BYTES)
     for decision in held[:250]:
         limiter.release(decision)
-    with pytest.raises(BackendUnavailable, match="it was cut short"):
+    with pytest.raises(BackendUnavailable, match="the file was truncated"):
         limiter.acquire("s", SLOTS_3)
-    until(lambda: "limits of this host cannot be kept" in caplog.text)
+    until(lambda: "the host backend does not work" in caplog.text)
     state = limiter.health()["state"]
     path.unlink()
     until(lambda: limiter.acquire("s", SLOTS_3).allowed)
 
-    assert "it was cut short" in state or "it is damaged" in state
+    assert "the file was truncated" in state or "the file is damaged" in state
     assert [limiter.peek(str(number), SLOTS_3).usages[1].remaining for number in (0, 400)] == [3, 2]
 
 
@@ -529,7 +537,7 @@ def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) 
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     unmade = os.open(path.with_name("unmade"), os.O_RDWR | os.O_CREAT)
-    assert not ByteLock(unmade, MAKING).take()
+    assert not ByteLock(unmade, CREATION_LOCK).try_lock()
     path.with_name("unmade").rename(path)
     waits_s = []
 
@@ -537,7 +545,7 @@ def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) 
         begun_s = time.monotonic()
         limiter.acquire("s", SLOTS_3)
         waits_s.append(time.monotonic() - begun_s)
-        return "another process has been making it for 40 ms" in limiter.health()["state"]
+        return "another process has been creating the file for 40 ms" in limiter.health()["state"]
 
     until(is_noticed)
     os.close(unmade)
@@ -568,7 +576,7 @@ def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> Non
     old = backend._session.open()
     number = old.file.fd
     path.unlink()
-    backend._session._go_on_elsewhere(old)
+    backend._session._switch_file(old)
     larger = os.open(path.with_name("larger"), os.O_RDWR | os.O_CREAT)
     os.truncate(larger, 10_000_000)
     os.dup2(larger, number)
@@ -587,7 +595,7 @@ def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pyt
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr("awx_ratelimit.backends.host.keeper.Keeper.start", failing)
+        patched.setattr("awx_ratelimit.backends.host.session.Ticker.start", failing)
         allowed = limiter.acquire("s", SLOTS_3).allowed
     state = limiter.health()["state"]
     limiter.acquire("another", SLOTS_3)
@@ -610,7 +618,7 @@ def test_a_file_that_is_overwritten_by_another_thing_is_an_error(path: Path) -> 
         return True
 
     until(is_refused)
-    until(lambda: "something else" in limiter.health()["state"])
+    until(lambda: "not a limits file" in limiter.health()["state"])
     path.unlink()
     until(lambda: limiter.acquire("s", SLOTS_3).allowed)
 
@@ -622,16 +630,16 @@ def test_a_damaged_subject_is_forgotten_and_the_log_says_so(path: Path, caplog: 
     for subject in ("a", "b"):
         limiter.acquire(subject, plan, 7)
     backend: Any = limiter.backend
-    ledger = backend._session._known["a"]
+    ledger = backend._session._ledgers["a"]
     with path.open("r+b") as file:
         for half in (0, 256):
-            file.seek(ledger.at + half + 40)
+            file.seek(ledger.cell_at + half + 40)
             file.write(b"\xff\xff")
 
     remaining = [limiter.peek(subject, plan).usages[0].remaining for subject in ("a", "b")]
     assert remaining == [10, 3]
     assert limiter.health()["damaged"] == 1
-    assert f"{path}: a part of it is damaged" in caplog.text
+    assert f"{path}: a record in the file is damaged" in caplog.text
 
 
 @pytest.mark.parametrize(("on_outage", "allowed"), [("local", [True, False]), ("open", [True, True])])

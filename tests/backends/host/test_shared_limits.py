@@ -1,6 +1,5 @@
 """Several processes, threads, signals and forks around one file of a host."""
 
-import linecache
 import os
 import signal
 import sys
@@ -8,11 +7,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.backends.host.interruptions import Interrupted, every_interruption
 from tests.host_processes import BOUNDED, DAY, SLOTS_3, START_MS, StartProcess
 from tests.processes import FORK_PARAMETERS
 
@@ -139,7 +139,9 @@ def test_nobody_waits_longer_than_the_deadline_for_a_process_that_stopped_in_a_d
     waits_s = []
     for _ in range(5):
         begun_s = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="another process has been deciding for 40 ms; is it stopped"):
+        with pytest.raises(
+            BackendUnavailable, match="another process has held a lock for 40 ms; check whether it is stopped"
+        ):
             here.acquire("s", SLOTS_3)
         waits_s.append(time.monotonic() - begun_s)
     others = here.acquire("other", SLOTS_3)
@@ -262,82 +264,40 @@ def test_a_release_in_a_signal_handler_inside_a_decision_frees_the_slot(path: Pa
     assert remaining(limiter(path, clock))[1] == 1
 
 
-class Interrupted(Exception):
-    """What a signal handler raises."""
+def test_exception_in_signal_handler_leaks_nothing(tmp_path: Path, clock: ManualClock) -> None:
+    """A signal handler that raises anywhere in a decision or a release leaves no lock and no lease behind."""
+    for interruption in every_interruption():
+        path = tmp_path / str(interruption.number)
+        own = limiter(path, clock)
+        own.release(own.acquire("s", SLOTS_3))
+        decisions: list[Decision] = []
+        with interruption.raising():
+            decisions.append(own.backend.acquire("s", SLOTS_3, 1))
+            own.backend.release(decisions[0])
+        for decision in decisions:
+            own.backend.release(decision)
 
-
-AFTER_NO_CALL = ("if not taken:", "try:", "return True", "file.give()", "lock.release()")
-
-
-@contextmanager
-def interrupted_at(line: int) -> Iterator[None]:
-    """Raise in the so-manieth line that is run, as a signal handler may; and go on after the block."""
-
-    def interrupt() -> None:
-        raise Interrupted
-
-    with suppress(Interrupted), doing_at(line, interrupt):
-        yield
-
-
-@contextmanager
-def doing_at(line: int, act: Callable[[], Any]) -> Iterator[None]:
-    """Do this in the so-manieth line that is run, as a signal handler may.
-
-    The interpreter runs handlers after calls and between the turns of a loop: not at these lines.
-    """
-    lines = 0
-
-    def trace(frame: Any, event: str, _arg: Any) -> Any:
-        nonlocal lines
-        file = frame.f_code.co_filename
-        is_ours = event == "line" and "awx_ratelimit" in file
-        if is_ours and linecache.getline(file, frame.f_lineno).strip() not in AFTER_NO_CALL:
-            lines += 1
-            if lines == line:
-                act()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
-
-
-@pytest.mark.parametrize("line", range(1, 131, 2))
-def test_a_signal_handler_that_raises_anywhere_leaves_no_lock_and_no_lease(path: Path, line: int) -> None:
-    """A time-out that strikes at any line of a decision leaves nothing held; one in a release, which is done again."""
-    clock = ManualClock(START_MS)
-    own = limiter(path, clock)
-    own.release(own.acquire("s", SLOTS_3))
-    decisions: list[Decision] = []
-    with interrupted_at(line):
-        decisions.append(own.backend.acquire("s", SLOTS_3, 1))
-        own.backend.release(decisions[0])
-    for decision in decisions:
-        own.backend.release(decision)
-
-    assert remaining(limiter(path, clock))[1] == 3
+        assert remaining(limiter(path, clock))[1] == 3, interruption.number
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["in the same file", "in another file"])
-@pytest.mark.parametrize("line", range(1, 100))
-def test_a_release_that_interrupts_a_claim_anywhere_frees_one_slot(path: Path, line: int, moved: bool) -> None:
-    """Of two slots, one is given back at any line of a third claim: all others see two that are taken."""
-    own = limiter(path, ManualClock(START_MS))
-    held = [own.acquire("s", SLOTS_3) for _ in range(2)]
-    if moved:
-        path.unlink()
-        session(own)._go_on_elsewhere(session(own).open())
-        # A desk of its own is another matter.
-        own.acquire("another", SLOTS_3)
-    with doing_at(line, lambda: own.backend.release(held.pop())):
-        allowed = own.backend.acquire("s", SLOTS_3, 1).allowed
+def test_release_inside_a_claim_frees_one_slot(tmp_path: Path, clock: ManualClock, moved: bool) -> None:
+    """A release that interrupts a claim at any line frees its slot, and every process sees the other slots as taken."""
+    for interruption in every_interruption():
+        path = tmp_path / str(interruption.number)
+        own = limiter(path, clock)
+        held = [own.acquire("s", SLOTS_3) for _ in range(2)]
+        if moved:
+            path.unlink()
+            session(own)._switch_file(session(own).open())
+            # So that the claim below does not allocate a counter page.
+            own.acquire("another", SLOTS_3)
+        with interruption.calling(lambda held=held, own=own: own.backend.release(held.pop())):
+            allowed = own.backend.acquire("s", SLOTS_3, 1).allowed
 
-    free = [remaining(each)[1] for each in (limiter(path, ManualClock(START_MS)), own)]
-    assert allowed is True
-    assert free == [2 - len(held)] * 2
+        assert allowed is True
+        assert remaining(limiter(path, clock))[1] == 2 - len(held), interruption.number
+        assert remaining(own)[1] == 2 - len(held), interruption.number
 
 
 def test_a_claim_that_can_neither_be_written_nor_taken_back_ends_no_lease_of_before(
@@ -366,82 +326,89 @@ def test_a_reset_that_is_cut_short_brings_no_claim_to_light_that_was(
     large = Plan("large", (DAY, *(Rate(f"a-limit-of-a-longer-name-{number}", 9, 86_400_000) for number in range(9))))
     killed.acquire("s", SLOTS_3, 10)
     with monkeypatch.context() as patched:
-        patched.setattr(Table, "_give_up", lambda *_: None)
+        patched.setattr(Table, "_free", lambda *_: None)
         killed.acquire("s", large, 5)
     killed.close()
-    give_up = Table._give_up
+    free = Table._free
     given_up: list[Any] = []
 
     def cut_short(table: Table, cell: Any) -> None:
         if given_up:
             raise Interrupted
         given_up.append(cell)
-        give_up(table, cell)
+        free(table, cell)
 
-    monkeypatch.setattr(Table, "_give_up", cut_short)
+    monkeypatch.setattr(Table, "_free", cut_short)
     with pytest.raises(Interrupted):
         resetting.reset("s")
 
     assert remaining(seeing)[0] == 990
 
 
-@pytest.mark.parametrize("line", range(1, 131, 2))
-def test_an_interrupted_claim_ends_no_lease_of_before(path: Path, line: int) -> None:
-    """Whatever a time-out does to a claim, the slot that was held before it is held still, as others see it."""
-    own = limiter(path, ManualClock(START_MS))
-    own.acquire("s", SLOTS_3)
-    decisions: list[Decision] = []
-    with interrupted_at(line):
-        decisions.append(own.backend.acquire("s", SLOTS_3, 1))
-    for decision in decisions:
-        own.backend.release(decision)
+def test_interrupted_claim_keeps_earlier_leases(tmp_path: Path, clock: ManualClock) -> None:
+    """A claim that is interrupted at any line ends no lease that the process held before."""
+    for interruption in every_interruption():
+        path = tmp_path / str(interruption.number)
+        own = limiter(path, clock)
+        own.acquire("s", SLOTS_3)
+        decisions: list[Decision] = []
+        with interruption.raising():
+            decisions.append(own.backend.acquire("s", SLOTS_3, 1))
+        for decision in decisions:
+            own.backend.release(decision)
 
-    assert remaining(limiter(path, ManualClock(START_MS)))[1] == 2
+        assert remaining(limiter(path, clock))[1] == 2, interruption.number
 
 
-@pytest.mark.parametrize("line", range(2, 480, 5))
-def test_a_subject_that_outgrows_its_cell_is_in_one_place_wherever_that_is_interrupted(path: Path, line: int) -> None:
-    """After a signal handler that raised anywhere, all processes go on with the same debts."""
-    clock = ManualClock(START_MS)
-    own, other = limiter(path, clock), limiter(path, clock)
+def test_interrupted_move_to_a_larger_cell(tmp_path: Path, clock: ManualClock) -> None:
+    """If moving a subject to a larger cell is interrupted at any line, all processes agree on its debts afterwards."""
     large = Plan("large", tuple(Rate(f"a-limit-of-a-longer-name-{number}", 9, 86_400_000) for number in range(9)))
-    own.acquire("s", SLOTS_3, 10)
-    with interrupted_at(line):
-        own.backend.acquire("s", large, 1)
-    for limiter_ in (own, other, own, other):
-        limiter_.acquire("s", large, 1)
-        limiter_.acquire("s", SLOTS_3, 10)
+    for interruption in every_interruption():
+        path = tmp_path / str(interruption.number)
+        own, other = limiter(path, clock), limiter(path, clock)
+        own.acquire("s", SLOTS_3, 10)
+        with interruption.raising():
+            own.backend.acquire("s", large, 1)
+        for each in (own, other, own, other):
+            each.acquire("s", large, 1)
+            each.acquire("s", SLOTS_3, 10)
 
-    views = [[usage.remaining for usage in each.peek("s", large).usages] for each in (own, other, limiter(path, clock))]
-    assert views[0] == views[1] == views[2]
-    assert set(views[0]) <= {4, 5}
-    assert len(set(views[0])) == 1
-    assert [remaining(each)[0] for each in (own, other, limiter(path, clock))] == [970] * 3
+        for each in (own, other, limiter(path, clock)):
+            left = {usage.remaining for usage in each.peek("s", large).usages}
+            # The interrupted claim was charged to all limits or to none.
+            assert left in ({4}, {5}), interruption.number
+            assert left == {usage.remaining for usage in own.peek("s", large).usages}, interruption.number
+            assert remaining(each)[0] == 970, interruption.number
 
 
-@pytest.mark.parametrize("line", range(1, 64))
-def test_a_subject_whose_place_is_forgotten_goes_on_wherever_that_is_interrupted(
-    path: Path, line: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a signal handler that raised anywhere every subject gets decisions, and no two share what they hold by."""
-    monkeypatch.setattr("awx_ratelimit.backends.host.session._MOST_KNOWN", 2)
-    own = limiter(path, ManualClock(START_MS))
-    for subject in ("a", "b"):
-        own.release(own.acquire(subject, SLOTS_3))
-    session(own)._round = ["a", "b"]
-    with interrupted_at(line):
-        session(own)._leave_two()
-    signal.setitimer(signal.ITIMER_REAL, 5)
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a decision without end"))
+def test_interrupted_eviction(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an eviction is interrupted at any line, subjects still get decisions, and no two share a lease counter."""
+    monkeypatch.setattr("awx_ratelimit.backends.host.session._MAX_LEDGERS", 2)
+    for interruption in every_interruption():
+        own = limiter(tmp_path / str(interruption.number), clock)
+        for subject in ("a", "b"):
+            own.release(own.acquire(subject, SLOTS_3))
+        session(own)._eviction_queue = ["a", "b"]
+        with interruption.raising():
+            session(own)._evict_two()
+        with alarm_after(5):
+            held = [own.acquire(subject, SLOTS_3) for subject in ("a", "b", "a", "b")]
+
+        counters = [ledger.counter for ledger in session(own)._ledgers.values()]
+        assert all(decision.allowed for decision in held), interruption.number
+        assert len(counters) == len(set(counters)), interruption.number
+
+
+@contextmanager
+def alarm_after(seconds: float) -> Iterator[None]:
+    """Fail a block that does not end in time, even if it loops without waiting."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a decision does not end"))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        held = [own.acquire(subject, SLOTS_3) for subject in ("a", "b", "a", "b")]
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-    words = [ledger.word for ledger in session(own)._known.values()]
-    assert [decision.allowed for decision in held] == [True] * 4
-    assert len(words) == len(set(words))
 
 
 def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path, clock: ManualClock) -> None:
@@ -450,10 +417,10 @@ def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path,
     own.acquire("s", SLOTS_3)
     old = session(own).open()
     path.unlink()
-    new = session(own)._go_on_elsewhere(old)
+    new = session(own)._switch_file(old)
     own.acquire("s", SLOTS_3)
-    ledger = session(own)._known["s"]
-    ledger.stripe.run_apart(session(own)._move, ledger, old)
+    ledger = session(own)._ledgers["s"]
+    ledger.shard.run_among_threads(session(own)._move, ledger, old)
 
     assert ledger.table is new
     assert remaining(own) == [999, 1]
@@ -473,7 +440,7 @@ def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
 
     assert [limiter(path, clock).peek(str(number), SLOTS_3).usages[1].remaining for number in range(20)] == [3] * 20
     assert [heir.peek(str(number), SLOTS_3).usages[1].remaining for number in range(20)] == [3] * 20
-    assert len(session(heir).open().desks._mine) == 1
+    assert len(session(heir).open().counters._own_pages) == 1
     assert path.stat().st_size == size
     assert len(heirs) == 400
 
@@ -584,7 +551,7 @@ def test_what_no_file_can_say_is_an_error_and_takes_no_slot(path: Path, clock: M
     own = limiter(path, clock)
     own.acquire("s", SLOTS_3)
     rates = tuple(Rate(f"a-limit-with-a-long-name-{number:06}", 5, 86_400_000) for number in range(3_000))
-    with pytest.raises(BackendUnavailable, match="'s' owes and holds more than"):
+    with pytest.raises(BackendUnavailable, match="the state of 's' needs"):
         own.acquire("s", Plan("p", rates, Concurrency(3)))
 
     assert remaining(limiter(path, clock)) == [999, 2]
@@ -615,9 +582,9 @@ def test_who_holds_a_slot_is_not_forgotten_though_nothing_is_owed(
     clock.advance(3 * 86_400_000)
     for each in (here, other):
         table = session(each).open()
-        for stripe in table.file.stripes:
+        for shard in table.file.shards:
             for _ in range(8):
-                stripe.run_now(table.sweep, stripe, clock.now_ms())
+                shard.try_run(table.sweep, shard, clock.now_ms())
 
     late = limiter(path, clock)
     assert [late.peek(subject, SLOTS_3).usages[1].remaining for subject in ("s", "another")] == [2, 2]
@@ -627,14 +594,14 @@ def test_a_process_that_knows_many_subjects_forgets_where_they_lie_and_not_what_
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond what a process remembers, subjects are found again, and leases are never forgotten."""
-    monkeypatch.setattr("awx_ratelimit.backends.host.session._MOST_KNOWN", 50)
+    monkeypatch.setattr("awx_ratelimit.backends.host.session._MAX_LEDGERS", 50)
     own = limiter(path, clock)
     held = [own.acquire(f"{number}", SLOTS_3) for number in range(20)]
     for _ in range(2):
         for number in range(500):
             own.release(own.acquire(f"{number}", SLOTS_3))
 
-    assert len(session(own)._known) < 100
+    assert len(session(own)._ledgers) < 100
     assert remaining_of(limiter(path, clock), "3") == [997, 2]
     for decision in held:
         own.release(decision)
@@ -656,7 +623,7 @@ def test_health_says_what_is_held_and_what_is_wrong(path: Path, clock: ManualClo
     assert well["state"] == "ok"
     assert well["leases"] == 1
     assert well["backend"] == "host"
-    assert own.health()["state"] == f"{path}: it was closed"
+    assert own.health()["state"] == f"{path}: this backend is closed"
 
 
 def test_after_close_there_is_no_decision(path: Path, clock: ManualClock) -> None:
@@ -666,7 +633,7 @@ def test_after_close_there_is_no_decision(path: Path, clock: ManualClock) -> Non
     own.close()
     own.release(held)
 
-    with pytest.raises(BackendUnavailable, match="it was closed"):
+    with pytest.raises(BackendUnavailable, match="this backend is closed"):
         own.acquire("s", SLOTS_3)
 
 

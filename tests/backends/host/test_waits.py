@@ -14,9 +14,8 @@ from tests.host_processes import SLOTS_3, START_MS, StartProcess
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision, Limiter
 from awx_ratelimit.backends.host import HostBackend
-from awx_ratelimit.backends.host.locks import ByteLock
-from awx_ratelimit.backends.host.mapped_file import MAKING, STRIPES
-from awx_ratelimit.backends.host.waits import WAIT_MS, may_wait_for_thread
+from awx_ratelimit.backends.host.locks import WAIT_MS, ByteLock, may_wait_for_thread
+from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, SHARDS
 from awx_ratelimit.testing import ManualClock
 
 #: Tries of each wait. A busy machine makes some of them late, and none of them early.
@@ -110,9 +109,9 @@ async def _decided(limiter: AsyncLimiter) -> Decision:
 def busy_for(path: Path, seconds: float) -> Any:
     """Every part of the file is in use by another for so long, counted from the beginning of the block."""
     with path.open("r+b") as file:
-        locks = [ByteLock(file.fileno(), number) for number in range(STRIPES)]
-        assert not any(lock.take() for lock in locks)
-        timer = threading.Timer(seconds, lambda: [lock.give() for lock in locks])
+        locks = [ByteLock(file.fileno(), number) for number in range(SHARDS)]
+        assert not any(lock.try_lock() for lock in locks)
+        timer = threading.Timer(seconds, lambda: [lock.unlock() for lock in locks])
         timer.start()
         try:
             yield
@@ -175,8 +174,8 @@ def test_a_thread_that_stays_in_holds_an_event_loop_no_longer_than_the_bound(pat
 def in_use(path: Path) -> Any:
     """Every part of the file is in use by another."""
     with path.open("r+b") as file:
-        locks = [ByteLock(file.fileno(), number) for number in range(STRIPES)]
-        assert not any(lock.take() for lock in locks)
+        locks = [ByteLock(file.fileno(), number) for number in range(SHARDS)]
+        assert not any(lock.try_lock() for lock in locks)
         yield
 
 
@@ -192,10 +191,10 @@ def test_after_a_decision_another_process_is_waited_for_in_full_again(path: Path
     """A process that stood still in a decision is waited for briefly, until there is a decision."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     with in_use(path):
-        refused_after_s(limiter, "is it stopped")
+        refused_after_s(limiter, "check whether it is stopped")
     allowed = limiter.acquire("s", SLOTS_3).allowed
     with in_use(path):
-        waited_s = refused_after_s(limiter, "is it stopped")
+        waited_s = refused_after_s(limiter, "check whether it is stopped")
 
     assert allowed
     assert waited_s >= WAIT_MS / 1000
@@ -206,17 +205,17 @@ def test_a_wait_that_was_cut_short_by_threads_says_nothing_about_another_process
     backend: Any = HostBackend(path, clock=ManualClock(START_MS))
     limiter = Limiter(backend)
     limiter.acquire("s", SLOTS_3)
-    stripe = backend._session._known["s"].stripe
+    shard = backend._session._ledgers["s"].shard
 
     async def act() -> None:
         # The time of this decision has begun, so less is left than a whole wait.
         assert may_wait_for_thread()
-        with in_use(path), pytest.raises(BackendUnavailable, match="still deciding"):
-            stripe.run(pytest.fail)
+        with in_use(path), pytest.raises(BackendUnavailable, match="timed out waiting for other threads and processes"):
+            shard.run(pytest.fail)
 
     asyncio.run(act())
     with in_use(path):
-        waited_s = refused_after_s(limiter, "is it stopped")
+        waited_s = refused_after_s(limiter, "check whether it is stopped")
 
     assert waited_s >= WAIT_MS / 1000
 
@@ -228,9 +227,9 @@ def test_a_backend_is_made_in_an_event_loop_though_another_process_makes_the_fil
         begun_s = time.monotonic()
         limiter = AsyncLimiter(HostBackend(path, clock=ManualClock(START_MS)))
         held.append(time.monotonic() - begun_s)
-        with pytest.raises(BackendUnavailable, match="has been making it"):
+        with pytest.raises(BackendUnavailable, match="has been creating the file"):
             await limiter.acquire("s", SLOTS_3)
-        making.give()
+        making.unlock()
         until_s = time.monotonic() + NEVER_S
         while (await limiter.health())["state"] != "ok" and time.monotonic() < until_s:  # noqa: ASYNC110  # by a thread
             await asyncio.sleep(0.01)
@@ -240,8 +239,8 @@ def test_a_backend_is_made_in_an_event_loop_though_another_process_makes_the_fil
     held: list[float] = []
     path.touch(mode=0o600)
     with path.open("r+b") as file:
-        making = ByteLock(file.fileno(), MAKING)
-        assert not making.take()
+        making = ByteLock(file.fileno(), CREATION_LOCK)
+        assert not making.try_lock()
         asyncio.run(made())
 
     assert held[0] < 1.0

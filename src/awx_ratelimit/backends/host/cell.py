@@ -1,54 +1,64 @@
-"""Two halves, one of them valid: how what is written survives a crash at any instruction.
+"""Cells: storage for one record each, safe against a crash at any instruction.
 
-A cell is written into the half that is not the newest, whole and with a checksum at its end. Who reads takes the newest
-half whose checksum is right: a write that was cut short anywhere leaves what was there before. The first write goes
-into the second half, so a cell whose first half is zeros was never written. One without a body was given up.
+A cell has two halves. Each write goes to the half that is not the newest: the whole record, with a checksum at its end.
+A reader takes the newest half whose checksum is right, so an interrupted write leaves the previous record in place.
+The first write goes to the second half. A cell whose first half is all zeros was therefore never written. A half with
+an empty body marks the cell as free.
 """
 
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
-#: The number of the write, from 1, and the length of the body in bytes.
+#: The number of the write (from 1), and the length of the body in bytes.
 HEAD = Struct("<QI")
-CHECK_BYTES = 4
-OVERHEAD_BYTES = HEAD.size + CHECK_BYTES
+CHECKSUM_BYTES = 4
+OVERHEAD_BYTES = HEAD.size + CHECKSUM_BYTES
 
 
-class Newest(NamedTuple):
-    """The newest valid half: where in the cell it begins, the number of its write, and what was written."""
+class Half(NamedTuple):
+    """One valid half: its offset in the cell, the number of the write that made it, and its body."""
 
-    at: int
-    write: int
+    offset: int
+    write_number: int
     body: bytes
 
 
-#: What `Newest(...)` ends in, without the call in between.
+#: `Half(...)` without the call in between.
 _new = tuple.__new__
-_NEVER_WRITTEN = Newest(0, 0, b"")
+NEVER_WRITTEN = Half(0, 0, b"")
 
 
-def check(written: bytes) -> bytes:
-    """What ends a half that begins with `written`."""
-    return crc32(written).to_bytes(CHECK_BYTES, "little")
+def checksum(content: bytes) -> bytes:
+    """The bytes that end a half that begins with `content`."""
+    return crc32(content).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def half(write: int, body: bytes) -> bytes:
-    """A half that says `body`."""
-    written = HEAD.pack(write, len(body)) + body
-    return written + check(written)
+def encode_half(write_number: int, body: bytes) -> bytes:
+    """The bytes of a half with this body."""
+    content = HEAD.pack(write_number, len(body)) + body
+    return content + checksum(content)
 
 
-def newest(cell: bytes) -> Newest | None:
-    """The newest valid half of `cell`; None where there is none though it was written, so that it is damaged."""
+def write_half(memory: Any, cell_at: int, cell_bytes: int, newest_offset: int, content: bytes) -> int:
+    """Write `content` into the half that is not at `newest_offset`. Returns the offset of the half that it wrote."""
+    offset = cell_bytes // 2 - newest_offset
+    at = cell_at + offset
+    memory[at : at + len(content)] = content
+    return offset
+
+
+def newest_half(cell: bytes) -> Half | None:
+    """The newest valid half of `cell`, or None if the cell was written and no half is valid: it is damaged."""
     middle = len(cell) // 2
-    write, body_bytes = HEAD.unpack_from(cell, 0)
-    other_write, other_bytes = HEAD.unpack_from(cell, middle)
-    first, second = (0, write, body_bytes), (middle, other_write, other_bytes)
-    for at, number, size in (first, second) if write >= other_write else (second, first):
-        end = at + HEAD.size + size
-        if number and size + OVERHEAD_BYTES <= middle:
-            checked = crc32(cell[at:end]).to_bytes(CHECK_BYTES, "little")
-            if cell[end : end + CHECK_BYTES] == checked:
-                return _new(Newest, (at, number, cell[at + HEAD.size : end]))
-    return None if any(cell[:middle]) else _NEVER_WRITTEN
+    first_write, first_bytes = HEAD.unpack_from(cell, 0)
+    second_write, second_bytes = HEAD.unpack_from(cell, middle)
+    first, second = (0, first_write, first_bytes), (middle, second_write, second_bytes)
+    for offset, write_number, body_bytes in (first, second) if first_write >= second_write else (second, first):
+        end = offset + HEAD.size + body_bytes
+        if write_number and body_bytes + OVERHEAD_BYTES <= middle:
+            # `checksum`, inlined: every decision comes through here.
+            expected = crc32(cell[offset:end]).to_bytes(CHECKSUM_BYTES, "little")
+            if cell[end : end + CHECKSUM_BYTES] == expected:
+                return _new(Half, (offset, write_number, cell[offset + HEAD.size : end]))
+    return None if any(cell[:middle]) else NEVER_WRITTEN

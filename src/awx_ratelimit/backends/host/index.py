@@ -1,136 +1,139 @@
-"""Where cells lie in the shared file: levels of buckets that grow and never move. Used under the lock of a stripe.
+"""Where cells lie in the file: an index of buckets that grows and never moves a cell. Used under the lock of a shard.
 
-A stripe has levels, each of twice as many buckets as the one before, for each class of cells. A subject lies in a cell
-that was free in one of the buckets on its way through them. So nothing has to be rebuilt when it grows, no step is
-long, and where a subject was seen once, it is found again without a search.
+For each size of cell a shard has levels, each of twice as many buckets as the level before. A level is one extent of
+the file. The hash of a subject selects one bucket per level, and the subject's cell is in one of them. Growing adds a
+level, so nothing is ever rebuilt, no step takes long, and a process can remember where a subject's cell is.
 """
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from awx_ratelimit.backends.host.cell import HEAD, Newest, half, newest
-from awx_ratelimit.backends.host.locks import CUT_SHORT, Stripe
-from awx_ratelimit.backends.host.mapped_file import PAGE_BYTES, HostFile
+from awx_ratelimit.backends.host.cell import HEAD, NEVER_WRITTEN, Half, encode_half, newest_half, write_half
+from awx_ratelimit.backends.host.mapped_file import PAGE_BYTES, MappedFile
+from awx_ratelimit.backends.host.shard import TRUNCATED, Shard
 from awx_ratelimit.errors import BackendUnavailable
 
-#: The classes of cells: how many are in a bucket, and of how many bytes.
-CLASSES: Final = ((8, 512), (1, 4_096), (1, 32_768), (1, 262_144))
-_LEVELS = 20
-_ROOT = Struct(f"<{len(CLASSES) * _LEVELS}Q")
-_NO_LEVELS = ((),) * len(CLASSES)
-_SMALL_CELLS, _SMALL_BYTES = CLASSES[0]
-#: The number of the write and the length of the body of each half in a bucket of small cells.
+#: Cells per bucket and bytes per cell, for each size class.
+SIZE_CLASSES: Final = ((8, 512), (1, 4_096), (1, 32_768), (1, 262_144))
+_MAX_LEVELS = 20
+_ROOT = Struct(f"<{len(SIZE_CLASSES) * _MAX_LEVELS}Q")
+_NO_EXTENTS = ((),) * len(SIZE_CLASSES)
+_SMALL_CELLS, _SMALL_BYTES = SIZE_CLASSES[0]
+#: The write number and the body length of each half in a bucket of small cells.
 _HEADS = Struct("<" + f"{HEAD.format[1:]}{_SMALL_BYTES // 2 - HEAD.size}x" * (2 * _SMALL_CELLS))
+#: The offset of each level's extent, for each size class.
+_Extents: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 class Cell(NamedTuple):
-    """Where a cell lies and what it says."""
+    """A cell: its offset in the file, its size, and its newest half."""
 
     at: int
     cell_bytes: int
-    newest: Newest
+    newest: Half
 
 
-class Levels:
-    """The levels of every stripe in one file."""
+class Index:
+    """The index of every shard in one file."""
 
-    def __init__(self, file: HostFile) -> None:
+    def __init__(self, file: MappedFile) -> None:
         self._file = file
 
     def check(self) -> None:
-        """Raise BackendMisconfigured unless every stripe's levels can be read and are there."""
-        for stripe in self._file.stripes:
-            for number, rooms in enumerate(self._of(stripe)):
-                for level, room_at in enumerate(rooms):
-                    if room_at + (_bucket_bytes(number) << level) > self._file.file_bytes():
-                        raise self._file.damaged(CUT_SHORT)
+        """Raise BackendMisconfigured unless the root of every shard is valid and every extent is in the file."""
+        for shard in self._file.shards:
+            for size_class, extents in enumerate(self._extents(shard)):
+                for level, extent_at in enumerate(extents):
+                    if extent_at + (_bucket_bytes(size_class) << level) > self._file.file_bytes():
+                        raise self._file.damaged(TRUNCATED)
 
-    def way(self, stripe: Stripe, subject_number: int, number: int) -> list[int]:
-        """The buckets of class `number` in which a subject can lie, in their order."""
-        size = _bucket_bytes(number)
-        rooms = self._of(stripe)[number]
-        return [room_at + (subject_number & (1 << level) - 1) * size for level, room_at in enumerate(rooms)]
+    def buckets(self, shard: Shard, subject_hash: int, size_class: int) -> list[int]:
+        """The offsets of the buckets that can hold the subject's cell, in the order of the levels."""
+        size = _bucket_bytes(size_class)
+        extents = self._extents(shard)[size_class]
+        return [extent_at + (subject_hash & (1 << level) - 1) * size for level, extent_at in enumerate(extents)]
 
-    def free(self, stripe: Stripe, subject_number: int, number: int) -> Cell:
-        """A cell of class `number` on the subject's way that nobody has. Raises BackendUnavailable."""
-        cell_bytes = CLASSES[number][1]
-        # The last level has the most room.
-        for bucket_at in reversed(self.way(stripe, subject_number, number)):
-            for at in self._maybe_free(bucket_at, number):
-                said = newest(self._file.memory[at : at + cell_bytes])
-                if said is not None and not said.body:
-                    return Cell(at, cell_bytes, said)
-        level = len(self._of(stripe)[number])
-        room_at = self._grow(stripe, number, level)
-        at = room_at + (subject_number & (1 << level) - 1) * _bucket_bytes(number)
-        return Cell(at, cell_bytes, Newest(0, 0, b""))
+    def free_cell(self, shard: Shard, subject_hash: int, size_class: int) -> Cell:
+        """A free cell for the subject; the index grows if there is none. Raises BackendUnavailable."""
+        cell_bytes = SIZE_CLASSES[size_class][1]
+        # Try the last level first: it has the most room.
+        for bucket_at in reversed(self.buckets(shard, subject_hash, size_class)):
+            for at in self._free_candidates(bucket_at, size_class):
+                half = newest_half(self._file.memory[at : at + cell_bytes])
+                if half is not None and not half.body:
+                    return Cell(at, cell_bytes, half)
+        level = len(self._extents(shard)[size_class])
+        extent_at = self._grow(shard, size_class, level)
+        at = extent_at + (subject_hash & (1 << level) - 1) * _bucket_bytes(size_class)
+        return Cell(at, cell_bytes, NEVER_WRITTEN)
 
-    def cell(self, stripe: Stripe, turn: int) -> tuple[int, int]:
-        """The cell whose turn it is, and its size; each has one in as many turns as there are cells. 0 for none."""
-        rooms = self._of(stripe)
-        counts = [((1 << len(levels)) - 1) * cells for levels, (cells, _) in zip(rooms, CLASSES, strict=True)]
+    def cell_for_sweep(self, shard: Shard, turn: int) -> tuple[int, int]:
+        """The offset and size of the cell to sweep at this turn. Turns visit all cells in a cycle. (0, 0): no cells."""
+        shard_extents = self._extents(shard)
+        counts = [
+            ((1 << len(extents)) - 1) * cells for extents, (cells, _) in zip(shard_extents, SIZE_CLASSES, strict=True)
+        ]
         index = turn % (sum(counts) or 1)
-        for levels, count, (cells, cell_bytes) in zip(rooms, counts, CLASSES, strict=True):
+        for extents, count, (cells, cell_bytes) in zip(shard_extents, counts, SIZE_CLASSES, strict=True):
             if index < count:
                 level = (index // cells + 1).bit_length() - 1
-                return levels[level] + (index - ((1 << level) - 1) * cells) * cell_bytes, cell_bytes
+                return extents[level] + (index - ((1 << level) - 1) * cells) * cell_bytes, cell_bytes
             index -= count
         return 0, 0
 
-    def _maybe_free(self, bucket_at: int, number: int) -> list[int]:
-        """The cells of a bucket that are worth a look."""
-        if number:
+    def _free_candidates(self, bucket_at: int, size_class: int) -> list[int]:
+        """The cells of a bucket that may be free, judged by the heads of their halves."""
+        if size_class:
             return [bucket_at]
         heads = iter(_HEADS.unpack_from(self._file.memory, bucket_at))
-        halves = enumerate(zip(heads, heads, heads, heads, strict=True))
+        pairs = enumerate(zip(heads, heads, heads, heads, strict=True))
         return [
             bucket_at + index * _SMALL_BYTES
-            for index, (write, body, other_write, other_body) in halves
-            if not (body if write >= other_write else other_body)
+            for index, (first_write, first_bytes, second_write, second_bytes) in pairs
+            if not (first_bytes if first_write >= second_write else second_bytes)
         ]
 
-    def _of(self, stripe: Stripe) -> tuple[tuple[int, ...], ...]:
-        """Where the levels of a stripe begin, class by class."""
-        return self._read(stripe)[1]
+    def _extents(self, shard: Shard) -> _Extents:
+        return self._root(shard)[1]
 
-    def _read(self, stripe: Stripe) -> tuple[Newest, tuple[tuple[int, ...], ...]]:
-        at = PAGE_BYTES * (1 + stripe.number)
+    def _root(self, shard: Shard) -> tuple[Half, _Extents]:
+        at = PAGE_BYTES * (1 + shard.number)
         page = self._file.memory[at : at + PAGE_BYTES]
-        if page != stripe.root_seen:
-            said = newest(page)
-            if said is None or not said.write or len(said.body) not in (0, _ROOT.size):
-                raise self._file.damaged("it is damaged")
-            stripe.root = said, _levels(said.body)
+        if page != shard.root_page:
+            half = newest_half(page)
+            if half is None or not half.write_number or len(half.body) not in (0, _ROOT.size):
+                raise self._file.damaged("the file is damaged")
+            shard.root = half, _decode_extents(half.body)
             # Another process may have made the file larger.
             self._file.map()
-            stripe.root_seen = page
-        root: tuple[Newest, tuple[tuple[int, ...], ...]] = stripe.root
+            shard.root_page = page
+        root: tuple[Half, _Extents] = shard.root
         return root
 
-    def _grow(self, stripe: Stripe, number: int, level: int) -> int:
-        if level == _LEVELS:
-            raise BackendUnavailable(f"{self._file.path}: it has no room for more subjects")
-        said, levels = self._read(stripe)
-        room_at = self._file.grow(_bucket_bytes(number) << level)
-        numbers = [0] * (len(CLASSES) * _LEVELS)
-        for index, rooms in enumerate(levels):
-            grown = (*rooms, room_at) if index == number else rooms
-            numbers[index * _LEVELS : index * _LEVELS + len(grown)] = grown
-        root = half(said.write + 1, _ROOT.pack(*numbers))
-        # Who is killed before this has made the file larger for nobody.
-        at = PAGE_BYTES * (1 + stripe.number) + PAGE_BYTES // 2 - said.at
-        self._file.memory[at : at + len(root)] = root
-        return room_at
+    def _grow(self, shard: Shard, size_class: int, level: int) -> int:
+        """Add a level; the offset of its extent."""
+        if level == _MAX_LEVELS:
+            raise BackendUnavailable(f"{self._file.path}: the file has no room for more subjects")
+        half, shard_extents = self._root(shard)
+        extent_at = self._file.allocate(_bucket_bytes(size_class) << level)
+        numbers = [0] * (len(SIZE_CLASSES) * _MAX_LEVELS)
+        for index, extents in enumerate(shard_extents):
+            grown = (*extents, extent_at) if index == size_class else extents
+            numbers[index * _MAX_LEVELS : index * _MAX_LEVELS + len(grown)] = grown
+        root = encode_half(half.write_number + 1, _ROOT.pack(*numbers))
+        # A process that is killed before this write loses the extent: the file is larger, and nobody uses it.
+        write_half(self._file.memory, PAGE_BYTES * (1 + shard.number), PAGE_BYTES, half.offset, root)
+        return extent_at
 
 
-def _bucket_bytes(number: int) -> int:
-    cells, cell_bytes = CLASSES[number]
+def _bucket_bytes(size_class: int) -> int:
+    cells, cell_bytes = SIZE_CLASSES[size_class]
     return cells * cell_bytes
 
 
-def _levels(body: bytes) -> tuple[tuple[int, ...], ...]:
+def _decode_extents(body: bytes) -> _Extents:
     if not body:
-        return _NO_LEVELS
+        return _NO_EXTENTS
     numbers = _ROOT.unpack(body)
-    classes = (numbers[index * _LEVELS : (index + 1) * _LEVELS] for index in range(len(CLASSES)))
-    return tuple(tuple(room_at for room_at in rooms if room_at) for rooms in classes)
+    classes = (numbers[index * _MAX_LEVELS : (index + 1) * _MAX_LEVELS] for index in range(len(SIZE_CLASSES)))
+    return tuple(tuple(extent_at for extent_at in extents if extent_at) for extents in classes)

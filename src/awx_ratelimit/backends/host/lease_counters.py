@@ -1,13 +1,13 @@
-"""Who holds leases on a host, and how many each has given back: a desk for each process, which it alone writes on.
+"""Counters of released leases, and which processes are alive: each process has counter pages that only it writes.
 
-A desk is a page of the file: the number of its process, the next desk, and words. A record says how many leases a
-process was granted by a word; the word says how many of them were given back, and only ever grows. So giving a slot
-back is one store of eight bytes, without a lock and seen by all at once; a store that comes late, or is lost with its
-process, makes others think that more is held, never less. A word that serves another subject later goes on from what it
-says, and what older records say of it counts for nothing.
+A counter page holds the number of its process, the offset of the next page, and counters. A record says how many leases
+a process was granted on a counter; the counter says how many of them were released, and only ever grows. A release is
+therefore one store of eight bytes, without a lock and visible to all at once. A store that comes late, or is lost with
+its process, makes others count too many leases as held, never too few. A reused counter continues from its value, so
+older records that name it count as fully released.
 
-A process holds the lock on a byte of its own number while it lives, and the kernel gives it back however it ends, in
-whatever namespace; a stopped process keeps it. The desks of the dead are taken by the next who need one.
+While a process lives it holds the lock on the byte of its number. The kernel releases that lock however the process
+ends, and in any namespace; a stopped process keeps it. The counter pages of dead processes are reused.
 """
 
 import os
@@ -16,118 +16,119 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
-from awx_ratelimit.backends.host.locks import LIFE_BITS, ByteLock, is_free, life_lock
-from awx_ratelimit.backends.host.mapped_file import DESKS_AT, PAGE_BYTES, ROOM_AT, HostFile
+from awx_ratelimit.backends.host.locks import PROCESS_NUMBER_BITS, ByteLock, alive_lock, is_dead
+from awx_ratelimit.backends.host.mapped_file import FIRST_COUNTER_PAGE_AT, PAGE_BYTES, SPACE_AT, MappedFile
 
-#: Native, and so one instruction: nobody sees half of it.
-_WORD: Final = Struct("@Q")
-_WORDS_AT = 16
-_NEXT_AT = 8
-_PAGE = -PAGE_BYTES
-#: How far the words of a desk that is taken over jump: beyond all that its last owner can have been granted.
+#: Native byte order and alignment: the store is one instruction, and nobody reads half of it.
+_COUNTER: Final = Struct("@Q")
+_COUNTERS_AT = 16
+_NEXT_PAGE_AT = 8
+_PAGE_MASK = -PAGE_BYTES
+#: How far counters jump when their page is reused: beyond anything that the last owner can have been granted.
 _GENERATION_BITS = 32
 
 
-class Desks:
-    """The desks in one opened file, and those of this process, which is one that lives from now on."""
+class LeaseCounters:
+    """The counters in one opened file, on behalf of this process, which counts as alive from now on."""
 
-    def __init__(self, file: HostFile) -> None:
+    def __init__(self, file: MappedFile) -> None:
         self._file = file
-        self._free: list[int] = []
-        self._mine: set[int] = set()
+        self._unused: list[int] = []
+        self._own_pages: set[int] = set()
         self._seen_alive: set[int] = set()
-        self._me = 0
-        self._life: ByteLock
-        while not self._me or self._life.take():
-            self._me = int.from_bytes(os.urandom(8)) >> 64 - LIFE_BITS
-            self._life = life_lock(file.fd, self._me)
+        self._process_number = 0
+        self._alive_lock: ByteLock
+        while not self._process_number or self._alive_lock.try_lock():
+            self._process_number = int.from_bytes(os.urandom(8)) >> 64 - PROCESS_NUMBER_BITS
+            self._alive_lock = alive_lock(file.fd, self._process_number)
 
     def check(self) -> None:
-        """Raise BackendMisconfigured unless every desk is there."""
-        for _ in self._all():
+        """Raise BackendMisconfigured unless every counter page is in the file."""
+        for _ in self._pages():
             pass
 
-    def value(self, word: int) -> int:
-        """How many leases were given back by `word`, from whatever it began with."""
-        value: int = _WORD.unpack_from(self._file.memory, word)[0]
+    def value(self, counter: int) -> int:
+        """How many leases were released on `counter`, plus the value that it started from."""
+        value: int = _COUNTER.unpack_from(self._file.memory, counter)[0]
         return value
 
-    def put(self, word: int, value: int) -> None:
-        """Let `word`, which is this process's, say `value`. What is not there any more is not touched."""
+    def store(self, counter: int, value: int) -> None:
+        """Set a counter of this process. Does nothing if the file was truncated."""
         file = self._file
         if file.file_bytes() >= file.mapped_bytes:
-            _WORD.pack_into(file.memory, word, value)
+            _COUNTER.pack_into(file.memory, counter, value)
 
-    def word(self) -> int:
-        """A word that no subject of this process has. Raises BackendUnavailable where there is no room for more."""
+    def allocate(self) -> int:
+        """A counter of this process that no subject uses. Raises BackendUnavailable if the file cannot grow."""
         while True:
             try:
-                return self._free.pop()
+                return self._unused.pop()
             except IndexError:
-                self._file.growing.run(self._take_desk)
+                self._file.growth_lock.run(self._allocate_page)
 
-    def give_up(self, words: Iterable[int]) -> None:
-        """Let these words serve other subjects: all that was granted by them was given back."""
-        self._free.extend(words)
+    def free(self, counters: Iterable[int]) -> None:
+        """Let other subjects use these counters. Every lease granted on them must have been released."""
+        self._unused.extend(counters)
 
-    def is_mine(self, word: int) -> bool:
-        """Whether `word` is on a desk of this process."""
-        return word & _PAGE in self._mine
+    def is_own(self, counter: int) -> bool:
+        """Whether `counter` belongs to this process."""
+        return counter & _PAGE_MASK in self._own_pages
 
-    def open(self, word: int, granted: int, *, surely: bool) -> int:
-        """How many leases of another process are open by `word`; none if it is dead.
+    def unreleased(self, counter: int, granted: int, *, verify: bool) -> int:
+        """How many of another process's leases on `counter` are still held: 0 if that process is dead.
 
-        Unless `surely`, who was seen alive since the last `look_again` still is.
+        Without `verify`, a process that was seen alive since `forget_alive` counts as alive.
         """
-        self._reach(word)
-        opened = granted - self.value(word)
-        if opened <= 0 or not ((not surely and word & _PAGE in self._seen_alive) or self._is_alive(word & _PAGE)):
+        self._ensure_mapped(counter)
+        leases, page = granted - self.value(counter), counter & _PAGE_MASK
+        if leases <= 0 or not ((not verify and page in self._seen_alive) or self._is_owner_alive(page)):
             return 0
-        return opened
+        return leases
 
-    def look_again(self) -> None:
-        """Trust no earlier look at who is alive."""
+    def forget_alive(self) -> None:
+        """Check every process again before it counts as alive."""
         self._seen_alive = set()
 
-    def _is_alive(self, desk: int) -> bool:
-        alive = not is_free(self._file.fd, self.value(desk))
+    def _is_owner_alive(self, page: int) -> bool:
+        alive = not is_dead(self._file.fd, self.value(page))
         if alive:
-            self._seen_alive.add(desk)
+            self._seen_alive.add(page)
         return alive
 
-    def _take_desk(self) -> None:
-        """Sit down at the desk of somebody who is dead, or at a new one."""
-        last = DESKS_AT - _NEXT_AT
-        for desk in self._all():
-            last = desk
-            if desk not in self._mine and not self._is_alive(desk):
+    def _allocate_page(self) -> None:
+        """Reuse a dead process's counter page, or allocate one."""
+        last = FIRST_COUNTER_PAGE_AT - _NEXT_PAGE_AT
+        for page in self._pages():
+            last = page
+            if page not in self._own_pages and not self._is_owner_alive(page):
                 break
         else:
-            desk = self._file.grow_alone(PAGE_BYTES)
-        words = range(desk + _WORDS_AT, desk + PAGE_BYTES, _WORD.size)
-        # After a power cut the words may be older than the records that count by them; the time is not.
-        generation = max((max(self.value(word) for word in words) >> _GENERATION_BITS) + 2, int(time.time()))
-        for word in words:
-            self.put(word, generation << _GENERATION_BITS)
-        self.put(desk, self._me)
-        self._mine.add(desk)
-        if desk != last:
-            # The last step: who is killed before it has made the file larger for nobody.
-            self.put(last + _NEXT_AT, desk)
-        self._free.extend(words)
+            page = self._file.allocate_locked(PAGE_BYTES)
+        counters = range(page + _COUNTERS_AT, page + PAGE_BYTES, _COUNTER.size)
+        # After a power cut the counters may be older than the records that name them. The time is not.
+        generation = max((max(self.value(counter) for counter in counters) >> _GENERATION_BITS) + 2, int(time.time()))
+        for counter in counters:
+            self.store(counter, generation << _GENERATION_BITS)
+        self.store(page, self._process_number)
+        self._own_pages.add(page)
+        if page != last:
+            # Link the page last: a process that is killed before this loses the page, and nobody uses it.
+            self.store(last + _NEXT_PAGE_AT, page)
+        self._unused.extend(counters)
 
-    def _all(self) -> Iterator[int]:
-        desk, most = self.value(DESKS_AT), self._file.file_bytes() // PAGE_BYTES
-        while desk:
-            if desk % PAGE_BYTES or desk < ROOM_AT or not most:
-                raise self._file.damaged("it is damaged")
-            self._reach(desk)
-            yield desk
-            desk, most = self.value(desk + _NEXT_AT), most - 1
+    def _pages(self) -> Iterator[int]:
+        page, max_pages = self.value(FIRST_COUNTER_PAGE_AT), self._file.file_bytes() // PAGE_BYTES
+        while page:
+            # More pages than the file has room for: the list is a cycle.
+            if page % PAGE_BYTES or page < SPACE_AT or not max_pages:
+                raise self._file.damaged("the file is damaged")
+            self._ensure_mapped(page)
+            yield page
+            page, max_pages = self.value(page + _NEXT_PAGE_AT), max_pages - 1
 
-    def _reach(self, at: int) -> None:
-        """See the page at `at`, where the file may have become larger."""
-        if at + _WORD.size > self._file.mapped_bytes:
+    def _ensure_mapped(self, at: int) -> None:
+        """Map the file again if the offset `at` is beyond the mapping: another process may have made it larger."""
+        if at + _COUNTER.size > self._file.mapped_bytes:
             self._file.map()
-            if at + _WORD.size > self._file.mapped_bytes:
-                raise self._file.damaged("it is damaged")
+            if at + _COUNTER.size > self._file.mapped_bytes:
+                raise self._file.damaged("the file is damaged")

@@ -1,117 +1,125 @@
-"""The leases of subjects: what this process holds, by words on its desk, and what others hold by theirs.
+"""The leases of subjects: those of this process, on its own counters, and those of others, on theirs.
 
-All but `give_back` is used under the lock of the subject's stripe.
+Everything but `release` is called under the lock of the subject's shard.
 """
 
-from awx_ratelimit.backends.host.lease_counters import Desks
-from awx_ratelimit.backends.host.record import Bound, HostLedger
+from awx_ratelimit.backends.host.lease_counters import LeaseCounters
+from awx_ratelimit.backends.host.record import ExpiringLease, HostLedger
 
 
 class HostLeases:
-    """See the module."""
+    """Grants, counts and releases leases. See the module."""
 
-    def __init__(self, desks: Desks) -> None:
-        self._desks = desks
+    def __init__(self, counters: LeaseCounters) -> None:
+        self._counters = counters
 
     def held(self, ledger: HostLedger, slots: int, now_ms: int) -> int:
-        """How many slots the subject holds, of processes that are alive: surely so where all of `slots` seem taken."""
-        if ledger.bounded:
-            self._end_overdue(ledger, now_ms)
-        held = len(ledger.leases) + len(ledger.bounded)
-        if ledger.others or ledger.other_bounds:
-            elsewhere = self._held_elsewhere(ledger, now_ms, surely=False)
-            if held + elsewhere >= slots:
-                elsewhere = self._held_elsewhere(ledger, now_ms, surely=True)
-            held += elsewhere
+        """How many slots living processes hold. Exact if the result reaches `slots`; else it may count dead ones."""
+        if ledger.expiring:
+            self._end_expired(ledger, now_ms)
+        own = len(ledger.leases) + len(ledger.expiring)
+        if not (ledger.others or ledger.other_expiring):
+            return own
+        held = own + self._held_by_others(ledger, now_ms, verify=False)
+        if held >= slots:
+            held = own + self._held_by_others(ledger, now_ms, verify=True)
         return held
 
-    def _held_elsewhere(self, ledger: HostLedger, now_ms: int, *, surely: bool) -> int:
+    def _held_by_others(self, ledger: HostLedger, now_ms: int, *, verify: bool) -> int:
         held = 0
-        for word, granted in [*ledger.others.items()]:
-            opened = self._desks.open(word, granted, surely=surely)
-            held += opened
-            if not opened:
-                del ledger.others[word]
-        if ledger.other_bounds:
-            ledger.other_bounds = tuple(
-                bound
-                for bound in ledger.other_bounds
-                if bound.until_ms > now_ms and self._desks.open(bound.word, bound.granted, surely=surely)
+        for counter, granted in [*ledger.others.items()]:
+            unreleased = self._counters.unreleased(counter, granted, verify=verify)
+            held += unreleased
+            if not unreleased:
+                del ledger.others[counter]
+        if ledger.other_expiring:
+            ledger.other_expiring = tuple(
+                lease
+                for lease in ledger.other_expiring
+                if lease.expires_at_ms > now_ms
+                and self._counters.unreleased(lease.counter, lease.granted, verify=verify)
             )
-        return held + len(ledger.other_bounds)
+        return held + len(ledger.other_expiring)
 
-    def grant(self, ledger: HostLedger, lease_id: int, until_ms: int | None) -> None:
-        """Let this process hold one more lease, until `until_ms` if that is given, after a `regrant`."""
-        if until_ms is not None:
-            word = self._desks.word()
-            ledger.bounded[lease_id] = Bound(word, self._desks.value(word) + 1, until_ms)
+    def grant(self, ledger: HostLedger, lease_id: int, expires_at_ms: int | None) -> None:
+        """Grant this process one more lease, which ends at `expires_at_ms` unless that is None.
+
+        Call `ensure_counters` first.
+        """
+        if expires_at_ms is not None:
+            counter = self._counters.allocate()
+            ledger.expiring[lease_id] = ExpiringLease(counter, self._counters.value(counter) + 1, expires_at_ms)
             return
         held = len(ledger.leases)
-        # In this order a release in between says too little, and then it is said anew.
+        # In this order, a release in between stores a value that is too small, and the line below corrects it.
         ledger.leases.add(lease_id)
         ledger.granted += 1
         if len(ledger.leases) != held + 1:
-            self._say_given_back(ledger)
+            self._store_released(ledger)
 
-    def regrant(self, ledger: HostLedger) -> None:
-        """Let there be a word, in this file, for what this process holds."""
-        if not ledger.word:
-            word = self._desks.word()
-            ledger.granted = self._desks.value(word) + len(ledger.leases)
-            ledger.word = word
-            self._say_given_back(ledger)
-            for lease_id, bound in [*ledger.bounded.items()]:
-                word = self._desks.word()
-                ledger.bounded[lease_id] = bound._replace(word=word, granted=self._desks.value(word) + 1)
+    def ensure_counters(self, ledger: HostLedger) -> None:
+        """Give the leases of this process counters in this file, unless they have some."""
+        if not ledger.counter:
+            counter = self._counters.allocate()
+            ledger.granted = self._counters.value(counter) + len(ledger.leases)
+            ledger.counter = counter
+            self._store_released(ledger)
+            for lease_id, lease in [*ledger.expiring.items()]:
+                counter = self._counters.allocate()
+                ledger.expiring[lease_id] = lease._replace(counter=counter, granted=self._counters.value(counter) + 1)
 
-    def give_back(self, ledger: HostLedger, lease_id: int) -> bool:
-        """Give a lease of this process back, without a lock; whether it was held. Twice does what was interrupted."""
-        if ledger.bounded:
-            bound = ledger.bounded.get(lease_id)
-            if bound is not None:
-                self._desks.put(bound.word, bound.granted)
-                if ledger.bounded.pop(lease_id, None) is not None:
-                    self._desks.give_up((bound.word,))
+    def release(self, ledger: HostLedger, lease_id: int) -> bool:
+        """Release a lease of this process without a lock; whether it was held. Call it again if it was interrupted."""
+        if ledger.expiring:
+            lease = ledger.expiring.get(lease_id)
+            if lease is not None:
+                self._counters.store(lease.counter, lease.granted)
+                if ledger.expiring.pop(lease_id, None) is not None:
+                    self._counters.free((lease.counter,))
                 return True
         leases = ledger.leases
         held = lease_id in leases
         leases.discard(lease_id)
-        self._say_given_back(ledger)
+        self._store_released(ledger)
         return held
 
-    def take_back(self, ledger: HostLedger, lease_id: int, granted: int) -> None:
-        """Hold a lease no more, of which it is not known whether a record says that it was granted.
+    def cancel(self, ledger: HostLedger, lease_id: int, granted: int) -> None:
+        """Drop a lease that a record may or may not mention, because writing the record failed.
 
-        `granted` is what was before: else one that no record knows would count as given back in place of another.
+        `granted` is the value from before the grant. Without it, a lease that no record mentions would count as
+        released in place of another one.
         """
-        if lease_id not in ledger.bounded:
+        if lease_id not in ledger.expiring:
             ledger.granted = granted
-        self.give_back(ledger, lease_id)
+        self.release(ledger, lease_id)
 
-    def _say_given_back(self, ledger: HostLedger) -> None:
-        word, leases = ledger.word, ledger.leases
-        while word:
-            given_back = ledger.granted - len(leases)
-            self._desks.put(word, given_back)
-            # Whoever was last to put the word looks after that whether it was right: so in the end it is.
-            if given_back == ledger.granted - len(leases):
+    def _store_released(self, ledger: HostLedger) -> None:
+        counter, leases = ledger.counter, ledger.leases
+        while counter:
+            released = ledger.granted - len(leases)
+            self._counters.store(counter, released)
+            # Releases in other threads and signal handlers store too. The last one to store checks, and so corrects.
+            if released == ledger.granted - len(leases):
                 return
 
-    def _end_overdue(self, ledger: HostLedger, now_ms: int) -> None:
-        for lease_id, bound in [*ledger.bounded.items()]:
-            if bound.until_ms <= now_ms:
-                self.give_back(ledger, lease_id)
+    def _end_expired(self, ledger: HostLedger, now_ms: int) -> None:
+        for lease_id, lease in [*ledger.expiring.items()]:
+            if lease.expires_at_ms <= now_ms:
+                self.release(ledger, lease_id)
 
-    def leave(self, ledger: HostLedger) -> None:
-        """Let the word of a ledger without leases serve another."""
-        if ledger.word:
-            self._say_given_back(ledger)
-            # In this order a signal handler that raises in between loses a word, and gives none to two.
-            word, ledger.word = ledger.word, 0
-            self._desks.give_up((word,))
+    def free_counter(self, ledger: HostLedger) -> None:
+        """Let another subject use the counter of a ledger that holds no leases."""
+        if ledger.counter:
+            self._store_released(ledger)
+            # In this order, a signal handler that raises in between loses a counter, and never shares one.
+            counter, ledger.counter = ledger.counter, 0
+            self._counters.free((counter,))
 
-    def are_open(self, scratch: HostLedger, now_ms: int) -> bool:
-        """Whether anybody who is alive holds a lease, by a record that was read without regard to this process."""
-        words = {**scratch.others, **{word: granted for word, granted, _ in scratch.other_bounds}}
-        mine = any(self._desks.is_mine(word) and granted > self._desks.value(word) for word, granted in words.items())
-        return mine or self._held_elsewhere(scratch, now_ms, surely=True) > 0
+    def any_held(self, ledger: HostLedger, now_ms: int) -> bool:
+        """Whether a living process holds a lease. `ledger` was decoded with this process's leases among the others."""
+        granted_by = {**ledger.others, **{counter: granted for counter, granted, _ in ledger.other_expiring}}
+        own = any(
+            self._counters.is_own(counter) and granted > self._counters.value(counter)
+            for counter, granted in granted_by.items()
+        )
+        return own or self._held_by_others(ledger, now_ms, verify=True) > 0

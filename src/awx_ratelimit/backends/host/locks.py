@@ -1,41 +1,47 @@
-"""Locks on bytes of a file that the kernel takes back from whoever dies: among processes, and in front of them threads.
+"""Locks on bytes of a file, which the kernel releases when a process dies, and how long a decision waits for them.
 
-They belong to the open file description (Linux 3.15, fcntl(2)): a file that is opened twice excludes itself, in one
-process too, and no other descriptor that is closed loses them. A byte need not exist to be locked.
+The locks belong to the open file description (Linux 3.15, fcntl(2)). A file that is opened twice therefore excludes
+itself, even within one process, and closing another descriptor releases nothing. A locked byte need not exist.
 
-They are taken through ctypes for one reason: Python's own call lets go of the interpreter, and may then wait 5 ms for
-each busy thread to get it back, with the lock in its hands. Beside three such threads in each of two processes the
-95th percentile of a decision was 20 ms that way; this way it was 0.1 ms. No call here waits.
+The calls go through ctypes because Python's own `fcntl` releases the interpreter lock. The thread may then wait 5 ms
+per busy thread to get the interpreter back, while it holds the file lock. With three busy threads in each of two
+processes the 95th percentile of a decision was 20 ms with Python's call and 0.1 ms with ctypes. No call here blocks.
+
+One deadline covers everything that a decision waits for: threads, processes and room in the file. It is set when the
+decision first waits, and belongs to the thread, task or greenlet that runs the decision.
 """
 
+import asyncio
 import ctypes
 import fcntl
 import os
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from struct import Struct
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final
 
-from awx_ratelimit.backends.host.waits import WAIT_MS, may_wait_for_thread, process_wait_ms
-from awx_ratelimit.errors import BackendUnavailable
-
-#: How long to wait again for a process where nobody has come in since: it is one that is stopped.
-_WAIT_AGAIN_MS = 2
-_TRIES = 100
-_LOOK_AGAIN_S = 0.000_05
-CUT_SHORT: Final = "it was cut short"
-_NEVER = object()
-#: A lock request as the kernel takes it: struct flock of 64-bit Linux.
+#: The longest time that one decision blocks an event loop, all its waits included.
+MAX_WAIT_MS: Final = 50
+#: How long a decision waits for other processes, and in an event loop also for threads. The rest is for its own work.
+WAIT_MS: Final = 40
+#: How long a decision outside event loops waits for threads of its own process. Busy threads take turns of 5 ms.
+_THREADS_WAIT_MS: Final = 500
+#: How long to sleep between two attempts.
+POLL_S: Final = 0.000_05
+_TRIES_PER_POLL = 100
+#: A lock request as the kernel takes it: `struct flock` of 64-bit Linux.
 _REQUEST = Struct("@hhqqi4x")
-_LIFE_AT = 1 << 61
+_ALIVE_AT = 1 << 61
 _LOCKS_AT = 1 << 62
-LIFE_BITS: Final = 60
-_Answer = TypeVar("_Answer")
+#: Process numbers have so many bits.
+PROCESS_NUMBER_BITS: Final = 60
 
 _fcntl = ctypes.PyDLL(None)["fcntl"]
+_deadline_s: ContextVar[float | None] = ContextVar("awx_ratelimit_host_deadline_s", default=None)
 
 
 def _request(kind: int, at: int) -> "ctypes.Array[ctypes.c_char]":
@@ -43,180 +49,89 @@ def _request(kind: int, at: int) -> "ctypes.Array[ctypes.c_char]":
 
 
 class ByteLock:
-    """Byte `number` of those that are locks. `take()` tries once: 0 when it was taken. `give()` is harmless twice.
+    """An exclusive lock on one byte, identified by `number`.
 
-    Both are C and not Python: no signal handler comes between the call and what it does.
+    `try_lock()` tries once and returns 0 if it took the lock. `unlock()` may be called twice. Both are C functions, so
+    no signal handler runs between the call and its effect.
     """
 
-    __slots__ = ("_again", "give", "take")
+    __slots__ = ("_try_and_raise", "try_lock", "unlock")
 
     def __init__(self, fd: int, number: int, *, base: int = _LOCKS_AT) -> None:
-        self.take: Callable[[], int] = partial(_fcntl, fd, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, base + number))
-        self.give: Callable[[], int] = partial(_fcntl, fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, base + number))
-        self._again = partial(fcntl.fcntl, fd, fcntl.F_OFD_SETLK, _REQUEST.pack(fcntl.F_WRLCK, 0, base + number, 1, 0))
+        at = base + number
+        self.try_lock: Callable[[], int] = partial(_fcntl, fd, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, at))
+        self.unlock: Callable[[], int] = partial(_fcntl, fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, at))
+        self._try_and_raise = partial(fcntl.fcntl, fd, fcntl.F_OFD_SETLK, _REQUEST.pack(fcntl.F_WRLCK, 0, at, 1, 0))
 
     def wait(self, wait_ms: float) -> bool:
-        """Whether it was taken within so long. Raises OSError where nothing is ever locked."""
-        take, until_s = self.take, time.monotonic() + wait_ms / 1000
+        """Try for up to `wait_ms`; whether the lock was taken. Raises OSError if the file system has no locks."""
+        try_lock, until_s = self.try_lock, time.monotonic() + wait_ms / 1000
         while True:
-            for _ in range(_TRIES):
-                if not take():
+            for _ in range(_TRIES_PER_POLL):
+                if not try_lock():
                     return True
                 if time.monotonic() >= until_s:
                     break
-                # Whoever holds it needs microseconds, and may be waiting for this very processor.
+                # The holder needs microseconds, and may be waiting for this very processor.
                 os.sched_yield()
-            # What failed is asked again in a way that says why.
+            # The call through ctypes reports no reason for a failure; Python's call raises it.
             with suppress(BlockingIOError, PermissionError):
-                self._again()
+                self._try_and_raise()
                 return True
             if time.monotonic() >= until_s:
                 return False
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(POLL_S)
 
 
-class Shut(Exception):
-    """The file was closed, here or because another one has taken its place."""
+def alive_lock(fd: int, process_number: int) -> ByteLock:
+    """The lock that the process with this number holds for as long as it lives."""
+    return ByteLock(fd, process_number, base=_ALIVE_AT)
 
 
-class Mapped(Protocol):
-    """A file whose bytes are memory."""
-
-    path: str
-    fd: int
-    mapped_bytes: int
-    file_bytes: Callable[[], int]
-
-    def damaged(self, what: str) -> BackendUnavailable:
-        """The error for what cannot be read any more."""
-        ...
-
-
-class Stripe:
-    """The lock of a share of a file: one thread of one process is in, and the file is as large as its memory.
-
-    To touch memory that the file does not have any more is death; so who was not let in here does not touch any.
-    """
-
-    __slots__ = ("_file", "_mapped", "_shut", "_stuck", "_turns", "lock", "number", "root", "root_seen", "swept")
-
-    def __init__(self, mapped: Mapped, number: int) -> None:
-        self.number = number
-        self._mapped = mapped
-        self._shut = False
-        self._file = ByteLock(mapped.fd, number)
-        self._stuck = False
-        self.guard_by(threading.Lock())
-        #: What its table knows of it.
-        self.root: Any = None
-        self.root_seen: bytes | None = None
-        self.swept = 0
-
-    def guard_by(self, lock: threading.Lock) -> None:
-        """Use this lock among threads from now on."""
-        self.lock = lock
-        # See the memory backend's stripe: an iterator leaves no place for a signal handler to raise in between.
-        self._turns: Iterator[object] = iter(partial(lock.acquire, False), _NEVER)
-
-    def run(self, act: Callable[..., _Answer], *args: Any) -> _Answer:
-        """What `act` answers, alone in here. Raises Shut, and BackendUnavailable where the wait is too long."""
-        lock, file, mapped = self.lock, self._file, self._mapped
-        for taken in self._turns:
-            if not taken:
-                self._wait_for_thread()
-                continue
-            try:
-                if self._shut:
-                    raise Shut
-                try:
-                    if file.take():
-                        self._wait_for_process()
-                    self._stuck = False
-                    if mapped.file_bytes() < mapped.mapped_bytes:
-                        raise mapped.damaged(CUT_SHORT)
-                    return act(*args)
-                finally:
-                    file.give()
-            finally:
-                lock.release()
-        raise AssertionError
-
-    def run_now(self, act: Callable[..., Any], *args: Any) -> bool:
-        """Run `act` alone in here if that is possible without waiting; whether it was. Raises as `run` does."""
-        lock, file, mapped = self.lock, self._file, self._mapped
-        for taken in self._turns:
-            if not taken:
-                return False
-            try:
-                if self._shut:
-                    raise Shut
-                try:
-                    if file.take():
-                        return False
-                    if mapped.file_bytes() < mapped.mapped_bytes:
-                        raise mapped.damaged(CUT_SHORT)
-                    act(*args)
-                    return True
-                finally:
-                    file.give()
-            finally:
-                lock.release()
-        raise AssertionError
-
-    def run_apart(self, act: Callable[..., Any], *args: Any) -> None:
-        """Run `act` while no other thread of this process is in here, in a file that may be there no more."""
-        for taken in self._turns:
-            if taken:
-                try:
-                    act(*args)
-                finally:
-                    self.lock.release()
-                return
-            self._wait_for_thread()
-
-    def shut(self, until_s: float) -> bool:
-        """Let nobody in any more, and whoever is in go out by then; whether that was seen to the end."""
-        self._shut = True
-        while not self.lock.acquire(blocking=False):
-            if time.monotonic() >= until_s:
-                return False
-            time.sleep(_LOOK_AGAIN_S)
-        self.lock.release()
+def is_dead(fd: int, process_number: int) -> bool:
+    """Whether no other open file holds the alive lock of this process."""
+    if process_number >> PROCESS_NUMBER_BITS:
         return True
-
-    def _wait_for_thread(self) -> None:
-        if not may_wait_for_thread():
-            raise BackendUnavailable(f"{self._mapped.path}: other threads of this process are still deciding")
-        time.sleep(_LOOK_AGAIN_S)
-
-    def _wait_for_process(self) -> None:
-        wait_ms = process_wait_ms()
-        try:
-            taken = self._file.wait(min(_WAIT_AGAIN_MS, wait_ms) if self._stuck else wait_ms)
-        except OSError as error:
-            raise BackendUnavailable(f"{self._mapped.path}: it cannot be locked: {error.strerror}") from error
-        if taken:
-            return
-        # A decision that has waited for threads has less time left, which shows nothing about the process.
-        self._stuck = self._stuck or wait_ms >= WAIT_MS
-        raise BackendUnavailable(
-            f"{self._mapped.path}: another process has been deciding for {WAIT_MS} ms; is it stopped?"
-            if self._stuck
-            else f"{self._mapped.path}: other threads and processes are still deciding, and the time to wait is over"
-        )
-
-
-def life_lock(fd: int, process: int) -> ByteLock:
-    """The lock that says, while it is held, that the process of this number is alive."""
-    return ByteLock(fd, process, base=_LIFE_AT)
-
-
-def is_free(fd: int, process: int) -> bool:
-    """Whether nobody else holds the lock on the life of `process`, so that it is dead."""
-    if process >> LIFE_BITS:
-        return True
-    request = _request(fcntl.F_WRLCK, _LIFE_AT + process)
+    request = _request(fcntl.F_WRLCK, _ALIVE_AT + process_number)
     return _fcntl(fd, fcntl.F_OFD_GETLK, request) == 0 and request.raw[:2] == _UNLOCKED
 
 
 _UNLOCKED = _REQUEST.pack(fcntl.F_UNLCK, 0, 0, 0, 0)[:2]
+
+
+def reset_deadline() -> None:
+    """Start a decision: it has not waited for anything yet."""
+    if _deadline_s.get() is not None:
+        _deadline_s.set(None)
+
+
+def may_wait_for_thread() -> bool:
+    """Whether this decision may wait another moment for a thread."""
+    now_s, deadline_s = time.monotonic(), _deadline_s.get()
+    if deadline_s is None:
+        _deadline_s.set(now_s + (WAIT_MS if in_event_loop() else _THREADS_WAIT_MS) / 1000)
+        return True
+    return now_s < deadline_s
+
+
+def process_wait_ms() -> float:
+    """How long this decision may wait for another process, including everything that it still has to wait for."""
+    now_s, deadline_s = time.monotonic(), _deadline_s.get()
+    wait_s = WAIT_MS / 1000 if deadline_s is None else min(WAIT_MS / 1000, max(0.0, deadline_s - now_s))
+    _deadline_s.set(now_s + wait_s)
+    return wait_s * 1000
+
+
+def remaining_ms(until_s: float) -> int:
+    """Whole milliseconds until the monotonic time `until_s`; 0 if it has passed."""
+    return max(0, round((until_s - time.monotonic()) * 1000))
+
+
+def in_event_loop() -> bool:
+    """Whether the caller runs in an event loop of asyncio, or of trio (which sniffio detects)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        sniffio = sys.modules.get("sniffio")
+        return sniffio is not None and sniffio.thread_local.name is not None
+    return True

@@ -1,8 +1,8 @@
-"""The file that the processes of one host share: made, checked, mapped, made larger.
+"""The file that the processes of one host share: creating, checking, mapping and growing it.
 
-A page that says whose file it is, a page of roots for each stripe, then room that was given to stripes and processes
-and never comes back. All of it was allocated when it was given, so that a full disk is an error then and no fault of
-memory later.
+The first page is the header, then comes a root page for each shard, then space that is allocated to shards and
+processes and never returned. Space is allocated before it is used. A full disk is therefore an error at that moment,
+and not a SIGBUS later.
 """
 
 import ctypes
@@ -14,63 +14,66 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from struct import Struct
 from typing import Final, NoReturn
 
-from awx_ratelimit.backends.host.cell import CHECK_BYTES, check, half
-from awx_ratelimit.backends.host.locks import ByteLock, Stripe
-from awx_ratelimit.backends.host.waits import WAIT_MS
-from awx_ratelimit.core.validation import describe
+from awx_ratelimit.backends.host.cell import CHECKSUM_BYTES, checksum, encode_half
+from awx_ratelimit.backends.host.locks import WAIT_MS, ByteLock
+from awx_ratelimit.backends.host.shard import Shard, SharedLock
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.files import UnusableFile, open_owned
 
 PAGE_BYTES: Final = 4096
-STRIPES: Final = 64
-ROOM_AT: Final = PAGE_BYTES * (1 + STRIPES)
-#: Where the first page says which is the first desk.
-DESKS_AT: Final = 2048
+SHARDS: Final = 64
+#: Where allocated space begins.
+SPACE_AT: Final = PAGE_BYTES * (1 + SHARDS)
+#: Where the header stores the offset of the first counter page.
+FIRST_COUNTER_PAGE_AT: Final = 2048
 _MAGIC = b"AWX host"
+#: Increase this number with every change of the file's layout.
 _VERSION = 1
-#: Magic, version, stripes, the secret by which subjects are spread, when it was made.
+#: Magic, version, number of shards, the secret that spreads the subjects, and the time of creation.
 _HEADER = Struct("<8sHH32sQ")
-_EMPTY_ROOT = half(1, b"")
-_HEADER_BYTES = _HEADER.size + CHECK_BYTES
-#: The lock of who makes it or moves it away, and of who makes it larger.
-MAKING, _GROWING = STRIPES, STRIPES + 1
+_HEADER_BYTES = _HEADER.size + CHECKSUM_BYTES
+_EMPTY_ROOT = encode_half(1, b"")
+#: The locks for creating the file or moving it away, and for making it larger.
+CREATION_LOCK, _GROWTH_LOCK = SHARDS, SHARDS + 1
 _lseek = ctypes.PyDLL(None)["lseek"]
 _lseek.restype = ctypes.c_int64
-#: Python knows only the one that, where a file system cannot do it, writes zeros over what others write meanwhile.
+#: Python has only `posix_fallocate`. Where a file system cannot allocate, that one writes zeros, exceeded the writes of
+#: other processes.
 _fallocate = ctypes.CDLL(None, use_errno=True)["fallocate"]
 
+_NO_RIGHTS = "this process may not read and write the file; change its permissions, or choose another path"
 _REMEDIES = {
     errno.ENOENT: "its folder does not exist; create it",
-    errno.EACCES: "this process may not read and write it; give it the rights, or choose another path",
-    errno.EPERM: "this process may not read and write it; give it the rights, or choose another path",
-    errno.EROFS: "it is on a file system that is read-only; choose another path",
-    errno.EISDIR: "it is a folder; name a file in it",
-    errno.ENOTDIR: "a part of the path is no folder; choose another path",
-    errno.ELOOP: "the symbolic links of its folder lead nowhere; remove them",
-    errno.ENOSPC: "there is no space left for it; make room, or choose another path",
-    errno.EDQUOT: "there is no quota left for it; make room, or choose another path",
-    errno.EFBIG: "it may not become larger; raise the limit on the size of files",
+    errno.EACCES: _NO_RIGHTS,
+    errno.EPERM: _NO_RIGHTS,
+    errno.EROFS: "its file system is read-only; choose another path",
+    errno.EISDIR: "this is a folder; name a file in it",
+    errno.ENOTDIR: "a part of the path is not a folder; choose another path",
+    errno.ELOOP: "the symbolic links in its folder's path form a loop; remove them",
+    errno.ENOSPC: "there is no space left on the disk; free some, or choose another path",
+    errno.EDQUOT: "the disk quota is used up; raise it, or choose another path",
+    errno.EFBIG: "the file may not grow; raise the limit on the size of files",
 }
 
 
 class FileDamaged(BackendMisconfigured):
-    """What is in the file cannot be read any more."""
+    """The content of the file cannot be read."""
 
 
-class FileBeingMade(BackendMisconfigured):
-    """Another process makes the file, and has not finished in time."""
+class FileBeingCreated(BackendMisconfigured):
+    """Another process is creating the file, and did not finish in time."""
 
 
-class HostFile:
-    """One opened file, its locks, and the process as one that holds leases in it.
+class MappedFile:
+    """One opened file, its mapping and its locks.
 
-    Waits `wait_ms` for another process that makes the file. Raises BackendMisconfigured, which names the path and what
-    to do, for a path that cannot be used and for a file that is none of ours, of another version, or damaged; and for
-    one that other users own or can write, unless `allow_other_users`.
+    Waits `wait_ms` for another process that creates the file. Raises BackendMisconfigured, which names the path and
+    the remedy, for an unusable path, and for a file that is not a limits file, has another version or is damaged.
+    Unless `allow_other_users`, a file that other users own or can write is an error too.
     """
 
     def __init__(self, path: str, wait_ms: int, *, allow_other_users: bool = False) -> None:
@@ -85,7 +88,7 @@ class HostFile:
         self._closed = False
         self._owns_fd = True
         self.mapped_bytes = 0
-        #: How large the file is now. C, as the locks are: it must not let go of the interpreter.
+        #: The size of the file now. A C function, like the locks: it must not release the interpreter.
         self.file_bytes: Callable[[], int] = partial(_lseek, self.fd, ctypes.c_int64(0), os.SEEK_END)
         try:
             self._open()
@@ -93,66 +96,68 @@ class HostFile:
             raise self._unusable(error) from error
 
     def _open(self) -> None:
-        making = ByteLock(self.fd, MAKING)
-        if not making.wait(self.wait_ms):
+        creation_lock = ByteLock(self.fd, CREATION_LOCK)
+        if not creation_lock.wait(self.wait_ms):
             self.close()
-            raise FileBeingMade(
-                f"{self.path}: another process has been making it for {self.wait_ms} ms; is it stopped?"
+            raise FileBeingCreated(
+                f"{self.path}: another process has been creating the file for {self.wait_ms} ms; check whether it is "
+                "stopped"
             )
         try:
-            if self._is_unmade():
-                self._make()
+            if self._is_incomplete():
+                self._create()
         finally:
-            making.give()
+            creation_lock.unlock()
         self.header = os.pread(self.fd, _HEADER_BYTES, 0)
-        self.secret = self._checked()
+        self.secret = self._check_header()
         self._fill_holes()
         self.map()
-        self.stripes = [Stripe(self, number) for number in range(STRIPES)]
-        #: Who makes it larger is alone in this one, and may be in another before.
-        self.growing = Stripe(self, _GROWING)
+        self.shards = [Shard(self, number) for number in range(SHARDS)]
+        #: Held while the file grows, by processes that may hold the lock of a shard already.
+        self.growth_lock = SharedLock(self, _GROWTH_LOCK)
 
-    def _is_unmade(self) -> bool:
-        """Whether nobody has made it, or who began to was killed: the header is written last, and roots before it."""
-        if self.file_bytes() > ROOM_AT:
+    def _is_incomplete(self) -> bool:
+        """Whether the file is new, or its creator was killed: it writes the roots first and the header last."""
+        if self.file_bytes() > SPACE_AT:
             return False
-        pages = (os.pread(self.fd, PAGE_BYTES, at) for at in range(0, ROOM_AT, PAGE_BYTES))
+        pages = (os.pread(self.fd, PAGE_BYTES, at) for at in range(0, SPACE_AT, PAGE_BYTES))
         return not any(any(page) and not page.startswith(_EMPTY_ROOT) for page in pages)
 
-    def _make(self) -> None:
-        os.posix_fallocate(self.fd, 0, ROOM_AT)
-        for number in range(STRIPES):
+    def _create(self) -> None:
+        os.posix_fallocate(self.fd, 0, SPACE_AT)
+        for number in range(SHARDS):
             os.pwrite(self.fd, _EMPTY_ROOT, PAGE_BYTES * (1 + number))
-        header = _HEADER.pack(_MAGIC, _VERSION, STRIPES, os.urandom(32), time.time_ns() // 1_000_000)
-        os.pwrite(self.fd, header + check(header), 0)
-        # A power cut may lose what is written later, but not whose file it is.
+        header = _HEADER.pack(_MAGIC, _VERSION, SHARDS, os.urandom(32), time.time_ns() // 1_000_000)
+        os.pwrite(self.fd, header + checksum(header), 0)
+        # A power cut may lose later writes, but it must not lose the header.
         os.fsync(self.fd)
 
     def _fill_holes(self) -> None:
-        """Allocate what is there: a copy may have holes, and on a full disk a store into one would be death."""
+        """Allocate the whole file: a copy may have holes, and on a full disk a write into one raises SIGBUS."""
         if _fallocate(self.fd, 0, ctypes.c_int64(0), ctypes.c_int64(self.file_bytes())):
             number = ctypes.get_errno()
             if number in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(number, os.strerror(number))
 
-    def _checked(self) -> bytes:
-        """The file's secret, if it is a file of ours."""
-        magic, version, stripes, secret, _ = _HEADER.unpack_from(self.header.ljust(_HEADER_BYTES, b"\0"))
+    def _check_header(self) -> bytes:
+        """The file's secret. Raises BackendMisconfigured if this is not a valid limits file."""
+        magic, version, shards, secret, _ = _HEADER.unpack_from(self.header.ljust(_HEADER_BYTES, b"\0"))
         if magic != _MAGIC:
-            self._refuse("it is a file of something else; choose another path")
+            self._refuse("this is not a limits file; choose another path")
         if version != _VERSION:
             self._refuse(
-                f"it is of version {version}, and this library reads version {_VERSION}; stop who uses it and remove it"
+                f"the file has version {version}, and this library reads version {_VERSION}; stop the processes that "
+                "use it and delete it"
             )
-        right = stripes == STRIPES and self.header[_HEADER.size :] == check(self.header[: _HEADER.size])
-        if not right or self.file_bytes() < ROOM_AT:
+        valid = shards == SHARDS and self.header[_HEADER.size :] == checksum(self.header[: _HEADER.size])
+        if not valid or self.file_bytes() < SPACE_AT:
             self.close()
-            raise self.damaged("it is damaged")
+            raise self.damaged("the file is damaged")
         return bytes(secret)
 
-    def _refuse(self, why: str) -> NoReturn:
+    def _refuse(self, reason: str) -> NoReturn:
         self.close()
-        raise BackendMisconfigured(f"{self.path}: {why}")
+        raise BackendMisconfigured(f"{self.path}: {reason}")
 
     def _unusable(self, error: OSError) -> BackendMisconfigured:
         if hasattr(self, "fd"):
@@ -160,25 +165,27 @@ class HostFile:
         return BackendMisconfigured(f"{self.path}: {_REMEDIES.get(error.errno or 0, error.strerror)}")
 
     def map(self) -> None:
-        """See all of the file as it is now. Raises BackendMisconfigured."""
+        """Map the file at its present size. Raises BackendMisconfigured."""
         size = self.file_bytes()
         try:
             self.memory = mmap.mmap(self.fd, size)
         except (OSError, ValueError) as error:
-            # A file system that maps nothing, no memory, or a file that was cut short this very moment.
-            raise BackendMisconfigured(f"{self.path}: it cannot be mapped: {error}") from error
+            # The file system has no mappings, memory is short, or the file was truncated at this very moment.
+            raise BackendMisconfigured(f"{self.path}: cannot map the file into memory: {error}") from error
         self.mapped_bytes = size
 
-    def damaged(self, what: str) -> FileDamaged:
-        """The error for what cannot be read any more."""
-        return FileDamaged(f"{self.path}: {what}; stop who uses it and remove it: what was used until now is forgotten")
+    def damaged(self, reason: str) -> FileDamaged:
+        """The error for content that cannot be read."""
+        return FileDamaged(
+            f"{self.path}: {reason}; stop the processes that use it and delete it (its recorded usage is lost)"
+        )
 
-    def grow(self, wanted_bytes: int) -> int:
-        """Room of so many bytes, all zero and allocated: where it begins. Raises BackendUnavailable."""
-        return self.growing.run(self.grow_alone, wanted_bytes)
+    def allocate(self, wanted_bytes: int) -> int:
+        """Make the file larger by that many zero bytes; their offset. Raises BackendUnavailable."""
+        return self.growth_lock.run(self.allocate_locked, wanted_bytes)
 
-    def grow_alone(self, wanted_bytes: int) -> int:
-        """The same, for who is alone in `growing` already."""
+    def allocate_locked(self, wanted_bytes: int) -> int:
+        """`allocate` for a caller that holds `growth_lock` already."""
         at = -(-self.file_bytes() // PAGE_BYTES) * PAGE_BYTES
         try:
             os.posix_fallocate(self.fd, at, wanted_bytes)
@@ -188,41 +195,41 @@ class HostFile:
         self.map()
         return at
 
-    def is_where_it_was(self) -> bool:
+    def is_at_path(self) -> bool:
         """Whether the path still leads to this file."""
         try:
-            there, opened = Path(self.path).lstat(), os.fstat(self.fd)
+            at_path, opened = Path(self.path).lstat(), os.fstat(self.fd)
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
 
     def is_intact(self) -> bool:
-        """Whether it is still what was opened, and as large at least."""
+        """Whether the file has its header still and is not smaller than its mapping."""
         size = self.file_bytes()
         if size < 0:
-            # Somebody closed the descriptor. Its number is soon another file's, which is not ours to close.
+            # Somebody closed the descriptor. Its number may soon belong to another file, which is not ours to close.
             self._owns_fd = False
         return size >= self.mapped_bytes and os.pread(self.fd, _HEADER_BYTES, 0) == self.header
 
-    def shut(self) -> None:
-        """Close it when nobody is in it; a thread that stays in keeps it open."""
+    def close_when_idle(self) -> None:
+        """Close the file as soon as no thread uses it. A thread that stays in keeps it open."""
         until_s = time.monotonic() + WAIT_MS / 1000
-        emptied = [stripe.shut(until_s) for stripe in (*self.stripes, self.growing)]
-        if all(emptied):
+        idle = [lock.close(until_s) for lock in (*self.shards, self.growth_lock)]
+        if all(idle):
             self.close()
 
     def close(self) -> None:
-        """Let go of it, and so of every lock and lease. Harmless twice.
+        """Close the file at once, and with it give up every lock and lease. May be called twice.
 
-        In a forked child it must come soon: what is opened is shared, and its locks live until both have closed it.
+        A forked child must do this soon: it shares the open file, and its locks live until both have closed it.
         """
         if self._closed:
             return
         self._closed = True
-        # The number of the descriptor may soon be a larger file's: who looks must not find that all is there.
-        mapped, self.mapped_bytes = self.mapped_bytes, sys.maxsize
-        if mapped:
-            # It has a descriptor of its own, which keeps the locks as well.
+        # The number of the descriptor may soon belong to a larger file. This value makes every size check fail.
+        mapped_bytes, self.mapped_bytes = self.mapped_bytes, sys.maxsize
+        if mapped_bytes:
+            # The mapping has a descriptor of its own, which holds the locks as well.
             self.memory.close()
         if self._owns_fd:
             with suppress(OSError):
@@ -231,16 +238,3 @@ class HostFile:
     def __del__(self) -> None:
         if hasattr(self, "fd"):
             self.close()
-
-
-def absolute_path(path: object) -> str:
-    """`path` as text. Raises TypeError or ValueError for anything but an absolute path."""
-    if not isinstance(path, str | PurePath):
-        raise TypeError(f"path is {describe(path)}; use an absolute path such as '/var/lib/app/limits'")
-    text = str(path)
-    if "://" in text:
-        # Not shown: a URL may hold a password.
-        raise ValueError("path is a URL; write open_backend(url), or HostBackend('/var/lib/app/limits')")
-    if not Path(text).is_absolute():
-        raise ValueError(f"path is {text!r}; allowed is an absolute one such as '/var/lib/app/limits'")
-    return text

@@ -1,250 +1,250 @@
-"""One process's side of a host's file: its ledgers, the opened file, and the thread. It ends with a fork.
+"""What one process knows of the shared file: the opened file, its ledgers and the maintenance thread.
 
-A ledger's leases are this process's truth about a subject, so there is one ledger for each subject that holds any. The
-path may come to lead to another file, because somebody removed it or put another one there: then everything goes on
-in that one, and what is held is written down there.
+A session belongs to one process; a forked child starts another one. The ledger of a subject is the only record of the
+leases that this process holds, so there is exactly one per subject with leases. If the file at the path is removed or
+replaced, the session switches to the file that is there now, and writes the leases of this process into it.
 """
 
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
-from struct import error as StructError  # noqa: N812  # what it is: an error class
+from struct import error as StructError  # noqa: N812  # it is an error class
 from typing import Any, TypeVar
 
-from awx_ratelimit.backends.host.keeper import Keeper
 from awx_ratelimit.backends.host.leases import HostLeases
-from awx_ratelimit.backends.host.locks import Shut, Stripe
+from awx_ratelimit.backends.host.locks import WAIT_MS, process_wait_ms, remaining_ms, reset_deadline
 from awx_ratelimit.backends.host.record import HostLedger
+from awx_ratelimit.backends.host.shard import Shard, Stale
 from awx_ratelimit.backends.host.table import Table
-from awx_ratelimit.backends.host.waits import WAIT_MS, begin_to_wait, process_wait_ms, run_alone
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
+from awx_ratelimit.runtime.periodic_thread import Ticker
 
 _log = logging.getLogger("awx_ratelimit")
-#: How many subjects a process remembers the places of.
-_MOST_KNOWN = 10_000
-_SWEPT_A_LOOK = 8
+_MAINTENANCE_INTERVAL_S = 1.0
+_SHARDS_PER_SWEEP = 8
+_MAX_LEDGERS = 10_000
 SEQUENCE_BITS = 48
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 class HostSession:
-    """See the module. `now_ms` is the time; `opened` opens the file at `path`, and waits so many ms to create it."""
+    """See the module. `open_table` opens the file at `path`, and waits so many milliseconds for its creation."""
 
-    def __init__(self, path: str, now_ms: Callable[[], int], opened: Callable[[int], Table]) -> None:
+    def __init__(self, path: str, now_ms: Callable[[], int], open_table: Callable[[int], Table]) -> None:
         self._path = path
-        self._opened = opened
+        self._open_table = open_table
         self._now_ms = now_ms
-        self._known: dict[str, HostLedger] = {}
-        self._round: list[str] = []
-        self._late: deque[str] = deque()
-        self._keeper = Keeper(self._look)
-        self._looks = 0
-        self._started = self._closed = False
+        self._ledgers: dict[str, HostLedger] = {}
+        self._eviction_queue: list[str] = []
+        #: Subjects whose leases are still to be written into a new file.
+        self._unwritten: deque[str] = deque()
+        self._thread = Ticker("awx_ratelimit host", self._maintain, _MAINTENANCE_INTERVAL_S)
+        self._thread_started = self._closed = False
+        self._shards_swept = 0
         self._table: Table | None = None
         self._opening = threading.Lock()
-        #: A number that no other lease has.
+        #: Returns a number that no other lease has, in any process.
         self.new_lease_id = count((int.from_bytes(os.urandom(8)) << SEQUENCE_BITS) + 1).__next__
-        #: What the thread cannot do, and why; None where all is well.
-        self.trouble: str | None = None
+        #: What the maintenance thread cannot do and why; None while all is well.
+        self.problem: str | None = None
 
     def open(self, wait_ms: float = WAIT_MS) -> Table:
-        """The subjects in the file; waits so long for who makes it. Raises BackendMisconfigured where it is no use."""
-        return run_alone(self._opening, wait_ms, self._open_alone)
+        """The opened table. Waits up to `wait_ms` for whoever opens or creates the file.
 
-    def _open_alone(self, wait_ms: int) -> Table:
-        if self._closed and self._table is None:
-            raise BackendUnavailable(f"{self._path}: it was closed")
-        return self._table or self._use(self._opened(wait_ms))
+        Raises BackendUnavailable, and BackendMisconfigured if the file is unusable.
+        """
+        until_s = time.monotonic() + wait_ms / 1000
+        # A signal handler that raises cannot run between an iterator and its loop, and so leaves no lock behind.
+        for _ in iter(partial(self._opening.acquire, timeout=wait_ms / 1000), False):
+            try:
+                if self._closed and self._table is None:
+                    raise BackendUnavailable(f"{self._path}: this backend is closed")
+                return self._table or self._switch_to(self._open_table(remaining_ms(until_s)))
+            finally:
+                self._opening.release()
+        raise BackendUnavailable(f"{self._path}: another thread has been opening the file for {wait_ms:.0f} ms")
 
-    def _use(self, table: Table) -> Table:
-        """`table`, in which all goes on."""
-        before, self._table = self._table, table
-        if before is not None:
-            before.file.shut()
-        # Not before nobody is in the other one: what is held is not known in this one yet.
-        self._late.extend(subject for subject, ledger in self._known.copy().items() if ledger.holds())
-        if self._closed:
-            self._let_go()
-        return table
-
-    def open_soon(self) -> Table:
-        """The subjects where no file is open. Only the thread tries that again and again: nobody else is to wait."""
-        if self.trouble is not None and not self._closed:
-            raise BackendUnavailable(self.trouble)
+    def open_in_decision(self) -> Table:
+        """`open` within the time of a decision. After a failure only the maintenance thread tries again."""
+        if self.problem is not None and not self._closed:
+            raise BackendUnavailable(self.problem)
         try:
             return self.open(process_wait_ms())
         except AwxRateLimitError as error:
             if not self._closed:
-                self._say(error)
-                self._begin_to_look()
+                self._report(error)
+                self._start_thread()
             raise
 
-    def run(self, subject: str, act: Callable[..., _Answer], *args: Any) -> _Answer:
-        """What ``act(ledger, *args)`` answers, alone with the ledger of `subject`. Raises BackendUnavailable."""
-        begin_to_wait()
+    def _switch_to(self, table: Table) -> Table:
+        previous, self._table = self._table, table
+        if previous is not None:
+            previous.file.close_when_idle()
+        # Not earlier: a thread in the previous file could still grant leases that would not be in this list.
+        self._unwritten.extend(subject for subject, ledger in self._ledgers.copy().items() if ledger.holds_leases())
+        if self._closed:
+            self._close_file()
+        return table
+
+    def run(self, subject: str, act: Callable[..., _Result], *args: Any) -> _Result:
+        """Call ``act(ledger, *args)`` under the lock of the subject. Raises BackendUnavailable."""
+        reset_deadline()
         while True:
-            table = self._table or self.open_soon()
-            ledger = self._known.get(subject) or self._met(subject, table)
+            table = self._table or self.open_in_decision()
+            ledger = self._ledgers.get(subject) or self._new_ledger(subject, table)
             if ledger.table is not table:
-                ledger.stripe.run_apart(self._move, ledger, table)
-            stripe: Stripe = ledger.stripe
+                ledger.shard.run_among_threads(self._move, ledger, table)
+            shard: Shard = ledger.shard
             try:
-                return stripe.run(act, ledger, *args)
-            except Shut:
-                # The file was replaced, or this process has another ledger for the subject by now.
-                if ledger.left:
-                    stripe.run_apart(self._forget, ledger)
+                return shard.run(act, ledger, *args)
+            except Stale:
+                # The file was replaced, or the ledger was evicted and the process may have another one by now.
+                if ledger.evicted:
+                    shard.run_among_threads(self._remove, ledger)
 
     def _move(self, ledger: HostLedger, table: Table) -> None:
-        # Whoever saw an older file than others do must not take the ledger back to it.
+        # A slow thread may still have the previous table. It must not move the ledger back.
         if ledger.table is not table and self._table is table:
             table.place(ledger)
 
-    def _begin_to_look(self) -> None:
-        if self._started:
+    def _start_thread(self) -> None:
+        if self._thread_started:
             return
-        self._started = True
+        self._thread_started = True
         try:
-            self._keeper.start()
+            self._thread.start()
         except RuntimeError as error:
-            # As many threads as are allowed: decisions need none, and the next new subject tries again.
-            self._started = False
-            self._say(error)
+            # The process has as many threads as it may. Decisions need none; the next new subject tries again.
+            self._thread_started = False
+            self._report(error)
 
-    def _met(self, subject: str, table: Table) -> HostLedger:
-        self._begin_to_look()
-        if len(self._known) >= _MOST_KNOWN:
-            self._leave_two()
+    def _new_ledger(self, subject: str, table: Table) -> HostLedger:
+        self._start_thread()
+        if len(self._ledgers) >= _MAX_LEDGERS:
+            self._evict_two()
         ledger = HostLedger(subject, self)
         table.place(ledger)
-        # Another thread may have been faster.
-        return self._known.setdefault(subject, ledger)
+        # Another thread may have added one in the meantime.
+        return self._ledgers.setdefault(subject, ledger)
 
-    def _leave_two(self) -> None:
-        """Remember two subjects less, so that it keeps up with those that are met."""
+    def _evict_two(self) -> None:
+        """Evict up to two idle ledgers. One new subject comes with each call, so the number goes down."""
         for _ in range(2):
-            with suppress(IndexError, KeyError, Shut):
-                ledger = self._known[self._round.pop()]
-                ledger.stripe.run_now(self._leave, ledger)
-        if not self._round:
-            self._round = [*self._known]
+            with suppress(IndexError, KeyError, Stale):
+                ledger = self._ledgers[self._eviction_queue.pop()]
+                ledger.shard.try_run(self._evict, ledger)
+        if not self._eviction_queue:
+            self._eviction_queue = [*self._ledgers]
 
-    def _leave(self, ledger: HostLedger) -> None:
-        if not ledger.holds():
-            ledger.left = True
-            self._forget(ledger)
+    def _evict(self, ledger: HostLedger) -> None:
+        if not ledger.holds_leases():
+            ledger.evicted = True
+            self._remove(ledger)
 
-    def _forget(self, ledger: HostLedger) -> None:
-        """Know a ledger no more that was left; twice where a signal handler raised in between."""
-        if self._known.get(ledger.subject) is ledger:
-            del self._known[ledger.subject]
-        ledger.table.leases.leave(ledger)
+    def _remove(self, ledger: HostLedger) -> None:
+        """Remove an evicted ledger. `run` calls this again if a signal handler raised in the middle."""
+        if self._ledgers.get(ledger.subject) is ledger:
+            del self._ledgers[ledger.subject]
+        ledger.table.leases.free_counter(ledger)
 
     def release(self, ledger: HostLedger, lease_id: int) -> bool:
-        """Give a lease of this process back; whether it was held. It never waits and never raises."""
+        """Release a lease of this process; whether it was held. Never waits and never raises."""
         held = False
-        while ledger.home is self and not self._closed:
+        while ledger.session is self and not self._closed:
             leases: HostLeases = ledger.table.leases
             try:
-                held |= leases.give_back(ledger, lease_id)
+                held |= leases.release(ledger, lease_id)
             except (TypeError, ValueError, StructError):
-                # What was mapped is not there any more, or not there yet. TypeError is what `pack_into` makes of it.
+                # The memory is not mapped any more, or not yet. `pack_into` then raises TypeError.
                 pass
             except BaseException:
-                # A signal handler raised in between.
-                leases.give_back(ledger, lease_id)
+                # A signal handler raised in the middle.
+                leases.release(ledger, lease_id)
                 raise
             if ledger.table.leases is leases:
                 break
         return held
 
-    def take_back(self, subject: str, lease_id: int) -> None:
-        """Give back a lease whose decision nobody has; there may be none."""
-        ledger = self._known.get(subject)
+    def cancel(self, subject: str, lease_id: int) -> None:
+        """Release the lease of a decision that failed, if it got as far as taking one."""
+        ledger = self._ledgers.get(subject)
         if ledger is not None:
             self.release(ledger, lease_id)
 
-    def write_leases(self, ledger: HostLedger) -> None:
-        """Write down what this process holds, alone with `ledger`."""
-        table: Table = ledger.table
-        ledger.seen = None
-        if table.read(ledger) or ledger.holds():
-            ledger.seen = None
-            table.leases.regrant(ledger)
-            table.write(ledger, self._now_ms())
-
-    def _look(self) -> None:
-        """Once a second: who is alive, where the path leads to, and a part of the sweep."""
+    def _maintain(self) -> None:
+        """Once a second: check the path, write leases into a new file, forget who was alive, and sweep some shards."""
         if self._closed:
             return
         try:
             table = self.open()
-            if not (table.file.is_intact() and table.file.is_where_it_was()):
-                table = self._go_on_elsewhere(table)
-            table.desks.look_again()
-            while self._late:
-                self.run(self._late[0], self.write_leases)
-                self._late.popleft()
-            for _ in range(_SWEPT_A_LOOK):
-                self._looks += 1
-                stripe = table.file.stripes[self._looks % len(table.file.stripes)]
-                stripe.run_now(table.sweep, stripe, self._now_ms())
-            self.trouble = None
-        except Shut:
+            if not (table.file.is_intact() and table.file.is_at_path()):
+                table = self._switch_file(table)
+            table.counters.forget_alive()
+            while self._unwritten:
+                self.run(self._unwritten[0], lambda ledger: ledger.table.write_leases(ledger, self._now_ms()))
+                self._unwritten.popleft()
+            for _ in range(_SHARDS_PER_SWEEP):
+                self._shards_swept += 1
+                shard = table.file.shards[self._shards_swept % len(table.file.shards)]
+                shard.try_run(table.sweep, shard, self._now_ms())
+            self.problem = None
+        except Stale:
             return
         except Exception as error:
-            self._say(error)
+            self._report(error)
 
-    def _go_on_elsewhere(self, old: Table) -> Table:
-        """The file was removed, replaced or changed by somebody: use what is there now, or make it."""
+    def _switch_file(self, old: Table) -> Table:
+        """Open the file that is at the path now, or create one: somebody removed, replaced or changed the old one."""
         try:
-            new = self._opened(WAIT_MS)
+            new = self._open_table(WAIT_MS)
         except AwxRateLimitError:
-            # One that only lies elsewhere is gone on with: nobody else can make another one either.
+            # A file that was only moved stays in use: the other processes cannot open a new one either.
             if not old.file.is_intact():
-                self._let_go()
+                self._close_file()
             raise
-        self._use(new)
-        _log.warning("%s: it was removed or replaced; what was used until now is forgotten", self._path)
+        self._switch_to(new)
+        _log.warning("%s: the file was removed or replaced; the usage recorded in it is lost", self._path)
         return new
 
-    def _say(self, error: Exception) -> None:
-        """Once, until all is well again."""
-        if self.trouble is None:
-            known = isinstance(error, AwxRateLimitError)
-            _log.warning("limits of this host cannot be kept as they should: %s", error, exc_info=not known)
-        self.trouble = str(error)
+    def _report(self, error: Exception) -> None:
+        """Log the first problem since all was well."""
+        if self.problem is None:
+            is_expected = isinstance(error, AwxRateLimitError)
+            _log.warning("the host backend does not work as it should: %s", error, exc_info=not is_expected)
+        self.problem = str(error)
 
     def health(self) -> dict[str, Any]:
-        """How it is: the leases that this process holds, and how large the file is."""
-        begin_to_wait()
-        leases = sum(len(ledger.leases) + len(ledger.bounded) for ledger in self._known.copy().values())
-        said: dict[str, Any] = {"path": self._path, "leases": leases}
+        """The state, the leases that this process holds, the size of the file, and the damaged records it found."""
+        reset_deadline()
+        leases = sum(len(ledger.leases) + len(ledger.expiring) for ledger in self._ledgers.copy().values())
+        known: dict[str, Any] = {"path": self._path, "leases": leases}
         try:
-            table = self._table or self.open_soon()
-            stripe = table.file.stripes[0]
-            stripe.run(table.sweep, stripe, self._now_ms())
+            table = self._table or self.open_in_decision()
+            shard = table.file.shards[0]
+            shard.run(table.sweep, shard, self._now_ms())
         except Exception as error:
-            return {"state": self.trouble or str(error), **said}
-        return {"state": self.trouble or "ok", **said, "bytes": table.file.file_bytes(), "damaged": table.damaged}
+            return {"state": self.problem or str(error), **known}
+        return {"state": self.problem or "ok", **known, "bytes": table.file.file_bytes(), "damaged": table.damaged}
 
     def close(self) -> None:
-        """Let go of the file, and so of every lease. Harmless twice."""
+        """Close the file and end every lease of this process. May be called twice."""
         self._closed = True
-        self._keeper.stop()
-        self._let_go()
+        self._thread.stop(0)
+        self._close_file()
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         table, self._table = self._table, None
         if table is not None:
-            table.file.shut()
+            table.file.close_when_idle()
 
     def abandon(self) -> None:
-        """In a forked child: let go at once of what was opened for the parent."""
+        """In a forked child: close at once what the parent opened."""
         self._closed = True
         if self._table is not None:
             self._table.file.close()

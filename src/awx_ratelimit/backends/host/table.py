@@ -1,177 +1,189 @@
-"""The subjects in a shared file: read, written, given up and swept. Used under the lock of a stripe.
+"""The subjects in the shared file: reading, writing, deleting and sweeping. Used under the lock of a shard.
 
-What is written goes into the half of the cell that is not read, so that a process may be killed anywhere. Who outgrows
-a cell is written into a larger one first, and only then is the old one given up.
+A write goes to the half of the cell that is not in use, so the process may be killed at any instruction. A subject
+that outgrows its cell is written to a larger one first, and then the old cell is freed.
 """
 
 import logging
 from hashlib import blake2b
 
-from awx_ratelimit.backends.host.cell import HEAD, Newest, half, newest
-from awx_ratelimit.backends.host.index import CLASSES, Cell, Levels
-from awx_ratelimit.backends.host.lease_counters import Desks
+from awx_ratelimit.backends.host.cell import HEAD, NEVER_WRITTEN, Half, encode_half, newest_half, write_half
+from awx_ratelimit.backends.host.index import SIZE_CLASSES, Cell, Index
+from awx_ratelimit.backends.host.lease_counters import LeaseCounters
 from awx_ratelimit.backends.host.leases import HostLeases
-from awx_ratelimit.backends.host.locks import Shut, Stripe
-from awx_ratelimit.backends.host.mapped_file import STRIPES, HostFile
-from awx_ratelimit.backends.host.record import DIGEST_BYTES, Damaged, HostLedger, charged_of_late, decode, encoded
+from awx_ratelimit.backends.host.mapped_file import SHARDS, MappedFile
+from awx_ratelimit.backends.host.record import DIGEST_BYTES, HostLedger, InvalidRecord, decode, encode, is_recent
+from awx_ratelimit.backends.host.shard import Shard, Stale
 from awx_ratelimit.errors import BackendUnavailable
 
-#: With each new subject: with every cell looked at in turn, few of those that are needed no more are in the way.
-_SWEPT_AT_ONCE = 2
-_NOTHING = Newest(0, 0, b"")
+#: Cells to sweep per new subject. Enough to keep idle subjects from accumulating.
+_CELLS_PER_SWEEP = 2
 _log = logging.getLogger("awx_ratelimit")
 
 
 class Table:
     """The subjects in one opened file."""
 
-    def __init__(self, file: HostFile) -> None:
+    def __init__(self, file: MappedFile) -> None:
         self.file = file
-        self.desks = Desks(file)
-        self.leases = HostLeases(self.desks)
-        self._levels = Levels(file)
-        self._levels.check()
-        self.desks.check()
-        #: Cells that said nothing that can be understood, and were forgotten.
+        self.counters = LeaseCounters(file)
+        self.leases = HostLeases(self.counters)
+        self._index = Index(file)
+        self._index.check()
+        self.counters.check()
+        #: How many damaged cells were cleared.
         self.damaged = 0
 
     def place(self, ledger: HostLedger) -> None:
-        """Let `ledger` lie in this file, wherever that is."""
-        # A lone surrogate is a subject too. The secret keeps everybody from making subjects that lie on one another.
+        """Make `ledger` the state of its subject in this file."""
+        # "surrogatepass": a lone surrogate is a valid subject too. The secret key prevents chosen collisions.
         text = ledger.subject.encode("utf-8", "surrogatepass")
         digest = blake2b(text, digest_size=DIGEST_BYTES, key=self.file.secret).digest()
-        ledger.place(digest, int.from_bytes(digest[8:]))
-        ledger.stripe = self.file.stripes[digest[0] % STRIPES]
+        ledger.place(digest)
+        ledger.shard = self.file.shards[digest[0] % SHARDS]
         ledger.table = self
 
     def read(self, ledger: HostLedger) -> bool:
-        """Make `ledger` say what the file says; whether it says anything. Raises Shut."""
-        if ledger.left:
-            raise Shut
-        at = ledger.at
+        """Load what the file has about the subject; whether it has anything. Raises Stale."""
+        if ledger.evicted:
+            raise Stale
+        at = ledger.cell_at
         if at:
-            cell = self.file.memory[at : at + ledger.cell_bytes]
-            if cell == ledger.seen:
+            content = self.file.memory[at : at + ledger.cell_bytes]
+            if content == ledger.cached_cell:
                 return True
-            said = newest(cell)
-            if said is not None and said.body.startswith(ledger.digest):
-                self._read(ledger, Cell(at, ledger.cell_bytes, said), cell)
+            half = newest_half(content)
+            if half is not None and half.body.startswith(ledger.digest):
+                self._load(ledger, Cell(at, ledger.cell_bytes, half), content)
                 return True
         return self._search(ledger)
 
     def write(self, ledger: HostLedger, now_ms: int) -> None:
-        """Write what `ledger` says, which was read under the same lock and whose `seen` is None since it was changed.
+        """Write `ledger`, which must have been read under the same lock and have `cached_cell` None since its change.
 
-        Raises BackendUnavailable where there is no room, and ValueError for a time that cannot be written.
+        Raises BackendUnavailable if there is no room, and ValueError for a time that does not fit.
         """
-        write, at, cell_bytes = ledger.write + 1, ledger.at, ledger.cell_bytes
-        record = encoded(ledger, write)
+        write_number, at, cell_bytes = ledger.write_number + 1, ledger.cell_at, ledger.cell_bytes
+        record = encode(ledger, write_number)
         half_bytes = cell_bytes // 2
         if not at or len(record) > half_bytes:
-            self._write_elsewhere(ledger, len(record))
-            self.sweep(ledger.stripe, now_ms)
+            self._write_to_other_cell(ledger, len(record))
+            self.sweep(ledger.shard, now_ms)
             return
-        memory, write_at = self.file.memory, half_bytes - ledger.write_at
-        memory[at + write_at : at + write_at + len(record)] = record
-        ledger.write = write
-        ledger.write_at = write_at
-        ledger.seen = memory[at : at + cell_bytes]
+        # `write_half`, inlined: every charge comes through here.
+        memory, half_offset = self.file.memory, half_bytes - ledger.half_offset
+        memory[at + half_offset : at + half_offset + len(record)] = record
+        ledger.write_number = write_number
+        ledger.half_offset = half_offset
+        ledger.cached_cell = memory[at : at + cell_bytes]
 
-    def give_up(self, ledger: HostLedger) -> None:
-        """Know nothing more of the subject: the largest cell first, so that no older one comes to light."""
-        for number in reversed(range(len(CLASSES))):
-            cell = self._found(ledger, number)
+    def write_leases(self, ledger: HostLedger, now_ms: int) -> None:
+        """Write the leases of this process, which the file may not have yet. Raises as `read` and `write` do."""
+        ledger.cached_cell = None
+        if self.read(ledger) or ledger.holds_leases():
+            ledger.cached_cell = None
+            self.leases.ensure_counters(ledger)
+            self.write(ledger, now_ms)
+
+    def delete(self, ledger: HostLedger) -> None:
+        """Remove the subject from the file: the largest cell first, so that no older record takes effect again."""
+        for size_class in reversed(range(len(SIZE_CLASSES))):
+            cell = self._find(ledger, size_class)
             if cell is not None:
-                self._give_up(cell)
-        ledger.at, ledger.seen = 0, None
+                self._free(cell)
+        ledger.cell_at, ledger.cached_cell = 0, None
 
-    def sweep(self, stripe: Stripe, now_ms: int) -> None:
-        """Look at the next cells: who owes nothing and holds nothing there is forgotten."""
-        for _ in range(_SWEPT_AT_ONCE):
-            stripe.swept += 1
-            at, cell_bytes = self._levels.cell(stripe, stripe.swept)
-            said = newest(self.file.memory[at : at + cell_bytes]) if at else _NOTHING
-            if said is None:
-                self._forget_damaged(at, cell_bytes)
-            elif said.body and not self._is_needed(said.body, now_ms):
-                self._give_up(Cell(at, cell_bytes, said))
+    def sweep(self, shard: Shard, now_ms: int) -> None:
+        """Check the next few cells of the shard, and free those of subjects that owe nothing and hold nothing."""
+        for _ in range(_CELLS_PER_SWEEP):
+            shard.sweep_turn += 1
+            at, cell_bytes = self._index.cell_for_sweep(shard, shard.sweep_turn)
+            half = newest_half(self.file.memory[at : at + cell_bytes]) if at else NEVER_WRITTEN
+            if half is None:
+                self._clear_damaged(at, cell_bytes)
+            elif half.body and not self._is_needed(half.body, now_ms):
+                self._free(Cell(at, cell_bytes, half))
 
     def _search(self, ledger: HostLedger) -> bool:
-        for number in range(len(CLASSES)):
-            cell = self._found(ledger, number)
+        for size_class in range(len(SIZE_CLASSES)):
+            cell = self._find(ledger, size_class)
             if cell is not None:
-                self._read(ledger, cell, self.file.memory[cell.at : cell.at + cell.cell_bytes])
+                self._load(ledger, cell, self.file.memory[cell.at : cell.at + cell.cell_bytes])
                 return True
-        ledger.at, ledger.seen = 0, None
-        ledger.forget_all()
+        ledger.cell_at, ledger.cached_cell = 0, None
+        ledger.clear()
         return False
 
-    def _read(self, ledger: HostLedger, cell: Cell, seen: bytes) -> None:
-        ledger.at, ledger.cell_bytes, (ledger.write_at, ledger.write, body) = cell
+    def _load(self, ledger: HostLedger, cell: Cell, content: bytes) -> None:
+        ledger.cell_at, ledger.cell_bytes, (ledger.half_offset, ledger.write_number, body) = cell
         try:
-            decode(ledger, body, self.desks.is_mine)
-        except Damaged as error:
-            raise self.file.damaged("it says what cannot be understood") from error
-        ledger.seen = seen
+            decode(ledger, body, self.counters.is_own)
+        except InvalidRecord as error:
+            raise self.file.damaged("a record in the file cannot be decoded") from error
+        ledger.cached_cell = content
 
-    def _write_elsewhere(self, ledger: HostLedger, wanted_bytes: int) -> None:
-        number = next((number for number, (_, size) in enumerate(CLASSES) if size >= 2 * wanted_bytes), None)
-        if number is None:
-            raise BackendUnavailable(f"{ledger.subject!r} owes and holds more than a host's file can say")
-        # What a process that was killed in here has left in the larger cell is written over.
-        left = self._found(ledger, number) if ledger.at else None
-        cell = left or self._levels.free(ledger.stripe, ledger.number, number)
-        record = encoded(ledger, cell.newest.write + 1)
-        write_at = cell.cell_bytes // 2 - cell.newest.at
-        self.file.memory[cell.at + write_at : cell.at + write_at + len(record)] = record
-        if ledger.at:
-            self._give_up(Cell(ledger.at, ledger.cell_bytes, Newest(ledger.write_at, ledger.write, b"")))
-        # Not before: who is interrupted in between reads what everybody reads.
-        ledger.at, ledger.cell_bytes = cell.at, cell.cell_bytes
-        ledger.write_at, ledger.write = write_at, cell.newest.write + 1
-        ledger.seen = self.file.memory[cell.at : cell.at + cell.cell_bytes]
+    def _write_to_other_cell(self, ledger: HostLedger, record_bytes: int) -> None:
+        fitting = (number for number, (_, size) in enumerate(SIZE_CLASSES) if size >= 2 * record_bytes)
+        size_class = next(fitting, None)
+        if size_class is None:
+            max_bytes = SIZE_CLASSES[-1][1] // 2
+            raise BackendUnavailable(
+                f"the state of {ledger.subject!r} needs {record_bytes:,} bytes, and a host file stores at most "
+                f"{max_bytes:,} per subject; use fewer limits or slots"
+            )
+        # A process that was killed at this point may have left a record in the larger cell. Overwrite it.
+        leftover = self._find(ledger, size_class) if ledger.cell_at else None
+        cell = leftover or self._index.free_cell(ledger.shard, ledger.subject_hash, size_class)
+        write_number = cell.newest.write_number + 1
+        record = encode(ledger, write_number)
+        half_offset = write_half(self.file.memory, cell.at, cell.cell_bytes, cell.newest.offset, record)
+        if ledger.cell_at:
+            self._free(Cell(ledger.cell_at, ledger.cell_bytes, Half(ledger.half_offset, ledger.write_number, b"")))
+        # Last: a thread that is interrupted before this reads the same cells as everybody else.
+        ledger.cell_at, ledger.cell_bytes = cell.at, cell.cell_bytes
+        ledger.half_offset, ledger.write_number = half_offset, write_number
+        ledger.cached_cell = self.file.memory[cell.at : cell.at + cell.cell_bytes]
 
-    def _give_up(self, cell: Cell) -> None:
-        nothing = half(cell.newest.write + 1, b"")
-        at = cell.at + cell.cell_bytes // 2 - cell.newest.at
-        self.file.memory[at : at + len(nothing)] = nothing
+    def _free(self, cell: Cell) -> None:
+        empty = encode_half(cell.newest.write_number + 1, b"")
+        write_half(self.file.memory, cell.at, cell.cell_bytes, cell.newest.offset, empty)
 
-    def _found(self, ledger: HostLedger, number: int) -> Cell | None:
-        """The subject's cell of class `number`."""
-        cells, cell_bytes = CLASSES[number]
-        for bucket_at in self._levels.way(ledger.stripe, ledger.number, number):
-            bucket = self._bucket(bucket_at, cells, cell_bytes)
-            place = bucket.find(ledger.digest)
+    def _find(self, ledger: HostLedger, size_class: int) -> Cell | None:
+        """The subject's cell in this size class, or None."""
+        cells, cell_bytes = SIZE_CLASSES[size_class]
+        for bucket_at in self._index.buckets(ledger.shard, ledger.subject_hash, size_class):
+            digests = self._digests(bucket_at, cells, cell_bytes)
+            place = digests.find(ledger.digest)
             while place >= 0:
                 at = bucket_at + (place // cell_bytes * cell_bytes if cells > 1 else 0)
-                said = newest(self.file.memory[at : at + cell_bytes])
-                if said is None:
-                    self._forget_damaged(at, cell_bytes)
-                elif said.body.startswith(ledger.digest):
-                    return Cell(at, cell_bytes, said)
-                place = bucket.find(ledger.digest, place + 1)
+                half = newest_half(self.file.memory[at : at + cell_bytes])
+                if half is None:
+                    self._clear_damaged(at, cell_bytes)
+                elif half.body.startswith(ledger.digest):
+                    return Cell(at, cell_bytes, half)
+                place = digests.find(ledger.digest, place + 1)
         return None
 
-    def _bucket(self, at: int, cells: int, cell_bytes: int) -> bytes:
-        """A bucket as far as it says whose its cells are."""
+    def _digests(self, bucket_at: int, cells: int, cell_bytes: int) -> bytes:
+        """The part of a bucket that contains the digests of its cells."""
         memory = self.file.memory
         if cells > 1:
-            return memory[at : at + cells * cell_bytes]
-        middle, head_bytes = at + cell_bytes // 2, HEAD.size + DIGEST_BYTES
-        return memory[at : at + head_bytes] + memory[middle : middle + head_bytes]
+            return memory[bucket_at : bucket_at + cells * cell_bytes]
+        middle, head_bytes = bucket_at + cell_bytes // 2, HEAD.size + DIGEST_BYTES
+        return memory[bucket_at : bucket_at + head_bytes] + memory[middle : middle + head_bytes]
 
-    def _forget_damaged(self, at: int, cell_bytes: int) -> None:
+    def _clear_damaged(self, at: int, cell_bytes: int) -> None:
         self.file.memory[at : at + cell_bytes] = bytes(cell_bytes)
         if not self.damaged:
-            _log.error("%s: a part of it is damaged; what was used there is forgotten", self.file.path)
+            _log.error("%s: a record in the file is damaged; the usage recorded in it is lost", self.file.path)
         self.damaged += 1
 
     def _is_needed(self, body: bytes, now_ms: int) -> bool:
-        if charged_of_late(body, now_ms):
+        if is_recent(body, now_ms):
             return True
-        scratch = HostLedger("", None)
+        ledger = HostLedger("", None)
         try:
-            decode(scratch, body, lambda _: False)
-        except Damaged:
+            decode(ledger, body, lambda _: False)
+        except InvalidRecord:
             return False
-        return scratch.owes(now_ms) or self.leases.are_open(scratch, now_ms)
+        return ledger.owes(now_ms) or self.leases.any_held(ledger, now_ms)

@@ -1,0 +1,146 @@
+"""The lock of a part of the file: one thread of one process at a time, and never in a file that was truncated.
+
+Reading a mapping past the end of a truncated file raises SIGBUS, which kills the process. So code touches the mapped
+memory only inside these locks, which compare the size of the file with the size of the mapping first.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from awx_ratelimit.backends.host.locks import POLL_S, WAIT_MS, ByteLock, may_wait_for_thread, process_wait_ms
+from awx_ratelimit.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from awx_ratelimit.backends.host.mapped_file import MappedFile
+
+#: How long to wait while the holder of the lock seems to be stopped: nobody has had the lock since the last time-out.
+_STOPPED_HOLDER_WAIT_MS = 2
+TRUNCATED: Final = "the file was truncated"
+_NEVER = object()
+_Result = TypeVar("_Result")
+
+
+class Stale(Exception):
+    """The file was closed, or the process dropped this ledger: look both up again."""
+
+
+class SharedLock:
+    """Excludes the other threads of this process and all other processes. `number` is the locked byte."""
+
+    __slots__ = ("_attempts", "_closed", "_file", "_file_lock", "_holder_is_stopped", "number", "thread_lock")
+
+    def __init__(self, file: "MappedFile", number: int) -> None:
+        self.number = number
+        self._file = file
+        self._closed = False
+        self._file_lock = ByteLock(file.fd, number)
+        self._holder_is_stopped = False
+        self.thread_lock = threading.Lock()
+        # Like the memory backend's shard: a signal handler that raises cannot run between an iterator and its loop.
+        self._attempts: Iterator[object] = iter(partial(self.thread_lock.acquire, False), _NEVER)
+
+    def run(self, act: Callable[..., _Result], *args: Any) -> _Result:
+        """Call ``act(*args)`` under the lock. Raises Stale, and BackendUnavailable if the wait takes too long."""
+        thread_lock, file_lock, file = self.thread_lock, self._file_lock, self._file
+        for locked in self._attempts:
+            if not locked:
+                self._wait_for_thread()
+                continue
+            try:
+                if self._closed:
+                    raise Stale
+                try:
+                    if file_lock.try_lock():
+                        self._wait_for_process()
+                    self._holder_is_stopped = False
+                    if file.file_bytes() < file.mapped_bytes:
+                        raise file.damaged(TRUNCATED)
+                    return act(*args)
+                finally:
+                    file_lock.unlock()
+            finally:
+                thread_lock.release()
+        raise AssertionError
+
+    def try_run(self, act: Callable[..., Any], *args: Any) -> bool:
+        """Call ``act(*args)`` if the lock is free right now; whether it was. Raises as `run` does."""
+        thread_lock, file_lock, file = self.thread_lock, self._file_lock, self._file
+        for locked in self._attempts:
+            if not locked:
+                return False
+            try:
+                if self._closed:
+                    raise Stale
+                try:
+                    if file_lock.try_lock():
+                        return False
+                    if file.file_bytes() < file.mapped_bytes:
+                        raise file.damaged(TRUNCATED)
+                    act(*args)
+                    return True
+                finally:
+                    file_lock.unlock()
+            finally:
+                thread_lock.release()
+        raise AssertionError
+
+    def run_among_threads(self, act: Callable[..., Any], *args: Any) -> None:
+        """Call ``act(*args)`` while no other thread of this process holds the lock, even if the file is closed.
+
+        `act` must not touch the mapped memory.
+        """
+        for locked in self._attempts:
+            if locked:
+                try:
+                    act(*args)
+                finally:
+                    self.thread_lock.release()
+                return
+            self._wait_for_thread()
+
+    def close(self, until_s: float) -> bool:
+        """Refuse new callers, and wait until `until_s` for the thread that holds the lock; whether it left in time."""
+        self._closed = True
+        while not self.thread_lock.acquire(blocking=False):
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(POLL_S)
+        self.thread_lock.release()
+        return True
+
+    def _wait_for_thread(self) -> None:
+        if not may_wait_for_thread():
+            raise BackendUnavailable(f"{self._file.path}: timed out waiting for other threads of this process")
+        time.sleep(POLL_S)
+
+    def _wait_for_process(self) -> None:
+        wait_ms = process_wait_ms()
+        try:
+            locked = self._file_lock.wait(min(_STOPPED_HOLDER_WAIT_MS, wait_ms) if self._holder_is_stopped else wait_ms)
+        except OSError as error:
+            raise BackendUnavailable(f"{self._file.path}: cannot lock the file: {error.strerror}") from error
+        if locked:
+            return
+        # A decision that waited for threads first has less time left. That says nothing about the other process.
+        self._holder_is_stopped = self._holder_is_stopped or wait_ms >= WAIT_MS
+        raise BackendUnavailable(
+            f"{self._file.path}: another process has held a lock for {WAIT_MS} ms; check whether it is stopped"
+            if self._holder_is_stopped
+            else f"{self._file.path}: timed out waiting for other threads and processes"
+        )
+
+
+class Shard(SharedLock):
+    """A share of the subjects, with what this process remembers of its index. Used under its own lock."""
+
+    __slots__ = ("root", "root_page", "sweep_turn")
+
+    def __init__(self, file: "MappedFile", number: int) -> None:
+        super().__init__(file, number)
+        #: The decoded root of the index, and the page that it was decoded from.
+        self.root: Any = None
+        self.root_page: bytes | None = None
+        self.sweep_turn = 0

@@ -360,17 +360,17 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'HostBackend("limits")',
         ValueError,
-        "path is 'limits'; allowed is an absolute one such as '/var/lib/app/limits'",
+        "path: expected an absolute path such as '/var/lib/app/limits', got 'limits'",
     ),
     (
         'HostBackend("host:///var/lib/app/limits")',
         ValueError,
-        "path is a URL; write open_backend(url), or HostBackend('/var/lib/app/limits')",
+        "path: expected a path, got a URL; write open_backend(url), or pass '/var/lib/app/limits'",
     ),
     (
         "HostBackend(None)",
         TypeError,
-        "path is None (NoneType); use an absolute path such as '/var/lib/app/limits'",
+        "path: expected an absolute path such as '/var/lib/app/limits', got None (NoneType)",
     ),
     (
         "RedisBackend(URL)",

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -242,25 +243,30 @@ def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, cap
     assert "the file was damaged when the machine stopped" in caplog.text
 
 
-def test_a_torn_file_that_may_not_be_set_aside_is_refused(tmp_path: Path) -> None:
-    """In a folder of somebody else's it cannot get another name: the error says what is wrong and what to do."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    path = folder / "limits"
+@pytest.fixture
+def enterable() -> Iterator[Path]:
+    """A folder that other users can enter; pytest's own folders may be closed to them."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+def test_damaged_file_in_a_read_only_folder(enterable: Path) -> None:
+    """A file damaged by a power cut stays in place if it cannot be renamed, and the error says what to do."""
+    path = enterable / "limits"
     HostBackend(path).close()
     with path.open("r+b") as file:
         file.seek(1024)
         file.write(b"another boot of this machine")
         file.seek(2048)
         file.write(b"\xff" * 16)
-    for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        part.chmod(0o755)
-    folder.chmod(0o555)
+    enterable.chmod(0o555)
     if not os.getuid():
         os.chown(path, NOBODY, NOBODY)
     with unprivileged():
         refused(path, "the file is damaged; stop the processes that use it and delete it")
-    folder.chmod(0o755)
 
 
 def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> None:
@@ -315,21 +321,16 @@ def test_many_that_start_at_once_make_one_file(path: Path, start_process: StartP
     assert allowed == [True] * 3 + [False] * 2
 
 
-def test_without_rights_there_is_an_error(tmp_path: Path) -> None:
-    """A file of another user, and a folder in which this process may not make one, are named."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    file = folder / "limits"
+def test_missing_permissions(enterable: Path) -> None:
+    """Another user's file, and a folder in which this process cannot create one, are errors."""
+    file = enterable / "limits"
     HostBackend(file).close()
-    for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path, folder):
-        part.chmod(0o755)
     if os.getuid():
         file.chmod(0)
-        folder.chmod(0o555)
+        enterable.chmod(0o555)
     with unprivileged():
         refused(file, "this process may not read and write the file")
-        refused(folder / "new", "this process may not read and write the file")
-    folder.chmod(0o755)
+        refused(enterable / "new", "this process may not read and write the file")
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,10 @@ def test_exception_in_signal_handler_leaks_nothing(tmp_path: Path, clock: Manual
         assert remaining(limiter(path, clock))[1] == 3, interruption.number
 
 
+def release_one(own: Limiter, held: list[Decision]) -> None:
+    own.backend.release(held.pop())
+
+
 @pytest.mark.parametrize("moved", [False, True], ids=["in the same file", "in another file"])
 def test_release_inside_a_claim_frees_one_slot(tmp_path: Path, clock: ManualClock, moved: bool) -> None:
     """A release that interrupts a claim at any line frees its slot, and every process sees the other slots as taken."""
@@ -292,7 +297,7 @@ def test_release_inside_a_claim_frees_one_slot(tmp_path: Path, clock: ManualCloc
             session(own)._switch_file(session(own).open())
             # So that the claim below does not allocate a counter page.
             own.acquire("another", SLOTS_3)
-        with interruption.calling(lambda held=held, own=own: own.backend.release(held.pop())):
+        with interruption.calling(partial(release_one, own, held)):
             allowed = own.backend.acquire("s", SLOTS_3, 1).allowed
 
         assert allowed is True

@@ -596,7 +596,7 @@ def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pyt
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr("awx_ratelimit.backends.host.session.Ticker.start", failing)
+        patched.setattr("awx_ratelimit.backends.host.session.PeriodicThread.start", failing)
         allowed = limiter.acquire("s", SLOTS_3).allowed
     state = limiter.health()["state"]
     limiter.acquire("another", SLOTS_3)

@@ -41,7 +41,7 @@ _EMPTY_ROOT = encode_half(1, b"")
 CREATION_LOCK, _GROWTH_LOCK = SHARDS, SHARDS + 1
 _lseek = ctypes.PyDLL(None)["lseek"]
 _lseek.restype = ctypes.c_int64
-#: Python has only `posix_fallocate`. Where a file system cannot allocate, that one writes zeros, exceeded the writes of
+#: Python has only `posix_fallocate`. Where a file system cannot allocate, that one writes zeros over the writes of
 #: other processes.
 _fallocate = ctypes.CDLL(None, use_errno=True)["fallocate"]
 

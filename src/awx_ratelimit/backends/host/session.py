@@ -23,7 +23,7 @@ from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.shard import Shard, Stale
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
-from awx_ratelimit.runtime.periodic_thread import Ticker
+from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 _log = logging.getLogger("awx_ratelimit")
 _MAINTENANCE_INTERVAL_S = 1.0
@@ -44,7 +44,7 @@ class HostSession:
         self._eviction_queue: list[str] = []
         #: Subjects whose leases are still to be written into a new file.
         self._unwritten: deque[str] = deque()
-        self._thread = Ticker("awx_ratelimit host", self._maintain, _MAINTENANCE_INTERVAL_S)
+        self._thread = PeriodicThread("awx_ratelimit host", self._maintain, _MAINTENANCE_INTERVAL_S)
         self._thread_started = self._closed = False
         self._shards_swept = 0
         self._table: Table | None = None

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test pytest chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi axe-core
+.PHONY: demo test test-full pytest chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -15,16 +15,23 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
 
-# Static checks and tests run side by side.
+# Static checks and tests run side by side. Each test runs on the servers and databases on which its code differs.
 test: $(READY) servers uwsgi axe-core
 	$(MAKE) --no-print-directory --jobs 2 check pytest
+
+# Every test on every server and database, then the long storms and audits.
+test-full: $(READY) servers uwsgi axe-core
+	$(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
+	$(MAKE) --no-print-directory chaos audit
 
 # Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.
 SHM := $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 2>/dev/null && echo /dev/shm)
 
+SELECT := -m 'not full'
+
 pytest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
 pytest:
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto $(SELECT)
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
 servers: redis-server postgresql nginx chromium

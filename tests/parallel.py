@@ -19,6 +19,8 @@ _SHARED = re.compile(
     r"|tests/servers/.*\[(.*-)?(?P<server>uvicorn-httptools|uvicorn-h11|hypercorn|granian-asgi|granian-wsgi|waitress"
     r"|gunicorn-(sync|gthread|gevent-preload|preload))[-\]]"
 )
+#: `make test` leaves these out: the code above the key store does not depend on the database.
+_FULL = re.compile(r"tests/keys/test_(stored_keys|verifier)\.py::.*\bpostgresql\b")
 #: Files whose tests share nothing: each test is a group.
 _ALONE = re.compile(r"tests/(test_examples\.py|chaos/)")
 
@@ -48,11 +50,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GroupScheduling(config, log)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of a group side by side, and the longest groups first."""
+    """Mark the tests that `make test` leaves out. Put each group side by side, and the longest groups first."""
     ranks: dict[str, tuple[int, int]] = {}
     for item in items:
+        if _FULL.match(item.nodeid):
+            item.add_marker("full")
         group = group_of(item.nodeid)
         kind = group.partition(" ")[0]
         rank = _LONG_GROUPS.index(kind) if kind in _LONG_GROUPS else len(_LONG_GROUPS) + ("::" not in group)

@@ -56,6 +56,7 @@ WSGI = (
     Spec("granian-wsgi", "wsgi", f"{_GRANIAN} --interface wsgi --blocking-threads 8 tests.servers.wsgi_app:app"),
 )
 SPECS = (*ASGI, *WSGI)
+_USUAL = ("uvicorn-httptools", "gunicorn-gthread")
 #: Speaks HTTP on one port and its own protocol on another, as nginx's `uwsgi_pass` wants it.
 UWSGI = Spec(
     "uwsgi",
@@ -65,10 +66,24 @@ UWSGI = Spec(
 )
 
 
-def on(specs: tuple[Spec, ...], *, without: str = "") -> pytest.MarkDecorator:
-    """Run a test on these servers, except those in `without`, which have separate tests."""
+def on(specs: tuple[Spec, ...], *, without: str = "", everywhere: bool = False) -> pytest.MarkDecorator:
+    """Run a test on these servers, except those in `without`, which have separate tests.
+
+    `make test` runs it on one ASGI server and one WSGI server of them, or on all of them with `everywhere`.
+    `make test-full` always runs it on all of them.
+    """
     chosen = [spec for spec in specs if spec.name not in without.split()]
-    return pytest.mark.parametrize("server", chosen, indirect=True, ids=str)
+    kept = chosen if everywhere else _representatives(chosen)
+    params = [pytest.param(spec, marks=[] if spec in kept else [pytest.mark.full]) for spec in chosen]
+    return pytest.mark.parametrize("server", params, indirect=True, ids=str)
+
+
+def _representatives(specs: list[Spec]) -> list[Spec]:
+    """Return one server of each kind: the usual one, or the first if that is not among them."""
+    by_kind: dict[str, Spec] = {}
+    for spec in sorted(specs, key=lambda spec: spec.name not in _USUAL):
+        by_kind.setdefault(spec.kind, spec)
+    return list(by_kind.values())
 
 
 def on_named(*names: str) -> pytest.MarkDecorator:

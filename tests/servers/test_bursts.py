@@ -30,7 +30,7 @@ def _spent(server: Server) -> str:
     return subject
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 def test_a_burst_is_admitted_up_to_the_plan(server: Server) -> None:
     """Of a burst exactly the plan's number is admitted, and each answer says how many are left."""
     subject = server.new_subject("burst")

@@ -24,7 +24,7 @@ def test_a_worker_holds_nothing_of_its_parent(server: Server) -> None:
     assert after == SLOTS
 
 
-@on(WSGI)
+@on(WSGI, everywhere=True)
 def test_a_slot_of_the_parent_given_back_in_the_worker_frees_nothing(server: Server) -> None:
     """A lease frees a slot only in the process that took it: releasing it in a forked worker frees none."""
     before = server.free(IMPORT_SUBJECT)

@@ -56,7 +56,7 @@ def _plain(server: Server, key: str) -> int:
         return connection.request("GET", "/stored/plain", key).status
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 def test_the_life_of_a_key(server: Server, asked: Call) -> None:
     """A created key is admitted, after a rotation both are, and a revoked one is not: from the next request on."""
     made = json.loads(asked("POST", "/api-keys", {"name": "production-backend"}).body)

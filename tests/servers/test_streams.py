@@ -39,7 +39,7 @@ class Stream:
         return list(iter(self.connection.chunk, b""))
 
 
-@on(SPECS, without="gunicorn-sync")
+@on(SPECS, without="gunicorn-sync", everywhere=True)
 def test_an_open_body_holds_its_slot(server: Server) -> None:
     """With every slot held by an open body the next request is refused; a body that ends frees its own slot alone."""
     subject = server.new_subject("slots")
@@ -58,7 +58,7 @@ def test_an_open_body_holds_its_slot(server: Server) -> None:
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 def test_the_slot_is_held_up_to_the_end_and_no_longer(server: Server) -> None:
     """As long as a body runs it sees its own slot taken, and when it has ended the slot is free."""
     subject = server.new_subject("slots")
@@ -106,7 +106,7 @@ def test_one_worker_of_gunicorn_sync_lets_the_next_wait(server: Server) -> None:
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 @pytest.mark.parametrize("leave", [Connection.close, Connection.reset], ids=["close", "reset"])
 def test_a_client_that_hangs_up_gives_its_slot_back_once(server: Server, leave: Callable[[Connection], None]) -> None:
     """If clients disconnect in the middle of a body, every slot is released exactly once."""
@@ -124,7 +124,7 @@ def test_a_client_that_hangs_up_gives_its_slot_back_once(server: Server, leave: 
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 def test_a_client_that_leaves_a_silent_body_is_noticed(server: Server) -> None:
     """On ASGI the slot is released when the client disconnects, even if the body sends nothing."""
     subject = server.new_subject("slots")
@@ -136,7 +136,7 @@ def test_a_client_that_leaves_a_silent_body_is_noticed(server: Server) -> None:
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(WSGI, without="gunicorn-sync")
+@on(WSGI, without="gunicorn-sync", everywhere=True)
 def test_a_client_that_leaves_a_silent_body_is_noticed_when_it_ends(server: Server) -> None:
     """On WSGI nobody notices a disconnect until the body sends or ends; then the slot is released."""
     subject = server.new_subject("slots")
@@ -166,7 +166,7 @@ def test_a_background_task_holds_no_slot(server: Server) -> None:
     assert server.free(subject) == SLOTS
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 @pytest.mark.parametrize(("path", "status"), [("/raises/before", 500), ("/raises/during", 200)])
 def test_an_app_that_raises_gives_the_slot_back(server: Server, path: str, status: int) -> None:
     """An exception of the app, before or during its response, reaches the server, and the slot is released."""

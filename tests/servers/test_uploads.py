@@ -55,7 +55,7 @@ def test_waitress_reads_an_upload_before_it_is_refused(server: Server) -> None:
         assert connection.answer().status == 429
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 def test_an_admitted_upload_is_asked_for(server: Server) -> None:
     """The server requests an admitted upload with Expect: 100-continue, and it arrives whole."""
     with Connection(server.port) as connection:
@@ -68,7 +68,7 @@ def test_an_admitted_upload_is_asked_for(server: Server) -> None:
         assert answer.body == b"%d" % UPLOAD_BYTES
 
 
-@on(SPECS)
+@on(SPECS, everywhere=True)
 def test_a_refused_body_is_never_taken_for_a_request(server: Server) -> None:
     """The body of a refused upload is never executed as a request, although the app did not read it."""
     hidden = server.new_subject("burst")

@@ -50,7 +50,7 @@ def _refused(server: Server, path: str, *lines: str) -> Answer:
     return Answer(answer.status, sorted(pair for pair in answer.ours() if pair[0] not in own), body)
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 def test_a_socket_holds_a_slot_until_the_client_closes(server: Server) -> None:
     """An open WebSocket takes one slot, however much is said on it, and gives it back when the client closes."""
     subject = server.new_subject("slots")
@@ -65,7 +65,7 @@ def test_a_socket_holds_a_slot_until_the_client_closes(server: Server) -> None:
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 @pytest.mark.parametrize("last_word", ["close", "raise"])
 def test_a_socket_that_the_server_ends_gives_its_slot_back(server: Server, last_word: str) -> None:
     """A WebSocket that the app closes, or in which it raises, gives its slot back, and once."""
@@ -82,7 +82,7 @@ def test_a_socket_that_the_server_ends_gives_its_slot_back(server: Server, last_
     assert server.free(subject) == SLOTS
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 @pytest.mark.parametrize("leave", [Connection.close, Connection.reset], ids=["close", "reset"])
 def test_a_socket_that_breaks_off_gives_its_slot_back(server: Server, leave: Callable[[Connection], None]) -> None:
     """WebSockets whose TCP connection goes without a closing frame give their slots back, each once."""
@@ -99,7 +99,7 @@ def test_a_socket_that_breaks_off_gives_its_slot_back(server: Server, leave: Cal
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 def test_a_handshake_over_the_limit_is_a_429(server: Server) -> None:
     """With every slot held by a WebSocket a handshake gets the 429 with headers and body, and a request does too."""
     subject = server.new_subject("slots")
@@ -114,7 +114,7 @@ def test_a_handshake_over_the_limit_is_a_429(server: Server) -> None:
     assert server.free_becomes(subject, SLOTS) == SLOTS
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 def test_a_client_library_sees_the_refusal(server: Server) -> None:
     """A WebSocket library gets at the status, at Retry-After and at the body of a refused handshake."""
     subject = server.new_subject("slots")
@@ -130,7 +130,7 @@ def test_a_client_library_sees_the_refusal(server: Server) -> None:
     assert response.body == REFUSED_BODY
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 @pytest.mark.parametrize("lines", [[], ["X-API-Key: unknown"]], ids=["no key", "unknown key"])
 def test_a_handshake_without_a_key_is_a_401(server: Server, lines: list[str]) -> None:
     """A handshake without a valid key gets the very 401 that a request gets."""
@@ -142,7 +142,7 @@ def test_a_handshake_without_a_key_is_a_401(server: Server, lines: list[str]) ->
     assert _refused(server, "/ws/echo", *lines) == Answer(401, sorted(request.ours()), request.body)
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 def test_an_accepted_socket_says_how_the_limits_stand(server: Server) -> None:
     """The answer to an accepted handshake carries RateLimit and RateLimit-Policy."""
     with _opened(server, server.new_subject("slots")) as socket:
@@ -154,7 +154,7 @@ def test_an_accepted_socket_says_how_the_limits_stand(server: Server) -> None:
     assert said == expected
 
 
-@on(ASGI)
+@on(ASGI, everywhere=True)
 @pytest.mark.parametrize(("path", "status"), [("/ws/rejects", 403), ("/ws/denies", 418), ("/ws/nobody", 403)])
 def test_a_socket_that_the_app_refuses_holds_no_slot(server: Server, path: str, status: int) -> None:
     """A handshake that the app rejects keeps the app's response, and its slot is released."""

@@ -68,4 +68,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _worker_folder_is_reachable(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let tests that become another user reach their folders: a worker's folder lies one level deeper."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        tmp_path_factory.getbasetemp().parent.chmod(0o755)
+        for folder in tmp_path_factory.getbasetemp().parents[:2]:
+            folder.chmod(0o755)

@@ -1,6 +1,7 @@
 """``plans check``, ``usage``, ``reset`` and ``doctor``, on real servers."""
 
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -145,6 +146,13 @@ def test_what_is_no_table_is_one_line(run: Run, tmp_path: Path, written: bytes |
     assert str(path) in ran.err, ran
 
 
+@pytest.fixture
+def _any_latency_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accept the latency of a busy machine."""
+    monkeypatch.setattr(doctor, "_SLOW_MS", 10_000.0)
+
+
+@pytest.mark.usefixtures("_any_latency_is_ok")
 def test_a_server_in_order(run: Run, redis_server: RedisServer) -> None:
     """Everything is said, nothing is to be done, and nothing is left behind."""
     ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
@@ -231,7 +239,8 @@ def test_a_server_that_is_far_off(run: Run, redis_server: RedisServer, monkeypat
         "clock": "warning",
         "version": "wrong",
     }
-    assert "5000 ms ahead of" in found(ran)["clock"][1]
+    ahead_ms = int(re.findall(r"(\d+) ms ahead of", found(ran)["clock"][1])[0])
+    assert 4_900 <= ahead_ms <= 5_000
     assert [what for what in found(ran) if found(ran)[what][2]] == ["version", "latency", "clock"]
 
 
@@ -253,6 +262,7 @@ def test_a_server_that_is_nearly_full(run: Run, start_redis: StartRedis) -> None
     assert "raise maxmemory" in found(ran)["memory"][2]
 
 
+@pytest.mark.usefixtures("_any_latency_is_ok")
 def test_a_user_who_may_ask_for_little(run: Run, start_redis: StartRedis) -> None:
     """What cannot be asked is a finding of its own; what can be is asked all the same."""
     server = start_redis(users=["eve on >secret ~awx:* +@all -info -time"])

@@ -1,4 +1,4 @@
-"""Before a refusal a bounded part of the body is read, in bytes and in time, on WSGI and on ASGI."""
+"""Before a refusal, the adapters read a bounded part of the body, on WSGI and ASGI."""
 
 import asyncio
 import io
@@ -50,22 +50,22 @@ def wsgi_statuses(environ: dict[str, Any], **options: Any) -> list[str]:
         ({"wsgi.input_terminated": True}, {}, 0),
     ],
 )
-def test_a_refused_wsgi_body_is_read_within_its_bound(sent: Any, options: Any, read: int) -> None:
-    """A body with a length or an end is read up to the bound, and none where the client waits for the answer."""
+def test_wsgi_drain_is_bounded(sent: Any, options: Any, read: int) -> None:
+    """A body with a length or an end is read up to the bound; nothing is read if the client expects 100-continue."""
     body = io.BytesIO(b"x" * 4_000_000)
 
     assert wsgi_statuses({"REQUEST_METHOD": "POST", "wsgi.input": body, **sent}, **options) == ["401 Unauthorized"]
     assert body.tell() == read
 
 
-def test_a_short_wsgi_body_ends_the_reading() -> None:
-    """A client that sends less than it announced is answered when the server says that nothing more comes."""
+def test_short_wsgi_body() -> None:
+    """A client that sends less than it announced gets its response once the input ends."""
     assert wsgi_statuses({"CONTENT_LENGTH": "20000", "wsgi.input": io.BytesIO(b"short")}) == ["401 Unauthorized"]
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError, ValueError])
-def test_a_wsgi_body_that_cannot_be_read_is_answered(error: type[Exception]) -> None:
-    """Whatever a server's input raises, the client gets its answer."""
+def test_unreadable_wsgi_body(error: type[Exception]) -> None:
+    """The client gets its response whatever the server's input raises."""
 
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -74,7 +74,7 @@ def test_a_wsgi_body_that_cannot_be_read_is_answered(error: type[Exception]) -> 
     assert wsgi_statuses({"CONTENT_LENGTH": "20000", "wsgi.input": Broken()}) == ["401 Unauthorized"]
 
 
-def test_a_slow_wsgi_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_wsgi_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two seconds no further read begins, and no read asks for more than 4 kB."""
     now_s, asked = [0.0], []
     monkeypatch.setattr(environ, "monotonic", lambda: now_s[0])
@@ -137,16 +137,14 @@ EXPECT = (b"expect", b"100-Continue")
         (lambda: Upload(LENGTH, http_version="1"), {}, MIB),
     ],
 )
-def test_a_refused_asgi_body_is_received_within_its_bound(
-    upload: Callable[[], Upload], options: Any, received: int
-) -> None:
-    """A body that HTTP/1 announces is received up to the bound, and none where the client waits for the answer."""
+def test_asgi_drain_is_bounded(upload: Callable[[], Upload], options: Any, received: int) -> None:
+    """An HTTP/1 body is received up to the bound; nothing is received if the client expects 100-continue."""
     assert asyncio.run(upload().refused(**options)).received_bytes == received
 
 
 @pytest.mark.parametrize("run", [asyncio.run, lambda awaited: trio.run(lambda: awaited)], ids=["asyncio", "trio"])
-def test_an_asgi_body_that_does_not_come_is_given_up(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that stalls is answered when its time is over, on either event loop."""
+def test_stalled_asgi_body(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that stalls gets its response after the timeout, on asyncio and trio."""
     monkeypatch.setattr(scope, "MAX_DRAIN_S", 0.01)
     upload = Upload(LENGTH)
 
@@ -159,8 +157,8 @@ def test_an_asgi_body_that_does_not_come_is_given_up(run: Any, monkeypatch: pyte
     run(upload.refused())
 
 
-def test_a_client_that_leaves_ends_the_drain() -> None:
-    """A disconnect is the last message of a body."""
+def test_disconnect_ends_the_drain() -> None:
+    """After a disconnect nothing more is received."""
     upload = Upload(LENGTH)
 
     async def gone() -> Any:
@@ -171,8 +169,8 @@ def test_a_client_that_leaves_ends_the_drain() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "1 MiB", None, True])
-def test_a_wrong_bound_is_refused(wrong: Any) -> None:
-    """Each adapter says what is allowed when it is made."""
+def test_invalid_max_drain_bytes(wrong: Any) -> None:
+    """Each adapter rejects an invalid `max_drain_bytes` in its constructor."""
     gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=lambda _: None)
     makers: list[Callable[[], object]] = [
         lambda: WsgiMiddleware(lambda *_: [], gate=WSGI_GATE, max_drain_bytes=wrong),

@@ -1,4 +1,4 @@
-"""What docs/cors.md shows lets a script of another origin read every answer, and the wrong order is warned of."""
+"""The snippets of docs/cors.md let browser scripts read every response, and the wrong order logs a warning."""
 
 import logging
 import re
@@ -72,16 +72,16 @@ def assert_a_script_reads_all(client: Any, path: str, admitted: int, limit: int 
 
 
 @pytest.mark.parametrize(("snippet", "admitted"), [(FASTAPI, 404), (LITESTAR, 200), (QUART, 404)])
-def test_an_asgi_snippet_lets_a_script_read_all(snippet: str, admitted: int, caplog: pytest.LogCaptureFixture) -> None:
-    """On FastAPI, Litestar and Quart every answer is readable, and nothing is warned of."""
+def test_asgi_snippets(snippet: str, admitted: int, caplog: pytest.LogCaptureFixture) -> None:
+    """On FastAPI, Litestar and Quart scripts can read every response, and no warning is logged."""
     with caplog.at_level(logging.WARNING, "awx_ratelimit"):
         assert_a_script_reads_all(AsgiClient(run(snippet)), "/", admitted)
 
     assert warnings(caplog) == []
 
 
-def test_the_flask_snippet_lets_a_script_read_all() -> None:
-    """On Flask the extension and the wrapper together make every answer readable, with one line of each header."""
+def test_flask_snippet() -> None:
+    """On Flask scripts can read every response, and each CORS header occurs once."""
     app = run(FLASK)
     app.get("/")(lambda: "hello")
     client = WsgiClient(app)
@@ -122,8 +122,8 @@ def wrapped() -> Any:
 
 
 @pytest.mark.parametrize("make", [wrong_starlette, wrong_fastapi, wrong_list, wrapped])
-def test_a_cors_middleware_inside_is_warned_of_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """In the wrong order a refusal has no Access-Control-Allow-Origin, and one warning at start names the right one."""
+def test_cors_middleware_inside(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """In the wrong order refusals have no CORS headers, and one warning at startup shows the right order."""
     with caplog.at_level(logging.WARNING, "awx_ratelimit"), AsgiClient(make()) as client:
         assert "add CORSMiddleware after RateLimitMiddleware" in warnings(caplog)[0]
         answers = [client.get("/", headers=FROM_SCRIPT) for _ in range(3)]
@@ -142,9 +142,7 @@ def test_a_cors_middleware_inside_is_warned_of_once(make: Any, caplog: pytest.Lo
         (("Retry-After",), True),
     ],
 )
-def test_expose_headers_that_replace_expose_are_warned_of(
-    names: tuple[str, ...], warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_replaced_expose_headers(names: tuple[str, ...], warned: bool, caplog: pytest.LogCaptureFixture) -> None:
     """A CORS middleware with names of its own replaces those of expose=True: the log says which to add."""
     app = Starlette(routes=[Route("/", hello)])
     app.add_middleware(RateLimitMiddleware, gate=gate(expose=True))
@@ -159,7 +157,7 @@ def test_expose_headers_that_replace_expose_are_warned_of(
     ] * warned
 
 
-def test_another_limiter_outside_of_the_right_order_is_no_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_warning_for_a_second_limiter(caplog: pytest.LogCaptureFixture) -> None:
     """A CORS middleware outside is found through the app, so one more inside does no harm."""
     app = Starlette(routes=[Route("/", hello)])
     app.add_middleware(CORSMiddleware, allow_origins=[ORIGIN])
@@ -171,7 +169,7 @@ def test_another_limiter_outside_of_the_right_order_is_no_reason(caplog: pytest.
     assert warnings(caplog) == []
 
 
-def test_an_app_that_cannot_be_looked_at_is_served(caplog: pytest.LogCaptureFixture) -> None:
+def test_unusual_app_attributes(caplog: pytest.LogCaptureFixture) -> None:
     """Looking for a CORS middleware never makes a request fail, and ends where apps wrap each other in a circle."""
 
     class Strange:

@@ -1,4 +1,4 @@
-"""What FastAPI's own document says of limits."""
+"""`document_limits` adds keys and limits to FastAPI's OpenAPI document."""
 
 from typing import Any
 
@@ -36,8 +36,8 @@ def app() -> FastAPI:
     return app
 
 
-def test_one_call_documents_the_key_and_the_refusals(app: FastAPI) -> None:
-    """Each limited operation has the scheme, the 401 and the 429 with its headers; asking twice is the same."""
+def test_documented_operation(app: FastAPI) -> None:
+    """Each limited operation has the security scheme, the 401 and the 429; calling openapi() again changes nothing."""
     document: Any = app.openapi()
     operation = document["paths"]["/v1/agents/{agent_id}"]["get"]
 
@@ -50,16 +50,16 @@ def test_one_call_documents_the_key_and_the_refusals(app: FastAPI) -> None:
     assert app.openapi() == document
 
 
-def test_exempt_operations_are_left_as_they_are(app: FastAPI) -> None:
-    """A path that needs no key is not documented as if it did."""
+def test_exempt_operation(app: FastAPI) -> None:
+    """Exempt operations are not changed."""
     operation = app.openapi()["paths"]["/health"]["get"]
 
     assert "security" not in operation
     assert set(operation["responses"]) == {"200"}
 
 
-def test_the_document_is_served_and_needs_a_key_like_any_path(app: FastAPI) -> None:
-    """An included router is limited, and so is the document itself unless a rule exempts it."""
+def test_document_needs_a_key(app: FastAPI) -> None:
+    """Included routers are limited, and so is the document itself unless a rule exempts it."""
     with TestClient(app) as client:
         statuses = [client.get(path).status_code for path in ("/v1/agents/a", "/openapi.json", "/health")]
         served = client.get("/openapi.json", headers={"X-API-Key": "awx_example"}).json()

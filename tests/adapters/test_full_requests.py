@@ -1,4 +1,4 @@
-"""What answers whole requests, as an app of ASGI and of WSGI: bodies within bounds, and the same bytes from both."""
+"""`AsgiApp` and `WsgiApp` pass full requests to a handler: bodies are bounded, and both send the same bytes."""
 
 import asyncio
 import io
@@ -14,21 +14,21 @@ from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.http.message import FullRequest, Reply
 
-MOST = 1_000
+LIMIT = 1_000
 TOO_LARGE = (
     b'{"code":"request_too_large","type":"invalid_request_error","message":"The body of the request is too large."}'
 )
 
 
-class Seen:
-    """Answers with what it was asked, and keeps it."""
+class RecordingHandler:
+    """Replies with 201 and keeps the requests."""
 
     def __init__(self) -> None:
-        self.wholes: list[FullRequest] = []
+        self.requests: list[FullRequest] = []
         self.thread = 0
 
-    def __call__(self, whole: FullRequest) -> Reply:
-        self.wholes.append(whole)
+    def __call__(self, request: FullRequest) -> Reply:
+        self.requests.append(request)
         self.thread = get_ident()
         return Reply(201, [(b"content-type", b"text/plain"), (b"content-length", b"5")], b"hello")
 
@@ -37,12 +37,12 @@ class Asgi:
     """Sends requests to AsgiApp, as a server does."""
 
     def __init__(self, **options: Any) -> None:
-        self.seen = Seen()
-        self.app = AsgiApp(self.seen, **{"max_body_bytes": MOST, **options})
+        self.handler = RecordingHandler()
+        self.app = AsgiApp(self.handler, **{"max_body_bytes": LIMIT, **options})
         self.received = 0
 
     def __call__(self, method: str, chunks: Iterable[bytes | None] = (), **headers: str) -> tuple[int, bytes] | None:
-        """A request whose body comes in chunks; None: the client leaves. The status and body, where there were any."""
+        """Send a request in chunks; None disconnects. Returns the status and the body, or None without a response."""
         messages = [_message(chunk) for chunk in chunks]
         if not messages or messages[-1]["type"] == "http.request":
             messages.append({"type": "http.request"})
@@ -70,11 +70,11 @@ def _message(chunk: bytes | None) -> dict[str, Any]:
 
 
 class Wsgi:
-    """Sends requests to WsgiApp, as a server does that knows where a body ends, within the validator of PEP 3333."""
+    """Sends requests to WsgiApp through wsgiref's validator, as a server that marks the end of bodies."""
 
     def __init__(self, **options: Any) -> None:
-        self.seen = Seen()
-        self.app = WsgiApp(self.seen, **{"max_body_bytes": MOST, **options})
+        self.handler = RecordingHandler()
+        self.app = WsgiApp(self.handler, **{"max_body_bytes": LIMIT, **options})
 
     def __call__(self, method: str, chunks: Iterable[bytes | None] = (), **headers: str) -> tuple[int, bytes]:
         body = b"".join(chunk for chunk in chunks if chunk is not None)
@@ -103,10 +103,10 @@ def app(request: pytest.FixtureRequest) -> Any:
     return request.param()
 
 
-def test_a_whole_request_is_handed_over(app: Any) -> None:
-    """Method, path, query, headers and body come through, the type of the body too; the reply goes out as it is."""
+def test_full_request(app: Any) -> None:
+    """The handler gets method, path, query, headers and body; its reply is sent unchanged."""
     answer = app("POST", [b"one ", b"two"], content_type="application/json", authorization="Bearer x")
-    request, query, body = app.seen.wholes[0]
+    request, query, body = app.handler.requests[0]
 
     assert answer == (201, b"hello")
     assert request.method == "POST"
@@ -121,32 +121,36 @@ def test_a_whole_request_is_handed_over(app: Any) -> None:
     ]
 
 
-def test_head_gets_no_body(app: Any) -> None:
-    """The reply's headers are sent, and its body is not."""
+def test_head(app: Any) -> None:
+    """A HEAD request gets the headers of the reply and no body."""
     assert app("HEAD") == (201, b"")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
-def test_where_no_body_is_meant_none_is_read(app: Any, method: str) -> None:
-    """What comes with such a request is not waited for."""
+def test_methods_without_body(app: Any, method: str) -> None:
+    """Bodies of these methods are ignored."""
     app(method, [b"a" * 5_000])
 
-    assert app.seen.wholes[0].body == b""
+    assert app.handler.requests[0].body == b""
 
 
 @pytest.mark.parametrize(
     ("chunks", "expected"),
-    [([b"a" * MOST], (201, b"hello")), ([b"a" * MOST, b"a"], (413, TOO_LARGE)), ([b"a"] * 1_001, (413, TOO_LARGE))],
+    [
+        ([b"a" * LIMIT], (201, b"hello")),
+        ([b"a" * LIMIT, b"a"], (413, TOO_LARGE)),
+        ([b"a"] * 1_001, (413, TOO_LARGE)),
+    ],
 )
-def test_a_body_has_bounds(app: Any, chunks: list[bytes], expected: tuple[int, bytes]) -> None:
-    """A body without a length is read so far and no further; what is longer is a 413, and answered by nobody else."""
+def test_body_limit(app: Any, chunks: list[bytes], expected: tuple[int, bytes]) -> None:
+    """A body without a length is read up to the limit; a longer one gets a 413 and never reaches the handler."""
     assert app("POST", chunks) == expected
-    assert len(app.seen.wholes) == int(expected[0] == 201)
+    assert len(app.handler.requests) == int(expected[0] == 201)
 
 
 @pytest.mark.parametrize(("max_drain_bytes", "received"), [(0, 2), (600, 3), (3_000, 7)])
-def test_a_long_body_is_not_read_to_its_end(max_drain_bytes: int, received: int) -> None:
-    """A body of 600 kB is read as far as its size becomes known, and then `max_drain_bytes` further."""
+def test_drain_after_the_limit(max_drain_bytes: int, received: int) -> None:
+    """A 600 kB body is read until it exceeds the limit, and then `max_drain_bytes` further."""
     app = Asgi(max_drain_bytes=max_drain_bytes)
 
     assert app("POST", [b"a" * 600] * 1_000) == (413, TOO_LARGE)
@@ -154,8 +158,8 @@ def test_a_long_body_is_not_read_to_its_end(max_drain_bytes: int, received: int)
 
 
 @pytest.mark.parametrize("drained", [0, 2_000])
-def test_a_body_with_a_length_is_only_drained_where_it_is_too_long(drained: int) -> None:
-    """WSGI believes the length: a body that is too long is read only to keep its connection whole, within the bound."""
+def test_announced_long_body(drained: int) -> None:
+    """WSGI believes the Content-Length: a body that is too long is only drained, within the bound."""
     app = Wsgi(max_drain_bytes=drained)
     stream = io.BytesIO(b"a" * 5_000)
     environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "5000", "wsgi.input": stream}
@@ -166,8 +170,8 @@ def test_a_body_with_a_length_is_only_drained_where_it_is_too_long(drained: int)
     assert stream.tell() == drained
 
 
-def test_a_body_that_ends_where_it_is_too_long_is_not_waited_for() -> None:
-    """After the last message of a body nothing more is received."""
+def test_long_last_chunk() -> None:
+    """Nothing is received after the last chunk of a body."""
     app = Asgi()
     sent: list[Any] = []
 
@@ -183,9 +187,9 @@ def test_a_body_that_ends_where_it_is_too_long_is_not_waited_for() -> None:
     assert app.received == 1
 
 
-def test_a_body_that_is_not_wanted_is_drained() -> None:
-    """A DELETE with a body is answered without it, and the body is read so that the connection stays whole."""
-    asgi, wsgi = Asgi(), WsgiApp(Seen())
+def test_unused_body_is_drained() -> None:
+    """The body of a DELETE is drained, so that the connection stays usable."""
+    asgi, wsgi = Asgi(), WsgiApp(RecordingHandler())
     stream = io.BytesIO(b"a" * 5_000)
     environ = {"REQUEST_METHOD": "DELETE", "CONTENT_LENGTH": "5000", "wsgi.input": stream}
     setup_testing_defaults(environ)
@@ -197,55 +201,55 @@ def test_a_body_that_is_not_wanted_is_drained() -> None:
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1.0", "0x5", "²", "1" * 30, "5 "])
-def test_a_length_that_is_none_is_refused(length: str) -> None:
-    """A server that lets it through is no reason to read by it."""
-    app = WsgiApp(seen := Seen())
+def test_malformed_content_length(length: str) -> None:
+    """A malformed Content-Length gets a 400, even if the server accepts it."""
+    app = WsgiApp(handler := RecordingHandler())
     environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": length, "wsgi.input": io.BytesIO(b"hello")}
     setup_testing_defaults(environ)
     answer = b"".join(app(environ, lambda *_: None))
 
     assert b"invalid_request" in answer
-    assert seen.wholes == []
+    assert handler.requests == []
 
 
-def test_a_body_without_an_end_is_not_read() -> None:
-    """Where the server does not say that the stream ends, reading on would wait for ever (PEP 3333)."""
-    app = WsgiApp(seen := Seen())
+def test_body_without_end() -> None:
+    """Without a length and a marked end nothing is read, because it could block for ever (PEP 3333)."""
+    app = WsgiApp(handler := RecordingHandler())
     environ = {"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(b"hello")}
     setup_testing_defaults(environ)
     app(environ, lambda *_: None)
 
-    assert seen.wholes[0].body == b""
+    assert handler.requests[0].body == b""
 
 
 class Broken(io.BytesIO):
-    """A stream whose client has left."""
+    """The stream of a client that has disconnected."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         raise ConnectionResetError
 
 
 @pytest.mark.parametrize("stream", [io.BytesIO(b"hel"), Broken(b"")])
-def test_a_client_that_leaves_in_the_middle_is_not_heard(stream: io.BytesIO) -> None:
-    """Half a body is none, and no error of ours."""
-    app = WsgiApp(seen := Seen())
+def test_wsgi_disconnect(stream: io.BytesIO) -> None:
+    """A half-sent body never reaches the handler, and raises no error."""
+    app = WsgiApp(handler := RecordingHandler())
     environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "5", "wsgi.input": stream}
     setup_testing_defaults(environ)
     app(environ, lambda *_: None)
 
-    assert seen.wholes == []
+    assert handler.requests == []
 
 
-def test_an_asgi_client_that_leaves_is_not_answered() -> None:
-    """Nobody is there who could be."""
+def test_asgi_disconnect() -> None:
+    """A client that disconnects gets no response."""
     app = Asgi()
 
     assert app("POST", [b"hel", None]) is None
-    assert app.seen.wholes == []
+    assert app.handler.requests == []
 
 
-def test_a_body_that_does_not_come_is_a_408() -> None:
-    """A client that says nothing more holds neither a thread nor a task for ever."""
+def test_body_timeout() -> None:
+    """A client that stops sending gets a 408, and the handler is not called."""
     app = Asgi(body_timeout_s=0.05)
     original = app.app
 
@@ -259,15 +263,15 @@ def test_a_body_that_does_not_come_is_a_408() -> None:
     answer = app("POST")
 
     assert (answer and answer[0]) == 408
-    assert app.seen.wholes == []
+    assert app.handler.requests == []
 
 
-def test_nobody_waits_without_end() -> None:
-    """An answer that does not come is a 503; whoever stood behind it is told so too, and is not carried out later."""
+def test_handler_timeout() -> None:
+    """A handler that hangs gives a 503 to its client and to the waiting ones, which never run later."""
     let_go, begun = Event(), []
 
-    def hang(whole: FullRequest) -> Reply:
-        begun.append(whole.query)
+    def hang(request: FullRequest) -> Reply:
+        begun.append(request.query)
         let_go.wait(10)
         return Reply(200, [], b"")
 
@@ -292,17 +296,17 @@ def test_nobody_waits_without_end() -> None:
     assert begun == [b"0", b"later"]
 
 
-def test_what_blocks_does_so_in_a_thread() -> None:
-    """The event loop is not the one that answers."""
+def test_handler_runs_in_a_thread() -> None:
+    """The handler does not run on the event loop."""
     app = Asgi()
     app("GET")
 
-    assert app.seen.thread != get_ident()
+    assert app.handler.thread != get_ident()
 
 
-def test_websockets_are_refused() -> None:
-    """There is nothing to talk about."""
-    app, sent = AsgiApp(Seen()), []
+def test_websocket() -> None:
+    """WebSockets are closed."""
+    app, sent = AsgiApp(RecordingHandler()), []
 
     async def send(message: Any) -> None:
         sent.append(message["type"])
@@ -312,15 +316,15 @@ def test_websockets_are_refused() -> None:
     assert sent == ["websocket.close"]
 
 
-def test_other_scopes_are_an_error() -> None:
-    """An app that is mounted has no life of its own."""
+def test_other_scopes() -> None:
+    """Scopes other than HTTP and WebSocket raise ValueError."""
     with pytest.raises(ValueError, match="lifespan"):
-        asyncio.run(AsgiApp(Seen())({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+        asyncio.run(AsgiApp(RecordingHandler())({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
 
 
-def test_wsgi_has_no_event_loop() -> None:
-    """What has to be answered on one is refused when it is mounted, and not with its first request."""
-    answer = Seen()
+def test_handler_that_needs_a_loop() -> None:
+    """WsgiApp rejects a handler that needs an event loop in its constructor."""
+    answer = RecordingHandler()
     answer.needs_loop = True  # type: ignore[attr-defined]
 
     with pytest.raises(TypeError, match="give the API a Limiter"):

@@ -1,4 +1,4 @@
-"""At the end of an app's lifespan what waits to be sent is sent, before the server hears of that end."""
+"""At the end of an app's lifespan pending releases are sent, before the server learns of the end."""
 
 import asyncio
 import re
@@ -79,21 +79,21 @@ async def fails_in_the_end(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [listens, refuses, ignores])
-def test_what_waits_is_sent_before_the_server_may_end(app: Callable[..., Any]) -> None:
-    """Also for an app without a lifespan: it starts and ends like one that has nothing to do then."""
+def test_flush_at_shutdown(app: Callable[..., Any]) -> None:
+    """The gates flush before the shutdown completes, also for apps that do not support lifespans."""
     assert lifespan(app) == [STARTED, "flushed", "flushed", ENDED]
 
 
-def test_it_is_sent_though_the_end_of_the_app_fails() -> None:
-    """The app's own words reach the server."""
+def test_flush_after_failed_shutdown() -> None:
+    """The gates flush if the app's shutdown fails, and the server gets the app's message."""
     seen = lifespan(fails_in_the_end)
 
     assert seen[:3] == [STARTED, "flushed", "flushed"]
     assert seen[3]["type"] == "lifespan.shutdown.failed"
 
 
-def test_an_app_that_cannot_start_is_not_hidden() -> None:
-    """What it raises after it has listened goes to the server."""
+def test_failed_startup() -> None:
+    """An error of the app at startup reaches the server."""
     with pytest.raises(OSError, match="no database"):
         lifespan(fails)
 
@@ -115,8 +115,8 @@ class Verifier:
         raise KeyStoreUnavailable("it is down")
 
 
-def test_a_flush_writes_the_last_uses_of_keys_and_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """For threads and for event loops; a store that is down is a line in the log."""
+def test_flush_records_key_uses(caplog: pytest.LogCaptureFixture) -> None:
+    """`flush` records when keys were last used; an unavailable store is logged, not raised."""
     verifier: Any = Verifier()
     keys, plans = StoredKeys(verifier), PlanTable.default()
 
@@ -127,8 +127,8 @@ def test_a_flush_writes_the_last_uses_of_keys_and_never_raises(caplog: pytest.Lo
     assert caplog.text.count("it is down") == 2
 
 
-def test_the_handler_of_a_frozen_platform_sends_before_it_returns() -> None:
-    """The code of docs/processes.md."""
+def test_flush_snippet() -> None:
+    """The handler in docs/processes.md flushes before it returns."""
     page = (Path(__file__).parents[2] / "docs" / "processes.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     seen: list[Any] = []

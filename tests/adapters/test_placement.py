@@ -1,4 +1,4 @@
-"""Where the middleware stands decides which responses have its headers, as the README says."""
+"""The place of the middleware decides which responses have its headers, as the README says."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,10 +60,8 @@ def around_fastapi() -> Any:
         (added_to_fastapi, False),
     ],
 )
-def test_an_unhandled_exception_has_the_headers_where_the_middleware_is_outside(
-    make: Callable[[], Any], reports: bool
-) -> None:
-    """Around the whole app the 500 reports what remains; inside of it the framework answers beyond the middleware."""
+def test_unhandled_exception(make: Callable[[], Any], reports: bool) -> None:
+    """Around the whole app, the 500 has the headers; inside the framework's error handling it does not."""
     with TestClient(make(), raise_server_exceptions=False) as client:
         # FastAPI takes the parameter of the view from the query.
         response = client.get("/", params={"request": "1"}, headers=KEY)
@@ -72,8 +70,8 @@ def test_an_unhandled_exception_has_the_headers_where_the_middleware_is_outside(
     assert ("ratelimit" in response.headers) is reports
 
 
-def test_an_unhandled_exception_of_flask_has_the_headers() -> None:
-    """Flask answers inside of the middleware, which is around its `wsgi_app`."""
+def test_unhandled_exception_in_flask() -> None:
+    """Flask answers inside the middleware around `wsgi_app`, so the 500 has the headers."""
     app = Flask("shop")
     app.add_url_rule("/", view_func=lambda: 1 / 0)  # type: ignore[arg-type]
     wsgi_gate = Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=KEYS)

@@ -1,4 +1,4 @@
-"""What the ASGI adapter promises beyond the contract, driven message by message."""
+"""The ASGI middleware beyond the adapter contract, driven message by message."""
 
 import asyncio
 import functools
@@ -85,8 +85,8 @@ BODY: dict[str, Any] = {"type": "http.response.body", "body": b"x"}
 MORE: dict[str, Any] = {"type": "http.response.body", "body": b"x", "more_body": True}
 
 
-def test_other_scopes_pass_untouched(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """What is neither HTTP nor a WebSocket nor a lifespan reaches the app as it came."""
+def test_other_scopes(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """Scopes other than HTTP, WebSocket and lifespan reach the app unchanged."""
     seen: list[Any] = []
 
     async def app(*arguments: Any) -> None:
@@ -109,10 +109,10 @@ def test_other_scopes_pass_untouched(gate: AsyncGate, limiter: AsyncLimiter) -> 
         ([{"type": "http.response.early_hint"}, {"type": "http.response.debug"}, START, BODY], [0, 0, 0, 0]),
     ],
 )
-def test_the_slot_is_free_after_the_last_message_while_the_app_goes_on(
+def test_slot_is_released_after_the_last_message(
     gate: AsyncGate, limiter: AsyncLimiter, messages: list[Any], free: list[int]
 ) -> None:
-    """Body, pathsend or trailers end the lease, whichever is the end; a background task does not hold it."""
+    """Body, pathsend or trailers end the lease, whichever is last; a background task does not hold the slot."""
     wire = Wire(limiter)
     in_background: list[int] = []
 
@@ -126,8 +126,8 @@ def test_the_slot_is_free_after_the_last_message_while_the_app_goes_on(
     assert in_background == [1]
 
 
-def test_headers_go_on_the_first_start_alone(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """Only the first start is touched; every other message reaches the server as the very object that was sent."""
+def test_only_the_first_start_is_changed(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """Only the first start is changed; every other message reaches the server as the same object."""
     wire = Wire(limiter)
     messages = [{"type": "http.response.early_hint", "links": []}, START, MORE, {**START, "status": 500}, BODY]
 
@@ -139,8 +139,8 @@ def test_headers_go_on_the_first_start_alone(gate: AsyncGate, limiter: AsyncLimi
     assert START["headers"] == []
 
 
-def test_a_refusal_reads_nothing(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """A request is decided before anything is received, so that a refused upload never sends its body."""
+def test_refusal_before_receive(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """A request is decided before anything is received, so a refused upload never sends its body."""
 
     async def scenario() -> Wire:
         await limiter.acquire(SUBJECT, PLAN)
@@ -153,8 +153,8 @@ def test_a_refusal_reads_nothing(gate: AsyncGate, limiter: AsyncLimiter) -> None
     assert wire.sent[0]["status"] == 429
 
 
-def test_two_middlewares_with_one_gate_decide_once(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """A request that meets the same gate twice is charged once and gets its headers once."""
+def test_same_gate_twice(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """A request that passes the same gate twice is charged once."""
     wire = Wire(limiter)
     app = RateLimitMiddleware(RateLimitMiddleware(sending(START, BODY), gate=gate), gate=gate)
 
@@ -164,8 +164,8 @@ def test_two_middlewares_with_one_gate_decide_once(gate: AsyncGate, limiter: Asy
     assert len(wire.sent[0]["headers"]) == 2
 
 
-def test_another_gates_refusal_keeps_its_headers(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """When an inner gate refuses, the client sees the limit that refused, and the outer gate's slot is free."""
+def test_refusal_by_an_inner_gate(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """If an inner gate refuses, the client sees its headers, and the outer gate releases its slot."""
     tight = Plan.of("tight", per_day=1)
     inner = AsyncGate(limiter, plans=PlanTable([tight], default="tight"), identify=lambda _: Caller("other"))
     app = RateLimitMiddleware(RateLimitMiddleware(sending(START, BODY), gate=inner), gate=gate)
@@ -179,15 +179,15 @@ def test_another_gates_refusal_keeps_its_headers(gate: AsyncGate, limiter: Async
     assert asyncio.run(free_slots(limiter)) == 1
 
 
-def test_the_middleware_says_which_gate_it_takes(limiter: AsyncLimiter) -> None:
-    """A gate of the other kind is an error when the middleware is made."""
+def test_wrong_gate_type(limiter: AsyncLimiter) -> None:
+    """A gate of the wrong type raises TypeError in the constructor."""
     with pytest.raises(TypeError, match="takes an AsyncGate, not Gate"):
         RateLimitMiddleware(sending(), gate=Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=SUBJECTS))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("state", "expected"), [(None, {}), ({}, {}), ({"mine": 1}, {"mine": 1})])
-def test_the_state_of_the_app_is_kept(gate: AsyncGate, limiter: AsyncLimiter, state: Any, expected: Any) -> None:
-    """The decision is put beside what the server's state holds, whatever that is."""
+def test_scope_state(gate: AsyncGate, limiter: AsyncLimiter, state: Any, expected: Any) -> None:
+    """The decision is added to the server's state, which keeps everything else."""
     wire = Wire(limiter, state=state)
 
     asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
@@ -198,8 +198,8 @@ def test_the_state_of_the_app_is_kept(gate: AsyncGate, limiter: AsyncLimiter, st
 
 
 @pytest.mark.parametrize("steps", range(1, 12))
-def test_a_cancellation_at_any_point_gives_the_slot_back(gate: AsyncGate, limiter: AsyncLimiter, steps: int) -> None:
-    """Wherever a task is cancelled, before, in or after the response, no slot stays taken."""
+def test_cancellation_releases_the_slot(gate: AsyncGate, limiter: AsyncLimiter, steps: int) -> None:
+    """The slot is released wherever the task is cancelled: before, during or after the response."""
 
     async def scenario() -> int:
         wire = Wire(limiter)
@@ -220,8 +220,8 @@ def test_a_cancellation_at_any_point_gives_the_slot_back(gate: AsyncGate, limite
 
 
 @pytest.mark.parametrize("last", ["close", "disconnect", "raise", "return"])
-def test_a_websocket_holds_its_slot_until_it_closes(gate: AsyncGate, limiter: AsyncLimiter, last: str) -> None:
-    """A WebSocket is one request whose slot is free when either side closes, or its app ends."""
+def test_websocket_slot(gate: AsyncGate, limiter: AsyncLimiter, last: str) -> None:
+    """A WebSocket holds its slot until either side closes or the app ends."""
     free_after: list[int] = []
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -256,10 +256,8 @@ def test_a_websocket_holds_its_slot_until_it_closes(gate: AsyncGate, limiter: As
         ({}, ["websocket.close"]),
     ],
 )
-def test_a_refused_handshake_is_a_429_where_the_server_can_say_so(
-    gate: AsyncGate, limiter: AsyncLimiter, extensions: Any, types: list[str]
-) -> None:
-    """Before it is accepted, a refused WebSocket gets the whole 429, or is closed where a server knows no other."""
+def test_refused_handshake(gate: AsyncGate, limiter: AsyncLimiter, extensions: Any, types: list[str]) -> None:
+    """A refused WebSocket gets the 429, or is closed if the server does not support responses to handshakes."""
 
     async def scenario() -> Wire:
         await limiter.acquire(SUBJECT, PLAN)
@@ -273,8 +271,8 @@ def test_a_refused_handshake_is_a_429_where_the_server_can_say_so(
     assert statuses == [429] * (len(types) - 1)
 
 
-def test_a_refused_websocket_may_be_accepted_and_closed(limiter: AsyncLimiter) -> None:
-    """With `accept_close` a script in a browser sees the close code 1013."""
+def test_accept_close(limiter: AsyncLimiter) -> None:
+    """With `accept_close` a browser script sees the close code 1013."""
     gate = AsyncGate(limiter, plans=PlanTable([PLAN]), identify=SUBJECTS, websocket_refusal="accept_close")
 
     async def scenario() -> Wire:
@@ -299,8 +297,8 @@ def test_a_refused_websocket_may_be_accepted_and_closed(limiter: AsyncLimiter) -
         ({"path": "/free", "root_path": ""}, 200),
     ],
 )
-def test_a_rule_is_for_the_whole_path(gate: AsyncGate, limiter: AsyncLimiter, scope: Any, status: int) -> None:
-    """The prefix that an app is mounted under is part of the path, whether the server leaves it in or out."""
+def test_rules_match_the_whole_path(gate: AsyncGate, limiter: AsyncLimiter, scope: Any, status: int) -> None:
+    """The mount prefix is part of the path, whether or not the server includes it."""
     wire = Wire(limiter, headers=[], **scope)
 
     asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
@@ -308,8 +306,8 @@ def test_a_rule_is_for_the_whole_path(gate: AsyncGate, limiter: AsyncLimiter, sc
     assert wire.sent[0]["status"] == status
 
 
-def test_an_async_identify_serves_the_gate(limiter: AsyncLimiter) -> None:
-    """`identify` may be a coroutine function, or a plain one that returns an awaitable."""
+def test_async_identify(limiter: AsyncLimiter) -> None:
+    """`identify` may be a coroutine function, or a plain function that returns an awaitable."""
 
     async def identify(request: Any) -> Any:
         await asyncio.sleep(0)
@@ -329,8 +327,8 @@ SUBJECTS = StaticKeys({"awx_example": "one"})
 
 
 @pytest.mark.parametrize("make", [iter, tuple, lambda pairs: [list(pair) for pair in pairs]])
-def test_headers_are_read_from_any_iterable_of_pairs(gate: AsyncGate, limiter: AsyncLimiter, make: Any) -> None:
-    """ASGI promises an iterable of iterables, and no list of tuples."""
+def test_headers_may_be_any_iterable(gate: AsyncGate, limiter: AsyncLimiter, make: Any) -> None:
+    """ASGI promises an iterable of iterables, not a list of tuples."""
     wire = Wire(limiter, headers=make([(b"host", b"x"), *KEY]))
 
     asyncio.run(RateLimitMiddleware(sending(START, BODY), gate=gate)(wire.scope, wire.receive, wire.send))
@@ -338,8 +336,8 @@ def test_headers_are_read_from_any_iterable_of_pairs(gate: AsyncGate, limiter: A
     assert [message.get("status") for message in wire.sent] == [200, None]
 
 
-def test_a_request_leaves_nothing_to_the_collector(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """A server's exchange that has the scope and the `send` is gone with its last reference."""
+def test_no_reference_cycle(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """A request leaves no reference cycle for the garbage collector."""
     wire = Wire(limiter)
     gone = weakref.ref(wire)
     gc.disable()
@@ -352,8 +350,8 @@ def test_a_request_leaves_nothing_to_the_collector(gate: AsyncGate, limiter: Asy
         gc.enable()
 
 
-def test_a_wsgi_app_that_asgiref_translates_is_served_without_a_warning(gate: AsyncGate, limiter: AsyncLimiter) -> None:
-    """`WsgiToAsgi` asks whether `send` is a coroutine function, and warns on each request where it is none."""
+def test_asgiref_wsgi_to_asgi(gate: AsyncGate, limiter: AsyncLimiter) -> None:
+    """`WsgiToAsgi` warns if `send` is not a coroutine function; ours passes its check."""
 
     def hello(_: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])

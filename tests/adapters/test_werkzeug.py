@@ -1,4 +1,4 @@
-"""What the WSGI adapter promises beyond the contract."""
+"""The WSGI middleware beyond the adapter contract."""
 
 import gc
 import io
@@ -38,8 +38,8 @@ def ignore(*_: Any) -> Any:
     return lambda _: None
 
 
-def test_a_file_stays_the_servers_own_wrapper(gate: Gate, limiter: Limiter) -> None:
-    """A file from the app stays the object of the server, sent without copying, and ends the slot."""
+def test_file_wrapper(gate: Gate, limiter: Limiter) -> None:
+    """A file stays the server's own wrapper, so it is sent without copying, and closing it releases the slot."""
     file = io.BytesIO(b"x" * 100)
     app = RateLimitMiddleware(lambda environ, _: environ["wsgi.file_wrapper"](file), gate=gate)
 
@@ -53,8 +53,8 @@ def test_a_file_stays_the_servers_own_wrapper(gate: Gate, limiter: Limiter) -> N
     assert free_slots(limiter) == 1
 
 
-def test_a_wrapper_that_takes_no_attribute_is_limited_all_the_same(gate: Gate, limiter: Limiter) -> None:
-    """A file wrapper written in C is wrapped like any body: sent, and its slot given back."""
+def test_file_wrapper_without_attributes(gate: Gate, limiter: Limiter) -> None:
+    """A file wrapper written in C is wrapped like any other body."""
 
     class Wrapper:
         __slots__ = ()
@@ -74,8 +74,8 @@ def test_a_wrapper_that_takes_no_attribute_is_limited_all_the_same(gate: Gate, l
     assert free_slots(limiter) == 1
 
 
-def test_a_file_that_is_never_closed_gives_its_slot_back(gate: Gate, limiter: Limiter) -> None:
-    """A file wrapper that a server drops gives its slot back when it is collected."""
+def test_unclosed_file(gate: Gate, limiter: Limiter) -> None:
+    """A file wrapper that the server drops releases its slot when it is collected."""
     app = RateLimitMiddleware(lambda environ, _: environ["wsgi.file_wrapper"](io.BytesIO()), gate=gate)
     body: Any = app(environ(**{"wsgi.file_wrapper": wsgiref.util.FileWrapper}), ignore)
     during = free_slots(limiter)
@@ -87,8 +87,8 @@ def test_a_file_that_is_never_closed_gives_its_slot_back(gate: Gate, limiter: Li
     assert free_slots(limiter) == 1
 
 
-def test_who_iterates_keeps_the_slot(gate: Gate, limiter: Limiter) -> None:
-    """A loop over the body keeps the slot for as long as it runs, though it holds only the iterator."""
+def test_iterator_holds_the_slot(gate: Gate, limiter: Limiter) -> None:
+    """A loop over the body holds the slot while it runs, although it refers only to the iterator."""
     app = RateLimitMiddleware(lambda *_: iter([b"a", b"b"]), gate=gate)
     free = [free_slots(limiter) for _ in app(environ(), ignore)]
 
@@ -97,21 +97,21 @@ def test_who_iterates_keeps_the_slot(gate: Gate, limiter: Limiter) -> None:
 
 
 @pytest.mark.parametrize("body", [[b"abc"], (b"a", b"b"), []])
-def test_a_body_keeps_its_length(gate: Gate, body: Any) -> None:
-    """A body of a known length is still one, for servers that send a Content-Length by it."""
+def test_sized_body(gate: Gate, body: Any) -> None:
+    """A body with a length keeps it, so servers can send a Content-Length."""
     wrapped: Any = RateLimitMiddleware(lambda *_: body, gate=gate)(environ(), ignore)
 
     assert len(wrapped) == len(body)
     assert list(wrapped) == list(body)
 
 
-def test_a_body_without_a_length_gets_none(gate: Gate) -> None:
-    """A body whose length is unknown does not pretend to have one."""
+def test_unsized_body(gate: Gate) -> None:
+    """A body without a length does not get one."""
     assert not hasattr(RateLimitMiddleware(lambda *_: iter([b"a"]), gate=gate)(environ(), ignore), "__len__")
 
 
-def test_write_and_exc_info_reach_the_server(gate: Gate) -> None:
-    """`write` comes back from the server, and a second start_response with exc_info gets there, with headers."""
+def test_write_and_exc_info(gate: Gate) -> None:
+    """The app gets the server's `write`, and a second start_response with exc_info gets the headers too."""
     calls: list[Any] = []
     written: list[bytes] = []
 
@@ -132,8 +132,8 @@ def test_write_and_exc_info_reach_the_server(gate: Gate) -> None:
     assert calls[1][2] == ("type", "value", "traceback")
 
 
-def test_a_generator_that_starts_late_gets_its_headers(gate: Gate) -> None:
-    """An app that calls start_response only when its body is read is limited and answered like any other."""
+def test_late_start_response(gate: Gate) -> None:
+    """An app that calls start_response while its body is read gets the headers like any other."""
     started: list[Any] = []
 
     def app(_environ: Any, start: Any) -> Any:
@@ -145,8 +145,8 @@ def test_a_generator_that_starts_late_gets_its_headers(gate: Gate) -> None:
     assert [name for name, _ in started[0][1]] == ["ratelimit-policy", "ratelimit"]
 
 
-def test_the_slot_is_free_while_the_apps_error_is_looked_at(gate: Gate, limiter: Limiter) -> None:
-    """An app that raises has given its slot back before its error is handled, not when the error is forgotten."""
+def test_app_error_releases_the_slot(gate: Gate, limiter: Limiter) -> None:
+    """If the app raises, the slot is released before the error is handled."""
     app = RateLimitMiddleware(lambda *_: 1 / 0, gate=gate)  # type: ignore[arg-type]
 
     with pytest.raises(ZeroDivisionError) as caught:
@@ -156,8 +156,8 @@ def test_the_slot_is_free_while_the_apps_error_is_looked_at(gate: Gate, limiter:
     assert free_slots(limiter) == 1
 
 
-def test_the_slot_is_free_though_the_apps_close_raises(gate: Gate, limiter: Limiter) -> None:
-    """What the body's own close raises comes through, and the slot is free."""
+def test_close_error_releases_the_slot(gate: Gate, limiter: Limiter) -> None:
+    """If the body's `close` raises, the error passes through and the slot is released."""
 
     class Body(list[bytes]):
         def close(self) -> None:
@@ -170,8 +170,8 @@ def test_the_slot_is_free_though_the_apps_close_raises(gate: Gate, limiter: Limi
     assert free_slots(limiter) == 1
 
 
-def test_another_gates_refusal_keeps_its_headers(gate: Gate, limiter: Limiter) -> None:
-    """When an inner gate refuses, the client sees the limit that refused, and the outer gate's slot is free."""
+def test_refusal_by_an_inner_gate(gate: Gate, limiter: Limiter) -> None:
+    """If an inner gate refuses, the client sees its headers, and the outer gate releases its slot."""
     tight = Plan.of("tight", per_day=1)
     inner = Gate(limiter, plans=PlanTable([tight], default="tight"), identify=lambda _: Caller("other"))
     app = RateLimitMiddleware(RateLimitMiddleware(lambda *_: [b""], gate=inner), gate=gate)
@@ -185,8 +185,8 @@ def test_another_gates_refusal_keeps_its_headers(gate: Gate, limiter: Limiter) -
     assert free_slots(limiter) == 1
 
 
-def test_two_middlewares_with_one_gate_decide_once(gate: Gate, limiter: Limiter) -> None:
-    """A request that meets the same gate twice is charged once."""
+def test_same_gate_twice(gate: Gate, limiter: Limiter) -> None:
+    """A request that passes the same gate twice is charged once."""
     app = RateLimitMiddleware(RateLimitMiddleware(lambda *_: [b""], gate=gate), gate=gate)
     app(environ(), ignore)
 
@@ -203,8 +203,8 @@ def test_two_middlewares_with_one_gate_decide_once(gate: Gate, limiter: Limiter)
         ({"SCRIPT_NAME": "", "PATH_INFO": ""}, "/"),
     ],
 )
-def test_the_path_is_decoded_and_whole(limiter: Limiter, names: dict[str, str], path: str) -> None:
-    """`identify` and rules see the path as ASGI would say it: decoded as UTF-8, with the mount prefix."""
+def test_path(limiter: Limiter, names: dict[str, str], path: str) -> None:
+    """The path is decoded as UTF-8 and includes the mount prefix, as on ASGI."""
     seen: list[str] = []
     gate = Gate(limiter, plans=PlanTable([PLAN]), identify=lambda request: seen.append(request.path))
 

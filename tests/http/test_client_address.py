@@ -1,3 +1,5 @@
+"""The client's address: the peer's, or the one that trusted proxies report."""
+
 import pytest
 
 from awx_ratelimit import InvalidLimit, Request
@@ -40,21 +42,21 @@ PROXIES = ["10.0.0.0/8", "192.0.2.7", "2001:db8:ffff::/48", "unix"]
         (None, [], "unix"),
     ],
 )
-def test_the_client_is_who_the_last_trusted_proxy_saw(client: str | None, forwarded: list[bytes], subject: str) -> None:
-    """Only what a trusted proxy appended is believed; an IPv6 client is its /64."""
+def test_client_behind_trusted_proxies(client: str | None, forwarded: list[bytes], subject: str) -> None:
+    """Only addresses that a trusted proxy appended count; the subject of an IPv6 client is its /64."""
     assert ClientAddresses(PROXIES).subject(request(client, *forwarded)) == f"address:{subject}"
 
 
 @pytest.mark.parametrize("client", ["10.0.0.1", None, "198.51.100.1"])
-def test_without_trusted_proxies_the_header_says_nothing(client: str | None) -> None:
-    """X-Forwarded-For cannot be used to look like somebody else."""
+def test_header_without_trusted_proxies(client: str | None) -> None:
+    """Without trusted proxies X-Forwarded-For is ignored."""
     subjects = {ClientAddresses().subject(request(client, b"1.2.3.%d" % number)) for number in range(9)}
 
     assert subjects == {f"address:{client or 'unix'}"}
 
 
 @pytest.mark.parametrize("wrong", [["10.0.0.0/33"], ["proxy"], ["10.0.0.1/8"], "10.0.0.1", [""]])
-def test_a_wrong_proxy_is_an_error_when_the_gate_is_made(wrong: list[str]) -> None:
-    """What is no network is an InvalidLimit that says so."""
+def test_invalid_proxy(wrong: list[str]) -> None:
+    """A value that is not a network raises InvalidLimit."""
     with pytest.raises(InvalidLimit, match="trusted_proxies"):
         ClientAddresses(wrong)

@@ -1,4 +1,4 @@
-"""The cookies of a request: names byte by byte, nothing that raises, and no work beyond a bound."""
+"""Cookies are matched by their exact name, never raise, and cost bounded work."""
 
 import pytest
 from hypothesis import given
@@ -45,13 +45,13 @@ def request_with(*lines: bytes) -> Request:
         (b"", None),
     ],
 )
-def test_a_name_is_compared_as_bytes(line: bytes, value: str | None) -> None:
-    """Spaces and tabs around a name and a value are ignored, and nothing else."""
+def test_name_is_compared_as_bytes(line: bytes, value: str | None) -> None:
+    """Only spaces and tabs around a name and a value are ignored."""
     assert request_with(line).cookie("id") == value
 
 
-def test_several_lines_are_one() -> None:
-    """HTTP/2 may send a line for each cookie."""
+def test_several_headers() -> None:
+    """HTTP/2 clients may send one header per cookie."""
     request = request_with(b"a=1", b"id=2", b"b=3")
 
     assert [request.cookie(name) for name in ("a", "id", "b", "c")] == ["1", "2", "3", None]
@@ -59,21 +59,21 @@ def test_several_lines_are_one() -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4), st.text(max_size=8))
-def test_nothing_raises(lines: list[bytes], name: str) -> None:
-    """Whatever a client sends, and whatever name is asked for."""
+def test_never_raises(lines: list[bytes], name: str) -> None:
+    """`cookie` returns text or None for any header and any name."""
     value = request_with(*lines).cookie(name)
 
     assert value is None or isinstance(value, str)
 
 
-def test_a_long_header_is_read_to_a_bound() -> None:
-    """What comes after it is not read, however it is made."""
+def test_long_header() -> None:
+    """Nothing is read after MAX_COOKIES_BYTES."""
     assert request_with(b"a=" + b"x" * (MAX_COOKIES_BYTES - 8) + b"; id=1").cookie("id") == "1"
     assert request_with(b";" * MAX_COOKIES_BYTES + b"id=1").cookie("id") is None
 
 
 @pytest.mark.parametrize("planted", [b"x" * MAX_COOKIE_BYTES, b" " * MAX_COOKIE_BYTES])
-def test_a_cookie_that_no_browser_keeps_is_not_read(planted: bytes) -> None:
-    """One of more than 4,096 bytes has no value, and hides none."""
+def test_long_cookie(planted: bytes) -> None:
+    """A cookie of more than 4,096 bytes is ignored, and does not hide others."""
     assert request_with(b"id=" + planted).cookie("id") is None
     assert request_with(planted + b"id=0; id=" + planted + b";id=1").cookie("id") == "1"

@@ -1,3 +1,5 @@
+"""A gate checks its arguments, and applies rules and keys."""
+
 import logging
 import pickle
 from typing import Any
@@ -26,14 +28,14 @@ def gate(identify: Any, **more: Any) -> Gate:
     return Gate(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=identify, **more)
 
 
-def test_a_key_of_an_unknown_plan_is_an_error_when_the_gate_is_made() -> None:
-    """A misspelt plan is found at the start, and the error says which plans there are."""
+def test_key_with_unknown_plan() -> None:
+    """A misspelt plan raises in the constructor, and the error lists the plans that exist."""
     with pytest.raises(InvalidLimit, match="there is no plan 'stater'; allowed are starter, growth"):
         gate(StaticKeys({"awx_example": "stater"}))
 
 
-def test_a_caller_of_an_unknown_plan_is_refused_and_loud(caplog: pytest.LogCaptureFixture) -> None:
-    """An identifier that names an unknown plan while running lets nobody in: a 503, and an error in the log."""
+def test_caller_with_unknown_plan(caplog: pytest.LogCaptureFixture) -> None:
+    """A caller with an unknown plan gets a 503, and the log names caller and plan."""
     with caplog.at_level(logging.ERROR, "awx_ratelimit"):
         admission = gate(lambda _: Caller("key_1", "gold")).admit(request())
 
@@ -43,8 +45,8 @@ def test_a_caller_of_an_unknown_plan_is_refused_and_loud(caplog: pytest.LogCaptu
     assert "gold" in caplog.text
 
 
-def test_an_async_identify_is_an_error_where_it_cannot_be_awaited() -> None:
-    """Gate refuses an async identify when it is made, instead of letting every request through."""
+def test_async_identify_in_gate() -> None:
+    """Gate rejects an async `identify` in its constructor."""
 
     async def identify(_: Request) -> Caller | None: ...
 
@@ -53,16 +55,16 @@ def test_an_async_identify_is_an_error_where_it_cannot_be_awaited() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a,b", "a\n", "\u00e9", "x" * 129, "\ud800"])
-def test_a_key_that_cannot_be_sent_is_an_error_that_does_not_name_it(key: str) -> None:
-    """A key that no request could carry is refused when it is configured, by its place and not by its text."""
+def test_key_that_cannot_be_sent(key: str) -> None:
+    """A key that no header can carry is an error that shows its position and not the key."""
     with pytest.raises(InvalidLimit, match="StaticKeys: key 2 cannot be sent") as caught:
         StaticKeys({"awx_example": "starter", key: "starter"})
 
     assert not key or key not in str(caught.value)
 
 
-def test_no_key_is_kept_in_words() -> None:
-    """The text of a key is not in the identifier, in the caller, or in the decision."""
+def test_keys_are_not_kept() -> None:
+    """The text of a key is neither in the identifier nor in the admission or the decision."""
     keys = StaticKeys({"awx_secret_text": "starter"})
     admission = gate(keys).admit(request(b"awx_secret_text"))
 
@@ -79,15 +81,15 @@ def test_no_key_is_kept_in_words() -> None:
         {"methods": []}, {"methods": ["GET,POST"]}, {"methods": [1]}, {"methods": "GET"},
     ],
 )  # fmt: skip
-def test_a_wrong_rule_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:
-    """A rule that could not match what its author meant is an InvalidLimit that names it."""
+def test_invalid_rule(fields: dict[str, Any]) -> None:
+    """An invalid rule raises InvalidLimit with its path."""
     with pytest.raises(InvalidLimit, match=r"Rule\("):
         Rule(**({"path": "/a"} | fields))
 
 
 @pytest.mark.parametrize(("method", "cost"), [("GET", 7), ("HEAD", 7), ("POST", 1), ("get", 7)])
-def test_a_get_rule_covers_head(method: str, cost: int) -> None:
-    """A rule for GET is one for HEAD and, as frameworks have it, for any case of the letters."""
+def test_get_rule_covers_head(method: str, cost: int) -> None:
+    """A GET rule also matches HEAD, and methods in lower case."""
     admission = gate(lambda _: Caller("s", "starter"), rules=[Rule("/a", methods=["get"], cost=7)]).admit(
         request(method=method, path="/a")
     )
@@ -96,7 +98,7 @@ def test_a_get_rule_covers_head(method: str, cost: int) -> None:
     assert admission.decision.cost == cost
 
 
-def test_the_first_rule_that_matches_wins() -> None:
+def test_first_match_wins() -> None:
     """Rules are tried in their order."""
     rules = [Rule("/a/{id}", cost=2), Rule("/a/b", cost=3), Rule("/**", cost=4)]
     made = gate(lambda _: Caller("s", "starter"), rules=rules)
@@ -106,16 +108,16 @@ def test_the_first_rule_that_matches_wins() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/transfers\n", "//v1/transfers/\n"])
-def test_a_newline_is_no_way_around_a_cost(path: str) -> None:
-    """A path that frameworks route as another costs what that one costs."""
+def test_newline_in_path(path: str) -> None:
+    """A trailing newline, which frameworks ignore, does not change the cost."""
     admission = gate(lambda _: Caller("s", "starter"), rules=[Rule("/v1/transfers", cost=5)]).admit(request(path=path))
 
     assert admission.decision is not None
     assert admission.decision.cost == 5
 
 
-def test_a_prefix_that_came_with_the_request_chooses_no_rule() -> None:
-    """Where a header may name the mount, the dearer of the two paths counts, and an exemption needs both."""
+def test_prefix_from_a_header() -> None:
+    """If a header may have set the mount prefix, the more expensive path counts, and an exemption needs both."""
     rules = [Rule("/static/**", exempt=True), Rule("/v1/transfers", cost=5), Rule("/**", cost=2)]
     made = gate(lambda _: Caller("s", "starter"), rules=rules)
     paths = [
@@ -128,8 +130,8 @@ def test_a_prefix_that_came_with_the_request_chooses_no_rule() -> None:
     assert [decision and decision.cost for decision in decisions] == [5, 5, None]
 
 
-def test_plans_rules_and_tables_can_be_pickled() -> None:
-    """Configuration may be handed to another process, and is equal there."""
+def test_pickle() -> None:
+    """Plans, rules and tables are equal after pickling."""
     rule = Rule("/login", methods=["POST"], budget="b", plan=STARTER.of("p", per_minute=1))
     table = PlanTable([STARTER], default="starter", overrides={"key": {"per_minute": 3}})
     loaded = pickle.loads(pickle.dumps((STARTER, rule, table)))

@@ -1,4 +1,4 @@
-"""What is read of a long header: its beginning, its end, or nothing."""
+"""Long header values are read up to a bound: the beginning, the end, or nothing."""
 
 import pytest
 
@@ -18,14 +18,14 @@ def request(name: bytes, *lines: bytes) -> Request:
     [([b"a"], b"a"), ([b""], b""), ([b"a" * MAX_BYTES], b"a" * MAX_BYTES), ([b"a" * (MAX_BYTES + 1)], None), ([], None),
      ([b"a", b"a"], None)],
 )  # fmt: skip
-def test_one_value_of_bounded_length_is_read(lines: list[bytes], value: bytes | None) -> None:
-    """A header that was sent twice, or with a longer value, has none."""
+def test_only_value(lines: list[bytes], value: bytes | None) -> None:
+    """A header that was sent twice, or whose value is too long, has no value."""
     assert only_value(lines) == value
 
 
 @pytest.mark.parametrize("lines", [[b"ab", b"cd"], [b"a" * 600, b"b" * 600], [b"a" * 5_000, b"b"], [b"a"] * 40, []])
-def test_the_beginning_is_that_of_the_joined_lines(lines: list[bytes]) -> None:
-    """What is cut is the end, and it is known that something was."""
+def test_first_bytes(lines: list[bytes]) -> None:
+    """The result is the beginning of the joined values, and says whether anything was cut."""
     text, is_cut = first_bytes(lines)
 
     assert b",".join(lines).startswith(text)
@@ -34,23 +34,23 @@ def test_the_beginning_is_that_of_the_joined_lines(lines: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("lines", [[b"ab", b"cd"], [b"a" * 600, b"b" * 600], [b"a" * 5_000, b"b"], [b"a"] * 40, []])
-def test_the_end_is_that_of_the_joined_lines_by_whole_items(lines: list[bytes]) -> None:
-    """What is cut is the beginning, and no item is read in part."""
+def test_last_items(lines: list[bytes]) -> None:
+    """The result is the end of the joined values, and contains whole items only."""
     items = last_items(lines).split(b",")
 
     assert b",".join(lines).split(b",")[-len(items) :] == items or items == [b""]
     assert sum(map(len, items)) <= MAX_BYTES
 
 
-def test_an_address_that_is_cut_is_no_address() -> None:
-    """Padding does not make the end of one address count as another: the nearest proxy is the client then."""
+def test_cut_address() -> None:
+    """Padding cannot turn the end of one address into another: then the nearest proxy is the client."""
     hostile = b"7" * (MAX_BYTES + 1 - len(b"203.0.113.9, 10.0.0.2")) + b"203.0.113.9, 10.0.0.2"
 
     assert ClientAddresses(["10.0.0.0/8"]).subject(request(b"x-forwarded-for", hostile)) == "address:10.0.0.2"
 
 
-def test_what_a_proxy_appends_counts_whatever_the_client_has_sent() -> None:
-    """Neither length nor number of a client's own addresses hides the one that a trusted proxy has written."""
+def test_padding_before_the_proxys_address() -> None:
+    """The address that a trusted proxy appended counts, however much the client sent before it."""
     for own in ([b"1.2.3.4," * 9_000], [b" " * 60_000], [b"1.2.3.4"] * 5_000):
         assert (
             ClientAddresses(["10.0.0.0/8"]).subject(request(b"x-forwarded-for", *own, b"203.0.113.9"))
@@ -59,8 +59,8 @@ def test_what_a_proxy_appends_counts_whatever_the_client_has_sent() -> None:
 
 
 @pytest.mark.parametrize("padding", [b" " * MAX_BYTES, b"\t" * 60_000])
-def test_a_key_with_a_kilobyte_of_spaces_is_no_key(padding: bytes) -> None:
-    """It is refused as wrong, and never taken for none."""
+def test_padded_key(padding: bytes) -> None:
+    """A key with a kilobyte of spaces is refused, not treated as missing."""
     with pytest.raises(KeyRefused):
         sent_key(request(b"x-api-key", b"awx_key" + padding))
 
@@ -75,6 +75,6 @@ def test_a_key_with_a_kilobyte_of_spaces_is_no_key(padding: bytes) -> None:
         ([b"application/problem+json;q=0.5," + b"a" * (MAX_BYTES - 49) + b",application/json;q=0.9"], True),
     ],
 )
-def test_a_long_accept_loses_preferences(accept: list[bytes], problem: bool) -> None:
-    """Only whole ranges in the first kilobyte count; one that is cut counts for nothing."""
+def test_long_accept(accept: list[bytes], problem: bool) -> None:
+    """Only whole media ranges in the first kilobyte count."""
     assert prefers_problem(accept) is problem

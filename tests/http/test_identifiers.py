@@ -1,4 +1,4 @@
-"""What identifiers decide of a refusal: its words, and whether a guessing address is heard."""
+"""An identifier's 401s, and which of its keys pass from a throttled address."""
 
 import asyncio
 import json
@@ -114,15 +114,13 @@ def answer(reply: Reply | None) -> tuple[int, str, str, bytes]:
         (lambda _: None, ("api_key_missing", "Credentials are missing.", b'ApiKey realm="api"')),
     ],
 )
-def test_a_401_has_the_words_of_the_identifier(
-    asker: Callable[..., Ask], refusal: Any, expected: tuple[str, str, bytes]
-) -> None:
-    """Code, message and challenge are the identifier's own, and none claims a header that it does not read."""
+def test_401_of_an_identifier(asker: Callable[..., Ask], refusal: Any, expected: tuple[str, str, bytes]) -> None:
+    """Code, message and challenge are the identifier's own; none names a header that it does not read."""
     assert answer(asker(refusal)()) == (401, *expected)
 
 
-def test_an_identifier_has_a_challenge_of_its_own(asker: Callable[..., Ask]) -> None:
-    """Its attribute counts for every 401, and that of a refusal for one."""
+def test_challenge(asker: Callable[..., Ask]) -> None:
+    """The attribute `challenge` applies to every 401; the challenge of a KeyRefused to one."""
 
     class Basic:
         challenge = 'Basic realm="a"'
@@ -137,8 +135,8 @@ def test_an_identifier_has_a_challenge_of_its_own(asker: Callable[..., Ask]) -> 
     assert answer(ask(authorization="x"))[3] == b'Basic realm="b"'
 
 
-def test_static_keys_name_their_header(asker: Callable[..., Ask]) -> None:
-    """What reads X-API-Key says so."""
+def test_static_keys_challenge(asker: Callable[..., Ask]) -> None:
+    """The 401s of StaticKeys name the header X-API-Key."""
     ask = asker(StaticKeys({"awx_key": "p"}))
 
     missing = "API key is missing. Send it in the X-API-Key header."
@@ -157,14 +155,14 @@ def test_static_keys_name_their_header(asker: Callable[..., Ask]) -> None:
         ({"challenge": b"Basic"}, "challenge: expected visible ASCII"),
     ],
 )
-def test_a_refusal_that_cannot_be_sent_is_an_error_where_it_is_made(fields: dict[str, Any], says: str) -> None:
-    """A code or challenge that could break the answer is refused, with what was given and what is expected."""
+def test_invalid_key_refused(fields: dict[str, Any], says: str) -> None:
+    """A code or challenge that could break the response raises ValueError."""
     with pytest.raises(ValueError, match=re.escape(says)):
         KeyRefused(**fields)
 
 
-def test_a_right_key_is_let_in_from_an_address_that_guesses(asker: Callable[..., Ask]) -> None:
-    """Wrong keys get 429s, and lock out no key that is known beforehand."""
+def test_static_key_from_a_throttled_address(asker: Callable[..., Ask]) -> None:
+    """Unknown keys get 429s, but a key that is configured still passes."""
     ask = asker(StaticKeys({"awx_key": "p"}))
     wrong = [status(ask(x_api_key="wrong")) for _ in range(25)]
 
@@ -173,8 +171,8 @@ def test_a_right_key_is_let_in_from_an_address_that_guesses(asker: Callable[...,
     assert [status(ask(x_api_key=key)) for key in ("wrong", "", "x" * 200)] == [429] * 3
 
 
-def test_a_session_in_memory_is_let_in_from_an_address_that_guesses(asker: Callable[..., Ask]) -> None:
-    """An identifier with `known` is asked by that alone: what would need a look-up is refused without one."""
+def test_known_session_from_a_throttled_address(asker: Callable[..., Ask]) -> None:
+    """Sessions that `known` returns pass; others get a 429 without a look-up."""
     sessions = Sessions({"good": Caller("ann"), "old": KeyRefused("session_expired")})
     ask = asker(sessions)
     for number in range(25):
@@ -187,8 +185,8 @@ def test_a_session_in_memory_is_let_in_from_an_address_that_guesses(asker: Calla
     assert sessions.looked_up == []
 
 
-def test_without_known_all_of_an_address_that_guesses_is_refused(asker: Callable[..., Ask]) -> None:
-    """A plain function cannot say what it knows."""
+def test_identifier_without_known(asker: Callable[..., Ask]) -> None:
+    """Without a method `known`, every key from a throttled address gets a 429."""
     ask = asker(StaticKeys({"awx_key": "p"}).__call__)
     for _ in range(25):
         ask(x_api_key="wrong")
@@ -196,8 +194,8 @@ def test_without_known_all_of_an_address_that_guesses_is_refused(asker: Callable
     assert status(ask(x_api_key="awx_key")) == 429
 
 
-def test_a_subclass_that_looks_up_more_is_not_taken_for_known(asker: Callable[..., Ask]) -> None:
-    """What a subclass adds to StaticKeys is not asked of it for an address that guesses."""
+def test_subclass_of_static_keys(asker: Callable[..., Ask]) -> None:
+    """For a throttled address, the look-ups of a subclass are not called."""
     looked_up = []
 
     class WithOthers(StaticKeys):
@@ -215,10 +213,8 @@ def test_a_subclass_that_looks_up_more_is_not_taken_for_known(asker: Callable[..
     assert ask(x_api_key="awx_key") is None
 
 
-def test_an_address_is_forgotten_though_only_known_keys_come(
-    asker: Callable[..., Ask], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A minute after its last guess nothing more is done for an address than for any other."""
+def test_address_is_forgotten(asker: Callable[..., Ask], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute after its last unknown key, an address is treated like any other."""
     now_s = [0.0]
     monkeypatch.setattr(unknown_keys, "monotonic", lambda: now_s[0])
     asked = []
@@ -236,8 +232,8 @@ def test_an_address_is_forgotten_though_only_known_keys_come(
     assert asked == [1.0, 60.0]
 
 
-def test_a_known_that_has_to_be_awaited_is_an_error_when_the_gate_is_made(asker: Callable[..., Ask]) -> None:
-    """It could not be asked before a look-up."""
+def test_async_known(asker: Callable[..., Ask]) -> None:
+    """An async `known` raises TypeError in the gate's constructor."""
 
     class Waiting(StaticKeys):
         async def known(self, request: Request) -> Caller | None: ...  # type: ignore[override]

@@ -1,3 +1,5 @@
+"""The rate limit headers, and the numbers in them."""
+
 import pytest
 
 from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
@@ -19,8 +21,8 @@ def _lines(limiter: Limiter, plan: Plan, cost: int = 1) -> list[str]:
     return [value.decode() for _, value in limit_headers.headers(limiter.acquire("s", plan, cost))]
 
 
-def test_the_headers_of_the_contract(limiter: Limiter, clock: ManualClock) -> None:
-    """The example of the wire contract comes out as it is written there."""
+def test_headers(limiter: Limiter, clock: ManualClock) -> None:
+    """The example of the wire contract, byte for byte."""
     plan = Plan("p", (Rate("minute", 60, 60_000), Rate("day", 10_000, 86_400_000)), Concurrency(5))
     spent = [limiter.acquire("s", plan, 19) for _ in range(2)]
     limiter.release(spent[0])
@@ -31,8 +33,8 @@ def test_the_headers_of_the_contract(limiter: Limiter, clock: ManualClock) -> No
     ]
 
 
-def test_a_burst_that_is_not_the_tokens_is_said(limiter: Limiter) -> None:
-    """`awx-burst` stands only where the burst is not `q`, and `t` is for the tokens that are left."""
+def test_burst(limiter: Limiter) -> None:
+    """`awx-burst` is there only if the burst differs from `q`, and `t` is the refill time of the tokens left."""
     plan = Plan("p", (Rate("minute", 60, 60_000, burst=100), Rate("second", 7, 400)))
 
     assert _lines(limiter, plan) == [
@@ -41,8 +43,8 @@ def test_a_burst_that_is_not_the_tokens_is_said(limiter: Limiter) -> None:
     ]
 
 
-def test_a_calendar_rate_says_the_seconds_to_its_boundary(limiter: Limiter) -> None:
-    """`t` of a calendar rate is the time to its boundary, whether it owes anything or not."""
+def test_calendar_rate(limiter: Limiter) -> None:
+    """`t` of a calendar rate is the time to its boundary, with or without debt."""
     plan = Plan("p", (Rate("day", 2, 86_400_000, refill="calendar"), Rate("minute", 1, 60_000)))
     first, second = _lines(limiter, plan)[1], _lines(limiter, plan)[1]
 
@@ -50,8 +52,8 @@ def test_a_calendar_rate_says_the_seconds_to_its_boundary(limiter: Limiter) -> N
     assert second == '"day";r=1;t=86399, "minute";r=0;t=60'
 
 
-def test_the_last_token_says_when_the_next_one_is_there(limiter: Limiter, clock: ManualClock) -> None:
-    """After the last admitted request `t` is the wait that a refusal would say, while other rates say theirs."""
+def test_next_token(limiter: Limiter, clock: ManualClock) -> None:
+    """With no tokens left, `t` is the wait for the next one."""
     plan = Plan.of("p", per_minute=5, per_day=100, concurrent=9)
     lines = [_lines(limiter, plan)[1] for _ in range(5)]
     clock.advance(500)
@@ -62,8 +64,8 @@ def test_the_last_token_says_when_the_next_one_is_there(limiter: Limiter, clock:
     assert limiter.acquire("s", plan).retry_after_ms == 11_500
 
 
-def test_limits_in_shadow_are_not_in_headers(limiter: Limiter) -> None:
-    """A limit that refuses nobody is not shown to clients; a plan of such limits sends no line at all."""
+def test_shadow_limits(limiter: Limiter) -> None:
+    """Shadow limits are not shown; a plan with only such limits sends no headers."""
     shadow = Rate("minute", 1, 60_000, shadow=True)
 
     assert _lines(limiter, Plan("p", (shadow, Rate("day", 9, 86_400_000)))) == [
@@ -74,8 +76,8 @@ def test_limits_in_shadow_are_not_in_headers(limiter: Limiter) -> None:
 
 
 @pytest.mark.parametrize(("wait_ms", "says"), [(1, b"1 second."), (1_000, b"1 second."), (1_001, b"2 seconds.")])
-def test_retry_after_is_rounded_up(clock: ManualClock, limiter: Limiter, wait_ms: int, says: bytes) -> None:
-    """Retry-After is whole seconds, rounded up, at least 1, and the number in the message."""
+def test_retry_after(clock: ManualClock, limiter: Limiter, wait_ms: int, says: bytes) -> None:
+    """Retry-After is in whole seconds, rounded up, at least 1, and the same as in the message."""
     plan = Plan("p", (Rate("x", 1, 5_000),))
     limiter.acquire("s", plan)
     clock.advance(5_000 - wait_ms)
@@ -86,8 +88,8 @@ def test_retry_after_is_rounded_up(clock: ManualClock, limiter: Limiter, wait_ms
 
 
 @pytest.mark.parametrize("code", ["api_key_missing", "invalid_api_key", "api_key_expired", "api_key_revoked"])
-def test_every_401_is_in_the_envelope(code: str) -> None:
-    """Each code has a body of three keys and the challenge that RFC 9110 obliges to."""
+def test_401_body(code: str) -> None:
+    """Each 401 has the three keys and a challenge, as RFC 9110 requires."""
     reply = error_responses.unauthorized(code)
 
     assert reply.body.startswith(b'{"code":"%s","type":"authentication_error","message":"' % code.encode())

@@ -1,4 +1,4 @@
-"""What paths and prefixes mean to rules, and how much of them is kept."""
+"""The readings of paths and prefixes cannot make a request cheaper, and little of them is kept."""
 
 import tracemalloc
 
@@ -54,8 +54,8 @@ def limits(request: Request) -> set[str]:
         "/static/a%5cb", "/static/a\0", "/static/a\nb", "/static/\ufffd", "http://x/static/a", "static/a", "*", "",
     ],
 )  # fmt: skip
-def test_a_path_that_may_mean_something_else_is_never_exempt(path: str) -> None:
-    """Dot segments in any spelling, backslashes, control characters and targets without a slash earn no exemption."""
+def test_ambiguous_path_is_not_exempt(path: str) -> None:
+    """Dot segments in any spelling, backslashes, control characters and targets without a slash are never exempt."""
     assert cost(asgi(path)) == 1
     assert cost(wsgi(path)) == 1
 
@@ -64,8 +64,8 @@ def test_a_path_that_may_mean_something_else_is_never_exempt(path: str) -> None:
     "path",
     ["/static/a.css", "/static/.well-known/a", "/static/a..b", "/static/a;v=1", "/static//a", "/static/100%.png"],
 )
-def test_a_path_with_one_meaning_keeps_its_exemption(path: str) -> None:
-    """Dots within a name, parameters and a percent sign are no reason to limit a file."""
+def test_unambiguous_path_is_exempt(path: str) -> None:
+    """Dots within a name, parameters and percent signs do not end an exemption."""
     assert cost(asgi(path)) is None
 
 
@@ -78,19 +78,19 @@ def test_a_path_with_one_meaning_keeps_its_exemption(path: str) -> None:
         "http://[/v1/transfers", "http:/v1/transfers", " /v1/transfers", "v1/transfers", "http://x/v1/transfers?a", "http://x/./v1/transfers",
     ],
 )  # fmt: skip
-def test_a_path_costs_what_the_path_that_it_may_mean_costs(path: str) -> None:
-    """A path is priced as the dearest path that an application may take it for."""
+def test_most_expensive_reading(path: str) -> None:
+    """A path costs as much as its most expensive reading."""
     assert cost(asgi(path)) == 5
     assert cost(wsgi(path)) == 5
 
 
 @pytest.mark.parametrize("path", ["http://x/login", "/./login", "/login;x", "login", "/x/../login"])
-def test_a_path_is_charged_to_the_budget_of_the_path_that_it_may_mean(path: str) -> None:
-    """A budget cannot be dodged by the spelling of a path."""
+def test_budget_of_a_reading(path: str) -> None:
+    """A budget cannot be avoided by the spelling of a path."""
     assert "login.minute" in limits(asgi(path))
 
 
-def test_a_path_that_may_mean_two_routes_pays_for_both() -> None:
+def test_two_readings() -> None:
     """The highest cost and every budget of all readings are charged in one decision."""
     request = asgi("/search/../v1/transfers;x", X_SCRIPT_NAME="/search/../v1")._replace(path="/search/..;/login")
     both = asgi("/search/x/../../v1/transfers")
@@ -102,8 +102,8 @@ def test_a_path_that_may_mean_two_routes_pays_for_both() -> None:
 
 @pytest.mark.parametrize("name", sorted(PREFIX_HEADERS))
 @pytest.mark.parametrize("value", ["/static", "static", "/static/", "/x, /static", "/st%61tic"])
-def test_a_prefix_that_the_client_sends_earns_no_exemption(name: bytes, value: str) -> None:
-    """Whether a middleware outside or inside the gate moves the prefix, the path without it counts too."""
+def test_sent_prefix(name: bytes, value: str) -> None:
+    """The path without a prefix from a header counts too, wherever a middleware removes the prefix."""
     header = {name.decode().upper().replace("-", "_"): value}
 
     assert cost(wsgi("/v1/secret", "/static", **header)) == 1
@@ -113,29 +113,29 @@ def test_a_prefix_that_the_client_sends_earns_no_exemption(name: bytes, value: s
 
 
 @pytest.mark.parametrize("value", ["/static", "/static/", " /static"])
-def test_a_prefix_counts_as_sent_under_any_header_name(value: str) -> None:
-    """A mount prefix that is the value of any header earns no exemption: a middleware may have taken it from there."""
+def test_prefix_in_any_header(value: str) -> None:
+    """A mount prefix that is the value of any header earns no exemption, because it may come from there."""
     assert cost(wsgi("/v1/secret", "/static", X_MY_PROXY_BASE=value)) == 1
     assert cost(asgi("/v1/secret", "/static", X_MY_PROXY_BASE=value)) == 1
 
 
-def test_a_prefix_that_is_the_whole_path_earns_no_exemption() -> None:
-    """The application then sees the path of its root."""
+def test_prefix_is_the_whole_path() -> None:
+    """If the prefix is the whole path, the application sees its root."""
     assert cost(wsgi("", "/health", X_SCRIPT_NAME="/health")) == 1
     assert cost(asgi("/health", "/health", X_SCRIPT_NAME="/health")) == 1
     assert cost(wsgi("", "/health")) is None
 
 
-def test_a_prefix_is_not_a_way_to_a_cheaper_rule() -> None:
-    """A prefix makes no path cost less than the path without it."""
+def test_prefix_is_not_cheaper() -> None:
+    """A prefix never makes a path cheaper than the path without it."""
     assert cost(wsgi("/v1/secret", "/poll", X_SCRIPT_NAME="/poll")) == 1
     assert cost(wsgi("/v1/transfers", "/search", X_SCRIPT_NAME="/search")) == 5
     assert cost(wsgi("/x", "/poll")) == 0
 
 
 @pytest.mark.parametrize("sent", ['"/static"', '"/st\\atic"', 'x, "/static"', '"/static/a,b"'])
-def test_a_quoted_prefix_earns_no_exemption(sent: str) -> None:
-    """ProxyFix takes the quotes and backslashes off: with a prefix header, the mount prefix may be the client's."""
+def test_quoted_prefix(sent: str) -> None:
+    """ProxyFix removes quotes and backslashes, so a quoted prefix counts as sent too."""
     moved = sent.removeprefix("x, ").strip('"').replace("\\", "")
 
     assert cost(wsgi("/v1/secret", moved, X_FORWARDED_PREFIX=sent)) == 1
@@ -143,8 +143,8 @@ def test_a_quoted_prefix_earns_no_exemption(sent: str) -> None:
     assert cost(asgi("/v1/secret", moved, X_FORWARDED_PREFIX=sent)) == 1
 
 
-def test_too_many_prefixes_may_mean_anything() -> None:
-    """A header of prefixes that is too long to be looked at costs the most that a request can cost."""
+def test_too_many_prefixes() -> None:
+    """A prefix header that is too long costs the most that a request can cost."""
     request = asgi("/static/a", X_FORWARDED_PREFIX=",".join(["/x"] * 400))
 
     repeated = asgi("/static" * 26, X_FORWARDED_PREFIX="/static")
@@ -155,14 +155,14 @@ def test_too_many_prefixes_may_mean_anything() -> None:
 
 
 @pytest.mark.parametrize("header", ["/", "", "/stat", "/v1", "/static/a.css/b"])
-def test_a_header_that_is_no_prefix_of_the_path_changes_nothing(header: str) -> None:
-    """A proxy that says its prefix does not close exempt paths that do not begin with it."""
+def test_header_without_a_prefix_of_the_path(header: str) -> None:
+    """A proxy's prefix header does not end the exemption of paths without that prefix."""
     assert cost(asgi("/static/a.css", X_FORWARDED_PREFIX=header)) is None
     assert cost(wsgi("/static/a.css", X_FORWARDED_PREFIX=header)) is None
 
 
-def test_rules_of_a_mounted_app_have_its_prefix() -> None:
-    """The prefix of a mount is part of the path of a rule, with and without the server's help."""
+def test_mounted_app() -> None:
+    """Rules match the path with the mount prefix, whether or not the server includes it."""
     assert cost(wsgi("/a.css", "/static")) is None
     assert cost(wsgi("/transfers", "/v1")) == 5
     assert cost(asgi("/static/a.css", "/static")) is None
@@ -170,16 +170,16 @@ def test_rules_of_a_mounted_app_have_its_prefix() -> None:
     assert cost(asgi("/transfers", "/v1/")) == 5
 
 
-def test_pyramids_virtual_root_chooses_no_rule() -> None:
-    """Pyramid puts the value of X-Vhm-Root before the path, so both paths count."""
+def test_pyramid_virtual_root() -> None:
+    """Pyramid prepends X-Vhm-Root to the path, so both paths count."""
     assert cost(wsgi("/health", X_VHM_ROOT="/v1/secret")) == 1
     assert cost(wsgi("/transfers", X_VHM_ROOT="/v1")) == 5
     assert cost(wsgi("/v1/transfers", X_VHM_ROOT="/static")) == 5
 
 
 @pytest.mark.parametrize("path", ["/static/api/v1/secret", "/api/static/api/x", "/static/apix", "/api/api/static"])
-def test_a_path_in_which_the_root_path_occurs_again_is_never_exempt(path: str) -> None:
-    """Some frameworks cut the root path wherever it first occurs."""
+def test_repeated_root_path(path: str) -> None:
+    """Some frameworks remove the root path wherever it occurs first, so these paths are never exempt."""
     made = gate([Rule("/api/static/**", exempt=True), Rule("/api/v1/secret", cost=5)])
     decision = made.admit(asgi(path, "/api")).decision
 
@@ -187,16 +187,16 @@ def test_a_path_in_which_the_root_path_occurs_again_is_never_exempt(path: str) -
     assert decision.cost == (5 if "secret" in path else 1)
 
 
-def test_an_absolute_target_under_a_root_path_is_the_path_in_it() -> None:
-    """Servers that put no root path before the path pass an absolute target on."""
+def test_absolute_target_under_a_root_path() -> None:
+    """The path inside an absolute target counts."""
     decision = gate([Rule("/api/login", cost=5)]).admit(asgi("http://x/api/login", "/api")).decision
 
     assert decision is not None
     assert decision.cost == 5
 
 
-def test_what_clients_send_is_kept_within_a_bound() -> None:
-    """Methods, paths and prefixes of any length and number leave little behind."""
+def test_cache_is_bounded() -> None:
+    """Methods, paths and prefixes of any length and number use little memory."""
     made = gate()
     long = "x" * 60_000
     tracemalloc.start()
@@ -217,8 +217,8 @@ def test_what_clients_send_is_kept_within_a_bound() -> None:
     assert grown_bytes < 4_000_000
 
 
-def test_the_work_for_a_very_long_path_has_a_bound() -> None:
-    """A path of more than 8,192 letters costs the most that it can, whatever it is."""
+def test_very_long_path() -> None:
+    """A path of more than 8,192 characters costs the most that any rule asks for."""
     for path in ("/static" + "/a" * 5_000, "/a" * 5_000, "/a" * 5_000 + "/poll/1"):
         assert cost(asgi(path)) == 5
         assert limits(wsgi(path)) == {"minute", "login.minute", "search.minute"}
@@ -226,8 +226,8 @@ def test_the_work_for_a_very_long_path_has_a_bound() -> None:
 
 
 @pytest.mark.parametrize("piece", [";a/..", "%2e/", "\\", "/@@a", "/.\0"])
-def test_the_work_for_an_unusual_path_has_a_bound(piece: str) -> None:
-    """A path that is long or has too many readings is not looked at any further: it costs the most that it can."""
+def test_unusual_long_path(piece: str) -> None:
+    """A path that is long or has too many readings costs the most that any rule asks for."""
     path = f"/static/{piece * 3_000}"
 
     assert readings(path) == (False, None)
@@ -235,8 +235,8 @@ def test_the_work_for_an_unusual_path_has_a_bound(piece: str) -> None:
     assert cost(asgi("/static/a;%2e\\.\0/@@x/..//%3b")) == 5
 
 
-def test_the_readings_of_a_short_path_have_a_bound() -> None:
-    """All changes together make no more readings than the bound."""
+def test_number_of_readings() -> None:
+    """All changes together produce at most 24 readings."""
     for path in ("/;%2e\\.\0/@@x/..//%3b\ufffd", "http://x/;%2e\\.\0/@@x/..//%3b\ufffd", "/a;b/../c", "x/./y;z"):
         found = readings(path).paths
 

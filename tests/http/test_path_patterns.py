@@ -1,4 +1,4 @@
-"""A path that a rule would take for literal text is refused, with the spelling that works."""
+"""Rules reject paths that would be literal text by mistake, and suggest the right spelling."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ from awx_ratelimit.http.rules.path_patterns import path_error
         ("/u?a=1", "/u"), ("/u#a", "/u"), ("/caf%C3%A9", "/caf\u00e9"), ("/a/../b", "/b"), ("/a/./b", "/a/b"),
     ],
 )  # fmt: skip
-def test_a_path_in_the_spelling_of_others_is_refused_with_ours(path: str, spelling: str) -> None:
-    """The error names the path, and the spelling that it gives is one that a rule takes."""
+def test_suggestion(path: str, spelling: str) -> None:
+    """The error names the path and suggests one that Rule accepts."""
     with pytest.raises(InvalidLimit) as caught:
         Rule(path, cost=5)
 
@@ -43,8 +43,8 @@ def test_a_path_in_the_spelling_of_others_is_refused_with_ours(path: str, spelli
         ("DELETE https://x/u", "Rule('/u', methods=['DELETE'])"),
     ],
 )
-def test_a_method_in_a_path_is_refused_with_the_argument_for_it(path: str, write: str) -> None:
-    """Other frameworks write routes as ``GET /path``."""
+def test_method_in_path(path: str, write: str) -> None:
+    """The error for ``GET /path`` shows the argument `methods`."""
     with pytest.raises(InvalidLimit) as caught:
         Rule(path)
 
@@ -52,8 +52,8 @@ def test_a_method_in_a_path_is_refused_with_the_argument_for_it(path: str, write
 
 
 @pytest.mark.parametrize("path", ["/u/**/x", "/a**", "/a\\b", "re:^/x", "/u\0"])
-def test_a_path_whose_meaning_is_not_clear_is_refused(path: str) -> None:
-    """Where no spelling is sure, the error says what is wrong and gives none that matches more."""
+def test_unclear_path(path: str) -> None:
+    """If no spelling is certain, the error suggests none that matches more."""
     with pytest.raises(InvalidLimit, match=r"Rule\(") as caught:
         Rule(path)
 
@@ -61,8 +61,8 @@ def test_a_path_whose_meaning_is_not_clear_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [None, 5, b"/u"])
-def test_a_path_is_text(path: Any) -> None:
-    """A path of another type is an InvalidLimit that shows how to write one."""
+def test_path_of_wrong_type(path: Any) -> None:
+    """A path that is not a string raises InvalidLimit with an example."""
     with pytest.raises(InvalidLimit, match=r"the path is .*; use a string such as '/v1/transfers'"):
         Rule(path)
 
@@ -74,6 +74,6 @@ def test_a_path_is_text(path: Any) -> None:
         "/Products(1)", "/a+b", "/a;b", "/a.b/c..d", "/a//b", "/a b", "/caf\u00e9", "/100%", "/a=1,2", "/~user",
     ],
 )  # fmt: skip
-def test_what_paths_really_have_is_taken(path: str) -> None:
-    """Colons, dollars, brackets and other letters of real paths are literal text."""
+def test_literal_characters(path: str) -> None:
+    """Colons, dollars, brackets and other characters of real paths are literal text."""
     assert path_error(path) is None

@@ -1,4 +1,4 @@
-"""A proxy that hides its clients is pointed out once, with the setting that separates them."""
+"""If a proxy hides its clients, the log names the setting that separates them, once."""
 
 import logging
 from typing import Any
@@ -52,23 +52,23 @@ class Log:
 @pytest.mark.parametrize(
     "forwarding", [{"x_forwarded_for": "198.51.100.7"}, {"forwarded": 'for="198.51.100.7"'}], ids=["xff", "forwarded"]
 )
-def test_a_peer_that_forwards_and_is_not_trusted_is_named_once(caplog: Any, client: Any, forwarding: Any) -> None:
-    """The first request without a key says which address to put where; later ones say nothing."""
+def test_untrusted_proxy(caplog: Any, client: Any, forwarding: Any) -> None:
+    """The first request without a key logs which address to trust; later ones log nothing."""
     (warning,) = Log(caplog).send(client, 50, **forwarding).warnings
 
     assert warning.startswith(f"{client or 'unix'} sends ")
     assert warning.endswith(f"name it in trusted_proxies: ['{client or 'unix'}']")
 
 
-def test_a_second_proxy_that_is_not_named_is_seen_too(caplog: Any) -> None:
-    """Where the wrong network is named, the warning names the right one."""
+def test_wrong_network_is_trusted(caplog: Any) -> None:
+    """If the wrong network is trusted, the warning names the right one."""
     (warning,) = Log(caplog, 1_000, "127.0.0.1").send("172.17.0.1", 3, x_forwarded_for="198.51.100.7").warnings
 
     assert "['172.17.0.1']" in warning
 
 
-def test_an_unknown_key_from_a_proxy_is_enough(caplog: Any) -> None:
-    """Unknown keys count against an address, so a proxy that hides clients is named then too."""
+def test_unknown_key_from_a_proxy(caplog: Any) -> None:
+    """Unknown keys count against an address, so they cause the warning too."""
     (warning,) = Log(caplog).send("10.0.0.9", 30, x_api_key="wrong", x_forwarded_for="198.51.100.7").warnings
 
     assert "name it in trusted_proxies: ['10.0.0.9']" in warning
@@ -85,14 +85,14 @@ def test_an_unknown_key_from_a_proxy_is_enough(caplog: Any) -> None:
         ("10.0.0.9", {"x_api_key": "k"}),
     ],
 )
-def test_what_is_no_hidden_client_is_not_warned_of(caplog: Any, client: str, headers: Any) -> None:
-    """No line for direct clients, for servers that have read the header themselves, and where no address is used."""
+def test_no_warning(caplog: Any, client: str, headers: Any) -> None:
+    """Direct clients, servers that have read the header, and requests with a key cause no warning."""
     assert Log(caplog).send(client, 100, **headers).warnings == []
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "10.0.0.9", "fd00::1", None])
-def test_a_private_peer_that_is_refused_again_and_again_is_named(caplog: Any, client: str | None) -> None:
-    """Many refused requests from one private address look like a proxy whose header was removed."""
+def test_private_peer_over_its_limit(caplog: Any, client: str | None) -> None:
+    """Many refusals for one private address suggest a proxy whose header was removed."""
     log = Log(caplog, 1).send(client, 5)
     assert log.warnings == []
 
@@ -102,26 +102,26 @@ def test_a_private_peer_that_is_refused_again_and_again_is_named(caplog: Any, cl
     assert f"trusted_proxies: ['{client or 'unix'}']" in warning
 
 
-def test_wrong_keys_from_one_private_peer_name_it_too(caplog: Any) -> None:
-    """A private address that is stopped for unknown keys may be a proxy with many clients."""
+def test_throttled_private_peer(caplog: Any) -> None:
+    """A private address that is throttled for unknown keys may be a proxy."""
     (warning,) = Log(caplog).send("127.0.0.1", 40, x_api_key="wrong").warnings
 
     assert "trusted_proxies: ['127.0.0.1']" in warning
 
 
 @pytest.mark.parametrize("headers", [{"x_forwarded_for": "10.0.0.9"}, {"x_forwarded_for": "198.51.100.7, 10.0.0.9"}])
-def test_a_private_client_whose_server_read_the_header_is_itself(caplog: Any, headers: Any) -> None:
-    """A server that put its client in the place of the peer is no reason to warn."""
+def test_private_client_set_by_the_server(caplog: Any, headers: Any) -> None:
+    """If the server set the peer from the header, there is no warning."""
     assert Log(caplog, 1).send("10.0.0.9", 50, **headers).warnings == []
 
 
-def test_a_public_client_that_is_refused_is_itself(caplog: Any) -> None:
-    """One client of the internet may be refused as often as it likes."""
+def test_public_client_over_its_limit(caplog: Any) -> None:
+    """Refusals for a public address cause no warning."""
     assert Log(caplog, 1).send("9.9.9.9", 50).warnings == []
 
 
-def test_a_trusted_proxy_that_does_not_forward_is_named_once(caplog: Any) -> None:
-    """A few requests of a trusted proxy without the header say who may have removed it."""
+def test_trusted_proxy_without_header(caplog: Any) -> None:
+    """After a few requests without the header, the log says what may have removed it."""
     log = Log(caplog, 1_000, "127.0.0.1").send("127.0.0.1", 4)
     assert log.warnings == []
 
@@ -130,22 +130,22 @@ def test_a_trusted_proxy_that_does_not_forward_is_named_once(caplog: Any) -> Non
     assert "waitress" in warning
 
 
-def test_a_trusted_proxy_that_is_refused_does_not_forward(caplog: Any) -> None:
-    """A trusted proxy that reaches the limit itself is named at once."""
+def test_refused_trusted_proxy(caplog: Any) -> None:
+    """A trusted proxy that reaches the limit itself causes the warning at once."""
     (warning,) = Log(caplog, 1, "unix").send(None, 2).warnings
 
     assert warning.startswith("trusted_proxies names unix")
 
 
-def test_health_checks_of_a_trusted_proxy_are_no_reason(caplog: Any) -> None:
-    """Once a trusted proxy has forwarded, its own requests without the header are not warned of."""
+def test_health_checks(caplog: Any) -> None:
+    """Once a trusted proxy has forwarded, its own requests cause no warning."""
     log = Log(caplog, 1_000, "127.0.0.1").send("127.0.0.1", 3).send("127.0.0.1", x_forwarded_for="198.51.100.7")
 
     assert log.send("127.0.0.1", 100).warnings == []
 
 
-def test_looking_for_proxies_ends(caplog: Any) -> None:
-    """After a thousand requests without a proxy nothing is looked at any more, so it costs nothing."""
+def test_checks_end(caplog: Any) -> None:
+    """After a thousand requests without a proxy, the headers are not read any more."""
     log = Log(caplog, 10_000).send("203.0.113.9", 1_000)
     looked_up = log.looked_up
     log.send("203.0.113.9", 100)
@@ -154,8 +154,8 @@ def test_looking_for_proxies_ends(caplog: Any) -> None:
     assert log.looked_up == looked_up
 
 
-def test_a_client_cannot_write_into_the_log(caplog: Any) -> None:
-    """What a client sends in the headers is in no warning."""
+def test_log_contains_no_client_text(caplog: Any) -> None:
+    """Nothing that a client sends is in a warning."""
     (warning,) = Log(caplog).send("203.0.113.9", x_forwarded_for="evil\r\nERROR").warnings
 
     assert "evil" not in warning

@@ -1,4 +1,4 @@
-"""Lines that clients cause are bounded in time."""
+"""Log lines that clients can cause are sampled."""
 
 import logging
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from awx_ratelimit.http.sampled_log import SampledLog
 
 
-def test_each_kind_is_written_once_in_a_while(caplog: Any) -> None:
-    """What is left out is counted, and hides no line of another kind."""
+def test_one_line_per_interval(caplog: Any) -> None:
+    """Lines that were left out are counted, and do not affect other kinds."""
     now_s = [10.0]
     log = SampledLog(logging.getLogger("awx_ratelimit.test"), interval_s=60.0, clock=lambda: now_s[0])
     for now_s[0] in (10.0, 10.0, 69.9, 70.0):

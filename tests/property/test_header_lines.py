@@ -19,8 +19,8 @@ from awx_ratelimit.testing import ManualClock
     ),
     st.lists(times_ms, min_size=1, max_size=8),
 )
-def test_both_ways_write_the_same(plan: Plan, steps_ms: list[int]) -> None:
-    """Whatever was charged and whenever, the header lines do not depend on the way they were made."""
+def test_fast_path_equals_general_path(plan: Plan, steps_ms: list[int]) -> None:
+    """The fast path of the draft headers writes the same bytes as the general one."""
     clock = ManualClock(10**9)
     limiter = Limiter(MemoryBackend(clock=clock))
     usual, long = [], []
@@ -52,8 +52,8 @@ def told(decision: Decision) -> dict[str, tuple[int, int]]:
 
 
 @given(paced_plans(), st.integers(0, 86_400_000))
-def test_a_client_that_follows_the_header_is_never_refused(plan: Plan, start_ms: int) -> None:
-    """A client that sends at once while something is left, and waits `t` where nothing is, gets every answer."""
+def test_following_the_header(plan: Plan, start_ms: int) -> None:
+    """A client that waits `t` whenever `r` is 0 is never refused."""
     clock = ManualClock(10**9 + start_ms)
     limiter = Limiter(MemoryBackend(clock=clock))
     for _ in range(70):
@@ -64,8 +64,8 @@ def test_a_client_that_follows_the_header_is_never_refused(plan: Plan, start_ms:
 
 
 @given(paced_plans(), st.integers(-70_000, 70_000))
-def test_with_nothing_left_t_is_the_second_of_the_next_token(plan: Plan, step_ms: int) -> None:
-    """`t` beside `r=0` is the first whole second at which one more token is free, also after a clock stepped back."""
+def test_t_of_an_empty_bucket(plan: Plan, step_ms: int) -> None:
+    """`t` beside `r=0` is the first whole second with a free token, also after a clock stepped back."""
     clock = ManualClock(10**9)
     limiter = Limiter(MemoryBackend(clock=clock))
     limiter.release(limiter.acquire("s", plan))

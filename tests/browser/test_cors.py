@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from tests.loadtest.served import UVICORN, python
+from tests.loadtest.served import UVICORN, serve_app
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cors.md").read_text()
 (RIGHT, *_) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -39,7 +39,7 @@ def test_a_script_reads_a_refusal_in_the_right_order(
     """In the right order the script sees status, limit and wait of a 429; in the wrong one not even the preflight."""
     snippet = RIGHT.replace('["https://app.example.com"]', '["*"]')
     (tmp_path / "cors_app.py").write_text(GATE + snippet + order)
-    with python(UVICORN, "cors_app:app", tmp_path, {"PYTHONPATH": str(tmp_path)}) as url:
+    with serve_app(UVICORN, "cors_app:app", tmp_path, {"PYTHONPATH": str(tmp_path)}) as url:
         page = browser.new_page()
         page.goto(url.replace("127.0.0.1", "localhost"))
         answers = page.evaluate(FETCH, url)

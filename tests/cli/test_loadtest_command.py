@@ -44,7 +44,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     [
         (("ftp://h",), "url: expected http:// or https://"),
         (("http://u:hidden@h",), "url: expected http:// or https://"),
-        (("http://h", "--profiles", "brust"), "profiles: expected names out of steady, burst"),
+        (("http://h", "--profiles", "brust"), "profiles: expected one or more of steady, burst"),
         (("http://h", "--profiles", "streams"), "needs --stream-path"),
         (("http://h", "--plan", "gold"), "there is no plan 'gold'; allowed are starter, growth"),
         (("http://h", "--plan", "starter", "--rate", "1/second"), "not both"),

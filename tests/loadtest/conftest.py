@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.loadtest.audits import AuditCase
-from tests.loadtest.served import GUNICORN, UVICORN, demo, nginx, python
+from tests.loadtest.served import GUNICORN, UVICORN, demo, nginx, serve_app
 from tests.redis_servers import running_redis
 
 from awx_ratelimit.loadtest.report.results import Report
@@ -19,11 +19,11 @@ _MAX_CONCURRENT = 8
 Serve = Callable[..., AbstractContextManager[str]]
 _MOVING = {"AWX_TEST_STRATEGY": "moving-window"}
 _SERVERS: dict[str, Serve] = {
-    "gateways": partial(python, UVICORN, "tests.loadtest.gateways:app"),
-    "slowapi": partial(python, UVICORN, "tests.loadtest.peers:slowapi_app"),
-    "flask": partial(python, GUNICORN, "tests.loadtest.peers:flask_app"),
-    "slowapi-moving": partial(python, UVICORN, "tests.loadtest.peers:slowapi_app", environment=_MOVING),
-    "flask-moving": partial(python, GUNICORN, "tests.loadtest.peers:flask_app", environment=_MOVING),
+    "gateways": partial(serve_app, UVICORN, "tests.loadtest.gateways:app"),
+    "slowapi": partial(serve_app, UVICORN, "tests.loadtest.peers:slowapi_app"),
+    "flask": partial(serve_app, GUNICORN, "tests.loadtest.peers:flask_app"),
+    "slowapi-moving": partial(serve_app, UVICORN, "tests.loadtest.peers:slowapi_app", environment=_MOVING),
+    "flask-moving": partial(serve_app, GUNICORN, "tests.loadtest.peers:flask_app", environment=_MOVING),
     "nginx": nginx,
     "demo": demo,
     "demo4": partial(demo, workers=4),

@@ -39,7 +39,7 @@ http {
 
 
 @contextmanager
-def python(command: str, app: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def serve_app(command: str, app: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Serve `app` with a Python server module; yields the URL."""
     port = free_port()
     words = [sys.executable, "-m", *command.format(app=app, port=port).split()]
@@ -70,7 +70,7 @@ def demo(folder: Path, environment: Mapping[str, str] | None = None, *, workers:
     plans = ("starter", "starter", "enterprise", "enterprise")
     keys = ",".join(f"{key}={plan}" for key, plan in zip(KEYS, plans, strict=True))
     variables = {"WALLET_API_KEYS": keys, **(environment or {})}
-    with python(f"{UVICORN} --workers {workers}", "examples.wallet_api:app", folder, variables) as url:
+    with serve_app(f"{UVICORN} --workers {workers}", "examples.wallet_api:app", folder, variables) as url:
         yield url
 
 

@@ -47,7 +47,7 @@ class LoadTestOptions:
     key_header: Annotated[str, typer.Option(help="The header that carries the key.")] = "X-API-Key"
     key_form: Annotated[str, typer.Option(help="The value of that header, such as 'Bearer {key}'.")] = "{key}"
     refused_status: Annotated[int, typer.Option(help="The HTTP status that means 'refused'.")] = REFUSED_STATUS
-    profiles: Annotated[str | None, typer.Option(help=f"Comma-separated profiles out of {_ALL_PROFILES}.")] = None
+    profiles: Annotated[str | None, typer.Option(help=f"Comma-separated profiles: {_ALL_PROFILES}.")] = None
     seconds: Annotated[int, typer.Option(min=1, help="Maximum duration.")] = 300
     requests: Annotated[int, typer.Option(min=1, help="Maximum number of requests.")] = 20_000
     timeout_ms: Annotated[int, typer.Option(min=1, help="Time-out of a request.")] = 5_000

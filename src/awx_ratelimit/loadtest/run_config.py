@@ -73,7 +73,7 @@ class RunConfig:
         known = (*PROFILES, SOAK)
         unknown = [name for name in self.profiles if name not in known]
         if unknown or not self.profiles:
-            raise ValueError(f"profiles: expected names out of {', '.join(known)}; got {', '.join(unknown)!r}")
+            raise ValueError(f"profiles: expected one or more of {', '.join(known)}; got {', '.join(unknown)!r}")
         if "streams" in self.profiles and not self.stream_path:
             raise ValueError("the profile streams needs --stream-path")
         if "websockets" in self.profiles and not self.websocket_path:

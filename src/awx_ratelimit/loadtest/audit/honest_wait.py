@@ -9,13 +9,12 @@ from itertools import chain, pairwise
 from typing import Final
 
 from awx_ratelimit.loadtest.audit.contract import retry_after_s
-from awx_ratelimit.loadtest.audit.observation import Observation, Outcome, group_by_key
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome, group_by_key
 from awx_ratelimit.loadtest.audit.tolerances import Tolerances
 from awx_ratelimit.loadtest.audit.verdict import Verdict, judge, seconds
 from awx_ratelimit.loadtest.audit.worst_case import WorstCase
 
 NAME: Final = "honest wait"
-_SECOND_US = 1_000_000
 _NEVER_US = 1 << 62
 
 
@@ -44,7 +43,7 @@ def _pairs(observations: Sequence[Observation], tolerances: Tolerances) -> Itera
 
 
 def _wait_us(refused: Observation) -> int:
-    return (retry_after_s(refused) or 0) * _SECOND_US
+    return (retry_after_s(refused) or 0) * SECOND_US
 
 
 def _is_late(refused: Observation, after: Observation, tolerances: Tolerances) -> bool:
@@ -53,7 +52,7 @@ def _is_late(refused: Observation, after: Observation, tolerances: Tolerances) -
 
 
 def _is_early(refused: Observation, after: Observation, tolerances: Tolerances) -> bool:
-    latest_us = refused.sent_us + _wait_us(refused) - _SECOND_US - tolerances.tolerance_us
+    latest_us = refused.sent_us + _wait_us(refused) - SECOND_US - tolerances.tolerance_us
     return after.answered_us <= latest_us and after.cost >= refused.cost and after.outcome is not Outcome.FAILED
 
 

@@ -9,6 +9,8 @@ from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+#: Microseconds in a second.
+SECOND_US: Final = 1_000_000
 #: How many bytes of a refusal's body are kept: more than the longest body of the contract.
 MAX_BODY_BYTES: Final = 1_024
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
+
 
 class Result(StrEnum):
     """The result of a check. `NOT_SHOWN`: the observations can neither prove nor disprove the promise."""
@@ -36,4 +38,4 @@ def judge(name: str, faults: list[str], shown: bool, detail: str) -> Verdict:
 
 def seconds(us: int) -> str:
     """Format a duration in microseconds for a report."""
-    return f"{us / 1_000_000:.3f} s"
+    return f"{us / SECOND_US:.3f} s"

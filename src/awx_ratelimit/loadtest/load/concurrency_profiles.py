@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.client import Client
 from awx_ratelimit.loadtest.load.http_client import now_us
-from awx_ratelimit.loadtest.load.profile import SECOND_US, SLOT_RELEASE_S, Profile, run_together
+from awx_ratelimit.loadtest.load.profile import SLOT_RELEASE_S, Profile, run_together
 from awx_ratelimit.loadtest.load.rate_profiles import Burst, Over, Refusals, Square, Steady, Wait, Window
 from awx_ratelimit.loadtest.run_config import PROFILES, SOAK, RunConfig
 

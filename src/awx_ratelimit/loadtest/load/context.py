@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import gevent
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.http_client import Target, now_us
 from awx_ratelimit.loadtest.run_config import RunConfig
 
@@ -36,7 +37,7 @@ class LoadContext:
         self.random = Random()  # noqa: S311  # chooses keys and pauses, no secrets
         self.on_request = on_request
         self.abort_reason = ""
-        self._ends_us = now_us() + round(seconds_left * 1_000_000)
+        self._ends_us = now_us() + round(seconds_left * SECOND_US)
         self._requests_left = requests
         self._failures = 0
         self._rows: list[Row] = []
@@ -50,7 +51,7 @@ class LoadContext:
     @property
     def seconds_left(self) -> float:
         """The remaining time of the run."""
-        return (self._ends_us - now_us()) / 1_000_000
+        return (self._ends_us - now_us()) / SECOND_US
 
     def spend_request(self) -> None:
         """Take one request from the budget. Raises BudgetSpent."""
@@ -66,7 +67,7 @@ class LoadContext:
 
     def pause_until(self, at_us: int) -> None:
         """Sleep until `at_us`. Raises BudgetSpent."""
-        self.pause((at_us - now_us()) / 1_000_000)
+        self.pause((at_us - now_us()) / SECOND_US)
 
     def record(self, row: Row) -> None:
         """Store the row of an observation until `take_rows`; abort the run after too many failures in a row."""

@@ -16,6 +16,7 @@ import gevent
 from gevent.fileobject import FileObjectThread
 from locust.runners import MasterRunner, Runner
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.concurrency_profiles import PROFILES_BY_NAME
 from awx_ratelimit.loadtest.load.environment import LoadEnvironment
 from awx_ratelimit.loadtest.load.http_client import now_us
@@ -32,7 +33,7 @@ class Driver:
 
     def __init__(self, config: RunConfig, keys: list[str]) -> None:
         self._config, self._keys = config, keys
-        self._ends_us = now_us() + config.seconds * 1_000_000
+        self._ends_us = now_us() + config.seconds * SECOND_US
         self._users_done = 0
         self._stopped = False
         self._abort_reason = ""
@@ -84,7 +85,7 @@ class Driver:
         until_us = self._ends_us
         if not self._config.remote:
             self._workers.start_processes()
-            until_us = min(until_us, now_us() + round(_WORKERS_TIMEOUT_S * 1_000_000))
+            until_us = min(until_us, now_us() + round(_WORKERS_TIMEOUT_S * SECOND_US))
         while self._workers.ready_count < self._config.workers and not self._is_over():
             gevent.sleep(0.05)
             if now_us() >= until_us:
@@ -104,7 +105,7 @@ class Driver:
             gevent.sleep(0.02)
             if not isinstance(self._runner, MasterRunner) or self._runner.worker_count >= self._config.workers:
                 complete_us = now_us()
-            elif now_us() - complete_us > _LOST_S * 1_000_000:
+            elif now_us() - complete_us > _LOST_S * SECOND_US:
                 self._abort_reason = f"only {self._runner.worker_count} of {self._config.workers} workers are left"
         self._runner.stop()
 

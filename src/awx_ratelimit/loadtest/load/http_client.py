@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from gevent import Timeout
 
 from awx_ratelimit.loadtest.audit.contract import KEPT_HEADERS
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.http_parser import MAX_HEAD_BYTES, CloseFrameParser, ResponseParser
 
 #: Servers close idle connections. None closes one within this time.
@@ -198,14 +199,14 @@ class Connection:
 
     def _begin(self, request: bytes) -> tuple[socket.socket, Exchange, int]:
         """Send `request`; returns the socket, the exchange, and the time in us at which it times out."""
-        if now_us() - self._used_us > _MAX_IDLE_S * 1_000_000:
+        if now_us() - self._used_us > _MAX_IDLE_S * SECOND_US:
             self.close()
         if self._socket is None:
             self._socket = self._target.connect()
         self._used_us = now_us()
         self._socket.settimeout(self._target.timeout_s)
         self._socket.sendall(request)
-        return self._socket, Exchange(self._used_us), self._used_us + round(self._target.timeout_s * 1_000_000)
+        return self._socket, Exchange(self._used_us), self._used_us + round(self._target.timeout_s * SECOND_US)
 
     @staticmethod
     def _read_head(
@@ -231,5 +232,5 @@ def _receive(open_socket: socket.socket, until_us: int) -> bytes:
     """Receive data before `until_us`, however slowly it arrives. Raises TimeoutError."""
     if (left_us := until_us - now_us()) <= 0:
         raise TimeoutError
-    open_socket.settimeout(left_us / 1_000_000)
+    open_socket.settimeout(left_us / SECOND_US)
     return open_socket.recv(_BLOCK_BYTES)

@@ -10,13 +10,13 @@ import gevent
 from gevent.pool import Group
 from locust import User, constant, task
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.client import Client, RequestResult
 from awx_ratelimit.loadtest.load.context import BudgetSpent, LoadContext
 from awx_ratelimit.loadtest.load.environment import LoadEnvironment
 from awx_ratelimit.loadtest.load.http_client import now_us
 from awx_ratelimit.loadtest.run_config import RunConfig
 
-SECOND_US = 1_000_000
 #: How long a paced profile goes on at least, and at most.
 MIN_PACED_S, MAX_PACED_S = 2.0, 15.0
 #: Longer than a gateway needs to release a slot, so that a refusal after this pause is one by rates.

@@ -1,11 +1,11 @@
 """Profiles that test the rates of a plan, one class for each."""
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.client import Client, RequestResult
 from awx_ratelimit.loadtest.load.http_client import now_us
 from awx_ratelimit.loadtest.load.profile import (
     MAX_PACED_S,
     MIN_PACED_S,
-    SECOND_US,
     SLOT_RELEASE_S,
     Profile,
     paced,

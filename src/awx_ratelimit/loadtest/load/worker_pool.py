@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from locust.runners import MasterRunner, Runner
 
+from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.key_sources import KEYS
 from awx_ratelimit.loadtest.load.context import Row
 from awx_ratelimit.loadtest.load.http_client import now_us
@@ -81,7 +82,7 @@ class WorkerPool:
             "config": self._config.as_json(),
             "keys": len(self._keys),
             "requests": self._config.requests_of_worker(len(self._samples)),
-            "seconds_left": (self._ends_us - now_us()) / 1_000_000,
+            "seconds_left": (self._ends_us - now_us()) / SECOND_US,
         }
         self._runner.send_message("awx_config", message, client_id=msg.node_id)
         self._samples[msg.node_id] = 0

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.loadtest.audit.observation import Observation, Outcome, admitted, in_flight
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome, admitted, in_flight
 from awx_ratelimit.loadtest.report.results import PERCENTILES, percentile
 
-SECOND_US: Final = 1_000_000
 #: A screen shows no more points than this.
 _MAX_POINTS: Final = 600
 Points = list[tuple[float, float]]

@@ -6,7 +6,7 @@ from string import Template
 from typing import Final
 
 from awx_ratelimit.core.validation import escape_unprintable
-from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome
 from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
 from awx_ratelimit.loadtest.report import curves, plots
 from awx_ratelimit.loadtest.report.results import PERCENTILES, Report
@@ -140,6 +140,6 @@ def _bands(seen: Sequence[Observation], begin_us: int) -> list[plots.Band]:
         first_us, last_us = spans.get(one.profile, (one.sent_us, one.ended_us))
         spans[one.profile] = first_us, max(last_us, one.ended_us)
     return [
-        ((first_us - begin_us) / curves.SECOND_US, (last_us - begin_us) / curves.SECOND_US, name)
+        ((first_us - begin_us) / SECOND_US, (last_us - begin_us) / SECOND_US, name)
         for name, (first_us, last_us) in spans.items()
     ]

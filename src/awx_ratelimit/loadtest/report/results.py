@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome
 from awx_ratelimit.loadtest.audit.promises import ANSWERS, audit
 from awx_ratelimit.loadtest.audit.tolerances import Tolerances
 from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
@@ -60,7 +60,7 @@ class Report:
         if not self.observations:
             return 0.0
         begin_us = min(one.sent_us for one in self.observations)
-        return (max(one.ended_us for one in self.observations) - begin_us) / 1_000_000
+        return (max(one.ended_us for one in self.observations) - begin_us) / SECOND_US
 
     @property
     def profiles(self) -> list[str]:

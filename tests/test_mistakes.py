@@ -243,7 +243,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'KeyStore.open("")',
         ValueError,
-        "address is ''; use a path or a URL such as postgresql://user@host/database",
+        "address: expected a path or a URL such as postgresql://user@host/database, got ''",
     ),
     (
         'StoredKeys(KeyVerifier(KeyStore.open("sqlite://")), bearer="false")',
@@ -256,9 +256,9 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
         "timeout_s: is '2' (str); allowed is a number of seconds above 0",
     ),
     (
-        'Jwks.at("https://login.example.com/keys", every_s=0)',
+        'Jwks.at("https://login.example.com/keys", interval_s=0)',
         InvalidKeyRequest,
-        "every_s: is 0 (int); allowed is a number of seconds above 0",
+        "interval_s: is 0 (int); allowed is a number of seconds above 0",
     ),
     (
         "RedisBackend.from_url(URL, prefix=5)",
@@ -673,17 +673,17 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'KeyVerifier("keys.db")',
         TypeError,
-        "store is a str; write KeyVerifier(KeyStore.open('keys.db'))",
+        "store: expected a KeyStore, got a str; write KeyVerifier(KeyStore.open('keys.db'))",
     ),
     (
         "KeyService(KeyStore)",
         TypeError,
-        "store is the class KeyStore; write KeyService(KeyStore.open('keys.db'))",
+        "store: expected a KeyStore, got the class KeyStore; write KeyService(KeyStore.open('keys.db'))",
     ),
     (
         "KeyStore.open(None)",
         TypeError,
-        "address is None; use a path or a URL such as postgresql://user@host/database",
+        "address: expected a path or a URL such as postgresql://user@host/database, got None",
     ),
     (
         'ManagementApi("keys.db", "secret", limiter=limiter, plans=table)',

@@ -34,7 +34,12 @@ class AwxRateLimitError(Exception):
 
 
 class InvalidLimit(AwxRateLimitError, ValueError):
-    """A limit or a table is wrong; the message names the place and what is allowed there."""
+    """A rate, a plan or a plan table is invalid. The message is ``source: reason``; `source` may be None."""
+
+    def __init__(self, reason: object, *, source: str | None = None) -> None:
+        super().__init__(f"{source}: {reason}" if source else str(reason))
+        self.reason = str(reason)
+        self.source = source
 
 
 class ImpossibleClaim(AwxRateLimitError):

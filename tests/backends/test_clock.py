@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from awx_ratelimit.backends.clock import SystemClock
+from awx_ratelimit.runtime.clock import SystemClock
 
 
 class Machine:

@@ -24,7 +24,7 @@ from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Owner
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
-from awx_ratelimit.keys.storage.store import Use
+from awx_ratelimit.keys.storage.store import LastUse
 from awx_ratelimit.testing import ManualClock
 
 #: Which a browser sends of its own accord: who is logged in, as a session of an application would say it.
@@ -81,7 +81,7 @@ class Site:
         key = self.service.create(account, name, actor=f"ann@{account}.example").key
         self.clock.set(now_ms)
         if used_days_ago is not None:
-            self.store.mark_used([Use(key.id, account, now_ms - int(used_days_ago * DAY_MS))])
+            self.store.mark_used([LastUse(key.id, account, now_ms - int(used_days_ago * DAY_MS))])
         return self.service.get(account, key.id)
 
     def use(self, key: ApiKey, plan: str = "starter", *, requests: int, open: int = 0) -> list[Decision]:

@@ -9,7 +9,7 @@ from playwright.sync_api import Error, Page, Response, expect
 from tests.browser.site import SESSION, Site
 from tests.browser.test_flows import create, shown_key
 
-from awx_ratelimit.keys.name_rules import READABLE
+from awx_ratelimit.keys.validation import NAME_PATTERN
 
 LEFT_BY_A_PAGE = """async () => JSON.stringify([
     location.href, document.referrer, history.state, document.cookie, {...localStorage}, {...sessionStorage},
@@ -158,7 +158,7 @@ def test_a_session_of_the_browser_keeps_no_key(scripted: Page) -> None:
 @pytest.mark.parametrize("flags", ["", "u"])
 def test_the_pattern_of_names_is_one_for_browsers(scripted: Page, flags: str) -> None:
     """A page that is made from the OpenAPI document may check names by its pattern."""
-    is_name = scripted.evaluate_handle("([pattern, flags]) => new RegExp(pattern, flags)", [READABLE, flags])
+    is_name = scripted.evaluate_handle("([pattern, flags]) => new RegExp(pattern, flags)", [NAME_PATTERN, flags])
     names = ["prod", "\u540d\u524d \U0001f511", "a\u202eb", "a\u2028", "\ufeffa", ""]
     found = [name for name in names if is_name.evaluate("(is_name, name) => is_name.test(name)", name)]
 

@@ -7,7 +7,7 @@ import pytest
 from tests.browser.site import Site
 from tests.console.conftest import Client, Send
 
-from awx_ratelimit.keys.storage.store import Use
+from awx_ratelimit.keys.storage.store import LastUse
 
 VALID_NAMES = ["prod-payment-service", "  spaces around  ", "Zażółć gęślą", "密钥", "x" * 64, "a&b<c>\"d'e", "مفتاح"]
 #: Empty, too long, or with invisible characters.
@@ -159,7 +159,7 @@ class TestRotate:
             return re.findall(r'<li class="(done|now|later)"', client.get(f"/keys/{new_id}").text)
 
         assert steps() == ["done", "now", "later", "later"]
-        site.store.mark_used([Use(new_id, client.account, site.clock.now_ms())])
+        site.store.mark_used([LastUse(new_id, client.account, site.clock.now_ms())])
         assert steps() == ["done", "done", "done", "now"]
         site.service.revoke(client.account, old.id)
         assert steps() == ["done", "done", "done", "done"]

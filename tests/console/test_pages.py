@@ -111,7 +111,7 @@ class TestKeys:
         def fail(*_: object, **__: object) -> None:
             raise KeyStoreUnavailable("the key store secret-host gives no answer")
 
-        monkeypatch.setattr(site.store, "ask", fail)
+        monkeypatch.setattr(site.store, "query", fail)
         monkeypatch.setattr(site.store, "account", fail)
         response = client.get("/")
 

@@ -104,5 +104,5 @@ def test_a_file_of_another_user_is_refused_unless_it_is_allowed(
 
 def test_a_wrong_option_is_an_error(tmp_path: Path) -> None:
     """It names what is allowed."""
-    with pytest.raises(ValueError, match="allow_other_users='yes'; allowed are true and false"):
+    with pytest.raises(ValueError, match="allow_other_users: expected true or false, got 'yes'"):
         KeyStore.open(f"sqlite:///{tmp_path}/keys.db?allow_other_users=yes")

@@ -11,7 +11,7 @@ from tests.machine import eventually
 from tests.processes import FORKS
 
 from awx_ratelimit.keys import KeyService, KeyStore
-from awx_ratelimit.keys.storage.fork_gate import Turnstile
+from awx_ratelimit.keys.storage.fork_gate import ForkGate
 
 ROOT = Path(__file__).parents[2]
 _PREAMBLE = """
@@ -122,7 +122,7 @@ _HELD = """
 inside, leave = threading.Event(), threading.Event()
 
 def hold():
-    with store._turnstile:
+    with store._fork_gate:
         connections = [store._engines.reading.connect() for _ in range(5)]
         inside.set()
         leave.wait(20)
@@ -199,7 +199,7 @@ def test_a_store_in_memory_survives_a_fork() -> None:
 
 def test_nobody_comes_in_while_a_process_forks() -> None:
     """A turnstile that is shut waits for who is inside, and lets nobody in until it is open again."""
-    turnstile, seen = Turnstile(10), []
+    turnstile, seen = ForkGate(10), []
 
     def come() -> None:
         with turnstile:

@@ -13,16 +13,16 @@ from tests.machine import eventually
 
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.keys.storage.store import Use
+from awx_ratelimit.keys.storage.store import LastUse
 from awx_ratelimit.keys.verification import last_used as module
-from awx_ratelimit.keys.verification.last_used import Uses
+from awx_ratelimit.keys.verification.last_used import LastUsedTracker
 from awx_ratelimit.testing import ManualClock
 
 _USED_AND_ENDED = """
 import sys
 from awx_ratelimit.keys import KeyStore, KeyVerifier
 verifier = KeyVerifier(KeyStore.open(sys.argv[1]))
-verifier._writer._every_s = 1000
+verifier._writer._interval_s = 1000
 verifier.write_uses()
 assert verifier.verify(sys.argv[2].encode())
 verifier.verify(sys.argv[2].encode())
@@ -33,11 +33,11 @@ class Written:
     """A store that keeps what it is given, or fails."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Use]] = []
+        self.batches: list[list[LastUse]] = []
         self.error: Exception | None = None
         self.meanwhile: Callable[[], object] = list
 
-    def __call__(self, uses: Sequence[Use]) -> None:
+    def __call__(self, uses: Sequence[LastUse]) -> None:
         self.meanwhile()
         if self.error is not None:
             raise self.error
@@ -58,8 +58,8 @@ def written() -> Written:
 
 
 @pytest.fixture
-def uses(written: Written) -> Uses:
-    return Uses(written)
+def uses(written: Written) -> LastUsedTracker:
+    return LastUsedTracker(written)
 
 
 def _key(service: KeyService) -> tuple[str, bytes]:
@@ -112,8 +112,8 @@ def test_what_is_refused_is_no_use(service: KeyService, verifier: KeyVerifier, c
 def test_a_use_is_never_set_back(service: KeyService, store: KeyStore) -> None:
     """An earlier use that is written later changes nothing, in one batch or in two."""
     key_id, _ = _key(service)
-    store.mark_used([Use(key_id, "acme", 7), Use(key_id, "acme", 5)])
-    store.mark_used([Use(key_id, "acme", 6)])
+    store.mark_used([LastUse(key_id, "acme", 7), LastUse(key_id, "acme", 5)])
+    store.mark_used([LastUse(key_id, "acme", 6)])
 
     assert _last_used_ms(service, key_id) == 7
 
@@ -121,7 +121,7 @@ def test_a_use_is_never_set_back(service: KeyService, store: KeyStore) -> None:
 def test_a_use_is_written_to_its_own_account(service: KeyService, store: KeyStore) -> None:
     """A use that names another account reaches no key."""
     key_id, _ = _key(service)
-    store.mark_used([Use(key_id, "other", 7)])
+    store.mark_used([LastUse(key_id, "other", 7)])
 
     assert _last_used_ms(service, key_id) == 0
 
@@ -135,7 +135,7 @@ def test_uses_are_written_in_order_and_in_parts(service: KeyService, store: KeyS
         batches.extend([[str(row) for row in rows]] if rows else [])
 
     event.listen(store._engines.writing, "before_cursor_execute", note)
-    store.mark_used([Use(f"key_{number:016}", "acme", 1) for number in reversed(range(1_100))])
+    store.mark_used([LastUse(f"key_{number:016}", "acme", 1) for number in reversed(range(1_100))])
     event.remove(store._engines.writing, "before_cursor_execute", note)
 
     ids = [row for batch in batches for row in batch]
@@ -154,7 +154,7 @@ def test_two_that_write_the_same_keys_do_not_block_each_other(
     def write(store: KeyStore, order: list[str], at_ms: int) -> None:
         for step in range(10):
             barrier.wait(10)
-            store.mark_used([Use(key_id, "acme", at_ms + step) for key_id in order])
+            store.mark_used([LastUse(key_id, "acme", at_ms + step) for key_id in order])
 
     calls = [Call(write, store, keys, 100), Call(write, other, keys[::-1], 200)]
     ended = [call.ended() for call in calls]
@@ -184,24 +184,26 @@ def test_the_last_uses_are_written_when_the_interpreter_ends(
     """A process that just ends, without closing anything, has written its last uses."""
     key_id, key = _key(service)
     # Not its first use, which would be written at once anyway.
-    store.mark_used([Use(key_id, "acme", 1)])
+    store.mark_used([LastUse(key_id, "acme", 1)])
     subprocess.run([sys.executable, "-c", _USED_AND_ENDED, database, key.decode()], check=True, timeout=30)
 
     assert _last_used_ms(service, key_id) > START_MS
 
 
 @pytest.mark.parametrize("times", [(9, 5), (5, 9)])
-def test_each_key_is_written_once_with_its_latest_use(uses: Uses, written: Written, times: tuple[int, int]) -> None:
+def test_each_key_is_written_once_with_its_latest_use(
+    uses: LastUsedTracker, written: Written, times: tuple[int, int]
+) -> None:
     """A key that was looked up twice since the last batch is one row, with the later time."""
     first, again, other = Key("b"), Key("b"), Key("a")
     uses.latest.update({first: times[0], other: 3, again: times[1]})
     uses.flush()
     uses.flush()
 
-    assert written.batches == [[Use("a", "acme", 3), Use("b", "acme", 9)]]
+    assert written.batches == [[LastUse("a", "acme", 3), LastUse("b", "acme", 9)]]
 
 
-def test_a_use_during_a_write_is_not_lost(uses: Uses, written: Written) -> None:
+def test_a_use_during_a_write_is_not_lost(uses: LastUsedTracker, written: Written) -> None:
     """What is used while a batch is being written is in the next one."""
     key = Key("a")
     uses.latest[key] = 1
@@ -210,10 +212,10 @@ def test_a_use_during_a_write_is_not_lost(uses: Uses, written: Written) -> None:
     written.meanwhile = list
     uses.flush()
 
-    assert written.batches == [[Use("a", "acme", 1)], [Use("a", "acme", 2)]]
+    assert written.batches == [[LastUse("a", "acme", 1)], [LastUse("a", "acme", 2)]]
 
 
-def test_what_cannot_be_written_is_kept(uses: Uses, written: Written) -> None:
+def test_what_cannot_be_written_is_kept(uses: LastUsedTracker, written: Written) -> None:
     """A batch that fails is written with the next, and a later use of the same key goes before an earlier one."""
     uses.latest.update({Key("a"): 1, Key("b"): 2})
     written.error = KeyStoreUnavailable("down")
@@ -226,13 +228,13 @@ def test_what_cannot_be_written_is_kept(uses: Uses, written: Written) -> None:
     uses.flush()
 
     assert kept == 3
-    assert written.batches == [[Use("a", "acme", 3), Use("b", "acme", 2)]]
+    assert written.batches == [[LastUse("a", "acme", 3), LastUse("b", "acme", 2)]]
     assert len(uses) == 0
 
 
-def test_what_is_kept_is_bounded(uses: Uses, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded(uses: LastUsedTracker, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing can be written, the latest uses are kept, and no more than so many."""
-    monkeypatch.setattr(module, "MOST_KEPT", 3)
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
     written.error = KeyStoreUnavailable("down")
     for number in range(10):
         uses.latest[Key(f"key_{number}")] = number
@@ -241,7 +243,7 @@ def test_what_is_kept_is_bounded(uses: Uses, written: Written, monkeypatch: pyte
     written.error = None
     uses.flush()
 
-    assert written.batches == [[Use(f"key_{number}", "acme", number) for number in (7, 8, 9)]]
+    assert written.batches == [[LastUse(f"key_{number}", "acme", number) for number in (7, 8, 9)]]
 
 
 def test_a_store_that_cannot_be_written_fails_no_request(
@@ -253,18 +255,18 @@ def test_a_store_that_cannot_be_written_fails_no_request(
 ) -> None:
     """Requests go on, and one line in the log says that uses are not written; when they are again, nothing is lost."""
     key_id, key = _key(service)
-    real, down = verifier._uses._write, KeyStoreUnavailable("the disk is full")
+    real, down = verifier._last_used._write, KeyStoreUnavailable("the disk is full")
 
     def fail(_: object) -> None:
         raise down
 
-    monkeypatch.setattr(verifier._uses, "_write", fail)
+    monkeypatch.setattr(verifier._last_used, "_write", fail)
     verifier.verify(key)
     logged = eventually(lambda: caplog.text.count("the disk is full; it is tried again"), 1)
     for _ in range(3):
         verifier._writer.wake()
         verifier.verify(key)
-    monkeypatch.setattr(verifier._uses, "_write", real)
+    monkeypatch.setattr(verifier._last_used, "_write", real)
     verifier._writer.wake()
 
     assert logged == 1

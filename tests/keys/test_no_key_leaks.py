@@ -50,9 +50,9 @@ class Life:
         self.said.append(created)
         return created.key.id
 
-    def tried(self, act: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    def tried(self, work: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         try:
-            self.said.append(act(*args, **kwargs))
+            self.said.append(work(*args, **kwargs))
         except AwxRateLimitError as error:
             self.said += [error, "".join(traceback.format_exception(error))]
 

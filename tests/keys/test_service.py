@@ -18,7 +18,7 @@ from awx_ratelimit.errors import (
 )
 from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat, KeyService, KeyStore
 from awx_ratelimit.keys.format import new_key_id
-from awx_ratelimit.keys.storage.store import Use
+from awx_ratelimit.keys.storage.store import LastUse
 from awx_ratelimit.testing import ManualClock
 
 DAY_MS = 86_400_000
@@ -114,7 +114,7 @@ def test_arguments_that_are_not_allowed(service: KeyService, verb: str, argument
 
     assert caught.value.field == field
     assert caught.value.code == "invalid_request"
-    assert ("allowed" in str(caught.value) or "leave" in str(caught.value)) is True
+    assert ("expected" in str(caught.value) or "remove" in str(caught.value)) is True
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_key_has_one_successor(service: KeyService) -> None:
     old = service.create("acme", "n").key
     new = service.rotate("acme", old.id).key
 
-    with pytest.raises(KeyNotActive, match=f"rotated already; rotate its successor, {new.id}") as caught:
+    with pytest.raises(KeyNotActive, match=f"already rotated; rotate its successor, {new.id}") as caught:
         service.rotate("acme", old.id)
     assert caught.value.code == "api_key_not_active"
     assert service.list("acme").total == 2
@@ -311,7 +311,7 @@ def test_an_expired_key_is_not_rotated(service: KeyService, clock: ManualClock) 
     clock.advance(DAY_MS)
 
     for key in (old, rotated):
-        with pytest.raises(KeyNotActive, match="the key has expired; create a new one"):
+        with pytest.raises(KeyNotActive, match="the key has expired; create a new key"):
             service.rotate("acme", key.id)
 
 
@@ -320,7 +320,7 @@ def test_a_cap_counts_keys_that_stand_for_themselves(service: KeyService, clock:
     service.accounts.set_max_keys("acme", 2)
     first = service.create("acme", "1", expires_in_days=1).key
     second = service.create("acme", "2").key
-    with pytest.raises(KeyLimitReached, match="has the 2 keys that it may have at once; revoke one") as caught:
+    with pytest.raises(KeyLimitReached, match="has reached its maximum of 2 keys; revoke a key") as caught:
         service.create("acme", "3")
     third = service.rotate("acme", second.id).key
     with pytest.raises(KeyLimitReached):
@@ -411,9 +411,9 @@ def test_keys_that_should_be_deleted(service: KeyService, store: KeyStore, clock
     """Unused are the accepted keys that were neither made nor used for so many days."""
     keys = {name: service.create("acme", name).key.id for name in ("never", "long ago", "lately")}
     clock.advance(10 * DAY_MS)
-    store.mark_used([Use(keys["long ago"], "acme", clock.now_ms())])
+    store.mark_used([LastUse(keys["long ago"], "acme", clock.now_ms())])
     clock.advance(15 * DAY_MS)
-    store.mark_used([Use(keys["lately"], "acme", clock.now_ms())])
+    store.mark_used([LastUse(keys["lately"], "acme", clock.now_ms())])
     clock.advance(5 * DAY_MS)
     first = {key.name for key in service.unused("acme")}
     clock.advance(10 * DAY_MS)
@@ -451,9 +451,9 @@ def test_an_act_that_fails_changes_nothing(service: KeyService, store: KeyStore)
     key = service.create("acme", "n").key
 
     def fail() -> None:
-        with store.act("acme", now_ms=1) as act:
-            act.change_key(key.id, name="changed")
-            act.record("key.renamed", key.id)
+        with store.unit_of_work("acme", now_ms=1) as work:
+            work.change_key(key.id, name="changed")
+            work.record("key.renamed", key.id)
             raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
@@ -465,8 +465,8 @@ def test_an_act_that_fails_changes_nothing(service: KeyService, store: KeyStore)
 def test_a_key_belongs_to_an_account(store: KeyStore, service: KeyService) -> None:
     """Not even the store writes a key for an account that is not there."""
     columns: dict[str, Any] = {"id": NOBODYS, "family_id": NOBODYS, "name": "n", "prefix": "awx_", "last4": "0000"}
-    with pytest.raises(KeyStoreUnavailable), store.act("nobody", now_ms=1) as act:
-        act.add_key(**columns, key_hash=bytes(32))
+    with pytest.raises(KeyStoreUnavailable), store.unit_of_work("nobody", now_ms=1) as work:
+        work.add_key(**columns, key_hash=bytes(32))
 
     assert service.list("nobody").total == 0
 

@@ -8,7 +8,7 @@ from tests.keys.store_probes import Call
 
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.keys.verification import single_flight as module
-from awx_ratelimit.keys.verification.single_flight import Flights
+from awx_ratelimit.keys.verification.single_flight import SingleFlight
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def _hanging_once(let_go: Event) -> Callable[[bytes], int]:
 def test_what_has_become_known_is_not_looked_up() -> None:
     """Whoever comes when an answer has just arrived gets that, and no second look-up."""
     asked: list[bytes] = []
-    flights: Flights[int] = Flights(lambda digest: asked.append(digest) or 1, lambda _: 7, 1_000)  # type: ignore[func-returns-value]
+    flights: SingleFlight[int] = SingleFlight(lambda digest: asked.append(digest) or 1, lambda _: 7, 1_000)  # type: ignore[func-returns-value]
 
     assert flights.get(b"x") == 7
     assert asked == []
@@ -45,7 +45,7 @@ def test_what_has_become_known_is_not_looked_up() -> None:
 def test_what_hangs_too_long_is_asked_anew() -> None:
     """When those who waited have given up, the next starts a look-up of its own and does not wait for the old one."""
     let_go = Event()
-    flights: Flights[int] = Flights(_hanging_once(let_go), _nothing, 50)
+    flights: SingleFlight[int] = SingleFlight(_hanging_once(let_go), _nothing, 50)
     with pytest.raises(KeyStoreUnavailable, match="within 50 ms"):
         flights.get(b"x")
     answer = flights.get(b"x")
@@ -61,7 +61,7 @@ def test_each_who_waits_gets_an_error_of_its_own() -> None:
     def fail(_: bytes) -> int:
         raise ArithmeticError("the cause")
 
-    flights: Flights[int] = Flights(fail, _nothing, 1_000)
+    flights: SingleFlight[int] = SingleFlight(fail, _nothing, 1_000)
     errors = [call.ended() for call in [Call(flights.get, b"x") for _ in range(5)]]
     flights.close()
 

@@ -12,7 +12,7 @@ from sqlalchemy import ExceptionContext, create_engine, event, inspect, text
 from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.keys.storage import migrations as versions
-from awx_ratelimit.keys.storage.engine import engines_for, url_of
+from awx_ratelimit.keys.storage.engine import open_engines, parse_url
 from awx_ratelimit.keys.storage.schema import METADATA
 
 _OPEN = "import sys; from awx_ratelimit.keys import KeyStore; sys.stdin.read(); KeyStore.open(sys.argv[1]).close()"
@@ -20,7 +20,7 @@ _OPEN = "import sys; from awx_ratelimit.keys import KeyStore; sys.stdin.read(); 
 
 def _raw(address: str, statement: str) -> list[tuple[object, ...]]:
     """What the database itself answers."""
-    engine = create_engine(url_of(address))
+    engine = create_engine(parse_url(address))
     try:
         with engine.begin() as connection:
             result = connection.execute(text(statement))
@@ -46,7 +46,7 @@ def _versions(address: str) -> list[int]:
 )
 def test_addresses(address: str | Path, expected: str) -> None:
     """A path is a file; a URL says SQLite or PostgreSQL, whichever driver it names."""
-    assert url_of(address).render_as_string() == expected
+    assert parse_url(address).render_as_string() == expected
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_addresses(address: str | Path, expected: str) -> None:
 def test_addresses_that_are_none(address: str) -> None:
     """Any other URL is refused with what is allowed, and its password is not in the error."""
     with pytest.raises(
-        ValueError, match=r"allowed are a path, sqlite:///path and postgresql://user@host/database"
+        ValueError, match=r"expected a path, sqlite:///path or postgresql://user@host/database"
     ) as caught:
-        url_of(address)
+        parse_url(address)
 
     assert "secret" not in str(caught.value) + repr(caught.value.__cause__)
 
@@ -74,7 +74,7 @@ def test_a_store_does_not_show_its_password(address: str, shown: str) -> None:
         KeyStore.open(address, timeout_ms=500)
 
     assert "secret" not in str(caught.value)
-    assert f"the key store {shown} gives" in str(caught.value)
+    assert f"the key store {shown} does not answer" in str(caught.value)
 
 
 def _without(module: str, name: str) -> str:
@@ -105,7 +105,7 @@ def test_postgresql_needs_its_driver() -> None:
 def test_tables_are_made_as_statements_are_written_against_them(empty_database: str) -> None:
     """What the migrations make has the columns of the schema, in name, order and whether they may be empty."""
     KeyStore.open(empty_database).close()
-    engine = create_engine(url_of(empty_database))
+    engine = create_engine(parse_url(empty_database))
     made = {
         table: [(column["name"], column["nullable"]) for column in inspect(engine).get_columns(table)]
         for table in METADATA.tables
@@ -164,7 +164,7 @@ def test_threads_that_start_at_once_make_the_tables_once(empty_database: str) ->
     barrier, made, failed = Barrier(5), [], []
 
     def work() -> None:
-        engines = engines_for(url_of(empty_database), 10_000)
+        engines = open_engines(parse_url(empty_database), 10_000)
 
         @event.listens_for(engines.writing, "checkout")
         def together(*_: object) -> None:
@@ -192,7 +192,7 @@ def test_threads_that_start_at_once_make_the_tables_once(empty_database: str) ->
 def test_a_new_file_is_waited_for(tmp_path: Path) -> None:
     """Whoever writes a file that is no store yet is waited for: a worker that starts beside another does not die."""
     address = str(tmp_path / "keys.db")
-    engines = engines_for(url_of(address), 10_000)
+    engines = open_engines(parse_url(address), 10_000)
     writer = sqlite3.connect(address, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     refused = []
@@ -235,7 +235,7 @@ def test_a_version_that_fails_leaves_the_one_before(empty_database: str, monkeyp
     with pytest.raises(KeyStoreUnavailable, match="nothing"):
         KeyStore.open(empty_database)
 
-    engine = create_engine(url_of(empty_database))
+    engine = create_engine(parse_url(empty_database))
     columns = [column["name"] for column in inspect(engine).get_columns("awx_accounts")]
     engine.dispose()
     assert _versions(empty_database) == [1]
@@ -246,7 +246,9 @@ def test_a_newer_store_is_refused(empty_database: str) -> None:
     """Code that does not know a store's version says both versions and what to do, and changes nothing."""
     KeyStore.open(empty_database).close()
     _raw(empty_database, "INSERT INTO awx_schema_versions (version, at_ms) VALUES (7, 0)")
-    expected = "the key store is of version 7, and this code knows versions up to 1: install a newer awx-ratelimit"
+    expected = (
+        "the key store has schema version 7, and this release supports versions up to 1; install a newer awx-ratelimit"
+    )
     with pytest.raises(KeyStoreUnusable, match=expected):
         KeyStore.open(empty_database)
 
@@ -268,7 +270,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     """A file of something else is named, and left as it is."""
     path = tmp_path / "notes.txt"
     path.write_bytes(b"these are notes, and no database at all. " * 100)
-    with pytest.raises(KeyStoreUnusable, match=r"notes\.txt gives no answer: file is not a database: put a copy back"):
+    with pytest.raises(KeyStoreUnusable, match=r"notes\.txt does not answer: file is not a database; restore a backup"):
         KeyStore.open(path)
 
     assert path.read_bytes().startswith(b"these are notes")
@@ -276,7 +278,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A path that cannot be opened is in the error."""
-    with pytest.raises(KeyStoreUnavailable, match=r"missing/keys\.db gives no answer: unable to open database file"):
+    with pytest.raises(KeyStoreUnavailable, match=r"missing/keys\.db does not answer: unable to open database file"):
         KeyStore.open(tmp_path / "missing" / "keys.db")
 
 

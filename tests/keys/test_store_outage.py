@@ -134,11 +134,11 @@ def _accepted(verifier: KeyVerifier, key: bytes) -> bool:
 
 def test_an_act_waits_no_longer_than_the_timeout_for_a_lock(postgres: Postgres, postgresql: KeyStore) -> None:
     """An account that another transaction holds is not waited for without end."""
-    with postgresql.act("acme", now_ms=1) as act, timed() as watch:
+    with postgresql.unit_of_work("acme", now_ms=1) as work, timed() as watch:
         waiting = Call(KeyService(postgresql).create, "acme", "n")
         # Busy: an idle transaction would be ended by the server.
         while waiting.is_alive():
-            act.active_keys()
+            work.count_active_keys()
 
     assert type(waiting.ended()) is KeyStoreUnavailable
     assert 0.4 < watch.seconds < watch.limit(3)
@@ -146,9 +146,9 @@ def test_an_act_waits_no_longer_than_the_timeout_for_a_lock(postgres: Postgres, 
 
 def test_a_transaction_whose_client_is_gone_is_ended_by_the_server(postgres: Postgres, postgresql: KeyStore) -> None:
     """A process that stops in the middle of an act does not hold the account for ever."""
-    with suppress(KeyStoreUnavailable), postgresql.act("acme", now_ms=1) as act:
+    with suppress(KeyStoreUnavailable), postgresql.unit_of_work("acme", now_ms=1) as work:
         made = eventually(lambda: _created(postgresql), expected=True)
-        act.record("too late")
+        work.record("too late")
 
     service = KeyService(postgresql)
     assert made is True
@@ -264,7 +264,7 @@ def test_a_file_that_is_broken_while_it_is_used(path: Path, sqlite: KeyStore, ve
         file.write_bytes(b"\x55" * 40_960)
     with pytest.raises(KeyStoreUnavailable) as caught:
         verifier.verify(unseen)
-    with pytest.raises(KeyStoreUnusable, match="put a copy back, or name another file"):
+    with pytest.raises(KeyStoreUnusable, match="restore a backup, or open another file"):
         KeyStore.open(path)
 
     assert verifier.verify(known).account == "acme"

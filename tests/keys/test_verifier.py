@@ -422,7 +422,7 @@ def test_memory_is_bounded_and_forgets_what_was_used_longest_ago(
     service: KeyService, store: KeyStore, verifiers: Make
 ) -> None:
     """Of more keys than it may remember, those used last are remembered; unknown keys have a memory of their own."""
-    verifier = verifiers(most_keys=2)
+    verifier = verifiers(max_keys=2)
     keys = [_key(service)[1] for _ in range(3)]
     for key in (keys[0], keys[1], keys[0], keys[2]):
         verifier.verify(key)
@@ -504,7 +504,7 @@ def test_a_look_up_that_hangs_is_waited_for_within_the_budget(
     (_, known), (_, hanging), (_, other) = _key(service), _key(service), _key(service)
     verifier.verify(known)
     # Only the look-up that hangs has little time: the first one may be late on a busy machine.
-    monkeypatch.setattr(verifier._flights, "_budget_s", 0.2)
+    monkeypatch.setattr(verifier._single_flight, "_budget_s", 0.2)
     with held_look_ups(store) as held:
         began_s = time.monotonic()
         said = {str(call.ended()) for call in [Call(verifier.verify, hanging) for _ in range(5)]}
@@ -543,7 +543,7 @@ def test_a_hanging_store_holds_a_few_threads(store: KeyStore, verifiers: Make, m
         reached = eventually(lambda: held.number, 4)
         errors = {type(call.ended()) for call in calls}
         threads = threading.active_count() - before
-    settled = eventually(verifier._flights._queue.qsize, 0)
+    settled = eventually(verifier._single_flight._queue.qsize, 0)
 
     assert reached == 4
     assert errors == {KeyStoreUnavailable}
@@ -554,7 +554,7 @@ def test_a_hanging_store_holds_a_few_threads(store: KeyStore, verifiers: Make, m
 
 
 def test_threads_begin_with_the_first_look_up_and_end_with_the_verifier(service: KeyService, verifiers: Make) -> None:
-    """Making a verifier starts nothing; closing it ends what it started."""
+    """KeyIssuer a verifier starts nothing; closing it ends what it started."""
 
     def running() -> set[str]:
         return {thread.name for thread in threading.enumerate() if thread.name.startswith("awx-key")}

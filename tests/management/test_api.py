@@ -10,7 +10,7 @@ from tests.management.conftest import JSON, PLANS, Client, claims, request_of, s
 from awx_ratelimit import BackendUnavailable, InvalidLimit, Limiter, Plan
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore
-from awx_ratelimit.keys.models import moment
+from awx_ratelimit.keys.models import utc_datetime
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.management.api import CREATIONS
 from awx_ratelimit.testing import ManualClock
@@ -216,8 +216,8 @@ WRONG_BODIES: dict[str, tuple[Any, str]] = {
     "a name of ours": ({"name": "n", "__class__": 1}, "fields that are not known"),
     "no name": ({}, "name: is missing"),
     "null": ({"name": None}, "name: is null"),
-    "a number": ({"name": 1}, "name: is no text"),
-    "a list": ({"name": ["n"]}, "name: is no text"),
+    "a number": ({"name": 1}, "name: got an int"),
+    "a list": ({"name": ["n"]}, "name: got a list"),
     "empty": ({"name": " "}, "name: has 0 characters"),
     "long": ({"name": "n" * 65}, "name: has 65 characters"),
     "bidi": ({"name": "a\u202eb"}, "name: contains U+202E"),
@@ -268,7 +268,9 @@ def test_a_whole_number_is_one_however_it_is_written(client: Client, service: Ke
         for text in (b"30", b"30.0", b"3e1")
     ]
 
-    assert {service.get("acme", key_id).expires_at for key_id in ends} == {moment(clock.now_ms() + 30 * 86_400_000)}
+    assert {service.get("acme", key_id).expires_at for key_id in ends} == {
+        utc_datetime(clock.now_ms() + 30 * 86_400_000)
+    }
 
 
 def test_a_name_that_has_a_key_is_refused_without_it(client: Client, service: KeyService) -> None:
@@ -395,7 +397,7 @@ def test_a_hundred_and_twenty_calls_a_minute(client_of: Callable[[str], Client],
 
 def test_revoking_what_is_not_there_waits_for_nobody(client: Client, store: KeyStore, clock: ManualClock) -> None:
     """It is counted by no limit, and so it takes no lock that others want: it reads, and that is all."""
-    with store.act("acme", now_ms=clock.now_ms()):
+    with store.unit_of_work("acme", now_ms=clock.now_ms()):
         answer = client("DELETE", f"/api-keys/{MISSING}")
 
     assert answer.status == 404

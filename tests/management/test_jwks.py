@@ -116,7 +116,7 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 def at_url(issuer: Issuer, clock: ManualClock) -> AccessTokens:
     """Tokens of the issuer, whose keys are fetched; the clock is the one of the tests."""
-    return tokens_of(clock, Jwks.at(issuer.url, clock=lambda: clock.now_ms() / 1000), ["ES256"], most_lifetime_s=10**6)
+    return tokens_of(clock, Jwks.at(issuer.url, clock=lambda: clock.now_ms() / 1000), ["ES256"], max_lifetime_s=10**6)
 
 
 def test_keys_are_fetched_once(issuer: Issuer, at_url: AccessTokens, clock: ManualClock) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.management.conftest import Client
 
 from awx_ratelimit.errors import InvalidKeyRequest
-from awx_ratelimit.keys.name_rules import READABLE, readable_text
+from awx_ratelimit.keys.validation import NAME_PATTERN, readable_text
 from awx_ratelimit.management import openapi
 from awx_ratelimit.management.routing import RESOURCES
 
@@ -75,7 +75,7 @@ def test_what_it_calls_a_name_is_one() -> None:
 
     A pattern without ranges beyond the Basic Multilingual Plane cannot name the unseen ones there.
     """
-    is_name = re.compile(READABLE).search
+    is_name = re.compile(NAME_PATTERN).search
     wrong = [
         character
         for character in map(chr, (*range(0xD800), *range(0xE000, 0x110000)))
@@ -98,7 +98,7 @@ def test_its_patterns_are_those_of_ecma_262(flags: str) -> None:
             if ((code < 0xd800 || code > 0xdfff) && name.test(String.fromCodePoint(code))) found.push(code);
         console.log(JSON.stringify(found));
     """
-    patterns = [READABLE, *(one["pattern"] for one in _strings(DOCUMENT))]
+    patterns = [NAME_PATTERN, *(one["pattern"] for one in _strings(DOCUMENT))]
     node = shutil.which("node")
     assert node, "Node.js is needed: install it"
     done = subprocess.run(
@@ -110,7 +110,7 @@ def test_its_patterns_are_those_of_ecma_262(flags: str) -> None:
         timeout=60,
     )
 
-    is_name = re.compile(READABLE).search
+    is_name = re.compile(NAME_PATTERN).search
     characters = map(chr, (*range(0xD800), *range(0xE000, 0x110000)))
     assert json.loads(done.stdout) == [ord(character) for character in characters if is_name(character)]
 
@@ -141,7 +141,7 @@ def _strings(schema: Any) -> Iterator[dict[str, Any]]:
 def test_what_it_calls_a_name_is_one_in_words(text: str) -> None:
     """White space around it counts in neither."""
     assume(all(character < "\U00010000" or _is_name(character) for character in text))
-    assert bool(re.search(READABLE, text)) == _is_name(text)
+    assert bool(re.search(NAME_PATTERN, text)) == _is_name(text)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_what_it_calls_a_name_is_one_in_words(text: str) -> None:
 )
 def test_it_counts_as_names_are_counted(text: str) -> None:
     """A name has at most 64 characters, and white space around it does not count."""
-    assert bool(re.search(READABLE, text)) == _is_name(text)
+    assert bool(re.search(NAME_PATTERN, text)) == _is_name(text)
 
 
 def _is_name(text: str) -> bool:

@@ -320,7 +320,7 @@ def test_an_expired_token_is_told_so(clock: ManualClock, tokens: AccessTokens) -
 
 def test_a_stolen_token_is_good_for_a_while_alone(clock: ManualClock) -> None:
     """No token that lives longer than the maximum is accepted, not even near its end."""
-    tokens = tokens_of(clock, most_lifetime_s=600, leeway_s=0)
+    tokens = tokens_of(clock, max_lifetime_s=600, leeway_s=0)
     now_s = clock.now_ms() // 1000
     lives: list[dict[str, Any]] = [{"exp": now_s + 600}, {"exp": now_s + 601}, {"exp": now_s + 1, "iat": now_s - 600},
              {"exp": now_s + 1, "iat": now_s - 599}, {"exp": now_s + 1, "iat": None, "nbf": now_s - 600},
@@ -373,7 +373,7 @@ def test_the_log_says_why_and_not_what(clock: ManualClock, tokens: AccessTokens,
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"exp": 9_999}, "lives longer than 3600 s; issue tokens that expire sooner, or raise most_lifetime_s"),
+        ({"exp": 9_999}, "lives longer than 3600 s; issue tokens that expire sooner, or raise max_lifetime_s"),
         ({"iss": "https://elsewhere"}, f"iss must be {ISSUER!r}"),
         ({"aud": "elsewhere"}, f"aud must be or contain {AUDIENCE!r}"),
         ({"exp": None}, "exp is required"),
@@ -466,8 +466,8 @@ def test_what_cannot_be_meant_is_an_error_at_start(clock: ManualClock, case: str
 @pytest.mark.parametrize(
     "field",
     [{"issuer": ""}, {"issuer": None}, {"audience": ""}, {"audience": ["a"]}, {"account_claim": ""}, {"leeway_s": -1},
-     {"leeway_s": 301}, {"leeway_s": True}, {"most_lifetime_s": 0}, {"most_lifetime_s": 10**9},
-     {"most_lifetime_s": 1.5}],
+     {"leeway_s": 301}, {"leeway_s": True}, {"max_lifetime_s": 0}, {"max_lifetime_s": 10**9},
+     {"max_lifetime_s": 1.5}],
     ids=repr,
 )  # fmt: skip
 def test_each_field_has_bounds(clock: ManualClock, field: dict[str, Any]) -> None:

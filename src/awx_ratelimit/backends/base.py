@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeGuard, cast, runtime_che
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.runtime.clock import Clock
 
 #: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
 LocalUsage: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
@@ -20,14 +21,6 @@ LocalUsage: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
 
 #: The longest wait of a synchronous backend that an AsyncLimiter accepts: an event loop stands still for so long.
 MAX_EVENT_LOOP_WAIT_MS: Final = 50
-
-
-class Clock(Protocol):
-    """Milliseconds since the Unix epoch. It may step either way; the laws say what happens then."""
-
-    def now_ms(self) -> int:
-        """The time now."""
-        ...
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.keys import Account, ApiKey
+from awx_ratelimit.runtime.clock import rfc3339
 
 #: What is read by a program is not cut to the width of a screen.
 _WIDE = 10_000
@@ -144,4 +145,4 @@ def shown_account(account: Account) -> dict[str, Any]:
 
 def shown_time(at: datetime | None) -> str | None:
     """RFC 3339, in UTC."""
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else rfc3339(at)

@@ -13,7 +13,7 @@ import typer
 
 from awx_ratelimit.cli import output
 from awx_ratelimit.keys import KeyFinder
-from awx_ratelimit.keys.format import MOST_BYTES
+from awx_ratelimit.keys.format import MAX_KEY_BYTES
 
 FOUND, ERROR = 1, 2
 _PIECE_BYTES: Final = 1 << 20
@@ -113,4 +113,4 @@ def _in_lines(path: str, file: BinaryIO, finder: KeyFinder) -> Iterator[Place]:
             # What ends in the part that was kept was found with the piece before.
             if key.end > len(kept):
                 yield Place(path, number, str(key.secret))
-        number, kept = (number + 1, b"") if piece.endswith(b"\n") else (number, text[-MOST_BYTES:])
+        number, kept = (number + 1, b"") if piece.endswith(b"\n") else (number, text[-MAX_KEY_BYTES:])

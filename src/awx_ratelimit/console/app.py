@@ -31,15 +31,15 @@ from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.message import FullRequest, Reply, Request
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.validation import checked_plans
-from awx_ratelimit.keys.clock import Clock, WallClock
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management.api import CREATIONS
 from awx_ratelimit.management.auth.claims import Owner
-from awx_ratelimit.management.blocking_limiter import Deciding
-from awx_ratelimit.management.issuing import Making, checked_service
-from awx_ratelimit.management.routing import Found, Routes
+from awx_ratelimit.management.blocking_limiter import BlockingLimiter
+from awx_ratelimit.management.issuing import KeyIssuer, checked_service
+from awx_ratelimit.management.routing import Match, Router
+from awx_ratelimit.runtime.clock import Clock, WallClock
 
 _log = logging.getLogger("awx_ratelimit.console")
 Who = Callable[[Request], Owner | None]
@@ -85,8 +85,8 @@ class Console:
         csrf = CsrfProtection(secret, origins, clock)
         if isinstance(who, type) or not callable(who):
             raise TypeError(f"who: expected a function from a request to an Owner or None, got {type_name(who)}")
-        blocking_limiter = Deciding(limiter)
-        issuer = Making(keys, blocking_limiter, creations, new_account_plan)
+        blocking_limiter = BlockingLimiter(limiter)
+        issuer = KeyIssuer(keys, blocking_limiter, creations, new_account_plan)
         settings = Settings(base.rstrip("/"), new_account_plan, login_url, logout_url, api_base, try_path)
         context = PageContext(checked_service(keys), checked_plans(plans), blocking_limiter, issuer, clock, settings)
         pages = PageHandlers(context)
@@ -96,7 +96,7 @@ class Console:
         self._csrf = csrf
         self._settings = settings
         self._errors = SampledLog(_log, interval_s=1.0)
-        self._routes = Routes(settings.base, ROUTES)
+        self._routes = Router(settings.base, ROUTES)
         self._renderer = Renderer(csrf, settings)
         self._handlers = {**pages.handlers, **FormHandlers(context, csrf, pages).handlers}
 
@@ -104,7 +104,7 @@ class Console:
         """The reply. Never raises for anything a client sends, nor for an unavailable store or backend."""
         request = full_request.request
         route = self._routes.find(request.method, request.path)
-        if route is not None and route.act == "asset":
+        if route is not None and route.action == "asset":
             return assets.reply(route.key_id, request)
         try:
             owner = self._owner(request)
@@ -126,12 +126,12 @@ class Console:
             raise TypeError(f"who returned {type(owner).__name__}; return an Owner, or None if nobody is logged in")
         return owner
 
-    def _respond(self, route: Found[Action] | None, request: PageRequest) -> PageResponse:
+    def _respond(self, route: Match[Action] | None, request: PageRequest) -> PageResponse:
         if route is None:
             return _problem("not_found")
-        if route.act is None:
-            return _problem("method_not_allowed", headers=((b"allow", ", ".join(route.allowed).encode()),))
-        return self._handle(route.act, request)
+        if route.action is None:
+            return _problem("method_not_allowed", headers=((b"allow", ", ".join(route.allowed_methods).encode()),))
+        return self._handle(route.action, request)
 
     def _handle(self, action: Action, request: PageRequest) -> PageResponse:
         try:
@@ -150,8 +150,8 @@ class Console:
         self._errors.write(logging.ERROR, code, "%s: %s", code, error)
         return _problem(code)
 
-    def _not_logged_in(self, route: Found[Action] | None, full_request: FullRequest) -> Reply:
-        if route is not None and route.act == "usage":
+    def _not_logged_in(self, route: Match[Action] | None, full_request: FullRequest) -> Reply:
+        if route is not None and route.action == "usage":
             # 204 tells the browser to close the event stream for good.
             return error_responses.no_content()
         if self._settings.login_url is not None:

@@ -18,8 +18,8 @@ from awx_ratelimit.console.page_request import CsrfCookie, PageRequest
 from awx_ratelimit.errors import AccessRefused
 from awx_ratelimit.http.header_values import cookie_values, only_value
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.keys.clock import Clock
 from awx_ratelimit.keys.format import BASE62
+from awx_ratelimit.runtime.clock import Clock
 
 #: Browsers accept a cookie with the prefix ``__Host-`` only from this host, over HTTPS (or localhost), for path '/'.
 COOKIE_NAME: Final = "__Host-awx-console"

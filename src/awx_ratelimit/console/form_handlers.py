@@ -18,9 +18,9 @@ from awx_ratelimit.errors import InvalidKeyRequest, KeyExists
 from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.http.header_values import only_value
 from awx_ratelimit.keys.models import ApiKey
-from awx_ratelimit.keys.name_rules import readable_text
 from awx_ratelimit.keys.scanner import FINDER
-from awx_ratelimit.management.issuing import Made
+from awx_ratelimit.keys.validation import readable_text
+from awx_ratelimit.management.issuing import IssuedKey
 
 _TOKEN_FIELD: Final = "form"  # noqa: S105  # the name of a field
 _MAX_FIELDS: Final = 10
@@ -73,7 +73,7 @@ class FormHandlers:
             form = _invalid_form(error, fields)
             return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template="rotate.html")
 
-    def _issue(self, request: PageRequest, key_id: str, issue: Callable[[], Made]) -> Page:
+    def _issue(self, request: PageRequest, key_id: str, issue: Callable[[], IssuedKey]) -> Page:
         """The page that shows the new key; for a form that was submitted before, the page that says so."""
         existing = self._context.key(request.owner, key_id)
         if existing is not None:
@@ -162,4 +162,4 @@ def _invalid_form(error: InvalidKeyRequest, fields: Mapping[str, str]) -> dict[s
 
 def _shown_again(text: str) -> str:
     """The submitted text; empty if it is long, or may be a key that was pasted into the wrong field."""
-    return "" if len(text) > _MAX_SHOWN_CHARACTERS or FINDER.suspects(text) else text
+    return "" if len(text) > _MAX_SHOWN_CHARACTERS or FINDER.may_contain_key(text) else text

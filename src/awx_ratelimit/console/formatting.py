@@ -3,12 +3,16 @@
 from datetime import datetime
 from typing import Final
 
+from awx_ratelimit.runtime import clock
+
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 #: English, whatever the locale of the process.
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PERIODS: Final = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
 #: Covers the difference between the clocks of two servers.
 _JUST_NOW_SECONDS: Final = 45
+#: For programs that read the page.
+rfc3339: Final = clock.rfc3339
 
 
 def number(value: int) -> str:
@@ -59,11 +63,6 @@ def date(at: datetime) -> str:
 def date_and_time(at: datetime) -> str:
     """``1 Jun 2025, 10:00 UTC``."""
     return f"{date(at)}, {at:%H:%M} UTC"
-
-
-def rfc3339(at: datetime) -> str:
-    """``2025-06-01T10:00:00Z``, for programs that read the page."""
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def period(period_ms: int) -> str:

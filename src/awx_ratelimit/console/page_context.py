@@ -8,13 +8,13 @@ from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLimit, KeyNotFound
-from awx_ratelimit.keys.clock import Clock
-from awx_ratelimit.keys.models import Account, ApiKey, moment
+from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.management.auth.claims import Owner
-from awx_ratelimit.management.blocking_limiter import Deciding
-from awx_ratelimit.management.issuing import Making
+from awx_ratelimit.management.blocking_limiter import BlockingLimiter
+from awx_ratelimit.management.issuing import KeyIssuer
 from awx_ratelimit.management.usage import KeyUsage, live_usage
+from awx_ratelimit.runtime.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class PageContext:
 
     keys: KeyService
     plans: PlanTable
-    limiter: Deciding
-    issuer: Making
+    limiter: BlockingLimiter
+    issuer: KeyIssuer
     clock: Clock
     settings: Settings
 
     def now(self) -> datetime:
         """The current time."""
-        return moment(self.clock.now_ms())
+        return utc_datetime(self.clock.now_ms())
 
     def account(self, owner: Owner) -> Account | None:
         """The owner's account; None before its first key is created."""
@@ -70,7 +70,7 @@ class PageContext:
     def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> Mapping[str, KeyUsage] | None:
         """The usage of each key by its id; None if the backend or the plan is missing, so that pages still work."""
         try:
-            usages = [] if account is None else live_usage(account, keys, self.plans, self.limiter.peeks)
+            usages = [] if account is None else live_usage(account, keys, self.plans, self.limiter.peek_many)
         except (BackendUnavailable, InvalidLimit):
             return None
         return {usage.key.id: usage for usage in usages}

@@ -31,7 +31,7 @@ class Place:
 
     def error(self, what: object) -> InvalidLimit:
         """The error to raise for a mistake at this place."""
-        return InvalidLimit(f"{self.source}: {self.path}: {what}" if self.path else f"{self.source}: {what}")
+        return InvalidLimit(f"{self.path}: {what}" if self.path else what, source=self.source)
 
     def table(self, value: object, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
         """Return `value` if it is a mapping with keys from `allowed` (None: any strings); else raise InvalidLimit."""

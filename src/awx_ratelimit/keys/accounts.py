@@ -1,6 +1,6 @@
-"""`Accounts`: who owns keys, by which plan, and whether any of them is accepted.
+"""`Accounts`: the owners of API keys, with their plan, their overrides and their status.
 
-The plan is the account's, and every change of it reaches the keys that are in use within a second.
+The plan belongs to the account. A change reaches all its keys, in every process, within a second.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,22 +9,23 @@ from typing import Any, Final
 from awx_ratelimit.core.plan_schema import Place, read_override
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys import validation
-from awx_ratelimit.keys.clock import Clock
 from awx_ratelimit.keys.models import Account, AccountStatus, Page
-from awx_ratelimit.keys.name_rules import account_id as checked_id
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore
-from awx_ratelimit.keys.storage.unit_of_work import Act
+from awx_ratelimit.runtime.clock import Clock
 
 MAX_KEYS: Final = 100
-_MOST_MAX_KEYS = 1_000_000
+_MAX_MAX_KEYS = 1_000_000
 CheckPlan = Callable[[str | None, Mapping[str, Any] | None], object]
 
 
 class Accounts:
-    """Made by KeyService, which has it as `accounts`. An id is 1 to 128 visible ASCII characters, as your users have.
+    """The accounts of a KeyService, as its attribute `accounts`.
 
-    Every call raises InvalidKeyRequest for an argument that is not allowed, AccountNotFound for an id that is none, and
+    An account id has 1 to 128 visible ASCII characters. You choose it; the id of your user or customer will do.
+    `actor` in each call is the name to write into the audit trail.
+
+    Every call raises InvalidKeyRequest for an invalid argument, AccountNotFound for an unknown id, and
     KeyStoreUnavailable.
     """
 
@@ -42,39 +43,39 @@ class Accounts:
         max_keys: int = MAX_KEYS,
         actor: str | None = None,
     ) -> Account:
-        """A new account, active, that may have `max_keys` keys at once. Raises AccountExists."""
+        """Create an active account that may have `max_keys` keys at once. Raises AccountExists."""
         plan, overrides = self._checked(validation.plan(plan), validation.overrides(overrides), "plan")
-        max_keys = validation.whole_number(max_keys, "max_keys", 0, _MOST_MAX_KEYS)
-        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor)) as act:
-            if act.account is not None or not act.add_account(plan, overrides, max_keys):
-                raise AccountExists("there is such an account already", remedy="take another id", field="account_id")
-            act.record("account.created", details={"plan": plan, "overrides": overrides, "max_keys": max_keys})
-            return act.present_account()
+        max_keys = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            if work.account is not None or not work.add_account(plan, overrides, max_keys):
+                raise AccountExists("the account already exists", remedy="use another id", field="account_id")
+            work.record("account.created", details={"plan": plan, "overrides": overrides, "max_keys": max_keys})
+            return work.current_account()
 
     def ensure(self, account_id: str, *, plan: str | None = None, actor: str | None = None) -> Account:
-        """The account of this id, as it is; made with `plan` where there is none."""
-        found = self._store.account(checked_id(account_id))
+        """Return the account, unchanged if it exists. If not, create it with `plan`."""
+        found = self._store.account(validation.account_id(account_id))
         if found is not None:
             return found
         try:
             return self.create(account_id, plan=plan, actor=actor)
         except AccountExists:
-            # Somebody else was faster.
+            # Another thread or process has created it meanwhile.
             return self.get(account_id)
 
     def get(self, account_id: str) -> Account:
-        """The account of this id."""
-        account = self._store.account(checked_id(account_id))
+        """Return the account."""
+        account = self._store.account(validation.account_id(account_id))
         if account is None:
-            raise not_found()
+            raise account_not_found()
         return account
 
     def list(self, *, page_num: int = 1, page_size: int = 20) -> Page[Account]:
-        """All accounts, by id: for who runs the store, and for no customer."""
-        return self._store.ask(queries.accounts, *validation.page(page_num, page_size))
+        """Return one page of all accounts, ordered by id. This is for operators: no customer may see it."""
+        return self._store.query(queries.accounts, *validation.page(page_num, page_size))
 
     def set_plan(self, account_id: str, plan: str | None, *, actor: str | None = None) -> Account:
-        """Give all keys of the account another plan; None is the table's default. What was used stays used."""
+        """Set the plan of all keys of the account. None means the table's default. Usage so far stays counted."""
         plan = validation.plan(plan)
         return self._set(
             account_id, actor, "account.plan_set", "plan", lambda found: self._checked(plan, found.overrides, "plan")[0]
@@ -83,23 +84,23 @@ class Accounts:
     def set_overrides(
         self, account_id: str, overrides: Mapping[str, Any] | None, *, actor: str | None = None
     ) -> Account:
-        """Give the account numbers of its own, as an override is written in a plan table; None takes them back."""
-        kept = validation.overrides(overrides)
+        """Set the account's own limits, written as in a plan table's ``overrides``. None removes them."""
+        valid = validation.overrides(overrides)
         return self._set(
             account_id,
             actor,
             "account.overrides_set",
             "overrides",
-            lambda found: self._checked(found.plan, kept, "overrides")[1],
+            lambda found: self._checked(found.plan, valid, "overrides")[1],
         )
 
     def set_max_keys(self, account_id: str, max_keys: int, *, actor: str | None = None) -> Account:
-        """How many keys the account may have at once. Keys that it has beyond that stay; it makes no more."""
-        number = validation.whole_number(max_keys, "max_keys", 0, _MOST_MAX_KEYS)
+        """Set how many keys the account may have at once. Existing keys stay, even if they are more."""
+        number = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
         return self._set(account_id, actor, "account.max_keys_set", "max_keys", lambda _: number)
 
     def suspend(self, account_id: str, *, actor: str | None = None) -> Account:
-        """Accept no key of the account until it is activated again; its keys can still be listed and revoked."""
+        """Refuse all keys of the account until `activate`. Its keys can still be listed and revoked."""
         return self._set_status(account_id, actor, "account.suspended", "suspended")
 
     def activate(self, account_id: str, *, actor: str | None = None) -> Account:
@@ -112,46 +113,35 @@ class Accounts:
     def _set(
         self, account_id: str, actor: str | None, action: str, column: str, value_for: Callable[[Account], object]
     ) -> Account:
-        """Write one column, with its audit row and its news; nothing of that where it is so already."""
-        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor)) as act:
-            found = _found(act)
-            before, after = getattr(found, column), value_for(found)
+        """Write one column, the audit row and the change row. If the value is the same, write nothing."""
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            account = work.account
+            if account is None:
+                raise account_not_found()
+            before, after = getattr(account, column), value_for(account)
             if before == after:
-                return found
-            act.record(action, details={"before": before, "after": after})
-            act.change_account(column, after)
-            act.announce()
-            return act.present_account()
+                return account
+            work.record(action, details={"before": before, "after": after})
+            work.change_account(column, after)
+            work.announce_change()
+            return work.current_account()
 
     def _checked(
         self, plan: str | None, overrides: Mapping[str, Any] | None, field: str
     ) -> tuple[str | None, Mapping[str, Any] | None]:
-        """Both, where they make a plan together: an account whose plan does not exist would be refused everything."""
+        """Return both if together they make a plan. Otherwise every request of the account would be refused."""
         try:
             if self._check_plan is not None:
                 self._check_plan(plan, overrides)
             elif overrides is not None:
-                _check_limits(overrides)
+                read_override(overrides, Place("account"))
         except InvalidLimit as error:
-            raise InvalidKeyRequest("there is no such plan", remedy=str(error), field=field) from error
+            if self._check_plan is not None:
+                raise InvalidKeyRequest("there is no such plan", remedy=str(error), field=field) from error
+            raise InvalidKeyRequest("not a valid override", remedy=error.reason, field="overrides") from error
         return plan, overrides
 
 
-def _check_limits(overrides: Mapping[str, Any]) -> None:
-    """Raise InvalidKeyRequest for overrides that no plan table would take, whatever its plans are."""
-    try:
-        read_override(overrides, Place("account"))
-    except InvalidLimit as error:
-        what, _, allowed = str(error).removeprefix("account: ").partition("; ")
-        raise InvalidKeyRequest(what, remedy=allowed or "correct the overrides", field="overrides") from error
-
-
-def _found(act: Act) -> Account:
-    if act.account is None:
-        raise not_found()
-    return act.account
-
-
-def not_found() -> AccountNotFound:
-    """The error for an id that is no account's."""
+def account_not_found() -> AccountNotFound:
+    """Return the error for an unknown account."""
     return AccountNotFound("there is no such account", remedy="create it first", field="account_id")

@@ -21,7 +21,7 @@ PREFIX: Final = "awx_"
 RANDOM_CHARACTERS: Final = 32
 CHECK_CHARACTERS: Final = 6
 #: What is longer is no key, whatever its prefix; nobody has to digest it to know.
-MOST_BYTES: Final = 128
+MAX_KEY_BYTES: Final = 128
 _ID_CHARACTERS = 16
 _LEAST_PEPPER_BYTES = 16
 _BLOCK_BYTES = 64
@@ -42,7 +42,7 @@ def _sha256_of_python() -> Any:
 sha256: Final = _sha256_of_python()
 
 
-def check_of(body: bytes) -> bytes:
+def checksum(body: bytes) -> bytes:
     """The 6 characters that follow `body` in a key."""
     number = crc32(body)
     characters = []
@@ -86,7 +86,7 @@ class KeyFormat:
     def new(self) -> Secret:
         """A key that nobody has."""
         body = self.prefix + _random(RANDOM_CHARACTERS)
-        return Secret(body + check_of(body.encode()).decode(), prefix=self.prefix)
+        return Secret(body + checksum(body.encode()).decode(), prefix=self.prefix)
 
     def is_key(self, sent: bytes | str) -> bool:
         """Whether `sent` is a key of this prefix, to the letter, with the check that follows from the rest."""
@@ -94,7 +94,7 @@ class KeyFormat:
             if not sent.isascii():
                 return False
             sent = sent.encode()
-        return self._matches(sent) is not None and check_of(sent[:-CHECK_CHARACTERS]) == sent[-CHECK_CHARACTERS:]
+        return self._matches(sent) is not None and checksum(sent[:-CHECK_CHARACTERS]) == sent[-CHECK_CHARACTERS:]
 
 
 def _random(characters: int) -> str:

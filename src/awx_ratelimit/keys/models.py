@@ -14,7 +14,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def moment(at_ms: int) -> datetime:
+def utc_datetime(at_ms: int) -> datetime:
     """The time in UTC of a number of milliseconds since the epoch, exactly."""
     return _EPOCH + at_ms * _MILLISECOND
 

@@ -55,7 +55,7 @@ class KeyRedactingFilter(logging.Filter):
         shown = self._finder.redact(message)
         # Formatters may take the arguments apart, as uvicorn's does: they stay, where that is enough.
         record.args = redacted(record.args, self._finder)
-        if shown != message and self._finder.suspects(record.getMessage()):
+        if shown != message and self._finder.may_contain_key(record.getMessage()):
             record.msg, record.args = shown, None
 
     def _redact_exception(self, record: logging.LogRecord) -> None:

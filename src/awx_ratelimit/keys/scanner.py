@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from awx_ratelimit.keys.format import CHECK_CHARACTERS, PREFIX, RANDOM_CHARACTERS, KeyFormat, check_of
+from awx_ratelimit.keys.format import CHECK_CHARACTERS, PREFIX, RANDOM_CHARACTERS, KeyFormat, checksum
 from awx_ratelimit.keys.secret import Secret, masked
 
 #: In a URL (encoded again and again), in a text of JSON or Python, in HTML.
@@ -54,7 +54,7 @@ class KeyFinder:
             found = [*self._plain(text), *self._in_credentials(text)]
             yield from sorted(found, key=lambda key: key.start)
 
-    def suspects(self, text: str) -> bool:
+    def may_contain_key(self, text: str) -> bool:
         """Whether `text` is one that should not be shown: it has a key, or what is left of one."""
         return self.redact(text) != text
 
@@ -79,7 +79,7 @@ class KeyFinder:
     def _plain(self, text: str) -> Iterator[FoundKey]:
         for match in self._keys.finditer(text):
             prefix, body, check = _underscores.sub("_", match["prefix"]), match["body"], match["check"]
-            if check_of(f"{prefix}{body}".encode()).decode() == check:
+            if checksum(f"{prefix}{body}".encode()).decode() == check:
                 yield FoundKey(match.start(), match.end("check"), Secret(prefix + body + check, prefix=prefix))
 
     def _in_credentials(self, text: str) -> Iterator[FoundKey]:

@@ -1,36 +1,30 @@
-"""`KeyService`: make, list, rename, rotate and revoke API keys, each act with its audit row.
+"""`KeyService`: create, list, rename, rotate and revoke API keys. Every change writes an audit row.
 
-A key is told once, in the answer to the call that makes it. What a call refuses is a KeyRequestRefused with a code
-for machines, the field and a remedy, and then nothing was changed. Unknown, revoked and another account's ids are one
-KeyNotFound.
+A key is shown once, in the result of the call that creates it. If a call fails with a KeyRequestRefused, nothing has
+changed. Unknown ids, revoked keys and other accounts' keys all raise the same KeyNotFound.
 """
-
-from contextlib import AbstractContextManager
-from typing import Any
 
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists, KeyLimitReached, KeyNotActive, KeyNotFound
 from awx_ratelimit.keys import validation
-from awx_ratelimit.keys.accounts import Accounts, CheckPlan, not_found
-from awx_ratelimit.keys.clock import Clock, WallClock
+from awx_ratelimit.keys.accounts import Accounts, CheckPlan, account_not_found
 from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id, new_key_id
 from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
-from awx_ratelimit.keys.name_rules import account_id as checked_id
-from awx_ratelimit.keys.name_rules import readable_text
 from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
-from awx_ratelimit.keys.storage.unit_of_work import Act
+from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork
+from awx_ratelimit.runtime.clock import Clock, WallClock
 
 
 class KeyService:
-    """The acts on API keys; `accounts` has those on the accounts that own them. From any thread.
+    """Manages the API keys of accounts; `accounts` manages the accounts. You may call it from any thread.
 
-    `keys` is the form of new keys, the same that the KeyVerifier was given. `check_plan` is called with a plan's name
-    and overrides before they are written, and raises InvalidLimit where they make no plan:
+    `keys` is the format of new keys; give the KeyVerifier the same one. `check_plan` is called with a plan's name and
+    overrides before they are written, and raises InvalidLimit if they are not a plan:
     ``lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))``. `clock` has
-    ``now_ms() -> int``; None is the machine's time. `actor` in each call is who is to stand in the audit trail.
+    ``now_ms() -> int``; None is the system time. `actor` in each call is the name to write into the audit trail.
 
-    Every call raises InvalidKeyRequest for an argument that is not allowed, and KeyStoreUnavailable.
+    Every call raises InvalidKeyRequest for an invalid argument, and KeyStoreUnavailable.
     """
 
     def __init__(
@@ -56,58 +50,57 @@ class KeyService:
         actor: str | None = None,
         key_id: str | None = None,
     ) -> CreatedKey:
-        """A new key, and the only sight of it. `expires_in_days` is 1 to 3650; None is never.
+        """Create a key and return it with its secret, which no later call returns.
 
-        Names are 1 to 64 characters that can be seen. `key_id` is the id that the key is to have, for a call that may
-        come twice: the second raises KeyExists. Raises AccountNotFound, KeyNotActive for a suspended account, and
-        KeyLimitReached.
+        `name` has 1 to 64 visible characters. `expires_in_days` is 1 to 3650; None means never. Give a `key_id` to
+        make the call safe to repeat: the second call raises KeyExists. Raises AccountNotFound, KeyNotActive for a
+        suspended account, and KeyLimitReached.
         """
-        name = readable_text(name, finder=self._finder)
-        days = (
-            None
-            if expires_in_days is None
-            else validation.whole_number(expires_in_days, "expires_in_days", 1, validation.MOST_DAYS)
-        )
-        with self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor)) as act:
-            _refuse_again(act, key_id)
-            account = _active(act)
-            if act.active_keys() >= account.max_keys:
-                raise _limit_reached(account)
-            return self._made(act, name, None if days is None else days * validation.DAY_MS, key_id=key_id)
+        name = validation.readable_text(name, finder=self._finder)
+        life_ms = None
+        if expires_in_days is not None:
+            days = validation.integer(expires_in_days, "expires_in_days", 1, validation.MAX_DAYS)
+            life_ms = days * validation.DAY_MS
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            _check_unused(work, key_id)
+            _check_free_slot(work, _active_account(work))
+            return self._add_key(work, name, life_ms, key_id=key_id)
 
     def list(self, account_id: str, *, page_num: int = 1, page_size: int = 20) -> Page[ApiKey]:
-        """The keys of the account that are not revoked, newest first: `page_size`, at most 100, of them."""
+        """Return one page of the account's unrevoked keys, newest first. `page_size` is at most 100."""
         num, size = validation.page(page_num, page_size)
-        return self._store.ask(queries.keys, checked_id(account_id), num, size, self._clock.now_ms())
+        return self._store.query(queries.keys, validation.account_id(account_id), num, size, self._clock.now_ms())
 
     def all(self, account_id: str) -> tuple[ApiKey, ...]:
-        """Every key of the account that is not revoked, newest first, read at one moment.
+        """Return all unrevoked keys of the account, newest first, read at one moment.
 
-        Raises InvalidKeyRequest where there are more than 1,000: then ask for pages of them.
+        Raises InvalidKeyRequest if there are more than 1,000. Use `list` for such accounts.
         """
-        found = self._store.ask(queries.keys, checked_id(account_id), 1, validation.MOST_AT_ONCE, self._clock.now_ms())
-        if found.has_more:
-            what = f"the account has more than {validation.MOST_AT_ONCE:,} keys"
-            raise InvalidKeyRequest(what, remedy="ask for pages of them, by page_num and page_size")
-        return found.items
+        account_id, size = validation.account_id(account_id), validation.MAX_UNPAGED_KEYS
+        page = self._store.query(queries.keys, account_id, 1, size, self._clock.now_ms())
+        if page.has_more:
+            what = f"the account has more than {size:,} keys"
+            raise InvalidKeyRequest(what, remedy="request pages with page_num and page_size")
+        return page.items
 
     def get(self, account_id: str, key_id: str) -> ApiKey:
-        """One key of the account. Raises KeyNotFound."""
-        key = self._store.key(checked_id(account_id), _checked_key_id(key_id), self._clock.now_ms())
+        """Return one key of the account. Raises KeyNotFound."""
+        key = self._store.key(validation.account_id(account_id), _checked_key_id(key_id), self._clock.now_ms())
         if key is None:
-            raise _no_such_key()
+            raise _key_not_found()
         return key
 
     def rename(self, account_id: str, key_id: str, name: str, *, actor: str | None = None) -> ApiKey:
-        """The key under another name. Raises KeyNotFound."""
-        name = readable_text(name, finder=self._finder)
-        with self._act_on(account_id, key_id, actor) as act:
-            found = _found(act, key_id)
-            if found.name == name:
-                return found
-            act.record("key.renamed", key_id, {"before": found.name, "after": name})
-            act.change_key(key_id, name=name)
-            return act.present_key(key_id)
+        """Rename a key and return it. Raises KeyNotFound."""
+        name = validation.readable_text(name, finder=self._finder)
+        _checked_key_id(key_id)
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            key = _existing_key(work, key_id)
+            if key.name == name:
+                return key
+            work.record("key.renamed", key_id, {"before": key.name, "after": name})
+            work.change_key(key_id, name=name)
+            return work.current_key(key_id)
 
     def rotate(
         self,
@@ -118,130 +111,131 @@ class KeyService:
         actor: str | None = None,
         successor_id: str | None = None,
     ) -> CreatedKey:
-        """A successor of the key, and the only sight of it; the old one is accepted to the end of its grace.
+        """Create the successor of a key and return it with its secret. The old key works until its grace period ends.
 
-        The successor has the name, the budget (`family_id`) and the length of life of the old one. The grace is 0 to
-        2,592,000 s, a day if it is not given. `successor_id` is as `key_id` of `create`. Of two rotations of one key
-        one wins. Raises KeyNotFound, KeyNotActive for a key that was rotated already (unless its successor was revoked:
-        then it may be rotated again) or has expired, and for a suspended account, and KeyLimitReached where as many
-        keys as the account may have are in their grace.
+        The successor has the name, the budget (`family_id`) and the lifetime of the old key. `grace_period_seconds` is
+        0 to 2,592,000; the default is a day. `successor_id` is like `key_id` of `create`. If several callers rotate
+        one key at once, one of them succeeds.
+
+        Raises KeyNotFound; KeyNotActive for an expired key, a suspended account, and a key that already has an
+        unrevoked successor; and KeyLimitReached if `max_keys` other keys of the account are in their grace period.
         """
-        most = validation.MOST_GRACE_SECONDS
-        grace_ms = validation.whole_number(grace_period_seconds, "grace_period_seconds", 0, most) * 1000
-        with self._act_on(account_id, key_id, actor) as act:
-            _refuse_again(act, successor_id)
-            old = _found(act, key_id)
-            _refuse_second_successor(act, old)
-            if grace_ms and act.others_in_grace(key_id) >= _active(act).max_keys:
-                raise _limit_reached(_active(act))
-            created = self._made(act, old.name, act.life_of_key_ms(key_id), old, key_id=successor_id)
-            act.change_key(key_id, replaced_by=created.key.id, grace_ends_at_ms=act.now_ms + grace_ms)
-            act.record(
-                "key.rotated", key_id, {"replaced_by": created.key.id, "grace_period_seconds": grace_period_seconds}
-            )
-            act.announce()
+        grace_s = validation.integer(grace_period_seconds, "grace_period_seconds", 0, validation.MAX_GRACE_SECONDS)
+        _checked_key_id(key_id)
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            _check_unused(work, successor_id)
+            old = _existing_key(work, key_id)
+            account = _active_account(work)
+            _check_rotatable(work, account, old)
+            if grace_s and work.count_others_in_grace(key_id) >= account.max_keys:
+                raise _limit_reached(account)
+            created = self._add_key(work, old.name, work.lifetime_ms(key_id), old, key_id=successor_id)
+            work.change_key(key_id, replaced_by=created.key.id, grace_ends_at_ms=work.now_ms + grace_s * 1000)
+            work.record("key.rotated", key_id, {"replaced_by": created.key.id, "grace_period_seconds": grace_s})
+            work.announce_change()
             return created
 
     def revoke(self, account_id: str, key_id: str, *, actor: str | None = None) -> None:
-        """Accept the key no more: in this process at once, in others within a second.
+        """Revoke a key: in this process at once, in all others within a second.
 
-        Raises KeyNotFound, for a key that was revoked already too.
+        Raises KeyNotFound, also if the key is already revoked.
         """
-        with self._act_on(account_id, key_id, actor) as act:
-            found = _found(act, key_id)
-            act.change_key(key_id, revoked_at_ms=act.now_ms)
-            act.record("key.revoked", key_id, {"name": found.name})
-            act.announce()
+        _checked_key_id(key_id)
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            key = _existing_key(work, key_id)
+            work.change_key(key_id, revoked_at_ms=work.now_ms)
+            work.record("key.revoked", key_id, {"name": key.name})
+            work.announce_change()
 
     def stale(self, account_id: str, *, older_than_days: int = 90) -> tuple[ApiKey, ...]:
-        """The keys that should be rotated: accepted, without a successor, and made so long ago. Oldest first."""
-        days = validation.whole_number(older_than_days, "older_than_days", 0, validation.MOST_DAYS)
-        now_ms = self._clock.now_ms()
-        before_ms = now_ms - days * validation.DAY_MS
-        return self._store.ask(queries.keys_made_before, checked_id(account_id), before_ms, now_ms)
+        """Return the keys to rotate: accepted, without a successor, at least so old. Oldest first."""
+        return self._accepted_before(queries.keys_created_before, account_id, older_than_days, "older_than_days")
 
     def unused(self, account_id: str, *, for_days: int = 30) -> tuple[ApiKey, ...]:
-        """The keys that should be deleted: accepted, and neither made nor used for so long. Oldest first."""
-        days = validation.whole_number(for_days, "for_days", 0, validation.MOST_DAYS)
-        now_ms = self._clock.now_ms()
-        before_ms = now_ms - days * validation.DAY_MS
-        return self._store.ask(queries.keys_not_used_since, checked_id(account_id), before_ms, now_ms)
+        """Return the keys to revoke: accepted, without a successor, neither created nor used since. Oldest first."""
+        return self._accepted_before(queries.keys_unused_since, account_id, for_days, "for_days")
 
     def events(
         self, account_id: str, *, key_id: str | None = None, page_num: int = 1, page_size: int = 20
     ) -> Page[Event]:
-        """The audit trail of the account, or of one of its keys (a revoked one too), newest first."""
+        """Return one page of the audit trail of the account or of one of its keys, newest first.
+
+        `key_id` may be the id of a revoked key.
+        """
         num, size = validation.page(page_num, page_size)
-        of_key = None if key_id is None else _checked_key_id(key_id)
-        return self._store.ask(queries.events, checked_id(account_id), of_key, num, size)
+        checked_key_id = None if key_id is None else _checked_key_id(key_id)
+        return self._store.query(queries.events, validation.account_id(account_id), checked_key_id, num, size)
 
-    def _act_on(self, account_id: str, key_id: str, actor: str | None) -> AbstractContextManager[Act]:
-        _checked_key_id(key_id)
-        return self._store.act(checked_id(account_id), now_ms=self._clock.now_ms(), actor=validation.actor(actor))
+    def _accepted_before(self, query: queries.KeysBefore, account_id: str, days: int, field: str) -> tuple[ApiKey, ...]:
+        age_ms = validation.integer(days, field, 0, validation.MAX_DAYS) * validation.DAY_MS
+        now_ms = self._clock.now_ms()
+        return self._store.query(query, validation.account_id(account_id), now_ms - age_ms, now_ms)
 
-    def _made(
-        self, act: Act, name: str, life_ms: int | None, old: ApiKey | None = None, *, key_id: str | None
+    def _add_key(
+        self, work: UnitOfWork, name: str, life_ms: int | None, old: ApiKey | None = None, *, key_id: str | None
     ) -> CreatedKey:
-        # Its text is in no variable, so that no report of an error shows it.
+        # The key's text is in no local variable, so no error report with local variables shows it.
         secret, key_id = self._keys.new(), key_id or new_key_id()
-        key = act.add_key(
+        key = work.add_key(
             id=key_id,
             family_id=key_id if old is None else old.family_id,
             name=name,
             prefix=self._keys.prefix,
             last4=secret.last4,
             key_hash=self._keys.digest(secret.reveal().encode()),
-            expires_at_ms=None if life_ms is None else act.now_ms + life_ms,
+            expires_at_ms=None if life_ms is None else work.now_ms + life_ms,
             rotated_from=None if old is None else old.id,
         )
-        details: dict[str, Any] = {"name": name, "masked": key.masked, "rotated_from": key.rotated_from}
-        act.record("key.created", key_id, details)
+        work.record("key.created", key_id, {"name": name, "masked": key.masked, "rotated_from": key.rotated_from})
         return CreatedKey(key, secret)
 
 
-def _refuse_again(act: Act, key_id: str | None) -> None:
-    if key_id is not None and act.has_had(_checked_key_id(key_id)):
-        raise KeyExists("the key was made already", remedy="look for it among the account's keys")
+def _check_unused(work: UnitOfWork, key_id: str | None) -> None:
+    if key_id is not None and work.has_had_key(_checked_key_id(key_id)):
+        raise KeyExists("this call has already created a key", remedy="list the account's keys")
 
 
-def _active(act: Act) -> Account:
-    if act.account is None:
-        raise not_found()
-    if act.account.status != "active":
-        raise KeyNotActive("the account is suspended", remedy="activate it first")
-    return act.account
-
-
-def _refuse_second_successor(act: Act, old: ApiKey) -> None:
-    account = _active(act)
-    if old.status == "expired":
-        raise KeyNotActive("the key has expired", remedy="create a new one")
-    if old.replaced_by is None:
-        return
-    if act.key(old.replaced_by) is not None:
-        raise KeyNotActive("the key was rotated already", remedy=f"rotate its successor, {old.replaced_by}")
-    # Its successor was revoked, and may have had successors of its own: this one more counts as a new key does.
-    if act.active_keys() >= account.max_keys:
+def _check_free_slot(work: UnitOfWork, account: Account) -> None:
+    if work.count_active_keys() >= account.max_keys:
         raise _limit_reached(account)
 
 
-def _found(act: Act, key_id: str) -> ApiKey:
-    key = act.key(key_id)
+def _check_rotatable(work: UnitOfWork, account: Account, old: ApiKey) -> None:
+    if old.status == "expired":
+        raise KeyNotActive("the key has expired", remedy="create a new key")
+    if old.replaced_by is None:
+        return
+    if work.key(old.replaced_by) is not None:
+        raise KeyNotActive("the key is already rotated", remedy=f"rotate its successor, {old.replaced_by}")
+    # The successor is revoked but may have successors itself, so this rotation adds a key and counts against the cap.
+    _check_free_slot(work, account)
+
+
+def _active_account(work: UnitOfWork) -> Account:
+    if work.account is None:
+        raise account_not_found()
+    if work.account.status != "active":
+        raise KeyNotActive("the account is suspended", remedy="activate it first")
+    return work.account
+
+
+def _existing_key(work: UnitOfWork, key_id: str) -> ApiKey:
+    key = work.key(key_id)
     if key is None:
-        raise _no_such_key()
+        raise _key_not_found()
     return key
 
 
 def _checked_key_id(key_id: object) -> str:
     if not isinstance(key_id, str) or not is_key_id(key_id):
-        raise _no_such_key()
+        raise _key_not_found()
     return key_id
 
 
-def _no_such_key() -> KeyNotFound:
+def _key_not_found() -> KeyNotFound:
     return KeyNotFound("the account has no such key", remedy="list the account's keys")
 
 
 def _limit_reached(account: Account) -> KeyLimitReached:
-    what = f"the account has the {account.max_keys} keys that it may have at once"
-    return KeyLimitReached(what, remedy="revoke one that is not used")
+    what = f"the account has reached its maximum of {account.max_keys} keys"
+    return KeyLimitReached(what, remedy="revoke a key that you no longer use")

@@ -33,9 +33,9 @@ from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management import openapi, request_parsing, serializers
 from awx_ratelimit.management.auth.claims import Owner
 from awx_ratelimit.management.auth.tokens import AccessTokens
-from awx_ratelimit.management.blocking_limiter import Deciding
-from awx_ratelimit.management.issuing import Made, Making, checked_service, of_rates
-from awx_ratelimit.management.routing import RESOURCES, Act, Found, Routes
+from awx_ratelimit.management.blocking_limiter import BlockingLimiter
+from awx_ratelimit.management.issuing import IssuedKey, KeyIssuer, checked_service, rates_only
+from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
 from awx_ratelimit.management.usage import live_usage
 
 _log = logging.getLogger("awx_ratelimit.management")
@@ -43,7 +43,7 @@ _log = logging.getLogger("awx_ratelimit.management")
 CREATIONS: Final = Plan.of("key-creations", per_minute=10)
 #: How often it may read and rename them.
 CALLS: Final = Plan.of("key-calls", per_minute=120)
-_COUNTED: Final[frozenset[Act]] = frozenset(("list", "get", "rename", "usage"))
+_COUNTED: Final[frozenset[Action]] = frozenset(("list", "get", "rename", "usage"))
 
 
 class _Asked(NamedTuple):
@@ -90,16 +90,16 @@ class ManagementApi:
             )
         self._keys = checked_service(keys)
         self._owner = tokens.owner
-        self._deciding = Deciding(limiter)
+        self._deciding = BlockingLimiter(limiter)
         #: Whether it has to be called from a thread of an event loop.
         self.needs_loop = self._deciding.needs_loop
         self._plans = checked_plans(plans)
         self._base = base.rstrip("/")
         self._log = SampledLog(_log, interval_s=1.0)
-        self._routes = Routes(self._base, RESOURCES)
-        self._making = Making(keys, self._deciding, creations, new_account_plan)
-        self._calls = of_rates("calls", calls)
-        self._acts: dict[Act, Callable[[_Asked], Reply]] = {
+        self._routes = Router(self._base, RESOURCES)
+        self._making = KeyIssuer(keys, self._deciding, creations, new_account_plan)
+        self._calls = rates_only("calls", calls)
+        self._acts: dict[Action, Callable[[_Asked], Reply]] = {
             "list": self._list,
             "create": self._create,
             "get": self._get,
@@ -115,23 +115,23 @@ class ManagementApi:
         found = self._routes.find(method, path)
         if found is None:
             return error_responses.failure("not_found")
-        if found.act is None:
-            allow = [(b"allow", ", ".join(found.allowed).encode())]
+        if found.action is None:
+            allow = [(b"allow", ", ".join(found.allowed_methods).encode())]
             return (
                 error_responses.no_content(allow)
                 if method == "OPTIONS"
                 else error_responses.failure("method_not_allowed", None, allow)
             )
-        if found.act == "document":
+        if found.action == "document":
             return error_responses.document(HTTPStatus.OK, self.document)
-        return self._answer(found.act, found, whole)
+        return self._answer(found.action, found, whole)
 
     @cached_property
     def document(self) -> dict[str, Any]:
         """Its OpenAPI document, which it also serves."""
         return openapi.document(self._base)
 
-    def _answer(self, act: Act, found: Found[Act], whole: FullRequest) -> Reply:
+    def _answer(self, act: Action, found: Match[Action], whole: FullRequest) -> Reply:
         try:
             asked = _Asked(self._owner(whole.request), found.key_id, whole)
             return self._counted(act, asked) if act in _COUNTED else self._acts[act](asked)
@@ -147,7 +147,7 @@ class ManagementApi:
             self._log.write(logging.ERROR, code, "%s: %s", code, error)
         return error_responses.failure(code)
 
-    def _counted(self, act: Act, asked: _Asked) -> Reply:
+    def _counted(self, act: Action, asked: _Asked) -> Reply:
         """The answer to a call that makes no key, where there were not too many."""
         try:
             decision = self._deciding.acquire(f"api-key-calls:{asked.owner.account_id}", self._calls)
@@ -168,7 +168,7 @@ class ManagementApi:
         used = []
         if keys:
             account = self._keys.accounts.get(asked.owner.account_id)
-            used = live_usage(account, keys, self._plans, self._deciding.peeks)
+            used = live_usage(account, keys, self._plans, self._deciding.peek_many)
         return error_responses.document(HTTPStatus.OK, {"data": [serializers.usage(usage) for usage in used], **more})
 
     def _chosen(self, asked: _Asked) -> tuple[Sequence[ApiKey], dict[str, Any]]:
@@ -209,7 +209,7 @@ class ManagementApi:
         return _told(self._making.rotate(asked.owner, asked.key_id, **fields))
 
 
-def _told(made: Made) -> Reply:
+def _told(made: IssuedKey) -> Reply:
     """A new key, where the account has not just made many."""
     if made.created is None:
         return limit_headers.refusal(made.decision)

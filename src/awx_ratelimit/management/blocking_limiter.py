@@ -12,11 +12,11 @@ from awx_ratelimit.runtime.event_loops import call_in_event_loop
 
 Ask = Callable[[str, Plan], Decision]
 Asks = Sequence[tuple[str, Plan]]
-#: So many peeks are one visit to the loop: no request waits for more of them, and a server is asked for all at once.
+#: Peeks for one visit to the loop: no request waits for more of them, and a server is asked for all at once.
 _AT_ONCE = 50
 
 
-class Deciding:
+class BlockingLimiter:
     """`acquire` and `peek` of a limiter. An async one can be asked only from a thread of its loop's `Threads`."""
 
     def __init__(self, limiter: Limiter | AsyncLimiter) -> None:
@@ -24,14 +24,14 @@ class Deciding:
             raise TypeError(f"limiter is {type_name(limiter)}; use the Limiter or the AsyncLimiter that the gate has")
         self.needs_loop = isinstance(limiter, AsyncLimiter)
         self.acquire: Ask
-        self.peeks: Callable[[Asks], list[Decision]]
+        self.peek_many: Callable[[Asks], list[Decision]]
         if isinstance(limiter, AsyncLimiter):
-            self.acquire, self.peeks = (
+            self.acquire, self.peek_many = (
                 partial(call_in_event_loop, limiter.acquire),
                 partial(_peeks_on_the_loop, limiter),
             )
         else:
-            self.acquire, self.peeks = limiter.acquire, partial(_peeks, limiter)
+            self.acquire, self.peek_many = limiter.acquire, partial(_peeks, limiter)
 
 
 def _peeks(limiter: Limiter, asks: Asks) -> list[Decision]:

@@ -4,14 +4,24 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.keys.name_rules import MOST_SENT, READABLE
-from awx_ratelimit.keys.validation import MOST_DAYS, MOST_GRACE_SECONDS, MOST_PAGE_SIZE
+from awx_ratelimit.keys.validation import (
+    MAX_DAYS,
+    MAX_GRACE_SECONDS,
+    MAX_PAGE_SIZE,
+    MAX_UNTRIMMED_CHARACTERS,
+    NAME_PATTERN,
+)
 
 _Schema = dict[str, Any]
 _TIME: Final[_Schema] = {"type": "string", "format": "date-time"}
 _TIME_OR_NULL: Final[_Schema] = {"type": ["string", "null"], "format": "date-time"}
 _COUNT: Final[_Schema] = {"type": "integer", "minimum": 0}
-_NAME: Final[_Schema] = {"type": "string", "minLength": 1, "maxLength": MOST_SENT, "pattern": READABLE}
+_NAME: Final[_Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_UNTRIMMED_CHARACTERS,
+    "pattern": NAME_PATTERN,
+}
 _ID: Final[_Schema] = {"type": "string", "pattern": "^key_[0-9A-Za-z]{16}$"}
 #: What may go wrong with every call, and with those that have a body.
 _ALWAYS: Final = (
@@ -24,7 +34,7 @@ def document(base: str) -> dict[str, Any]:
     """The document of the API whose paths begin with `base`."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "API keys", "version": "1", "description": "Made, shown once, rotated and revoked."},
+        "info": {"title": "API keys", "version": "1", "description": "Create, rotate and revoke API keys."},
         "servers": [{"url": base or "/"}],
         "security": [{"AccessToken": []}],
         "paths": _paths(),
@@ -36,7 +46,7 @@ def document(base: str) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    pages = [_number("page_num", 1_000_000), _number("page_size", MOST_PAGE_SIZE)]
+    pages = [_number("page_num", 1_000_000), _number("page_size", MAX_PAGE_SIZE)]
     key_id = [{"name": "id", "in": "path", "required": True, "schema": _ID}]
     return {
         "/api-keys": {
@@ -138,9 +148,9 @@ def _schemas() -> dict[str, _Schema]:
                 "last_used_at": {"type": "null"},
             }
         ),
-        "NewApiKey": _object({"name": _NAME, "expires_in_days": _whole(1, MOST_DAYS)}, "expires_in_days"),
+        "NewApiKey": _object({"name": _NAME, "expires_in_days": _whole(1, MAX_DAYS)}, "expires_in_days"),
         "Renaming": _object({"name": _NAME}),
-        "Rotation": _object({"grace_period_seconds": _whole(0, MOST_GRACE_SECONDS)}, "grace_period_seconds"),
+        "Rotation": _object({"grace_period_seconds": _whole(0, MAX_GRACE_SECONDS)}, "grace_period_seconds"),
         "Usage": _many("KeyUsage"),
         "KeyUsage": _object({**shown, "plan": text, "limits": {"type": "array", "items": _object(limit)}}),
         "Error": _object({"code": text, "type": text, "message": text}),

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
-_Act = TypeVar("_Act", bound=str)
-Act = Literal["list", "create", "get", "rename", "revoke", "rotate", "usage", "document"]
+_Action = TypeVar("_Action", bound=str)
+Action = Literal["list", "create", "get", "rename", "revoke", "rotate", "usage", "document"]
 
-RESOURCES: Final[Sequence[tuple[str, Mapping[str, Act]]]] = (
+RESOURCES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
     ("/api-keys", {"GET": "list", "POST": "create"}),
     ("/api-keys/{id}", {"GET": "get", "PATCH": "rename", "DELETE": "revoke"}),
     ("/api-keys/{id}/rotate", {"POST": "rotate"}),
@@ -16,27 +16,27 @@ RESOURCES: Final[Sequence[tuple[str, Mapping[str, Act]]]] = (
 )
 
 
-class Found(NamedTuple, Generic[_Act]):
+class Match(NamedTuple, Generic[_Action]):
     """What is at a path: the act that the method asks for (None: it is not allowed), the id in it, what is allowed."""
 
-    act: _Act | None
+    action: _Action | None
     key_id: str
-    allowed: tuple[str, ...]
+    allowed_methods: tuple[str, ...]
 
 
-class Routes(Generic[_Act]):
+class Router(Generic[_Action]):
     """The paths of `resources` below `base`, which begins with a slash, and what their methods ask for."""
 
-    def __init__(self, base: str, resources: Sequence[tuple[str, Mapping[str, _Act]]]) -> None:
+    def __init__(self, base: str, resources: Sequence[tuple[str, Mapping[str, _Action]]]) -> None:
         self._patterns = [(_pattern(base + path), acts, _allowed(acts)) for path, acts in resources]
 
-    def find(self, method: str, path: str) -> Found[_Act] | None:
+    def find(self, method: str, path: str) -> Match[_Action] | None:
         """What is there; None where there is nothing. HEAD is a GET of which the body is not sent."""
         for pattern, acts, allowed in self._patterns:
             match = pattern.fullmatch(path)
             if match:
                 act = acts.get("GET" if method == "HEAD" else method)
-                return Found(act, match.groupdict().get("id", ""), allowed)
+                return Match(act, match.groupdict().get("id", ""), allowed)
         return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.keys.models import ApiKey, CreatedKey
 from awx_ratelimit.management.usage import KeyUsage
+from awx_ratelimit.runtime.clock import rfc3339
 
 
 def item(key: ApiKey) -> dict[str, Any]:
@@ -51,5 +52,4 @@ def _limit(limit: Usage) -> dict[str, Any]:
 
 
 def _time(at: datetime | None) -> str | None:
-    """RFC 3339, in UTC, whole seconds: ``2025-06-01T10:00:00Z``."""
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else rfc3339(at)

@@ -9,7 +9,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.keys.models import Account, ApiKey
 
-Peeks = Callable[[Sequence[tuple[str, Plan]]], Sequence[Decision]]
+PeekMany = Callable[[Sequence[tuple[str, Plan]]], Sequence[Decision]]
 
 
 class KeyUsage(NamedTuple):
@@ -20,14 +20,14 @@ class KeyUsage(NamedTuple):
     limits: tuple[Usage, ...]
 
 
-def live_usage(account: Account, keys: Sequence[ApiKey], plans: PlanTable, peeks: Peeks) -> list[KeyUsage]:
-    """The usage of `keys` of `account`, in their order: `peeks` asks for many subjects as a limiter's `peek` for one.
+def live_usage(account: Account, keys: Sequence[ApiKey], plans: PlanTable, peek_many: PeekMany) -> list[KeyUsage]:
+    """Return the usage of `keys` of `account`, in order. `peek_many` is `BlockingLimiter.peek_many`.
 
     Raises InvalidLimit for an account whose plan is not in the table, and BackendUnavailable.
     """
     families = dict.fromkeys(key.family_id for key in keys)
     asks = [(family, _plan(account, family, plans)) for family in families]
-    seen = dict(zip(families, peeks(asks), strict=True))
+    seen = dict(zip(families, peek_many(asks), strict=True))
     return [KeyUsage(key, seen[key.family_id].plan, _enforced(seen[key.family_id])) for key in keys]
 
 

@@ -17,8 +17,7 @@ try:
 except ImportError as error:
     raise ImportError(f"HostBackend needs 64-bit Linux and a Python with ctypes: {error}") from error
 
-from awx_ratelimit.backends.base import Clock, checked_clock
-from awx_ratelimit.backends.clock import WallClock
+from awx_ratelimit.backends.base import checked_clock
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
 from awx_ratelimit.backends.host.record import HostLedger
@@ -31,6 +30,7 @@ from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN, HoldT
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import check_bool, describe
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 

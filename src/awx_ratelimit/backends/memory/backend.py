@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar, Never
 
-from awx_ratelimit.backends.base import Clock, checked_clock
-from awx_ratelimit.backends.clock import SystemClock
+from awx_ratelimit.backends.base import checked_clock
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
@@ -20,6 +19,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN, HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")

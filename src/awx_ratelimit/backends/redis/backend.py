@@ -21,11 +21,12 @@ except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
 
-from awx_ratelimit.backends.base import Clock, LocalUsage, checked_clock
+from awx_ratelimit.backends.base import LocalUsage, checked_clock
 from awx_ratelimit.core.claim import checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
 

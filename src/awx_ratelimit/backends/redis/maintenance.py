@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from weakref import finalize
 
-from awx_ratelimit.backends.base import Clock, LocalUsage
+from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis.codec import HealEntry, ReleasedLease
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.fan_out import FanOut
@@ -20,6 +20,7 @@ from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
+from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.exits import register_at_exit
 
 _log = logging.getLogger("awx_ratelimit")

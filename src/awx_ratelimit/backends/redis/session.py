@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from awx_ratelimit.backends.base import Clock
 from awx_ratelimit.backends.redis.codec import Codec, HeldLease, PendingClaim, ReleasedLease, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
@@ -25,6 +24,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.runtime.clock import Clock
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most leases that one call releases in addition to its claims.

@@ -1,1 +1,1 @@
-"""The tables of accounts, keys and events, on SQLite or PostgreSQL. Needs the extra ``keys``."""
+"""Storage of accounts, keys and audit events in SQLite or PostgreSQL. Needs the extra ``keys``."""

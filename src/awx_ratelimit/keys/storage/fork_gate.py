@@ -1,7 +1,7 @@
-"""`Turnstile`: lets work through, and holds it back while the process forks.
+"""`ForkGate`: no database work is under way, and no connection is open, while the process forks.
 
-A database's connection must not be doubled: SQLite's file locks belong to a process, and a child that closes what it
-inherited lets go of what it never held. So a fork waits until nobody is inside, and finds nothing open.
+A child must not use its parent's connections. SQLite's file locks belong to one process, and a child that closes an
+inherited descriptor releases locks that it never held.
 """
 
 import threading
@@ -10,18 +10,18 @@ from types import TracebackType
 from awx_ratelimit.runtime.forks import renew_if_forked
 
 
-class Turnstile:
-    """Any number of threads may be inside at once (``with turnstile:``), and none while it is shut.
+class ForkGate:
+    """A gate that any number of threads may be inside of (``with gate:``). While it is shut, new ones wait.
 
-    Nobody waits longer than `longest_wait_s`: give it the longest that work inside may take.
+    Every wait is at most `max_wait_s`: give it the longest time that the work inside may take.
     """
 
-    def __init__(self, longest_wait_s: float) -> None:
-        self._longest_wait_s = longest_wait_s
+    def __init__(self, max_wait_s: float) -> None:
+        self._max_wait_s = max_wait_s
         self.renew()
 
     def renew(self) -> None:
-        """In a child process: nobody is inside."""
+        """Reset the gate in a child process, where no thread is inside."""
         self._changed = threading.Condition()
         self._inside = 0
         self._open = True
@@ -29,7 +29,7 @@ class Turnstile:
     def __enter__(self) -> None:
         renew_if_forked()
         with self._changed:
-            self._changed.wait_for(lambda: self._open, self._longest_wait_s)
+            self._changed.wait_for(lambda: self._open, self._max_wait_s)
             self._inside += 1
 
     def __exit__(
@@ -40,13 +40,13 @@ class Turnstile:
             self._changed.notify_all()
 
     def shut(self) -> None:
-        """Let nobody in, and wait until nobody is inside."""
+        """Stop new threads from entering, and wait until all threads have left."""
         with self._changed:
             self._open = False
-            self._changed.wait_for(lambda: not self._inside, self._longest_wait_s)
+            self._changed.wait_for(lambda: not self._inside, self._max_wait_s)
 
     def reopen(self) -> None:
-        """Let those in who wait."""
+        """Let waiting threads enter."""
         with self._changed:
             self._open = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""From rows of the tables to the values that are answered with, and from values to what is stored."""
+"""Conversions between database rows and the models."""
 
 import json
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, moment
+from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, utc_datetime
 from awx_ratelimit.keys.secret import masked
 
 
-class KnownKey(NamedTuple):
-    """What verification asks of a key that is in the store. `never_used` is what the store knew then."""
+class KeyRecord(NamedTuple):
+    """A stored key, as verification needs it. `never_used` is what the store knew when it was read."""
 
     key_id: str
     account_id: str
@@ -25,18 +25,18 @@ class KnownKey(NamedTuple):
     never_used: bool
 
 
-def json_of(value: Mapping[str, Any]) -> str:
-    """The text that is stored of a mapping. Raises TypeError or ValueError for what JSON does not have."""
+def json_from(value: Mapping[str, Any]) -> str:
+    """Return the text to store for a mapping. Raises TypeError or ValueError for values that JSON does not have."""
     return json.dumps(value, default=dict, allow_nan=False, separators=(",", ":"))
 
 
-def mapping_of(text: str | None) -> Mapping[str, Any] | None:
-    """The mapping that was stored, which nobody can change."""
+def mapping_from(text: str | None) -> Mapping[str, Any] | None:
+    """Return the stored mapping, read-only."""
     return None if text is None else MappingProxyType(json.loads(text))
 
 
-def key_of(row: Row[Any], now_ms: int) -> ApiKey:
-    """The key in a row of `KEYS`, as it is at `now_ms`."""
+def key_from(row: Row[Any], now_ms: int) -> ApiKey:
+    """Return the key in a row of `KEYS`, with its status at `now_ms`."""
     expires_at_ms = earlier(row.expires_at_ms, row.grace_ends_at_ms)
     status: KeyStatus = "active" if row.replaced_by is None else "rotated"
     return ApiKey(
@@ -46,23 +46,23 @@ def key_of(row: Row[Any], now_ms: int) -> ApiKey:
         name=row.name,
         masked=masked(row.prefix, row.last4),
         status="expired" if expires_at_ms is not None and expires_at_ms <= now_ms else status,
-        created_at=moment(row.created_at_ms),
+        created_at=utc_datetime(row.created_at_ms),
         created_by=row.created_by,
-        expires_at=None if expires_at_ms is None else moment(expires_at_ms),
-        last_used_at=None if row.last_used_at_ms is None else moment(row.last_used_at_ms),
+        expires_at=None if expires_at_ms is None else utc_datetime(expires_at_ms),
+        last_used_at=None if row.last_used_at_ms is None else utc_datetime(row.last_used_at_ms),
         rotated_from=row.rotated_from,
         replaced_by=row.replaced_by,
     )
 
 
-def known_key_of(row: Row[Any]) -> KnownKey:
-    """The key in a row of the look-up by digest."""
-    return KnownKey(
+def key_record_from(row: Row[Any]) -> KeyRecord:
+    """Return the key in a row of the look-up by digest."""
+    return KeyRecord(
         key_id=row.id,
         account_id=row.account_id,
         family_id=row.family_id,
         plan=row.plan,
-        overrides=mapping_of(row.overrides),
+        overrides=mapping_from(row.overrides),
         expires_at_ms=earlier(row.expires_at_ms, row.grace_ends_at_ms),
         revoked=row.revoked_at_ms is not None,
         suspended=row.status != "active",
@@ -70,31 +70,31 @@ def known_key_of(row: Row[Any]) -> KnownKey:
     )
 
 
-def account_of(row: Row[Any]) -> Account:
-    """The account in a row of `ACCOUNTS`."""
+def account_from(row: Row[Any]) -> Account:
+    """Return the account in a row of `ACCOUNTS`."""
     return Account(
         id=row.id,
         plan=row.plan,
-        overrides=mapping_of(row.overrides),
+        overrides=mapping_from(row.overrides),
         status=row.status,
         max_keys=row.max_keys,
-        created_at=moment(row.created_at_ms),
+        created_at=utc_datetime(row.created_at_ms),
     )
 
 
-def event_of(row: Row[Any]) -> Event:
-    """The event in a row of `EVENTS`."""
+def event_from(row: Row[Any]) -> Event:
+    """Return the event in a row of `EVENTS`."""
     return Event(
         number=row.number,
         account_id=row.account_id,
         key_id=row.key_id,
         action=row.action,
         actor=row.actor,
-        at=moment(row.at_ms),
-        details=mapping_of(row.details) or {},
+        at=utc_datetime(row.at_ms),
+        details=mapping_from(row.details) or {},
     )
 
 
 def earlier(first_ms: int | None, second_ms: int | None) -> int | None:
-    """The earlier of two times, where None is never."""
+    """Return the earlier of two times, where None means never."""
     return min((time for time in (first_ms, second_ms) if time is not None), default=None)

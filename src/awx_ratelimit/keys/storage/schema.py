@@ -1,7 +1,7 @@
-"""The tables of the key store, as statements are written against them; `migrations` makes them.
+"""The tables of the key store, for building statements. The module `migrations` creates them.
 
-Times are whole milliseconds since the epoch in UTC, so that both databases keep the very same. Every table's name
-begins with ``awx_``, so that the store may live in an application's own database.
+Times are integers, in milliseconds since the epoch, so that both databases store the same values. All table names begin
+with ``awx_``, so that the store can share an application's database.
 """
 
 from typing import Final
@@ -9,10 +9,10 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
 METADATA: Final = MetaData()
-#: SQLite counts by itself only in a column of the type INTEGER.
+#: SQLite autoincrements only columns of the type INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
-#: The plan is the account's: an upgrade changes all its keys at once. `overrides` is JSON.
+#: The plan belongs to the account, so an upgrade changes all its keys at once. `overrides` is JSON.
 ACCOUNTS: Final = Table(
     "awx_accounts",
     METADATA,
@@ -24,8 +24,8 @@ ACCOUNTS: Final = Table(
     Column("created_at_ms", BigInteger, nullable=False),
 )
 
-#: `key_hash` is the digest of the whole key, unique. A key is never deleted: `revoked_at_ms` is set. It is accepted
-#: until `expires_at_ms`, its own end, or `grace_ends_at_ms`, which it has once it was rotated: whichever is first.
+#: `key_hash` is the digest of the whole key, and unique. Rows are never deleted; a revoked key has `revoked_at_ms`.
+#: A key is accepted until `expires_at_ms` or, after a rotation, until `grace_ends_at_ms` if that is earlier.
 KEYS: Final = Table(
     "awx_api_keys",
     METADATA,
@@ -46,7 +46,7 @@ KEYS: Final = Table(
     Column("replaced_by", Text),
 )
 
-#: What was done, by whom: rows are added, in the transaction of what they tell, and never changed. `details` is JSON.
+#: The audit trail. Rows are inserted in the transaction that they describe, and never changed. `details` is JSON.
 EVENTS: Final = Table(
     "awx_api_key_events",
     METADATA,
@@ -59,7 +59,7 @@ EVENTS: Final = Table(
     Column("details", Text, nullable=False),
 )
 
-#: Whose keys are to be looked up anew. Numbers rise in the order of the commits, and are never given twice.
+#: The accounts whose cached keys are outdated. Numbers increase in the order of the commits and are never reused.
 CHANGES: Final = Table(
     "awx_key_changes",
     METADATA,

@@ -1,8 +1,8 @@
-"""`KeyStore`: accounts and keys in SQLite or PostgreSQL, where no key is: digests alone.
+"""`KeyStore`: accounts, API keys and their audit trail in SQLite or PostgreSQL. It stores digests, never keys.
 
-Every statement names the account it is about, so that no id of another's ever reaches a row; but for the look-up of a
-digest, which finds out the account, and what is asked about all of them. A store that does not answer is a
-KeyStoreUnavailable.
+Every statement names its account, so no id of another account ever reaches a row. The exceptions are the look-up by
+digest, which finds the account, and the operator's queries over all accounts. If the database does not answer, the
+calls raise KeyStoreUnavailable.
 """
 
 import logging
@@ -17,24 +17,25 @@ from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.exc import DBAPIError
 
 from awx_ratelimit.core.validation import check_bool, type_name
-from awx_ratelimit.keys.clock import WallClock
+from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.models import Account, ApiKey
 from awx_ratelimit.keys.storage import queries
-from awx_ratelimit.keys.storage.engine import Engines, engines_for, other_users_of, shown_url, url_of, write_ahead
-from awx_ratelimit.keys.storage.errors import answered
-from awx_ratelimit.keys.storage.fork_gate import Turnstile
-from awx_ratelimit.keys.storage.migrations import MIGRATIONS, migrate, version_of
-from awx_ratelimit.keys.storage.rows import KnownKey
+from awx_ratelimit.keys.storage.engine import Engines, database_errors, open_engines, parse_url, url_for_logs
+from awx_ratelimit.keys.storage.fork_gate import ForkGate
+from awx_ratelimit.keys.storage.migrations import MIGRATIONS, migrate, schema_version
+from awx_ratelimit.keys.storage.rows import KeyRecord
 from awx_ratelimit.keys.storage.schema import KEYS
-from awx_ratelimit.keys.storage.unit_of_work import Act, locked
+from awx_ratelimit.keys.storage.sqlite import enable_write_ahead_log, split_allow_other_users
+from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork, lock_account
+from awx_ratelimit.runtime.clock import WallClock
 from awx_ratelimit.runtime.forks import register_after_fork, register_around_fork
 
 _log = logging.getLogger("awx_ratelimit.keys")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 Listener = Callable[[str], None]
-_USES_AT_ONCE = 500
-_USED = (
+_LAST_USE_BATCH = 500
+_UPDATE_LAST_USED = (
     update(KEYS)
     .where(KEYS.c.account_id == bindparam("account"), KEYS.c.id == bindparam("key"))
     # Never backwards: another process may have written a later use.
@@ -43,7 +44,7 @@ _USED = (
 )
 
 
-class Use(NamedTuple):
+class LastUse(NamedTuple):
     """The last use of a key, in milliseconds since the epoch."""
 
     key_id: str
@@ -52,156 +53,157 @@ class Use(NamedTuple):
 
 
 def checked_store(store: Any, user: str) -> "KeyStore":
-    """`store`, if `user` can use it. Raises TypeError for a class, a path and anything else that has to be opened."""
+    """Return `store` if it is an open store. Raises TypeError for a class, a path and everything else."""
     if isinstance(store, type) or not hasattr(store, "migrate"):
-        raise TypeError(f"store is {type_name(store)}; write {user}(KeyStore.open('keys.db'))")
+        raise TypeError(f"store: expected a KeyStore, got {type_name(store)}; write {user}(KeyStore.open('keys.db'))")
     return cast("KeyStore", store)
 
 
 class KeyStore:
-    """Accounts, keys, their audit trail and their changes. Safe for threads and across forks; `close` it in the end."""
+    """Accounts, keys, the audit trail and the log of changes. Safe with threads and forks. Call `close` at the end."""
 
     def __init__(self, engines: Engines, name: str, timeout_ms: int) -> None:
         self._engines = engines
         self._name = name
         self._timeout_ms = timeout_ms
-        self._turnstile = Turnstile(timeout_ms / 1000)
+        self._fork_gate = ForkGate(timeout_ms / 1000)
         self._listeners: list[WeakMethod[Listener]] = []
-        register_around_fork(self._pause, self._turnstile.reopen)
+        register_around_fork(self._pause, self._fork_gate.reopen)
         register_after_fork(self._renew)
 
     @classmethod
     def open(
         cls, address: str | PurePath = "keys.db", *, timeout_ms: int = 10_000, allow_other_users: bool = False
     ) -> "KeyStore":
-        """The store at `address`: a path or ``sqlite:///path``, or ``postgresql://user@host/database``.
+        """Open the store at `address`: a path, ``sqlite:///path``, or ``postgresql://user@host/database``.
 
-        Its tables are made, or brought to the newest version, by whichever process comes first. No statement and no
-        lock is waited for longer than `timeout_ms`. Raises KeyStoreUnavailable where it cannot be reached,
-        KeyStoreUnusable where it is no key store or one of a newer version, ValueError for another kind of URL, and
-        ImportError that names the line to install for a driver that is missing.
+        The first process creates the tables, or migrates them to the newest version. No statement and no lock takes
+        longer than `timeout_ms`. Raises KeyStoreUnavailable if the database cannot be reached, KeyStoreUnusable if it
+        is not a key store or has a newer version, ValueError for another kind of URL, and ImportError with the line to
+        install if the driver is missing.
 
-        A new file of SQLite has mode 0600. Links are not followed, and a file that another user owns or can write is
-        refused, because that user could add keys. `allow_other_users`, or ``?allow_other_users=true`` in the URL,
+        A new SQLite file gets mode 0600. Symbolic links are not followed. A file that another user owns or can write
+        is refused, because that user could add keys; `allow_other_users`, or ``?allow_other_users=true`` in the URL,
         accepts it.
         """
         if not isinstance(address, str | PurePath):
             raise TypeError(
-                f"address is {type_name(address)}; use a path or a URL such as postgresql://user@host/database"
+                f"address: expected a path or a URL such as postgresql://user@host/database, got {type_name(address)}"
             )
         if address == "":
-            # To the driver this is a database in memory, which ends with the process.
-            raise ValueError("address is ''; use a path or a URL such as postgresql://user@host/database")
+            # The driver would open a database in memory, which is lost with the process.
+            raise ValueError("address: expected a path or a URL such as postgresql://user@host/database, got ''")
         check_bool(allow_other_users, "allow_other_users")
-        url, allowed_by_url = other_users_of(url_of(address))
-        engines = engines_for(url, timeout_ms, allow_other_users=allow_other_users or allowed_by_url)
-        store = cls(engines, shown_url(url), timeout_ms)
+        url, allowed_by_url = split_allow_other_users(parse_url(address))
+        engines = open_engines(url, timeout_ms, allow_other_users=allow_other_users or allowed_by_url)
+        store = cls(engines, url_for_logs(url), timeout_ms)
         try:
             store.migrate()
         except BaseException:
             store.close()
             raise
-        # A server that forks in C after this finds no connection that its children would share.
-        store._engines.forget()
+        # A server that forks in C later, without calling Python's hooks, must not share a connection with its children.
+        store._engines.close_idle()
         return store
 
     def migrate(self) -> None:
-        """Bring the tables to the newest version. Nothing to do is no error; harmless in several processes at once."""
+        """Migrate the tables to the newest version, if they are older. Several processes may call it at once."""
         reading, writing = self._engines.reading, self._engines.writing
-        with answered(self._name), self._turnstile:
+        with database_errors(self._name), self._fork_gate:
             with reading.connect() as connection:
-                if version_of(connection) == len(MIGRATIONS):
+                if schema_version(connection) == len(MIGRATIONS):
                     return
                 if not self._engines.in_memory:
-                    write_ahead(connection, self._timeout_ms)
+                    enable_write_ahead_log(connection, self._timeout_ms)
             with writing.begin() as connection:
-                migrate(connection, WallClock().now_ms())
+                migrate(connection, WallClock.now_ms())
 
-    def ask(self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """What `query`, one of `queries`, answers. Raises KeyStoreUnavailable."""
-        with answered(self._name), self._turnstile:
+    def query(self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run `query`, a function of the module `queries`, and return its result. Raises KeyStoreUnavailable."""
+        with database_errors(self._name), self._fork_gate:
             try:
                 with self._engines.reading.connect() as connection:
                     return query(connection, *args, **kwargs)
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                # The database was started anew since this connection was used last: now there are new ones.
+                # The database has restarted since the last use of this connection. The pool has new ones now.
                 with self._engines.reading.connect() as connection:
                     return query(connection, *args, **kwargs)
 
-    def look_up(self, digest: bytes) -> KnownKey | None:
-        """The key of this digest; None where there is none. Raises KeyStoreUnavailable."""
-        return self.ask(queries.known_key, digest)
+    def look_up(self, digest: bytes) -> KeyRecord | None:
+        """Return the key with this digest, or None. Raises KeyStoreUnavailable."""
+        return self.query(queries.key_record, digest)
 
-    def news(self, position: int | None) -> queries.News:
-        """Whose keys have changed since `position`. Raises KeyStoreUnavailable."""
-        return self.ask(queries.news, position)
+    def changes_since(self, position: int | None) -> queries.Changes:
+        """Return the accounts that have changed since `position`. Raises KeyStoreUnavailable."""
+        return self.query(queries.changes_since, position)
 
     def key(self, account_id: str, key_id: str, now_ms: int) -> ApiKey | None:
-        """A key of the account that is not revoked. Raises KeyStoreUnavailable."""
-        return self.ask(queries.key, account_id, key_id, now_ms)
+        """Return an unrevoked key of the account, or None. Raises KeyStoreUnavailable."""
+        return self.query(queries.key, account_id, key_id, now_ms)
 
     def account(self, account_id: str) -> Account | None:
-        """The account of this id. Raises KeyStoreUnavailable."""
-        return self.ask(queries.account, account_id)
+        """Return the account, or None. Raises KeyStoreUnavailable."""
+        return self.query(queries.account, account_id)
 
     @contextmanager
-    def act(self, account_id: str, *, now_ms: int, actor: str | None = None) -> Iterator[Act]:
-        """One transaction on one account: all that is done inside is written in the end, or nothing.
+    def unit_of_work(self, account_id: str, *, now_ms: int, actor: str | None = None) -> Iterator[UnitOfWork]:
+        """Change one account and its keys in one transaction, which the end of the block commits.
 
-        Raises KeyStoreUnavailable; whether a commit that got no answer was carried out is not known then.
+        Raises InvalidKeyRequest for an invalid id or actor, and KeyStoreUnavailable. If the database does not answer
+        a commit, the change may or may not have happened.
         """
-        with answered(self._name), self._turnstile:
-            connection, act = self._begun(account_id, now_ms, actor)
+        account_id, actor = validation.account_id(account_id), validation.actor(actor)
+        with database_errors(self._name), self._fork_gate:
+            connection, work = self._begin(account_id, now_ms, actor)
             try:
-                yield act
-                act.finish()
+                yield work
+                work.finish()
                 connection.commit()
             finally:
-                # Nothing that was not committed stays.
+                # This rolls back what is not committed.
                 connection.close()
-                if act.announced:
-                    self._tell(account_id)
+                if work.change_announced:
+                    self._notify_listeners(account_id)
 
-    def mark_used(self, uses: Iterable[Use]) -> None:
-        """Write the last uses of keys, where they are later than what is written. Raises KeyStoreUnavailable."""
-        # In order, so that two processes that write the same keys wait for one another and never for each other.
+    def mark_used(self, uses: Iterable[LastUse]) -> None:
+        """Write when keys were last used, unless a later use is stored. Raises KeyStoreUnavailable."""
+        # Sorted, so that two processes that write the same keys cannot deadlock.
         rows = ({"key": use.key_id, "account": use.account_id, "at_ms": use.at_ms} for use in sorted(uses))
-        while some := list(islice(rows, _USES_AT_ONCE)):
-            with answered(self._name), self._turnstile, self._engines.writing.begin() as connection:
-                connection.execute(_USED, some)
+        while batch := list(islice(rows, _LAST_USE_BATCH)):
+            with database_errors(self._name), self._fork_gate, self._engines.writing.begin() as connection:
+                connection.execute(_UPDATE_LAST_USED, batch)
 
     def subscribe(self, listener: Listener) -> None:
-        """Call the bound method `listener` with the account of each act that announced it, while its object lives."""
+        """Call the bound method `listener` with the account id after each announced change, while its object lives."""
         self._listeners = [*(known for known in self._listeners if known() is not None), WeakMethod(listener)]
 
     def close(self) -> None:
-        """Let go of the connections. Harmless twice; a store that is used again connects again."""
+        """Close the connections. You may call it twice; a store that is used again reconnects."""
         self._engines.dispose()
 
     def __repr__(self) -> str:
         return f"KeyStore({self._name!r})"
 
-    def _begun(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, Act]:
-        """A transaction that holds the account's row."""
+    def _begin(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, UnitOfWork]:
         try:
-            return self._locking(account_id, now_ms, actor)
+            return self._begin_once(account_id, now_ms, actor)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            # Nothing was done yet: see `ask`.
-            return self._locking(account_id, now_ms, actor)
+            # Nothing was done yet, so this is safe to repeat: see `query`.
+            return self._begin_once(account_id, now_ms, actor)
 
-    def _locking(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, Act]:
+    def _begin_once(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, UnitOfWork]:
         connection = self._engines.writing.connect()
         try:
-            return connection, Act(connection, account_id, locked(connection, account_id), now_ms, actor)
+            return connection, UnitOfWork(connection, account_id, lock_account(connection, account_id), now_ms, actor)
         except BaseException:
             connection.close()
             raise
 
-    def _tell(self, account_id: str) -> None:
+    def _notify_listeners(self, account_id: str) -> None:
         for known in self._listeners:
             listener = known()
             try:
@@ -211,9 +213,9 @@ class KeyStore:
                 _log.exception("a listener of the key store failed")
 
     def _pause(self) -> None:
-        self._turnstile.shut()
-        self._engines.forget()
+        self._fork_gate.shut()
+        self._engines.close_idle()
 
     def _renew(self) -> None:
-        self._turnstile.renew()
-        self._engines.forget_inherited()
+        self._fork_gate.renew()
+        self._engines.drop_inherited()

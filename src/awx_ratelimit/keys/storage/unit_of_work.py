@@ -1,7 +1,7 @@
-"""`Act`: one change of an account and its keys, as one transaction: what is changed, the audit row and the change row.
+"""`UnitOfWork`: one change to an account and its keys, in one transaction with its audit row and change row.
 
-The account's row is locked first, so that acts on one account follow one another: a cap is counted and used in one
-step, and of two rotations one comes second and sees it.
+It locks the account's row first, so changes to one account follow one another. Counting the keys against the cap and
+adding one is therefore one step, and of two concurrent rotations the second sees the first.
 """
 
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, 
 from sqlalchemy.exc import IntegrityError
 
 from awx_ratelimit.keys.models import Account, ApiKey
-from awx_ratelimit.keys.storage.rows import account_of, json_of, key_of
+from awx_ratelimit.keys.storage.rows import account_from, json_from, key_from
 from awx_ratelimit.keys.storage.schema import ACCOUNTS, CHANGES, EVENTS, KEYS
 
-#: What is believed of a key is believed for 30 s at most: whoever has not looked for an hour forgets it all anyway.
+#: Verifiers cache a key for 30 s at most and poll twice a second, so an hour of changes is plenty.
 _CHANGES_KEPT_MS = 3_600_000
-#: A number that no other program locks: the first 8 bytes of the SHA-256 of "awx_ratelimit.keys changes", signed.
-_LOCK: Final = -400_811_059_011_867_166
+#: An advisory lock of our own: the first 8 bytes of the SHA-256 of "awx_ratelimit.keys changes", signed.
+_CHANGES_LOCK: Final = -400_811_059_011_867_166
 
 
-def locked(connection: Connection, account_id: str) -> Account | None:
-    """The account, which no other act touches until the transaction ends; None where there is none."""
+def lock_account(connection: Connection, account_id: str) -> Account | None:
+    """Lock the account's row until the transaction ends, and return the account, or None."""
     row = connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == account_id).with_for_update()).one_or_none()
-    return None if row is None else account_of(row)
+    return None if row is None else account_from(row)
 
 
-class Act:
-    """What may be done within a transaction of `KeyStore.act`. `account` is as it was found; None: there is none."""
+class UnitOfWork:
+    """The operations inside `KeyStore.unit_of_work`. `account` is the account at the start; None: it does not exist."""
 
     def __init__(
         self, connection: Connection, account_id: str, account: Account | None, now_ms: int, actor: str | None
@@ -37,11 +37,10 @@ class Act:
         self.account = account
         self.now_ms = now_ms
         self._actor = actor
-        #: Whether keys of the account are to be looked up anew.
-        self.announced = False
+        self.change_announced = False
 
     def add_account(self, plan: str | None, overrides: Mapping[str, Any] | None, max_keys: int) -> bool:
-        """Write the account's row, active; False where another act was faster."""
+        """Insert the account's row, as active. Return False if another transaction was faster."""
         row = {"id": self._account_id, "status": "active", "created_at_ms": self.now_ms}
         row |= {"plan": plan, "overrides": _json_or_none(overrides), "max_keys": max_keys}
         try:
@@ -51,89 +50,92 @@ class Act:
         return True
 
     def change_account(self, column: str, value: object) -> None:
-        """Write one column of the account's row."""
-        written = _json_or_none(value) if column == "overrides" else value
-        self._connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == self._account_id).values({column: written}))
+        """Update one column of the account's row."""
+        stored = _json_or_none(value) if column == "overrides" else value
+        self._connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == self._account_id).values({column: stored}))
 
-    def present_account(self) -> Account:
-        """The account as it is now, within this act."""
-        account = locked(self._connection, self._account_id)
-        assert account is not None  # its row is locked, or was written here
+    def current_account(self) -> Account:
+        """Return the account with the changes of this transaction."""
+        account = lock_account(self._connection, self._account_id)
+        assert account is not None  # this transaction has locked or inserted its row
         return account
 
     def key(self, key_id: str) -> ApiKey | None:
-        """A key of the account that is not revoked."""
-        row = self._connection.execute(select(KEYS).where(self._is(key_id))).one_or_none()
-        return None if row is None else key_of(row, self.now_ms)
+        """Return an unrevoked key of the account, or None."""
+        row = self._connection.execute(select(KEYS).where(self._is_unrevoked(key_id))).one_or_none()
+        return None if row is None else key_from(row, self.now_ms)
 
-    def has_had(self, key_id: str) -> bool:
-        """Whether the account has a key of that id, or had one that is revoked."""
-        known: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, KEYS.c.id == key_id)
-        return self._connection.execute(known).scalar_one() > 0
+    def has_had_key(self, key_id: str) -> bool:
+        """Return whether the account has a key with this id, revoked or not."""
+        count: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, KEYS.c.id == key_id)
+        return self._connection.execute(count).scalar_one() > 0
 
     def add_key(self, **columns: Any) -> ApiKey:
-        """Write a key's row; the key."""
+        """Insert a key's row and return the key."""
         row = {"account_id": self._account_id, "created_at_ms": self.now_ms, "created_by": self._actor, **columns}
         self._connection.execute(insert(KEYS).values(row))
-        return self.present_key(columns["id"])
+        return self.current_key(columns["id"])
 
     def change_key(self, key_id: str, **columns: Any) -> None:
-        """Write `columns` of a key that is not revoked."""
-        self._connection.execute(update(KEYS).where(self._is(key_id)).values(columns))
+        """Update columns of an unrevoked key."""
+        self._connection.execute(update(KEYS).where(self._is_unrevoked(key_id)).values(columns))
 
-    def life_of_key_ms(self, key_id: str) -> int | None:
-        """How long a key lives by itself, from when it was made; None: for ever."""
-        life_ms: Select[int | None] = select(KEYS.c.expires_at_ms - KEYS.c.created_at_ms).where(self._is(key_id))
+    def lifetime_ms(self, key_id: str) -> int | None:
+        """Return the time between the key's creation and its expiry, without a grace period. None: no expiry."""
+        life_ms: Select[int | None] = select(KEYS.c.expires_at_ms - KEYS.c.created_at_ms).where(
+            self._is_unrevoked(key_id)
+        )
         return self._connection.execute(life_ms).scalar_one()
 
-    def present_key(self, key_id: str) -> ApiKey:
-        """A key that was found or written in this act, as it is now."""
+    def current_key(self, key_id: str) -> ApiKey:
+        """Return a key that exists, with the changes of this transaction."""
         key = self.key(key_id)
-        assert key is not None  # the account's row is locked, so nobody else has revoked it
+        assert key is not None  # the account's row is locked, so nobody else can revoke the key
         return key
 
-    def active_keys(self) -> int:
-        """How many keys count against the account's cap: neither revoked nor expired nor rotated."""
+    def count_active_keys(self) -> int:
+        """Return how many keys count against the cap: neither revoked nor expired nor rotated."""
         return self._count(KEYS.c.replaced_by.is_(None))
 
-    def others_in_grace(self, key_id: str) -> int:
-        """How many rotated keys but this one are still accepted."""
+    def count_others_in_grace(self, key_id: str) -> int:
+        """Return how many rotated keys other than this one are still accepted."""
         return self._count((KEYS.c.grace_ends_at_ms > self.now_ms) & (KEYS.c.id != key_id))
 
     def record(self, action: str, key_id: str | None = None, details: Mapping[str, Any] | None = None) -> None:
-        """Write an audit row."""
+        """Insert an audit row."""
         row = {
             "account_id": self._account_id,
             "key_id": key_id,
             "action": action,
             "actor": self._actor,
             "at_ms": self.now_ms,
-            "details": json_of(details or {}),
+            "details": json_from(details or {}),
         }
         self._connection.execute(insert(EVENTS).values(row))
 
-    def announce(self) -> None:
-        """Have the account's keys looked up anew, here and in other processes."""
-        self.announced = True
+    def announce_change(self) -> None:
+        """Make every verifier, in all processes, look the account's keys up again after the commit."""
+        self.change_announced = True
 
     def finish(self) -> None:
-        """What is to be written last, before the commit."""
-        if not self.announced:
+        """Insert the change row. This must be the last step before the commit."""
+        if not self.change_announced:
             return
         if self._connection.dialect.name == "postgresql":
-            # Held to the commit: so numbers become visible in their order, and nobody looks past one that is to come.
-            self._connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            # PostgreSQL holds this lock until the commit. So numbers become visible in their order, and no verifier
+            # reads past a number that is not committed yet.
+            self._connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CHANGES_LOCK})
         self._connection.execute(insert(CHANGES).values(account_id=self._account_id, at_ms=self.now_ms))
         self._connection.execute(delete(CHANGES).where(CHANGES.c.at_ms < self.now_ms - _CHANGES_KEPT_MS))
 
-    def _is(self, key_id: str) -> ColumnElement[bool]:
+    def _is_unrevoked(self, key_id: str) -> ColumnElement[bool]:
         return (KEYS.c.account_id == self._account_id) & (KEYS.c.id == key_id) & KEYS.c.revoked_at_ms.is_(None)
 
-    def _count(self, which: ColumnElement[bool]) -> int:
+    def _count(self, condition: ColumnElement[bool]) -> int:
         alive = KEYS.c.revoked_at_ms.is_(None) & (KEYS.c.expires_at_ms.is_(None) | (KEYS.c.expires_at_ms > self.now_ms))
-        counted: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, alive, which)
-        return self._connection.execute(counted).scalar_one()
+        count: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, alive, condition)
+        return self._connection.execute(count).scalar_one()
 
 
 def _json_or_none(value: Any) -> str | None:
-    return None if value is None else json_of(value)
+    return None if value is None else json_from(value)

@@ -1,4 +1,4 @@
-"""`Remembered`: a bounded memory of look-ups, each believed for a while and no longer.
+"""`KeyCache`: a bounded memory of look-ups, each believed for a while and no longer.
 
 Forgotten first is what was asked for longest ago. An entry is not believed either when the clock has gone back to
 before it was made: then nobody knows its age.
@@ -13,7 +13,7 @@ _Value = TypeVar("_Value")
 _NEVER_MS = -(1 << 63)
 
 
-class Remembered(Generic[_Value]):
+class KeyCache(Generic[_Value]):
     """At most `most` values by digest, each for `life_ms`. Each verb is safe in any thread."""
 
     def __init__(self, most: int, life_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""`Flights`: one look-up for each digest at a time, by threads that may hang without hanging a request.
+"""`SingleFlight`: one look-up for each digest at a time, by threads that may hang without hanging a request.
 
 A database that neither answers nor refuses holds whoever asks it. So nobody who waits for an answer asks: a few
 threads do, and those who wait give up when their time is over. While it has just been so, others do not even begin.
@@ -36,7 +36,7 @@ class _Flight(Generic[_Answer]):
 _Queue: TypeAlias = queue.SimpleQueue[_Flight[_Answer] | None]
 
 
-class Flights(Generic[_Answer]):
+class SingleFlight(Generic[_Answer]):
     """Asks `look_up` for what is not `known`, within `budget_ms`."""
 
     def __init__(

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.errors import KeyRefused, TooManyWrongKeys
-from awx_ratelimit.keys.clock import Clock, WallClock, steady_ms
-from awx_ratelimit.keys.format import MOST_BYTES, KeyFormat
-from awx_ratelimit.keys.storage.rows import KnownKey
+from awx_ratelimit.keys.format import MAX_KEY_BYTES, KeyFormat
+from awx_ratelimit.keys.storage.rows import KeyRecord
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
-from awx_ratelimit.keys.verification.cache import Remembered
-from awx_ratelimit.keys.verification.last_used import Uses
-from awx_ratelimit.keys.verification.single_flight import Flights
+from awx_ratelimit.keys.verification.cache import KeyCache
+from awx_ratelimit.keys.verification.last_used import LastUsedTracker
+from awx_ratelimit.keys.verification.single_flight import SingleFlight
+from awx_ratelimit.runtime.clock import Clock, WallClock, monotonic_ms
 from awx_ratelimit.runtime.exits import register_at_exit
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
@@ -33,11 +33,11 @@ Failures = Callable[[str, bool], int]
 
 
 class _Entry:
-    """A key as it was found: what each hit is checked against. Compared by identity, as it is what `Uses` gathers."""
+    """A cached key, checked on every hit. Compared by identity, because `LastUsedTracker` uses it as a dict key."""
 
     __slots__ = ("accepted_until_ms", "account_id", "caller", "expires_at_ms", "key_id", "never_used", "revoked")
 
-    def __init__(self, known: KnownKey) -> None:
+    def __init__(self, known: KeyRecord) -> None:
         self.key_id = known.key_id
         self.account_id = known.account_id
         self.revoked = known.revoked
@@ -63,7 +63,7 @@ class KeyVerifier:
 
     `keys` is the form of the keys, the same that the KeyService has. `failures(address, failed)` is the limit on wrong
     keys by address: it answers the wait in ms (0: none) before a key of that address is looked up, and counts a wrong
-    key where `failed` is true; what it raises goes to the caller. `most_keys` bounds each of the two memories, of known
+    key where `failed` is true; what it raises goes to the caller. `max_keys` bounds each of the two memories, of known
     keys and of unknown ones. A look-up is waited for `budget_ms` at most. `clock` has ``now_ms() -> int`` and then
     decides alone; None is the machine's wall time, and a steady clock for how long something is believed.
 
@@ -78,7 +78,7 @@ class KeyVerifier:
         *,
         keys: KeyFormat | None = None,
         failures: Failures | None = None,
-        most_keys: int = 10_000,
+        max_keys: int = 10_000,
         budget_ms: int = 1_000,
         clock: Clock | None = None,
     ) -> None:
@@ -89,11 +89,11 @@ class KeyVerifier:
         self._digest = self._keys.digest
         self._failures = failures
         self._now_ms = (clock or WallClock()).now_ms
-        self._steady_ms = steady_ms if clock is None else clock.now_ms
-        self._known: Remembered[_Entry] = Remembered(most_keys, KNOWN_MS)
-        self._unknown: Remembered[_Unknown] = Remembered(most_keys, UNKNOWN_MS)
-        self._flights: Flights[_Entry | _Unknown] = Flights(self._read, self._remembered, budget_ms)
-        self._uses = Uses(store.mark_used)
+        self._steady_ms = monotonic_ms if clock is None else clock.now_ms
+        self._known: KeyCache[_Entry] = KeyCache(max_keys, KNOWN_MS)
+        self._unknown: KeyCache[_Unknown] = KeyCache(max_keys, UNKNOWN_MS)
+        self._single_flight: SingleFlight[_Entry | _Unknown] = SingleFlight(self._read, self._remembered, budget_ms)
+        self._last_used = LastUsedTracker(store.mark_used)
         self._poller = PeriodicThread("awx-key-changes", self.poll, POLL_S)
         self._writer = PeriodicThread("awx-key-uses", self.write_uses, WRITE_USES_S)
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class KeyVerifier:
             self._refuse_busy(address, failed=False)
         self._poller.start()
         self._writer.start()
-        found = self._flights.get(digest)
+        found = self._single_flight.get(digest)
         if isinstance(found, _Unknown):
             raise self._wrong(address)
         caller = self._accepted(found)
@@ -135,7 +135,7 @@ class KeyVerifier:
         if not SAME_PROCESS:
             renew_if_forked()
         key = sent.strip(b" \t")
-        if len(key) > MOST_BYTES:
+        if len(key) > MAX_KEY_BYTES:
             raise self._wrong(address)
         digest = self._digest(key)
         entry = self._known.get(digest, self._steady_ms())
@@ -143,7 +143,7 @@ class KeyVerifier:
             # As `_accepted` does, without the call: this is what nearly every request is.
             now_ms = self._now_ms()
             if now_ms < entry.accepted_until_ms:
-                self._uses.latest[entry] = now_ms
+                self._last_used.latest[entry] = now_ms
                 return entry.caller
             raise entry.refusal(now_ms)
         # Only now: what is known by its digest was found to be a key before.
@@ -165,7 +165,7 @@ class KeyVerifier:
         Raises KeyStoreUnavailable.
         """
         renew_if_forked()
-        position, accounts = self._store.news(self._position)
+        position, accounts = self._store.changes_since(self._position)
         self._position = position
         if accounts is None:
             self._forget(lambda _: True)
@@ -175,12 +175,12 @@ class KeyVerifier:
     def write_uses(self) -> None:
         """Write now when keys were used last. A thread does so every 10 s; tests do it. Raises KeyStoreUnavailable."""
         renew_if_forked()
-        self._uses.flush()
+        self._last_used.flush()
 
     def health(self) -> Mapping[str, Any]:
         """How it is, for a status page: what is in memory, and what is still to be written. It never raises."""
         renew_if_forked()
-        return {"known": len(self._known), "unknown": len(self._unknown), "unwritten_uses": len(self._uses)}
+        return {"known": len(self._known), "unknown": len(self._unknown), "unwritten_uses": len(self._last_used)}
 
     def close(self) -> None:
         """Write the last uses and end the threads, within 2 s each; from then on nobody is let in. Harmless twice.
@@ -188,7 +188,7 @@ class KeyVerifier:
         The store is its owner's to close, after this.
         """
         renew_if_forked()
-        self._flights.close()
+        self._single_flight.close()
         self._known.clear()
         self._writer.stop(_CLOSE_S)
         self._poller.stop(_CLOSE_S)
@@ -197,7 +197,7 @@ class KeyVerifier:
         now_ms = self._now_ms()
         if now_ms >= entry.accepted_until_ms:
             raise entry.refusal(now_ms)
-        self._uses.latest[entry] = now_ms
+        self._last_used.latest[entry] = now_ms
         return entry.caller
 
     def _wrong(self, address: str | None) -> KeyRefused:
@@ -239,12 +239,12 @@ class KeyVerifier:
         with self._lock:
             self._generation += 1
             self._known.forget_where(outdated)
-        self._flights.detach()
+        self._single_flight.detach()
 
     def _renew(self) -> None:
         register_at_exit(self.close)
         self._lock = threading.Lock()
-        for part in (self._flights, self._uses, self._poller, self._writer):
+        for part in (self._single_flight, self._last_used, self._poller, self._writer):
             part.renew()
         self._known.clear()
         self._unknown.clear()

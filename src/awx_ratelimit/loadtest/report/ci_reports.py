@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.verdict import Result
 from awx_ratelimit.loadtest.report.results import Report
+from awx_ratelimit.runtime.clock import rfc3339
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "rates": [{name: getattr(rate, name) for name in fields} for rate in plan.rates],
             "concurrent": plan.concurrency and plan.concurrency.slots,
         },
-        "began_at": report.began_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "began_at": rfc3339(report.began_at),
         "seconds": round(report.seconds, 3),
         "requests": len(report.observations),
         "workers": report.record.workers,

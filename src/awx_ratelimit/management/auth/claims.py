@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
-from awx_ratelimit.keys.name_rules import account_id, readable_text
+from awx_ratelimit.keys.validation import account_id, readable_text
 
-_MOST_CHARACTERS = 128
+_MAX_CHARACTERS = 128
 _MOST_S = 2**53
 
 
@@ -29,7 +29,7 @@ class Rules:
     issuer: str
     audience: str
     account_claim: str
-    most_lifetime_s: int
+    max_lifetime_s: int
     leeway_s: int
 
 
@@ -53,8 +53,8 @@ def owner_of(claims: Mapping[str, Any], rules: Rules, now_ms: int) -> Owner:
     # From its own beginning where it says one, and in any case from now.
     longest_s = max(until_s - moment for moment in [now_s, *begins_s])
     _require(
-        longest_s <= rules.most_lifetime_s + rules.leeway_s,
-        f"it lives longer than {rules.most_lifetime_s} s; issue tokens that expire sooner, or raise most_lifetime_s",
+        longest_s <= rules.max_lifetime_s + rules.leeway_s,
+        f"it lives longer than {rules.max_lifetime_s} s; issue tokens that expire sooner, or raise max_lifetime_s",
     )
     if now_s >= until_s + rules.leeway_s:
         raise AccessRefused("access_token_expired", "it has expired")
@@ -63,7 +63,7 @@ def owner_of(claims: Mapping[str, Any], rules: Rules, now_ms: int) -> Owner:
 
 def _owner(claims: Mapping[str, Any], account_claim: str) -> Owner:
     try:
-        actor = readable_text(claims.get("sub"), field="sub", most=_MOST_CHARACTERS)
+        actor = readable_text(claims.get("sub"), field="sub", max_characters=_MAX_CHARACTERS)
         return Owner(account_id(claims.get(account_claim), field=account_claim), actor)
     except InvalidKeyRequest as error:
         raise AccessRefused(

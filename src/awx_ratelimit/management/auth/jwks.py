@@ -25,9 +25,9 @@ from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 _log = logging.getLogger("awx_ratelimit.management")
 _MOST_BYTES = 262_144
 #: Between two tries, whatever tokens come.
-BETWEEN_S: Final = 10.0
+MIN_INTERVAL_S: Final = 10.0
 #: After that a set that could not be renewed is not believed any more.
-MOST_AGE_S: Final = 86_400.0
+MAX_AGE_S: Final = 86_400.0
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -44,23 +44,23 @@ class Jwks:
 
     @classmethod
     def at(
-        cls, url: str, *, every_s: float = 300.0, timeout_s: float = 2.0, clock: Callable[[], float] = monotonic
+        cls, url: str, *, interval_s: float = 300.0, timeout_s: float = 2.0, clock: Callable[[], float] = monotonic
     ) -> "Jwks":
         """The set at `url`, which is ``https://`` (or on this machine), fetched when it is first needed.
 
-        A whole fetch, with the look-up of the name, is waited for `timeout_s`, and its answer believed for `every_s`;
+        A whole fetch, with the look-up of the name, is waited for `timeout_s`; its answer is believed for `interval_s`;
         while there is none the last one counts, for a day. There is one fetch at a time, and all who wait share its
         outcome. Redirections are not followed. `clock` gives seconds, for tests. Raises InvalidKeyRequest.
         """
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
             raise InvalidKeyRequest("cannot be trusted", remedy="allowed is an https:// URL", field="url")
-        for name, seconds in (("every_s", every_s), ("timeout_s", timeout_s)):
+        for name, seconds in (("interval_s", interval_s), ("timeout_s", timeout_s)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
                 raise InvalidKeyRequest(
                     f"is {describe(seconds)}", remedy="allowed is a number of seconds above 0", field=name
                 )
-        return cls(lambda algorithms: _Fetched(url, algorithms, every_s, timeout_s, clock))
+        return cls(lambda algorithms: _Fetched(url, algorithms, interval_s, timeout_s, clock))
 
 
 def _usable(keys: KeySet) -> KeySet:
@@ -87,22 +87,22 @@ class _Fetched:
     """The set at a URL, as it was last."""
 
     def __init__(
-        self, url: str, algorithms: Sequence[str], every_s: float, timeout_s: float, clock: Callable[[], float]
+        self, url: str, algorithms: Sequence[str], interval_s: float, timeout_s: float, clock: Callable[[], float]
     ) -> None:
         self._url = url
         self._algorithms = algorithms
-        self._every_s = every_s
+        self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._clock = clock
         self._keys: KeySet | None = None
-        self._fetched_at_s = self._tried_at_s = -MOST_AGE_S
+        self._fetched_at_s = self._tried_at_s = -MAX_AGE_S
         self._under_way: _Fetch | None = None
         self._renew_lock()
         register_after_fork(self._renew_lock)
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         """See SigningKeys."""
-        key = self._current(self._every_s).key_for(algorithm, key_id)
+        key = self._current(self._interval_s).key_for(algorithm, key_id)
         return key or self._current(0.0, waits=True).key_for(algorithm, key_id)
 
     def _current(self, most_age_s: float, *, waits: bool = False) -> KeySet:
@@ -113,13 +113,13 @@ class _Fetched:
             # Otherwise a set that is a little old is as good as the next.
             if fetch is not None and (is_ours or waits or self._keys is None):
                 fetch.wait()
-        if self._keys is None or self._clock() - self._fetched_at_s >= MOST_AGE_S:
+        if self._keys is None or self._clock() - self._fetched_at_s >= MAX_AGE_S:
             raise SigningKeysUnavailable(f"the keys at {self._url} could not be had")
         return self._keys
 
     def _is_due(self, most_age_s: float) -> bool:
         now_s = self._clock()
-        return now_s - self._tried_at_s >= BETWEEN_S and now_s - self._fetched_at_s >= most_age_s
+        return now_s - self._tried_at_s >= MIN_INTERVAL_S and now_s - self._fetched_at_s >= most_age_s
 
     def _fetch_if_due(self, most_age_s: float) -> tuple[_Fetch | None, bool]:
         """The fetch that is under way, and whether this call has begun it."""

@@ -14,15 +14,15 @@ from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
 from awx_ratelimit.http.limit_headers import KEY_HEADER
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.sampled_log import SampledLog
-from awx_ratelimit.keys.clock import Clock, WallClock
 from awx_ratelimit.keys.format import PREFIX
 from awx_ratelimit.management.auth.claims import Owner, Rules, owner_of
 from awx_ratelimit.management.auth.jwks import Jwks
 from awx_ratelimit.management.auth.signing import ALGORITHMS, OneKey, SigningKeys, verified
+from awx_ratelimit.runtime.clock import Clock, WallClock
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: A token that is longer is not decoded. Headers of browsers and proxies end there, too.
-MOST_BYTES: Final = 8_192
+MAX_TOKEN_BYTES: Final = 8_192
 _MOST_LIFETIME_S = 365 * 86_400
 _MOST_LEEWAY_S = 300
 _REFUSALS_EVERY_S = 60.0
@@ -36,7 +36,7 @@ class AccessTokens:
     PEM for the others, or a JSON Web Key Set as a mapping, or `Jwks.at(url)`. `algorithms` are those that are accepted,
     all of one kind of key; ``Ed25519`` is EdDSA over that curve (RFC 9864), and tokens may call it either. ``exp``,
     ``iss``, ``aud`` and ``sub`` are required. `account_claim` is the claim that names the account; ``sub`` is who acts.
-    A token that lives longer than `most_lifetime_s` (1 s to a year) is refused: a
+    A token that lives longer than `max_lifetime_s` (1 s to a year) is refused: a
     stolen one is good so long. The 401 does not say why a token is refused: the log does, with one WARNING a minute for
     each reason. `leeway_s`, 0 to 300, is how far clocks may differ. `prefix` is how API keys begin.
 
@@ -51,7 +51,7 @@ class AccessTokens:
         issuer: str,
         audience: str,
         account_claim: str = "sub",
-        most_lifetime_s: int = 3_600,
+        max_lifetime_s: int = 3_600,
         leeway_s: int = 10,
         prefix: str = PREFIX,
         clock: Clock | None = None,
@@ -60,9 +60,9 @@ class AccessTokens:
         for field, value in (("issuer", issuer), ("audience", audience), ("account_claim", account_claim)):
             if not isinstance(value, str) or not value:
                 raise InvalidKeyRequest(f"is {describe(value)}", remedy="allowed is a non-empty string", field=field)
-        _between("most_lifetime_s", most_lifetime_s, 1, _MOST_LIFETIME_S)
+        _between("max_lifetime_s", max_lifetime_s, 1, _MOST_LIFETIME_S)
         _between("leeway_s", leeway_s, 0, _MOST_LEEWAY_S)
-        self._rules = Rules(issuer, audience, account_claim, most_lifetime_s, leeway_s)
+        self._rules = Rules(issuer, audience, account_claim, max_lifetime_s, leeway_s)
         self._prefix = prefix.encode()
         self._refusals = SampledLog(_log, interval_s=_REFUSALS_EVERY_S)
         self._now_ms = (clock or WallClock()).now_ms
@@ -80,8 +80,8 @@ class AccessTokens:
 
     def owner_of(self, token: bytes) -> Owner:
         """Whose keys the bearer of `token` may manage. Raises AccessRefused and SigningKeysUnavailable."""
-        if len(token) > MOST_BYTES:
-            raise AccessRefused("invalid_access_token", f"it has more than {MOST_BYTES} bytes")
+        if len(token) > MAX_TOKEN_BYTES:
+            raise AccessRefused("invalid_access_token", f"it has more than {MAX_TOKEN_BYTES} bytes")
         return owner_of(verified(token, self._keys), self._rules, self._now_ms())
 
     def _token(self, request: Request) -> bytes:
@@ -90,7 +90,7 @@ class AccessTokens:
             if request.values(KEY_HEADER):
                 raise AccessRefused("access_token_required", "an API key was sent")
             raise AccessRefused("access_token_missing", "there is none")
-        match = _bearer(values[0]) if len(values) == 1 and len(values[0]) <= 2 * MOST_BYTES else None
+        match = _bearer(values[0]) if len(values) == 1 and len(values[0]) <= 2 * MAX_TOKEN_BYTES else None
         if match is None:
             raise AccessRefused("invalid_access_token", "it does not come as one bearer token")
         token: bytes = match[1]

@@ -125,7 +125,8 @@ class AlteredResponses:
                 self._refused_s = time.monotonic()
             await send(self._alter(message) if refused else message)
 
-        if self._alter is slow_beside_refusals and time.monotonic() - self._refused_s < 0.2:
+        # Longer than the pause between two requests of a flood, also on a busy machine.
+        if self._alter is slow_beside_refusals and time.monotonic() - self._refused_s < 1:
             await asyncio.sleep(0.25)
         await self._app(scope, receive, altered)
 

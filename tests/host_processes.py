@@ -1,6 +1,6 @@
-"""Other processes on the same host: each has a HostBackend of its own and does what it is told, line by line.
+"""Other processes of the same host, each with its own HostBackend, that run commands from their standard input.
 
-Run as a program it is such a process: ``host_processes.py PATH``.
+This module is also the program of such a process: ``host_processes.py PATH``.
 """
 
 import json
@@ -27,45 +27,45 @@ START_MS = 1_700_006_400_000
 
 
 class Process:
-    """A process that was started, and waits for what to do."""
+    """A running process that waits for commands."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         self.pid = process.pid
 
     def does(self, verb: str, *args: Any) -> Any:
-        """Let it do something; what it answers."""
-        self._tell(verb, *args)
+        """Run a command in the process; its result."""
+        self._send(verb, *args)
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
 
     def stops_in(self, subject: str) -> None:
-        """Let it stop in the middle of a decision about `subject`; it has when this returns."""
-        self._tell("stop_in", subject)
+        """Stop the process in the middle of a decision about `subject`, and wait until it is stopped."""
+        self._send("stop_in", subject)
         os.waitpid(self.pid, os.WUNTRACED)
 
     def stops_growing(self) -> None:
-        """Let it stop while it makes the file larger; it has when this returns."""
-        self._tell("stop_growing")
+        """Stop the process while it makes the file larger, and wait until it is stopped."""
+        self._send("stop_growing")
         os.waitpid(self.pid, os.WUNTRACED)
 
-    def _tell(self, verb: str, *args: Any) -> None:
+    def _send(self, verb: str, *args: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([verb, *args]).encode() + b"\n")
         self._process.stdin.flush()
 
     def kill(self) -> None:
-        """End it as the kernel ends who takes too much memory."""
+        """Kill the process, as the kernel does when memory runs out."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Let it stand still; it does so when this returns."""
+        """Stop the process, and wait until it is stopped."""
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self.pid, os.WUNTRACED)
 
     def go_on(self) -> None:
-        """Let it go on."""
+        """Continue a stopped process."""
         self._process.send_signal(signal.SIGCONT)
 
 
@@ -88,13 +88,13 @@ def _running(path: Path) -> Iterator[Process]:
 
 @pytest.fixture
 def start_process() -> Iterator[StartProcess]:
-    """Starts processes that share the file at a path, for this test."""
+    """A function that starts a process on the file at a path, for the duration of a test."""
     with ExitStack() as processes:
         yield lambda path: processes.enter_context(_running(path))
 
 
-class _Told:
-    """The verbs, one method each; what they answer is written as JSON."""
+class _Commands:
+    """The commands, one method each. Their results are written as JSON."""
 
     def __init__(self, path: str) -> None:
         self._clock = ManualClock(START_MS)
@@ -128,10 +128,10 @@ class _Told:
 
 
 def _main(path: str) -> None:
-    told = _Told(path)
+    commands = _Commands(path)
     for line in sys.stdin:
         verb, *args = json.loads(line)
-        sys.stdout.write(json.dumps(getattr(told, verb)(*args)) + "\n")
+        sys.stdout.write(json.dumps(getattr(commands, verb)(*args)) + "\n")
         sys.stdout.flush()
 
 

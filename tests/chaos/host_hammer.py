@@ -1,11 +1,11 @@
-"""A process that decides as fast as it can until it is killed: ``host_hammer.py FOLDER``.
+"""A process that claims as fast as it can until it is killed: ``host_hammer.py FOLDER``.
 
-It writes one byte for each claim that was let in. Whoever holds a lease takes one of as many permits, which are locks
-of the kernel: who finds none free sees more leases than slots. One that is held by a process which is being killed
-comes free in a moment.
+It writes one byte for each claim that was allowed. While it holds a lease it also holds one permit, which is a lock of
+the kernel; there are as many permits as slots. A process that finds no free permit has seen more leases than slots,
+unless the holder of a permit is being killed at that moment.
 
-A signal from outside hardly ever comes in the middle of a write, which takes less than a microsecond: of some writes a
-process does but the beginning, and kills itself.
+A signal from outside hardly ever hits a write, which takes less than a microsecond. So the process cuts some writes
+short itself, and then kills itself.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from awx_ratelimit.testing import ManualClock
 
 START_MS = 1_700_006_400_000
 SLOTS = 3
-#: Nothing comes back, for time stands still: what was let in can be counted.
+#: The clock stands still, so nothing is refilled and the allowed claims can be counted.
 MANY = Plan("many", (Rate("minute", 10**8, 60_000), Rate("day", 10**8, 86_400_000)), Concurrency(SLOTS))
 FEW = Plan("few", (Rate("minute", 300, 60_000),))
 _LOCK = struct.Struct("@hhqqi4x")
-#: Of so many writes one is cut short.
-_CUT_OF = 400
+#: One of so many writes is cut short.
+_WRITES_PER_CUT = 400
 
 
 @contextlib.contextmanager
 def permit(fd: int, folder: Path) -> Iterator[None]:
-    """One of the permits, while a lease is held."""
+    """Hold one of the permits, together with a lease."""
     number = next(number for number in _tries() if _taken(fd, number, folder))
     try:
         yield
@@ -61,19 +61,19 @@ def _taken(fd: int, number: int, folder: Path) -> bool:
 
 
 def _is_being_killed(fd: int, number: int, folder: Path) -> bool:
-    """Whether the permit is free by now, or its holder is one of those that are killed."""
+    """Whether the permit is free by now, or its holder is being killed."""
     said = fcntl.fcntl(fd, fcntl.F_GETLK, _LOCK.pack(fcntl.F_WRLCK, 0, number, 1, 0))
     kind, _, _, _, pid = _LOCK.unpack(said[: _LOCK.size])
     return kind == fcntl.F_UNLCK or (folder / "killed" / str(pid)).exists()
 
 
-class Cut(mmap.mmap):
-    """Memory of which some writes are begun, and never ended."""
+class TornMemory(mmap.mmap):
+    """A mapping in which some writes are cut short."""
 
     folder: Path
 
     def __setitem__(self, place: Any, written: Any) -> None:
-        if random.randrange(_CUT_OF):
+        if random.randrange(_WRITES_PER_CUT):
             super().__setitem__(place, written)
             return
         end = random.randrange(len(written))
@@ -83,9 +83,9 @@ class Cut(mmap.mmap):
 
 
 def hammer(folder: Path) -> None:
-    """Decide until the end."""
-    Cut.folder = folder
-    mmap.mmap = Cut  # type: ignore[misc]
+    """Claim and release until the process is killed."""
+    TornMemory.folder = folder
+    mmap.mmap = TornMemory  # type: ignore[misc]
     permits = os.open(folder / "permits", os.O_RDWR | os.O_CREAT)
     many, few = (os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("many", "few"))
     limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))
@@ -102,7 +102,7 @@ def hammer(folder: Path) -> None:
         with contextlib.suppress(BackendUnavailable):
             if limiter.acquire("few", FEW).allowed:
                 os.write(few, b"x")
-            # Subjects that come and go, so that the file grows and is swept meanwhile.
+            # Short-lived subjects, so that the file grows and is swept at the same time.
             limiter.acquire(str(random.getrandbits(14)), FEW)
 
 

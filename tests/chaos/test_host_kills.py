@@ -1,6 +1,6 @@
-"""Processes of one host that are killed and stopped at any instruction, all the time.
+"""Processes that share a host file while they are killed and stopped at any instruction.
 
-AWX_CHAOS_SECONDS is how long: `make chaos` takes a minute.
+AWX_CHAOS_SECONDS sets the duration; `make chaos` takes a minute.
 """
 
 import os
@@ -23,7 +23,7 @@ from awx_ratelimit.testing import ManualClock
 
 SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "5"))
 PROCESSES = 8
-LEAST_KILLS = 8
+MIN_KILLS = 8
 
 
 def _started(folder: Path) -> "subprocess.Popen[bytes]":
@@ -49,14 +49,12 @@ def _hammering(folder: Path) -> Iterator["list[subprocess.Popen[bytes]]"]:
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_processes_that_are_killed_anywhere_leave_everything_sound(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Never more than the limits, no slot and no token lost, and a file in which every cell can be read."""
+def test_killed_processes_leave_the_file_intact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Limits hold exactly, no slot and no token is lost, and every cell can be read."""
     kills = stops = cuts = 0
     with _hammering(tmp_path) as processes:
         until_s = time.monotonic() + SECONDS
-        while time.monotonic() < until_s or min(kills, cuts) < LEAST_KILLS:
+        while time.monotonic() < until_s or min(kills, cuts) < MIN_KILLS:
             time.sleep(random.random() / 10)
             for number, process in enumerate(processes):
                 if process.poll() is not None:
@@ -91,7 +89,7 @@ def test_processes_that_are_killed_anywhere_leave_everything_sound(
             f"{stops} stopped for a moment: {let_in['many']} let in on "
             f"one subject, {used['many'][0]} charged; {let_in['few']} of {FEW.rates[0].burst} on another\n"
         )
-    # Of each that was killed one claim may have been charged, whose answer nobody heard.
+    # Each killed process may have been charged for one claim whose decision it never got.
     assert let_in["many"] <= used["many"][0] <= let_in["many"] + kills
     assert used["many"][0] == used["many"][1]
     assert let_in["few"] <= used["few"][0] == FEW.rates[0].burst
@@ -102,7 +100,7 @@ def test_processes_that_are_killed_anywhere_leave_everything_sound(
 
 
 def _unreadable(limiter: Limiter) -> int:
-    """How many cells say nothing that can be read."""
+    """How many cells are damaged."""
     table = limiter.backend._session.open()  # type: ignore[attr-defined]
     found = 0
     for shard in table.file.shards:

@@ -1,4 +1,4 @@
-"""Several worker processes on one file of a host share one limit, to the last request, also after they have gone."""
+"""Worker processes that share a host file share one exact limit, also across a restart."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,7 @@ WARNING = "MemoryBackend is per process"
 
 @pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
 def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
-    """Of twice as many requests as the day has tokens, sent to all workers at once, exactly the day's are let in.
-
-    Another set of workers, started after the first has gone, lets nobody in: the day is not forgotten.
-    """
+    """Workers that get twice the day's limit allow exactly that limit, and after a restart they allow nothing."""
     url = f"host://{tmp_path}/limits"
     with serving(command, url, tmp_path) as port, ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda _: ask(port, "/", KEY), range(2 * DAY)))
@@ -32,8 +29,8 @@ def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
-def test_workers_in_memory_are_warned(command: str, tmp_path: Path) -> None:
-    """Each of several workers whose limits are in memory has limits of its own, and their log says so."""
+def test_memory_backend_warns_workers(command: str, tmp_path: Path) -> None:
+    """Workers of one server that keep limits in memory log a warning."""
     with serving(command, "memory://", tmp_path):
         pass
 
@@ -41,8 +38,8 @@ def test_workers_in_memory_are_warned(command: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["gunicorn, 2 workers of 8 threads", "gunicorn, preloaded"])
-def test_workers_on_a_shared_file_are_not_warned(command: str, tmp_path: Path) -> None:
-    """Who shares limits hears nothing."""
+def test_no_warning_with_a_shared_file(command: str, tmp_path: Path) -> None:
+    """Workers that share a host file log no warning."""
     with serving(COMMANDS[command], f"host://{tmp_path}/limits", tmp_path):
         pass
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the file of a host, at the start and while it is in use: one clear error, never a death."""
+"""What can be wrong with a host file, at the start and in use: one clear error, and never a dead process."""
 
 import asyncio
 import contextlib
@@ -36,18 +36,18 @@ from awx_ratelimit.testing import ManualClock
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is not there yet."""
+    """A file that does not exist yet."""
     return tmp_path / "limits"
 
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system in memory; it takes root."""
+    """A small file system in memory. Mounting it needs root."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if os.getuid() or subprocess.run(command, capture_output=True, check=False).returncode:
         refuse: Any = pytest.fail if os.environ.get("CI") else pytest.skip
-        refuse("mounting a small file system takes root, and a container that may mount")
+        refuse("mounting a small file system needs root, and a container that may mount")
     try:
         yield folder
     finally:
@@ -62,7 +62,7 @@ def refused(path: Path, why: str) -> None:
 
 
 def filled(limiter: Limiter, why: str) -> list[str]:
-    """The subjects that were let in before there was no more room."""
+    """Claim for new subjects until there is no room; the subjects that got a decision."""
     known: list[str] = []
     with pytest.raises(BackendUnavailable, match=why):
         fill(limiter, known)
@@ -76,43 +76,43 @@ def fill(limiter: Limiter, known: list[str]) -> None:
 
 
 def until(done: Any) -> None:
-    """Until the thread has looked."""
+    """Wait until `done()` is true; the maintenance thread runs once a second."""
     until_s = time.monotonic() + 10
     while time.monotonic() < until_s:
         with contextlib.suppress(BackendUnavailable):
             if done():
                 return
         time.sleep(0.02)
-    pytest.fail("the thread did not look")
+    pytest.fail("it did not happen in time")
 
 
 @pytest.mark.parametrize("path", ["limits", "./limits", "../limits", ""])
-def test_a_relative_path_is_refused(path: str) -> None:
-    """A path that is another file for a process in another folder is an error that says so."""
+def test_relative_path(path: str) -> None:
+    """A relative path is an error: it would name another file in each folder."""
     with pytest.raises(ValueError, match="expected an absolute path"):
         HostBackend(path)
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    """The error names the path and what to do."""
+def test_path_is_a_folder(tmp_path: Path) -> None:
+    """The error names the path and the remedy."""
     refused(tmp_path, "this is a folder; name a file in it")
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """Folders are not made."""
+def test_missing_folder(tmp_path: Path) -> None:
+    """The backend creates no folders."""
     refused(tmp_path / "no" / "limits", "its folder does not exist; create it")
 
 
-def test_a_path_through_a_file_is_refused(path: Path) -> None:
-    """A part of the path that is no folder is named as the reason."""
+def test_path_through_a_file(path: Path) -> None:
+    """The error says that a part of the path is not a folder."""
     path.touch()
     refused(path / "limits", "a part of the path is not a folder")
 
 
 @pytest.mark.parametrize("leads_to", ["file", "nothing", "itself"])
 @pytest.mark.parametrize("allow_other_users", [False, True])
-def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path, leads_to: str, allow_other_users: bool) -> None:
-    """A link is an error, whatever it leads to, and nothing is created where it leads."""
+def test_symbolic_link(path: Path, tmp_path: Path, leads_to: str, allow_other_users: bool) -> None:
+    """A link is an error wherever it leads, and no file is created at its target."""
     target = {"file": tmp_path / "file", "nothing": tmp_path / "nothing", "itself": path}[leads_to]
     if leads_to == "file":
         target.write_bytes(b"")
@@ -124,10 +124,8 @@ def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path, leads_to: s
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_link_in_the_folder_is_followed_if_this_user_or_root_made_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder may be a link, as /var/run is; a link that another user made is an error."""
+def test_link_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder may be a link, as /var/run is, unless another user made the link."""
     (tmp_path / "real").mkdir()
     link = tmp_path / "link"
     link.symlink_to("real")
@@ -137,8 +135,8 @@ def test_a_link_in_the_folder_is_followed_if_this_user_or_root_made_it(
     refused(link / "limits", f"{link}, which belongs to user ")
 
 
-def test_links_of_the_folder_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
-    """A loop in the path is named as the reason."""
+def test_loop_of_links(tmp_path: Path) -> None:
+    """The error says that the links form a loop."""
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
 
@@ -146,8 +144,8 @@ def test_links_of_the_folder_that_lead_nowhere_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
-def test_what_is_no_regular_file_is_refused(path: Path, kind: str) -> None:
-    """A pipe, a device and a socket are errors, and nobody waits for them."""
+def test_special_file(path: Path, kind: str) -> None:
+    """A pipe, a device and a socket are errors, and opening them does not block."""
     with socket.socket(socket.AF_UNIX) as listener:
         if kind == "pipe":
             os.mkfifo(path)
@@ -161,16 +159,16 @@ def test_what_is_no_regular_file_is_refused(path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"x", b"[plans.starter]\nper_minute = 60\n", bytes(2 * SPACE_AT), b"SQLite" * 99_999]
 )
-def test_a_file_of_something_else_is_refused_and_left_alone(path: Path, content: bytes) -> None:
-    """A file that is none of ours is an error, and not a byte of it changes."""
+def test_foreign_file(path: Path, content: bytes) -> None:
+    """A file of another program is an error, and stays unchanged."""
     path.write_bytes(content)
     refused(path, "this is not a limits file; choose another path")
 
     assert path.read_bytes() == content
 
 
-def test_a_file_of_another_version_is_refused(path: Path) -> None:
-    """The error says which version it is, and which one is read."""
+def test_other_version(path: Path) -> None:
+    """The error names the version of the file and the version that the library reads."""
     HostBackend(path).close()
     with path.open("r+b") as file:
         file.seek(8)
@@ -182,8 +180,8 @@ def test_a_file_of_another_version_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [12, 40, PAGE_BYTES + 20, PAGE_BYTES * 64 + 500])
-def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
-    """Bytes that changed in the header or in a root are found at the start."""
+def test_damaged_header_or_root(path: Path, at: int) -> None:
+    """Changed bytes in the header or in a root are an error when the file is opened."""
     limiter = Limiter(HostBackend(path))
     for number in range(3_000):
         limiter.acquire(str(number), SLOTS_3)
@@ -196,8 +194,8 @@ def test_a_damaged_file_is_refused(path: Path, at: int) -> None:
     refused(path, "the file is damaged; stop the processes that use it and delete it")
 
 
-def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
-    """Nobody walks in a circle."""
+def test_cycle_of_counter_pages(path: Path) -> None:
+    """A cycle of counter pages is an error and not an endless loop."""
     limiter = Limiter(HostBackend(path))
     limiter.acquire("s", SLOTS_3)
     limiter.close()
@@ -210,8 +208,8 @@ def test_desks_that_lead_to_one_another_are_refused(path: Path) -> None:
     refused(path, "the file is damaged; stop the processes that use it and delete it")
 
 
-def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
-    """What a root leads to has to be there."""
+def test_truncated_file(path: Path) -> None:
+    """A file that is smaller than its index says is an error."""
     limiter = Limiter(HostBackend(path))
     limiter.acquire("s", SLOTS_3)
     limiter.close()
@@ -221,8 +219,8 @@ def test_a_file_that_was_cut_short_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["root", "cut", "desk"])
-def test_a_file_that_a_power_cut_has_torn_is_set_aside(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """After the machine has started anew nobody has to remove anything: the log says what became of the old file."""
+def test_damaged_by_a_power_cut(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is damaged after a reboot is renamed, and the log says so."""
     limiter = Limiter(HostBackend(path))
     limiter.acquire("s", SLOTS_3)
     limiter.close()
@@ -269,8 +267,8 @@ def test_damaged_file_in_a_read_only_folder(enterable: Path) -> None:
         refused(path, "the file is damaged; stop the processes that use it and delete it")
 
 
-def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> None:
-    """Of several that find a torn file at a start, one moves it away; what it made instead stays."""
+def test_two_processes_set_aside_one_file(path: Path) -> None:
+    """A process that is late to rename a damaged file leaves the new file in place."""
     HostBackend(path).close()
     torn = MappedFile(str(path), 50)
     path.unlink()
@@ -280,8 +278,8 @@ def test_who_comes_late_sets_aside_no_file_that_another_has_made(path: Path) -> 
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_whose_file_it_is_lies_on_the_disk_before_it_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut just after a first start leaves no file that is of something else."""
+def test_header_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header is on the disk before the file is used, so a power cut cannot leave a foreign file."""
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.pread(fd, SPACE_AT, 0)))
     HostBackend(path).close()
@@ -289,8 +287,8 @@ def test_whose_file_it_is_lies_on_the_disk_before_it_is_used(path: Path, monkeyp
     assert [(content[:8], len(content)) for content in synced] == [(b"AWX host", SPACE_AT)]
 
 
-def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
-    """What was used before the machine started anew is used still."""
+def test_intact_file_after_a_reboot(path: Path) -> None:
+    """Usage from before a reboot still counts."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     limiter.close()
@@ -303,8 +301,8 @@ def test_a_sound_file_of_another_boot_goes_on(path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [SPACE_AT, SPACE_AT // 2, PAGE_BYTES, 100, 0])
-def test_a_file_that_nobody_finished_is_made(path: Path, size: int) -> None:
-    """What somebody who was killed while making the file has left is made by the next."""
+def test_incomplete_file(path: Path, size: int) -> None:
+    """A file whose creator was killed is created again."""
     HostBackend(path).close()
     with path.open("r+b") as file:
         file.write(bytes(PAGE_BYTES))
@@ -313,8 +311,8 @@ def test_a_file_that_nobody_finished_is_made(path: Path, size: int) -> None:
     assert Limiter(HostBackend(path)).acquire("s", SLOTS_3).allowed
 
 
-def test_many_that_start_at_once_make_one_file(path: Path, start_process: StartProcess) -> None:
-    """Processes that begin together find each other."""
+def test_processes_that_start_together(path: Path, start_process: StartProcess) -> None:
+    """Processes that start at the same time create one file."""
     processes = [start_process(path) for _ in range(5)]
     allowed = [process.does("acquire", "s") for process in processes]
 
@@ -334,8 +332,8 @@ def test_missing_permissions(enterable: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
-def test_it_is_made_for_its_user_alone(path: Path, umask: int) -> None:
-    """Nobody else may read or write what is used, whatever the umask."""
+def test_new_file_is_private(path: Path, umask: int) -> None:
+    """A new file has mode 0600, whatever the umask."""
     before = os.umask(umask)
     try:
         HostBackend(path).close()
@@ -345,8 +343,8 @@ def test_it_is_made_for_its_user_alone(path: Path, umask: int) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_file_of_another_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever made it could change what was used, or truncate it; nothing is written into it."""
+def test_file_of_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user is an error, and nothing is written to it."""
     path.write_bytes(b"")
     make_foreign(path, monkeypatch)
 
@@ -355,8 +353,8 @@ def test_a_file_of_another_user_is_refused(path: Path, monkeypatch: pytest.Monke
     assert path.read_bytes() == b""
 
 
-def test_a_file_of_another_user_can_be_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of several users who trust each other say so."""
+def test_allow_other_users(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`allow_other_users` accepts a file of another user."""
     path.write_bytes(b"")
     path.chmod(0o660)
     make_foreign(path, monkeypatch)
@@ -365,8 +363,8 @@ def test_a_file_of_another_user_can_be_allowed(path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("mode", [0o660, 0o606, 0o602, 0o666, 0o777])
-def test_a_file_that_others_can_write_is_refused(path: Path, mode: int) -> None:
-    """The error names the mode and the command that mends it; reading alone is no reason."""
+def test_file_that_others_can_write(path: Path, mode: int) -> None:
+    """The error names the mode and the command that fixes it; a file that others can only read is accepted."""
     HostBackend(path).close()
     path.chmod(0o644)
     HostBackend(path).close()
@@ -377,10 +375,8 @@ def test_a_file_that_others_can_write_is_refused(path: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["another user's", "writable", "link"])
-def test_a_file_that_another_user_puts_there_meanwhile_is_not_used(
-    path: Path, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """All go on in the file that they have opened, and the log says why."""
+def test_planted_file(path: Path, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """If another user puts a file at the path, the backend keeps its own file and logs why."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     planted = path.with_name("planted")
@@ -402,10 +398,8 @@ def test_a_file_that_another_user_puts_there_meanwhile_is_not_used(
 @pytest.mark.parametrize(
     ("mode", "warns"), [(0o700, False), (0o755, False), (0o775, False), (0o1777, False), (0o777, True)]
 )
-def test_a_folder_in_which_others_can_replace_the_file_is_a_warning(
-    tmp_path: Path, mode: int, warns: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The log says so unless the folder is sticky: then only the owner of a file can remove it."""
+def test_warning_about_the_folder(tmp_path: Path, mode: int, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The log warns if other users can replace the file: the folder is writable for them and not sticky."""
     folder = tmp_path / "folder"
     folder.mkdir()
     folder.chmod(mode)
@@ -414,20 +408,20 @@ def test_a_folder_in_which_others_can_replace_the_file_is_a_warning(
     assert ("other users can remove or replace this file" in caplog.text) is warns
 
 
-def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
-    """The error names the path and what to do."""
+def test_read_only_file_system(tmp_path: Path) -> None:
+    """The error names the path and the remedy."""
     with mounted(tmp_path / "small", "ro,size=1m") as folder:
         refused(folder / "limits", "its file system is read-only; choose another path")
 
 
-def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path) -> None:
-    """Room is taken before it is used; where there is none the error says so."""
+def test_full_disk_at_start(tmp_path: Path) -> None:
+    """Space is allocated when the file is created; if there is none, that is an error."""
     with mounted(tmp_path / "small", "size=128k") as folder:
         refused(folder / "limits", "there is no space left on the disk; free some, or choose another path")
 
 
-def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> None:
-    """Who is known goes on, others get no decision, nobody dies; and when there is room again all goes on."""
+def test_full_disk_later(tmp_path: Path) -> None:
+    """On a full disk known subjects still get decisions and new ones get errors, until there is space again."""
     with mounted(tmp_path / "small", "size=600k") as folder:
         limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))
         known = filled(limiter, "no space left")
@@ -442,8 +436,8 @@ def test_a_disk_that_becomes_full_refuses_new_subjects_alone(tmp_path: Path) -> 
         limiter.close()
 
 
-def test_a_copy_with_holes_is_no_death_on_a_full_disk(tmp_path: Path, start_process: StartProcess) -> None:
-    """Copies leave out what is zero: the room for that is taken at the start, and nobody dies for want of it later."""
+def test_sparse_copy_on_a_full_disk(tmp_path: Path, start_process: StartProcess) -> None:
+    """A sparse copy of the file is allocated when it is opened, so a full disk later kills no process."""
     with mounted(tmp_path / "small", "size=3m") as folder:
         limiter = Limiter(HostBackend(tmp_path / "limits", clock=ManualClock(START_MS)))
         for number in range(1_500):
@@ -465,8 +459,8 @@ def test_a_copy_with_holes_is_no_death_on_a_full_disk(tmp_path: Path, start_proc
     assert "no space left" in str(answers)
 
 
-def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
-    """Where the process may not write larger files, new subjects get no decision."""
+def test_file_size_limit(path: Path) -> None:
+    """If the process may not write larger files, new subjects get errors."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20 * PAGE_BYTES, before[1]))
@@ -478,8 +472,8 @@ def test_a_limit_on_the_size_of_files_is_an_error(path: Path) -> None:
     assert limiter.acquire("s", SLOTS_3).allowed
 
 
-def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing can be locked, the error says so at the start."""
+def test_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks is an error at the start."""
 
     def unlockable(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -491,10 +485,8 @@ def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved", "emptied"])
-def test_a_file_that_is_taken_away_is_made_anew_and_leases_are_kept(
-    path: Path, how: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Within a second all goes on in a new file: nothing is owed, what is held is held, and the log says so."""
+def test_file_disappears(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Within a second the processes continue in a new file without debts and with all leases, and the log says so."""
     clock = ManualClock(START_MS)
     first, second = (Limiter(HostBackend(path, clock=clock)) for _ in range(2))
     held = [first.acquire("s", SLOTS_3), second.acquire("s", SLOTS_3)]
@@ -515,8 +507,8 @@ def test_a_file_that_is_taken_away_is_made_anew_and_leases_are_kept(
     assert f"{path}: the file was removed or replaced; the usage recorded in it is lost" in caplog.text
 
 
-def test_a_file_that_is_cut_short_is_an_error_and_no_death(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Decisions fail, releases do nothing, and after somebody has removed it all goes on."""
+def test_file_is_truncated_in_use(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Decisions fail, releases do nothing, and after the file is deleted decisions succeed again."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     held = [limiter.acquire(str(number), SLOTS_3) for number in range(500)]
     os.truncate(path, 3 * PAGE_BYTES)
@@ -533,8 +525,8 @@ def test_a_file_that_is_cut_short_is_an_error_and_no_death(path: Path, caplog: p
     assert [limiter.peek(str(number), SLOTS_3).usages[1].remaining for number in (0, 400)] == [3, 2]
 
 
-def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) -> None:
-    """All go on in the file that was moved away; and who has none is told so at once, but by a start."""
+def test_creator_of_another_file_is_stopped(path: Path) -> None:
+    """While another process is stuck creating a new file, decisions continue in the old one without delay."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     unmade = os.open(path.with_name("unmade"), os.O_RDWR | os.O_CREAT)
@@ -555,8 +547,8 @@ def test_nobody_waits_for_who_was_stopped_while_making_another_file(path: Path) 
     assert max(waits_s) < 0.5
 
 
-def test_a_descriptor_that_somebody_closed_is_an_error_and_heals(path: Path) -> None:
-    """Who closes all that is open takes the file away for a second, and what was used stays."""
+def test_closed_descriptor(path: Path) -> None:
+    """If other code closes the descriptor, decisions fail for up to a second, and the usage stays."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     limiter.acquire("s", SLOTS_3)
     backend: Any = limiter.backend
@@ -565,12 +557,12 @@ def test_a_descriptor_that_somebody_closed_is_an_error_and_heals(path: Path) -> 
         limiter.acquire("s", SLOTS_3)
     until(lambda: limiter.acquire("s", SLOTS_3).allowed)
 
-    # Until the thread has looked, the slot of the old descriptor may count twice.
+    # Until the maintenance thread runs, the slot held through the old descriptor may count twice.
     until(lambda: [usage.remaining for usage in limiter.peek("s", SLOTS_3).usages] == [998, 1])
 
 
-def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> None:
-    """Also where the number of the old descriptor is a larger file's by now: the slot is free, there and here."""
+def test_release_after_the_file_was_replaced(path: Path) -> None:
+    """The release frees the slot even if the old descriptor number belongs to a larger file by now."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     held = [limiter.acquire("s", SLOTS_3) for _ in range(2)]
     backend: Any = limiter.backend
@@ -588,8 +580,8 @@ def test_a_release_after_the_file_was_replaced_raises_nothing(path: Path) -> Non
     assert limiter.acquire("s", SLOTS_3).held == 2
 
 
-def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started the log and the health say so, until one can."""
+def test_no_thread_can_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a maintenance thread there are still decisions, and the health says what is wrong until one can start."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
 
     def failing(_: Any) -> None:
@@ -606,8 +598,8 @@ def test_without_another_thread_there_are_decisions(path: Path, monkeypatch: pyt
     assert state == "can't start new thread"
 
 
-def test_a_file_that_is_overwritten_by_another_thing_is_an_error(path: Path) -> None:
-    """What is no file of ours any more decides nothing, until it is removed."""
+def test_file_is_overwritten(path: Path) -> None:
+    """After another program overwrites the file, decisions are errors until the file is deleted."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     assert limiter.acquire("s", SLOTS_3).allowed
     path.write_bytes(b"something else" * 100_000)
@@ -624,8 +616,8 @@ def test_a_file_that_is_overwritten_by_another_thing_is_an_error(path: Path) -> 
     until(lambda: limiter.acquire("s", SLOTS_3).allowed)
 
 
-def test_a_damaged_subject_is_forgotten_and_the_log_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Bytes that changed in a cell lose what that subject used, and nothing else."""
+def test_damaged_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Changed bytes in a cell lose the usage of that subject alone, and the log says so."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     plan = Plan.of("p", per_day=10)
     for subject in ("a", "b"):
@@ -644,8 +636,8 @@ def test_a_damaged_subject_is_forgotten_and_the_log_says_so(path: Path, caplog: 
 
 
 @pytest.mark.parametrize(("on_outage", "allowed"), [("local", [True, False]), ("open", [True, True])])
-def test_a_guard_decides_while_the_file_cannot(path: Path, on_outage: Any, allowed: list[bool]) -> None:
-    """With a file that was cut short each claim gets what the guard was told; later the file decides again."""
+def test_guard_decides_without_the_file(path: Path, on_outage: Any, allowed: list[bool]) -> None:
+    """While the file is unusable, a GuardedBackend decides by its `on_outage`; later the file decides again."""
     host = HostBackend(path, clock=ManualClock(START_MS))
     guarded = Limiter(GuardedBackend(host, on_outage=on_outage, expected_workers=4))
     asynchronous = AsyncLimiter(AsyncGuardedBackend(host, on_outage=on_outage, expected_workers=4))
@@ -662,8 +654,8 @@ def test_a_guard_decides_while_the_file_cannot(path: Path, on_outage: Any, allow
     assert awaited == allowed
 
 
-def test_a_guard_that_lets_nobody_in_says_so(path: Path) -> None:
-    """A guard that is to be closed raises, and a gate makes a 503 of it."""
+def test_guard_that_fails_closed(path: Path) -> None:
+    """With on_outage="closed" a claim raises BackendUnavailable, which a gate turns into a 503."""
     limiter = Limiter(GuardedBackend(HostBackend(path, clock=ManualClock(START_MS)), on_outage="closed"))
     os.truncate(path, PAGE_BYTES)
 

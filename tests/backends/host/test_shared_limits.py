@@ -1,4 +1,4 @@
-"""Several processes, threads, signals and forks around one file of a host."""
+"""Several processes, threads, signals and forks that share one host file."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ MANY = Plan.of("many", per_minute=500, per_day=700, concurrent=3)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is not there yet."""
+    """A file that does not exist yet."""
     return tmp_path / "limits"
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The time of all processes of a test."""
+    """The clock of this process; other processes start at the same time."""
     return ManualClock(START_MS)
 
 
@@ -51,7 +51,7 @@ def remaining(limiter: Limiter, plan: Plan = SLOTS_3) -> list[int]:
 
 
 def test_processes_share_rates_and_slots(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
-    """What one process uses and holds, another one sees at once, and so what it gives back."""
+    """Tokens and slots that one process takes or gives back count for another process at once."""
     here, there = limiter(path, clock), start_process(path)
     held = here.acquire("s", SLOTS_3, 10)
     allowed = [there.does("acquire", "s") for _ in range(3)]
@@ -62,8 +62,8 @@ def test_processes_share_rates_and_slots(path: Path, clock: ManualClock, start_p
     assert there.does("acquire", "s") is True
 
 
-def test_what_was_used_is_kept_when_all_have_gone(path: Path, clock: ManualClock) -> None:
-    """A new process finds the debts of those before it, as after a deployment or a reboot, and none of their leases."""
+def test_usage_survives_all_processes(path: Path, clock: ManualClock) -> None:
+    """After all processes have ended, a new one finds their usage and none of their leases."""
     before = limiter(path, clock)
     for _ in range(3):
         before.acquire("s", SLOTS_3, 100)
@@ -72,10 +72,8 @@ def test_what_was_used_is_kept_when_all_have_gone(path: Path, clock: ManualClock
     assert remaining(limiter(path, clock)) == [700, 3]
 
 
-def test_the_slots_of_a_killed_process_are_free_at_once(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """When all slots are taken, those of the dead are given back in the same decision; their tokens are used."""
+def test_killed_process_frees_its_slots_at_once(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """When all slots are taken, a claim gets the slots of dead processes; the tokens they used stay used."""
     here, there = limiter(path, clock), start_process(path)
     held = [there.does("acquire", "s") for _ in range(3)]
     alive = here.acquire("s", SLOTS_3)
@@ -87,10 +85,8 @@ def test_the_slots_of_a_killed_process_are_free_at_once(
     assert remaining(here) == [994, 0]
 
 
-def test_the_slots_of_a_killed_process_are_shown_as_free_within_a_second(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """Also where slots enough are free, so that nobody has to look who is alive."""
+def test_killed_process_disappears_from_peek(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """The maintenance thread notices a dead process within a second, even while slots are free."""
     here, there = limiter(path, clock), start_process(path)
     there.does("acquire", "s")
     before = here.acquire("s", SLOTS_3).held
@@ -103,23 +99,24 @@ def test_the_slots_of_a_killed_process_are_shown_as_free_within_a_second(
     assert remaining(here) == [998, 2]
 
 
-def test_a_reset_ends_no_lease_of_anybody(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
-    """Debts are forgotten; the slots that processes hold are taken still, in the eyes of all."""
+def test_reset_keeps_leases(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A reset forgets the debts of a subject; every process still counts all its leases."""
     here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
-    held = [here.acquire("s", SLOTS_3).allowed, there.does("acquire", "s")]
+    assert here.acquire("s", SLOTS_3).allowed
+    assert there.does("acquire", "s") is True
+
     here.reset("s")
-    seen = [remaining(other), there.does("remaining", "s")]
+    assert remaining(other) == [1_000, 1]
+    assert there.does("remaining", "s") == [1_000, 1]
+
     other.reset("s")
+    assert remaining(here) == [1_000, 1]
+    assert remaining(other) == [1_000, 1]
+    assert there.does("remaining", "s") == [1_000, 1]
 
-    assert held == [True, True]
-    assert seen == [[1_000, 1]] * 2
-    assert [remaining(here), remaining(other), there.does("remaining", "s")] == [[1_000, 1]] * 3
 
-
-def test_a_stopped_process_keeps_its_slots_and_keeps_nobody_waiting(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """Whoever stands still outside of a decision holds what it holds, and everybody else goes on."""
+def test_stopped_process_keeps_its_slots(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A process that is stopped outside a decision keeps its slots and delays no other process."""
     here, there = limiter(path, clock), start_process(path)
     there.does("acquire", "s")
     there.stop()
@@ -130,10 +127,8 @@ def test_a_stopped_process_keeps_its_slots_and_keeps_nobody_waiting(
     assert there.does("remaining", "s") == [997, 0]
 
 
-def test_nobody_waits_longer_than_the_deadline_for_a_process_that_stopped_in_a_decision(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """The first claim fails after 40 ms, those after it at once; when the process goes on or dies, all goes on."""
+def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """The first claim fails after 40 ms and later ones at once; claims succeed again when the stopped process dies."""
     here, there = limiter(path, clock), start_process(path)
     assert there.does("acquire", "s")
     there.stops_in("s")
@@ -154,8 +149,8 @@ def test_nobody_waits_longer_than_the_deadline_for_a_process_that_stopped_in_a_d
     assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_release_needs_no_lock(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
-    """A slot is given back, and others see it, while the subject's lock is held by a process that is stopped."""
+def test_release_needs_no_lock(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A release takes effect for all processes while a stopped process holds the lock of the subject."""
     here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
     held = [here.acquire("s", SLOTS_3) for _ in range(3)]
     assert there.does("remaining", "s") == [997, 0]
@@ -166,13 +161,13 @@ def test_a_release_needs_no_lock(path: Path, clock: ManualClock, start_process: 
     assert remaining(other) == [997, 1]
 
 
-def test_threads_of_processes_never_pass_a_limit(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
-    """Threads on two backends and a process that collide on one subject are admitted as often as the limit says."""
+def test_threads_never_exceed_a_limit(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """Threads of two backends get exactly the tokens of the limit, and never a slot too many."""
     limiters = [limiter(path, clock), limiter(path, clock)]
     there = start_process(path)
     outcomes: Counter[bool] = Counter()
     alive: set[int] = set()
-    most: list[int] = []
+    held: list[int] = []
     lock = threading.Lock()
 
     def work(number: int) -> None:
@@ -183,8 +178,8 @@ def test_threads_of_processes_never_pass_a_limit(path: Path, clock: ManualClock,
                 outcomes[decision.allowed] += 1
                 if decision.allowed:
                     alive.add(decision.lease_id)
-                    # One that is refused may count a slot that another thread gives back at this moment.
-                    most.extend((decision.held, len(alive)))
+                    # A refused claim may count a slot that another thread is releasing.
+                    held.extend((decision.held, len(alive)))
             time.sleep(0)
             with lock:
                 alive.discard(decision.lease_id)
@@ -203,14 +198,14 @@ def test_threads_of_processes_never_pass_a_limit(path: Path, clock: ManualClock,
 
     assert outcomes[True] == 500
     assert outcomes[False] == 1_300
-    assert max(most) > 1
-    assert max(most) <= 3
+    assert max(held) > 1
+    assert max(held) <= 3
     assert [usage.remaining for usage in limiters[0].peek("s", MANY).usages] == [0, 200, 3]
     assert there.does("remaining", "s")[1] == 3
 
 
-def test_threads_that_meet_a_subject_at_once_hold_it_together(path: Path, clock: ManualClock) -> None:
-    """Of a subject that several threads see for the first time, every lease counts, and all come back."""
+def test_threads_create_one_ledger(path: Path, clock: ManualClock) -> None:
+    """If several threads see a subject for the first time together, all their leases count and all can be released."""
     own, other, count = limiter(path, clock), limiter(path, clock), 4
     plan = Plan("p", (DAY,), Concurrency(count))
     begin = threading.Barrier(count)
@@ -242,8 +237,8 @@ def test_threads_that_meet_a_subject_at_once_hold_it_together(path: Path, clock:
     assert free == [count] * 150
 
 
-def test_a_release_in_a_signal_handler_inside_a_decision_frees_the_slot(path: Path, clock: ManualClock) -> None:
-    """A release that interrupts a decision of its own thread neither hangs nor is lost."""
+def test_release_in_a_signal_handler(path: Path, clock: ManualClock) -> None:
+    """A release that interrupts a decision of its own thread neither deadlocks nor gets lost."""
     held: list[Decision] = []
 
     class Interrupting(ManualClock):
@@ -305,10 +300,8 @@ def test_release_inside_a_claim_frees_one_slot(tmp_path: Path, clock: ManualCloc
         assert remaining(own)[1] == 2 - len(held), interruption.number
 
 
-def test_a_claim_that_can_neither_be_written_nor_taken_back_ends_no_lease_of_before(
-    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What no record knows of is not given back in place of what one knows."""
+def test_failed_write_keeps_earlier_leases(path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a claim can be neither written nor undone in the file, the earlier leases still count."""
     own = limiter(path, clock)
     own.acquire("s", SLOTS_3)
 
@@ -323,10 +316,10 @@ def test_a_claim_that_can_neither_be_written_nor_taken_back_ends_no_lease_of_bef
     assert remaining(limiter(path, clock)) == [999, 2]
 
 
-def test_a_reset_that_is_cut_short_brings_no_claim_to_light_that_was(
+def test_interrupted_reset_revives_no_old_record(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a process that was killed while a subject outgrew its place has left there counts for nothing, ever."""
+    """A record that a killed process left in a smaller cell stays without effect if a reset is interrupted."""
     killed, resetting, seeing = (limiter(path, clock) for _ in range(3))
     large = Plan("large", (DAY, *(Rate(f"a-limit-of-a-longer-name-{number}", 9, 86_400_000) for number in range(9))))
     killed.acquire("s", SLOTS_3, 10)
@@ -416,8 +409,8 @@ def alarm_after(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path, clock: ManualClock) -> None:
-    """Who has gone on in another file stays in that one, whatever a slower thread still has in its hands."""
+def test_slow_thread_moves_no_ledger_back(path: Path, clock: ManualClock) -> None:
+    """A thread that still has the previous file does not move a ledger back to it."""
     own = limiter(path, clock)
     own.acquire("s", SLOTS_3)
     old = session(own).open()
@@ -431,10 +424,8 @@ def test_a_thread_that_saw_an_older_file_takes_no_subject_back_to_it(path: Path,
     assert remaining(own) == [999, 1]
 
 
-def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """The place in the file where a process that died wrote what it gave back serves another, and its leases end."""
+def test_reused_counter_page(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A process that reuses the counter page of a dead one inherits none of its leases, and the file does not grow."""
     dead = start_process(path)
     for number in range(20):
         assert dead.does("acquire", str(number))
@@ -451,8 +442,8 @@ def test_a_desk_that_is_taken_over_holds_nothing_of_its_last_owner(
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
-def test_a_child_has_leases_of_its_own(path: Path, clock: ManualClock, fork: Callable[[], int]) -> None:
-    """A decision of the parent that is released in a child does nothing, and the child's own end with the child."""
+def test_child_has_its_own_leases(path: Path, clock: ManualClock, fork: Callable[[], int]) -> None:
+    """A forked child cannot release its parent's leases, and the child's leases end with the child."""
     own = limiter(path, clock)
     held = [own.acquire("s", SLOTS_3) for _ in range(2)]
     child = fork()
@@ -467,8 +458,8 @@ def test_a_child_has_leases_of_its_own(path: Path, clock: ManualClock, fork: Cal
     assert remaining(own) == [997, 1]
 
 
-def test_a_child_that_lives_on_keeps_no_lease_of_its_parent(path: Path, clock: ManualClock) -> None:
-    """The slots of a killed parent are free though its child lives."""
+def test_child_keeps_no_lease_of_its_parent(path: Path, clock: ManualClock) -> None:
+    """The slots of a killed parent are free although its child lives."""
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
@@ -488,8 +479,8 @@ def test_a_child_that_lives_on_keeps_no_lease_of_its_parent(path: Path, clock: M
     assert remaining(limiter(path, clock)) == [997, 3]
 
 
-def test_a_fork_among_busy_threads_hangs_no_child(path: Path) -> None:
-    """Children that are forked while threads decide can decide, and the threads go on."""
+def test_fork_while_threads_decide(path: Path) -> None:
+    """A child that is forked while threads decide can decide, and the threads continue."""
     own, over = Limiter(HostBackend(path)), threading.Event()
     done = [0, 0, 0]
 
@@ -519,10 +510,8 @@ def test_a_fork_among_busy_threads_hangs_no_child(path: Path) -> None:
     assert own.peek("s", FAST).usages[-1].remaining == 100
 
 
-def test_a_lease_ends_after_its_longest_hold_in_every_process(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """What others hold too long is free after that long, and what they give back earlier is free then."""
+def test_lease_expires_in_every_process(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """A lease ends for all processes after `max_hold_ms`, or earlier if it is released."""
     here, there = limiter(path, clock), start_process(path)
     for _ in range(3):
         there.does("acquire", "s", "bounded")
@@ -537,8 +526,8 @@ def test_a_lease_ends_after_its_longest_hold_in_every_process(
     assert [here.acquire("s", BOUNDED).allowed for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_subject_may_hold_and_owe_more_than_fits_in_a_small_cell(path: Path, clock: ManualClock) -> None:
-    """Hundreds of leases with ends and dozens of limits are kept for one subject, and are found by all."""
+def test_large_record(path: Path, clock: ManualClock) -> None:
+    """A subject can have hundreds of expiring leases and dozens of limits, which all processes see."""
     own, other = limiter(path, clock), limiter(path, clock)
     slots = Concurrency(300, max_hold_ms=9_000)
     for number in range(60):
@@ -551,8 +540,8 @@ def test_a_subject_may_hold_and_owe_more_than_fits_in_a_small_cell(path: Path, c
     assert usages[-1].remaining == 180
 
 
-def test_what_no_file_can_say_is_an_error_and_takes_no_slot(path: Path, clock: ManualClock) -> None:
-    """A subject with too many limits gets no decision, and keeps what it has."""
+def test_record_that_is_too_large(path: Path, clock: ManualClock) -> None:
+    """A subject with too many limits gets an error, and keeps its tokens and slots."""
     own = limiter(path, clock)
     own.acquire("s", SLOTS_3)
     rates = tuple(Rate(f"a-limit-with-a-long-name-{number:06}", 5, 86_400_000) for number in range(3_000))
@@ -562,8 +551,8 @@ def test_what_no_file_can_say_is_an_error_and_takes_no_slot(path: Path, clock: M
     assert remaining(limiter(path, clock)) == [999, 2]
 
 
-def test_the_file_grows_and_is_used_again(path: Path, clock: ManualClock) -> None:
-    """Subjects that owe nothing any more make room for others: in the end the file is as large as one crowd needs."""
+def test_file_reuses_its_space(path: Path, clock: ManualClock) -> None:
+    """Idle subjects make room for new ones, so the file does not grow without end."""
     own = limiter(path, clock)
     plan = Plan.of("p", per_second=1)
     sizes = []
@@ -577,10 +566,8 @@ def test_the_file_grows_and_is_used_again(path: Path, clock: ManualClock) -> Non
     assert sizes[-1] <= 2 * sizes[1]
 
 
-def test_who_holds_a_slot_is_not_forgotten_though_nothing_is_owed(
-    path: Path, clock: ManualClock, start_process: StartProcess
-) -> None:
-    """Whoever looks for subjects that are needed no more leaves those that hold something, in whatever process."""
+def test_sweep_keeps_held_slots(path: Path, clock: ManualClock, start_process: StartProcess) -> None:
+    """The sweep keeps subjects that hold a slot in any process, even if they owe nothing."""
     here, there, other = limiter(path, clock), start_process(path), limiter(path, clock)
     here.acquire("s", SLOTS_3)
     there.does("acquire", "another")
@@ -595,10 +582,8 @@ def test_who_holds_a_slot_is_not_forgotten_though_nothing_is_owed(
     assert [late.peek(subject, SLOTS_3).usages[1].remaining for subject in ("s", "another")] == [2, 2]
 
 
-def test_a_process_that_knows_many_subjects_forgets_where_they_lie_and_not_what_they_hold(
-    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond what a process remembers, subjects are found again, and leases are never forgotten."""
+def test_evicted_ledgers(path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process evicts idle ledgers beyond the maximum, finds their subjects again, and keeps all leases."""
     monkeypatch.setattr("awx_ratelimit.backends.host.session._MAX_LEDGERS", 50)
     own = limiter(path, clock)
     held = [own.acquire(f"{number}", SLOTS_3) for number in range(20)]
@@ -617,8 +602,8 @@ def remaining_of(limiter: Limiter, subject: str) -> list[int]:
     return [usage.remaining for usage in limiter.peek(subject, SLOTS_3).usages]
 
 
-def test_health_says_what_is_held_and_what_is_wrong(path: Path, clock: ManualClock) -> None:
-    """A status page sees the leases of this process, and after close that it is closed."""
+def test_health(path: Path, clock: ManualClock) -> None:
+    """`health` counts the leases of this process, and says after `close` that the backend is closed."""
     own = limiter(path, clock)
     own.acquire("s", SLOTS_3)
     well = own.health()
@@ -631,8 +616,8 @@ def test_health_says_what_is_held_and_what_is_wrong(path: Path, clock: ManualClo
     assert own.health()["state"] == f"{path}: this backend is closed"
 
 
-def test_after_close_there_is_no_decision(path: Path, clock: ManualClock) -> None:
-    """A closed backend says so, and a release after that does nothing."""
+def test_claim_after_close(path: Path, clock: ManualClock) -> None:
+    """After `close` a claim is an error and a release does nothing."""
     own = limiter(path, clock)
     held = own.acquire("s", SLOTS_3)
     own.close()
@@ -642,16 +627,16 @@ def test_after_close_there_is_no_decision(path: Path, clock: ManualClock) -> Non
         own.acquire("s", SLOTS_3)
 
 
-def test_the_wall_is_the_clock(path: Path) -> None:
-    """Without a clock the time is the system's, the same for all processes."""
+def test_default_clock_is_the_system_clock(path: Path) -> None:
+    """Without a `clock`, decisions use the system's time, which all processes share."""
     before_ms = time.time_ns() // 1_000_000 - 1
     decided_at_ms = Limiter(HostBackend(path)).acquire("s", SLOTS_3).decided_at_ms
 
     assert before_ms <= decided_at_ms <= time.time_ns() // 1_000_000 + 1
 
 
-def test_a_time_that_cannot_be_written_is_an_error_and_takes_no_slot(path: Path) -> None:
-    """A clock beyond 64 bits gets no decision."""
+def test_time_beyond_64_bits(path: Path) -> None:
+    """A time that does not fit in 64 bits is an error, and the claim takes nothing."""
     clock = ManualClock(2**63)
     own = limiter(path, clock)
     with pytest.raises(ValueError, match="64 bits"):

@@ -1,4 +1,4 @@
-"""A host's file never holds an event loop longer than it says, whoever stands in the way."""
+"""A host file never blocks an event loop longer than `longest_wait_ms`, whatever blocks the file."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ NEVER_S = 10.0
 
 @pytest.fixture
 def path(tmp_path: Path, nothing_blocks_the_event_loop: BlockBuster) -> Path:
-    """A file that is not there yet, on whose locks an event loop may wait."""
+    """A file that does not exist yet, whose locks may block an event loop."""
     nothing_blocks_the_event_loop.deactivate()
     return tmp_path / "limits"
 
@@ -76,18 +76,16 @@ VERBS: dict[str, Callable[[AsyncLimiter], Any]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_stopped_process_holds_an_event_loop_no_longer_than_the_bound(
-    path: Path, start_process: StartProcess, verb: str
-) -> None:
-    """Each verb gives up in time where a process stopped in a decision on the same part of the file."""
+def test_stopped_process_blocks_the_loop_briefly(path: Path, start_process: StartProcess, verb: str) -> None:
+    """Each method gives up in time if a process is stopped in a decision on the same shard."""
     HostBackend(path).close()
     start_process(path).stops_in("s")
 
     assert_within_bound(*least_s(path, VERBS[verb]))
 
 
-def test_a_refund_holds_an_event_loop_no_longer_than_the_bound(path: Path, start_process: StartProcess) -> None:
-    """What a refund waits for is bounded too."""
+def test_refund_blocks_the_loop_briefly(path: Path, start_process: StartProcess) -> None:
+    """A refund gives up in time too."""
     limiter = AsyncLimiter(HostBackend(path, clock=ManualClock(START_MS)))
     decision: Decision = asyncio.run(_decided(limiter))
     start_process(path).stops_in("s")
@@ -119,8 +117,8 @@ def busy_for(path: Path, seconds: float) -> Any:
             timer.join()
 
 
-def test_a_wait_for_the_lock_and_one_for_room_are_one_wait(path: Path, start_process: StartProcess) -> None:
-    """A decision that waited for the lock has only the rest of its time for a file that must grow."""
+def test_lock_and_growth_share_one_deadline(path: Path, start_process: StartProcess) -> None:
+    """A decision that waited for the lock waits for growth only until the same deadline."""
     HostBackend(path).close()
     start_process(path).stops_growing()
 
@@ -138,8 +136,8 @@ def test_a_wait_for_the_lock_and_one_for_room_are_one_wait(path: Path, start_pro
     assert_within_bound(min(waited), late_s)
 
 
-def test_a_thread_that_stays_in_holds_an_event_loop_no_longer_than_the_bound(path: Path) -> None:
-    """Other threads of the process are waited for no longer than other processes are."""
+def test_busy_thread_blocks_the_loop_briefly(path: Path) -> None:
+    """A decision in an event loop waits no longer for threads of its process than for other processes."""
     limiters: list[Any] = []
     left = threading.Event()
 
@@ -187,8 +185,8 @@ def refused_after_s(limiter: Limiter, match: str) -> float:
     return time.monotonic() - begun_s
 
 
-def test_after_a_decision_another_process_is_waited_for_in_full_again(path: Path) -> None:
-    """A process that stood still in a decision is waited for briefly, until there is a decision."""
+def test_full_wait_after_a_decision(path: Path) -> None:
+    """Claims wait briefly for a stopped process, and in full again after the next decision."""
     limiter = Limiter(HostBackend(path, clock=ManualClock(START_MS)))
     with in_use(path):
         refused_after_s(limiter, "check whether it is stopped")
@@ -200,8 +198,8 @@ def test_after_a_decision_another_process_is_waited_for_in_full_again(path: Path
     assert waited_s >= WAIT_MS / 1000
 
 
-def test_a_wait_that_was_cut_short_by_threads_says_nothing_about_another_process(path: Path) -> None:
-    """A decision that first waited for a thread gives up earlier; those after it still wait in full."""
+def test_short_wait_blames_no_process(path: Path) -> None:
+    """A wait that was shortened by waiting for threads does not shorten later waits."""
     backend: Any = HostBackend(path, clock=ManualClock(START_MS))
     limiter = Limiter(backend)
     limiter.acquire("s", SLOTS_3)
@@ -220,8 +218,8 @@ def test_a_wait_that_was_cut_short_by_threads_says_nothing_about_another_process
     assert waited_s >= WAIT_MS / 1000
 
 
-def test_a_backend_is_made_in_an_event_loop_though_another_process_makes_the_file(path: Path) -> None:
-    """The loop does not wait for it: the backend opens the file when it is there, and has no decision until then."""
+def test_constructor_in_an_event_loop(path: Path) -> None:
+    """In an event loop the constructor does not wait for a file that another process is creating."""
 
     async def made() -> None:
         begun_s = time.monotonic()

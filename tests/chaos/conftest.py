@@ -1,6 +1,6 @@
-"""The limiters of the integration tests, of both kinds, bare and guarded; and the table of what was measured.
+"""Limiters with and without a guard, and the table of measurements.
 
-AWX_CHAOS_TABLE names a file in which the table takes the place of an older one.
+Set AWX_CHAOS_TABLE to a file to replace the table in it.
 """
 
 import os
@@ -18,14 +18,14 @@ from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 
 __all__ = ["open_limiters"]
 
-#: One process of threads and one of tasks, as far as limits go.
+#: The limiter for threads and the one for tasks count as one worker each.
 WORKERS = 2
 _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 
 @pytest.fixture
 def open_guarded(open_limiters: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Opens one guarded limiter of each kind at a URL: two processes that share their limits."""
+    """Opens one guarded limiter for threads and one for tasks at a URL. They share their limits."""
 
     def opened(url: str, *, budget_ms: int) -> dict[str, Any]:
         bare = open_limiters(url, timeout_ms=budget_ms)
@@ -40,7 +40,7 @@ def open_guarded(open_limiters: Callable[..., dict[str, Any]]) -> Callable[..., 
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """Print the table, and keep it if that was asked for and all is well."""
+    """Print the table, and write it to AWX_CHAOS_TABLE if all tests passed."""
     if not ROWS:
         return
     lines = [f"| event, of {SECONDS:g} s | measured | bound |", "| --- | --- | --- |"]

@@ -1,6 +1,6 @@
-"""A process that holds one slot and is paused meanwhile: ``python -m tests.chaos.holder URL``.
+"""A process that holds one slot while a test pauses it: ``python -m tests.chaos.holder URL``.
 
-It says when it has the slot, and how many leases it has lost as soon as it knows of one.
+It prints `held` when it has the slot, and later the number of leases that it lost.
 """
 
 import sys

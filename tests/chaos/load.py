@@ -1,4 +1,4 @@
-"""Claims without end, from several threads, and what became of each; and how late this machine is by itself."""
+"""Load from several threads with the outcome of each claim, and a control that measures how late the machine is."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from awx_ratelimit import BackendUnavailable, Plan, Rate
 
 SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "4"))
-#: Nothing to speak of comes back while a test lasts: what is owed in the end is all that was charged.
+#: Refills so slowly that the debt at the end of a test is everything that was charged.
 TOKENS = Rate("decade", 1_000_000, 315_360_000_000)
 PLAN = Plan("load", (TOKENS,))
 REFUSED = "refused"
@@ -23,7 +23,7 @@ _PAUSE_S = 0.001
 
 
 class Claim(NamedTuple):
-    """One claim: when it began and ended, and why it failed, if it did."""
+    """One claim: when it began and ended, and the error if it failed."""
 
     subject: str
     began_s: float
@@ -32,12 +32,12 @@ class Claim(NamedTuple):
 
     @property
     def took_ms(self) -> float:
-        """How long it took."""
+        """The duration of the claim."""
         return (self.ended_s - self.began_s) * 1000
 
 
 class Load:
-    """`limiters` claim for `subjects`, each in threads of its own."""
+    """Each of `limiters` claims for random `subjects` from several threads."""
 
     def __init__(self, limiters: Sequence[Any], subjects: Sequence[str], plan: Plan = PLAN) -> None:
         self._limiters = limiters
@@ -47,7 +47,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Claim for the length of a block."""
+        """Claim for the duration of a block."""
         acts = [
             lambda over, limiter=limiter, seed=seed: self._claim(limiter, seed, over)
             for limiter in self._limiters
@@ -68,35 +68,35 @@ class Load:
             self.claims.append(Claim(subject, began_s, time.monotonic(), error))
 
     def granted(self, since_s: float = 0.0) -> Counter[str]:
-        """How many claims of each subject were, of those that began since then."""
+        """The number of granted claims by subject, of those that began at `since_s` or later."""
         return Counter(claim.subject for claim in self.claims if not claim.error and claim.began_s >= since_s)
 
     def failed(self) -> list[Claim]:
-        """Those that were neither granted nor refused, in order."""
+        """The claims that were neither granted nor refused, in order."""
         claims = sorted(self.claims, key=lambda claim: claim.ended_s)
         return [claim for claim in claims if claim.error not in {"", REFUSED}]
 
     def slowest_ms(self) -> float:
-        """How long the slowest of them all took."""
+        """The duration of the slowest claim."""
         return max(claim.took_ms for claim in self.claims)
 
-    def middle_ms(self, from_s: float, to_s: float) -> float:
-        """How long those took that began between the two, at the median."""
+    def median_ms(self, from_s: float, to_s: float) -> float:
+        """The median duration of the claims that began between the two times."""
         return median(claim.took_ms for claim in self.claims if from_s <= claim.began_s < to_s)
 
 
 class Control:
-    """Waits as long as a claim may, again and again, beside the load: what it is late by, so may a claim be."""
+    """Waits as long as a claim may, again and again, during a load. A claim may be as late as these waits are."""
 
     def __init__(self, limiters: dict[str, Any], wait_ms: int) -> None:
         self._wait_s = wait_ms / 1000
         self._portal = limiters["tasks"].portal
-        #: When each wait began and ended, and what it was late by.
+        #: When each wait began and ended, and how late it was.
         self._waits: list[tuple[float, float, float]] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Wait for the length of a block, as a thread does and as a task does."""
+        """Wait for the duration of a block, in threads and in tasks."""
         in_thread = lambda _: threading.Event().wait(self._wait_s)  # noqa: E731  # one of two alike
         in_task = lambda _: self._portal.call(asyncio.sleep, self._wait_s)  # noqa: E731
         acts = [lambda over, wait=wait: self._measure(wait, over) for wait in (in_thread, in_task) * 2]
@@ -112,18 +112,18 @@ class Control:
             self._waits.append((began_s, ended_s, late_ms))
 
     def late_ms(self, claim: Claim) -> float:
-        """What it was late by, at most, while a claim waited."""
-        there = [late for began_s, ended_s, late in self._waits if began_s < claim.ended_s and ended_s > claim.began_s]
-        return max(there, default=0.0)
+        """How late the latest of the waits was that overlapped `claim`."""
+        delays = [late for began_s, ended_s, late in self._waits if began_s < claim.ended_s and ended_s > claim.began_s]
+        return max(delays, default=0.0)
 
     @property
     def p99_ms(self) -> float:
-        """What one in a hundred is late by, or more."""
+        """The 99th percentile of the delays."""
         return quantiles((late_ms for _, _, late_ms in self._waits), n=100)[-1]
 
     @property
     def worst_ms(self) -> float:
-        """What the latest of all is late by."""
+        """The longest delay."""
         return max(late_ms for _, _, late_ms in self._waits)
 
     def __str__(self) -> str:
@@ -145,15 +145,15 @@ def _until_over(acts: Sequence[Callable[[threading.Event], Any]]) -> Iterator[No
 
 
 def charged(limiter: Any, subject: str, plan: Plan = PLAN) -> int:
-    """What is owed of the first rate."""
+    """How many tokens of the first rate are in use."""
     usage = limiter.peek(subject, plan).usages[0]
     return int(usage.capacity - usage.remaining)
 
 
-#: Event, what was measured, and what is published of it: a table of all tests of one run.
+#: The table of a run: event, measurement, and the bound that the documentation promises.
 ROWS: list[tuple[str, str, str]] = []
 
 
-def say(event: str, measured: str, bound: str) -> None:
-    """A row of the table."""
+def add_row(event: str, measured: str, bound: str) -> None:
+    """Add a row to the table."""
     ROWS.append((event, measured, bound))

@@ -1,4 +1,4 @@
-"""A proxy between a client and a server that spoils answers: it delays, cuts and truncates them, or keeps them back."""
+"""A proxy between a client and a server that delays, truncates or drops responses, or cuts the connection."""
 
 import contextlib
 import socket
@@ -10,49 +10,49 @@ from typing import TypeAlias
 
 from tests.redis_servers import HOST
 
-#: How an answer goes to a client; one that raises OSError ends its connection.
+#: Passes a response on to a client. If it raises OSError, the connection ends.
 Fault: TypeAlias = Callable[[socket.socket, bytes], None]
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 
 
 def whole(client: socket.socket, answer: bytes) -> None:
-    """As the server gave it."""
+    """Pass the response on unchanged."""
     client.sendall(answer)
 
 
 def late(client: socket.socket, answer: bytes) -> None:
-    """When nobody waits for it any more."""
+    """Pass it on after the client has given up."""
     time.sleep(0.2)
     client.sendall(answer)
 
 
 def byte_by_byte(client: socket.socket, answer: bytes) -> None:
-    """Each byte in time, and the last of them late."""
+    """Pass it on byte by byte, so that the last byte is late."""
     for number in range(len(answer)):
         client.sendall(answer[number : number + 1])
         time.sleep(0.02)
 
 
 def truncated(client: socket.socket, answer: bytes) -> None:
-    """A half of it, and then the end."""
+    """Pass on one half, then end the connection."""
     client.sendall(answer[: len(answer) // 2])
     raise ConnectionResetError
 
 
 def cut(client: socket.socket, answer: bytes) -> None:
-    """The end."""
+    """End the connection."""
     raise ConnectionResetError
 
 
 def kept_back(client: socket.socket, answer: bytes) -> None:
-    """Never."""
+    """Drop the response."""
 
 
 FAULTS: tuple[Fault, ...] = (late, byte_by_byte, truncated, cut, kept_back)
 
 
 class Proxy:
-    """Listens on `port`. `fault` may change at any time; `spoiled` counts the answers that met one."""
+    """Listens on `port`. `fault` may change at any time; `spoiled` counts the responses with a fault."""
 
     def __init__(self, to_port: int) -> None:
         self.fault: Fault = whole
@@ -82,7 +82,7 @@ class Proxy:
 
     def _pump(self, of: socket.socket, to: socket.socket, hand: Callable[[bytes], None]) -> None:
         with contextlib.suppress(OSError):
-            while got := of.recv(_MOST_BYTES):
+            while got := of.recv(_MAX_BYTES):
                 hand(got)
         for end in (of, to):
             _end(end)
@@ -94,7 +94,7 @@ class Proxy:
 
     def close(self) -> None:
         """End every connection and every thread."""
-        # A thread in accept() is woken by a shutdown, and not by a close.
+        # Closing a socket does not wake a thread in accept(); shutting it down does.
         for end in self._sockets:
             _end(end)
         for thread in self._threads:

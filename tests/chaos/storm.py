@@ -1,9 +1,10 @@
-"""Processes that share two limits, are killed and paused: ``python -m tests.chaos.storm URL SECONDS FOLDER``.
+"""Worker processes that share two limits while they are killed and paused.
 
-Each writes down what it was granted, in a file of its own and a line at a time, so that a line is written or is not:
-``token AT_MS COST``, ``from LEASE AT_NS`` and ``to LEASE AT_NS`` while it holds a slot, ``none`` and ``full`` where it
-was refused. ``killed PID AT_NS`` is written before the kill. A pause is shorter than a lease lasts after its renewal.
-At first nobody is killed: who has died holds slots for a ttl, and others are needed to hold as many as there are.
+Run it as ``python -m tests.chaos.storm URL SECONDS FOLDER``. Each worker logs to its own file, one line per write, so
+that a line is written whole or not at all: ``token AT_MS COST`` for granted tokens, ``from LEASE AT_NS`` and
+``to LEASE AT_NS`` around a held slot, ``none`` and ``full`` for refusals. ``killed PID AT_NS`` is logged before the
+kill. A pause is shorter than the time that a lease lasts after its renewal. The kills start late: a dead worker keeps
+its slots for a ttl, and before that the living ones should hold all slots.
 """
 
 import asyncio
@@ -22,27 +23,27 @@ from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 WORKERS = 8
 AT_ONCE = 3
 TTL_MS = 1_500
-#: With the third of the ttl after which leases are renewed, well below it.
+#: Leases are renewed after a third of the ttl. A pause on top of that stays well below the ttl.
 PAUSE_S = 0.5
 TOKENS = Plan("tokens", (Rate("second", 400, 1_000, burst=40),))
 SLOTS = Plan("slots", (), Concurrency(5, ttl_ms=TTL_MS))
 
 
 class Log:
-    """What one worker was granted."""
+    """The log of one worker."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
 
-    def say(self, *words: object) -> None:
-        """One line, in one write."""
+    def line(self, *words: object) -> None:
+        """Write one line with one system call."""
         self._file.write((" ".join(map(str, words)) + "\n").encode())
 
     def tokens(self, decision: Decision) -> None:
-        self.say("token", decision.decided_at_ms, decision.cost) if decision else self.say("none")
+        self.line("token", decision.decided_at_ms, decision.cost) if decision else self.line("none")
 
     def slot(self, decision: Decision, word: str) -> None:
-        self.say(word, decision.lease_id, time.monotonic_ns()) if decision else self.say("full")
+        self.line(word, decision.lease_id, time.monotonic_ns()) if decision else self.line("full")
 
 
 def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
@@ -82,7 +83,7 @@ def in_tasks(url: str, until_s: float, log: Log, draw: random.Random) -> None:
 
 
 def started(number: int, url: str, until_s: float, folder: Path) -> int:
-    """The process id of a new worker."""
+    """Start a worker; its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -96,7 +97,7 @@ def started(number: int, url: str, until_s: float, folder: Path) -> int:
 
 
 def main(url: str, seconds: float, folder: Path) -> int:
-    """How many workers failed."""
+    """Run the storm; the number of workers that failed."""
     draw, until_s, numbers = random.Random(1), time.monotonic() + seconds, iter(range(1_000_000))
     pids = [started(next(numbers), url, until_s, folder) for _ in range(WORKERS)]
     log = Log(folder / "killed")
@@ -104,7 +105,7 @@ def main(url: str, seconds: float, folder: Path) -> int:
     while time.monotonic() < until_s - 0.5:
         _pause(pids[draw.randrange(WORKERS)], PAUSE_S * draw.random(), log)
         victim = pids.pop(draw.randrange(WORKERS))
-        log.say("killed", victim, time.monotonic_ns())
+        log.line("killed", victim, time.monotonic_ns())
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
         pids.append(started(next(numbers), url, until_s, folder))
@@ -112,7 +113,7 @@ def main(url: str, seconds: float, folder: Path) -> int:
 
 
 def _pause(pid: int, seconds: float, log: Log) -> None:
-    log.say("paused", pid)
+    log.line("paused", pid)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
     os.kill(pid, signal.SIGCONT)

@@ -1,6 +1,6 @@
-"""A primary that is killed under load: decisions go on within a bounded time, and what the lag lost is taken again.
+"""A primary that is killed under load: decisions resume in bounded time, and lost leases are taken again.
 
-AWX_CHAOS_SECONDS is for how long the load lasts.
+AWX_CHAOS_SECONDS sets the duration of the load.
 """
 
 import os
@@ -11,19 +11,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.chaos.load import SECONDS, TOKENS, Load, charged, say
+from tests.chaos.load import SECONDS, TOKENS, Load, add_row, charged
 from tests.machine import eventually
 from tests.redis_groups import HASTY_MS, Service, running_sentinel
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Plan
 
 TTL_MS = 3_000
-#: Every third of the ttl, and what the machine takes for it.
+#: Leases are renewed every third of the ttl; the second is for a slow machine.
 TAKEN_AGAIN_S = TTL_MS / 3000 + 1.0
 HELD = Plan("held", (TOKENS,), Concurrency(10, TTL_MS))
-#: Sentinels hold the primary for down, agree, and promote: in all a few times that.
+#: The time for the sentinels to declare the primary down, agree, and promote the replica.
 BACK_S = 10.0
-#: Replication is behind by as much as the machine is held up.
+#: How far replication may lag on a busy machine.
 LAG_S = 1.0
 
 pytestmark = pytest.mark.timeout(60 + 2 * SECONDS)
@@ -31,13 +31,13 @@ pytestmark = pytest.mark.timeout(60 + 2 * SECONDS)
 
 @pytest.fixture
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that fails over in a second or two."""
+    """A Sentinel service that fails over in a second or two."""
     with running_sentinel(tmp_path_factory.mktemp("sentinel"), down_after_ms=HASTY_MS) as service:
         yield service
 
 
-def test_decisions_go_on_after_a_failover(service: Service, open_limiters: Callable[..., dict[str, Any]]) -> None:
-    """Of threads and of tasks: by themselves, and what was granted is owed but for what the lag lost."""
+def test_decisions_resume_after_a_failover(service: Service, open_limiters: Callable[..., dict[str, Any]]) -> None:
+    """Decisions in threads and tasks resume by themselves; only claims within the replication lag are lost."""
     limiters = list(open_limiters(service.url, timeout_ms=200).values())
     load = Load(limiters, ["a", "b", "c"])
 
@@ -53,13 +53,13 @@ def test_decisions_go_on_after_a_failover(service: Service, open_limiters: Calla
     outage_s = max(claim.ended_s for claim in failed) - killed_s
     granted, owed = sum(load.granted().values()), sum(charged(limiters[0], subject) for subject in "abc")
     lately = sum(not claim.error and killed_s - LAG_S < claim.ended_s < killed_s + 0.1 for claim in load.claims)
-    say(
+    add_row(
         "failover through Sentinel, bare",
         f"claims fail for {outage_s:.2f} s, {len(failed)} of {len(load.claims):,}; {granted:,} granted, {owed:,} owed; "
         f"the slowest claim took {load.slowest_ms():.0f} ms",
         "what the lag lost, and unanswered claims charged twice",
     )
-    # Claims without an answer may have been charged.
+    # Claims without a response may have been charged.
     assert granted - lately <= owed <= granted + len(failed)
     assert outage_s < BACK_S
     assert min(claim.ended_s for claim in failed) >= killed_s
@@ -71,17 +71,15 @@ def _goes_on(load: Load, killed_s: float) -> bool:
     return lately[0].began_s > killed_s and not any(claim.error for claim in lately) and bool(load.failed())
 
 
-def test_leases_that_the_lag_lost_are_taken_again(
-    service: Service, open_limiters: Callable[..., dict[str, Any]]
-) -> None:
-    """Within a third of their ttl; the tokens that went with them are the loss of a failover."""
+def test_lost_leases_are_taken_again(service: Service, open_limiters: Callable[..., dict[str, Any]]) -> None:
+    """Leases that the failover lost are taken again within a third of their ttl; their tokens stay lost."""
     limiters = open_limiters(service.url, timeout_ms=200)
     other = open_limiters(service.url)["threads"]
     kept = [limiter.acquire("s", HELD) for limiter in limiters.values()]
-    with service.primary.client() as told:
-        # What is not yet at the replica would be lost with the rest. WAIT is for what its own client has written.
-        told.set("written", 1)
-        told.wait(1, 10_000)
+    with service.primary.client() as client:
+        # Wait until the replica has everything. WAIT covers only writes of its own client, and what came before them.
+        client.set("written", 1)
+        client.wait(1, 10_000)
 
     with _cut_off(service):
         lost = [limiter.acquire("s", HELD) for limiter in limiters.values() for _ in range(3)]
@@ -91,7 +89,7 @@ def test_leases_that_the_lag_lost_are_taken_again(
     again = eventually(lambda: _held(other), expected=8, seconds=BACK_S)
 
     took_s = time.monotonic() - began_s
-    say(
+    add_row(
         "failover that loses leases",
         f"6 leases of {TTL_MS} ms that the lag lost were taken again after {took_s:.2f} s",
         "healed within a third of their ttl, and a second where a first try fails",
@@ -106,7 +104,7 @@ def test_leases_that_the_lag_lost_are_taken_again(
 
 @contextmanager
 def _cut_off(service: Service) -> Iterator[None]:
-    """The replica hears nothing of its primary."""
+    """Stop replication for the duration of a block."""
     os.kill(service.replica.pid, signal.SIGSTOP)
     try:
         with service.primary.client() as client:

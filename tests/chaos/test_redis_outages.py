@@ -1,6 +1,6 @@
-"""A Redis that hangs, dies, forgets, is full or lets nobody in, under load, behind the guard: no claim fails or waits.
+"""Guarded limiters under load while Redis hangs, dies, loses its data, is full or refuses connections.
 
-The limiters are two processes as far as limits go, one of threads and one of tasks. AWX_CHAOS_SECONDS is for how long.
+The limiters count as two workers, one with threads and one with tasks. AWX_CHAOS_SECONDS sets the duration.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 from tests.chaos.conftest import WORKERS
-from tests.chaos.load import PLAN, SECONDS, TOKENS, Control, Load, charged, say
+from tests.chaos.load import PLAN, SECONDS, TOKENS, Control, Load, add_row, charged
 from tests.chaos.proxy import FAULTS, Fault, proxied, whole
 from tests.integration.conftest import stopped
 from tests.machine import eventually
@@ -26,30 +26,30 @@ BUDGET_MS = 50
 OUTAGE_S = min(10.0, SECONDS / 2)
 TTL_MS = 1_500
 HELD = Plan("held", (TOKENS,), Concurrency(10, TTL_MS))
-#: A breaker asks again within two seconds, and the machine takes its time.
-AGAIN_S = 10.0
+#: An open circuit breaker probes every two seconds; the rest is for a slow machine.
+RECOVERY_S = 10.0
 CAPACITY = 200
 TIGHT = Plan("tight", (Rate("decade", CAPACITY, 315_360_000_000),))
 ROOMY_SUBJECTS, TIGHT_SUBJECTS = ["a", "b", "c"], ["x", "y"]
-#: Published: capacity times (1 + actual over expected processes), and one for each process.
-MOST = CAPACITY * 2 + WORKERS
+#: The documented bound: capacity * (1 + actual / expected workers), plus one per worker.
+MAX_TOKENS = CAPACITY * 2 + WORKERS
 
 pytestmark = pytest.mark.timeout(90 + 3 * SECONDS)
 Open = Callable[..., dict[str, Any]]
-#: From here on the latest of the control says how late a claim may be.
+#: In runs of at least this duration, the longest delay of the control bounds the delay of a claim.
 _LONG_S = 30.0
 _MOMENTS = 5
 
 
 class Scene:
-    """Guarded limiters under two loads, of which one is far above its limit; a control beside; who knows the truth."""
+    """Guarded limiters under two loads, one of them far above its limit, a control, and a limiter that reads Redis."""
 
     def __init__(self, url: str, open_guarded: Open, open_limiters: Open, *, truth: str = "") -> None:
         self.limiters = open_guarded(url, budget_ms=BUDGET_MS)
         self.other = open_limiters(truth or url)["threads"]
         both = list(self.limiters.values())
         self.roomy, self.tight = Load(both, ROOMY_SUBJECTS), Load(both, TIGHT_SUBJECTS, TIGHT)
-        #: After the outage.
+        #: The loads that ran after the outage.
         self.moments: list[Load] = []
         self.control = Control(self.limiters, BUDGET_MS)
         self._running = ExitStack()
@@ -72,7 +72,7 @@ class Scene:
 
     @property
     def most(self) -> int:
-        """The most that a subject of the tight limit got."""
+        """The largest number of tokens that one subject of the tight limit got."""
         return max(self.tight.granted().values())
 
     @property
@@ -81,10 +81,10 @@ class Scene:
 
     @property
     def is_in_time(self) -> bool:
-        """Whether no claim was later than the control: of ten thousand, one, for there are many more of them.
+        """Whether claims were hardly later than the control: at most one claim in 10,000 was later.
 
-        In a run of seconds neither has a tail to compare: there a claim may also be late by another budget. But most of
-        those that waited for their budget were hardly later than the control was in that very moment.
+        A run of seconds has no tail to compare, so a claim may be late by another budget there. In every run, the
+        median claim that used up its budget was hardly later than the control at that moment.
         """
         if self.overdue_ms > BUDGET_MS / 4:
             return False
@@ -96,35 +96,35 @@ class Scene:
 
     @property
     def overdue_ms(self) -> float:
-        """How much later than the control those claims were that waited for their budget, at the median."""
+        """The median of how much later than the control the claims were that used up their budget."""
         waited = [claim for claim in (*self.roomy.claims, *self.tight.claims) if claim.took_ms > BUDGET_MS * 0.9]
         excess_ms = [claim.took_ms - BUDGET_MS - self.control.late_ms(claim) for claim in waited]
         return median(excess_ms or [0.0])
 
     def healed(self) -> bool:
-        """Whether everybody asks Redis again, and it knows of all that was decided without it."""
+        """Whether both guards use Redis again, and have replayed to it everything that they decided without it."""
         guards = [limiter.backend._outage for limiter in self.limiters.values()]
         return all(guard.is_over and not guard._healing.is_due and not guard._heals.locked() for guard in guards)
 
-    def goes_on(self) -> bool:
-        """Wait until that is so: whoever asks brings it about."""
-        return eventually(self._told, expected=True, seconds=AGAIN_S)
+    def recovers(self) -> bool:
+        """Wait for `healed`, with claims that make the guards probe Redis."""
+        return eventually(self._probe, expected=True, seconds=RECOVERY_S)
 
-    def _told(self) -> bool:
+    def _probe(self) -> bool:
         for limiter in self.limiters.values():
-            limiter.peek("nobody", PLAN)
+            limiter.peek("probe", PLAN)
         return self.healed()
 
     def is_exact_again(self) -> tuple[bool, Counter[str], Counter[str]]:
-        """Whether it healed; then, of the claims of a moment, how many were granted and charged to each subject.
+        """Whether the guards healed, and how many claims of a short load were granted and charged by subject.
 
-        A machine that is held up for a budget has claims decided twice in that moment: then it is another's turn.
+        If the machine stalls for longer than a budget, claims are decided twice. Then a new load is measured.
         """
         for _ in range(_MOMENTS):
             with self:
-                self.goes_on()
-            # The last claims of the load may have been decided alone.
-            healed = self.goes_on()
+                self.recovers()
+            # The last claims of the load may have been decided without Redis.
+            healed = self.recovers()
             before, alone = self._owed(), self._alone()
             moment = Load(list(self.limiters.values()), ROOMY_SUBJECTS)
             self.moments.append(moment)
@@ -137,12 +137,12 @@ class Scene:
 
     @property
     def twice(self) -> int:
-        """How many tokens too many were charged to the subjects that have room."""
+        """How many tokens were charged twice to the subjects of the roomy limit."""
         admitted = sum(load.granted().total() for load in (self.roomy, *self.moments))
         return self._owed().total() - admitted
 
     def _alone(self) -> list[tuple[int, int]]:
-        """How often the guards have decided by themselves."""
+        """How often the guards decided without Redis."""
         guards = [limiter.backend._outage for limiter in self.limiters.values()]
         return [(guard._outages, guard._decided) for guard in guards]
 
@@ -161,9 +161,7 @@ def server(start_redis: StartRedis) -> RedisServer:
     return start_redis()
 
 
-def test_a_redis_that_hangs_under_load_holds_nobody_up(
-    server: RedisServer, open_guarded: Open, open_limiters: Open
-) -> None:
+def test_redis_hangs(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
     """No claim fails or waits beyond its budget, the limit stays bounded, and is exact again afterwards."""
     scene = Scene(server.url, open_guarded, open_limiters)
     with scene:
@@ -175,26 +173,26 @@ def test_a_redis_that_hangs_under_load_holds_nobody_up(
         most = scene.most
     healed, granted, owed = scene.is_exact_again()
 
-    before, during = scene.roomy.middle_ms(0, hung_s), scene.roomy.middle_ms(hung_s + OUTAGE_S / 2, on_s)
-    say(
+    before, during = scene.roomy.median_ms(0, hung_s), scene.roomy.median_ms(hung_s + OUTAGE_S / 2, on_s)
+    add_row(
         f"SIGSTOP of Redis for {OUTAGE_S:g} s",
         f"{scene.waits()}; a claim took {before:.2f} ms before and {during:.2f} while the breaker was open; "
         f"{most} of {CAPACITY} tokens; exact after healing",
-        f"none fails or waits beyond the budget and the control's lateness; at most {MOST} tokens",
+        f"none fails or waits beyond the budget and the control's lateness; at most {MAX_TOKENS} tokens",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
     assert during < BUDGET_MS / 4, scene.waits()
-    assert CAPACITY < most <= MOST, most
+    assert CAPACITY < most <= MAX_TOKENS, most
     assert healed is True, most
     assert owed == granted, most
     assert [charged(scene.other, subject, TIGHT) for subject in TIGHT_SUBJECTS] == [CAPACITY] * 2
 
 
-def test_a_redis_that_is_killed_and_comes_back_empty(
+def test_redis_restarts_empty(
     tmp_path_factory: pytest.TempPathFactory, open_guarded: Open, open_limiters: Open
 ) -> None:
-    """What it had forgotten it is not told; what was decided meanwhile it is, and leases are taken again."""
+    """After Redis lost its data, it gets the decisions of the outage and all leases, but not the lost usage."""
     with running_redis(tmp_path_factory.mktemp("first")) as first:
         scene = Scene(first.url, open_guarded, open_limiters)
         kept = [limiter.acquire("s", HELD) for limiter in scene.limiters.values() for _ in range(2)]
@@ -205,35 +203,35 @@ def test_a_redis_that_is_killed_and_comes_back_empty(
         time.sleep(SECONDS / 4)
     with running_redis(tmp_path_factory.mktemp("again"), port=first.port):
         back_s = time.monotonic()
-        held = eventually(lambda: scene.other.peek("s", HELD).held, 4, AGAIN_S)
+        held = eventually(lambda: scene.other.peek("s", HELD).held, 4, RECOVERY_S)
         held_s = time.monotonic() - back_s
-        healed = scene.goes_on()
+        healed = scene.recovers()
         scene.__exit__()
         known = sum(charged(scene.other, subject) for subject in ROOMY_SUBJECTS)
         decided = sum(scene.roomy.granted(killed_s).values())
         most, owed = scene.most, [charged(scene.other, subject, TIGHT) for subject in TIGHT_SUBJECTS]
         _, granted, exact = scene.is_exact_again()
 
-    say(
+    add_row(
         "SIGKILL of Redis, restart with loss",
         f"{scene.waits()}; {most} of {CAPACITY} tokens; 4 leases taken again after {held_s:.2f} s of a ttl of "
         f"{TTL_MS / 1000:g}",
-        f"what was lost, here {CAPACITY}, and as for an outage: at most {MOST + CAPACITY} tokens",
+        f"what was lost, here {CAPACITY}, and as for an outage: at most {MAX_TOKENS + CAPACITY} tokens",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
     assert all(kept), scene.waits()
-    assert CAPACITY < most <= MOST + CAPACITY, most
+    assert CAPACITY < most <= MAX_TOKENS + CAPACITY, most
     assert owed == [CAPACITY] * 2, most
     assert held == 4, most
     assert healed is True, most
-    # All that was decided since is known to it, whoever decided it.
+    # Redis knows every decision since then, with and without it.
     assert known >= decided, (known, decided)
     assert exact == granted, (known, decided)
 
 
-def test_a_redis_that_forgets_its_scripts_under_load(redis_server: RedisServer, open_limiters: Open) -> None:
-    """Without a guard: every claim is granted, and charged once."""
+def test_redis_forgets_its_scripts(redis_server: RedisServer, open_limiters: Open) -> None:
+    """Without a guard, every claim is granted and charged once."""
     limiters = open_limiters(redis_server.url)
     load, flushes, until_s = Load(list(limiters.values()), ROOMY_SUBJECTS), 0, time.monotonic() + SECONDS / 2
     with load.running(), redis_server.client() as client:
@@ -243,7 +241,7 @@ def test_a_redis_that_forgets_its_scripts_under_load(redis_server: RedisServer, 
             time.sleep(0.005)
 
     owed = {subject: charged(limiters["threads"], subject) for subject in ROOMY_SUBJECTS}
-    say(
+    add_row(
         "SCRIPT FLUSH, bare",
         f"{flushes} times under {len(load.claims):,} claims: {len(load.failed())} failed, "
         f"{sum(owed.values()) - sum(load.granted().values())} over",
@@ -256,43 +254,41 @@ def test_a_redis_that_forgets_its_scripts_under_load(redis_server: RedisServer, 
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_answers_that_are_spoiled_on_their_way(
-    fault: Fault, server: RedisServer, open_guarded: Open, open_limiters: Open
-) -> None:
-    """No claim fails or waits beyond its budget; no token is charged too few, and those in flight at most twice."""
+def test_spoiled_responses(fault: Fault, server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
+    """No claim fails or exceeds its budget; every token is charged, and those in flight at most twice."""
     with proxied(server.port) as proxy:
         scene = Scene(f"redis://{HOST}:{proxy.port}", open_guarded, open_limiters, truth=server.url)
         with scene:
             time.sleep(SECONDS / 8)
             proxy.fault = fault
             time.sleep(SECONDS / 4)
-            eventually(lambda: proxy.spoiled > 5, expected=True, seconds=AGAIN_S)
+            eventually(lambda: proxy.spoiled > 5, expected=True, seconds=RECOVERY_S)
             proxy.fault = whole
         healed, granted, exact = scene.is_exact_again()
         twice, most = scene.twice, scene.most
 
-    say(
+    add_row(
         f"answers that are {fault.__name__.replace('_', ' ')}",
         f"{scene.waits()}; {proxy.spoiled} spoiled; {twice} tokens charged twice, none too few; "
         f"{most} of {CAPACITY} tokens",
-        f"tokens never under-charged, those in flight at most twice; at most {MOST} tokens",
+        f"tokens never under-charged, those in flight at most twice; at most {MAX_TOKENS} tokens",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
     assert healed is True, scene.waits()
     assert 0 <= twice <= 3 * WORKERS * proxy.spoiled, twice
-    assert most <= MOST, twice
+    assert most <= MAX_TOKENS, twice
     assert proxy.spoiled > 5, twice
     assert exact == granted
 
 
-def test_a_redis_that_lets_nobody_in(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
-    """At its `maxclients` no connection is to be had: each process decides its share, and Redis when there is one."""
+def test_redis_refuses_connections(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
+    """At `maxclients` each worker decides its local share, and Redis decides again when it accepts connections."""
     scene = Scene(server.url, open_guarded, open_limiters)
     with server.client() as client, scene:
         time.sleep(SECONDS / 4)
         client.config_set("maxclients", 1)
-        # Whoever is in is thrown out, but for this one.
+        # Close every connection but this one.
         client.client_kill_filter(_type="normal", skipme=True)
         shut_s = time.monotonic()
         time.sleep(SECONDS / 4)
@@ -302,29 +298,27 @@ def test_a_redis_that_lets_nobody_in(server: RedisServer, open_guarded: Open, op
     healed, granted, owed = scene.is_exact_again()
     twice, most = scene.twice, scene.most
 
-    before, during = scene.roomy.middle_ms(0, shut_s), scene.roomy.middle_ms((shut_s + opened_s) / 2, opened_s)
-    say(
+    before, during = scene.roomy.median_ms(0, shut_s), scene.roomy.median_ms((shut_s + opened_s) / 2, opened_s)
+    add_row(
         "no connection is to be had (maxclients)",
         f"{scene.waits()}; a claim took {before:.2f} ms before and {during:.2f} while the breaker was open; "
         f"{twice} tokens charged twice, none too few; {most} of {CAPACITY} tokens",
-        f"as for an outage: at most {MOST} tokens, those in flight charged twice at most",
+        f"as for an outage: at most {MAX_TOKENS} tokens, those in flight charged twice at most",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
     assert healed is True, scene.waits()
     assert owed == granted, scene.waits()
-    assert CAPACITY < most <= MOST, (alone, most)
+    assert CAPACITY < most <= MAX_TOKENS, (alone, most)
     assert min(alone.values()) > 20, (alone, most)
     assert during < before, (alone, most)
-    # Those in flight when connections were closed, and when this machine was late by a budget, were decided here too.
+    # Claims in flight when connections closed, or when the machine stalled for a budget, were decided here as well.
     late = sum(claim.took_ms > BUDGET_MS * 0.8 for load in (scene.roomy, *scene.moments) for claim in load.claims)
     assert 0 <= twice <= 3 * WORKERS * (1 + late), (twice, late)
 
 
-def test_a_redis_that_is_full_lets_slots_neither_lapse_nor_leak(
-    server: RedisServer, open_guarded: Open, open_limiters: Open
-) -> None:
-    """At its `maxmemory` it refuses claims, which are decided without it, and still renews and ends leases."""
+def test_redis_is_full(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
+    """At `maxmemory` the guards decide claims without Redis, and leases are still renewed and released."""
     scene = Scene(server.url, open_guarded, open_limiters)
     kept = [limiter.acquire("s", HELD) for limiter in scene.limiters.values() for _ in range(3)]
     with server.client() as client, scene:
@@ -340,11 +334,11 @@ def test_a_redis_that_is_full_lets_slots_neither_lapse_nor_leak(
         client.config_set("maxmemory", 0)
     healed, granted, owed = scene.is_exact_again()
 
-    say(
+    add_row(
         f"maxmemory reached for {full_s:.0f} s (noeviction)",
         f"{scene.waits()}; {held} of 6 leases of {TTL_MS / 1000:g} s live on, {6 - left} of 2 that were released "
         f"ended; {scene.most} of {CAPACITY} tokens",
-        f"leases neither lapse nor leak; tokens as for an outage: at most {MOST}",
+        f"leases neither lapse nor leak; tokens as for an outage: at most {MAX_TOKENS}",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
@@ -352,4 +346,4 @@ def test_a_redis_that_is_full_lets_slots_neither_lapse_nor_leak(
     assert left == 4, scene.waits()
     assert healed is True, scene.most
     assert owed == granted, scene.most
-    assert scene.most <= MOST, scene.most
+    assert scene.most <= MAX_TOKENS, scene.most

@@ -1,6 +1,6 @@
-"""Eight processes on two limits of one Redis, killed, paused and started again: never over, and every slot comes back.
+"""Eight processes share two limits in one Redis while they are killed, paused and restarted.
 
-AWX_CHAOS_SECONDS is for how long: `make chaos` takes a minute.
+AWX_CHAOS_SECONDS sets the duration; `make chaos` takes a minute.
 """
 
 import signal
@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from tests.chaos.load import SECONDS, say
+from tests.chaos.load import SECONDS, add_row
 from tests.chaos.storm import SLOTS, TOKENS, TTL_MS, WORKERS
 from tests.machine import eventually, timed
 from tests.redis_servers import RedisServer
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.timeout(90 + 2 * SECONDS)
 ROOT = Path(__file__).parents[2]
 
 
-def told(folder: Path) -> list[tuple[str, list[str]]]:
-    """Every whole line that was written, with the process that wrote it."""
+def logged(folder: Path) -> list[tuple[str, list[str]]]:
+    """Every complete line of the logs, with the process that wrote it."""
     return [
         (log.stem, line.split())
         for log in folder.iterdir()
@@ -34,22 +34,20 @@ def told(folder: Path) -> list[tuple[str, list[str]]]:
     ]
 
 
-def most_at_once(lines: list[tuple[str, list[str]]]) -> int:
-    """How many slots were held at once, at most, by processes that lived."""
+def max_at_once(lines: list[tuple[str, list[str]]]) -> int:
+    """The largest number of slots that living processes held at the same time."""
     killed_ns = {words[1]: int(words[2]) for _, words in lines if words[0] == "killed"}
     began = {words[1]: (pid, int(words[2])) for pid, words in lines if words[0] == "from"}
     ended = {words[1]: int(words[2]) for _, words in lines if words[0] == "to"}
     changes = []
     for lease, (pid, from_ns) in began.items():
         changes += [(from_ns, 1), (max(from_ns, ended.get(lease) or killed_ns[pid]), -1)]
-    # What ends at the moment at which another begins was not held with it.
+    # A lease that ends at the moment another one begins does not overlap with it: -1 sorts before 1.
     return max(accumulate(change for _, change in sorted(changes)))
 
 
-def test_processes_that_are_killed_or_paused_never_get_more_than_there_is(
-    redis_server: RedisServer, tmp_path: Path
-) -> None:
-    """Tokens stay within the envelope of any interval, slots within their number, and those of the dead come back."""
+def test_killed_and_paused_processes_exceed_no_limit(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Tokens stay within the rate bound of every interval, and slots of dead processes are freed within their ttl."""
     command = [sys.executable, "-m", "tests.chaos.storm", redis_server.socket_url, str(SECONDS), str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, timeout=SECONDS + 40, capture_output=True, check=False)
     with timed() as watch:
@@ -57,13 +55,13 @@ def test_processes_that_are_killed_or_paused_never_get_more_than_there_is(
         left = eventually(lambda: limiter.peek("slots", SLOTS).held, 0)
     limiter.close()
 
-    lines = told(tmp_path)
+    lines = logged(tmp_path)
     counts = Counter(words[0] for _, words in lines)
     admitted = sorted((int(words[1]), int(words[2])) for _, words in lines if words[0] == "token")
     rate = TOKENS.rates[0]
     excess = rate_bound_excess(admitted, burst=rate.burst, tokens=rate.tokens, period_ms=rate.period_ms)
-    most = most_at_once(lines)
-    say(
+    most = max_at_once(lines)
+    add_row(
         f"{WORKERS} processes, SIGKILL and SIGSTOP of workers",
         f"{counts['killed']} killed and {counts['paused']} paused; {sum(cost for _, cost in admitted):,} tokens in "
         f"{len(admitted):,} claims, the worst interval {excess / rate.period_ms:+.2f} tokens over; "
@@ -76,15 +74,15 @@ def test_processes_that_are_killed_or_paused_never_get_more_than_there_is(
     assert 2 < most <= SLOTS.slots
     assert left == 0
     assert watch.seconds < watch.limit(TTL_MS / 1000 + 0.2)
-    # It was a fight: nobody had it alone, both limits refused as well, and the dead died in it.
+    # The processes did compete: many got tokens and slots, both limits refused, and some processes were killed.
     granted = {pid for pid, words in lines if words[0] == "token"} & {pid for pid, words in lines if words[0] == "from"}
     assert len(granted) > WORKERS
     assert min(counts[word] for word in ("none", "full")) > 100
     assert min(counts[word] for word in ("killed", "paused")) > 1
 
 
-def test_a_process_that_was_paused_for_longer_than_its_lease_finds_out(redis_server: RedisServer) -> None:
-    """Its slot is another's after the ttl, until it goes on both have it, and then it says that its lease was lost."""
+def test_process_paused_longer_than_its_lease(redis_server: RedisServer) -> None:
+    """After the ttl another process gets its slot, and when it continues it counts a lost lease."""
     plan = Plan("one", (), Concurrency(1, ttl_ms=1_000))
     command = [sys.executable, "-m", "tests.chaos.holder", redis_server.socket_url]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -100,7 +98,7 @@ def test_a_process_that_was_paused_for_longer_than_its_lease_finds_out(redis_ser
         lost, _ = holder.communicate(timeout=20)
     limiter.close()
 
-    say(
+    add_row(
         "SIGSTOP of a worker for longer than its ttl",
         f"its slot was another's after {watch.seconds:.2f} s; when it went on it counted {int(lost)} lost lease",
         "slots back within their ttl, here 1 s; above `slots` until it goes on",

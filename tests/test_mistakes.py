@@ -587,7 +587,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'plain_gate(trusted_proxies="10.0.0.0/8")',
         InvalidLimit,
-        "trusted_proxies is a text; write trusted_proxies=['10.0.0.0/8']",
+        "trusted_proxies is a string; write trusted_proxies=['10.0.0.0/8']",
     ),
     (
         "plain_gate(trusted_proxies=None)",
@@ -597,17 +597,17 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "plain_gate(trusted_proxies=[10])",
         InvalidLimit,
-        "trusted_proxies has 10 (int); allowed are networks, addresses and 'unix'",
+        "trusted_proxies: expected networks, addresses and 'unix', got 10 (int)",
     ),
     (
         'plain_gate(trusted_proxies=["10.0.0.1/8"])',
         InvalidLimit,
-        "trusted_proxies: 10.0.0.1/8 has host bits set; allowed are networks, addresses and 'unix'",
+        "trusted_proxies: expected networks, addresses and 'unix': 10.0.0.1/8 has host bits set",
     ),
     (
         'plain_gate(headers="Draft")',
         InvalidLimit,
-        "headers is 'Draft'; allowed are 'draft', 'legacy', 'both', 'none'",
+        "headers: expected one of 'draft', 'legacy', 'both', 'none', got 'Draft'",
     ),
     (
         'plain_gate(expose="yes")',
@@ -622,7 +622,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'plain_gate(websocket_refusal="close")',
         InvalidLimit,
-        "websocket_refusal is 'close'; allowed are 'http', 'accept_close'",
+        "websocket_refusal: expected one of 'http', 'accept_close', got 'close'",
     ),
     # Keys.
     (
@@ -925,12 +925,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'Rule("/login", methods=5)',
         InvalidLimit,
-        "Rule('/login'): methods are 5; allowed is a list of names, such as ['GET', 'POST']",
+        "Rule('/login'): methods: expected a list of names such as ['GET', 'POST'], got 5",
     ),
     (
         'Rule("/login", methods="POST")',
         InvalidLimit,
-        "Rule('/login'): methods are 'POST'; allowed is a list of names, such as ['GET', 'POST']",
+        "Rule('/login'): methods: expected a list of names such as ['GET', 'POST'], got 'POST'",
     ),
     (
         'Rule("/login", cost=61, budget="login", plan=plan)',
@@ -941,7 +941,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'Rule("/login", cost="5")',
         InvalidLimit,
-        "Rule('/login'): cost is '5'; allowed is a whole number of at least 0",
+        "Rule('/login'): cost: expected an integer >= 0, got '5'",
     ),
     # Apps.
     (

@@ -212,5 +212,5 @@ def test_preflights_must_be_bool() -> None:
 @pytest.mark.parametrize("fields", [{"headers": "drafts"}, {"websocket_refusal": "close"}, {"trusted_proxies": ["x"]}])
 def test_invalid_option(fields: Any) -> None:
     """The error names the option and what is allowed."""
-    with pytest.raises(InvalidLimit, match=f"{next(iter(fields))}.*allowed"):
+    with pytest.raises(InvalidLimit, match=f"{next(iter(fields))}: expected"):
         Client(**fields)

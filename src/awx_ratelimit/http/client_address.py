@@ -61,7 +61,7 @@ class ClientAddresses:
 
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
         if isinstance(trusted_proxies, str):
-            raise InvalidLimit(f"trusted_proxies is a text; write trusted_proxies=[{trusted_proxies!r}]")
+            raise InvalidLimit(f"trusted_proxies is a string; write trusted_proxies=[{trusted_proxies!r}]")
         if not isinstance(trusted_proxies, Iterable):
             raise InvalidLimit(f"trusted_proxies is {describe(trusted_proxies)}; write trusted_proxies=['10.0.0.0/8']")
         names = list(trusted_proxies)
@@ -189,8 +189,8 @@ def _cached_address(text: str) -> _Address | None:
 def _network(name: object) -> IPv4Network | IPv6Network:
     if not isinstance(name, str | _Address | IPv4Network | IPv6Network):
         # `ip_network` would take numbers and bytes for addresses.
-        raise InvalidLimit(f"trusted_proxies has {describe(name)}; allowed are networks, addresses and 'unix'")
+        raise InvalidLimit(f"trusted_proxies: expected networks, addresses and 'unix', got {describe(name)}")
     try:
         return ip_network(name)
     except ValueError as error:
-        raise InvalidLimit(f"trusted_proxies: {error}; allowed are networks, addresses and 'unix'") from error
+        raise InvalidLimit(f"trusted_proxies: expected networks, addresses and 'unix': {error}") from error

@@ -68,7 +68,7 @@ def checked_anonymous(anonymous: Any) -> Plan | None:
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Raise InvalidLimit unless `value` is one of `allowed`."""
     if value not in allowed:
-        raise InvalidLimit(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
+        raise InvalidLimit(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, identify: object) -> None:

@@ -43,8 +43,7 @@ class StaticKeys:
             text = key.encode("utf-8", "surrogatepass")
             if not _is_key(text):
                 raise InvalidLimit(
-                    f"StaticKeys: key {number} cannot be sent; "
-                    "allowed are 1 to 128 visible ASCII characters but the comma"
+                    f"StaticKeys: key {number} cannot be sent; use 1 to 128 visible ASCII characters except the comma"
                 )
             digest = blake2s(text).digest()
             self._callers[digest] = value if isinstance(value, Caller) else Caller(f"key_{digest.hex()[:32]}", value)

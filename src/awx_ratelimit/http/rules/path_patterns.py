@@ -37,17 +37,17 @@ def _errors(path: str) -> Iterator[str]:
     if not path.startswith("/"):
         yield "a path must begin with '/'"
     if not path.isprintable() or path != path.strip():
-        yield "a path has no spaces at its ends and no control characters"
+        yield "a path cannot have spaces at its ends or control characters"
     if _ESCAPED.search(path):
-        yield "a path is written decoded"
+        yield "a path must be written without escapes"
     segments = path.removesuffix("/**").split("/")
     if "." in segments or ".." in segments:
-        yield "a path has no '.' and '..' segments"
+        yield "a path cannot have '.' or '..' segments"
     for segment in segments:
         if not SEGMENT.fullmatch(segment) and (_is_variable(segment) or _REGULAR_EXPRESSION.search(segment)):
             yield f"{segment!r} would be literal text: '{{name}}' matches one segment, '/**' at the end all the rest"
     if "?" in path or "#" in path:
-        yield "a path has no query and no fragment"
+        yield "a path cannot have a query or a fragment"
 
 
 def _is_variable(segment: str) -> bool:

@@ -18,7 +18,7 @@ _MAX_CACHED_PLANS = 4096
 class Rule:
     """The cost of requests of `methods` (None: every method) to `path`, or that they are exempt.
 
-    A path begins with ``/`` and is written decoded. ``{name}`` matches one segment, ``/**`` at the end all the rest.
+    A path begins with ``/`` and has no escapes. ``{name}`` matches one segment, ``/**`` at the end all the rest.
     `cost` is in tokens; 0 takes a slot and no tokens. An exempt request is neither limited nor identified. `budget`
     names an additional budget with the rates of `plan`. It is charged together with the caller's plan, in one
     decision, and its limits are named ``budget.limit``. A GET rule covers HEAD.
@@ -37,9 +37,9 @@ class Rule:
     def __post_init__(self) -> None:
         self._validate_path()
         if isinstance(self.cost, bool) or not isinstance(self.cost, int) or self.cost < 0:
-            raise self._error(f"cost is {self.cost!r}; allowed is a whole number of at least 0")
+            raise self._error(f"cost: expected an integer >= 0, got {self.cost!r}")
         if not isinstance(self.exempt, bool):
-            raise self._error(f"exempt is {self.exempt!r}; allowed are True and False")
+            raise self._error(f"exempt: expected True or False, got {self.exempt!r}")
         if self.exempt and (self.cost != 1 or self.budget or self.plan):
             raise self._error("an exempt rule has neither a cost nor a budget")
         object.__setattr__(self, "methods", self._validated_methods())
@@ -57,7 +57,7 @@ class Rule:
             return None
         names = list(self.methods) if isinstance(self.methods, Iterable) else []
         if isinstance(self.methods, str) or not names or not all(_is_method_name(name) for name in names):
-            raise self._error(f"methods are {self.methods!r}; allowed is a list of names, such as ['GET', 'POST']")
+            raise self._error(f"methods: expected a list of names such as ['GET', 'POST'], got {self.methods!r}")
         methods = frozenset(name.upper() for name in names)
         return methods | {"HEAD"} if "GET" in methods else methods
 
@@ -71,7 +71,7 @@ class Rule:
         if not isinstance(self.budget, str):
             raise self._error(f"budget is {describe(self.budget)}; use a name such as 'login'")
         if self.plan.concurrency is not None:
-            raise self._error("a budget has rates alone; slots belong to the caller's plan")
+            raise self._error("a budget cannot have slots; set them in the caller's plan")
         if self.cost > self.plan.max_cost:
             raise self._error(
                 f"cost is {self.cost}, and the budget {self.budget!r} never has more than {self.plan.max_cost} tokens "

@@ -303,7 +303,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "Limiter(AsyncRedisBackend)",
         TypeError,
-        "Limiter takes a synchronous backend; AsyncRedisBackend is none: use AsyncLimiter",
+        "Limiter takes a synchronous backend, and AsyncRedisBackend is async; use AsyncLimiter",
     ),
     (
         "AsyncLimiter(GuardedBackend(MemoryBackend()))",
@@ -314,7 +314,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "Limiter(AsyncGuardedBackend(MemoryBackend()))",
         TypeError,
-        "Limiter takes a synchronous backend; AsyncGuardedBackend is none: use AsyncLimiter",
+        "Limiter takes a synchronous backend, and AsyncGuardedBackend is async; use AsyncLimiter",
     ),
     (
         "Limiter(MemoryBackend(), listeners=listen)",
@@ -329,7 +329,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "AsyncLimiter(MemoryBackend(), listeners=[listen_later])",
         TypeError,
-        "listeners[0] is asynchronous; write it with `def`, nothing awaits it",
+        "listeners[0] is a coroutine function; write it with `def`: nothing awaits it",
     ),
     (
         'Limiter(MemoryBackend(), listeners=["log"])',
@@ -344,7 +344,7 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         "MemoryBackend(URL)",
         TypeError,
-        "MemoryBackend takes nothing but a clock, and was given a str; write MemoryBackend(), or "
+        "MemoryBackend takes only a clock, got a str; write MemoryBackend(), or "
         "open_backend(url) for a backend at a URL",
     ),
     (

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import awx_ratelimit
 
 FIXED = [
@@ -29,6 +31,16 @@ FIXED = [
     "InvalidLimit",
     "ImpossibleClaim",
     "BackendUnavailable",
+]
+LAZY = [
+    "HostBackend",
+    "RedisBackend",
+    "AsyncRedisBackend",
+    "GuardedBackend",
+    "AsyncGuardedBackend",
+    "open_backend",
+    "open_async_backend",
+    "StoredKeys",
 ]
 
 
@@ -66,3 +78,29 @@ def test_the_base_imports_no_extra() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
 
     assert loaded.strip() == "['awx_ratelimit']"
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_a_name_of_an_extra_is_loaded_on_first_use(name: str) -> None:
+    """Backends of extras come from the top of the package too."""
+    assert getattr(awx_ratelimit, name).__name__ == name
+    assert name in dir(awx_ratelimit)
+
+
+def test_a_missing_extra_is_named_with_the_line_that_installs_it() -> None:
+    """Without the packages of an extra, its names raise ImportError; `import *` and `dir()` work."""
+    code = (
+        "import sys; sys.modules['redis'] = None\nfrom awx_ratelimit import *\nimport awx_ratelimit\n"
+        "assert open_backend('memory://') and 'RedisBackend' in dir(awx_ratelimit)\n"
+        "for name in ('RedisBackend', 'AsyncRedisBackend'):\n"
+        "    try:\n        getattr(awx_ratelimit, name)\n    except ImportError as error:\n        print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout
+
+    assert said == "the Redis backend needs redis; install it with: pip install 'awx-ratelimit[redis]'\n" * 2
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    """The lazy names hide no mistake."""
+    with pytest.raises(AttributeError, match="module 'awx_ratelimit' has no attribute 'Limitter'"):
+        getattr(awx_ratelimit, "Limitter")  # noqa: B009

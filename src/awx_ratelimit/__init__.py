@@ -1,7 +1,9 @@
-"""Plans of requests per minute, per day and concurrent connections, decided together in one atomic step.
+"""Rate limits for ASGI and WSGI apps: requests per minute, per day and concurrent, decided in one atomic step.
 
-Promises are written in the docstrings of what is exported here, and in README.md with the commands that show them.
+The docstrings of the names exported here state what they promise.
 """
+
+from typing import TYPE_CHECKING
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.caller import Caller
@@ -14,17 +16,27 @@ from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, Impossib
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.static_keys import StaticKeys
-from awx_ratelimit.http.identity.stored_keys import StoredKeys
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.observability.refusal_log import RefusalLog
+from awx_ratelimit.runtime.extras import lazy_exports
+
+if TYPE_CHECKING:
+    from awx_ratelimit.backends.host.backend import HostBackend
+    from awx_ratelimit.backends.open import open_async_backend, open_backend
+    from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
+    from awx_ratelimit.backends.redis.backend_sync import RedisBackend
+    from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
+    from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
+    from awx_ratelimit.http.identity.stored_keys import StoredKeys
 
 __all__ = [
     "GROWTH",
     "STARTER",
     "AsyncGate",
+    "AsyncGuardedBackend",
     "AsyncLimiter",
     "AwxRateLimitError",
     "BackendUnavailable",
@@ -33,6 +45,7 @@ __all__ = [
     "Concurrency",
     "Decision",
     "Gate",
+    "GuardedBackend",
     "ImpossibleClaim",
     "InvalidLimit",
     "KeyRefused",
@@ -49,4 +62,25 @@ __all__ = [
     "StaticKeys",
     "StoredKeys",
     "Usage",
+    "open_async_backend",
+    "open_backend",
 ]
+#: Imported on first use. `import *` skips those that need an extra or Linux.
+_LAZY = {
+    "AsyncGuardedBackend": "awx_ratelimit.backends.resilience.guarded",
+    "AsyncRedisBackend": "awx_ratelimit.backends.redis.backend",
+    "GuardedBackend": "awx_ratelimit.backends.resilience.guarded_sync",
+    "HostBackend": "awx_ratelimit.backends.host.backend",
+    "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",
+    "StoredKeys": "awx_ratelimit.http.identity.stored_keys",
+    "open_async_backend": "awx_ratelimit.backends.open",
+    "open_backend": "awx_ratelimit.backends.open",
+}
+if TYPE_CHECKING:
+    __all__ += ["AsyncRedisBackend", "HostBackend", "RedisBackend"]
+
+__getattr__ = lazy_exports(__name__, _LAZY)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,25 +1,25 @@
 """Every error that this library raises on purpose.
 
 AwxRateLimitError
-├── InvalidLimit          a rate, a plan or a plan table that cannot be what it says (also a ValueError)
-├── ImpossibleClaim       a cost that no waiting will ever satisfy
+├── InvalidLimit          a rate, a plan or a plan table is invalid (also a ValueError)
+├── ImpossibleClaim       the cost is above a burst, so no wait can help
 ├── BackendUnavailable    the backend could not decide
-│   ├── BackendMisconfigured   and will not before somebody changes how it is set up
-│   └── StateDamaged           of one subject, of which it holds what cannot be read
-├── KeyRefused            credentials that are not accepted; carries the code and the message of the 401
-├── TooManyWrongKeys      an address that has sent too many of them; carries the wait
-├── AccessRefused         whoever wants to manage keys has not shown that they may; carries the code of the answer
-├── SigningKeysUnavailable  the keys that access tokens are verified with could not be had
-├── KeyStoreUnavailable   the key store gave no answer: nobody is let in without one
-│   └── KeyStoreUnusable  it cannot be used as it is, and waiting will not help
-└── KeyRequestRefused     a request about keys that is not carried out; carries a code, a field and a remedy
-    ├── InvalidKeyRequest    a field that is not allowed (also a ValueError)
-    ├── KeyNotFound          no such key for this account: unknown, another account's or revoked
-    ├── KeyLimitReached      the account has as many keys as it may
-    ├── KeyNotActive         a key that was rotated or has expired, or of an account that is suspended
-    ├── KeyExists            a call that was to make a key once came again
-    ├── AccountNotFound      no such account
-    └── AccountExists        there is an account of this id already
+│   ├── BackendMisconfigured   it needs a change of its configuration first
+│   └── StateDamaged           its data of one subject is corrupt
+├── KeyRefused            the credentials are not accepted; has the code and the message of the 401
+├── TooManyWrongKeys      an address has sent too many wrong keys; has the wait
+├── AccessRefused         a request to manage keys without a valid access token; has the code of the response
+├── SigningKeysUnavailable  the keys that verify access tokens could not be loaded
+├── KeyStoreUnavailable   the key store did not answer; requests are refused without it
+│   └── KeyStoreUnusable  the store cannot be used as it is, and waiting does not help
+└── KeyRequestRefused     a request about keys was not carried out; has a code, a field and a remedy
+    ├── InvalidKeyRequest    a field has a wrong value (also a ValueError)
+    ├── KeyNotFound          the account has no such key: unknown, another account's or revoked
+    ├── KeyLimitReached      the account has its maximum number of keys
+    ├── KeyNotActive         the key was rotated or has expired, or the account is suspended
+    ├── KeyExists            a key with this id already exists
+    ├── AccountNotFound      the account does not exist
+    └── AccountExists        an account with this id already exists
 """
 
 import re
@@ -30,7 +30,7 @@ _challenge = re.compile(r"[!-~](?:[ -~]*[!-~])?").fullmatch
 
 
 class AwxRateLimitError(Exception):
-    """The root: catch it to catch all that this library raises on purpose."""
+    """The base class of every error that this library raises on purpose."""
 
 
 class InvalidLimit(AwxRateLimitError, ValueError):
@@ -43,32 +43,32 @@ class InvalidLimit(AwxRateLimitError, ValueError):
 
 
 class ImpossibleClaim(AwxRateLimitError):
-    """The cost is above a rate's burst: refused before anything is asked or charged, for waiting cannot help."""
+    """The cost is above the burst of a rate, so no wait can help. Nothing was charged."""
 
 
 class BackendUnavailable(AwxRateLimitError):
-    """The backend gave no decision; nothing is known to have been charged."""
+    """The backend did not decide. As far as this process knows, nothing was charged."""
 
-    #: Whether this process did not get around to asking in time. Then the error says nothing about the backend.
+    #: This process was too late to send the claim, so the error says nothing about the backend.
     process_was_late: bool = False
 
 
 class BackendMisconfigured(BackendUnavailable):
-    """The backend cannot decide as it is set up; the message says what to change."""
+    """The backend cannot decide with its configuration. The message says what to change."""
 
 
 class StateDamaged(BackendUnavailable):
-    """What the backend holds of one subject cannot be read; of all others it decides. The message says what to do."""
+    """The backend's data of one subject is corrupt. Other subjects are not affected. The message says what to do."""
 
 
 class KeyRefused(AwxRateLimitError):
-    """Raise it in an identifier to answer 401: the credentials that were sent are not accepted.
+    """Raise it in an identifier to respond with a 401: the credentials are not accepted.
 
-    `code` and `message` are what the client reads. `code` is one of the wire contract, such as ``invalid_api_key``, or
-    your own, such as ``token_expired``; without a `message` the code's usual one is sent. `challenge` is the
-    WWW-Authenticate header; None is the identifier's own, or one that fits the code. Never put credentials into any of
-    them. `unknown` says that no such credentials exist: only those count against the client's address. By default
-    only ``invalid_api_key`` does.
+    The client sees `code` and `message`. `code` is one of the wire contract, such as ``invalid_api_key``, or your own,
+    such as ``token_expired``. The default `message` is that of the code. `challenge` is the WWW-Authenticate header;
+    None uses the identifier's, or one that fits the code. Never put credentials into any of them. `unknown`: the
+    credentials do not exist. Only such credentials count against the client's address. By default it is true for
+    ``invalid_api_key`` only.
 
     Raises ValueError for a code or a challenge that cannot be sent.
     """
@@ -93,19 +93,19 @@ class KeyRefused(AwxRateLimitError):
 
 
 class TooManyWrongKeys(AwxRateLimitError):
-    """An address has sent so many wrong keys that none of its is looked up before `retry_after_ms` have passed."""
+    """An address has sent too many wrong keys. Its keys are not looked up for `retry_after_ms`."""
 
     def __init__(self, retry_after_ms: int) -> None:
-        super().__init__(f"too many wrong keys; come back in {retry_after_ms} ms")
+        super().__init__(f"too many wrong keys; retry in {retry_after_ms} ms")
         self.retry_after_ms = retry_after_ms
 
 
 class AccessRefused(AwxRateLimitError):
-    """A request to manage keys without an access token that is accepted.
+    """A request to manage keys has no valid access token.
 
     `code` is ``access_token_missing``, ``invalid_access_token``, ``access_token_expired``, ``access_token_required``
-    where an API key was sent instead, or ``csrf_failed`` for a form that no page of ours sent. `reason` is for the log:
-    it holds nothing of the token, and no answer tells it.
+    (an API key was sent instead) or ``csrf_failed`` (the form was not sent by a page of this console). `reason` is for
+    the log: it contains no part of the token, and no response shows it.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -115,26 +115,26 @@ class AccessRefused(AwxRateLimitError):
 
 
 class SigningKeysUnavailable(AwxRateLimitError):
-    """The keys that access tokens are verified with could not be had: nobody's token is accepted without."""
+    """The keys that verify access tokens could not be loaded. No token is accepted without them."""
 
     code: ClassVar[str] = "signing_keys_unavailable"
 
 
 class KeyStoreUnavailable(AwxRateLimitError):
-    """The key store gave no answer, or not in time. Whether a write was carried out is not known."""
+    """The key store did not answer in time. Whether a write was carried out is unknown."""
 
     code: ClassVar[str] = "key_store_unavailable"
 
 
 class KeyStoreUnusable(KeyStoreUnavailable):
-    """The store is not one that this code can use; the message says what is wrong with it and what to do."""
+    """The key store cannot be used. The message says what is wrong and what to do."""
 
 
 class KeyRequestRefused(AwxRateLimitError):
-    """A request about keys or accounts that is not carried out; nothing was changed.
+    """A request about keys or accounts was not carried out. Nothing was changed.
 
-    `code` is for machines, `field` names what is wrong (None where it is no field's fault), and `remedy` says what
-    to do about it. The text of a key is in none of them.
+    `code` is for programs. `field` is the wrong field, or None. `remedy` says what to do. None of them contains the
+    text of a key.
     """
 
     code: ClassVar[str] = "invalid_request"
@@ -147,40 +147,40 @@ class KeyRequestRefused(AwxRateLimitError):
 
 
 class InvalidKeyRequest(KeyRequestRefused, ValueError):
-    """A field is not what it may be; the remedy says what is allowed."""
+    """A field has a wrong value. The remedy says what is allowed."""
 
 
 class KeyNotFound(KeyRequestRefused):
-    """The account has no such key. Unknown, revoked and another account's are not told apart."""
+    """The account has no such key: it is unknown, revoked, or belongs to another account."""
 
     code = "api_key_not_found"
 
 
 class KeyLimitReached(KeyRequestRefused):
-    """The account has as many keys as it may have at once."""
+    """The account has its maximum number of keys."""
 
     code = "api_key_limit_reached"
 
 
 class KeyNotActive(KeyRequestRefused):
-    """The key was rotated already or has expired, or its account is suspended: there is nothing to rotate or make."""
+    """The key cannot be rotated: it was rotated before or has expired, or its account is suspended."""
 
     code = "api_key_not_active"
 
 
 class KeyExists(KeyRequestRefused):
-    """A key of that id was made already, by the same call when it came first; it may be revoked since."""
+    """A key with this id already exists: a repeated call created it the first time. It may be revoked since."""
 
     code = "api_key_exists"
 
 
 class AccountNotFound(KeyRequestRefused):
-    """There is no such account."""
+    """The account does not exist."""
 
     code = "account_not_found"
 
 
 class AccountExists(KeyRequestRefused):
-    """There is an account of this id already."""
+    """An account with this id already exists."""
 
     code = "account_exists"

@@ -1,10 +1,11 @@
-"""`AsyncLimiter`: the verbs that users call, on any backend."""
+"""`AsyncLimiter`: decides claims with any backend."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, checked_async_backend, checks_claims
+from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases, checks_claims
+from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -12,15 +13,15 @@ from awx_ratelimit.observability.listeners import Listener, checked_listeners, n
 from awx_ratelimit.observability.shadow import ShadowCounts
 from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, must_be_awaited
 
-#: CPython has one int object for 1. Whatever else a cost is, it is checked.
+#: The usual cost, recognized by identity. See "Identity checks" in docs/hot-path.md.
 _ONE = 1
 
 
 class AsyncLimiter:
     """Decides claims against plans, from the tasks of an event loop.
 
-    A refusal is a value, not an exception. `listeners` are called with every Decision of `acquire`; what they raise is
-    logged and not passed on.
+    A refusal is a value, not an exception. `listeners` are called with every Decision of `acquire`; the exceptions they
+    raise are logged and go no further.
 
     Takes an async backend, or a synchronous one that never waits longer than 50 ms (memory, host). Any other backend
     raises TypeError. So does the result of `acquire` or `peek` without ``await`` when it is used as a condition.
@@ -30,19 +31,19 @@ class AsyncLimiter:
         self.backend = checked_async_backend(backend)
         self.listeners = checked_listeners(listeners)
         self._checks = not checks_claims(self.backend)
-        #: Counts what shadow limits would have refused, for `health`.
+        #: Counts the refusals of shadow limits, for `health`.
         self.shadow = ShadowCounts()
 
     @must_be_awaited
     async def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
-        """Charge `cost` tokens of every rate of `plan` and take a slot: all of it or nothing, in one step.
+        """Charge `cost` tokens of every rate of `plan` and take a slot, in one atomic step: all of it or nothing.
 
-        A bucket belongs to `subject` and the name of a limit: two plans share the limits of one subject that have the
-        same name. Use another subject, such as ``login:user_1``, for something that is limited separately.
+        Buckets belong to a subject and the name of a limit. Two plans that have a limit of the same name share that
+        bucket. For separate limits use another subject, such as ``login:user_1``.
 
-        Give the slot back with `release` when the work is done. Raises ValueError for a cost that is no whole number
-        of at least 1, ImpossibleClaim for one above a burst, TypeError for a subject that is not a non-empty string or
-        a plan that is not a Plan, BackendUnavailable where there is no decision.
+        Call `release` when the work is done; it frees the slot. Raises ValueError unless `cost` is an int of at least
+        1, ImpossibleClaim if it is above a burst, TypeError for a subject that is not a non-empty string or a plan
+        that is not a Plan, and BackendUnavailable if the backend cannot decide.
         """
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
@@ -56,7 +57,7 @@ class AsyncLimiter:
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """`acquire` for a gate, whose rules may also ask for a slot and no tokens (`cost=0`)."""
+        """`acquire` for gates, whose rules may ask for a slot without tokens (`cost=0`)."""
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost and cost is not _ONE:
@@ -70,13 +71,16 @@ class AsyncLimiter:
 
     @must_be_awaited
     async def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
-        """What `acquire` would answer now; it charges nothing and carries no lease. Raises as `acquire` does."""
+        """The decision that `acquire` would make now. Charges nothing and takes no slot. Raises as `acquire` does."""
         check_claim(subject, plan)
         plan.check(cost)
         return await self.backend.peek(subject, plan, cost)
 
     async def release(self, decision: Decision) -> None:
-        """Give the slot back, if there is one; harmless twice. It never waits, and raises nothing for a Decision."""
+        """Free the slot of `decision`, if it has one. A second call does nothing.
+
+        It never waits and never raises for a Decision. Raises TypeError for anything else.
+        """
         try:
             self.backend.release(decision)
         except (AttributeError, TypeError, ValueError):
@@ -88,51 +92,49 @@ class AsyncLimiter:
         self.backend.release(decision)
 
     def hold(self, subject: str, plan: Plan, cost: int = 1) -> AsyncHold:
-        """Acquire for the length of a `with` block; look at `allowed` inside. Raises as `acquire` does."""
+        """Acquire for the duration of a `with` block. Check `allowed` inside it. Raises as `acquire` does."""
         return AsyncHold(partial(self.acquire, subject, plan, cost), self.backend.release)
 
     async def refund(self, decision: Decision) -> None:
-        """Give back the tokens that `decision` charged, less what time has given back already; once for each decision.
+        """Give back the charged tokens, less what has refilled since; once for each decision.
 
-        For work that was not done after all. Of a calendar rate nothing is given back after its boundary. The slot is
-        not touched: that is `release`. Nothing to do for a refusal. Raises TypeError for anything but a Decision, and
+        Use it for work that was not done. A calendar rate gives nothing back after the end of its period. The slot
+        stays taken until `release`. A refusal has nothing to refund. Raises TypeError for anything but a Decision, and
         BackendUnavailable.
         """
         check_is_decision(decision, "refund")
         await self.backend.refund(decision)
 
     async def reset(self, subject: str) -> None:
-        """Forget what `subject` owes, never its live leases. Raises TypeError as `acquire` does, BackendUnavailable."""
+        """Clear the debts of `subject`; its leases stay. Raises TypeError as `acquire` does, and BackendUnavailable."""
         check_subject(subject)
         await self.backend.reset(subject)
 
     async def renew_leases(self) -> None:
-        """Renew every open lease, where leases lapse: a backend does it by itself, this is once more and now.
+        """Renew every open lease now. Backends whose leases expire also renew them in the background.
 
         Raises BackendUnavailable.
         """
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            await renew()
+        if isinstance(self.backend, RenewsLeases):
+            await self.backend.renew_leases()
 
     async def flush(self) -> None:
-        """Send what waits to be sent, such as released leases, within the time that a decision may take.
+        """Send what waits to be sent, such as released slots, in the time that a decision may take. It never raises.
 
-        For platforms that freeze a process between requests: call it before you return the response. An orderly exit
-        does it by itself. Nothing to do where nothing is sent (memory, host). It never raises.
+        Call it before you return the response, on platforms that freeze a process between requests. A normal exit
+        flushes by itself. The memory and host backends send nothing.
         """
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            await flush()
+        if isinstance(self.backend, Flushes):
+            await self.backend.flush()
 
     async def health(self) -> Mapping[str, Any]:
-        """How the backend is: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts. It never raises.
+        """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
 
-        ``shadow_refusals`` counts, by plan and limit, the claims that a limit in shadow would have refused in this
-        process. It is there once there is one.
+        ``shadow_refusals`` counts, by plan and limit, the claims in this process that a limit in shadow would have
+        refused. The key is absent while there are none.
         """
-        return self.shadow.beside(await self.backend.health())
+        return self.shadow.added_to(await self.backend.health())
 
     async def aclose(self) -> None:
-        """Give back every lease that is still held, and let go of the backend. Harmless twice."""
+        """Release every lease and close the backend. A second call does nothing."""
         await self.backend.close()

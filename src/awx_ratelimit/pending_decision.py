@@ -1,6 +1,6 @@
-"""What the verbs of a limiter return before there is a decision. It cannot be mistaken for the decision.
+"""What limiters return before there is a decision: objects that cannot be mistaken for one.
 
-A coroutine is true in every condition, so ``if limiter.acquire(...)`` without ``await`` would admit everybody. The
+A coroutine is true in every condition, so ``if limiter.acquire(...)`` without ``await`` would admit every request. The
 objects here raise TypeError in a condition.
 """
 
@@ -14,15 +14,15 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.validation import describe
 
 _new = object.__new__
-_Verb = TypeVar("_Verb", bound=Callable[..., Coroutine[Any, Any, Decision]])
+_Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Decision]])
 _NO_DECISION = "hold(...) is not a decision; write `{} limiter.hold(...) as decision:` and look at `decision.allowed`"
 _Release = Callable[[Decision], Any]
 
 
 class PendingDecision:
-    """A coroutine that refuses to be a condition. Whatever takes a coroutine takes it."""
+    """A coroutine that raises TypeError when it is used as a condition. It works wherever a coroutine works."""
 
-    # A slot for the coroutine's own `__await__`: an `await` then runs no code of this class.
+    # `await` finds the coroutine's own `__await__` in this slot and runs no code of this class.
     __slots__ = ("__await__", "_coroutine")
     __await__: Callable[[], Generator[Any, Any, Decision]]
     _coroutine: Any
@@ -40,64 +40,64 @@ class PendingDecision:
         self._coroutine.close()
 
     def __bool__(self) -> NoReturn:
-        raise self.refused()
+        raise self.not_awaited_error()
 
-    def refused(self) -> TypeError:
-        """The error of something that needs the decision."""
+    def not_awaited_error(self) -> TypeError:
+        """The error to raise where a decision is needed."""
         if inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CREATED:
-            # The error below says that it was not awaited; Python need not warn of it as well.
+            # Prevents Python's warning about a coroutine that was never awaited: the error says the same.
             self._coroutine.close()
-        return TypeError(self._not_awaited())
+        return TypeError(self._message())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(("cr_", "__")):
-            # What debuggers and event loops look at.
+            # Debuggers and event loops read these.
             return getattr(self._coroutine, name)
-        raise AttributeError(self._not_awaited())
+        raise AttributeError(self._message())
 
-    def _not_awaited(self) -> str:
-        verb = self._coroutine.__name__
-        return f"{verb}(...) was not awaited; write `await limiter.{verb}(...)`"
+    def _message(self) -> str:
+        method = self._coroutine.__name__
+        return f"{method}(...) was not awaited; write `await limiter.{method}(...)`"
 
 
 Coroutine.register(PendingDecision)
 
 
-def must_be_awaited(verb: _Verb) -> _Verb:
-    """`verb`, whose coroutine refuses to be a condition."""
+def must_be_awaited(method: _Method) -> _Method:
+    """Make a coroutine method return a PendingDecision."""
 
-    @wraps(verb)
+    @wraps(method)
     def call(self: Any, subject: Any, plan: Any, cost: Any = 1) -> Any:
-        undecided = _new(PendingDecision)
-        undecided._coroutine = coroutine = verb(self, subject, plan, cost)  # noqa: SLF001  # it is made here
-        undecided.__await__ = coroutine.__await__
-        return undecided
+        pending = _new(PendingDecision)
+        pending._coroutine = coroutine = method(self, subject, plan, cost)  # noqa: SLF001  # created here
+        pending.__await__ = coroutine.__await__
+        return pending
 
-    return cast(_Verb, mark_coroutine_function(call))
+    return cast(_Method, mark_coroutine_function(call))
 
 
 def mark_coroutine_function(function: Any) -> Any:
-    """`function`, which returns an awaitable, marked for `iscoroutinefunction`: mocks and asgiref ask it."""
+    """Mark a function that returns an awaitable, so that `iscoroutinefunction` is true: mocks and asgiref use it."""
     if hasattr(inspect, "markcoroutinefunction"):
         return inspect.markcoroutinefunction(function)
-    # Before Python 3.12 this is the only mark there is.
+    # Python 3.11 has only this private mark.
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
     return function
 
 
-def check_is_decision(decision: object, verb: str) -> None:
+def check_is_decision(decision: object, method: str) -> None:
     """Raise TypeError unless `decision` is a Decision."""
     if isinstance(decision, PendingDecision):
-        raise decision.refused()
+        raise decision.not_awaited_error()
     if not isinstance(decision, Decision):
-        raise TypeError(f"decision is {describe(decision)}; pass what `acquire` returned: {verb}(decision)")
+        raise TypeError(f"decision is {describe(decision)}; pass what `acquire` returned: {method}(decision)")
 
 
 _Acquired = TypeVar("_Acquired", Decision, Awaitable[Decision])
 
 
-class _Block(Generic[_Acquired]):
-    """What both kinds of `hold` share. `_with` is how the block is entered."""
+class _BaseHold(Generic[_Acquired]):
+    """The common part of Hold and AsyncHold. `_with` is the keyword of their block."""
 
     __slots__ = ("_acquire", "_decision", "_release")
     _with: ClassVar[str]
@@ -110,15 +110,15 @@ class _Block(Generic[_Acquired]):
 
     def _check_unused(self) -> None:
         if self._decision is not None:
-            raise RuntimeError("this hold(...) is in use; call hold(...) once more for a block inside it")
+            raise RuntimeError("this hold(...) is already in use; call hold(...) again for a nested block")
 
-    def _give_back(self) -> None:
+    def _release_once(self) -> None:
         decision, self._decision = self._decision, None
         if decision is not None:
             self._release(decision)
 
-    # A block that is never left, such as one in an ExitStack that nobody closes.
-    __del__ = _give_back
+    # Frees the slot of a block that is never left, such as one in an ExitStack that nobody closes.
+    __del__ = _release_once
 
     def __bool__(self) -> NoReturn:
         raise TypeError(_NO_DECISION.format(self._with))
@@ -127,8 +127,8 @@ class _Block(Generic[_Acquired]):
         raise AttributeError(_NO_DECISION.format(self._with))
 
 
-class Hold(_Block[Decision]):
-    """The block of `Limiter.hold`: it acquires when it is entered and gives the slot back when it is left."""
+class Hold(_BaseHold[Decision]):
+    """The block of `Limiter.hold`: acquires on entry and releases on exit."""
 
     __slots__ = ()
     _with = "with"
@@ -139,17 +139,17 @@ class Hold(_Block[Decision]):
         return decision
 
     def __exit__(self, *_: object) -> None:
-        self._give_back()
+        self._release_once()
 
     def __aenter__(self) -> NoReturn:
         raise TypeError("Limiter.hold(...) is not asynchronous; write `with limiter.hold(...) as decision:`")
 
     def __aexit__(self, *_: object) -> NoReturn:
-        """Needed for the sentence of `__aenter__`: Python looks at both first."""
+        """Python looks up both methods before it calls `__aenter__`, which raises the error."""
         raise NotImplementedError
 
 
-class AsyncHold(_Block[Awaitable[Decision]]):
+class AsyncHold(_BaseHold[Awaitable[Decision]]):
     """The block of `AsyncLimiter.hold`. See Hold."""
 
     __slots__ = ()
@@ -161,11 +161,11 @@ class AsyncHold(_Block[Awaitable[Decision]]):
         return decision
 
     async def __aexit__(self, *_: object) -> None:
-        self._give_back()
+        self._release_once()
 
     def __enter__(self) -> NoReturn:
         raise TypeError("AsyncLimiter.hold(...) is asynchronous; write `async with limiter.hold(...) as decision:`")
 
     def __exit__(self, *_: object) -> NoReturn:
-        """Needed for the sentence of `__enter__`: Python looks at both first."""
+        """Python looks up both methods before it calls `__enter__`, which raises the error."""
         raise NotImplementedError

@@ -32,8 +32,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-def test_time_is_carried_on_by_the_steady_clock(machine: Machine) -> None:
-    """A wall clock that steps by at most a second does not move the time."""
+def test_small_steps_are_ignored(machine: Machine) -> None:
+    """A wall clock that steps by at most a second does not change the time."""
     clock = SystemClock()
     clock.now_ms()
     machine.run(2)
@@ -43,8 +43,8 @@ def test_time_is_carried_on_by_the_steady_clock(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("step_s", [3_600, -3_600, 3])
-def test_a_wall_clock_that_was_set_is_followed_within_a_second(machine: Machine, step_s: int) -> None:
-    """A wall clock that differs by more than a second is taken anew."""
+def test_large_steps_are_followed(machine: Machine, step_s: int) -> None:
+    """If the wall clock differs by more than a second, its time is taken."""
     clock = SystemClock()
     clock.now_ms()
     machine.run(1)
@@ -53,8 +53,8 @@ def test_a_wall_clock_that_was_set_is_followed_within_a_second(machine: Machine,
     assert clock.now_ms() == 1_000_000_000 + (step_s + 1) * 1_000
 
 
-def test_a_suspend_is_counted_a_tenth_of_a_second_later(machine: Machine) -> None:
-    """The clock that is read stands still in a suspend; what it missed is added soon after."""
+def test_suspend(machine: Machine) -> None:
+    """The time of a suspend is added within a tenth of a second."""
     clock = SystemClock()
     machine.steady_s += 3_600
     machine.wall_s += 3_600
@@ -63,8 +63,8 @@ def test_a_suspend_is_counted_a_tenth_of_a_second_later(machine: Machine) -> Non
     assert clock.now_ms() == 1_003_600_250
 
 
-def test_an_interruption_between_two_clocks_is_no_step(machine: Machine) -> None:
-    """A thread that is stopped while it compares the clocks does not believe what it sees."""
+def test_interrupted_reading(machine: Machine) -> None:
+    """A thread that is interrupted between two readings ignores their difference."""
     clock = SystemClock()
     machine.run(0.25)
     machine.interrupted_s = 0.5
@@ -73,6 +73,6 @@ def test_an_interruption_between_two_clocks_is_no_step(machine: Machine) -> None
     assert clock.now_ms() == 1_000_000_750
 
 
-def test_the_time_is_the_machines() -> None:
-    """It is milliseconds since the epoch."""
+def test_time() -> None:
+    """The time is in milliseconds since the epoch."""
     assert abs(SystemClock().now_ms() - time.time() * 1000) < 2_000

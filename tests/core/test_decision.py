@@ -15,7 +15,7 @@ def limiter() -> Limiter:
     return Limiter(MemoryBackend(clock=ManualClock(500)))
 
 
-def test_a_decision_says_how_each_limit_stands(limiter: Limiter) -> None:
+def test_usages(limiter: Limiter) -> None:
     """Usages are in the order of the plan, the slots last, in tokens, slots and milliseconds."""
     decision = limiter.acquire("s", PLAN)
 
@@ -26,8 +26,8 @@ def test_a_decision_says_how_each_limit_stands(limiter: Limiter) -> None:
     )
 
 
-def test_a_decision_says_what_was_asked_and_when(limiter: Limiter) -> None:
-    """The claim, the plan and the time of the decision are part of it."""
+def test_claim_and_time(limiter: Limiter) -> None:
+    """A decision contains its claim, its plan and its time."""
     decision = limiter.acquire("s", PLAN, 2)
 
     assert decision.claim == Claim("s", PLAN, 2)
@@ -35,29 +35,29 @@ def test_a_decision_says_what_was_asked_and_when(limiter: Limiter) -> None:
     assert decision.decided_at_ms == 500
 
 
-def test_a_decision_is_true_exactly_when_it_is_allowed(limiter: Limiter) -> None:
-    """A condition on a decision never lets a refused claim through."""
+def test_truth(limiter: Limiter) -> None:
+    """A decision is true in a condition only if it is allowed."""
     decisions = [limiter.acquire("s", PLAN) for _ in range(2)]
 
     assert [bool(decision) for decision in decisions] == [decision.allowed for decision in decisions] == [True, False]
 
 
 @pytest.mark.parametrize("field", ["allowed", "retry_after_ms", "usages", "lease", "plan", "decided_at_ms", "subject"])
-def test_a_decision_cannot_be_changed(limiter: Limiter, field: str) -> None:
-    """What was decided cannot be overwritten."""
+def test_immutable(limiter: Limiter, field: str) -> None:
+    """The fields of a decision cannot be set."""
     with pytest.raises(AttributeError):
         setattr(limiter.acquire("s", PLAN), field, None)
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_decision_cannot_be_copied(limiter: Limiter, copied: Any) -> None:
-    """A copy would give the slot back a second time; it is an error that says so."""
+def test_no_copy(limiter: Limiter, copied: Any) -> None:
+    """Copying a decision is an error, because a copy would release the slot twice."""
     with pytest.raises(TypeError, match="release its slot twice"):
         copied(limiter.acquire("s", PLAN))
 
 
-def test_a_later_decision_does_not_change_an_earlier_one(limiter: Limiter) -> None:
-    """What a decision says stays what it was, whatever is decided and released afterwards."""
+def test_snapshot(limiter: Limiter) -> None:
+    """Later decisions and releases do not change a decision."""
     first = limiter.acquire("s", PLAN)
     before = first.usages
     limiter.release(first)
@@ -66,8 +66,8 @@ def test_a_later_decision_does_not_change_an_earlier_one(limiter: Limiter) -> No
     assert first.usages == before
 
 
-def test_a_decision_prints_its_answer(limiter: Limiter) -> None:
-    """The text of a decision names the answer, the cost, the subject and the plan."""
+def test_repr(limiter: Limiter) -> None:
+    """The repr names the result, the cost, the subject and the plan."""
     decisions: list[Decision] = [limiter.acquire("s", PLAN), limiter.acquire("s", PLAN)]
 
     assert [str(decision) for decision in decisions] == [

@@ -17,24 +17,24 @@ class Weighed:
         self.tokens = tokens
 
 
-def test_it_is_derived_once_for_each_plan() -> None:
-    """The same plan has the same, an equal one its own."""
+def test_computed_once_per_plan() -> None:
+    """One Plan object is computed once; an equal one has its own value."""
     cache = PlanCache(lambda plan: [plan.name])
 
     assert cache.get(STARTER) is cache.get(STARTER)
     assert cache.get(STARTER) is not cache.get(replace(STARTER))
 
 
-def test_two_users_of_one_plan_share_nothing() -> None:
-    """Each user of a plan has its own."""
+def test_caches_are_separate() -> None:
+    """Two caches of one plan have separate values."""
     first, second = PlanCache(lambda _: [1]), PlanCache(lambda _: [2])
 
     assert first.get(STARTER) == [1]
     assert second.get(STARTER) == [2]
 
 
-def test_plans_that_are_made_for_each_request_are_forgotten() -> None:
-    """Of any number of plans a bounded number is remembered, and each has what was cache from it alone."""
+def test_bounded() -> None:
+    """A cache keeps a bounded number of plans and computes each value from its own plan."""
     alive: WeakSet[Weighed] = WeakSet()
 
     def derive(plan: Plan) -> Weighed:
@@ -50,8 +50,8 @@ def test_plans_that_are_made_for_each_request_are_forgotten() -> None:
     assert len(alive) <= MAX_CACHED_PLANS
 
 
-def test_what_cannot_be_derived_is_not_remembered() -> None:
-    """An error is raised each time, and keeps nothing."""
+def test_errors_are_not_cached() -> None:
+    """An error is raised on every call and caches nothing."""
     cache = PlanCache(lambda plan: plan.rates[9])
     for _ in range(2):
         with pytest.raises(IndexError):
@@ -63,8 +63,8 @@ def test_what_cannot_be_derived_is_not_remembered() -> None:
 @pytest.mark.parametrize(
     "value", [STARTER, STARTER.rates[0], Concurrency(5), Caller("s", "starter"), Claim("s", STARTER), Rate("x", 1, 1)]
 )
-def test_values_carry_nothing_that_can_change(value: object) -> None:
-    """No field of a value is a container that somebody could write to."""
+def test_values_have_no_mutable_fields(value: object) -> None:
+    """No field of a value is a mutable container."""
     held = [getattr(value, field.name) for field in fields(value)]  # type: ignore[arg-type]  # a dataclass each
 
     assert [each for each in held if isinstance(each, dict | list | set | bytearray)] == []

@@ -48,14 +48,14 @@ PLANS = {"starter": {"per_minute": 60}}
         ({"plans": PLANS, "overrides": {"x": {"per_week": 1}}}, "t: overrides.x.per_week", "unknown key"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_a_table_names_its_place(mapping: Any, place: str, says: str) -> None:
-    """Each mistake is one InvalidLimit that begins with the source and the path, and says what is allowed."""
+def test_mistake_names_its_place(mapping: Any, place: str, says: str) -> None:
+    """A mistake is an InvalidLimit with the source, the path and what is allowed."""
     with pytest.raises(InvalidLimit, match=f"^{re.escape(place)}.*{re.escape(says)}"):
         PlanTable.from_mapping(mapping, source="t")
 
 
-def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
-    """plans.toml of the documentation gives these plans."""
+def test_documented_table(tmp_path: Path) -> None:
+    """The documented plans.toml gives the documented plans."""
     path = tmp_path / "plans.toml"
     path.write_text(
         """
@@ -97,8 +97,8 @@ def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
         (None, "cannot be read"),
     ],
 )
-def test_a_file_that_is_no_table_is_one_error_that_names_it(tmp_path: Path, content: bytes | None, says: str) -> None:
-    """A missing, broken or empty file is one InvalidLimit that begins with its path."""
+def test_invalid_file(tmp_path: Path, content: bytes | None, says: str) -> None:
+    """A missing, broken or empty file is an InvalidLimit that begins with its path."""
     path = tmp_path / "plans.toml"
     if content is not None:
         path.write_bytes(content)
@@ -107,8 +107,8 @@ def test_a_file_that_is_no_table_is_one_error_that_names_it(tmp_path: Path, cont
         PlanTable.from_toml(path)
 
 
-def test_overrides_are_taken_in_their_order() -> None:
-    """The caller's own overrides win over its subject's, those over its account's, those over its plan."""
+def test_override_precedence() -> None:
+    """Overrides apply in this order: the caller's own, its subject's, its account's, its plan."""
     table = PlanTable.from_mapping(
         {
             "default": "a",
@@ -127,26 +127,26 @@ def test_overrides_are_taken_in_their_order() -> None:
     assert [(plan.rates[0].tokens, plan.slots) for plan in plans] == [(1, 9), (2, 9), (3, 9), (4, 9)]
 
 
-def test_a_caller_of_an_unknown_plan_is_an_error_that_says_which() -> None:
-    """An unknown plan is never silently another one."""
+def test_unknown_plan() -> None:
+    """An unknown plan is an error and never another plan."""
     with pytest.raises(InvalidLimit, match=r"caller: plan: there is no plan 'gold'; allowed are starter, growth"):
         PlanTable.default().resolve(Caller("key_1", "gold"))
 
 
-def test_without_a_default_a_caller_without_a_plan_is_an_error() -> None:
-    """Nobody is given a plan that no one named."""
+def test_no_default() -> None:
+    """Without a default plan, a caller without a plan is an error."""
     with pytest.raises(InvalidLimit, match="the table has no default"):
         PlanTable([STARTER]).resolve(Caller("key_1"))
 
 
-def test_equal_overrides_resolve_to_one_plan_object() -> None:
-    """A plan of overrides is built once, so that what is cached by plan stays small."""
+def test_equal_overrides_share_a_plan() -> None:
+    """Equal overrides give the same Plan object, so that caches by plan stay small."""
     table = PlanTable([STARTER], default="starter", overrides={"key": {"per_minute": 3}})
 
     assert table.resolve(Caller("key")) is table.resolve(Caller("key"))
 
 
-def test_resolving_does_not_slow_down_with_the_number_of_overrides() -> None:
+def test_resolve_time_is_constant() -> None:
     """With 100,000 overrides a caller resolves about as fast as with one."""
     few = PlanTable([STARTER], default="starter", overrides={"k7": {"per_minute": 3}})
     many = PlanTable([STARTER], default="starter", overrides={f"k{n}": {"per_minute": n + 1} for n in range(100_000)})
@@ -165,14 +165,14 @@ def _seconds(table: PlanTable) -> float:
 
 
 @pytest.mark.parametrize("overrides", ['{"per_minute": 5}', [5], 5])
-def test_overrides_of_a_caller_that_are_no_table_are_an_invalid_limit(overrides: Any) -> None:
-    """What a key store returns by mistake is an error that says so, and no other."""
+def test_caller_overrides_must_be_a_table(overrides: Any) -> None:
+    """Wrong overrides from a key store are an InvalidLimit."""
     with pytest.raises(InvalidLimit, match=r"caller: overrides: expected a table"):
         PlanTable.default().resolve(Caller("s", "starter", overrides=overrides))
 
 
 @pytest.mark.parametrize("seconds", [1.001, 1.005, 64.001, 30, 0.25 * 7])
-def test_any_whole_millisecond_is_a_time(seconds: float) -> None:
+def test_seconds_are_exact(seconds: float) -> None:
     """Seconds with up to three decimals are read exactly."""
     table = {"plans": {"p": {"concurrent": {"slots": 1, "ttl_seconds": seconds}}}}
 

@@ -41,8 +41,8 @@ def _per_minute(table: PlanTable) -> int:
     return table.resolve(Caller("s")).rates[0].tokens
 
 
-def test_a_changed_file_is_read_within_a_second(path: Path, seconds: Seconds) -> None:
-    """A new file acts when a second has passed, and not before: the file is looked at once a second."""
+def test_changed_file_is_loaded(path: Path, seconds: Seconds) -> None:
+    """A changed file applies after one second and not before."""
     table = PlanTable.watch(path)
     _write(path, 300)
     before = _per_minute(table)
@@ -54,10 +54,10 @@ def test_a_changed_file_is_read_within_a_second(path: Path, seconds: Seconds) ->
 
 
 @pytest.mark.parametrize("bad", ["'x'", "0", "= ="])
-def test_a_bad_new_file_keeps_the_table_and_is_loud(
+def test_invalid_change_keeps_the_table(
     path: Path, seconds: Seconds, caplog: pytest.LogCaptureFixture, bad: str
 ) -> None:
-    """A file that is wrong leaves the table as it was, and is one error in the log for each version."""
+    """An invalid new file keeps the table and logs one error for each version."""
     table = PlanTable.watch(path)
     _write(path, bad)
     with caplog.at_level(logging.ERROR, "awx_ratelimit"):
@@ -70,8 +70,8 @@ def test_a_bad_new_file_keeps_the_table_and_is_loud(
     assert str(path) in caplog.text
 
 
-def test_a_file_that_is_gone_keeps_the_table_and_comes_back(path: Path, seconds: Seconds) -> None:
-    """A file that was removed leaves the table as it was, until there is one again."""
+def test_removed_file_keeps_the_table(path: Path, seconds: Seconds) -> None:
+    """A removed file keeps the table until the file exists again."""
     table = PlanTable.watch(path)
     path.unlink()
     seconds.now += 1
@@ -116,14 +116,14 @@ def a_large_file(path: Path) -> None:
         (lambda path: path.write_text(f"a = {'[' * 500}{']' * 500}"), "TOML"),
     ],
 )
-def test_what_is_no_table_keeps_the_table_and_holds_nobody(
+def test_unreadable_file_keeps_the_table(
     path: Path,
     seconds: Seconds,
     caplog: pytest.LogCaptureFixture,
     make: Callable[[Path], object],
     why: str,
 ) -> None:
-    """Whatever comes to lie there, nobody waits for it or reads it whole; the log says what it is."""
+    """A pipe, a device, a large file and other wrong content keep the table and block nobody."""
     table = PlanTable.watch(path)
     path.unlink()
     make(path)
@@ -140,8 +140,8 @@ def test_what_is_no_table_keeps_the_table_and_holds_nobody(
     assert why in caplog.text
 
 
-def test_a_file_that_is_mounted_is_read_through_its_links(tmp_path: Path, seconds: Seconds) -> None:
-    """As Kubernetes mounts configuration: a link to a link, which is exchanged."""
+def test_mounted_file(tmp_path: Path, seconds: Seconds) -> None:
+    """A file behind two links, as Kubernetes mounts configuration, is loaded when a link changes."""
     for version, per_minute in (("v1", 60), ("v2", 300)):
         (tmp_path / version).mkdir()
         _write(tmp_path / version / "plans.toml", per_minute)
@@ -156,7 +156,7 @@ def test_a_file_that_is_mounted_is_read_through_its_links(tmp_path: Path, second
     assert _per_minute(table) == 300
 
 
-def test_a_file_that_is_wrong_at_first_is_an_error(tmp_path: Path) -> None:
-    """There is no table to keep: the error names the file."""
+def test_invalid_file_at_start(tmp_path: Path) -> None:
+    """Watching an invalid file is an error that names the file."""
     with pytest.raises(InvalidLimit, match=r"none\.toml: cannot be read"):
         PlanTable.watch(tmp_path / "none.toml")

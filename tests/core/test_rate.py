@@ -29,21 +29,21 @@ RIGHT: dict[str, Any] = {"name": "minute", "tokens": 60, "period_ms": 60_000}
         ({"shadow": 1}, "shadow: expected true or false, got 1"),
     ],
 )
-def test_a_wrong_rate_is_refused_when_it_is_made(fields: dict[str, Any], says: str) -> None:
-    """Each field of a Rate that is wrong is an InvalidLimit that says what is allowed."""
+def test_invalid_rate(fields: dict[str, Any], says: str) -> None:
+    """A wrong field of a Rate is an InvalidLimit that says what is allowed."""
     with pytest.raises(InvalidLimit, match=says):
         Rate(**(RIGHT | fields))
 
 
 @pytest.mark.parametrize("fields", [{"slots": 0}, {"slots": 1.0}, {"ttl_ms": 999}, {"max_hold_ms": 0}, {"shadow": 0}])
-def test_a_wrong_concurrency_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:
-    """Each field of a Concurrency that is wrong is an InvalidLimit."""
+def test_invalid_concurrency(fields: dict[str, Any]) -> None:
+    """A wrong field of a Concurrency is an InvalidLimit."""
     with pytest.raises(InvalidLimit, match="concurrent: "):
         Concurrency(**({"slots": 5} | fields))
 
 
-def test_a_large_rate_is_counted_in_a_smaller_unit() -> None:
-    """Where the capacity passes 2**53 the pair is reduced by its common divisor, and stays exact."""
+def test_large_rate_uses_a_smaller_unit() -> None:
+    """A capacity above 2**53 is reduced by the common divisor and stays exact."""
     rate = Rate("day", 10**9, 86_400_000)
 
     assert rate.unit == 54
@@ -51,8 +51,8 @@ def test_a_large_rate_is_counted_in_a_smaller_unit() -> None:
     assert rate.capacity == 54 * 10**9
 
 
-def test_a_rate_that_cannot_be_exact_is_refused_with_what_to_change() -> None:
-    """A capacity above 2**53 that no divisor reduces is refused, and the error says what to change."""
+def test_inexact_rate() -> None:
+    """A capacity that cannot be reduced to 2**53 is an InvalidLimit that says what to change."""
     with pytest.raises(InvalidLimit, match="use a smaller burst, a shorter period"):
         Rate("day", 10**9 + 7, 86_400_000)
 
@@ -64,21 +64,21 @@ def test_a_rate_that_cannot_be_exact_is_refused_with_what_to_change() -> None:
         ("5/second", "second", 5, 1_000), ("10000 per day", "day", 10_000, 86_400_000),
     ],
 )  # fmt: skip
-def test_a_rate_is_parsed_by_the_notation_of_limits(text: str, name: str, tokens: int, period_ms: int) -> None:
-    """The notation says tokens and period, and the unit is the name."""
+def test_parse(text: str, name: str, tokens: int, period_ms: int) -> None:
+    """The notation gives tokens, period and, by its unit, the name."""
     assert Rate.parse(text) == Rate(name, tokens, period_ms)
 
 
-def test_a_parsed_rate_takes_a_name_and_a_burst() -> None:
-    """Name and burst can be given beside the notation."""
+def test_parse_with_name_and_burst() -> None:
+    """Name and burst can be given in addition to the notation."""
     assert Rate.parse("60/minute", name="login", burst=3) == Rate("login", 60, 60_000, burst=3)
 
 
 @pytest.mark.parametrize(
     "text", ["", "60", "sixty/minute", "60/fortnight", "0/minute", "1/second;2/minute", None, 60, "-1/day"]
 )
-def test_a_text_that_is_no_rate_is_an_invalid_limit(text: Any) -> None:
-    """Whatever is not exactly one rate is one InvalidLimit."""
+def test_parse_invalid(text: Any) -> None:
+    """Anything but exactly one rate is an InvalidLimit."""
     with pytest.raises(InvalidLimit):
         Rate.parse(text)
 
@@ -93,8 +93,8 @@ def test_a_text_that_is_no_rate_is_an_invalid_limit(text: Any) -> None:
         (lambda: Plan("p", (), cast("Any", 5)), "expected a Concurrency or None"),
     ],
 )
-def test_a_wrong_plan_is_refused_when_it_is_made(made: Any, says: str) -> None:
-    """A plan without limits, with doubled names or with things that are no limits is an InvalidLimit."""
+def test_invalid_plan(made: Any, says: str) -> None:
+    """A plan without limits, with duplicate names or with other objects is an InvalidLimit."""
     with pytest.raises(InvalidLimit, match=says):
         made()
 
@@ -109,8 +109,8 @@ def test_a_wrong_plan_is_refused_when_it_is_made(made: Any, says: str) -> None:
         ("12 per 2 years", "12/720 days", 24),
     ],
 )
-def test_a_period_of_the_calendar_is_refused_with_what_to_write(text: str, instead: str, at_most: int) -> None:
-    """Months and years differ in length: the error says what a bucket would admit, and how to write that one."""
+def test_parse_calendar_period(text: str, instead: str, at_most: int) -> None:
+    """Months and years are an InvalidLimit that says what to write instead."""
     says = (
         f"{text!r}: a token bucket cannot follow the calendar; for a bucket of {instead.split('/')[1]}, "
         f"which admits up to {at_most} in {instead.split('/')[1]}, write {instead!r}"

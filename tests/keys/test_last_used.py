@@ -262,7 +262,7 @@ def test_a_store_that_cannot_be_written_fails_no_request(
 
     monkeypatch.setattr(verifier._last_used, "_write", fail)
     verifier.verify(key)
-    logged = eventually(lambda: caplog.text.count("the disk is full; it is tried again"), 1)
+    logged = eventually(lambda: caplog.text.count("the disk is full; will retry"), 1)
     for _ in range(3):
         verifier._writer.wake()
         verifier.verify(key)

@@ -243,7 +243,7 @@ def test_a_file_that_may_only_be_read(
     accepted = verifier.verify(key).account
     with pytest.raises(KeyStoreUnavailable, match="attempt to write a readonly database"):
         KeyService(reader).create("acme", "n")
-    logged = eventually(lambda: "readonly database; it is tried again" in caplog.text, expected=True)
+    logged = eventually(lambda: "readonly database; will retry" in caplog.text, expected=True)
     verifier.close()
     reader.close()
 

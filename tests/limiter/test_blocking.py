@@ -15,7 +15,7 @@ class Blocking(MemoryBackend):
         return super().acquire(subject, plan, cost)
 
 
-def test_a_backend_that_blocks_the_event_loop_is_found() -> None:
-    """The guard that all tests run under sees a wait on the event loop."""
+def test_blocking_call_is_detected() -> None:
+    """The test suite detects a blocking call in an event loop."""
     with pytest.raises(BlockingError):
         asyncio.run(AsyncLimiter(Blocking()).acquire("s", STARTER))

@@ -15,35 +15,31 @@ class Waits(MemoryBackend):
     longest_wait_ms = 51
 
 
-class MayWait(MemoryBackend):
-    never_waits = False
-
-
 class WaitsBriefly(MemoryBackend):
     longest_wait_ms = 50
 
 
-def test_a_limiter_refuses_an_async_backend() -> None:
-    """Limiter says at once, and by its name, that a backend is not for it."""
-    with pytest.raises(TypeError, match="AsyncOnly is none"):
+def test_async_backend_is_refused() -> None:
+    """Limiter raises TypeError for an async backend, with its name."""
+    with pytest.raises(TypeError, match="AsyncOnly is async"):
         Limiter(AsyncOnly())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("backend", [Waits(), MayWait(), object()])
-def test_an_async_limiter_refuses_what_would_block(backend: Any) -> None:
-    """AsyncLimiter refuses a backend that waits, when it is made."""
+@pytest.mark.parametrize("backend", [Waits(), object()])
+def test_blocking_backend_is_refused(backend: Any) -> None:
+    """AsyncLimiter raises TypeError for a backend that may wait long."""
     with pytest.raises(TypeError, match="would block its loop"):
         AsyncLimiter(backend)
 
 
 @pytest.mark.parametrize("backend", [MemoryBackend(), WaitsBriefly()])
-def test_an_async_limiter_takes_a_backend_whose_longest_wait_fits_an_event_loop(backend: Any) -> None:
-    """A synchronous backend that says how long it waits at most is called in the loop."""
+def test_backend_with_short_waits(backend: Any) -> None:
+    """AsyncLimiter accepts a synchronous backend that bounds its waits."""
     assert fits_event_loop(AsyncLimiter(backend).backend.backend)  # type: ignore[attr-defined]  # it is wrapped
 
 
-def test_listeners_hear_each_decision() -> None:
-    """A listener is called with every decision, allowed or refused, and with no peek."""
+def test_listeners() -> None:
+    """Listeners are called with every decision of acquire, and with no peek."""
     heard: list[Decision] = []
     limiter = Limiter(MemoryBackend(), listeners=[heard.append])
     decisions = [limiter.acquire("s", STARTER) for _ in range(7)]
@@ -52,8 +48,8 @@ def test_listeners_hear_each_decision() -> None:
     assert heard == decisions
 
 
-def test_what_a_listener_raises_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
-    """A listener that fails is logged, and the decision stands."""
+def test_failing_listener(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in a listener is logged, and the decision is returned."""
     limiter = Limiter(MemoryBackend(), listeners=[lambda _: 1 / 0])
 
     with caplog.at_level(logging.ERROR, "awx_ratelimit"):
@@ -63,8 +59,8 @@ def test_what_a_listener_raises_goes_no_further(caplog: pytest.LogCaptureFixture
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_listener_that_is_cancelled_leaves_no_slot_behind() -> None:
-    """What ends the caller inside a listener goes through, and the slot is free."""
+def test_cancelled_listener() -> None:
+    """A cancellation in a listener propagates and releases the slot."""
 
     def listener(_: Decision) -> None:
         raise KeyboardInterrupt
@@ -76,8 +72,8 @@ def test_a_listener_that_is_cancelled_leaves_no_slot_behind() -> None:
     assert limiter.peek("s", STARTER).usages[-1].remaining == 5
 
 
-def test_health_says_what_is_known_and_held() -> None:
-    """The health of a limiter is fit for a status page."""
+def test_health() -> None:
+    """Health counts subjects and leases."""
     limiter = Limiter(MemoryBackend())
     decisions = [limiter.acquire(f"s{number}", STARTER) for number in range(3)]
     limiter.release(decisions[0])
@@ -85,8 +81,8 @@ def test_health_says_what_is_known_and_held() -> None:
     assert limiter.health() == {"state": "ok", "backend": "memory", "subjects": 3, "leases": 2}
 
 
-def test_hold_gives_the_slot_back() -> None:
-    """The slot of a `with` block is free after it, and closing twice is harmless."""
+def test_hold() -> None:
+    """The slot is free after the block, and closing twice is harmless."""
     limiter = Limiter(MemoryBackend())
     with limiter.hold("s", STARTER) as decision:
         inside = limiter.peek("s", STARTER).usages[-1].remaining
@@ -108,8 +104,8 @@ class ChecksNothing(MemoryBackend):
 
 
 @pytest.mark.parametrize(("subject", "plan"), [(42, STARTER), ("", STARTER), ("s", "starter")])
-def test_a_backend_that_checks_nothing_gets_no_malformed_claim(subject: Any, plan: Any) -> None:
-    """The limiter checks what the backend does not say that it checks itself."""
+def test_claims_are_checked(subject: Any, plan: Any) -> None:
+    """The limiter checks claims for a backend that does not."""
     limiter = Limiter(ChecksNothing())
     for verb in (limiter.acquire, limiter.claim):
         with pytest.raises(TypeError):
@@ -130,8 +126,8 @@ LOGIN_RULE = Rule("/login", budget="login", plan=LOGIN)
         ("user_1", LOGIN_RULE.with_budget(API), True),
     ],
 )
-def test_plans_share_the_limits_of_a_subject_that_have_one_name(subject: str, plan: Plan, allowed: bool) -> None:
-    """After ten claims of a subject under one plan another plan has used ten too, unless subject or name differ."""
+def test_shared_limits(subject: str, plan: Plan, allowed: bool) -> None:
+    """Plans share limits of the same name and subject."""
     limiter = Limiter(MemoryBackend())
     for _ in range(10):
         limiter.acquire("user_1", API)

@@ -40,8 +40,8 @@ CONDITIONS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_forgotten_await_is_an_error_in_a_condition(limiter: AsyncLimiter, verb: str, condition: str) -> None:
-    """The coroutine of a verb raises TypeError in a condition, and no warning says the same once more."""
+def test_condition_without_await(limiter: AsyncLimiter, verb: str, condition: str) -> None:
+    """A coroutine in a condition raises TypeError, without a second warning."""
     says = f"{verb}(...) was not awaited; write `await limiter.{verb}(...)`"
 
     with pytest.raises(TypeError, match=f"^{re.escape(says)}$"):
@@ -49,8 +49,8 @@ def test_a_forgotten_await_is_an_error_in_a_condition(limiter: AsyncLimiter, ver
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_forgotten_await_is_an_error_where_the_decision_is_used(limiter: AsyncLimiter, verb: str) -> None:
-    """The fields of a Decision are not there before it is awaited, and the error says so."""
+def test_fields_without_await(limiter: AsyncLimiter, verb: str) -> None:
+    """Fields of a Decision do not exist before the await, and the error says so."""
     answer = undecided(limiter, verb)
     says = f"{verb}(...) was not awaited; write `await limiter.{verb}(...)`"
 
@@ -59,8 +59,8 @@ def test_a_forgotten_await_is_an_error_where_the_decision_is_used(limiter: Async
     answer.close()
 
 
-def test_a_forgotten_await_alone_is_still_warned_of(limiter: AsyncLimiter) -> None:
-    """A verb that is called and dropped is Python's own warning, which names the verb."""
+def test_dropped_coroutine(limiter: AsyncLimiter) -> None:
+    """A coroutine that is dropped causes Python's own warning, with the method's name."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         undecided(limiter, "acquire")
@@ -96,14 +96,14 @@ AWAITED: dict[str, Callable[[Coroutine[Any, Any, Decision]], Any]] = {
 
 
 @pytest.mark.parametrize("way", AWAITED)
-def test_whatever_takes_a_coroutine_takes_it(limiter: AsyncLimiter, way: str) -> None:
-    """Each way to run a coroutine gives the decision."""
+def test_works_as_a_coroutine(limiter: AsyncLimiter, way: str) -> None:
+    """Every way to run a coroutine gives the decision."""
     assert AWAITED[way](limiter.acquire("u", STARTER)).usages[0].remaining == 59
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_task_groups_start_it(limiter: AsyncLimiter, backend: str) -> None:
-    """Task groups of anyio take the verb as they take any async function."""
+def test_task_groups(limiter: AsyncLimiter, backend: str) -> None:
+    """Task groups of anyio start it."""
 
     async def main() -> int:
         async with anyio.create_task_group() as group:
@@ -114,13 +114,13 @@ def test_task_groups_start_it(limiter: AsyncLimiter, backend: str) -> None:
     assert anyio.run(main, backend=backend) == 57
 
 
-def test_trio_runs_it(limiter: AsyncLimiter) -> None:
-    """trio.run takes the verb itself."""
+def test_trio(limiter: AsyncLimiter) -> None:
+    """trio.run runs the method."""
     assert trio.run(limiter.acquire, "u", STARTER).allowed
 
 
-def test_a_cancelled_verb_ends_where_it_waits() -> None:
-    """A cancellation reaches the backend that is being waited for."""
+def test_cancellation() -> None:
+    """A cancellation reaches the waiting backend."""
     ended: list[str] = []
 
     class Hangs:
@@ -144,8 +144,8 @@ def test_a_cancelled_verb_ends_where_it_waits() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_is_known_as_a_coroutine_function(limiter: AsyncLimiter, verb: str) -> None:
-    """Its signature and its nature are those that it was written with, so that mocks await it."""
+def test_is_a_coroutine_function(limiter: AsyncLimiter, verb: str) -> None:
+    """The signature and the kind of the method are kept, so that mocks await it."""
     written = "(subject: str, plan: awx_ratelimit.core.plan.Plan, cost: int = 1)"
     mock = create_autospec(AsyncLimiter, instance=True)
 
@@ -169,8 +169,8 @@ def _async_with(manager: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_hold_says_which_with_it_needs(limiter: AsyncLimiter) -> None:
-    """`with` for `async with`, and the reverse, is a TypeError that gives the line to write."""
+def test_wrong_with(limiter: AsyncLimiter) -> None:
+    """`with` instead of `async with`, and the reverse, is a TypeError with the correct line."""
     asynchronous = "AsyncLimiter.hold(...) is asynchronous; write `async with limiter.hold(...) as decision:`"
     plain = "Limiter.hold(...) is not asynchronous; write `with limiter.hold(...) as decision:`"
 
@@ -181,7 +181,7 @@ def test_a_hold_says_which_with_it_needs(limiter: AsyncLimiter) -> None:
 
 
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
-def test_a_hold_is_no_condition(kind: Any) -> None:
+def test_hold_in_a_condition(kind: Any) -> None:
     """`if limiter.hold(...)` is a TypeError and takes no slot."""
     limiter = kind(MemoryBackend())
     with pytest.raises(TypeError, match=r"^hold\(\.\.\.\) is not a decision; write `(async )?with limiter.hold"):
@@ -190,8 +190,8 @@ def test_a_hold_is_no_condition(kind: Any) -> None:
     assert Limiter(MemoryBackend()).peek("u", STARTER).usages[-1].remaining == 5
 
 
-def test_a_hold_gives_its_slot_back_in_every_way() -> None:
-    """A block that raises, one after another, and one that nobody leaves: no slot is lost."""
+def test_hold_releases() -> None:
+    """A block that raises, a reused hold, and a block that is never left release the slot."""
     limiter = Limiter(MemoryBackend())
 
     def free() -> int:
@@ -213,11 +213,11 @@ def test_a_hold_gives_its_slot_back_in_every_way() -> None:
     assert free() == 5
 
 
-def test_a_hold_is_entered_once_at_a_time() -> None:
-    """A block inside its own block would lose a slot: it is a RuntimeError."""
+def test_nested_hold() -> None:
+    """Entering a hold inside its own block is a RuntimeError, because it would lose a slot."""
     limiter = Limiter(MemoryBackend())
     hold = limiter.hold("u", STARTER)
-    with hold, pytest.raises(RuntimeError, match=r"^this hold\(\.\.\.\) is in use; call hold\(\.\.\.\) once more"):
+    with hold, pytest.raises(RuntimeError, match=r"^this hold\(\.\.\.\) is already in use"):
         hold.__enter__()
 
     assert limiter.peek("u", STARTER).usages[-1].remaining == 5

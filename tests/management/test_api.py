@@ -476,7 +476,7 @@ def test_a_token_counts_beside_a_key(client: Client) -> None:
 class Down:
     """A backend without an answer."""
 
-    never_waits = True
+    longest_wait_ms = 0
 
     def acquire(self, *_: object) -> Any:
         raise BackendUnavailable("it is down")

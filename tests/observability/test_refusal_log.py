@@ -18,8 +18,8 @@ class Seconds:
         return self.now
 
 
-def test_refusals_are_logged_with_their_fields_and_sampled(caplog: pytest.LogCaptureFixture) -> None:
-    """At most so many lines a second are written; the next one says how many were left out."""
+def test_refusals_are_sampled(caplog: pytest.LogCaptureFixture) -> None:
+    """The lines per second are bounded, and a line has the number of lines left out."""
     seconds = Seconds()
     log = RefusalLog(lines_per_second=2, clock=seconds)
     limiter = Limiter(MemoryBackend(clock=ManualClock()), listeners=[log])
@@ -35,16 +35,16 @@ def test_refusals_are_logged_with_their_fields_and_sampled(caplog: pytest.LogCap
     assert caplog.records[0].limits == ["minute", "concurrent"]  # type: ignore[attr-defined]
 
 
-def test_what_is_allowed_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A listener of refusals says nothing of what was admitted."""
+def test_allowed_claims_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Allowed claims are not logged."""
     Limiter(MemoryBackend(), listeners=[RefusalLog()]).acquire("key_1", PLAN)
 
     assert caplog.records == []
 
 
-def test_a_rate_of_lines_below_one_is_an_error() -> None:
-    """A log that would never say anything is refused."""
-    with pytest.raises(ValueError, match="at least 1"):
+def test_invalid_lines_per_second() -> None:
+    """Fewer than one line per second is a ValueError."""
+    with pytest.raises(ValueError, match="expected a number >= 1, got 0"):
         RefusalLog(lines_per_second=0)
 
 
@@ -53,8 +53,8 @@ SHADOW = Plan(
 )
 
 
-def test_what_a_shadow_limit_would_have_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """An allowed claim that a limit in shadow had no room for is a line of its own kind; a refusal names both kinds."""
+def test_shadow_refusals(caplog: pytest.LogCaptureFixture) -> None:
+    """A shadow refusal is a line of its own kind; a refusal names both kinds of limits."""
     log = RefusalLog(lines_per_second=2, clock=Seconds())
     limiter = Limiter(MemoryBackend(clock=ManualClock()), listeners=[log])
     with caplog.at_level(logging.WARNING, "awx_ratelimit.refusals"):
@@ -70,8 +70,8 @@ def test_what_a_shadow_limit_would_have_refused_is_logged(caplog: pytest.LogCapt
     assert fields == [([], ["minute", "concurrent"])] * 2 + [(["day"], ["minute", "concurrent"])]
 
 
-def test_shadow_lines_are_sampled_and_crowd_out_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
-    """However many claims a limit in shadow would have refused, as many lines of refusals are written as before."""
+def test_shadow_lines_are_sampled_apart(caplog: pytest.LogCaptureFixture) -> None:
+    """Shadow lines have their own bound and do not reduce the lines of refusals."""
     seconds = Seconds()
     log = RefusalLog(lines_per_second=2, clock=seconds)
     limiter = Limiter(MemoryBackend(clock=ManualClock()), listeners=[log])
@@ -111,8 +111,8 @@ def limiter(request: pytest.FixtureRequest) -> Any:
     return Limiter(MemoryBackend(clock=ManualClock())) if request.param == "threads" else InTasks()
 
 
-def test_health_counts_what_shadow_limits_would_have_refused(limiter: Any) -> None:
-    """By plan and limit, without a subject; a peek counts nothing, and without a shadow limit there is nothing."""
+def test_health_counts_shadow_refusals(limiter: Any) -> None:
+    """Health counts shadow refusals of acquire by plan and limit, without subjects."""
     for _ in range(3):
         limiter.acquire("user_1", PLAN)
     before = limiter.health()
@@ -124,8 +124,8 @@ def test_health_counts_what_shadow_limits_would_have_refused(limiter: Any) -> No
     assert "user_2" not in str(limiter.health())
 
 
-def test_a_gate_counts_in_the_health_of_its_limiter() -> None:
-    """What an AsyncGate decides without a coroutine is counted where its user looks."""
+def test_gate_counts_for_its_limiter() -> None:
+    """Decisions that an AsyncGate makes without a coroutine count for its limiter."""
     limiter = AsyncLimiter(MemoryBackend(clock=ManualClock()))
     claim = claim_of(limiter)
     for _ in range(3):
@@ -134,8 +134,8 @@ def test_a_gate_counts_in_the_health_of_its_limiter() -> None:
     assert asyncio.run(InTasks._run(limiter.health))["shadow_refusals"] == {"tried": {"minute": 2}}
 
 
-def test_health_keeps_a_bounded_number_of_shadow_limits() -> None:
-    """Of plans that are made for each customer, those beyond the bound are counted together."""
+def test_shadow_counts_are_bounded() -> None:
+    """Beyond the bound, the limits of all further plans share one counter."""
     limiter = Limiter(MemoryBackend())
     for number in range(1_100):
         plan = Plan.of(f"plan_{number}", per_minute=1, shadow=True)

@@ -95,7 +95,7 @@ class Claims(RuleBasedStateMachine):
         """What the laws of leases on Redis make of the time, done to the memory backend, which knows none of it."""
         for who, (expires_ms, ttl_ms) in list(self.lives[subject].items()):
             self.lives[subject][who] = min(expires_ms, now_ms + ttl_ms), ttl_ms
-            ledger = self.memory._stripes[hash(subject) & 63].known(subject)
+            ledger = self.memory._shards[hash(subject) & 63].find(subject)
             mine = [entry for entry in self.open if entry[0] == who and entry[1].subject == subject]
             if ledger is not None:
                 ledger.end_overdue(now_ms)

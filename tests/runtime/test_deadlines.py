@@ -29,8 +29,8 @@ def waited(deadline: Deadline, seconds: list[float], *late_s: float) -> bool:
     return over
 
 
-def test_a_wait_in_a_process_that_is_in_time_ends_in_time(seconds: list[float]) -> None:
-    """It is over after five parts and a last look, at its end."""
+def test_wait_without_delays(seconds: list[float]) -> None:
+    """A wait without delays ends after five parts and a last look."""
     deadline = Deadline(100.05)
 
     assert not waited(deadline, seconds, 0, 0, 0, 0, 0)
@@ -38,8 +38,8 @@ def test_a_wait_in_a_process_that_is_in_time_ends_in_time(seconds: list[float]) 
     assert seconds[0] == pytest.approx(100.05)
 
 
-def test_a_wait_ends_later_by_its_longest_delay(seconds: list[float]) -> None:
-    """A process that was late by 80 ms, and by 10 again and again, waits for 80 ms more in all."""
+def test_longest_delay_is_added(seconds: list[float]) -> None:
+    """A wait with delays of 80 ms and 10 ms ends 80 ms later."""
     deadline = Deadline(100.05)
 
     assert not waited(deadline, seconds, 0.08)
@@ -48,16 +48,16 @@ def test_a_wait_ends_later_by_its_longest_delay(seconds: list[float]) -> None:
     assert seconds[0] == pytest.approx(100.13, abs=0.021)
 
 
-def test_a_wait_that_ends_with_another_ends_later_by_all_delays(seconds: list[float]) -> None:
-    """Each part lasts as long as it lasts, and there are five of them and a last look."""
+def test_all_delays_are_added(seconds: list[float]) -> None:
+    """With `all_delays` every delay is added."""
     deadline = Deadline(100.05, all_delays=True)
 
     assert not waited(deadline, seconds, 0.08, 0.01, 0.01, 0.01, 0.01)
     assert waited(deadline, seconds, 0.01)
 
 
-def test_each_step_of_a_call_has_a_delay_of_its_own(seconds: list[float]) -> None:
-    """A greenlet that opens a connection waits for its turn again and again, while the server answers at once."""
+def test_steps_have_separate_delays(seconds: list[float]) -> None:
+    """Each step of a call adds its own longest delay."""
     deadline = Deadline(100.05)
     for _ in range(4):
         assert not waited(deadline, seconds, 0.1)
@@ -73,8 +73,8 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield one, other
 
 
-def test_what_lies_in_the_socket_is_an_answer_however_late(ends: tuple[socket.socket, socket.socket]) -> None:
-    """The time is over before the thread comes to read, and the server has long answered."""
+def test_late_reader_gets_the_reply(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A reply in the socket is read even after the deadline."""
     ends[1].sendall(b"answer")
     buffer = bytearray(16)
 
@@ -83,8 +83,8 @@ def test_what_lies_in_the_socket_is_an_answer_however_late(ends: tuple[socket.so
     assert buffer[:received] == b"answer"
 
 
-def test_a_socket_without_an_answer_is_given_up(ends: tuple[socket.socket, socket.socket]) -> None:
-    """It was looked at, and the time was over."""
+def test_no_reply(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Without a reply the wait ends with TimeoutError."""
     with pytest.raises(TimeoutError):
         _Socket(ends[0], Deadline(time.monotonic() - 1)).recv_into(bytearray(16))
 
@@ -110,8 +110,8 @@ class LateSender:
         self.seconds[0] += 0.08
 
 
-def test_a_thread_that_comes_back_late_from_sending_waits_for_the_answer(seconds: list[float]) -> None:
-    """The call may have left only now, so what the server has to answer in is still to come."""
+def test_late_after_sending(seconds: list[float]) -> None:
+    """A thread that returns late from sending still waits for the reply."""
     deadline = Deadline(100.05)
     _Socket(LateSender(seconds), deadline).sendall(b"call")
 
@@ -119,8 +119,8 @@ def test_a_thread_that_comes_back_late_from_sending_waits_for_the_answer(seconds
     assert deadline.until_s == pytest.approx(100.13, abs=0.001)
 
 
-def test_a_thread_that_comes_late_to_send_still_sends(seconds: list[float]) -> None:
-    """What it did before needed nobody else; its time is over only if it was not late."""
+def test_late_before_sending(seconds: list[float]) -> None:
+    """A late thread still sends; a deadline that has passed without delays is a TimeoutError."""
     sender = LateSender(seconds)
     socket_of_late_thread = _Socket(sender, Deadline(100.05))
     seconds[0] += 0.08
@@ -130,8 +130,8 @@ def test_a_thread_that_comes_late_to_send_still_sends(seconds: list[float]) -> N
     assert sender.sent == [b"call"]
 
 
-def test_a_task_has_its_time_and_no_more() -> None:
-    """The error is a TimeoutError, and nothing of the cancellation is left in the task."""
+def test_task_deadline() -> None:
+    """The error is a TimeoutError, and the task has no pending cancellation."""
 
     async def hanging() -> int:
         task = asyncio.current_task()
@@ -143,8 +143,8 @@ def test_a_task_has_its_time_and_no_more() -> None:
     assert asyncio.run(hanging()) == 0
 
 
-def test_a_task_that_somebody_cancels_is_cancelled() -> None:
-    """A deadline does not turn the cancellation of a caller into a time-out."""
+def test_cancelled_task() -> None:
+    """A deadline does not turn another cancellation into a timeout."""
 
     async def waiting() -> None:
         with TaskDeadline(10.0):
@@ -160,8 +160,8 @@ def test_a_task_that_somebody_cancels_is_cancelled() -> None:
     assert asyncio.run(cancelled())
 
 
-def test_a_deadline_within_another_ends_its_own_part() -> None:
-    """The inner time-out is seen inside, and the outer one goes on."""
+def test_nested_deadlines() -> None:
+    """An inner deadline ends only its own block."""
 
     async def nested() -> str:
         with TaskDeadline(10.0):

@@ -20,16 +20,16 @@ async def _all(threads: ThreadPool, function: Callable[[], Any], times: int) -> 
 
 
 @pytest.mark.parametrize(("most", "met"), [(1, False), (2, True)])
-def test_so_many_run_at_a_time(most: int, met: bool) -> None:
-    """Two functions that wait for one another meet where two may run, and do not where one may."""
+def test_max_threads(most: int, met: bool) -> None:
+    """At most `max_threads` functions run at the same time."""
     barrier = Barrier(2)
     answers = asyncio.run(_all(ThreadPool(most), lambda: barrier.wait(10 if met else 0.2), 2))
 
     assert {isinstance(answer, BrokenBarrierError) for answer in answers} == {not met}
 
 
-def test_a_thread_keeps_its_place_though_nobody_waits() -> None:
-    """A cancelled task leaves at once; its thread goes on, and until it has ended no other begins."""
+def test_cancelled_task_keeps_its_thread() -> None:
+    """A cancelled task ends at once; its thread stays busy until the function returns."""
     threads, let_go, begun = ThreadPool(1), Event(), Event()
     order: list[str] = []
 
@@ -54,8 +54,8 @@ def test_a_thread_keeps_its_place_though_nobody_waits() -> None:
     assert order == ["left", "first", "second"]
 
 
-def test_what_has_not_begun_never_does() -> None:
-    """A task that is cancelled while it waits for a thread is not carried out later."""
+def test_waiting_function_is_cancelled() -> None:
+    """A function whose task is cancelled before it starts never runs."""
     threads, let_go, begun = ThreadPool(1), Event(), Event()
     done: list[str] = []
 
@@ -79,16 +79,16 @@ def test_what_has_not_begun_never_does() -> None:
     assert done == ["later"]
 
 
-def test_one_loop_after_another() -> None:
-    """The threads outlive a loop, and serve the next."""
+def test_two_loops() -> None:
+    """A pool works in one event loop after another."""
     threads = ThreadPool(1)
 
     assert [get_ident() in asyncio.run(_all(threads, get_ident, 3)) for _ in range(3)] == [False] * 3
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
-def test_a_child_process_has_threads_of_its_own(fork: Callable[[], int]) -> None:
-    """After a fork nothing waits for a thread that is not there."""
+def test_child_process(fork: Callable[[], int]) -> None:
+    """A child process creates its own threads."""
     threads = ThreadPool(1)
     asyncio.run(_all(threads, get_ident, 1))
     pid = fork()
@@ -99,8 +99,8 @@ def test_a_child_process_has_threads_of_its_own(fork: Callable[[], int]) -> None
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
-def test_a_function_has_the_context_of_its_task() -> None:
-    """What a request has set is seen in its thread: for tracing, and for logs."""
+def test_context() -> None:
+    """A function sees the context variables of its task."""
     name: ContextVar[str] = ContextVar("name")
 
     async def seen() -> str:
@@ -114,19 +114,19 @@ async def _double(number: int) -> tuple[int, int]:
     return number * 2, get_ident()
 
 
-def test_a_function_in_a_thread_can_ask_the_loop() -> None:
-    """What has to be awaited is awaited where it lives."""
+def test_call_in_event_loop() -> None:
+    """A function in a thread can call a coroutine function in the loop."""
     assert asyncio.run(ThreadPool(1).run(call_in_event_loop, _double, 21)) == (42, get_ident())
 
 
-def test_elsewhere_there_is_no_loop_to_ask() -> None:
-    """It is an error that says so, and not a wait without end."""
+def test_no_event_loop() -> None:
+    """In any other thread it is a RuntimeError."""
     with pytest.raises(RuntimeError, match="no event loop"):
         call_in_event_loop(_double, 21)
 
 
-def test_a_loop_that_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks is told after a while, as of a backend that gives none."""
+def test_unresponsive_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that does not respond is a BackendUnavailable."""
     monkeypatch.setattr("awx_ratelimit.runtime.event_loops._LOOP_TIMEOUT_S", 0.05)
 
     async def never() -> None:

@@ -43,8 +43,8 @@ def described(folder: Path, package: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("name", TOO_OLD)
-def test_a_package_that_is_too_old_is_named_with_both_versions(tmp_path: Path, name: str) -> None:
-    """The error says which version is installed, which is needed, and how to get it."""
+def test_old_package(tmp_path: Path, name: str) -> None:
+    """The error has the installed version, the needed version and the command to install it."""
     code, package, extra, who = TOO_OLD[name]
     described(tmp_path, package, "0.9.1")
 
@@ -55,8 +55,8 @@ def test_a_package_that_is_too_old_is_named_with_both_versions(tmp_path: Path, n
     assert "Traceback" not in text
 
 
-def test_a_later_version_fits(tmp_path: Path) -> None:
-    """A newer package, or a candidate of one, is used."""
+def test_newer_package(tmp_path: Path) -> None:
+    """A newer package and a release candidate are accepted."""
     described(tmp_path, "redis", "99.0.0rc1")
 
     assert (
@@ -65,8 +65,8 @@ def test_a_later_version_fits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["redis", "hiredis"])
-def test_a_client_that_is_missing_is_named(tmp_path: Path, package: str) -> None:
-    """Without the client, and without what reads its answers, the error names the line to install them."""
+def test_missing_client(tmp_path: Path, package: str) -> None:
+    """The error for a missing client or parser has the command to install it."""
     code = f"sys.modules[{package!r}] = None; from awx_ratelimit.backends.redis.backend_sync import RedisBackend"
 
     assert said(code, tmp_path) == (
@@ -74,8 +74,8 @@ def test_a_client_that_is_missing_is_named(tmp_path: Path, package: str) -> None
     )
 
 
-def test_doctor_says_which_client_is_needed(tmp_path: Path) -> None:
-    """A client that does not fit is a finding, and what to do is its remedy."""
+def test_doctor(tmp_path: Path) -> None:
+    """The doctor reports a wrong client with its remedy."""
     described(tmp_path, "redis", "0.9.1")
     code = "from awx_ratelimit.cli import main; sys.exit(main(['doctor', 'redis://127.0.0.1:1', '--json']))"
 

@@ -60,8 +60,8 @@ class Broken(Part):
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
 @pytest.mark.parametrize("make", [process_mark, PidMark], ids=["page", "pid"])
-def test_a_mark_is_true_in_one_process_alone(make: Callable[[], ProcessMark], fork: Callable[[], int]) -> None:
-    """A child sees that the mark is not its own until it sets it, and its parent does not notice."""
+def test_mark_is_false_in_a_child(make: Callable[[], ProcessMark], fork: Callable[[], int]) -> None:
+    """The mark is false in a child until the child sets it; the parent's mark does not change."""
     mark = make()
     mark.value = 1
 
@@ -75,8 +75,8 @@ def test_a_mark_is_true_in_one_process_alone(make: Callable[[], ProcessMark], fo
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
-def test_each_part_is_renewed_once_in_each_process(fork: Callable[[], int]) -> None:
-    """Threads that come at once find everything renewed, once, in the child and in the child's child."""
+def test_renewed_once_per_process(fork: Callable[[], int]) -> None:
+    """Concurrent threads find everything renewed exactly once, in the child and in its child."""
     part = Part()
 
     def renewed_once(times: int) -> bool:
@@ -100,10 +100,8 @@ def test_each_part_is_renewed_once_in_each_process(fork: Callable[[], int]) -> N
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
-def test_a_part_that_cannot_be_renewed_leaves_the_others_alone(
-    fork: Callable[[], int], caplog: pytest.LogCaptureFixture
-) -> None:
-    """What one renewal raises is logged, and the next one is done."""
+def test_failing_renewal(fork: Callable[[], int], caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in a renewal is logged, and the next renewal runs."""
     broken, part = Broken(), Part()
 
     def others_were_renewed() -> bool:
@@ -116,8 +114,8 @@ def test_a_part_that_cannot_be_renewed_leaves_the_others_alone(
 
 
 @pytest.mark.own_process
-def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A refusal log and a watched table go on in a child, though a thread of the parent was using them."""
+def test_lock_held_during_a_fork_in_c(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal log and a watched table work in a child although their locks were held during the fork."""
     path = tmp_path / "plans.toml"
     path.write_text("[plans.one]\nper_minute = 1\n")
     table, log = PlanTable.watch(path), RefusalLog()
@@ -137,9 +135,9 @@ def test_a_lock_that_was_held_at_a_fork_in_c_hangs_no_child(tmp_path: Path, capl
         assert in_child(FORK_IN_C, both_work)
 
 
-def test_what_was_made_before_a_patch_is_renewed_by_the_first_decision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gevent replaces Python's locks after the hooks of a fork: what they renewed is renewed once more, and once."""
-    monkeypatch.setattr("awx_ratelimit.runtime.forks._made_for", [(os.getpid(), threading.Lock)])
+def test_renewed_after_gevent_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If gevent patches Python after the fork, the first decision renews everything once more."""
+    monkeypatch.setattr("awx_ratelimit.runtime.forks._renewed_for", [(os.getpid(), threading.Lock)])
     part, seen = Part(), []
 
     for lock in (threading.Lock, threading.RLock, threading.RLock):

@@ -36,18 +36,18 @@ def work() -> Iterator[Work]:
     work.ticker.stop(5)
 
 
-def test_a_failure_is_logged_once_until_it_works_again(work: Work, caplog: pytest.LogCaptureFixture) -> None:
-    """What fails is tried again and again, and is one line for each time that it began to fail."""
+def test_failure_is_logged_once(work: Work, caplog: pytest.LogCaptureFixture) -> None:
+    """Repeated failures are one log line until the next success."""
     for failing in (True, True, True, False, True, True):
         work.failing = failing
         work.once()
     work.ticker.stop(5)
 
-    assert caplog.messages == ["awx-key-test: the reason; it is tried again"] * 2
+    assert caplog.messages == ["awx-key-test: the reason; will retry"] * 2
 
 
-def test_it_works_once_more_when_it_is_stopped(work: Work) -> None:
-    """What was to be done at the next turn is done before it ends; stopped again, or started, nothing happens."""
+def test_stop_works_once_more(work: Work) -> None:
+    """`stop` calls the method once more; later calls of start and stop do nothing."""
     work.once()
     work.ticker.stop(5)
     work.ticker.stop(5)
@@ -57,8 +57,8 @@ def test_it_works_once_more_when_it_is_stopped(work: Work) -> None:
     assert work.ticker._thread is None
 
 
-def test_it_works_every_so_often() -> None:
-    """Without being woken it works when its time has come."""
+def test_interval() -> None:
+    """Without a wake-up the method is called after each interval."""
     work = Work()
     work.ticker = PeriodicThread("awx-key-test", work.work, 0.001)
     work.ticker.start()

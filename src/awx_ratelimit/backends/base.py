@@ -1,69 +1,63 @@
-"""What a backend guarantees: one atomic step for each claim.
+"""What a backend guarantees: every claim is decided in one atomic step.
 
-Two Protocols of the same verbs, and `NonBlocking`, by which a synchronous backend that waits briefly serves async code.
-`release` is an enqueue in both: it is called from cancelled tasks, from finalizers and from signal handlers, so
-it must neither wait nor raise nor take a lock that its own thread could be holding.
+`Backend` and `AsyncBackend` have the same methods. A backend can have more abilities: each is a Protocol here, and the
+library looks for it with `isinstance`.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
-from typing import Any, Final, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.runtime.clock import Clock
 
-#: What a subject owes of each rate of a plan, in the rates' units, and when each of its open leases was granted.
+#: One subject's usage that was decided without the backend: the subject, the plan, the debt for each rate in the rates'
+#: units, and the times at which its open leases were granted.
 LocalUsage: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
 
 
-#: The longest wait of a synchronous backend that an AsyncLimiter accepts: an event loop stands still for so long.
+#: AsyncLimiter calls a synchronous backend in its event loop if that backend never waits longer than this.
 MAX_EVENT_LOOP_WAIT_MS: Final = 50
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Decides claims, from any thread. The Limiter has validated what it hands down.
+    """Decides claims, from any thread.
 
-    A backend that an AsyncLimiter may call in its event loop says ``longest_wait_ms: ClassVar[int]``: the longest time
-    in milliseconds for which any of its verbs waits, at most `MAX_EVENT_LOOP_WAIT_MS`. Without it a backend may wait
-    for a network. With ``checks_claims = True`` it raises TypeError or ValueError for malformed claims itself, which
-    then are not checked twice.
+    `release` may be called from cancelled tasks, finalizers and signal handlers. So it must not wait, raise, or take a
+    lock that its own thread could hold.
     """
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """Decide and charge in one step: every limit or none. Raises BackendUnavailable where there is no decision."""
+        """Decide and charge in one step: every limit or none. Raises BackendUnavailable if it cannot decide."""
         ...
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """What `acquire` would decide now, with nothing charged and no lease taken. Raises BackendUnavailable."""
+        """The decision that `acquire` would make now. Charges nothing and takes no lease. Raises BackendUnavailable."""
         ...
 
     def release(self, decision: Decision) -> None:
-        """Free the slot before the subject's next decision. Harmless twice; it never waits and never raises."""
+        """Free the slot before the subject's next decision. A second call does nothing. Never waits, never raises."""
         ...
 
     def refund(self, decision: Decision) -> None:
-        """Give back what the decision charged and time has not given back yet; once. Raises BackendUnavailable."""
+        """Give back the charged tokens that have not refilled yet; once per decision. Raises BackendUnavailable."""
         ...
 
     def reset(self, subject: str) -> None:
-        """Forget the debts of `subject`, never its live leases. Raises BackendUnavailable."""
+        """Clear the debts of `subject`; its leases stay. Raises BackendUnavailable."""
         ...
 
     def health(self) -> Mapping[str, Any]:
-        """How it is, for a status page: ``state`` (``ok`` or what is wrong), ``backend``, and what it counts."""
+        """The status: ``state`` (``ok`` or what is wrong), ``backend``, and counters."""
         ...
 
     def close(self) -> None:
-        """Let go of what was opened. Harmless twice."""
+        """Close everything that this backend has opened. A second call does nothing."""
         ...
 
 
 class AsyncBackend(Protocol):
-    """The same guarantees, for the tasks of one event loop. What a cancelled `acquire` was granted is given back."""
+    """Backend for the tasks of one event loop. If `acquire` is cancelled, what it was granted is given back."""
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
@@ -74,7 +68,7 @@ class AsyncBackend(Protocol):
         ...
 
     def release(self, decision: Decision) -> None:
-        """See Backend: an enqueue, so that no cancellation can split it."""
+        """See Backend. It is synchronous, so that a cancellation cannot interrupt it."""
         ...
 
     async def refund(self, decision: Decision) -> None:
@@ -94,8 +88,62 @@ class AsyncBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundsWaits(Protocol):
+    """No method of this backend waits longer than `longest_wait_ms`. Without this it may wait for a network."""
+
+    longest_wait_ms: int
+
+
+@runtime_checkable
+class ChecksClaims(Protocol):
+    """If `checks_claims` is True, the backend raises TypeError or ValueError for malformed claims itself."""
+
+    checks_claims: bool
+
+
+@runtime_checkable
+class RenewsLeases(Protocol):
+    """The leases of this backend expire. It renews them in the background; `renew_leases` renews them now."""
+
+    def renew_leases(self) -> Any:
+        """Renew every open lease; awaitable in an AsyncBackend. Raises BackendUnavailable."""
+
+
+@runtime_checkable
+class Flushes(Protocol):
+    """This backend sends in the background; `flush` sends what waits now."""
+
+    def flush(self) -> Any:
+        """Send what waits, in the time that a decision may take; awaitable in an AsyncBackend. Never raises."""
+
+
+@runtime_checkable
+class HasServers(Protocol):
+    """The subjects of this backend are spread over servers that can fail separately."""
+
+    def home(self, subject: str) -> object:
+        """The server of `subject`, as a hashable value."""
+
+
+@runtime_checkable
+class TakesLocalUsage(Protocol):
+    """This backend can charge what was decided without it during an outage."""
+
+    def heal(self, owed: Sequence[LocalUsage], heal_id: bytes) -> Any:
+        """Charge `owed`, at most once for each `heal_id`. Returns a Decision for each; raises BackendUnavailable."""
+
+
+@runtime_checkable
+class WarnsOnUse(Protocol):
+    """This backend wants to know that a limiter uses it, so that it can warn about its deployment."""
+
+    def used_by_limiter(self) -> None:
+        """Called by a limiter when it gets this backend."""
+
+
 class NonBlocking:
-    """An AsyncBackend around a Backend that an event loop may call: see `fits_event_loop`."""
+    """An AsyncBackend that calls a synchronous backend in the event loop. See `fits_event_loop`."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -119,16 +167,14 @@ class NonBlocking:
         self.backend.reset(subject)
 
     async def renew_leases(self) -> None:
-        """Where leases lapse, renew those that are open."""
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            renew()
+        """See RenewsLeases."""
+        if isinstance(self.backend, RenewsLeases):
+            self.backend.renew_leases()
 
     async def flush(self) -> None:
-        """Send what waits, where something does."""
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            flush()
+        """See Flushes."""
+        if isinstance(self.backend, Flushes):
+            self.backend.flush()
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""
@@ -139,86 +185,11 @@ class NonBlocking:
         self.backend.close()
 
 
-def _is_async(backend: object) -> TypeGuard[AsyncBackend]:
-    return inspect.iscoroutinefunction(getattr(backend, "acquire", None))
-
-
 def fits_event_loop(backend: object) -> bool:
-    """Whether an event loop may call `backend`: it says that it waits for at most `MAX_EVENT_LOOP_WAIT_MS`.
-
-    ``never_waits``, the name before, is accepted too: True says ``longest_wait_ms = 0``, and False that it may wait.
-    """
-    never_waits = getattr(backend, "never_waits", None)
-    if never_waits is not None:
-        return bool(never_waits)
-    longest_wait_ms = getattr(backend, "longest_wait_ms", None)
-    return longest_wait_ms is not None and longest_wait_ms <= MAX_EVENT_LOOP_WAIT_MS
+    """Whether `backend` bounds its waits to `MAX_EVENT_LOOP_WAIT_MS`."""
+    return isinstance(backend, BoundsWaits) and backend.longest_wait_ms <= MAX_EVENT_LOOP_WAIT_MS
 
 
 def checks_claims(backend: object) -> bool:
     """Whether `backend` checks claims itself."""
-    return bool(getattr(backend, "checks_claims", False))
-
-
-def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
-    """`backend`, if `user` can call it. Raises TypeError that says what to use instead."""
-    if _is_async(backend):
-        raise TypeError(f"{user} takes a synchronous backend; {_name(backend)} is none: use Async{user}")
-    _check_made(backend, user, "open_backend")
-    if not isinstance(backend, Backend):
-        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
-    _tell(backend)
-    return backend
-
-
-def checked_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBackend:
-    """`backend`, if `user` can await it. Raises TypeError for one that would block the event loop."""
-    _check_made(backend, user, "open_async_backend")
-    if _is_async(backend):
-        return backend
-    if isinstance(backend, Backend) and fits_event_loop(backend):
-        _tell(backend)
-        return cast(AsyncBackend, NonBlocking(backend))
-    raise TypeError(
-        f"{user} takes an async backend, or one whose longest_wait_ms is at most {MAX_EVENT_LOOP_WAIT_MS}; "
-        f"{_name(backend)} would block its loop; use open_async_backend(url), or a class such as AsyncRedisBackend"
-    )
-
-
-def _name(backend: Any) -> str:
-    return backend.__name__ if isinstance(backend, type) else type(backend).__name__
-
-
-def _check_made(backend: Any, user: str, opening: str) -> None:
-    """Raise TypeError for a class, and for the URL or the path of a backend, which may hold a password."""
-    if isinstance(backend, type):
-        name = backend.__name__
-        made = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}({_needed_by(backend)})"
-        raise TypeError(f"backend is {type_name(backend)}; write {user}({made})")
-    if isinstance(backend, str | PurePath):
-        raise TypeError(f"backend is {type_name(backend)}; write {user}({opening}(url))")
-    if hasattr(backend, "give_back"):
-        # A limiter has all the verbs of a backend.
-        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
-
-
-def _needed_by(backend: type) -> str:
-    """The names of the arguments that `backend` cannot be made without."""
-    parameters = inspect.signature(backend).parameters.values()
-    return ", ".join(
-        one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
-    )
-
-
-def checked_clock(clock: Any) -> Clock:
-    """`clock`, if it has the time; else TypeError."""
-    if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
-        raise TypeError(f"clock is {type_name(clock)}; use an object with now_ms() -> int, such as ManualClock()")
-    return cast(Clock, clock)
-
-
-def _tell(backend: Backend) -> None:
-    """Tell a backend that wants to know it that it decides for a limiter."""
-    decides = getattr(backend, "decides", None)
-    if decides is not None:
-        decides()
+    return isinstance(backend, ChecksClaims) and backend.checks_claims

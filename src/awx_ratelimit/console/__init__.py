@@ -7,10 +7,9 @@ The application decides who is logged in. The pages work without JavaScript and 
 Requires the extra ``console``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from awx_ratelimit.runtime.extras import check_versions
+from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:
     from awx_ratelimit.console.app import Console
@@ -18,19 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Console", "Owner"]
 
-_MODULES = {"Console": "awx_ratelimit.console.app", "Owner": "awx_ratelimit.management.auth.claims"}
-_PACKAGES = {"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    check_versions(name, "console", "jinja2", "pyjwt", "sqlalchemy")
-    try:
-        module = import_module(_MODULES[name])
-    except ModuleNotFoundError as error:
-        if error.name not in _PACKAGES:
-            raise
-        package = _PACKAGES[error.name]
-        raise ImportError(f"{name} needs {package}; install it with: pip install 'awx-ratelimit[console]'") from error
-    return getattr(module, name)
+__getattr__ = lazy_exports(
+    __name__,
+    {"Console": f"{__name__}.app", "Owner": "awx_ratelimit.management.auth.claims"},
+    extra="console",
+    packages={"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"},
+)

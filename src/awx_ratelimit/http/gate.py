@@ -31,7 +31,7 @@ from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 
-#: Builds an Admission without the call of its class, which is slower.
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
 

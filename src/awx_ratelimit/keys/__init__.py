@@ -13,15 +13,14 @@ Layer 2: it knows of limits no more than a plan's name. The store, the service a
 ``keys``; how a key looks, and how a text is kept free of keys, needs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from awx_ratelimit.keys.format import KeyFormat
 from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
 from awx_ratelimit.keys.redaction import KeyRedactingFilter, redact_event
 from awx_ratelimit.keys.scanner import FoundKey, KeyFinder
 from awx_ratelimit.keys.secret import Secret
-from awx_ratelimit.runtime.extras import check_versions
+from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys.accounts import Accounts
@@ -47,22 +46,14 @@ __all__ = [
     "redact_event",
 ]
 
-_HOMES = {
-    "Accounts": "accounts",
-    "KeyService": "service",
-    "KeyStore": "storage.store",
-    "KeyVerifier": "verification.verifier",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    check_versions(name, "keys", "sqlalchemy")
-    try:
-        home = import_module(f"{__name__}.{_HOMES[name]}")
-    except ModuleNotFoundError as error:
-        if error.name != "sqlalchemy":
-            raise
-        raise ImportError(f"{name} needs SQLAlchemy; install it with: pip install 'awx-ratelimit[keys]'") from error
-    return getattr(home, name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Accounts": f"{__name__}.accounts",
+        "KeyService": f"{__name__}.service",
+        "KeyStore": f"{__name__}.storage.store",
+        "KeyVerifier": f"{__name__}.verification.verifier",
+    },
+    extra="keys",
+    packages={"sqlalchemy": "SQLAlchemy"},
+)

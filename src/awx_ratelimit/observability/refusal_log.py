@@ -1,7 +1,7 @@
-"""`RefusalLog`: a listener that writes refusals to the log, structured and sampled, and those of limits in shadow.
+"""`RefusalLog`: a listener that logs refusals, including those of limits in shadow, as sampled and structured records.
 
-A flood must not become a flood of lines: at most so many a second are written, and each says how many were left out
-before it. A line names the subject, the plan and the limits; a key is in none, for a subject is never a key.
+A flood of refusals must not become a flood of log lines. So the number of lines per second is bounded, and each line
+has the number of lines that were left out before it. A line never contains an API key, because a subject is never one.
 """
 
 import logging
@@ -25,28 +25,29 @@ class RefusalLog:
     the fields ``subject``, ``plan``, ``cost``, ``limits``, ``shadow_limits``, ``retry_after_ms`` and ``left_out`` as
     attributes, for structured handlers. `clock` gives seconds, for tests.
 
-    An allowed claim that a limit in shadow would have refused is a line too, with empty ``limits``. As many of these
-    lines are written, and counted apart, so that neither kind crowds out the other.
+    An allowed claim that a limit in shadow would have refused is logged with empty ``limits``. The two kinds of lines
+    have separate bounds and counts, so that neither crowds out the other. Raises ValueError for a wrong
+    `lines_per_second`.
     """
 
     def __init__(
         self, *, lines_per_second: int = 10, level: int = logging.WARNING, clock: Callable[[], float] = monotonic
     ) -> None:
         if lines_per_second < 1:
-            raise ValueError(f"lines_per_second is {lines_per_second!r}; allowed is a number of at least 1")
+            raise ValueError(f"lines_per_second: expected a number >= 1, got {lines_per_second!r}")
         self._lines_per_second = lines_per_second
         self._level = level
         self._clock = clock
         self._renew_lock()
         register_after_fork(self._renew_lock)
-        self._refused = _Sample()
-        self._shadow = _Sample()
+        self._refused = _LineCounter()
+        self._shadow = _LineCounter()
 
     def __call__(self, decision: Decision) -> None:
-        """Write the decision if it is a refusal, or would have been, and its turn has come."""
+        """Log `decision` if it is a refusal, or a refusal of a limit in shadow, and the bound allows a line."""
         if not decision.exceeded:
             return
-        left_out = self._turn(self._shadow if decision.allowed else self._refused)
+        left_out = self._count_line(self._shadow if decision.allowed else self._refused)
         if left_out is None:
             return
         limits = [usage.limit for usage in decision.usages if usage.refused and not usage.shadow]
@@ -64,23 +65,23 @@ class RefusalLog:
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def _turn(self, sample: "_Sample") -> int | None:
-        """How many were left out before this one; None where it is left out itself."""
+    def _count_line(self, counter: "_LineCounter") -> int | None:
+        """The number of lines left out before this one; None to leave this one out too."""
         renew_if_forked()
         with self._lock:
             second = int(self._clock())
-            if second != sample.second:
-                sample.second, sample.written = second, 0
-            if sample.written >= self._lines_per_second:
-                sample.left_out += 1
+            if second != counter.second:
+                counter.second, counter.written = second, 0
+            if counter.written >= self._lines_per_second:
+                counter.left_out += 1
                 return None
-            sample.written += 1
-            left_out, sample.left_out = sample.left_out, 0
+            counter.written += 1
+            left_out, counter.left_out = counter.left_out, 0
             return left_out
 
 
-class _Sample:
-    """The lines of one kind: how many were written in this second, and left out since the last one."""
+class _LineCounter:
+    """One kind of line: the number written in this second, and the number left out since the last line."""
 
     def __init__(self) -> None:
         self.second = -1

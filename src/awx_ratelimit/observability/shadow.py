@@ -1,4 +1,4 @@
-"""What limits in shadow would have refused: for the log, and counted for `health`."""
+"""The refusals that limits in shadow would have made: their names for the log, their counts for `health`."""
 
 import threading
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import CONCURRENT
 from awx_ratelimit.runtime.forks import register_after_fork
 
-#: Plans may be made for each customer: the limits of any more are counted together.
-_MOST_LIMITS = 1_000
+#: Callers may bring many plans. Beyond this number, their limits share one counter.
+_MAX_LIMITS = 1_000
 OTHER_PLANS = "other plans"
 
 
 def shadow_refusals(decision: Decision) -> list[str]:
-    """The names of the limits in shadow that had no room for the claim."""
+    """The names of the exceeded limits in shadow."""
     plan = decision.plan
     exceeded = decision.exceeded & ~plan.enforced
     if not exceeded:
@@ -24,7 +24,7 @@ def shadow_refusals(decision: Decision) -> list[str]:
 
 
 class ShadowCounts:
-    """How often each limit in shadow would have refused, by plan. From any thread; a subject is in none of it."""
+    """Counts the refusals of each limit in shadow, by plan. Thread-safe. It stores no subjects."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], int] = {}
@@ -35,16 +35,16 @@ class ShadowCounts:
         self._lock = threading.Lock()
 
     def count(self, decision: Decision) -> None:
-        """Count a decision of `acquire`."""
+        """Count the shadow refusals of `decision`."""
         for limit in shadow_refusals(decision):
             key = decision.plan.name, limit
             with self._lock:
-                if key not in self._counts and len(self._counts) >= _MOST_LIMITS:
+                if key not in self._counts and len(self._counts) >= _MAX_LIMITS:
                     key = OTHER_PLANS, ""
                 self._counts[key] = self._counts.get(key, 0) + 1
 
-    def beside(self, health: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`health`, with the counts as ``shadow_refusals`` where there are any: by plan, then by limit."""
+    def added_to(self, health: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`health` with the counts as ``shadow_refusals``, by plan and limit, if there are any."""
         with self._lock:
             counts = dict(self._counts)
         if not counts:

@@ -1,9 +1,9 @@
-"""How long to wait for a server, when this process itself may be late.
+"""Deadlines for waits on a server, which do not count delays of this process.
 
-An event loop that a handler blocks, a hub with many greenlets and threads that wait for the interpreter all wake up
-late. By then the answer may lie in the socket unread, or the claim may not have been sent at all. Neither says anything
-about the server. So each wait measures how late it was woken, and ends later by the longest such delay. Before it is
-given up, what has arrived is taken. A wait for a server that hangs lasts for its budget and one delay at most.
+A blocked event loop, a busy gevent hub, and threads that wait for the interpreter all wake up late. By then the reply
+may lie unread in the socket, or the claim may not have been sent. Neither is a fault of the server. So each wait
+measures how late it woke up, and its deadline moves by the longest such delay. Before it gives up, it reads what has
+arrived. A wait for a hanging server lasts for its budget and one delay at most.
 """
 
 import asyncio
@@ -14,21 +14,21 @@ from typing import Self
 
 from awx_ratelimit.runtime.event_loops import needs_asyncio_error
 
-#: A wait is measured in so many parts, so that a delay in its middle is seen too.
+#: Each wait is split into this many parts, so that it notices a delay in its middle.
 _PARTS = 5
 _MIN_STEP_S = 0.001
-#: A wait that ends later than this is delayed.
+#: A wait that ends later than this counts as delayed.
 _IN_TIME_S = 0.000_5
-#: Turns of a loop from a socket that can be read to the task that waits for the answer: the socket, the task that reads
-#: it, the tasks that wait, and one to end in.
+#: Iterations of an event loop between a readable socket and the waiting task: the socket, the task that reads it, the
+#: waiting tasks, and one to finish.
 _TURNS = 4
 
 
 class Deadline:
-    """The end of a wait in a thread, in seconds of the monotonic clock, and how late the thread was woken so far.
+    """The deadline of a wait in a thread, in seconds of the monotonic clock. It moves by the delays of the thread.
 
-    A call of several steps (`resume`) ends later by the longest delay of each. With `all_delays` it ends later by every
-    delay: for a wait that ends with another one.
+    If a call has several steps (see `resume`), the deadline moves by the longest delay of each step. With `all_delays`
+    it moves by every delay: use that for a wait that depends on another wait.
     """
 
     __slots__ = ("_all_delays", "_due_s", "_late_s", "_looked", "_step_s", "until_s", "was_late")
@@ -38,7 +38,7 @@ class Deadline:
         self.begin(until_s)
 
     def begin(self, until_s: float) -> bool:
-        """Begin another wait, which ends at `until_s`. Whether that is still to come."""
+        """Start a new wait until `until_s`. Returns whether that time is in the future."""
         now_s = time.monotonic()
         self.until_s = until_s
         self._late_s = _IN_TIME_S
@@ -49,7 +49,7 @@ class Deadline:
         return step_s > 0
 
     def left_s(self) -> float:
-        """How long is left, to wait for all of that. Raises TimeoutError when it is over."""
+        """The remaining time, for one wait of that length. Raises TimeoutError if there is none."""
         now_s = time.monotonic()
         left_s = self.until_s - now_s
         if left_s <= 0:
@@ -58,9 +58,9 @@ class Deadline:
         return left_s
 
     def at_once_s(self) -> float:
-        """How long is left for a step that needs nobody else; `resume` then takes its whole time for a delay.
+        """The remaining time for a step that waits for nothing; `resume` then counts its whole duration as a delay.
 
-        Raises TimeoutError when the time is over.
+        Raises TimeoutError if there is none.
         """
         self.resume()
         left_s = self.until_s - self._due_s
@@ -69,7 +69,7 @@ class Deadline:
         return left_s
 
     def begin_again(self) -> bool:
-        """Whether a wait for all that was left ended so late that it proves nothing. Then it begins once more."""
+        """If a wait from `left_s` ended so late that it proves nothing, start it again. Returns whether it did."""
         now_s = time.monotonic()
         late_s = now_s - self._due_s
         if late_s < self._step_s:
@@ -78,13 +78,13 @@ class Deadline:
         return True
 
     def begin_late(self) -> None:
-        """What was waited for is there. If its time is over, this process was late, and what follows has its own."""
+        """The awaited event has come. If the deadline has passed, this process was late: start a new wait."""
         now_s = time.monotonic()
         if now_s >= self.until_s:
             self.begin(now_s + _PARTS * self._step_s)
 
     def wait_s(self) -> float:
-        """How long to wait now; 0: look once without waiting. Ask `is_over` after a wait that brought nothing."""
+        """How long to wait now; 0: check once without waiting. Call `is_over` after a wait without a result."""
         now_s = time.monotonic()
         wait_s = self.until_s - now_s
         if wait_s <= 0:
@@ -96,12 +96,12 @@ class Deadline:
         return wait_s
 
     def is_over(self) -> bool:
-        """Whether to give up, after a wait that brought nothing."""
+        """Whether to give up, after a wait without a result."""
         self.note()
         return self._looked
 
     def note(self) -> None:
-        """Note how late the wait has ended."""
+        """Measure how late the wait has ended."""
         now_s = time.monotonic()
         late_s = now_s - self._due_s
         if late_s > self._late_s:
@@ -111,18 +111,18 @@ class Deadline:
         self._due_s = now_s
 
     def resume(self) -> None:
-        """A step of the whole has ended, and the next begins. What was done since the last wait needed nobody else."""
+        """Start the next step of a call. Nothing since the last wait may have waited for anything."""
         self.note()
         self._late_s = _IN_TIME_S
         if self.was_late:
-            # Or a step that ended late would leave no time for the next.
+            # Otherwise a late step would leave no time for the next one.
             self.until_s = max(self.until_s, self._due_s + self._step_s)
 
 
 class TaskDeadline:
-    """``with TaskDeadline(seconds):`` raises TimeoutError in the running task at the end of a wait. See the module.
+    """``with TaskDeadline(seconds):`` raises TimeoutError in the running task after the deadline. See the module.
 
-    It is `asyncio.timeout` for a process that may be late, without a coroutine to enter and one to leave. For
+    It is `asyncio.timeout` without the delays of this process, and without coroutines for entry and exit. For
     `all_delays` see Deadline.
     """
 
@@ -177,7 +177,7 @@ class TaskDeadline:
             self._handle = self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Let those who bring the answer have their turns."""
+        """Give the tasks that bring the reply a chance to run."""
         self._turns -= 1
         if self._turns:
             self._handle = self._loop.call_soon(self._turn)

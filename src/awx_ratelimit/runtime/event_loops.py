@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
@@ -14,6 +14,13 @@ _Result = TypeVar("_Result")
 _WAITING_LOOP: ContextVar[Any] = ContextVar("awx_ratelimit.loop")
 #: Much longer than any limiter takes. It only bounds the wait for a loop that has been closed.
 _LOOP_TIMEOUT_S = 10.0
+
+
+@runtime_checkable
+class NeedsAsyncio(Protocol):
+    """If `needs_asyncio` is True, this object works only in an asyncio event loop."""
+
+    needs_asyncio: bool
 
 
 def runs_asyncio() -> bool:
@@ -28,7 +35,7 @@ def find_asyncio_error(*parts: Any) -> str:
     for part in parts:
         inner = part
         while inner is not None:
-            if getattr(inner, "needs_asyncio", False):
+            if isinstance(inner, NeedsAsyncio) and inner.needs_asyncio:
                 return needs_asyncio_error(type(inner).__name__)
             inner = getattr(inner, "backend", None)
     return ""

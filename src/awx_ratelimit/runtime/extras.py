@@ -1,32 +1,62 @@
-"""Whether the packages of an extra are of versions that fit: an older one fails in ways that do not say so."""
+"""Optional packages: names that are imported on first use, and errors for packages that are missing or too old."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
 
 _DISTRIBUTION = "awx-ratelimit"
-#: How to get the packages of an extra.
+#: The end of an error message: how to install the packages of an extra.
 INSTALL = "install it with: pip install 'awx-ratelimit[{}]'"
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == '([\w-]+)'")
 
 
-def check_versions(what: str, extra: str, *packages: str) -> None:
-    """Raise ImportError, with both versions, for the first of `packages` that does not fit what `extra` needs.
+def lazy_exports(
+    package: str, modules: Mapping[str, str], *, extra: str = "", packages: Mapping[str, str] | None = None
+) -> Callable[[str], Any]:
+    """The function ``__getattr__`` of a package whose names are imported on first use.
 
-    What is not installed at all is not looked at: its import says so.
+    `modules` has the module of each name. `packages` has the third-party packages that these modules import, by the
+    name of the import. If one of them is missing or too old, the function raises ImportError with the command that
+    installs `extra`, or the package itself if there is no extra.
     """
-    for package, needed in _needed(extra):
+    names = dict(packages or {})
+
+    def load(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if extra:
+            check_versions(name, extra, *(distribution.lower() for distribution in names.values()))
+        try:
+            return getattr(import_module(modules[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name not in names:
+                raise
+            install = INSTALL.format(extra) if extra else f"install it with: pip install {error.name}"
+            raise ImportError(f"{name} needs {names[error.name]}; {install}") from error
+
+    return load
+
+
+def check_versions(what: str, extra: str, *packages: str) -> None:
+    """Raise ImportError if an installed package of `packages` is too old for `extra`. `what` is what needs it.
+
+    An old package would fail later, with a less helpful error. A missing package is not an error here: its import
+    fails by itself.
+    """
+    for package, needed in _requirements(extra):
         with suppress(PackageNotFoundError):
             installed = version(package)
-            if package in packages and not _fits(installed, needed):
+            if package in packages and not _is_compatible(installed, needed):
                 raise ImportError(
                     f"{what} needs {package}{needed}, and {package} {installed} is installed; {INSTALL.format(extra)}"
                 )
 
 
-def _needed(extra: str) -> Iterator[tuple[str, str]]:
-    """The packages of `extra` and their versions; none where this library itself is not installed."""
+def _requirements(extra: str) -> Iterator[tuple[str, str]]:
+    """The packages of `extra` and their versions; none if this library is not installed as a distribution."""
     try:
         requirements = requires(_DISTRIBUTION) or []
     except PackageNotFoundError:
@@ -37,8 +67,8 @@ def _needed(extra: str) -> Iterator[tuple[str, str]]:
             yield match[1].lower(), match[2].strip()
 
 
-def _fits(installed: str, needed: str) -> bool:
-    # `limits` needs it. On first use: it takes as long as a small command.
+def _is_compatible(installed: str, needed: str) -> bool:
+    # A dependency of `limits`. Imported on first use, because the import takes tens of milliseconds.
     from packaging.specifiers import SpecifierSet
 
     return SpecifierSet(needed).contains(installed, prereleases=True)

@@ -1,8 +1,8 @@
-"""Open files without trusting the path: no link, device or pipe, and no file that another user can change.
+"""Opens files without trusting the path: no link, device or pipe, and no file that another user can change.
 
-In a folder that others may write, such as /tmp or /dev/shm, anybody can put a file or a link where this process is
-about to look. So an opened file is checked by its descriptor, and a new one belongs to this user alone (mode 0600),
-whatever the umask. Files that are only read may be reached through links, as mounted configuration is.
+In a folder that others can write, such as /tmp or /dev/shm, anybody can create a file or a link at the path that this
+process is about to open. So files are checked after they are opened, by their descriptor. New files have the mode 0600
+for any umask. Files that are only read may be reached through links, because mounted configuration is.
 """
 
 import errno
@@ -15,7 +15,7 @@ from pathlib import Path
 _log = logging.getLogger("awx_ratelimit")
 _MODE = 0o600
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-#: Windows has neither links without privileges nor owners of this kind.
+#: Windows has no such owners, and its links need privileges.
 _HAS_OWNERS = os.name == "posix"
 #: O_NONBLOCK: opening a pipe must not wait for its other end.
 _SAFELY = (
@@ -27,14 +27,14 @@ _OPT_IN = "pass allow_other_users=True (in a URL: ?allow_other_users=true) if yo
 
 
 class UnusableFile(OSError):
-    """What lies at a path is not used; the message says why and what to do, without the path."""
+    """The file at a path must not be used. The message says why and what to do, without the path."""
 
 
 def open_owned(path: str, *, allow_other_users: bool = False) -> int:
-    """Open the regular file at `path` for reading and writing; a missing one is created with mode 0600.
+    """Open the regular file at `path` for reading and writing. Creates a missing file with mode 0600.
 
-    Raises UnusableFile for a link, for what is not a regular file and, unless `allow_other_users`, for a file that
-    another user owns or can write. Raises OSError where it cannot be opened.
+    Raises UnusableFile for a link, for anything but a regular file and, unless `allow_other_users`, for a file that
+    another user owns or can write. Raises OSError if it cannot be opened.
     """
     if not allow_other_users:
         check_links(Path(path).parent)
@@ -48,9 +48,9 @@ def open_owned(path: str, *, allow_other_users: bool = False) -> int:
 
 
 def check_owned(path: str, *, allow_other_users: bool = False) -> None:
-    """Raise UnusableFile as `open_owned` does; a missing file is none of those.
+    """Raise UnusableFile as `open_owned` does. A missing file is fine.
 
-    It opens nothing: SQLite would lose its locks when another descriptor of its database is closed.
+    It does not open the file: closing a second descriptor of a database drops SQLite's locks.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
         if not allow_other_users:
@@ -59,33 +59,33 @@ def check_owned(path: str, *, allow_other_users: bool = False) -> None:
 
 
 def create_owned(path: str, flags: int = os.O_RDWR) -> int:
-    """Create the file at `path` with mode 0600 and open it. Raises FileExistsError where there is anything already."""
+    """Create the file at `path` with mode 0600 and open it. Raises FileExistsError if the path exists."""
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | _SAFELY | _NO_LINK, _MODE)
     if _HAS_OWNERS:
-        # A umask, or the file system, may have made something else of the mode; where it cannot be set, `_check` sees.
+        # The umask or the file system may have changed the mode. If it cannot be set, `_check` notices.
         with suppress(OSError):
             os.fchmod(fd, _MODE)
     return fd
 
 
 def check_links(path: Path) -> None:
-    """Raise UnusableFile where a link that another user made is a part of `path`."""
+    """Raise UnusableFile if a part of `path` is a link that another user created."""
     path = path.absolute()
     for part in (path, *path.parents):
         try:
             # Not `part.lstat()`: detectors of blocking calls in event loops refuse `os.stat`.
             status = os.lstat(part)
         except (FileNotFoundError, NotADirectoryError):
-            # What opens the path says so, and names it.
+            # Opening the path raises the error, with the path.
             continue
         if _HAS_OWNERS and stat.S_ISLNK(status.st_mode) and not _is_ours(status.st_uid):
             raise _link(f"{part}, which belongs to user {_name(status.st_uid)},")
 
 
 def warn_about_folder(path: str) -> None:
-    """Log a warning where other users can remove or replace the file at `path`, whoever may write the file itself."""
+    """Log a warning if other users can remove or replace the file at `path`, even if they cannot write it."""
     try:
-        # `.` in the folder, which is not a link.
+        # With `/.`, so that the status is not that of a link to the folder.
         status = os.lstat(f"{Path(path).absolute().parent}/.")
     except OSError:
         return
@@ -100,11 +100,11 @@ def warn_about_folder(path: str) -> None:
 
 
 def read_regular_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """The content of the regular file at `path`, which may be reached through links.
+    """The content of the regular file at `path`. The path may contain links.
 
-    Raises UnusableFile for a pipe, a device and a file of more than `max_bytes`, and OSError where it cannot be read.
+    Raises UnusableFile for a pipe, a device and a file of more than `max_bytes`, and OSError if it cannot be read.
     """
-    # Before it is opened: to open a device may already do something.
+    # Before it is opened: opening a device can have effects.
     _check_regular(os.stat(path))  # noqa: PTH116
     with open(os.open(path, os.O_RDONLY | _SAFELY), "rb") as file:  # noqa: PTH123
         _check_regular(os.fstat(file.fileno()))
@@ -115,7 +115,7 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
 
 
 def _opened(path: str) -> int:
-    # Not O_CREAT for one that exists: Linux may refuse that for a file of another user, without saying why.
+    # No O_CREAT for an existing file: Linux may refuse it for another user's file, without a useful error.
     for _ in range(_ATTEMPTS):
         try:
             return os.open(path, os.O_RDWR | _SAFELY | _NO_LINK)
@@ -126,7 +126,7 @@ def _opened(path: str) -> int:
             if error.errno == errno.ELOOP and Path(path).is_symlink():
                 raise _link("it") from None
             raise
-    raise UnusableFile("other processes create and remove it again and again; choose another path")
+    raise UnusableFile("other processes keep creating and removing it; choose another path")
 
 
 def _check(status: os.stat_result, *, allow_other_users: bool) -> None:
@@ -154,7 +154,7 @@ def _check_regular(status: os.stat_result) -> None:
 
 
 def _link(what: str) -> UnusableFile:
-    return UnusableFile(f"{what} is a symbolic link, and is not followed; name the path that it leads to")
+    return UnusableFile(f"{what} is a symbolic link, which is not followed; use the path that it points to")
 
 
 def _is_ours(user_id: int) -> bool:

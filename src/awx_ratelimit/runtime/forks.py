@@ -1,11 +1,11 @@
-"""What changes in a child process: locks, threads, connections and leases are replaced before the child decides.
+"""Replaces locks, threads, connections and leases in a child process before it decides.
 
-Python calls the hooks registered here when it forks. A server that forks in C, such as uWSGI, calls no hook. Every
-decision therefore checks `SAME_PROCESS` first, which costs some 10 ns where `os.getpid` costs up to 300.
+Python runs the hooks of this module when it forks. A server that forks in C, such as uWSGI, runs no hook. So every
+decision checks `SAME_PROCESS` first, which takes about 10 ns; `os.getpid` takes up to 300.
 
-gevent replaces the locks, queues and threads of Python, and under gunicorn it does so after the fork and the hooks. A
-lock made before stops all greenlets when one of them waits for it. So the first decision of a process checks whether
-that has happened since, and replaces everything once more if so.
+gevent replaces Python's locks, queues and threads. Under gunicorn it does so after the fork and the hooks. An older
+lock then blocks all greenlets if one of them waits for it. So the first decision of a process checks whether gevent
+has patched Python since, and replaces everything again if so.
 """
 
 import logging
@@ -18,17 +18,17 @@ from weakref import WeakMethod
 
 _log = logging.getLogger("awx_ratelimit")
 _Bound = Callable[[], Any]
-#: A process, and what its locks are made by.
+#: The pid of a process, and the factory of its locks.
 _Surroundings: TypeAlias = tuple[int, Any]
 _RENEWALS: list[WeakMethod[_Bound]] = []
 _PAUSES: list[WeakMethod[_Bound]] = []
 _RESUMPTIONS: list[WeakMethod[_Bound]] = []
-#: The kernel fills such a page with zeros in a child (Linux 4.14, madvise(2)). The `mmap` module has no name for it.
+#: The kernel fills such a page with zeros in a child (Linux 4.14, madvise(2)). The module `mmap` lacks the constant.
 _MADV_WIPEONFORK = 18
 
 
 class ProcessMark(Protocol):
-    """True in the process that set its `value` to 1, and false in its children."""
+    """True in the process that set its `value` to 1; false in child processes."""
 
     value: int
 
@@ -36,7 +36,7 @@ class ProcessMark(Protocol):
 
 
 class PidMark:
-    """A `ProcessMark` for systems without such pages: slower, because it asks for the pid each time."""
+    """A `ProcessMark` for systems without such pages. It is slower, because it calls `os.getpid` each time."""
 
     def __init__(self) -> None:
         self._pid = 0
@@ -46,7 +46,7 @@ class PidMark:
 
     @property
     def value(self) -> int:
-        """1 in the process that set it to 1, else 0."""
+        """1 in the process that set it to 1; else 0."""
         return int(bool(self))
 
     @value.setter
@@ -55,10 +55,10 @@ class PidMark:
 
 
 def process_mark() -> ProcessMark:
-    """A mark of this process."""
+    """Create a mark of this process."""
     mark: ProcessMark
     try:
-        # Its truth is one comparison in C: to read an item of the page takes three times as long.
+        # `bool` of a ctypes object is one comparison in C; reading an item of the page takes three times as long.
         from ctypes import c_ubyte
 
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -74,44 +74,44 @@ def _surroundings() -> _Surroundings:
     return os.getpid(), threading.Lock
 
 
-#: Check it where a nanosecond counts; elsewhere call `renew_if_forked`.
+#: Check it on the hot path; elsewhere call `renew_if_forked`.
 SAME_PROCESS = process_mark()
-#: What everything was last made for.
-_made_for = [_surroundings()]
-# False until the first decision, which comes after gevent has patched what it patches.
+#: The surroundings for which everything was last renewed.
+_renewed_for = [_surroundings()]
+# False until the first decision, because gevent patches Python before that.
 SAME_PROCESS.value = 0
-_TURNS: dict[_Surroundings, Any] = {}
+_LOCKS: dict[_Surroundings, Any] = {}
 _renewing_in: set[_Surroundings] = set()
 
 
 def register_after_fork(renew: _Bound) -> None:
-    """Call the bound method `renew` in each child process, for as long as its object lives."""
+    """Call the bound method `renew` in each child process, as long as its object lives."""
     _remember(_RENEWALS, renew)
 
 
 def register_around_fork(pause: _Bound, resume: _Bound) -> None:
-    """Call the bound method `pause` before each fork and `resume` after it in the parent, as long as they live.
+    """Call the bound method `pause` before each fork, and `resume` after it in the parent, while their object lives.
 
-    For what must not be under way while a process is doubled: a file that is open and locked, say.
+    Use it for work that must not be in progress during a fork, such as writing to a locked file.
     """
     _remember(_PAUSES, pause)
     _remember(_RESUMPTIONS, resume)
 
 
 def renew_if_forked() -> None:
-    """Renew everything if this is a child that was forked without the hooks, or was patched. Any thread may call it."""
+    """Renew everything if this process was forked without the hooks, or patched by gevent. Thread-safe."""
     if SAME_PROCESS:
         return
     here = _surroundings()
-    # A lock of this process alone: the parent's may have been held at the fork.
-    with _TURNS.setdefault(here, threading.RLock()):
-        # A renewal may use what it has renewed, which checks again.
+    # A new lock for each process: the parent's may have been locked during the fork.
+    with _LOCKS.setdefault(here, threading.RLock()):
+        # The second condition: a renewal may use renewed objects, which call this function again.
         if not SAME_PROCESS and here not in _renewing_in:
             _renewing_in.add(here)
             try:
-                if _made_for[0] != here:
+                if _renewed_for[0] != here:
                     _renew()
-                _made_for[0] = here
+                _renewed_for[0] = here
                 SAME_PROCESS.value = 1
             finally:
                 _renewing_in.discard(here)
@@ -119,7 +119,7 @@ def renew_if_forked() -> None:
 
 def _renew_in_child() -> None:
     renew_if_forked()
-    # The child may still be patched: its first decision checks again.
+    # gevent may still patch the child, so its first decision checks again.
     SAME_PROCESS.value = 0
 
 
@@ -130,7 +130,7 @@ def _renew() -> None:
             if renew is not None:
                 renew()
         except Exception:
-            # The others must still be renewed.
+            # Continue: the others must still be renewed.
             _log.exception("a part of the rate limiter could not be prepared for this child process")
 
 
@@ -146,7 +146,7 @@ def _call(known: list[WeakMethod[_Bound]]) -> None:
             method()
 
 
-# A platform without fork has nothing to renew.
+# Some platforms cannot fork.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=lambda: _call(_PAUSES),

@@ -1,4 +1,4 @@
-"""`PeriodicThread`: a daemon thread that does one thing again and again, for as long as its owner lives."""
+"""`PeriodicThread`: a daemon thread that calls a method periodically, for as long as its object lives."""
 
 import logging
 import threading
@@ -10,11 +10,11 @@ _log = logging.getLogger("awx_ratelimit.keys")
 
 
 class PeriodicThread:
-    """Calls the bound method `work` every `interval_s` seconds, once it was started, and at once when it is woken.
+    """After `start`, calls the bound method `work` every `interval_s` seconds, and at once after `wake`.
 
-    What `work` raises is logged, once until it succeeds again, and ends nothing. The thread ends with `stop`, after
-    it has worked once more, and when the object that `work` belongs to is gone. In a child process there is none until
-    it is started there.
+    An exception in `work` is logged, once until the next success; the thread continues. `stop` ends the thread after a
+    last call. The thread also ends when the object of `work` is freed. A child process has no thread until it calls
+    `start`.
     """
 
     def __init__(self, name: str, work: Callable[[], Any], interval_s: float) -> None:
@@ -24,7 +24,7 @@ class PeriodicThread:
         self.renew()
 
     def renew(self) -> None:
-        """In a child process: the thread is the parent's."""
+        """In a child process: forget the thread, which does not exist there."""
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
@@ -39,11 +39,11 @@ class PeriodicThread:
                 self._thread = thread
 
     def wake(self) -> None:
-        """Have it work now."""
+        """Call `work` now."""
         self._woken.set()
 
     def stop(self, timeout_s: float) -> None:
-        """End it, waiting `timeout_s` at most. Harmless twice, and final."""
+        """End the thread for good, waiting `timeout_s` at most. A second call does nothing."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopped = True
@@ -65,9 +65,9 @@ class PeriodicThread:
                 failing = False
             except Exception as error:
                 if not failing:
-                    _log.warning("%s: %s; it is tried again", self._name, error)
+                    _log.warning("%s: %s; will retry", self._name, error)
                 failing = True
-            # Or the owner would live as long as this thread waits.
+            # A reference here would keep the object alive while this thread waits.
             del work
             if last:
                 return

@@ -4,9 +4,9 @@
 """
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from awx_ratelimit.runtime.extras import lazy_exports
 from awx_ratelimit.testing.clock import ManualClock
 
 if TYPE_CHECKING:
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AdapterContract", "BackendContract", "ManualClock", "frozen", "rate_limits"]
 
-_MODULES = {
-    "AdapterContract": "adapter_contract",
-    "BackendContract": "backend_contract",
-    "frozen": "frozen_limits",
-    "rate_limits": "frozen_limits",
-}
 #: Folders and modules with assertions. Pytest rewrites them, so that a failed assertion shows the compared values.
 _WITH_ASSERTIONS = ("adapter_laws", "backend_laws", "drivers")
 
@@ -30,12 +24,13 @@ if _pytest is not None:
     _names = {f"{__name__}.{name}" for name in _WITH_ASSERTIONS}
     _pytest.register_assert_rewrite(*_names.difference(sys.modules))
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(f"{__name__}.{_MODULES[name]}")
-    except ModuleNotFoundError as error:
-        raise ImportError(f"{name} needs {error.name}; install it with: pip install {error.name}") from error
-    return getattr(module, name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "AdapterContract": f"{__name__}.adapter_contract",
+        "BackendContract": f"{__name__}.backend_contract",
+        "frozen": f"{__name__}.frozen_limits",
+        "rate_limits": f"{__name__}.frozen_limits",
+    },
+    packages={"pytest": "pytest"},
+)

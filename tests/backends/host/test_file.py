@@ -118,7 +118,7 @@ def test_symbolic_link(path: Path, tmp_path: Path, leads_to: str, allow_other_us
         target.write_bytes(b"")
     path.symlink_to(target)
 
-    with pytest.raises(BackendMisconfigured, match="it is a symbolic link, and is not followed; name the path"):
+    with pytest.raises(BackendMisconfigured, match="it is a symbolic link, which is not followed; use the path"):
         HostBackend(path, allow_other_users=allow_other_users)
     assert [file.name for file in tmp_path.iterdir() if file.stat(follow_symlinks=False).st_size == SPACE_AT] == []
     assert not (tmp_path / "nothing").exists()

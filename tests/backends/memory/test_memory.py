@@ -52,13 +52,13 @@ class CountingLock:
         self.release()
 
 
-def test_threads_on_one_subject_never_pass_a_limit() -> None:
-    """Eight threads that collide on one subject are admitted exactly as often as the limit says, and leak no slot."""
+def test_threads_never_exceed_a_limit() -> None:
+    """Eight threads on one subject get exactly the limit and leak no slot."""
     clock = YieldingClock(1_000)
     backend = MemoryBackend(clock=clock)
     lock = CountingLock()
-    for stripe in backend._stripes:
-        stripe.guard_by(lock)  # type: ignore[arg-type]
+    for shard in backend._shards:
+        shard.use_lock(lock)  # type: ignore[arg-type]
     limiter = Limiter(backend)
     admitted: list[int] = []
     most_held: list[int] = []
@@ -79,8 +79,8 @@ def test_threads_on_one_subject_never_pass_a_limit() -> None:
     assert lock.waits > 100
 
 
-def test_threads_use_up_a_limit_to_the_last_token() -> None:
-    """Without slots in the way, colliding threads together get every token and not one more."""
+def test_threads_use_every_token() -> None:
+    """Concurrent threads get every token and not one more."""
     limiter = Limiter(MemoryBackend(clock=YieldingClock(1_000)))
     plan = Plan.of("rates", per_minute=500, per_day=700)
     admitted: list[int] = []
@@ -95,8 +95,8 @@ def test_threads_use_up_a_limit_to_the_last_token() -> None:
     assert len(admitted) == 800
 
 
-def test_a_release_inside_a_decision_does_not_deadlock() -> None:
-    """A finalizer that gives a slot back while its own thread decides for that subject finds no lock to wait for."""
+def test_release_inside_a_decision() -> None:
+    """A finalizer that releases during a decision of its own thread does not deadlock."""
     held: list[Decision] = []
 
     class Interrupting(ManualClock):
@@ -118,8 +118,8 @@ def test_a_release_inside_a_decision_does_not_deadlock() -> None:
 
 # An alarm inside a finalizer goes nowhere: Python reports it and goes on.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_handler_that_raises_leaves_no_lock_taken(nothing_blocks_the_event_loop: BlockBuster) -> None:
-    """A time-out by a signal, wherever it comes, does not shut a stripe's subjects out for ever."""
+def test_signal_leaves_no_lock_taken(nothing_blocks_the_event_loop: BlockBuster) -> None:
+    """An exception from a signal handler, at any moment, leaves no shard locked."""
     # It puts Python code around `Lock.acquire`, in which a handler may raise when the lock is taken already.
     nothing_blocks_the_event_loop.deactivate()
     backend = MemoryBackend()
@@ -146,7 +146,7 @@ def test_a_signal_handler_that_raises_leaves_no_lock_taken(nothing_blocks_the_ev
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
 
-    assert [stripe.lock.locked() for stripe in backend._stripes] == [False] * 64
+    assert [shard.lock.locked() for shard in backend._shards] == [False] * 64
     assert raised > 20
 
 
@@ -161,8 +161,8 @@ class FailingClock(ManualClock):
         return super().now_ms()
 
 
-def test_a_release_never_raises_though_the_clock_does() -> None:
-    """With a clock that fails, the slot is free all the same, and the release returns."""
+def test_release_with_a_failing_clock() -> None:
+    """If the clock fails, a release frees the slot and does not raise."""
     clock = FailingClock(1_000)
     limiter = Limiter(MemoryBackend(clock=clock))
     plan = Plan.of("one", concurrent=1)
@@ -174,8 +174,8 @@ def test_a_release_never_raises_though_the_clock_does() -> None:
     assert limiter.acquire("s", plan).allowed
 
 
-def test_a_failing_clock_leaves_everything_as_it_was() -> None:
-    """A decision that could not be made has charged nothing and holds nothing."""
+def test_acquire_with_a_failing_clock() -> None:
+    """If the clock fails, acquire charges nothing and takes no slot."""
     clock = FailingClock(1_000)
     limiter = Limiter(MemoryBackend(clock=clock))
     clock.fails = True
@@ -187,8 +187,8 @@ def test_a_failing_clock_leaves_everything_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("start_ms", [-(2**70), 2**70])
-def test_a_clock_beyond_64_bits_is_a_clock(start_ms: int) -> None:
-    """Times of any size are counted exactly, and the sweep leaves them alone."""
+def test_times_beyond_64_bits(start_ms: int) -> None:
+    """Times of any size are counted exactly, and the sweep skips them."""
     clock = ManualClock(start_ms)
     limiter = Limiter(MemoryBackend(clock=clock))
     for _ in range(20):
@@ -199,8 +199,8 @@ def test_a_clock_beyond_64_bits_is_a_clock(start_ms: int) -> None:
     assert not limiter.acquire("s7", STARTER, 3).allowed
 
 
-def test_a_promise_is_kept_though_the_old_plan_would_have_forgotten() -> None:
-    """A wait that a slower plan promised is true, however busy the others are meanwhile."""
+def test_promised_wait_survives_the_sweep() -> None:
+    """A wait that a slower plan promised stays true while others are busy."""
     clock = ManualClock(1_000)
     limiter = Limiter(MemoryBackend(clock=clock))
     slow = Plan("slow", (Rate("minute", 60, 3_600_000),))
@@ -215,8 +215,8 @@ def test_a_promise_is_kept_though_the_old_plan_would_have_forgotten() -> None:
     assert limiter.peek("s", slow, 60).retry_after_ms == 570_000
 
 
-def test_subjects_that_owe_nothing_take_no_memory_for_long() -> None:
-    """After their debts have drained, the memory of many subjects is given back by the claims of others."""
+def test_drained_subjects_are_forgotten() -> None:
+    """Claims of other subjects free the memory of drained ones."""
     clock = ManualClock(1_000)
     limiter = Limiter(MemoryBackend(clock=clock))
     gc.collect()
@@ -235,8 +235,8 @@ def test_subjects_that_owe_nothing_take_no_memory_for_long() -> None:
     assert left_bytes < full_bytes / 20
 
 
-def test_what_is_owed_survives_the_sweep() -> None:
-    """However often the sweep comes by, a subject that still owes is not forgotten, nor one that holds a slot."""
+def test_debts_survive_the_sweep() -> None:
+    """The sweep forgets no subject with a debt or a slot."""
     clock = ManualClock(1_000)
     limiter = Limiter(MemoryBackend(clock=clock))
     plan = Plan.of("p", per_day=10, concurrent=1)
@@ -253,8 +253,8 @@ def test_what_is_owed_survives_the_sweep() -> None:
     assert {(rate.remaining, slots.remaining) for rate, slots in usages[1_000:]} == {(1, 1)}
 
 
-def test_a_swept_subject_goes_on_as_if_it_had_not_been() -> None:
-    """A subject packed by the sweep is charged, refused and given slots exactly as before."""
+def test_packed_subject_behaves_the_same() -> None:
+    """A packed subject is charged, refused and given slots exactly as before."""
     clock = ManualClock(1_000)
     limiter = Limiter(MemoryBackend(clock=clock))
     plan = Plan.of("p", per_day=10, concurrent=2)
@@ -271,13 +271,13 @@ def test_a_swept_subject_goes_on_as_if_it_had_not_been() -> None:
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
-def test_a_child_process_starts_without_its_parents_leases_and_locks(fork: Callable[[], int]) -> None:
-    """After a fork in the middle of a decision the child decides, has its own slots, and the debts so far."""
+def test_fork(fork: Callable[[], int]) -> None:
+    """After a fork during a decision, the child has free locks, no leases and the debts so far."""
     backend = MemoryBackend(clock=ManualClock(1_000))
     limiter = Limiter(backend)
     held = limiter.acquire("s", Plan.of("one", per_minute=5, concurrent=1))
-    for stripe in backend._stripes:
-        stripe.lock.acquire()
+    for shard in backend._shards:
+        shard.lock.acquire()
 
     pid = fork()
     if pid == 0:
@@ -287,14 +287,14 @@ def test_a_child_process_starts_without_its_parents_leases_and_locks(fork: Calla
         good = [d.allowed for d in decisions] == [True, False] and decisions[0].usages[0].remaining == 3
         os._exit(0 if good else 1)
 
-    for stripe in backend._stripes:
-        stripe.lock.release()
+    for shard in backend._shards:
+        shard.lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert limiter.acquire("s", held.plan).allowed is False
 
 
-def test_the_sweep_goes_on_after_the_clock_was_set_back() -> None:
-    """A clock that was far ahead for a while does not end the forgetting."""
+def test_sweep_after_the_clock_was_set_back() -> None:
+    """A clock that was far ahead for a while does not stop the sweep."""
     clock = ManualClock(10**12)
     limiter = Limiter(MemoryBackend(clock=clock))
     limiter.release(limiter.acquire("other", STARTER))
@@ -309,8 +309,8 @@ def test_the_sweep_goes_on_after_the_clock_was_set_back() -> None:
 
 
 def _entries(limiter: Limiter) -> list[Any]:
-    stripes: list[Shard] = limiter.backend._stripes  # type: ignore[attr-defined]
-    return [entry for stripe in stripes for entry in (*stripe.ledgers.values(), *stripe.packed.values())]
+    shards: list[Shard] = limiter.backend._shards  # type: ignore[attr-defined]
+    return [entry for shard in shards for entry in (*shard.states.values(), *shard.packed.values())]
 
 
 def _run(threads: list[threading.Thread]) -> None:
@@ -329,8 +329,8 @@ def _switch_often() -> Any:
 
 
 @pytest.mark.parametrize("plan", [None, "starter", object()])
-def test_a_plan_of_another_type_changes_nothing(plan: Any) -> None:
-    """It is a TypeError, of a known subject and of a new one, and nothing is remembered of either."""
+def test_wrong_plan_changes_nothing(plan: Any) -> None:
+    """A plan of another type is a TypeError, for known and new subjects, and stores nothing."""
     backend = MemoryBackend()
     backend.release(backend.acquire("known", STARTER, 7))
     for subject in ("known", "new"):
@@ -341,7 +341,7 @@ def test_a_plan_of_another_type_changes_nothing(plan: Any) -> None:
     assert backend.peek("known", STARTER, 1).usages[0].remaining == 53
 
 
-def test_an_empty_subject_is_refused() -> None:
-    """As a Limiter refuses it, so does the backend itself."""
+def test_empty_subject() -> None:
+    """The backend refuses an empty subject as Limiter does."""
     with pytest.raises(TypeError, match="subject is ''"):
         MemoryBackend().acquire("", STARTER, 1)

@@ -47,10 +47,10 @@ def family(folder: Path, parent: str, own: str, others: list[tuple[str, float]])
         ("/venv/bin/granian\0app", SPAWNED % (5, 7), [(SPAWNED % (5, 8), 0.0)]),
     ],
 )
-def test_one_of_several_workers_is_warned_once(
+def test_workers_are_warned_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, parent: str, own: str, others: list[tuple[str, float]]
 ) -> None:
-    """The warning says how many workers there are, and what would share the limit."""
+    """The warning has the number of workers and says which backends share limits."""
     proc = family(tmp_path, parent, own, others)
     for _ in range(3):
         worker_warning.warn_about_workers(proc)
@@ -76,24 +76,24 @@ def test_one_of_several_workers_is_warned_once(
         ("vim\0/home/uvicorn/app.py", PLAIN, [(PLAIN, 0.0)] * 3),
     ],
 )
-def test_nobody_else_is_warned(
+def test_no_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, parent: str, own: str, others: list[tuple[str, float]]
 ) -> None:
-    """One worker alone, one that takes another's place, and what is no server at all: nothing is said."""
+    """A single worker, a replacement and other programs are not warned."""
     worker_warning.warn_about_workers(family(tmp_path, parent, own, others))
 
     assert caplog.text == ""
 
 
-def test_where_nothing_is_seen_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A system without /proc is no reason to warn."""
+def test_no_proc(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without /proc there is no warning."""
     worker_warning.warn_about_workers(str(tmp_path))
 
     assert caplog.text == ""
 
 
-def test_these_tests_are_no_workers(caplog: pytest.LogCaptureFixture) -> None:
-    """A limiter in a program of one process says nothing, whatever the environment says of workers."""
+def test_single_process(caplog: pytest.LogCaptureFixture) -> None:
+    """A program of one process is not warned, for any environment variables."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEB_CONCURRENCY", "4")
         Limiter(MemoryBackend())
@@ -101,8 +101,8 @@ def test_these_tests_are_no_workers(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
 
 
-def test_limiters_of_both_kinds_ask_and_a_backend_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a limiter's backend that is warned of, not one that stands in for what is shared."""
+def test_only_limiters_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both limiters cause the check; a backend without a limiter does not."""
     asked: list[str] = []
     monkeypatch.setattr("awx_ratelimit.backends.memory.backend.warn_about_workers", lambda: asked.append("asked"))
     backends = [MemoryBackend() for _ in range(3)]
@@ -117,24 +117,24 @@ def test_limiters_of_both_kinds_ask_and_a_backend_alone_does_not(monkeypatch: py
 
 
 @pytest.mark.parametrize(("processes", "warned"), [(5, True), (1, False)])
-def test_mod_wsgi_says_how_many_processes_there_are(
+def test_mod_wsgi(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     processes: int,
     warned: bool,
 ) -> None:
-    """Apache starts its processes itself, so the parent says nothing; the module of mod_wsgi does."""
+    """mod_wsgi tells its number of processes."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(maximum_processes=processes))
     worker_warning.warn_about_workers(family(tmp_path, "/usr/sbin/apache2\0-k\0start", "(wsgi:app)", []))
 
     assert ["with 5 mod_wsgi workers" in message for message in caplog.messages] == [True] * warned
 
 
-def test_a_package_named_mod_wsgi_outside_of_apache_says_nothing(
+def test_mod_wsgi_package_outside_apache(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands that start Apache come in a package of the same name."""
+    """The package that installs mod_wsgi's commands causes no warning."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace())
     worker_warning.warn_about_workers(family(tmp_path, "/bin/bash", PLAIN, []))
 

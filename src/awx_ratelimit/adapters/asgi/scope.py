@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 #: In HTTP/2 and 3 a server can answer without reading the body. granian reports HTTP/1.0 as "1".
 _VERSIONS_TO_DRAIN = ("1", "1.0", "1.1")
 _RARELY_WITH_BODY = ("GET", "HEAD")
-#: Builds a Request without the call of its class, which is slower.
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
 

@@ -18,7 +18,7 @@ WsgiHeaders = list[tuple[str, str]]
 #: Small, because a server may return nothing until it has read a whole piece.
 _PIECE_BYTES = 4_096
 _MAX_DIGITS = 18
-#: Builds a Request without the call of its class, which is slower.
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 #: The two headers whose variables have no prefix HTTP_.
 _UNPREFIXED = (b"content-type", b"content-length")

@@ -17,12 +17,12 @@ try:
 except ImportError as error:
     raise ImportError(f"HostBackend needs 64-bit Linux and a Python with ctypes: {error}") from error
 
-from awx_ratelimit.backends.base import checked_clock
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.recovery import open_table
 from awx_ratelimit.backends.host.table import Table
+from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview, refundable
 from awx_ratelimit.core.decision import Decision
@@ -34,12 +34,12 @@ from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
-#: `Decision(...)` without the call in between.
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 _log = logging.getLogger("awx_ratelimit")
 #: How long a constructor outside event loops waits for another process that creates the file.
 _START_WAIT_MS = 5_000
-#: CPython has one int object for 1. So nearly every claim passes the first test in `acquire`, without a call.
+#: See "Identity checks" in docs/hot-path.md.
 _ONE = 1
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
@@ -58,7 +58,6 @@ class HostBackend:
     if the file cannot be used.
     """
 
-    #: The longest time that a method, the constructor included, blocks an event loop, apart from the disk.
     longest_wait_ms: ClassVar[int] = MAX_WAIT_MS
     checks_claims: ClassVar[bool] = True
 
@@ -150,7 +149,7 @@ class HostBackend:
         """Write what a claim changed that was not charged. Nearly always that is nothing, and the cache stays valid."""
         cached_cell, ledger.cached_cell = ledger.cached_cell, None
         before = ledger.levels, ledger.kept, ledger.keep_until_ms
-        ledger.asked(plan, state, levels, now_ms)
+        ledger.note_refusal(plan, state, levels, now_ms)
         if (ledger.levels, ledger.kept, ledger.keep_until_ms) == before:
             ledger.cached_cell = cached_cell
         else:

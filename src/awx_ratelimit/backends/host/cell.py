@@ -24,7 +24,7 @@ class Half(NamedTuple):
     body: bytes
 
 
-#: `Half(...)` without the call in between.
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 NEVER_WRITTEN = Half(0, 0, b"")
 

@@ -1,7 +1,7 @@
-"""The state of one process: dicts and locks around the core.
+"""`MemoryBackend`: limits in the memory of one process.
 
-Subjects are spread over stripes, each with a lock of its own that is held for the arithmetic alone. Giving a slot
-back takes no lock (see `SubjectState`): it is safe in a finalizer, in a signal handler and in a cancelled task.
+Subjects are spread over shards. Each shard has a lock, held only for the arithmetic. `release` takes no lock (see
+`SubjectState`), so it is safe in finalizers, signal handlers and cancelled tasks.
 """
 
 import logging
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar, Never
 
-from awx_ratelimit.backends.base import checked_clock
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
+from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.claim import check_plan, check_subject, checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview, refundable
 from awx_ratelimit.core.decision import Decision
@@ -23,87 +23,86 @@ from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
-_STRIPES = 64
-_MASK = _STRIPES - 1
-#: What `Decision(...)` ends in, without the call in between.
+_SHARDS = 64
+_MASK = _SHARDS - 1
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
-_SWEEP_EVERY_MS = 4
-_SWEEP_EVERY_NEW = 4
-#: CPython has one int object for 1. Any other cost is checked.
+_SWEEP_INTERVAL_MS = 4
+_SWEEP_AFTER_LOADS = 4
+#: See "Identity checks" in docs/hot-path.md.
 _ONE = 1
 
 
 class MemoryBackend:
-    """Decides in this process, exactly and without waiting. Every other process has limits of its own.
+    """Decides in the memory of this process, exactly and without waiting. Each process has separate limits.
 
-    A limiter over it says so in the log, where it sees that this is one of several workers of a server.
+    A limiter that uses it logs a warning if this process is one of several workers of a server.
 
-    `clock` is an object with ``now_ms() -> int``; None is the machine's time. Subjects that owe nothing and hold
-    nothing are forgotten in small steps, a minute after that.
+    `clock` is an object with ``now_ms() -> int``; None is the time of this machine. Subjects without debts and leases
+    are forgotten after a minute, a few at a time.
     """
 
-    #: No verb waits for anything.
     longest_wait_ms: ClassVar[int] = 0
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, *misplaced: Never, clock: Clock | None = None) -> None:
         if misplaced:
             raise TypeError(
-                f"MemoryBackend takes nothing but a clock, and was given {type_name(misplaced[0])}; "
+                f"MemoryBackend takes only a clock, got {type_name(misplaced[0])}; "
                 "write MemoryBackend(), or open_backend(url) for a backend at a URL"
             )
         self.begin(clock)
-        self._decides = False
+        self._is_used = False
         register_after_fork(self.after_fork)
 
     def begin(self, clock: Clock | None = None) -> None:
-        """Forget everything, leases too, and go on by `clock`: for tests."""
+        """Forget everything, including leases, and use `clock`. For tests."""
         self._now_ms = (SystemClock() if clock is None else checked_clock(clock)).now_ms
-        self._stripes = [Shard() for _ in range(_STRIPES)]
+        self._shards = [Shard() for _ in range(_SHARDS)]
         self._next_lease_id = count(1).__next__
         self._hold_times = HoldTimes()
         self._unmeasured = 0
-        self._opened = 0
+        self._loaded_since_sweep = 0
         self._sweep_at_ms = 0
         self._sweep_next = 0
 
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # a call more costs a twentieth
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # see docs/hot-path.md
         """See Backend."""
-        # What else may be wrong is found below, before anything is changed.
+        # The other mistakes raise AttributeError below, before anything is changed.
         if type(subject) is not str or cost is not _ONE or not SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
             renew_if_forked()
-        stripe = self._stripes[hash(subject) & _MASK]
-        lock = stripe.lock
+        shard = self._shards[hash(subject) & _MASK]
+        lock = shard.lock
         holder: set[int] | None = None
         lease_id = 0
-        for taken in stripe.turns:
+        for taken in shard.attempts:
             if not taken:
-                stripe.wait()
+                shard.wait()
                 continue
             try:
                 now_ms = self._now_ms()
-                ledger = stripe.ledgers.get(subject) or self._opened_ledger(stripe, subject, plan)
-                if ledger.bounds:
-                    ledger.end_overdue(now_ms)
-                same = ledger.layout is plan.layout
-                state = ledger.levels if same else ledger.levels_under(plan)
-                leases = ledger.leases
+                state = shard.states.get(subject) or self._load_state(shard, subject, plan)
+                if state.bounds:
+                    state.end_overdue(now_ms)
+                same = state.layout is plan.layout
+                rate_levels = state.levels if same else state.levels_under(plan)
+                leases = state.leases
                 held = len(leases)
-                exceeded, levels = decide(plan, state, held, cost, now_ms)
+                exceeded, levels = decide(plan, rate_levels, held, cost, now_ms)
                 if exceeded and exceeded & plan.enforced:
-                    ledger.asked(plan, state, levels, now_ms)
+                    state.note_refusal(plan, rate_levels, levels, now_ms)
                 else:
                     holder = leases
                     if not same:
-                        ledger.change_layout(plan.layout)
-                    ledger.levels = levels
+                        state.change_layout(plan.layout)
+                    state.levels = levels
                     if plan.slot_bit and held < plan.slots:
                         held += 1
                         lease_id = self._next_lease_id()
                         leases.add(lease_id)
                         if plan.max_hold_ms:
-                            ledger.bound(lease_id, now_ms + plan.max_hold_ms)
+                            state.bound(lease_id, now_ms + plan.max_hold_ms)
             except AttributeError:
                 check_plan(plan)
                 raise
@@ -119,15 +118,15 @@ class MemoryBackend:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         renew_if_forked()
-        stripe = self._stripes[hash(subject) & _MASK]
-        with stripe.lock:
+        shard = self._shards[hash(subject) & _MASK]
+        with shard.lock:
             now_ms = self._now_ms()
-            ledger = stripe.known(subject) or SubjectState.new(plan)
-            ledger.end_overdue(now_ms)
-            state = ledger.levels_under(plan)
-            held = len(ledger.leases)
-            exceeded, levels = preview(plan, state, held, cost, now_ms)
-            ledger.asked(plan, state, levels, now_ms)
+            state = shard.find(subject) or SubjectState.new(plan)
+            state.end_overdue(now_ms)
+            rate_levels = state.levels_under(plan)
+            held = len(state.leases)
+            exceeded, levels = preview(plan, rate_levels, held, cost, now_ms)
+            state.note_refusal(plan, rate_levels, levels, now_ms)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
         return Decision(subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
@@ -145,52 +144,52 @@ class MemoryBackend:
         if decision.holder is None:
             return
         renew_if_forked()
-        stripe = self._stripes[hash(decision.subject) & _MASK]
-        with stripe.lock:
-            ledger = stripe.known(decision.subject) or SubjectState.new(decision.plan)
-            if ledger.first_refund(decision):
-                ledger.refund(refundable(decision, self._now_ms()))
+        shard = self._shards[hash(decision.subject) & _MASK]
+        with shard.lock:
+            state = shard.find(decision.subject) or SubjectState.new(decision.plan)
+            if state.first_refund(decision):
+                state.refund(refundable(decision, self._now_ms()))
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
-        stripe = self._stripes[hash(subject) & _MASK]
-        with stripe.lock:
-            stripe.forget(subject)
+        shard = self._shards[hash(subject) & _MASK]
+        with shard.lock:
+            shard.forget(subject)
 
     def health(self) -> Mapping[str, Any]:
-        """See Backend: the subjects that are known and the leases that are open."""
+        """See Backend. Counts the subjects in memory and the open leases."""
         renew_if_forked()
         subjects = leases = 0
-        for stripe in self._stripes:
-            with stripe.lock:
-                subjects += stripe.subjects
-                leases += stripe.leases
+        for shard in self._shards:
+            with shard.lock:
+                subjects += shard.subjects
+                leases += shard.leases
         return {"state": "ok", "backend": "memory", "subjects": subjects, "leases": leases}
 
     def close(self) -> None:
-        """See Backend: there is nothing to let go of."""
+        """See Backend. There is nothing to close."""
 
     def after_fork(self) -> None:
-        """In a child process: locks that nobody holds, and none of the parent's leases."""
-        for stripe in self._stripes:
-            stripe.after_fork()
-        if self._decides:
+        """In a child process: replace the locks, and drop the parent's leases."""
+        for shard in self._shards:
+            shard.after_fork()
+        if self._is_used:
             warn_about_workers()
 
-    def decides(self) -> None:
-        """It was given to a limiter, and does not stand in for what is shared: warn where there are other workers."""
-        self._decides = True
+    def used_by_limiter(self) -> None:
+        """See WarnsOnUse. A GuardedBackend does not call it for its local fallback."""
+        self._is_used = True
         warn_about_workers()
 
-    def _opened_ledger(self, stripe: Shard, subject: str, plan: Plan) -> SubjectState:
+    def _load_state(self, shard: Shard, subject: str, plan: Plan) -> SubjectState:
         if not subject:
             check_subject(subject)
-        self._opened += 1
-        if self._opened >= _SWEEP_EVERY_NEW:
+        self._loaded_since_sweep += 1
+        if self._loaded_since_sweep >= _SWEEP_AFTER_LOADS:
             self._sweep_at_ms = 0
-        return stripe.ledger(subject, plan)
+        return shard.load(subject, plan)
 
     def _measure(self, decision: Decision) -> None:
         if decision.lease_id >= MEASURED_FIRST:
@@ -198,20 +197,20 @@ class MemoryBackend:
         try:
             self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
         except Exception:
-            # A release never raises, whatever a clock of the user's does; the slot is free already.
+            # The user's clock failed. The slot is already free, and a release never raises.
             _log.exception("the clock of a MemoryBackend failed")
 
     def _sweep(self, now_ms: int) -> None:
-        """One step of the sweep: every few subjects that came into use, so that it keeps up, and now and then."""
-        self._opened = 0
-        self._sweep_at_ms = now_ms + _SWEEP_EVERY_MS
-        self._sweep_next = (self._sweep_next + 1) % _STRIPES
-        stripe = self._stripes[self._sweep_next]
-        # One try: a stripe in use is swept another time, so that nobody waits for a sweep.
-        for taken in stripe.turns:
+        """Do one step of the sweep: after every few new subjects, so that it keeps up, and every few milliseconds."""
+        self._loaded_since_sweep = 0
+        self._sweep_at_ms = now_ms + _SWEEP_INTERVAL_MS
+        self._sweep_next = (self._sweep_next + 1) % _SHARDS
+        shard = self._shards[self._sweep_next]
+        # One attempt: if the shard is in use, sweep it another time, so that nobody waits for a sweep.
+        for taken in shard.attempts:
             if taken:
                 try:
-                    stripe.sweep(now_ms)
+                    shard.sweep(now_ms)
                 finally:
-                    stripe.lock.release()
+                    shard.lock.release()
             break

@@ -1,7 +1,8 @@
-"""A share of the memory backend's subjects and the forgetting of them. Used under its lock.
+"""A shard: some of the memory backend's subjects, and the sweep that packs and forgets them. Protected by its lock.
 
-A subject in use has a `SubjectState`. One that was not charged for a round of the sweep, and holds nothing, is packed
-into `bytes`: slower, but small, and in a dict of texts and bytes alone, which the garbage collector never walks.
+A subject in use has a `SubjectState`. The sweep packs a subject into `bytes` if it has no lease and no new charge since
+the previous sweep. That is slower to use, but small, and the garbage collector does not traverse a dict of str and
+bytes.
 """
 
 import struct
@@ -14,134 +15,133 @@ from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import forget_at_ms
 
-#: How many subjects one step of the sweep looks at, of those in use and of those that are packed.
+#: The number of subjects that one step of the sweep checks: in use, and packed.
 SWEEP_IN_USE = 12
 SWEEP_PACKED = 16
 _NEVER = object()
-_LOOK_AGAIN_S = 0.000_05
+_RETRY_S = 0.000_05
 _Kept = TypeVar("_Kept", SubjectState, bytes)
 
 
-class _Round:
-    """The keys of a dict in turn, a few at a time."""
+class _SweepRound:
+    """Iterates over the keys of a dict, a few at a time."""
 
-    __slots__ = ("_keys", "_most")
+    __slots__ = ("_keys", "_max_size")
 
     def __init__(self) -> None:
         self._keys: list[str] = []
-        self._most = 0
+        self._max_size = 0
 
     def shrunk(self, table: dict[str, _Kept]) -> dict[str, _Kept]:
-        """`table`, or a copy where most of it is gone: a dict never shrinks by itself."""
-        if len(table) * 4 >= self._most:
+        """`table`, or a copy if most of its entries are gone: a dict never shrinks by itself."""
+        if len(table) * 4 >= self._max_size:
             return table
-        self._most = len(table)
+        self._max_size = len(table)
         return dict(table)
 
     def few(self, table: dict[str, _Kept], number: int) -> list[str]:
-        """The next keys of this round, or the first of another."""
+        """The next keys of this round, or the first keys of a new one."""
         if not self._keys:
             self._keys = [*table]
-            self._most = max(self._most, len(table))
+            self._max_size = max(self._max_size, len(table))
         few = self._keys[-number:]
         del self._keys[-number:]
         return few
 
 
 class Shard:
-    """The subjects of one stripe."""
+    """See the module."""
 
-    __slots__ = ("_in_use_round", "_packed_round", "ledgers", "lock", "packed", "turns")
+    __slots__ = ("_in_use_round", "_packed_round", "attempts", "lock", "packed", "states")
 
     def __init__(self) -> None:
-        self.guard_by(threading.Lock())
-        self.ledgers: dict[str, SubjectState] = {}
+        self.use_lock(threading.Lock())
+        self.states: dict[str, SubjectState] = {}
         self.packed: dict[str, bytes] = {}
-        self._in_use_round = _Round()
-        self._packed_round = _Round()
+        self._in_use_round = _SweepRound()
+        self._packed_round = _SweepRound()
 
-    def guard_by(self, lock: threading.Lock) -> None:
-        """Use this lock from now on.
+    def use_lock(self, lock: threading.Lock) -> None:
+        """Use `lock` from now on.
 
-        Each turn of ``for taken in stripe.turns:`` tries once to take it, in one step: after a call a signal handler
-        may raise before a `try` is reached, and then the lock is taken for ever; between an iterator and the body of
-        its loop there is no such place, as there is none in `with`, which costs twice as much.
+        Each pass of ``for taken in shard.attempts:`` tries once to take the lock. See "Taking a lock" in
+        docs/hot-path.md for the reason.
         """
         self.lock = lock
-        self.turns = iter(partial(lock.acquire, False), _NEVER)
+        self.attempts = iter(partial(lock.acquire, False), _NEVER)
 
     def wait(self) -> None:
-        """Let the thread that holds the lock go on, before another try.
+        """Let the thread that holds the lock continue, before the next attempt.
 
-        Never by sleeping on the lock: the sleeper is handed it while it still waits for the interpreter, so that the
-        thread that runs is the next to sleep on it, and so on for ever (a convoy). `locked()` does not see that either.
+        Blocking on the lock instead would form a convoy: the lock is handed to a thread that still waits for the
+        interpreter, so the running thread blocks next, and so on. `locked()` does not reveal that either.
         """
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_RETRY_S)
 
-    def ledger(self, subject: str, plan: Plan) -> SubjectState:
-        """The subject's ledger, woken or made where it had none in use."""
-        ledger = self.ledgers[subject] = self._woken(subject) or SubjectState.new(plan)
-        return ledger
+    def load(self, subject: str, plan: Plan) -> SubjectState:
+        """The state of `subject`: unpacked, or a new one."""
+        state = self.states[subject] = self._unpacked(subject) or SubjectState.new(plan)
+        return state
 
-    def known(self, subject: str) -> SubjectState | None:
-        """The subject's ledger if it owes or holds something, or did so of late."""
-        ledger = self.ledgers.get(subject) or self._woken(subject)
-        if ledger is not None:
-            self.ledgers[subject] = ledger
-        return ledger
+    def find(self, subject: str) -> SubjectState | None:
+        """The state of `subject`; None if it has none."""
+        state = self.states.get(subject) or self._unpacked(subject)
+        if state is not None:
+            self.states[subject] = state
+        return state
 
-    def _woken(self, subject: str) -> SubjectState | None:
+    def _unpacked(self, subject: str) -> SubjectState | None:
         packed = self.packed.pop(subject, None)
         return None if packed is None else SubjectState.of(packed)
 
     def forget(self, subject: str) -> None:
-        """Owe nothing any more; leases live on."""
+        """Clear the debts of `subject`; its leases stay."""
         self.packed.pop(subject, None)
-        ledger = self.ledgers.get(subject)
-        if ledger is not None:
-            ledger.forget()
-            if not ledger.leases:
-                del self.ledgers[subject]
+        state = self.states.get(subject)
+        if state is not None:
+            state.forget()
+            if not state.leases:
+                del self.states[subject]
 
     @property
     def subjects(self) -> int:
-        """How many subjects owe or hold something, or did so of late."""
-        return len(self.ledgers) + len(self.packed)
+        """The number of subjects with a state."""
+        return len(self.states) + len(self.packed)
 
     @property
     def leases(self) -> int:
-        """How many leases are open."""
-        return sum(len(ledger.leases) for ledger in self.ledgers.values())
+        """The number of open leases."""
+        return sum(len(state.leases) for state in self.states.values())
 
     def after_fork(self) -> None:
-        """In a child: a lock that nobody holds, and none of the parent's leases."""
-        self.guard_by(threading.Lock())
-        for ledger in self.ledgers.values():
-            ledger.drop_leases()
+        """In a child process: use a new lock, because the parent's may be locked, and drop the parent's leases."""
+        self.use_lock(threading.Lock())
+        for state in self.states.values():
+            state.drop_leases()
 
     def sweep(self, now_ms: int) -> None:
-        """Look at a few subjects: pack those that are idle, drop those that owe nothing and hold nothing."""
-        self.ledgers = self._in_use_round.shrunk(self.ledgers)
-        for subject in self._in_use_round.few(self.ledgers, SWEEP_IN_USE):
-            ledger = self.ledgers.get(subject)
-            if ledger is not None:
-                self._pack_if_idle(subject, ledger, now_ms)
+        """Check a few subjects: pack the idle ones, and forget those without debts and leases."""
+        self.states = self._in_use_round.shrunk(self.states)
+        for subject in self._in_use_round.few(self.states, SWEEP_IN_USE):
+            state = self.states.get(subject)
+            if state is not None:
+                self._pack_if_idle(subject, state, now_ms)
         self.packed = self._packed_round.shrunk(self.packed)
         for subject in self._packed_round.few(self.packed, SWEEP_PACKED):
             packed = self.packed.get(subject)
             if packed is not None and forget_at_ms(packed) <= now_ms:
                 del self.packed[subject]
 
-    def _pack_if_idle(self, subject: str, ledger: SubjectState, now_ms: int) -> None:
-        if ledger.bounds:
-            ledger.end_overdue(now_ms)
-        if not ledger.idle():
+    def _pack_if_idle(self, subject: str, state: SubjectState, now_ms: int) -> None:
+        if state.bounds:
+            state.end_overdue(now_ms)
+        if not state.idle():
             return
         try:
-            packed = ledger.packed(now_ms)
+            packed = state.packed(now_ms)
         except struct.error:
-            # Times beyond 64 bits, by a clock of the user's: it stays as it is.
+            # The user's clock gives times beyond 64 bits: do not pack.
             return
-        del self.ledgers[subject]
+        del self.states[subject]
         if packed is not None:
             self.packed[subject] = packed

@@ -1,10 +1,10 @@
-"""What one subject owes and holds in the memory backend. Used under the lock of its stripe, but for what is said below.
+"""The debts and leases of one subject in the memory backend. Protected by the lock of its shard, except as noted.
 
-`levels` is the state of the rates of `layout`, as `core.charge` counts it. It is replaced and never changed, so that a
-Decision can keep it. Limits that the subject's last claim did not name lie in `kept` until they have drained.
+`levels` is the state of the rates in `layout`, as `core.decide` counts it. The list is replaced and never changed, so
+a Decision can keep it. `kept` has the debts of limits that the subject's last plan does not have, until they drain.
 
-`leases` are the numbers of the open leases. Giving a slot back is one `discard` from that set, which no other thread
-can come between, so that it takes no lock; slots are taken under the lock alone, and so never too many.
+`leases` are the ids of the open leases. `release` is one `discard` from that set, which is atomic, so it takes no lock.
+Slots are taken only under the lock, so there are never too many.
 """
 
 from typing import NamedTuple
@@ -16,26 +16,26 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.state_layout import Layout, forget_at_ms, layout_of, unpack
 
-#: How long a debt that has drained is still known, so that a clock that steps back a little finds it.
+#: Drained debts are kept for this long, so that they still count if the clock steps back a little.
 FORGET_AFTER_MS = 60_000
 _NOTHING = layout_of(())
 
 
 class Debt(NamedTuple):
-    """One limit by itself: what it owes, since when, and the rate it was last charged by."""
+    """One limit: its debt, the time of the debt, and the rate that last charged it."""
 
     debt: int
     at_ms: int
     rate: Rate
 
 
-#: Shared by nearly all, and so never written to.
+#: Nearly all subjects share these two, so never write to them.
 _NOTHING_KEPT: dict[str, Debt] = {}
 _UNBOUNDED: dict[int, int] = {}
 
 
 class SubjectState:
-    """See the module. A new one owes nothing in `layout`."""
+    """See the module."""
 
     __slots__ = ("bounds", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at")
 
@@ -49,7 +49,7 @@ class SubjectState:
         self.looked_at: list[int] | None = None
 
     def levels_under(self, plan: Plan) -> list[int]:
-        """The levels as the rates of `plan` count them; nothing is written."""
+        """The levels in the units of the rates of `plan`. Changes nothing."""
         debts = self._debts()
         levels: list[int] = []
         for rate in plan.rates:
@@ -58,17 +58,17 @@ class SubjectState:
         return levels
 
     def change_layout(self, layout: Layout) -> None:
-        """Count by `layout` from now on, whose levels are written next; what other limits owe is kept beside them."""
+        """Switch to `layout`; the caller sets `levels` next. Debts of other limits move to `kept`."""
         debts = self._debts()
         for rate in layout.rates:
             debts.pop(rate.name, None)
         self.layout, self.kept = layout, debts
 
-    def asked(self, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
-        """A claim was answered that charged nothing.
+    def note_refusal(self, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
+        """Update the state after a decision that charged nothing.
 
-        After a clock that was set back the debts count from now on. And a promise was made by the rates of `plan`: what
-        it stands on is kept until they would have drained it, or the sweep would break it.
+        If the clock was set back, the debts drain from now on. The decision promised a wait under the rates of `plan`,
+        so the sweep must keep the debts until those rates would have drained them.
         """
         names = rates_set_back(plan, state, levels, now_ms)
         if names:
@@ -78,7 +78,7 @@ class SubjectState:
             self.keep_until_ms = max(self.keep_until_ms, _forget_at_ms(plan.rates, levels))
 
     def refund(self, given_back: dict[str, tuple[int, int]]) -> None:
-        """Take ``(amount, unit)`` off the debts by name, in the units in which they are counted now."""
+        """Subtract each ``(amount, unit)`` from the debt of that limit, converted to its current unit."""
         debts = self._debts()
         for name, (amount, unit) in given_back.items():
             if name in debts:
@@ -87,30 +87,30 @@ class SubjectState:
         self._write(debts)
 
     def forget(self) -> None:
-        """Owe nothing any more; leases live on."""
+        """Clear all debts; leases stay."""
         self.layout, self.levels, self.kept = _NOTHING, [], _NOTHING_KEPT
 
     def bound(self, lease_id: int, until_ms: int) -> None:
-        """Hold this lease until then at the longest."""
+        """Limit the hold of this lease: `end_overdue` ends it after `until_ms`."""
         self.bounds = {**self.bounds, lease_id: until_ms}
 
     def end_overdue(self, now_ms: int) -> None:
-        """Free the slots that were held too long; a release that comes later finds nothing to free."""
+        """Free the slots that were held too long. A later `release` of their leases does nothing."""
         self.leases.difference_update([lease_id for lease_id, until_ms in self.bounds.items() if until_ms <= now_ms])
         self.bounds = {lease_id: until_ms for lease_id, until_ms in self.bounds.items() if lease_id in self.leases}
 
     def drop_leases(self) -> None:
-        """Hold nothing any more; a lease of before frees nothing of what is granted after."""
+        """Drop all leases. A later `release` of one of them does not free a new lease."""
         self.leases, self.bounds = set(), _UNBOUNDED
 
     def idle(self) -> bool:
-        """Whether nothing is held and nothing was charged since this was last asked."""
+        """Whether there is no lease, and no charge since the last call of this method."""
         idle = self.levels is self.looked_at
         self.looked_at = self.levels
         return idle and not self.leases
 
     def packed(self, now_ms: int) -> bytes | None:
-        """An idle one in few bytes, None where it owes nothing any more. See `SubjectState.of`."""
+        """This idle state as bytes for `SubjectState.of`; None if all debts have drained."""
         if self.kept:
             owing = [debt for debt in self._debts().values() if self._is_owed(debt, now_ms)]
             layout = layout_of(tuple(debt.rate for debt in owing))
@@ -121,15 +121,15 @@ class SubjectState:
         return layout.pack(until_ms, levels) if until_ms > now_ms else None
 
     def owes(self, now_ms: int) -> bool:
-        """Whether it owes anything, did so of late, or must be known for the sake of a promise."""
+        """Whether there is a debt, a recent debt, or a promised wait that depends on one."""
         return self.keep_until_ms > now_ms or any(self._is_owed(debt, now_ms) for debt in self._debts().values())
 
     def drop_drained(self, now_ms: int) -> None:
-        """Keep beside the levels only what is owed still."""
+        """Remove drained debts from `kept`."""
         self.kept = {name: debt for name, debt in self.kept.items() if self._is_owed(debt, now_ms)}
 
     def first_refund(self, decision: Decision) -> bool:
-        """Whether it is the first of this decision, which is then marked: its levels get a number that is no debt."""
+        """Whether this is the first refund of `decision`. Marks the decision by an extra number in its levels."""
         levels = decision.levels
         if self.levels is levels:
             self.levels = [*levels]
@@ -140,15 +140,15 @@ class SubjectState:
 
     @classmethod
     def new(cls, plan: Plan) -> "SubjectState":
-        """Of a subject that owes nothing."""
+        """The state of a subject without debts."""
         return cls(plan.layout, [0, 0] * len(plan.rates))
 
     @classmethod
     def of(cls, packed: bytes) -> "SubjectState":
-        """The ledger that was `packed`."""
-        ledger = cls(*unpack(packed))
-        ledger.keep_until_ms = forget_at_ms(packed)
-        return ledger
+        """Unpack the result of `packed`."""
+        state = cls(*unpack(packed))
+        state.keep_until_ms = forget_at_ms(packed)
+        return state
 
     def _is_owed(self, debt: Debt, now_ms: int) -> bool:
         return max(self.keep_until_ms, _forget_at_ms((debt.rate,), debt[:2])) > now_ms

@@ -1,10 +1,9 @@
-"""Whether this process is one of several workers of a server: then what it keeps in memory is a limit for each of them.
+"""Warns if this process is one of several workers of a server, because each worker has separate limits in memory.
 
-Nobody tells a worker that it has siblings, and what the environment says (WEB_CONCURRENCY) is said to programs of one
-process too. So it is looked at: a parent whose command is that of a server known to start workers, and more than one
-child of it of the same kind as this one, begun within the same seconds, for one that is replaced is no sibling. What
-cannot be seen, as where there is no /proc, is no reason to say anything; who is looked at too early is warned by those
-who come after it.
+Servers do not tell a worker about the others, and WEB_CONCURRENCY is also set for single processes. So this module
+looks at /proc: the parent's command is that of a known server, and the parent has several children with the same
+command that started within the same seconds. (A replaced worker has started earlier.) Without /proc there is no
+warning. The first worker may look too early; the later ones then warn.
 """
 
 import logging
@@ -16,23 +15,23 @@ from pathlib import PurePath
 
 _log = logging.getLogger("awx_ratelimit")
 _SERVERS = frozenset({"gunicorn", "uvicorn", "hypercorn", "granian", "uwsgi"})
-#: Where in a command the server may stand, as in `python -m uvicorn`.
+#: The name of the server is one of the first words of the command, as in `python -m uvicorn`.
 _COMMAND_WORDS = 5
 _TOGETHER_S = 10.0
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 _NUMBERS = re.compile(rb"[0-9]+")
 _warned = False
 
 
 def warn_about_workers(proc: str = "/proc") -> None:
-    """Say in the log, once in a process, that each of several workers has limits of its own."""
-    global _warned  # noqa: PLW0603  # once in a process, however many backends it has
+    """Log a warning, once in a process, if this process is one of several workers."""
+    global _warned  # noqa: PLW0603  # once in a process, for any number of backends
     if _warned:
         return
-    server, workers = _in_apache()
-    # A process that has just ended, and a system that shows nothing.
+    server, workers = _find_mod_wsgi()
+    # A process may end between two reads, and some systems have no /proc.
     with suppress(OSError, ValueError, IndexError):
-        server, workers = (server, workers) if server else _seen(proc)
+        server, workers = (server, workers) if server else _find_workers(proc)
     if workers > 1:
         _warned = True
         _log.warning(
@@ -44,40 +43,42 @@ def warn_about_workers(proc: str = "/proc") -> None:
         )
 
 
-def _in_apache() -> tuple[str, int]:
-    """mod_wsgi, and how many processes it may run of this application: it says so in a module of its own."""
+def _find_mod_wsgi() -> tuple[str, int]:
+    """``mod_wsgi`` and its maximum number of processes for this application, which its own module tells."""
     processes = getattr(sys.modules.get("mod_wsgi"), "maximum_processes", None)
     return ("mod_wsgi", processes) if isinstance(processes, int) else ("", 0)
 
 
-def _seen(proc: str) -> tuple[str, int]:
-    """The server that has started this process, and how many like it."""
+def _find_workers(proc: str) -> tuple[str, int]:
+    """The server that started this process, and how many workers it has."""
     parent = os.getppid()
-    server = _server(_read(proc, parent, "cmdline"))
+    server = _server_name(_read(proc, parent, "cmdline"))
     if not server:
         return "", 0
-    own, begun_s = _kind(proc, os.getpid()), _begun_s(proc, os.getpid())
+    own, started_s = _command_pattern(proc, os.getpid()), _started_s(proc, os.getpid())
     children = [int(pid) for pid in _read(proc, parent, f"task/{parent}/children").split()]
-    return server, sum(_kind(proc, pid) == own and abs(_begun_s(proc, pid) - begun_s) < _TOGETHER_S for pid in children)
+    return server, sum(
+        _command_pattern(proc, pid) == own and abs(_started_s(proc, pid) - started_s) < _TOGETHER_S for pid in children
+    )
 
 
-def _server(command: bytes) -> str:
-    """Which of the servers a command is, or nothing."""
+def _server_name(command: bytes) -> str:
+    """The name of the server that `command` starts, or an empty string."""
     for word in command.split(b"\0")[:_COMMAND_WORDS]:
-        # A title such as `gunicorn: master [app]` is one word.
+        # gunicorn sets a title such as `gunicorn: master [app]`, which is one word here.
         name = PurePath(os.fsdecode(word).partition(":")[0]).name
         if name in _SERVERS:
             return name
     return ""
 
 
-def _kind(proc: str, pid: int) -> bytes:
-    """The command of a process but for its numbers, by which workers differ."""
+def _command_pattern(proc: str, pid: int) -> bytes:
+    """The command of a process without its numbers, which differ between workers."""
     return _NUMBERS.sub(b"", _read(proc, pid, "cmdline"))
 
 
-def _begun_s(proc: str, pid: int) -> float:
-    """When a process began, in seconds since the machine did: field 22 of proc_pid_stat(5)."""
+def _started_s(proc: str, pid: int) -> float:
+    """The start time of a process, in seconds since boot: field 22 of proc_pid_stat(5)."""
     fields = _read(proc, pid, "stat").rpartition(b")")[2].split()
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
@@ -85,6 +86,6 @@ def _begun_s(proc: str, pid: int) -> float:
 def _read(proc: str, pid: int, name: str) -> bytes:
     fd = os.open(f"{proc}/{pid}/{name}", os.O_RDONLY)
     try:
-        return os.pread(fd, _MOST_BYTES, 0)
+        return os.pread(fd, _MAX_BYTES, 0)
     finally:
         os.close(fd)

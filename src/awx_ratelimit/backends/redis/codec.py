@@ -64,7 +64,7 @@ _DAMAGE = {
     -2: "holds a value of another program or another version",
     -3: "holds a corrupt value",
 }
-#: Makes a Decision without a call of its constructor: this runs for every claim.
+#: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
 

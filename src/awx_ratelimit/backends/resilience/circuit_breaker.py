@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from awx_ratelimit.backends.base import HasServers
+
 #: So many failures in a row open it.
 MAX_CONSECUTIVE_FAILURES = 5
 #: So many answers are looked at, of which half must have failed.
@@ -106,7 +108,7 @@ class Breakers:
 
     def __init__(self, backend: Any) -> None:
         #: Which part a subject is on.
-        self.home: Callable[[str], Hashable] = getattr(backend, "home", _whole)
+        self.home: Callable[[str], Hashable] = backend.home if isinstance(backend, HasServers) else _whole
         self._breakers: dict[Hashable, Breaker] = {}
 
     def of(self, subject: str) -> Breaker:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, checked_async_backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases
 from awx_ratelimit.backends.resilience.denials import Refusals
+from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -58,15 +59,13 @@ class AsyncDenialCacheBackend:
 
     async def renew_leases(self) -> None:
         """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            await renew()
+        if isinstance(self.backend, RenewsLeases):
+            await self.backend.renew_leases()
 
     async def flush(self) -> None:
         """Send what waits in the backend, where something does. It raises nothing."""
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            await flush()
+        if isinstance(self.backend, Flushes):
+            await self.backend.flush()
 
     async def health(self) -> Mapping[str, Any]:
         """See Backend."""

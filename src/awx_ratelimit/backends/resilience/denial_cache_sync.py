@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, checked_backend
+from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases
 from awx_ratelimit.backends.resilience.denials import Refusals
+from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -57,15 +58,13 @@ class DenialCacheBackend:
 
     def renew_leases(self) -> None:
         """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            renew()
+        if isinstance(self.backend, RenewsLeases):
+            self.backend.renew_leases()
 
     def flush(self) -> None:
         """Send what waits in the backend, where something does. It raises nothing."""
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            flush()
+        if isinstance(self.backend, Flushes):
+            self.backend.flush()
 
     def health(self) -> Mapping[str, Any]:
         """See Backend."""

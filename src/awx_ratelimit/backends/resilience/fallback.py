@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
+from awx_ratelimit.backends.base import TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.circuit_breaker import Breaker, Breakers
 from awx_ratelimit.backends.resilience.local_share import Shares
@@ -74,12 +75,12 @@ class Outage:
             threading.Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
 
     def _heal(self, backend: Any) -> None:
+        release = backend.release
         try:
-            heal = getattr(backend, "heal", None)
-            if heal is None:
-                self._healing.forget()
+            if isinstance(backend, TakesLocalUsage):
+                self._healing.heal(backend.heal, release)
             else:
-                self._healing.heal(heal, backend.release)
+                self._healing.forget()
         except BackendUnavailable as error:
             # It is due as before, and begun again with a later answer.
             self._heal_again_s = time.monotonic() + _HEAL_AGAIN_S

@@ -11,8 +11,9 @@ While the backend does not answer, law 4 is relaxed as `on_outage` says:
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, checked_async_backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases
 from awx_ratelimit.backends.resilience.fallback import OnOutage, Outage
+from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -110,15 +111,13 @@ class AsyncGuardedBackend:
 
     async def renew_leases(self) -> None:
         """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            await renew()
+        if isinstance(self.backend, RenewsLeases):
+            await self.backend.renew_leases()
 
     async def flush(self) -> None:
         """Send what waits in the backend, where something does. It raises nothing."""
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            await flush()
+        if isinstance(self.backend, Flushes):
+            await self.backend.flush()
 
     async def health(self) -> Mapping[str, Any]:
         """How the backend is, the outages so far, and the decisions made without it in the last one."""

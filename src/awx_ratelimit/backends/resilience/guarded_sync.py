@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, checked_backend
+from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases
 from awx_ratelimit.backends.resilience.fallback import OnOutage, Outage
 from awx_ratelimit.backends.resilience.guarded import _NO_ANSWER
+from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -101,15 +102,13 @@ class GuardedBackend:
 
     def renew_leases(self) -> None:
         """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        renew = getattr(self.backend, "renew_leases", None)
-        if renew is not None:
-            renew()
+        if isinstance(self.backend, RenewsLeases):
+            self.backend.renew_leases()
 
     def flush(self) -> None:
         """Send what waits in the backend, where something does. It raises nothing."""
-        flush = getattr(self.backend, "flush", None)
-        if flush is not None:
-            flush()
+        if isinstance(self.backend, Flushes):
+            self.backend.flush()
 
     def health(self) -> Mapping[str, Any]:
         """How the backend is, the outages so far, and the decisions made without it in the last one."""

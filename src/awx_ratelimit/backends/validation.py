@@ -1,0 +1,82 @@
+"""Checks of the backends and clocks that users pass. Errors never show a URL, which may contain a password."""
+
+import inspect
+from pathlib import PurePath
+from typing import Any, TypeGuard, cast
+
+from awx_ratelimit.backends.base import (
+    MAX_EVENT_LOOP_WAIT_MS,
+    AsyncBackend,
+    Backend,
+    NonBlocking,
+    WarnsOnUse,
+    fits_event_loop,
+)
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.runtime.clock import Clock
+
+
+def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
+    """Return `backend` if the class named `user` can call it. Raises TypeError that says what to use instead."""
+    if _is_async(backend):
+        raise TypeError(f"{user} takes a synchronous backend, and {_class_name(backend)} is async; use Async{user}")
+    _check_instance(backend, user, "open_backend")
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
+    _announce_use(backend)
+    return backend
+
+
+def checked_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBackend:
+    """Return an async form of `backend`. Raises TypeError for a backend that would block the event loop."""
+    _check_instance(backend, user, "open_async_backend")
+    if _is_async(backend):
+        return backend
+    if isinstance(backend, Backend) and fits_event_loop(backend):
+        _announce_use(backend)
+        return cast(AsyncBackend, NonBlocking(backend))
+    raise TypeError(
+        f"{user} takes an async backend, or one whose longest_wait_ms is at most {MAX_EVENT_LOOP_WAIT_MS}; "
+        f"{_class_name(backend)} would block its loop; use open_async_backend(url), or a class such as "
+        "AsyncRedisBackend"
+    )
+
+
+def checked_clock(clock: Any) -> Clock:
+    """Return `clock` if it has a method `now_ms`; else raise TypeError."""
+    if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
+        raise TypeError(f"clock is {type_name(clock)}; use an object with now_ms() -> int, such as ManualClock()")
+    return cast(Clock, clock)
+
+
+def _is_async(backend: object) -> TypeGuard[AsyncBackend]:
+    return inspect.iscoroutinefunction(getattr(backend, "acquire", None))
+
+
+def _class_name(backend: Any) -> str:
+    return backend.__name__ if isinstance(backend, type) else type(backend).__name__
+
+
+def _check_instance(backend: Any, user: str, opener: str) -> None:
+    """Raise TypeError for a class, a URL, a path and a limiter."""
+    if isinstance(backend, type):
+        name = backend.__name__
+        call = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}({_required_arguments(backend)})"
+        raise TypeError(f"backend is {type_name(backend)}; write {user}({call})")
+    if isinstance(backend, str | PurePath):
+        raise TypeError(f"backend is {type_name(backend)}; write {user}({opener}(url))")
+    if hasattr(backend, "give_back"):
+        # Limiters have this method and all methods of a backend.
+        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
+
+
+def _required_arguments(backend: type) -> str:
+    parameters = inspect.signature(backend).parameters.values()
+    return ", ".join(
+        one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    )
+
+
+def _announce_use(backend: Backend) -> None:
+    if isinstance(backend, WarnsOnUse):
+        backend.used_by_limiter()

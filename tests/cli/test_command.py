@@ -18,7 +18,7 @@ COMMAND = Path(sys.executable).with_name("awx-ratelimit")
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "message"),
     [
         ((), "Missing command."),
         (("keys",), "Missing command."),
@@ -37,32 +37,32 @@ COMMAND = Path(sys.executable).with_name("awx-ratelimit")
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
-def test_an_error_is_one_line(run: Run, words: tuple[str, ...], says: str) -> None:
-    """It says what to do, tells no password, and the status is 2."""
-    ran = run(*words)
+def test_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    """An error is one line without passwords, and the exit status is 2."""
+    ran = run(*arguments)
 
     assert ran.status == 2, ran
     assert ran.out == "", ran
     assert ran.err.startswith("error: "), ran
     assert ran.err.count("\n") == 1, ran
-    assert says in ran.err, ran.err
+    assert message in ran.err, ran.err
     assert "hidden" not in ran.err, ran.err
 
 
-def test_the_installed_command(tmp_path: Path) -> None:
-    """It is there under its name, and has its database from the environment."""
-    made = subprocess.run(
+def test_installed_command(tmp_path: Path) -> None:
+    """The installed command reads its settings from the environment."""
+    ran = subprocess.run(
         [COMMAND, "keys", "create", "n", "--account", "acme", "--plan", "starter"],
         env={**os.environ, "AWX_DATABASE": str(tmp_path / "keys.db")},
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
 
-    assert KeyFormat().is_key(made.stdout.strip())
+    assert KeyFormat().is_key(ran.stdout.strip())
 
 
 @pytest.mark.parametrize("times", [1, 20_000])
-def test_a_pipe_that_is_closed_is_no_traceback(tmp_path: Path, times: int) -> None:
-    """Whoever reads may have had enough (``| head -1``)."""
+def test_closed_pipe(tmp_path: Path, times: int) -> None:
+    """A reader that closes the pipe, as ``head -1`` does, causes no traceback."""
     path = tmp_path / "many"
     path.write_text(f"{KEY}\n" * times)
     read, write = os.pipe()
@@ -74,8 +74,8 @@ def test_a_pipe_that_is_closed_is_no_traceback(tmp_path: Path, times: int) -> No
     assert closed.stderr == b""
 
 
-def test_without_the_extra_the_command_says_what_to_install() -> None:
-    """One line, no traceback."""
+def test_missing_extra() -> None:
+    """Without the extra, the command prints what to install."""
     code = (
         "import sys; sys.modules['typer'] = None\nfrom awx_ratelimit.cli import main\nsys.exit(main(['keys', 'list']))"
     )
@@ -85,8 +85,8 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     assert ran.stderr == "error: awx-ratelimit needs typer; install it with: pip install 'awx-ratelimit[cli]'\n"
 
 
-def test_asked_to_end_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Then there is no report to be written, and no stack trace."""
+def test_interrupt_during_import(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C while the command is imported ends it without a traceback."""
 
     class Module:
         def __getattr__(self, name: str) -> None:

@@ -130,7 +130,7 @@ def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytes
     assert status == 2
     assert json.loads(report.read_text())["passed"] is True
     assert "never over" in out
-    assert "the report /dev/full could not be written: No space left" in err
+    assert "cannot write the report /dev/full: No space left" in err
 
 
 @pytest.mark.usefixtures("asked_nobody")

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from tests.cli.conftest import Run
 from tests.strangers import unprivileged
 
-from awx_ratelimit.cli.scan_command import _PIECE_BYTES, _in_lines
+from awx_ratelimit.cli.scan_command import _CHUNK_BYTES, _search_lines
 from awx_ratelimit.keys import KeyFinder, KeyFormat
 
 KEY = KeyFormat().new().reveal()
 
 
 class TestScan:
-    """Keys where none should be."""
+    """Keys in places where they should not be."""
 
-    def test_the_place_is_told_and_not_the_key(self, run: Run, tmp_path: Path) -> None:
-        """File, line and the masked form; status 1."""
+    def test_output(self, run: Run, tmp_path: Path) -> None:
+        """The output has the file, the line and the masked key; the exit status is 1."""
         path = tmp_path / "settings.py"
         path.write_text(f"# a comment\nKEY = '{KEY}'\n")
         ran, as_json = run("scan", str(path)), run("scan", str(path), "--json")
@@ -36,22 +36,22 @@ class TestScan:
         assert as_json.json == {"found": [{"path": str(path), "line": 2, "masked": masked}]}
         assert KEY[4:30] not in ran.out + as_json.out
 
-    def test_what_comes_through_a_pipe(self, run: Run) -> None:
-        """Without a path, or with '-'."""
+    def test_stdin(self, run: Run) -> None:
+        """Without a path, or with '-', standard input is scanned."""
         statuses = [run("scan", *words, stdin=f"a\nb {KEY}".encode()) for words in ((), ("-",))]
 
         assert [(ran.status, ran.out) for ran in statuses] == [(1, f"-:2: awx_...{KEY[-4:]}\n")] * 2
 
-    def test_nothing_is_found_where_nothing_is(self, run: Run, tmp_path: Path) -> None:
-        """What only looks like a key is none: one letter off, cut short, masked. Status 0."""
+    def test_no_keys(self, run: Run, tmp_path: Path) -> None:
+        """Text that only looks like a key is not reported; the exit status is 0."""
         (tmp_path / "a.txt").write_text(f"{KEY[:-1]} {KEY.swapcase()} awx_...x4f2 {'awx_' + 'a' * 38}")
         ran = run("scan", str(tmp_path), "--json")
 
         assert ran.status == 0
         assert ran.json == {"found": []}
 
-    def test_folders_are_searched(self, run: Run, tmp_path: Path) -> None:
-        """Whole, but for what git and others keep, and what a link leads to."""
+    def test_folders(self, run: Run, tmp_path: Path) -> None:
+        """Folders are scanned recursively, without links and without folders such as .git."""
         for folder in ("b/c", ".git", "node_modules/x", ".hidden"):
             (tmp_path / folder).mkdir(parents=True)
             (tmp_path / folder / "f").write_text(KEY)
@@ -62,8 +62,8 @@ class TestScan:
         found = run("scan", str(tmp_path), "--json").json["found"]
         assert [one["path"].removeprefix(f"{tmp_path}/") for one in found] == [".hidden/f", "b/c/f", "z"]
 
-    def test_a_file_that_cannot_be_read_is_an_error(self, run: Run, tmp_path: Path) -> None:
-        """Others are searched all the same; the status is 2 if nothing was found, for not everything was seen."""
+    def test_unreadable_file(self, run: Run, tmp_path: Path) -> None:
+        """The other files are still scanned. The exit status is 2 if they have no key."""
         (tmp_path / "a").write_text(KEY)
         (tmp_path / "b").write_text("nothing")
         none = str(tmp_path / "none")
@@ -120,14 +120,14 @@ class TestScan:
         "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"]
     )
     def test_encodings(self, run: Run, encoding: str) -> None:
-        """A key is found beside letters of any alphabet, and in what Windows writes."""
+        """A key is found in any encoding, next to letters of any alphabet."""
         ran = run("scan", stdin=f"é\n\xa0{KEY}\xa0\n".encode(encoding))
 
         assert ran.status == 1
         assert ran.out == f"-:2: awx_...{KEY[-4:]}\n"
 
-    def test_bytes_that_are_no_text(self, run: Run) -> None:
-        """A key in a binary is found as well."""
+    def test_binary(self, run: Run) -> None:
+        """A key in a binary file is found."""
         assert run("scan", stdin=bytes(range(256)) + KEY.encode() + b"\x00\xff").status == 1
 
     @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ class TestScan:
             ("żółć 密钥", "żółć 密钥"),
         ],
     )
-    def test_a_name_of_a_file_is_printed_so_that_nobody_obeys_it(
+    def test_hostile_file_name(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
     ) -> None:
-        """Neither a terminal nor a CI; found or not readable, and JSON as well."""
+        """A file name cannot control a terminal or a CI system, in any kind of output."""
         monkeypatch.chdir(tmp_path)
         Path(name).write_text(KEY)
         found, as_json, missing = run("scan", "."), run("scan", ".", "--json"), run("scan", f"{name}/none")
@@ -177,25 +177,25 @@ class TestScan:
         ],
         ids=["percent", "url", "percent twice", "json", "basic", "basic in lower case"],
     )
-    def test_a_key_that_is_encoded_is_found(self, run: Run, text: str) -> None:
-        """As URLs, JSON and HTTP encode it."""
+    def test_encoded_key(self, run: Run, text: str) -> None:
+        """A key is found as URLs, JSON and HTTP encode it."""
         ran = run("scan", stdin=f"a\n{text}\n".encode())
 
         assert ran.status == 1
         assert ran.out == f"-:2: awx_...{KEY[-4:]}\n"
 
-    def test_other_prefixes(self, run: Run) -> None:
-        """Of keys that begin otherwise; words after the usual prefix need no mention."""
+    def test_prefixes(self, run: Run) -> None:
+        """Other prefixes need the option; words after the default prefix do not."""
         other, test = KeyFormat("acme_").new().reveal(), KeyFormat("awx_test_").new().reveal()
         found = [run("scan", *words, stdin=f"{other}\n{test}".encode()).out for words in ((), ("--prefix", "acme_"))]
 
         assert found == [f"-:2: awx_test_...{test[-4:]}\n", f"-:1: acme_...{other[-4:]}\n"]
 
     @given(st.integers(-60, 60), st.sampled_from(["x", ""]), st.booleans())
-    def test_a_long_line_is_searched_in_pieces(self, offset: int, after: str, twice: bool) -> None:
-        """A key is found once wherever the pieces meet."""
-        before = "x" * (_PIECE_BYTES + offset)
+    def test_long_line(self, offset: int, after: str, twice: bool) -> None:
+        """A key is found exactly once, wherever two chunks of a long line meet."""
+        before = "x" * (_CHUNK_BYTES + offset)
         text = f"a\n{before} {KEY} {after * 500}{KEY if twice else ''}\nb"
-        found = list(_in_lines("f", io.BytesIO(text.encode()), KeyFinder()))
+        found = list(_search_lines("f", io.BytesIO(text.encode()), KeyFinder()))
 
-        assert [place.line for place in found] == [2] * (1 + twice)
+        assert [match.line for match in found] == [2] * (1 + twice)

@@ -20,22 +20,22 @@ from awx_ratelimit.backends.redis import doctor
 
 
 def found(ran: Result) -> dict[str, Any]:
-    """What the doctor found, by its names."""
+    """The findings of the doctor by name."""
     return {one["what"]: (one["mark"], one["said"], one["remedy"]) for one in json.loads(ran.out)["findings"]}
 
 
-def test_a_table_of_plans_is_shown(run: Run) -> None:
-    """Each limit in words, with the most that any period admits."""
+def test_plans_check(run: Run) -> None:
+    """The table has each limit, with the maximum in any period."""
     ran = run("plans", "check", "examples/plans.toml")
 
     assert ran.status == 0
     assert ran.err == ""
     assert len(ran.out.splitlines()) == 10
-    assert "60 in 60 s, 60 at once; at most 120 in any 60 s" in ran.out
+    assert "60 per 60 s, burst 60; at most 120 in any 60 s" in ran.out
 
 
-def test_a_mistake_in_a_table_is_one_line(run: Run, tmp_path: Path) -> None:
-    """It names the file and the place."""
+def test_plans_check_mistake(run: Run, tmp_path: Path) -> None:
+    """A mistake is one line that names its place in the file."""
     path = tmp_path / "plans.toml"
     path.write_text("[plans.a]\nper_minute = 0\n")
     ran = run("plans", "check", str(path))
@@ -46,8 +46,8 @@ def test_a_mistake_in_a_table_is_one_line(run: Run, tmp_path: Path) -> None:
     assert "plans.a.per_minute" in ran.err
 
 
-def test_usage_is_seen_and_forgotten(run: Run, redis_server: RedisServer) -> None:
-    """What was charged elsewhere is seen here, and charges nothing; after a reset there is none."""
+def test_usage_and_reset(run: Run, redis_server: RedisServer) -> None:
+    """``usage`` shows the usage of other processes without adding to it, and ``reset`` clears it."""
     url = f"redis+unix://{redis_server.socket}"
     limiter = Limiter(open_backend(url))
     for _ in range(7):
@@ -66,8 +66,8 @@ def test_usage_is_seen_and_forgotten(run: Run, redis_server: RedisServer) -> Non
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "by default"])
-def test_usage_in_a_file_of_the_host(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
-    """The processes of a host are looked at as a server is; without a URL, in the file that is the user's own."""
+def test_host_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """The commands work on a host file; without a URL, on the user's own file."""
     monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/my state")
     words = ["--backend", f"host://{tmp_path}/my%20state/awx-ratelimit/limits"] if named else []
     limiter = Limiter(open_backend(own_url()))
@@ -84,7 +84,7 @@ def test_usage_in_a_file_of_the_host(run: Run, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("command", ["usage", "reset"])
-def test_who_looks_makes_no_file(run: Run, tmp_path: Path, command: str) -> None:
+def test_missing_host_file(run: Run, tmp_path: Path, command: str) -> None:
     """A file that root made by looking could not be opened by the app any more."""
     ran = run(command, "key_1", "--backend", f"host://{tmp_path}/limits")
 
@@ -93,7 +93,7 @@ def test_who_looks_makes_no_file(run: Run, tmp_path: Path, command: str) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_user_without_a_home_names_a_backend(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_home_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line that says so."""
 
     def homeless() -> Path:
@@ -110,8 +110,8 @@ def test_a_user_without_a_home_names_a_backend(run: Run, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("command", ["usage", "reset"])
 @pytest.mark.parametrize("url", ["memory://", "redis://127.0.0.1:1"])
-def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> None:
-    """One line that says so; a server that is gone is not stood in for."""
+def test_unusable_backend(run: Run, command: str, url: str) -> None:
+    """A backend without shared state, or one that is down, is an error on one line."""
     ran = run(command, "key_1", "--backend", url)
 
     assert ran.status == 2, ran
@@ -120,8 +120,8 @@ def test_where_there_is_nothing_to_be_seen(run: Run, command: str, url: str) -> 
     assert ran.err.count("\n") == 1, ran
 
 
-def test_a_table_is_shown_for_programs(run: Run) -> None:
-    """With the same numbers."""
+def test_plans_check_json(run: Run) -> None:
+    """The JSON document has the limits of each plan."""
     plans = {
         plan["name"]: plan for plan in json.loads(run("plans", "check", "examples/plans.toml", "--json").out)["plans"]
     }
@@ -133,8 +133,8 @@ def test_a_table_is_shown_for_programs(run: Run) -> None:
 
 
 @pytest.mark.parametrize("written", [None, b"\xff\xfe", b"x = [", b"[plans.a]\nper_minut = 5\n", b""])
-def test_what_is_no_table_is_one_line(run: Run, tmp_path: Path, written: bytes | None) -> None:
-    """It names the file, whatever is in it, and where there is none."""
+def test_plans_check_unreadable(run: Run, tmp_path: Path, written: bytes | None) -> None:
+    """A file that is missing or malformed is one line that names the file."""
     path = tmp_path / "plans.toml"
     if written is not None:
         path.write_bytes(written)
@@ -149,12 +149,12 @@ def test_what_is_no_table_is_one_line(run: Run, tmp_path: Path, written: bytes |
 @pytest.fixture
 def _any_latency_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accept the latency of a busy machine."""
-    monkeypatch.setattr(doctor, "_SLOW_MS", 10_000.0)
+    monkeypatch.setattr(doctor, "_MAX_P99_MS", 10_000.0)
 
 
 @pytest.mark.usefixtures("_any_latency_is_ok")
-def test_a_server_in_order(run: Run, redis_server: RedisServer) -> None:
-    """Everything is said, nothing is to be done, and nothing is left behind."""
+def test_doctor_healthy(run: Run, redis_server: RedisServer) -> None:
+    """Every check of a healthy server passes, and the doctor leaves nothing behind."""
     ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
     with redis_server.client() as client:
         keys = client.keys()
@@ -165,8 +165,8 @@ def test_a_server_in_order(run: Run, redis_server: RedisServer) -> None:
     assert set(found(ran)) == {"reachable", "version", "role", "cluster", "memory", "latency", "clock", "scripts"}
 
 
-def test_each_server_of_a_cluster_is_examined(run: Run, redis_cluster: Cluster) -> None:
-    """And by their means a claim on each of them."""
+def test_doctor_cluster(run: Run, redis_cluster: Cluster) -> None:
+    """Each server of a cluster is checked."""
     ran = run("doctor", redis_cluster.url, "--json")
     names = [finding["what"] for finding in json.loads(ran.out)["findings"]]
 
@@ -175,8 +175,8 @@ def test_each_server_of_a_cluster_is_examined(run: Run, redis_cluster: Cluster) 
     assert names.count("scripts") == 1
 
 
-def test_a_file_of_the_host_is_examined(run: Run, tmp_path: Path) -> None:
-    """Whether limits can be shared in it; where it is not there yet nothing is left behind."""
+def test_doctor_host_file(run: Run, tmp_path: Path) -> None:
+    """A file that does not exist yet is checked and not created."""
     ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
 
     assert ran.status == 0
@@ -184,16 +184,16 @@ def test_a_file_of_the_host_is_examined(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_made_is_an_error(run: Run, tmp_path: Path) -> None:
-    """The doctor says what to do."""
+def test_doctor_missing_folder(run: Run, tmp_path: Path) -> None:
+    """A file that cannot be created is an error that says what to do."""
     ran = run("doctor", f"host://{tmp_path}/no/limits")
 
     assert ran.status == 2
     assert "its folder does not exist; create it" in ran.err
 
 
-def test_a_file_that_does_not_answer_is_wrong(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the backend says of itself decides, and the status with it."""
+def test_doctor_unhealthy_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that reports a problem is a finding, and the exit status is 1."""
     monkeypatch.setattr(HostBackend, "health", lambda _: {"state": "the disk is full"})
     ran = run("doctor", f"host://{tmp_path / 'limits'}", "--json")
 
@@ -202,8 +202,8 @@ def test_a_file_that_does_not_answer_is_wrong(run: Run, tmp_path: Path, monkeypa
     assert "the disk is full" in found(ran)["file"][1]
 
 
-def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
-    """A policy that evicts, a cluster, a replica, a user who may not run scripts."""
+def test_doctor_remedies(run: Run, start_redis: StartRedis) -> None:
+    """An eviction policy, a cluster, a replica and a missing permission each have a remedy."""
     # Without a port of its own for the cluster it would be 10,000 above the other, where there may be none.
     cluster = f"--cluster-enabled yes --cluster-port {free_port()}"
     evicting = start_redis(options=["--maxmemory 50mb", "--maxmemory-policy allkeys-lru", cluster])
@@ -226,11 +226,11 @@ def test_what_is_wrong_has_a_remedy(run: Run, start_redis: StartRedis) -> None:
     assert "+evalsha" in found(third)["scripts"][1]
 
 
-def test_a_server_that_is_far_off(run: Run, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose answers take long, whose clock is another, and that is older than it may be: each has a remedy."""
+def test_doctor_slow_server(run: Run, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow server, a clock that differs and an old version each have a remedy."""
     monkeypatch.setattr(doctor, "_MAX_P99_MS", 0.0)
     monkeypatch.setattr(doctor, "_MIN_MAJOR_VERSION", 1_000)
-    monkeypatch.setattr(doctor, "time", Behind())
+    monkeypatch.setattr(doctor, "time", SlowClock())
     ran = run("doctor", f"redis+unix://{redis_server.socket}", "--json")
 
     assert ran.status == 1
@@ -244,8 +244,8 @@ def test_a_server_that_is_far_off(run: Run, redis_server: RedisServer, monkeypat
     assert [what for what in found(ran) if found(ran)[what][2]] == ["version", "latency", "clock"]
 
 
-class Behind:
-    """A clock of this machine that is five seconds late."""
+class SlowClock:
+    """The clock of this machine, five seconds slow."""
 
     monotonic, perf_counter_ns = staticmethod(time.monotonic), staticmethod(time.perf_counter_ns)
 
@@ -254,8 +254,8 @@ class Behind:
         return time.time_ns() - 5_000_000_000
 
 
-def test_a_server_that_is_nearly_full(run: Run, start_redis: StartRedis) -> None:
-    """It evicts nobody, and soon decides nothing."""
+def test_doctor_low_memory(run: Run, start_redis: StartRedis) -> None:
+    """A server that is almost out of memory is a warning."""
     ran = run("doctor", start_redis(options=["--maxmemory 1mb"]).url, "--json")
 
     assert found(ran)["memory"][0] == "warning"
@@ -263,8 +263,8 @@ def test_a_server_that_is_nearly_full(run: Run, start_redis: StartRedis) -> None
 
 
 @pytest.mark.usefixtures("_any_latency_is_ok")
-def test_a_user_who_may_ask_for_little(run: Run, start_redis: StartRedis) -> None:
-    """What cannot be asked is a finding of its own; what can be is asked all the same."""
+def test_doctor_permissions(run: Run, start_redis: StartRedis) -> None:
+    """A missing permission is a finding, and the other checks still run."""
     server = start_redis(users=["eve on >secret ~awx:* +@all -info -time"])
     ran = run("doctor", server.url.replace("redis://", "redis://eve:secret@"), "--json")
     marks = {what: mark for what, (mark, _, _) in found(ran).items()}
@@ -273,8 +273,8 @@ def test_a_user_who_may_ask_for_little(run: Run, start_redis: StartRedis) -> Non
     assert "secret" not in ran.out + ran.err
 
 
-def test_a_server_that_never_answers(run: Run) -> None:
-    """It is given up in seconds, and is a finding."""
+def test_doctor_silent_server(run: Run) -> None:
+    """A server that never responds is a finding within seconds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = time.monotonic()
         ran = run("doctor", f"redis://127.0.0.1:{silent.getsockname()[1]}", "--json")
@@ -284,8 +284,8 @@ def test_a_server_that_never_answers(run: Run) -> None:
     assert time.monotonic() - began_s < 10, ran
 
 
-def test_a_server_that_is_gone_or_none(run: Run) -> None:
-    """Gone is a finding with a remedy; an URL that is none is an error, without its password."""
+def test_doctor_unreachable(run: Run) -> None:
+    """A server that is down is a finding; a malformed URL is an error without its password."""
     gone, none = run("doctor", "redis://:hidden@127.0.0.1:1"), run("doctor", "mysql://u:hidden@h")
 
     assert gone.status == 1

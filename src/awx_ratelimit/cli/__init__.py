@@ -1,6 +1,6 @@
-"""The command ``awx-ratelimit``: keys of a store, a search for keys in files, and an audit of a gateway's limits.
+"""The command ``awx-ratelimit``: manage API keys, scan files for keys, inspect limits, and audit gateways.
 
-Layer 7: nothing imports it. It needs the extra ``cli``.
+No other module imports this package. Requires the extra ``cli``.
 """
 
 import sys
@@ -13,9 +13,9 @@ _MISSING = "awx-ratelimit needs {name}; install it with: pip install 'awx-rateli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; the exit status: 0, 1 where something was searched for and found, 2 for an error."""
+    """Run one command. The exit status is 0, 1 if the command found a problem, or 2 for an error."""
     if arguments is None:
-        # First of all: until then everybody can read it.
+        # First, because other users can read the command line until then.
         hide_from_command_line()
     try:
         check_versions("awx-ratelimit", "cli", "rich", "typer")
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
-        # An import on first use, or whoever lacks the extra would see a traceback.
-        what = _MISSING.format(name=error.name) if error.name else str(error)
-        print(f"error: {what}", file=sys.stderr)  # noqa: T201  # it is a command
+        # Imported here, so that a missing extra is one line and not a traceback.
+        message = _MISSING.format(name=error.name) if error.name else str(error)
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201  # a command prints
         return 2
     return run(arguments)

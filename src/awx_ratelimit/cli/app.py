@@ -1,4 +1,4 @@
-"""The commands put together, and what becomes of an error: one line that says what to do, and status 2."""
+"""The command-line application. An error is one line that says what to do, and exit status 2."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ ERROR = 2
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    help="API keys from the first day to the last, and gateways that are held to their plans.",
+    help="Manage API keys, inspect rate limits, and audit gateways.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -31,12 +31,12 @@ app.command()(loadtest_worker)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; its exit status. What goes wrong is one line on stderr."""
+    """Run one command; its exit status. Errors are printed as one line on stderr."""
     try:
         status = app(args=arguments and list(arguments), prog_name="awx-ratelimit", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read has had enough; the interpreter would complain once more at its end.
+        # The reader closed the pipe. Without this, the interpreter prints another error when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
     except typer.Abort:
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _failed(what: str) -> int:
-    # Parsers tell a word back that they do not know; it may be a key in the wrong place, and this a log of CI.
-    output.say(f"error: {FINDER.redact(' '.join(what.split()))}")
+def _failed(message: str) -> int:
+    # Parsers repeat unknown arguments. One may be a key in the wrong place, and the output a CI log.
+    output.say(f"error: {FINDER.redact(' '.join(message.split()))}")
     return ERROR

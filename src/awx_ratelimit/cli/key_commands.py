@@ -1,15 +1,15 @@
-"""``awx-ratelimit keys``: make, list, rotate and revoke keys, find those that are old or idle, and change their limits.
+"""``awx-ratelimit keys``: create, list, rotate and revoke API keys, find old and unused ones, and change limits.
 
-A new key is printed once, alone, to stdout: ``KEY=$(awx-ratelimit keys create prod --account acct_acme)``.
+A new key is the only output on stdout: ``KEY=$(awx-ratelimit keys create prod --account acct_acme)``.
 """
 
 import getpass
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count
 from json import loads
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -17,155 +17,148 @@ from awx_ratelimit.cli import output
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
-from awx_ratelimit.keys import ApiKey, CreatedKey, KeyFormat
+from awx_ratelimit.keys import Account, ApiKey, CreatedKey, KeyFormat
+from awx_ratelimit.keys.models import Page
 from awx_ratelimit.keys.validation import GRACE_SECONDS
+from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
     from awx_ratelimit.keys import KeyService
     from awx_ratelimit.keys.accounts import CheckPlan
 
-#: Of an environment, and of no command line, where others could read it.
+#: The environment variable with the pepper. It is not an option, because other users can read command lines.
 PEPPER: Final = "AWX_KEY_PEPPER"
-_PAGE = 100
+_PAGE_SIZE: Final = 100
+_Item = TypeVar("_Item")
 
-keys = typer.Typer(help="Make, list, rotate and revoke API keys.", rich_markup_mode=None)
+keys = typer.Typer(help="Create, list, rotate and revoke API keys.", rich_markup_mode=None)
 
+Name = Annotated[str, typer.Argument(help="Name of the key, such as prod-payment-service.")]
+KeyId = Annotated[str, typer.Argument(help="ID of the key.")]
+PlanName = Annotated[str, typer.Argument(help="Name of the plan.")]
+Overrides = Annotated[str, typer.Argument(help="""JSON, such as {"per_minute": 12000}; null removes the overrides.""")]
 Database = Annotated[
-    str,
-    typer.Option(envvar="AWX_DATABASE", help="The key store: a path, sqlite:///path or postgresql://user@host/name."),
+    str, typer.Option(envvar="AWX_DATABASE", help="Key store: a path, sqlite:///path or postgresql://user@host/name.")
 ]
-Account = Annotated[str, typer.Option(help="The account that owns the keys.")]
-AnyAccount = Annotated[str | None, typer.Option("--account", help="This account alone; without it, every one.")]
+AccountId = Annotated[str, typer.Option(help="Account that owns the keys.")]
+OneAccountId = Annotated[str | None, typer.Option("--account", help="List only this account. Default: all accounts.")]
+NewAccountPlan = Annotated[
+    str | None, typer.Option(help="Create the account with this plan if the account does not exist.")
+]
+ExpiresInDays = Annotated[int | None, typer.Option(help="Days until the key expires. Default: never.")]
+GraceSeconds = Annotated[int, typer.Option(help="Seconds for which the old key stays valid.")]
+MinAgeDays = Annotated[int, typer.Option(help="Minimum age of the keys in days.")]
+MinUnusedDays = Annotated[int, typer.Option(help="Minimum number of days since a key was created or last used.")]
+Prefix = Annotated[str, typer.Option(envvar="AWX_KEY_PREFIX", help="Prefix of the keys, as configured in the app.")]
+Plans = Annotated[str | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML) that must contain the plan.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Prefix = Annotated[str, typer.Option(envvar="AWX_KEY_PREFIX", help="How the keys begin that the app verifies.")]
-Plans = Annotated[str | None, typer.Option(envvar="AWX_PLANS", help="A plans.toml that the plan has to be in.")]
 
 
 @keys.command()
 def create(
-    name: str,
+    name: Name,
     *,
-    account: Account,
+    account: AccountId,
     database: Database,
-    plan: Annotated[str | None, typer.Option(help="The plan of an account that is not there yet.")] = None,
-    expires_in_days: Annotated[int | None, typer.Option(help="Without it the key never expires.")] = None,
+    plan: NewAccountPlan = None,
+    expires_in_days: ExpiresInDays = None,
     prefix: Prefix = "awx_",
     plans: Plans = None,
     json: Json = False,
 ) -> None:
-    """Make a key and print it: the only time that it is told."""
+    """Create a key and print it. It is shown only once."""
     with _service(database, prefix, plans) as service:
         if plan is not None:
             service.accounts.ensure(account, plan=plan, actor=_actor())
         try:
             created = service.create(account, name, expires_in_days=expires_in_days, actor=_actor())
         except AccountNotFound as error:
-            raise AccountNotFound(error.what, remedy="give --plan to make it, too", field="account") from error
+            raise AccountNotFound(error.what, remedy="add --plan to create it", field="account") from error
         _print_created(created, json=json)
 
 
 @keys.command("list")
-def list_keys(*, account: Account, database: Database, json: Json = False) -> None:
-    """List the keys of an account that are not revoked, newest first."""
+def list_keys(*, account: AccountId, database: Database, json: Json = False) -> None:
+    """List the keys of an account, newest first. Revoked keys are not listed."""
     with _service(database) as service:
         service.accounts.get(account)
-        _print_keys(_all(service, account), json=json)
+        pages = _all_pages(lambda number: service.list(account, page_num=number, page_size=_PAGE_SIZE))
+        _print_keys(pages, json=json)
 
 
 @keys.command()
 def rotate(
-    key_id: str,
+    key_id: KeyId,
     *,
-    account: Account,
+    account: AccountId,
     database: Database,
-    grace_seconds: Annotated[int, typer.Option(help="How long the old key is still accepted.")] = GRACE_SECONDS,
+    grace_seconds: GraceSeconds = GRACE_SECONDS,
     prefix: Prefix = "awx_",
     json: Json = False,
 ) -> None:
-    """Make a successor of a key and print it; the old one ends after its grace."""
+    """Create a replacement for a key and print it. The old key expires after the grace period."""
     with _service(database, prefix) as service:
         _print_created(service.rotate(account, key_id, grace_period_seconds=grace_seconds, actor=_actor()), json=json)
 
 
 @keys.command()
-def revoke(key_id: str, *, account: Account, database: Database, json: Json = False) -> None:
-    """Accept a key no more, in every process within a second."""
+def revoke(key_id: KeyId, *, account: AccountId, database: Database, json: Json = False) -> None:
+    """Revoke a key. Takes effect everywhere within a second."""
     with _service(database) as service:
         service.revoke(account, key_id, actor=_actor())
     if json:
         output.print_json({"revoked": key_id})
     else:
-        output.say(f"{key_id} is revoked")
+        output.say(f"revoked {key_id}")
 
 
 @keys.command()
-def stale(
-    *,
-    database: Database,
-    account: AnyAccount = None,
-    days: Annotated[int, typer.Option(help="Made so long ago, or longer.")] = 90,
-    json: Json = False,
-) -> None:
-    """List the keys that should be rotated, oldest first."""
+def stale(*, database: Database, account: OneAccountId = None, days: MinAgeDays = 90, json: Json = False) -> None:
+    """List the keys that are due for rotation, oldest first."""
     with _service(database) as service:
-        found = (service.stale(one, older_than_days=days) for one in _accounts(service, account))
-        _print_keys([key for some in found for key in some], json=json)
+        found = (service.stale(one, older_than_days=days) for one in _account_ids(service, account))
+        _print_keys(chain.from_iterable(found), json=json)
 
 
 @keys.command()
-def unused(
-    *,
-    database: Database,
-    account: AnyAccount = None,
-    days: Annotated[int, typer.Option(help="Neither made nor used for so long.")] = 30,
-    json: Json = False,
-) -> None:
-    """List the keys that should be deleted, oldest first."""
+def unused(*, database: Database, account: OneAccountId = None, days: MinUnusedDays = 30, json: Json = False) -> None:
+    """List the unused keys, oldest first."""
     with _service(database) as service:
-        found = (service.unused(one, for_days=days) for one in _accounts(service, account))
-        _print_keys([key for some in found for key in some], json=json)
+        found = (service.unused(one, for_days=days) for one in _account_ids(service, account))
+        _print_keys(chain.from_iterable(found), json=json)
 
 
 @keys.command()
-def set_plan(plan: str, *, account: Account, database: Database, plans: Plans = None, json: Json = False) -> None:
-    """Give all keys of an account another plan, within a second; what was used stays used."""
+def set_plan(
+    plan: PlanName, *, account: AccountId, database: Database, plans: Plans = None, json: Json = False
+) -> None:
+    """Change the plan of an account. Takes effect within a second; current usage carries over."""
     with _service(database, plans=plans) as service:
         changed = service.accounts.set_plan(account, plan, actor=_actor())
-    if json:
-        output.print_json(output.shown_account(changed))
-    else:
-        output.say(f"{changed.id} is on the plan {changed.plan}")
+    _print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
 
 
 @keys.command()
 def set_overrides(
-    overrides: Annotated[str, typer.Argument(help="""As {"per_minute": 12000}; null takes them back.""")],
-    *,
-    account: Account,
-    database: Database,
-    plans: Plans = None,
-    json: Json = False,
+    overrides: Overrides, *, account: AccountId, database: Database, plans: Plans = None, json: Json = False
 ) -> None:
-    """Give an account numbers of its own, as a plan table has them, within a second; what was used stays used."""
+    """Override limits of the account's plan. Takes effect within a second; current usage carries over."""
     with _service(database, plans=plans) as service:
         changed = service.accounts.set_overrides(account, _parsed(overrides), actor=_actor())
-    if json:
-        output.print_json(output.shown_account(changed))
-    else:
-        output.say(f"{changed.id} has {'numbers of its own' if changed.overrides else 'the numbers of its plan'}")
+    _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
 
 
 @contextmanager
 def _service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
     pepper = os.environ.get(PEPPER)
-    form = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
-    check_plan = None if plans is None else _in_table(PlanTable.from_toml(plans))
-    # On first use: a database's toolkit is most of what other commands would wait for.
+    key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
+    check_plan = None if plans is None else _checked_by(PlanTable.from_toml(plans))
+    # Imported here, because importing SQLAlchemy would slow down every other command.
     from awx_ratelimit.keys import KeyService, KeyStore
 
     store = KeyStore.open(database)
     try:
-        yield KeyService(store, keys=form, check_plan=check_plan)
+        yield KeyService(store, keys=key_format, check_plan=check_plan)
     finally:
         store.close()
 
@@ -174,61 +167,61 @@ def _parsed(overrides: str) -> Any:
     try:
         return loads(overrides)
     except (ValueError, RecursionError):
-        remedy = """write them as {"per_minute": 12000}, or null"""
-        raise InvalidKeyRequest("are no JSON", remedy=remedy, field="overrides") from None
+        remedy = """write JSON such as {"per_minute": 12000}, or null"""
+        raise InvalidKeyRequest("is not valid JSON", remedy=remedy, field="overrides") from None
 
 
-def _in_table(table: PlanTable) -> "CheckPlan":
+def _checked_by(table: PlanTable) -> "CheckPlan":
     return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
 
 
 def _actor() -> str:
-    """Who is to stand in the audit trail."""
+    """The actor for the audit trail."""
     try:
         return f"cli:{getpass.getuser()}"
     except (OSError, KeyError):
         return "cli"
 
 
-def _accounts(service: "KeyService", account: str | None) -> Iterator[str]:
+def _account_ids(service: "KeyService", account: str | None) -> Iterable[str]:
     if account is not None:
-        yield service.accounts.get(account).id
-        return
-    for number in count(1):
-        page = service.accounts.list(page_num=number, page_size=_PAGE)
-        yield from (one.id for one in page.items)
-        if not page.has_more:
-            return
+        return [service.accounts.get(account).id]
+    pages = _all_pages(lambda number: service.accounts.list(page_num=number, page_size=_PAGE_SIZE))
+    return (one.id for one in pages)
 
 
-def _all(service: "KeyService", account: str) -> Iterator[ApiKey]:
+def _all_pages(page_of: Callable[[int], Page[_Item]]) -> Iterator[_Item]:
     for number in count(1):
-        page = service.list(account, page_num=number, page_size=_PAGE)
+        page = page_of(number)
         yield from page.items
         if not page.has_more:
             return
 
 
+def _print_account(account: Account, message: str, *, json: bool) -> None:
+    if json:
+        output.print_json(output.account_fields(account))
+    else:
+        output.say(message)
+
+
 def _print_created(created: CreatedKey, *, json: bool) -> None:
     key = created.key
     if json:
-        output.print_json({**output.shown_key(key), "key": created.secret.reveal()})
+        output.print_json({**output.key_fields(key), "key": created.secret.reveal()})
         return
     output.print_line(created.secret.reveal())
-    output.say(f"{key.id} ({key.masked}) of {key.account_id}; it is not told again: put it into a secrets manager")
+    output.say(f"created {key.id} ({key.masked}) for {key.account_id}. Store the key now: it is shown only once.")
 
 
 def _print_keys(found: Iterable[ApiKey], *, json: bool) -> None:
     if json:
-        output.print_json({"data": [output.shown_key(key) for key in found]})
+        output.print_json({"data": [output.key_fields(key) for key in found]})
         return
     columns = ("id", "account", "name", "key", "status", "created", "last used")
-    rows = [
-        (key.id, key.account_id, key.name, key.masked, key.status, *map(_time, (key.created_at, key.last_used_at)))
-        for key in found
-    ]
-    output.print_table(columns, rows)
+    output.print_table(columns, map(_row, found))
 
 
-def _time(at: object) -> str:
-    return output.shown_time(at) or "never"  # type: ignore[arg-type]
+def _row(key: ApiKey) -> tuple[str, ...]:
+    last_used = output.optional_rfc3339(key.last_used_at) or "never"
+    return (key.id, key.account_id, key.name, key.masked, key.status, rfc3339(key.created_at), last_used)

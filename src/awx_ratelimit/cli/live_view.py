@@ -1,4 +1,4 @@
-"""The live view of a run: what was asked and answered so far, and which promises are broken already."""
+"""The live view of a run: requests and responses per profile, and the promises broken so far."""
 
 import time
 from types import TracebackType
@@ -13,14 +13,15 @@ from awx_ratelimit.loadtest.report.results import percentile
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import RunRecord
 
-#: More than these are audited at the end alone: it takes a while.
-_MOST_AUDITED: Final = 5_000
-_LATELY = 200
+#: Larger runs are audited only at the end, because an audit takes time.
+_MAX_AUDITED: Final = 5_000
+#: The number of latest requests in the percentiles.
+_RECENT: Final = 200
 _COLUMNS = ("profile", "admitted", "refused", "failed", "p50 ms", "p99 ms")
 
 
 class View:
-    """See the module. A quiet one says a line for each profile that begins."""
+    """Shows the progress of a run. If `quiet`, it prints one line when a profile starts."""
 
     def __init__(self, config: RunConfig, *, quiet: bool) -> None:
         self._config = config
@@ -38,36 +39,39 @@ class View:
         if self._live:
             self._live.stop()
 
-    def show(self, seen: RunRecord) -> None:
-        """What is seen so far."""
-        if len(seen.stages) != self._stages:
-            self._stages = len(seen.stages)
-            if len(seen.observations) <= _MOST_AUDITED:
-                self._verdicts = audit(seen.observations, Tolerances(self._config.plan)) if seen.observations else []
+    def show(self, record: RunRecord) -> None:
+        """Show the requests recorded so far."""
+        if len(record.stages) != self._stages:
+            self._stages = len(record.stages)
+            if len(record.observations) <= _MAX_AUDITED:
+                self._verdicts = (
+                    audit(record.observations, Tolerances(self._config.plan)) if record.observations else []
+                )
             if not self._live:
-                name, users = seen.stages[-1]
-                output.say(f"{self._seconds:6.1f} s  {name}, {users} at once; {len(seen.observations)} requests so far")
+                name, users = record.stages[-1]
+                count = len(record.observations)
+                output.say(f"{self._seconds:6.1f} s  {name}, {users} concurrent clients; {count} requests so far")
         if self._live:
-            self._live.update(self._head(seen), _COLUMNS, self._rows(seen), self._so_far())
+            self._live.update(self._head(record), _COLUMNS, self._rows(record), self._verdict_rows())
 
     @property
     def _seconds(self) -> float:
         return time.monotonic() - self._began_s
 
-    def _head(self, seen: RunRecord) -> tuple[str, str]:
-        now = f"profile {len(seen.stages)} of {len(self._config.profiles)}" if seen.stages else "starting"
-        bounds = f"{self._seconds:.0f} of {self._config.seconds} s, {len(seen.observations)} requests"
-        return self._config.url, f"{now}, {bounds}; Ctrl-C ends it and reports"
+    def _head(self, record: RunRecord) -> tuple[str, str]:
+        now = f"profile {len(record.stages)} of {len(self._config.profiles)}" if record.stages else "starting"
+        bounds = f"{self._seconds:.0f} of {self._config.seconds} s, {len(record.observations)} requests"
+        return self._config.url, f"{now}, {bounds}; Ctrl-C stops the run and reports"
 
-    def _rows(self, seen: RunRecord) -> list[tuple[str, ...]]:
-        names = [name for name, _ in seen.stages]
-        return [_row(name, [one for one in seen.observations if one.profile == name]) for name in names]
+    def _rows(self, record: RunRecord) -> list[tuple[str, ...]]:
+        names = [name for name, _ in record.stages]
+        return [_row(name, [one for one in record.observations if one.profile == name]) for name in names]
 
-    def _so_far(self) -> list[tuple[str, str, str]]:
+    def _verdict_rows(self) -> list[tuple[str, str, str]]:
         return [(one.name, one.result, one.detail) for one in self._verdicts]
 
 
 def _row(name: str, observations: list[Observation]) -> tuple[str, ...]:
     counts = [sum(1 for one in observations if one.outcome is outcome) for outcome in Outcome]
-    lately = sorted((one.answered_us - one.sent_us) / 1_000 for one in observations[-_LATELY:])
-    return (name, *map(str, counts), *(f"{percentile(lately, percent):.1f}" for percent in (50, 99)))
+    recent = sorted((one.answered_us - one.sent_us) / 1_000 for one in observations[-_RECENT:])
+    return (name, *map(str, counts), *(f"{percentile(recent, percent):.1f}" for percent in (50, 99)))

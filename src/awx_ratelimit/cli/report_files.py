@@ -1,4 +1,4 @@
-"""Files of reports: that they can be written is known before the load begins; and one is whole, or not there."""
+"""Report files: checked before the run starts, and written completely or not at all."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -8,14 +8,14 @@ from pathlib import Path
 from awx_ratelimit.loadtest.report.results import Report
 from awx_ratelimit.runtime.files import UnusableFile, check_links, create_owned
 
-#: What makes the text of each file.
+#: The path of each report, and the function that formats it.
 ReportFiles = Mapping[Path, Callable[[Report], str]]
 
 
 def check(paths: Iterable[Path]) -> None:
-    """Open each, and leave it as it is; a missing one is created with mode 0600.
+    """Check that each file can be written. A missing one is created with mode 0600; the others are not changed.
 
-    Raises OSError, and UnusableFile for a link of another user, who could choose what is overwritten.
+    Raises OSError, and UnusableFile for a symbolic link of another user, who could choose what is overwritten.
     """
     for path in paths:
         try:
@@ -29,13 +29,13 @@ def check(paths: Iterable[Path]) -> None:
 
 
 def write(files: ReportFiles, report: Report) -> list[str]:
-    """Write each, whatever becomes of the others; a sentence for each that could not be written."""
-    faults = []
-    for path, text_of in files.items():
+    """Write each report, even if another one fails; one error message per failure."""
+    errors = []
+    for path, format_report in files.items():
         try:
-            path.write_text(text_of(report), encoding="utf-8")
+            path.write_text(format_report(report), encoding="utf-8")
         except OSError as error:
             if path.is_file():
                 path.unlink()
-            faults.append(f"the report {path} could not be written: {error.strerror}")
-    return faults
+            errors.append(f"cannot write the report {path}: {error.strerror}")
+    return errors

@@ -1,6 +1,6 @@
-"""``awx-ratelimit scan``: keys in files, and in what comes through a pipe; for hooks before a commit, and for CI.
+"""``awx-ratelimit scan``: find API keys in files and pipes, for pre-commit hooks and CI.
 
-What is found has the check of a key, so that there is no false alarm. It is shown masked, with the place.
+Only text with the checksum of a key is reported, so there are no false alarms. Keys are printed masked.
 """
 
 import stat
@@ -16,14 +16,14 @@ from awx_ratelimit.keys import KeyFinder
 from awx_ratelimit.keys.format import MAX_KEY_BYTES
 
 FOUND, ERROR = 1, 2
-_PIECE_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 _STDIN = Path("-")
-#: What holds compressed copies of what is scanned anyway, or nothing of one's own.
-_NOT_ENTERED: Final = frozenset((".git", ".hg", ".venv", "node_modules", "__pycache__"))
+#: Folders with compressed copies of scanned files, or with code of others.
+_SKIPPED_FOLDERS: Final = frozenset((".git", ".hg", ".venv", "node_modules", "__pycache__"))
 
 
-class Place(NamedTuple):
-    """Where a key stands. Lines are counted from 1."""
+class Match(NamedTuple):
+    """A key in a file. Lines are counted from 1."""
 
     path: str
     line: int
@@ -31,86 +31,93 @@ class Place(NamedTuple):
 
 
 def scan(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders; '-' or none is stdin.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders. '-' or no path: standard input.")
+    ] = None,
     *,
-    prefix: Annotated[list[str] | None, typer.Option(help="How keys begin, if not with awx_; again for more.")] = None,
+    prefix: Annotated[
+        list[str] | None, typer.Option(help="Prefix of the keys, instead of awx_. Repeat for more.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Search files, folders or stdin for API keys. No key is printed.
+    """Find API keys in files, folders or standard input. Keys are printed masked.
 
-    The status is 1 if there is a key, else 2 if anything could not be read, else 0.
+    The exit status is 1 if a key was found, 2 if none was found but a path could not be read, and 0 otherwise.
     """
     finder = KeyFinder(prefix) if prefix else KeyFinder()
-    found: list[Place] = []
+    matches: list[Match] = []
     unreadable: list[str] = []
 
-    def note(path: Path, error: OSError) -> None:
+    def report_unreadable(path: Path, error: OSError) -> None:
         unreadable.append(str(path))
         output.say(f"error: {path}: {error.strerror}")
 
-    for path in _files(paths or [_STDIN], note):
+    for path in _files(paths or [_STDIN], report_unreadable):
         try:
-            places = list(_places(path, finder))
+            matches_here = list(_search(path, finder))
         except OSError as error:
-            note(path, error)
+            report_unreadable(path, error)
             continue
-        found += places
-        for place in [] if json else places:
-            output.print_line(f"{place.path}:{place.line}: {place.masked}")
+        matches += matches_here
+        for match in [] if json else matches_here:
+            output.print_line(f"{match.path}:{match.line}: {match.masked}")
     if json:
-        answer = {"found": [place._asdict() for place in found]}
-        output.print_json({**answer, "unreadable": unreadable} if unreadable else answer)
-    return FOUND if found else ERROR if unreadable else 0
+        document = {"found": [match._asdict() for match in matches]}
+        output.print_json({**document, "unreadable": unreadable} if unreadable else document)
+    return FOUND if matches else ERROR if unreadable else 0
 
 
-def _files(paths: list[Path], note: Callable[[Path, OSError], None]) -> Iterator[Path]:
-    """The files at and below `paths`, in order; what cannot be looked into is noted, and the rest goes on."""
+_OnError = Callable[[Path, OSError], None]
+
+
+def _files(paths: list[Path], on_error: _OnError) -> Iterator[Path]:
+    """The files in and below `paths`, in order. Unreadable paths are reported and skipped."""
     for path in paths:
         try:
             is_folder = path.is_dir()
         except OSError as error:
-            note(path, error)
+            on_error(path, error)
             continue
         if is_folder:
-            yield from _below(path, note)
+            yield from _walk(path, on_error)
         else:
             yield path
 
 
-def _below(folder: Path, note: Callable[[Path, OSError], None]) -> Iterator[Path]:
-    # However deep folders lie: so no function that calls itself.
-    left = [folder]
-    while left:
-        path = left.pop()
+def _walk(folder: Path, on_error: _OnError) -> Iterator[Path]:
+    # Not recursive, because folders may be nested deeper than Python's recursion limit.
+    pending = [folder]
+    while pending:
+        path = pending.pop()
         try:
-            # What a link leads to is scanned where it is.
+            # Links are not followed: a link may lead out of the folder, or in a circle.
             mode = (path.stat() if path is folder else path.lstat()).st_mode
             if stat.S_ISREG(mode):
                 yield path
-            elif stat.S_ISDIR(mode) and (path is folder or path.name not in _NOT_ENTERED):
-                left += sorted(path.iterdir(), reverse=True)
+            elif stat.S_ISDIR(mode) and (path is folder or path.name not in _SKIPPED_FOLDERS):
+                pending += sorted(path.iterdir(), reverse=True)
         except OSError as error:
-            note(path, error)
+            on_error(path, error)
 
 
-def _places(path: Path, finder: KeyFinder) -> Iterator[Place]:
+def _search(path: Path, finder: KeyFinder) -> Iterator[Match]:
     if path == _STDIN:
-        yield from _in_lines("-", sys.stdin.buffer, finder)
+        yield from _search_lines("-", sys.stdin.buffer, finder)
         return
     with path.open("rb") as file:
-        yield from _in_lines(str(path), file, finder)
+        yield from _search_lines(str(path), file, finder)
 
 
-def _in_lines(path: str, file: BinaryIO, finder: KeyFinder) -> Iterator[Place]:
-    """Line by line, and a long line in pieces that overlap by more than a key.
+def _search_lines(path: str, file: BinaryIO, finder: KeyFinder) -> Iterator[Match]:
+    """Search line by line, and long lines in chunks that overlap by more than a key.
 
-    Without its NUL bytes, UTF-16 and UTF-32 of any order are ASCII where a key stands, with a byte order mark or not.
+    NUL bytes are removed, which turns a key in UTF-16 or UTF-32, of any byte order, into ASCII.
     """
-    number, kept = 1, b""
-    while piece := file.readline(_PIECE_BYTES):
-        text = kept + piece.replace(b"\0", b"")
+    line, overlap = 1, b""
+    while chunk := file.readline(_CHUNK_BYTES):
+        text = overlap + chunk.replace(b"\0", b"")
         for key in finder.find(text.decode("latin-1")):
-            # What ends in the part that was kept was found with the piece before.
-            if key.end > len(kept):
-                yield Place(path, number, str(key.secret))
-        number, kept = (number + 1, b"") if piece.endswith(b"\n") else (number, text[-MAX_KEY_BYTES:])
+            # A key that ends in the overlap was found in the previous chunk.
+            if key.end > len(overlap):
+                yield Match(path, line, str(key.secret))
+        line, overlap = (line + 1, b"") if chunk.endswith(b"\n") else (line, text[-MAX_KEY_BYTES:])

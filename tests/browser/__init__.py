@@ -1,1 +1,1 @@
-"""The console in a real browser: Debian's Chromium, driven by Playwright."""
+"""The console in Chromium, driven by Playwright."""

@@ -1,4 +1,4 @@
-"""Chromium of the system, driven by Playwright; and axe, which finds what shuts people out."""
+"""The system's Chromium, driven by Playwright, and axe, which finds accessibility problems."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ AXE = Path(__file__).parents[2] / ".node/node_modules/axe-core/axe.min.js"
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser without a window. Raises RuntimeError where there is none."""
+    """A headless browser. Raises RuntimeError if Chromium is not installed."""
     path = shutil.which("chromium")
     if path is None:
-        raise RuntimeError("chromium is needed: make chromium, or install Debian's package of that name")
-    # A sandbox is not to be had for root.
+        raise RuntimeError("Chromium is not installed; run `make chromium`, or install the package chromium")
+    # Chromium has no sandbox for root.
     arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
@@ -26,10 +26,10 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def found_by_axe(page: Any) -> list[tuple[str, str, str]]:
-    """What axe finds that is serious or critical: its name, the element, what is wrong."""
+def axe_violations(page: Any) -> list[tuple[str, str, str]]:
+    """The serious and critical violations that axe finds: rule, element and description."""
     if not AXE.exists():
-        raise RuntimeError("axe-core is needed: make axe-core")
+        raise RuntimeError("axe-core is not installed; run `make axe-core`")
     page.evaluate(AXE.read_text())
     found = page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
     return [

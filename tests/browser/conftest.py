@@ -1,4 +1,4 @@
-"""One browser and one site for all; each test has an account and a profile of its own."""
+"""One browser and one site for all tests; each test has its own account."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from tests.browser.site import site as running_site
 
 @pytest.fixture
 def nothing_blocks_the_event_loop() -> None:
-    """Playwright's own loop runs in the thread of the tests, which may block here as they like."""
+    """Allow blocking calls: Playwright runs its event loop in the thread of the tests."""
 
 
 @pytest.fixture(scope="package")
@@ -36,7 +36,7 @@ def account(site: Site) -> str:
 
 
 class Profile:
-    """A page in a profile of its own, used by one test after another, and what it complained of."""
+    """A page in its own browser profile, used by one test after another, and its complaints."""
 
     def __init__(self, browser: Browser, options: dict[str, Any], *, may_complain: bool) -> None:
         self._context = browser.new_context(**options)
@@ -49,13 +49,13 @@ class Profile:
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
 
     def begin(self, account: str, url: str) -> Page:
-        """The page, logged in to an account, as if nobody had used it before."""
+        """The page, logged in to an account, without other cookies."""
         self._context.clear_cookies()
         self._context.add_cookies([{"name": SESSION, "value": account, "url": url}])
         return self.page
 
     def end(self) -> list[str]:
-        """Leave it; what was complained of."""
+        """Leave the page. Returns the errors, dialogs and policy violations since `begin`."""
         self.page.unroute_all()
         self.page.goto("about:blank")
         found, self.complaints[:] = self.complaints[:], []
@@ -68,13 +68,13 @@ class Profile:
 
 @pytest.fixture(scope="package")
 def profiles(browser: Browser) -> dict[str, Profile]:
-    """Those that were opened, by their options: a new one costs a second."""
+    """The open profiles by their options. Opening one takes a second."""
     return {}
 
 
 @pytest.fixture
 def opened(browser: Browser, profiles: dict[str, Profile], site: Site, account: str) -> Iterator[Callable[..., Page]]:
-    """Opens a page in a profile of its own, logged in; fails for anything that such a page complains of."""
+    """Open a page that is logged in. The test fails for any error, dialog or policy violation on it."""
     used: list[Profile] = []
 
     def open_page(*, may_complain: bool = False, **options: Any) -> Page:

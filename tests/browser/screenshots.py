@@ -1,4 +1,4 @@
-"""A picture of each page, for the README: ``python -m tests.browser.screenshots docs/console``."""
+"""Screenshots for the README: ``python -m tests.browser.screenshots docs/console``."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ PHONE = {"width": 390, "height": 844}
 
 
 def main(folder: Path) -> None:
-    """Take them all."""
+    """Take all screenshots."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="awx-shots-") as place, site(Path(place)) as shown, chromium() as browser:
         account = _account(shown)
@@ -38,7 +38,7 @@ def _account(shown: Site) -> str:
     shown.key(account, "staging-ci", days_old=78, used_days_ago=2)
     backend = shown.key(account, "prod-payment-service", days_old=21, used_days_ago=0)
     worker = shown.key(account, "prod-invoice-worker", days_old=3, used_days_ago=0)
-    # Whoever holds a lease keeps it: what is collected is given back.
+    # A decision that is garbage-collected would release its slot.
     shown.held = [*shown.use(worker, requests=56, open=5), *shown.use(backend, requests=23, open=2)]
     return account
 

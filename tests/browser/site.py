@@ -1,4 +1,4 @@
-"""A site with the console on a real server in a thread of this process; tests act on its store as they like."""
+"""A site with the console on a real server, in a thread of this process."""
 
 import socket
 import threading
@@ -27,7 +27,7 @@ from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
 from awx_ratelimit.keys.storage.store import LastUse
 from awx_ratelimit.testing import ManualClock
 
-#: Which a browser sends of its own accord: who is logged in, as a session of an application would say it.
+#: The session cookie of the application, whose value is the account.
 SESSION = "session"
 START_SECONDS = 10.0
 DAY_MS = 86_400_000
@@ -42,7 +42,7 @@ _accounts = count()
 
 
 def who(request: Request) -> Owner | None:
-    """The owner by the cookie ``session=account``."""
+    """The owner of the account in the session cookie."""
     account = request.cookie(SESSION)
     return Owner(account, f"ann@{account}.example") if account else None
 
@@ -69,13 +69,13 @@ class Site:
         self.held: list[Decision] = []
 
     def account(self, account: str = "", **fields: Any) -> str:
-        """One that no other test has used."""
+        """Create an account, with a name that no other test uses."""
         account = account or f"acct-{next(_accounts)}"
         self.service.accounts.create(account, **{"plan": "starter", **fields})
         return account
 
     def key(self, account: str, name: str, *, days_old: int = 0, used_days_ago: float | None = None) -> ApiKey:
-        """A key that was made, and used, so long ago."""
+        """Create a key in the past, and mark it as used."""
         now_ms = self.clock.now_ms()
         self.clock.set(now_ms - days_old * DAY_MS)
         key = self.service.create(account, name, actor=f"ann@{account}.example").key
@@ -85,7 +85,7 @@ class Site:
         return self.service.get(account, key.id)
 
     def use(self, key: ApiKey, plan: str = "starter", *, requests: int, open: int = 0) -> list[Decision]:
-        """Have the key make so many requests; the `open` last ones, which are returned, are still being answered."""
+        """Make requests with the key. The last `open` ones stay in flight and are returned."""
         chosen = next(known for known in PLANS.plans if known.name == plan)
         for _ in range(requests - open):
             self.limiter.release(self.limiter.acquire(key.family_id, chosen))
@@ -93,7 +93,7 @@ class Site:
 
 
 async def _plant(request: StarletteRequest) -> PlainTextResponse:
-    """Sets a cookie for all hosts of the site, as a neighbouring host can; the query says which, byte by byte."""
+    """Set the cookie in the query for all hosts of the site, as a neighbouring host can."""
     response = PlainTextResponse("planted\n")
     planted = unquote_to_bytes(request.scope["query_string"])
     response.raw_headers.append((b"set-cookie", planted + b"; Domain=.example.localhost; Path=/"))

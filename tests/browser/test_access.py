@@ -1,10 +1,10 @@
-"""Everybody can use the pages: axe finds nothing serious, and on a phone nothing is cut off."""
+"""The pages are accessible: axe finds no serious violation, and everything fits on a phone."""
 
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.chromium import found_by_axe
+from tests.browser.chromium import axe_violations
 from tests.browser.site import Site
 from tests.browser.test_flows import create
 
@@ -24,7 +24,7 @@ PATHS = [
 
 @pytest.fixture
 def key_id(site: Site, account: str) -> str:
-    """A key that has everything that can be shown of one; and beside it such as are full, old, unused and rotated."""
+    """A rotated key with a long name, in an account that also has full, old and unused keys."""
     site.key(account, "legacy", days_old=140)
     site.key(account, "aging", days_old=80, used_days_ago=1)
     busy = site.key(account, "busy", used_days_ago=0)
@@ -33,60 +33,58 @@ def key_id(site: Site, account: str) -> str:
     return site.service.rotate(account, key.id, actor="ann").key.rotated_from or ""
 
 
-def test_axe_finds_nothing_serious(opened: Callable[..., Page], key_id: str) -> None:
-    """On every page, nor on those that answer a form."""
+def test_axe(opened: Callable[..., Page], key_id: str) -> None:
+    """Axe finds no serious violation on any page, including the responses to forms."""
     page = opened(viewport=WIDE, reduced_motion="reduce", bypass_csp=True)
     found = {}
     for path in PATHS:
         page.goto(f"/console{path.format(id=key_id)}")
-        found[path] = found_by_axe(page)
+        found[path] = axe_violations(page)
     create(page)
-    found["created"] = found_by_axe(page)
+    found["created"] = axe_violations(page)
     page.reload()
-    found["already"] = found_by_axe(page)
+    found["already"] = axe_violations(page)
     page.goto("/console/new")
     page.get_by_label("Name").fill(" ")
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    found["wrong"] = found_by_axe(page)
+    found["wrong"] = axe_violations(page)
 
     assert {path: what for path, what in found.items() if what} == {}
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("dark", WIDE), ("light", PHONE)], ids=["dark", "phone"])
-def test_axe_finds_nothing_in_the_dark_and_on_a_phone(
-    opened: Callable[..., Page], key_id: str, scheme: str, size: dict[str, int]
-) -> None:
-    """The same pages in other colours, and laid out in another way: those that have everything there is."""
+def test_axe_dark_and_phone(opened: Callable[..., Page], key_id: str, scheme: str, size: dict[str, int]) -> None:
+    """Axe finds no serious violation in the dark theme and the phone layout."""
     page = opened(color_scheme=scheme, viewport=size, reduced_motion="reduce", bypass_csp=True)
     found = []
     for path in ("/", "/keys/{id}", "/plans"):
         page.goto(f"/console{path.format(id=key_id)}")
-        found += found_by_axe(page)
+        found += axe_violations(page)
     create(page)
 
-    assert found + found_by_axe(page) == []
+    assert found + axe_violations(page) == []
 
 
-def test_axe_finds_nothing_on_the_first_page_of_an_account(opened: Callable[..., Page]) -> None:
-    """Which is how everybody begins."""
+def test_axe_empty(opened: Callable[..., Page]) -> None:
+    """Axe finds no serious violation on the page of an account without keys."""
     page = opened(bypass_csp=True)
     page.goto("/console/")
 
-    assert found_by_axe(page) == []
+    assert axe_violations(page) == []
 
 
-def test_axe_would_find_something(opened: Callable[..., Page]) -> None:
-    """A picture without words, and letters that cannot be read, are found."""
+def test_axe_control(opened: Callable[..., Page]) -> None:
+    """Axe finds an image without text and a heading without contrast."""
     page = opened(bypass_csp=True)
     page.goto("/console/")
     page.evaluate("() => { document.querySelector('h1').style.color = '#eee'; document.body.append(new Image()); }")
 
-    assert {name for name, _, _ in found_by_axe(page)} >= {"image-alt", "color-contrast"}
+    assert {name for name, _, _ in axe_violations(page)} >= {"image-alt", "color-contrast"}
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(opened: Callable[..., Page], key_id: str) -> None:
-    """Nobody scrolls sideways, and what is pressed is large enough for a finger."""
+def test_phone(opened: Callable[..., Page], key_id: str) -> None:
+    """On a phone no page scrolls sideways, and every button is large enough for a finger."""
     page = opened(viewport=PHONE, has_touch=True, is_mobile=True)
     wide, small = [], []
     for path in PATHS:

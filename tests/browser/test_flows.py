@@ -1,4 +1,4 @@
-"""What people do with the console, in Chromium, with and without JavaScript."""
+"""Tasks that users do with the console, in Chromium, with and without JavaScript."""
 
 import re
 from collections.abc import Callable
@@ -11,13 +11,13 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>{{7*
 
 
 def shown_key(page: Page) -> str:
-    """The key on a page, or nothing."""
+    """The key on a page, or an empty string."""
     found = KEY.search(page.content())
     return found[0] if found else ""
 
 
 def create(page: Page, name: str = "prod-payment-service") -> str:
-    """Create a key from the table on; the key."""
+    """Create a key, starting at the table, and return it."""
     page.goto("/console/")
     page.get_by_role("link", name="Create", exact=False).first.click()
     page.get_by_label("Name").fill(name)
@@ -25,8 +25,8 @@ def create(page: Page, name: str = "prod-payment-service") -> str:
     return shown_key(page)
 
 
-def test_a_key_is_created_from_the_empty_table(page: Page, site: Site, account: str) -> None:
-    """From the first page to the table with the key: it is shown on the one page, and no more of it on the next."""
+def test_create(page: Page, site: Site, account: str) -> None:
+    """A new key is shown on one page only; the table has it masked."""
     key = create(page)
     page.get_by_role("link", name="I have stored it").click()
     page.goto("/console/")
@@ -36,8 +36,8 @@ def test_a_key_is_created_from_the_empty_table(page: Page, site: Site, account: 
     assert shown_key(page) == ""
 
 
-def test_a_reload_does_not_show_the_key_again(page: Page, site: Site, account: str) -> None:
-    """The page that showed it says 'already created' when it is loaded again, and there is one key."""
+def test_reload(page: Page, site: Site, account: str) -> None:
+    """Reloading the page of a new key says 'Already created' and creates no second key."""
     key = create(page)
     page.reload()
 
@@ -46,8 +46,8 @@ def test_a_reload_does_not_show_the_key_again(page: Page, site: Site, account: s
     assert site.service.list(account).total == 1
 
 
-def test_a_key_is_rotated_in_four_steps(page: Page, site: Site, account: str) -> None:
-    """Rotate with a grace, see the successor once, and what is left: then delete the old key by its name."""
+def test_rotate(page: Page, site: Site, account: str) -> None:
+    """A user rotates a key, sees the new key once, and deletes the old key by typing its name."""
     old = site.key(account, "prod-ledger", days_old=93, used_days_ago=0)
     page.goto("/console/")
     page.get_by_role("link", name="Rotate prod-ledger").click()
@@ -66,8 +66,8 @@ def test_a_key_is_rotated_in_four_steps(page: Page, site: Site, account: str) ->
     assert [made.masked for made in site.service.list(account).items] == [f"awx_...{key[-4:]}"]
 
 
-def test_a_key_is_not_deleted_by_another_name(page: Page, site: Site, account: str) -> None:
-    """What is wrong is said beside the field, which has the focus."""
+def test_delete_with_other_name(page: Page, site: Site, account: str) -> None:
+    """The wrong name is reported at its field, which has the focus, and the key stays."""
     key = site.key(account, "prod-ledger")
     page.goto(f"/console/keys/{key.id}/delete")
     page.get_by_role("textbox").fill("prod")
@@ -78,8 +78,8 @@ def test_a_key_is_not_deleted_by_another_name(page: Page, site: Site, account: s
     assert site.service.get(account, key.id) == key
 
 
-def test_a_key_is_renamed(page: Page, site: Site, account: str) -> None:
-    """On its own page, and activity says so."""
+def test_rename(page: Page, site: Site, account: str) -> None:
+    """A user renames a key on its page, and the activity has an entry."""
     key = site.key(account, "prod")
     page.goto(f"/console/keys/{key.id}")
     page.get_by_label("New name").fill("staging")
@@ -90,8 +90,8 @@ def test_a_key_is_renamed(page: Page, site: Site, account: str) -> None:
     expect(page.get_by_role("listitem").first).to_contain_text("Key renamed: staging")
 
 
-def test_a_hostile_name_is_only_shown(page: Page, site: Site, account: str) -> None:
-    """Marks, quotes and templates in a name are letters, wherever it stands; nothing runs and nothing is loaded."""
+def test_hostile_name(page: Page, site: Site, account: str) -> None:
+    """Markup in a name is shown as text on every page: nothing runs and nothing is loaded."""
     key = site.key(account, HOSTILE[:64])
     marks = []
     for path in ("/", f"/keys/{key.id}", f"/keys/{key.id}/rotate", f"/keys/{key.id}/delete", "/activity"):
@@ -102,8 +102,8 @@ def test_a_hostile_name_is_only_shown(page: Page, site: Site, account: str) -> N
     assert marks == [0] * 5
 
 
-def test_a_hostile_name_goes_through_every_form(page: Page, site: Site, account: str) -> None:
-    """It is written, shown, kept to the letter, and deletes its key."""
+def test_hostile_name_in_forms(page: Page, site: Site, account: str) -> None:
+    """A key with markup in its name can be created and deleted."""
     name = HOSTILE[:64]
     create(page, name)
     key = site.service.list(account).items[0]
@@ -116,8 +116,8 @@ def test_a_hostile_name_goes_through_every_form(page: Page, site: Site, account:
     assert site.service.list(account).total == 0
 
 
-def test_the_form_is_filled_in_by_keyboard_alone(page: Page, site: Site, account: str) -> None:
-    """The first field has the focus; Tab goes through fields and buttons in their order, and Enter sends."""
+def test_keyboard(page: Page, site: Site, account: str) -> None:
+    """The form works with the keyboard: the first field has the focus, Tab follows the order, and Enter submits."""
     page.goto("/console/new")
     page.keyboard.type("prod")
     seen = []
@@ -131,8 +131,8 @@ def test_the_form_is_filled_in_by_keyboard_alone(page: Page, site: Site, account
     expect(page.get_by_role("heading", name="Store this key now")).to_be_visible()
 
 
-def test_the_first_stop_of_the_keyboard_skips_the_navigation(page: Page) -> None:
-    """Tab, Enter, and the page itself has the focus."""
+def test_skip_link(page: Page) -> None:
+    """The first Tab stop skips the navigation."""
     page.goto("/console/activity")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -141,8 +141,8 @@ def test_the_first_stop_of_the_keyboard_skips_the_navigation(page: Page) -> None
     expect(page.locator("main")).to_be_focused()
 
 
-def test_bars_move_by_themselves(scripted: Page, site: Site, account: str) -> None:
-    """Of an open page the bars follow what the key uses, without a reload."""
+def test_live_bars(scripted: Page, site: Site, account: str) -> None:
+    """The bars of an open page follow the usage of the key."""
     key = site.key(account, "prod")
     scripted.goto("/console/")
     expect(scripted.get_by_text("Live", exact=True)).to_be_visible()
@@ -153,8 +153,8 @@ def test_bars_move_by_themselves(scripted: Page, site: Site, account: str) -> No
     expect(scripted.locator(".bar-text").first).to_have_text("55 of 60")
 
 
-def test_without_scripts_bars_show_how_it_was(opened: Callable[..., Page], site: Site, account: str) -> None:
-    """They are the same bars, and nothing says that they are live."""
+def test_bars_without_javascript(opened: Callable[..., Page], site: Site, account: str) -> None:
+    """Without JavaScript the page has the same bars, and no 'Live' label."""
     site.use(site.key(account, "prod"), requests=55)
     page = opened(java_script_enabled=False)
     page.goto("/console/")
@@ -163,8 +163,8 @@ def test_without_scripts_bars_show_how_it_was(opened: Callable[..., Page], site:
     expect(page.get_by_text("Live", exact=True)).to_be_hidden()
 
 
-def test_a_copy_button_copies(scripted: Page, site: Site) -> None:
-    """Key, line of .env and curl line are in the clipboard to the letter, and a screen reader hears of it."""
+def test_copy_buttons(scripted: Page, site: Site) -> None:
+    """Each copy button copies its exact text and announces it to screen readers."""
     key = create(scripted)
     copied = []
     for what in ("the key", "the .env line", "the curl command"):
@@ -181,8 +181,8 @@ def test_a_copy_button_copies(scripted: Page, site: Site) -> None:
     assert copied == [key, f"AWX_API_KEY={key}", curl]
 
 
-def test_the_same_under_a_server_of_wsgi(opened: Callable[..., Page], site: Site, account: str) -> None:
-    """A key is created, shown once, and its bars are live."""
+def test_wsgi(opened: Callable[..., Page], site: Site, account: str) -> None:
+    """On a WSGI server, a key is created and shown once, and its bars are live."""
     with wsgi(site) as url:
         page = opened(base_url=url)
         create(page)

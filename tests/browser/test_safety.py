@@ -1,4 +1,4 @@
-"""The key is in one answer and nowhere else; other sites can neither send our forms nor frame our pages."""
+"""A new key is in one response and nowhere else; other sites can neither submit our forms nor frame our pages."""
 
 import re
 from collections.abc import Callable
@@ -17,8 +17,8 @@ LEFT_BY_A_PAGE = """async () => JSON.stringify([
 ])"""
 
 
-def test_the_key_is_in_the_answer_to_the_form_alone(scripted: Page, site: Site, account: str) -> None:
-    """Not in the address, history, storage, cookies or the entries of the page; nor in any other answer."""
+def test_key_in_one_response(scripted: Page, site: Site, account: str) -> None:
+    """The key is only in the response to the form: not in the URL, history, storage, cookies or any other response."""
     answers: list[tuple[str, str]] = []
 
     def note(answer: Response) -> None:
@@ -41,8 +41,8 @@ def test_the_key_is_in_the_answer_to_the_form_alone(scripted: Page, site: Site, 
 
 
 @pytest.mark.parametrize("way", ["back", "forward"])
-def test_going_back_does_not_show_the_key(page: Page, way: str) -> None:
-    """From the next page back, and from the page before forward: it is not there any more."""
+def test_back_and_forward(page: Page, way: str) -> None:
+    """Going back or forward to the page does not show the key again."""
     key = create(page)
     if way == "back":
         page.goto("/console/activity")
@@ -55,8 +55,8 @@ def test_going_back_does_not_show_the_key(page: Page, way: str) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", ["http://evil.localhost/", "http://127.0.0.1:1/"], ids=["site", "port"])
-def test_a_form_of_another_origin_does_nothing(opened: Callable[..., Page], site: Site, elsewhere: str) -> None:
-    """Sent from another site or from a neighbour, by whoever is logged in, our own forms make and delete nothing."""
+def test_form_of_other_origin(opened: Callable[..., Page], site: Site, elsewhere: str) -> None:
+    """A form that another site or port submits for a logged-in user creates and deletes nothing."""
     page = opened()
     page.goto("/console/")
     account = str(next(c["value"] for c in page.context.cookies() if c["name"] == SESSION))
@@ -81,10 +81,8 @@ def test_a_form_of_another_origin_does_nothing(opened: Callable[..., Page], site
 
 @pytest.mark.parametrize("has_cookie", [False, True], ids=["new", "known"])
 @pytest.mark.parametrize("name", ["%A0__Host-awx-console", "%85__Host-awx-console", "=__Host-awx-console"])
-def test_a_cookie_that_a_neighbour_has_set_does_nothing(
-    opened: Callable[..., Page], site: Site, account: str, name: str, has_cookie: bool
-) -> None:
-    """A host of the same site sets one whose name is ours but for a byte: forms work as before."""
+def test_planted_cookie(opened: Callable[..., Page], site: Site, account: str, name: str, has_cookie: bool) -> None:
+    """A cookie from a neighbouring host, whose name differs from ours by one byte, does not break forms."""
     port = site.url.rpartition(":")[2]
     page = opened(base_url=f"http://app.example.localhost:{port}")
     if has_cookie:
@@ -93,13 +91,13 @@ def test_a_cookie_that_a_neighbour_has_set_does_nothing(
     create(page)
 
     assert site.service.list(account).total == 1
-    # The control: it was set, and is sent to us; but for one without a name, which Chromium refuses by now.
+    # The control: the cookie was set. Chromium refuses only the one without a name.
     domains = [cookie["domain"] for cookie in page.context.cookies()]
     assert (".example.localhost" in domains) is (not name.startswith("="))
 
 
-def test_no_page_can_be_framed(opened: Callable[..., Page], site: Site) -> None:
-    """In a frame, even of its own site, there is nothing of the console."""
+def test_frame(opened: Callable[..., Page], site: Site) -> None:
+    """The console does not load in a frame, not even on its own site."""
     page = opened(may_complain=True)
     _serve(page, f"{site.url}/frame", f'<iframe src="{site.url}/console/"></iframe>')
     with page.expect_console_message(lambda said: "frame-ancestors" in said.text):
@@ -108,8 +106,8 @@ def test_no_page_can_be_framed(opened: Callable[..., Page], site: Site) -> None:
     assert "API keys" not in page.frames[1].content()
 
 
-def test_what_would_be_injected_does_not_run(opened: Callable[..., Page], account: str, site: Site) -> None:
-    """Even if a mark came into a page, its policy would run no script, no handler and no style of it."""
+def test_injected_markup(opened: Callable[..., Page], account: str, site: Site) -> None:
+    """If markup were injected into a page, its policy would block every script, image and style."""
     site.key(account, "prod")
     page = opened(may_complain=True)
     page.goto("/console/")
@@ -134,8 +132,8 @@ def test_what_would_be_injected_does_not_run(opened: Callable[..., Page], accoun
     assert {"img-src", "style-src-attr", "trusted"} <= set(directives)
 
 
-def test_logging_out_ends_an_open_page(opened: Callable[..., Page], site: Site, account: str) -> None:
-    """Its bars stop: the browser is told to ask no more."""
+def test_logout(opened: Callable[..., Page], site: Site, account: str) -> None:
+    """After a logout, an open page stops updating."""
     site.key(account, "prod")
     page = opened()
     page.goto("/console/")
@@ -145,8 +143,8 @@ def test_logging_out_ends_an_open_page(opened: Callable[..., Page], site: Site, 
     expect(page.get_by_text("Live", exact=True)).to_be_hidden()
 
 
-def test_a_session_of_the_browser_keeps_no_key(scripted: Page) -> None:
-    """Fields of forms are what browsers restore: the key is in none."""
+def test_session_restore(scripted: Page) -> None:
+    """The key is in no form field, which a browser could restore."""
     key = create(scripted)
     values = scripted.locator("input, textarea, select").evaluate_all("all => all.map((field) => field.value)")
 
@@ -156,8 +154,8 @@ def test_a_session_of_the_browser_keeps_no_key(scripted: Page) -> None:
 
 
 @pytest.mark.parametrize("flags", ["", "u"])
-def test_the_pattern_of_names_is_one_for_browsers(scripted: Page, flags: str) -> None:
-    """A page that is made from the OpenAPI document may check names by its pattern."""
+def test_name_pattern(scripted: Page, flags: str) -> None:
+    """The pattern for names in the OpenAPI document works in browsers."""
     is_name = scripted.evaluate_handle("([pattern, flags]) => new RegExp(pattern, flags)", [NAME_PATTERN, flags])
     names = ["prod", "\u540d\u524d \U0001f511", "a\u202eb", "a\u2028", "\ufeffa", ""]
     found = [name for name in names if is_name.evaluate("(is_name, name) => is_name.test(name)", name)]
@@ -169,17 +167,17 @@ def _text(answer: Response) -> str:
     try:
         return str(answer.text())
     except Exception:
-        # An answer without a body, or one that was left.
+        # A response without a body, or of a page that was left.
         return ""
 
 
 def _serve(page: Page, url: str, body: str) -> None:
-    """Have `url` be a page of somebody else, in the browser of `page`."""
+    """Serve `body` at `url`, as another site would."""
     page.unroute_all()
     page.route(url, lambda route: route.fulfill(content_type="text/html", body=body))
 
 
 def _go(page: Page, way: str) -> None:
-    """Back or forward; a browser may refuse to show the answer to a form again."""
+    """Go back or forward. A browser may refuse to show the response to a form again."""
     with suppress(Error):
         getattr(page, way)(timeout=3_000)

@@ -16,16 +16,16 @@ from awx_ratelimit.cli import loadtest_command, main, output, report_files
 from awx_ratelimit.loadtest.runner import RunRecord
 
 
-def test_locust_stays_in_its_own_process() -> None:
-    """The command loads neither gevent nor Locust, and nothing here is patched."""
+def test_locust_is_not_imported() -> None:
+    """The command imports neither gevent nor Locust, so nothing is patched in this process."""
     code = "import sys, awx_ratelimit.cli.app; print({'gevent', 'locust', 'geventhttpclient'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert ran.stdout == "set()\n"
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    """One line, no traceback."""
+def test_missing_extra() -> None:
+    """Without the extra, the command prints what to install."""
     code = (
         "import importlib.util, sys\nimportlib.util.find_spec = lambda name: None\nfrom awx_ratelimit.cli import main\n"
         "sys.exit(main(['loadtest', 'http://127.0.0.1:1']))"
@@ -40,7 +40,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "message"),
     [
         (("ftp://h",), "url: expected http:// or https://"),
         (("http://u:hidden@h",), "url: expected http:// or https://"),
@@ -66,20 +66,20 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     ],
     ids=str,
 )
-def test_an_error_is_one_line(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says what is allowed, tells no secret, and is no failure of the gateway's: the status is 2."""
-    status = main(["loadtest", *words])
+def test_error(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error is one line without secrets, and the exit status is 2."""
+    status = main(["loadtest", *arguments])
     out, err = capsys.readouterr()
 
     assert status == 2, err
     assert out == "", err
     assert err.count("\n") == 1, err
-    assert says in err, err
+    assert message in err, err
     assert "hidden" not in err, err
 
 
-def test_a_report_is_created_for_its_user_alone(tmp_path: Path) -> None:
-    """A gateway's answers are in it; an existing file keeps its mode."""
+def test_report_mode(tmp_path: Path) -> None:
+    """Only its owner can read a new report; an existing file keeps its mode."""
     new, old = tmp_path / "new", tmp_path / "old"
     old.touch()
     old.chmod(0o644)
@@ -92,10 +92,8 @@ def test_a_report_is_created_for_its_user_alone(tmp_path: Path) -> None:
     assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o600, 0o644]
 
 
-def test_a_report_is_not_written_through_a_link_of_another_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a folder such as /tmp that user would choose which file is overwritten; a link of this user's is followed."""
+def test_link_of_other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report is written through a link of the same user, and never through a link of another user."""
     link = tmp_path / "report.html"
     link.symlink_to("elsewhere.html")
     report_files.check([link])
@@ -105,8 +103,8 @@ def test_a_report_is_not_written_through_a_link_of_another_user(
         report_files.check([link])
 
 
-def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is asked of anybody; the error names the file."""
+def test_unwritable_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report that cannot be written is an error before the first request."""
     status = main(["loadtest", "http://127.0.0.1:1", *RATES, "--html", str(tmp_path / "none" / "a.html")])
 
     assert status == 2
@@ -115,14 +113,14 @@ def test_a_report_that_cannot_be_written_is_known_before(tmp_path: Path, capsys:
 
 
 @pytest.fixture
-def asked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command has a run that has seen something already."""
+def recorded_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the run with recorded requests."""
     monkeypatch.setattr(loadtest_command, "run", lambda *_: RunRecord([*map(admitted, BURST_S), refused(0.1)]))
 
 
-@pytest.mark.usefixtures("asked_nobody")
-def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What can be written is, the table is printed, and the status says that something is missing."""
+@pytest.mark.usefixtures("recorded_run")
+def test_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full disk does not prevent the other reports; the exit status is 2."""
     report = tmp_path / "a.json"
     status = main(["loadtest", "http://h", *RATES, "--html", "/dev/full", "--json", str(report)])
     out, err = capsys.readouterr()
@@ -133,9 +131,9 @@ def test_a_disk_that_is_full_takes_no_other_report(tmp_path: Path, capsys: pytes
     assert "cannot write the report /dev/full: No space left" in err
 
 
-@pytest.mark.usefixtures("asked_nobody")
-def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of one would be read as one."""
+@pytest.mark.usefixtures("recorded_run")
+def test_partial_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that was written partially is removed."""
     report = tmp_path / "a.html"
 
     def half(path: Path, text: str, encoding: str) -> None:
@@ -148,9 +146,9 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     assert not report.exists()
 
 
-@pytest.mark.usefixtures("asked_nobody")
-def test_whoever_reads_no_more_gets_the_files_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are written before anything is printed."""
+@pytest.mark.usefixtures("recorded_run")
+def test_closed_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports are written before anything is printed, so a closed pipe does not prevent them."""
 
     def unread(*_: object) -> None:
         raise BrokenPipeError

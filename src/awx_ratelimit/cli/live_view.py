@@ -20,7 +20,7 @@ _RECENT: Final = 200
 _COLUMNS = ("profile", "admitted", "refused", "failed", "p50 ms", "p99 ms")
 
 
-class View:
+class LiveView:
     """Shows the progress of a run. If `quiet`, it prints one line when a profile starts."""
 
     def __init__(self, config: RunConfig, *, quiet: bool) -> None:

@@ -4,20 +4,23 @@ Keys come from the environment (AWX_LOADTEST_KEY), from a file (``--keys``) or, 
 """
 
 import inspect
+import signal
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from types import FrameType, TracebackType
+from typing import Annotated, Any, Final, Self
 
 import typer
 
 from awx_ratelimit.cli import output, report_files
-from awx_ratelimit.cli.interrupts import Stops
-from awx_ratelimit.cli.live_view import View
+from awx_ratelimit.cli.live_view import LiveView
 from awx_ratelimit.cli.loadtest_options import LoadTestOptions
 from awx_ratelimit.loadtest.report.results import Report
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import run, run_worker
 
 BROKEN, UNFINISHED, INTERRUPTED = 1, 2, 130
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MAX_SIGNALS: Final = 2
 
 
 def loadtest(**values: Any) -> int:
@@ -26,8 +29,8 @@ def loadtest(**values: Any) -> int:
     keys = options.read_keys()
     config, files = options.run_config(keys), options.report_files()
     report_files.check(files)
-    with Stops() as stops:
-        report = _run(config, keys, stops, quiet=options.quiet or not output.is_live())
+    with SignalCounter() as signals:
+        report = _run(config, keys, signals, quiet=options.quiet or not output.is_live())
         unwritten = report_files.write(files, report)
     _print(report, unwritten)
     if report.record.interrupted:
@@ -43,14 +46,14 @@ def loadtest_worker(
     host: Annotated[str, typer.Argument(help="The machine that runs `loadtest --workers N --remote`.")],
     port: Annotated[int, typer.Option(help="The port of that machine's --bind.")] = 5557,
 ) -> int:
-    """Make load for a run on another machine, with the same AWX_LOADTEST_KEY or AWX_LOADTEST_KEYS."""
+    """Send load for a run on another machine. AWX_LOADTEST_KEY or AWX_LOADTEST_KEYS must be the same on both."""
     return run_worker(host, port)
 
 
-def _run(config: RunConfig, keys: list[str], stops: Stops, *, quiet: bool) -> Report:
+def _run(config: RunConfig, keys: list[str], signals: "SignalCounter", *, quiet: bool) -> Report:
     began_at = datetime.now(UTC)
-    with View(config, quiet=quiet) as view:
-        record = run(config, keys, view.show, stops)
+    with LiveView(config, quiet=quiet) as view:
+        record = run(config, keys, view.show, signals)
     return Report.of_run(config, began_at, record)
 
 
@@ -62,3 +65,34 @@ def _print(report: Report, unwritten: list[str]) -> None:
     for message in (report.record.trouble, *unwritten):
         if message:
             output.say(message)
+
+
+class SignalCounter:
+    """Counts SIGINT, SIGTERM and SIGHUP while it is entered. Calling it returns the count.
+
+    The first signal ends a run with its report, the second one at once. The third raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __call__(self) -> int:
+        return self._count
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            # A signal that is ignored, as under nohup or in the background, stays ignored.
+            if (previous := signal.getsignal(number)) is not signal.SIG_IGN:
+                self._previous[number] = previous
+                signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)  # type: ignore[arg-type]  # from getsignal
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > _MAX_SIGNALS:
+            raise KeyboardInterrupt

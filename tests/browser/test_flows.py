@@ -73,7 +73,7 @@ def test_delete_with_other_name(page: Page, site: Site, account: str) -> None:
     page.get_by_role("textbox").fill("prod")
     page.get_by_role("button", name="Delete key").click()
 
-    expect(page.get_by_role("alert")).to_contain_text("is not the name of this key")
+    expect(page.get_by_role("alert")).to_contain_text("Not the name of this key")
     expect(page.get_by_role("textbox")).to_be_focused()
     assert site.service.get(account, key.id) == key
 

@@ -106,7 +106,7 @@ class FormHandlers:
         account_id, actor = request.owner
         key = self._context.keys.get(account_id, request.key_id)
         if not _is_name_of(key, fields["name"]):
-            error = InvalidKeyRequest("is not the name of this key", remedy="type the name shown above", field="name")
+            error = InvalidKeyRequest("not the name of this key", remedy="type the name shown above", field="name")
             form = _invalid_form(error, fields)
             return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template="delete.html")
         self._context.keys.revoke(account_id, request.key_id, actor=actor)
@@ -138,7 +138,7 @@ def _parsed(request: PageRequest, names: tuple[str, ...]) -> Mapping[str, str]:
 def _number(text: str, field: str) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise InvalidKeyRequest("is not a whole number", remedy="enter a whole number", field=field)
+        raise InvalidKeyRequest("not a whole number", remedy="enter a whole number", field=field)
     return int(text)
 
 

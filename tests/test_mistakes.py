@@ -400,12 +400,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'GuardedBackend(MemoryBackend(), on_outage="fail")',
         InvalidLimit,
-        "on_outage is 'fail'; allowed are 'local', 'open', 'closed'",
+        "on_outage: expected 'local', 'open' or 'closed', got 'fail'",
     ),
     (
         'GuardedBackend(MemoryBackend(), expected_workers="4")',
         InvalidLimit,
-        "expected_workers is '4'; allowed is a whole number of at least 1",
+        "expected_workers: expected an integer >= 1, got '4'",
     ),
     (
         "DenialCacheBackend(URL)",
@@ -425,10 +425,10 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'open_async_backend("reddis://localhost")',
         ValueError,
-        "the URL of a backend begins with 'reddis'; allowed are memory://, host://, redis://, rediss://, "
+        "backend URL: expected one of the schemes memory://, host://, redis://, rediss://, "
         "valkey://, valkeys://, redis+unix://, unix://, redis+sentinel://, rediss+sentinel://, "
         "valkey+sentinel://, valkeys+sentinel://, redis+cluster://, rediss+cluster://, "
-        "valkey+cluster://, valkeys+cluster://",
+        "valkey+cluster://, valkeys+cluster://; got 'reddis'",
     ),
     # Gates.
     (

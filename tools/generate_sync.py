@@ -23,6 +23,7 @@ SOURCES: Final = (
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.redis.channel",
     "awx_ratelimit.backends.redis.connection",
+    "awx_ratelimit.backends.resilience.wrapper",
     "awx_ratelimit.backends.resilience.guarded",
     "awx_ratelimit.backends.resilience.denial_cache",
 )

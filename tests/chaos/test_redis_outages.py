@@ -103,8 +103,11 @@ class Scene:
 
     def healed(self) -> bool:
         """Whether both guards use Redis again, and have replayed to it everything that they decided without it."""
-        guards = [limiter.backend._outage for limiter in self.limiters.values()]
-        return all(guard.is_over and not guard._healing.is_due and not guard._heals.locked() for guard in guards)
+        guards = [limiter.backend._fallback for limiter in self.limiters.values()]
+        return all(
+            guard.is_idle and not guard._reconciliation.is_pending and not guard._reconciling.locked()
+            for guard in guards
+        )
 
     def recovers(self) -> bool:
         """Wait for `healed`, with claims that make the guards probe Redis."""
@@ -143,7 +146,7 @@ class Scene:
 
     def _alone(self) -> list[tuple[int, int]]:
         """How often the guards decided without Redis."""
-        guards = [limiter.backend._outage for limiter in self.limiters.values()]
+        guards = [limiter.backend._fallback for limiter in self.limiters.values()]
         return [(guard._outages, guard._decided) for guard in guards]
 
     def _owed(self) -> Counter[str]:

@@ -95,8 +95,8 @@ def test_what_redis_was_told_without_an_answer_is_added_once(
     """It is told again, by the same id: tokens count once, and so do slots as soon as the leases are renewed."""
     guard: Any = limiter.backend
     for _ in range(3):
-        guard._outage.acquire("s", PLAN, 2)
-    healing, ids = guard._outage._healing, []
+        guard._fallback.acquire("s", PLAN, 2)
+    healing, ids = guard._fallback._reconciliation, []
 
     def heal(owed: Sequence[LocalUsage], heal_id: bytes) -> Sequence[Decision]:
         ids.append(heal_id)
@@ -106,9 +106,9 @@ def test_what_redis_was_told_without_an_answer_is_added_once(
         return entered
 
     with pytest.raises(BackendUnavailable, match="is lost"):
-        healing.heal(heal, guard.release)
-    guard._outage.acquire("s", PLAN, 2)
-    healing.heal(heal, guard.release)
+        healing.run(heal, guard.release)
+    guard._fallback.acquire("s", PLAN, 2)
+    healing.run(heal, guard.release)
     limiter.renew_leases()
 
     assert remaining(other) == [92, 72, 6]

@@ -201,7 +201,7 @@ SCALED = (
         for name in ("state", "limits")
     )
     + """
-local t, answers = by_name(), {}
+local t, answers = limit_functions(), {}
 for at = 25, #asked - 23, 24 do
   local floor, rest = t.scaled(u('<ddd', asked, at))
   answers[#answers + 1] = pack('<dd', floor, rest)

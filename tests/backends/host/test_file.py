@@ -659,5 +659,5 @@ def test_guard_that_fails_closed(path: Path) -> None:
     limiter = Limiter(GuardedBackend(HostBackend(path, clock=ManualClock(START_MS)), on_outage="closed"))
     os.truncate(path, PAGE_BYTES)
 
-    with pytest.raises(BackendUnavailable, match="nothing is let in without it"):
+    with pytest.raises(BackendUnavailable, match="on_outage='closed' refuses claims"):
         limiter.acquire("s", SLOTS_3)

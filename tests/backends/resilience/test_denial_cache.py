@@ -131,7 +131,7 @@ def test_subjects_do_not_touch_and_are_bounded(limiter: Limiter) -> None:
         limiter.acquire(f"s{number}", plan)
         limiter.acquire(f"s{number}", plan)
 
-    remembered = limiter.backend._refusals._known  # type: ignore[attr-defined]
+    remembered = limiter.backend._denials._entries  # type: ignore[attr-defined]
     assert len(remembered) <= 10_000
     assert limiter.acquire("other", plan).allowed is True
 

@@ -185,7 +185,7 @@ def test_a_share_has_room_for_the_claims_of_its_own_plan(backend: Failing) -> No
 DECADE = Plan("p", (Rate("decade", 100, 315_360_000_000),))
 
 
-class HealEntry(Failing):
+class HealingBackend(Failing):
     """A backend that is told what was decided without it."""
 
     def __init__(self) -> None:
@@ -197,15 +197,15 @@ class HealEntry(Failing):
         return []
 
 
-def told(backend: HealEntry) -> int:
+def told(backend: HealingBackend) -> int:
     """In whole tokens: of a decade a few milliseconds have passed."""
     return -(-backend.told // DECADE.rates[0].unit)
 
 
 def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
     """A claim that comes after the look at what is owed is in what is told next, and nothing is told twice."""
-    backend = HealEntry()
-    outage = GuardedBackend(backend)._outage
+    backend = HealingBackend()
+    outage = GuardedBackend(backend)._fallback
     outage.acquire("s", DECADE, 1)
     peek = outage.local.peek
 
@@ -215,23 +215,23 @@ def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
         return seen
 
     outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
-    healing = outage._healing
-    for home in healing._take():
-        healing._next(home)
+    healing = outage._reconciliation
+    for home in healing._queue_decided():
+        healing._next_batch(home)
     outage.local.peek = peek  # type: ignore[method-assign]
-    outage._healing.heal(backend.heal, lambda _: None)
+    outage._reconciliation.run(backend.heal, lambda _: None)
 
     assert told(backend) == 2
 
 
 def test_many_outages_let_no_more_through_than_one() -> None:
     """What a process has let through stays owed in it until it has drained, also when the backend knows of it."""
-    backend = HealEntry()
-    outage, allowed = GuardedBackend(backend, expected_workers=4)._outage, 0
+    backend = HealingBackend()
+    outage, allowed = GuardedBackend(backend, expected_workers=4)._fallback, 0
 
     for _ in range(5):
         allowed += sum(outage.acquire("s", DECADE, 1).allowed for _ in range(30))
-        outage._healing.heal(backend.heal, lambda _: None)
+        outage._reconciliation.run(backend.heal, lambda _: None)
 
     assert allowed == 25
     assert told(backend) == 25
@@ -239,11 +239,11 @@ def test_many_outages_let_no_more_through_than_one() -> None:
 
 def test_what_is_reset_may_be_told_again() -> None:
     """A reset forgets what the backend was told, with what is owed."""
-    backend = HealEntry()
+    backend = HealingBackend()
     guard = GuardedBackend(backend)
     for _ in range(2):
-        guard._outage.acquire("s", DECADE, 3)
-        guard._outage._healing.heal(backend.heal, lambda _: None)
+        guard._fallback.acquire("s", DECADE, 3)
+        guard._fallback._reconciliation.run(backend.heal, lambda _: None)
         guard.reset("s")
 
     assert told(backend) == 6
@@ -260,28 +260,28 @@ def test_what_is_owed_under_each_plan_of_a_subject_is_told_once() -> None:
         return []
 
     login = Plan("p", (*DECADE.rates, Rate("login.decade", 10, 315_360_000_000)))
-    outage = GuardedBackend(HealEntry())._outage
+    outage = GuardedBackend(HealingBackend())._fallback
     for plan in (login, login, DECADE):
         outage.acquire("s", plan, 1)
-    outage._healing.heal(heal, lambda _: None)
+    outage._reconciliation.run(heal, lambda _: None)
 
     assert told == {"decade": 3, "login.decade": 2}
 
 
 def test_what_was_told_is_not_told_again_when_shares_change() -> None:
     """A larger claim makes the shares larger, and another plan has others: what was told stays told."""
-    backend = HealEntry()
-    outage = GuardedBackend(backend, expected_workers=10)._outage
+    backend = HealingBackend()
+    outage = GuardedBackend(backend, expected_workers=10)._fallback
     for plan, largest, cost in ((DECADE, 1, 3), (DECADE, 20, 4), (Plan("q", (Rate("decade", 500, 10**11),)), 20, 2)):
         outage.peek("s", plan, largest)
         outage.acquire("s", plan, cost)
-        outage._healing.heal(backend.heal, lambda _: None)
+        outage._reconciliation.run(backend.heal, lambda _: None)
 
     # In units of the one plan and of the other, and a few milliseconds have passed.
     assert round((backend.told - 2 * 10**11) / DECADE.rates[0].unit, 3) == 7
 
 
-class Servers(HealEntry):
+class Servers(HealingBackend):
     """Two servers that fail by themselves, of subjects that begin with an `a` and others."""
 
     gone = ""
@@ -298,10 +298,10 @@ class Servers(HealEntry):
         return super().heal(owed, heal_id)
 
 
-def test_a_server_that_is_gone_holds_up_the_healing_of_no_other() -> None:
+def test_a_server_that_is_gone_holds_up_the_reconciliation_of_no_other() -> None:
     """Its own are told when it is back, once; until then it is asked with one call each time."""
     backend = Servers()
-    outage = GuardedBackend(backend)._outage
+    outage = GuardedBackend(backend)._fallback
     toldest, calls, backend.gone = [], [], "a"
     for server in ("a", "b", "ab", ""):
         for name in server:
@@ -309,7 +309,7 @@ def test_a_server_that_is_gone_holds_up_the_healing_of_no_other() -> None:
                 outage.acquire(f"{name}{number}", DECADE, 1)
         backend.gone, backend.calls = "a" if server else "", 0
         with suppress(BackendUnavailable):
-            outage._healing.heal(backend.heal, lambda _: None)
+            outage._reconciliation.run(backend.heal, lambda _: None)
         toldest.append(round(backend.told / DECADE.rates[0].unit, 2))
         calls.append(backend.calls)
 
@@ -386,7 +386,7 @@ def test_five_calls_that_fail_open_the_breaker_however_many_claims_wait() -> Non
         limiter, begun = AsyncLimiter(guard), []
         for _ in range(MAX_CONSECUTIVE_FAILURES):
             await asyncio.gather(*(limiter.acquire("s", PLAN) for _ in range(32)))
-            begun.append(guard._outage._outages)
+            begun.append(guard._fallback._outages)
         return begun
 
     assert asyncio.run(outages()) == [0] * (MAX_CONSECUTIVE_FAILURES - 1) + [1]
@@ -406,9 +406,9 @@ def test_tasks_are_guarded_as_threads_are(backend: Failing) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"on_outage": "ignore"}, "on_outage is 'ignore'; allowed are 'local', 'open', 'closed'"),
-        ({"expected_workers": 0}, "expected_workers is 0"),
-        ({"budget_ms": 1.5}, "budget_ms is 1.5"),
+        ({"on_outage": "ignore"}, "on_outage: expected 'local', 'open' or 'closed', got 'ignore'"),
+        ({"expected_workers": 0}, "expected_workers: expected an integer >= 1, got 0"),
+        ({"budget_ms": 1.5}, "budget_ms: expected an integer >= 1, got 1.5"),
     ],
 )
 def test_a_wrong_field_is_one_clear_error(backend: Failing, fields: Any, says: str) -> None:
@@ -458,7 +458,7 @@ def test_a_malformed_claim_in_an_outage_keeps_nothing_from_the_backend(seconds: 
     seconds[0] += 0.25
     guarded.acquire("s", PLAN, 1)
 
-    assert guarded._outage._heals.acquire(timeout=10)
+    assert guarded._fallback._reconciling.acquire(timeout=10)
     assert sorted(backend.told) == ["A", "B", "C", "D", "E"]
 
 
@@ -490,7 +490,7 @@ def test_a_decision_belongs_to_the_guard_that_made_it(backend: Failing) -> None:
     decision = outer.acquire("s", plan, 1)
     outer.release(decision)
 
-    assert inner._outage._healing._open == {}
+    assert inner._fallback._reconciliation._open == {}
     assert outer.acquire("s", plan, 1).allowed
 
 

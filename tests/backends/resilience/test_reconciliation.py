@@ -8,22 +8,22 @@ import pytest
 from awx_ratelimit import MemoryBackend, Plan
 from awx_ratelimit.backends.resilience import reconciliation
 from awx_ratelimit.backends.resilience.local_share import Shares
-from awx_ratelimit.backends.resilience.reconciliation import Healing
+from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
 
 
 def test_a_flood_of_addresses_is_remembered_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subjects beyond it are decided like all others, and the backend is told of the first ones whatever they do."""
     monkeypatch.setattr(reconciliation, "_MAX_DECIDED", 3)
-    healing, share = Healing(MemoryBackend(), lambda _: None), Shares(1).of(Plan.of("p", per_minute=2), 1)
-    allowed = [healing.acquire(f"s{number % 5}", share, 1).allowed for number in range(15)]
+    recorded, share = Reconciliation(MemoryBackend(), lambda _: None), Shares(1).of(Plan.of("p", per_minute=2), 1)
+    allowed = [recorded.acquire(f"s{number % 5}", share, 1).allowed for number in range(15)]
     told: list[Any] = []
 
     def heal(owed: Sequence[Any], _: bytes) -> list[Any]:
         told.extend(owed)
         return []
 
-    healing.heal(heal, lambda _: None)
+    recorded.run(heal, lambda _: None)
 
     assert allowed == [True] * 10 + [False] * 5
     assert {subject for subject, *_ in told} == {"s0", "s1", "s2"}
-    assert not healing.is_due
+    assert not recorded.is_pending

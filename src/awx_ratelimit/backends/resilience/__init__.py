@@ -1,1 +1,1 @@
-"""Wrappers around a backend: a circuit breaker with a local fallback, and a cache of denials."""
+"""Wrappers around a backend: a guard with a circuit breaker and a local fallback, and a cache of denials."""

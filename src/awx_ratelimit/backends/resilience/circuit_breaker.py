@@ -1,13 +1,13 @@
-"""When to ask a backend, and when to know better: a circuit breaker as a state machine, without clock, lock or chance.
+"""A circuit breaker as a state machine, without a clock, locks or random numbers of its own.
 
-    closed   every claim asks. So many failures in a row, or half of a window: open.
-    open     nobody asks until a pause is over. The pause grows while the outage lasts.
-    probing  the pause is over: one claim asks, all others go on as if open. It is answered: closed. It is not: open.
+    closed      every claim goes to the backend. After 5 failures in a row, or 10 in the last 20 results, it opens.
+    open        no claim goes to the backend until a pause is over. The pause grows while the outage lasts.
+    half-open   after the pause, one claim probes the backend; the others are still held back. If the probe succeeds,
+                the breaker closes. If it fails, the next pause begins.
 
-A probe that never comes back is forgotten after a while. Who asks gets a ticket, and what comes back with a ticket of
-before says nothing of now. What is counted are calls: claims that wait at the same time, for one answer, fail as one,
-and the claims of one call are one answer. Two threads that come at one moment may both probe: it costs one call more,
-and so there is no lock. Each part of a backend that fails by itself, such as a server of a cluster, has one of its own.
+A probe without a result is forgotten after a while. Each claim that may go gets a ticket. Results from before the last
+state change are ignored. Results count per call, not per claim: claims that share a call succeed or fail as one.
+Two threads that arrive at the same moment may both probe. That costs one extra call, and saves a lock.
 """
 
 from collections import deque
@@ -16,113 +16,113 @@ from typing import Any
 
 from awx_ratelimit.backends.base import HasServers
 
-#: So many failures in a row open it.
+#: This many failures in a row open the breaker.
 MAX_CONSECUTIVE_FAILURES = 5
-#: So many answers are looked at, of which half must have failed.
+#: The breaker also opens if half of this many results are failures.
 WINDOW = 20
 _FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 2.0
-_FORGOTTEN_AFTER_S = 5.0
-#: A pause lasts this share of its length at least: not all processes ask at one moment.
-_SHORTEST = 0.5
+_MAX_PAUSE_S = 2.0
+_PROBE_TIMEOUT_S = 5.0
+#: A pause lasts at least this share of its length, at random: processes should not all probe at the same moment.
+_MIN_PAUSE_SHARE = 0.5
 
 
-class Breaker:
-    """Times are seconds of a clock that does not jump; `chance` is a number from 0 to 1."""
+class CircuitBreaker:
+    """One circuit breaker. Times are seconds of a monotonic clock; `chance` is a random number from 0 to 1."""
 
     def __init__(self, part: Any = None) -> None:
-        #: What it stands before.
+        #: The part of the backend that it protects, such as a server of a cluster.
         self.part = part
         self.is_closed = True
-        #: How many failures it has counted.
+        #: The number of counted failures.
         self.failures = 0
-        self._answered_call: int | None = None
+        self._last_call: int | None = None
         self._ticket = 0
-        self._in_a_row = 0
-        self._failed: deque[bool] = deque(maxlen=WINDOW)
+        self._consecutive_failures = 0
+        self._results_failed: deque[bool] = deque(maxlen=WINDOW)
         self._pause_s = _FIRST_PAUSE_S
-        self._ask_again_s = 0.0
+        self._next_probe_s = 0.0
 
-    def ask(self, now_s: float) -> int | None:
-        """A ticket for who may ask the backend; None for who may not."""
+    def permit(self, now_s: float) -> int | None:
+        """A ticket for a claim that may go to the backend; None if it may not."""
         if not self.is_closed:
-            if now_s < self._ask_again_s:
+            if now_s < self._next_probe_s:
                 return None
-            self._ask_again_s = now_s + _FORGOTTEN_AFTER_S
+            self._next_probe_s = now_s + _PROBE_TIMEOUT_S
         return self._ticket
 
-    def is_forgotten(self, now_s: float) -> bool:
-        """Whether it is open, and nobody has come to probe for long."""
-        return not self.is_closed and now_s > self._ask_again_s + _FORGOTTEN_AFTER_S
+    def is_unused(self, now_s: float) -> bool:
+        """Whether it is open and no claim has come to probe for a long time."""
+        return not self.is_closed and now_s > self._next_probe_s + _PROBE_TIMEOUT_S
 
-    def answered(self, ticket: int, call: int | None = None) -> bool:
-        """The backend has answered the claim with this ticket. Whether that ends an outage.
+    def on_success(self, ticket: int, call: int | None = None) -> bool:
+        """Record a success. Returns whether that ends an outage.
 
-        `call` is the number of the call that was answered last: each number counts once. None counts always.
+        `call` is the number of the last answered call: each number counts once. None always counts.
         """
         if ticket != self._ticket:
             return False
-        self._in_a_row = 0
-        if call is None or call != self._answered_call:
-            self._answered_call = call
-            self._failed.append(False)
+        self._consecutive_failures = 0
+        if call is None or call != self._last_call:
+            self._last_call = call
+            self._results_failed.append(False)
         if self.is_closed:
             return False
-        self._turn(closed=True)
+        self._change_state(closed=True)
         return True
 
-    def failed(self, ticket: int, now_s: float, chance: float) -> bool:
-        """The backend has not answered who had this ticket. Whether that begins an outage."""
+    def on_failure(self, ticket: int, now_s: float, chance: float) -> bool:
+        """Record a failure. Returns whether that begins an outage."""
         if ticket != self._ticket:
             return False
         self.failures += 1
-        self._in_a_row += 1
-        self._failed.append(True)
-        begins = self.is_closed and (self._in_a_row >= MAX_CONSECUTIVE_FAILURES or 2 * sum(self._failed) >= WINDOW)
-        if begins:
-            self._turn(closed=False)
+        self._consecutive_failures += 1
+        self._results_failed.append(True)
+        too_many = self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES or 2 * sum(self._results_failed) >= WINDOW
+        opens = self.is_closed and too_many
+        if opens:
+            self._change_state(closed=False)
         if not self.is_closed:
-            self._ask_again_s = now_s + self._pause_s * (_SHORTEST + (1 - _SHORTEST) * chance)
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        return begins
+            self._next_probe_s = now_s + self._pause_s * (_MIN_PAUSE_SHARE + (1 - _MIN_PAUSE_SHARE) * chance)
+            self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
+        return opens
 
-    def postponed(self, ticket: int, now_s: float) -> None:
-        """The claim ended late, or not at all: the backend is as before. An open breaker soon lets another probe."""
+    def on_no_result(self, ticket: int, now_s: float) -> None:
+        """A claim ended late or was cancelled. The state stays; an open breaker soon lets another claim probe."""
         if ticket == self._ticket and not self.is_closed:
-            self._ask_again_s = now_s + _FIRST_PAUSE_S
+            self._next_probe_s = now_s + _FIRST_PAUSE_S
 
-    def _turn(self, *, closed: bool) -> None:
+    def _change_state(self, *, closed: bool) -> None:
         self.is_closed = closed
         self._ticket += 1
-        self._in_a_row = 0
-        self._failed.clear()
+        self._consecutive_failures = 0
+        self._results_failed.clear()
         self._pause_s = _FIRST_PAUSE_S
 
 
-class Breakers:
-    """A breaker for each part of `backend`; one without a ``home(subject)`` fails as a whole.
+class CircuitBreakers:
+    """One circuit breaker for each part of `backend`. A backend without ``home(subject)`` has one part.
 
-    Used by any thread: each step is one step of a dict. A part that nobody asks for any more, for its subjects are
-    elsewhere by now, is forgotten.
+    Any thread may use it: each step is one step of a dict. The breaker of a part without subjects is dropped.
     """
 
     def __init__(self, backend: Any) -> None:
-        #: Which part a subject is on.
-        self.home: Callable[[str], Hashable] = backend.home if isinstance(backend, HasServers) else _whole
-        self._breakers: dict[Hashable, Breaker] = {}
+        #: The part that a subject is on.
+        self.home: Callable[[str], Hashable] = backend.home if isinstance(backend, HasServers) else _no_parts
+        self._breakers: dict[Hashable, CircuitBreaker] = {}
 
-    def of(self, subject: str) -> Breaker:
-        """The breaker of the part that `subject` is on."""
+    def of(self, subject: str) -> CircuitBreaker:
+        """The circuit breaker for `subject`."""
         home = self.home(subject)
-        return self._breakers.get(home) or self._breakers.setdefault(home, Breaker(home))
+        return self._breakers.get(home) or self._breakers.setdefault(home, CircuitBreaker(home))
 
-    def opened(self, now_s: float) -> int:
-        """How many are open, and still asked for."""
+    def count_open(self, now_s: float) -> int:
+        """The number of open breakers that are still used."""
         for home, breaker in self._breakers.copy().items():
-            if breaker.is_forgotten(now_s):
+            if breaker.is_unused(now_s):
                 self._breakers.pop(home, None)
         return sum(not breaker.is_closed for breaker in self._breakers.copy().values())
 
 
-def _whole(_: str) -> None:
-    """It has no parts."""
+def _no_parts(_: str) -> None:
+    """The whole backend fails or works."""

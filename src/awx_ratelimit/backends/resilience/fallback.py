@@ -1,7 +1,4 @@
-"""What a guard knows and decides by itself while its backend does not answer.
-
-Everything here is decided without waiting, for threads and for event loops alike.
-"""
+"""Decides for a guard while its backend is unavailable. Never waits, so it serves threads and event loops."""
 
 import logging
 import random
@@ -12,9 +9,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from awx_ratelimit.backends.base import TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.backends.resilience.circuit_breaker import Breaker, Breakers
+from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
 from awx_ratelimit.backends.resilience.local_share import Shares
-from awx_ratelimit.backends.resilience.reconciliation import Healing
+from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
@@ -22,151 +19,156 @@ from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
-#: What a claim that may ask returns with: its breaker, its number there, and the failures that were counted before.
-Ticket: TypeAlias = tuple[Breaker, int, int]
-#: What could not be made known to the backend is tried again after so long.
-_HEAL_AGAIN_S = 1.0
-#: State that is damaged is met again by each claim of its subject, and said so seldom.
-_SAY_AGAIN_S = 60.0
+#: A claim's circuit breaker, its ticket there, and the number of failures when it was sent.
+Ticket: TypeAlias = tuple[CircuitBreaker, int, int]
+#: The pause after a failed reconciliation.
+_RETRY_S = 1.0
+#: Every claim of a corrupt subject meets the error, so it is logged at most once per interval.
+_LOG_INTERVAL_S = 60.0
 
 
-class Outage:
-    """See GuardedBackend for the fields. Raises InvalidLimit for one that is wrong."""
+class Fallback:
+    """See GuardedBackend for the parameters. Raises InvalidLimit for a wrong value."""
 
     def __init__(self, backend: Any, on_outage: OnOutage, expected_workers: int, budget_ms: int) -> None:
         if on_outage not in get_args(OnOutage):
-            raise InvalidLimit(f"on_outage is {on_outage!r}; allowed are 'local', 'open', 'closed'")
+            raise InvalidLimit(f"on_outage: expected 'local', 'open' or 'closed', got {on_outage!r}")
         for name, number in (("expected_workers", expected_workers), ("budget_ms", budget_ms)):
             if number.__class__ is not int or number < 1:
-                raise InvalidLimit(f"{name} is {number!r}; allowed is a whole number of at least 1")
+                raise InvalidLimit(f"{name}: expected an integer >= 1, got {number!r}")
         self._on_outage = on_outage
         self._shares = Shares(expected_workers)
-        self._breakers = Breakers(backend)
-        self._began_s: dict[Breaker, float] = {}
-        self._heal_again_s = 0.0
-        self._say_again_s = 0.0
+        self._breakers = CircuitBreakers(backend)
+        self._began_s: dict[CircuitBreaker, float] = {}
+        self._reconcile_from_s = 0.0
+        self._log_from_s = 0.0
         self._outages = 0
-        self._decided = 0
-        #: Decides this process's share of each limit.
+        self._decisions = 0
+        #: Decides with this process's share of each limit.
         self.local = MemoryBackend()
-        self._healing = Healing(self.local, self._breakers.home)
-        self._heals = threading.Lock()
+        self._reconciliation = Reconciliation(self.local, self._breakers.home)
+        self._reconciling = threading.Lock()
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
-        """In a child process: what the parent decided is made known by the parent."""
-        self._healing, self._heals = Healing(self.local, self._breakers.home), threading.Lock()
+        """In a child process: the parent reconciles its own decisions."""
+        self._reconciliation = Reconciliation(self.local, self._breakers.home)
+        self._reconciling = threading.Lock()
 
-    def ask(self, subject: str) -> Ticket | None:
-        """A ticket for who may ask the backend; None while it is known not to answer."""
+    def permit(self, subject: str) -> Ticket | None:
+        """A ticket for a claim that may go to the backend; None during an outage."""
         renew_if_forked()
         breaker = self._breakers.of(subject)
-        number = breaker.ask(time.monotonic())
+        number = breaker.permit(time.monotonic())
         return None if number is None else (breaker, number, breaker.failures)
 
-    def answered(self, ticket: Ticket, backend: Any) -> None:
-        """The backend has answered: what was decided without it is made known to it, in a thread."""
+    def on_success(self, ticket: Ticket, backend: Any) -> None:
+        """The backend has answered a claim. Local decisions are now reconciled with it, in a thread."""
         breaker, number, _ = ticket
-        if breaker.answered(number, getattr(breaker.part, "answered_calls", None)):
+        if breaker.on_success(number, getattr(breaker.part, "answered_calls", None)):
             now_s = time.monotonic()
-            seconds, self._heal_again_s = now_s - self._began_s.pop(breaker, now_s), now_s
-            _log.warning("the backend answers again, after %.1f s and %d decisions without it", seconds, self._decided)
-        if self._healing.is_due and time.monotonic() >= self._heal_again_s and self._heals.acquire(blocking=False):
-            threading.Thread(target=self._heal, args=(backend,), name="awx_ratelimit healing", daemon=True).start()
+            seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
+            message = "the backend answers again, after %.1f s and %d decisions without it"
+            _log.warning(message, seconds, self._decisions)
+        due = self._reconciliation.is_pending and time.monotonic() >= self._reconcile_from_s
+        if due and self._reconciling.acquire(blocking=False):
+            name = "awx_ratelimit healing"
+            threading.Thread(target=self._reconcile, args=(backend,), name=name, daemon=True).start()
 
-    def _heal(self, backend: Any) -> None:
+    def _reconcile(self, backend: Any) -> None:
         release = backend.release
         try:
             if isinstance(backend, TakesLocalUsage):
-                self._healing.heal(backend.heal, release)
+                self._reconciliation.run(backend.heal, release)
             else:
-                self._healing.forget()
+                self._reconciliation.discard()
         except BackendUnavailable as error:
-            # It is due as before, and begun again with a later answer.
-            self._heal_again_s = time.monotonic() + _HEAL_AGAIN_S
-            _log.warning("what was decided without the backend is not known to it yet: %s", error)
+            # It stays pending, and a later answer starts it again.
+            self._reconcile_from_s = time.monotonic() + _RETRY_S
+            _log.warning("decisions made without the backend could not be added to it yet: %s", error)
         except Exception:
-            _log.exception("what was decided without the backend cannot be made known to it")
-            self._healing.forget()
+            _log.exception("decisions made without the backend cannot be added to it")
+            self._reconciliation.discard()
         finally:
-            self._heals.release()
+            self._reconciling.release()
 
     def release(self, decision: Decision, backend: Any) -> None:
-        """Give the slot of a local decision back, and the lease that was entered for it in the backend."""
+        """Release the slot of a local decision, and its lease in the backend if there is one."""
         self.local.release(decision)
-        entered = self._healing.released(decision)
-        if entered is not None:
-            backend.release(entered)
+        lease = self._reconciliation.on_release(decision)
+        if lease is not None:
+            backend.release(lease)
 
-    def failed(self, ticket: Ticket, error: BaseException) -> StateDamaged | None:
-        """The backend has not answered; what it has is damaged where it has, for this subject alone."""
+    def on_failure(self, ticket: Ticket, error: BaseException) -> StateDamaged | None:
+        """The backend has not answered a claim. Returns the error if only the data of its subject is corrupt."""
         (breaker, number, failures), now_s = ticket, time.monotonic()
         if isinstance(error, StateDamaged):
-            self._damaged(error, now_s)
-            breaker.answered(number)
+            self._log_damage(error, now_s)
+            breaker.on_success(number)
             return error
         if isinstance(error, BackendUnavailable) and error.process_was_late:
-            breaker.postponed(number, now_s)
+            breaker.on_no_result(number, now_s)
             return None
         if failures != breaker.failures:
-            # This claim waited while another one failed: for the same call, or behind it.
+            # Another claim has failed since this one was sent: in the same call, or in the call before.
             return None
-        if breaker.failed(number, now_s, random.random()):  # noqa: S311  # no secret
-            if self._breakers.opened(now_s) == 1:
-                self._began_s, self._decided = {}, 0
+        if breaker.on_failure(number, now_s, random.random()):  # noqa: S311  # no secret
+            if self._breakers.count_open(now_s) == 1:
+                self._began_s, self._decisions = {}, 0
             self._began_s[breaker] = now_s
             self._outages += 1
             why = str(error) or "no answer within the budget"
             _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)
         return None
 
-    def gave_up(self, ticket: Ticket) -> None:
-        """Its claim was cancelled, or failed by itself: that says nothing of the backend, and another one may ask."""
+    def on_no_result(self, ticket: Ticket) -> None:
+        """A claim was cancelled or failed by itself. That says nothing about the backend, so another may probe."""
         breaker, number, _ = ticket
-        breaker.postponed(number, time.monotonic())
+        breaker.on_no_result(number, time.monotonic())
 
-    def _damaged(self, error: StateDamaged, now_s: float) -> None:
-        if now_s >= self._say_again_s:
-            self._say_again_s = now_s + _SAY_AGAIN_S
+    def _log_damage(self, error: StateDamaged, now_s: float) -> None:
+        if now_s >= self._log_from_s:
+            self._log_from_s = now_s + _LOG_INTERVAL_S
             _log.error("the limits of one subject are %s: %s", self._on_outage, error)
 
     def acquire(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
-        """A decision without the backend. Raises BackendUnavailable where there is to be none.
+        """Decide without the backend. Raises BackendUnavailable if `on_outage` is ``closed``.
 
-        What is decided for state that is `damaged` is not told to the backend: it has nowhere to put it.
+        A decision for a `damaged` subject is not reconciled: the backend cannot store it.
         """
-        self._decided += 1
+        self._decisions += 1
         if self._on_outage != "local":
-            return self._free(subject, plan, cost, damaged)
+            return self._open_or_closed(subject, plan, cost, damaged)
         share = self._shares.of(plan, cost)
-        return self.local.acquire(subject, share, cost) if damaged else self._healing.acquire(subject, share, cost)
+        decider = self.local if damaged else self._reconciliation
+        return decider.acquire(subject, share, cost)
 
     def peek(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
         """What `acquire` would decide."""
         if self._on_outage == "local":
             return self.local.peek(subject, self._shares.of(plan, cost), cost)
-        return self._free(subject, plan, cost, damaged)
+        return self._open_or_closed(subject, plan, cost, damaged)
 
-    def _free(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
+    def _open_or_closed(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
         if self._on_outage == "closed":
-            raise damaged or BackendUnavailable("the backend does not answer, and nothing is let in without it")
+            raise damaged or BackendUnavailable("the backend does not answer, and on_outage='closed' refuses claims")
         now_ms = time.time_ns() // 1_000_000
         return Decision(subject, plan, cost, now_ms, 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
 
     def reset(self, subject: str) -> None:
-        """Forget what `subject` owes here."""
-        self._healing.reset(subject)
+        """Clear the local debts of `subject`."""
+        self._reconciliation.reset(subject)
 
-    def is_local(self, decision: Decision) -> bool:
+    def decided(self, decision: Decision) -> bool:
         """Whether `decision` was made here."""
-        return self._shares.made(decision.plan)
+        return self._shares.owns(decision.plan)
 
-    def health(self, of_backend: Mapping[str, Any]) -> Mapping[str, Any]:
-        """How the backend is, and what the guard has done without it."""
-        state = of_backend.get("state", "ok") if self.is_over else f"outage: limits are {self._on_outage}"
-        return {**of_backend, "state": state, "outages": self._outages, "decided_without_backend": self._decided}
+    def health(self, backend_health: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The health of the backend, with the outages and the decisions made without it."""
+        state = backend_health.get("state", "ok") if self.is_idle else f"outage: limits are {self._on_outage}"
+        return {**backend_health, "state": state, "outages": self._outages, "decided_without_backend": self._decisions}
 
     @property
-    def is_over(self) -> bool:
-        """Whether the backend is asked by everybody."""
-        return not self._breakers.opened(time.monotonic())
+    def is_idle(self) -> bool:
+        """Whether all circuit breakers are closed."""
+        return not self._breakers.count_open(time.monotonic())

@@ -1,9 +1,9 @@
-"""A guard around a backend that may fail: an outage costs milliseconds, keeps a bounded limit, and is loud.
+"""A guard around a backend that may fail: it bounds the cost of an outage, keeps limiting, and logs it.
 
-While the backend does not answer, law 4 is relaxed as `on_outage` says:
+While the backend is unavailable, `on_outage` decides:
 
-    local    each process decides for its share of each limit: together at most the limit times the number of processes
-             over `expected_workers`, plus one token for each process, plus what the backend had admitted before
+    local    each process decides with its share of each limit. Together they admit at most the limit times the number
+             of processes over `expected_workers`, plus one token per process, plus what the backend had admitted before
     open     everything is allowed, and no slot is taken
     closed   nothing is allowed: BackendUnavailable, which a gate answers with 503
 """
@@ -11,8 +11,9 @@ While the backend does not answer, law 4 is relaxed as `on_outage` says:
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases
-from awx_ratelimit.backends.resilience.fallback import OnOutage, Outage
+from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
+from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
@@ -20,10 +21,10 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import TaskDeadline
 
-_NO_ANSWER = (BackendUnavailable, TimeoutError)
+_UNAVAILABLE = (BackendUnavailable, TimeoutError)
 
 
-class AsyncGuardedBackend:
+class AsyncGuardedBackend(AsyncWrapper):
     """Guards `backend`, for the tasks of event loops. It takes any backend that AsyncLimiter accepts.
 
     After five consecutive failures, or a 50 % error rate, the circuit breaker opens; single probes close it again.
@@ -52,77 +53,63 @@ class AsyncGuardedBackend:
         budget_ms: int = 50,
     ) -> None:
         self.backend = checked_async_backend(backend, "AsyncGuardedBackend")
-        self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
+        self._fallback = Fallback(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._outage.ask(subject)
+        ticket = self._fallback.permit(subject)
         if ticket is None:
-            return self._outage.acquire(subject, plan, cost)
+            return self._fallback.acquire(subject, plan, cost)
         try:
             with TaskDeadline(self._budget_s, all_delays=True):
-                decision = await self.backend.acquire(subject, plan, cost)
-        except _NO_ANSWER as error:
-            return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
+                decision: Decision = await self.backend.acquire(subject, plan, cost)
+        except _UNAVAILABLE as error:
+            return self._fallback.acquire(subject, plan, cost, self._fallback.on_failure(ticket, error))
         except BaseException:
-            self._outage.gave_up(ticket)
+            self._fallback.on_no_result(ticket)
             raise
-        self._outage.answered(ticket, self.backend)
+        self._fallback.on_success(ticket, self.backend)
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._outage.ask(subject)
+        ticket = self._fallback.permit(subject)
         if ticket is None:
-            return self._outage.peek(subject, plan, cost)
+            return self._fallback.peek(subject, plan, cost)
         try:
             with TaskDeadline(self._budget_s, all_delays=True):
-                decision = await self.backend.peek(subject, plan, cost)
-        except _NO_ANSWER as error:
-            return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
+                decision: Decision = await self.backend.peek(subject, plan, cost)
+        except _UNAVAILABLE as error:
+            return self._fallback.peek(subject, plan, cost, self._fallback.on_failure(ticket, error))
         except BaseException:
-            self._outage.gave_up(ticket)
+            self._fallback.on_no_result(ticket)
             raise
-        self._outage.answered(ticket, self.backend)
+        self._fallback.on_success(ticket, self.backend)
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
-        if self._outage.is_local(decision):
-            self._outage.release(decision, self.backend)
+        if self._fallback.decided(decision):
+            self._fallback.release(decision, self.backend)
         else:
             self.backend.release(decision)
 
     async def refund(self, decision: Decision) -> None:
-        """See Backend: where it was decided."""
-        if self._outage.is_local(decision):
-            self._outage.local.refund(decision)
+        """See Backend. Refunds a local decision locally."""
+        if self._fallback.decided(decision):
+            self._fallback.local.refund(decision)
         else:
             await self.backend.refund(decision)
 
     async def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
-        self._outage.reset(subject)
+        self._fallback.reset(subject)
         await self.backend.reset(subject)
 
-    async def renew_leases(self) -> None:
-        """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        if isinstance(self.backend, RenewsLeases):
-            await self.backend.renew_leases()
-
-    async def flush(self) -> None:
-        """Send what waits in the backend, where something does. It raises nothing."""
-        if isinstance(self.backend, Flushes):
-            await self.backend.flush()
-
     async def health(self) -> Mapping[str, Any]:
-        """How the backend is, the outages so far, and the decisions made without it in the last one."""
-        return self._outage.health(await self.backend.health() if self._outage.is_over else {})
-
-    async def close(self) -> None:
-        """See Backend."""
-        await self.backend.close()
+        """The health of the backend, the number of outages, and the decisions made without it in the latest one."""
+        return self._fallback.health(await self.backend.health() if self._fallback.is_idle else {})

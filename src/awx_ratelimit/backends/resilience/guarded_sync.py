@@ -1,4 +1,4 @@
-"""A guard around a backend that may fail: an outage costs milliseconds, keeps a bounded limit, and is loud.
+"""A guard around a backend that may fail: it bounds the cost of an outage, keeps limiting, and logs it.
 
 Generated from `guarded.py` by tools/generate_sync.py: change that module and run the program again.
 """
@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases
-from awx_ratelimit.backends.resilience.fallback import OnOutage, Outage
-from awx_ratelimit.backends.resilience.guarded import _NO_ANSWER
+from awx_ratelimit.backends.base import Backend
+from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
+from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
+from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
 from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 
 
-class GuardedBackend:
+class GuardedBackend(Wrapper):
     """Guards `backend`, for threads. It takes any synchronous backend.
 
     After five consecutive failures, or a 50 % error rate, the circuit breaker opens; single probes close it again.
@@ -43,77 +44,63 @@ class GuardedBackend:
         budget_ms: int = 50,
     ) -> None:
         self.backend = checked_backend(backend, "GuardedBackend")
-        self._outage = Outage(self.backend, on_outage, expected_workers, budget_ms)
+        self._fallback = Fallback(self.backend, on_outage, expected_workers, budget_ms)
         self._budget_s = budget_ms / 1000
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._outage.ask(subject)
+        ticket = self._fallback.permit(subject)
         if ticket is None:
-            return self._outage.acquire(subject, plan, cost)
+            return self._fallback.acquire(subject, plan, cost)
         try:
             with nullcontext():
-                decision = self.backend.acquire(subject, plan, cost)
-        except _NO_ANSWER as error:
-            return self._outage.acquire(subject, plan, cost, self._outage.failed(ticket, error))
+                decision: Decision = self.backend.acquire(subject, plan, cost)
+        except _UNAVAILABLE as error:
+            return self._fallback.acquire(subject, plan, cost, self._fallback.on_failure(ticket, error))
         except BaseException:
-            self._outage.gave_up(ticket)
+            self._fallback.on_no_result(ticket)
             raise
-        self._outage.answered(ticket, self.backend)
+        self._fallback.on_success(ticket, self.backend)
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._outage.ask(subject)
+        ticket = self._fallback.permit(subject)
         if ticket is None:
-            return self._outage.peek(subject, plan, cost)
+            return self._fallback.peek(subject, plan, cost)
         try:
             with nullcontext():
-                decision = self.backend.peek(subject, plan, cost)
-        except _NO_ANSWER as error:
-            return self._outage.peek(subject, plan, cost, self._outage.failed(ticket, error))
+                decision: Decision = self.backend.peek(subject, plan, cost)
+        except _UNAVAILABLE as error:
+            return self._fallback.peek(subject, plan, cost, self._fallback.on_failure(ticket, error))
         except BaseException:
-            self._outage.gave_up(ticket)
+            self._fallback.on_no_result(ticket)
             raise
-        self._outage.answered(ticket, self.backend)
+        self._fallback.on_success(ticket, self.backend)
         return decision
 
     def release(self, decision: Decision) -> None:
         """See Backend."""
-        if self._outage.is_local(decision):
-            self._outage.release(decision, self.backend)
+        if self._fallback.decided(decision):
+            self._fallback.release(decision, self.backend)
         else:
             self.backend.release(decision)
 
     def refund(self, decision: Decision) -> None:
-        """See Backend: where it was decided."""
-        if self._outage.is_local(decision):
-            self._outage.local.refund(decision)
+        """See Backend. Refunds a local decision locally."""
+        if self._fallback.decided(decision):
+            self._fallback.local.refund(decision)
         else:
             self.backend.refund(decision)
 
     def reset(self, subject: str) -> None:
         """See Backend."""
         subject = checked_subject(subject)
-        self._outage.reset(subject)
+        self._fallback.reset(subject)
         self.backend.reset(subject)
 
-    def renew_leases(self) -> None:
-        """Renew the leases of the backend, where they lapse. Raises BackendUnavailable."""
-        if isinstance(self.backend, RenewsLeases):
-            self.backend.renew_leases()
-
-    def flush(self) -> None:
-        """Send what waits in the backend, where something does. It raises nothing."""
-        if isinstance(self.backend, Flushes):
-            self.backend.flush()
-
     def health(self) -> Mapping[str, Any]:
-        """How the backend is, the outages so far, and the decisions made without it in the last one."""
-        return self._outage.health(self.backend.health() if self._outage.is_over else {})
-
-    def close(self) -> None:
-        """See Backend."""
-        self.backend.close()
+        """The health of the backend, the number of outages, and the decisions made without it in the latest one."""
+        return self._fallback.health(self.backend.health() if self._fallback.is_idle else {})

@@ -1,7 +1,8 @@
-"""What one of several processes may let through by itself, while they cannot decide together.
+"""The share of a plan that one process decides by itself while the backend is unavailable.
 
-Of W processes each gets a W-th of every limit, rounded up, so that together they pass what the limits say by one token
-each. The burst holds at least the largest claim, or that could never be allowed; it is never more than the limit's own.
+With W processes, each gets 1/W of every limit, rounded up, so together they exceed a limit by at most one token each.
+The burst of a share holds at least the largest claim, or that claim could never be allowed. It never exceeds the burst
+of the plan.
 """
 
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from awx_ratelimit.errors import InvalidLimit
 
 
 class Share(Plan):
-    """A share of the plan `whole`, made by the `shares` of one guard. It is the plan of that guard's own decisions."""
+    """A share of the plan `whole`. It is the plan of a guard's local decisions; `shares` belongs to that guard."""
 
     __slots__ = ("shares", "whole")
     shares: "Shares"
@@ -23,10 +24,9 @@ class Share(Plan):
 
 
 class Shares:
-    """The shares of one guard in one process of `workers`. From any thread: each step is one step of a dict.
+    """The shares of one guard in a process that is one of `workers`. Any thread may use it.
 
-    A share holds the largest claim that this guard has seen under its plan, and of a plan that it has not seen for
-    long the largest since then.
+    A share holds the largest claim that the guard has seen under its plan. Least recently added plans are evicted.
     """
 
     def __init__(self, workers: int) -> None:
@@ -34,23 +34,23 @@ class Shares:
         self._known: OrderedDict[Plan, tuple[int, Share]] = OrderedDict()
 
     def of(self, plan: Plan, cost: int) -> Share:
-        """The share of `plan`, for claims of `cost` tokens and of those seen before."""
+        """The share of `plan`, which holds claims of `cost` tokens and all earlier ones."""
         known = self._known.get(plan)
         if known is not None and cost <= known[0]:
             return known[1]
         largest = max(cost, 1)
-        share = self._made(plan, largest)
+        share = self._new(plan, largest)
         while len(self._known) >= MAX_CACHED_PLANS:
-            with suppress(KeyError):  # another thread may be faster
+            with suppress(KeyError):  # another thread may remove it at the same time
                 self._known.popitem(last=False)
         self._known[plan] = largest, share
         return share
 
-    def made(self, plan: Plan) -> TypeGuard[Share]:
+    def owns(self, plan: Plan) -> TypeGuard[Share]:
         """Whether `plan` is a share of this guard."""
         return plan.__class__ is Share and plan.shares is self
 
-    def _made(self, plan: Plan, cost: int) -> Share:
+    def _new(self, plan: Plan, cost: int) -> Share:
         slots = plan.concurrency
         share = Share(
             plan.name,
@@ -65,10 +65,10 @@ class Shares:
 def _rate(rate: Rate, workers: int, cost: int) -> Rate:
     burst = min(rate.burst, max(cost, -(-rate.burst // workers)))
     if rate.calendar:
-        # Its burst is its tokens.
+        # The tokens of a calendar rate are its burst.
         return Rate(rate.name, burst, rate.period_ms, refill="calendar", shadow=rate.shadow)
     try:
         return Rate(rate.name, rate.tokens, rate.period_ms * workers, burst, shadow=rate.shadow)
     except InvalidLimit:
-        # Too large to be counted exactly: rounded up.
+        # The longer period cannot be counted exactly. Divide the tokens instead, rounded up.
         return Rate(rate.name, -(-rate.tokens // workers), rate.period_ms, burst, shadow=rate.shadow)

@@ -1,11 +1,10 @@
-"""What was decided without the backend, until the backend knows of it.
+"""Records local decisions during an outage and adds them to the backend afterwards.
 
-Per subject and rate, what is owed of it by then is added to what the backend holds, once, and open leases are entered
-there. Where that fails it is tried again, with the very numbers and the same id: it is added once, whatever got lost.
-Locally it stays owed until it has drained, so that many outages in a row let no more through than one. A subject that
-claimed under several plans owes under each: what two of them have in common, limits of one name, is added once.
-Each part of a backend that fails by itself, a server of a cluster, is told by itself: one that is gone holds up no
-other.
+For each subject and rate, the debt that has not drained yet is added to the backend once, and open leases are entered
+there. A failed try is repeated with the same numbers and the same id, so the backend adds them only once. The debts
+also stay in the local state until they drain, so several outages in a row admit no more than one. A subject may owe
+under several plans; the debt of limits with the same name is added once. Each part of the backend, such as a server of
+a cluster, is reconciled separately, so one that is down does not delay the others.
 """
 
 import os
@@ -23,132 +22,132 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.errors import BackendUnavailable
 
-_AT_ONCE = 64
+_BATCH_SIZE = 64
 _ID_BYTES = 8
-#: Clients without a key choose their addresses, and an outage may last. The backend is not told of more subjects.
+#: Clients without a key choose their addresses, and an outage may last. Further subjects are not reconciled.
 _MAX_DECIDED = 100_000
-#: Adds what is owed, and returns the lease that was entered for each that is open. Raises BackendUnavailable.
+#: Adds debts with an id, and returns the entered lease of each open lease. Raises BackendUnavailable.
 Heal = Callable[[Sequence[LocalUsage], bytes], Sequence[Decision]]
 
 
-class _Due(NamedTuple):
-    """A subject that claimed under a share, and the leases of that share that it had open."""
+class _Entry(NamedTuple):
+    """A subject that claimed under a share, and its open leases of that share."""
 
     subject: str
     share: Share
     open: list[Decision]
 
 
-class _Portion(NamedTuple):
-    """What is added in one call, and the local decisions whose leases are in it, in order."""
+class _Batch(NamedTuple):
+    """The debts of one call, and the local decisions whose leases are in it, in order."""
 
     heal_id: bytes
     owed: list[LocalUsage]
     open: list[Decision]
 
 
-class _Told(NamedTuple):
-    """What a limit owed locally when the backend was told of it last, and the rate that counted it."""
+class _Reported(NamedTuple):
+    """The local debt of a limit when it was last reported to the backend, and the rate that counted it."""
 
     debt: int
     at_ms: int
     rate: Rate
 
     def left(self, rate: Rate, now_ms: int) -> int:
-        """What is still owed of it, as `rate` counts."""
+        """The part of it that has not drained, in the unit of `rate`."""
         return drained(rate, convert_debt(rate, self.debt, self.rate.unit), self.at_ms, now_ms)[0]
 
 
-class Healing:
-    """Used by any thread for what was decided, and by one at a time for `heal`.
+class Reconciliation:
+    """Any thread may record decisions; one thread at a time may call `run`.
 
-    `home` says which part of the backend a subject is on, as far as it is known: that may change at any time.
+    `home` says which part of the backend a subject is on. That may change at any time.
     """
 
     def __init__(self, local: MemoryBackend, home: Callable[[str], Hashable]) -> None:
         self._local = local
         self._home = home
         self._decided: dict[tuple[str, int], Share] = {}
-        #: For each part, what it is to be told next.
-        self._due: dict[Hashable, list[_Due]] = {}
-        #: For each part, what was sent and is not known to have been added.
-        self._sent: dict[Hashable, _Portion] = {}
-        self._told: dict[str, dict[str, _Told]] = {}
+        #: What to report next, by part.
+        self._queued: dict[Hashable, list[_Entry]] = {}
+        #: What was sent and may not have been added, by part.
+        self._in_flight: dict[Hashable, _Batch] = {}
+        self._reported: dict[str, dict[str, _Reported]] = {}
         self._open: dict[int, Decision] = {}
-        #: The lease in the backend of each local one that is open; None while it is on its way there.
+        #: The backend's lease for each open local lease; None while it is being entered.
         self._entered: dict[int, Decision | None] = {}
 
     def acquire(self, subject: str, share: Share, cost: int) -> Decision:
-        """Decide a claim without the backend."""
+        """Decide a claim locally, and record it."""
         decision = self._local.acquire(subject, share, cost)
         if decision.lease_id:
             self._open[decision.lease_id] = decision
-        # At last: whoever takes it from there finds what was charged.
+        # Recorded last: a thread that takes the record must find the charge.
         key = subject, id(share)
         if len(self._decided) < _MAX_DECIDED or key in self._decided:
             self._decided[key] = share
         return decision
 
-    def released(self, decision: Decision) -> Decision | None:
-        """A local slot was given back. The lease that was entered for it in the backend, which is to end as well."""
+    def on_release(self, decision: Decision) -> Decision | None:
+        """A local lease was released. Returns its lease in the backend, which must be released too."""
         self._open.pop(decision.lease_id, None)
         return self._entered.pop(decision.lease_id, None)
 
     def reset(self, subject: str) -> None:
-        """Forget what `subject` owes locally."""
+        """Clear the local debts of `subject`."""
         self._local.reset(subject)
-        self._told.pop(subject, None)
-
-    def _forget_drained(self) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        for subject, told in self._told.copy().items():
-            if not any(each.left(each.rate, now_ms) for each in told.values()):
-                self._told.pop(subject, None)
+        self._reported.pop(subject, None)
 
     @property
-    def is_due(self) -> bool:
-        """Whether the backend does not know of everything."""
-        return bool(self._decided or self._due or self._sent)
+    def is_pending(self) -> bool:
+        """Whether there is something to add to the backend."""
+        return bool(self._decided or self._queued or self._in_flight)
 
-    def forget(self) -> None:
-        """The backend cannot be told."""
+    def discard(self) -> None:
+        """Drop all records: they cannot be added to the backend."""
         self._decided.clear()
-        self._due, self._sent = {}, {}
+        self._queued, self._in_flight = {}, {}
 
-    def heal(self, heal: Heal, end: Callable[[Decision], Any]) -> None:
-        """Add everything. Where `heal` raises, the part goes on where it stopped when this is called again.
+    def run(self, heal: Heal, release: Callable[[Decision], Any]) -> None:
+        """Add everything to the backend. After an error, the next run goes on where this one stopped.
 
-        Raises what it raised: a BackendUnavailable in the end, when all the other parts have been told.
+        Raises what `heal` raised: a BackendUnavailable only after all other parts were tried.
         """
         self._forget_drained()
         failed: dict[Hashable, BackendUnavailable] = {}
-        while homes := self._take() - failed.keys():
+        while homes := self._queue_decided() - failed.keys():
             for home in homes:
                 try:
-                    while portion := self._next(home):
-                        self._done(portion, heal(portion.owed, portion.heal_id), end)
-                        del self._sent[home]
+                    while batch := self._next_batch(home):
+                        self._enter_leases(batch, heal(batch.owed, batch.heal_id), release)
+                        del self._in_flight[home]
                 except BackendUnavailable as error:
-                    # Its trace holds this frame, which holds it.
+                    # Its traceback would hold this frame, which holds the error.
                     failed[home] = error.with_traceback(None)
         if failed:
             raise failed.popitem()[1]
 
-    def _next(self, home: Hashable) -> _Portion | None:
-        """What a part is told next, as it is owed by now; None where it knows everything."""
-        due = self._due.get(home)
-        if home not in self._sent and due:
-            some = due[-_AT_ONCE:]
-            del due[-_AT_ONCE:]
-            opened = [decision for each in some for decision in each.open]
-            self._sent[home] = _Portion(os.urandom(_ID_BYTES), [self._owed(each) for each in some], opened)
-        if not due:
-            self._due.pop(home, None)
-        return self._sent.get(home)
+    def _forget_drained(self) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        for subject, reported in self._reported.copy().items():
+            if not any(each.left(each.rate, now_ms) for each in reported.values()):
+                self._reported.pop(subject, None)
 
-    def _take(self) -> set[Hashable]:
-        """The parts that are to be told: with what was decided since, where one has been told all before."""
-        busy, taken = {*self._due, *self._sent}, self._taken()
+    def _next_batch(self, home: Hashable) -> _Batch | None:
+        """The batch in flight, or a new one with the debts of this moment; None if nothing is left."""
+        queued = self._queued.get(home)
+        if home not in self._in_flight and queued:
+            some = queued[-_BATCH_SIZE:]
+            del queued[-_BATCH_SIZE:]
+            opened = [decision for entry in some for decision in entry.open]
+            self._in_flight[home] = _Batch(os.urandom(_ID_BYTES), [self._unreported(entry) for entry in some], opened)
+        if not queued:
+            self._queued.pop(home, None)
+        return self._in_flight.get(home)
+
+    def _queue_decided(self) -> set[Hashable]:
+        """Queue the recorded subjects of each part whose queue is empty. Returns the parts with something to report."""
+        busy, taken = {*self._queued, *self._in_flight}, self._take_decided()
         opened = defaultdict(list)
         for lease_id, decision in self._open.copy().items():
             if lease_id not in self._entered:
@@ -159,34 +158,35 @@ class Healing:
                 self._decided[key] = share
             else:
                 self._entered.update((decision.lease_id, None) for decision in opened[key])
-                self._due.setdefault(home, []).append(_Due(key[0], share, opened[key]))
-        return {*self._due, *self._sent}
+                self._queued.setdefault(home, []).append(_Entry(key[0], share, opened[key]))
+        return {*self._queued, *self._in_flight}
 
-    def _taken(self) -> list[tuple[tuple[str, int], Share]]:
-        """What was decided: no step in between loses what is decided meanwhile."""
+    def _take_decided(self) -> list[tuple[tuple[str, int], Share]]:
+        """Remove and return the recorded subjects, one by one: other threads add to them meanwhile."""
         taken = []
         with suppress(KeyError):
             while True:
                 taken.append(self._decided.popitem())
         return taken
 
-    def _owed(self, due: _Due) -> LocalUsage:
-        """What is owed that the backend was not told of: in units of the plan shared, rounded up. From now on it is."""
-        now, told, debts = self._local.peek(due.subject, due.share, 1), self._told.setdefault(due.subject, {}), []
-        plan = due.share.whole
+    def _unreported(self, entry: _Entry) -> LocalUsage:
+        """The unreported debts, rounded up, in the units of the whole plan. From now on they count as reported."""
+        now, debts = self._local.peek(entry.subject, entry.share, 1), []
+        reported = self._reported.setdefault(entry.subject, {})
+        plan = entry.share.whole
         for rate, share, debt, at_ms in zip(
-            plan.rates, due.share.rates, now.levels[::2], now.levels[1::2], strict=True
+            plan.rates, entry.share.rates, now.levels[::2], now.levels[1::2], strict=True
         ):
-            known = told.get(share.name)
-            untold = debt - known.left(share, now.decided_at_ms) if known else debt
-            if untold > 0:
-                told[share.name] = _Told(debt, at_ms, share)
-            debts.append(min(rate.capacity, -(-max(0, untold) * rate.unit // share.unit)))
-        return due.subject, plan, debts, [decision.decided_at_ms for decision in due.open]
+            known = reported.get(share.name)
+            unreported = debt - known.left(share, now.decided_at_ms) if known else debt
+            if unreported > 0:
+                reported[share.name] = _Reported(debt, at_ms, share)
+            debts.append(min(rate.capacity, -(-max(0, unreported) * rate.unit // share.unit)))
+        return entry.subject, plan, debts, [decision.decided_at_ms for decision in entry.open]
 
-    def _done(self, portion: _Portion, entered: Sequence[Decision], end: Callable[[Decision], Any]) -> None:
-        for decision, lease in zip(portion.open, entered, strict=True):
+    def _enter_leases(self, batch: _Batch, entered: Sequence[Decision], release: Callable[[Decision], Any]) -> None:
+        for decision, lease in zip(batch.open, entered, strict=True):
             self._entered[decision.lease_id] = lease
             if decision.lease_id not in self._open and self._entered.pop(decision.lease_id, None) is not None:
-                # It was given back meanwhile.
-                end(lease)
+                # The local lease was released in the meantime.
+                release(lease)

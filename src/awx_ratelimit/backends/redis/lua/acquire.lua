@@ -1,23 +1,24 @@
--- Units: as in state.lua. Releases leases, then decides claims, each in the order given; answers the claims.
+-- Units: see state.lua. Releases leases, then decides claims, each in the given order. Answers the claims.
 --
 -- KEYS     the subject of each lease to release, then of each claim
--- ARGV[1]  time d, owner 16, releases I2; of each release: sequence I8; of each claim: sequence I8 (0 only looks),
---          cost d, which argument is its plan I2, leases of its subject to release before it I2, of each: sequence I8
--- others   plans: rates B, bytes of head I2, slots (0 none, 1 enforced, 2 in shadow) B, ttl_ms I4, slots d,
---          max_hold_ms d (0 is none), head as a charge by this plan leaves it, and of each rate: unit d,
+-- ARGV[1]  time d, owner 16, releases I2; for each release: sequence I8; for each claim: sequence I8 (0 is a peek),
+--          cost d, index of its plan in ARGV I2, leases of its subject to release first I2, for each: sequence I8
+-- others   plans: rates B, bytes of head I2, slots mode (0 none, 1 enforced, 2 shadow) B, ttl_ms I4, slots d,
+--          max_hold_ms d (0 is none), the head that a charge by this plan leaves, and for each rate: unit d,
 --          drain d (0 is calendar), capacity d, period_ms d, enforced B
--- answer   of each claim: time i8, over i8 (less than 0 is a code), held i8, and of each rate: debt i8, at_ms i8
+-- answer   for each claim: time i8, exceeded limits as bits i8 (below 0: an error code), held i8, and for each rate:
+--          debt i8, at_ms i8
 --
--- Exact, for only products pass 2^53, and one that does is not less than it however it is rounded; what they are
--- compared with, or taken from, is not more. Times are within 2^52, where `%` is exact too.
+-- The arithmetic is exact. Only products exceed 2^53. Such a product is at least 2^53 however it is rounded, and the
+-- number that it is compared with or subtracted from is not larger. Times stay within 2^52, where `%` is exact too.
 
 local LOOKS, DAY_MS, ANSWER = '\0\0\0\0\0\0', 86400000, '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
 local releases, at = u('<I2', asked, 25), 27
 
 if releases > 0 then
-  local t = parts()
+  local t = value_functions()
   for i = 1, releases do
-    local sequence, value, keep_at, leases_at = sub(asked, at, at + 5), t.parted(redis.pcall('GET', KEYS[i]))
+    local sequence, value, keep_at, leases_at = sub(asked, at, at + 5), t.split(redis.pcall('GET', KEYS[i]))
     at = at + 8
     local held, others, own, ends, ttl_ms, expires_ms, _, changed
     if value then held, others, own, ends, ttl_ms, expires_ms, _, changed = read_leases(value, leases_at) end
@@ -34,22 +35,22 @@ local levels, answers = { 0, 0, 0, 0, 0, 0, 0, 0 }, {}
 for n = releases + 1, #KEYS do
   local key, sequence, cost, index, freed = KEYS[n], sub(asked, at, at + 5), u('<dI2I2', asked, at + 8)
   local plan, freed_at = ARGV[index], at + 20
-  local count, names, slots_are, ttl_ms, slots, max_hold_ms = u('<BI2BI4dd', plan)
+  local count, names, slots_mode, ttl_ms, slots, max_hold_ms = u('<BI2BI4dd', plan)
   local head, step, first = sub(plan, 25, 24 + names), 25 + names, 1 + names
   at = freed_at + 8 * freed
 
-  -- The value as a charge by this plan leaves it, which nearly every one is.
+  -- The value in the layout of this plan, which nearly every value already has.
   local stored, wrong, kept_ms = redis.pcall('GET', key), nil, nil
   local value = stored
   if not stored then
     value = head .. rep('\0', 16 * count + 10)
   elseif type(stored) == 'table' or sub(stored, 1, names) ~= head or #stored < names + 16 * count + 10 then
-    value, kept_ms = by_name().under(stored, head)
+    value, kept_ms = limit_functions().relaid(stored, head)
     wrong = not value and kept_ms
   end
 
-  -- Each rate: what is owed by now, and with the charge where it fits.
-  local over, bit, refused, until_ms, rebased = 0, 1, sequence == LOOKS, 0, nil
+  -- For each rate: the debt now, plus the charge if it fits.
+  local exceeded, bit, refused, until_ms, rebased = 0, 1, sequence == LOOKS, 0, nil
   for i = 1, wrong and 0 or count do
     local unit, drain, capacity, period_ms = u('<dddd', plan, step)
     local debt, at_ms = u('<i8i8', value, first)
@@ -72,7 +73,7 @@ for n = releases + 1, #KEYS do
       at_ms = now_ms
     end
     if unit * cost > capacity - debt then
-      over = over + bit
+      exceeded = exceeded + bit
       refused = refused or u('B', plan, step + 32) == 1
     else
       debt = debt + unit * cost
@@ -100,21 +101,21 @@ for n = releases + 1, #KEYS do
       if found and found % 6 == 1 then
         own = sub(own, 1, found - 1) .. sub(own, found + 6)
       elseif found or find(ends, gone, 1, true) then
-        own, ends = parts().without(own, gone, 6), parts().without(ends, gone, 14)
+        own, ends = value_functions().without(own, gone, 6), value_functions().without(ends, gone, 14)
       end
       if #own + #ends < there then
         held, changed = held - 1, true
-        -- A lease does not inherit the life of one that ended.
+        -- A new lease must not inherit the ttl of one that ended.
         if #own + #ends == 0 then own_ttl_ms = 0 end
       end
     end
-    if slots_are > 0 then
-      -- A lease that is there already is a retry after an answer that was lost.
-      local again = own ~= '' and find(own, sequence, 1, true) and parts().place(own, sequence, 6)
-        or ends ~= '' and parts().place(ends, sequence, 14)
+    if slots_mode > 0 then
+      -- A lease that exists already is a retry after a lost reply.
+      local again = own ~= '' and find(own, sequence, 1, true) and value_functions().find(own, sequence, 6)
+        or ends ~= '' and value_functions().find(ends, sequence, 14)
       if not again and held >= slots then
-        over = over + bit
-        refused = refused or slots_are == 1
+        exceeded = exceeded + bit
+        refused = refused or slots_mode == 1
       elseif not again and not refused then
         held = held + 1
         if max_hold_ms > 0 then
@@ -133,7 +134,7 @@ for n = releases + 1, #KEYS do
       for i = 1, count do
         local unit, drain, _, period_ms = u('<dddd', plan, step)
         local debt, at_ms = levels[2 * i - 1], levels[2 * i]
-        if over % (bit + bit) < bit then debt = debt - unit * cost end
+        if exceeded % (bit + bit) < bit then debt = debt - unit * cost end
         if debt > 0 then
           local drained_ms = drain > 0 and at_ms + debt / drain or at_ms - at_ms % period_ms + period_ms
           if drained_ms > until_ms then until_ms = drained_ms end
@@ -141,16 +142,17 @@ for n = releases + 1, #KEYS do
         levels[2 * i - 1], step, bit = debt, step + 33, bit + bit
       end
       if stored and (changed or rebased or until_ms > (kept_ms or keep_ms)) then
-        local leases = parts().leases(others, own, ends, own_ttl_ms, own_expires_ms)
-        by_name().note(key, stored, head, rebased or {}, leases, until_ms > lapse_ms and until_ms or lapse_ms)
+        local leases = value_functions().leases(others, own, ends, own_ttl_ms, own_expires_ms)
+        local kept_until_ms = until_ms > lapse_ms and until_ms or lapse_ms
+        limit_functions().store_uncharged(key, stored, head, rebased or {}, leases, kept_until_ms)
       end
     end
 
     local format = count <= 8 and sub(ANSWER, 1, 7 + 4 * count) or '<' .. rep('i8', 3 + 2 * count)
-    local answer = pack(format, now_ms, over, held, unpack(levels, 1, 2 * count))
+    local answer = pack(format, now_ms, exceeded, held, unpack(levels, 1, 2 * count))
     if not refused then
       if lapse_ms > until_ms then until_ms = lapse_ms end
-      -- An expiry costs as much as the value, and so is moved on in steps; far ahead only a wrong clock set it.
+      -- Setting an expiry costs as much as the value, so it moves in steps. One far ahead came from a wrong clock.
       local lasts = server_time and until_ms + MARGIN_MS <= keep_ms and keep_ms <= until_ms + DAY_MS
       if not lasts then keep_ms = math.ceil(until_ms) + 2 * MARGIN_MS end
       format = (own ~= '' or ends ~= '') and '<c0c0i8I2c0c0c16i8I4I3I3c0c0' or '<c0c0i8I2c0c0'
@@ -160,7 +162,9 @@ for n = releases + 1, #KEYS do
         call('SET', key, value, 'KEEPTTL')
       else
         local longest_ms = keep_ms
-        if tail > 0 then longest_ms = math.max(keep_ms, parts().tail_keep_ms(value, first + 10, leases_at - 1)) end
+        if tail > 0 then
+          longest_ms = math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
+        end
         call('SET', key, value, 'PX', math.min(longest_ms - now_ms, EXACT))
       end
     end

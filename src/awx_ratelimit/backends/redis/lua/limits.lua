@@ -1,18 +1,18 @@
--- Units: as in state.lua. Limits by name, for plans that change: what nearly every claim does without.
+-- Units: see state.lua. Limits by name, for plans that have changed. Nearly every claim does without this.
 
-local function by_name()
+local function limit_functions()
   local t = {}
-  -- More limits than this are looked through for those that have drained.
+  -- With more limits than MANY, drained limits are dropped.
   local MANY, MOST = 8, 255
 
-  -- a * b / c rounded down, and 1 where that left a rest, of whole numbers up to 2^53. Exact up to 2^53; what is more
-  -- is at least that.
+  -- a * b / c rounded down, and 1 if there is a remainder, for integers up to 2^53. Exact if the result is at most
+  -- 2^53; a larger result is at least 2^53.
   function t.scaled(a, b, c)
     if a * b < EXACT then
       local rest = math.fmod(a * b, c)
       return (a * b - rest) / c, rest > 0 and 1 or 0
     end
-    -- By the bits of b: part * c + left is rest times those seen so far. No sum passes c, so that none is rounded.
+    -- Bit by bit of b: part * c + left is rest times the bits so far. No sum exceeds c, so none is rounded.
     local rest = math.fmod(a, c)
     local whole, part, left, bit = (a - rest) / c * b, 0, 0, EXACT
     while bit >= 1 do
@@ -27,8 +27,8 @@ local function by_name()
     return whole + part, left > 0 and 1 or 0
   end
 
-  -- The names (each with its length before it) and units from `at` to `last`, with `more` bytes after each.
-  function t.named(value, at, last, more)
+  -- The limits (length, name, unit) from `at` to `last`, with `more` bytes after each; nil if they are corrupt.
+  function t.names(value, at, last, more)
     local limits = {}
     while at <= last do
       local after = at + string.byte(value, at) + 9
@@ -41,11 +41,11 @@ local function by_name()
     return limits
   end
 
-  -- All limits of a value, the first `front` of them those of the last charge; nil if corrupt.
-  function t.opened(value, keep_at, leases_at)
+  -- All limits of a value, first the `front` limits of the last charge; nil if they are corrupt.
+  function t.parse(value, keep_at, leases_at)
     local _, front, names = u('<BBI2', value)
-    local limits = t.named(value, 5, 4 + names, 0)
-    local tail = t.named(value, keep_at + 10, leases_at - 1, 24)
+    local limits = t.names(value, 5, 4 + names, 0)
+    local tail = t.names(value, keep_at + 10, leases_at - 1, 24)
     if not limits or not tail or #limits ~= front then return nil end
     local keep_ms = u('<i8', value, keep_at)
     for i, limit in ipairs(limits) do
@@ -60,8 +60,8 @@ local function by_name()
     return limits
   end
 
-  -- The bytes of these limits, and where among them keep_ms stands.
-  function t.closed(limits)
+  -- The bytes of these limits, and the position of keep_ms in them.
+  function t.encode(limits)
     local names, levels, tail = '', '', ''
     for i, limit in ipairs(limits) do
       local name = limit.name .. pack('<i8', limit.unit)
@@ -75,10 +75,10 @@ local function by_name()
     return before .. pack('<i8I2', limits.keep_ms, #tail) .. tail, #before + 1
   end
 
-  -- The same limits with those of `head` first, as it counts them; the others are kept until they have drained.
-  function t.arranged(limits, head)
-    local known, arranged, rest = {}, t.named(head, 5, #head, 0), #limits
-    -- How long those are kept is known when they have been charged.
+  -- The same limits, first those of `head` in its units. The others stay until they have drained.
+  function t.reorder(limits, head)
+    local known, arranged, rest = {}, t.names(head, 5, #head, 0), #limits
+    -- Their keep_ms is set when they have been charged.
     arranged.front, arranged.keep_ms = #arranged, 0
     for _, limit in ipairs(limits) do known[limit.name] = limit end
     for _, limit in ipairs(arranged) do
@@ -98,32 +98,32 @@ local function by_name()
     return arranged
   end
 
-  -- The value that GET answered, as a charge by the plan of this head leaves it, and until when its key is kept; nil
-  -- and a code where it is none.
-  function t.under(stored, head)
-    local p = parts()
-    local value, keep_at, leases_at = p.parted(stored)
+  -- The reply of GET in the layout that a charge by the plan of `head` leaves, and the time until which it is kept.
+  -- Returns nil and a code if it is not a valid value.
+  function t.relaid(stored, head)
+    local p = value_functions()
+    local value, keep_at, leases_at = p.split(stored)
     if not value then return nil, keep_at end
-    local limits = t.opened(value, keep_at, leases_at)
+    local limits = t.parse(value, keep_at, leases_at)
     if not limits then return nil, CORRUPT end
     local keep_ms = math.max(limits.keep_ms, p.tail_keep_ms(value, keep_at + 10, leases_at - 1))
-    return t.closed(t.arranged(limits, head)) .. sub(value, leases_at), keep_ms
+    return t.encode(t.reorder(limits, head)) .. sub(value, leases_at), keep_ms
   end
 
-  -- Write what an answer that charges nothing may leave behind: debts of `head` that count from now, by their number
-  -- in `rebased`; leases that are gone; and how long to keep what a promise stands on.
-  function t.note(key, stored, head, rebased, leases, until_ms)
-    local p, known = parts(), {}
-    local value, keep_at, leases_at = p.parted(stored)
-    local limits = t.opened(value, keep_at, leases_at)
+  -- Stores the changes of a refusal or a peek: debts of `head` whose time is reset to now (`rebased`, by their number),
+  -- dropped leases, and the time to keep the debts that the answer reported.
+  function t.store_uncharged(key, stored, head, rebased, leases, until_ms)
+    local p, known = value_functions(), {}
+    local value, keep_at, leases_at = p.split(stored)
+    local limits = t.parse(value, keep_at, leases_at)
     if not limits then return end
-    for i, limit in ipairs(t.named(head, 5, #head, 0)) do known[limit.name] = i end
+    for i, limit in ipairs(t.names(head, 5, #head, 0)) do known[limit.name] = i end
     for _, limit in ipairs(limits) do
       local i = known[limit.name]
       if i and rebased[i] then limit.at_ms = now_ms end
       if i and until_ms > limit.keep_ms then limit.keep_ms = until_ms end
     end
-    local bytes, keep_at_now = t.closed(limits)
+    local bytes, keep_at_now = t.encode(limits)
     p.write(key, bytes, keep_at_now, leases, until_ms)
   end
 

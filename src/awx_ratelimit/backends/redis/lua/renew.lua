@@ -1,15 +1,14 @@
--- Units: as in state.lua. Lets the leases of one owner live on for their ttl, and enters again those that were lost.
+-- Units: see state.lua. Extends the leases of one owner by their ttl, and enters lost leases again.
 --
 -- KEYS     subjects, each once
--- ARGV[1]  time d, owner 16, settled I8: leases of the owner below it that are not listed are over, for whatever
---          released them was lost; of each subject: leases I2, and of each lease: sequence I8, slots d, ttl_ms I4,
---          ends_ms d (0 is never)
--- answer   of each lease: 0 lost, 1 renewed, 2 taken again, 3 ended, for it was held for as long as it may be, B
+-- ARGV[1]  time d, owner 16, settled I8: unlisted leases of the owner below it end, because their release was lost;
+--          for each subject: leases I2, and for each lease: sequence I8, slots d, ttl_ms I4, ends_ms d (0 is never)
+-- answer   for each lease, B: 0 lost, 1 renewed, 2 taken again, 3 ended because of its max_hold_ms
 
 local LOST, RENEWED, TAKEN_AGAIN, ENDED = 0, 1, 2, 3
-local t, at, answers, settled = parts(), 33, {}, u('<I8', asked, 25)
+local t, at, answers, settled = value_functions(), 33, {}, u('<I8', asked, 25)
 
--- The leases of a list that are listed in this call too, or too young to be settled.
+-- The leases of a list that this call lists too, or that are not settled yet.
 local function unsettled(list, width, listed)
   local kept = ''
   for each = 1, #list, width do
@@ -28,7 +27,7 @@ for i = 1, #KEYS do
     leases[n], listed[lease.sequence], at = lease, true, at + 28
   end
 
-  local value, keep_at, leases_at = t.parted(redis.pcall('GET', KEYS[i]))
+  local value, keep_at, leases_at = t.split(redis.pcall('GET', KEYS[i]))
   local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
   if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
   if held then
@@ -40,7 +39,7 @@ for i = 1, #KEYS do
   for _, lease in ipairs(leases) do
     local answer = LOST
     if held then
-      if t.place(own, lease.sequence, 6) or t.place(ends, lease.sequence, 14) then
+      if t.find(own, lease.sequence, 6) or t.find(ends, lease.sequence, 14) then
         answer = RENEWED
       elseif lease.ends_ms > 0 and lease.ends_ms <= now_ms then
         answer = ENDED

@@ -1,15 +1,15 @@
--- Units: debts in the unit that stands beside each limit's name, times in ms since the epoch, lengths of time in ms.
+-- Units: debts in the unit that is stored with the name of their limit, times in ms since the epoch, durations in ms.
 --
--- What a subject owes and holds is one string of whole numbers, little-endian:
---   head     version B, limits B, bytes of names I2, and of each limit: length of its name B, name, unit i8
---   levels   of each limit: debt i8, at_ms i8 (when it was last charged)
---   keep_ms  i8, until when this is kept: by then the levels have drained and the leases lapsed
---   tail     its bytes I2, and of each limit that the last charge did not name:
+-- The state of a subject is one string of little-endian integers:
+--   head     version B, limits B, bytes of names I2; for each limit: length of its name B, name, unit i8
+--   levels   for each limit: debt i8, at_ms i8 (time of the last charge)
+--   keep_ms  i8: the time when the levels have drained and the leases have lapsed
+--   tail     bytes of the tail I2; for each limit that the last charge did not have:
 --            length of its name B, name, unit i8, debt i8, at_ms i8, keep_ms i8
---   leases   of each owner: owner 16, expires_ms i8, ttl_ms I4, free I3, bounded I3,
---            free * sequence I6, bounded * (sequence I6, ends_ms i8)
--- This text stands before each script. ARGV[1] begins with the time d (NaN is the server's) and the owner 16 whose
--- leases are spoken of. A closure costs as much here as a limit: what few calls need is made where it is needed.
+--   leases   for each owner: owner 16, expires_ms i8, ttl_ms I4, free I3, bounded I3,
+--            free * sequence I6, bounded * (sequence I6, ends_ms i8). A bounded lease has a max_hold_ms.
+-- Every script begins with this text. ARGV[1] begins with the time d (NaN means the server's own) and the owner 16 of
+-- the leases. A closure costs as much as a limit, so functions that few calls need are made only when needed.
 
 local u, pack, sub, find, rep, call = struct.unpack, struct.pack, string.sub, string.find, string.rep, redis.call
 local VERSION, EXACT, MARGIN_MS = 1, 2 ^ 53, 60000
@@ -22,9 +22,10 @@ if server_time then
   now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The leases from `at` on, but for those that have lapsed or ended: how many, the bytes of other owners, this owner's
--- free and bounded ones, its ttl_ms and expires_ms, when the last of all lapses, and whether anything changed by that.
--- One that has longer to live than its ttl was renewed by a clock that was ahead: it counts from now. nil if corrupt.
+-- Reads the leases from `at` on, without those that have lapsed or ended. Returns their number, the bytes of other
+-- owners, this owner's free and bounded leases, its ttl_ms and expires_ms, the time when the last lease lapses, and
+-- whether any lease was dropped. A lease with more time left than its ttl was renewed by a clock that was ahead: its
+-- ttl counts from now. Returns nil if the leases are corrupt.
 local function read_leases(value, at)
   local held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed = 0, '', '', '', 0, 0, 0, false
   local from, last = at, #value
@@ -65,16 +66,16 @@ local function read_leases(value, at)
   return held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed
 end
 
--- What all but a plain charge needs: to read and write a value in two parts, and to look leases up.
-local function parts()
+-- Functions for everything but a plain charge: they read and write a value in two parts, and find leases.
+local function value_functions()
   local t = {}
 
-  -- What GET answered as a value, where its keep_ms stands and where its leases. A new subject's is empty; nil and a
-  -- code where it is none.
-  function t.parted(value)
+  -- The reply of GET as a value, and the positions of its keep_ms and of its leases. A new subject has an empty value.
+  -- Returns nil and a code if it is not a valid value.
+  function t.split(value)
     if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15 end
     if type(value) == 'table' then
-      -- Whatever else is wrong (the user may not read) is not of this key alone.
+      -- Other errors, such as a missing permission, concern more than this key.
       if not find(value.err, 'WRONGTYPE', 1, true) then error(value) end
       return nil, WRONG_TYPE
     end
@@ -87,7 +88,7 @@ local function parts()
     return value, keep_at, leases_at
   end
 
-  -- Until when the tail from `at` to `last` is kept; 0 without one.
+  -- The latest keep_ms in the tail from `at` to `last`; 0 without a tail.
   function t.tail_keep_ms(value, at, last)
     local keep_ms = 0
     while at <= last do
@@ -98,7 +99,7 @@ local function parts()
     return keep_ms
   end
 
-  -- Limits and leases as they are now, kept until then, and not less long than they were.
+  -- Stores limits and leases, at least until `until_ms` and at least as long as before.
   function t.write(key, limits, keep_at, leases, until_ms)
     local keep_ms = u('<i8', limits, keep_at)
     if #limits == 14 and leases == '' then
@@ -118,16 +119,16 @@ local function parts()
     return others .. owner .. pack('<i8I4I3I3', expires_ms, ttl_ms, #own / 6, #ends / 14) .. own .. ends
   end
 
-  -- Where `sequence` stands in a list of leases of `width` bytes each; nil where it does not.
-  function t.place(list, sequence, width)
+  -- The position of `sequence` in a list of leases of `width` bytes each; nil if it is not there.
+  function t.find(list, sequence, width)
     local at = find(list, sequence, 1, true)
     while at and at % width ~= 1 do at = find(list, sequence, at + 1, true) end
     return at
   end
 
-  -- The list without that lease.
+  -- The list without this lease.
   function t.without(list, sequence, width)
-    local at = t.place(list, sequence, width)
+    local at = t.find(list, sequence, width)
     return at and sub(list, 1, at - 1) .. sub(list, at + width) or list
   end
 

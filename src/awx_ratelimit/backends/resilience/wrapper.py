@@ -1,0 +1,36 @@
+"""The verbs that a wrapper passes on to its backend unchanged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from awx_ratelimit.backends.base import Flushes, RenewsLeases
+from awx_ratelimit.core.decision import Decision
+
+
+class AsyncWrapper:
+    """Wraps `backend`, for the tasks of event loops. Passes on what a subclass does not change."""
+
+    backend: Any
+
+    def release(self, decision: Decision) -> None:
+        """See Backend."""
+        self.backend.release(decision)
+
+    async def renew_leases(self) -> None:
+        """Renew the leases of the backend, if they lapse. Raises BackendUnavailable."""
+        if isinstance(self.backend, RenewsLeases):
+            await self.backend.renew_leases()
+
+    async def flush(self) -> None:
+        """Send what is pending in the backend, if anything can be. Never raises."""
+        if isinstance(self.backend, Flushes):
+            await self.backend.flush()
+
+    async def health(self) -> Mapping[str, Any]:
+        """See Backend."""
+        health: Mapping[str, Any] = await self.backend.health()
+        return health
+
+    async def close(self) -> None:
+        """See Backend."""
+        await self.backend.close()

@@ -1,4 +1,4 @@
-"""A backend from a URL, or one clear error."""
+"""Backends are opened from URLs."""
 
 import re
 from pathlib import Path
@@ -13,15 +13,15 @@ from awx_ratelimit.backends.open import open_async_backend, open_backend
 PLAN = Plan.of("p", per_minute=2)
 
 
-def test_memory_serves_threads_and_tasks() -> None:
-    """`memory://` is a backend of this process, for either limiter."""
+def test_memory_is_opened() -> None:
+    """`memory://` is a MemoryBackend, for both limiters."""
     assert [type(open_backend("memory://")), type(open_async_backend("memory://"))] == [MemoryBackend] * 2
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_file_of_the_host_serves_threads_and_tasks(tmp_path: Path) -> None:
-    """`host://` and an absolute path is one backend for either limiter; what a URL cannot say is written with %."""
+async def test_a_host_file_is_opened(tmp_path: Path) -> None:
+    """`host://` and an absolute path are one backend for both limiters; special characters are percent-encoded."""
     url = f"host://{tmp_path}/my%20limits"
     limiter, other = AsyncLimiter(open_async_backend(url)), Limiter(open_backend(url))
     allowed = [(await limiter.acquire("s", PLAN)).allowed for _ in range(2)]
@@ -34,8 +34,8 @@ async def test_a_file_of_the_host_serves_threads_and_tasks(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("spelled", ["redis+unix://{path}", "unix://{path}?prefix=mine", "redis+unix://{path}?db=3"])
-def test_redis_is_opened_by_its_socket(redis_server: RedisServer, spelled: str) -> None:
-    """A socket's URL opens a backend that decides; `prefix` in the query is before each key, the rest the client's."""
+def test_redis_is_opened_by_socket(redis_server: RedisServer, spelled: str) -> None:
+    """The URL of a socket opens a backend that decides; `prefix` begins each key."""
     url = spelled.format(path=redis_server.socket)
     limiter = Limiter(open_backend(url))
 
@@ -58,8 +58,8 @@ async def _decided(url: str) -> list[bool]:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
-async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: str) -> None:
-    """`redis://` and `valkey://` are one client."""
+async def test_redis_is_opened_by_port(redis_server: RedisServer, scheme: str) -> None:
+    """`redis://` and `valkey://` open the same backend."""
     assert await _decided(f"{scheme}://127.0.0.1:{redis_server.port}?budget_ms=5000") == [True, True, False]
 
 
@@ -91,14 +91,14 @@ async def test_redis_is_opened_by_its_port(redis_server: RedisServer, scheme: st
     ],
 )
 @pytest.mark.parametrize("opened", [open_backend, open_async_backend])
-def test_a_wrong_url_is_one_clear_error(opened: Any, url: str, says: str) -> None:
-    """A URL that cannot be meant is a ValueError that names what is wrong and what is allowed."""
+def test_wrong_urls_are_refused(opened: Any, url: str, says: str) -> None:
+    """A wrong URL raises a ValueError that says what is wrong and what is expected."""
     with pytest.raises(ValueError, match=re.escape(says)):
         opened(url)
 
 
-def test_a_server_that_is_not_there_is_a_warning_and_then_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    """It may come up later: opening warns, a decision raises, and neither says the password."""
+def test_an_unreachable_server_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Opening logs a warning, a claim raises, and neither shows the password."""
     limiter = Limiter(open_backend("redis://:geheim@127.0.0.1:1?on_outage=closed"))
 
     with pytest.raises(BackendUnavailable, match="on_outage='closed' refuses claims") as error:

@@ -24,36 +24,36 @@ def reply(*answers: tuple[int, ...]) -> bytes:
     return b"".join(struct.pack(f"<{len(answer)}q", *answer) for answer in answers)
 
 
-def test_keys_are_short_and_apart_whatever_the_subject(codec: Codec) -> None:
-    """Each subject has a key of its own, of one length, that shows nothing of it."""
+def test_keys_are_short_and_unique(codec: Codec) -> None:
+    """Each subject has its own key of fixed length, which reveals nothing about it."""
     keys = [codec.key(subject) for subject in STRANGE_SUBJECTS]
 
     assert len({*keys}) == len(STRANGE_SUBJECTS)
     assert {len(key) for key in keys} == {28}
 
 
-def test_a_key_is_tagged_by_the_digest_of_its_subject(codec: Codec) -> None:
-    """On a cluster the digest alone decides the slot; the key is the same for every process."""
+def test_key_has_a_hash_tag(codec: Codec) -> None:
+    """Only the digest chooses the slot on a cluster; every process uses the same key."""
     keys = {Codec("awx", os.urandom(16)).key("key_1"), codec.key("key_1")}
 
     assert keys == {b"awx:{KBeI1pLoOMZrAJVP4e6K8A}"}
 
 
 @pytest.mark.parametrize("prefix", ["x" * 65, "a{b", "}", "\u00e4" * 33])
-def test_a_prefix_is_short_and_has_no_braces(prefix: str) -> None:
-    """A prefix that would make keys long, or decide their slot, is an error that says what is allowed."""
+def test_prefix_is_checked(prefix: str) -> None:
+    """A prefix that is too long or has braces raises an error that says what is expected."""
     with pytest.raises(ValueError, match="expected at most 64 bytes without braces"):
         Codec(prefix, OWNER)
 
 
-def test_an_owner_is_16_bytes() -> None:
-    """Another length would shift all that is sent."""
+def test_owner_is_checked() -> None:
+    """An owner of another length raises ValueError."""
     with pytest.raises(ValueError, match="expected 16"):
         Codec("awx", b"short")
 
 
-def test_what_is_told_again_is_known_by_its_subject(codec: Codec) -> None:
-    """Beside other subjects it has the same keys, for slots of a cluster move; one may be told of twice at once."""
+def test_heal_keys_depend_on_the_subject_only(codec: Codec) -> None:
+    """A retry uses the same keys when slots of a cluster have moved, also for a subject that appears twice."""
     twice, other = [(subject, RATES, [1], list[tuple[int, int]]()) for subject in "st"]
     together = codec.heal([other, twice, twice], b"id").keys
     apart = codec.heal([twice, twice], b"id").keys
@@ -62,8 +62,8 @@ def test_what_is_told_again_is_known_by_its_subject(codec: Codec) -> None:
     assert len({*apart}) == 3
 
 
-def test_lease_ids_name_their_owner(codec: Codec) -> None:
-    """Ids of one codec differ in their sequence, ids of two in their owner; none is 0."""
+def test_lease_ids_are_unique(codec: Codec) -> None:
+    """Ids of one codec differ in their sequence, ids of two codecs in their owner, and no id is 0."""
     ids = [codec.new_lease_id() for _ in range(3)]
 
     owners = {lease_id >> SEQUENCE_BITS for lease_id in ids}
@@ -72,8 +72,8 @@ def test_lease_ids_name_their_owner(codec: Codec) -> None:
     assert sequences == [1, 2, 3]
 
 
-def test_a_plan_is_sent_once_for_all_its_claims(codec: Codec) -> None:
-    """Claims that share a plan point to the one argument."""
+def test_a_plan_is_sent_once_per_call(codec: Codec) -> None:
+    """Claims with the same plan share one argument."""
     asked = [("a", STARTER, 1, 1), ("b", RATES, 1, 2), ("c", STARTER, 1, 3)]
 
     call = codec.acquire(asked, [("d", 4)])
@@ -84,8 +84,8 @@ def test_a_plan_is_sent_once_for_all_its_claims(codec: Codec) -> None:
     assert call.keys == [codec.key(subject) for subject in "dabc"]
 
 
-def test_a_lease_goes_with_the_first_claim_of_its_subject(codec: Codec) -> None:
-    """One key is touched once for both; what no claim takes along has a key of its own, before them."""
+def test_releases_share_the_key_of_a_claim(codec: Codec) -> None:
+    """A release travels with the first claim of its subject; other releases come first, with their own keys."""
     asked = [("a", STARTER, 1, 11), ("a", STARTER, 1, 12), ("b", STARTER, 1, 13)]
 
     call = codec.acquire(asked, [("c", 3), ("a", 1), ("a", 2)])
@@ -96,8 +96,8 @@ def test_a_lease_goes_with_the_first_claim_of_its_subject(codec: Codec) -> None:
     assert call.keys == [codec.key(subject) for subject in "caab"]
 
 
-def test_a_plan_is_packed_once(codec: Codec) -> None:
-    """What a plan is to the scripts is remembered while that plan is in use."""
+def test_plans_are_encoded_once(codec: Codec) -> None:
+    """The encoding of a plan is cached while the plan is in use."""
     plan = replace(STARTER)
     first, second = (codec.acquire([("s", plan, 1, 1)]).args[1] for _ in range(2))
 
@@ -105,14 +105,14 @@ def test_a_plan_is_packed_once(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("now_ms", [-MAX_TIME_MS - 1, MAX_TIME_MS + 1, 10**400])
-def test_a_time_that_cannot_be_counted_exactly_is_an_error(codec: Codec, now_ms: int) -> None:
-    """A clock that far off is named, and nothing is sent."""
+def test_inexact_times_are_refused(codec: Codec, now_ms: int) -> None:
+    """A time beyond 2**52 ms raises ValueError before anything is sent."""
     with pytest.raises(ValueError, match="clock: expected"):
         codec.acquire([("s", STARTER, 1, 1)], (), now_ms)
 
 
-def test_a_plan_of_too_many_rates_is_refused(codec: Codec) -> None:
-    """More limits than a script has bits for is an InvalidLimit that says how many."""
+def test_too_many_rates_are_refused(codec: Codec) -> None:
+    """A plan with more rates than a script has bits raises InvalidLimit with the maximum."""
     plan = Plan("many", tuple(Rate(f"r{number}", 1, 1_000) for number in range(MAX_RATES + 1)))
 
     with pytest.raises(InvalidLimit, match="at most 50"):
@@ -127,15 +127,15 @@ def test_a_plan_of_too_many_rates_is_refused(codec: Codec) -> None:
     ],
     ids=str,
 )
-def test_numbers_beyond_what_a_script_counts_are_cut_to_it(codec: Codec, plan: Plan) -> None:
-    """Whatever a plan says can be sent: in a claim and in a renewal."""
+def test_huge_numbers_are_capped(codec: Codec, plan: Plan) -> None:
+    """Every valid plan can be sent, in a claim and in a renewal."""
     codec.acquire([("s", plan, 1, 1)])
 
     assert not plan.slot_bit or codec.renew([("s", plan, 1, 0)]).keys == [codec.key("s")]
 
 
-def test_answers_become_decisions_in_their_order(codec: Codec) -> None:
-    """An admitted claim carries lease and holder; a refused one and a look carry neither."""
+def test_replies_become_decisions_in_order(codec: Codec) -> None:
+    """An admitted claim has a lease and a holder; a refused claim and a peek have neither."""
     asked = [("a", STARTER, 1, 11), ("b", STARTER, 1, 12), ("c", STARTER, 1, 0), ("d", RATES, 1, 14)]
     answers = (5_000, 0, 1, 60, 5, 8, 5), (5_000, 4, 5, 0, 5, 0, 5), (5_000, 0, 1, 0, 5, 0, 5), (5_000, 0, 0, 9, 5)
 
@@ -148,8 +148,8 @@ def test_answers_become_decisions_in_their_order(codec: Codec) -> None:
     assert [(d.levels, d.retry_after_ms) for d in good][:2] == [([60, 5, 8, 5], 0), ([0, 5, 0, 5], 1_000)]
 
 
-def test_a_slot_in_shadow_that_is_over_is_no_lease(codec: Codec) -> None:
-    """The claim is let in and can be refunded; there is nothing to give back."""
+def test_exceeded_shadow_slots_take_no_lease(codec: Codec) -> None:
+    """The claim is admitted and can be refunded, but has no lease to release."""
     plan = Plan("p", (Rate("x", 9, 1_000),), Concurrency(1, shadow=True))
 
     (decision,) = codec.parse_decisions([("s", plan, 1, 7)], reply((5_000, 2, 1, 9, 5)), HoldTimes(), lambda *_: codec)
@@ -163,8 +163,8 @@ def test_a_slot_in_shadow_that_is_over_is_no_lease(codec: Codec) -> None:
 @pytest.mark.parametrize(
     ("code", "words"), [(-1, "does not hold a string"), (-2, "of another program"), (-3, "corrupt")]
 )
-def test_a_value_that_is_not_ours_is_an_error_among_decisions(codec: Codec, code: int, words: str) -> None:
-    """The error names the key and what to do, and the next answer is read as it stands."""
+def test_a_foreign_value_fails_one_claim(codec: Codec, code: int, words: str) -> None:
+    """The error names the key and a remedy, and the next decision is read correctly."""
     asked = [("a", STARTER, 1, 11), ("b", RATES, 1, 12)]
 
     wrong, right = codec.parse_decisions(
@@ -177,16 +177,16 @@ def test_a_value_that_is_not_ours_is_an_error_among_decisions(codec: Codec, code
     assert bool(right) is True
 
 
-def test_a_refund_that_found_something_else_raises(codec: Codec) -> None:
-    """A code below 0 is BackendUnavailable; 0 is done."""
+def test_a_failed_refund_raises(codec: Codec) -> None:
+    """A code below 0 raises BackendUnavailable; 0 means success."""
     codec.check_done("s", 0)
 
     with pytest.raises(BackendUnavailable, match="corrupt"):
         codec.check_done("s", -3)
 
 
-def test_renewals_are_answered_by_lease(codec: Codec) -> None:
-    """Leases of one subject are sent together, and each answer finds its lease."""
+def test_renewals_are_matched_to_leases(codec: Codec) -> None:
+    """Leases of one subject are sent together, and each result is matched to its lease."""
     held = [("a", STARTER, 1, 0), ("b", STARTER, 2, 0), ("a", STARTER, 3, 0)]
 
     call = codec.renew(held)

@@ -1,4 +1,4 @@
-"""One connection of a process, whatever happens to the thread that uses it."""
+"""The connection of threads survives exceptions in its caller."""
 
 import sys
 from contextlib import suppress
@@ -12,10 +12,10 @@ from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.backends.redis.routing import route_to
 
 
-def test_what_is_raised_right_after_the_lock_was_taken_leaves_it_free(
+def test_an_exception_after_locking_frees_the_lock(
     nothing_blocks_the_event_loop: BlockBuster,
 ) -> None:
-    """A signal handler may raise after any call; a profiler is called at the same places."""
+    """A signal handler may raise after any call; a profiler runs at the same points."""
     # It puts Python code around `Lock.acquire`.
     nothing_blocks_the_event_loop.deactivate()
     link = Connection(route_to(f"redis://127.0.0.1:{free_port()}", timeout_ms=50, prefix="awx").find_server(b""))

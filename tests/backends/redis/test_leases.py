@@ -1,4 +1,4 @@
-"""The leases of a process: what is open and what is in flight, whichever thread asks and when."""
+"""The leases of a process, under concurrent use."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -47,8 +47,8 @@ def many(act: Callable[[int], Any]) -> Iterator[Callable[[], bool]]:
         thread.result()
 
 
-def test_no_claim_in_flight_is_settled() -> None:
-    """At whatever moment it is asked, a claim is unmade, or not below what is settled, or was answered."""
+def test_claims_in_flight_are_not_settled() -> None:
+    """At any moment, `settled_below` is at most the lowest id in flight."""
     leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
     in_flight: set[int] = set()
 
@@ -68,8 +68,8 @@ def test_no_claim_in_flight_is_settled() -> None:
     assert wrong == []
 
 
-def test_a_lease_that_is_listed_is_whole() -> None:
-    """Leases are listed while others are opened and closed."""
+def test_listed_leases_are_complete() -> None:
+    """Leases are listed completely while other threads open and close leases."""
     leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
 
     def grant(_: int) -> None:
@@ -87,8 +87,8 @@ def test_a_lease_that_is_listed_is_whole() -> None:
     assert leases.held() == []
 
 
-def test_of_later_leases_one_in_sixteen_is_measured() -> None:
-    """The first are all measured, and of as many later ones a sixteenth."""
+def test_later_hold_times_are_sampled() -> None:
+    """All of the first leases are measured, and one in sixteen of the later ones."""
     leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
     held = []
     for _ in range(2 * MEASURED_FIRST):
@@ -101,8 +101,8 @@ def test_of_later_leases_one_in_sixteen_is_measured() -> None:
     assert sum(measured[MEASURED_FIRST:]) == MEASURED_FIRST // MEASURED_ONE_IN
 
 
-def test_leases_to_give_back_go_where_their_subject_goes() -> None:
-    """Each is found at the server that its subject is on by now, and those of another server are not in the way."""
+def test_releases_follow_their_subject() -> None:
+    """After subjects have moved, each release is pending for the server of its subject."""
     homes = {"a": "one", "b": "two"}
     releases = PendingReleases(lambda: None, homes.__getitem__)
     releases.add("a", 1)
@@ -118,8 +118,8 @@ def test_leases_to_give_back_go_where_their_subject_goes() -> None:
     assert [lease in releases for lease in after[1]] == [True, False]
 
 
-def test_a_lease_that_is_to_end_again_is_sent_again() -> None:
-    """A renewal may take it again before the answer comes that it has ended."""
+def test_a_repeated_release_is_sent_again() -> None:
+    """A release that is repeated while the first is in flight stays pending."""
     releases = PendingReleases(lambda: None, lambda _: None)
     releases.add("s", 1)
     first = releases.next(9, None)

@@ -1,4 +1,4 @@
-"""How long the thread of a Redis backend waits before it sends what was released."""
+"""How long the maintenance thread waits before it sends releases."""
 
 from awx_ratelimit.backends.redis.maintenance_thread import ReleaseDelay
 
@@ -11,11 +11,11 @@ def waits(*late: bool) -> list[float]:
     return waited
 
 
-def test_while_claims_take_releases_along_the_thread_looks_less_often() -> None:
-    """It waits twice as long each time, and never longer than a release of an idle process may be late."""
+def test_delay_grows_while_claims_carry_releases() -> None:
+    """The delay doubles each time, up to its maximum."""
     assert waits(*[False] * 6) == [0.002, 0.004, 0.008, 0.016, 0.016, 0.016]
 
 
-def test_a_release_that_no_claim_took_makes_the_next_wait_short() -> None:
-    """Where claims no longer come, what follows is not late again."""
+def test_a_left_over_release_resets_the_delay() -> None:
+    """After a release that no claim carried, the next delay is short."""
     assert waits(False, False, True, True) == [0.002, 0.004, 0.008, 0.002]

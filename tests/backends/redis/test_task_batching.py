@@ -1,4 +1,4 @@
-"""Group commit for tasks: few calls, every answer to its caller, whoever is cancelled."""
+"""Batching for tasks: few calls, and every result reaches its caller."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -50,8 +50,8 @@ def run(test: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(test, 10))
 
 
-def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
-    """One claim is sent at once, all that come meanwhile in one call after it; each gets its own answer."""
+def test_claims_queue_while_a_batch_is_in_flight() -> None:
+    """The first claim is sent at once, the later ones in one call after it; each gets its own result."""
 
     async def many() -> tuple[list[list[int]], list[int]]:
         server = Server()
@@ -63,8 +63,8 @@ def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
     assert run(many()) == ([[1], [2, 3, 4]], [-1, -2, -3, -4])
 
 
-def test_a_batch_is_cut() -> None:
-    """No call has more claims than the server should decide at once."""
+def test_batches_have_a_maximum_size() -> None:
+    """No call has more claims than MAX_BATCH_CLAIMS."""
 
     async def many() -> list[int]:
         server = Server()
@@ -75,8 +75,8 @@ def test_a_batch_is_cut() -> None:
     assert run(many()) == [MAX_BATCH_CLAIMS, MAX_BATCH_CLAIMS, 300 - 2 * MAX_BATCH_CLAIMS]
 
 
-def test_of_many_at_once_a_half_is_sent_first() -> None:
-    """The other half is sent as soon as the first is answered, before those who were answered go on."""
+def test_a_large_first_batch_is_split() -> None:
+    """The second half is sent when the first returns, before its callers go on."""
 
     async def many() -> tuple[list[int], int]:
         server = Server()
@@ -92,8 +92,8 @@ def test_of_many_at_once_a_half_is_sent_first() -> None:
     assert run(many()) == ([MIN_SPLIT_CLAIMS // 2, MIN_SPLIT_CLAIMS // 2], 2)
 
 
-def test_a_claim_that_was_cancelled_before_it_was_sent_is_dropped() -> None:
-    """Nothing is charged to who has gone."""
+def test_claims_cancelled_in_the_queue_are_dropped() -> None:
+    """A claim that is cancelled before it is sent is never sent."""
 
     async def cancelled() -> tuple[list[list[int]], list[int]]:
         server = Server()
@@ -106,8 +106,8 @@ def test_a_claim_that_was_cancelled_before_it_was_sent_is_dropped() -> None:
     assert run(cancelled()) == ([[1], [3]], [])
 
 
-def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
-    """A claim that was cancelled under way is answered, and its answer abandoned; the others get theirs."""
+def test_results_of_cancelled_callers_are_abandoned() -> None:
+    """The result of a cancelled claim is abandoned; the other claims of its batch get theirs."""
 
     async def cancelled() -> tuple[list[Any], list[int], list[int]]:
         server = Server()
@@ -121,8 +121,8 @@ def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     assert run(cancelled()) == ([asyncio.CancelledError, -2], [-1], [])
 
 
-def test_a_call_without_an_answer_fails_all_who_wait() -> None:
-    """Nobody waits for a second call; the next claim is sent as ever; each has an exception of its own."""
+def test_a_failed_call_fails_the_queue() -> None:
+    """Queued claims fail with the batch, each with its own exception; the next claim is sent."""
 
     async def failing() -> tuple[Any, ...]:
         server = Server()
@@ -136,8 +136,8 @@ def test_a_call_without_an_answer_fails_all_who_wait() -> None:
     assert run(failing()) == (["no answer"] * 3, 3, [1], -4)
 
 
-def test_the_end_of_the_loop_leaves_nobody_waiting() -> None:
-    """Where the sending task is cancelled or `run` is broken, who waits gets BackendUnavailable."""
+def test_a_cancelled_sender_fails_its_claims() -> None:
+    """If the sender is cancelled or `run` has a bug, waiting claims get BackendUnavailable."""
 
     async def broken() -> list[str]:
         server = Server()
@@ -149,8 +149,8 @@ def test_the_end_of_the_loop_leaves_nobody_waiting() -> None:
     assert run(broken()) == ["BackendUnavailable", "BackendUnavailable"]
 
 
-def test_a_sending_task_that_ended_before_it_began_is_followed_by_another() -> None:
-    """Somebody cancelled it, or it was done at once; who waits is answered with who comes next."""
+def test_a_dead_sender_is_replaced() -> None:
+    """If the sender ends before it starts, the next claim starts a new one for all."""
 
     async def ended() -> tuple[list[int], list[list[int]]]:
         server = Server()
@@ -166,8 +166,8 @@ def test_a_sending_task_that_ended_before_it_began_is_followed_by_another() -> N
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_cancellations_lose_no_answer(seed: int) -> None:
-    """Every claim that was sent was either answered to its caller or abandoned, whenever callers were cancelled."""
+def test_random_cancellations_lose_no_result(seed: int) -> None:
+    """Every sent claim is either answered or abandoned, whenever its caller is cancelled."""
     import random
 
     dice = random.Random(seed)

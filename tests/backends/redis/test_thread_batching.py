@@ -1,4 +1,4 @@
-"""Group commit for threads: few calls, every answer to its caller, whichever thread is lost."""
+"""Batching for threads: few calls, and every result reaches its caller."""
 
 import threading
 import time
@@ -74,8 +74,8 @@ def asking(server: Server, *claims: int) -> list[Thread]:
     return threads
 
 
-def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
-    """The first thread sends its own claim at once, the second leads for all that came meanwhile."""
+def test_claims_queue_while_a_batch_is_in_flight() -> None:
+    """The first thread sends its own claim at once; the second leads the batch of the later ones."""
     server = Server()
     threads = asking(server, 1, 2, 3, 4)
 
@@ -85,8 +85,8 @@ def test_what_comes_while_a_batch_is_under_way_goes_together() -> None:
     assert server.batches == [[1], [2, 3, 4]]
 
 
-def test_a_call_without_an_answer_fails_all_who_wait() -> None:
-    """Nobody waits for a second call, and the next claim is sent as ever."""
+def test_a_failed_call_fails_the_queue() -> None:
+    """Queued claims fail with the batch, and the next claim is sent."""
     server = Server()
     threads = asking(server, 1, 2, 3)
 
@@ -99,8 +99,8 @@ def test_a_call_without_an_answer_fails_all_who_wait() -> None:
     assert server.commit.send(4) == -4
 
 
-def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
-    """If a signal handler raises in the leading thread, a waiting thread sends the claims of the others."""
+def test_an_interrupted_leader_passes_the_lead_on() -> None:
+    """If a signal handler raises in the leader, a waiting thread sends the claims of the others."""
     server = Server()
     threads = asking(server, 1, 2, 3)
 
@@ -113,8 +113,8 @@ def test_a_leader_that_is_stopped_leaves_nobody_waiting() -> None:
     assert server.commit.send(4) == -4
 
 
-def test_a_leader_that_is_stopped_says_nothing_about_the_server() -> None:
-    """A claim that it had sent with its own has no answer, and no circuit breaker counts that as a failure."""
+def test_an_interrupted_leader_is_no_server_failure() -> None:
+    """The other claims of its batch fail with `process_was_late`, which no circuit breaker counts."""
     server, said = Server(), []
 
     def ask(claim: int) -> None:
@@ -135,8 +135,8 @@ def test_a_leader_that_is_stopped_says_nothing_about_the_server() -> None:
     assert said == [True]
 
 
-def test_a_leader_that_is_lost_is_deposed() -> None:
-    """Who has waited for longer than a call can last gives up and frees the lead."""
+def test_a_lost_leader_is_replaced() -> None:
+    """A thread whose time is up gives up and frees the lead."""
     server = Server(timeout_s=0.05)
     lost, late = asking(server, LOST, 2)
 
@@ -150,8 +150,8 @@ def test_a_leader_that_is_lost_is_deposed() -> None:
     assert lost.joined() == -LOST
 
 
-def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
-    """An answer that comes after its thread gave up is abandoned; the others of its batch get theirs."""
+def test_results_of_gone_threads_are_abandoned() -> None:
+    """A result that arrives after its thread gave up is abandoned; the others of its batch get theirs."""
     server = Server(timeout_s=0.5)
     first, second, third = asking(server, 1, 2, 3)
     server.free.release()
@@ -166,8 +166,8 @@ def test_what_was_granted_to_who_has_gone_is_given_back() -> None:
     assert server.abandoned == [-3]
 
 
-def test_who_leads_late_has_the_time_that_is_left_of_its_own() -> None:
-    """The call before counts: both calls end by the time of who was first to ask for them."""
+def test_a_late_leader_uses_its_remaining_time() -> None:
+    """Its own call ends by the deadline that began when it asked."""
     server = Server()
     asking(server, 1, 2, 3)
     asked_s = time.monotonic()
@@ -178,8 +178,8 @@ def test_who_leads_late_has_the_time_that_is_left_of_its_own() -> None:
     assert [until_s - asked_s <= TIMEOUT_S for until_s in server.until_s] == [True, True]
 
 
-def test_who_is_told_to_lead_without_time_left_leaves_the_lead_to_others() -> None:
-    """A call that nobody could wait for is not sent: it would fail those who still can."""
+def test_a_leader_without_time_passes_the_lead_on() -> None:
+    """A call without time is not sent, because it would fail claims that still have time."""
     server = Server()
     first = asking(server, 1)
     late = Thread(partial(server.commit.send, 2, time.monotonic() + 0.2))
@@ -196,8 +196,8 @@ def test_who_is_told_to_lead_without_time_left_leaves_the_lead_to_others() -> No
     assert server.batches == [[1], [3]]
 
 
-def test_many_threads_get_each_its_own_answer() -> None:
-    """Under contention every answer is its own, in fewer calls than claims."""
+def test_threads_get_their_own_results() -> None:
+    """Under contention each thread gets its own result, in fewer calls than claims."""
     server = Server()
     server.free.release(100_000)
 
@@ -210,8 +210,8 @@ def test_many_threads_get_each_its_own_answer() -> None:
     assert sum(map(len, server.batches)) == 3_000
 
 
-def test_who_is_told_to_lead_twice_leads_once() -> None:
-    """A leader that was deposed and comes back hands the lead on once more, before the new one has got going."""
+def test_a_thread_leads_only_once() -> None:
+    """A replaced leader that returns passes the lead on again before the new leader has started."""
     server = Server()
     threads = asking(server, 1, 2, 3)
 
@@ -226,8 +226,8 @@ def test_who_is_told_to_lead_twice_leads_once() -> None:
     assert sorted(thread.joined() for thread in threads) == [-3, -2, -1]
 
 
-def test_a_call_that_fails_after_its_leader_was_deposed_fails_all_who_wait() -> None:
-    """Also who was told to lead and has not got going."""
+def test_a_late_failure_fails_the_queue() -> None:
+    """The failure of a replaced leader also fails the thread that must lead and has not started."""
     server = Server()
     threads = asking(server, 1, 2, 3)
 
@@ -241,8 +241,8 @@ def test_a_call_that_fails_after_its_leader_was_deposed_fails_all_who_wait() -> 
     assert [thread.joined() for thread in threads] == [-1, "BackendUnavailable", "BackendUnavailable"]
 
 
-def test_a_call_ends_in_time_to_tell_who_waits_for_it() -> None:
-    """A fiftieth of its time is left then: else the first of them would take the lead from who still has it."""
+def test_a_call_ends_before_its_waiters_time_out() -> None:
+    """A call ends 2 % of its timeout early, so no waiting thread takes over the lead."""
     server = Server()
     until_s = time.monotonic() + TIMEOUT_S
     server.free.release()

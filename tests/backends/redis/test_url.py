@@ -36,8 +36,8 @@ NOBODY = {"username": None, "password": None}
         ("valkey+sentinel://a/s?db=3", Address("redis://localhost/?db=3", (("a", 26379),), "s", NOBODY)),
     ],
 )
-def test_what_a_url_names(url: str, expected: Address) -> None:
-    """Where servers are asked for, the service, and one server as the client takes it."""
+def test_urls_are_parsed(url: str, expected: Address) -> None:
+    """The address has the seeds, the service and the URL of one server for redis-py."""
     assert parse_url(url) == expected
 
 
@@ -72,8 +72,8 @@ def test_what_a_url_names(url: str, expected: Address) -> None:
         ("unix+cluster://a", "expected one of the schemes redis, rediss"),
     ],
 )
-def test_a_url_that_names_nothing_is_a_value_error(url: str, what: str) -> None:
-    """The error says what is allowed, and repeats no password."""
+def test_wrong_urls_are_refused(url: str, what: str) -> None:
+    """The error says what is expected and does not show the password."""
     with pytest.raises(ValueError, match=re.escape(f"redis URL: {what}")) as error:
         parse_url(url)
 
@@ -84,7 +84,7 @@ def test_a_url_that_names_nothing_is_a_value_error(url: str, what: str) -> None:
 @pytest.mark.parametrize(
     "url", ["redis+cluster://localhost:1?prefix=a{b", "valkeys+sentinel://localhost:1/s?prefix=a{b&protocol=3"]
 )
-def test_they_are_opened_as_any_other_backend(opened: Any, url: str) -> None:
-    """What is meant for the backend is taken out of the query."""
+def test_backend_options_are_taken_from_the_query(opened: Any, url: str) -> None:
+    """`prefix` in the URL of a cluster or service reaches the backend."""
     with pytest.raises(ValueError, match=r"prefix: .* got 'a\{b'"):
         opened(url)

@@ -21,15 +21,15 @@ def opened() -> CircuitBreaker:
 
 
 def test_five_failures_in_a_row_open_it() -> None:
-    """The fifth begins the outage, and then nobody may ask."""
+    """The fifth failure begins the outage, and then no claim may go."""
     breaker = CircuitBreaker()
 
     assert fail(breaker, MAX_CONSECUTIVE_FAILURES) == [False] * 4 + [True]
     assert breaker.permit(0.1) is None
 
 
-def test_an_answer_in_between_begins_the_row_anew() -> None:
-    """Four failures, an answer and four failures open nothing."""
+def test_a_success_resets_the_count() -> None:
+    """Four failures, a success and four failures do not open it."""
     breaker = CircuitBreaker()
     fail(breaker, 4)
     breaker.on_success(0)
@@ -38,8 +38,8 @@ def test_an_answer_in_between_begins_the_row_anew() -> None:
     assert breaker.is_closed
 
 
-def test_half_of_a_window_opens_it() -> None:
-    """Of the last twenty, ten failures open it though never two came in a row."""
+def test_a_half_failed_window_opens_it() -> None:
+    """Ten failures in the last twenty results open it, even if no two were in a row."""
     breaker = CircuitBreaker()
     begun = []
     for _ in range(10):
@@ -49,15 +49,15 @@ def test_half_of_a_window_opens_it() -> None:
     assert begun == [False] * 9 + [True]
 
 
-def test_one_claim_probes_when_the_pause_is_over(opened: CircuitBreaker) -> None:
-    """Before it nobody asks; after it one does, and the others do not."""
+def test_one_claim_probes_after_the_pause(opened: CircuitBreaker) -> None:
+    """During the pause no claim may go; after it, one claim may."""
     asked = [opened.permit(now_s) is not None for now_s in (0.24, 0.25, 0.25, 0.26)]
 
     assert asked == [False, True, False, False]
 
 
-def test_a_probe_that_is_answered_ends_the_outage(opened: CircuitBreaker) -> None:
-    """Everybody asks again, and it takes five failures in a row to open it once more."""
+def test_a_successful_probe_closes_it(opened: CircuitBreaker) -> None:
+    """All claims may go again, and five failures in a row open it again."""
     ticket = opened.permit(0.25)
     assert ticket is not None
 
@@ -67,8 +67,8 @@ def test_a_probe_that_is_answered_ends_the_outage(opened: CircuitBreaker) -> Non
     assert fail(opened, MAX_CONSECUTIVE_FAILURES, 0.3) == [False] * 4 + [True]
 
 
-def test_pauses_grow_while_the_outage_lasts(opened: CircuitBreaker) -> None:
-    """Each probe that fails doubles the pause, up to two seconds."""
+def test_failed_probes_double_the_pause(opened: CircuitBreaker) -> None:
+    """Each failed probe doubles the pause, up to two seconds."""
     now_s, pauses = 0.0, []
     for pause_s in (0.25, 0.5, 1.0, 2.0, 2.0):
         early = opened.permit(now_s + pause_s - 0.01)
@@ -81,8 +81,8 @@ def test_pauses_grow_while_the_outage_lasts(opened: CircuitBreaker) -> None:
     assert pauses == [None] * 5
 
 
-def test_a_pause_is_between_half_and_all_of_its_length() -> None:
-    """By chance, so that the processes of a host do not all probe at one moment."""
+def test_pauses_are_random() -> None:
+    """A pause lasts between half and all of its length, so that processes do not probe together."""
     breaker = CircuitBreaker()
     for _ in range(MAX_CONSECUTIVE_FAILURES):
         breaker.on_failure(0, 0.0, 0.0)
@@ -91,8 +91,8 @@ def test_a_pause_is_between_half_and_all_of_its_length() -> None:
     assert breaker.permit(0.125) is not None
 
 
-def test_what_comes_late_says_nothing_of_now(opened: CircuitBreaker) -> None:
-    """Claims that were under way when it opened neither close it nor make the pause longer."""
+def test_late_results_are_ignored(opened: CircuitBreaker) -> None:
+    """Results of claims from before it opened neither close it nor extend the pause."""
     late = (opened.on_success(0), opened.on_failure(0, 0.2, 1.0))
 
     assert late == (False, False)
@@ -100,15 +100,15 @@ def test_what_comes_late_says_nothing_of_now(opened: CircuitBreaker) -> None:
     assert opened.permit(0.25) is not None
 
 
-def test_a_probe_that_never_comes_back_is_forgotten(opened: CircuitBreaker) -> None:
-    """After five seconds another claim probes."""
+def test_a_lost_probe_times_out(opened: CircuitBreaker) -> None:
+    """Five seconds after a probe without a result, another claim probes."""
     asked = [opened.permit(now_s) is not None for now_s in (0.25, 5.2, 5.25)]
 
     assert asked == [True, False, True]
 
 
-def test_the_claims_of_one_call_are_one_answer() -> None:
-    """Every second call fails and has thirty claims in between: half of the calls have failed, and that opens it."""
+def test_claims_of_one_call_count_once() -> None:
+    """If every second call fails, it opens, even with thirty claims in each successful call."""
     breaker = CircuitBreaker()
     begun = []
     for call in range(10):
@@ -119,7 +119,7 @@ def test_the_claims_of_one_call_are_one_answer() -> None:
     assert begun == [False] * 9 + [True]
 
 
-def test_a_probe_of_a_late_process_says_nothing(opened: CircuitBreaker) -> None:
+def test_a_probe_without_a_result_changes_nothing(opened: CircuitBreaker) -> None:
     """The pause neither ends nor grows, and another claim probes after it."""
     ticket = opened.permit(0.25)
     assert ticket is not None

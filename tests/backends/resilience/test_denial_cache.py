@@ -1,4 +1,4 @@
-"""Refusals by rates are remembered, exactly, and no longer than they can be believed."""
+"""Denials by rates are cached exactly, for at most a second."""
 
 from typing import Any
 
@@ -43,16 +43,16 @@ def limiter(backend: Counting) -> Limiter:
     return Limiter(DenialCacheBackend(backend))
 
 
-def test_a_flood_of_refused_claims_asks_once(limiter: Limiter, backend: Counting) -> None:
-    """After three admitted claims and one refused one, a thousand more cost no call."""
+def test_a_flood_of_denials_costs_one_call(limiter: Limiter, backend: Counting) -> None:
+    """After three admitted claims and one denial, a thousand more denials cost no call."""
     allowed = [limiter.acquire("s", PLAN).allowed for _ in range(1_004)]
 
     assert allowed == [True] * 3 + [False] * 1_001
     assert backend.asked == 4
 
 
-def test_a_remembered_wait_is_as_honest(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
-    """It becomes shorter as time passes; a millisecond before its end the claim is refused, and then it is allowed."""
+def test_cached_waits_are_exact(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
+    """A cached wait shrinks with time: the claim is refused until its last millisecond, and then admitted."""
     for _ in range(4):
         refused = limiter.acquire("s", PLAN)
     waits = []
@@ -69,8 +69,8 @@ def test_a_remembered_wait_is_as_honest(limiter: Limiter, backend: Counting, clo
     assert limiter.acquire("s", PLAN).allowed is True
 
 
-def test_a_refusal_is_believed_for_a_second_at_most(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
-    """However long its wait is: another process may have given back."""
+def test_denials_expire_after_a_second(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
+    """A denial is cached for at most a second, because another process may give tokens back."""
     plan = Plan.of("day", per_day=1)
     for _ in range(3):
         limiter.acquire("s", plan)
@@ -84,8 +84,8 @@ def test_a_refusal_is_believed_for_a_second_at_most(limiter: Limiter, backend: C
     assert backend.asked == 3
 
 
-def test_another_plan_or_a_smaller_claim_is_asked(limiter: Limiter, backend: Counting) -> None:
-    """What was refused is refused for the same plan object and at least the same cost alone."""
+def test_only_the_same_claim_is_denied(limiter: Limiter, backend: Counting) -> None:
+    """A denial applies only to the same plan object and at least the same cost."""
     limiter.acquire("s", PLAN, 2)
     limiter.acquire("s", PLAN, 2)
     asked = backend.asked
@@ -101,8 +101,8 @@ def test_another_plan_or_a_smaller_claim_is_asked(limiter: Limiter, backend: Cou
     assert backend.asked == 4
 
 
-def test_refusals_by_slots_are_never_remembered(limiter: Limiter, backend: Counting) -> None:
-    """A slot may come back at any moment."""
+def test_denials_by_slots_are_not_cached(limiter: Limiter, backend: Counting) -> None:
+    """A slot may become free at any moment."""
     plan = Plan("slots", (Rate("minute", 60, 60_000),), Concurrency(1))
     held = limiter.acquire("s", plan)
     refused = limiter.acquire("s", plan)
@@ -113,8 +113,8 @@ def test_refusals_by_slots_are_never_remembered(limiter: Limiter, backend: Count
 
 
 @pytest.mark.parametrize("verb", ["reset", "refund"])
-def test_what_this_process_gives_back_is_seen_at_once(limiter: Limiter, verb: str) -> None:
-    """After a reset or a refund the next claim is asked."""
+def test_own_resets_and_refunds_clear_the_cache(limiter: Limiter, verb: str) -> None:
+    """After a reset or a refund, the next claim goes to the backend."""
     decisions = [limiter.acquire("s", PLAN) for _ in range(4)]
     if verb == "reset":
         limiter.reset("s")
@@ -124,8 +124,8 @@ def test_what_this_process_gives_back_is_seen_at_once(limiter: Limiter, verb: st
     assert limiter.acquire("s", PLAN).allowed
 
 
-def test_subjects_do_not_touch_and_are_bounded(limiter: Limiter) -> None:
-    """A flood of many subjects keeps what is remembered small, and refuses nobody else."""
+def test_the_cache_is_bounded(limiter: Limiter) -> None:
+    """A flood of subjects does not grow the cache beyond its limit and denies no other subject."""
     plan = Plan.of("one", per_minute=1)
     for number in range(12_000):
         limiter.acquire(f"s{number}", plan)
@@ -140,8 +140,8 @@ def test_subjects_do_not_touch_and_are_bounded(limiter: Limiter) -> None:
     costs=st.lists(st.integers(1, 3), min_size=1, max_size=30),
     steps_ms=st.lists(st.integers(0, 500), min_size=30, max_size=30),
 )
-def test_it_decides_as_the_backend_would(costs: list[int], steps_ms: list[int]) -> None:
-    """On any schedule of one process, decisions and waits are those of the backend without it."""
+def test_decisions_equal_those_of_the_backend(costs: list[int], steps_ms: list[int]) -> None:
+    """On any schedule of one process, decisions and waits are those of the bare backend."""
     clock = ManualClock(10**12)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

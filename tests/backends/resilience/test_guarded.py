@@ -1,4 +1,4 @@
-"""The guard: an outage costs one failure each, keeps a bounded limit, and ends by itself."""
+"""The guard: an outage costs few calls, keeps a bounded limit, and ends by itself."""
 
 import asyncio
 import logging
@@ -61,8 +61,8 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Any:
     return now
 
 
-def test_while_it_answers_the_guard_is_not_there(backend: Failing) -> None:
-    """Decisions are the backend's own, and so are their slots."""
+def test_a_healthy_backend_decides(backend: Failing) -> None:
+    """While the backend answers, its decisions and slots pass through unchanged."""
     limiter = Limiter(GuardedBackend(backend, expected_workers=4))
 
     decisions = [limiter.acquire("s", PLAN) for _ in range(5)]
@@ -72,8 +72,8 @@ def test_while_it_answers_the_guard_is_not_there(backend: Failing) -> None:
     assert backend.peek("s", PLAN, 1).usages[-1].remaining == 1
 
 
-def test_an_outage_gives_each_process_its_share(backend: Failing) -> None:
-    """Of four workers one lets a fourth of each limit through; then it refuses, with a wait."""
+def test_a_process_decides_its_share(backend: Failing) -> None:
+    """One of four workers admits a quarter of each limit, and then refuses with a wait."""
     backend.fails = True
     limiter = Limiter(GuardedBackend(backend, expected_workers=4))
     plan = Plan("p", (Rate("minute", 8, 60_000),))
@@ -83,8 +83,8 @@ def test_an_outage_gives_each_process_its_share(backend: Failing) -> None:
     assert [(d.allowed, d.retry_after_ms > 29_000) for d in decisions] == [(True, False), (True, False), (False, True)]
 
 
-def test_after_five_failures_the_backend_is_asked_no_more(backend: Failing, seconds: list[float]) -> None:
-    """A claim then costs no call, until a pause is over and one claim probes."""
+def test_five_failures_open_the_breaker(backend: Failing, seconds: list[float]) -> None:
+    """Claims then cost no call until the pause is over and one claim probes."""
     backend.fails = True
     limiter = Limiter(GuardedBackend(backend))
     for _ in range(20):
@@ -98,8 +98,10 @@ def test_after_five_failures_the_backend_is_asked_no_more(backend: Failing, seco
     assert backend.asked == MAX_CONSECUTIVE_FAILURES + 1
 
 
-def test_an_outage_ends_by_itself(backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    """A probe that is answered is a decision of the backend, and so are all after it; both turns are logged once."""
+def test_a_successful_probe_ends_the_outage(
+    backend: Failing, seconds: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The backend decides again, and both changes of state are logged once."""
     caplog.set_level(logging.WARNING, "awx_ratelimit")
     backend.fails = True
     limiter = Limiter(GuardedBackend(backend))
@@ -117,8 +119,8 @@ def test_an_outage_ends_by_itself(backend: Failing, seconds: list[float], caplog
     assert turns == ["the backend does not answer", "the backend answers again"]
 
 
-def test_open_lets_everything_through_and_takes_no_slot(backend: Failing) -> None:
-    """With on_outage="open" no claim is refused; a release and a refund of such a decision do nothing."""
+def test_open_admits_everything(backend: Failing) -> None:
+    """With on_outage="open" every claim is admitted; its release and refund do nothing."""
     backend.fails = True
     limiter = Limiter(GuardedBackend(backend, on_outage="open"))
 
@@ -130,7 +132,7 @@ def test_open_lets_everything_through_and_takes_no_slot(backend: Failing) -> Non
     assert {d.lease for d in decisions} == {None}
 
 
-def test_closed_lets_nothing_through(backend: Failing, seconds: list[float]) -> None:
+def test_closed_refuses_everything(backend: Failing, seconds: list[float]) -> None:
     """With on_outage="closed" each claim raises, and after five it costs no call."""
     backend.fails = True
     limiter = Limiter(GuardedBackend(backend, on_outage="closed"))
@@ -141,8 +143,8 @@ def test_closed_lets_nothing_through(backend: Failing, seconds: list[float]) -> 
     assert backend.asked == MAX_CONSECUTIVE_FAILURES
 
 
-def test_local_slots_and_tokens_are_given_back_locally(backend: Failing) -> None:
-    """A decision of the outage is released and refunded where it was made, also after the outage."""
+def test_local_decisions_are_given_back_locally(backend: Failing) -> None:
+    """A local decision is released and refunded locally, also after the outage."""
     backend.fails = True
     guard = GuardedBackend(backend)
     limiter = Limiter(guard)
@@ -155,8 +157,8 @@ def test_local_slots_and_tokens_are_given_back_locally(backend: Failing) -> None
     assert [usage.remaining for usage in limiter.peek("s", PLAN).usages] == [8, 40, 4]
 
 
-def test_a_share_always_fits_the_largest_claim() -> None:
-    """Of a hundred workers each still lets one claim of the largest cost through, and refills at its share."""
+def test_a_share_fits_the_largest_claim() -> None:
+    """Each of a hundred workers admits one claim of the largest cost, and refills at its share."""
     share = Shares(100).of(PLAN, 5)
 
     assert [(rate.burst, rate.tokens, rate.period_ms) for rate in share.rates] == [
@@ -165,15 +167,15 @@ def test_a_share_always_fits_the_largest_claim() -> None:
     ]
 
 
-def test_a_share_is_never_more_than_its_limit() -> None:
-    """A limit that the largest claim does not fit is not made larger for it."""
+def test_a_share_never_exceeds_its_limit() -> None:
+    """A limit that is smaller than the largest claim does not grow."""
     login = Plan("login", (Rate("minute", 5, 60_000), Rate("day", 5, 86_400_000, refill="calendar")))
 
     assert Shares(1).of(login, 50).rates == login.rates
 
 
-def test_a_share_has_room_for_the_claims_of_its_own_plan(backend: Failing) -> None:
-    """What is asked of other plans does not make it larger."""
+def test_a_share_ignores_claims_of_other_plans(backend: Failing) -> None:
+    """Claims under other plans do not enlarge a share."""
     backend.fails = True
     limiter = Limiter(GuardedBackend(backend, expected_workers=5))
     limiter.acquire("s", Plan.of("uploads", per_minute=100), cost=50)
@@ -202,8 +204,8 @@ def told(backend: HealingBackend) -> int:
     return -(-backend.told // DECADE.rates[0].unit)
 
 
-def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
-    """A claim that comes after the look at what is owed is in what is told next, and nothing is told twice."""
+def test_claims_during_reconciliation_are_added() -> None:
+    """A claim that arrives during a reconciliation is added by the next one, and nothing is added twice."""
     backend = HealingBackend()
     outage = GuardedBackend(backend)._fallback
     outage.acquire("s", DECADE, 1)
@@ -224,8 +226,8 @@ def test_what_is_decided_while_the_backend_is_told_is_told_too() -> None:
     assert told(backend) == 2
 
 
-def test_many_outages_let_no_more_through_than_one() -> None:
-    """What a process has let through stays owed in it until it has drained, also when the backend knows of it."""
+def test_many_outages_admit_no_more_than_one() -> None:
+    """Local debts stay until they drain, also after the backend has them."""
     backend = HealingBackend()
     outage, allowed = GuardedBackend(backend, expected_workers=4)._fallback, 0
 
@@ -237,8 +239,8 @@ def test_many_outages_let_no_more_through_than_one() -> None:
     assert told(backend) == 25
 
 
-def test_what_is_reset_may_be_told_again() -> None:
-    """A reset forgets what the backend was told, with what is owed."""
+def test_a_reset_clears_reported_debts() -> None:
+    """A reset clears the debts and what was reported of them."""
     backend = HealingBackend()
     guard = GuardedBackend(backend)
     for _ in range(2):
@@ -249,8 +251,8 @@ def test_what_is_reset_may_be_told_again() -> None:
     assert told(backend) == 6
 
 
-def test_what_is_owed_under_each_plan_of_a_subject_is_told_once() -> None:
-    """The limit of a budget is told though the last claim did not name it, and what plans have in common only once."""
+def test_debts_of_several_plans_are_added_once() -> None:
+    """The limits of every plan of a subject are added, and a limit that plans share only once."""
     told: dict[str, int] = {}
 
     def heal(owed: Any, _: bytes) -> list[Any]:
@@ -268,8 +270,8 @@ def test_what_is_owed_under_each_plan_of_a_subject_is_told_once() -> None:
     assert told == {"decade": 3, "login.decade": 2}
 
 
-def test_what_was_told_is_not_told_again_when_shares_change() -> None:
-    """A larger claim makes the shares larger, and another plan has others: what was told stays told."""
+def test_changed_shares_report_nothing_twice() -> None:
+    """A larger claim or another plan changes the shares; reported debts stay reported."""
     backend = HealingBackend()
     outage = GuardedBackend(backend, expected_workers=10)._fallback
     for plan, largest, cost in ((DECADE, 1, 3), (DECADE, 20, 4), (Plan("q", (Rate("decade", 500, 10**11),)), 20, 2)):
@@ -298,8 +300,8 @@ class Servers(HealingBackend):
         return super().heal(owed, heal_id)
 
 
-def test_a_server_that_is_gone_holds_up_the_reconciliation_of_no_other() -> None:
-    """Its own are told when it is back, once; until then it is asked with one call each time."""
+def test_a_dead_server_does_not_block_the_others() -> None:
+    """Its own debts are added once when it is back; until then each try costs it one call."""
     backend = Servers()
     outage = GuardedBackend(backend)._fallback
     toldest, calls, backend.gone = [], [], "a"
@@ -332,8 +334,8 @@ class Damaged(Failing):
         return []
 
 
-def test_damaged_state_of_one_subject_is_no_outage_of_others() -> None:
-    """Its claims are decided as in an outage and keep their limit; all others are the backend's own."""
+def test_a_corrupt_subject_falls_back_alone() -> None:
+    """Its claims are decided locally and stay limited; the backend decides all others."""
     backend = Damaged()
     limiter = Limiter(GuardedBackend(backend))
 
@@ -346,8 +348,8 @@ def test_damaged_state_of_one_subject_is_no_outage_of_others() -> None:
     assert not hasattr(backend, "healed")
 
 
-def test_damaged_state_is_said_where_nothing_is_to_be_let_in() -> None:
-    """With on_outage="closed" its claims raise what is wrong with it."""
+def test_closed_reports_a_corrupt_subject() -> None:
+    """With on_outage="closed" its claims raise the StateDamaged error."""
     limiter = Limiter(GuardedBackend(Damaged(), on_outage="closed"))
 
     with pytest.raises(StateDamaged, match="is damaged"):
@@ -364,8 +366,8 @@ class Hanging:
         await asyncio.Event().wait()
 
 
-def test_no_decision_of_a_task_waits_beyond_the_budget() -> None:
-    """A backend that hangs costs each claim the budget until the breaker opens, and nothing after."""
+def test_tasks_wait_at_most_the_budget() -> None:
+    """A hanging backend costs each claim the budget until the breaker opens, and then nothing."""
 
     async def decided() -> float:
         limiter = AsyncLimiter(AsyncGuardedBackend(Hanging(), budget_ms=20))
@@ -378,8 +380,8 @@ def test_no_decision_of_a_task_waits_beyond_the_budget() -> None:
     assert asyncio.run(decided()) < 20 * 0.020 + 0.5
 
 
-def test_five_calls_that_fail_open_the_breaker_however_many_claims_wait() -> None:
-    """Thirty-two claims that wait at the same time are one failure, and five times that is an outage."""
+def test_claims_of_a_failed_call_count_once() -> None:
+    """Thirty-two claims that wait together are one failure, and five of those are an outage."""
 
     async def outages() -> list[int]:
         guard = AsyncGuardedBackend(Hanging(), budget_ms=10)
@@ -392,8 +394,8 @@ def test_five_calls_that_fail_open_the_breaker_however_many_claims_wait() -> Non
     assert asyncio.run(outages()) == [0] * (MAX_CONSECUTIVE_FAILURES - 1) + [1]
 
 
-def test_tasks_are_guarded_as_threads_are(backend: Failing) -> None:
-    """The async guard decides an outage as the other does."""
+def test_the_async_guard_decides_an_outage(backend: Failing) -> None:
+    """The async guard decides an outage like the sync one."""
 
     async def decided() -> list[bool]:
         backend.fails = True
@@ -411,15 +413,15 @@ def test_tasks_are_guarded_as_threads_are(backend: Failing) -> None:
         ({"budget_ms": 1.5}, "budget_ms: expected an integer >= 1, got 1.5"),
     ],
 )
-def test_a_wrong_field_is_one_clear_error(backend: Failing, fields: Any, says: str) -> None:
-    """The message names the field and what is allowed."""
+def test_wrong_options_are_refused(backend: Failing, fields: Any, says: str) -> None:
+    """The message names the option and what is expected."""
     with pytest.raises(InvalidLimit, match=says):
         GuardedBackend(backend, **fields)
 
 
 @pytest.mark.parametrize("claim", [(42, PLAN, 1), ("s", None, 1), ("s", PLAN, "1")])
-def test_a_malformed_claim_is_no_probe(backend: Failing, seconds: list[float], claim: tuple[Any, Any, Any]) -> None:
-    """It raises before the guard is asked: the next claim probes at once, and ends the outage."""
+def test_a_malformed_claim_does_not_probe(backend: Failing, seconds: list[float], claim: tuple[Any, Any, Any]) -> None:
+    """It raises before the breaker sees it: the next claim probes at once and ends the outage."""
     backend.fails = True
     guarded = GuardedBackend(backend)
     for _ in range(MAX_CONSECUTIVE_FAILURES):
@@ -446,8 +448,8 @@ class Listening(Failing):
         return []
 
 
-def test_a_malformed_claim_in_an_outage_keeps_nothing_from_the_backend(seconds: list[float]) -> None:
-    """It fails alone, and everything that was decided beside it is made known afterwards."""
+def test_a_malformed_claim_does_not_block_reconciliation(seconds: list[float]) -> None:
+    """It fails alone, and the other decisions of the outage are added afterwards."""
     backend = Listening()
     backend.fails = True
     guarded = GuardedBackend(backend)
@@ -462,8 +464,8 @@ def test_a_malformed_claim_in_an_outage_keeps_nothing_from_the_backend(seconds: 
     assert sorted(backend.told) == ["A", "B", "C", "D", "E"]
 
 
-def test_what_one_guard_was_asked_makes_no_share_of_another_larger(backend: Failing) -> None:
-    """A guard of four workers lets a fourth through, whatever another guard was asked under the same Plan object."""
+def test_guards_do_not_share_shares(backend: Failing) -> None:
+    """Claims at one guard do not enlarge the shares of another, even under the same Plan object."""
     backend.fails = True
     plan = Plan("p", (Rate("minute", 40, 60_000),))
     ours, other = (GuardedBackend(backend, expected_workers=4) for _ in range(2))
@@ -472,8 +474,8 @@ def test_what_one_guard_was_asked_makes_no_share_of_another_larger(backend: Fail
     assert sum(ours.acquire("s", plan, 1).allowed for _ in range(50)) == 10
 
 
-def test_a_guard_forgets_the_largest_claim_of_plans_not_seen_for_long() -> None:
-    """However many plans a guard sees, what it remembers of them is bounded."""
+def test_shares_are_bounded() -> None:
+    """The number of plans that a guard remembers is bounded."""
     shares = Shares(4)
     for number in range(MAX_CACHED_PLANS + 10):
         shares.of(Plan.of(f"plan_{number}", per_minute=40), 1)
@@ -481,8 +483,8 @@ def test_a_guard_forgets_the_largest_claim_of_plans_not_seen_for_long() -> None:
     assert len(shares._known) == MAX_CACHED_PLANS
 
 
-def test_a_decision_belongs_to_the_guard_that_made_it(backend: Failing) -> None:
-    """Of a guard around a guard, the inner one gives back what it decided itself."""
+def test_nested_guards_release_their_own_decisions(backend: Failing) -> None:
+    """The inner of two guards gives back what it decided itself."""
     backend.fails = True
     inner = GuardedBackend(backend)
     outer = GuardedBackend(inner)
@@ -508,10 +510,8 @@ class Interrupted(Failing):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ZeroDivisionError(), asyncio.CancelledError()])
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
-def test_a_probe_that_is_interrupted_holds_up_no_other(
-    seconds: list[float], kind: str, interruption: BaseException
-) -> None:
-    """A client that hangs up, or a claim that fails by itself, leaves the next probe to another after a short pause."""
+def test_an_interrupted_probe_is_replaced(seconds: list[float], kind: str, interruption: BaseException) -> None:
+    """After a probe that is cancelled or fails by itself, another claim probes after a short pause."""
     backend = Interrupted()
     guarded: Any = GuardedBackend(backend) if kind == "threads" else AsyncGuardedBackend(NonBlocking(backend))
 

@@ -1,4 +1,4 @@
-"""What a guard remembers of an outage has a bound."""
+"""The records of an outage are bounded."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from awx_ratelimit.backends.resilience.local_share import Shares
 from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
 
 
-def test_a_flood_of_addresses_is_remembered_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Subjects beyond it are decided like all others, and the backend is told of the first ones whatever they do."""
+def test_recorded_subjects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subjects beyond the limit are decided as usual, but only the first ones are added to the backend."""
     monkeypatch.setattr(reconciliation, "_MAX_DECIDED", 3)
     recorded, share = Reconciliation(MemoryBackend(), lambda _: None), Shares(1).of(Plan.of("p", per_minute=2), 1)
     allowed = [recorded.acquire(f"s{number % 5}", share, 1).allowed for number in range(15)]

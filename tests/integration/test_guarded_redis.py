@@ -1,4 +1,4 @@
-"""The guard over a real Redis that is stopped: no claim waits beyond its budget, and Redis knows of all in the end."""
+"""The guard over a real Redis that hangs: claims wait at most the budget, and Redis gets all decisions."""
 
 import os
 import signal
@@ -57,10 +57,8 @@ def remaining(limiter: Limiter) -> list[int]:
     return [usage.remaining for usage in limiter.peek("s", PLAN).usages]
 
 
-def test_what_was_decided_in_an_outage_is_known_to_redis_afterwards(
-    server: RedisServer, limiter: Limiter, other: Limiter
-) -> None:
-    """Tokens charged locally are added to those charged before, and open slots are entered: nothing is forgotten."""
+def test_an_outage_is_reconciled(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
+    """Local charges are added to those from before, and open slots are entered."""
     before = [limiter.acquire("s", PLAN) for _ in range(3)]
     with stopped(server):
         during = [limiter.acquire("s", PLAN) for _ in range(4)]
@@ -75,8 +73,8 @@ def test_what_was_decided_in_an_outage_is_known_to_redis_afterwards(
     assert [8 <= tokens <= 8 + len(during) for tokens in charged] == [True, True], charged
 
 
-def test_a_local_slot_is_given_back_after_the_outage_too(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
-    """A lease that was entered in Redis ends there when its local decision is released."""
+def test_an_entered_lease_is_released(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
+    """A lease that was entered in Redis ends when its local decision is released."""
     with stopped(server):
         during = [limiter.acquire("s", PLAN) for _ in range(4)]
     last = _asked_until_redis_answers(limiter)
@@ -89,10 +87,8 @@ def test_a_local_slot_is_given_back_after_the_outage_too(server: RedisServer, li
     assert eventually(lambda: remaining(other)[2], 10) == 10
 
 
-def test_what_redis_was_told_without_an_answer_is_added_once(
-    server: RedisServer, limiter: Limiter, other: Limiter
-) -> None:
-    """It is told again, by the same id: tokens count once, and so do slots as soon as the leases are renewed."""
+def test_an_unanswered_reconciliation_is_repeated_once(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
+    """The retry uses the same id: tokens count once, and slots too after the next renewal."""
     guard: Any = limiter.backend
     for _ in range(3):
         guard._fallback.acquire("s", PLAN, 2)
@@ -128,8 +124,8 @@ def _asked_until_redis_answers(limiter: Limiter) -> Decision:
     pytest.fail("Redis is not asked again")
 
 
-def test_no_claim_waits_beyond_the_budget(server: RedisServer, limiter: Limiter) -> None:
-    """Five claims wait for the budget, and then none does."""
+def test_claims_wait_at_most_the_budget(server: RedisServer, limiter: Limiter) -> None:
+    """Five claims wait for the budget, and later claims do not wait."""
     limiter.acquire("s", PLAN)
     waits_s = []
     with stopped(server):

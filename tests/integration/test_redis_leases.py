@@ -1,4 +1,4 @@
-"""A slot on a server lives as long as its holder: renewed from a thread, given back from anywhere, lapsing at last."""
+"""A slot lives as long as its holder: a thread renews it, and without a holder it lapses."""
 
 import gc
 import logging
@@ -37,10 +37,10 @@ def other(redis_server: RedisServer) -> Any:
     limiter.close()
 
 
-def test_a_lease_outlives_its_ttl_while_its_process_lives(
+def test_a_thread_renews_leases(
     redis_server: RedisServer, open_limiters: Callable[..., dict[str, Any]], other: Limiter
 ) -> None:
-    """It is renewed by a thread: of threads, of tasks, and while the event loop is blocked."""
+    """Leases of threads and tasks outlive their ttl, also while the event loop is blocked."""
     limiters = open_limiters(redis_server.socket_url) | {"blocked": open_limiters(redis_server.socket_url)["tasks"]}
     kept = [limiter.acquire(kind, SHORT) for kind, limiter in limiters.items()]
     over = threading.Event()
@@ -56,8 +56,8 @@ def test_a_lease_outlives_its_ttl_while_its_process_lives(
     assert blocked.result() is True
 
 
-def test_the_slots_of_a_process_that_was_killed_are_back_within_ttl(redis_server: RedisServer, other: Limiter) -> None:
-    """Nobody gave them back, and nobody renews them."""
+def test_slots_of_a_killed_process_lapse(redis_server: RedisServer, other: Limiter) -> None:
+    """Its slots are free again within the ttl."""
     command = [sys.executable, "-m", "tests.integration.redis_holder", redis_server.socket_url, "s", "3", str(TTL_MS)]
     root = str(Path(__file__).parents[2])
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -74,10 +74,10 @@ def test_the_slots_of_a_process_that_was_killed_are_back_within_ttl(redis_server
     assert watch.seconds < watch.limit(TTL_MS / 1000 + 0.2)
 
 
-def test_a_decision_that_nobody_has_is_renewed_no_more(
+def test_a_collected_decision_is_not_renewed(
     redis_server: RedisServer, open_limiters: Callable[..., dict[str, Any]], other: Limiter
 ) -> None:
-    """Its slot lapses, without a release."""
+    """Its slot lapses without a release."""
     limiters = open_limiters(redis_server.socket_url)
     kept = [limiter.acquire("kept", SHORT) for limiter in limiters.values()]
     lost = [limiter.acquire("lost", SHORT) for limiter in limiters.values()]
@@ -95,10 +95,8 @@ def test_a_decision_that_nobody_has_is_renewed_no_more(
     assert len(kept) == 2
 
 
-def test_leases_that_the_server_lost_are_taken_again(
-    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
-) -> None:
-    """After FLUSHALL, by the next renewal; and then given back as ever."""
+def test_lost_leases_are_taken_again(redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter) -> None:
+    """The next renewal after FLUSHALL enters them again, and they can be released."""
     limiter = open_limiter(redis_server.socket_url)
     kept = [limiter.acquire("s", LONG) for _ in range(3)]
     with redis_server.client() as client:
@@ -114,10 +112,10 @@ def test_leases_that_the_server_lost_are_taken_again(
     assert eventually(lambda: other.peek("s", LONG).held, 0) == 0
 
 
-def test_leases_that_the_server_lost_are_taken_again_by_the_thread(
+def test_the_thread_takes_lost_leases_again(
     redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
 ) -> None:
-    """It happens within a third of the ttl."""
+    """The maintenance thread enters lost leases again within a third of the ttl."""
     limiter = open_limiter(redis_server.socket_url)
     kept = limiter.acquire("s", SHORT)
     with redis_server.client() as client:
@@ -127,10 +125,10 @@ def test_leases_that_the_server_lost_are_taken_again_by_the_thread(
     assert kept.allowed is True
 
 
-def test_a_lease_whose_slot_another_has_now_is_lost_and_frees_nothing(
+def test_a_lost_lease_is_counted_and_logged(
     redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is counted and logged, once; given back late it frees nothing."""
+    """A lease whose slot another process has is counted and logged once; its late release frees nothing."""
     limiter = open_limiter(redis_server.socket_url)
     lost = limiter.acquire("s", ONE)
     with redis_server.client() as client:
@@ -153,10 +151,8 @@ def test_a_lease_whose_slot_another_has_now_is_lost_and_frees_nothing(
     ]
 
 
-def test_a_lease_ends_after_its_longest_hold_and_is_not_lost(
-    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
-) -> None:
-    """With `max_hold_ms` renewals do not let it live on; that is what the plan says, and nothing that was lost."""
+def test_max_hold_ms_ends_a_lease(redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter) -> None:
+    """Renewals do not extend a lease beyond `max_hold_ms`, and it does not count as lost."""
     plan = Plan("bounded", (), Concurrency(1, max_hold_ms=300))
     limiter = open_limiter(redis_server.socket_url)
     kept = limiter.acquire("s", plan)
@@ -179,10 +175,10 @@ def test_a_lease_ends_after_its_longest_hold_and_is_not_lost(
     assert again.allowed is False
 
 
-def test_a_lease_whose_release_was_lost_ends_with_the_next_renewal(
+def test_a_renewal_ends_leases_with_a_lost_release(
     redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
 ) -> None:
-    """Of a subject that has other leases, which would let it live on with them."""
+    """The lease ends although its subject has other leases that are renewed."""
     limiter = open_limiter(redis_server.socket_url)
     kept, forgotten = limiter.acquire("s", LONG), limiter.acquire("s", LONG)
     # What a release does, but for the sending.
@@ -194,10 +190,10 @@ def test_a_lease_whose_release_was_lost_ends_with_the_next_renewal(
     assert kept.allowed is True
 
 
-def test_a_lease_of_the_longest_ttl_is_given_back_as_any_other(
+def test_a_lease_of_the_longest_ttl_is_released_promptly(
     redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
 ) -> None:
-    """The thread does not wait for a third of it."""
+    """The maintenance thread does not wait for a third of the ttl."""
     plan = Plan("longest", (), Concurrency(1, ttl_ms=2**52))
     limiter = open_limiter(redis_server.socket_url)
 
@@ -221,10 +217,10 @@ def busy(limiter: Any, clock: ManualClock) -> int:
     return int(limiter.acquire("s", SHORT).held) - 1
 
 
-def test_a_decision_that_nobody_has_lapses_also_where_others_keep_its_subject_busy(
+def test_a_collected_decision_lapses_beside_others(
     redis_server: RedisServer, open_limiter: OpenLimiter, clock: ManualClock
 ) -> None:
-    """A process renews its slots of one subject together, and this one lapses all the same."""
+    """It lapses although the process renews other leases of the same subject."""
     limiter = open_limiter(redis_server.socket_url, clock=clock)
     before = [limiter.acquire("s", SHORT).held for _ in range(2)]
     gc.collect()
@@ -233,10 +229,10 @@ def test_a_decision_that_nobody_has_lapses_also_where_others_keep_its_subject_bu
     assert busy(limiter, clock) == 0
 
 
-def test_a_claim_that_is_decided_after_it_was_given_up_holds_its_slot_for_no_longer_than_ttl(
+def test_a_claim_decided_after_its_timeout_lapses(
     redis_server: RedisServer, open_limiter: OpenLimiter, clock: ManualClock
 ) -> None:
-    """What gives it back may reach the server before what took it, on another connection."""
+    """Its release may reach the server first, on another connection; the slot is free after the ttl."""
     limiter = open_limiter(redis_server.socket_url, clock=clock)
     session = limiter.backend._session
     late = session.new_claim("s", SHORT, 1)

@@ -1,4 +1,4 @@
-"""A slot is given back from wherever its holder ends, and whatever the server does at that moment."""
+"""A slot is released wherever its holder ends, and whatever the server does."""
 
 import asyncio
 import gc
@@ -69,8 +69,8 @@ def signals(handle: Callable[[], Any], *, every_s: float) -> Iterator[list[int]]
 
 
 @pytest.mark.parametrize("by", ["release", "give_back", "hold"])
-def test_a_task_that_is_cancelled_gives_back_what_it_holds(redis_server: RedisServer, by: str) -> None:
-    """Also while it is cancelled once more: a release never suspends."""
+def test_a_cancelled_task_releases_its_slot(redis_server: RedisServer, by: str) -> None:
+    """A release never suspends, so a second cancellation does not interrupt it."""
 
     async def holding(limiter: AsyncLimiter, taken: asyncio.Semaphore) -> None:
         if by == "hold":
@@ -106,9 +106,7 @@ def test_a_task_that_is_cancelled_gives_back_what_it_holds(redis_server: RedisSe
     assert asyncio.run(cancelled()) == [20, 0]
 
 
-def test_a_slot_is_free_before_the_next_decision_however_many_were_released(
-    redis_server: RedisServer, open_limiter: OpenLimiter
-) -> None:
+def test_releases_precede_the_next_claim(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
     """A release is sent no later than the next claim of its subject."""
     limiter = open_limiter(redis_server.socket_url)
     one = Plan("one", (), Concurrency(1))
@@ -122,8 +120,8 @@ def test_a_slot_is_free_before_the_next_decision_however_many_were_released(
     assert again == [True] * 100
 
 
-def test_a_finalizer_gives_back_what_its_object_holds(limiter: Limiter) -> None:
-    """Whenever the collector runs, and in whichever thread."""
+def test_a_finalizer_may_release(limiter: Limiter) -> None:
+    """A finalizer may release at any moment and in any thread."""
 
     class Request:
         def __init__(self) -> None:
@@ -142,8 +140,8 @@ def test_a_finalizer_gives_back_what_its_object_holds(limiter: Limiter) -> None:
     assert eventually(held(limiter), 0) == 0
 
 
-def test_a_signal_handler_gives_slots_back_whatever_it_interrupts(limiter: Limiter) -> None:
-    """Claims, releases, and the thread of the backend: nothing is locked that it could need."""
+def test_a_signal_handler_may_release(limiter: Limiter) -> None:
+    """A signal handler may release while it interrupts claims, releases or the maintenance thread."""
     kept: list[Decision] = []
 
     def release() -> None:
@@ -159,8 +157,8 @@ def test_a_signal_handler_gives_slots_back_whatever_it_interrupts(limiter: Limit
     assert times[0] > 50
 
 
-def test_a_claim_that_a_signal_handler_interrupts_leaves_everything_as_it_was(redis_server: RedisServer) -> None:
-    """Whatever it raises, wherever: others go on, nothing stays locked, and no slot is kept for longer than ttl."""
+def test_an_interrupted_claim_leaves_no_lock(redis_server: RedisServer) -> None:
+    """When a signal handler raises, other claims go on, no lock stays taken, and no slot outlives its ttl."""
     with timed() as watch:
         left, interrupted, slowest_ms = map(int, told("redis_interrupted", redis_server.socket_url))
 
@@ -169,8 +167,8 @@ def test_a_claim_that_a_signal_handler_interrupts_leaves_everything_as_it_was(re
     assert slowest_ms < watch.limit(400)
 
 
-def test_a_release_never_waits_for_a_server_that_hangs(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
-    """It is given back within a second or so of its return."""
+def test_a_release_never_waits(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """A release returns at once from a hanging server, which gets it within about a second of its recovery."""
     server = start_redis()
     limiter = open_limiter(server.socket_url, timeout_ms=200)
     other = open_limiter(server.socket_url)

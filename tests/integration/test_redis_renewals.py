@@ -1,4 +1,4 @@
-"""Renewals beside everything else that happens to leases: none is lost, and none is left."""
+"""Renewals run beside all other changes of leases: none is lost, and none is left."""
 
 import random
 from collections import Counter
@@ -22,10 +22,10 @@ def held(limiter: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0], ids=lambda share: f"{share:.0%} released")
-def test_slots_in_use_are_those_of_open_decisions_however_often_leases_are_renewed(
+def test_renewals_keep_exactly_the_open_leases(
     redis_server: RedisServer, open_limiter: OpenLimiter, share: float
 ) -> None:
-    """A renewal ends no lease that is under way or open, and enters none again that was released meanwhile."""
+    """A renewal ends no open lease and no claim in flight, and enters no released lease again."""
     limiter = open_limiter(redis_server.socket_url)
 
     def claims(seed: int) -> list[Decision]:

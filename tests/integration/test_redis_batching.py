@@ -1,4 +1,4 @@
-"""Claims that come together are decided together, and none of them pays for another."""
+"""Claims that arrive together are decided in one call, and no claim pays for another."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,8 +70,8 @@ def script_calls(server: RedisServer) -> int:
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
 
 
-def test_many_callers_need_few_calls(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """A hundred at once: each gets its own answer, in less than a quarter as many calls as claims."""
+def test_many_claims_need_few_calls(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A hundred callers each get their own decision, in less than a quarter as many calls."""
     limiter = open_limiter(redis_server.socket_url)
     script_calls(redis_server)
 
@@ -84,10 +84,8 @@ def test_many_callers_need_few_calls(redis_server: RedisServer, open_limiter: Op
     assert calls < 250
 
 
-def test_claims_of_one_subject_that_go_together_are_decided_in_their_order(
-    start_redis: StartRedis, open_limiter: OpenLimiter
-) -> None:
-    """The first of them are admitted, in one call, and each sees what those before it have left."""
+def test_claims_of_one_subject_are_decided_in_order(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """In one call, each claim sees what the claims before it have left."""
     server = start_redis()
     limiter = open_limiter(server.socket_url)
     plan = Plan("few", (Rate("day", 3, 86_400_000),))
@@ -103,8 +101,8 @@ def test_claims_of_one_subject_that_go_together_are_decided_in_their_order(
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_broken_key_fails_its_own_claim_alone(start_redis: StartRedis, open_limiter: OpenLimiter, wrong: str) -> None:
-    """The error names the key and says what to do; the others of its call are decided."""
+def test_a_corrupt_key_fails_one_claim(start_redis: StartRedis, open_limiter: OpenLimiter, wrong: str) -> None:
+    """The error names the key and a remedy; the other claims of the call are decided."""
     server = start_redis()
     limiter = open_limiter(server.socket_url)
     said, breaks = WRONG[wrong]
@@ -124,10 +122,10 @@ def test_a_broken_key_fails_its_own_claim_alone(start_redis: StartRedis, open_li
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_broken_key_is_an_error_for_every_verb_and_harmless_for_a_release(
+def test_a_corrupt_key_fails_every_verb_but_release(
     redis_server: RedisServer, open_limiter: OpenLimiter, wrong: str
 ) -> None:
-    """What was taken before it was broken can be given back, beside other leases, and renewals go on."""
+    """Leases from before can still be released, and the renewals of other leases go on."""
     limiter = open_limiter(redis_server.socket_url)
     kept, other = limiter.acquire("broken", PLAN), limiter.acquire("s", PLAN)
     said, breaks = WRONG[wrong]
@@ -149,8 +147,8 @@ def test_a_broken_key_is_an_error_for_every_verb_and_harmless_for_a_release(
     assert limiter.health()["state"] == "ok"
 
 
-def test_a_value_that_was_cut_short_is_damaged(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """Whether the claim would be admitted or refused: it fails alone."""
+def test_a_truncated_value_is_corrupt(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Its claim fails alone, whether it would be admitted or refused."""
     limiter = open_limiter(redis_server.socket_url)
     before, now = (Plan(name, (Rate(name, 2, 60_000),)) for name in ("before", "now"))
     key = limiter.backend._session.codec.key("broken")
@@ -165,10 +163,8 @@ def test_a_value_that_was_cut_short_is_damaged(redis_server: RedisServer, open_l
             getattr(limiter, verb)("broken", now, cost)
 
 
-def test_a_plan_of_too_many_rates_is_refused_and_hurts_nobody(
-    start_redis: StartRedis, open_limiter: OpenLimiter
-) -> None:
-    """It is an InvalidLimit before anything is asked, and 50 rates are decided."""
+def test_too_many_rates_fail_one_claim(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """The claim raises InvalidLimit before the call, and a plan with 50 rates is decided."""
     server = start_redis()
     limiter = open_limiter(server.socket_url)
     rates = tuple(Rate(f"r{number}", 10, 60_000) for number in range(51))
@@ -184,8 +180,8 @@ def test_a_plan_of_too_many_rates_is_refused_and_hurts_nobody(
     ]
 
 
-def test_what_waits_for_a_call_is_cut_into_calls_of_a_size(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
-    """Three hundred that come at once are answered by three calls."""
+def test_batches_have_a_maximum_size(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """Three hundred claims that arrive together are decided by three calls."""
     server = start_redis()
     limiter = open_limiter(server.socket_url)
     limiter.acquire("known", PLAN)
@@ -210,10 +206,8 @@ class FailingClock:
         return 1_700_000_000_000
 
 
-def test_a_clock_that_raises_costs_the_claims_of_that_moment_alone(
-    redis_server: RedisServer, open_limiter: OpenLimiter
-) -> None:
-    """Whatever an encoding raises, the next claim is sent and decided, and nothing was charged or taken meanwhile."""
+def test_a_failing_clock_fails_only_its_claims(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """After an error while encoding, the next claim is decided, and nothing was charged or taken."""
     clock = FailingClock()
     limiter = open_limiter(redis_server.url, clock=clock)
     held = limiter.acquire("s", PLAN)
@@ -229,13 +223,13 @@ def test_a_clock_that_raises_costs_the_claims_of_that_moment_alone(
     assert [usage.remaining for usage in after.usages] == [999_998, 99_999]
 
 
-def test_a_process_without_threads_left_decides_all_the_same(
+def test_decisions_need_no_thread(
     redis_server: RedisServer,
     open_limiter: OpenLimiter,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where the thread that renews leases cannot be started, claims are decided, and one error says what follows."""
+    """If the maintenance thread cannot start, claims are decided and one error is logged."""
     limiter = open_limiter(redis_server.url)
     start = Thread.start
 

@@ -1,4 +1,4 @@
-"""What happens to a server or to a connection, and is over: nobody has to be told."""
+"""After a failure of a server or a connection, decisions recover without help."""
 
 import time
 from collections.abc import Callable
@@ -26,8 +26,8 @@ def left(limiter: Any, subject: str = "s") -> tuple[int, int]:
     return seen.held, seen.usages[0].capacity - seen.usages[0].remaining
 
 
-def test_scripts_that_the_server_forgets_are_sent_again(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """Every verb heals by itself after SCRIPT FLUSH."""
+def test_flushed_scripts_are_loaded_again(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Every verb works after SCRIPT FLUSH."""
     limiter = open_limiter(redis_server.socket_url)
     with redis_server.client() as client:
 
@@ -47,8 +47,8 @@ def test_scripts_that_the_server_forgets_are_sent_again(redis_server: RedisServe
         assert forgetful("health")["state"] == "ok"
 
 
-def test_scripts_may_be_forgotten_at_any_moment(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """Also between two calls that were sent together: each is done, and done once."""
+def test_scripts_may_be_flushed_at_any_moment(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Between two calls of one round trip too, each call runs exactly once."""
     limiter = open_limiter(redis_server.socket_url)
 
     def claim(number: int) -> None:
@@ -64,10 +64,8 @@ def test_scripts_may_be_forgotten_at_any_moment(redis_server: RedisServer, open_
     assert eventually(lambda: left(limiter), (0, 100)) == (0, 100)
 
 
-def test_a_connection_that_the_server_closed_is_opened_again(
-    redis_server: RedisServer, open_limiter: OpenLimiter
-) -> None:
-    """Between two calls nobody sees it, whichever verb comes next."""
+def test_a_closed_connection_is_reopened(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """No verb fails when the connection was closed between two calls."""
     limiter = open_limiter(redis_server.socket_url)
     with redis_server.client() as client:
 
@@ -84,8 +82,8 @@ def test_a_connection_that_the_server_closed_is_opened_again(
         assert eventually(lambda: left(limiter), (1, 1)) == (1, 1)
 
 
-def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """A claim whose connection is lost under way fails, and holds no slot later; the others do not notice."""
+def test_connections_may_close_at_any_moment(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A claim whose connection closes in flight fails and keeps no slot; other claims do not notice."""
     limiter = open_limiter(redis_server.socket_url)
     failed: list[str] = []
     until_s = time.monotonic() + 10
@@ -115,10 +113,8 @@ def test_connections_may_be_closed_at_any_moment(redis_server: RedisServer, open
     assert len(failed) >= 10
 
 
-def test_idle_connections_that_the_server_closed_are_opened_again(
-    start_redis: StartRedis, open_limiters: Callable[..., dict[str, Any]]
-) -> None:
-    """A server with `timeout` closes them; nobody sees it."""
+def test_idle_connections_are_reopened(start_redis: StartRedis, open_limiters: Callable[..., dict[str, Any]]) -> None:
+    """No claim fails when a server with `timeout` has closed idle connections."""
     server = start_redis(options=["--timeout 1"])
     limiters = open_limiters(server.url).values()
     for limiter in limiters:
@@ -130,10 +126,8 @@ def test_idle_connections_that_the_server_closed_are_opened_again(
     assert [limiter.acquire("s", PLAN).allowed for limiter in limiters] == [True, True]
 
 
-def test_a_server_that_was_restarted_is_found_again(
-    tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter
-) -> None:
-    """While it is down each claim fails at once with its address; when it is back the next is decided."""
+def test_a_restarted_server_decides_again(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
+    """While it is down each claim fails at once with its address; afterwards the next is decided."""
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
     with running_redis(tmp_path_factory.mktemp("redis"), port=port):
@@ -152,8 +146,8 @@ def test_a_server_that_was_restarted_is_found_again(
     assert after is True
 
 
-def test_a_primary_that_is_one_again_decides_again(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
-    """While it is a replica, claims say so; after a failover to and fro the next is decided."""
+def test_a_restored_primary_decides_again(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """While it is a replica, claims fail with a remedy; after it is a primary again, the next is decided."""
     server, another = start_redis(), start_redis()
     limiter = open_limiter(server.socket_url)
     limiter.acquire("s", PLAN)
@@ -169,10 +163,8 @@ def test_a_primary_that_is_one_again_decides_again(start_redis: StartRedis, open
 _BUSY = "is still busy with the previous call"
 
 
-def test_a_call_without_an_answer_fails_all_who_wait_and_holds_no_slot(
-    start_redis: StartRedis, open_limiter: OpenLimiter
-) -> None:
-    """Of a server that hangs: all fail after one timeout, not after two; the next call works, and gives slots back."""
+def test_a_hanging_server_fails_the_queue(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """All claims fail after one timeout; the next call works and releases their slots."""
     server = start_redis()
     limiter, other = open_limiter(server.socket_url, timeout_ms=TIMEOUT_MS), open_limiter(server.socket_url)
     limiter.acquire("before", PLAN)

@@ -1,11 +1,11 @@
-"""Write the synchronous modules from their asynchronous sources: the same logic without `async` and `await`.
+"""Generates the synchronous modules from their asynchronous sources: the same logic without `async` and `await`.
 
-    python tools/generate_sync.py            write them
-    python tools/generate_sync.py --check    write nothing; exit with 1 if a module is out of date
+    python tools/generate_sync.py            write the modules
+    python tools/generate_sync.py --check    write nothing; exit with status 1 if a module is out of date
 
-`limiter.py` becomes `limiter_sync.py`, and so on. Of a source, only what is asynchronous is rewritten: classes named
-`Async...`, coroutine functions, and functions named `async_...`. Everything else that they use is imported from the
-source. Change the source, or the table of differences below, and never the generated module.
+`limiter.py` becomes `limiter_sync.py`, and so on. Only classes named `Async...`, coroutine functions, and functions
+named `async_...` are rewritten. The generated module imports everything else from its source. Edit the source or the
+table of differences below, and never a generated module.
 """
 
 import ast
@@ -36,10 +36,10 @@ Generated from `{name}.py` by tools/generate_sync.py: change that module and run
 #: Methods that only tasks need.
 ASYNC_ONLY: Final = {("AsyncChannel", "forget"), ("AsyncConnection", "forget")}
 
-#: What differs for a reason, from the asynchronous text to the synchronous one. Longer ones go first.
+#: Asynchronous text and the synchronous text that replaces it. A longer text comes before a text that it contains.
 DIFFERENCES: Final = {
     "aclose": "close",
-    # Only a coroutine has to be kept from being taken for a decision.
+    # Only a coroutine can be mistaken for a decision.
     "    @must_be_awaited\n": "",
     "checked_async_backend": "checked_backend",
     "flush_async": "flush",
@@ -69,13 +69,13 @@ DIFFERENCES: Final = {
     "from awx_ratelimit.runtime.deadlines import TaskDeadline": "from contextlib import nullcontext",
     "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
     "connection.disconnect(nowait=True)": "connection.disconnect()",
-    # Only event loops are of several kinds.
+    # Only async code may run on another library than asyncio.
     "    needs_asyncio: ClassVar[bool] = True\n": "",
-    # A backend that never waits has answered an async gate too.
+    # An async gate also gets plain decisions, from backends that never wait.
     """            if decision.__class__ is not Decision:
                 decision = await decision
 """: "",
-    # The same facts, in words for threads.
+    # Docstrings.
     "from the tasks of an event loop": "from any thread",
     "for the tasks of event loops": "for threads",
     "an ASGI adapter": "a WSGI adapter",
@@ -92,7 +92,7 @@ DIFFERENCES: Final = {
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check every generated module; the exit status."""
+    """Write or check every generated module. Returns the exit status."""
     checking, stale = "--check" in arguments, []
     for source in SOURCES:
         target, text = _path(f"{source}_sync"), generated(source)
@@ -107,16 +107,16 @@ def main(arguments: list[str]) -> int:
 
 
 def generated(source: str) -> str:
-    """The text of the synchronous module that belongs to `source`."""
+    """The text of the synchronous module for `source`."""
     text = _path(source).read_text()
     tree, lines = ast.parse(text), text.splitlines(keepends=True)
     kept = [_text(node, lines) for node in tree.body if _is_import(node)]
     rewritten = [_text(node, lines) for node in tree.body if _is_async(node)]
     shared = sorted(name for node in tree.body if not _is_import(node) and not _is_async(node) for name in _names(node))
     imports = "".join(f"from {source} import {name}\n" for name in shared)
-    summary = _plain((ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " "))
-    body = _plain("".join(kept) + imports + "\n\n" + "\n\n".join(rewritten))
-    return _formatted(_HEADER.format(summary=summary, name=source.rpartition(".")[2]) + _redirected(body), source)
+    summary = _to_sync((ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " "))
+    body = _to_sync("".join(kept) + imports + "\n\n" + "\n\n".join(rewritten))
+    return _format(_HEADER.format(summary=summary, name=source.rpartition(".")[2]) + _redirect_imports(body), source)
 
 
 def _is_import(node: ast.stmt) -> bool:
@@ -128,13 +128,13 @@ def _is_async(node: ast.stmt) -> bool:
 
 
 def _names(node: ast.stmt) -> Iterator[str]:
-    """The names that a statement of a module defines."""
+    """The names that a statement defines."""
     targets: list[Any] = getattr(node, "targets", None) or [getattr(node, "target", node)]
     yield from (name for target in targets if (name := getattr(target, "id", getattr(target, "name", None))))
 
 
 def _text(node: Any, lines: list[str]) -> str:
-    """The source of a statement with the comments above it, less what only tasks need."""
+    """The source of a statement and the comments above it, without the methods in ASYNC_ONLY."""
     dropped = [part for part in getattr(node, "body", []) if (getattr(node, "name", ""), _name(part)) in ASYNC_ONLY]
     without = {number for part in dropped for number in range(part.lineno - 1, part.end_lineno + 1)}
     decorators = getattr(node, "decorator_list", [])
@@ -148,16 +148,16 @@ def _name(node: ast.stmt) -> str:
     return getattr(node, "name", "")
 
 
-def _plain(text: str) -> str:
+def _to_sync(text: str) -> str:
     for one, other in DIFFERENCES.items():
         text = text.replace(one, other)
     text = re.sub(r"\b(?:async|await) |\basync_(?=[a-z])", "", text)
     return re.sub(r"\b(_?)Async(?=[A-Z])", r"\1", text)
 
 
-def _redirected(text: str) -> str:
-    """Import what is generated from where it is generated."""
-    homes = {name: f"{source}_sync" for source in SOURCES for name in _made(source)}
+def _redirect_imports(text: str) -> str:
+    """Import generated names from the modules that define them."""
+    homes = {name: f"{source}_sync" for source in SOURCES for name in _generated_names(source)}
 
     def imported(found: re.Match[str]) -> str:
         indent, module = found[1], found[2]
@@ -167,14 +167,14 @@ def _redirected(text: str) -> str:
     return re.sub(r"^( *)from (awx_ratelimit[\w.]*) import (\([^)]*\)|[^\n(]*)$", imported, text, flags=re.MULTILINE)
 
 
-def _made(source: str) -> set[str]:
+def _generated_names(source: str) -> set[str]:
     """The public names that are generated from `source`."""
     nodes = [node for node in ast.parse(_path(source).read_text()).body if _is_async(node)]
-    return {_plain(f"async {_name(node)}") for node in nodes}
+    return {_to_sync(f"async {_name(node)}") for node in nodes}
 
 
-def _formatted(text: str, source: str) -> str:
-    """`text` without imports that it does not use, sorted and laid out."""
+def _format(text: str, source: str) -> str:
+    """`text` without unused imports, sorted and formatted."""
     ruff = [str(Path(sys.executable).parent / "ruff")]
     name = ["--stdin-filename", str(_path(f"{source}_sync")), "-"]
     for step in (["check", "--fix-only", "--select", "F401,F811,I", "--quiet"], ["format", "--quiet"]):

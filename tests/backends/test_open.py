@@ -15,7 +15,8 @@ PLAN = Plan.of("p", per_minute=2)
 
 def test_memory_is_opened() -> None:
     """`memory://` is a MemoryBackend, for both limiters."""
-    assert [type(open_backend("memory://")), type(open_async_backend("memory://"))] == [MemoryBackend] * 2
+    assert type(open_backend("memory://")) is MemoryBackend
+    assert type(open_async_backend("memory://")) is MemoryBackend
 
 
 @pytest.mark.anyio

@@ -17,7 +17,7 @@ _ids = count(1)
 
 
 def let_others_run() -> None:
-    """Let go of the interpreter, as it may be taken away anywhere."""
+    """Yield to other threads, which may happen anywhere."""
     time.sleep(0)
 
 
@@ -27,8 +27,8 @@ def new_id() -> int:
     return lease_id
 
 
-class PendingClaim(tuple[Any, ...]):
-    """A claim that takes its time to be read."""
+class SlowClaim(tuple[Any, ...]):
+    """A claim that yields to other threads when it is read."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ class PendingClaim(tuple[Any, ...]):
 
 @contextmanager
 def many(act: Callable[[int], Any]) -> Iterator[Callable[[], bool]]:
-    """Four threads act 100 times; the block is told whether they still do."""
+    """Four threads act 100 times. The block gets a function that says whether they still run."""
     with ThreadPoolExecutor(4) as threads:
         acting = [threads.submit(lambda: [act(number) for number in range(100)]) for _ in range(4)]
         yield lambda: not all(thread.done() for thread in acting)
@@ -74,7 +74,7 @@ def test_listed_leases_are_complete() -> None:
 
     def grant(_: int) -> None:
         lease_id = next(_ids)
-        kept = leases.grant(PendingClaim(("s", PLAN, 1, lease_id)), 7, lease_id)
+        kept = leases.grant(SlowClaim(("s", PLAN, 1, lease_id)), 7, lease_id)
         let_others_run()
         del kept
 

@@ -11,7 +11,7 @@ from awx_ratelimit.backends.redis.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CL
 
 
 class Server:
-    """Answers a batch when it is told to, and remembers what was asked, abandoned and left unanswered."""
+    """Answers a batch on demand, and records what was sent, abandoned and left unanswered."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

@@ -14,7 +14,7 @@ LOST = 1_000_000
 
 
 class Server:
-    """Answers a batch when it is told to, and remembers what was asked, abandoned and left unanswered."""
+    """Answers a batch on demand, and records what was sent, abandoned and left unanswered."""
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.batches: list[list[int]] = []

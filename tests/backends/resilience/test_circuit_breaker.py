@@ -6,7 +6,7 @@ from awx_ratelimit.backends.resilience.circuit_breaker import MAX_CONSECUTIVE_FA
 
 
 def fail(breaker: CircuitBreaker, times: int, now_s: float = 0.0) -> list[bool]:
-    """Ask and fail so many times."""
+    """Let this many claims fail. Returns for each whether it began an outage."""
     return [
         breaker.on_failure(ticket, now_s, 1.0) for _ in range(times) if (ticket := breaker.permit(now_s)) is not None
     ]
@@ -93,9 +93,10 @@ def test_pauses_are_random() -> None:
 
 def test_late_results_are_ignored(opened: CircuitBreaker) -> None:
     """Results of claims from before it opened neither close it nor extend the pause."""
-    late = (opened.on_success(0), opened.on_failure(0, 0.2, 1.0))
+    late_success, late_failure = opened.on_success(0), opened.on_failure(0, 0.2, 1.0)
 
-    assert late == (False, False)
+    assert late_success is False
+    assert late_failure is False
     assert opened.is_closed is False
     assert opened.permit(0.25) is not None
 

@@ -25,7 +25,7 @@ class Counting(MemoryBackend):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
-    """The backend's time, and the one by which refusals are believed."""
+    """The time of the backend and of the cache."""
     clock = ManualClock(10**12)
     monkeypatch.setattr(
         "awx_ratelimit.backends.resilience.denial_cache.time.monotonic_ns", lambda: clock.now_ms() * 1_000_000

@@ -78,8 +78,8 @@ class CircuitBreaker:
         self.failures += 1
         self._consecutive_failures += 1
         self._results_failed.append(True)
-        too_many = self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES or 2 * sum(self._results_failed) >= WINDOW
-        opens = self.is_closed and too_many
+        reached = self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES or 2 * sum(self._results_failed) >= WINDOW
+        opens = self.is_closed and reached
         if opens:
             self._change_state(closed=False)
         if not self.is_closed:

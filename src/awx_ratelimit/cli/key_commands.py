@@ -168,7 +168,7 @@ def _parsed(overrides: str) -> Any:
         return loads(overrides)
     except (ValueError, RecursionError):
         remedy = """write JSON such as {"per_minute": 12000}, or null"""
-        raise InvalidKeyRequest("is not valid JSON", remedy=remedy, field="overrides") from None
+        raise InvalidKeyRequest("not valid JSON", remedy=remedy, field="overrides") from None
 
 
 def _checked_by(table: PlanTable) -> "CheckPlan":

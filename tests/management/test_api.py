@@ -86,7 +86,7 @@ def test_more_keys_than_fit_are_not_cut_off_unseen(client: Client, service: KeyS
 
     assert whole == 1_000
     assert refused.status == 400
-    assert "ask for pages" in refused.json["message"]
+    assert "request pages" in refused.json["message"]
 
 
 def test_a_key_can_be_renamed(client: Client, service: KeyService) -> None:

@@ -37,7 +37,7 @@ _TRIES_PER_POLL = 100
 _REQUEST = Struct("@hhqqi4x")
 _ALIVE_AT = 1 << 61
 _LOCKS_AT = 1 << 62
-#: Process numbers have so many bits.
+#: The size of a process number, in bits.
 PROCESS_NUMBER_BITS: Final = 60
 
 _fcntl = ctypes.PyDLL(None)["fcntl"]

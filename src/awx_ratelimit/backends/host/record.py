@@ -29,7 +29,7 @@ _GRANT = Struct("<IQ")
 _EXPIRING = Struct("<IQq")
 _TIME = Struct("<q")
 _COUNTER_BYTES = 8
-#: A record with the counters of up to so many processes is packed in one call.
+#: A record with the counters of at most 8 processes is packed in one call.
 _MAX_FAST_GRANTS = 8
 _RATE = re.compile(r"([a-z0-9_.-]{1,32}):(\d+)/(\d+)\+(\d+)(c?)(s?)")
 _EMPTY_LAYOUT = layout_of(())

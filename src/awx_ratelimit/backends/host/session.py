@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 
 
 class HostSession:
-    """See the module. `open_table` opens the file at `path`, and waits so many milliseconds for its creation."""
+    """See the module. `open_table(wait_ms)` opens the file at `path`, and waits that long for its creation."""
 
     def __init__(self, path: str, now_ms: Callable[[], int], open_table: Callable[[int], Table]) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class HostSession:
         self.problem: str | None = None
 
     def open(self, wait_ms: float = WAIT_MS) -> Table:
-        """The opened table. Waits up to `wait_ms` for whoever opens or creates the file.
+        """The opened table. Waits up to `wait_ms` for a thread or process that opens or creates the file.
 
         Raises BackendUnavailable, and BackendMisconfigured if the file is unusable.
         """

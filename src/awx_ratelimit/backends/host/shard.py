@@ -16,7 +16,7 @@ from awx_ratelimit.errors import BackendUnavailable
 if TYPE_CHECKING:
     from awx_ratelimit.backends.host.mapped_file import MappedFile
 
-#: How long to wait while the holder of the lock seems to be stopped: nobody has had the lock since the last time-out.
+#: How long to wait if the last wait for another process timed out: that process is probably stopped.
 _STOPPED_HOLDER_WAIT_MS = 2
 TRUNCATED: Final = "the file was truncated"
 _NEVER = object()

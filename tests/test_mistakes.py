@@ -253,12 +253,12 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'Jwks.at("https://login.example.com/keys", timeout_s="2")',
         InvalidKeyRequest,
-        "timeout_s: is '2' (str); allowed is a number of seconds above 0",
+        "timeout_s: got '2' (str); expected a number of seconds above 0",
     ),
     (
         'Jwks.at("https://login.example.com/keys", interval_s=0)',
         InvalidKeyRequest,
-        "interval_s: is 0 (int); allowed is a number of seconds above 0",
+        "interval_s: got 0 (int); expected a number of seconds above 0",
     ),
     (
         "RedisBackend.from_url(URL, prefix=5)",
@@ -688,22 +688,22 @@ MISTAKES: list[tuple[str, type[Exception], str]] = [
     (
         'ManagementApi("keys.db", "secret", limiter=limiter, plans=table)',
         TypeError,
-        "tokens is a str; write ManagementApi(KeyService(store), AccessTokens(...), ...)",
+        "tokens: expected AccessTokens, got a str; write ManagementApi(KeyService(store), AccessTokens(...), ...)",
     ),
     (
         'tokens(algorithms="HS256")',
         InvalidKeyRequest,
-        "algorithms: is 'HS256'; allowed is a list of " + ", ".join(ALGORITHMS),
+        "algorithms: got 'HS256'; expected a list of " + ", ".join(ALGORITHMS),
     ),
     (
         "tokens(leeway_s=3_600)",
         InvalidKeyRequest,
-        "leeway_s: is 3600 (int); allowed are whole numbers from 0 to 300",
+        "leeway_s: got 3600 (int); expected an integer from 0 to 300",
     ),
     (
         "tokens(issuer=None)",
         InvalidKeyRequest,
-        "issuer: is None (NoneType); allowed is a non-empty string",
+        "issuer: got None (NoneType); expected a non-empty string",
     ),
     # Plans.
     (

@@ -13,7 +13,7 @@ from awx_ratelimit.keys.verification.single_flight import SingleFlight
 
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REST_S", 0.0)
+    monkeypatch.setattr(module, "_COOLDOWN_S", 0.0)
 
 
 def _nothing(_: bytes) -> None:

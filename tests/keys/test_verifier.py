@@ -509,7 +509,7 @@ def test_a_look_up_that_hangs_is_waited_for_within_the_budget(
         began_s = time.monotonic()
         said = {str(call.ended()) for call in [Call(verifier.verify, hanging) for _ in range(5)]}
         waited_s = time.monotonic() - began_s
-        with pytest.raises(KeyStoreUnavailable, match="has just not answered in time"):
+        with pytest.raises(KeyStoreUnavailable, match="has not answered in time; look-ups pause"):
             verifier.verify(other)
         remembered = _code(verifier.verify, known)
 
@@ -523,7 +523,7 @@ def test_after_a_rest_the_store_is_asked_again(
     service: KeyService, store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that hung and answers again is used again, for the very key that hung as well."""
-    monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._REST_S", 0.0)
+    monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._COOLDOWN_S", 0.0)
     verifier = verifiers(budget_ms=500)
     key_id, key = _key(service)
     with held_look_ups(store), pytest.raises(KeyStoreUnavailable):
@@ -534,7 +534,7 @@ def test_after_a_rest_the_store_is_asked_again(
 
 def test_a_hanging_store_holds_a_few_threads(store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many keys wait, four threads ask; what nobody waits for any more is not asked."""
-    monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._REST_S", 0.0)
+    monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._COOLDOWN_S", 0.0)
     verifier = verifiers(budget_ms=300)
     verifier.poll()
     before = threading.active_count()

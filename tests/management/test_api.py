@@ -211,40 +211,43 @@ def test_unknown_and_foreign_ids_cost_the_same(client_of: Callable[[str], Client
 
 
 WRONG_BODIES: dict[str, tuple[Any, str]] = {
-    "another account's": ({"name": "n", "account_id": "other"}, "fields that are not known"),
-    "a field of the table": ({"name": "n", "plan": "enterprise"}, "fields that are not known"),
-    "a name of ours": ({"name": "n", "__class__": 1}, "fields that are not known"),
+    "another account's": ({"name": "n", "account_id": "other"}, "has unknown fields"),
+    "a field of the table": ({"name": "n", "plan": "enterprise"}, "has unknown fields"),
+    "a name of ours": ({"name": "n", "__class__": 1}, "has unknown fields"),
     "no name": ({}, "name: is missing"),
     "null": ({"name": None}, "name: is null"),
     "a number": ({"name": 1}, "name: got an int"),
     "a list": ({"name": ["n"]}, "name: got a list"),
     "empty": ({"name": " "}, "name: has 0 characters"),
     "long": ({"name": "n" * 65}, "name: has 65 characters"),
-    "bidi": ({"name": "a\u202eb"}, "name: contains U+202E"),
-    "surrogate": (b'{"name": "\\ud800"}', "name: contains U+D800"),
-    "days as text": ({"name": "n", "expires_in_days": "1"}, "expires_in_days: is no such number"),
-    "days that are true": ({"name": "n", "expires_in_days": True}, "expires_in_days: is no such number"),
-    "no days": ({"name": "n", "expires_in_days": 0}, "expires_in_days: is no such number"),
+    "bidi": ({"name": "a\u202eb"}, "name: contains the invisible character U+202E"),
+    "surrogate": (b'{"name": "\\ud800"}', "name: contains the invisible character U+D800"),
+    "days as text": (
+        {"name": "n", "expires_in_days": "1"},
+        "expires_in_days: got a str; expected an integer",
+    ),
+    "days that are true": ({"name": "n", "expires_in_days": True}, "expires_in_days: got "),
+    "no days": ({"name": "n", "expires_in_days": 0}, "expires_in_days: got "),
     "days that are null": ({"name": "n", "expires_in_days": None}, "expires_in_days: is null"),
-    "endless days": (b'{"name": "n", "expires_in_days": 1e999}', "expires_in_days: is no such number"),
-    "half a day": ({"name": "n", "expires_in_days": 0.5}, "expires_in_days: is no such number"),
-    "a list around": ([{"name": "n"}], "no JSON object"),
-    "a text": ("name", "no JSON object"),
-    "null alone": (b"null", "no JSON object"),
-    "twice": (b'{"name": "n", "name": "m"}', "no JSON that can be read"),
-    "twice, escaped": (b'{"name": "n", "n\\u0061me": "m"}', "no JSON that can be read"),
-    "NaN": (b'{"name": NaN}', "no JSON that can be read"),
-    "infinite": (b'{"name": -Infinity}', "no JSON that can be read"),
-    "deep": (b'{"name": ' + b"[" * 30_000, "no JSON that can be read"),
-    "many digits": (b'{"name": ' + b"1" * 60_000 + b"}", "no JSON that can be read"),
-    "two values": (b'{"name": "n"}{"name": "m"}', "no JSON that can be read"),
-    "cut off": (b'{"name": "n"', "no JSON that can be read"),
-    "a comma more": (b'{"name": "n",}', "no JSON that can be read"),
-    "a comment": (b'{"name": "n"} // x', "no JSON that can be read"),
-    "UTF-16": ('{"name": "n"}'.encode("utf-16"), "no JSON that can be read"),
-    "a mark before": (b'\xef\xbb\xbf{"name": "n"}', "no JSON that can be read"),
-    "no UTF-8": (b'{"name": "\xff"}', "no JSON that can be read"),
-    "NUL": (b'{"name": "n"}\x00', "no JSON that can be read"),
+    "endless days": (b'{"name": "n", "expires_in_days": 1e999}', "expires_in_days: got "),
+    "half a day": ({"name": "n", "expires_in_days": 0.5}, "expires_in_days: got "),
+    "a list around": ([{"name": "n"}], "not a JSON object"),
+    "a text": ("name", "not a JSON object"),
+    "null alone": (b"null", "not a JSON object"),
+    "twice": (b'{"name": "n", "name": "m"}', "not valid JSON"),
+    "twice, escaped": (b'{"name": "n", "n\\u0061me": "m"}', "not valid JSON"),
+    "NaN": (b'{"name": NaN}', "not valid JSON"),
+    "infinite": (b'{"name": -Infinity}', "not valid JSON"),
+    "deep": (b'{"name": ' + b"[" * 30_000, "not valid JSON"),
+    "many digits": (b'{"name": ' + b"1" * 60_000 + b"}", "not valid JSON"),
+    "two values": (b'{"name": "n"}{"name": "m"}', "not valid JSON"),
+    "cut off": (b'{"name": "n"', "not valid JSON"),
+    "a comma more": (b'{"name": "n",}', "not valid JSON"),
+    "a comment": (b'{"name": "n"} // x', "not valid JSON"),
+    "UTF-16": ('{"name": "n"}'.encode("utf-16"), "not valid JSON"),
+    "a mark before": (b'\xef\xbb\xbf{"name": "n"}', "not valid JSON"),
+    "no UTF-8": (b'{"name": "\xff"}', "not valid JSON"),
+    "NUL": (b'{"name": "n"}\x00', "not valid JSON"),
     "nothing": (None, "name: is missing"),
 }
 
@@ -523,7 +526,9 @@ def test_a_plan_of_calls_has_rates_alone(
     """A plan with slots, which no call would give back, is an error at start."""
     plan: dict[str, Any] = {field: Plan.of("few", per_minute=10, concurrent=2)}
 
-    with pytest.raises(InvalidLimit, match=f"^{field}: the plan 'few' has slots; allowed are rates alone$"):
+    with pytest.raises(
+        InvalidLimit, match=f"^{field}: expected a plan with rates only, but 'few' has concurrent slots$"
+    ):
         ManagementApi(service, tokens, limiter=limiter, plans=PLANS, **plan)
 
 

@@ -176,7 +176,7 @@ def test_a_bad_answer_keeps_the_old_keys(
     clock.advance(86_399_999)
     remembered = said_of(at_url, issuer.token(clock, 0))
     clock.advance(1)
-    with pytest.raises(SigningKeysUnavailable, match="could not be had"):
+    with pytest.raises(SigningKeysUnavailable, match="are unavailable"):
         said_of(at_url, issuer.token(clock, 0))
 
     assert remembered == ACME
@@ -323,7 +323,7 @@ def test_a_resolver_that_hangs_holds_nobody(
     until(lambda: not fetching())
 
     # What came after the deadline is not believed; the next fetch is.
-    assert "the answer took too long" in caplog.text
+    assert "the response took too long" in caplog.text
     assert said_of(tokens, issuer.token(clock, 0)) == ACME
 
 

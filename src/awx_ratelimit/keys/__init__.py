@@ -1,16 +1,16 @@
-"""API keys from the first day to the last: made, shown once, verified, rotated, revoked; without web, without limits.
+"""API keys: creation, verification, rotation and revocation. This package knows nothing of HTTP or of limits.
 
     store = KeyStore.open("keys.db")                      # or postgresql://user@host/database
     keys = KeyService(store)
     keys.accounts.create("acct_acme", plan="starter")
     created = keys.create("acct_acme", "production-backend")
-    created.secret.reveal()                               # the only sight of it
+    created.secret.reveal()                               # shown only here
 
     verifier = KeyVerifier(store)
     caller = verifier.verify(b"awx_...", "203.0.113.7")   # a Caller for the gate, or KeyRefused
 
-Layer 2: it knows of limits no more than a plan's name. The store, the service and the verifier need the extra
-``keys``; how a key looks, and how a text is kept free of keys, needs nothing.
+An account has the name of a plan, which this package does not interpret. The store, the service and the verifier need
+the extra ``keys``. The format of keys, the scanner and the redaction need nothing.
 """
 
 from typing import TYPE_CHECKING

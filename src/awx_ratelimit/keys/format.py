@@ -1,8 +1,8 @@
-"""`KeyFormat`: how an API key looks, how one is made, and under which digest it is known.
+"""`KeyFormat`: the format of API keys, their generation and their digests.
 
-A key is its prefix, 32 characters of base62 from `secrets` (190 bits), and 6 characters of base62 that are the CRC-32
-of all before them. So a text that is no key is told from one without a look-up, and a scanner of texts finds keys
-without false alarms. A key is stored as its SHA-256: a slow hash defends guessable passwords, and these are not.
+A key is its prefix, 32 base62 characters from `secrets` (190 bits), and the CRC-32 of all that as 6 base62 characters.
+With the checksum, wrong keys are refused without a look-up, and a scanner finds keys without false alarms. The store
+keeps the SHA-256 of a key. A slow hash such as bcrypt protects guessable passwords; these keys cannot be guessed.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX: Final = "awx_"
 RANDOM_CHARACTERS: Final = 32
 CHECK_CHARACTERS: Final = 6
-#: What is longer is no key, whatever its prefix; nobody has to digest it to know.
+#: Longer texts are not keys, whatever the prefix, and are refused before they are hashed.
 MAX_KEY_BYTES: Final = 128
 _ID_CHARACTERS = 16
-_LEAST_PEPPER_BYTES = 16
+_MIN_PEPPER_BYTES = 16
 _BLOCK_BYTES = 64
 _is_prefix = re.compile(r"(?=.{2,32}\Z)[a-z][a-z0-9]*_(?:[a-z0-9]+_)*").fullmatch
 is_key_id: Final = re.compile(rf"key_[0-9A-Za-z]{{{_ID_CHARACTERS}}}").fullmatch
 
 
-def _sha256_of_python() -> Any:
-    """Python's own, where it was built with it: for a text as short as a key a call of OpenSSL costs twice as much."""
+def _fastest_sha256() -> Any:
+    """Return Python's own SHA-256 if it is built in. For texts as short as a key, OpenSSL takes twice as long."""
     for module in ("_sha2", "_sha256"):
         try:
             return import_module(module).sha256
@@ -39,11 +39,11 @@ def _sha256_of_python() -> Any:
     return hashlib.sha256
 
 
-sha256: Final = _sha256_of_python()
+sha256: Final = _fastest_sha256()
 
 
 def checksum(body: bytes) -> bytes:
-    """The 6 characters that follow `body` in a key."""
+    """Return the 6 characters that follow `body` in a key."""
     number = crc32(body)
     characters = []
     for _ in range(CHECK_CHARACTERS):
@@ -53,43 +53,43 @@ def checksum(body: bytes) -> bytes:
 
 
 def new_key_id() -> str:
-    """``key_`` and 16 random characters: an id tells nothing of how many there are, nor when it was made."""
+    """Return ``key_`` and 16 random characters. An id reveals neither the number of keys nor the time."""
     return f"key_{_random(_ID_CHARACTERS)}"
 
 
 class KeyFormat:
     """Keys of one prefix, and the digests under which they are stored.
 
-    `prefix` is 2 to 32 of ``[a-z0-9_]``, begins with a letter and ends with an underscore, such as ``awx_test_``. With
-    a `pepper` of at least 16 bytes a digest is the HMAC-SHA-256 under it, so that a copy of the store alone does not
-    even tell whether a text is one of its keys; the keys made with one pepper are known with no other. Raises
-    InvalidKeyRequest.
+    `prefix` has 2 to 32 characters of ``[a-z0-9_]``, begins with a letter and ends with an underscore, such as
+    ``awx_test_``. With a `pepper` of at least 16 bytes, digests are HMAC-SHA-256 with the pepper as the key. A copy of
+    the store alone then does not even reveal whether a given text is one of its keys. Keys created with one pepper
+    are unknown under any other. Raises InvalidKeyRequest.
     """
 
     def __init__(self, prefix: str = PREFIX, *, pepper: bytes | None = None) -> None:
         if not isinstance(prefix, str) or not _is_prefix(prefix):
-            allowed = "allowed are 2 to 32 of [a-z0-9_] that begin with a letter and end with '_', such as 'awx_test_'"
-            raise InvalidKeyRequest("the prefix cannot be one", remedy=allowed, field="prefix")
-        if pepper is not None and not (isinstance(pepper, bytes) and len(pepper) >= _LEAST_PEPPER_BYTES):
-            remedy = f"allowed are at least {_LEAST_PEPPER_BYTES} bytes, such as secrets.token_bytes(32)"
-            raise InvalidKeyRequest("the pepper is too weak", remedy=remedy, field="pepper")
+            expected = "expected 2 to 32 of [a-z0-9_], beginning with a letter and ending with '_', such as 'awx_test_'"
+            raise InvalidKeyRequest("not a valid prefix", remedy=expected, field="prefix")
+        if pepper is not None and not (isinstance(pepper, bytes) and len(pepper) >= _MIN_PEPPER_BYTES):
+            remedy = f"expected at least {_MIN_PEPPER_BYTES} bytes, such as secrets.token_bytes(32)"
+            raise InvalidKeyRequest("too short or not bytes", remedy=remedy, field="pepper")
         self.prefix = prefix
         self._matches = re.compile(
             rb"%s[0-9A-Za-z]{%d}" % (prefix.encode(), RANDOM_CHARACTERS + CHECK_CHARACTERS)
         ).fullmatch
-        #: The 32 bytes under which a key is stored and looked up. It digests whatever it is given.
+        #: Returns the 32-byte digest of a key, under which it is stored. Accepts any bytes.
         self.digest: Callable[[bytes], bytes] = _sha256 if pepper is None else _hmac_sha256(pepper)
 
     def __repr__(self) -> str:
         return f"KeyFormat({self.prefix!r})"
 
     def new(self) -> Secret:
-        """A key that nobody has."""
+        """Generate a key."""
         body = self.prefix + _random(RANDOM_CHARACTERS)
         return Secret(body + checksum(body.encode()).decode(), prefix=self.prefix)
 
     def is_key(self, sent: bytes | str) -> bool:
-        """Whether `sent` is a key of this prefix, to the letter, with the check that follows from the rest."""
+        """Return whether `sent` has exactly this format, with the right prefix and checksum."""
         if isinstance(sent, str):
             if not sent.isascii():
                 return False
@@ -106,13 +106,13 @@ def _sha256(key: bytes) -> bytes:
 
 
 def _hmac_sha256(pepper: bytes) -> Callable[[bytes], bytes]:
-    """HMAC (RFC 2104) whose two first blocks are digested once: a third of the time of `hmac.digest`."""
+    """Return an HMAC (RFC 2104) that hashes the two padded keys only once. It takes a third of `hmac.digest`'s time."""
     block = (sha256(pepper).digest() if len(pepper) > _BLOCK_BYTES else pepper).ljust(_BLOCK_BYTES, b"\0")
-    begun = sha256(bytes(byte ^ 0x36 for byte in block))
-    around = sha256(bytes(byte ^ 0x5C for byte in block))
+    inner_pad = sha256(bytes(byte ^ 0x36 for byte in block))
+    outer_pad = sha256(bytes(byte ^ 0x5C for byte in block))
 
     def digest(key: bytes) -> bytes:
-        inner, outer = begun.copy(), around.copy()
+        inner, outer = inner_pad.copy(), outer_pad.copy()
         inner.update(key)
         outer.update(inner.digest())
         return outer.digest()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What the key lifecycle answers with: frozen values. None of them holds a key but `CreatedKey`, once."""
+"""The results of the key service: frozen values. Only `CreatedKey` contains a key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def utc_datetime(at_ms: int) -> datetime:
-    """The time in UTC of a number of milliseconds since the epoch, exactly."""
+    """Return the UTC time of milliseconds since the epoch, without rounding."""
     return _EPOCH + at_ms * _MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as its owner sees it, at the moment it was asked for. Times are in UTC.
+    """A key as its owner sees it. Times are in UTC.
 
-    `masked` is how the key is shown (``awx_...x4f2``). `family_id` is whose budget it uses: a rotated key and its
-    successors have one. `status` is ``active``, ``rotated`` (it has a successor and is accepted to the end of its
-    grace, `expires_at`) or ``expired``. `last_used_at` may be 10 seconds late.
+    `masked` is the form to show (``awx_...x4f2``). `family_id` names the budget: a rotated key and its successors share
+    one. `status` is ``active``, ``rotated`` (it has a successor, and works until its grace period ends at `expires_at`)
+    or ``expired``. `last_used_at` may be 10 seconds late.
     """
 
     id: str
@@ -44,7 +44,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """A new key, and its text: the only time that it is told."""
+    """A new key with its secret. No other result contains the secret."""
 
     key: ApiKey
     secret: Secret
@@ -52,9 +52,9 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns keys. `plan` is the name of the plan of all of them, None for the table's default.
+    """An owner of keys. `plan` is the name of the plan of all its keys; None means the table's default.
 
-    `overrides` are numbers of its own, as they are written in a plan table. Of a suspended account no key is accepted.
+    `overrides` are the account's own limits, written as in a plan table. The keys of a suspended account are refused.
     """
 
     id: str
@@ -67,11 +67,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was done, by whom (None: not said) and to which key (None: to the account). Never changed.
+    """An entry of the audit trail. `actor` may be None (unknown), and so may `key_id` (it concerns the account).
 
     `action` is ``key.created``, ``key.renamed``, ``key.rotated``, ``key.revoked``, ``account.created``,
     ``account.plan_set``, ``account.overrides_set``, ``account.max_keys_set``, ``account.suspended`` or
-    ``account.activated``; `details` say what was before and what is now, in JSON's own types.
+    ``account.activated``. `details` contain the values before and after, as JSON types.
     """
 
     number: int
@@ -85,7 +85,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[_Item]):
-    """Some of `total` items: the `page_num`-th `page_size` of them, counted from 1."""
+    """One page of `total` items: page number `page_num`, counted from 1, with at most `page_size` items."""
 
     items: tuple[_Item, ...]
     total: int
@@ -94,5 +94,5 @@ class Page(Generic[_Item]):
 
     @property
     def has_more(self) -> bool:
-        """Whether there is a page after this one."""
+        """Whether there is a next page."""
         return self.page_num * self.page_size < self.total

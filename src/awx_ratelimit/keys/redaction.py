@@ -1,7 +1,7 @@
-"""Logs and error reports without keys: a filter for `logging`, and a function for Sentry's `before_send`.
+"""Keeps keys out of logs and error reports: a filter for `logging`, and a hook for Sentry's `before_send`.
 
-A key is in a log because somebody did not think of it: in a message, an argument, an exception's text, a field of
-their own. So everything that will be written is looked through, whatever it is called.
+Keys get into logs where nobody expects them: in a message, an argument, an exception or an extra field. So the filter
+searches everything that will be written.
 """
 
 import logging
@@ -10,20 +10,20 @@ from typing import Any, Final
 
 from awx_ratelimit.keys.scanner import FINDER, KeyFinder
 
-_DEEPEST = 20
-_MOST_VALUES = 20_000
+_MAX_DEPTH = 20
+_MAX_VALUES = 20_000
 _LEFT_OUT: Final = "[left out: too deep or too much to be searched for keys]"
-#: What has no text of its own making.
+#: Values whose text cannot contain a key.
 _PLAIN: Final = frozenset((type(None), bool, int, float, complex, type))
 _FORMATTER: Final = logging.Formatter()
 
 
 class KeyRedactingFilter(logging.Filter):
-    """Shows every key in a record in its masked form. Add it to handlers: filters of loggers miss their children.
+    """Masks every key in a log record. Add it to handlers, because filters of loggers do not see records of children.
 
-    It looks through the message, the arguments, the exception's text, the stack and the fields of `extra`, nested ones
-    too, changes the record itself, and lets every record pass. Where an exception's text has a key, `exc_info` is
-    replaced by the text without it. `finder` says which keys; without one, those that begin with ``awx_``.
+    It searches the message, the arguments, the exception, the stack and the fields of `extra`, including nested values.
+    It changes the record in place and lets every record pass. If the text of an exception contains a key, the redacted
+    text replaces `exc_info`. `finder` decides what a key is; the default finds keys that begin with ``awx_``.
     """
 
     def __init__(self, finder: KeyFinder = FINDER) -> None:
@@ -31,7 +31,7 @@ class KeyRedactingFilter(logging.Filter):
         self._finder = finder
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Redact the record, and let it pass. It never raises."""
+        """Redact the record and return True. Never raises."""
         try:
             self._redact_message(record)
             self._redact_exception(record)
@@ -39,7 +39,7 @@ class KeyRedactingFilter(logging.Filter):
                 if field not in {"msg", "args", "exc_info"}:
                     record.__dict__[field] = redacted(value, self._finder)
         except Exception as error:
-            # Something in it does not let itself be read. What cannot be searched is not written.
+            # A value in the record cannot be converted to text. Write nothing that was not searched.
             bare = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
             text = f"[a record that could not be searched for keys: {type(error).__name__}]"
             record.__dict__.update(logging.makeLogRecord({**bare, "msg": text}).__dict__)
@@ -49,11 +49,11 @@ class KeyRedactingFilter(logging.Filter):
         try:
             message = record.getMessage()
         except Exception:
-            # It cannot be written, and `logging` would show its parts in its own complaint.
+            # The arguments do not fit the message. `logging` would print both, unredacted, in its own error.
             record.msg, record.args = self._finder.redact(f"{record.msg!s} {record.args!r}"), None
             return
         shown = self._finder.redact(message)
-        # Formatters may take the arguments apart, as uvicorn's does: they stay, where that is enough.
+        # Keep redacted arguments if that is enough, because formatters such as uvicorn's unpack them.
         record.args = redacted(record.args, self._finder)
         if shown != message and self._finder.may_contain_key(record.getMessage()):
             record.msg, record.args = shown, None
@@ -68,33 +68,32 @@ class KeyRedactingFilter(logging.Filter):
 
 
 def redact_event(event: dict[str, Any], _hint: object = None, *, finder: KeyFinder = FINDER) -> dict[str, Any]:
-    """A Sentry event without keys: ``sentry_sdk.init(before_send=redact_event)``, `before_send_transaction` as well.
+    """Return a Sentry event without keys: ``sentry_sdk.init(before_send=redact_event)``. Works for transactions, too.
 
-    Every text in it is looked through, names of fields too; the event that was given is left as it is.
+    It searches every text, including names of fields. It does not change the given event.
     """
     clean: dict[str, Any] = redacted(event, finder)
     return clean
 
 
 def redacted(value: Any, finder: KeyFinder = FINDER) -> Any:
-    """`value` without keys: texts, bytes, and what mappings, lists, tuples and sets hold.
+    """Return `value` without keys. It searches strings, bytes and the items of mappings, lists, tuples and sets.
 
-    Any other object is its `repr` without keys, where that or its `str` has one. What holds no key is left as it is.
-    What is more than 20 levels deep, beyond the first 20,000 values, or has no text, is left out rather than let
-    through.
+    If the `str` or `repr` of another object contains a key, the redacted `repr` replaces it. Values without a key are
+    returned unchanged. Values deeper than 20 levels, after the first 20,000, or without a text are omitted.
     """
-    return _Redaction(finder).of(value, _DEEPEST)
+    return _Redaction(finder).of(value, _MAX_DEPTH)
 
 
 class _Redaction:
-    """One walk through a value, which counts its steps."""
+    """One traversal of a value, with a limited number of steps."""
 
     def __init__(self, finder: KeyFinder) -> None:
         self._redact = finder.redact
-        self._left = _MOST_VALUES
+        self._left = _MAX_VALUES
 
     def of(self, value: Any, depth: int) -> Any:
-        """`value` without keys; the very same where it has none."""
+        """Return `value` without keys, or the same object if it contains none."""
         self._left -= 1
         if isinstance(value, str):
             return self._text(value, value)
@@ -106,7 +105,7 @@ class _Redaction:
         return value if type(value) in _PLAIN else self._other(value)
 
     def _other(self, value: Any) -> Any:
-        """An object, where neither of the texts by which it may be written has a key."""
+        """Redact an object whose `str` or `repr` may contain a key."""
         kind: Any = type(value)
         if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
             return value

@@ -1,8 +1,8 @@
-"""`KeyFinder`: keys inside a text: in a log line, a source file, a name.
+"""`KeyFinder`: finds and redacts keys in a text such as a log line, a source file or a name.
 
-A key is found wherever it stands, whatever stands around it: only its prefix, its letters and its check count. The
-underscores of the prefix may be encoded, as URLs and JSON do it, and the key may be part of Basic credentials. To
-redact is to do more: what merely looks like a key, cut short, mistyped or in capitals, is hidden as well.
+It finds a key anywhere, by prefix, characters and checksum. The underscores of the prefix may be encoded as in URLs and
+JSON, and the key may be part of Basic credentials. `redact` also hides what only looks like a key: one that is cut
+short, mistyped or in capitals.
 """
 
 import re
@@ -13,20 +13,20 @@ from typing import Final, NamedTuple
 from awx_ratelimit.keys.format import CHECK_CHARACTERS, PREFIX, RANDOM_CHARACTERS, KeyFormat, checksum
 from awx_ratelimit.keys.secret import Secret, masked
 
-#: In a URL (encoded again and again), in a text of JSON or Python, in HTML.
+#: Encoded in a URL (also repeatedly), in JSON or Python source, and in HTML.
 _UNDERSCORE = r"(?:_|%(?:25)*5[Ff]|\\\\*(?:x|u00)5[Ff]|&#(?:95|[Xx]5[Ff]);)"
 _underscores = re.compile(_UNDERSCORE)
-#: A prefix may have words more (``awx_test_``), so that nobody has to tell a finder of them.
+#: Two more words in the prefix (``awx_test_``), so a finder needs only the common beginning.
 _WORDS = rf"(?:[a-z0-9]{{1,16}}{_UNDERSCORE}){{0,2}}"
 _KEY = rf"(?P<body>[0-9A-Za-z]{{{RANDOM_CHARACTERS}}})(?P<check>[0-9A-Za-z]{{{CHECK_CHARACTERS}}})"
-#: From here on a text is hidden though it is no key: what is left of one that was cut short, or is one letter off.
-_LOOKS_LIKE = 20
-#: RFC 7617; a client may use the alphabet for URLs, and leave the end out.
+#: `redact` hides a text with so many key characters even if the checksum is wrong: it may be a truncated key.
+_MIN_SUSPICIOUS_CHARACTERS = 20
+#: RFC 7617. Clients may use the URL-safe alphabet and omit the padding.
 _basic = re.compile(r"basic(?:[ \t+]|%20)+(?P<credentials>[0-9A-Za-z+/_-]{16,}(?:=|%3d){0,2})", re.IGNORECASE)
 
 
 class FoundKey(NamedTuple):
-    """Where a key stands in a text, and the key."""
+    """A key in a text, with its position."""
 
     start: int
     end: int
@@ -34,47 +34,49 @@ class FoundKey(NamedTuple):
 
 
 class KeyFinder:
-    """Finds the keys of `prefixes` and of every prefix that goes on from one of them (``awx_``: ``awx_test_`` too).
+    """Finds keys with one of `prefixes`, or with a longer prefix: ``awx_`` also finds ``awx_test_``.
 
-    Raises InvalidKeyRequest for a prefix that cannot be one.
+    Raises InvalidKeyRequest for an invalid prefix.
     """
 
     def __init__(self, prefixes: Iterable[str] = (PREFIX,)) -> None:
-        self._marks = tuple(KeyFormat(prefix).prefix for prefix in prefixes)
-        #: What is in every text that has a key, in small letters: a quick look for nearly all that have none.
-        self._hints = ("basic", *{mark.partition("_")[0] for mark in self._marks})
-        marks = "|".join(mark.replace("_", _UNDERSCORE) for mark in sorted(self._marks, key=len, reverse=True))
-        # A key may begin inside what looked like one: each place is looked at by itself.
-        self._keys = re.compile(rf"(?=(?P<prefix>(?:{marks}){_WORDS}){_KEY})")
-        self._alike = re.compile(rf"(?P<prefix>(?:{marks}){_WORDS})[0-9A-Za-z]{{{_LOOKS_LIKE},}}", re.IGNORECASE)
+        self._prefixes = tuple(KeyFormat(prefix).prefix for prefix in prefixes)
+        #: Every text with a key contains one of these, in lower case. Most texts contain none, and need no more work.
+        self._hints = ("basic", *{name.partition("_")[0] for name in self._prefixes})
+        names = "|".join(name.replace("_", _UNDERSCORE) for name in sorted(self._prefixes, key=len, reverse=True))
+        # A look-ahead, because a key may begin inside a match that fails the checksum.
+        self._keys = re.compile(rf"(?=(?P<prefix>(?:{names}){_WORDS}){_KEY})")
+        self._suspicious = re.compile(
+            rf"(?P<prefix>(?:{names}){_WORDS})[0-9A-Za-z]{{{_MIN_SUSPICIOUS_CHARACTERS},}}", re.IGNORECASE
+        )
 
     def find(self, text: str) -> Iterator[FoundKey]:
-        """Every key in `text`, from left to right; one in Basic credentials stands where these stand."""
-        if self._may_have_one(text):
+        """Yield every key in `text`, from left to right. One in Basic credentials has their position."""
+        if self._has_hint(text):
             found = [*self._plain(text), *self._in_credentials(text)]
             yield from sorted(found, key=lambda key: key.start)
 
     def may_contain_key(self, text: str) -> bool:
-        """Whether `text` is one that should not be shown: it has a key, or what is left of one."""
+        """Return whether `redact` would change `text`: it contains a key or a part of one."""
         return self.redact(text) != text
 
     def redact(self, text: str) -> str:
-        """`text` with every key in its masked form, and what looks like one hidden as well."""
-        if not self._may_have_one(text):
+        """Return `text` with every key masked, and everything that looks like a key hidden."""
+        if not self._has_hint(text):
             return text
-        text = _basic.sub(self._without_credentials, text)
+        text = _basic.sub(self._redact_credentials, text)
         pieces: list[str] = []
         done = 0
         for start, end, secret in self._plain(text):
-            # Keys may overlap: what belongs to one that is hidden already is not shown again.
+            # Keys may overlap: never show a part of a key that is already hidden.
             if start >= done:
-                pieces += (self._alike.sub(_hidden, text[done:start]), str(secret))
+                pieces += (self._suspicious.sub(_hidden, text[done:start]), str(secret))
             done = max(done, end)
-        return "".join((*pieces, self._alike.sub(_hidden, text[done:])))
+        return "".join((*pieces, self._suspicious.sub(_hidden, text[done:])))
 
-    def _may_have_one(self, text: str) -> bool:
-        small = text.lower()
-        return any(hint in small for hint in self._hints)
+    def _has_hint(self, text: str) -> bool:
+        lower = text.lower()
+        return any(hint in lower for hint in self._hints)
 
     def _plain(self, text: str) -> Iterator[FoundKey]:
         for match in self._keys.finditer(text):
@@ -87,8 +89,8 @@ class KeyFinder:
             for key in self._plain(_decoded(match["credentials"])):
                 yield FoundKey(*match.span("credentials"), key.secret)
 
-    def _without_credentials(self, match: "re.Match[str]") -> str:
-        """The user name and the password as they may be shown, where a key is or may be one of the two."""
+    def _redact_credentials(self, match: "re.Match[str]") -> str:
+        """Replace the credentials by the redacted user name and password, if one of them contains a key."""
         decoded = _decoded(match["credentials"])
         shown = self.redact(decoded)
         scheme = match[0][: match.start("credentials") - match.start()]
@@ -100,7 +102,7 @@ def _hidden(match: "re.Match[str]") -> str:
 
 
 def _decoded(credentials: str) -> str:
-    """What Basic credentials say; a part of a byte at their end is left out."""
+    """Return the decoded Basic credentials, without an incomplete byte at the end."""
     letters = credentials.partition("=")[0].partition("%")[0].replace("-", "+").replace("_", "/")
     return b64decode(letters[: len(letters) // 4 * 4] + _end(letters)).decode("latin-1")
 
@@ -110,5 +112,5 @@ def _end(letters: str) -> str:
     return letters[-left:].ljust(4, "=") if left > 1 else ""
 
 
-#: The keys of the usual prefix and of those that go on from it.
+#: Finds keys with the default prefix, or a longer one.
 FINDER: Final = KeyFinder()

@@ -1,7 +1,6 @@
-"""`Secret`: the text of an API key, which nothing shows but `reveal`.
+"""`Secret`: the text of an API key, which only `reveal` returns.
 
-A key is told once, to whoever asked for it. Everything that shows values by itself (a log line, an error, a debugger's
-list, a pickle) shows the masked form or refuses.
+Whatever shows values implicitly (a log line, an error, a debugger, a pickle) shows the masked form or fails.
 """
 
 from hmac import compare_digest
@@ -11,42 +10,42 @@ _LAST = 4
 
 
 def masked(prefix: str, last4: str) -> str:
-    """How a key is shown: ``awx_...x4f2``."""
+    """Return the masked form of a key: ``awx_...x4f2``."""
     return f"{prefix}...{last4}"
 
 
 @final
 class Secret:
-    """The text of one key. `str`, `repr` and `format` give its masked form; it cannot be pickled."""
+    """The text of one key. `str`, `repr` and `format` return its masked form. It cannot be pickled."""
 
-    __slots__ = ("_shown", "_text")
+    __slots__ = ("_masked", "_text")
 
     def __init__(self, text: str, *, prefix: str) -> None:
         self._text = text
-        self._shown = masked(prefix, self.last4)
+        self._masked = masked(prefix, self.last4)
 
     @property
     def last4(self) -> str:
-        """The characters that may be shown: they are of the check, and not of what has to be guessed."""
+        """The last four characters. They belong to the checksum, so they do not help to guess the rest."""
         return self._text[-_LAST:]
 
     def reveal(self) -> str:
-        """The whole key. Hand it to its owner, and keep it nowhere."""
+        """Return the whole key. Pass it to its owner and store it nowhere."""
         return self._text
 
     def __str__(self) -> str:
-        return self._shown
+        return self._masked
 
     def __repr__(self) -> str:
-        return f"Secret({self._shown!r})"
+        return f"Secret({self._masked!r})"
 
     def __format__(self, spec: str) -> str:
-        return format(self._shown, spec)
+        return format(self._masked, spec)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and compare_digest(self._text.encode(), other._text.encode())
 
-    __hash__ = None  # type: ignore[assignment]  # a secret is no key of a dict
+    __hash__ = None  # type: ignore[assignment]  # a dict would keep secrets alive
 
     def __copy__(self) -> "Secret":
         return self
@@ -55,4 +54,4 @@ class Secret:
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret is not pickled: it exists once, where it was made")
+        raise TypeError("a Secret cannot be pickled: only the code that created the key may have it")

@@ -1,10 +1,10 @@
-"""The REST API of the keys, as a function from a whole request to a reply: ASGI and WSGI serve the same.
+"""The REST API for keys: a function from a full request to a reply, which ASGI and WSGI serve alike.
 
     tokens = AccessTokens(secret, algorithms=["HS256"], issuer="https://login.example.com", audience="wallet-api")
     api = ManagementApi(KeyService(store), tokens, limiter=limiter, plans=plans)
     Mount("/api/v1", AsgiApp(api))                        # awx_ratelimit.adapters.asgi, or WsgiApp of .wsgi
 
-Layer 5, beside the adapters. It needs the extra ``keys``. Access tokens are verified here and issued elsewhere.
+It needs the extra ``keys``. Access tokens are verified here, and issued elsewhere.
 """
 
 from awx_ratelimit.management.api import ManagementApi

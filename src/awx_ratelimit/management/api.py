@@ -1,7 +1,7 @@
-"""`ManagementApi`: create, list, rename, rotate and revoke API keys over HTTP, from a whole request to a reply.
+"""`ManagementApi`: the REST API to create, list, rename, rotate and revoke API keys.
 
-Who asks is said by an access token, and never by an API key: a key that leaked must not make more keys. An account sees
-its own keys alone; ids of others, revoked and unknown ones are the same 404.
+Requests need an access token. An API key is not enough, because a leaked key must not create more keys. An account sees
+only its own keys: ids of other accounts, revoked keys and unknown ids all get the same 404.
 """
 
 import logging
@@ -39,37 +39,38 @@ from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
 from awx_ratelimit.management.usage import live_usage
 
 _log = logging.getLogger("awx_ratelimit.management")
-#: How many keys an account may make in a minute, by creating and by rotating.
+#: The default limit on creations and rotations per account.
 CREATIONS: Final = Plan.of("key-creations", per_minute=10)
-#: How often it may read and rename them.
+#: The default limit on other calls per account, except revocations.
 CALLS: Final = Plan.of("key-calls", per_minute=120)
-_COUNTED: Final[frozenset[Action]] = frozenset(("list", "get", "rename", "usage"))
+_LIMITED_ACTIONS: Final[frozenset[Action]] = frozenset(("list", "get", "rename", "usage"))
 
 
-class _Asked(NamedTuple):
-    """A request whose owner is known."""
+class _AuthorizedRequest(NamedTuple):
+    """A request with the owner from its access token."""
 
     owner: Owner
     key_id: str
-    whole: FullRequest
+    full_request: FullRequest
 
     def numbers(self, *allowed: str) -> dict[str, int]:
-        """What the query gives."""
-        return request_parsing.numbers(self.whole.query, allowed)
+        """Return the numbers in the query."""
+        return request_parsing.numbers(self.full_request.query, allowed)
 
     def fields(self, *allowed: str, required: Sequence[str] = ()) -> dict[str, Any]:
-        """What the body gives; nothing may stand in the query then."""
+        """Return the fields of the body. The query must be empty."""
         self.numbers()
-        return request_parsing.fields(self.whole, allowed, required)
+        return request_parsing.fields(self.full_request, allowed, required)
 
 
 class ManagementApi:
-    """Answers whole requests, for `AsgiApp` and `WsgiApp`; it blocks. Paths are whole, and begin with `base`.
+    """Handles full requests for `AsgiApp` and `WsgiApp`, and blocks. Paths begin with `base`.
 
-    `limiter` and `plans` are the gate's: ``/usage`` shows what they say, and `creations` (rotations among them) and
-    other `calls` are counted there, by account. To revoke is never refused: it may be what ends a flood. An account
-    that is not known yet is made with its first key, on the plan `new_account_plan` (None: the default of the table).
-    An AsyncLimiter can be asked by `AsgiApp` alone. Raises InvalidLimit for a plan of calls that has slots.
+    Give it the gate's `limiter` and `plans`: ``/usage`` reports from them. The limiter also enforces the plans
+    `creations` (for creations and rotations) and `calls` (for the rest) per account. Revocations are never limited,
+    because they may be needed to stop a flood. The first key of an unknown account creates the account on the plan
+    `new_account_plan`; None means the table's default. An AsyncLimiter works only with `AsgiApp`. Raises InvalidLimit
+    if `creations` or `calls` has concurrent slots.
     """
 
     def __init__(
@@ -86,20 +87,21 @@ class ManagementApi:
     ) -> None:
         if not hasattr(tokens, "owner") or isinstance(tokens, type):
             raise TypeError(
-                f"tokens is {type_name(tokens)}; write ManagementApi(KeyService(store), AccessTokens(...), ...)"
+                f"tokens: expected AccessTokens, got {type_name(tokens)}; "
+                "write ManagementApi(KeyService(store), AccessTokens(...), ...)"
             )
         self._keys = checked_service(keys)
         self._owner = tokens.owner
-        self._deciding = BlockingLimiter(limiter)
-        #: Whether it has to be called from a thread of an event loop.
-        self.needs_loop = self._deciding.needs_loop
+        self._limiter = BlockingLimiter(limiter)
+        #: Whether calls must come from a thread that `AsgiApp` has started.
+        self.needs_loop = self._limiter.needs_loop
         self._plans = checked_plans(plans)
         self._base = base.rstrip("/")
         self._log = SampledLog(_log, interval_s=1.0)
-        self._routes = Router(self._base, RESOURCES)
-        self._making = KeyIssuer(keys, self._deciding, creations, new_account_plan)
+        self._router = Router(self._base, RESOURCES)
+        self._issuer = KeyIssuer(keys, self._limiter, creations, new_account_plan)
         self._calls = rates_only("calls", calls)
-        self._acts: dict[Action, Callable[[_Asked], Reply]] = {
+        self._handlers: dict[Action, Callable[[_AuthorizedRequest], Reply]] = {
             "list": self._list,
             "create": self._create,
             "get": self._get,
@@ -109,32 +111,32 @@ class ManagementApi:
             "usage": self._usage,
         }
 
-    def __call__(self, whole: FullRequest) -> Reply:
-        """The answer. It never raises for what a client sends, nor for a store or a backend without an answer."""
-        method, path, _, _, _ = whole.request
-        found = self._routes.find(method, path)
-        if found is None:
+    def __call__(self, full_request: FullRequest) -> Reply:
+        """Return the reply. Never raises for anything a client sends, nor for an unavailable store or backend."""
+        method, path, _, _, _ = full_request.request
+        match = self._router.find(method, path)
+        if match is None:
             return error_responses.failure("not_found")
-        if found.action is None:
-            allow = [(b"allow", ", ".join(found.allowed_methods).encode())]
+        if match.action is None:
+            allow = [(b"allow", ", ".join(match.allowed_methods).encode())]
             return (
                 error_responses.no_content(allow)
                 if method == "OPTIONS"
                 else error_responses.failure("method_not_allowed", None, allow)
             )
-        if found.action == "document":
+        if match.action == "document":
             return error_responses.document(HTTPStatus.OK, self.document)
-        return self._answer(found.action, found, whole)
+        return self._reply(match.action, match, full_request)
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """Its OpenAPI document, which it also serves."""
+        """The OpenAPI document, also served at ``/openapi.json``."""
         return openapi.document(self._base)
 
-    def _answer(self, act: Action, found: Match[Action], whole: FullRequest) -> Reply:
+    def _reply(self, action: Action, match: Match[Action], full_request: FullRequest) -> Reply:
         try:
-            asked = _Asked(self._owner(whole.request), found.key_id, whole)
-            return self._counted(act, asked) if act in _COUNTED else self._acts[act](asked)
+            request = _AuthorizedRequest(self._owner(full_request.request), match.key_id, full_request)
+            return self._limited(action, request) if action in _LIMITED_ACTIONS else self._handlers[action](request)
         except AccessRefused as error:
             return error_responses.failure(error.code)
         except KeyRequestRefused as error:
@@ -147,74 +149,78 @@ class ManagementApi:
             self._log.write(logging.ERROR, code, "%s: %s", code, error)
         return error_responses.failure(code)
 
-    def _counted(self, act: Action, asked: _Asked) -> Reply:
-        """The answer to a call that makes no key, where there were not too many."""
+    def _limited(self, action: Action, request: _AuthorizedRequest) -> Reply:
+        """Handle a call that creates no key, within the plan `calls`."""
         try:
-            decision = self._deciding.acquire(f"api-key-calls:{asked.owner.account_id}", self._calls)
+            decision = self._limiter.acquire(f"api-key-calls:{request.owner.account_id}", self._calls)
         except BackendUnavailable:
-            # What only reads goes on without a decision.
-            return self._acts[act](asked)
+            # These calls change no limit, so they work without a decision.
+            return self._handlers[action](request)
         if not decision.allowed:
             return limit_headers.refusal(decision)
-        reply = self._acts[act](asked)
+        reply = self._handlers[action](request)
         return reply._replace(headers=[*reply.headers, *limit_headers.headers(decision)])
 
-    def _list(self, asked: _Asked) -> Reply:
-        keys, more = self._chosen(asked)
-        return error_responses.document(HTTPStatus.OK, {"data": [serializers.item(key) for key in keys], **more})
+    def _list(self, request: _AuthorizedRequest) -> Reply:
+        keys, page_fields = self._requested_keys(request)
+        return error_responses.document(
+            HTTPStatus.OK, {"data": [serializers.key_json(key) for key in keys], **page_fields}
+        )
 
-    def _usage(self, asked: _Asked) -> Reply:
-        keys, more = self._chosen(asked)
-        used = []
+    def _usage(self, request: _AuthorizedRequest) -> Reply:
+        keys, page_fields = self._requested_keys(request)
+        usages = []
         if keys:
-            account = self._keys.accounts.get(asked.owner.account_id)
-            used = live_usage(account, keys, self._plans, self._deciding.peek_many)
-        return error_responses.document(HTTPStatus.OK, {"data": [serializers.usage(usage) for usage in used], **more})
+            account = self._keys.accounts.get(request.owner.account_id)
+            usages = live_usage(account, keys, self._plans, self._limiter.peek_many)
+        return error_responses.document(
+            HTTPStatus.OK, {"data": [serializers.usage_json(usage) for usage in usages], **page_fields}
+        )
 
-    def _chosen(self, asked: _Asked) -> tuple[Sequence[ApiKey], dict[str, Any]]:
-        """All keys of the account, or the page that was asked for and what is said of it."""
-        numbers = asked.numbers("page_num", "page_size")
+    def _requested_keys(self, request: _AuthorizedRequest) -> tuple[Sequence[ApiKey], dict[str, Any]]:
+        """Return the keys of the account, or of the requested page with the fields that describe the page."""
+        numbers = request.numbers("page_num", "page_size")
         if not numbers:
-            return self._keys.all(asked.owner.account_id), {}
-        page = self._keys.list(asked.owner.account_id, **numbers)
+            return self._keys.all(request.owner.account_id), {}
+        page = self._keys.list(request.owner.account_id, **numbers)
         return page.items, {"total": page.total, "has_more": page.has_more}
 
-    def _get(self, asked: _Asked) -> Reply:
-        asked.numbers()
+    def _get(self, request: _AuthorizedRequest) -> Reply:
+        request.numbers()
         return error_responses.document(
-            HTTPStatus.OK, serializers.item(self._keys.get(asked.owner.account_id, asked.key_id))
+            HTTPStatus.OK, serializers.key_json(self._keys.get(request.owner.account_id, request.key_id))
         )
 
-    def _rename(self, asked: _Asked) -> Reply:
-        account_id, actor = asked.owner
-        name = asked.fields("name", required=["name"])["name"]
+    def _rename(self, request: _AuthorizedRequest) -> Reply:
+        account_id, actor = request.owner
+        name = request.fields("name", required=["name"])["name"]
         return error_responses.document(
-            HTTPStatus.OK, serializers.item(self._keys.rename(account_id, asked.key_id, name, actor=actor))
+            HTTPStatus.OK, serializers.key_json(self._keys.rename(account_id, request.key_id, name, actor=actor))
         )
 
-    def _revoke(self, asked: _Asked) -> Reply:
-        account_id, actor = asked.owner
-        asked.numbers()
-        # As nobody counts this, what is not there must take no lock for it.
-        self._keys.get(account_id, asked.key_id)
-        self._keys.revoke(account_id, asked.key_id, actor=actor)
+    def _revoke(self, request: _AuthorizedRequest) -> Reply:
+        account_id, actor = request.owner
+        request.numbers()
+        # Revocations are not limited, so look first: an unknown id must not cost a lock.
+        self._keys.get(account_id, request.key_id)
+        self._keys.revoke(account_id, request.key_id, actor=actor)
         return error_responses.no_content()
 
-    def _create(self, asked: _Asked) -> Reply:
-        fields = asked.fields("name", "expires_in_days", required=["name"])
-        return _told(self._making.create(asked.owner, **fields))
+    def _create(self, request: _AuthorizedRequest) -> Reply:
+        fields = request.fields("name", "expires_in_days", required=["name"])
+        return _created_reply(self._issuer.create(request.owner, **fields))
 
-    def _rotate(self, asked: _Asked) -> Reply:
-        fields = asked.fields("grace_period_seconds")
-        return _told(self._making.rotate(asked.owner, asked.key_id, **fields))
+    def _rotate(self, request: _AuthorizedRequest) -> Reply:
+        fields = request.fields("grace_period_seconds")
+        return _created_reply(self._issuer.rotate(request.owner, request.key_id, **fields))
 
 
-def _told(made: IssuedKey) -> Reply:
-    """A new key, where the account has not just made many."""
-    if made.created is None:
-        return limit_headers.refusal(made.decision)
+def _created_reply(issued: IssuedKey) -> Reply:
+    """Return the 201 with the new key, or the 429."""
+    if issued.created is None:
+        return limit_headers.refusal(issued.decision)
     return error_responses.document(
-        HTTPStatus.CREATED, serializers.created(made.created), limit_headers.headers(made.decision)
+        HTTPStatus.CREATED, serializers.created_key_json(issued.created), limit_headers.headers(issued.decision)
     )
 
 

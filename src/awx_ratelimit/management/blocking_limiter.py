@@ -1,4 +1,4 @@
-"""A limiter for functions that block: a synchronous one as it is, an async one asked on its own event loop."""
+"""`BlockingLimiter`: a limiter for blocking code. It calls an AsyncLimiter on its own event loop."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,40 +10,38 @@ from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.runtime.event_loops import call_in_event_loop
 
-Ask = Callable[[str, Plan], Decision]
-Asks = Sequence[tuple[str, Plan]]
-#: Peeks for one visit to the loop: no request waits for more of them, and a server is asked for all at once.
-_AT_ONCE = 50
+Acquire = Callable[[str, Plan], Decision]
+Subjects = Sequence[tuple[str, Plan]]
+#: Peeks per call into the event loop. A backend batches them, and other requests wait for no more than these.
+_PEEK_BATCH = 50
 
 
 class BlockingLimiter:
-    """`acquire` and `peek` of a limiter. An async one can be asked only from a thread of its loop's `Threads`."""
+    """`acquire` and `peek_many` of a limiter. An AsyncLimiter works only in threads that an adapter has started."""
 
     def __init__(self, limiter: Limiter | AsyncLimiter) -> None:
         if not isinstance(limiter, Limiter | AsyncLimiter):
-            raise TypeError(f"limiter is {type_name(limiter)}; use the Limiter or the AsyncLimiter that the gate has")
+            raise TypeError(f"limiter: expected the gate's Limiter or AsyncLimiter, got {type_name(limiter)}")
         self.needs_loop = isinstance(limiter, AsyncLimiter)
-        self.acquire: Ask
-        self.peek_many: Callable[[Asks], list[Decision]]
+        self.acquire: Acquire
+        self.peek_many: Callable[[Subjects], list[Decision]]
         if isinstance(limiter, AsyncLimiter):
-            self.acquire, self.peek_many = (
-                partial(call_in_event_loop, limiter.acquire),
-                partial(_peeks_on_the_loop, limiter),
-            )
+            self.acquire = partial(call_in_event_loop, limiter.acquire)
+            self.peek_many = partial(_peek_many_in_event_loop, limiter)
         else:
-            self.acquire, self.peek_many = limiter.acquire, partial(_peeks, limiter)
+            self.acquire = limiter.acquire
+            self.peek_many = partial(_peek_many, limiter)
 
 
-def _peeks(limiter: Limiter, asks: Asks) -> list[Decision]:
-    return [limiter.peek(subject, plan) for subject, plan in asks]
+def _peek_many(limiter: Limiter, subjects: Subjects) -> list[Decision]:
+    return [limiter.peek(subject, plan) for subject, plan in subjects]
 
 
-def _peeks_on_the_loop(limiter: AsyncLimiter, asks: Asks) -> list[Decision]:
-    # On first use: whoever has no event loop needs it not.
-    import asyncio
+def _peek_many_in_event_loop(limiter: AsyncLimiter, subjects: Subjects) -> list[Decision]:
+    import asyncio  # here: apps without an event loop do not need it
 
-    async def some(asks: Asks) -> list[Decision]:
-        return await asyncio.gather(*(limiter.peek(subject, plan) for subject, plan in asks))
+    async def peek_batch(batch: Subjects) -> list[Decision]:
+        return await asyncio.gather(*(limiter.peek(subject, plan) for subject, plan in batch))
 
-    parts = (asks[begin : begin + _AT_ONCE] for begin in range(0, len(asks), _AT_ONCE))
-    return [decision for part in parts for decision in call_in_event_loop(some, part)]
+    batches = (subjects[begin : begin + _PEEK_BATCH] for begin in range(0, len(subjects), _PEEK_BATCH))
+    return [decision for batch in batches for decision in call_in_event_loop(peek_batch, batch)]

@@ -1,4 +1,4 @@
-"""`KeyIssuer`: new keys of an account, where it has not just made many. For the REST API, and for pages."""
+"""`KeyIssuer`: creates and rotates keys, with a rate limit per account. The REST API and the console use it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -15,24 +15,26 @@ from awx_ratelimit.management.blocking_limiter import BlockingLimiter
 
 
 class IssuedKey(NamedTuple):
-    """The decision of the limit on new keys, and the key where it was allowed."""
+    """The decision of the rate limit, and the key if the decision allows it."""
 
     decision: Decision
     created: CreatedKey | None
 
 
 def checked_service(keys: Any) -> KeyService:
-    """`keys`, if it is a KeyService; else TypeError."""
+    """Return `keys` if it is a KeyService; otherwise raise TypeError."""
     if isinstance(keys, type) or not hasattr(keys, "rotate"):
-        raise TypeError(f"keys is {type_name(keys)}; write KeyService(KeyStore.open('keys.db'))")
+        raise TypeError(
+            f"keys: expected a KeyService, got {type_name(keys)}; write KeyService(KeyStore.open('keys.db'))"
+        )
     return cast(KeyService, keys)
 
 
 class KeyIssuer:
-    """Creates and rotates, at most as often as `creations` says of an account, whoever serves it.
+    """Creates and rotates keys, within the plan `creations` for each account.
 
-    An account that is not known yet is made with its first key, on `new_account_plan`. What KeyService raises, and
-    BackendUnavailable, goes through. Raises InvalidLimit for a plan that has slots.
+    The first key of an unknown account also creates the account, on `new_account_plan`. Errors of KeyService and
+    BackendUnavailable reach the caller. Raises InvalidLimit if `creations` has concurrent slots.
     """
 
     def __init__(
@@ -44,29 +46,29 @@ class KeyIssuer:
         self._new_account_plan = new_account_plan
 
     def create(self, owner: Owner, **fields: Any) -> IssuedKey:
-        """A new key: `fields` are those of `KeyService.create`."""
+        """Create a key. `fields` are arguments of `KeyService.create`."""
         account_id, actor = owner
 
         def create() -> CreatedKey:
             self._keys.accounts.ensure(account_id, plan=self._new_account_plan, actor=actor)
             return self._keys.create(account_id, actor=actor, **fields)
 
-        return self._made(account_id, create)
+        return self._issue(account_id, create)
 
     def rotate(self, owner: Owner, key_id: str, **fields: Any) -> IssuedKey:
-        """The successor of a key: `fields` are those of `KeyService.rotate`."""
+        """Create the successor of a key. `fields` are arguments of `KeyService.rotate`."""
         account_id, actor = owner
-        return self._made(account_id, lambda: self._keys.rotate(account_id, key_id, actor=actor, **fields))
+        return self._issue(account_id, lambda: self._keys.rotate(account_id, key_id, actor=actor, **fields))
 
-    def _made(self, account_id: str, make: Callable[[], CreatedKey]) -> IssuedKey:
+    def _issue(self, account_id: str, create: Callable[[], CreatedKey]) -> IssuedKey:
         decision = self._limiter.acquire(f"api-keys:{account_id}", self._creations)
-        return IssuedKey(decision, make() if decision.allowed else None)
+        return IssuedKey(decision, create() if decision.allowed else None)
 
 
 def rates_only(field: str, plan: Plan) -> Plan:
-    """`plan`, of calls that hold nothing. Raises InvalidLimit for one that has slots."""
+    """Return `plan` if it has only rates. Raises InvalidLimit if it has concurrent slots."""
     check_plan(plan)
-    # A slot that nobody gives back is lost: after as many calls as there are slots no other would be answered.
+    # Nobody releases these slots, so after as many calls as there are slots every call would be refused.
     if plan.concurrency is not None:
-        raise InvalidLimit(f"{field}: the plan {plan.name!r} has slots; allowed are rates alone")
+        raise InvalidLimit(f"{field}: expected a plan with rates only, but {plan.name!r} has concurrent slots")
     return plan

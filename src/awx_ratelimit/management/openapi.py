@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the REST API: its calls, their fields, and every status that they answer with. Pure."""
+"""The OpenAPI 3.1 document of the REST API: its calls, their fields and all their status codes. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -23,7 +23,7 @@ _NAME: Final[_Schema] = {
     "pattern": NAME_PATTERN,
 }
 _ID: Final[_Schema] = {"type": "string", "pattern": "^key_[0-9A-Za-z]{16}$"}
-#: What may go wrong with every call, and with those that have a body.
+#: Errors of every call, and of calls with a body.
 _ALWAYS: Final = (
     "invalid_request", "invalid_access_token", "access_token_required", "method_not_allowed", "key_store_unavailable",
 )  # fmt: skip
@@ -31,7 +31,7 @@ _WITH_BODY: Final = ("request_timeout", "request_too_large", "unsupported_media_
 
 
 def document(base: str) -> dict[str, Any]:
-    """The document of the API whose paths begin with `base`."""
+    """Return the document of an API whose paths begin with `base`."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "API keys", "version": "1", "description": "Create, rotate and revoke API keys."},
@@ -46,27 +46,27 @@ def document(base: str) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    pages = [_number("page_num", 1_000_000), _number("page_size", MAX_PAGE_SIZE)]
+    pages = [_page_parameter("page_num", 1_000_000), _page_parameter("page_size", MAX_PAGE_SIZE)]
     key_id = [{"name": "id", "in": "path", "required": True, "schema": _ID}]
     return {
         "/api-keys": {
             "get": _call("listApiKeys", "The account's keys, newest first", "ApiKeys", parameters=pages),
-            "post": _call("createApiKey", "Make a key; the only answer that has it", "CreatedApiKey", 201, "NewApiKey"),
+            "post": _call("createApiKey", "Create a key; only this response has it", "CreatedApiKey", 201, "NewApiKey"),
         },
         "/api-keys/{id}": {
             "parameters": key_id,
             "get": _call("getApiKey", "One key", "ApiKey", of_key=True),
-            "patch": _call("renameApiKey", "Give a key another name", "ApiKey", 200, "Renaming", of_key=True),
-            "delete": _call("revokeApiKey", "Accept a key no more", None, 204, of_key=True),
+            "patch": _call("renameApiKey", "Rename a key", "ApiKey", 200, "Renaming", of_key=True),
+            "delete": _call("revokeApiKey", "Revoke a key", None, 204, of_key=True),
         },
         "/api-keys/{id}/rotate": {
             "parameters": key_id,
             "post": _call(
-                "rotateApiKey", "Make the key's successor; the old one ends with its grace",
+                "rotateApiKey", "Create the successor of a key; the old key works until its grace period ends",
                 "CreatedApiKey", 201, "Rotation", required=False, of_key=True,
             ),
         },
-        "/usage": {"get": _call("getUsage", "What each key has used of its plan", "Usage", parameters=pages)},
+        "/usage": {"get": _call("getUsage", "How much of its plan each key has used", "Usage", parameters=pages)},
     }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _answer(schema: str | None, description: str) -> dict[str, Any]:
 
 
 def _limited() -> dict[str, Any]:
-    """What is answered to whoever calls too often."""
+    """Return the 429 response."""
     status, description, headers = limit_headers.documented_responses()[-1]
     described = {name: {"schema": {"type": kind}} for name, kind in headers}
     return {str(status): _answer("Error", description) | {"headers": described}}
@@ -116,17 +116,17 @@ def _json(schema: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
-def _number(name: str, most: int) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": most}}
+def _page_parameter(name: str, maximum: int) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": maximum}}
 
 
 def _object(properties: Mapping[str, Any], *optional: str) -> _Schema:
-    """An object with these fields and no others."""
+    """Return the schema of an object with exactly these fields."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": dict(properties), "required": required, "additionalProperties": False}
 
 
-def _many(schema: str) -> _Schema:
+def _list_of(schema: str) -> _Schema:
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}}
     return _object({"data": items, "total": _COUNT, "has_more": {"type": "boolean"}}, "total", "has_more")
 
@@ -137,7 +137,7 @@ def _schemas() -> dict[str, _Schema]:
     limit = {"name": text, **dict.fromkeys(("capacity", "used", "remaining", "reset_seconds"), _COUNT)}
     return {
         "ApiKey": _object({**shown, "created_at": _TIME, "last_used_at": _TIME_OR_NULL}),
-        "ApiKeys": _many("ApiKey"),
+        "ApiKeys": _list_of("ApiKey"),
         "CreatedApiKey": _object(
             {
                 "id": _ID,
@@ -148,14 +148,14 @@ def _schemas() -> dict[str, _Schema]:
                 "last_used_at": {"type": "null"},
             }
         ),
-        "NewApiKey": _object({"name": _NAME, "expires_in_days": _whole(1, MAX_DAYS)}, "expires_in_days"),
+        "NewApiKey": _object({"name": _NAME, "expires_in_days": _integer(1, MAX_DAYS)}, "expires_in_days"),
         "Renaming": _object({"name": _NAME}),
-        "Rotation": _object({"grace_period_seconds": _whole(0, MAX_GRACE_SECONDS)}, "grace_period_seconds"),
-        "Usage": _many("KeyUsage"),
+        "Rotation": _object({"grace_period_seconds": _integer(0, MAX_GRACE_SECONDS)}, "grace_period_seconds"),
+        "Usage": _list_of("KeyUsage"),
         "KeyUsage": _object({**shown, "plan": text, "limits": {"type": "array", "items": _object(limit)}}),
         "Error": _object({"code": text, "type": text, "message": text}),
     }
 
 
-def _whole(least: int, most: int) -> _Schema:
-    return {"type": "integer", "minimum": least, "maximum": most}
+def _integer(minimum: int, maximum: int) -> _Schema:
+    return {"type": "integer", "minimum": minimum, "maximum": maximum}

@@ -1,4 +1,4 @@
-"""Which act a method and a path ask for. Pure; a path is whole, decoded, and taken as it is."""
+"""`Router`: finds the action for a method and a path. It is pure, and matches decoded full paths exactly."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ RESOURCES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
 
 
 class Match(NamedTuple, Generic[_Action]):
-    """What is at a path: the act that the method asks for (None: it is not allowed), the id in it, what is allowed."""
+    """The resource at a path: the action of the method (None: not allowed), the id in the path, the allowed methods."""
 
     action: _Action | None
     key_id: str
@@ -25,18 +25,18 @@ class Match(NamedTuple, Generic[_Action]):
 
 
 class Router(Generic[_Action]):
-    """The paths of `resources` below `base`, which begins with a slash, and what their methods ask for."""
+    """Routes for `resources`, pairs of a path and its actions by method. `base` begins with a slash, or is empty."""
 
     def __init__(self, base: str, resources: Sequence[tuple[str, Mapping[str, _Action]]]) -> None:
-        self._patterns = [(_pattern(base + path), acts, _allowed(acts)) for path, acts in resources]
+        self._routes = [(_pattern(base + path), actions, _allowed_methods(actions)) for path, actions in resources]
 
     def find(self, method: str, path: str) -> Match[_Action] | None:
-        """What is there; None where there is nothing. HEAD is a GET of which the body is not sent."""
-        for pattern, acts, allowed in self._patterns:
+        """Return the resource at `path`, or None. HEAD has the action of GET."""
+        for pattern, actions, allowed_methods in self._routes:
             match = pattern.fullmatch(path)
             if match:
-                act = acts.get("GET" if method == "HEAD" else method)
-                return Match(act, match.groupdict().get("id", ""), allowed)
+                action = actions.get("GET" if method == "HEAD" else method)
+                return Match(action, match.groupdict().get("id", ""), allowed_methods)
         return None
 
 
@@ -44,6 +44,6 @@ def _pattern(path: str) -> "re.Pattern[str]":
     return re.compile(re.escape(path).replace(r"\{id\}", "(?P<id>[^/]+)"))
 
 
-def _allowed(acts: Mapping[str, str]) -> tuple[str, ...]:
-    more = {"HEAD", "OPTIONS"} if "GET" in acts else {"OPTIONS"}
-    return tuple(sorted(acts.keys() | more))
+def _allowed_methods(actions: Mapping[str, str]) -> tuple[str, ...]:
+    implied = {"HEAD", "OPTIONS"} if "GET" in actions else {"OPTIONS"}
+    return tuple(sorted(actions.keys() | implied))

@@ -1,4 +1,4 @@
-"""How keys and their usage are shown in JSON: these fields, in this order, and no others. Pure."""
+"""The JSON of keys and their usage. Each function returns exactly these fields, in this order."""
 
 from datetime import datetime
 from typing import Any
@@ -9,8 +9,8 @@ from awx_ratelimit.management.usage import KeyUsage
 from awx_ratelimit.runtime.clock import rfc3339
 
 
-def item(key: ApiKey) -> dict[str, Any]:
-    """A key in a list, and alone."""
+def key_json(key: ApiKey) -> dict[str, Any]:
+    """Return a key without its secret."""
     return {
         "id": key.id,
         "name": key.name,
@@ -20,28 +20,28 @@ def item(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def created(made: CreatedKey) -> dict[str, Any]:
-    """A new key, with its text: the only answer that has it."""
-    key = made.key
+def created_key_json(created: CreatedKey) -> dict[str, Any]:
+    """Return a new key with its secret."""
+    key = created.key
     return {
         "id": key.id,
         "name": key.name,
-        "key": made.secret.reveal(),
+        "key": created.secret.reveal(),
         "prefix": key.masked,
         "created_at": _time(key.created_at),
         "last_used_at": None,
     }
 
 
-def usage(used: KeyUsage) -> dict[str, Any]:
-    """What a key has used of its plan."""
-    key = used.key
-    limits = [_limit(limit) for limit in used.limits]
-    return {"id": key.id, "name": key.name, "prefix": key.masked, "plan": used.plan.name, "limits": limits}
+def usage_json(usage: KeyUsage) -> dict[str, Any]:
+    """Return how much of its plan a key has used."""
+    key = usage.key
+    limits = [_limit_json(limit) for limit in usage.limits]
+    return {"id": key.id, "name": key.name, "prefix": key.masked, "plan": usage.plan.name, "limits": limits}
 
 
-def _limit(limit: Usage) -> dict[str, Any]:
-    """`capacity` is the burst of a rate, or the slots; nothing is owed any more after `reset_seconds`."""
+def _limit_json(limit: Usage) -> dict[str, Any]:
+    """`capacity` is the burst of a rate or the number of slots. After `reset_seconds` the limit is fully available."""
     return {
         "name": limit.limit,
         "capacity": limit.capacity,

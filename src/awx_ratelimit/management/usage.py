@@ -1,4 +1,4 @@
-"""What each key has used of its plan at this moment: asked, and not charged. For the REST API, and for pages."""
+"""`live_usage`: how much of its plan each key has used. It only peeks, so it charges nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ PeekMany = Callable[[Sequence[tuple[str, Plan]]], Sequence[Decision]]
 
 
 class KeyUsage(NamedTuple):
-    """A key, its plan, and how each limit stands that is enforced. Keys of one family have one budget."""
+    """A key, its plan, and the usage of each enforced limit. A key shares its usage with its predecessors."""
 
     key: ApiKey
     plan: Plan
@@ -21,18 +21,16 @@ class KeyUsage(NamedTuple):
 
 
 def live_usage(account: Account, keys: Sequence[ApiKey], plans: PlanTable, peek_many: PeekMany) -> list[KeyUsage]:
-    """Return the usage of `keys` of `account`, in order. `peek_many` is `BlockingLimiter.peek_many`.
+    """Return the usage of `keys` of `account`, in order. `peek_many` is a method of `BlockingLimiter`.
 
-    Raises InvalidLimit for an account whose plan is not in the table, and BackendUnavailable.
+    Raises InvalidLimit if the account's plan is not in the table, and BackendUnavailable.
     """
     families = dict.fromkeys(key.family_id for key in keys)
-    asks = [(family, _plan(account, family, plans)) for family in families]
-    seen = dict(zip(families, peek_many(asks), strict=True))
-    return [KeyUsage(key, seen[key.family_id].plan, _enforced(seen[key.family_id])) for key in keys]
-
-
-def _plan(account: Account, subject: str, plans: PlanTable) -> Plan:
-    return plans.resolve(Caller(subject, account.plan, account.id, account.overrides))
+    subjects = [
+        (family, plans.resolve(Caller(family, account.plan, account.id, account.overrides))) for family in families
+    ]
+    decisions = dict(zip(families, peek_many(subjects), strict=True))
+    return [KeyUsage(key, decisions[key.family_id].plan, _enforced(decisions[key.family_id])) for key in keys]
 
 
 def _enforced(decision: Decision) -> tuple[Usage, ...]:

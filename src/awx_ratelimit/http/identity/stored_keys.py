@@ -44,12 +44,12 @@ class StoredKeys:
     needs_asyncio: ClassVar[bool] = True
 
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
-        if isinstance(verifier, type) or not hasattr(verifier, "verify_cached"):
+        if isinstance(verifier, type) or not hasattr(verifier, "look_up"):
             raise TypeError(f"verifier is {type_name(verifier)}; write StoredKeys(KeyVerifier(store))")
         check_bool(bearer, "bearer")
         self._verifier = verifier
-        self._verify = verifier.verify
-        self._verify_cached = verifier.verify_cached
+        # Bound once: attribute look-ups of methods cost time in every request.
+        self._verify, self._find, self._look_up = verifier.verify, verifier.find, verifier.look_up
         self._threads = ThreadPool(threads)
         self._sent_key = sent_key
         #: Whether a request has something in the place of a key.
@@ -68,12 +68,13 @@ class StoredKeys:
         key = self._sent_key(request)
         if key is None:
             return None
-        return self._verify_cached(key) or self._threads.run(self._verify, key)
+        found = self._find(key)
+        return self._threads.run(self._look_up, found) if isinstance(found, bytes) else found
 
     def known(self, request: Request) -> Caller | None:
         """The caller if the key is in memory; None if it must be looked up. Raises KeyRefused as a call does."""
         key = self._sent_key(request)
-        return None if key is None else self._verify_cached(key)
+        return None if key is None else self._verifier.verify_cached(key)
 
     def was_known(self, request: Request) -> bool:
         """Whether the key was accepted before, so it is not a guess. Raises KeyRefused as a call does."""

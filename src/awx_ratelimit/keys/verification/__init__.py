@@ -1,1 +1,1 @@
-"""Whether a key is accepted: from memory, else by one look-up in the store."""
+"""Verification of keys: from a cache, or by one look-up in the store."""

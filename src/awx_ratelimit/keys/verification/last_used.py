@@ -1,7 +1,7 @@
-"""`LastUsedTracker`: when each key was used last, gathered in memory and written in batches.
+"""`LastUsedTracker`: records when each key was last used, and writes the times in batches.
 
-A request sets one item of a dict, and that is all it has to do with it: writing is a thread's, in the order of the
-ids, and what cannot be written is kept for the next time, up to a bound.
+A request only sets one item of a dict. A thread writes the times, sorted by id. Times that cannot be written are kept
+for the next attempt, up to a bound.
 """
 
 import threading
@@ -10,37 +10,37 @@ from typing import Final, Protocol
 
 from awx_ratelimit.keys.storage.store import LastUse
 
-#: More is not kept while the store cannot be written: then some keys look as if they were used a little earlier.
+#: While the store is unavailable, only this many times are kept. Some keys then show a slightly earlier last use.
 MAX_PENDING: Final = 100_000
 
 
 class UsedKey(Protocol):
-    """What can be used: a key as verification knows it."""
+    """A key whose use is recorded."""
 
     key_id: str
     account_id: str
 
 
 class LastUsedTracker:
-    """Hands the last use of each key to `write`."""
+    """Passes the last use of each key to `write`, when `flush` is called."""
 
     def __init__(self, write: Callable[[Sequence[LastUse]], None]) -> None:
         self._write = write
         self.renew()
 
     def renew(self) -> None:
-        """In a child process: what the parent has gathered is the parent's to write."""
+        """Reset in a child process: the parent writes what it has recorded."""
         self._lock = threading.Lock()
-        #: What was used, with the time: set an item, and be done.
+        #: The time of the last use by key. Requests set items directly, without a lock.
         self.latest: dict[UsedKey, int] = {}
-        self._kept: dict[str, LastUse] = {}
+        self._pending: dict[str, LastUse] = {}
 
     def flush(self) -> None:
-        """Write what was gathered. Raises KeyStoreUnavailable where that fails; it is kept then."""
+        """Write all recorded times. If `write` raises, the times are kept and the error is raised."""
         with self._lock:
-            uses = self._kept
-            self._kept = {}
-            for use in self._gathered():
+            uses = self._pending
+            self._pending = {}
+            for use in self._take_latest():
                 known = uses.get(use.key_id)
                 if known is None or known.at_ms < use.at_ms:
                     uses[use.key_id] = use
@@ -50,15 +50,15 @@ class LastUsedTracker:
                 self._write(sorted(uses.values()))
             except Exception:
                 newest = sorted(uses.values(), key=lambda use: use.at_ms)[-MAX_PENDING:]
-                self._kept = {use.key_id: use for use in newest}
+                self._pending = {use.key_id: use for use in newest}
                 raise
 
     def __len__(self) -> int:
-        return len(self.latest) + len(self._kept)
+        return len(self.latest) + len(self._pending)
 
-    def _gathered(self) -> Iterable[LastUse]:
+    def _take_latest(self) -> Iterable[LastUse]:
         latest = self.latest
         while latest:
-            # One by one: a request may set an item at any moment, and none may be lost.
-            used, at_ms = latest.popitem()
-            yield LastUse(used.key_id, used.account_id, at_ms)
+            # One item at a time: a request may set an item at any moment, and none may be lost.
+            key, at_ms = latest.popitem()
+            yield LastUse(key.key_id, key.account_id, at_ms)

@@ -1,7 +1,7 @@
-"""`SingleFlight`: one look-up for each digest at a time, by threads that may hang without hanging a request.
+"""`SingleFlight`: one look-up per digest at a time, in threads that may hang without blocking a request.
 
-A database that neither answers nor refuses holds whoever asks it. So nobody who waits for an answer asks: a few
-threads do, and those who wait give up when their time is over. While it has just been so, others do not even begin.
+A database that hangs blocks every thread that queries it. So requests do not query it themselves: a few worker threads
+do, and a request gives up when its time is over. For a second after such a time-out, new look-ups fail at once.
 """
 
 import queue
@@ -13,134 +13,133 @@ from weakref import WeakMethod, finalize
 
 from awx_ratelimit.errors import KeyStoreUnavailable
 
-_Answer = TypeVar("_Answer")
-_WORKERS = 4
-_MOST_WAITING = 1_000
-#: After a time-out, how long nobody waits again.
-_REST_S = 1.0
+_Result = TypeVar("_Result")
+_MAX_WORKERS = 4
+_MAX_PENDING = 1_000
+_COOLDOWN_S = 1.0
 
 
-class _Flight(Generic[_Answer]):
-    """One look-up that is under way, and who waits for it."""
+class _LookUp(Generic[_Result]):
+    """One look-up under way, shared by all requests that wait for it."""
 
-    __slots__ = ("answer", "digest", "error", "landed", "until_s")
+    __slots__ = ("digest", "done", "error", "result", "until_s")
 
     def __init__(self, digest: bytes, until_s: float) -> None:
         self.digest = digest
         self.until_s = until_s
-        self.landed = threading.Event()
-        self.answer: _Answer | None = None
+        self.done = threading.Event()
+        self.result: _Result | None = None
         self.error: Exception | None = None
 
 
-_Queue: TypeAlias = queue.SimpleQueue[_Flight[_Answer] | None]
+_Queue: TypeAlias = queue.SimpleQueue[_LookUp[_Result] | None]
 
 
-class SingleFlight(Generic[_Answer]):
-    """Asks `look_up` for what is not `known`, within `budget_ms`."""
+class SingleFlight(Generic[_Result]):
+    """Calls `look_up` for digests that are not `cached`, and waits at most `budget_ms`."""
 
     def __init__(
-        self, look_up: Callable[[bytes], _Answer], known: Callable[[bytes], _Answer | None], budget_ms: int
+        self, look_up: Callable[[bytes], _Result], cached: Callable[[bytes], _Result | None], budget_ms: int
     ) -> None:
         self._look_up = look_up
-        self._known = known
+        self._cached = cached
         self._budget_s = budget_ms / 1000
         self.renew()
 
     def renew(self) -> None:
-        """In a child process: no look-up is under way, and no thread is there."""
+        """Reset in a child process, which has neither the look-ups nor the threads of its parent."""
         self._lock = threading.Lock()
-        self._under_way: dict[bytes, _Flight[_Answer]] = {}
-        self._queue: _Queue[_Answer] = queue.SimpleQueue()
+        self._pending: dict[bytes, _LookUp[_Result]] = {}
+        self._queue: _Queue[_Result] = queue.SimpleQueue()
         self._workers = 0
-        self._in_hand = 0
-        self._rest_until_s = 0.0
+        self._unfinished = 0
+        self._cooldown_until_s = 0.0
         self._closed = False
-        # A queue is what idle threads hold, and nothing of ours: so they end when nobody has us any more.
-        finalize(self, _dismiss, self._queue).atexit = False
+        # Idle threads refer only to the queue, so they do not keep this object alive. They end when it is collected.
+        finalize(self, _stop_workers, self._queue).atexit = False
 
-    def get(self, digest: bytes) -> _Answer:
-        """The answer of one look-up, which others may share that ask at the same time.
+    def get(self, digest: bytes) -> _Result:
+        """Return the result of one look-up, shared with all concurrent calls for this digest.
 
-        Raises KeyStoreUnavailable where there is none within the budget, from the moment it was asked for first.
+        Raises KeyStoreUnavailable if there is no result within the budget, counted from the first of these calls.
         """
-        flight = self._joined(digest)
-        if isinstance(flight, _Flight):
-            flight.landed.wait(max(0.0, flight.until_s - time.monotonic()))
-            return self._landed(flight)
-        return flight
+        pending = self._join_or_start(digest)
+        if isinstance(pending, _LookUp):
+            pending.done.wait(max(0.0, pending.until_s - time.monotonic()))
+            return self._result_of(pending)
+        return pending
 
     def detach(self) -> None:
-        """From now on nobody joins a look-up that is under way: it may have read what is no longer so."""
+        """Let no later call join a look-up that is under way: it may have read outdated data."""
         with self._lock:
-            self._under_way = {}
+            self._pending = {}
 
     def close(self) -> None:
-        """End the threads when they have answered, and ask nothing any more. Harmless twice."""
+        """Stop the threads after their current look-ups, and start no more. You may call it twice."""
         with self._lock:
             self._closed = True
-        _dismiss(self._queue)
+        _stop_workers(self._queue)
 
-    def _joined(self, digest: bytes) -> _Flight[_Answer] | _Answer:
+    def _join_or_start(self, digest: bytes) -> _LookUp[_Result] | _Result:
         with self._lock:
             now_s = time.monotonic()
-            flight = self._under_way.get(digest)
-            if flight is not None and now_s < flight.until_s:
-                return flight
-            # It may have landed between the caller's look at what is known and this one.
-            known = self._known(digest)
-            if known is not None:
-                return known
+            pending = self._pending.get(digest)
+            if pending is not None and now_s < pending.until_s:
+                return pending
+            # A look-up may have finished since the caller has read the cache.
+            cached = self._cached(digest)
+            if cached is not None:
+                return cached
             if self._closed:
-                raise KeyStoreUnavailable("the verifier of keys is closed")
-            if now_s < self._rest_until_s or len(self._under_way) >= _MOST_WAITING:
-                raise KeyStoreUnavailable("the key store has just not answered in time, and is not asked again yet")
-            flight = self._under_way[digest] = _Flight(digest, now_s + self._budget_s)
-            self._queue.put(flight)
-            self._in_hand += 1
-            if self._workers < min(_WORKERS, self._in_hand):
+                raise KeyStoreUnavailable("the key verifier is closed")
+            if now_s < self._cooldown_until_s or len(self._pending) >= _MAX_PENDING:
+                raise KeyStoreUnavailable("the key store has not answered in time; look-ups pause for a moment")
+            pending = self._pending[digest] = _LookUp(digest, now_s + self._budget_s)
+            self._queue.put(pending)
+            self._unfinished += 1
+            if self._workers < min(_MAX_WORKERS, self._unfinished):
                 self._workers += 1
-                work = (self._queue, WeakMethod(self._fly))
-                threading.Thread(target=_work, args=work, name="awx-key-look-up", daemon=True).start()
-            return flight
+                args = (self._queue, WeakMethod(self._run))
+                threading.Thread(target=_work, args=args, name="awx-key-look-up", daemon=True).start()
+            return pending
 
-    def _landed(self, flight: _Flight[_Answer]) -> _Answer:
-        if not flight.landed.is_set():
+    def _result_of(self, look_up: _LookUp[_Result]) -> _Result:
+        if not look_up.done.is_set():
             with self._lock:
-                self._rest_until_s = time.monotonic() + _REST_S
+                self._cooldown_until_s = time.monotonic() + _COOLDOWN_S
             raise KeyStoreUnavailable(f"the key store has not answered within {self._budget_s * 1000:.0f} ms")
-        if flight.error is not None:
-            # Each who waits raises an error of its own, for a traceback belongs to one thread.
-            raise KeyStoreUnavailable(str(flight.error)) from flight.error
-        assert flight.answer is not None  # landed, and not with an error
-        return flight.answer
+        if look_up.error is not None:
+            # Every waiting thread raises its own error, because a traceback belongs to one thread.
+            raise KeyStoreUnavailable(str(look_up.error)) from look_up.error
+        assert look_up.result is not None  # done without an error
+        return look_up.result
 
-    def _fly(self, flight: _Flight[_Answer]) -> None:
+    def _run(self, look_up: _LookUp[_Result]) -> None:
         try:
-            # Whoever waited has given up while it stood in the queue: then nobody asks.
-            if time.monotonic() < flight.until_s:
-                flight.answer = self._look_up(flight.digest)
+            # If all waiting requests have given up meanwhile, there is nothing to do.
+            if time.monotonic() < look_up.until_s:
+                look_up.result = self._look_up(look_up.digest)
             else:
-                flight.error = KeyStoreUnavailable("the key store has not answered in time")
+                look_up.error = KeyStoreUnavailable("the key store has not answered in time")
         except Exception as error:
-            flight.error = error
+            look_up.error = error
         with self._lock:
-            self._in_hand -= 1
-            if self._under_way.get(flight.digest) is flight:
-                del self._under_way[flight.digest]
-        flight.landed.set()
+            self._unfinished -= 1
+            if self._pending.get(look_up.digest) is look_up:
+                del self._pending[look_up.digest]
+        look_up.done.set()
 
 
-def _work(flights: "_Queue[_Answer]", flies: "WeakMethod[Callable[[_Flight[_Answer]], None]]") -> None:
-    while (flight := flights.get()) is not None:
-        fly = flies()
-        if fly is None:
+def _work(look_ups: "_Queue[_Result]", run_method: "WeakMethod[Callable[[_LookUp[_Result]], None]]") -> None:
+    while (look_up := look_ups.get()) is not None:
+        run = run_method()
+        if run is None:
             return
-        fly(flight)
-        # Nothing is kept alive while this thread waits for the next.
-        del fly, flight
+        run(look_up)
+        # While this thread waits, it must not keep these objects alive.
+        del run, look_up
 
 
-def _dismiss(flights: "_Queue[_Answer]") -> None:
-    for _ in range(_WORKERS):
-        flights.put(None)
+def _stop_workers(look_ups: "_Queue[_Result]") -> None:
+    for _ in range(_MAX_WORKERS):
+        look_ups.put(None)

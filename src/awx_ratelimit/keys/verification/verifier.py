@@ -1,8 +1,7 @@
-"""`KeyVerifier`: whose key this is, and whether it is accepted: from memory in microseconds, else by one look-up.
+"""`KeyVerifier`: verifies an API key, from a cache in microseconds or by one look-up in the store.
 
-What is in memory may be outdated for a moment: this process forgets at once what it has changed itself, and twice a
-second what others have changed; and nothing is believed for longer than 30 s. What is not in memory is asked of the
-store, and where that gives no answer nobody is let in.
+The cache follows changes made in this process at once, and changes made in others within half a second, by polling. No
+entry is used for more than 30 s. If a key is not cached and the store does not answer, the key is refused.
 """
 
 import threading
@@ -12,9 +11,8 @@ from typing import Any, Final
 from awx_ratelimit.core.caller import Caller
 from awx_ratelimit.errors import KeyRefused, TooManyWrongKeys
 from awx_ratelimit.keys.format import MAX_KEY_BYTES, KeyFormat
-from awx_ratelimit.keys.storage.rows import KeyRecord
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
-from awx_ratelimit.keys.verification.cache import KeyCache
+from awx_ratelimit.keys.verification.cache import KeyCache, KnownKey, UnknownKey
 from awx_ratelimit.keys.verification.last_used import LastUsedTracker
 from awx_ratelimit.keys.verification.single_flight import SingleFlight
 from awx_ratelimit.runtime.clock import Clock, WallClock, monotonic_ms
@@ -27,49 +25,23 @@ UNKNOWN_MS: Final = 5_000
 POLL_S: Final = 0.5
 WRITE_USES_S: Final = 10.0
 _CLOSE_S = 2.0
-_NEVER_MS = 1 << 63
-#: Asks how long an address has to wait, in ms, before one of its keys is looked up; with True, a failure more counts.
+_UNKNOWN: Final = UnknownKey()
+#: Takes an address and whether it has just sent a wrong key. Returns how many ms it must wait for its next look-up.
 Failures = Callable[[str, bool], int]
 
 
-class _Entry:
-    """A cached key, checked on every hit. Compared by identity, because `LastUsedTracker` uses it as a dict key."""
-
-    __slots__ = ("accepted_until_ms", "account_id", "caller", "expires_at_ms", "key_id", "never_used", "revoked")
-
-    def __init__(self, known: KeyRecord) -> None:
-        self.key_id = known.key_id
-        self.account_id = known.account_id
-        self.revoked = known.revoked
-        self.never_used = known.never_used
-        self.expires_at_ms = _NEVER_MS if known.expires_at_ms is None else known.expires_at_ms
-        self.accepted_until_ms = 0 if known.revoked or known.suspended else self.expires_at_ms
-        self.caller = Caller(known.family_id, known.plan, known.account_id, known.overrides)
-
-    def refusal(self, now_ms: int) -> KeyRefused:
-        """Why it is not accepted at `now_ms`."""
-        return KeyRefused("api_key_expired" if now_ms >= self.expires_at_ms and not self.revoked else "api_key_revoked")
-
-
-class _Unknown:
-    """That there is no such key."""
-
-
-_UNKNOWN: Final = _Unknown()
-
-
 class KeyVerifier:
-    """Verifies API keys against a KeyStore, from any thread; each process has its own.
+    """Verifies API keys against a KeyStore. You may call it from any thread. Every process needs its own.
 
-    `keys` is the form of the keys, the same that the KeyService has. `failures(address, failed)` is the limit on wrong
-    keys by address: it answers the wait in ms (0: none) before a key of that address is looked up, and counts a wrong
-    key where `failed` is true; what it raises goes to the caller. `max_keys` bounds each of the two memories, of known
-    keys and of unknown ones. A look-up is waited for `budget_ms` at most. `clock` has ``now_ms() -> int`` and then
-    decides alone; None is the machine's wall time, and a steady clock for how long something is believed.
+    `keys` is the format of the keys; give the KeyService the same one. `failures(address, failed)` limits wrong keys
+    per client address: it returns how many ms the address must wait before one of its keys is looked up (0: no wait),
+    and counts a wrong key if `failed` is true. Its exceptions reach the caller. `max_keys` bounds each of the two
+    caches, of known keys and of unknown digests. A look-up takes at most `budget_ms`. `clock` has ``now_ms() -> int``;
+    None uses the system time, and a monotonic clock for the age of cache entries.
 
-    Its threads are started with the first look-up. `close` ends them and writes the last uses. An orderly end of the
-    process does so too. A server that ends by a signal, as uvicorn does, is none; there the ASGI middleware writes the
-    last uses at the end of the app's lifespan.
+    The first look-up starts the threads. `close` stops them and writes the pending last uses, and so does a normal exit
+    of the process. A server that ends by a signal, such as uvicorn, has no normal exit; there the ASGI middleware
+    writes the last uses when the app's lifespan ends.
     """
 
     def __init__(
@@ -84,43 +56,69 @@ class KeyVerifier:
     ) -> None:
         self._store = checked_store(store, "KeyVerifier")
         self._keys = keys or KeyFormat()
-        #: How the keys begin that it knows.
+        #: The prefix of the keys.
         self.prefix = self._keys.prefix
         self._digest = self._keys.digest
         self._failures = failures
         self._now_ms = (clock or WallClock()).now_ms
-        self._steady_ms = monotonic_ms if clock is None else clock.now_ms
-        self._known: KeyCache[_Entry] = KeyCache(max_keys, KNOWN_MS)
-        self._unknown: KeyCache[_Unknown] = KeyCache(max_keys, UNKNOWN_MS)
-        self._single_flight: SingleFlight[_Entry | _Unknown] = SingleFlight(self._read, self._remembered, budget_ms)
+        self._age_ms = monotonic_ms if clock is None else clock.now_ms
+        self._known: KeyCache[KnownKey] = KeyCache(max_keys, KNOWN_MS)
+        self._unknown: KeyCache[UnknownKey] = KeyCache(max_keys, UNKNOWN_MS)
+        self._single_flight: SingleFlight[KnownKey | UnknownKey] = SingleFlight(self._read, self._cached, budget_ms)
         self._last_used = LastUsedTracker(store.mark_used)
         self._poller = PeriodicThread("awx-key-changes", self.poll, POLL_S)
         self._writer = PeriodicThread("awx-key-uses", self.write_uses, WRITE_USES_S)
         self._lock = threading.Lock()
         self._generation = 0
         self._position: int | None = None
-        store.subscribe(self._forget_account)
+        store.subscribe(self._expire_account)
         register_after_fork(self._renew)
         register_at_exit(self.close)
 
     def verify(self, sent: bytes, address: str | None = None) -> Caller:
-        """The caller of the key that was sent, in the bytes of the one header; spaces and tabs around it do not count.
+        """Return the caller of a key, given as the bytes of its header. Surrounding spaces and tabs are ignored.
 
-        `address` is whose failures are counted, None for nobody's. Raises KeyRefused with the code of the answer,
-        TooManyWrongKeys, and KeyStoreUnavailable where the key is not in memory and the store gives no answer in time.
-        'Expired' and 'revoked' are said to whoever has the key alone; a suspended account's keys are revoked ones.
+        `address` is the client address that pays for a wrong key; None counts nothing. Raises KeyRefused with the code
+        of the response, TooManyWrongKeys, and KeyStoreUnavailable if the key is not cached and the store does not
+        answer in time. Only the right key gets the codes for expired and revoked; the keys of a suspended account
+        count as revoked.
         """
-        caller = self.verify_cached(sent, address)
-        if caller is not None:
-            return caller
-        digest = self._digest(sent.strip(b" \t"))
+        found = self.find(sent, address)
+        return self.look_up(found, address) if isinstance(found, bytes) else found
+
+    def find(self, sent: bytes, address: str | None = None) -> Caller | bytes:
+        """Return the caller of a cached key; otherwise the key's digest, to pass to `look_up`. Never waits.
+
+        It raises like `verify`, also from `failures`.
+        """
+        if not SAME_PROCESS:
+            renew_if_forked()
+        key = sent.strip(b" \t")
+        if len(key) > MAX_KEY_BYTES:
+            raise self._wrong_key(address)
+        digest = self._digest(key)
+        known = self._known.get(digest, self._age_ms())
+        if known is not None:
+            # The same as `_accepted`, without the call: nearly every request ends here.
+            now_ms = self._now_ms()
+            if now_ms < known.accepted_until_ms:
+                self._last_used.latest[known] = now_ms
+                return known.caller
+            raise known.refusal(now_ms)
+        # Checked only now, because a cached digest belongs to a key that was checked before.
+        if not self._keys.is_key(key) or self._unknown.get(digest, self._age_ms()):
+            raise self._wrong_key(address)
+        return digest
+
+    def look_up(self, digest: bytes, address: str | None = None) -> Caller:
+        """Return the caller of the key with this digest, after a look-up in the store. Raises like `verify`."""
         if digest not in self._known:
-            self._refuse_busy(address, failed=False)
+            self._check_failures(address, failed=False)
         self._poller.start()
         self._writer.start()
         found = self._single_flight.get(digest)
-        if isinstance(found, _Unknown):
-            raise self._wrong(address)
+        if isinstance(found, UnknownKey):
+            raise self._wrong_key(address)
         caller = self._accepted(found)
         if found.never_used:
             found.never_used = False
@@ -128,39 +126,20 @@ class KeyVerifier:
         return caller
 
     def verify_cached(self, sent: bytes, address: str | None = None) -> Caller | None:
-        """`verify` from memory alone, without waiting for anything; None: ask `verify`, which may wait.
-
-        For event loops. It raises as `verify` does; `failures` is called here, too.
-        """
-        if not SAME_PROCESS:
-            renew_if_forked()
-        key = sent.strip(b" \t")
-        if len(key) > MAX_KEY_BYTES:
-            raise self._wrong(address)
-        digest = self._digest(key)
-        entry = self._known.get(digest, self._steady_ms())
-        if entry is not None:
-            # As `_accepted` does, without the call: this is what nearly every request is.
-            now_ms = self._now_ms()
-            if now_ms < entry.accepted_until_ms:
-                self._last_used.latest[entry] = now_ms
-                return entry.caller
-            raise entry.refusal(now_ms)
-        # Only now: what is known by its digest was found to be a key before.
-        if not self._keys.is_key(key) or self._unknown.get(digest, self._steady_ms()):
-            raise self._wrong(address)
-        return None
+        """Return the caller of a cached key, or None if a look-up is needed. Never waits. Raises like `verify`."""
+        found = self.find(sent, address)
+        return None if isinstance(found, bytes) else found
 
     def was_known(self, sent: bytes) -> bool:
-        """Whether the key has been looked up and found, even if that is too long ago to be believed.
+        """Return whether the key was found before, even if its cache entry has expired.
 
-        Such a key is not a guess: clients that guess must not keep it from its next look-up.
+        Such a key is not a guess, so guesses from the same address must not block its next look-up.
         """
         renew_if_forked()
         return self._digest(sent.strip(b" \t")) in self._known
 
     def poll(self) -> None:
-        """Look once at what others have changed, and forget that. A thread does so twice a second; tests do it.
+        """Expire the keys of accounts that other processes have changed. A thread does this twice a second.
 
         Raises KeyStoreUnavailable.
         """
@@ -168,24 +147,24 @@ class KeyVerifier:
         position, accounts = self._store.changes_since(self._position)
         self._position = position
         if accounts is None:
-            self._forget(lambda _: True)
+            self._expire(lambda _: True)
         elif accounts:
-            self._forget(lambda entry: entry.account_id in accounts)
+            self._expire(lambda known: known.account_id in accounts)
 
     def write_uses(self) -> None:
-        """Write now when keys were used last. A thread does so every 10 s; tests do it. Raises KeyStoreUnavailable."""
+        """Write when keys were last used. A thread does this every 10 s. Raises KeyStoreUnavailable."""
         renew_if_forked()
         self._last_used.flush()
 
     def health(self) -> Mapping[str, Any]:
-        """How it is, for a status page: what is in memory, and what is still to be written. It never raises."""
+        """Return the sizes of the caches and the number of unwritten last uses, for a status page. Never raises."""
         renew_if_forked()
         return {"known": len(self._known), "unknown": len(self._unknown), "unwritten_uses": len(self._last_used)}
 
     def close(self) -> None:
-        """Write the last uses and end the threads, within 2 s each; from then on nobody is let in. Harmless twice.
+        """Write the last uses and stop the threads, within 2 s each. Then every key is refused. You may call it twice.
 
-        The store is its owner's to close, after this.
+        Close the store yourself, after this.
         """
         renew_if_forked()
         self._single_flight.close()
@@ -193,52 +172,52 @@ class KeyVerifier:
         self._writer.stop(_CLOSE_S)
         self._poller.stop(_CLOSE_S)
 
-    def _accepted(self, entry: _Entry) -> Caller:
+    def _accepted(self, known: KnownKey) -> Caller:
         now_ms = self._now_ms()
-        if now_ms >= entry.accepted_until_ms:
-            raise entry.refusal(now_ms)
-        self._last_used.latest[entry] = now_ms
-        return entry.caller
+        if now_ms >= known.accepted_until_ms:
+            raise known.refusal(now_ms)
+        self._last_used.latest[known] = now_ms
+        return known.caller
 
-    def _wrong(self, address: str | None) -> KeyRefused:
-        """The refusal of a key that is none, whatever is wrong with it; or TooManyWrongKeys."""
-        self._refuse_busy(address, failed=True)
+    def _wrong_key(self, address: str | None) -> KeyRefused:
+        """Return the refusal of a wrong key, the same for every reason, or raise TooManyWrongKeys."""
+        self._check_failures(address, failed=True)
         return KeyRefused()
 
-    def _refuse_busy(self, address: str | None, *, failed: bool) -> None:
+    def _check_failures(self, address: str | None, *, failed: bool) -> None:
         if self._failures is None or address is None:
             return
         wait_ms = self._failures(address, failed)
         if wait_ms > 0:
             raise TooManyWrongKeys(wait_ms)
 
-    def _remembered(self, digest: bytes) -> _Entry | _Unknown | None:
-        now_ms = self._steady_ms()
+    def _cached(self, digest: bytes) -> KnownKey | UnknownKey | None:
+        now_ms = self._age_ms()
         return self._known.get(digest, now_ms) or self._unknown.get(digest, now_ms)
 
-    def _read(self, digest: bytes) -> _Entry | _Unknown:
-        """One look-up. What it read may be remembered only if nobody has been told to forget since it began."""
+    def _read(self, digest: bytes) -> KnownKey | UnknownKey:
+        """Look the digest up, and cache the result unless something was expired meanwhile: it may be outdated."""
         if self._position is None:
             self.poll()
-        generation, now_ms = self._generation, self._steady_ms()
-        known = self._store.look_up(digest)
-        found = _UNKNOWN if known is None else _Entry(known)
+        generation, now_ms = self._generation, self._age_ms()
+        record = self._store.look_up(digest)
+        found = _UNKNOWN if record is None else KnownKey(record)
         with self._lock:
             if generation == self._generation:
-                if isinstance(found, _Entry):
+                if isinstance(found, KnownKey):
                     self._known.put(digest, found, now_ms)
                 else:
-                    self._known.forget(digest)
+                    self._known.remove(digest)
                     self._unknown.put(digest, found, now_ms)
         return found
 
-    def _forget_account(self, account_id: str) -> None:
-        self._forget(lambda entry: entry.account_id == account_id)
+    def _expire_account(self, account_id: str) -> None:
+        self._expire(lambda known: known.account_id == account_id)
 
-    def _forget(self, outdated: Callable[[_Entry], bool]) -> None:
+    def _expire(self, outdated: Callable[[KnownKey], bool]) -> None:
         with self._lock:
             self._generation += 1
-            self._known.forget_where(outdated)
+            self._known.expire_where(outdated)
         self._single_flight.detach()
 
     def _renew(self) -> None:

@@ -1,8 +1,8 @@
-"""One GET request with one deadline for its head and body together.
+"""A GET request with one deadline for the whole response.
 
-A socket's timeout is for each read, so a server that sends a byte now and then never reaches it. Here each read gets
-what is left of the time. The resolver of names has no timeout, and each address of a name and the TLS handshake have
-one of their own: call this from a thread that nobody has to wait for.
+A socket's time-out applies to each read, so a server that sends single bytes never exceeds it. Here each read gets only
+the remaining time. Name resolution has no time-out, and each address and the TLS handshake have their own: call this in
+a thread, and do not wait for that thread beyond the deadline.
 """
 
 import io
@@ -15,28 +15,27 @@ from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, build
 _READ_BYTES = 65_536
 
 
-def get(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
-    """The body at `url`, without following redirects.
+def get(url: str, *, until_s: float, max_bytes: int) -> bytes:
+    """Return the body at `url`, read until `until_s` of `time.monotonic`. Redirects are not followed.
 
-    Raises OSError and HTTPException for any other answer than a complete one of status 200, and ValueError for a body
-    of more than `max_bytes`.
+    Raises OSError or HTTPException unless the response is complete and has status 200, and ValueError if the body is
+    longer than `max_bytes`.
     """
-    until_s = time.monotonic() + timeout_s
     opener = build_opener(_NoRedirects, _Http(until_s), _Https(until_s))
-    with opener.open(url, timeout=timeout_s) as answer:
+    with opener.open(url, timeout=_remaining_s(until_s)) as response:
         body = b""
-        while piece := answer.read1(_READ_BYTES):
-            body += piece
+        while chunk := response.read1(_READ_BYTES):
+            body += chunk
             if len(body) > max_bytes:
-                raise ValueError(f"the answer has more than {max_bytes} bytes")
+                raise ValueError(f"the response has more than {max_bytes} bytes")
     return body
 
 
-def _left_s(until_s: float) -> float:
-    left_s = until_s - time.monotonic()
-    if left_s <= 0:
-        raise TimeoutError("the answer took too long")
-    return left_s
+def _remaining_s(until_s: float) -> float:
+    remaining_s = until_s - time.monotonic()
+    if remaining_s <= 0:
+        raise TimeoutError("the response took too long")
+    return remaining_s
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -63,19 +62,19 @@ class _Https(HTTPSHandler):
 
 
 def _connection(kind: type[HTTPConnection], until_s: float, host: str, **options: Any) -> HTTPConnection:
-    made = kind(host, **options)
-    made.response_class = partial(_Response, until_s)  # type: ignore[assignment]
-    return made
+    connection = kind(host, **options)
+    connection.response_class = partial(_Response, until_s)  # type: ignore[assignment]
+    return connection
 
 
 class _Response(HTTPResponse):
     def __init__(self, until_s: float, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_Timed(self.fp.detach(), sock, until_s))
+        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, until_s))
 
 
-class _Timed(io.RawIOBase):
-    """Reads from `sock`, each time with what is left until `until_s` as its timeout."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads from `sock`, with the time that remains until `until_s` as the time-out of each read."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, until_s: float) -> None:
         self._raw = raw
@@ -86,7 +85,7 @@ class _Timed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_left_s(self._until_s))
+        self._sock.settimeout(_remaining_s(self._until_s))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

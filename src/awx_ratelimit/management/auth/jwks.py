@@ -1,7 +1,7 @@
-"""`Jwks`: the public keys of an issuer, as a document or at a URL that is asked again while it is used.
+"""`Jwks`: an issuer's public keys, from a document or from a URL that is fetched again as needed.
 
-An issuer renews its keys without telling anybody. So a set is fetched anew every few minutes, and when a token names a
-key that is not in it, but then once in a while only: tokens are cheap to forge, and must not make us ask.
+Issuers rotate their keys without notice. So the set is fetched every few minutes, and also when a token names an
+unknown key. The second kind is limited, because anybody can forge a token with an unknown key id.
 """
 
 import json
@@ -23,68 +23,68 @@ from awx_ratelimit.management.auth.signing import KeySet, SigningKeys
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit.management")
-_MOST_BYTES = 262_144
-#: Between two tries, whatever tokens come.
+_MAX_BYTES = 262_144
+#: The shortest time between two fetches, whatever tokens arrive.
 MIN_INTERVAL_S: Final = 10.0
-#: After that a set that could not be renewed is not believed any more.
+#: A set that cannot be fetched again is used for this long.
 MAX_AGE_S: Final = 86_400.0
-_HERE = ("localhost", "127.0.0.1", "::1")
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Jwks:
-    """A JSON Web Key Set (RFC 7517), of public keys: `of` a document, or `at` a URL."""
+    """A JSON Web Key Set (RFC 7517) of public keys: `of` a document, or `at` a URL."""
 
     for_algorithms: Callable[[Sequence[str]], SigningKeys]
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Jwks":
-        """The set that was read. Raises InvalidKeyRequest, when it is used, where no key in it is usable."""
-        return cls(lambda algorithms: _usable(KeySet(document, algorithms)))
+        """Return the set in `document`. If it has no usable key, AccessTokens raises InvalidKeyRequest."""
+        return cls(lambda algorithms: _check_usable(KeySet(document, algorithms)))
 
     @classmethod
     def at(
         cls, url: str, *, interval_s: float = 300.0, timeout_s: float = 2.0, clock: Callable[[], float] = monotonic
     ) -> "Jwks":
-        """The set at `url`, which is ``https://`` (or on this machine), fetched when it is first needed.
+        """Return the set at `url`, which must be ``https://``, or local. The first token triggers the first fetch.
 
-        A whole fetch, with the look-up of the name, is waited for `timeout_s`; its answer is believed for `interval_s`;
-        while there is none the last one counts, for a day. There is one fetch at a time, and all who wait share its
-        outcome. Redirections are not followed. `clock` gives seconds, for tests. Raises InvalidKeyRequest.
+        A set is used for `interval_s`. If it cannot be fetched again, the last one is used for a day. A whole fetch,
+        including the name resolution, takes at most `timeout_s`. There is one fetch at a time, and all waiting requests
+        share its result. Redirects are not followed. `clock` returns seconds, for tests. Raises InvalidKeyRequest.
         """
         parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
-            raise InvalidKeyRequest("cannot be trusted", remedy="allowed is an https:// URL", field="url")
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS):
+            raise InvalidKeyRequest("not a trusted URL", remedy="expected an https:// URL", field="url")
         for name, seconds in (("interval_s", interval_s), ("timeout_s", timeout_s)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
                 raise InvalidKeyRequest(
-                    f"is {describe(seconds)}", remedy="allowed is a number of seconds above 0", field=name
+                    f"got {describe(seconds)}", remedy="expected a number of seconds above 0", field=name
                 )
-        return cls(lambda algorithms: _Fetched(url, algorithms, interval_s, timeout_s, clock))
+        return cls(lambda algorithms: _RemoteKeys(url, algorithms, interval_s, timeout_s, clock))
 
 
-def _usable(keys: KeySet) -> KeySet:
+def _check_usable(keys: KeySet) -> KeySet:
     if not len(keys):
-        remedy = "allowed are public keys of the algorithms' kind, RSA ones of at least 2048 bits"
+        remedy = "expected public keys for the algorithms, with at least 2048 bits for RSA"
         raise InvalidKeyRequest("has no usable key", remedy=remedy, field="key")
     return keys
 
 
 class _Fetch:
-    """A fetch under way in process `pid`; who waits for it waits until `until_s`, whatever becomes of it."""
+    """A fetch under way in process `pid`. `wait` waits for it, but not beyond the time-out."""
 
     def __init__(self, timeout_s: float) -> None:
         self.pid = os.getpid()
-        self._until_s = monotonic() + timeout_s
+        self.until_s = monotonic() + timeout_s
         self._ended = threading.Event()
         self.end = self._ended.set
 
     def wait(self) -> None:
-        self._ended.wait(max(0.0, self._until_s - monotonic()))
+        self._ended.wait(max(0.0, self.until_s - monotonic()))
 
 
-class _Fetched:
-    """The set at a URL, as it was last."""
+class _RemoteKeys:
+    """The set at a URL, cached."""
 
     def __init__(
         self, url: str, algorithms: Sequence[str], interval_s: float, timeout_s: float, clock: Callable[[], float]
@@ -96,44 +96,44 @@ class _Fetched:
         self._clock = clock
         self._keys: KeySet | None = None
         self._fetched_at_s = self._tried_at_s = -MAX_AGE_S
-        self._under_way: _Fetch | None = None
+        self._current_fetch: _Fetch | None = None
         self._renew_lock()
         register_after_fork(self._renew_lock)
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         """See SigningKeys."""
-        key = self._current(self._interval_s).key_for(algorithm, key_id)
-        return key or self._current(0.0, waits=True).key_for(algorithm, key_id)
+        key = self._key_set(self._interval_s).key_for(algorithm, key_id)
+        return key or self._key_set(0.0, waits=True).key_for(algorithm, key_id)
 
-    def _current(self, most_age_s: float, *, waits: bool = False) -> KeySet:
-        """A set that is not older, where it is time to ask for one; `waits` for a fetch that another has begun."""
+    def _key_set(self, max_age_s: float, *, waits: bool = False) -> KeySet:
+        """Return the set, after a fetch if it is older and a fetch is due. `waits`: also for another thread's fetch."""
         renew_if_forked()
-        if self._under_way is not None or self._is_due(most_age_s):
-            fetch, is_ours = self._fetch_if_due(most_age_s)
-            # Otherwise a set that is a little old is as good as the next.
+        if self._current_fetch is not None or self._is_due(max_age_s):
+            fetch, is_ours = self._fetch_if_due(max_age_s)
+            # Otherwise use the cached set, even if it is slightly too old.
             if fetch is not None and (is_ours or waits or self._keys is None):
                 fetch.wait()
         if self._keys is None or self._clock() - self._fetched_at_s >= MAX_AGE_S:
-            raise SigningKeysUnavailable(f"the keys at {self._url} could not be had")
+            raise SigningKeysUnavailable(f"the keys at {self._url} are unavailable")
         return self._keys
 
-    def _is_due(self, most_age_s: float) -> bool:
+    def _is_due(self, max_age_s: float) -> bool:
         now_s = self._clock()
-        return now_s - self._tried_at_s >= MIN_INTERVAL_S and now_s - self._fetched_at_s >= most_age_s
+        return now_s - self._tried_at_s >= MIN_INTERVAL_S and now_s - self._fetched_at_s >= max_age_s
 
-    def _fetch_if_due(self, most_age_s: float) -> tuple[_Fetch | None, bool]:
-        """The fetch that is under way, and whether this call has begun it."""
+    def _fetch_if_due(self, max_age_s: float) -> tuple[_Fetch | None, bool]:
+        """Return the fetch under way, if any, and whether this call has started it."""
         with self._lock:
-            fetch = self._under_way
+            fetch = self._current_fetch
             if fetch is not None and fetch.pid == os.getpid():
                 return fetch, False
-            # One of a parent process never ends in its child.
-            if fetch is None and not self._is_due(most_age_s):
+            # A fetch of the parent process never ends in its child, so the child starts its own.
+            if fetch is None and not self._is_due(max_age_s):
                 return None, False
             self._tried_at_s = self._clock()
-            self._under_way = fetch = _Fetch(self._timeout_s)
+            self._current_fetch = fetch = _Fetch(self._timeout_s)
         try:
-            # In a thread, because nothing bounds how long the resolver of names takes.
+            # In a thread, because name resolution has no time-out.
             threading.Thread(target=self._fetch, args=(fetch,), name="awx_ratelimit jwks", daemon=True).start()
         except RuntimeError as error:
             self._fail(error)
@@ -141,11 +141,11 @@ class _Fetched:
         return fetch, True
 
     def _fetch(self, fetch: _Fetch) -> None:
-        begun_at_s = self._tried_at_s
+        started_at_s = self._tried_at_s
         try:
-            document = json.loads(get(self._url, timeout_s=self._timeout_s, max_bytes=_MOST_BYTES))
-            self._keys = _usable(KeySet(document if isinstance(document, dict) else {}, self._algorithms))
-            self._fetched_at_s = begun_at_s
+            document = json.loads(get(self._url, until_s=fetch.until_s, max_bytes=_MAX_BYTES))
+            self._keys = _check_usable(KeySet(document if isinstance(document, dict) else {}, self._algorithms))
+            self._fetched_at_s = started_at_s
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             self._fail(error)
         finally:
@@ -155,7 +155,7 @@ class _Fetched:
         _log.warning("the keys at %s could not be fetched: %s", self._url, error)
 
     def _end(self, fetch: _Fetch) -> None:
-        self._under_way = None
+        self._current_fetch = None
         fetch.end()
 
     def _renew_lock(self) -> None:

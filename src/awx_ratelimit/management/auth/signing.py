@@ -1,6 +1,6 @@
-"""The keys that tokens are signed with, and the signature of one token. The one user of PyJWT.
+"""Signing keys, and the verification of a token's signature. Only this module uses PyJWT.
 
-A key is tied to its algorithms before any token is seen, so that no token chooses how it is verified.
+Every key is bound to its algorithms before any token arrives, so no token chooses how it is verified.
 """
 
 import json
@@ -19,16 +19,16 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("access tokens need PyJWT; install it with: pip install 'awx-ratelimit[keys]'") from error
 
-#: Each needs a key of its own kind. What has no signature, or is little known, is not among them.
+#: The supported algorithms. ``none`` and rarely used ones are missing on purpose.
 ALGORITHMS: Final = (
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
     "Ed25519", "Ed448",
 )  # fmt: skip
-#: RFC 9864: EdDSA by its curve. One key has both names, so tokens may be called either.
+#: RFC 9864 names EdDSA by its curve. Tokens may use either name for the same key.
 _EDDSA: Final = "EdDSA"
 _CURVES: Final = ("Ed25519", "Ed448")
 _METHODS: Final[dict[str, Any]] = get_default_algorithms()
-#: PyJWT's own, which also knows the names of the curves.
+#: PyJWT's verifier, extended by the names of the curves.
 _SIGNATURES: Final = jwt.PyJWS()
 for _curve in _CURVES:
     if _EDDSA in _METHODS and _curve not in _METHODS:
@@ -36,19 +36,19 @@ for _curve in _CURVES:
         _SIGNATURES.register_algorithm(_curve, _METHODS[_EDDSA])
 _BROKEN = (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError)
 
-_NO_KEY: Final = "there is no key for its alg and kid; compare the algorithms that you allow, and the issuer's keys"
+_NO_KEY: Final = "there is no key for its alg and kid; compare the allowed algorithms and the issuer's keys"
 
 
 class SigningKeys(Protocol):
-    """Where the key of a token is found."""
+    """A source of keys for verifying tokens."""
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
-        """The key of this name for this algorithm; None where there is none. Raises SigningKeysUnavailable."""
+        """Return the key with this id for this algorithm, or None. Raises SigningKeysUnavailable."""
         ...
 
 
-class OneKey:
-    """A secret or a public key, whatever a token says of its name. Raises InvalidKeyRequest for what is none."""
+class SingleKey:
+    """A secret or a public key, for tokens with any key id. Raises InvalidKeyRequest for an invalid key."""
 
     def __init__(self, key: object, algorithms: Sequence[str]) -> None:
         self._keys: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class OneKey:
 
 
 class KeySet:
-    """The public keys of one JSON Web Key Set (RFC 7517), by algorithm and name; what is not usable is not in it."""
+    """The usable public keys of a JSON Web Key Set (RFC 7517), by algorithm and key id."""
 
     def __init__(self, document: Mapping[str, Any], algorithms: Sequence[str]) -> None:
         members = document.get("keys")
@@ -77,28 +77,28 @@ class KeySet:
         return sum(map(len, self._keys.values()))
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
-        """See SigningKeys. A token that names no key has the only one that there is."""
+        """See SigningKeys. A token without a key id gets the only key, if there is just one."""
         keys = self._keys.get(algorithm, {})
         if key_id is None and len(keys) == 1:
             return next(iter(keys.values()))
         return keys.get(key_id)
 
 
-def verified(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:
-    """The claims of a token whose signature is right. Raises AccessRefused and SigningKeysUnavailable."""
+def verified_claims(token: bytes, keys: SigningKeys) -> Mapping[str, Any]:
+    """Verify the signature of a token and return its claims. Raises AccessRefused and SigningKeysUnavailable."""
     try:
         header = jwt.get_unverified_header(token)
         algorithm = header.get("alg")
-        # An extension that must be understood is understood by nobody here (RFC 7515, section 4.1.11).
+        # RFC 7515, section 4.1.11: refuse tokens with critical extensions. None is supported here.
         if not isinstance(algorithm, str) or "crit" in header or "b64" in header:
-            raise AccessRefused("invalid_access_token", "its header is none that is known")
-        # Only for an algorithm that was allowed beforehand is there a key.
+            raise AccessRefused("invalid_access_token", "its header is not supported")
+        # There are keys only for the allowed algorithms.
         key = keys.key_for(algorithm, header.get("kid"))
         if key is None:
             raise AccessRefused("invalid_access_token", _NO_KEY)
         claims = json.loads(_SIGNATURES.decode(token, key, algorithms=[algorithm]))
     except _BROKEN as error:
-        what = f"it is not signed as it must be ({type(error).__name__})"
+        what = f"its signature is invalid ({type(error).__name__})"
         raise AccessRefused("invalid_access_token", what) from None
     if not isinstance(claims, dict):
         raise AccessRefused("invalid_access_token", "its claims are not a JSON object")
@@ -113,19 +113,21 @@ def _prepared(key: object, algorithm: str) -> Any:
         prepared = method.prepare_key(key)
         _names_of(prepared, algorithm)
     except _BROKEN:
-        # Not its cause: what could not be read may be a secret.
-        remedy = "allowed are a secret for HS256 and its like, and for others a public key in PEM of their kind"
-        raise InvalidKeyRequest(f"is none for {algorithm}", remedy=remedy, field="key") from None
+        # Without the cause: its message may quote a secret.
+        remedy = "expected a secret for HS256, HS384 and HS512, and a matching public key in PEM for other algorithms"
+        raise InvalidKeyRequest(f"not a key for {algorithm}", remedy=remedy, field="key") from None
     if hasattr(prepared, "private_bytes"):
-        raise InvalidKeyRequest("is a private key", remedy="give its public key: nothing is signed here", field="key")
+        raise InvalidKeyRequest("got a private key", remedy="use its public key; nothing is signed here", field="key")
     if method.check_key_length(prepared):
-        remedy = "allowed are secrets as long as the hash (32 bytes for HS256), and RSA keys of 2048 bits"
-        raise InvalidKeyRequest(f"is too short for {algorithm}", remedy=remedy, field="key")
+        remedy = (
+            "expected a secret at least as long as the hash (32 bytes for HS256), or an RSA key of at least 2048 bits"
+        )
+        raise InvalidKeyRequest(f"too short for {algorithm}", remedy=remedy, field="key")
     return prepared
 
 
 def _names_of(key: Any, algorithm: str) -> tuple[str, ...]:
-    """What a token that `key` has signed may call its algorithm. Raises ValueError for a key of another curve."""
+    """Return the algorithm names of tokens signed with `key`. Raises ValueError for a key of another curve."""
     if algorithm != _EDDSA and algorithm not in _CURVES:
         return (algorithm,)
     curve: str = _METHODS[_EDDSA].to_jwk(key, as_dict=True)["crv"]
@@ -135,17 +137,17 @@ def _names_of(key: Any, algorithm: str) -> tuple[str, ...]:
 
 
 def _public_key(jwk: object, algorithm: str) -> Any:
-    """The key in one member of a set, where it is one for this algorithm."""
+    """Return the key of one member of a set, or None if it is not a public key for this algorithm."""
     if not isinstance(jwk, Mapping) or jwk.get("use", "sig") != "sig":
         return None
-    # A shared secret is no public key, and a private one that was published is anybody's.
+    # Refuse shared secrets, and private keys that were published by mistake.
     if jwk.get("kty") == "oct" or "d" in jwk or not isinstance(jwk.get("kid"), str | None):
         return None
     try:
-        made = jwt.PyJWK(dict(jwk), _EDDSA if algorithm in _CURVES else algorithm)
-        key = made.Algorithm.prepare_key(made.key)
+        pyjwk = jwt.PyJWK(dict(jwk), _EDDSA if algorithm in _CURVES else algorithm)
+        key = pyjwk.Algorithm.prepare_key(pyjwk.key)
         if jwk.get("alg", algorithm) not in _names_of(key, algorithm):
             return None
     except _BROKEN:
         return None
-    return None if made.Algorithm.check_key_length(key) else key
+    return None if pyjwk.Algorithm.check_key_length(key) else key

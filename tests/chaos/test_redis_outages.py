@@ -147,7 +147,7 @@ class Scene:
     def _alone(self) -> list[tuple[int, int]]:
         """How often the guards decided without Redis."""
         guards = [limiter.backend._fallback for limiter in self.limiters.values()]
-        return [(guard._outages, guard._decided) for guard in guards]
+        return [(guard._outages, guard._decisions) for guard in guards]
 
     def _owed(self) -> Counter[str]:
         return Counter({subject: charged(self.other, subject) for subject in ROOMY_SUBJECTS})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.redis_load import PendingClaim, Side
+from benchmarks.redis_load import Asked, Side
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
@@ -32,7 +32,7 @@ def awx_tasks(limiter: AsyncLimiter) -> Side:
     """Acquire, timed, and release, in the time of the round alone."""
 
     def ready(subject: str, calls: int) -> Callable[[], Any]:
-        async def work() -> PendingClaim:
+        async def work() -> Asked:
             times, answers = [], []
             for _ in range(calls):
                 begun = time.perf_counter_ns()
@@ -50,8 +50,8 @@ def awx_tasks(limiter: AsyncLimiter) -> Side:
 def awx_threads(limiter: Limiter) -> Side:
     """The same in threads."""
 
-    def ready(subject: str, calls: int) -> Callable[[], PendingClaim]:
-        def work() -> PendingClaim:
+    def ready(subject: str, calls: int) -> Callable[[], Asked]:
+        def work() -> Asked:
             times, answers = [], []
             for _ in range(calls):
                 begun = time.perf_counter_ns()
@@ -72,7 +72,7 @@ def bare_tasks(client: Any) -> Side:
     def ready(subject: str, calls: int) -> Callable[[], Any]:
         commands = _commands(subject, calls)
 
-        async def work() -> PendingClaim:
+        async def work() -> Asked:
             times, answers = [], []
             for command in commands:
                 begun = time.perf_counter_ns()
@@ -89,10 +89,10 @@ def bare_tasks(client: Any) -> Side:
 def bare_threads(client: Any) -> Side:
     """EVALSHA through redis-py's client for threads."""
 
-    def ready(subject: str, calls: int) -> Callable[[], PendingClaim]:
+    def ready(subject: str, calls: int) -> Callable[[], Asked]:
         commands = _commands(subject, calls)
 
-        def work() -> PendingClaim:
+        def work() -> Asked:
             times, answers = [], []
             for command in commands:
                 begun = time.perf_counter_ns()
@@ -118,7 +118,7 @@ def _commands(subject: str, calls: int) -> list[tuple[Any, ...]]:
 
 def _follow(replies: list[bytes]) -> bool:
     asked = ("", PLAN, 1, 0)
-    decisions = [CODEC.decisions([asked], reply, HoldTimes(), lambda *_: None)[0] for reply in replies]
+    decisions = [CODEC.parse_decisions([asked], reply, HoldTimes(), lambda *_: None)[0] for reply in replies]
     return follows([decision.levels for decision in decisions])
 
 

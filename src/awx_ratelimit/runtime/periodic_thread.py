@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
 
-_log = logging.getLogger("awx_ratelimit.keys")
+_log = logging.getLogger("awx_ratelimit")
 
 
 class PeriodicThread:

@@ -30,7 +30,7 @@ COMMAND = Path(sys.executable).with_name("awx-ratelimit")
         (("keys", "list", "--account", "a", "--database", "/no/such/folder/keys.db"), "unable to open database file"),
         (("keys", "list", "--account", "a b", "--database", "sqlite://"), "expected 1 to 128 visible"),
         (("keys", "create", "", "--account", "a", "--database", "sqlite://"), "name: has 0 characters"),
-        (("keys", "create", "n", "--account", "a", "--database", "sqlite://", "--prefix", "A"), "prefix cannot be"),
+        (("keys", "create", "n", "--account", "a", "--database", "sqlite://", "--prefix", "A"), "not a valid prefix"),
         (("keys", "stale", "--days", "x", "--database", "sqlite://"), "Invalid value for '--days'"),
         (("keys", "set-plan", "p", "--account", "a", "--database", "sqlite://", "--plans", "/no"), "No such file"),
         (("scan", "/no/such/file"), "/no/such/file: No such file or directory"),

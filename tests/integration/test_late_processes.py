@@ -97,21 +97,24 @@ def test_a_blocked_event_loop_is_no_outage(redis_server: RedisServer, turns: int
 
     async def claimed() -> tuple[list[Decision], Any]:
         limiter = AsyncLimiter(AsyncGuardedBackend(AsyncRedisBackend.from_url(redis_server.socket_url)))
-        decisions = [await limiter.acquire("s", PLAN)]
+        # On a busy machine the first connection may take longer than the budget.
+        while not by_redis([await limiter.acquire("s", PLAN)]):
+            pass
+        before, decisions = (await limiter.health())["decided_without_backend"], []
         for _ in range(5):
             claims = [asyncio.ensure_future(limiter.acquire("s", PLAN)) for _ in range(CLAIMS)]
             for _ in range(turns):
                 await asyncio.sleep(0)
             asyncio.get_running_loop().call_soon(spin, BLOCKED_S)
             decisions += await asyncio.gather(*claims)
-        health = await limiter.health()
+        after = (await limiter.health())["decided_without_backend"]
         await limiter.aclose()
-        return decisions, health
+        return decisions, after - before
 
-    decisions, health = asyncio.run(claimed())
+    decisions, decided_locally = asyncio.run(claimed())
 
     assert by_redis(decisions) == len(decisions)
-    assert health["decided_without_backend"] == 0
+    assert decided_locally == 0
 
 
 @contextmanager

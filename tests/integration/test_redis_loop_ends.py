@@ -1,5 +1,6 @@
 """The connections of an event loop end with it: no warning is left, and no connection."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def said(url: str, how: str) -> tuple[str, str]:
-    """What a process prints, and what it complains of, with every warning an error."""
+    """What a process prints, and its complaints, with every warning an error."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.integration.redis_many_loops", url, how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.strip(), done.stderr
+    # Debug mode also reports slow callbacks, which show how busy the machine is.
+    complaints = [
+        line for line in done.stderr.splitlines() if not re.match(r"Executing <.* took [\d.]+ seconds$", line)
+    ]
+    return done.stdout.strip(), "\n".join(complaints)
 
 
 @pytest.mark.parametrize("how", HOWS)

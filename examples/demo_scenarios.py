@@ -149,7 +149,7 @@ async def revoke(key: Key) -> str:
 async def finish(key: Key, *, slots: int) -> str:
     """Fill every slot with reports and be refused one more. When a report ends, the next one is admitted."""
     await _hold(key, slots - 1)
-    answer, report = await key.open_report(chunks=8, pause_ms=100)
+    answer, report = await key.open_report(chunks=30, pause_ms=100)
     _must_be_admitted(answer, slots)
     refusal = await _one_too_many(key, slots)
     key.row.reason = "one report is ending"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,22 @@ FORKS: dict[str, Callable[[], int]] = {"python": os.fork, "c": _fork_in_c}
 FORK_PARAMETERS = [
     pytest.param(fork, id=name, marks=[pytest.mark.own_process] * (name == "c")) for name, fork in FORKS.items()
 ]
+
+
+def in_child(fork: Callable[[], int], act: Callable[[], bool]) -> bool:
+    """Return whether `act` was true in a child process, which has a minute."""
+    pid = fork()
+    if pid == 0:
+        signal.alarm(60)
+        status = 2
+        # An exception that left this function would make the child a second pytest.
+        try:
+            status = 0 if act() else 1
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def free_port() -> int:

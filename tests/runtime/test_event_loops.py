@@ -1,15 +1,13 @@
 """Threads for what blocks: so many at a time, whoever leaves, in whatever event loop and process."""
 
 import asyncio
-import os
-import signal
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Barrier, BrokenBarrierError, Event, get_ident
 from typing import Any
 
 import pytest
-from tests.processes import FORK_PARAMETERS
+from tests.processes import FORK_PARAMETERS, in_child
 
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.event_loops import ThreadPool, call_in_event_loop
@@ -91,12 +89,8 @@ def test_child_process(fork: Callable[[], int]) -> None:
     """A child process creates its own threads."""
     threads = ThreadPool(1)
     asyncio.run(_all(threads, get_ident, 1))
-    pid = fork()
-    if not pid:
-        signal.alarm(10)
-        os._exit(asyncio.run(asyncio.wait_for(threads.run(lambda: 7), 10)))
 
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert in_child(fork, lambda: asyncio.run(asyncio.wait_for(threads.run(lambda: 7), 10)) == 7) is True
 
 
 def test_context() -> None:

@@ -2,13 +2,12 @@
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.processes import FORK_PARAMETERS, FORKS
+from tests.processes import FORK_PARAMETERS, FORKS, in_child
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -23,19 +22,6 @@ from awx_ratelimit.runtime.forks import (
 )
 
 FORK_IN_C = FORKS["c"]
-
-
-def in_child(fork: Callable[[], int], act: Callable[[], bool]) -> bool:
-    """Whether `act` was true in a child, which has ten seconds."""
-    pid = fork()
-    if pid == 0:
-        signal.alarm(10)
-        status = 2
-        try:
-            status = 0 if act() else 1
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 class Part:

@@ -1,5 +1,4 @@
 import gc
-import os
 import signal
 import sys
 import threading
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
-from tests.processes import FORK_PARAMETERS
+from tests.processes import FORK_PARAMETERS, in_child
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.memory.shard import Shard
@@ -279,17 +278,16 @@ def test_fork(fork: Callable[[], int]) -> None:
     for shard in backend._shards:
         shard.lock.acquire()
 
-    pid = fork()
-    if pid == 0:
-        signal.alarm(10)
+    def act() -> bool:
         limiter.release(held)
         decisions = [limiter.acquire("s", held.plan) for _ in range(2)]
-        good = [d.allowed for d in decisions] == [True, False] and decisions[0].usages[0].remaining == 3
-        os._exit(0 if good else 1)
+        return [d.allowed for d in decisions] == [True, False] and decisions[0].usages[0].remaining == 3
 
+    good = in_child(fork, act)
     for shard in backend._shards:
         shard.lock.release()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    assert good is True
     assert limiter.acquire("s", held.plan).allowed is False
 
 

@@ -31,7 +31,7 @@ Real traffic to a wallet API under uvicorn, {url}
 Served by {workers}. Limits are in {backend}.
 
 [dim]promised: the Retry-After of a refusal. measured: the time from the refusal, or
-from a freed slot, to the next admitted request (from a revocation, to the last).
+from a freed slot, to the next admitted request (a revocation: to the last one).
 Each row has its own API key, created over the REST API.[/dim]
 """
 TRY_IT = """

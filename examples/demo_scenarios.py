@@ -71,8 +71,11 @@ async def spend(key: Key, *, burst: int, per_second: float, request: Sent = AGEN
         # A token bucket admits `burst + per_second * t` in any time t: the next one not before this moment.
         early = await _too_early(key, request, refusal, allowed_at=begun + (admitted + 1 - burst) / per_second)
     await _come_back(key, request, refusal)
-    refilled = f" + {admitted - burst} refilled" if admitted > burst else ""
-    return f"{burst}{refilled} admitted, then refused{early}; admitted after {refusal.wait_seconds} s"
+    return f"{_counted(admitted, burst)} admitted, then refused{early}; admitted after {refusal.wait_seconds} s"
+
+
+def _counted(admitted: int, burst: int) -> str:
+    return f"{burst} (and {admitted - burst} refilled)" if admitted > burst else str(burst)
 
 
 async def _first_refusal(key: Key, request: Sent, most: Callable[[float], float]) -> Answer:
@@ -122,7 +125,7 @@ async def rotate(key: Key, *, burst: int, per_second: float) -> str:
     if admitted < burst:
         raise Broken(f"{admitted} were admitted; the plan allows {burst}")
     await _come_back(key, AGENTS, refusal)
-    return f"{burst} + {admitted - burst} refilled admitted for both keys together"
+    return f"{_counted(admitted, burst)} admitted for both keys together"
 
 
 async def revoke(key: Key) -> str:

@@ -44,11 +44,11 @@ def cut(client: socket.socket, answer: bytes) -> None:
     raise ConnectionResetError
 
 
-def kept_back(client: socket.socket, answer: bytes) -> None:
+def withheld(client: socket.socket, answer: bytes) -> None:
     """Drop the response."""
 
 
-FAULTS: tuple[Fault, ...] = (late, byte_by_byte, truncated, cut, kept_back)
+FAULTS: tuple[Fault, ...] = (late, byte_by_byte, truncated, cut, withheld)
 
 
 class Proxy:

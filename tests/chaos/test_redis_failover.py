@@ -45,19 +45,19 @@ def test_decisions_resume_after_a_failover(service: Service, open_limiters: Call
         time.sleep(SECONDS / 3)
         killed_s = time.monotonic()
         os.kill(service.primary.pid, signal.SIGKILL)
-        goes_on = eventually(lambda: _goes_on(load, killed_s), expected=True, seconds=BACK_S)
+        resumes = eventually(lambda: _resumes(load, killed_s), expected=True, seconds=BACK_S)
         time.sleep(SECONDS / 3)
 
-    assert goes_on, load.claims[-1]
+    assert resumes, load.claims[-1]
     failed = load.failed()
     outage_s = max(claim.ended_s for claim in failed) - killed_s
     granted, owed = sum(load.granted().values()), sum(charged(limiters[0], subject) for subject in "abc")
     lately = sum(not claim.error and killed_s - LAG_S < claim.ended_s < killed_s + 0.1 for claim in load.claims)
     add_row(
         "failover through Sentinel, bare",
-        f"claims fail for {outage_s:.2f} s, {len(failed)} of {len(load.claims):,}; {granted:,} granted, {owed:,} owed; "
-        f"the slowest claim took {load.slowest_ms():.0f} ms",
-        "what the lag lost, and unanswered claims charged twice",
+        f"claims fail for {outage_s:.2f} s, {len(failed)} of {len(load.claims):,}; {granted:,} granted, "
+        f"{owed:,} charged; the slowest claim took {load.slowest_ms():.0f} ms",
+        "only writes that the replica did not have are lost; only unanswered claims may be charged twice",
     )
     # Claims without a response may have been charged.
     assert granted - lately <= owed <= granted + len(failed)
@@ -65,7 +65,7 @@ def test_decisions_resume_after_a_failover(service: Service, open_limiters: Call
     assert min(claim.ended_s for claim in failed) >= killed_s
 
 
-def _goes_on(load: Load, killed_s: float) -> bool:
+def _resumes(load: Load, killed_s: float) -> bool:
     """Whether claims failed after the kill and the last twenty did not."""
     lately = load.claims[-20:]
     return lately[0].began_s > killed_s and not any(claim.error for claim in lately) and bool(load.failed())
@@ -90,9 +90,9 @@ def test_lost_leases_are_taken_again(service: Service, open_limiters: Callable[.
 
     took_s = time.monotonic() - began_s
     add_row(
-        "failover that loses leases",
-        f"6 leases of {TTL_MS} ms that the lag lost were taken again after {took_s:.2f} s",
-        "healed within a third of their ttl, and a second where a first try fails",
+        "a failover loses leases",
+        f"6 leases of {TTL_MS} ms that the replica did not have were taken again after {took_s:.2f} s",
+        "taken again within a third of their ttl, plus a second if the first try fails",
     )
     assert [decision.allowed for decision in kept + lost] == [True] * 8
     assert back is True

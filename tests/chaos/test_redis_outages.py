@@ -180,8 +180,8 @@ def test_redis_hangs(server: RedisServer, open_guarded: Open, open_limiters: Ope
     add_row(
         f"SIGSTOP of Redis for {OUTAGE_S:g} s",
         f"{scene.waits()}; a claim took {before:.2f} ms before and {during:.2f} while the breaker was open; "
-        f"{most} of {CAPACITY} tokens; exact after healing",
-        f"none fails or waits beyond the budget and the control's lateness; at most {MAX_TOKENS} tokens",
+        f"{most} of {CAPACITY} tokens; exact afterwards",
+        f"none fails, or waits longer than the budget plus the control's lateness; at most {MAX_TOKENS} tokens",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
@@ -219,7 +219,7 @@ def test_redis_restarts_empty(
         "SIGKILL of Redis, restart with loss",
         f"{scene.waits()}; {most} of {CAPACITY} tokens; 4 leases taken again after {held_s:.2f} s of a ttl of "
         f"{TTL_MS / 1000:g}",
-        f"what was lost, here {CAPACITY}, and as for an outage: at most {MAX_TOKENS + CAPACITY} tokens",
+        f"the lost charges, here {CAPACITY}, and the bound of an outage: at most {MAX_TOKENS + CAPACITY} tokens",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
@@ -303,10 +303,10 @@ def test_redis_refuses_connections(server: RedisServer, open_guarded: Open, open
 
     before, during = scene.roomy.median_ms(0, shut_s), scene.roomy.median_ms((shut_s + opened_s) / 2, opened_s)
     add_row(
-        "no connection is to be had (maxclients)",
+        "no connection is available (maxclients)",
         f"{scene.waits()}; a claim took {before:.2f} ms before and {during:.2f} while the breaker was open; "
         f"{twice} tokens charged twice, none too few; {most} of {CAPACITY} tokens",
-        f"as for an outage: at most {MAX_TOKENS} tokens, those in flight charged twice at most",
+        f"the bound of an outage: at most {MAX_TOKENS} tokens, those in flight charged at most twice",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()
@@ -339,9 +339,9 @@ def test_redis_is_full(server: RedisServer, open_guarded: Open, open_limiters: O
 
     add_row(
         f"maxmemory reached for {full_s:.0f} s (noeviction)",
-        f"{scene.waits()}; {held} of 6 leases of {TTL_MS / 1000:g} s live on, {6 - left} of 2 that were released "
+        f"{scene.waits()}; {held} of 6 leases of {TTL_MS / 1000:g} s were kept, {6 - left} of 2 that were released "
         f"ended; {scene.most} of {CAPACITY} tokens",
-        f"leases neither lapse nor leak; tokens as for an outage: at most {MAX_TOKENS}",
+        f"leases neither lapse nor leak; the bound of an outage: at most {MAX_TOKENS} tokens",
     )
     assert scene.failed == 0, scene.waits()
     assert scene.is_in_time is True, scene.waits()

@@ -65,8 +65,8 @@ def test_killed_and_paused_processes_exceed_no_limit(redis_server: RedisServer, 
         f"{WORKERS} processes, SIGKILL and SIGSTOP of workers",
         f"{counts['killed']} killed and {counts['paused']} paused; {sum(cost for _, cost in admitted):,} tokens in "
         f"{len(admitted):,} claims, the worst interval {excess / rate.period_ms:+.2f} tokens over; "
-        f"{most} of {SLOTS.slots} slots at once, all back after {watch.seconds:.2f} s",
-        f"0 over; slots back within their ttl, {TTL_MS / 1000:g} s",
+        f"{most} of {SLOTS.slots} slots at once, all free after {watch.seconds:.2f} s",
+        f"0 over; slots free within their ttl, {TTL_MS / 1000:g} s",
     )
     assert ended.returncode == 0
     assert ended.stderr == b""
@@ -100,8 +100,8 @@ def test_process_paused_longer_than_its_lease(redis_server: RedisServer) -> None
 
     add_row(
         "SIGSTOP of a worker for longer than its ttl",
-        f"its slot was another's after {watch.seconds:.2f} s; when it went on it counted {int(lost)} lost lease",
-        "slots back within their ttl, here 1 s; above `slots` until it goes on",
+        f"another process got its slot after {watch.seconds:.2f} s; when it resumed it counted {int(lost)} lost lease",
+        "slots free within their ttl, here 1 s; more than `slots` in use until it resumes",
     )
     assert before is False
     assert taken is True

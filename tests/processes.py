@@ -1,9 +1,11 @@
 """Processes that tests start, each in its own group. They always end, even if the tests are killed."""
 
+import _thread
 import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -30,14 +32,38 @@ except ProcessLookupError:
 
 
 def _fork_in_c() -> int:
-    # A child in which another thread had just asked for the interpreter waits for that thread for ever. So let those
-    # that have asked have it, and let nobody ask again.
+    # Let the threads that wait for the interpreter run, and keep the others from asking for it during the fork.
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(60)
     time.sleep(0)
-    pid: int = _fork()
+    pid = 0
+    while not pid:
+        reading, writing = os.pipe()
+        pid = _fork()
+        if not pid:
+            sys.setswitchinterval(interval_s)
+            _switch_threads()
+            os.write(writing, b"x")
+            os.close(reading)
+            os.close(writing)
+            return 0
+        # A thread that asked for the interpreter all the same is not in the child, whose interpreter waits for it.
+        if not select.select([reading], [], [], 10)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pid = 0
+        os.close(reading)
+        os.close(writing)
     sys.setswitchinterval(interval_s)
     return pid
+
+
+def _switch_threads() -> None:
+    for _ in range(50):
+        ended = _thread.allocate_lock()
+        ended.acquire()
+        _thread.start_new_thread(ended.release, ())
+        ended.acquire()
 
 
 _fork = ctypes.PyDLL(None)["fork"]

@@ -1,0 +1,189 @@
+"""Wrong arguments of middlewares and mounted apps."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from flask import Flask
+from starlette.testclient import TestClient
+from tests.mistakes.cases import (
+    Mistake,
+    assert_refused,
+    async_gate,
+    each,
+    flask_app,
+    starlette_app,
+    sync_gate,
+)
+from werkzeug.test import Client
+
+from awx_ratelimit.adapters.starlette import RateLimitMiddleware as AsgiMiddleware
+from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware as WsgiMiddleware
+
+MISTAKES: list[Mistake] = [
+    (
+        "AsgiMiddleware(flask_app, gate=async_gate())",
+        TypeError,
+        "app is a Flask, a WSGI app; the ASGI middleware needs app(scope, receive, send), and WSGI apps "
+        "have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
+    ),
+    (
+        "AsgiMiddleware(flask_app.wsgi_app, gate=async_gate())",
+        TypeError,
+        "app is the function Flask.wsgi_app, a WSGI app; the ASGI middleware needs app(scope, receive, "
+        "send), and WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
+    ),
+    (
+        "WsgiMiddleware(starlette_app, gate=sync_gate())",
+        TypeError,
+        "app is a Starlette, an ASGI app; the WSGI middleware needs app(environ, start_response), and "
+        "ASGI apps have awx_ratelimit.adapters.starlette.RateLimitMiddleware",
+    ),
+    (
+        "AsgiMiddleware(starlette_app, gate=sync_gate())",
+        TypeError,
+        "the ASGI middleware takes an AsyncGate, not Gate; write gate=AsyncGate(AsyncLimiter(backend), "
+        "plans=..., identify=...)",
+    ),
+    (
+        "WsgiMiddleware(flask_app, gate=async_gate())",
+        TypeError,
+        "the WSGI middleware takes a Gate, not AsyncGate; write gate=Gate(Limiter(backend), plans=..., identify=...)",
+    ),
+    (
+        "AsgiMiddleware(starlette_app, gate=None)",
+        TypeError,
+        "the ASGI middleware takes an AsyncGate, not None; write gate=AsyncGate(AsyncLimiter(backend), "
+        "plans=..., identify=...)",
+    ),
+    (
+        "AsgiMiddleware(starlette_app, gate=AsyncGate)",
+        TypeError,
+        "the ASGI middleware takes an AsyncGate, not the class AsyncGate; write "
+        "gate=AsyncGate(AsyncLimiter(backend), plans=..., identify=...)",
+    ),
+    (
+        "WsgiMiddleware(flask_app, gate=limiter)",
+        TypeError,
+        "the WSGI middleware takes a Gate, not Limiter; write gate=Gate(Limiter(backend), plans=..., identify=...)",
+    ),
+    (
+        "AsgiMiddleware(Starlette, gate=async_gate())",
+        TypeError,
+        "app is the class Starlette; pass an instance, which is called as app(scope, receive, send)",
+    ),
+    (
+        "AsgiMiddleware(None, gate=async_gate())",
+        TypeError,
+        "app is None, which cannot be called; use an app that is called as app(scope, receive, send)",
+    ),
+    (
+        'AsgiMiddleware("main:app", gate=async_gate())',
+        TypeError,
+        "app is a str, which cannot be called; use an app that is called as app(scope, receive, send)",
+    ),
+    (
+        "AsgiMiddleware(no_parameters, gate=async_gate())",
+        TypeError,
+        "app is the function no_parameters, not an ASGI app; the ASGI middleware needs app(scope, receive, send), and "
+        "WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
+    ),
+    (
+        "WsgiMiddleware(Flask, gate=sync_gate())",
+        TypeError,
+        "app is the class Flask; pass an instance, which is called as app(environ, start_response)",
+    ),
+    (
+        "AsgiApp(ManagementApi)",
+        TypeError,
+        "AsgiApp serves a ManagementApi or a Console, not the class ManagementApi; write AsgiApp(ManagementApi(...))",
+    ),
+    (
+        "AsgiApp(starlette_app)",
+        TypeError,
+        "AsgiApp serves a ManagementApi or a Console, not a Starlette; write AsgiApp(ManagementApi(...))",
+    ),
+    (
+        "WsgiApp(flask_app)",
+        TypeError,
+        "WsgiApp serves a ManagementApi or a Console, not a Flask; write WsgiApp(ManagementApi(...))",
+    ),
+    (
+        "document_limits(async_gate(), FastAPI())",
+        TypeError,
+        "document_limits takes a FastAPI app and its AsyncGate, not an AsyncGate and a FastAPI; write "
+        "document_limits(app, gate)",
+    ),
+    (
+        "document_limits(starlette_app, async_gate())",
+        TypeError,
+        "document_limits takes a FastAPI app and its AsyncGate, not a Starlette and an AsyncGate; write "
+        "document_limits(app, gate)",
+    ),
+]
+
+
+@each(MISTAKES)
+def test_mistake(mistake: Mistake) -> None:
+    """A wrong app, gate or API is refused when it is wrapped."""
+    assert_refused(mistake)
+
+
+def test_wsgi_middleware_around_its_own_app() -> None:
+    """``app.wsgi_app = RateLimitMiddleware(app)``, which would call itself forever, says what to write."""
+    app = Flask("looped")
+    app.wsgi_app = WsgiMiddleware(app, gate=sync_gate())  # type: ignore[method-assign]
+
+    with pytest.raises(RuntimeError, match=r"write app\.wsgi_app = RateLimitMiddleware\(app\.wsgi_app, gate=gate\)$"):
+        Client(app).get("/", headers={"X-API-Key": "awx_example_key"})
+
+
+def test_asgi_middleware_around_its_own_app() -> None:
+    """An app that calls its own attribute `asgi_app`, as Quart does, gets the same error."""
+
+    class QuartLike:
+        asgi_app: Any
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.asgi_app(scope, receive, send)
+
+    app = QuartLike()
+    app.asgi_app = AsgiMiddleware(app, gate=async_gate())
+
+    with pytest.raises(RuntimeError, match=r"write app\.asgi_app = RateLimitMiddleware\(app\.asgi_app, gate=gate\)$"):
+        TestClient(app).get("/", headers={"X-API-Key": "awx_example_key"})
+
+
+def wrapped(app: Any) -> Any:
+    def wrapper(*arguments: Any, **more: Any) -> Any:
+        return app(*arguments, **more)
+
+    return wrapper
+
+
+class Endpoint:
+    """An app in the form of Starlette's endpoints: a class that is instantiated for each request, and awaited."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def __await__(self) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "app",
+    [starlette_app, FastAPI(), wrapped(starlette_app), starlette_app.__call__, Endpoint],
+    ids=["object", "FastAPI", "wrapper", "method", "class"],
+)
+def test_form_of_an_asgi_app(app: Any) -> None:
+    """Every callable with the interface of ASGI is accepted."""
+    assert AsgiMiddleware(app, gate=async_gate()).app is app
+
+
+@pytest.mark.parametrize(
+    "app",
+    [flask_app, flask_app.wsgi_app, wrapped(flask_app), lambda environ, start_response: []],
+    ids=["object", "method", "wrapper", "function"],
+)
+def test_form_of_a_wsgi_app(app: Any) -> None:
+    """Every callable with the interface of WSGI is accepted."""
+    assert WsgiMiddleware(app, gate=sync_gate()).app is app

@@ -1,0 +1,220 @@
+"""Wrong arguments of limiters, backends and stores."""
+
+from tests.mistakes.cases import Mistake, assert_refused, each
+
+from awx_ratelimit import InvalidLimit
+from awx_ratelimit.errors import InvalidKeyRequest
+
+MISTAKES: list[Mistake] = [
+    (
+        "Limiter(HostBackend)",
+        TypeError,
+        "backend is the class HostBackend; write Limiter(HostBackend(path))",
+    ),
+    (
+        'HostBackend("/var/lib/app/limits", allow_other_users="false")',
+        InvalidLimit,
+        "allow_other_users: expected true or false, got 'false'",
+    ),
+    (
+        'KeyStore.open(allow_other_users="no")',
+        InvalidLimit,
+        "allow_other_users: expected true or false, got 'no'",
+    ),
+    (
+        'KeyStore.open("")',
+        ValueError,
+        "address: expected a path or a URL such as postgresql://user@host/database, got ''",
+    ),
+    (
+        'StoredKeys(KeyVerifier(KeyStore.open("sqlite://")), bearer="false")',
+        InvalidLimit,
+        "bearer: expected true or false, got 'false'",
+    ),
+    (
+        'Jwks.at("https://login.example.com/keys", timeout_s="2")',
+        InvalidKeyRequest,
+        "timeout_s: got '2' (str); expected a number of seconds above 0",
+    ),
+    (
+        'Jwks.at("https://login.example.com/keys", interval_s=0)',
+        InvalidKeyRequest,
+        "interval_s: got 0 (int); expected a number of seconds above 0",
+    ),
+    (
+        "RedisBackend.from_url(URL, prefix=5)",
+        TypeError,
+        "prefix: expected a string such as 'awx', got 5 (int)",
+    ),
+    (
+        "Limiter(MemoryBackend)",
+        TypeError,
+        "backend is the class MemoryBackend; write Limiter(MemoryBackend())",
+    ),
+    (
+        "AsyncLimiter(MemoryBackend)",
+        TypeError,
+        "backend is the class MemoryBackend; write AsyncLimiter(MemoryBackend())",
+    ),
+    (
+        "Limiter(URL)",
+        TypeError,
+        "backend is a str; write Limiter(open_backend(url))",
+    ),
+    (
+        "AsyncLimiter(URL)",
+        TypeError,
+        "backend is a str; write AsyncLimiter(open_async_backend(url))",
+    ),
+    (
+        "Limiter(None)",
+        TypeError,
+        "Limiter takes a backend, not None; write Limiter(MemoryBackend())",
+    ),
+    (
+        "Limiter(limiter)",
+        TypeError,
+        "Limiter takes a backend, not a Limiter; write Limiter(MemoryBackend())",
+    ),
+    (
+        "AsyncLimiter(async_limiter)",
+        TypeError,
+        "AsyncLimiter takes a backend, not an AsyncLimiter; write AsyncLimiter(MemoryBackend())",
+    ),
+    (
+        "Limiter(AsyncRedisBackend)",
+        TypeError,
+        "Limiter takes a synchronous backend, and AsyncRedisBackend is async; use AsyncLimiter",
+    ),
+    (
+        "AsyncLimiter(GuardedBackend(MemoryBackend()))",
+        TypeError,
+        "AsyncLimiter takes an async backend, or one whose longest_wait_ms is at most 50; GuardedBackend would block "
+        "its loop; use open_async_backend(url), or a class such as AsyncRedisBackend",
+    ),
+    (
+        "Limiter(AsyncGuardedBackend(MemoryBackend()))",
+        TypeError,
+        "Limiter takes a synchronous backend, and AsyncGuardedBackend is async; use AsyncLimiter",
+    ),
+    (
+        "Limiter(MemoryBackend(), listeners=listener)",
+        TypeError,
+        "listeners is the function listener; write listeners=[listener], a list",
+    ),
+    (
+        "Limiter(MemoryBackend(), listeners=[RefusalLog])",
+        TypeError,
+        "listeners[0] is the class RefusalLog; create an instance: RefusalLog()",
+    ),
+    (
+        "AsyncLimiter(MemoryBackend(), listeners=[async_listener])",
+        TypeError,
+        "listeners[0] is a coroutine function; write it with `def`: nothing awaits it",
+    ),
+    (
+        'Limiter(MemoryBackend(), listeners=["log"])',
+        TypeError,
+        "listeners[0] is a str; use a function that takes a Decision",
+    ),
+    (
+        "Limiter(MemoryBackend(), listeners=None)",
+        TypeError,
+        "listeners is None; write listeners=[listener], a list",
+    ),
+    (
+        "MemoryBackend(URL)",
+        TypeError,
+        "MemoryBackend takes only a clock, got a str; write MemoryBackend(), or "
+        "open_backend(url) for a backend at a URL",
+    ),
+    (
+        "MemoryBackend(clock=ManualClock)",
+        TypeError,
+        "clock is the class ManualClock; use an object with now_ms() -> int, such as ManualClock()",
+    ),
+    (
+        "MemoryBackend(clock=listener)",
+        TypeError,
+        "clock is the function listener; use an object with now_ms() -> int, such as ManualClock()",
+    ),
+    (
+        'HostBackend("limits")',
+        ValueError,
+        "path: expected an absolute path such as '/var/lib/app/limits', got 'limits'",
+    ),
+    (
+        'HostBackend("host:///var/lib/app/limits")',
+        ValueError,
+        "path: expected a path, got a URL; write open_backend(url), or pass '/var/lib/app/limits'",
+    ),
+    (
+        "HostBackend(None)",
+        TypeError,
+        "path: expected an absolute path such as '/var/lib/app/limits', got None (NoneType)",
+    ),
+    (
+        "RedisBackend(URL)",
+        TypeError,
+        "route: got a str; write from_url(url) of this class, or open_backend(url)",
+    ),
+    (
+        "AsyncRedisBackend(URL)",
+        TypeError,
+        "route: got a str; write from_url(url) of this class, or open_backend(url)",
+    ),
+    (
+        "RedisBackend.from_url(None)",
+        TypeError,
+        "url: expected a string such as 'redis://host:6379', got None",
+    ),
+    (
+        "GuardedBackend(MemoryBackend)",
+        TypeError,
+        "backend is the class MemoryBackend; write GuardedBackend(MemoryBackend())",
+    ),
+    (
+        "GuardedBackend(limiter)",
+        TypeError,
+        "GuardedBackend takes a backend, not a Limiter; write GuardedBackend(MemoryBackend())",
+    ),
+    (
+        'GuardedBackend(MemoryBackend(), on_outage="fail")',
+        InvalidLimit,
+        "on_outage: expected 'local', 'open' or 'closed', got 'fail'",
+    ),
+    (
+        'GuardedBackend(MemoryBackend(), expected_workers="4")',
+        InvalidLimit,
+        "expected_workers: expected an integer >= 1, got '4'",
+    ),
+    (
+        "DenialCacheBackend(URL)",
+        TypeError,
+        "backend is a str; write DenialCacheBackend(open_backend(url))",
+    ),
+    (
+        "open_backend(None)",
+        TypeError,
+        "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got None",
+    ),
+    (
+        "open_backend(MemoryBackend())",
+        TypeError,
+        "url: expected a string such as 'redis://host:6379' or 'host:///path/to/file', got a MemoryBackend",
+    ),
+    (
+        'open_async_backend("reddis://localhost")',
+        ValueError,
+        "backend URL: expected one of the schemes memory://, host://, redis://, rediss://, "
+        "valkey://, valkeys://, redis+unix://, unix://, redis+sentinel://, rediss+sentinel://, "
+        "valkey+sentinel://, valkeys+sentinel://, redis+cluster://, rediss+cluster://, "
+        "valkey+cluster://, valkeys+cluster://; got 'reddis'",
+    ),
+]
+
+
+@each(MISTAKES)
+def test_mistake(mistake: Mistake) -> None:
+    """A limiter, a backend or a store with a wrong argument is refused when it is created."""
+    assert_refused(mistake)

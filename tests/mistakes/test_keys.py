@@ -1,0 +1,113 @@
+"""Wrong arguments of identifiers, key services and access tokens."""
+
+import pytest
+from tests.mistakes.cases import Mistake, assert_refused, each, sync_gate
+
+from awx_ratelimit import InvalidLimit, StaticKeys
+from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.management.auth.signing import ALGORITHMS
+
+MISTAKES: list[Mistake] = [
+    (
+        'StaticKeys(["awx_example_key"])',
+        TypeError,
+        'StaticKeys needs a mapping, not a list; write StaticKeys({key: "starter"})',
+    ),
+    (
+        'StaticKeys("awx_example_key")',
+        TypeError,
+        'StaticKeys needs a mapping, not a str; write StaticKeys({key: "starter"})',
+    ),
+    (
+        'StaticKeys({b"awx_example_key": "starter"})',
+        TypeError,
+        "StaticKeys: key 1 is bytes; use a string",
+    ),
+    (
+        'StaticKeys({"awx_example_key": 5})',
+        TypeError,
+        "StaticKeys: the value of key 1 is 5 (int); use a plan's name or a Caller",
+    ),
+    (
+        'StaticKeys({"awx_example_key": None})',
+        TypeError,
+        "StaticKeys: the value of key 1 is None (NoneType); use a plan's name or a Caller",
+    ),
+    (
+        'sync_gate(identify=StaticKeys({"awx_example_key": "stater"}))',
+        InvalidLimit,
+        "caller: plan: there is no plan 'stater'; allowed are starter, growth",
+    ),
+    (
+        'sync_gate(identify=StaticKeys({"starter": "awx_example_key"}))',
+        InvalidLimit,
+        "StaticKeys: the plan 'starter' stands in the place of a key; write StaticKeys({key: 'starter'})",
+    ),
+    (
+        "StoredKeys(KeyVerifier)",
+        TypeError,
+        "verifier is the class KeyVerifier; write StoredKeys(KeyVerifier(store))",
+    ),
+    (
+        'StoredKeys("keys.db")',
+        TypeError,
+        "verifier is a str; write StoredKeys(KeyVerifier(store))",
+    ),
+    (
+        'KeyVerifier("keys.db")',
+        TypeError,
+        "store: expected a KeyStore, got a str; write KeyVerifier(KeyStore.open('keys.db'))",
+    ),
+    (
+        "KeyService(KeyStore)",
+        TypeError,
+        "store: expected a KeyStore, got the class KeyStore; write KeyService(KeyStore.open('keys.db'))",
+    ),
+    (
+        "KeyStore.open(None)",
+        TypeError,
+        "address: expected a path or a URL such as postgresql://user@host/database, got None",
+    ),
+    (
+        'ManagementApi("keys.db", "secret", limiter=limiter, plans=table)',
+        TypeError,
+        "tokens: expected AccessTokens, got a str; write ManagementApi(KeyService(store), AccessTokens(...), ...)",
+    ),
+    (
+        'tokens(algorithms="HS256")',
+        InvalidKeyRequest,
+        "algorithms: got 'HS256'; expected a list of " + ", ".join(ALGORITHMS),
+    ),
+    (
+        "tokens(leeway_s=3_600)",
+        InvalidKeyRequest,
+        "leeway_s: got 3600 (int); expected an integer from 0 to 300",
+    ),
+    (
+        "tokens(issuer=None)",
+        InvalidKeyRequest,
+        "issuer: got None (NoneType); expected a non-empty string",
+    ),
+]
+
+
+@each(MISTAKES)
+def test_mistake(mistake: Mistake) -> None:
+    """A wrong argument is refused when the object is created."""
+    assert_refused(mistake)
+
+
+@pytest.mark.parametrize(
+    ("swapped", "reason"),
+    [
+        ({"starter": "a_secret_of_another_form"}, "the plan 'starter' stands in the place of a key"),
+        ({"premium": "awx_example_key"}, "a key is where a plan is expected"),
+    ],
+)
+def test_swapped_keys_and_plans(swapped: dict[str, str], reason: str) -> None:
+    """If keys and plans are swapped, no key is in the error, nor in an earlier error that a traceback would show."""
+    error = rf"^StaticKeys: {reason}; write StaticKeys\(\{{key: .starter.\}}\)$"
+    with pytest.raises(InvalidLimit, match=error) as caught:
+        sync_gate(identify=StaticKeys(swapped))
+
+    assert caught.value.__context__ is None

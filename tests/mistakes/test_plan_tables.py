@@ -1,0 +1,107 @@
+"""Wrong plan tables."""
+
+from tests.mistakes.cases import Mistake, assert_refused, each
+
+from awx_ratelimit import InvalidLimit
+
+MISTAKES: list[Mistake] = [
+    (
+        'PlanTable({"p": plan})',
+        TypeError,
+        "plans is a dict; write PlanTable([plan]), or PlanTable.from_mapping(...) for numbers",
+    ),
+    (
+        "PlanTable(plan)",
+        TypeError,
+        "plans is a Plan; write PlanTable([plan]), a list",
+    ),
+    (
+        'PlanTable("plans.toml")',
+        TypeError,
+        "plans is 'plans.toml' (str); write PlanTable.from_toml(path) for a file",
+    ),
+    (
+        "PlanTable(None)",
+        TypeError,
+        "plans is None; write PlanTable([plan]), a list",
+    ),
+    (
+        'PlanTable(["starter"])',
+        TypeError,
+        "plans[0] is 'starter' (str); use a Plan such as Plan.of(\"api\", per_minute=60)",
+    ),
+    (
+        'PlanTable([plan], default="gold")',
+        InvalidLimit,
+        "plan table: default: there is no plan 'gold'; allowed are api",
+    ),
+    (
+        'PlanTable([plan, plan.of("api", per_day=5)])',
+        InvalidLimit,
+        "plan table: plans.api: two plans have this name",
+    ),
+    (
+        'PlanTable([plan], overrides=[("acct_acme", {})])',
+        InvalidLimit,
+        "plan table: overrides: expected a table with the keys <name>, got [('acct_acme', {})]",
+    ),
+    (
+        'PlanTable([plan], overrides={"acct_acme": plan})',
+        InvalidLimit,
+        "plan table: overrides.acct_acme: expected a table with the keys plan, per_second, per_minute, per_hour, "
+        "per_day, rates, concurrent, shadow, got Plan(name='api', rates=(Rate(name='minute', tokens=60, "
+        "period_ms=60000, burst=60...",
+    ),
+    (
+        'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',
+        InvalidLimit,
+        "plan table: overrides.acct_acme.per_minut: unknown key; allowed are plan, per_second, "
+        "per_minute, per_hour, per_day, rates, concurrent, shadow",
+    ),
+    (
+        'PlanTable([plan], overrides={"acct_acme": {"plan": "gold"}})',
+        InvalidLimit,
+        "plan table: overrides.acct_acme.plan: there is no plan 'gold'; allowed are api",
+    ),
+    (
+        'PlanTable([plan], overrides={"": {"per_minute": 5}})',
+        InvalidLimit,
+        "plan table: overrides: a key is ''; use a subject or an account",
+    ),
+    (
+        'PlanTable([plan], overrides={7: {"per_minute": 5}})',
+        InvalidLimit,
+        "plan table: overrides.7: unknown key; allowed are strings",
+    ),
+    (
+        "PlanTable.from_toml(None)",
+        TypeError,
+        "path is None; use the path of a TOML file, or PlanTable.from_mapping(...)",
+    ),
+    (
+        'PlanTable.from_toml({"plans": {}})',
+        TypeError,
+        "path is a dict; use the path of a TOML file, or PlanTable.from_mapping(...)",
+    ),
+    (
+        "PlanTable.watch(None)",
+        TypeError,
+        "path is None; use the path of a TOML file, or PlanTable.from_mapping(...)",
+    ),
+    (
+        'table.resolve("starter")',
+        TypeError,
+        "caller is 'starter' (str); write resolve(Caller(subject, plan))",
+    ),
+    (
+        'table.resolve(Caller("u", "gold"))',
+        InvalidLimit,
+        "caller: plan: there is no plan 'gold'; allowed are starter, growth",
+    ),
+]
+
+
+@each(MISTAKES)
+def test_mistake(mistake: Mistake) -> None:
+    """A wrong table, or a wrong argument of its methods, is refused."""
+    assert_refused(mistake)

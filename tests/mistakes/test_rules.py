@@ -1,0 +1,50 @@
+"""Wrong arguments of rules."""
+
+from tests.mistakes.cases import Mistake, assert_refused, each
+
+from awx_ratelimit import InvalidLimit
+
+MISTAKES: list[Mistake] = [
+    (
+        'Rule("/login", budget="login", plan="login")',
+        InvalidLimit,
+        "Rule('/login'): plan is 'login' (str); use a Plan such as Plan.of('login', per_minute=5)",
+    ),
+    (
+        'Rule("/login", budget=5, plan=plan)',
+        InvalidLimit,
+        "Rule('/login'): budget is 5 (int); use a name such as 'login'",
+    ),
+    (
+        'Rule("/login", budget="login")',
+        InvalidLimit,
+        "Rule('/login'): a budget needs a name and a plan: budget='login', plan=Plan.of('login', per_minute=5)",
+    ),
+    (
+        'Rule("/login", methods=5)',
+        InvalidLimit,
+        "Rule('/login'): methods: expected a list of names such as ['GET', 'POST'], got 5",
+    ),
+    (
+        'Rule("/login", methods="POST")',
+        InvalidLimit,
+        "Rule('/login'): methods: expected a list of names such as ['GET', 'POST'], got 'POST'",
+    ),
+    (
+        'Rule("/login", cost=61, budget="login", plan=plan)',
+        InvalidLimit,
+        "Rule('/login'): cost is 61, and the budget 'login' never has more than 60 tokens at once; lower "
+        "the cost or raise the burst",
+    ),
+    (
+        'Rule("/login", cost="5")',
+        InvalidLimit,
+        "Rule('/login'): cost: expected an integer >= 0, got '5'",
+    ),
+]
+
+
+@each(MISTAKES)
+def test_mistake(mistake: Mistake) -> None:
+    """A rule with a wrong argument is refused when it is created."""
+    assert_refused(mistake)

@@ -6,8 +6,7 @@ The docstrings of the names exported here state what they promise.
 from typing import TYPE_CHECKING
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.core.caller import Caller
-from awx_ratelimit.core.claim import Claim
+from awx_ratelimit.core.claim import Caller, Claim
 from awx_ratelimit.core.decision import Decision, Lease, Usage
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_table import PlanTable

@@ -9,8 +9,7 @@ from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.observability.listeners import Listener, checked_listeners, notify
-from awx_ratelimit.observability.shadow import ShadowCounts
+from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, must_be_awaited
 
 #: The usual cost, recognized by identity. See "Identity checks" in docs/hot-path.md.

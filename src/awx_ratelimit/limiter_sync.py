@@ -13,8 +13,7 @@ from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.limiter import _ONE
-from awx_ratelimit.observability.listeners import Listener, checked_listeners, notify
-from awx_ratelimit.observability.shadow import ShadowCounts
+from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import Hold, check_is_decision
 
 

@@ -28,15 +28,12 @@ class PendingDecision:
     _coroutine: Any
 
     def send(self, value: Any) -> Any:
-        """See Coroutine."""
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """See Coroutine."""
         return self._coroutine.throw(*error)
 
     def close(self) -> None:
-        """See Coroutine."""
         self._coroutine.close()
 
     def __bool__(self) -> NoReturn:

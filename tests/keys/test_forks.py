@@ -11,7 +11,7 @@ from tests.machine import eventually
 from tests.processes import FORKS
 
 from awx_ratelimit.keys import KeyService, KeyStore
-from awx_ratelimit.keys.storage.fork_gate import ForkGate
+from awx_ratelimit.keys.storage.engine import ForkGate
 
 ROOT = Path(__file__).parents[2]
 _PREAMBLE = """

@@ -13,9 +13,10 @@ from tests.machine import eventually
 
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.keys.storage.schema import KeyRecord
 from awx_ratelimit.keys.storage.store import LastUse
-from awx_ratelimit.keys.verification import last_used as module
-from awx_ratelimit.keys.verification.last_used import LastUsedTracker
+from awx_ratelimit.keys.verification import cache as module
+from awx_ratelimit.keys.verification.cache import KnownKey, LastUsedTracker
 from awx_ratelimit.testing import ManualClock
 
 _USED_AND_ENDED = """
@@ -44,12 +45,9 @@ class Written:
         self.batches.append(list(uses))
 
 
-class Key:
+def _known(key_id: str) -> KnownKey:
     """A key as it is remembered."""
-
-    def __init__(self, key_id: str) -> None:
-        self.key_id = key_id
-        self.account_id = "acme"
+    return KnownKey(KeyRecord(key_id, "acme", key_id, None, None, None, False, False, False))
 
 
 @pytest.fixture
@@ -195,7 +193,7 @@ def test_each_key_is_written_once_with_its_latest_use(
     uses: LastUsedTracker, written: Written, times: tuple[int, int]
 ) -> None:
     """A key that was looked up twice since the last batch is one row, with the later time."""
-    first, again, other = Key("b"), Key("b"), Key("a")
+    first, again, other = _known("b"), _known("b"), _known("a")
     uses.latest.update({first: times[0], other: 3, again: times[1]})
     uses.flush()
     uses.flush()
@@ -205,7 +203,7 @@ def test_each_key_is_written_once_with_its_latest_use(
 
 def test_a_use_during_a_write_is_not_lost(uses: LastUsedTracker, written: Written) -> None:
     """What is used while a batch is being written is in the next one."""
-    key = Key("a")
+    key = _known("a")
     uses.latest[key] = 1
     written.meanwhile = lambda: uses.latest.update({key: 2})
     uses.flush()
@@ -217,12 +215,12 @@ def test_a_use_during_a_write_is_not_lost(uses: LastUsedTracker, written: Writte
 
 def test_what_cannot_be_written_is_kept(uses: LastUsedTracker, written: Written) -> None:
     """A batch that fails is written with the next, and a later use of the same key goes before an earlier one."""
-    uses.latest.update({Key("a"): 1, Key("b"): 2})
+    uses.latest.update({_known("a"): 1, _known("b"): 2})
     written.error = KeyStoreUnavailable("down")
     for _ in range(2):
         with pytest.raises(KeyStoreUnavailable):
             uses.flush()
-    uses.latest[Key("a")] = 3
+    uses.latest[_known("a")] = 3
     kept = len(uses)
     written.error = None
     uses.flush()
@@ -234,10 +232,10 @@ def test_what_cannot_be_written_is_kept(uses: LastUsedTracker, written: Written)
 
 def test_what_is_kept_is_bounded(uses: LastUsedTracker, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing can be written, the latest uses are kept, and no more than so many."""
-    monkeypatch.setattr(module, "MAX_PENDING", 3)
+    monkeypatch.setattr(module, "MAX_UNWRITTEN", 3)
     written.error = KeyStoreUnavailable("down")
     for number in range(10):
-        uses.latest[Key(f"key_{number}")] = number
+        uses.latest[_known(f"key_{number}")] = number
         with pytest.raises(KeyStoreUnavailable):
             uses.flush()
     written.error = None

@@ -22,8 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend
-from awx_ratelimit.backends.diagnostics import Finding
+from awx_ratelimit.backends.base import AsyncBackend, Backend, Finding
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.denial_cache import AsyncDenialCacheBackend
 from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend

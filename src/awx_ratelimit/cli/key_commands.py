@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from awx_ratelimit.cli import output
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey, KeyFormat

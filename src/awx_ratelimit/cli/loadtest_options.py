@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from awx_ratelimit.cli.report_files import ReportFiles
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate

@@ -13,7 +13,7 @@ import typer
 
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable

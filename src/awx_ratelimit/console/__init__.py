@@ -13,13 +13,13 @@ from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:
     from awx_ratelimit.console.app import Console
-    from awx_ratelimit.management.auth.claims import Owner
+    from awx_ratelimit.management.auth.tokens import Owner
 
 __all__ = ["Console", "Owner"]
 
 __getattr__ = lazy_exports(
     __name__,
-    {"Console": f"{__name__}.app", "Owner": "awx_ratelimit.management.auth.claims"},
+    {"Console": f"{__name__}.app", "Owner": "awx_ratelimit.management.auth.tokens"},
     extra="console",
     packages={"jinja2": "Jinja2", "jwt": "PyJWT", "sqlalchemy": "SQLAlchemy"},
 )

@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLimit, KeyNotFound
 from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.management.auth.claims import Owner
-from awx_ratelimit.management.blocking_limiter import BlockingLimiter
+from awx_ratelimit.management.auth.tokens import Owner
+from awx_ratelimit.management.blocking_limiter import BlockingLimiter, KeyUsage, live_usage
 from awx_ratelimit.management.issuing import KeyIssuer
-from awx_ratelimit.management.usage import KeyUsage, live_usage
 from awx_ratelimit.runtime.clock import Clock
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from awx_ratelimit.http.header_values import MAX_BYTES
 from awx_ratelimit.http.message import FullRequest
-from awx_ratelimit.management.auth.claims import Owner
+from awx_ratelimit.management.auth.tokens import Owner
 
 Action = Literal[
     "keys", "usage", "new", "create", "key", "rename", "rotation", "rotate", "deletion", "delete", "activity", "plans",

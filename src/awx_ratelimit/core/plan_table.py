@@ -6,12 +6,12 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_schema import Override, Place, read_override, read_table
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.runtime.toml_file import WatchedFile, read_toml
+from awx_ratelimit.runtime.files import WatchedFile, read_toml
 
 _MAX_CACHED = 65_536
 _CALLER_PLAN = Place("caller", "plan")

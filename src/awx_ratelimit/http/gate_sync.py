@@ -5,7 +5,7 @@ Generated from `gate.py` by tools/generate_sync.py: change that module and run t
 
 from collections.abc import Iterable
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import (

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable

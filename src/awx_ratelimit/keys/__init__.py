@@ -15,11 +15,10 @@ the extra ``keys``. The format of keys, the scanner and the redaction need nothi
 
 from typing import TYPE_CHECKING
 
-from awx_ratelimit.keys.format import KeyFormat
+from awx_ratelimit.keys.format import KeyFormat, Secret
 from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
 from awx_ratelimit.keys.redaction import KeyRedactingFilter, redact_event
 from awx_ratelimit.keys.scanner import FoundKey, KeyFinder
-from awx_ratelimit.keys.secret import Secret
 from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
-from awx_ratelimit.keys.secret import Secret
+from awx_ratelimit.keys.format import Secret
 
 KeyStatus = Literal["active", "rotated", "expired"]
 AccountStatus = Literal["active", "suspended"]

@@ -10,8 +10,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from awx_ratelimit.keys.format import CHECK_CHARACTERS, PREFIX, RANDOM_CHARACTERS, KeyFormat, checksum
-from awx_ratelimit.keys.secret import Secret, masked
+from awx_ratelimit.keys.format import CHECK_CHARACTERS, PREFIX, RANDOM_CHARACTERS, KeyFormat, Secret, checksum, masked
 
 #: Encoded in a URL (also repeatedly), in JSON or Python source, and in HTML.
 _UNDERSCORE = r"(?:_|%(?:25)*5[Ff]|\\\\*(?:x|u00)5[Ff]|&#(?:95|[Xx]5[Ff]);)"

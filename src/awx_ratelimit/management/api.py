@@ -31,12 +31,10 @@ from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management import openapi, request_parsing, serializers
-from awx_ratelimit.management.auth.claims import Owner
-from awx_ratelimit.management.auth.tokens import AccessTokens
-from awx_ratelimit.management.blocking_limiter import BlockingLimiter
+from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
+from awx_ratelimit.management.blocking_limiter import BlockingLimiter, live_usage
 from awx_ratelimit.management.issuing import IssuedKey, KeyIssuer, checked_service, rates_only
 from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
-from awx_ratelimit.management.usage import live_usage
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: The default limit on creations and rotations per account.

@@ -10,7 +10,7 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.keys.models import CreatedKey
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.management.auth.claims import Owner
+from awx_ratelimit.management.auth.tokens import Owner
 from awx_ratelimit.management.blocking_limiter import BlockingLimiter
 
 

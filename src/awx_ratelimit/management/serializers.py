@@ -5,7 +5,7 @@ from typing import Any
 
 from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.keys.models import ApiKey, CreatedKey
-from awx_ratelimit.management.usage import KeyUsage
+from awx_ratelimit.management.blocking_limiter import KeyUsage
 from awx_ratelimit.runtime.clock import rfc3339
 
 

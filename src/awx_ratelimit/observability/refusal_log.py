@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.observability.shadow import shadow_refusals
+from awx_ratelimit.observability.listeners import shadow_refusals
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit.refusals")

@@ -21,7 +21,6 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Return the current time."""
-        ...
 
 
 class SystemClock:

@@ -161,7 +161,6 @@ class TaskDeadline:
             raise TimeoutError from error
 
     def resume(self) -> None:
-        """See Deadline."""
         self._late_s = 0.0
 
     def _look(self) -> None:

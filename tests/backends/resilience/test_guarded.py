@@ -18,7 +18,7 @@ from awx_ratelimit import (
     Plan,
     Rate,
 )
-from awx_ratelimit.backends.base import NonBlocking
+from awx_ratelimit.backends.base import Backend, NonBlocking
 from awx_ratelimit.backends.resilience.circuit_breaker import MAX_CONSECUTIVE_FAILURES
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
@@ -394,12 +394,16 @@ def test_claims_of_a_failed_call_count_once() -> None:
     assert asyncio.run(outages()) == [0] * (MAX_CONSECUTIVE_FAILURES - 1) + [1]
 
 
+def _in_loop(backend: Backend) -> Any:
+    return NonBlocking(backend)
+
+
 def test_the_async_guard_decides_an_outage(backend: Failing) -> None:
     """The async guard decides an outage like the sync one."""
 
     async def decided() -> list[bool]:
         backend.fails = True
-        limiter = AsyncLimiter(AsyncGuardedBackend(NonBlocking(backend), expected_workers=4))
+        limiter = AsyncLimiter(AsyncGuardedBackend(_in_loop(backend), expected_workers=4))
         return [(await limiter.acquire("s", PLAN)).allowed for _ in range(3)]
 
     assert asyncio.run(decided()) == [True, False, False]
@@ -513,7 +517,7 @@ class Interrupted(Failing):
 def test_an_interrupted_probe_is_replaced(seconds: list[float], kind: str, interruption: BaseException) -> None:
     """After a probe that is cancelled or fails by itself, another claim probes after a short pause."""
     backend = Interrupted()
-    guarded: Any = GuardedBackend(backend) if kind == "threads" else AsyncGuardedBackend(NonBlocking(backend))
+    guarded: Any = GuardedBackend(backend) if kind == "threads" else AsyncGuardedBackend(_in_loop(backend))
 
     acquire = partial(guarded.acquire, "s", PLAN, 1) if kind == "threads" else partial(_in_a_loop, guarded)
     backend.fails = True

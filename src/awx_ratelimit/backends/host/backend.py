@@ -87,7 +87,6 @@ class HostBackend:
             self._session.open(_START_WAIT_MS)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         if type(subject) is not str or not subject or type(plan) is not Plan or cost is not _ONE:
             subject, plan, cost = checked_claim(subject, plan, cost)
         if not SAME_PROCESS:
@@ -156,7 +155,6 @@ class HostBackend:
             ledger.table.write(ledger, now_ms)
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         renew_if_forked()
         return self._session.run(subject, self._peek, plan, cost)
@@ -174,7 +172,6 @@ class HostBackend:
         return Decision(ledger.subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         _, _, _, _, _, _, _, lease_id, ledger, _ = decision
         # A forked child that has not decided yet still has its parent's session and decisions.
         if lease_id and SAME_PROCESS and self._session.release(ledger, lease_id) and not lease_id & self._sample_mask:
@@ -190,7 +187,6 @@ class HostBackend:
             _log.exception("the clock of a HostBackend raised an exception")
 
     def refund(self, decision: Decision) -> None:
-        """See Backend."""
         renew_if_forked()
         if decision.holder is not None and decision.holder.session is self._session:
             self._session.run(decision.subject, self._refund, decision)
@@ -204,7 +200,6 @@ class HostBackend:
             ledger.table.write(ledger, now_ms)
 
     def reset(self, subject: str) -> None:
-        """See Backend."""
         renew_if_forked()
         self._session.run(checked_subject(subject), self._reset)
 

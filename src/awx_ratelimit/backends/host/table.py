@@ -9,8 +9,7 @@ from hashlib import blake2b
 
 from awx_ratelimit.backends.host.cell import HEAD, NEVER_WRITTEN, Half, encode_half, newest_half, write_half
 from awx_ratelimit.backends.host.index import SIZE_CLASSES, Cell, Index
-from awx_ratelimit.backends.host.lease_counters import LeaseCounters
-from awx_ratelimit.backends.host.leases import HostLeases
+from awx_ratelimit.backends.host.leases import HostLeases, LeaseCounters
 from awx_ratelimit.backends.host.mapped_file import SHARDS, MappedFile
 from awx_ratelimit.backends.host.record import DIGEST_BYTES, HostLedger, InvalidRecord, decode, encode, is_recent
 from awx_ratelimit.backends.host.shard import Shard, Stale
@@ -30,7 +29,6 @@ class Table:
         self.leases = HostLeases(self.counters)
         self._index = Index(file)
         self._index.check()
-        self.counters.check()
         #: How many damaged cells were cleared.
         self.damaged = 0
 

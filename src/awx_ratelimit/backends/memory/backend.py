@@ -67,7 +67,6 @@ class MemoryBackend:
         self._sweep_next = 0
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # see docs/hot-path.md
-        """See Backend."""
         # The other mistakes raise AttributeError below, before anything is changed.
         if type(subject) is not str or cost is not _ONE or not SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
@@ -115,7 +114,6 @@ class MemoryBackend:
         return _new(Decision, (subject, plan, cost, now_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms))
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         renew_if_forked()
         shard = self._shards[hash(subject) & _MASK]
@@ -131,7 +129,6 @@ class MemoryBackend:
         return Decision(subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         _, _, _, _, _, _, _, lease_id, leases, _ = decision
         if lease_id:
             measured = not lease_id & self._unmeasured and lease_id in leases
@@ -140,7 +137,6 @@ class MemoryBackend:
                 self._measure(decision)
 
     def refund(self, decision: Decision) -> None:
-        """See Backend."""
         if decision.holder is None:
             return
         renew_if_forked()
@@ -151,7 +147,6 @@ class MemoryBackend:
                 state.refund(refundable(decision, self._now_ms()))
 
     def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
         shard = self._shards[hash(subject) & _MASK]

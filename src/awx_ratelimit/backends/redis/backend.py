@@ -73,7 +73,6 @@ class AsyncRedisBackend:
         self._channels = AsyncChannels(self._session)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         renew_if_forked()
         claim = self._session.new_claim(subject, plan, cost)
         try:
@@ -83,7 +82,6 @@ class AsyncRedisBackend:
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         renew_if_forked()
         decision: Decision = raise_error(await self._channels.claim(self._session.new_peek(subject, plan, cost)))
         return decision
@@ -95,13 +93,11 @@ class AsyncRedisBackend:
             self._session.release(decision)
 
     async def refund(self, decision: Decision) -> None:
-        """See Backend."""
         renew_if_forked()
         for call in self._session.refund_calls(decision):
             self._session.check_done(decision.subject, await self._channels.call(decision.subject, call))
 
     async def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
         self._session.check_done(subject, await self._channels.call(subject, self._session.reset_call(subject)))
@@ -125,7 +121,6 @@ class AsyncRedisBackend:
         return self._session.home(subject)
 
     async def health(self) -> Mapping[str, Any]:
-        """See Backend."""
         renew_if_forked()
         try:
             for subject, call in self._session.health_calls():

@@ -69,7 +69,6 @@ class RedisBackend:
         self._channels = Channels(self._session)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         renew_if_forked()
         claim = self._session.new_claim(subject, plan, cost)
         try:
@@ -79,7 +78,6 @@ class RedisBackend:
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         renew_if_forked()
         decision: Decision = raise_error(self._channels.claim(self._session.new_peek(subject, plan, cost)))
         return decision
@@ -91,13 +89,11 @@ class RedisBackend:
             self._session.release(decision)
 
     def refund(self, decision: Decision) -> None:
-        """See Backend."""
         renew_if_forked()
         for call in self._session.refund_calls(decision):
             self._session.check_done(decision.subject, self._channels.call(decision.subject, call))
 
     def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         renew_if_forked()
         self._session.check_done(subject, self._channels.call(subject, self._session.reset_call(subject)))
@@ -121,7 +117,6 @@ class RedisBackend:
         return self._session.home(subject)
 
     def health(self) -> Mapping[str, Any]:
-        """See Backend."""
         renew_if_forked()
         try:
             for subject, call in self._session.health_calls():

@@ -4,11 +4,10 @@ Generated from `channel.py` by tools/generate_sync.py: change that module and ru
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel import Selector, claims, ignore, other_calls
-from awx_ratelimit.backends.redis.channel_registry import ThreadChannels
+from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claims, ignore, other_calls
 from awx_ratelimit.backends.redis.codec import PendingClaim
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.connection_sync import Connection
@@ -17,6 +16,14 @@ from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session
 from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
+
+
+def _closer(channels: dict[Server | None, Any]) -> Generator[None, None]:
+    try:
+        yield
+    finally:
+        for channel in [*channels.values()]:
+            channel.close()
 
 
 class Channel:

@@ -90,15 +90,12 @@ class Cluster:
         self._read_error: BackendUnavailable | None = None
 
     def server(self, key: bytes) -> Node | None:
-        """See Route."""
         return self._slots[key_slot(key)]
 
     def serves(self, server: Server) -> bool:
-        """See Route."""
         return server in self._nodes.values()
 
     def find_server(self, key: bytes) -> Node:
-        """See Route."""
         self._read()
         node = self.server(key)
         if node is None:
@@ -106,7 +103,6 @@ class Cluster:
         return node
 
     def servers(self) -> Sequence[Node]:
-        """See Route."""
         return list({id(node): node for node in self._slots if node is not None}.values())
 
     def slot_moved(self, slot: int, place: HostPort) -> Node:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
-from awx_ratelimit.backends.diagnostics import Finding
+from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.connection import raise_error
 from awx_ratelimit.backends.redis.fan_out import FanOut

@@ -25,19 +25,15 @@ class Route(Protocol):
 
     def server(self, key: bytes) -> Server | None:
         """The server for `key`, or None if that is not known without waiting."""
-        ...
 
     def find_server(self, key: bytes) -> Server:
         """The server for `key`; may wait to look it up. Raises BackendUnavailable."""
-        ...
 
     def servers(self) -> Sequence[Server]:
         """Every known server that has keys."""
-        ...
 
     def serves(self, server: Server) -> bool:
         """Whether `server` may still receive calls."""
-        ...
 
 
 class SingleServer:
@@ -51,18 +47,15 @@ class SingleServer:
         self._server = server
 
     def server(self, key: bytes) -> Server:
-        """See Route."""
         del key
         return self._server
 
     find_server = server
 
     def servers(self) -> Sequence[Server]:
-        """See Route."""
         return (self._server,)
 
     def serves(self, server: Server) -> bool:
-        """See Route."""
         return server is self._server
 
 

@@ -112,7 +112,6 @@ class SentinelPrimary(Server):
             raise BackendUnavailable(f"redis at {self.name} is no longer, or not yet, a primary")
 
     def on_failure(self, error: BaseException) -> BackendUnavailable:
-        """See Server."""
         if not isinstance(error, BackendUnavailable):
             self._prefer_another()
         return super().on_failure(error)

@@ -159,7 +159,6 @@ class Session:
         return self.leases.grant(claim, decided_at_ms, lease_id)
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         try:
             held_ms = self.leases.release(decision)
             if held_ms is not None:

@@ -191,7 +191,6 @@ def _with_deadline(kind: Any) -> Any:
                 return self._connect_once()
 
         def can_read(self, timeout: float = 0) -> bool:
-            """See redis-py."""
             del timeout
             return bool(self._parser._reader.has_data() or self._sock.has_unread_data())  # noqa: SLF001  # what the parser has buffered
 

@@ -33,7 +33,6 @@ class AsyncDenialCacheBackend(AsyncWrapper):
         self._denials = DenialCache(time.monotonic_ns)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         denial = self._denials.get(subject, plan, cost)
         if denial is not None:
@@ -49,13 +48,11 @@ class AsyncDenialCacheBackend(AsyncWrapper):
         return decision
 
     async def refund(self, decision: Decision) -> None:
-        """See Backend."""
         self._denials.remove(decision.subject)
         await self.backend.refund(decision)
         self._denials.remove(decision.subject)
 
     async def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         self._denials.remove(subject)
         await self.backend.reset(subject)

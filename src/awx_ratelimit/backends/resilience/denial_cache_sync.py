@@ -25,7 +25,6 @@ class DenialCacheBackend(Wrapper):
         self._denials = DenialCache(time.monotonic_ns)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         denial = self._denials.get(subject, plan, cost)
         if denial is not None:
@@ -41,13 +40,11 @@ class DenialCacheBackend(Wrapper):
         return decision
 
     def refund(self, decision: Decision) -> None:
-        """See Backend."""
         self._denials.remove(decision.subject)
         self.backend.refund(decision)
         self._denials.remove(decision.subject)
 
     def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         self._denials.remove(subject)
         self.backend.reset(subject)

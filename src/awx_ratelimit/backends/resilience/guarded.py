@@ -57,7 +57,6 @@ class AsyncGuardedBackend(AsyncWrapper):
         self._budget_s = budget_ms / 1000
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._fallback.permit(subject)
         if ticket is None:
@@ -74,7 +73,6 @@ class AsyncGuardedBackend(AsyncWrapper):
         return decision
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._fallback.permit(subject)
         if ticket is None:
@@ -91,7 +89,6 @@ class AsyncGuardedBackend(AsyncWrapper):
         return decision
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         if self._fallback.decided(decision):
             self._fallback.release(decision, self.backend)
         else:
@@ -105,7 +102,6 @@ class AsyncGuardedBackend(AsyncWrapper):
             await self.backend.refund(decision)
 
     async def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         self._fallback.reset(subject)
         await self.backend.reset(subject)

@@ -48,7 +48,6 @@ class GuardedBackend(Wrapper):
         self._budget_s = budget_ms / 1000
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._fallback.permit(subject)
         if ticket is None:
@@ -65,7 +64,6 @@ class GuardedBackend(Wrapper):
         return decision
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
-        """See Backend."""
         subject, plan, cost = checked_claim(subject, plan, cost)
         ticket = self._fallback.permit(subject)
         if ticket is None:
@@ -82,7 +80,6 @@ class GuardedBackend(Wrapper):
         return decision
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         if self._fallback.decided(decision):
             self._fallback.release(decision, self.backend)
         else:
@@ -96,7 +93,6 @@ class GuardedBackend(Wrapper):
             self.backend.refund(decision)
 
     def reset(self, subject: str) -> None:
-        """See Backend."""
         subject = checked_subject(subject)
         self._fallback.reset(subject)
         self.backend.reset(subject)

@@ -13,7 +13,6 @@ class AsyncWrapper:
     backend: Any
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         self.backend.release(decision)
 
     async def renew_leases(self) -> None:
@@ -27,10 +26,8 @@ class AsyncWrapper:
             await self.backend.flush()
 
     async def health(self) -> Mapping[str, Any]:
-        """See Backend."""
         health: Mapping[str, Any] = await self.backend.health()
         return health
 
     async def close(self) -> None:
-        """See Backend."""
         await self.backend.close()

@@ -16,7 +16,6 @@ class Wrapper:
     backend: Any
 
     def release(self, decision: Decision) -> None:
-        """See Backend."""
         self.backend.release(decision)
 
     def renew_leases(self) -> None:
@@ -30,10 +29,8 @@ class Wrapper:
             self.backend.flush()
 
     def health(self) -> Mapping[str, Any]:
-        """See Backend."""
         health: Mapping[str, Any] = self.backend.health()
         return health
 
     def close(self) -> None:
-        """See Backend."""
         self.backend.close()

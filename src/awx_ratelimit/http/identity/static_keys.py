@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from hashlib import blake2s
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import describe, type_name

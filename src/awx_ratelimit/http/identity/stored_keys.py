@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE

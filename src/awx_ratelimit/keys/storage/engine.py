@@ -2,12 +2,17 @@
 
 A store has two connection pools, so that one kind of work cannot starve the other. `reading` uses autocommit and serves
 verification. `writing` serves transactions. Every wait is bounded.
+
+A child must not use its parent's connections. SQLite's file locks belong to one process, and a child that closes an
+inherited descriptor releases locks that it never held. So no work is under way, and no connection open, during a fork.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
+from types import TracebackType
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
@@ -17,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable
 from awx_ratelimit.keys.storage import sqlite
 from awx_ratelimit.runtime.extras import INSTALL, check_versions
+from awx_ratelimit.runtime.forks import renew_if_forked
 
 _EXPECTED = "expected a path, sqlite:///path or postgresql://user@host/database"
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -177,3 +183,45 @@ def _postgresql(url: URL, timeout_ms: int) -> Engines:
     # Not the database's default: after a wait for a lock, a transaction must see what the previous one has written.
     writing = _engine(url, timeout_ms, size=_POOL_SIZE, options=options, isolation="READ COMMITTED")
     return Engines(reading, writing)
+
+
+class ForkGate:
+    """A gate that any number of threads may be inside of (``with gate:``). While it is shut, new ones wait.
+
+    Every wait is at most `max_wait_s`: give it the longest time that the work inside may take.
+    """
+
+    def __init__(self, max_wait_s: float) -> None:
+        self._max_wait_s = max_wait_s
+        self.renew()
+
+    def renew(self) -> None:
+        """Reset the gate in a child process, where no thread is inside."""
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._open = True
+
+    def __enter__(self) -> None:
+        renew_if_forked()
+        with self._changed:
+            self._changed.wait_for(lambda: self._open, self._max_wait_s)
+            self._inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def shut(self) -> None:
+        """Stop new threads from entering, and wait until all threads have left."""
+        with self._changed:
+            self._open = False
+            self._changed.wait_for(lambda: not self._inside, self._max_wait_s)
+
+    def reopen(self) -> None:
+        """Let waiting threads enter."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()

@@ -6,8 +6,17 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select
 
 from awx_ratelimit.keys.models import Account, ApiKey, Event, Page
-from awx_ratelimit.keys.storage.rows import KeyRecord, account_from, event_from, key_from, key_record_from
-from awx_ratelimit.keys.storage.schema import ACCOUNTS, CHANGES, EVENTS, KEYS
+from awx_ratelimit.keys.storage.schema import (
+    ACCOUNTS,
+    CHANGES,
+    EVENTS,
+    KEYS,
+    KeyRecord,
+    account_from,
+    event_from,
+    key_from,
+    key_record_from,
+)
 
 _Item = TypeVar("_Item")
 KeysBefore: TypeAlias = Callable[[Connection, str, int, int], tuple[ApiKey, ...]]

@@ -1,12 +1,18 @@
-"""The tables of the key store, for building statements. The module `migrations` creates them.
+"""The tables of the key store, and the models in their rows. The module `migrations` creates the tables.
 
 Times are integers, in milliseconds since the epoch, so that both databases store the same values. All table names begin
 with ``awx_``, so that the store can share an application's database.
 """
 
-from typing import Final
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Row, Table, Text
+
+from awx_ratelimit.keys.format import masked
+from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, utc_datetime
 
 METADATA: Final = MetaData()
 #: SQLite autoincrements only columns of the type INTEGER.
@@ -67,3 +73,92 @@ CHANGES: Final = Table(
     Column("account_id", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
 )
+
+
+class KeyRecord(NamedTuple):
+    """A stored key, as verification needs it. `never_used` is what the store knew when it was read."""
+
+    key_id: str
+    account_id: str
+    family_id: str
+    plan: str | None
+    overrides: Mapping[str, Any] | None
+    expires_at_ms: int | None
+    revoked: bool
+    suspended: bool
+    never_used: bool
+
+
+def json_from(value: Mapping[str, Any]) -> str:
+    """Return the text to store for a mapping. Raises TypeError or ValueError for values that JSON does not have."""
+    return json.dumps(value, default=dict, allow_nan=False, separators=(",", ":"))
+
+
+def mapping_from(text: str | None) -> Mapping[str, Any] | None:
+    """Return the stored mapping, read-only."""
+    return None if text is None else MappingProxyType(json.loads(text))
+
+
+def key_from(row: Row[Any], now_ms: int) -> ApiKey:
+    """Return the key in a row of `KEYS`, with its status at `now_ms`."""
+    expires_at_ms = earlier(row.expires_at_ms, row.grace_ends_at_ms)
+    status: KeyStatus = "active" if row.replaced_by is None else "rotated"
+    return ApiKey(
+        id=row.id,
+        account_id=row.account_id,
+        family_id=row.family_id,
+        name=row.name,
+        masked=masked(row.prefix, row.last4),
+        status="expired" if expires_at_ms is not None and expires_at_ms <= now_ms else status,
+        created_at=utc_datetime(row.created_at_ms),
+        created_by=row.created_by,
+        expires_at=None if expires_at_ms is None else utc_datetime(expires_at_ms),
+        last_used_at=None if row.last_used_at_ms is None else utc_datetime(row.last_used_at_ms),
+        rotated_from=row.rotated_from,
+        replaced_by=row.replaced_by,
+    )
+
+
+def key_record_from(row: Row[Any]) -> KeyRecord:
+    """Return the key in a row of the look-up by digest."""
+    return KeyRecord(
+        key_id=row.id,
+        account_id=row.account_id,
+        family_id=row.family_id,
+        plan=row.plan,
+        overrides=mapping_from(row.overrides),
+        expires_at_ms=earlier(row.expires_at_ms, row.grace_ends_at_ms),
+        revoked=row.revoked_at_ms is not None,
+        suspended=row.status != "active",
+        never_used=row.last_used_at_ms is None,
+    )
+
+
+def account_from(row: Row[Any]) -> Account:
+    """Return the account in a row of `ACCOUNTS`."""
+    return Account(
+        id=row.id,
+        plan=row.plan,
+        overrides=mapping_from(row.overrides),
+        status=row.status,
+        max_keys=row.max_keys,
+        created_at=utc_datetime(row.created_at_ms),
+    )
+
+
+def event_from(row: Row[Any]) -> Event:
+    """Return the event in a row of `EVENTS`."""
+    return Event(
+        number=row.number,
+        account_id=row.account_id,
+        key_id=row.key_id,
+        action=row.action,
+        actor=row.actor,
+        at=utc_datetime(row.at_ms),
+        details=mapping_from(row.details) or {},
+    )
+
+
+def earlier(first_ms: int | None, second_ms: int | None) -> int | None:
+    """Return the earlier of two times, where None means never."""
+    return min((time for time in (first_ms, second_ms) if time is not None), default=None)

@@ -20,11 +20,9 @@ from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.models import Account, ApiKey
 from awx_ratelimit.keys.storage import queries
-from awx_ratelimit.keys.storage.engine import Engines, database_errors, open_engines, parse_url, url_for_logs
-from awx_ratelimit.keys.storage.fork_gate import ForkGate
+from awx_ratelimit.keys.storage.engine import Engines, ForkGate, database_errors, open_engines, parse_url, url_for_logs
 from awx_ratelimit.keys.storage.migrations import MIGRATIONS, migrate, schema_version
-from awx_ratelimit.keys.storage.rows import KeyRecord
-from awx_ratelimit.keys.storage.schema import KEYS
+from awx_ratelimit.keys.storage.schema import KEYS, KeyRecord
 from awx_ratelimit.keys.storage.sqlite import enable_write_ahead_log, split_allow_other_users
 from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork, lock_account
 from awx_ratelimit.runtime.clock import WallClock

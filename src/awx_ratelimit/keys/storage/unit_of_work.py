@@ -11,8 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, 
 from sqlalchemy.exc import IntegrityError
 
 from awx_ratelimit.keys.models import Account, ApiKey
-from awx_ratelimit.keys.storage.rows import account_from, json_from, key_from
-from awx_ratelimit.keys.storage.schema import ACCOUNTS, CHANGES, EVENTS, KEYS
+from awx_ratelimit.keys.storage.schema import ACCOUNTS, CHANGES, EVENTS, KEYS, account_from, json_from, key_from
 
 #: Verifiers cache a key for 30 s at most and poll twice a second, so an hour of changes is plenty.
 _CHANGES_KEPT_MS = 3_600_000

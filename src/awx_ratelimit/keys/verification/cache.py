@@ -1,21 +1,25 @@
-"""`KeyCache`: the bounded cache of verified keys, and of digests that are no key.
+"""What a verifier remembers: verified keys, digests that are no key, and when each key was last used.
 
 The least recently used entries are evicted first. An entry from the future is not used either: the clock was set back,
-so its age is unknown.
+so its age is unknown. To record a use, a request only sets one item of a dict; a thread writes them in batches.
 """
 
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.errors import KeyRefused
-from awx_ratelimit.keys.storage.rows import KeyRecord
+from awx_ratelimit.keys.storage.schema import KeyRecord
+from awx_ratelimit.keys.storage.store import LastUse
 
 _Value = TypeVar("_Value")
 #: Later, and earlier, than any clock reads.
 _NO_EXPIRY_MS = 1 << 63
 _EXPIRED_MS = -(1 << 63)
+#: While the store is unavailable, only this many last uses are kept. Some keys then show a slightly earlier last use.
+MAX_UNWRITTEN: Final = 100_000
 
 
 class KnownKey:
@@ -97,3 +101,46 @@ class KeyCache(Generic[_Value]):
     def clear(self) -> None:
         """Remove all entries."""
         self._entries.clear()
+
+
+class LastUsedTracker:
+    """Passes the last use of each key to `write`, when `flush` is called."""
+
+    def __init__(self, write: Callable[[Sequence[LastUse]], None]) -> None:
+        self._write = write
+        self.renew()
+
+    def renew(self) -> None:
+        """Reset in a child process: the parent writes what it has recorded."""
+        self._lock = threading.Lock()
+        #: The time of the last use by key. Requests set items directly, without a lock.
+        self.latest: dict[KnownKey, int] = {}
+        self._pending: dict[str, LastUse] = {}
+
+    def flush(self) -> None:
+        """Write all recorded times. If `write` raises, the times are kept and the error is raised."""
+        with self._lock:
+            uses = self._pending
+            self._pending = {}
+            for use in self._take_latest():
+                known = uses.get(use.key_id)
+                if known is None or known.at_ms < use.at_ms:
+                    uses[use.key_id] = use
+            if not uses:
+                return
+            try:
+                self._write(sorted(uses.values()))
+            except Exception:
+                newest = sorted(uses.values(), key=lambda use: use.at_ms)[-MAX_UNWRITTEN:]
+                self._pending = {use.key_id: use for use in newest}
+                raise
+
+    def __len__(self) -> int:
+        return len(self.latest) + len(self._pending)
+
+    def _take_latest(self) -> Iterable[LastUse]:
+        latest = self.latest
+        while latest:
+            # One item at a time: a request may set an item at any moment, and none may be lost.
+            key, at_ms = latest.popitem()
+            yield LastUse(key.key_id, key.account_id, at_ms)

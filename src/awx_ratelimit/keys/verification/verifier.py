@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from awx_ratelimit.core.caller import Caller
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.errors import KeyRefused, TooManyWrongKeys
 from awx_ratelimit.keys.format import MAX_KEY_BYTES, KeyFormat
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
-from awx_ratelimit.keys.verification.cache import KeyCache, KnownKey, UnknownKey
-from awx_ratelimit.keys.verification.last_used import LastUsedTracker
+from awx_ratelimit.keys.verification.cache import KeyCache, KnownKey, LastUsedTracker, UnknownKey
 from awx_ratelimit.keys.verification.single_flight import SingleFlight
 from awx_ratelimit.runtime.clock import Clock, WallClock, monotonic_ms
 from awx_ratelimit.runtime.exits import register_at_exit

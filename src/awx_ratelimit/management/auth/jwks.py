@@ -101,7 +101,6 @@ class _RemoteKeys:
         register_after_fork(self._renew_lock)
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
-        """See SigningKeys."""
         key = self._key_set(self._interval_s).key_for(algorithm, key_id)
         return key or self._key_set(0.0, waits=True).key_for(algorithm, key_id)
 

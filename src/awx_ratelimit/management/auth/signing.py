@@ -44,7 +44,6 @@ class SigningKeys(Protocol):
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         """Return the key with this id for this algorithm, or None. Raises SigningKeysUnavailable."""
-        ...
 
 
 class SingleKey:
@@ -57,7 +56,6 @@ class SingleKey:
             self._keys |= dict.fromkeys(_names_of(prepared, name), prepared)
 
     def key_for(self, algorithm: str, _key_id: str | None, /) -> Any:
-        """See SigningKeys."""
         return self._keys.get(algorithm)
 
 

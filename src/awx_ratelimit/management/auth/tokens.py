@@ -1,12 +1,14 @@
 """`AccessTokens`: verifies the JWTs that say whose keys a request may manage.
 
-You configure the accepted algorithms, the key, the issuer and the audience. Nothing of that is taken from a token.
+You configure the accepted algorithms, the key, the issuer and the audience. Nothing of that is taken from a token. JWT
+libraries accept everything that they are not configured to refuse: no expiry, an expiry as text, no audience. So each
+claim is checked here, beginning with its type.
 """
 
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.validation import describe, short_repr
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
@@ -14,8 +16,7 @@ from awx_ratelimit.http.limit_headers import KEY_HEADER
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.keys.format import PREFIX
-from awx_ratelimit.keys.validation import integer
-from awx_ratelimit.management.auth.claims import ClaimRules, Owner, owner_of
+from awx_ratelimit.keys.validation import account_id, integer, readable_text
 from awx_ratelimit.management.auth.jwks import Jwks
 from awx_ratelimit.management.auth.signing import ALGORITHMS, SigningKeys, SingleKey, verified_claims
 from awx_ratelimit.runtime.clock import Clock, WallClock
@@ -23,10 +24,19 @@ from awx_ratelimit.runtime.clock import Clock, WallClock
 _log = logging.getLogger("awx_ratelimit.management")
 #: Longer tokens are refused before decoding. Browsers and proxies have similar limits for headers.
 MAX_TOKEN_BYTES: Final = 8_192
+_MAX_ID_CHARACTERS = 128
+_MAX_TIME_S = 2**53
 _MAX_LIFETIME_S = 365 * 86_400
 _MAX_LEEWAY_S = 300
 _LOG_INTERVAL_S = 60.0
 _bearer = re.compile(rb"[ \t]*bearer[ \t]+([!-~]+)[ \t]*", re.IGNORECASE).fullmatch
+
+
+class Owner(NamedTuple):
+    """The account whose keys may be managed, and the user who does it. Their ids may differ."""
+
+    account_id: str
+    actor: str
 
 
 class AccessTokens:
@@ -63,7 +73,8 @@ class AccessTokens:
                 raise InvalidKeyRequest(f"got {describe(value)}", remedy="expected a non-empty string", field=field)
         integer(max_lifetime_s, "max_lifetime_s", 1, _MAX_LIFETIME_S)
         integer(leeway_s, "leeway_s", 0, _MAX_LEEWAY_S)
-        self._rules = ClaimRules(issuer, audience, account_claim, max_lifetime_s, leeway_s)
+        self._issuer, self._audience, self._account_claim = issuer, audience, account_claim
+        self._max_lifetime_s, self._leeway_s = max_lifetime_s, leeway_s
         self._prefix = prefix.encode()
         self._refusals = SampledLog(_log, interval_s=_LOG_INTERVAL_S)
         self._now_ms = (clock or WallClock()).now_ms
@@ -83,7 +94,43 @@ class AccessTokens:
         """Return whose keys the bearer of `token` may manage. Raises AccessRefused and SigningKeysUnavailable."""
         if len(token) > MAX_TOKEN_BYTES:
             raise AccessRefused("invalid_access_token", f"it has more than {MAX_TOKEN_BYTES} bytes")
-        return owner_of(verified_claims(token, self._keys), self._rules, self._now_ms())
+        claims = verified_claims(token, self._keys)
+        _require(claims.get("iss") == self._issuer, f"its issuer is wrong; iss must be {self._issuer!r}")
+        audience = claims.get("aud")
+        _require(
+            self._audience in (audience if isinstance(audience, list) else [audience]),
+            f"its audience is wrong; aud must be or contain {self._audience!r}",
+        )
+        owner = self._owner(claims)
+        self._check_times(claims)
+        return owner
+
+    def _owner(self, claims: Mapping[str, Any]) -> Owner:
+        try:
+            actor = readable_text(claims.get("sub"), field="sub", max_characters=_MAX_ID_CHARACTERS)
+            return Owner(account_id(claims.get(self._account_claim), field=self._account_claim), actor)
+        except InvalidKeyRequest as error:
+            reason = f"its claim {error.field} is missing or not a valid id"
+            raise AccessRefused("invalid_access_token", reason) from error
+
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
+        """Raise AccessRefused for a wrong lifetime. Only a token that was valid once is reported as expired."""
+        now_s = self._now_ms() / 1000
+        until_s = _time_claim(claims, "exp")
+        if until_s is None:
+            raise AccessRefused("invalid_access_token", "it has no expiry; exp is required")
+        begins_s = [time_s for time_s in (_time_claim(claims, "iat"), _time_claim(claims, "nbf")) if time_s is not None]
+        _require(
+            all(time_s <= now_s + self._leeway_s for time_s in begins_s),
+            "it is not valid yet: iat or nbf is in the future; check the clocks, or increase leeway_s",
+        )
+        # The lifetime from iat or nbf, if there is one, and always from now.
+        _require(
+            max(until_s - time_s for time_s in [now_s, *begins_s]) <= self._max_lifetime_s + self._leeway_s,
+            f"its lifetime exceeds {self._max_lifetime_s} s; issue tokens that expire sooner, or raise max_lifetime_s",
+        )
+        if now_s >= until_s + self._leeway_s:
+            raise AccessRefused("access_token_expired", "it has expired")
 
     def _token(self, request: Request) -> bytes:
         values = request.values(b"authorization")
@@ -111,3 +158,18 @@ def _signing_keys(key: object, algorithms: tuple[str, ...]) -> SigningKeys:
     if isinstance(key, Mapping):
         key = Jwks.of(key)
     return key.for_algorithms(algorithms) if isinstance(key, Jwks) else SingleKey(key, algorithms)
+
+
+def _time_claim(claims: Mapping[str, Any], name: str) -> float | None:
+    """Return a time in seconds since the epoch (NumericDate of RFC 7519), or None if the claim is missing."""
+    if name not in claims:
+        return None
+    time_s = claims[name]
+    if isinstance(time_s, bool) or not isinstance(time_s, int | float) or not abs(time_s) < _MAX_TIME_S:
+        raise AccessRefused("invalid_access_token", f"its claim {name} is not a time in seconds since 1970")
+    return time_s
+
+
+def _require(condition: object, reason: str) -> None:
+    if not condition:
+        raise AccessRefused("invalid_access_token", reason)

@@ -19,7 +19,7 @@ from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
-from awx_ratelimit.observability.refusal_log import RefusalLog
+from awx_ratelimit.observability.listeners import RefusalLog
 from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import pytest
 from tests.cli.conftest import Run
 
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore
+from awx_ratelimit.keys.storage import queries
 
 KEY = KeyFormat().new().reveal()
 
@@ -73,7 +74,7 @@ class TestCreate:
         key_format = KeyFormat("awx_test_", pepper=b"a pepper of many bytes")
 
         assert key_format.is_key(key) is True
-        assert store.look_up(key_format.digest(key)) is not None
+        assert store.query(queries.key_record, key_format.digest(key)) is not None
 
 
 class TestList:

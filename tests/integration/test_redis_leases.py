@@ -240,7 +240,7 @@ def test_a_claim_decided_after_its_timeout_lapses(
     session.settle(late[3])
     limiter.acquire("another, which takes the release along", LONG)
     # The thread may be sending the release, too; it is to be there before the claim.
-    limiter.backend._maintenance._thread.stop()
+    limiter.backend._maintenance._thread.stop(5)
     Connection(session.route.find_server(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
 
     before = limiter.peek("s", SHORT).held

@@ -9,6 +9,7 @@ from awx_ratelimit import Caller, PlanTable
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.keys import Account, KeyFormat, KeyService, KeyStore
 from awx_ratelimit.keys.models import utc_datetime
+from awx_ratelimit.keys.storage import queries
 
 OVERRIDES = {"per_minute": {"limit": 120, "burst": 10}, "concurrent": 7, "rates": ["5/second"]}
 
@@ -77,13 +78,13 @@ def test_everything_of_an_account_can_be_changed(service: KeyService) -> None:
 def test_what_is_so_already_is_no_change(service: KeyService, store: KeyStore) -> None:
     """Setting what is set is neither an event nor news; an empty override is none."""
     service.accounts.set_overrides("acme", OVERRIDES)
-    position = store.changes_since(None).position
+    position = store.query(queries.changes_since, None).position
     service.accounts.set_plan("acme", "starter")
     service.accounts.set_overrides("acme", dict(OVERRIDES))
     service.accounts.activate("acme")
 
     assert service.events("acme").total == 2
-    assert store.changes_since(position).accounts == frozenset()
+    assert store.query(queries.changes_since, position).accounts == frozenset()
     assert service.accounts.set_overrides("acme", {}).overrides is None
 
 

@@ -10,6 +10,7 @@ from tests.strangers import make_foreign
 
 from awx_ratelimit.errors import KeyStoreUnusable
 from awx_ratelimit.keys import KeyService, KeyStore
+from awx_ratelimit.keys.storage import queries
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -98,7 +99,7 @@ def test_a_file_of_another_user_is_refused_unless_it_is_allowed(
         store = KeyStore.open(path, allow_other_users=True)
     else:
         store = KeyStore.open(f"sqlite:///{path}?allow_other_users=true")
-    assert store.account("acme") is None
+    assert store.query(queries.account, "acme") is None
     store.close()
 
 

@@ -17,6 +17,7 @@ from tests.postgres_servers import Postgres
 
 from awx_ratelimit.errors import AwxRateLimitError, KeyNotFound, KeyRequestRefused
 from awx_ratelimit.keys import KeyService, KeyStore
+from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.testing import ManualClock
 
 _CREATE = """
@@ -194,18 +195,18 @@ def _held_commit(store: KeyStore) -> Iterator[tuple[Event, Event]]:
 def test_no_change_becomes_visible_before_an_earlier_one(service: KeyService, store: KeyStore) -> None:
     """A poll never passes a change that has its number and is not committed yet: else nobody would hear of it."""
     service.accounts.create("other")
-    position = store.changes_since(None).position
+    position = store.query(queries.changes_since, None).position
     with _held_commit(store) as (reached, let_go):
         first = Call(service.accounts.set_plan, "acme", "growth")
         reached.wait(10)
         second = Call(service.accounts.set_plan, "other", "growth")
         # Long enough for the second to get past the first, if it could.
         second.join(0.2)
-        position, early = store.changes_since(position)
+        position, early = store.query(queries.changes_since, position)
         let_go.set()
         first.ended()
         second.ended()
-    late = store.changes_since(position).accounts
+    late = store.query(queries.changes_since, position).accounts
 
     assert early == frozenset()
     assert late == frozenset({"acme", "other"})
@@ -242,7 +243,7 @@ def test_many_acts_on_many_accounts_do_not_wait_for_one_another_forever(
     for name in names:
         service.accounts.create(name)
         keys[name] = service.create(name, "n").key.id
-    position = store.changes_since(None).position
+    position = store.query(queries.changes_since, None).position
     barrier = Barrier(18)
 
     def act(verb: Callable[[str], Any], name: str) -> Any:
@@ -259,7 +260,7 @@ def test_many_acts_on_many_accounts_do_not_wait_for_one_another_forever(
     verbs = (rotate, service.accounts.suspend, service.accounts.activate)
     calls = [Call(act, verb, name) for name in names for verb in verbs]
     ended = [call.ended() for call in calls]
-    heard = eventually(lambda: len(store.changes_since(position).accounts or ()), 6)
+    heard = eventually(lambda: len(store.query(queries.changes_since, position).accounts or ()), 6)
 
     assert ended == [None] * 18
     assert heard == 6

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit.keys import KeyFinder, KeyFormat, KeyRedactingFilter, redact_event
-from awx_ratelimit.keys.redaction import redacted
+from awx_ratelimit.keys.scanner import redacted
 
 KEY = "awx_0123456789ABCDEFGHIJKLMNOPQRSTUV1Ffk2I"
 SHOWN = "awx_...fk2I"

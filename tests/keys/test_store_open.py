@@ -12,6 +12,7 @@ from sqlalchemy import ExceptionContext, create_engine, event, inspect, text
 from awx_ratelimit.errors import KeyStoreUnavailable, KeyStoreUnusable
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.keys.storage import migrations as versions
+from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.engine import open_engines, parse_url
 from awx_ratelimit.keys.storage.schema import METADATA
 
@@ -134,7 +135,7 @@ def test_opened_again_nothing_is_made(empty_database: str) -> None:
     second = KeyStore.open(empty_database)
     second.migrate()
 
-    assert second.account("acme") is not None
+    assert second.query(queries.account, "acme") is not None
     assert _versions(empty_database) == [1]
     second.close()
 
@@ -173,7 +174,7 @@ def test_threads_that_start_at_once_make_the_tables_once(empty_database: str) ->
         store = KeyStore(engines, "test", 10_000)
         try:
             store.migrate()
-            made.append(store.account("x"))
+            made.append(store.query(queries.account, "x"))
         except Exception as error:
             failed.append(error)
         store.close()

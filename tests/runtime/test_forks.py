@@ -11,7 +11,7 @@ from tests.processes import FORK_PARAMETERS, FORKS, in_child
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.observability.refusal_log import RefusalLog
+from awx_ratelimit.observability.listeners import RefusalLog
 from awx_ratelimit.runtime.forks import (
     SAME_PROCESS,
     PidMark,

@@ -51,10 +51,8 @@ def open_backend(url: str) -> Backend:
     Raises TypeError unless `url` is a string, ValueError for a wrong URL, and ImportError if the extra is missing.
     Raises BackendMisconfigured if the server or the file cannot be used as it is set up.
     """
-    if _scheme(url) == "memory":
-        return MemoryBackend()
-    if _scheme(url) == "host":
-        return _open_file(url)
+    if local := _open_local(url):
+        return local
     from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 
     client_url, redis_options, guard_options = _split_options(url)
@@ -63,15 +61,20 @@ def open_backend(url: str) -> Backend:
 
 def open_async_backend(url: str) -> AsyncBackend | Backend:
     """The backend at `url`, for AsyncLimiter. Raises the errors of `open_backend`."""
-    if _scheme(url) == "memory":
-        return MemoryBackend()
-    if _scheme(url) == "host":
-        return _open_file(url)
+    if local := _open_local(url):
+        return local
     from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
 
     client_url, redis_options, guard_options = _split_options(url)
     backend = AsyncRedisBackend.from_url(client_url, **redis_options)
     return AsyncDenialCacheBackend(AsyncGuardedBackend(backend, **guard_options))
+
+
+def _open_local(url: str) -> Backend | None:
+    """The backend without a server at `url`; None for the URL of a server."""
+    if _scheme(url) == "memory":
+        return MemoryBackend()
+    return _open_file(url) if _scheme(url) == "host" else None
 
 
 def _open_file(url: str) -> Backend:

@@ -14,7 +14,7 @@ _PLAN_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
 _RATE_KEYS = {"limit": "tokens", "burst": "burst", "refill": "refill", "shadow": "shadow"}
 _SLOT_KEYS = {"slots": "slots", "ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms", "shadow": "shadow"}
 _MAX_SECONDS = 10**9
-_Limit = TypeVar("_Limit", Rate, Concurrency)
+_Limit = TypeVar("_Limit", Rate, Concurrency, Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +71,21 @@ class Override(NamedTuple):
 
 def read_override(value: object, place: Place) -> Override:
     """Parse the limits of an override. `PlanTable` reads its key ``plan``."""
-    table = place.table(value, ("plan", *_PLAN_KEYS))
-    concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
-    shadow = _read_flag(table["shadow"], place.at("shadow")) if "shadow" in table else None
-    return Override(tuple(_read_rates(table, place)), concurrency, shadow)
+    return _read_limits(value, place, "plan")
 
 
 def _read_plan(name: str, value: object, place: Place) -> Plan:
-    table = place.table(value, _PLAN_KEYS)
+    limits = _read_limits(value, place)
+    return _make(Plan, place, name=name, rates=limits.rates, concurrency=limits.concurrency, shadow=bool(limits.shadow))
+
+
+def _read_limits(value: object, place: Place, *other_keys: str) -> Override:
+    table = place.table(value, (*other_keys, *_PLAN_KEYS))
     concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
-    shadow = _read_flag(table.get("shadow", False), place.at("shadow"))
-    rates = tuple(_read_rates(table, place))
-    try:
-        return Plan(name, rates, concurrency, shadow)
-    except InvalidLimit as error:
-        raise place.error(error) from error
-
-
-def _read_flag(value: object, place: Place) -> bool:
-    if not isinstance(value, bool):
-        raise place.error(f"expected true or false, got {short_repr(value)}")
-    return value
+    shadow = table.get("shadow", False)
+    if not isinstance(shadow, bool):
+        raise place.at("shadow").error(f"expected true or false, got {short_repr(shadow)}")
+    return Override(tuple(_read_rates(table, place)), concurrency, shadow if "shadow" in table else None)
 
 
 def _read_rates(table: Mapping[str, Any], place: Place) -> list[Rate]:

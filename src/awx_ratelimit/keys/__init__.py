@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from awx_ratelimit.keys.format import KeyFormat, Secret
 from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
-from awx_ratelimit.keys.redaction import KeyRedactingFilter, redact_event
-from awx_ratelimit.keys.scanner import FoundKey, KeyFinder
+from awx_ratelimit.keys.scanner import FoundKey, KeyFinder, KeyRedactingFilter, redact_event
 from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:

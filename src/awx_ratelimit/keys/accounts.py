@@ -9,7 +9,7 @@ from typing import Any, Final
 from awx_ratelimit.core.plan_schema import Place, read_override
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys import validation
-from awx_ratelimit.keys.models import Account, AccountStatus, Page
+from awx_ratelimit.keys.models import Account, Page
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore
 from awx_ratelimit.runtime.clock import Clock
@@ -54,7 +54,7 @@ class Accounts:
 
     def ensure(self, account_id: str, *, plan: str | None = None, actor: str | None = None) -> Account:
         """Return the account, unchanged if it exists. If not, create it with `plan`."""
-        found = self._store.account(validation.account_id(account_id))
+        found = self._store.query(queries.account, validation.account_id(account_id))
         if found is not None:
             return found
         try:
@@ -65,7 +65,7 @@ class Accounts:
 
     def get(self, account_id: str) -> Account:
         """Return the account."""
-        account = self._store.account(validation.account_id(account_id))
+        account = self._store.query(queries.account, validation.account_id(account_id))
         if account is None:
             raise account_not_found()
         return account
@@ -101,14 +101,11 @@ class Accounts:
 
     def suspend(self, account_id: str, *, actor: str | None = None) -> Account:
         """Refuse all keys of the account until `activate`. Its keys can still be listed and revoked."""
-        return self._set_status(account_id, actor, "account.suspended", "suspended")
+        return self._set(account_id, actor, "account.suspended", "status", lambda _: "suspended")
 
     def activate(self, account_id: str, *, actor: str | None = None) -> Account:
         """Accept the account's keys again."""
-        return self._set_status(account_id, actor, "account.activated", "active")
-
-    def _set_status(self, account_id: str, actor: str | None, action: str, status: AccountStatus) -> Account:
-        return self._set(account_id, actor, action, "status", lambda _: status)
+        return self._set(account_id, actor, "account.activated", "status", lambda _: "active")
 
     def _set(
         self, account_id: str, actor: str | None, action: str, column: str, value_for: Callable[[Account], object]

@@ -85,7 +85,8 @@ class KeyService:
 
     def get(self, account_id: str, key_id: str) -> ApiKey:
         """Return one key of the account. Raises KeyNotFound."""
-        key = self._store.key(validation.account_id(account_id), _checked_key_id(key_id), self._clock.now_ms())
+        account_id, key_id = validation.account_id(account_id), _checked_key_id(key_id)
+        key = self._store.query(queries.key, account_id, key_id, self._clock.now_ms())
         if key is None:
             raise _key_not_found()
         return key

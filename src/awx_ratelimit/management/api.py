@@ -30,7 +30,7 @@ from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
-from awx_ratelimit.management import openapi, request_parsing, serializers
+from awx_ratelimit.management import formats, openapi
 from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
 from awx_ratelimit.management.blocking_limiter import BlockingLimiter, live_usage
 from awx_ratelimit.management.issuing import IssuedKey, KeyIssuer, checked_service, rates_only
@@ -53,12 +53,12 @@ class _AuthorizedRequest(NamedTuple):
 
     def numbers(self, *allowed: str) -> dict[str, int]:
         """Return the numbers in the query."""
-        return request_parsing.numbers(self.full_request.query, allowed)
+        return formats.numbers(self.full_request.query, allowed)
 
     def fields(self, *allowed: str, required: Sequence[str] = ()) -> dict[str, Any]:
         """Return the fields of the body. The query must be empty."""
         self.numbers()
-        return request_parsing.fields(self.full_request, allowed, required)
+        return formats.fields(self.full_request, allowed, required)
 
 
 class ManagementApi:
@@ -139,13 +139,10 @@ class ManagementApi:
             return error_responses.failure(error.code)
         except KeyRequestRefused as error:
             return error_responses.failure(error.code, None if isinstance(error, KeyNotFound) else _sentence(error))
-        except (KeyStoreUnavailable, SigningKeysUnavailable) as error:
-            code = error.code
+        except (KeyStoreUnavailable, SigningKeysUnavailable, BackendUnavailable, InvalidLimit) as error:
+            code = getattr(error, "code", "rate_limiter_unavailable")
             self._log.write(logging.ERROR, code, "%s: %s", code, error)
-        except (BackendUnavailable, InvalidLimit) as error:
-            code = "rate_limiter_unavailable"
-            self._log.write(logging.ERROR, code, "%s: %s", code, error)
-        return error_responses.failure(code)
+            return error_responses.failure(code)
 
     def _limited(self, action: Action, request: _AuthorizedRequest) -> Reply:
         """Handle a call that creates no key, within the plan `calls`."""
@@ -161,9 +158,7 @@ class ManagementApi:
 
     def _list(self, request: _AuthorizedRequest) -> Reply:
         keys, page_fields = self._requested_keys(request)
-        return error_responses.document(
-            HTTPStatus.OK, {"data": [serializers.key_json(key) for key in keys], **page_fields}
-        )
+        return error_responses.document(HTTPStatus.OK, {"data": [formats.key_json(key) for key in keys], **page_fields})
 
     def _usage(self, request: _AuthorizedRequest) -> Reply:
         keys, page_fields = self._requested_keys(request)
@@ -172,7 +167,7 @@ class ManagementApi:
             account = self._keys.accounts.get(request.owner.account_id)
             usages = live_usage(account, keys, self._plans, self._limiter.peek_many)
         return error_responses.document(
-            HTTPStatus.OK, {"data": [serializers.usage_json(usage) for usage in usages], **page_fields}
+            HTTPStatus.OK, {"data": [formats.usage_json(usage) for usage in usages], **page_fields}
         )
 
     def _requested_keys(self, request: _AuthorizedRequest) -> tuple[Sequence[ApiKey], dict[str, Any]]:
@@ -186,14 +181,14 @@ class ManagementApi:
     def _get(self, request: _AuthorizedRequest) -> Reply:
         request.numbers()
         return error_responses.document(
-            HTTPStatus.OK, serializers.key_json(self._keys.get(request.owner.account_id, request.key_id))
+            HTTPStatus.OK, formats.key_json(self._keys.get(request.owner.account_id, request.key_id))
         )
 
     def _rename(self, request: _AuthorizedRequest) -> Reply:
         account_id, actor = request.owner
         name = request.fields("name", required=["name"])["name"]
         return error_responses.document(
-            HTTPStatus.OK, serializers.key_json(self._keys.rename(account_id, request.key_id, name, actor=actor))
+            HTTPStatus.OK, formats.key_json(self._keys.rename(account_id, request.key_id, name, actor=actor))
         )
 
     def _revoke(self, request: _AuthorizedRequest) -> Reply:
@@ -218,7 +213,7 @@ def _created_reply(issued: IssuedKey) -> Reply:
     if issued.created is None:
         return limit_headers.refusal(issued.decision)
     return error_responses.document(
-        HTTPStatus.CREATED, serializers.created_key_json(issued.created), limit_headers.headers(issued.decision)
+        HTTPStatus.CREATED, formats.created_key_json(issued.created), limit_headers.headers(issued.decision)
     )
 
 

@@ -1,15 +1,21 @@
-"""What a limiter does with each Decision: it calls the listeners, and counts the refusals of limits in shadow."""
+"""What a limiter does with each Decision: it calls the listeners, and counts the refusals of limits in shadow.
+
+`RefusalLog` is a listener. A flood of refusals must not become a flood of log lines. So the number of lines per second
+is bounded, and each line has the number of lines that were left out before it. A line never contains an API key,
+because a subject is never one.
+"""
 
 import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import Any
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import CONCURRENT
 from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.runtime.forks import register_after_fork
+from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 Listener = Callable[[Decision], Any]
@@ -88,3 +94,79 @@ class ShadowCounts:
         for (plan, limit), number in counts.items():
             by_plan.setdefault(plan, {})[limit or "any"] = number
         return {**health, "shadow_refusals": by_plan}
+
+
+_refusal_log = logging.getLogger("awx_ratelimit.refusals")
+_REFUSED = "refused %(subject)r under %(plan)s by %(limits)s: cost %(cost)d, retry after %(retry_after_ms)d ms"
+_SHADOW = "would have refused %(subject)r under %(plan)s by %(shadow_limits)s, in shadow: cost %(cost)d"
+
+
+class RefusalLog:
+    """Give it to a limiter: ``Limiter(backend, listeners=[RefusalLog()])``.
+
+    Writes at most `lines_per_second` (at least 1) to the logger ``awx_ratelimit.refusals`` at `level`. Each record has
+    the fields ``subject``, ``plan``, ``cost``, ``limits``, ``shadow_limits``, ``retry_after_ms`` and ``left_out`` as
+    attributes, for structured handlers. `clock` gives seconds, for tests.
+
+    An allowed claim that a limit in shadow would have refused is logged with empty ``limits``. The two kinds of lines
+    have separate bounds and counts, so that neither crowds out the other. Raises ValueError for a wrong
+    `lines_per_second`.
+    """
+
+    def __init__(
+        self, *, lines_per_second: int = 10, level: int = logging.WARNING, clock: Callable[[], float] = monotonic
+    ) -> None:
+        if lines_per_second < 1:
+            raise ValueError(f"lines_per_second: expected a number >= 1, got {lines_per_second!r}")
+        self._lines_per_second = lines_per_second
+        self._level = level
+        self._clock = clock
+        self._renew_lock()
+        register_after_fork(self._renew_lock)
+        self._refused = _LineCounter()
+        self._shadow = _LineCounter()
+
+    def __call__(self, decision: Decision) -> None:
+        """Log `decision` if it is a refusal, or a refusal of a limit in shadow, and the bound allows a line."""
+        if not decision.exceeded:
+            return
+        left_out = self._count_line(self._shadow if decision.allowed else self._refused)
+        if left_out is None:
+            return
+        limits = [usage.limit for usage in decision.usages if usage.refused and not usage.shadow]
+        fields = {
+            "subject": decision.subject,
+            "plan": decision.plan.name,
+            "cost": decision.cost,
+            "limits": limits,
+            "shadow_limits": shadow_refusals(decision),
+            "retry_after_ms": decision.retry_after_ms,
+            "left_out": left_out,
+        }
+        _refusal_log.log(self._level, _SHADOW if decision.allowed else _REFUSED, fields, extra=fields)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def _count_line(self, counter: "_LineCounter") -> int | None:
+        """The number of lines left out before this one; None to leave this one out too."""
+        renew_if_forked()
+        with self._lock:
+            second = int(self._clock())
+            if second != counter.second:
+                counter.second, counter.written = second, 0
+            if counter.written >= self._lines_per_second:
+                counter.left_out += 1
+                return None
+            counter.written += 1
+            left_out, counter.left_out = counter.left_out, 0
+            return left_out
+
+
+class _LineCounter:
+    """One kind of line: the number written in this second, and the number left out since the last line."""
+
+    def __init__(self) -> None:
+        self.second = -1
+        self.written = 0
+        self.left_out = 0

@@ -1,6 +1,7 @@
 """`PeriodicThread`: a daemon thread that calls a method periodically, for as long as its object lives."""
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,12 @@ _log = logging.getLogger("awx_ratelimit")
 class PeriodicThread:
     """After `start`, calls the bound method `work` every `interval_s` seconds, and at once after `wake`.
 
-    An exception in `work` is logged, once until the next success; the thread continues. `stop` ends the thread after a
-    last call. The thread also ends when the object of `work` is freed. A child process has no thread until it calls
-    `start`.
+    If `work` returns a number, the next call comes after that many seconds. An exception in `work` is logged, once
+    until the next success; the thread continues. The thread ends when the object of `work` is freed. A child process
+    has no thread until it calls `start`.
     """
 
-    def __init__(self, name: str, work: Callable[[], Any], interval_s: float) -> None:
+    def __init__(self, name: str, work: Callable[[], float | None], interval_s: float) -> None:
         self._name = name
         self._work = WeakMethod(work)
         self._interval_s = interval_s
@@ -26,7 +27,9 @@ class PeriodicThread:
     def renew(self) -> None:
         """In a child process: forget the thread, which does not exist there."""
         self._lock = threading.Lock()
-        self._woken = threading.Event()
+        # SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
+        self._signals: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._awake = False
         self._thread: threading.Thread | None = None
         self._stopped = False
 
@@ -39,35 +42,50 @@ class PeriodicThread:
                 self._thread = thread
 
     def wake(self) -> None:
-        """Call `work` now."""
-        self._woken.set()
+        """Call `work` now, or as soon as the thread runs."""
+        if not self._awake:
+            self._awake = True
+            self._signals.put(None)
 
-    def stop(self, timeout_s: float) -> None:
-        """End the thread for good, waiting `timeout_s` at most. A second call does nothing."""
+    def stop(self, timeout_s: float, last: Callable[[], Any] | None = None) -> None:
+        """End the thread for good, after a call of `last`, by default of `work`. A second call does nothing.
+
+        Waits for the end for at most `timeout_s`.
+        """
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopped = True
-            self._woken.set()
         if thread is not None:
+            self._signals.put(last or self._work())
             thread.join(timeout_s)
 
+    def finish(self, last: Callable[[], Any]) -> None:
+        """Let the thread, if it runs, call `last` and end. Never waits, so a finalizer may call it."""
+        if self._thread is not None:
+            self._signals.put(last)
+
     def _run(self) -> None:
-        failing = False
+        failing, wait_s = False, self._interval_s
         while True:
-            self._woken.wait(self._interval_s)
-            self._woken.clear()
-            last = self._stopped
-            work = self._work()
+            last = self._wait(wait_s)
+            work = last or self._work()
             if work is None:
                 return
+            self._awake = False
             try:
-                work()
+                wait_s = work() or self._interval_s
                 failing = False
             except Exception as error:
                 if not failing:
                     _log.warning("%s: %s; will retry", self._name, error)
-                failing = True
+                failing, wait_s = True, self._interval_s
             # A reference here would keep the object alive while this thread waits.
             del work
-            if last:
+            if last is not None:
                 return
+
+    def _wait(self, wait_s: float) -> Callable[[], Any] | None:
+        try:
+            return self._signals.get(timeout=wait_s)
+        except queue.Empty:
+            return None

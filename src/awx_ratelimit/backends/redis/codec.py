@@ -14,16 +14,22 @@ from itertools import count
 from struct import Struct
 from typing import Final, TypeAlias
 
-from awx_ratelimit.backends.redis.plan_encoding import (
+from awx_ratelimit.backends.redis.scripts import (
+    ACQUIRE,
+    HEAL,
+    REFUND,
+    RELEASE,
+    RENEW,
+    RESET,
     SEQUENCE,
     SEQUENCE_BITS,
+    Call,
     argument_index,
     encode_lease,
     encode_time,
     encoded_plan,
     ends_ms,
 )
-from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Call
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan

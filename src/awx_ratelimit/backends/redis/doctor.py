@@ -103,10 +103,8 @@ def _examine_server(server: Server) -> list[Finding]:
         connection = server.connection(Deadline(time.monotonic() + server.timeout_s))
         connection.connect()
         return [*_findings(server, _asker(connection))]
-    except (RedisError, OSError) as error:
-        return [_unreachable(server.on_failure(error))]
-    except BackendUnavailable as error:
-        return [_unreachable(error)]
+    except (RedisError, OSError, BackendUnavailable) as error:
+        return [_unreachable(server.explain(error))]
     finally:
         if connection is not None:
             with suppress(RedisError, OSError):

@@ -15,7 +15,7 @@ from weakref import ref
 
 from awx_ratelimit.backends.redis.codec import HeldLease, PendingClaim
 from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
-from awx_ratelimit.backends.redis.plan_encoding import SEQUENCE
+from awx_ratelimit.backends.redis.scripts import SEQUENCE
 from awx_ratelimit.backends.redis.server import process_exit_error
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN

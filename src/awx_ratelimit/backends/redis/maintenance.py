@@ -27,6 +27,7 @@ _log = logging.getLogger("awx_ratelimit")
 #: The most calls of one round trip, where subjects cannot share a call.
 _MAX_CALLS = 64
 _POLL_S = 0.001
+_RETRY_S = 1.0
 
 
 class Maintenance:
@@ -82,7 +83,7 @@ class Maintenance:
             self._await_claims(until_s)
             self.session.leases.release_all()
         self._flush(until_s)
-        self._thread.stop(until_s)
+        self._thread.stop(max(0.0, until_s - time.monotonic()))
         self._fan_out.close()
 
     def serve(self, backend: object) -> None:
@@ -125,18 +126,21 @@ class Maintenance:
         self._send([], until_s)
         _raise_first(errors)
 
-    def _work(self, renew: bool) -> bool:
-        """One turn of the thread; whether everything succeeded. Never raises, and logs a failure once."""
+    def _work(self) -> float:
+        """One turn of the thread; returns the time until the next one. Never raises, and logs a failure once."""
+        due, interval_s = self._thread.is_due(), self._thread.interval_s()
         try:
-            self._release_and_renew(renew)
+            self._release_and_renew(due)
         except Exception as error:
             if not self._failing:
                 known = isinstance(error, AwxRateLimitError)
                 _log.warning("leases cannot be released or renewed: %s", error, exc_info=not known)
             self._failing = True
-            return False
+            return min(interval_s, _RETRY_S)
         self._failing = False
-        return True
+        if due:
+            self._thread.renewed_s = time.monotonic()
+        return max(_POLL_S, self._thread.renewed_s + interval_s - time.monotonic())
 
     def _release_and_renew(self, renew: bool) -> None:
         pending = self.session.leases.pending

@@ -18,11 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.keys import validation
-from awx_ratelimit.keys.models import Account, ApiKey
-from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.engine import Engines, ForkGate, database_errors, open_engines, parse_url, url_for_logs
 from awx_ratelimit.keys.storage.migrations import MIGRATIONS, migrate, schema_version
-from awx_ratelimit.keys.storage.schema import KEYS, KeyRecord
+from awx_ratelimit.keys.storage.schema import KEYS
 from awx_ratelimit.keys.storage.sqlite import enable_write_ahead_log, split_allow_other_users
 from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork, lock_account
 from awx_ratelimit.runtime.clock import WallClock
@@ -118,32 +116,13 @@ class KeyStore:
 
     def query(self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run `query`, a function of the module `queries`, and return its result. Raises KeyStoreUnavailable."""
+
+        def run() -> _T:
+            with self._engines.reading.connect() as connection:
+                return query(connection, *args, **kwargs)
+
         with database_errors(self._name), self._fork_gate:
-            try:
-                with self._engines.reading.connect() as connection:
-                    return query(connection, *args, **kwargs)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                # The database has restarted since the last use of this connection. The pool has new ones now.
-                with self._engines.reading.connect() as connection:
-                    return query(connection, *args, **kwargs)
-
-    def look_up(self, digest: bytes) -> KeyRecord | None:
-        """Return the key with this digest, or None. Raises KeyStoreUnavailable."""
-        return self.query(queries.key_record, digest)
-
-    def changes_since(self, position: int | None) -> queries.Changes:
-        """Return the accounts that have changed since `position`. Raises KeyStoreUnavailable."""
-        return self.query(queries.changes_since, position)
-
-    def key(self, account_id: str, key_id: str, now_ms: int) -> ApiKey | None:
-        """Return an unrevoked key of the account, or None. Raises KeyStoreUnavailable."""
-        return self.query(queries.key, account_id, key_id, now_ms)
-
-    def account(self, account_id: str) -> Account | None:
-        """Return the account, or None. Raises KeyStoreUnavailable."""
-        return self.query(queries.account, account_id)
+            return _retried(run)
 
     @contextmanager
     def unit_of_work(self, account_id: str, *, now_ms: int, actor: str | None = None) -> Iterator[UnitOfWork]:
@@ -154,7 +133,7 @@ class KeyStore:
         """
         account_id, actor = validation.account_id(account_id), validation.actor(actor)
         with database_errors(self._name), self._fork_gate:
-            connection, work = self._begin(account_id, now_ms, actor)
+            connection, work = _retried(lambda: self._begin(account_id, now_ms, actor))
             try:
                 yield work
                 work.finish()
@@ -185,15 +164,6 @@ class KeyStore:
         return f"KeyStore({self._name!r})"
 
     def _begin(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, UnitOfWork]:
-        try:
-            return self._begin_once(account_id, now_ms, actor)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            # Nothing was done yet, so this is safe to repeat: see `query`.
-            return self._begin_once(account_id, now_ms, actor)
-
-    def _begin_once(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, UnitOfWork]:
         connection = self._engines.writing.connect()
         try:
             return connection, UnitOfWork(connection, account_id, lock_account(connection, account_id), now_ms, actor)
@@ -217,3 +187,17 @@ class KeyStore:
     def _renew(self) -> None:
         self._fork_gate.renew()
         self._engines.drop_inherited()
+
+
+def _retried(act: Callable[[], _T]) -> _T:
+    """Return the result of `act`. Repeat it once if its connection was lost because the database has restarted.
+
+    `act` must change nothing before it succeeds.
+    """
+    try:
+        return act()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        # The pool has new connections now.
+        return act()

@@ -11,6 +11,7 @@ from typing import Any, Final
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.errors import KeyRefused, TooManyWrongKeys
 from awx_ratelimit.keys.format import MAX_KEY_BYTES, KeyFormat
+from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
 from awx_ratelimit.keys.verification.cache import KeyCache, KnownKey, LastUsedTracker, UnknownKey
 from awx_ratelimit.keys.verification.single_flight import SingleFlight
@@ -143,7 +144,7 @@ class KeyVerifier:
         Raises KeyStoreUnavailable.
         """
         renew_if_forked()
-        position, accounts = self._store.changes_since(self._position)
+        position, accounts = self._store.query(queries.changes_since, self._position)
         self._position = position
         if accounts is None:
             self._expire(lambda _: True)
@@ -199,7 +200,7 @@ class KeyVerifier:
         if self._position is None:
             self.poll()
         generation, now_ms = self._generation, self._age_ms()
-        record = self._store.look_up(digest)
+        record = self._store.query(queries.key_record, digest)
         found = _UNKNOWN if record is None else KnownKey(record)
         with self._lock:
             if generation == self._generation:

@@ -1,17 +1,23 @@
-"""Strict parsing of requests: the fields of a JSON body, and the numbers in a query.
+"""What requests to the REST API may contain, and the JSON of keys and their usage in its replies.
 
-Ambiguous input is an error: duplicate names, malformed numbers, unknown fields. No error message quotes the input.
+Ambiguous input is an error: duplicate names, malformed numbers, unknown fields. No error message quotes the input. The
+JSON of a reply has exactly the fields given here, in this order.
 """
 
 import json
 import re
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
+from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
 from awx_ratelimit.http.header_values import only_value
 from awx_ratelimit.http.message import FullRequest
+from awx_ratelimit.keys.models import ApiKey, CreatedKey
+from awx_ratelimit.management.blocking_limiter import KeyUsage
+from awx_ratelimit.runtime.clock import rfc3339
 
 _MAX_QUERY_BYTES: Final = 1_024
 _is_json = re.compile(
@@ -90,3 +96,49 @@ def _number(text: str) -> float | int:
 
 def _refused(_: str) -> NoReturn:
     raise ValueError
+
+
+def key_json(key: ApiKey) -> dict[str, Any]:
+    """Return a key without its secret."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.masked,
+        "created_at": _time(key.created_at),
+        "last_used_at": _time(key.last_used_at),
+    }
+
+
+def created_key_json(created: CreatedKey) -> dict[str, Any]:
+    """Return a new key with its secret."""
+    key = created.key
+    return {
+        "id": key.id,
+        "name": key.name,
+        "key": created.secret.reveal(),
+        "prefix": key.masked,
+        "created_at": _time(key.created_at),
+        "last_used_at": None,
+    }
+
+
+def usage_json(usage: KeyUsage) -> dict[str, Any]:
+    """Return how much of its plan a key has used."""
+    key = usage.key
+    limits = [_limit_json(limit) for limit in usage.limits]
+    return {"id": key.id, "name": key.name, "prefix": key.masked, "plan": usage.plan.name, "limits": limits}
+
+
+def _limit_json(limit: Usage) -> dict[str, Any]:
+    """`capacity` is the burst of a rate or the number of slots. After `reset_seconds` the limit is fully available."""
+    return {
+        "name": limit.limit,
+        "capacity": limit.capacity,
+        "used": limit.capacity - limit.remaining,
+        "remaining": limit.remaining,
+        "reset_seconds": -(-limit.reset_after_ms // 1000),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)

@@ -7,7 +7,6 @@ because a subject is never one.
 
 import inspect
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.rate import CONCURRENT
 from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 Listener = Callable[[Decision], Any]
@@ -69,24 +68,20 @@ class ShadowCounts:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], int] = {}
-        self._renew_lock()
-        register_after_fork(self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def count(self, decision: Decision) -> None:
         """Count the shadow refusals of `decision`."""
         for limit in shadow_refusals(decision):
             key = decision.plan.name, limit
-            with self._lock:
+            with self._lock.current:
                 if key not in self._counts and len(self._counts) >= _MAX_LIMITS:
                     key = OTHER_PLANS, ""
                 self._counts[key] = self._counts.get(key, 0) + 1
 
     def added_to(self, health: Mapping[str, Any]) -> Mapping[str, Any]:
         """`health` with the counts as ``shadow_refusals``, by plan and limit, if there are any."""
-        with self._lock:
+        with self._lock.current:
             counts = dict(self._counts)
         if not counts:
             return health
@@ -121,8 +116,7 @@ class RefusalLog:
         self._lines_per_second = lines_per_second
         self._level = level
         self._clock = clock
-        self._renew_lock()
-        register_after_fork(self._renew_lock)
+        self._lock = ForkSafeLock()
         self._refused = _LineCounter()
         self._shadow = _LineCounter()
 
@@ -145,13 +139,10 @@ class RefusalLog:
         }
         _refusal_log.log(self._level, _SHADOW if decision.allowed else _REFUSED, fields, extra=fields)
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
     def _count_line(self, counter: "_LineCounter") -> int | None:
         """The number of lines left out before this one; None to leave this one out too."""
         renew_if_forked()
-        with self._lock:
+        with self._lock.current:
             second = int(self._clock())
             if second != counter.second:
                 counter.second, counter.written = second, 0

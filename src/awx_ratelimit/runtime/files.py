@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import stat
-import threading
 import time
 import tomllib
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any, Generic, TypeVar
 
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 _Value = TypeVar("_Value")
@@ -213,13 +212,13 @@ class WatchedFile(Generic[_Value]):
         self._version = self._read_version()
         self.value = load(path)
         self.check_at_s = time.monotonic() + _CHECK_INTERVAL_S
-        self._renew_lock()
-        register_after_fork(self._renew_lock)
+        self._lock = ForkSafeLock()
 
     def check(self) -> None:
         """Load the file again if it has changed. Returns at once while another thread does so."""
         renew_if_forked()
-        if not self._lock.acquire(blocking=False):
+        lock = self._lock.current
+        if not lock.acquire(blocking=False):
             return
         try:
             self.check_at_s = time.monotonic() + _CHECK_INTERVAL_S
@@ -231,10 +230,7 @@ class WatchedFile(Generic[_Value]):
         except InvalidLimit as error:
             _log.error("%s; the previous version stays in use", error)
         finally:
-            self._lock.release()
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+            lock.release()
 
     def _read_version(self) -> tuple[int, ...] | None:
         try:

@@ -89,6 +89,17 @@ def register_after_fork(renew: _Bound) -> None:
     _remember(_RENEWALS, renew)
 
 
+class ForkSafeLock:
+    """A lock as `current`, which is another one in each child process: the parent's may be locked."""
+
+    def __init__(self) -> None:
+        self._renew()
+        register_after_fork(self._renew)
+
+    def _renew(self) -> None:
+        self.current = threading.Lock()
+
+
 def register_around_fork(pause: _Bound, resume: _Bound) -> None:
     """Call the bound method `pause` before each fork, and `resume` after it in the parent, while their object lives.
 

@@ -5,7 +5,6 @@ process that dies leaves no step half done. A release takes no lock: it is one s
 it is safe in finalizers, signal handlers and cancelled tasks. A lease ends with its process at the latest.
 """
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -26,7 +25,7 @@ from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview, refundable
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN, HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import check_bool, describe
 from awx_ratelimit.errors import BackendUnavailable
@@ -36,7 +35,6 @@ from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
-_log = logging.getLogger("awx_ratelimit")
 #: How long a constructor outside event loops waits for another process that creates the file.
 _START_WAIT_MS = 5_000
 #: See "Identity checks" in docs/hot-path.md.
@@ -75,7 +73,7 @@ class HostBackend:
 
     def _start_session(self) -> None:
         self._session = HostSession(self._path, self._now_ms, self._open_table)
-        self._sample_mask = 0
+        self._unmeasured = 0
 
     def _open(self) -> None:
         if in_event_loop():
@@ -174,17 +172,8 @@ class HostBackend:
     def release(self, decision: Decision) -> None:
         _, _, _, _, _, _, _, lease_id, ledger, _ = decision
         # A forked child that has not decided yet still has its parent's session and decisions.
-        if lease_id and SAME_PROCESS and self._session.release(ledger, lease_id) and not lease_id & self._sample_mask:
-            self._record_hold_time(decision)
-
-    def _record_hold_time(self, decision: Decision) -> None:
-        if decision.lease_id & _SEQUENCE_MASK >= MEASURED_FIRST:
-            self._sample_mask = MEASURED_ONE_IN - 1
-        try:
-            self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
-        except Exception:
-            # A release never raises, even if the user's clock does. The slot is free already.
-            _log.exception("the clock of a HostBackend raised an exception")
+        if lease_id and SAME_PROCESS and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
+            self._unmeasured |= self._hold_times.measure(decision, lease_id & _SEQUENCE_MASK, self._now_ms)
 
     def refund(self, decision: Decision) -> None:
         renew_if_forked()

@@ -7,6 +7,7 @@ memory only inside these locks, which compare the size of the file with the size
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,6 +28,10 @@ class Stale(Exception):
     """The file was closed, or the process dropped this ledger: look both up again."""
 
 
+class _Busy(Exception):
+    """Another thread or process holds the lock, and the caller does not wait."""
+
+
 class SharedLock:
     """Excludes the other threads of this process and all other processes. `number` is the locked byte."""
 
@@ -42,19 +47,19 @@ class SharedLock:
         # Like the memory backend's shard: a signal handler that raises cannot run between an iterator and its loop.
         self._attempts: Iterator[object] = iter(partial(self.thread_lock.acquire, False), _NEVER)
 
-    def run(self, act: Callable[..., _Result], *args: Any) -> _Result:
+    def run(self, act: Callable[..., _Result], *args: Any, waits: bool = True) -> _Result:
         """Call ``act(*args)`` under the lock. Raises Stale, and BackendUnavailable if the wait takes too long."""
         thread_lock, file_lock, file = self.thread_lock, self._file_lock, self._file
         for locked in self._attempts:
             if not locked:
-                self._wait_for_thread()
+                self._wait_for_thread(waits)
                 continue
             try:
                 if self._closed:
                     raise Stale
                 try:
                     if file_lock.try_lock():
-                        self._wait_for_process()
+                        self._wait_for_process(waits)
                     self._holder_is_stopped = False
                     if file.file_bytes() < file.mapped_bytes:
                         raise file.damaged(TRUNCATED)
@@ -65,27 +70,10 @@ class SharedLock:
                 thread_lock.release()
         raise AssertionError
 
-    def try_run(self, act: Callable[..., Any], *args: Any) -> bool:
-        """Call ``act(*args)`` if the lock is free right now; whether it was. Raises as `run` does."""
-        thread_lock, file_lock, file = self.thread_lock, self._file_lock, self._file
-        for locked in self._attempts:
-            if not locked:
-                return False
-            try:
-                if self._closed:
-                    raise Stale
-                try:
-                    if file_lock.try_lock():
-                        return False
-                    if file.file_bytes() < file.mapped_bytes:
-                        raise file.damaged(TRUNCATED)
-                    act(*args)
-                    return True
-                finally:
-                    file_lock.unlock()
-            finally:
-                thread_lock.release()
-        raise AssertionError
+    def try_run(self, act: Callable[..., Any], *args: Any) -> None:
+        """Call ``act(*args)`` if the lock is free right now. Raises as `run` does."""
+        with suppress(_Busy):
+            self.run(act, *args, waits=False)
 
     def run_among_threads(self, act: Callable[..., Any], *args: Any) -> None:
         """Call ``act(*args)`` while no other thread of this process holds the lock, even if the file is closed.
@@ -111,12 +99,16 @@ class SharedLock:
         self.thread_lock.release()
         return True
 
-    def _wait_for_thread(self) -> None:
+    def _wait_for_thread(self, waits: bool = True) -> None:
+        if not waits:
+            raise _Busy
         if not may_wait_for_thread():
             raise BackendUnavailable(f"{self._file.path}: timed out waiting for other threads of this process")
         time.sleep(POLL_S)
 
-    def _wait_for_process(self) -> None:
+    def _wait_for_process(self, waits: bool) -> None:
+        if not waits:
+            raise _Busy
         wait_ms = process_wait_ms()
         try:
             locked = self._file_lock.wait(min(_STOPPED_HOLDER_WAIT_MS, wait_ms) if self._holder_is_stopped else wait_ms)

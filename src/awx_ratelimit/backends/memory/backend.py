@@ -4,7 +4,6 @@ Subjects are spread over shards. Each shard has a lock, held only for the arithm
 `SubjectState`), so it is safe in finalizers, signal handlers and cancelled tasks.
 """
 
-import logging
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar, Never
@@ -16,13 +15,12 @@ from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.claim import check_plan, check_subject, checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview, refundable
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN, HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
-_log = logging.getLogger("awx_ratelimit")
 _SHARDS = 64
 _MASK = _SHARDS - 1
 #: See "Creating tuples" in docs/hot-path.md.
@@ -134,7 +132,7 @@ class MemoryBackend:
             measured = not lease_id & self._unmeasured and lease_id in leases
             leases.discard(lease_id)
             if measured:
-                self._measure(decision)
+                self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
 
     def refund(self, decision: Decision) -> None:
         if decision.holder is None:
@@ -185,15 +183,6 @@ class MemoryBackend:
         if self._loaded_since_sweep >= _SWEEP_AFTER_LOADS:
             self._sweep_at_ms = 0
         return shard.load(subject, plan)
-
-    def _measure(self, decision: Decision) -> None:
-        if decision.lease_id >= MEASURED_FIRST:
-            self._unmeasured = MEASURED_ONE_IN - 1
-        try:
-            self._hold_times.record(decision.plan, self._now_ms() - decision.decided_at_ms)
-        except Exception:
-            # The user's clock failed. The slot is already free, and a release never raises.
-            _log.exception("the clock of a MemoryBackend failed")
 
     def _sweep(self, now_ms: int) -> None:
         """Do one step of the sweep: after every few new subjects, so that it keeps up, and every few milliseconds."""

@@ -27,7 +27,7 @@ from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, build
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidKeyRequest, SigningKeysUnavailable
 from awx_ratelimit.management.auth.signing import KeySet, SigningKeys
-from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
+from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit.management")
 _MAX_BYTES = 262_144
@@ -104,8 +104,7 @@ class _RemoteKeys:
         self._keys: KeySet | None = None
         self._fetched_at_s = self._tried_at_s = -MAX_AGE_S
         self._current_fetch: _Fetch | None = None
-        self._renew_lock()
-        register_after_fork(self._renew_lock)
+        self._lock = ForkSafeLock()
 
     def key_for(self, algorithm: str, key_id: str | None, /) -> Any:
         key = self._key_set(self._interval_s).key_for(algorithm, key_id)
@@ -129,7 +128,7 @@ class _RemoteKeys:
 
     def _fetch_if_due(self, max_age_s: float) -> tuple[_Fetch | None, bool]:
         """Return the fetch under way, if any, and whether this call has started it."""
-        with self._lock:
+        with self._lock.current:
             fetch = self._current_fetch
             if fetch is not None and fetch.pid == os.getpid():
                 return fetch, False
@@ -163,9 +162,6 @@ class _RemoteKeys:
     def _end(self, fetch: _Fetch) -> None:
         self._current_fetch = None
         fetch.end()
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
 
 
 _READ_BYTES = 65_536

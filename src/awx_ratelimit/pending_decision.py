@@ -87,7 +87,9 @@ def check_is_decision(decision: object, method: str) -> None:
     if isinstance(decision, PendingDecision):
         raise decision.not_awaited_error()
     if not isinstance(decision, Decision):
-        raise TypeError(f"decision is {describe(decision)}; pass what `acquire` returned: {method}(decision)")
+        raise TypeError(
+            f"decision: expected what `acquire` returned, got {describe(decision)}; write {method}(decision)"
+        )
 
 
 _Acquired = TypeVar("_Acquired", Decision, Awaitable[Decision])

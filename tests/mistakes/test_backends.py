@@ -9,7 +9,7 @@ MISTAKES: list[Mistake] = [
     (
         "Limiter(HostBackend)",
         TypeError,
-        "backend is the class HostBackend; write Limiter(HostBackend(path))",
+        "backend: expected a backend, got the class HostBackend; write Limiter(HostBackend(path))",
     ),
     (
         'HostBackend("/var/lib/app/limits", allow_other_users="false")',
@@ -49,78 +49,78 @@ MISTAKES: list[Mistake] = [
     (
         "Limiter(MemoryBackend)",
         TypeError,
-        "backend is the class MemoryBackend; write Limiter(MemoryBackend())",
+        "backend: expected a backend, got the class MemoryBackend; write Limiter(MemoryBackend())",
     ),
     (
         "AsyncLimiter(MemoryBackend)",
         TypeError,
-        "backend is the class MemoryBackend; write AsyncLimiter(MemoryBackend())",
+        "backend: expected a backend, got the class MemoryBackend; write AsyncLimiter(MemoryBackend())",
     ),
     (
         "Limiter(URL)",
         TypeError,
-        "backend is a str; write Limiter(open_backend(url))",
+        "backend: expected a backend, got a str; write Limiter(open_backend(url))",
     ),
     (
         "AsyncLimiter(URL)",
         TypeError,
-        "backend is a str; write AsyncLimiter(open_async_backend(url))",
+        "backend: expected a backend, got a str; write AsyncLimiter(open_async_backend(url))",
     ),
     (
         "Limiter(None)",
         TypeError,
-        "Limiter takes a backend, not None; write Limiter(MemoryBackend())",
+        "backend: expected a backend, got None; write Limiter(MemoryBackend())",
     ),
     (
         "Limiter(limiter)",
         TypeError,
-        "Limiter takes a backend, not a Limiter; write Limiter(MemoryBackend())",
+        "backend: expected a backend, got a Limiter; write Limiter(MemoryBackend())",
     ),
     (
         "AsyncLimiter(async_limiter)",
         TypeError,
-        "AsyncLimiter takes a backend, not an AsyncLimiter; write AsyncLimiter(MemoryBackend())",
+        "backend: expected a backend, got an AsyncLimiter; write AsyncLimiter(MemoryBackend())",
     ),
     (
         "Limiter(AsyncRedisBackend)",
         TypeError,
-        "Limiter takes a synchronous backend, and AsyncRedisBackend is async; use AsyncLimiter",
+        "backend: expected a synchronous backend, got AsyncRedisBackend, which is async; write AsyncLimiter(backend)",
     ),
     (
         "AsyncLimiter(GuardedBackend(MemoryBackend()))",
         TypeError,
-        "AsyncLimiter takes an async backend, or one whose longest_wait_ms is at most 50; GuardedBackend would block "
-        "its loop; use open_async_backend(url), or a class such as AsyncRedisBackend",
+        "backend: expected an async backend, or one whose longest_wait_ms is at most 50, got GuardedBackend, which "
+        "would block the event loop; write AsyncLimiter(open_async_backend(url))",
     ),
     (
         "Limiter(AsyncGuardedBackend(MemoryBackend()))",
         TypeError,
-        "Limiter takes a synchronous backend, and AsyncGuardedBackend is async; use AsyncLimiter",
+        "backend: expected a synchronous backend, got AsyncGuardedBackend, which is async; write AsyncLimiter(backend)",
     ),
     (
         "Limiter(MemoryBackend(), listeners=listener)",
         TypeError,
-        "listeners is the function listener; write listeners=[listener], a list",
+        "listeners: expected a list, got the function listener; write listeners=[listener]",
     ),
     (
         "Limiter(MemoryBackend(), listeners=[RefusalLog])",
         TypeError,
-        "listeners[0] is the class RefusalLog; create an instance: RefusalLog()",
+        "listeners[0]: expected a function that takes a Decision, got the class RefusalLog; write RefusalLog()",
     ),
     (
         "AsyncLimiter(MemoryBackend(), listeners=[async_listener])",
         TypeError,
-        "listeners[0] is a coroutine function; write it with `def`: nothing awaits it",
+        "listeners[0]: expected a function that takes a Decision, got a coroutine function, which nothing awaits",
     ),
     (
         'Limiter(MemoryBackend(), listeners=["log"])',
         TypeError,
-        "listeners[0] is a str; use a function that takes a Decision",
+        "listeners[0]: expected a function that takes a Decision, got a str",
     ),
     (
         "Limiter(MemoryBackend(), listeners=None)",
         TypeError,
-        "listeners is None; write listeners=[listener], a list",
+        "listeners: expected a list, got None; write listeners=[listener]",
     ),
     (
         "MemoryBackend(URL)",
@@ -131,12 +131,12 @@ MISTAKES: list[Mistake] = [
     (
         "MemoryBackend(clock=ManualClock)",
         TypeError,
-        "clock is the class ManualClock; use an object with now_ms() -> int, such as ManualClock()",
+        "clock: expected an object with now_ms() -> int, got the class ManualClock; write ManualClock()",
     ),
     (
         "MemoryBackend(clock=listener)",
         TypeError,
-        "clock is the function listener; use an object with now_ms() -> int, such as ManualClock()",
+        "clock: expected an object with now_ms() -> int, got the function listener; write ManualClock()",
     ),
     (
         'HostBackend("limits")',
@@ -171,12 +171,12 @@ MISTAKES: list[Mistake] = [
     (
         "GuardedBackend(MemoryBackend)",
         TypeError,
-        "backend is the class MemoryBackend; write GuardedBackend(MemoryBackend())",
+        "backend: expected a backend, got the class MemoryBackend; write GuardedBackend(MemoryBackend())",
     ),
     (
         "GuardedBackend(limiter)",
         TypeError,
-        "GuardedBackend takes a backend, not a Limiter; write GuardedBackend(MemoryBackend())",
+        "backend: expected a backend, got a Limiter; write GuardedBackend(MemoryBackend())",
     ),
     (
         'GuardedBackend(MemoryBackend(), on_outage="fail")',
@@ -191,7 +191,7 @@ MISTAKES: list[Mistake] = [
     (
         "DenialCacheBackend(URL)",
         TypeError,
-        "backend is a str; write DenialCacheBackend(open_backend(url))",
+        "backend: expected a backend, got a str; write DenialCacheBackend(open_backend(url))",
     ),
     (
         "open_backend(None)",

@@ -8,22 +8,22 @@ MISTAKES: list[Mistake] = [
     (
         'limiter.acquire("u", "starter")',
         TypeError,
-        "plan is 'starter' (str); use a Plan, or look one up: table.resolve(Caller(subject, 'starter'))",
+        "plan: expected a Plan, got 'starter' (str); write table.resolve(Caller(subject, 'starter'))",
     ),
     (
         'asyncio.run(async_limiter.acquire("u", table))',
         TypeError,
-        'plan is a PlanTable; use a Plan such as STARTER or Plan.of("api", per_minute=60)',
+        'plan: expected a Plan, got a PlanTable; write Plan.of("api", per_minute=60)',
     ),
     (
         'limiter.peek("u", None)',
         TypeError,
-        'plan is None (NoneType); use a Plan such as STARTER or Plan.of("api", per_minute=60)',
+        'plan: expected a Plan, got None (NoneType); write Plan.of("api", per_minute=60)',
     ),
     (
         'limiter.acquire(STARTER, "u")',
         TypeError,
-        "subject is a Plan; put the subject first and the plan second: acquire(subject, plan)",
+        "subject: expected a non-empty string, got a Plan; write acquire(subject, plan)",
     ),
     (
         'limiter.acquire("u", STARTER, 1.0)',
@@ -38,17 +38,17 @@ MISTAKES: list[Mistake] = [
     (
         'Caller("u", 5)',
         TypeError,
-        "plan is 5 (int); use the name of a plan, a Plan, or None for the default",
+        "plan: expected a Plan, the name of one, or None for the default, got 5 (int)",
     ),
     (
         'Caller("u", account=7)',
         TypeError,
-        'account is 7 (int); use a string such as f"user_{user.id}"',
+        'account: expected a non-empty string, got 7 (int); write f"user_{user.id}"',
     ),
     (
         'Caller("u", account="")',
         TypeError,
-        "account is '' (str); use a non-empty string such as f\"user_{user.id}\"",
+        "account: expected a non-empty string, got '' (str); write f\"user_{user.id}\"",
     ),
     (
         'table.resolve(Caller("u", overrides=[("per_minute", 5)]))',
@@ -58,17 +58,17 @@ MISTAKES: list[Mistake] = [
     (
         'limiter.release("u")',
         TypeError,
-        "decision is 'u' (str); pass what `acquire` returned: release(decision)",
+        "decision: expected what `acquire` returned, got 'u' (str); write release(decision)",
     ),
     (
         "limiter.release(None)",
         TypeError,
-        "decision is None (NoneType); pass what `acquire` returned: release(decision)",
+        "decision: expected what `acquire` returned, got None (NoneType); write release(decision)",
     ),
     (
         "Limiter(GuardedBackend(MemoryBackend())).release(5)",
         TypeError,
-        "decision is 5 (int); pass what `acquire` returned: release(decision)",
+        "decision: expected what `acquire` returned, got 5 (int); write release(decision)",
     ),
     (
         'limiter.release(async_limiter.acquire("u", STARTER))',
@@ -78,17 +78,17 @@ MISTAKES: list[Mistake] = [
     (
         "asyncio.run(async_limiter.release(plan))",
         TypeError,
-        "decision is a Plan; pass what `acquire` returned: release(decision)",
+        "decision: expected what `acquire` returned, got a Plan; write release(decision)",
     ),
     (
         "limiter.refund(True)",
         TypeError,
-        "decision is True (bool); pass what `acquire` returned: refund(decision)",
+        "decision: expected what `acquire` returned, got True (bool); write refund(decision)",
     ),
     (
         'asyncio.run(async_limiter.refund("u"))',
         TypeError,
-        "decision is 'u' (str); pass what `acquire` returned: refund(decision)",
+        "decision: expected what `acquire` returned, got 'u' (str); write refund(decision)",
     ),
     (
         'limiter.hold("u", STARTER).allowed',

@@ -8,27 +8,27 @@ MISTAKES: list[Mistake] = [
     (
         'PlanTable({"p": plan})',
         TypeError,
-        "plans is a dict; write PlanTable([plan]), or PlanTable.from_mapping(...) for numbers",
+        "plans: expected a list of Plans, got a dict; write PlanTable.from_mapping(...)",
     ),
     (
         "PlanTable(plan)",
         TypeError,
-        "plans is a Plan; write PlanTable([plan]), a list",
+        "plans: expected a list of Plans, got a Plan; write PlanTable([plan])",
     ),
     (
         'PlanTable("plans.toml")',
         TypeError,
-        "plans is 'plans.toml' (str); write PlanTable.from_toml(path) for a file",
+        "plans: expected a list of Plans, got 'plans.toml' (str); write PlanTable.from_toml(path)",
     ),
     (
         "PlanTable(None)",
         TypeError,
-        "plans is None; write PlanTable([plan]), a list",
+        "plans: expected a list of Plans, got None (NoneType); write PlanTable([plan])",
     ),
     (
         'PlanTable(["starter"])',
         TypeError,
-        "plans[0] is 'starter' (str); use a Plan such as Plan.of(\"api\", per_minute=60)",
+        "plans[0]: expected a Plan, got 'starter' (str); write Plan.of(\"api\", per_minute=60)",
     ),
     (
         'PlanTable([plan], default="gold")',
@@ -66,7 +66,7 @@ MISTAKES: list[Mistake] = [
     (
         'PlanTable([plan], overrides={"": {"per_minute": 5}})',
         InvalidLimit,
-        "plan table: overrides: a key is ''; use a subject or an account",
+        "plan table: overrides: expected a subject or an account as each key, got ''",
     ),
     (
         'PlanTable([plan], overrides={7: {"per_minute": 5}})',
@@ -76,22 +76,22 @@ MISTAKES: list[Mistake] = [
     (
         "PlanTable.from_toml(None)",
         TypeError,
-        "path is None; use the path of a TOML file, or PlanTable.from_mapping(...)",
+        "path: expected the path of a TOML file, got None; write PlanTable.from_mapping(...)",
     ),
     (
         'PlanTable.from_toml({"plans": {}})',
         TypeError,
-        "path is a dict; use the path of a TOML file, or PlanTable.from_mapping(...)",
+        "path: expected the path of a TOML file, got a dict; write PlanTable.from_mapping(...)",
     ),
     (
         "PlanTable.watch(None)",
         TypeError,
-        "path is None; use the path of a TOML file, or PlanTable.from_mapping(...)",
+        "path: expected the path of a TOML file, got None; write PlanTable.from_mapping(...)",
     ),
     (
         'table.resolve("starter")',
         TypeError,
-        "caller is 'starter' (str); write resolve(Caller(subject, plan))",
+        "caller: expected a Caller, got 'starter' (str); write resolve(Caller(subject, plan))",
     ),
     (
         'table.resolve(Caller("u", "gold"))',

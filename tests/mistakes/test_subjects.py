@@ -11,7 +11,7 @@ from tests.mistakes.cases import async_limiter, limiter
 
 from awx_ratelimit import STARTER, Caller, Claim
 
-USE = 'use a string such as f"user_{user.id}"'
+USE = 'write f"user_{user.id}"'
 TAKES_A_SUBJECT: dict[str, Callable[[Any], Any]] = {
     "Caller": Caller,
     "Claim": lambda subject: Claim(subject, STARTER),
@@ -27,16 +27,16 @@ TAKES_A_SUBJECT: dict[str, Callable[[Any], Any]] = {
     "async reset": lambda subject: asyncio.run(async_limiter.reset(subject)),
 }
 SUBJECTS: list[tuple[Any, str]] = [
-    (42, f"subject is 42 (int); {USE}"),
-    (True, f"subject is True (bool); {USE}"),
-    (4.5, f"subject is 4.5 (float); {USE}"),
-    (None, f"subject is None (NoneType); {USE}"),
-    (b"awx_example_key", f"subject is bytes; {USE}"),
-    (("user", 1), f"subject is a tuple; {USE}"),
-    (date(2030, 1, 1), f"subject is a date; {USE}"),
-    (str, f"subject is the class str; {USE}"),
-    ("", f"subject is '' (str); {USE.replace('a string', 'a non-empty string')}"),
-    (STARTER, "subject is a Plan; put the subject first and the plan second: acquire(subject, plan)"),
+    (42, f"subject: expected a non-empty string, got 42 (int); {USE}"),
+    (True, f"subject: expected a non-empty string, got True (bool); {USE}"),
+    (4.5, f"subject: expected a non-empty string, got 4.5 (float); {USE}"),
+    (None, f"subject: expected a non-empty string, got None (NoneType); {USE}"),
+    (b"awx_example_key", f"subject: expected a non-empty string, got bytes; {USE}"),
+    (("user", 1), f"subject: expected a non-empty string, got a tuple; {USE}"),
+    (date(2030, 1, 1), f"subject: expected a non-empty string, got a date; {USE}"),
+    (str, f"subject: expected a non-empty string, got the class str; {USE}"),
+    ("", f"subject: expected a non-empty string, got '' (str); {USE}"),
+    (STARTER, "subject: expected a non-empty string, got a Plan; write acquire(subject, plan)"),
 ]
 
 

@@ -19,10 +19,11 @@ from awx_ratelimit.runtime.clock import Clock
 def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
     """Return `backend` if the class named `user` can call it. Raises TypeError that says what to use instead."""
     if _is_async(backend):
-        raise TypeError(f"{user} takes a synchronous backend, and {_class_name(backend)} is async; use Async{user}")
+        got = f"{_class_name(backend)}, which is async"
+        raise TypeError(f"backend: expected a synchronous backend, got {got}; write Async{user}(backend)")
     _check_instance(backend, user, "open_backend")
     if not isinstance(backend, Backend):
-        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
+        raise _wrong_backend(backend, user, "MemoryBackend()")
     _announce_use(backend)
     return backend
 
@@ -36,16 +37,15 @@ def checked_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBack
         _announce_use(backend)
         return cast(AsyncBackend, NonBlocking(backend))
     raise TypeError(
-        f"{user} takes an async backend, or one whose longest_wait_ms is at most {MAX_EVENT_LOOP_WAIT_MS}; "
-        f"{_class_name(backend)} would block its loop; use open_async_backend(url), or a class such as "
-        "AsyncRedisBackend"
+        f"backend: expected an async backend, or one whose longest_wait_ms is at most {MAX_EVENT_LOOP_WAIT_MS}, got "
+        f"{_class_name(backend)}, which would block the event loop; write {user}(open_async_backend(url))"
     )
 
 
 def checked_clock(clock: Any) -> Clock:
     """Return `clock` if it has a method `now_ms`; else raise TypeError."""
     if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
-        raise TypeError(f"clock is {type_name(clock)}; use an object with now_ms() -> int, such as ManualClock()")
+        raise TypeError(f"clock: expected an object with now_ms() -> int, got {type_name(clock)}; write ManualClock()")
     return cast(Clock, clock)
 
 
@@ -62,12 +62,16 @@ def _check_instance(backend: Any, user: str, opener: str) -> None:
     if isinstance(backend, type):
         name = backend.__name__
         call = f"{name}.from_url(url)" if hasattr(backend, "from_url") else f"{name}({_required_arguments(backend)})"
-        raise TypeError(f"backend is {type_name(backend)}; write {user}({call})")
+        raise _wrong_backend(backend, user, call)
     if isinstance(backend, str | PurePath):
-        raise TypeError(f"backend is {type_name(backend)}; write {user}({opener}(url))")
+        raise _wrong_backend(backend, user, f"{opener}(url)")
     if hasattr(backend, "give_back"):
         # Limiters have this method and all methods of a backend.
-        raise TypeError(f"{user} takes a backend, not {type_name(backend)}; write {user}(MemoryBackend())")
+        raise _wrong_backend(backend, user, "MemoryBackend()")
+
+
+def _wrong_backend(backend: object, user: str, argument: str) -> TypeError:
+    return TypeError(f"backend: expected a backend, got {type_name(backend)}; write {user}({argument})")
 
 
 def _required_arguments(backend: type) -> str:

@@ -36,22 +36,17 @@ def check_subject(subject: object, name: str = "subject") -> None:
     """Raise TypeError unless `subject` is a non-empty string. `name` is the name of the argument."""
     if isinstance(subject, str) and subject:
         return
-    if isinstance(subject, Plan):
-        raise TypeError(f"{name} is a Plan; put the subject first and the plan second: acquire(subject, plan)")
-    expected = "a non-empty string" if isinstance(subject, str) else "a string"
+    remedy = "acquire(subject, plan)" if isinstance(subject, Plan) else 'f"user_{user.id}"'
     # `describe` does not show bytes: they may be an API key.
-    raise TypeError(f'{name} is {describe(subject)}; use {expected} such as f"user_{{user.id}}"')
+    raise TypeError(f"{name}: expected a non-empty string, got {describe(subject)}; write {remedy}")
 
 
 def check_plan(plan: object) -> None:
     """Raise TypeError unless `plan` is a Plan."""
-    if isinstance(plan, Plan):
-        return
-    if isinstance(plan, str):
-        raise TypeError(
-            f"plan is {describe(plan)}; use a Plan, or look one up: table.resolve(Caller(subject, {short_repr(plan)}))"
-        )
-    raise TypeError(f'plan is {describe(plan)}; use a Plan such as STARTER or Plan.of("api", per_minute=60)')
+    if not isinstance(plan, Plan):
+        by_name = f"table.resolve(Caller(subject, {short_repr(plan)}))"
+        remedy = by_name if isinstance(plan, str) else 'Plan.of("api", per_minute=60)'
+        raise TypeError(f"plan: expected a Plan, got {describe(plan)}; write {remedy}")
 
 
 def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
@@ -65,10 +60,8 @@ def checked_claim(subject: Any, plan: Any, cost: Any) -> tuple[str, Plan, int]:
         subject = checked_subject(subject)
     if not isinstance(plan, Plan):
         check_plan(plan)
-    if type(cost) is not int:
-        raise ValueError(f"cost is {short_repr(cost)} ({type(cost).__name__}); use an int from 0 to 2**53")
-    if not 0 <= cost <= EXACT_MAX:
-        raise ValueError(f"cost is {short_repr(cost)}; use an int from 0 to 2**53")
+    if type(cost) is not int or not 0 <= cost <= EXACT_MAX:
+        raise ValueError(f"cost: expected an int from 0 to 2**53, got {describe(cost)}")
     return subject, plan, cost
 
 
@@ -104,6 +97,6 @@ class Caller:
             check_subject(self.subject)
         plan = self.plan
         if plan is not None and not isinstance(plan, str | Plan):
-            raise TypeError(f"plan is {describe(plan)}; use the name of a plan, a Plan, or None for the default")
+            raise TypeError(f"plan: expected a Plan, the name of one, or None for the default, got {describe(plan)}")
         if self.account is not None:
             check_subject(self.account, "account")

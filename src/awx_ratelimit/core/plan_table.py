@@ -43,7 +43,7 @@ class PlanTable:
             self._find_plan(default, Place(source, "default"))
         self._overrides = dict(Place(source, "overrides").table({} if overrides is None else overrides))
         if "" in self._overrides:
-            raise InvalidLimit(f"{source}: overrides: a key is ''; use a subject or an account")
+            raise InvalidLimit(f"{source}: overrides: expected a subject or an account as each key, got ''")
         self._parsed_overrides = {
             key: self._read(value, Place(source, "overrides").at(key)) for key, value in self._overrides.items()
         }
@@ -100,7 +100,9 @@ class PlanTable:
         try:
             name = caller.plan
         except AttributeError:
-            raise TypeError(f"caller is {describe(caller)}; write resolve(Caller(subject, plan))") from None
+            raise TypeError(
+                f"caller: expected a Caller, got {describe(caller)}; write resolve(Caller(subject, plan))"
+            ) from None
         if not (caller.overrides or self._parsed_overrides) and name.__class__ is str and name in self._plans:
             # Fast path for most callers, without another call.
             return self._plans[name]
@@ -173,23 +175,23 @@ class _WatchedPlanTable(PlanTable):
 
 def _check_path(path: object) -> None:
     if not isinstance(path, str | PurePath):
-        raise TypeError(f"path is {type_name(path)}; use the path of a TOML file, or PlanTable.from_mapping(...)")
+        raise TypeError(
+            f"path: expected the path of a TOML file, got {type_name(path)}; write PlanTable.from_mapping(...)"
+        )
 
 
 def _checked_plans(plans: Any) -> Iterable[Plan]:
     """`plans` as a list. Raises TypeError if one of them is not a Plan."""
-    if isinstance(plans, Mapping):
-        raise TypeError(
-            f"plans is {type_name(plans)}; write PlanTable([plan]), or PlanTable.from_mapping(...) for numbers"
-        )
-    if isinstance(plans, str | PurePath):
-        raise TypeError(f"plans is {describe(plans)}; write PlanTable.from_toml(path) for a file")
-    if not isinstance(plans, Iterable):
-        raise TypeError(f"plans is {type_name(plans)}; write PlanTable([plan]), a list")
+    if isinstance(plans, Mapping | str | PurePath) or not isinstance(plans, Iterable):
+        file_or_list = ".from_toml(path)" if isinstance(plans, str | PurePath) else "([plan])"
+        remedy = ".from_mapping(...)" if isinstance(plans, Mapping) else file_or_list
+        raise TypeError(f"plans: expected a list of Plans, got {describe(plans)}; write PlanTable{remedy}")
     checked = list(plans)
     for number, plan in enumerate(checked):
         if not isinstance(plan, Plan):
-            raise TypeError(f'plans[{number}] is {describe(plan)}; use a Plan such as Plan.of("api", per_minute=60)')
+            raise TypeError(
+                f'plans[{number}]: expected a Plan, got {describe(plan)}; write Plan.of("api", per_minute=60)'
+            )
     return checked
 
 

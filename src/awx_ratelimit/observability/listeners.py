@@ -23,15 +23,14 @@ Listener = Callable[[Decision], Any]
 def checked_listeners(listeners: Any) -> tuple[Listener, ...]:
     """Return `listeners` as a tuple. Raises TypeError unless each can be called with a Decision."""
     if not isinstance(listeners, Iterable):
-        raise TypeError(f"listeners is {type_name(listeners)}; write listeners=[listener], a list")
+        raise TypeError(f"listeners: expected a list, got {type_name(listeners)}; write listeners=[listener]")
     checked: tuple[Listener, ...] = tuple(listeners)
     for number, listener in enumerate(checked):
-        if isinstance(listener, type):
-            raise TypeError(f"listeners[{number}] is {type_name(listener)}; create an instance: {listener.__name__}()")
-        if not callable(listener):
-            raise TypeError(f"listeners[{number}] is {type_name(listener)}; use a function that takes a Decision")
-        if inspect.iscoroutinefunction(listener):
-            raise TypeError(f"listeners[{number}] is a coroutine function; write it with `def`: nothing awaits it")
+        is_async = inspect.iscoroutinefunction(listener)
+        if is_async or isinstance(listener, type) or not callable(listener):
+            got = "a coroutine function, which nothing awaits" if is_async else type_name(listener)
+            remedy = f"; write {listener.__name__}()" if isinstance(listener, type) else ""
+            raise TypeError(f"listeners[{number}]: expected a function that takes a Decision, got {got}{remedy}")
     return checked
 
 

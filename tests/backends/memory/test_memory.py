@@ -332,7 +332,7 @@ def test_wrong_plan_changes_nothing(plan: Any) -> None:
     backend = MemoryBackend()
     backend.release(backend.acquire("known", STARTER, 7))
     for subject in ("known", "new"):
-        with pytest.raises(TypeError, match="plan is"):
+        with pytest.raises(TypeError, match="plan: expected a Plan"):
             backend.acquire(subject, plan, 1)
 
     assert backend.health()["subjects"] == 1
@@ -341,5 +341,5 @@ def test_wrong_plan_changes_nothing(plan: Any) -> None:
 
 def test_empty_subject() -> None:
     """The backend refuses an empty subject as Limiter does."""
-    with pytest.raises(TypeError, match="subject is ''"):
+    with pytest.raises(TypeError, match="subject: expected a non-empty string, got ''"):
         MemoryBackend().acquire("", STARTER, 1)

@@ -81,7 +81,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 
 #: The modules that may name a third-party package. Packages outside this table have modules of their own.
 _STORE = ("engine", "migrations", "queries", "schema", "sqlite", "store", "unit_of_work")
-_COMMANDS = ("app", "key_commands", "loadtest_command", "loadtest_options", "scan_command", "server_commands")
+_COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
 THIRD_PARTIES = {
     "limits": {"core/rate.py"},
     # A dependency of limits, and so installed.
@@ -91,12 +91,10 @@ THIRD_PARTIES = {
     "jinja2": {"console/rendering.py"},
     "jwt": {"management/auth/signing.py"},
     "typer": {f"cli/{name}.py" for name in _COMMANDS},
-    "locust": {f"loadtest/load/{name}.py" for name in ("driver", "environment", "profile", "worker", "worker_pool")},
-    "gevent": {
-        f"loadtest/load/{name}.py" for name in ("context", "driver", "environment", "http_client", "profile", "worker")
-    },
+    "locust": {f"loadtest/load/{name}.py" for name in ("driver", "profile", "workers")},
+    "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
-    "rich": {"cli/output.py"},
+    "rich": {"cli/live_view.py", "cli/output.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}
 

@@ -327,5 +327,5 @@ def test_handler_that_needs_a_loop() -> None:
     answer = RecordingHandler()
     answer.needs_loop = True  # type: ignore[attr-defined]
 
-    with pytest.raises(TypeError, match="give the API a Limiter"):
+    with pytest.raises(TypeError, match="expected a handler with a Limiter"):
         WsgiApp(answer)

@@ -181,7 +181,7 @@ def test_refusal_by_an_inner_gate(gate: AsyncGate, limiter: AsyncLimiter) -> Non
 
 def test_wrong_gate_type(limiter: AsyncLimiter) -> None:
     """A gate of the wrong type raises TypeError in the constructor."""
-    with pytest.raises(TypeError, match="takes an AsyncGate, not Gate"):
+    with pytest.raises(TypeError, match="gate: expected a gate for ASGI, got a Gate"):
         RateLimitMiddleware(sending(), gate=Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=SUBJECTS))  # type: ignore[arg-type]
 
 

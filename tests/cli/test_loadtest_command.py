@@ -12,7 +12,7 @@ from tests.loadtest.commands import RATES
 from tests.loadtest.observations import BURST_S, admitted, refused
 from tests.strangers import make_foreign
 
-from awx_ratelimit.cli import loadtest_command, main, output, report_files
+from awx_ratelimit.cli import loadtest_command, main, output
 from awx_ratelimit.loadtest.runner import RunRecord
 
 
@@ -85,7 +85,7 @@ def test_report_mode(tmp_path: Path) -> None:
     old.chmod(0o644)
     before = os.umask(0)
     try:
-        report_files.check([new, old])
+        loadtest_command.check_files([new, old])
     finally:
         os.umask(before)
 
@@ -96,11 +96,11 @@ def test_link_of_other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A report is written through a link of the same user, and never through a link of another user."""
     link = tmp_path / "report.html"
     link.symlink_to("elsewhere.html")
-    report_files.check([link])
+    loadtest_command.check_files([link])
     make_foreign(link, monkeypatch)
 
     with pytest.raises(OSError, match=r"report.html, which belongs to user .* is a symbolic link"):
-        report_files.check([link])
+        loadtest_command.check_files([link])
 
 
 def test_unwritable_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

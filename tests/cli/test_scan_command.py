@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.cli.conftest import Run
 from tests.strangers import unprivileged
 
-from awx_ratelimit.cli.scan_command import _CHUNK_BYTES, _search_lines
+from awx_ratelimit.cli.scan_command import _CHUNK_BYTES, _search
 from awx_ratelimit.keys import KeyFinder, KeyFormat
 
 KEY = KeyFormat().new().reveal()
@@ -196,6 +196,6 @@ class TestScan:
         """A key is found exactly once, wherever two chunks of a long line meet."""
         before = "x" * (_CHUNK_BYTES + offset)
         text = f"a\n{before} {KEY} {after * 500}{KEY if twice else ''}\nb"
-        found = list(_search_lines("f", io.BytesIO(text.encode()), KeyFinder()))
+        found = list(_search("f", io.BytesIO(text.encode()), KeyFinder()))
 
         assert [match.line for match in found] == [2] * (1 + twice)

@@ -48,7 +48,7 @@ def test_who_returns_another_type(site: Site, returned: Any, caplog: pytest.LogC
     response = send_with(lambda _: returned, site)("/")
 
     assert response.status == 503
-    assert "return an Owner, or None if nobody is logged in" in caplog.text
+    assert "who: expected an Owner or None as the result, got a" in caplog.text
 
 
 def test_open_page_after_logout(client_of: Callable[[str], Client]) -> None:

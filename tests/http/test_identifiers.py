@@ -238,5 +238,5 @@ def test_async_known(asker: Callable[..., Ask]) -> None:
     class Waiting(StaticKeys):
         async def known(self, request: Request) -> Caller | None: ...  # type: ignore[override]
 
-    with pytest.raises(TypeError, match=r"identify\.known is async; write a plain method"):
+    with pytest.raises(TypeError, match=r"identify\.known: expected a plain method, got an async one"):
         asker(Waiting({"awx_key": "p"}))

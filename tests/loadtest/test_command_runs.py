@@ -14,9 +14,8 @@ from tests.loadtest.hostile import hostile
 from tests.loadtest.observations import refused
 from tests.processes import free_port
 
-from awx_ratelimit.loadtest.report.ci_reports import as_junit
 from awx_ratelimit.loadtest.report.html import as_html
-from awx_ratelimit.loadtest.report.results import Report
+from awx_ratelimit.loadtest.report.results import Report, as_junit
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import RunRecord
 

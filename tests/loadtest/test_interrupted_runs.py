@@ -19,8 +19,7 @@ from tests.loadtest.gateways import PLAN
 from tests.loadtest.hostile import hostile
 from tests.processes import free_port
 
-from awx_ratelimit.loadtest.load.client import Client
-from awx_ratelimit.loadtest.load.context import BudgetSpent, LoadContext
+from awx_ratelimit.loadtest.load.client import BudgetSpent, Client, LoadContext
 from awx_ratelimit.loadtest.run_config import RunConfig
 
 KEY = {"AWX_LOADTEST_KEY": "awx_test_key_0"}

@@ -17,9 +17,9 @@ def test_keys_are_masked_in_json() -> None:
     """A key is masked as plain text and as a JSON string."""
     secret = 'awx_"quoted"'
 
-    assert key_sources.masked(json.dumps({"body": f"<{secret}>"}) + secret, [secret]) == '{"body": "<[key]>"}[key]'
+    assert key_sources.masker([secret])(json.dumps({"body": f"<{secret}>"}) + secret) == '{"body": "<[key]>"}[key]'
 
 
 def test_short_keys_are_not_masked() -> None:
     """A key such as ``rate`` is a common word and is not masked."""
-    assert key_sources.masked('{"code": "rate_limit_exceeded"}', ["rate"]) == '{"code": "rate_limit_exceeded"}'
+    assert key_sources.masker(["rate"])('{"code": "rate_limit_exceeded"}') == '{"code": "rate_limit_exceeded"}'

@@ -24,101 +24,101 @@ MISTAKES: list[Mistake] = [
     (
         "AsgiMiddleware(flask_app, gate=async_gate())",
         TypeError,
-        "app is a Flask, a WSGI app; the ASGI middleware needs app(scope, receive, send), and WSGI apps "
-        "have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
+        "app: expected an app for ASGI, got a Flask; use awx_ratelimit.adapters.werkzeug.RateLimitMiddleware for WSGI",
     ),
     (
         "AsgiMiddleware(flask_app.wsgi_app, gate=async_gate())",
         TypeError,
-        "app is the function Flask.wsgi_app, a WSGI app; the ASGI middleware needs app(scope, receive, "
-        "send), and WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
+        "app: expected an app for ASGI, got the function Flask.wsgi_app; use "
+        "awx_ratelimit.adapters.werkzeug.RateLimitMiddleware for WSGI",
     ),
     (
         "WsgiMiddleware(starlette_app, gate=sync_gate())",
         TypeError,
-        "app is a Starlette, an ASGI app; the WSGI middleware needs app(environ, start_response), and "
-        "ASGI apps have awx_ratelimit.adapters.starlette.RateLimitMiddleware",
+        "app: expected an app for WSGI, got a Starlette; use "
+        "awx_ratelimit.adapters.starlette.RateLimitMiddleware for ASGI",
     ),
     (
         "AsgiMiddleware(starlette_app, gate=sync_gate())",
         TypeError,
-        "the ASGI middleware takes an AsyncGate, not Gate; write gate=AsyncGate(AsyncLimiter(backend), "
+        "gate: expected a gate for ASGI, got a Gate; write gate=AsyncGate(AsyncLimiter(backend), "
         "plans=..., identify=...)",
     ),
     (
         "WsgiMiddleware(flask_app, gate=async_gate())",
         TypeError,
-        "the WSGI middleware takes a Gate, not AsyncGate; write gate=Gate(Limiter(backend), plans=..., identify=...)",
+        "gate: expected a gate for WSGI, got an AsyncGate; write gate=Gate(Limiter(backend), plans=..., identify=...)",
     ),
     (
         "AsgiMiddleware(starlette_app, gate=None)",
         TypeError,
-        "the ASGI middleware takes an AsyncGate, not None; write gate=AsyncGate(AsyncLimiter(backend), "
+        "gate: expected a gate for ASGI, got None; write gate=AsyncGate(AsyncLimiter(backend), "
         "plans=..., identify=...)",
     ),
     (
         "AsgiMiddleware(starlette_app, gate=AsyncGate)",
         TypeError,
-        "the ASGI middleware takes an AsyncGate, not the class AsyncGate; write "
+        "gate: expected a gate for ASGI, got the class AsyncGate; write "
         "gate=AsyncGate(AsyncLimiter(backend), plans=..., identify=...)",
     ),
     (
         "WsgiMiddleware(flask_app, gate=limiter)",
         TypeError,
-        "the WSGI middleware takes a Gate, not Limiter; write gate=Gate(Limiter(backend), plans=..., identify=...)",
+        "gate: expected a gate for WSGI, got a Limiter; write gate=Gate(Limiter(backend), plans=..., identify=...)",
     ),
     (
         "AsgiMiddleware(Starlette, gate=async_gate())",
         TypeError,
-        "app is the class Starlette; pass an instance, which is called as app(scope, receive, send)",
+        "app: expected an app for ASGI, got the class Starlette; use an instance that is called as "
+        "app(scope, receive, send)",
     ),
     (
         "AsgiMiddleware(None, gate=async_gate())",
         TypeError,
-        "app is None, which cannot be called; use an app that is called as app(scope, receive, send)",
+        "app: expected an app for ASGI, got None; use one that is called as app(scope, receive, send)",
     ),
     (
         'AsgiMiddleware("main:app", gate=async_gate())',
         TypeError,
-        "app is a str, which cannot be called; use an app that is called as app(scope, receive, send)",
+        "app: expected an app for ASGI, got a str; use one that is called as app(scope, receive, send)",
     ),
     (
         "AsgiMiddleware(no_parameters, gate=async_gate())",
         TypeError,
-        "app is the function no_parameters, not an ASGI app; the ASGI middleware needs app(scope, receive, send), and "
-        "WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware",
+        "app: expected an app for ASGI, got the function no_parameters; use one that is called as "
+        "app(scope, receive, send)",
     ),
     (
         "WsgiMiddleware(Flask, gate=sync_gate())",
         TypeError,
-        "app is the class Flask; pass an instance, which is called as app(environ, start_response)",
+        "app: expected an app for WSGI, got the class Flask; use an instance that is called as "
+        "app(environ, start_response)",
     ),
     (
         "AsgiApp(ManagementApi)",
         TypeError,
-        "AsgiApp serves a ManagementApi or a Console, not the class ManagementApi; write AsgiApp(ManagementApi(...))",
+        "AsgiApp: expected a ManagementApi or a Console, got the class ManagementApi; write "
+        "AsgiApp(ManagementApi(...))",
     ),
     (
         "AsgiApp(starlette_app)",
         TypeError,
-        "AsgiApp serves a ManagementApi or a Console, not a Starlette; write AsgiApp(ManagementApi(...))",
+        "AsgiApp: expected a ManagementApi or a Console, got a Starlette; write AsgiApp(ManagementApi(...))",
     ),
     (
         "WsgiApp(flask_app)",
         TypeError,
-        "WsgiApp serves a ManagementApi or a Console, not a Flask; write WsgiApp(ManagementApi(...))",
+        "WsgiApp: expected a ManagementApi or a Console, got a Flask; write WsgiApp(ManagementApi(...))",
     ),
     (
         "document_limits(async_gate(), FastAPI())",
         TypeError,
-        "document_limits takes a FastAPI app and its AsyncGate, not an AsyncGate and a FastAPI; write "
-        "document_limits(app, gate)",
+        "document_limits: expected a FastAPI app and its AsyncGate, got an AsyncGate and a FastAPI",
     ),
     (
         "document_limits(starlette_app, async_gate())",
         TypeError,
-        "document_limits takes a FastAPI app and its AsyncGate, not a Starlette and an AsyncGate; write "
-        "document_limits(app, gate)",
+        "document_limits: expected a FastAPI app and its AsyncGate, got a Starlette and an AsyncGate",
     ),
 ]
 

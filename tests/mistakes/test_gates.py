@@ -17,165 +17,171 @@ MISTAKES: list[Mistake] = [
     (
         "AsyncGate(limiter, plans=table, identify=keys)",
         TypeError,
-        "AsyncGate needs an AsyncLimiter, not a Limiter; write Gate(Limiter(backend), ...) for WSGI or "
+        "limiter: expected an AsyncLimiter, got a Limiter; write Gate(Limiter(backend), ...) for WSGI or "
         "AsyncGate(AsyncLimiter(backend), ...) for ASGI",
     ),
     (
         "Gate(async_limiter, plans=table, identify=keys)",
         TypeError,
-        "Gate needs a Limiter, not an AsyncLimiter; write Gate(Limiter(backend), ...) for WSGI or "
+        "limiter: expected a Limiter, got an AsyncLimiter; write Gate(Limiter(backend), ...) for WSGI or "
         "AsyncGate(AsyncLimiter(backend), ...) for ASGI",
     ),
     (
         "Gate(MemoryBackend(), plans=table, identify=keys)",
         TypeError,
-        "Gate needs a Limiter, not a MemoryBackend; write Gate(Limiter(backend), ...) for WSGI or "
+        "limiter: expected a Limiter, got a MemoryBackend; write Gate(Limiter(backend), ...) for WSGI or "
         "AsyncGate(AsyncLimiter(backend), ...) for ASGI",
     ),
     (
         "Gate(Limiter, plans=table, identify=keys)",
         TypeError,
-        "Gate needs a Limiter, not the class Limiter; write Gate(Limiter(backend), ...) for WSGI or "
-        "AsyncGate(AsyncLimiter(backend), ...) for ASGI",
+        "limiter: expected a Limiter, got the class Limiter; write Gate(Limiter(backend), ...) for WSGI "
+        "or AsyncGate(AsyncLimiter(backend), ...) for ASGI",
     ),
     (
         "AsyncGate(None, plans=table, identify=keys)",
         TypeError,
-        "AsyncGate needs an AsyncLimiter, not None; write Gate(Limiter(backend), ...) for WSGI or "
+        "limiter: expected an AsyncLimiter, got None; write Gate(Limiter(backend), ...) for WSGI or "
         "AsyncGate(AsyncLimiter(backend), ...) for ASGI",
     ),
     (
         'sync_gate(plans={"starter": plan})',
         TypeError,
-        'plans is a dict; write plans=PlanTable([plan], default="starter"), or PlanTable.from_mapping({"plans": ...})',
+        'plans: expected a PlanTable, got a dict; write plans=PlanTable([plan], default="starter"), or '
+        'PlanTable.from_mapping({"plans": ...})',
     ),
     (
         "sync_gate(plans=plan)",
         TypeError,
-        "plans is a Plan; write plans=PlanTable([plan], default=plan.name)",
+        "plans: expected a PlanTable, got a Plan; write plans=PlanTable([plan], default=plan.name)",
     ),
     (
         "sync_gate(plans=[plan])",
         TypeError,
-        'plans is a list; write plans=PlanTable(plans, default="starter")',
+        'plans: expected a PlanTable, got a list; write plans=PlanTable(plans, default="starter")',
     ),
     (
         'sync_gate(plans="plans.toml")',
         TypeError,
-        "plans is a str; write plans=PlanTable.from_toml(path)",
+        "plans: expected a PlanTable, got a str; write plans=PlanTable.from_toml(path)",
     ),
     (
         "sync_gate(plans=PlanTable.default)",
         TypeError,
-        "plans is the function PlanTable.default; call it: plans=PlanTable.default()",
+        "plans: expected a PlanTable, got the function PlanTable.default; write plans=PlanTable.default()",
     ),
     (
         "async_gate(plans=PlanTable)",
         TypeError,
-        "plans is the class PlanTable; write plans=PlanTable.default()",
+        "plans: expected a PlanTable, got the class PlanTable; write plans=PlanTable.default()",
     ),
     (
         "sync_gate(plans=None)",
         TypeError,
-        "plans is None; write plans=PlanTable.default()",
+        "plans: expected a PlanTable, got None; write plans=PlanTable.default()",
     ),
     (
         'sync_gate(rules=["/health"])',
         TypeError,
-        "rules[0] is '/health' (str); write Rule('/health', ...)",
+        "rules[0]: expected a Rule, got '/health' (str); write Rule(path, ...)",
     ),
     (
         'sync_gate(rules="/health")',
         TypeError,
-        "rules is '/health' (str); write rules=[Rule('/health', ...)]",
+        "rules: expected a list, got '/health' (str); write rules=[Rule(path, ...)]",
     ),
     (
         'sync_gate(rules=Rule("/health", exempt=True))',
         TypeError,
-        "rules is a Rule; write rules=[Rule(...)], a list",
+        "rules: expected a list, got a Rule; write rules=[Rule(path, ...)]",
     ),
     (
         'sync_gate(rules={"/health": 1})',
         TypeError,
-        "rules is a dict; write rules=[Rule(...)], a list",
+        "rules: expected a list, got a dict; write rules=[Rule(path, ...)]",
     ),
     (
         "sync_gate(rules=None)",
         TypeError,
-        "rules is None (NoneType); write rules=[Rule(...)], a list",
+        "rules: expected a list, got None (NoneType); write rules=[Rule(path, ...)]",
     ),
     (
         "sync_gate(rules=[Rule])",
         TypeError,
-        "rules[0] is the class Rule; write Rule(path, ...)",
+        "rules[0]: expected a Rule, got the class Rule; write Rule(path, ...)",
     ),
     (
         'sync_gate(rules=[Rule("/export", cost=301)])',
         InvalidLimit,
-        "Rule('/export'): cost is 301, and no plan ever has more than 300 tokens at once; lower the "
-        "cost, or give a plan a burst of at least 301",
+        "Rule('/export'): cost: expected at most 300, the largest burst of a plan, got 301; lower the "
+        "cost or raise a burst",
     ),
     (
         "sync_gate(identify=StaticKeys)",
         TypeError,
-        'identify is the class StaticKeys; create an instance: identify=StaticKeys({"awx_example_key": "starter"})',
+        "identify: expected a function from a request to a Caller or None, got the class StaticKeys; "
+        'write identify=StaticKeys({"awx_example_key": "starter"})',
     ),
     (
         "sync_gate(identify=StoredKeys)",
         TypeError,
-        "identify is the class StoredKeys; create an instance: identify=StoredKeys(KeyVerifier(store))",
+        "identify: expected a function from a request to a Caller or None, got the class StoredKeys; "
+        "write identify=StoredKeys(KeyVerifier(store))",
     ),
     (
         'sync_gate(identify={"awx_example_key": "starter"})',
         TypeError,
-        "identify is a dict; write identify=StaticKeys(...) around it",
+        "identify: expected a function from a request to a Caller or None, got a dict; write "
+        'identify=StaticKeys({"awx_example_key": "starter"})',
     ),
     (
         "sync_gate(identify=None)",
         TypeError,
-        "identify is None; use a function that takes the request and returns a Caller or None, or "
-        'StaticKeys({"awx_example_key": "starter"})',
+        "identify: expected a function from a request to a Caller or None, got None; write "
+        'identify=StaticKeys({"awx_example_key": "starter"})',
     ),
     (
         'sync_gate(identify="awx_example_key")',
         TypeError,
-        "identify is a str; use a function that takes the request and returns a Caller or None, or "
-        'StaticKeys({"awx_example_key": "starter"})',
+        "identify: expected a function from a request to a Caller or None, got a str; write "
+        'identify=StaticKeys({"awx_example_key": "starter"})',
     ),
     (
         "sync_gate(identify=no_parameters)",
         TypeError,
-        "identify takes (); it is called with the request alone: write `def identify(request):`",
+        "identify: expected a function from a request to a Caller or None, got the function "
+        "no_parameters; write `def identify(request):`",
     ),
     (
         "async_gate(identify=two_parameters)",
         TypeError,
-        "identify takes (request, database); it is called with the request alone: write `def identify(request):`",
+        "identify: expected a function from a request to a Caller or None, got the function "
+        "two_parameters; write `def identify(request):`",
     ),
     (
         "sync_gate(identify=async_identify)",
         TypeError,
-        "identify is asynchronous, which Gate cannot wait for; write it with `def`, or use AsyncGate",
+        "identify: expected a plain function, got an async one; write it with `def`, or use AsyncGate",
     ),
     (
         'sync_gate(anonymous="starter")',
         TypeError,
-        "anonymous is 'starter' (str); use a Plan such as Plan.of(\"anonymous\", per_minute=10), or None",
+        "anonymous: expected a Plan such as Plan.of(\"anonymous\", per_minute=10), or None, got 'starter' (str)",
     ),
     (
         "sync_gate(anonymous=True)",
         TypeError,
-        'anonymous is True (bool); use a Plan such as Plan.of("anonymous", per_minute=10), or None',
+        'anonymous: expected a Plan such as Plan.of("anonymous", per_minute=10), or None, got True (bool)',
     ),
     (
         'sync_gate(trusted_proxies="10.0.0.0/8")',
         InvalidLimit,
-        "trusted_proxies is a string; write trusted_proxies=['10.0.0.0/8']",
+        "trusted_proxies: expected a list such as ['10.0.0.0/8'], got '10.0.0.0/8' (str)",
     ),
     (
         "sync_gate(trusted_proxies=None)",
         InvalidLimit,
-        "trusted_proxies is None (NoneType); write trusted_proxies=['10.0.0.0/8']",
+        "trusted_proxies: expected a list such as ['10.0.0.0/8'], got None (NoneType)",
     ),
     (
         "sync_gate(trusted_proxies=[10])",
@@ -219,7 +225,7 @@ def test_mistake(mistake: Mistake) -> None:
 @pytest.mark.parametrize("returned", ["awx_example_key", False, "", 0, ("user_1", "starter"), Caller])
 def test_identify_returns_something_else(returned: Any) -> None:
     """If identify returns neither a Caller nor None, both gates raise a TypeError that names only the type."""
-    error = r"^identify returned (a|an|the class) \w+; return a Caller, or None for a request without a key$"
+    error = r"^identify: expected a Caller or None as the result, got (a|an|the class) \w+$"
 
     async def identify(_: Request) -> Any:
         return returned

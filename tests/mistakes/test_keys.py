@@ -11,27 +11,27 @@ MISTAKES: list[Mistake] = [
     (
         'StaticKeys(["awx_example_key"])',
         TypeError,
-        'StaticKeys needs a mapping, not a list; write StaticKeys({key: "starter"})',
+        'StaticKeys: expected a mapping such as {key: "starter"}, got a list',
     ),
     (
         'StaticKeys("awx_example_key")',
         TypeError,
-        'StaticKeys needs a mapping, not a str; write StaticKeys({key: "starter"})',
+        'StaticKeys: expected a mapping such as {key: "starter"}, got a str',
     ),
     (
         'StaticKeys({b"awx_example_key": "starter"})',
         TypeError,
-        "StaticKeys: key 1 is bytes; use a string",
+        "StaticKeys: key 1: expected a string, got bytes",
     ),
     (
         'StaticKeys({"awx_example_key": 5})',
         TypeError,
-        "StaticKeys: the value of key 1 is 5 (int); use a plan's name or a Caller",
+        "StaticKeys: the value of key 1: expected a plan's name or a Caller, got 5 (int)",
     ),
     (
         'StaticKeys({"awx_example_key": None})',
         TypeError,
-        "StaticKeys: the value of key 1 is None (NoneType); use a plan's name or a Caller",
+        "StaticKeys: the value of key 1: expected a plan's name or a Caller, got None (NoneType)",
     ),
     (
         'sync_gate(identify=StaticKeys({"awx_example_key": "stater"}))',
@@ -41,17 +41,17 @@ MISTAKES: list[Mistake] = [
     (
         'sync_gate(identify=StaticKeys({"starter": "awx_example_key"}))',
         InvalidLimit,
-        "StaticKeys: the plan 'starter' stands in the place of a key; write StaticKeys({key: 'starter'})",
+        "StaticKeys: expected a key, got the plan 'starter'; write {key: 'starter'}",
     ),
     (
         "StoredKeys(KeyVerifier)",
         TypeError,
-        "verifier is the class KeyVerifier; write StoredKeys(KeyVerifier(store))",
+        "verifier: expected a KeyVerifier, got the class KeyVerifier; write KeyVerifier(store)",
     ),
     (
         'StoredKeys("keys.db")',
         TypeError,
-        "verifier is a str; write StoredKeys(KeyVerifier(store))",
+        "verifier: expected a KeyVerifier, got a str; write KeyVerifier(store)",
     ),
     (
         'KeyVerifier("keys.db")',
@@ -100,13 +100,13 @@ def test_mistake(mistake: Mistake) -> None:
 @pytest.mark.parametrize(
     ("swapped", "reason"),
     [
-        ({"starter": "a_secret_of_another_form"}, "the plan 'starter' stands in the place of a key"),
-        ({"premium": "awx_example_key"}, "a key is where a plan is expected"),
+        ({"starter": "a_secret_of_another_form"}, "expected a key, got the plan 'starter'"),
+        ({"premium": "awx_example_key"}, "expected a plan, got a key"),
     ],
 )
 def test_swapped_keys_and_plans(swapped: dict[str, str], reason: str) -> None:
     """If keys and plans are swapped, no key is in the error, nor in an earlier error that a traceback would show."""
-    error = rf"^StaticKeys: {reason}; write StaticKeys\(\{{key: .starter.\}}\)$"
+    error = rf"^StaticKeys: {reason}; write \{{key: .starter.\}}$"
     with pytest.raises(InvalidLimit, match=error) as caught:
         sync_gate(identify=StaticKeys(swapped))
 

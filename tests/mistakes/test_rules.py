@@ -8,17 +8,17 @@ MISTAKES: list[Mistake] = [
     (
         'Rule("/login", budget="login", plan="login")',
         InvalidLimit,
-        "Rule('/login'): plan is 'login' (str); use a Plan such as Plan.of('login', per_minute=5)",
+        "Rule('/login'): plan: expected one such as Plan.of('login', per_minute=5), got 'login' (str)",
     ),
     (
         'Rule("/login", budget=5, plan=plan)',
         InvalidLimit,
-        "Rule('/login'): budget is 5 (int); use a name such as 'login'",
+        "Rule('/login'): budget: expected a name such as 'login', got 5 (int)",
     ),
     (
         'Rule("/login", budget="login")',
         InvalidLimit,
-        "Rule('/login'): a budget needs a name and a plan: budget='login', plan=Plan.of('login', per_minute=5)",
+        "Rule('/login'): budget and plan: expected both, such as budget='login', plan=Plan.of('login', per_minute=5)",
     ),
     (
         'Rule("/login", methods=5)',
@@ -33,8 +33,8 @@ MISTAKES: list[Mistake] = [
     (
         'Rule("/login", cost=61, budget="login", plan=plan)',
         InvalidLimit,
-        "Rule('/login'): cost is 61, and the budget 'login' never has more than 60 tokens at once; lower "
-        "the cost or raise the burst",
+        "Rule('/login'): cost: expected at most 60, the burst of the budget 'login', got 61; lower the "
+        "cost or raise the burst",
     ),
     (
         'Rule("/login", cost="5")',

@@ -11,8 +11,7 @@ from awx_ratelimit import Decision, InvalidLimit, Limiter, MemoryBackend, Plan, 
 from awx_ratelimit.core.bucket import convert_debt, drained, time_to_drain_ms, wait_ms
 from awx_ratelimit.core.decide import decide
 from awx_ratelimit.testing import ManualClock
-from awx_ratelimit.testing.backend_laws.reference_model import Model
-from awx_ratelimit.testing.backend_laws.schedules import as_expected
+from awx_ratelimit.testing.backend_laws.reference_model import Model, as_expected
 
 
 class Laws(RuleBasedStateMachine):

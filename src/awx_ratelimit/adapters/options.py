@@ -1,13 +1,13 @@
 """The options and checks that the ASGI and WSGI adapters share."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.validation import check_whole_number, type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.validation import takes
 
 #: The default of `max_drain_bytes`: how much of the body is read and discarded before a refusal.
 #: If a body is left unread, the server resets the connection, and a proxy in front turns the response into a 502.
@@ -22,8 +22,19 @@ METHODS_WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TR
 _DEPTH = "awx_ratelimit.depth"
 #: Middlewares with one gate around each other. Only an app that calls itself has so many.
 _MAX_DEPTH = 32
-_ASGI = ("scope", "receive", "send")
-_WSGI = ("environ", "start_response")
+
+
+class _Protocol(NamedTuple):
+    name: str
+    parameters: tuple[str, ...]
+    gate: type[Any]
+    example: str
+    #: The module of the middleware for this protocol.
+    module: str
+
+
+_ASGI = _Protocol("ASGI", ("scope", "receive", "send"), AsyncGate, "AsyncGate(AsyncLimiter(backend)", "starlette")
+_WSGI = _Protocol("WSGI", ("environ", "start_response"), Gate, "Gate(Limiter(backend)", "werkzeug")
 
 
 def checked_drain_bytes(max_drain_bytes: int) -> int:
@@ -34,41 +45,19 @@ def checked_drain_bytes(max_drain_bytes: int) -> int:
 
 def check_asgi(app: Any, gate: Any) -> None:
     """Raise TypeError unless `app` is an ASGI app and `gate` an AsyncGate."""
-    _check_app(app, _ASGI)
-    if not _takes(app, _ASGI):
-        wrong = "a WSGI app" if _takes(app, _WSGI) else "not an ASGI app"
-        raise TypeError(
-            f"app is {type_name(app)}, {wrong}; the ASGI middleware needs app(scope, receive, send), "
-            "and WSGI apps have awx_ratelimit.adapters.werkzeug.RateLimitMiddleware"
-        )
-    if not isinstance(gate, AsyncGate):
-        raise TypeError(
-            f"the ASGI middleware takes an AsyncGate, not {_type_of(gate)}; "
-            "write gate=AsyncGate(AsyncLimiter(backend), plans=..., identify=...)"
-        )
+    _check(app, gate, _ASGI, _WSGI)
 
 
 def check_wsgi(app: Any, gate: Any) -> None:
     """Raise TypeError unless `app` is a WSGI app and `gate` a Gate."""
-    _check_app(app, _WSGI)
-    if not _takes(app, _WSGI):
-        wrong = "an ASGI app" if _takes(app, _ASGI) else "not a WSGI app"
-        raise TypeError(
-            f"app is {type_name(app)}, {wrong}; the WSGI middleware needs app(environ, start_response), "
-            "and ASGI apps have awx_ratelimit.adapters.starlette.RateLimitMiddleware"
-        )
-    if not isinstance(gate, Gate):
-        raise TypeError(
-            f"the WSGI middleware takes a Gate, not {_type_of(gate)}; "
-            "write gate=Gate(Limiter(backend), plans=..., identify=...)"
-        )
+    _check(app, gate, _WSGI, _ASGI)
 
 
 def check_handler(handler: Any, app: str) -> None:
     """Raise TypeError unless `handler` can be called with one FullRequest, as ManagementApi and Console can."""
-    if isinstance(handler, type) or not callable(handler) or not _takes(handler, ("request",)):
+    if isinstance(handler, type) or not callable(handler) or not takes(handler, None):
         raise TypeError(
-            f"{app} serves a ManagementApi or a Console, not {type_name(handler)}; write {app}(ManagementApi(...))"
+            f"{app}: expected a ManagementApi or a Console, got {type_name(handler)}; write {app}(ManagementApi(...))"
         )
 
 
@@ -92,26 +81,13 @@ def nested_call(request: Any, attribute: str) -> Iterator[None]:
         request[_DEPTH] = depth
 
 
-def _check_app(app: Any, parameters: tuple[str, ...]) -> None:
-    call = f"app({', '.join(parameters)})"
-    if isinstance(app, type) and any("__call__" in vars(part) for part in app.__mro__):
-        raise TypeError(f"app is {type_name(app)}; pass an instance, which is called as {call}")
-    if not callable(app):
-        raise TypeError(f"app is {type_name(app)}, which cannot be called; use an app that is called as {call}")
-
-
-def _takes(app: Any, parameters: tuple[str, ...]) -> bool:
-    try:
-        signature = inspect.signature(app)
-    except (TypeError, ValueError):
-        # Some callables written in C have no signature.
-        return True
-    try:
-        signature.bind(*parameters)
-    except TypeError:
-        return False
-    return True
-
-
-def _type_of(gate: Any) -> str:
-    return type_name(gate) if gate is None or isinstance(gate, type) else type(gate).__name__
+def _check(app: Any, gate: Any, own: _Protocol, other: _Protocol) -> None:
+    is_class = isinstance(app, type) and any("__call__" in vars(part) for part in app.__mro__)
+    if is_class or not callable(app) or not takes(app, *own.parameters):
+        write = f"{'an instance' if is_class else 'one'} that is called as app({', '.join(own.parameters)})"
+        if not is_class and callable(app) and takes(app, *other.parameters):
+            write = f"awx_ratelimit.adapters.{other.module}.RateLimitMiddleware for {other.name}"
+        raise TypeError(f"app: expected an app for {own.name}, got {type_name(app)}; use {write}")
+    if not isinstance(gate, own.gate):
+        example = f"gate={own.example}, plans=..., identify=...)"
+        raise TypeError(f"gate: expected a gate for {own.name}, got {type_name(gate)}; write {example}")

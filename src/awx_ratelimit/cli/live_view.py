@@ -4,11 +4,15 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
 from awx_ratelimit.cli import output
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
 from awx_ratelimit.loadtest.audit.promises import audit
-from awx_ratelimit.loadtest.audit.tolerances import Tolerances
-from awx_ratelimit.loadtest.audit.verdict import Verdict
+from awx_ratelimit.loadtest.audit.verdict import Tolerances, Verdict
 from awx_ratelimit.loadtest.report.results import percentile
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import RunRecord
@@ -17,6 +21,8 @@ from awx_ratelimit.loadtest.runner import RunRecord
 _MAX_AUDITED: Final = 5_000
 #: The number of latest requests in the percentiles.
 _RECENT: Final = 200
+_NARROW: Final = 56
+_STYLES: Final[dict[str, str]] = {"passed": "green", "failed": "bold red"}
 _COLUMNS = ("profile", "admitted", "refused", "failed", "p50 ms", "p99 ms")
 
 
@@ -25,7 +31,8 @@ class LiveView:
 
     def __init__(self, config: RunConfig, *, quiet: bool) -> None:
         self._config = config
-        self._live = None if quiet else output.Live()
+        self._console = Console(stderr=True, highlight=False)
+        self._live = None if quiet else Live(console=self._console, transient=True, auto_refresh=False)
         self._began_s = time.monotonic()
         self._stages = 0
         self._verdicts: list[Verdict] = []
@@ -52,26 +59,41 @@ class LiveView:
                 count = len(record.observations)
                 output.say(f"{self._seconds:6.1f} s  {name}, {users} concurrent clients; {count} requests so far")
         if self._live:
-            self._live.update(self._head(record), _COLUMNS, self._rows(record), self._verdict_rows())
+            self._live.update(self._drawing(record), refresh=True)
 
     @property
     def _seconds(self) -> float:
         return time.monotonic() - self._began_s
 
-    def _head(self, record: RunRecord) -> tuple[str, str]:
+    def _drawing(self, record: RunRecord) -> Group:
+        """A narrow terminal omits the last two columns; a low one omits the first profiles."""
         now = f"profile {len(record.stages)} of {len(self._config.profiles)}" if record.stages else "starting"
         bounds = f"{self._seconds:.0f} of {self._config.seconds} s, {len(record.observations)} requests"
-        return self._config.url, f"{now}, {bounds}; Ctrl-C stops the run and reports"
-
-    def _rows(self, record: RunRecord) -> list[tuple[str, ...]]:
-        names = [name for name, _ in record.stages]
-        return [_row(name, [one for one in record.observations if one.profile == name]) for name in names]
-
-    def _verdict_rows(self) -> list[tuple[str, str, str]]:
-        return [(one.name, one.result, one.detail) for one in self._verdicts]
+        texts = (self._config.url, f"{now}, {bounds}; Ctrl-C stops the run and reports")
+        head = [Text(output.line(text), no_wrap=True, overflow="ellipsis") for text in texts]
+        columns = _COLUMNS if self._console.width >= _NARROW else _COLUMNS[:-2]
+        table = Table(box=None, pad_edge=False)
+        for number, name in enumerate(columns):
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for name, _ in record.stages[-max(1, self._console.height - len(head) - len(self._verdicts) - 3) :]:
+            of_profile = [one for one in record.observations if one.profile == name]
+            table.add_row(*map(Text, _row(name, of_profile)[: len(columns)]))
+        return Group(*head, table, Text(), _marked(self._verdicts))
 
 
 def _row(name: str, observations: list[Observation]) -> tuple[str, ...]:
     counts = [sum(1 for one in observations if one.outcome is outcome) for outcome in Outcome]
     recent = sorted((one.answered_us - one.sent_us) / 1_000 for one in observations[-_RECENT:])
     return (name, *map(str, counts), *(f"{percentile(recent, percent):.1f}" for percent in (50, 99)))
+
+
+def _marked(verdicts: list[Verdict]) -> Table:
+    """One line per verdict, cut at the width of the terminal."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for texts in ([one.name for one in verdicts], [one.result for one in verdicts]):
+        table.add_column(no_wrap=True, min_width=max(map(len, texts), default=0))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for one in verdicts:
+        mark = Text(one.result, style=_STYLES.get(one.result, "yellow"))
+        table.add_row(Text(one.name), mark, Text(output.line(one.detail), style="dim"))
+    return table

@@ -6,6 +6,8 @@ Only text with the checksum of a key is reported, so there are no false alarms. 
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, NamedTuple
 
@@ -52,9 +54,10 @@ def scan(
         unreadable.append(str(path))
         output.say(f"error: {path}: {error.strerror}")
 
-    for path in _files(paths or [_STDIN], report_unreadable):
+    for path in chain.from_iterable(_files(root, report_unreadable) for root in paths or [_STDIN]):
         try:
-            matches_here = list(_search(path, finder))
+            with nullcontext(sys.stdin.buffer) if path == _STDIN else path.open("rb") as file:
+                matches_here = list(_search(str(path), file, finder))
         except OSError as error:
             report_unreadable(path, error)
             continue
@@ -70,45 +73,25 @@ def scan(
 _OnError = Callable[[Path, OSError], None]
 
 
-def _files(paths: list[Path], on_error: _OnError) -> Iterator[Path]:
-    """The files in and below `paths`, in order. Unreadable paths are reported and skipped."""
-    for path in paths:
-        try:
-            is_folder = path.is_dir()
-        except OSError as error:
-            on_error(path, error)
-            continue
-        if is_folder:
-            yield from _walk(path, on_error)
-        else:
-            yield path
-
-
-def _walk(folder: Path, on_error: _OnError) -> Iterator[Path]:
+def _files(root: Path, on_error: _OnError) -> Iterator[Path]:
+    """`root`, or the files in and below it, in order. Unreadable paths are reported and skipped."""
     # Not recursive, because folders may be nested deeper than Python's recursion limit.
-    pending = [folder]
+    pending = [root]
     while pending:
         path = pending.pop()
         try:
             # Links are not followed: a link may lead out of the folder, or in a circle.
-            mode = (path.stat() if path is folder else path.lstat()).st_mode
-            if stat.S_ISREG(mode):
+            mode = 0 if root == _STDIN else (path.stat() if path is root else path.lstat()).st_mode
+            if stat.S_ISDIR(mode):
+                if path is root or path.name not in _SKIPPED_FOLDERS:
+                    pending += sorted(path.iterdir(), reverse=True)
+            elif path is root or stat.S_ISREG(mode):
                 yield path
-            elif stat.S_ISDIR(mode) and (path is folder or path.name not in _SKIPPED_FOLDERS):
-                pending += sorted(path.iterdir(), reverse=True)
         except OSError as error:
             on_error(path, error)
 
 
-def _search(path: Path, finder: KeyFinder) -> Iterator[Match]:
-    if path == _STDIN:
-        yield from _search_lines("-", sys.stdin.buffer, finder)
-        return
-    with path.open("rb") as file:
-        yield from _search_lines(str(path), file, finder)
-
-
-def _search_lines(path: str, file: BinaryIO, finder: KeyFinder) -> Iterator[Match]:
+def _search(path: str, file: BinaryIO, finder: KeyFinder) -> Iterator[Match]:
     """Search line by line, and long lines in chunks that overlap by more than a key.
 
     NUL bytes are removed, which turns a key in UTF-16 or UTF-32, of any byte order, into ASCII.

@@ -9,13 +9,11 @@ from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Final
 
-from awx_ratelimit.console import assets
 from awx_ratelimit.console.csrf import CsrfProtection
 from awx_ratelimit.console.form_handlers import FormHandlers
-from awx_ratelimit.console.page_context import PageContext, Settings
-from awx_ratelimit.console.page_handlers import PageHandlers
-from awx_ratelimit.console.page_request import ROUTES, Action, Page, PageRequest, PageResponse
-from awx_ratelimit.console.rendering import Renderer
+from awx_ratelimit.console.page_handlers import PageContext, PageHandlers
+from awx_ratelimit.console.page_request import ROUTES, Action, Page, PageRequest, PageResponse, Settings
+from awx_ratelimit.console.rendering import Renderer, asset_reply
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
@@ -105,7 +103,7 @@ class Console:
         request = full_request.request
         route = self._routes.find(request.method, request.path)
         if route is not None and route.action == "asset":
-            return assets.reply(route.key_id, request)
+            return asset_reply(route.key_id, request)
         try:
             owner = self._owner(request)
         except Exception as error:
@@ -123,7 +121,7 @@ class Console:
             _log.info("not logged in: %s", error.reason)
             return None
         if owner is not None and not isinstance(owner, Owner):
-            raise TypeError(f"who returned {type(owner).__name__}; return an Owner, or None if nobody is logged in")
+            raise TypeError(f"who: expected an Owner or None as the result, got {type_name(owner)}")
         return owner
 
     def _respond(self, route: Match[Action] | None, request: PageRequest) -> PageResponse:
@@ -131,24 +129,17 @@ class Console:
             return _problem("not_found")
         if route.action is None:
             return _problem("method_not_allowed", headers=((b"allow", ", ".join(route.allowed_methods).encode()),))
-        return self._handle(route.action, request)
-
-    def _handle(self, action: Action, request: PageRequest) -> PageResponse:
         try:
-            return self._handlers[action](request)
+            return self._handlers[route.action](request)
         except AccessRefused as error:
             self._errors.write(logging.WARNING, error.reason, "a form was refused: %s", error.reason)
             return _problem(error.code)
         except KeyRequestRefused as error:
             return _problem(error.code, error)
-        except KeyStoreUnavailable as error:
-            return self._unavailable(error.code, error)
-        except (BackendUnavailable, InvalidLimit) as error:
-            return self._unavailable("rate_limiter_unavailable", error)
-
-    def _unavailable(self, code: str, error: Exception) -> Page:
-        self._errors.write(logging.ERROR, code, "%s: %s", code, error)
-        return _problem(code)
+        except (KeyStoreUnavailable, BackendUnavailable, InvalidLimit) as error:
+            code = error.code if isinstance(error, KeyStoreUnavailable) else "rate_limiter_unavailable"
+            self._errors.write(logging.ERROR, code, "%s: %s", code, error)
+            return _problem(code)
 
     def _not_logged_in(self, route: Match[Action] | None, full_request: FullRequest) -> Reply:
         if route is not None and route.action == "usage":

@@ -9,14 +9,13 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from awx_ratelimit.console import activity
+from awx_ratelimit.console import view_models
 from awx_ratelimit.console.csrf import CsrfProtection
-from awx_ratelimit.console.page_context import PageContext
-from awx_ratelimit.console.page_handlers import EMPTY_FORM, PageHandlers
+from awx_ratelimit.console.page_handlers import EMPTY_FORM, PageContext, PageHandlers
 from awx_ratelimit.console.page_request import Action, Page, PageRequest, PageResponse, SeeOther
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.header_values import only_value
+from awx_ratelimit.http.message import only_value
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.scanner import FINDER
 from awx_ratelimit.keys.validation import readable_text
@@ -89,7 +88,7 @@ class FormHandlers:
             return Page("wait.html", {"wait_seconds": wait_seconds}, HTTPStatus(refusal.status), retry_header)
         now, key = self._context.now(), created.key
         old = self._context.key(request.owner, key.rotated_from)
-        steps = () if key.rotated_from is None else activity.rotation_steps(old, key, now)
+        steps = () if key.rotated_from is None else view_models.rotation_steps(old, key, now)
         return Page("created.html", {"key": key, "secret": created.secret, "old": old, "steps": steps})
 
     def _rename(self, request: PageRequest) -> PageResponse:

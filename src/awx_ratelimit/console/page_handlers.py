@@ -1,17 +1,76 @@
-"""`PageHandlers`: the pages that only read. The number of statements per page does not grow with the keys."""
+"""`PageHandlers`: the pages that only read, and `PageContext`, the data that all pages show.
+
+The number of statements per page does not grow with the keys.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from secrets import choice
 from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.console import activity, view_models
-from awx_ratelimit.console.page_context import PageContext
-from awx_ratelimit.console.page_request import Action, LiveEvent, Page, PageRequest, PageResponse
+from awx_ratelimit.console import view_models
+from awx_ratelimit.console.page_request import Action, LiveEvent, Page, PageRequest, PageResponse, Settings
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.keys.models import ApiKey
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLimit, KeyNotFound
+from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
 from awx_ratelimit.keys.service import KeyService
+from awx_ratelimit.management.auth.tokens import Owner
+from awx_ratelimit.management.blocking_limiter import BlockingLimiter, KeyUsage, live_usage
+from awx_ratelimit.management.issuing import KeyIssuer
+from awx_ratelimit.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class PageContext:
+    """The keys, the plans, the limiter and the clock."""
+
+    keys: KeyService
+    plans: PlanTable
+    limiter: BlockingLimiter
+    issuer: KeyIssuer
+    clock: Clock
+    settings: Settings
+
+    def now(self) -> datetime:
+        """The current time."""
+        return utc_datetime(self.clock.now_ms())
+
+    def account(self, owner: Owner) -> Account | None:
+        """The owner's account; None before its first key is created."""
+        try:
+            return self.keys.accounts.get(owner.account_id)
+        except AccountNotFound:
+            return None
+
+    def key(self, owner: Owner, key_id: str | None) -> ApiKey | None:
+        """A key of the owner's account; None if it does not exist or has been revoked."""
+        try:
+            return None if key_id is None else self.keys.get(owner.account_id, key_id)
+        except KeyNotFound:
+            return None
+
+    def plan(self, owner: Owner, account: Account | None) -> Plan | None:
+        """The plan of the owner's keys; None if the table has no plan of that name."""
+        name = self.settings.new_account_plan if account is None else account.plan
+        overrides = None if account is None else account.overrides
+        try:
+            return self.plans.resolve(Caller(owner.account_id, name, owner.account_id, overrides))
+        except InvalidLimit:
+            return None
+
+    def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> Mapping[str, KeyUsage] | None:
+        """The usage of each key by its id; None if the backend or the plan is missing, so that pages still work."""
+        try:
+            usages = [] if account is None else live_usage(account, keys, self.plans, self.limiter.peek_many)
+        except (BackendUnavailable, InvalidLimit):
+            return None
+        return {usage.key.id: usage for usage in usages}
+
 
 #: Keys per page. The usage of each is looked up separately.
 PAGE_SIZE: Final = 50
@@ -67,7 +126,7 @@ class PageHandlers:
         variables = {
             "row": view_models.key_row(key, usage, now),
             "steps": self._rotation_steps(request, key),
-            "entries": [activity.activity_entry(event) for event in events.items],
+            "entries": [view_models.activity_entry(event) for event in events.items],
             "note": _note(request),
             **form,
         }
@@ -126,19 +185,19 @@ class PageHandlers:
         data = {"known": usage is not None, "keys": {row.key.id: _live_row(row) for row in rows}}
         return LiveEvent(data, choice(LIVE_INTERVALS_MS))
 
-    def _rotation_steps(self, request: PageRequest, key: ApiKey) -> tuple[activity.RotationStep, ...]:
+    def _rotation_steps(self, request: PageRequest, key: ApiKey) -> tuple[view_models.RotationStep, ...]:
         """The steps of the rotation that the key takes part in, as the old key or as the new one."""
         context, now = self._context, self._context.now()
         replacement = context.key(request.owner, key.replaced_by)
         if replacement is not None:
-            return activity.rotation_steps(key, replacement, now)
+            return view_models.rotation_steps(key, replacement, now)
         if key.rotated_from is None:
             return ()
-        return activity.rotation_steps(context.key(request.owner, key.rotated_from), key, now)
+        return view_models.rotation_steps(context.key(request.owner, key.rotated_from), key, now)
 
     def _activity(self, request: PageRequest) -> Page:
         page = self._context.keys.events(request.owner.account_id, page_num=request.page_num, page_size=PAGE_SIZE)
-        entries = [activity.activity_entry(event) for event in page.items]
+        entries = [view_models.activity_entry(event) for event in page.items]
         return Page("activity.html", {"entries": entries, "page": page})
 
     def _plans(self, request: PageRequest) -> Page:

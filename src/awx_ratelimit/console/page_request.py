@@ -7,8 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-from awx_ratelimit.http.header_values import MAX_BYTES
-from awx_ratelimit.http.message import FullRequest
+from awx_ratelimit.http.message import MAX_BYTES, FullRequest
 from awx_ratelimit.management.auth.tokens import Owner
 
 Action = Literal[
@@ -32,6 +31,18 @@ ROUTES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
 _MAX_PAGE_NUM: Final = 1_000_000
 _MAX_PAGE_DIGITS: Final = 7
 _MAX_QUERY_PARAMETERS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the application configures, the same for every page."""
+
+    base: str
+    new_account_plan: str | None
+    login_url: str | None
+    logout_url: str | None
+    api_base: str
+    try_path: str
 
 
 class CsrfCookie(NamedTuple):

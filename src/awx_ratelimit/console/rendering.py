@@ -1,26 +1,69 @@
 """`Renderer`: turns the response of a handler into HTML, with strict security headers. The one user of Jinja2.
 
-Pages are not cached, cannot be framed, load only files of this console, and contain no inline script or style.
+Pages are not cached, cannot be framed, load only files of this console, and contain no inline script or style. The
+names of these files contain a digest of their content, so browsers cache them.
 """
 
 import json
 import re
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from http import HTTPStatus
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from awx_ratelimit.console import formatting
-from awx_ratelimit.console.assets import assets
 from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
-from awx_ratelimit.console.page_context import Settings
-from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse, SeeOther
+from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse, SeeOther, Settings
 from awx_ratelimit.http import error_responses
-from awx_ratelimit.http.header_values import only_value
-from awx_ratelimit.http.message import Reply
-from awx_ratelimit.http.negotiation import accepts_html
+from awx_ratelimit.http.message import Reply, Request, accepts_html, only_value
+
+_CONTENT_TYPES: Final = {
+    "console.css": b"text/css; charset=utf-8",
+    "console.js": b"text/javascript; charset=utf-8",
+    "icon.svg": b"image/svg+xml",
+}
+_DIGEST_CHARACTERS: Final = 16
+
+
+class Asset(NamedTuple):
+    """A file: its name in URLs, and the response that serves it."""
+
+    url_name: str
+    reply: Reply
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """All assets by their file names."""
+    folder = files(__package__) / "static"
+    return {name: _asset(name, (folder / name).read_bytes()) for name in _CONTENT_TYPES}
+
+
+def asset_reply(url_name: str, request: Request) -> Reply:
+    """Serve an asset; 404 if there is none of that name."""
+    if request.method not in ("GET", "HEAD"):
+        return error_responses.failure("method_not_allowed", None, [(b"allow", b"GET, HEAD")])
+    found = (asset.reply for asset in assets().values() if asset.url_name == url_name)
+    return next(found, error_responses.failure("not_found"))
+
+
+def _asset(name: str, body: bytes) -> Asset:
+    stem, _, extension = name.partition(".")
+    headers = [
+        (b"content-type", _CONTENT_TYPES[name]),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"public, max-age=31536000, immutable"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    ]
+    digest = sha256(body).hexdigest()[:_DIGEST_CHARACTERS]
+    return Asset(f"{stem}-{digest}.{extension}", Reply(HTTPStatus.OK.value, headers, body))
+
 
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "

@@ -15,8 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.http.header_values import last_items
-from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.message import Request, last_items
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -60,10 +59,10 @@ class ClientAddresses:
     """
 
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
-        if isinstance(trusted_proxies, str):
-            raise InvalidLimit(f"trusted_proxies is a string; write trusted_proxies=[{trusted_proxies!r}]")
-        if not isinstance(trusted_proxies, Iterable):
-            raise InvalidLimit(f"trusted_proxies is {describe(trusted_proxies)}; write trusted_proxies=['10.0.0.0/8']")
+        if isinstance(trusted_proxies, str) or not isinstance(trusted_proxies, Iterable):
+            raise InvalidLimit(
+                f"trusted_proxies: expected a list such as ['10.0.0.0/8'], got {describe(trusted_proxies)}"
+            )
         names = list(trusted_proxies)
         self._trusts_unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]

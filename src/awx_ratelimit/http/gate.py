@@ -74,17 +74,18 @@ class AsyncGate:
         websocket_refusal: WebSocketRefusal = "http",
         preflights: bool = False,
     ) -> None:
-        self._limiter = checked_limiter(limiter, AsyncLimiter, "AsyncGate")
+        self._limiter = checked_limiter(limiter, AsyncLimiter)
         self._claim: Any = claim_of(limiter)
-        self._identify = async_checked_identify(identify, checked_plans(plans))
+        self._identify = async_checked_identify(identify)
         self._flush_identify = getattr(identify, "flush_async", async_no_flush)
+        plans = checked_plans(plans)
         self._policy = Policy(
             plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
         )
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
         self._unknown_key_addresses = self._policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
-        self.header_names = limit_headers.names(headers)
+        self.header_names = frozenset(limit_headers.NAMES[headers])
         #: The names in Access-Control-Expose-Headers; empty without `expose`.
         self.exposed_names = limit_headers.exposed_names(headers) if expose else frozenset()
         self.websocket_refusal = websocket_refusal

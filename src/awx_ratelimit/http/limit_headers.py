@@ -26,7 +26,8 @@ Renderer = Callable[[Decision], Headers]
 _MAX_INTEGER = 10**15 - 1
 _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
-_NAMES: Mapping[Dialect, tuple[bytes, ...]] = {
+#: The names of the headers in each dialect.
+NAMES: Final[Mapping[Dialect, tuple[bytes, ...]]] = {
     "draft": _DRAFT,
     "legacy": _LEGACY,
     "both": (*_DRAFT, *_LEGACY),
@@ -34,19 +35,14 @@ _NAMES: Mapping[Dialect, tuple[bytes, ...]] = {
 }
 
 
-def names(dialect: Dialect) -> frozenset[bytes]:
-    """The names of the headers in `dialect`. The app's own headers of these names are replaced."""
-    return frozenset(_NAMES[dialect])
-
-
 def exposed_names(dialect: Dialect) -> frozenset[str]:
     """The names of the headers that browser scripts need: those of `dialect`, and Retry-After."""
-    return frozenset(name.decode() for name in (RETRY_HEADER, *_NAMES[dialect]))
+    return frozenset(name.decode() for name in (RETRY_HEADER, *NAMES[dialect]))
 
 
 def expose_header(dialect: Dialect) -> tuple[bytes, bytes]:
     """The CORS header that lets browser scripts of other origins read the headers in `dialect`, and Retry-After."""
-    return b"access-control-expose-headers", b", ".join((RETRY_HEADER, *_NAMES[dialect]))
+    return b"access-control-expose-headers", b", ".join((RETRY_HEADER, *NAMES[dialect]))
 
 
 def headers(decision: Decision, dialect: Dialect = "draft") -> Headers:
@@ -157,16 +153,13 @@ def _legacy(decision: Decision) -> Headers:
     return [(name, b"%d" % number) for name, number in zip(_LEGACY, numbers, strict=True)]
 
 
-def _both(decision: Decision) -> Headers:
-    return _draft(decision) + _legacy(decision)
-
-
-def _none(_: Decision) -> Headers:
-    return []
-
-
 #: The function that writes the headers of each dialect.
-RENDERERS: Final[Mapping[Dialect, Renderer]] = {"draft": _draft, "legacy": _legacy, "both": _both, "none": _none}
+RENDERERS: Final[Mapping[Dialect, Renderer]] = {
+    "draft": _draft,
+    "legacy": _legacy,
+    "both": lambda decision: _draft(decision) + _legacy(decision),
+    "none": lambda _: [],
+}
 
 
 def policy(plan: Plan) -> bytes:

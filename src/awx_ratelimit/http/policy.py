@@ -16,8 +16,7 @@ from awx_ratelimit.errors import ImpossibleClaim, KeyRefused, KeyStoreUnavailabl
 from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.http.client_address import ADDRESS_PREFIX, ClientAddresses
 from awx_ratelimit.http.identity.identifiers import IdentifierHooks
-from awx_ratelimit.http.message import Reply, Request
-from awx_ratelimit.http.negotiation import prefers_problem
+from awx_ratelimit.http.message import Reply, Request, prefers_problem
 from awx_ratelimit.http.rules.matching import CombinedRule, PrefixDependent, RuleMatcher
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog

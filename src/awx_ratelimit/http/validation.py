@@ -1,5 +1,6 @@
 """Checks of a gate's arguments. Each error is one sentence that says what to write instead."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -21,14 +22,27 @@ _TABLES = {
 }
 
 
-def checked_limiter(limiter: _Limiter, wanted: type[_Limiter], gate: str) -> _Limiter:
+def takes(function: Any, *arguments: Any) -> bool:
+    """Whether `function` can be called with positional `arguments`. True if it has no signature, as in C."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def checked_limiter(limiter: _Limiter, wanted: type[_Limiter]) -> _Limiter:
     """Return `limiter`. Raises TypeError unless it is a `wanted`."""
     if isinstance(limiter, wanted):
         return limiter
     article = "an" if wanted.__name__[0] == "A" else "a"
     raise TypeError(
-        f"{gate} needs {article} {wanted.__name__}, not {type_name(limiter)}; write Gate(Limiter(backend), ...) for "
-        "WSGI or AsyncGate(AsyncLimiter(backend), ...) for ASGI"
+        f"limiter: expected {article} {wanted.__name__}, got {type_name(limiter)}; write Gate(Limiter(backend), ...) "
+        "for WSGI or AsyncGate(AsyncLimiter(backend), ...) for ASGI"
     )
 
 
@@ -36,23 +50,20 @@ def checked_plans(plans: Any) -> PlanTable:
     """Return `plans`. Raises TypeError unless it is a PlanTable."""
     if isinstance(plans, PlanTable):
         return plans
-    if isinstance(plans, FunctionType | MethodType):
-        raise TypeError(f"plans is {type_name(plans)}; call it: plans={plans.__qualname__}()")
     write = _TABLES.get(type(plans).__name__, "PlanTable.default()")
-    raise TypeError(f"plans is {type_name(plans)}; write plans={write}")
+    if isinstance(plans, FunctionType | MethodType):
+        write = f"{plans.__qualname__}()"
+    raise TypeError(f"plans: expected a PlanTable, got {type_name(plans)}; write plans={write}")
 
 
 def checked_rules(rules: Any) -> list[Rule]:
     """Return `rules` as a list. Raises TypeError unless each is a Rule."""
-    if isinstance(rules, str):
-        raise TypeError(f"rules is {describe(rules)}; write rules=[Rule({rules!r}, ...)]")
-    if isinstance(rules, Rule | Mapping) or not isinstance(rules, Iterable):
-        raise TypeError(f"rules is {describe(rules)}; write rules=[Rule(...)], a list")
+    if isinstance(rules, str | Rule | Mapping) or not isinstance(rules, Iterable):
+        raise TypeError(f"rules: expected a list, got {describe(rules)}; write rules=[Rule(path, ...)]")
     listed: list[Rule] = list(rules)
     for number, rule in enumerate(listed):
         if not isinstance(rule, Rule):
-            write = f"Rule({rule!r}, ...)" if isinstance(rule, str) else "Rule(path, ...)"
-            raise TypeError(f"rules[{number}] is {describe(rule)}; write {write}")
+            raise TypeError(f"rules[{number}]: expected a Rule, got {describe(rule)}; write Rule(path, ...)")
     return listed
 
 
@@ -60,9 +71,8 @@ def checked_anonymous(anonymous: Any) -> Plan | None:
     """Return `anonymous`. Raises TypeError unless it is a Plan or None."""
     if anonymous is None or isinstance(anonymous, Plan):
         return anonymous
-    raise TypeError(
-        f'anonymous is {describe(anonymous)}; use a Plan such as Plan.of("anonymous", per_minute=10), or None'
-    )
+    example = 'Plan.of("anonymous", per_minute=10)'
+    raise TypeError(f"anonymous: expected a Plan such as {example}, or None, got {describe(anonymous)}")
 
 
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -86,8 +96,8 @@ def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None,
         if not _affordable(rule, known):
             largest = max(rule.with_budget(plan).max_cost for plan in known)
             raise InvalidLimit(
-                f"Rule({rule.path!r}): cost is {rule.cost}, and no plan ever has more than {largest} tokens at once; "
-                f"lower the cost, or give a plan a burst of at least {rule.cost}"
+                f"Rule({rule.path!r}): cost: expected at most {largest}, the largest burst of a plan, got {rule.cost}; "
+                "lower the cost or raise a burst"
             )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -54,17 +54,18 @@ def validated(keys: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def masked(text: str, keys: Sequence[str]) -> str:
-    """`text` with every key of 8 or more characters replaced by ``[key]``, also as JSON escapes it."""
-    for key in sorted(keys, key=len, reverse=True):
-        if len(key) >= _MIN_MASKED:
-            text = text.replace(key, MASK).replace(json.dumps(key)[1:-1], MASK)
-    return text
-
-
 def masker(keys: Sequence[str]) -> Callable[[str], str]:
-    """A cached `masked` for these keys, because refusals repeat the same texts."""
-    return lru_cache(4_096)(partial(masked, keys=tuple(keys)))
+    """A function that replaces every key of 8 or more characters in a text by ``[key]``, also as JSON escapes it."""
+    secrets = [key for key in sorted(keys, key=len, reverse=True) if len(key) >= _MIN_MASKED]
+
+    # Cached, because refusals repeat the same texts.
+    @lru_cache(4_096)
+    def mask(text: str) -> str:
+        for key in secrets:
+            text = text.replace(key, MASK).replace(json.dumps(key)[1:-1], MASK)
+        return text
+
+    return mask
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

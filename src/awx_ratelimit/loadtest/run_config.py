@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.loadtest.audit.contract import REFUSED_STATUS
-from awx_ratelimit.loadtest.audit.tolerances import enforced_rates
+from awx_ratelimit.loadtest.audit.verdict import enforced_rates
 
 #: In the order in which they run: profiles that need an unused budget come first, those that exhaust it last.
 PROFILES: Final = (

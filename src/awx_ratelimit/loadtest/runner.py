@@ -86,7 +86,7 @@ def run(
 
 def run_worker(host: str, port: int) -> int:
     """Make load as a worker of the run at `host`:`port` until the run ends; returns the exit status."""
-    command = [sys.executable, "-m", "awx_ratelimit.loadtest.load.worker", host, str(port)]
+    command = [sys.executable, "-m", "awx_ratelimit.loadtest.load.workers", host, str(port)]
     with suppress(KeyboardInterrupt):
         return subprocess.run(command, check=False).returncode  # noqa: S603  # a fixed command
     return 0

@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from awx_ratelimit.runtime.extras import lazy_exports
-from awx_ratelimit.testing.clock import ManualClock
 
 if TYPE_CHECKING:
     from awx_ratelimit.testing.adapter_contract import AdapterContract
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AdapterContract", "BackendContract", "ManualClock", "frozen", "rate_limits"]
 
 #: Folders and modules with assertions. Pytest rewrites them, so that a failed assertion shows the compared values.
-_WITH_ASSERTIONS = ("adapter_laws", "backend_laws", "drivers")
+_WITH_ASSERTIONS = ("adapter_contract", "adapter_responses", "backend_laws", "drivers")
 
 _pytest = sys.modules.get("pytest")
 if _pytest is not None:
@@ -34,3 +33,22 @@ __getattr__ = lazy_exports(
     },
     packages={"pytest": "pytest"},
 )
+
+
+class ManualClock:
+    """A clock in milliseconds since the Unix epoch. It stands still between calls of `advance` and `set`."""
+
+    def __init__(self, start_ms: int = 0) -> None:
+        self._now_ms = start_ms
+
+    def now_ms(self) -> int:
+        """Return the current time of this clock."""
+        return self._now_ms
+
+    def advance(self, ms: int) -> None:
+        """Move the clock by `ms`; a negative number moves it back."""
+        self._now_ms += ms
+
+    def set(self, now_ms: int) -> None:
+        """Set the clock to `now_ms`, which may be earlier than its current time."""
+        self._now_ms = now_ms

@@ -10,13 +10,12 @@ called in an event loop, and in threads if not. The kit needs pytest and anyio's
 
 import pytest
 
-from awx_ratelimit.testing.backend_laws.leases import LeaseLaws
+from awx_ratelimit.testing.backend_laws.leases_and_refunds import LeaseAndRefundLaws
 from awx_ratelimit.testing.backend_laws.malformed_claims import MalformedClaimLaws
 from awx_ratelimit.testing.backend_laws.plans import PlanLaws
 from awx_ratelimit.testing.backend_laws.rates import RateLaws
-from awx_ratelimit.testing.backend_laws.refunds import RefundLaws
 
 
 @pytest.mark.anyio
-class BackendContract(RateLaws, PlanLaws, LeaseLaws, RefundLaws, MalformedClaimLaws):
+class BackendContract(RateLaws, PlanLaws, LeaseAndRefundLaws, MalformedClaimLaws):
     """Inherit from this class and define `backend`. Each test states one promise; no test sleeps."""

@@ -10,7 +10,7 @@ from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
-from awx_ratelimit.testing.clock import ManualClock
+from awx_ratelimit.testing import ManualClock
 
 _START_MS = 1_700_006_400_000  # midnight UTC, so that calendar rates have a whole day left
 

@@ -63,7 +63,7 @@ class AsgiApp:
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
         if scope["type"] != "http":
-            raise ValueError(f"AsgiApp serves HTTP alone, not {scope['type']!r}")
+            raise ValueError(f"AsgiApp: expected an HTTP scope, got {scope['type']!r}")
         if not runs_asyncio():
             await send_reply(self._wrong_loop_reply(), scope, send)
             return

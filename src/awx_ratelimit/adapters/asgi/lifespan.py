@@ -1,11 +1,16 @@
-"""The start and the end of an ASGI app: the check of the event loop, and the flush before the server exits.
+"""The start and the end of an ASGI app: its checks, and the flush before the server exits.
 
 uvicorn exits by the signal that it received, so `atexit` functions do not run there. It does wait for the end of the
 lifespan.
+
+A CORS middleware inside RateLimitMiddleware never sees a refusal. One outside replaces the header of ``expose=True``.
+It is found by class name, so no framework is imported.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 from awx_ratelimit.adapters.asgi.scope import Message, Receive, Scope, Send
@@ -13,38 +18,90 @@ from awx_ratelimit.runtime.event_loops import find_asyncio_error, runs_asyncio
 
 _log = logging.getLogger("awx_ratelimit")
 _ENDS = frozenset(("lifespan.shutdown.complete", "lifespan.shutdown.failed"))
+_NAME = "CORSMiddleware"
+_MAX_DEPTH = 32
 
 
-class Lifespan:
-    """Runs one lifespan of an app, and awaits `flush` at its end. `flush` must neither raise nor wait for long."""
+def warn_of_cors(middleware: Any, scope: Any, exposed_names: frozenset[str]) -> None:
+    """Log a warning if the CORS middleware is on the wrong side of `middleware`, or hides `exposed_names`.
 
-    def __init__(self, receive: Receive, send: Send, flush: Callable[[], Awaitable[None]]) -> None:
-        self._receive = receive
-        self._send = send
-        self._flush = flush
-        self._app_listens = False
+    It sees the middlewares that `scope` and the wrapped app refer to, and misses all others.
+    """
+    # It reads attributes of arbitrary objects, and must never make a request fail.
+    with suppress(Exception):
+        _check(middleware, scope, exposed_names)
 
-    async def run(self, app: Callable[[Any, Any, Any], Awaitable[None]], scope: Scope) -> None:
-        """Run it. An app that does not support lifespans raises or returns before it receives anything."""
-        try:
-            await app(scope, self._app_receive, self._app_send)
-        except Exception:
-            if self._app_listens:
-                raise
-        if not self._app_listens:
-            await self._receive()
-            await self._send({"type": "lifespan.startup.complete"})
-            await self._receive()
-            await self._app_send({"type": "lifespan.shutdown.complete"})
 
-    async def _app_receive(self) -> Message:
-        self._app_listens = True
-        return await self._receive()
+def _check(middleware: Any, scope: Any, exposed_names: frozenset[str]) -> None:
+    stack = getattr(scope.get("app"), "middleware_stack", None)
+    chain = list(_chain(stack))
+    outside = [layer for layer in takewhile(lambda layer: layer is not middleware, chain) if _is_cors(layer)]
+    if middleware not in chain or not outside:
+        _warn_of_order(middleware)
+        return
+    headers: list[dict[str, str]] = [getattr(layer, "simple_headers", {}) for layer in outside]
+    exposed = ",".join(each.get("Access-Control-Expose-Headers", "") for each in headers)
+    cors_names = {name.strip().lower() for name in exposed.split(",") if name.strip()}
+    if cors_names and not exposed_names <= cors_names:
+        missing = ", ".join(repr(name) for name in sorted(exposed_names - cors_names))
+        _log.warning(
+            "CORSMiddleware replaces the names of expose=True by its own expose_headers: add %s there", missing
+        )
 
-    async def _app_send(self, message: Message) -> None:
+
+def _warn_of_order(middleware: Any) -> None:
+    if any(_is_cors(layer) for layer in _chain(middleware.app)):
+        _log.warning(
+            "CORSMiddleware is inside RateLimitMiddleware, so scripts of other origins cannot read a refusal: add "
+            "CORSMiddleware after RateLimitMiddleware, because the middleware that was added last is the outermost"
+        )
+
+
+def _chain(app: Any) -> Iterator[Any]:
+    """`app` and the apps that it wraps, from the outside in, with the middleware classes of each Starlette app."""
+    for _ in range(_MAX_DEPTH):
+        if app is None:
+            return
+        yield app
+        yield from (added.cls for added in getattr(app, "user_middleware", ()))
+        app = getattr(app, "app", None)
+
+
+def _is_cors(layer: Any) -> bool:
+    return (layer if isinstance(layer, type) else type(layer)).__name__ == _NAME
+
+
+async def run_lifespan(
+    app: Callable[[Any, Any, Any], Awaitable[None]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    flush: Callable[[], Awaitable[None]],
+) -> None:
+    """Run one lifespan of `app`, and await `flush` at its end. `flush` must neither raise nor wait for long."""
+    app_listens = False
+
+    async def app_receive() -> Message:
+        nonlocal app_listens
+        app_listens = True
+        return await receive()
+
+    async def app_send(message: Message) -> None:
         if message["type"] in _ENDS:
-            await self._flush()
-        await self._send(message)
+            await flush()
+        await send(message)
+
+    # An app that does not support lifespans raises or returns before it receives anything.
+    try:
+        await app(scope, app_receive, app_send)
+    except Exception:
+        if app_listens:
+            raise
+    if not app_listens:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await app_send({"type": "lifespan.shutdown.complete"})
 
 
 def event_loop_error(*parts: Any) -> str:
@@ -53,9 +110,3 @@ def event_loop_error(*parts: Any) -> str:
     if error:
         _log.error("%s", error)
     return error
-
-
-async def fail_startup(message: str, receive: Receive, send: Send) -> None:
-    """Answer the lifespan of an app so that its server does not start."""
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": message})

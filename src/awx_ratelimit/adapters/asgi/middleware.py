@@ -7,8 +7,7 @@ is one request at its handshake and holds its slot until it closes.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from awx_ratelimit.adapters.asgi.cors_warnings import warn_of_cors
-from awx_ratelimit.adapters.asgi.lifespan import Lifespan, event_loop_error, fail_startup
+from awx_ratelimit.adapters.asgi.lifespan import event_loop_error, run_lifespan, warn_of_cors
 from awx_ratelimit.adapters.asgi.scope import (
     Message,
     Receive,
@@ -65,7 +64,7 @@ class RateLimitMiddleware:
         outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
         if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
             if kind == "lifespan":
-                await Lifespan(receive, send, self.gate.flush).run(self.app, scope)
+                await run_lifespan(self.app, scope, receive, send, self.gate.flush)
                 return
             with nested_call(scope, "asgi_app"):
                 await self.app(scope, receive, send)
@@ -99,7 +98,8 @@ class RateLimitMiddleware:
             warn_of_cors(self, scope, self.gate.exposed_names)
             self._loop_error = event_loop_error(*self.gate.parts)
         if self._loop_error and scope["type"] == "lifespan":
-            await fail_startup(self._loop_error, receive, send)
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": self._loop_error})
         elif self._loop_error:
             await self._refuse(error_responses.failure("rate_limiter_unavailable"), scope, receive, send)
         return bool(self._loop_error)

@@ -39,7 +39,7 @@ class WsgiApp:
     ) -> None:
         check_handler(handler, "WsgiApp")
         if getattr(handler, "needs_loop", False):
-            raise TypeError("WsgiApp has no event loop: give the API a Limiter, not an AsyncLimiter")
+            raise TypeError("WsgiApp: expected a handler with a Limiter, got one that needs an event loop")
         self._handler = handler
         self._max_body_bytes = max_body_bytes
         self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)

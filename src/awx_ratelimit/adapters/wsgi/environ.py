@@ -90,8 +90,13 @@ def drain(environ: Environ, max_bytes: int) -> None:
     It reads nothing if the client sent ``Expect: 100-continue``, because that client waits before it sends the body.
     """
     text = environ.get("CONTENT_LENGTH")
-    if (text or "HTTP_TRANSFER_ENCODING" in environ) and not _expects_continue(environ):
-        discard(environ, min(_announced_bytes(environ, text, max_bytes), max_bytes))
+    if "100-continue" in environ.get("HTTP_EXPECT", "").lower():
+        return
+    if text:
+        discard(environ, min(content_length(text) or 0, max_bytes))
+    elif "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
+        # Without a length and without a marked end, a read could block for ever (PEP 3333).
+        discard(environ, max_bytes)
 
 
 def discard(environ: Environ, left_bytes: int) -> None:
@@ -105,17 +110,6 @@ def discard(environ: Environ, left_bytes: int) -> None:
             left_bytes -= len(piece)
     except Exception:  # servers raise errors of many types, and the reply must be sent anyway
         return
-
-
-def _expects_continue(environ: Environ) -> bool:
-    return "100-continue" in environ.get("HTTP_EXPECT", "").lower()
-
-
-def _announced_bytes(environ: Environ, text: str | None, max_bytes: int) -> int:
-    if text:
-        return content_length(text) or 0
-    # Without a length and without a marked end, a read could block for ever (PEP 3333).
-    return max_bytes if environ.get("wsgi.input_terminated") else 0
 
 
 def send_reply(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

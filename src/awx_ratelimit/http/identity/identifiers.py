@@ -1,23 +1,86 @@
-"""Checks and calls the `identify` of a gate, and reads the optional methods that it may have."""
+"""Reads the API key of a request, and checks and calls the `identify` of a gate with its optional methods.
+
+A key is exactly one header value of 1 to 128 bytes, without a comma, which means that a server joined two headers. A
+request with a malformed key is refused, never anonymous.
+"""
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
-from awx_ratelimit.http.identity.credentials import sends_key
-from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.limit_headers import KEY_HEADER
+from awx_ratelimit.http.message import MAX_BYTES, Request, first_bytes
+from awx_ratelimit.http.validation import takes
 
 Identify = Callable[[Request], Caller | None]
 AsyncIdentify = Callable[[Request], Caller | Awaitable[Caller | None] | None]
 
+MAX_KEY_BYTES = 128
+_AUTHORIZATION = b"authorization"
+_NOT_AWAITED = "identify: expected a plain function, got an async one; write it with `def`, or use AsyncGate"
 _EXAMPLE = 'StaticKeys({"awx_example_key": "starter"})'
-_NOT_AWAITED = "identify is asynchronous, which Gate cannot wait for; write it with `def`, or use AsyncGate"
 #: How to create an instance, for a class that was given instead of one.
 _INSTANCES = {"StaticKeys": _EXAMPLE, "StoredKeys": "StoredKeys(KeyVerifier(store))"}
+
+
+def sent_key(request: Request) -> bytes | None:
+    """The API key of the request, None without a header X-API-Key. Raises KeyRefused for a header that has no key.
+
+    The characters of the key are not checked: no digest of a malformed key is ever found.
+    """
+    _, _, _, values_of, _ = request
+    values = values_of(KEY_HEADER)
+    if len(values) == 1:
+        (key,) = values
+        if len(key) <= MAX_BYTES:
+            key = key.strip(b" \t")
+            if 0 < len(key) <= MAX_KEY_BYTES:
+                return key
+    elif not values:
+        return None
+    raise KeyRefused
+
+
+def sends_key(request: Request) -> bool:
+    """Whether the request has a header X-API-Key, with or without a key in it."""
+    return bool(request.values(KEY_HEADER))
+
+
+class BearerKeys:
+    """Reads keys from X-API-Key, or from ``Authorization: Bearer`` followed by a key with `prefix`."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.encode()
+        credential = rb"[ \t]*bearer[ \t]+(%s[^,]*)" % self._prefix
+        self._whole = re.compile(credential, re.IGNORECASE).fullmatch
+        self._after_comma = re.compile(rb"," + credential, re.IGNORECASE).search
+
+    def sends_key(self, request: Request) -> bool:
+        """Whether either header has a key, or something in its place."""
+        return sends_key(request) or self._has_key(first_bytes(request.values(_AUTHORIZATION))[0])
+
+    def sent_key(self, request: Request) -> bytes | None:
+        """The only key of the request, None without one. Raises KeyRefused for two keys or a malformed one."""
+        authorization, is_cut = first_bytes(request.values(_AUTHORIZATION))
+        found = self._whole(authorization)
+        if found is None and not self._has_key(authorization):
+            return sent_key(request)
+        if found is None or is_cut or sends_key(request):
+            raise KeyRefused
+        key: bytes = found[1]
+        return key
+
+    def _has_key(self, authorization: bytes) -> bool:
+        # Servers join two headers with a comma, which no key contains.
+        first, comma, _ = authorization.partition(b",")
+        if self._whole(first):
+            return True
+        # The search is slow, so it runs only if both a comma and the prefix are there.
+        return bool(comma and self._prefix in authorization.lower() and self._after_comma(authorization))
 
 
 class IdentifierHooks(NamedTuple):
@@ -39,7 +102,7 @@ class IdentifierHooks(NamedTuple):
         """The hooks of `identify`, with defaults for missing ones. Raises TypeError for an async `known`."""
         known = getattr(identify, "known", _never_known)
         if inspect.iscoroutinefunction(known):
-            raise TypeError("identify.known is async; write a plain method that returns a Caller or None at once")
+            raise TypeError("identify.known: expected a plain method, got an async one; write it with `def`")
         return cls(
             known,
             getattr(identify, "was_known", _never_known),
@@ -61,16 +124,18 @@ def _never_known(_: Request) -> None:
     return None
 
 
-def checked_identify(identify: Identify, plans: PlanTable) -> Identify:
-    """Return `identify`. Raises TypeError if Gate cannot call it, and InvalidLimit for a plan that does not exist."""
+def checked_identify(identify: Identify) -> Identify:
+    """Return `identify`. Raises TypeError if Gate cannot call it."""
     if inspect.iscoroutinefunction(identify) or inspect.iscoroutinefunction(getattr(identify, "__call__", None)):  # noqa: B004
         raise TypeError(_NOT_AWAITED)
-    return _checked(identify, plans)  # type: ignore[no-any-return]
+    _check(identify)
+    return identify
 
 
-def async_checked_identify(identify: AsyncIdentify, plans: PlanTable) -> Any:
+def async_checked_identify(identify: AsyncIdentify) -> Any:
     """As `checked_identify`, for AsyncGate. Identifiers that block, such as StoredKeys, have a method `call_async`."""
-    return getattr(_checked(identify, plans), "call_async", identify)
+    _check(identify)
+    return getattr(identify, "call_async", identify)
 
 
 def checked_caller(caller: Any) -> Any:
@@ -97,41 +162,17 @@ def _caller_or_none(caller: Any) -> Caller | None:
     if caller is None or isinstance(caller, Caller):
         return caller
     # Shows only the type, because the value may be a key.
-    raise TypeError(f"identify returned {type_name(caller)}; return a Caller, or None for a request without a key")
+    raise TypeError(f"identify: expected a Caller or None as the result, got {type_name(caller)}")
 
 
-def _checked(identify: Any, plans: PlanTable) -> Any:
-    _check_callable(identify)
-    check = getattr(identify, "check", None)
-    if check is not None:
-        check(plans)
-    return identify
-
-
-def _check_callable(identify: Any) -> None:
+def _check(identify: Any) -> None:
+    write = f"identify={_EXAMPLE}"
     if isinstance(identify, type):
-        instance = _INSTANCES.get(identify.__name__, f"{identify.__name__}(...)")
-        raise TypeError(f"identify is {type_name(identify)}; create an instance: identify={instance}")
-    if isinstance(identify, Mapping):
-        raise TypeError(f"identify is {type_name(identify)}; write identify=StaticKeys(...) around it")
-    if not callable(identify):
-        raise TypeError(
-            f"identify is {type_name(identify)}; use a function that takes the request and returns a Caller or None, "
-            f"or {_EXAMPLE}"
-        )
-    _check_parameters(identify)
-
-
-def _check_parameters(identify: Callable[..., Any]) -> None:
-    try:
-        signature = inspect.signature(identify)
-    except (TypeError, ValueError):
-        # Some functions written in C have no signature.
-        return
-    try:
-        signature.bind(None)
-    except TypeError:
-        names = ", ".join(signature.parameters)
-        raise TypeError(
-            f"identify takes ({names}); it is called with the request alone: write `def identify(request):`"
-        ) from None
+        write = f"identify={_INSTANCES.get(identify.__name__, f'{identify.__name__}(...)')}"
+    elif callable(identify):
+        if takes(identify, None):
+            return
+        write = "`def identify(request):`"
+    raise TypeError(
+        f"identify: expected a function from a request to a Caller or None, got {type_name(identify)}; write {write}"
+    )

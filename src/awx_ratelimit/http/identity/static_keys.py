@@ -10,7 +10,7 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit, KeyRefused
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.credentials import MAX_KEY_BYTES, sent_key
+from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES, sent_key
 from awx_ratelimit.http.message import Request
 
 #: The prefix of keys from a key store, unless it is configured otherwise.
@@ -31,19 +31,19 @@ class StaticKeys:
     def __init__(self, keys: Mapping[str, str | Plan | Caller]) -> None:
         if isinstance(keys, str) or not isinstance(keys, Mapping):
             # Shows only the type, because the value holds keys.
-            raise TypeError(f'StaticKeys needs a mapping, not {type_name(keys)}; write StaticKeys({{key: "starter"}})')
+            raise TypeError(f'StaticKeys: expected a mapping such as {{key: "starter"}}, got {type_name(keys)}')
         self._callers: dict[bytes, Caller] = {}
         for number, (key, value) in enumerate(keys.items(), start=1):
             if not isinstance(key, str):
-                raise TypeError(f"StaticKeys: key {number} is {type_name(key)}; use a string")
+                raise TypeError(f"StaticKeys: key {number}: expected a string, got {type_name(key)}")
             if not isinstance(value, str | Plan | Caller):
                 raise TypeError(
-                    f"StaticKeys: the value of key {number} is {describe(value)}; use a plan's name or a Caller"
+                    f"StaticKeys: the value of key {number}: expected a plan's name or a Caller, got {describe(value)}"
                 )
             text = key.encode("utf-8", "surrogatepass")
             if not _is_key(text):
                 raise InvalidLimit(
-                    f"StaticKeys: key {number} cannot be sent; use 1 to 128 visible ASCII characters except the comma"
+                    f"StaticKeys: key {number}: expected 1 to 128 visible ASCII characters except the comma"
                 )
             digest = blake2s(text).digest()
             self._callers[digest] = value if isinstance(value, Caller) else Caller(f"key_{digest.hex()[:32]}", value)
@@ -63,12 +63,8 @@ class StaticKeys:
         # Not self(request): a subclass may look up other keys.
         return StaticKeys.__call__(self, request)
 
-    def check(self, plans: PlanTable) -> None:
-        """Raise InvalidLimit for a caller whose plan is not in the table. A gate calls it once, in its constructor."""
-        self.caller_plans(plans)
-
     def caller_plans(self, plans: PlanTable) -> set[Plan]:
-        """The plans of the callers. Raises InvalidLimit as `check` does."""
+        """The plans of the callers. Raises InvalidLimit for a plan that is not in the table. Gates call it once."""
         try:
             return {plans.resolve(caller) for caller in self._callers.values()}
         except InvalidLimit:
@@ -82,10 +78,7 @@ class StaticKeys:
         """The error if keys and plans were swapped, without any key in it; None if they were not."""
         for plan in plans.plans:
             if blake2s(plan.name.encode("utf-8", "surrogatepass")).digest() in self._callers:
-                return (
-                    f"StaticKeys: the plan {plan.name!r} stands in the place of a key; "
-                    f"write StaticKeys({{key: {plan.name!r}}})"
-                )
+                return f"StaticKeys: expected a key, got the plan {plan.name!r}; write {{key: {plan.name!r}}}"
         if any(str(caller.plan).startswith(_KEY_PREFIX) for caller in self._callers.values()):
-            return 'StaticKeys: a key is where a plan is expected; write StaticKeys({key: "starter"})'
+            return 'StaticKeys: expected a plan, got a key; write {key: "starter"}'
         return None

@@ -13,7 +13,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.credentials import BearerKeys, sends_key, sent_key
+from awx_ratelimit.http.identity.identifiers import BearerKeys, sends_key, sent_key
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.runtime.event_loops import ThreadPool
 
@@ -45,7 +45,7 @@ class StoredKeys:
 
     def __init__(self, verifier: "KeyVerifier", *, bearer: bool = False, threads: int = _THREADS) -> None:
         if isinstance(verifier, type) or not hasattr(verifier, "look_up"):
-            raise TypeError(f"verifier is {type_name(verifier)}; write StoredKeys(KeyVerifier(store))")
+            raise TypeError(f"verifier: expected a KeyVerifier, got {type_name(verifier)}; write KeyVerifier(store)")
         check_bool(bearer, "bearer")
         self._verifier = verifier
         # Bound once: attribute look-ups of methods cost time in every request.

@@ -9,9 +9,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.http.rules.path_patterns import SEGMENT
 from awx_ratelimit.http.rules.path_readings import is_ordinary, normalized, readings, without_prefixes
-from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.http.rules.rule import SEGMENT, Rule
 
 _MAX_CACHED_MATCHES = 4096
 #: The length of a method and a path together. Longer ones are not cached, so clients cannot fill memory with them.
@@ -138,21 +137,18 @@ def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
     for rule in rules:
         if rule.cost == cost and all(rule is other for other in budgets.values()):
             return rule
-    return CombinedRule(cost, "+".join(map(str, budgets)) or None, _with_budgets(tuple(budgets.values())), rules)
+
+    def with_budgets(plan: Plan) -> Plan:
+        for rule in budgets.values():
+            plan = rule.with_budget(plan)
+        return plan
+
+    return CombinedRule(cost, "+".join(map(str, budgets)) or None, with_budgets, rules)
 
 
 def _tightness(rule: Rule) -> float:
     rates = rule.plan.rates if rule.plan is not None else ()
     return -min((rate.tokens / rate.period_ms for rate in rates), default=0.0)
-
-
-def _with_budgets(rules: tuple[Rule, ...]) -> Callable[[Plan], Plan]:
-    def with_budgets(plan: Plan) -> Plan:
-        for rule in rules:
-            plan = rule.with_budget(plan)
-        return plan
-
-    return with_budgets
 
 
 def _matcher(rule: Rule) -> Callable[[str], Any]:

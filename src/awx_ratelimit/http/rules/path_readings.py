@@ -149,54 +149,18 @@ def _with_leading_slash(path: str) -> Iterator[str]:
             yield after[after.find("/") :]
 
 
-def _decoded_again(path: str) -> Iterator[str]:
-    if "%" in path:
-        yield unquote(path)
-
-
-def _without_broken_bytes(path: str) -> Iterator[str]:
-    """Some frameworks decode with ``errors="ignore"``."""
-    if "\ufffd" in path:
-        yield path.replace("\ufffd", "")
-
-
-def _without_controls(path: str) -> Iterator[str]:
-    if _CONTROLS.search(path):
-        yield _CONTROLS.sub("", path)
-        yield path.partition("\0")[0] or "/"
-
-
-def _without_backslashes(path: str) -> Iterator[str]:
-    if "\\" in path:
-        yield path.replace("\\", "/")
-
-
-def _without_parameters(path: str) -> Iterator[str]:
-    if ";" in path:
-        yield _PARAMETERS.sub("", path)
-
-
-def _without_dots(path: str) -> Iterator[str]:
-    if _DOT_SEGMENT.search(path):
-        yield without_dot_segments(_SLASHES.sub("/", path))
-        yield without_dot_segments(path)
-
-
-def _without_view_marks(path: str) -> Iterator[str]:
-    """Pyramid's traversal reads ``@@name`` as the view ``name``."""
-    if "/@@" in path:
-        yield _VIEW.sub("/", path)
-
-
-_CHANGES: tuple[Callable[[str], Iterator[str]], ...] = (
+#: Each returns the readings of one kind of framework or server. A path that it does not change stays as it is.
+_CHANGES: tuple[Callable[[str], Iterable[str]], ...] = (
     _with_leading_slash,
-    _decoded_again,
-    _without_broken_bytes,
-    _without_controls,
-    _without_backslashes,
-    _without_parameters,
-    _without_dots,
-    _without_view_marks,
+    lambda path: [unquote(path)],
+    # Some frameworks decode with ``errors="ignore"``.
+    lambda path: [path.replace("\ufffd", "")],
+    lambda path: [_CONTROLS.sub("", path), path.partition("\0")[0] or "/"],
+    lambda path: [path.replace("\\", "/")],
+    lambda path: [_PARAMETERS.sub("", path)],
+    lambda path: map(without_dot_segments, (_SLASHES.sub("/", path), path)) if _DOT_SEGMENT.search(path) else (),
+    # Pyramid's traversal reads ``@@name`` as the view ``name``.
+    lambda path: [_VIEW.sub("/", path)],
 )
 
 

@@ -10,8 +10,7 @@ from typing import Final
 
 from awx_ratelimit.core.rate import CONCURRENT, Rate
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.audit.tolerances import Tolerances
-from awx_ratelimit.loadtest.audit.verdict import Verdict, judge
+from awx_ratelimit.loadtest.audit.verdict import Tolerances, Verdict, judge
 
 NAME: Final = "contract"
 REFUSED_STATUS: Final = 429

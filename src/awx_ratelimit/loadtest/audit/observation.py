@@ -5,7 +5,7 @@ an observation must hold for each of these moments.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -58,10 +58,6 @@ class Observation:
     def held(self) -> bool:
         """Whether the client saw the request stay open for a while, as streams and WebSockets do."""
         return self.outcome is Outcome.ADMITTED and self.alive_us > self.answered_us
-
-    def as_row(self) -> list[Any]:
-        """A row for `from_row`, which JSON can represent."""
-        return list(astuple(self))
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Observation":

@@ -6,20 +6,23 @@ gateway passes on any machine; a busy machine only shows less. Every key must be
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Final
 
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.loadtest.audit import contract, honest_wait, isolation
+from awx_ratelimit.loadtest.audit import contract
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome, admitted, group_by_key, max_in_flight
 from awx_ratelimit.loadtest.audit.rate_bound import TightestInterval, tightest_interval
-from awx_ratelimit.loadtest.audit.tolerances import Tolerances
-from awx_ratelimit.loadtest.audit.unjustified_refusals import Fault, unjustified_refusals
-from awx_ratelimit.loadtest.audit.verdict import Verdict, judge, seconds
+from awx_ratelimit.loadtest.audit.refusals import HONEST_WAIT, ISOLATION, Fault, check_waits, unjustified_refusals
+from awx_ratelimit.loadtest.audit.verdict import Tolerances, Verdict, judge, seconds
 
 ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, FREE = "answers", "never over", "not under", "slots", "refusals are free"
-NAMES: Final = (ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, honest_wait.NAME, FREE, contract.NAME, isolation.NAME)
+NAMES: Final = (ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, HONEST_WAIT, FREE, contract.NAME, ISOLATION)
 #: This many refusals in a row are a burst of refusals.
 _MIN_BURST: Final = 5
+_MIN_SAMPLES: Final = 3
+#: A gateway on a single core shares it with the flood, so a latency may grow by this factor.
+_MAX_GROWTH = 4
 
 
 def audit(observations: Sequence[Observation], tolerances: Tolerances) -> list[Verdict]:
@@ -32,10 +35,10 @@ def audit(observations: Sequence[Observation], tolerances: Tolerances) -> list[V
         _check_never_over(seen, tolerances),
         _check_not_under(seen, tolerances, faults[Fault.TOO_STRICT]),
         _check_slots(seen, tolerances, faults[Fault.SLOT_LEAKED]),
-        honest_wait.check(seen, tolerances),
+        check_waits(seen, tolerances),
         _check_free_refusals(seen, faults),
         contract.check(seen, tolerances),
-        isolation.check(seen, tolerances, faults[Fault.KEYS_SHARE_BUDGET]),
+        _check_isolation(seen, tolerances, faults[Fault.KEYS_SHARE_BUDGET]),
     ]
 
 
@@ -125,3 +128,47 @@ def _admitted_after_bursts(observations: Sequence[Observation]) -> int:
             found += refused >= _MIN_BURST
             refused = 0
     return found
+
+
+def _check_isolation(observations: Sequence[Observation], tolerances: Tolerances, shared_budget: list[str]) -> Verdict:
+    """Shown if another key's latency was measured before and during a flood.
+
+    It compares medians, because one slow request may be a busy machine. `shared_budget`: refusals that a shared budget
+    explains.
+    """
+    medians = list(_medians_us(observations).values())
+    slowed = [
+        f"while another key flooded the gateway, a request took {_ms(during)} instead of {_ms(before)}"
+        for before, during in medians
+        if during > before + max(tolerances.latency_us, _MAX_GROWTH * before)
+    ]
+    detail = "no two keys were compared"
+    if medians:
+        before, during = medians[0]
+        detail = f"median latency of another key: {_ms(before)} before a flood, {_ms(during)} during it"
+    return judge(ISOLATION, shared_budget + slowed, bool(medians), detail)
+
+
+def _medians_us(observations: Sequence[Observation]) -> dict[int, tuple[float, float]]:
+    """The median latency of each key except the flooding key 0, before and during the flood."""
+    keys = group_by_key(one for one in observations if one.profile == ISOLATION)
+    flood = keys.pop(0, [])
+    if not flood:
+        return {}
+    begin_us, end_us = flood[0].sent_us, max(one.answered_us for one in flood)
+    medians = {}
+    for key, of_key in keys.items():
+        answered = [one for one in of_key if one.outcome is not Outcome.FAILED]
+        before = [_latency_us(one) for one in answered if one.answered_us <= begin_us]
+        during = [_latency_us(one) for one in answered if begin_us <= one.sent_us <= end_us]
+        if min(len(before), len(during)) >= _MIN_SAMPLES:
+            medians[key] = median(before), median(during)
+    return medians
+
+
+def _ms(us: float) -> str:
+    return f"{us / 1_000:.1f} ms"
+
+
+def _latency_us(one: Observation) -> int:
+    return one.answered_us - one.sent_us

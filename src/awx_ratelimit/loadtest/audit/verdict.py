@@ -1,10 +1,14 @@
-"""`Verdict`: whether a gateway kept one promise."""
+"""What an audit judges by, its `Tolerances`, and what it returns, a `Verdict` on each promise."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.loadtest.audit.observation import SECOND_US
+
+MAX_EXAMPLES: Final = 5
 
 
 class Result(StrEnum):
@@ -25,9 +29,6 @@ class Verdict:
     examples: tuple[str, ...] = ()
 
 
-MAX_EXAMPLES: Final = 5
-
-
 def judge(name: str, faults: list[str], shown: bool, detail: str) -> Verdict:
     """FAILED if there are `faults`, else PASSED if the observations show that the promise was kept (`shown`)."""
     if faults:
@@ -39,3 +40,40 @@ def judge(name: str, faults: list[str], shown: bool, detail: str) -> Verdict:
 def seconds(us: int) -> str:
     """Format a duration in microseconds for a report."""
     return f"{us / SECOND_US:.3f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """What an audit checks: `plan`, for each key separately, within these tolerances.
+
+    - `release_us`: how long after its body a response may keep its slot.
+    - `hang_up_us`: the same after a client disconnects, which a server notices at its next write.
+    - `skew_us`: how far the gateway's calendar may differ from the tester's.
+    - `latency_us`: how much slower one key's requests may get while another key floods the gateway.
+    - `spread_us`: how inaccurate times from other machines may be. Every request is extended by this at both ends.
+    """
+
+    plan: Plan
+    release_us: int = 250_000
+    hang_up_us: int = 2_000_000
+    skew_us: int = 2_000_000
+    latency_us: int = 100_000
+    spread_us: int = 0
+    #: Two clocks that count whole milliseconds cannot resolve less; with a safety margin.
+    tolerance_us: int = 10_000
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The rates that the gateway enforces."""
+        return enforced_rates(self.plan)
+
+    @property
+    def slots(self) -> int | None:
+        """The number of slots that the gateway enforces, or None if it enforces none."""
+        concurrency = self.plan.concurrency
+        return None if concurrency is None or concurrency.shadow or self.plan.shadow else concurrency.slots
+
+
+def enforced_rates(plan: Plan) -> tuple[Rate, ...]:
+    """The rates of `plan` that are not in shadow mode."""
+    return tuple(rate for rate in plan.rates if not (rate.shadow or plan.shadow))

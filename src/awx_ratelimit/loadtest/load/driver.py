@@ -17,10 +17,10 @@ from gevent.fileobject import FileObjectThread
 from locust.runners import MasterRunner, Runner
 
 from awx_ratelimit.loadtest.audit.observation import SECOND_US
-from awx_ratelimit.loadtest.load.concurrency_profiles import PROFILES_BY_NAME
-from awx_ratelimit.loadtest.load.environment import LoadEnvironment
 from awx_ratelimit.loadtest.load.http_client import now_us
-from awx_ratelimit.loadtest.load.worker_pool import WorkerPool
+from awx_ratelimit.loadtest.load.profile import LoadEnvironment
+from awx_ratelimit.loadtest.load.profiles import PROFILES_BY_NAME
+from awx_ratelimit.loadtest.load.workers import WorkerPool
 from awx_ratelimit.loadtest.run_config import RunConfig
 
 _WORKERS_TIMEOUT_S: Final = 60.0

@@ -1,34 +1,68 @@
-"""`Profile`: a Locust user that executes one traffic pattern once, and functions that several profiles use.
+"""`Profile`: a Locust user that executes one traffic pattern once, its environment, and what several profiles use.
 
 Profiles choose their requests by the plan and by earlier responses. They judge nothing; the audit does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import gevent
 from gevent.pool import Group
 from locust import User, constant, task
+from locust.env import Environment
 
-from awx_ratelimit.loadtest.audit.observation import SECOND_US
-from awx_ratelimit.loadtest.load.client import Client, RequestResult
-from awx_ratelimit.loadtest.load.context import BudgetSpent, LoadContext
-from awx_ratelimit.loadtest.load.environment import LoadEnvironment
+from awx_ratelimit.loadtest.load.client import BudgetSpent, Client, LoadContext, RequestResult
 from awx_ratelimit.loadtest.load.http_client import now_us
 from awx_ratelimit.loadtest.run_config import RunConfig
 
+_SEND_INTERVAL_S = 0.25
 #: How long a paced profile goes on at least, and at most.
 MIN_PACED_S, MAX_PACED_S = 2.0, 15.0
 #: Longer than a gateway needs to release a slot, so that a refusal after this pause is one by rates.
 SLOT_RELEASE_S = 0.3
 
 
+class LoadEnvironment(Environment):
+    """Locust's environment. `load_context` is None until `begin` has the run's configuration."""
+
+    load_context: LoadContext | None = None
+
+    def begin(self, config: RunConfig, keys: Sequence[str], *, seconds_left: float, requests: int) -> None:
+        """Create the context that the users of this process share, and send its observations from now on."""
+        context = LoadContext(config, keys, seconds_left=seconds_left, requests=requests, on_request=self._on_request)
+        self.load_context = context
+        gevent.spawn(self._send_rows_regularly, context)
+
+    def send_rows(self) -> None:
+        """Send new observations to the runner that collects them: in this process, or the master's."""
+        context, runner = self.load_context, self.runner
+        if context is None or runner is None:
+            return
+        if (rows := context.take_rows()) or context.abort_reason:
+            runner.send_message("awx_rows", {"rows": rows, "abort_reason": context.abort_reason})
+
+    def _on_request(self, method: str, profile: str, ms: float, error: str | None) -> None:
+        self.events.request.fire(  # type: ignore[no-untyped-call]  # Locust has no types here
+            request_type=method, name=profile, response_time=ms, response_length=0,
+            exception=None if error is None else RuntimeError(error), context={},
+        )  # fmt: skip
+
+    def _send_rows_regularly(self, context: LoadContext) -> None:
+        while self.load_context is context:
+            gevent.sleep(_SEND_INTERVAL_S)
+            self.send_rows()
+
+
 class Profile(User):
     """One user. It executes its profile once, reports that it is done, and waits until Locust stops it."""
 
     abstract = True
+    #: The name of the class in lower case.
     name: ClassVar[str]
     wait_time = constant(0)
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__.lower()
 
     @task
     def execute_once(self) -> None:
@@ -72,14 +106,6 @@ def send_until_refused(client: Client, config: RunConfig, *, before_us: int | No
         if result.refused:
             return result
     return None
-
-
-def paced(context: LoadContext, interval_s: float) -> Iterator[None]:
-    """Iterate once every `interval_s`, for the duration of a paced profile."""
-    begin_us = now_us()
-    for number in range(int(min(MAX_PACED_S, max(MIN_PACED_S, 5 * interval_s)) / interval_s) + 1):
-        context.pause_until(begin_us + round(number * interval_s * SECOND_US))
-        yield
 
 
 def run_together(acts: list[Callable[[], Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome
 from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
-from awx_ratelimit.loadtest.report import curves, plots
+from awx_ratelimit.loadtest.report import plots
 from awx_ratelimit.loadtest.report.results import PERCENTILES, Report
 
 _CSS_CLASSES: dict[str, str] = {Result.PASSED: "passed", Result.FAILED: "failed", Result.NOT_SHOWN: "unshown"}
@@ -116,19 +116,19 @@ def _plots(report: Report) -> list[str]:
     seen = sorted(report.observations, key=lambda one: one.sent_us)
     begin_us, seconds = seen[0].sent_us, report.seconds
     of_first_key = [one for one in seen if one.key == 0]
-    bands, step_s = _bands(seen, begin_us), curves.step_width_s(seconds)
+    bands, step_s = _bands(seen, begin_us), plots.step_width_s(seconds)
     figures = [
         plots.lines(f"Admitted cost and its limit by {rate.name!r}", curve, bands, seconds)
         for rate in report.config.reachable_rates
-        for curve in [curves.admissions(of_first_key, rate, begin_us)]
+        for curve in [plots.admissions(of_first_key, rate, begin_us)]
     ]
-    counts = curves.outcome_counts(seen, begin_us, step_s)
+    counts = plots.outcome_counts(seen, begin_us, step_s)
     parts = [(outcome.value, counts[outcome]) for outcome in Outcome if counts[outcome]]
     figures.append(plots.bars(f"Requests per {step_s:g} s, all keys", parts, step_s, bands, seconds))
-    latencies = curves.latencies(seen, begin_us, step_s)
+    latencies = plots.latencies(seen, begin_us, step_s)
     figures.append(plots.lines("Latency to the response head in ms, all keys", latencies, bands, seconds))
     if any(one.held for one in of_first_key):
-        slots = curves.slots(of_first_key, report.tolerances.slots, begin_us, seconds)
+        slots = plots.slots(of_first_key, report.tolerances.slots, begin_us, seconds)
         figures.append(plots.lines("Requests certainly in flight", slots, bands, seconds))
     return figures
 

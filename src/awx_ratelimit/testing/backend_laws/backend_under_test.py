@@ -13,7 +13,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
-from awx_ratelimit.testing.clock import ManualClock
+from awx_ratelimit.testing import ManualClock
 
 START_MS = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000
 MINUTE_10 = Plan.of("ten", per_minute=10)

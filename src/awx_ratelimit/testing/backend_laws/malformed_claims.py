@@ -69,7 +69,7 @@ class MalformedClaimLaws(BackendUnderTest):
     """What a backend promises about malformed claims."""
 
     @pytest.mark.parametrize("name", MALFORMED)
-    async def test_law_18_a_malformed_claim_fails_alone(self, limiter: AsyncLimiter, name: str) -> None:
+    async def test_law_18_malformed_claim(self, limiter: AsyncLimiter, name: str) -> None:
         """A malformed claim raises TypeError or ValueError; concurrent and later claims are decided as usual."""
         await limiter.release(await limiter.acquire("s", STARTER, 7))
 
@@ -80,7 +80,7 @@ class MalformedClaimLaws(BackendUnderTest):
         await _assert_unharmed(limiter)
 
     @pytest.mark.parametrize("name", STRANGE)
-    async def test_law_18_a_strange_claim_is_decided_or_fails_alone(self, limiter: AsyncLimiter, name: str) -> None:
+    async def test_law_18_strange_claim(self, limiter: AsyncLimiter, name: str) -> None:
         """An unusual claim is decided or raises; concurrent and later claims are decided as usual."""
         await limiter.release(await limiter.acquire("s", STARTER, 7))
 
@@ -90,7 +90,7 @@ class MalformedClaimLaws(BackendUnderTest):
         assert [answer for answer in answers if not isinstance(answer, decided)] == []
         await _assert_unharmed(limiter)
 
-    async def test_law_18_a_hostile_subject_is_its_text(self, limiter: AsyncLimiter) -> None:
+    async def test_law_18_hostile_subject(self, limiter: AsyncLimiter) -> None:
         """An instance of a str subclass is decided as the plain string of its text, which the Decision contains."""
         decision = await limiter.backend.acquire(HostileText("hostile"), STARTER, 1)
 

@@ -3,22 +3,20 @@
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.backend_under_test import CALENDAR_3, MINUTE_10, BackendUnderTest, spend
-from awx_ratelimit.testing.clock import ManualClock
 
 
 class PlanLaws(BackendUnderTest):
     """What a backend promises about plan changes and shadow limits."""
 
-    async def test_law_7_an_upgrade_carries_what_was_used(self, limiter: AsyncLimiter) -> None:
+    async def test_law_7_upgrade(self, limiter: AsyncLimiter) -> None:
         """With 50 of 60 used, an upgrade to 300 leaves 250."""
         await spend(limiter, STARTER, 50)
 
         assert (await limiter.peek("s", GROWTH)).usages[0].remaining == 250
 
-    async def test_law_7_after_a_downgrade_nobody_waits_longer_than_a_full_refill(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_7_wait_after_a_downgrade(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """A debt above the new burst is cut to it, and the promised wait is exact although refusals store nothing."""
         await spend(limiter, GROWTH, 300)
         clock.advance(500)
@@ -33,7 +31,7 @@ class PlanLaws(BackendUnderTest):
         assert early.allowed is False
         assert on_time.allowed is True
 
-    async def test_law_7_a_limit_that_is_not_named_is_kept(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
+    async def test_law_7_limit_of_another_plan(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """A limit that the current plan does not have keeps its debt, and the debt keeps draining."""
         await spend(limiter, MINUTE_10, 10)
         for _ in range(3):
@@ -42,7 +40,7 @@ class PlanLaws(BackendUnderTest):
 
         assert (await limiter.peek("s", MINUTE_10)).usages[0].remaining == 1
 
-    async def test_law_7_a_debt_in_another_unit_is_rounded_up(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
+    async def test_law_7_debt_in_another_unit(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """A debt that the new plan's unit cannot express exactly is rounded up, never down."""
         await spend(limiter, Plan("a", (Rate("x", 1, 1_000, burst=9),)), 1)
         clock.advance(1)
@@ -50,7 +48,7 @@ class PlanLaws(BackendUnderTest):
         plan = Plan("b", (Rate("x", 1, 7, burst=9),))
         assert (await limiter.peek("s", plan, 9)).retry_after_ms == 6
 
-    async def test_law_7_leases_above_a_lowered_slot_count_run_on(self, limiter: AsyncLimiter) -> None:
+    async def test_law_7_fewer_slots_than_leases(self, limiter: AsyncLimiter) -> None:
         """If a plan has fewer slots than open leases, the leases stay and new claims wait for a free slot."""
         three, one = Plan("three", (), Concurrency(3)), Plan("one", (), Concurrency(1))
         held = [await limiter.acquire("s", three) for _ in range(3)]
@@ -63,7 +61,7 @@ class PlanLaws(BackendUnderTest):
         assert answers == [False] * 3
         assert (await limiter.peek("s", one)).allowed is True
 
-    async def test_law_11_a_limit_in_shadow_refuses_nobody(self, limiter: AsyncLimiter) -> None:
+    async def test_law_11_shadow_limit(self, limiter: AsyncLimiter) -> None:
         """An exceeded shadow limit is reported, does not affect the decision, and charges nothing more."""
         plan = Plan(
             "p", (Rate("minute", 2, 60_000, shadow=True), Rate("day", 9, 86_400_000)), Concurrency(1, shadow=True)
@@ -82,7 +80,7 @@ class PlanLaws(BackendUnderTest):
         assert slots.shadow is True
         assert day.shadow is False
 
-    async def test_law_11_a_plan_in_shadow_refuses_nobody(self, limiter: AsyncLimiter) -> None:
+    async def test_law_11_shadow_plan(self, limiter: AsyncLimiter) -> None:
         """In a shadow plan every limit is in shadow mode; a cost above a burst is reported, not raised."""
         plan = Plan.of("p", per_minute=2, concurrent=1, shadow=True)
         decisions = [await limiter.acquire("s", plan, cost) for cost in (1, 5, 1)]
@@ -91,7 +89,7 @@ class PlanLaws(BackendUnderTest):
         assert [d.allowed for d in decisions] == [True] * 3
         assert refused == [(False, False), (True, True), (False, True)]
 
-    async def test_law_11_a_refused_claim_charges_no_shadow_limit(self, limiter: AsyncLimiter) -> None:
+    async def test_law_11_refused_claim(self, limiter: AsyncLimiter) -> None:
         """When an enforced limit refuses, a shadow limit with room is not charged either."""
         plan = Plan("p", (Rate("minute", 5, 60_000, shadow=True), Rate("day", 1, 86_400_000)))
 

@@ -9,6 +9,7 @@ from awx_ratelimit.core.plan import STARTER, Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.errors import ImpossibleClaim
 from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.backend_under_test import (
     CALENDAR_3,
     MINUTE_10,
@@ -16,9 +17,7 @@ from awx_ratelimit.testing.backend_laws.backend_under_test import (
     BackendUnderTest,
     spend,
 )
-from awx_ratelimit.testing.backend_laws.reference_model import rate_bound_excess
-from awx_ratelimit.testing.backend_laws.schedules import Schedule
-from awx_ratelimit.testing.clock import ManualClock
+from awx_ratelimit.testing.backend_laws.reference_model import Schedule, rate_bound_excess
 
 #: Subjects that would reach another subject's state if a backend built keys or statements from their text.
 STRANGE_SUBJECTS = (
@@ -31,9 +30,7 @@ class RateLaws(BackendUnderTest):
     """What a backend promises about rates."""
 
     @pytest.mark.parametrize("seed", range(8))
-    async def test_law_1_decisions_equal_those_of_a_model_in_fractions(
-        self, limiter: AsyncLimiter, clock: ManualClock, seed: int
-    ) -> None:
+    async def test_law_1_equals_the_model(self, limiter: AsyncLimiter, clock: ManualClock, seed: int) -> None:
         """On any schedule of claims, plan changes and clock steps, decisions equal those of the Fraction model."""
         schedule = Schedule(limiter, clock, seed)
 
@@ -41,7 +38,7 @@ class RateLaws(BackendUnderTest):
 
         assert schedule.refusals > self.exact_steps // 200
 
-    async def test_law_2_a_claim_refused_by_one_rate_charges_no_other(self, limiter: AsyncLimiter) -> None:
+    async def test_law_2_refused_by_one_rate(self, limiter: AsyncLimiter) -> None:
         """A claim that one rate refuses leaves the other rates and the slots unchanged."""
         await spend(limiter, TWO_RATES, 2)
         before = await limiter.peek("s", TWO_RATES)
@@ -52,7 +49,7 @@ class RateLaws(BackendUnderTest):
         assert [d.allowed for d in refused] == [False] * 50
         assert after.usages == before.usages
 
-    async def test_law_2_a_claim_refused_by_the_slots_charges_no_rate(self, limiter: AsyncLimiter) -> None:
+    async def test_law_2_refused_by_the_slots(self, limiter: AsyncLimiter) -> None:
         """A claim that finds no free slot leaves every rate unchanged."""
         held = await limiter.acquire("s", TWO_RATES)
         before = await limiter.peek("s", TWO_RATES)
@@ -73,7 +70,7 @@ class RateLaws(BackendUnderTest):
             (Plan("both", (Rate("a", 1, 1_000), Rate("b", 1, 60_000))), 1, 1),
         ],
     )  # fmt: skip
-    async def test_law_3_waiting_the_promised_time_succeeds_and_a_millisecond_less_does_not(
+    async def test_law_3_exact_wait(
         self, limiter: AsyncLimiter, clock: ManualClock, plan: Plan, spent: int, cost: int
     ) -> None:
         """A claim refused with a wait of w ms is refused again after w - 1 ms and allowed after w ms."""
@@ -90,9 +87,7 @@ class RateLaws(BackendUnderTest):
         assert early.retry_after_ms == 1
         assert on_time.allowed is True
 
-    async def test_law_4_a_continuous_rate_never_admits_more_than_its_envelope(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_4_continuous_rate(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """In any interval the admitted cost is at most burst + tokens * t / period, for any sequence of claims."""
         plan = Plan("odd", (Rate("x", 7, 1_000, burst=5),))
         draw = random.Random(4)
@@ -105,9 +100,7 @@ class RateLaws(BackendUnderTest):
 
         assert rate_bound_excess(admitted, burst=5, tokens=7, period_ms=1_000) <= 0
 
-    async def test_law_4_a_calendar_rate_admits_its_tokens_between_boundaries(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_4_calendar_rate(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """A calendar rate admits its tokens between two boundaries, and all of them again after a boundary."""
         clock.advance(86_400_000 - 1)
         before = [(await limiter.acquire("s", CALENDAR_3)).allowed for _ in range(4)]
@@ -118,7 +111,7 @@ class RateLaws(BackendUnderTest):
         assert before == [True] * 3 + [False]
         assert after == [True] * 3 + [False]
 
-    async def test_law_8_an_impossible_claim_charges_nothing(self, limiter: AsyncLimiter) -> None:
+    async def test_law_8_impossible_claim(self, limiter: AsyncLimiter) -> None:
         """In `acquire` and `peek`, a cost above a burst raises ImpossibleClaim and charges nothing."""
         for verb in (limiter.acquire, limiter.peek):
             with pytest.raises(ImpossibleClaim):
@@ -127,16 +120,14 @@ class RateLaws(BackendUnderTest):
         assert [usage.remaining for usage in (await limiter.peek("s", TWO_RATES)).usages] == [2, 10, 1]
 
     @pytest.mark.parametrize("cost", [0, -1, 1.0, 1.5, "1", None, True, float("nan")])
-    async def test_a_cost_is_a_whole_number_of_at_least_1(self, limiter: AsyncLimiter, cost: Any) -> None:
+    async def test_invalid_cost(self, limiter: AsyncLimiter, cost: Any) -> None:
         """Any other cost raises ValueError and charges nothing."""
         with pytest.raises(ValueError, match="cost"):
             await limiter.acquire("s", STARTER, cost)
 
         assert (await limiter.peek("s", STARTER)).usages[0].remaining == 60
 
-    async def test_law_9_a_subject_that_owes_nothing_is_as_a_new_one(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_9_idle_subject(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """After every rate has refilled and every slot is free, a subject reads like a new one."""
         await spend(limiter, TWO_RATES, 2)
 
@@ -145,7 +136,7 @@ class RateLaws(BackendUnderTest):
         old, new = [await limiter.peek(subject, TWO_RATES) for subject in ("s", "new")]
         assert old.usages == new.usages
 
-    async def test_law_10_subjects_of_any_content_never_touch(self, limiter: AsyncLimiter) -> None:
+    async def test_law_10_isolated_subjects(self, limiter: AsyncLimiter) -> None:
         """A claim of one subject, whatever its text, charges no other subject."""
         for subject in STRANGE_SUBJECTS:
             assert (await limiter.peek(subject, TWO_RATES)).usages[0].remaining == 2, repr(subject)
@@ -154,9 +145,7 @@ class RateLaws(BackendUnderTest):
         remaining = [(await limiter.peek(subject, TWO_RATES)).usages[0].remaining for subject in STRANGE_SUBJECTS]
         assert remaining == [0] * len(STRANGE_SUBJECTS)
 
-    async def test_law_6_a_clock_a_little_back_drains_nothing_and_adds_the_step_to_waits(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_6_small_step_back(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """After a step back of at most one period, the wait grows by the step and is still exact."""
         await spend(limiter, MINUTE_10, 10)
 
@@ -171,9 +160,7 @@ class RateLaws(BackendUnderTest):
         assert early.allowed is False
         assert on_time.allowed is True
 
-    async def test_law_6_a_clock_far_back_counts_the_debt_from_now(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_6_large_step_back(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """After a step back of more than one period, the wait is the usual one from the first refusal on."""
         await spend(limiter, MINUTE_10, 10)
 
@@ -184,9 +171,7 @@ class RateLaws(BackendUnderTest):
         assert refused.retry_after_ms == 6_000
         assert (await limiter.acquire("s", MINUTE_10)).allowed is True
 
-    async def test_law_6_a_calendar_rate_counts_its_boundary_from_the_later_time(
-        self, limiter: AsyncLimiter, clock: ManualClock
-    ) -> None:
+    async def test_law_6_calendar_rate(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """After a step back over midnight, tokens that the new day used stay used until that day ends."""
         clock.advance(10)
         await spend(limiter, CALENDAR_3, 3)

@@ -11,11 +11,9 @@ from tests.machine import timed
 
 from awx_ratelimit import Concurrency, Plan, Rate
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
-from awx_ratelimit.loadtest.load.client import Client
-from awx_ratelimit.loadtest.load.context import LoadContext
-from awx_ratelimit.loadtest.report.ci_reports import as_junit
+from awx_ratelimit.loadtest.load.client import Client, LoadContext
 from awx_ratelimit.loadtest.report.html import as_html
-from awx_ratelimit.loadtest.report.results import Report
+from awx_ratelimit.loadtest.report.results import Report, as_junit
 from awx_ratelimit.loadtest.run_config import RunConfig
 from awx_ratelimit.loadtest.runner import RunRecord
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import InvalidLimit, Rule
-from awx_ratelimit.http.rules.path_patterns import path_error
+from awx_ratelimit.http.rules.rule import path_error
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_method_in_path(path: str, write: str) -> None:
     with pytest.raises(InvalidLimit) as caught:
         Rule(path)
 
-    assert str(caught.value) == f"Rule({path!r}): a path has no method; write {write}"
+    assert str(caught.value) == f"Rule({path!r}): path: expected no method in it; write {write}"
 
 
 @pytest.mark.parametrize("path", ["/u/**/x", "/a**", "/a\\b", "re:^/x", "/u\0"])
@@ -63,7 +63,7 @@ def test_unclear_path(path: str) -> None:
 @pytest.mark.parametrize("path", [None, 5, b"/u"])
 def test_path_of_wrong_type(path: Any) -> None:
     """A path that is not a string raises InvalidLimit with an example."""
-    with pytest.raises(InvalidLimit, match=r"the path is .*; use a string such as '/v1/transfers'"):
+    with pytest.raises(InvalidLimit, match=r"path: expected a string such as '/v1/transfers', got "):
         Rule(path)
 
 

@@ -1,4 +1,7 @@
-"""Profiles that test the rates of a plan, one class for each."""
+"""The profiles, one class for each: those for rates, for slots, for several keys, and for long runs."""
+
+from collections.abc import Callable
+from typing import Final
 
 from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.client import Client, RequestResult
@@ -8,20 +11,20 @@ from awx_ratelimit.loadtest.load.profile import (
     MIN_PACED_S,
     SLOT_RELEASE_S,
     Profile,
-    paced,
+    run_together,
     send_until_refused,
 )
-from awx_ratelimit.loadtest.run_config import RunConfig
+from awx_ratelimit.loadtest.run_config import PROFILES, RunConfig
 
 #: Distance from a window's edge at which requests before it stop and requests after it start.
 _EDGE_US = 30_000
 ROUNDS = 2
+#: How long a server may take to notice that a client has gone, with a safety margin.
+HANG_UP_S = 2.1
 
 
 class Steady(Profile):
     """A client that uses everything the plan allows: the whole burst, then each request as soon as it refills."""
-
-    name = "steady"
 
     def execute(self) -> None:
         client, interval_s = self.new_client(), self.config.interval_s
@@ -34,8 +37,6 @@ class Steady(Profile):
 
 class Burst(Profile):
     """All users at once until every request is refused, on changing connections."""
-
-    name = "burst"
 
     @classmethod
     def user_count(cls, config: RunConfig) -> int:
@@ -54,8 +55,6 @@ class Burst(Profile):
 
 class Wait(Profile):
     """Return after the promised wait; and once too early, if the wait is long enough."""
-
-    name = "wait"
 
     def execute(self) -> None:
         client, waits = self.new_client(), 0
@@ -83,8 +82,6 @@ class Wait(Profile):
 class Refusals(Profile):
     """A burst of refused requests, then one request as soon as it is due."""
 
-    name = "refusals"
-
     def execute(self) -> None:
         client, interval_us = self.new_client(), round(1.05 * self.config.interval_s * SECOND_US)
         for _ in range(ROUNDS):
@@ -99,18 +96,15 @@ class Refusals(Profile):
 class Over(Profile):
     """A steady load of 125 % of the plan's rate."""
 
-    name = "over"
-
     def execute(self) -> None:
-        client = self.new_client()
-        for _ in paced(self.load_context, self.config.interval_s / 1.25):
+        client, interval_s, begin_us = self.new_client(), self.config.interval_s / 1.25, now_us()
+        for number in range(int(min(MAX_PACED_S, max(MIN_PACED_S, 5 * interval_s)) / interval_s) + 1):
+            self.load_context.pause_until(begin_us + round(number * interval_s * SECOND_US))
             client.send()
 
 
 class Square(Profile):
     """A square wave: as many requests as possible, then a pause in which two requests refill."""
-
-    name = "square"
 
     def execute(self) -> None:
         client = self.new_client()
@@ -121,8 +115,6 @@ class Square(Profile):
 
 class Window(Profile):
     """A whole burst on each side of a window's edge: a window by the clock, and one that starts at first use."""
-
-    name = "window"
 
     def execute(self) -> None:
         client = self.new_client()
@@ -146,3 +138,111 @@ class Window(Profile):
         send_until_refused(client, self.config, before_us=edge_us - _EDGE_US)
         self.load_context.pause_until(edge_us + _EDGE_US)
         send_until_refused(client, self.config)
+
+
+class HeldRequests(Profile):
+    """More requests at once than there are slots; then as many as slots after a normal end and after a hang-up."""
+
+    abstract = True
+    websocket = False
+
+    def execute(self) -> None:
+        if self.config.profiles[0] != self.name:
+            # Earlier profiles have used the rates and may have left connections open.
+            self.load_context.pause(max(self.config.refill_s, HANG_UP_S))
+        slots = self.config.slots
+        # One request above the slots would be enough; the second rules out coincidence.
+        self._hold_together(slots + 2, hold_s=1.0, to_the_end=not self.websocket)
+        self._wait_for_refill(slots)
+        self._hold_together(slots, hold_s=0.5)
+        self.load_context.pause(HANG_UP_S)
+        self._wait_for_refill(slots)
+        self._hold_together(slots, hold_s=0.5)
+
+    def _wait_for_refill(self, requests: int) -> None:
+        refill_s = min(self.config.refill_s, requests * self.config.interval_s)
+        self.load_context.pause(max(2 * SLOT_RELEASE_S, refill_s))
+
+    def _hold_together(self, requests: int, *, hold_s: float, to_the_end: bool = False) -> None:
+        max_s = self.config.timeout_ms / 1_000 if to_the_end else hold_s
+        until_us = now_us() + round(max_s * SECOND_US)
+        over: Callable[[], bool] = lambda: now_us() >= until_us  # noqa: E731  # passed on as a value
+        run_together([lambda: self.new_client().hold(over, websocket=self.websocket)] * requests)
+
+
+class Streams(HeldRequests):
+    """Responses that the client reads slowly."""
+
+
+class WebSockets(HeldRequests):
+    """WebSockets that stay open."""
+
+    websocket = True
+
+
+class Isolation(Profile):
+    """A few requests with key 1, first alone and then while key 0 floods the gateway."""
+
+    def execute(self) -> None:
+        client = self.new_client(1)
+        number = max(3, min(15, self.config.burst // 2 - 1))
+        interval_s = 0.1 if 2 * number <= self.config.burst else self.config.interval_s
+        self._send_some(client, number, interval_s)
+        until_us = now_us() + round((number * interval_s + 0.6) * SECOND_US)
+        flood = [lambda: self._flood(until_us)] * min(2, self.config.slots)
+        run_together([*flood, lambda: self._send_some(client, number, interval_s)])
+
+    def _send_some(self, client: Client, number: int, interval_s: float) -> None:
+        for _ in range(number):
+            self.load_context.pause(interval_s)
+            client.send()
+
+    def _flood(self, until_us: int) -> None:
+        """Pause between requests, because the gateway may run on the same machine and needs time for others."""
+        client = self.new_client(0)
+        while now_us() < until_us:
+            client.send()
+            self.load_context.pause(0.015)
+
+
+class Keys(Profile):
+    """Many random keys at once, each until it is refused."""
+
+    @classmethod
+    def user_count(cls, config: RunConfig) -> int:
+        return config.users
+
+    def execute(self) -> None:
+        for _ in range(3):
+            client = self.new_client(self.load_context.random.randrange(len(self.load_context.keys) or 1))
+            refused = 0
+            for _ in range(self.config.burst + 2):
+                refused += client.send().refused
+                if refused == 2:
+                    break
+
+
+class Soak(Profile):
+    """About 110 % of the plan's rate, with random bursts and pauses, until the run's time is over."""
+
+    @classmethod
+    def user_count(cls, config: RunConfig) -> int:
+        return Burst.user_count(config)
+
+    def execute(self) -> None:
+        client, interval_s = self.new_client(), self.config.interval_s * self.user_count(self.config) / 1.1
+        random, pause = self.load_context.random, self.load_context.pause
+        while True:
+            for _ in range(random.randrange(1, 20)):
+                client.send()
+                pause(interval_s * random.random() * 2)
+            pause(random.random() * 3 * interval_s)
+
+
+PROFILES_BY_NAME: Final = {
+    profile.name: profile
+    for profile in (
+        Steady, Burst, Wait, Refusals, Over, Square, Window, Streams, WebSockets, Isolation, Keys, Soak,
+    )
+}  # fmt: skip
+assert set(PROFILES) < set(PROFILES_BY_NAME)

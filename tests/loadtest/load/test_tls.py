@@ -11,7 +11,7 @@ import trustme
 from tests.loadtest.commands import running, wait_for_end
 from tests.loadtest.conftest import Servers, scenarios
 from tests.loadtest.hostile import hostile
-from tests.loadtest.test_hostile import Prober
+from tests.loadtest.load.test_hostile import Prober
 
 from awx_ratelimit.loadtest.audit.observation import Outcome
 

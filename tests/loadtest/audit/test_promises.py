@@ -1,6 +1,6 @@
 """The audit by itself, on observations whose decision times are known."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from fractions import Fraction
 from typing import Any
 
@@ -24,8 +24,7 @@ from awx_ratelimit import Plan, Rate
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
 from awx_ratelimit.loadtest.audit.promises import NAMES, audit
 from awx_ratelimit.loadtest.audit.rate_bound import tightest_interval
-from awx_ratelimit.loadtest.audit.tolerances import Tolerances
-from awx_ratelimit.loadtest.audit.verdict import Result
+from awx_ratelimit.loadtest.audit.verdict import Result, Tolerances
 
 TOLERANCES = Tolerances(PLAN)
 TIMES = ("sent_us", "answered_us", "alive_us", "ended_us")
@@ -238,4 +237,4 @@ def test_row_round_trip() -> None:
     """An observation survives the conversion to a row and back."""
     one = refused(0.25)
 
-    assert Observation.from_row(one.as_row()) == one
+    assert Observation.from_row(astuple(one)) == one

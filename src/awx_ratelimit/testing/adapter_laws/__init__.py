@@ -1,1 +1,0 @@
-"""The laws of an adapter, by subject. `AdapterContract` inherits them all."""

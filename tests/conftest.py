@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Settings and fixtures of all tests."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
-# How long an example takes says how busy the machine is.
+# The duration of an example only shows how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 pytest_plugins = [

@@ -1,7 +1,7 @@
-"""How late this machine is: the measured control by which tests scale their limits on time.
+"""How late this machine is. Tests scale their limits on time by it.
 
-A test that limits how long something takes runs a control beside it, and multiplies its limit by how much longer the
-control took than it should. So a busy machine makes tests slow, and not red.
+A test that limits a duration runs a control at the same time, and multiplies its limit by how much longer the control
+took than it should. So a busy machine makes tests slow, but does not make them fail.
 """
 
 import threading
@@ -48,7 +48,7 @@ class Stopwatch:
 
 @contextmanager
 def timed() -> Iterator[Stopwatch]:
-    """Time a block, and run the control in a thread beside it."""
+    """Time a block, and run the control in another thread meanwhile."""
     watch = Stopwatch()
     control = threading.Thread(target=watch.run)
     control.start()

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: started when it is first asked for, fast and forgetful, and surely stopped."""
+"""A PostgreSQL server for tests: started on first use, fast instead of durable, and always stopped."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from awx_ratelimit.keys.storage.schema import METADATA
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-#: Nothing of it has to outlive a power cut; and many threads come at once.
+#: Data need not survive a power cut, and many threads connect at once.
 _SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -32,7 +32,7 @@ _SETTINGS = {
     "shared_buffers": "32MB",
     "max_connections": "200",
 }
-#: Ends the server when its input is closed: by `stop`, or because these tests have died. Its children follow it.
+#: Ends the server and its children when its input is closed: by `stop`, or because the tests were killed.
 _GUARD = """
 import os, signal, sys
 sys.stdin.read()
@@ -44,12 +44,12 @@ except ProcessLookupError:
 
 
 class Postgres:
-    """A server that listens on a socket in a folder of its own, and what tests ask of it."""
+    """A server that listens on a socket in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._programs = _programs()
-        # The server refuses to be root's.
+        # The server refuses to run as root.
         self._owner: dict[str, Any] = _unprivileged() if os.geteuid() == 0 else {}
         if self._owner:
             os.chown(folder, self._owner["user"], self._owner["group"])
@@ -60,21 +60,21 @@ class Postgres:
         self._run("initdb", "--auth=trust", "--username=awx", "--no-sync", "--no-instructions", "--encoding=UTF8")
 
     def url(self, database: str) -> str:
-        """The address of a database, as a key store is opened with it."""
+        """The address of a database for a key store."""
         return f"postgresql://awx@/{database}?host={self._folder}"
 
     def new_database(self) -> str:
-        """The name of an empty database."""
+        """Create an empty database, and return its name."""
         name = f"keys_{next(self._names)}"
         self._execute(f"CREATE DATABASE {name}")
         return name
 
     def emptied_store(self) -> str:
-        """The address of the one database that tests share who need no other, with its tables and no row in them."""
+        """The address of the database that most tests share, with empty tables."""
         if self._shared is None:
             self._shared = self.new_database()
             KeyStore.open(self.url(self._shared)).close()
-        # Each from the last to the first, for they refer to one another; TRUNCATE takes ten times as long.
+        # In reverse order, because of the foreign keys. TRUNCATE takes ten times as long.
         statements = [f"DELETE FROM {table}" for table in reversed(METADATA.tables)]
         statements += [
             f"ALTER TABLE {table} ALTER number RESTART" for table in ("awx_api_key_events", "awx_key_changes")
@@ -85,7 +85,7 @@ class Postgres:
         return self.url(self._shared)
 
     def drop(self, database: str) -> None:
-        """Remove a database, whoever is still connected to it."""
+        """Remove a database, even if clients are still connected to it."""
         self._execute(f"DROP DATABASE {database} WITH (FORCE)")
 
     def start(self) -> None:
@@ -106,7 +106,7 @@ class Postgres:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop the server: connections are cut, what was committed is kept."""
+        """Stop the server: connections are closed, committed data is kept."""
         assert self._process is not None
         assert self._guard is not None
         self._process.send_signal(signal.SIGINT)
@@ -117,7 +117,7 @@ class Postgres:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """A server that takes connections and says nothing, for the length of a block."""
+        """A server that accepts connections and never responds, during a block."""
         assert self._process is not None
         pids = [self._process.pid, *_children(self._process.pid)]
         try:
@@ -156,8 +156,8 @@ def postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A server that answers. Whatever happens, neither a process nor a file of it is left afterwards."""
-    # Not pytest's folder: the server's user cannot see into it, and the name of a socket must be short.
+    """A running server. Its processes and files are always removed afterwards."""
+    # Not pytest's folder: the server's user cannot enter it, and the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="awx-pg-"))
     try:
         server = Postgres(folder)
@@ -171,7 +171,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 def _programs() -> Path:
-    """Where the server's programs are: Debian keeps them out of the way, by version."""
+    """The folder of the server's programs, which Debian keeps outside PATH, by version."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     initdb = str(found[-1]) if found else shutil.which("initdb")
     if initdb is None:
@@ -184,7 +184,7 @@ def _unprivileged() -> dict[str, Any]:
         with contextlib.suppress(KeyError):
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    pytest.fail("PostgreSQL's server cannot be root's, and there is neither a user postgres nor nobody")
+    pytest.fail("PostgreSQL's server cannot run as root, and there is no user postgres or nobody")
 
 
 def _children(pid: int) -> list[int]:

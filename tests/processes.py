@@ -32,7 +32,7 @@ except ProcessLookupError:
 
 
 def _fork_in_c() -> int:
-    # Let the threads that wait for the interpreter run, and keep the others from asking for it during the fork.
+    # Let the threads that wait for the interpreter run, and prevent others from requesting it during the fork.
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(60)
     time.sleep(0)
@@ -47,7 +47,7 @@ def _fork_in_c() -> int:
             os.close(reading)
             os.close(writing)
             return 0
-        # A thread that asked for the interpreter all the same is not in the child, whose interpreter waits for it.
+        # If a thread still requested the interpreter, the child hangs: its interpreter waits for a missing thread.
         if not select.select([reading], [], [], 10)[0]:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -76,7 +76,7 @@ FORK_PARAMETERS = [
 
 
 def in_child(fork: Callable[[], int], act: Callable[[], bool]) -> bool:
-    """Return whether `act` was true in a child process, which has a minute."""
+    """Return whether `act` is true in a child process, within a minute."""
     pid = fork()
     if pid == 0:
         signal.alarm(60)
@@ -112,14 +112,14 @@ def free_port() -> int:
 
 
 def guarded(process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
-    """What ends the group of `process` when its input is closed: by `stop`, or because these tests have died."""
+    """Start a guard that ends the group of `process` when its input is closed: by `stop`, or by the tests' death."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _GUARD, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
     )
 
 
 def stop(process: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]") -> None:
-    """End `process`, and whatever of its group would outlive it."""
+    """Stop `process`, and everything in its group that would outlive it."""
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)

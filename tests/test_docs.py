@@ -21,8 +21,8 @@ COMMANDS = re.findall(r"awx-ratelimit (?:keys|scan)[^\n`&]*", PAGE)
 LOAD = re.findall(r"^awx-ratelimit .*", (ROOT / "docs" / "load-testing.md").read_text(), re.MULTILINE)
 
 
-def test_the_nightly_job_rotates_what_is_due_and_nothing_twice() -> None:
-    """Run on two nights it gives each old key one successor, and leaves a younger key alone."""
+def test_nightly_job() -> None:
+    """Two runs of the job give each old key one successor, and leave a younger key alone."""
     store, clock, stored = KeyStore.open("sqlite://"), ManualClock(start_ms=DAY_MS), []
     keys = KeyService(store, clock=clock)
     keys.accounts.create("acct_acme")
@@ -40,8 +40,8 @@ def test_the_nightly_job_rotates_what_is_due_and_nothing_twice() -> None:
     assert kept == {("old", "rotated"), ("old", "active"), ("young", "active")}
 
 
-def test_the_identifiers_answer_as_the_page_says() -> None:
-    """Each refusal has its own text, and a session in memory is admitted from an address that guesses."""
+def test_identifiers() -> None:
+    """Each refusal has the text that the page shows, and a cached session is admitted from a guessing address."""
     page = (ROOT / "docs" / "identify.md").read_text()
     names: dict[str, Any] = {"__name__": "identify"}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
@@ -61,8 +61,8 @@ def test_the_identifiers_answer_as_the_page_says() -> None:
     assert ask(gate, "77ab").reply.status == 429
 
 
-def test_the_rules_of_the_page_are_rules() -> None:
-    """Each block of the page on rules makes a list of rules that a gate takes."""
+def test_rules() -> None:
+    """A gate accepts the rules of each block."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     for block in blocks:
@@ -74,8 +74,8 @@ def test_the_rules_of_the_page_are_rules() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_one(command: str) -> None:
-    """Each line has a command, its arguments and options as they are."""
+def test_key_commands(command: str) -> None:
+    """Each line is a valid command with valid arguments and options."""
     words = shlex.split(command.replace("{id}", "key_1"))[1:]
     if words == ["keys", "revoke"]:
         words += ["key_1", "--account", "a"]
@@ -91,8 +91,8 @@ def test_each_command_is_one(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", LOAD)
-def test_each_command_of_the_load_tester_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line has a command, its arguments and options as they are."""
+def test_load_tester_commands(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line is a valid command with valid arguments and options."""
     monkeypatch.setenv("AWX_BACKEND", "redis://localhost:6379")
     group = get_command(app)
     with group.make_context("awx-ratelimit", [], resilient_parsing=True) as context:

@@ -1,4 +1,4 @@
-"""The examples are programs: each is run as its reader runs it, under a real server on a free port of this machine."""
+"""The examples, run as their readers run them, under a real server on a free port."""
 
 import os
 import re
@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import httpx2
 import pytest
+from tests.machine import eventually
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -30,7 +31,7 @@ REFUSAL = (
     b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Rate limit exceeded. Retry after 1 second."}'
 )
 
-#: Each row of the demo's table, and the wait that a refusal promises there; that of a slot is an estimate.
+#: Each row of the demo's table, and the wait that its refusal promises; the wait for a slot is an estimate.
 PROMISED = {
     "Starter, 60 requests a minute": "1 s",
     "Starter, transfers, cost 5 each": "5 s",
@@ -43,11 +44,11 @@ PROMISED = {
     "Starter, a key that is revoked": "1 s",
     "Starter, 20 more than 5 at once": "~1 s",
 }
-#: The row of several processes.
+#: One more row if there are several processes.
 RESTARTED = {"Starter, all processes replaced": ""}
 ROW = re.compile(r"^(\w+) +(\S.*?)  +\d+ +\d+ +\d+ +(~?\d+ s)?.*\n +([✓✗]) (.*)$", re.MULTILINE)
 
-#: The wallet API with a sixth slot for starter keys, which says of every wait that it is one second.
+#: The wallet API with a sixth slot for starter keys, which reports one second for every wait.
 BROKEN_APP = """
 import re
 from pathlib import Path
@@ -74,8 +75,6 @@ def create_app():
     return hurried
 """
 
-_T = TypeVar("_T")
-
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a program, without variables that change its keys or the encoding of its output."""
@@ -87,7 +86,7 @@ def environment(**more: str) -> dict[str, str]:
 def running(
     command: Sequence[str], output: IO[bytes] | None = None, fds: Sequence[int] = ()
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program that runs, and whatever happens is ended by its pid."""
+    """A running program, which is always ended by its pid."""
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output, pass_fds=fds)
     try:
         yield process
@@ -104,33 +103,25 @@ def running(
 def served(command: str) -> Iterator[httpx2.Client]:
     """A client of the server that ``python -m command`` starts on the socket {fd}.
 
-    The socket listens before the server does, so that no port is guessed, and a request waits for the server's start.
+    The socket listens before the server starts, so no port is guessed, and requests wait for the start.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
-        # Servers do this for their own sockets; without it each response would wait for an acknowledgement.
+        # Servers do this for their own sockets. Without it each response would wait for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd, port = listener.fileno(), listener.getsockname()[1]
         stack.enter_context(running([sys.executable, "-m", *command.format(fd=fd).split()], fds=[fd]))
-        # A server that fails at its start has to be seen at once.
+        # Now a server that fails at its start is noticed at once.
         listener.close()
         yield stack.enter_context(client(f"http://127.0.0.1:{port}"))
 
 
 def client(url: str) -> httpx2.Client:
-    """A client with the starter's key, which reaches this machine and no other."""
+    """A client with the starter's key, which connects without a proxy."""
     return httpx2.Client(base_url=url, headers=STARTER, timeout=DEADLINE_SECONDS, trust_env=False)
 
 
-def eventually(ask: Callable[[], _T], is_expected: Callable[[_T], object]) -> _T:
-    """What `ask` answers, as soon as it is expected or the deadline has passed."""
-    until = time.monotonic() + DEADLINE_SECONDS
-    while not is_expected(answer := ask()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return answer
-
-
-def demo_to_its_end(*arguments: str, path: Path = ROOT) -> tuple[int, str]:
-    """The exit status of the demo, and what it printed."""
+def run_demo(*arguments: str, path: Path = ROOT) -> tuple[int, str]:
+    """Run the demo to its end; its exit status and output."""
     command = (*DEMO, "--once", *arguments)
     ended = subprocess.run(
         command,
@@ -144,18 +135,18 @@ def demo_to_its_end(*arguments: str, path: Path = ROOT) -> tuple[int, str]:
 
 
 def rows(printed: str, mark: str) -> dict[str, str]:
-    """The rows of the table with this mark, and what each promised."""
+    """The rows of the table with this mark, and the wait that each promised."""
     return {f"{plan}, {traffic}": wait for plan, traffic, wait, its_mark, _ in ROW.findall(printed) if its_mark == mark}
 
 
 @pytest.fixture(scope="module")
 def demo() -> tuple[int, str]:
-    """One run of the demo, to its end."""
-    return demo_to_its_end()
+    """One complete run of the demo."""
+    return run_demo()
 
 
-def test_the_demo_keeps_every_promise(demo: tuple[int, str]) -> None:
-    """`demo.py --once` ends with status 0, and its table has a check mark and the promised wait in every row."""
+def test_demo(demo: tuple[int, str]) -> None:
+    """`demo.py --once` ends with status 0, and every row of its table has a check mark and the promised wait."""
     status, printed = demo
 
     assert status == 0, printed
@@ -163,34 +154,34 @@ def test_the_demo_keeps_every_promise(demo: tuple[int, str]) -> None:
     assert rows(printed, "✗") == {}, printed
 
 
-def test_four_processes_share_the_limits_of_one_redis() -> None:
+def test_demo_on_redis() -> None:
     """With its own Redis and four workers, the demo keeps every promise."""
-    status, printed = demo_to_its_end("--backend", "redis", "--workers", "4")
+    status, printed = run_demo("--backend", "redis", "--workers", "4")
 
     assert status == 0, printed
     assert rows(printed, "✓") == PROMISED | RESTARTED, printed
     assert rows(printed, "✗") == {}, printed
 
 
-def test_four_processes_share_the_limits_of_one_file() -> None:
-    """With four workers the demo keeps every promise, and the day's usage over a restart of all of them."""
-    status, printed = demo_to_its_end("--workers", "4")
+def test_demo_on_a_file() -> None:
+    """With four workers the demo keeps every promise, and the day's usage after all of them were restarted."""
+    status, printed = run_demo("--workers", "4")
 
     assert status == 0, printed
     assert rows(printed, "✓") == PROMISED | RESTARTED, printed
     assert rows(printed, "✗") == {}, printed
 
 
-def test_the_demo_refuses_workers_without_a_shared_backend() -> None:
+def test_demo_on_memory_with_workers() -> None:
     """Several workers without a shared backend are an error that names the remedy."""
-    status, printed = demo_to_its_end("--workers", "2", "--backend", "memory")
+    status, printed = run_demo("--workers", "2", "--backend", "memory")
 
     assert status == 2, printed
     assert "use --backend host or redis" in " ".join(printed.split()), printed
 
 
-def test_the_demo_prints_for_a_log(demo: tuple[int, str]) -> None:
-    """Into a pipe the demo prints no control character, no line above 80 columns, and the table once."""
+def test_output_of_the_demo(demo: tuple[int, str]) -> None:
+    """Into a pipe the demo prints no control characters, no line over 80 columns, and the table once."""
     _, printed = demo
 
     controls = re.findall(r"[\x00-\x09\x0b-\x1f\x7f]", printed)
@@ -200,13 +191,13 @@ def test_the_demo_prints_for_a_log(demo: tuple[int, str]) -> None:
     assert len(ROW.findall(printed)) == len(PROMISED), printed
 
 
-def test_the_demo_names_broken_promises(tmp_path: Path) -> None:
-    """Of an app with a slot too many and waits too short, the demo names the rows that are broken, with status 1."""
+def test_demo_of_a_broken_app(tmp_path: Path) -> None:
+    """For an app with one slot too many and waits that are too short, the demo names the broken rows, with status 1."""
     plans = (EXAMPLES / "plans.toml").read_text()
     (tmp_path / "plans.toml").write_text(plans.replace("concurrent = 5", "concurrent = 6"))
     (tmp_path / "broken_app.py").write_text(BROKEN_APP)
 
-    status, printed = demo_to_its_end("--app", "broken_app:create_app", path=tmp_path)
+    status, printed = run_demo("--app", "broken_app:create_app", path=tmp_path)
 
     broken = {name for name in PROMISED if name.startswith("Starter") and not re.search("minute|a key", name)}
     named = set(re.findall(r"^  (\w+, .*)$", printed.split("4 of 10 promises were broken:")[-1], re.MULTILINE))
@@ -215,9 +206,9 @@ def test_the_demo_names_broken_promises(tmp_path: Path) -> None:
     assert set(rows(printed, "✗")) == broken, printed
 
 
-def test_the_demo_says_why_a_server_fails() -> None:
+def test_demo_of_an_app_that_cannot_start() -> None:
     """If the app cannot start, the demo exits with status 1 and shows the server's output."""
-    status, printed = demo_to_its_end("--app", "examples.no_such_app:create_app")
+    status, printed = run_demo("--app", "examples.no_such_app:create_app")
 
     said = printed.splitlines()[-2:]
     assert status == 1, printed
@@ -227,8 +218,8 @@ def test_the_demo_says_why_a_server_fails() -> None:
     ], printed
 
 
-def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
-    """After the table it serves the key, the token and the login that it names; Ctrl-C ends it and its server."""
+def test_demo_after_the_table(tmp_path: Path) -> None:
+    """After the table the demo accepts the key, the token and the login that it printed, until Ctrl-C."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
         printed = _printed_until(output, "/api/v1/usage")
         url = re.findall(r"http://[0-9.:]+", printed)[0]
@@ -251,14 +242,14 @@ def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     assert "mine" in console.text
     assert status == 0
     assert last == "Stopped."
-    assert answers(url) is False
+    assert is_up(url) is False
 
 
-def test_the_demo_can_be_interrupted_in_the_middle(tmp_path: Path) -> None:
-    """Ctrl-C before the table is done ends the demo and its server too, with status 130."""
+def test_interrupted_demo(tmp_path: Path) -> None:
+    """Ctrl-C before the table is complete ends the demo and its server, with status 130."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
         url = re.findall(r"http://[0-9.:]+", _printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
-        was_there = eventually(lambda: answers(url), bool)
+        was_there = eventually(lambda: is_up(url), expected=True, seconds=DEADLINE_SECONDS)
         process.send_signal(signal.SIGINT)
         status = process.wait(DEADLINE_SECONDS)
         last = _printed_until(output, "").splitlines()[-1]
@@ -266,31 +257,34 @@ def test_the_demo_can_be_interrupted_in_the_middle(tmp_path: Path) -> None:
     assert was_there is True
     assert status == 130
     assert last == "Stopped before the end."
-    assert answers(url) is False
+    assert is_up(url) is False
 
 
-def test_no_server_outlives_a_killed_demo(tmp_path: Path) -> None:
-    """The server of a demo that was killed, and so could not stop it, ends by itself."""
+def test_killed_demo(tmp_path: Path) -> None:
+    """The server of a killed demo ends by itself."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
         url = re.findall(r"http://[0-9.:]+", _printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
-        was_there = eventually(lambda: answers(url), bool)
+        was_there = eventually(lambda: is_up(url), expected=True, seconds=DEADLINE_SECONDS)
         process.kill()
         process.wait()
 
     assert was_there is True
-    assert eventually(lambda: answers(url), lambda there: not there) is False
+    assert eventually(lambda: is_up(url), expected=False, seconds=DEADLINE_SECONDS) is False
 
 
 def _printed_until(output: IO[bytes], words: str) -> str:
-    def printed() -> str:
-        output.seek(0)
-        return output.read().decode()
-
-    return eventually(printed, lambda text: words in text)
+    """What a program has printed, as soon as that contains `words`."""
+    eventually(lambda: words in _printed(output), expected=True, seconds=DEADLINE_SECONDS)
+    return _printed(output)
 
 
-def answers(url: str) -> bool:
-    """Whether a server is there."""
+def _printed(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode()
+
+
+def is_up(url: str) -> bool:
+    """Whether the server responds."""
     try:
         return httpx2.get(f"{url}/health", trust_env=False, timeout=DEADLINE_SECONDS).is_success
     except httpx2.TransportError:
@@ -303,20 +297,20 @@ SERVERS = pytest.mark.parametrize("command", [GUNICORN, UVICORN], ids=["flask", 
 
 
 @SERVERS
-def test_a_burst_over_the_minute_is_refused(command: str) -> None:
+def test_burst(command: str) -> None:
     """Both wallet APIs admit 60 requests of a starter key and answer the next with the 429 of the contract."""
     with served(command) as http:
         begun = time.monotonic()
-        answers = [http.get("/v1/agents") for _ in range(60)]
-        while answers[-1].is_success and len(answers) < 600:
-            answers.append(http.get("/v1/agents"))
+        responses = [http.get("/v1/agents") for _ in range(60)]
+        while responses[-1].is_success and len(responses) < 600:
+            responses.append(http.get("/v1/agents"))
         elapsed = time.monotonic() - begun
         free = http.get("/health")
 
-    refused = answers[-1]
-    day = 10_000 - len(answers) + 1
+    refused = responses[-1]
+    day = 10_000 - len(responses) + 1
     sent = {name: refused.headers[name] for name in ("content-type", "cache-control", "retry-after", "content-length")}
-    assert len(answers) <= 61 + elapsed
+    assert len(responses) <= 61 + elapsed
     assert refused.status_code == 429
     assert refused.content == REFUSAL
     assert sent == {
@@ -335,8 +329,8 @@ def test_a_burst_over_the_minute_is_refused(command: str) -> None:
 
 
 @SERVERS
-def test_a_transfer_costs_five(command: str) -> None:
-    """In both wallet APIs a transfer moves the money and pays five tokens; an order that cannot be is refused."""
+def test_transfer(command: str) -> None:
+    """In both wallet APIs a transfer moves the money and costs five tokens; an invalid order is refused."""
     with served(command) as http:
         moved = http.post("/v1/transfers", json=TRANSFER)
         left = http.get("/v1/agents/agent_atlas").json()["balance"]
@@ -353,35 +347,34 @@ def test_a_transfer_costs_five(command: str) -> None:
 
 
 @SERVERS
-def test_a_streamed_report_holds_its_slot(command: str) -> None:
+def test_streamed_report(command: str) -> None:
     """In both wallet APIs a sixth concurrent report is refused until a client disconnects."""
     with served(command) as http, ExitStack() as stack:
         reports = [stack.enter_context(http.stream("GET", LONG_REPORT)) for _ in range(5)]
         refused = http.get("/v1/agents")
         reports[0].close()
-        again = eventually(lambda: http.get("/v1/agents"), lambda answer: answer.is_success)
+        again = eventually(lambda: http.get("/v1/agents").status_code, 200, DEADLINE_SECONDS)
 
     statuses = [report.status_code for report in reports]
     assert statuses == [200] * 5
     assert refused.status_code == 429
     assert refused.content == REFUSAL
-    assert again.status_code == 200
+    assert again == 200
 
 
 @SERVERS
-def test_a_report_has_bounds(command: str) -> None:
-    """Both wallet APIs answer a report out of bounds with a 400 in the envelope of three keys."""
+def test_invalid_report(command: str) -> None:
+    """Both wallet APIs answer a report out of bounds with a 400 with the three keys of the contract."""
     queries = ("chunks=0", "chunks=201", "pause_ms=1001", "pause_ms=-1", "chunks=%C2%B2", "chunks=")
     with served(command) as http:
-        answers = [http.get(f"/v1/reports/stream?{query}") for query in queries]
+        responses = [http.get(f"/v1/reports/stream?{query}") for query in queries]
 
-    assert [(answer.status_code, list(answer.json())) for answer in answers] == [
-        (400, ["code", "type", "message"]) for _ in queries
-    ]
+    assert [response.status_code for response in responses] == [400] * len(queries)
+    assert [list(response.json()) for response in responses] == [["code", "type", "message"]] * len(queries)
 
 
-def test_a_websocket_holds_its_slot() -> None:
-    """Under uvicorn five feeds tick and a sixth is refused at its handshake with a 429, until one of them closes."""
+def test_websocket() -> None:
+    """Under uvicorn five feeds tick, and a sixth is refused with a 429 at its handshake until one of them closes."""
     with served(UVICORN) as http, ExitStack() as stack:
         url = str(http.base_url.copy_with(scheme="ws", path="/v1/feed"))
 
@@ -397,7 +390,7 @@ def test_a_websocket_holds_its_slot() -> None:
         ticks = [bool(feed.recv(DEADLINE_SECONDS)) for feed in feeds for _ in range(2)]
         refused, refused_http = ask(), http.get("/v1/agents").status_code
         feeds[0].close()
-        again = eventually(ask, lambda status: status == 101)
+        again = eventually(ask, 101, DEADLINE_SECONDS)
 
     assert ticks == [True] * 10
     assert refused == 429

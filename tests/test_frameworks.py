@@ -17,7 +17,7 @@ __all__ = ["rate_limits"]
 
 @pytest.fixture
 def rate_limited() -> Gate:
-    """The gate whose limits the fixture `rate_limits` holds still."""
+    """The gate that the fixture `rate_limits` freezes."""
     return django_app.gate
 
 
@@ -27,8 +27,8 @@ def fastapi() -> Iterator[TestClient]:
         yield client
 
 
-def test_fastapi_limits_its_routers_and_its_mounts_together(fastapi: TestClient) -> None:
-    """Requests to an included router and to a mounted app share one budget."""
+def test_fastapi_routers_and_mounts(fastapi: TestClient) -> None:
+    """An included router and a mounted app share one limit."""
     paths = ["/v1/agents", "/reports/daily"] * 30
     statuses = [fastapi.get(path, headers=KEY).status_code for path in paths]
 
@@ -36,24 +36,24 @@ def test_fastapi_limits_its_routers_and_its_mounts_together(fastapi: TestClient)
     assert fastapi.get("/reports/daily", headers=KEY).status_code == 429
 
 
-def test_fastapi_has_a_budget_for_logins(fastapi: TestClient) -> None:
-    """The sixth login of a minute is refused, and the plan goes on."""
+def test_fastapi_budget(fastapi: TestClient) -> None:
+    """The sixth login of a minute is refused, and other requests are admitted."""
     statuses = [fastapi.post("/v1/login", headers=KEY, json={"name": "a"}).status_code for _ in range(6)]
 
     assert statuses == [200] * 5 + [429]
     assert fastapi.get("/v1/agents", headers=KEY).status_code == 200
 
 
-def test_fastapis_document_needs_no_key_and_tells_of_limits(fastapi: TestClient) -> None:
-    """The document and its page are exempt here, and name the 429."""
+def test_fastapi_document(fastapi: TestClient) -> None:
+    """The OpenAPI document and its page need no key, and the document describes the 429."""
     document: Any = fastapi.get("/openapi.json").json()
 
     assert fastapi.get("/docs").status_code == 200
     assert "429" in document["paths"]["/v1/agents"]["get"]["responses"]
 
 
-def test_django_is_limited_over_wsgi(rate_limits: ManualClock) -> None:
-    """Ten reports of cost 5 and ten pages use up a minute, and after the wait there is more."""
+def test_django_on_wsgi(rate_limits: ManualClock) -> None:
+    """Ten reports of cost 5 and ten pages use up a minute, and requests are admitted after the wait."""
     client = Client(django_app.application)
     paths = ["/v1/report"] * 10 + ["/v1/agents"] * 11
 
@@ -63,10 +63,10 @@ def test_django_is_limited_over_wsgi(rate_limits: ManualClock) -> None:
     assert _status(client, "/v1/agents") == 200
 
 
-def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClock) -> None:
+def test_django_on_asgi(rate_limits: ManualClock) -> None:
     """The WSGI and the ASGI application of one process share their limits."""
     _status(Client(django_app.application), "/v1/report")
-    # Without `with`: Django's ASGI application knows no lifespan.
+    # Without `with`, because Django's ASGI application supports no lifespan.
     answer = TestClient(django_app.asgi_application).get("/v1/agents", headers=KEY)
 
     assert answer.status_code == 200
@@ -75,7 +75,7 @@ def test_django_is_limited_over_asgi_from_the_same_budget(rate_limits: ManualClo
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
-def test_a_preflight_does_not_reach_a_django_view(kind: str, rate_limits: ManualClock) -> None:
+def test_django_preflight(kind: str, rate_limits: ManualClock) -> None:
     """Without a key an OPTIONS request is a 401; with one it is charged, and the view answers 405."""
     client = Client(django_app.application) if kind == "wsgi" else TestClient(django_app.asgi_application)
     preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
@@ -90,8 +90,8 @@ def test_a_preflight_does_not_reach_a_django_view(kind: str, rate_limits: Manual
     assert rate_limits.now_ms() > 0
 
 
-def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
-    """Each test begins with nothing owed, and within it time stands still."""
+def test_frozen(rate_limits: ManualClock) -> None:
+    """Each test begins with unused limits, and time stands still during the test."""
     client = Client(django_app.application)
     before = [_status(client, "/v1/agents") for _ in range(61)][-1]
     with frozen(django_app.gate):
@@ -102,7 +102,7 @@ def test_frozen_limits_begin_anew(rate_limits: ManualClock) -> None:
     assert rate_limits.now_ms() % 86_400_000 == 0
 
 
-def test_frozen_accepts_only_a_memory_backend() -> None:
+def test_frozen_needs_a_memory_backend() -> None:
     """`frozen` raises TypeError for a gate that is not over a MemoryBackend."""
     gate: Any = AsyncGate.__new__(AsyncGate)
     gate._limiter = type("L", (), {"backend": object()})()

@@ -1,4 +1,4 @@
-"""The synchronous modules are what `tools/generate_sync.py` makes of the asynchronous ones."""
+"""The synchronous modules equal the output of `tools/generate_sync.py`."""
 
 import re
 import shutil
@@ -19,23 +19,23 @@ def generate(root: Path, *options: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the sources and of the program."""
+    """A copy of the sources and of the generator."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
 
-def test_no_generated_module_is_out_of_date() -> None:
-    """The checked-in modules are those that the program writes."""
+def test_up_to_date() -> None:
+    """The checked-in modules equal those that the generator writes."""
     checked = generate(ROOT, "--check")
 
     assert checked.stdout == checked.stderr == ""
     assert checked.returncode == 0
 
 
-def test_a_change_of_a_source_is_noticed_and_then_written(tree: Path) -> None:
-    """A statement more in an asynchronous class makes its synchronous module out of date until it is written."""
+def test_changed_source(tree: Path) -> None:
+    """After a change of an asynchronous class its synchronous module is out of date until it is generated."""
     source, target = tree / "src/awx_ratelimit/limiter.py", tree / "src/awx_ratelimit/limiter_sync.py"
     source.write_text(source.read_text().replace("plan.check(cost)", "plan.check(cost + 0)"))
     before = target.read_text()
@@ -51,6 +51,6 @@ def test_a_change_of_a_source_is_noticed_and_then_written(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
-def test_nothing_in_a_generated_module_awaits(path: Path) -> None:
-    """The program knows every difference: no word of asynchronous code is left, not even in prose."""
+def test_no_asynchronous_word(path: Path) -> None:
+    """No word of asynchronous code is left in a generated module, not even in comments."""
     assert re.findall(r"\b(?:await|async|asyncio|event loops?|tasks?)\b|\bAsync\w+", path.read_text()) == []

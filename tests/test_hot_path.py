@@ -1,4 +1,4 @@
-"""A guard with wide margins: the hot path must not become slower by a multiple of its control."""
+"""The hot path must not become slower by a multiple of its control. The margins are wide."""
 
 import timeit
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from awx_ratelimit import Limiter, MemoryBackend, Plan
 PLAN = Plan.of("p", per_minute=100_000_000, per_day=100_000_000, concurrent=1_000)
 
 
-class Empty:
-    """The control: a class that does as much looking up and counting as a limiter must, and nothing exactly."""
+class Control:
+    """The control: a class that does the necessary look-ups and additions, without exact limits."""
 
     def __init__(self) -> None:
         self.tokens = dict.fromkeys(("minute", "day", "slots"), 0)
@@ -23,9 +23,9 @@ class Empty:
         self.tokens["slots"] -= 1
 
 
-def test_a_decision_costs_at_most_a_multiple_of_counting() -> None:
+def test_cost_of_a_decision() -> None:
     """Acquire and release of three limits take less than twenty times as long as counting three numbers."""
-    limiter, empty = Limiter(MemoryBackend()), Empty()
+    limiter, empty = Limiter(MemoryBackend()), Control()
     ours = lambda: limiter.release(limiter.acquire("key", PLAN))  # noqa: E731  # timeit wants a function
     control = lambda: empty.release(empty.acquire("key"))  # noqa: E731
 
@@ -34,6 +34,6 @@ def test_a_decision_costs_at_most_a_multiple_of_counting() -> None:
 
 
 def _fastest(*timed: Callable[[], object]) -> tuple[float, ...]:
-    """The best time of each, taken in turn, so that a slow moment of the machine is everybody's."""
+    """The best time of each, measured in turn, so that a slow moment of the machine affects all of them."""
     rounds = [[timeit.timeit(one, number=300) for one in timed] for _ in range(100)]
     return tuple(map(min, zip(*rounds, strict=True)))

@@ -1,4 +1,4 @@
-"""The names that users write, as api.md fixes them."""
+"""The public names, as the documentation fixes them."""
 
 import subprocess
 import sys
@@ -44,21 +44,21 @@ LAZY = [
 ]
 
 
-def test_every_fixed_name_is_exported() -> None:
-    """The names that the documentation imports exist."""
+def test_documented_names() -> None:
+    """Every name that the documentation imports exists."""
     assert set(FIXED) <= set(awx_ratelimit.__all__)
 
 
-def test_all_is_sorted_and_true() -> None:
-    """`__all__` is in order, and names only what exists."""
+def test_all() -> None:
+    """`__all__` is sorted, and every name in it exists."""
     names = awx_ratelimit.__all__
 
     assert sorted(names, key=lambda name: (not name.isupper(), name)) == names
     assert [n for n in names if not hasattr(awx_ratelimit, n)] == []
 
 
-def test_the_clock_of_tests_needs_no_test_runner() -> None:
-    """`ManualClock` comes without pytest; what needs it says so, with the line that installs it."""
+def test_manual_clock_needs_no_pytest() -> None:
+    """`ManualClock` works without pytest; names that need it raise an error with the command that installs it."""
     code = (
         "import sys; sys.modules['pytest'] = None\nfrom awx_ratelimit.testing import ManualClock\n"
         "try:\n    from awx_ratelimit.testing import BackendContract\nexcept ImportError as error:\n    print(error)"
@@ -68,8 +68,8 @@ def test_the_clock_of_tests_needs_no_test_runner() -> None:
     assert said == "BackendContract needs pytest; install it with: pip install pytest\n"
 
 
-def test_the_base_imports_no_extra() -> None:
-    """`import awx_ratelimit` loads no third-party package at all, and no event loop."""
+def test_import_loads_no_extra() -> None:
+    """`import awx_ratelimit` loads no third-party package and no event loop."""
     code = (
         "import sys; before = set(sys.modules); import awx_ratelimit, awx_ratelimit.adapters.starlette, "
         "awx_ratelimit.adapters.werkzeug; print(sorted({name.split('.')[0] for name in set(sys.modules) - before} - "
@@ -81,14 +81,14 @@ def test_the_base_imports_no_extra() -> None:
 
 
 @pytest.mark.parametrize("name", LAZY)
-def test_a_name_of_an_extra_is_loaded_on_first_use(name: str) -> None:
-    """Backends of extras come from the top of the package too."""
+def test_lazy_names(name: str) -> None:
+    """Backends that need an extra are loaded on first use."""
     assert getattr(awx_ratelimit, name).__name__ == name
     assert name in dir(awx_ratelimit)
 
 
-def test_a_missing_extra_is_named_with_the_line_that_installs_it() -> None:
-    """Without the packages of an extra, its names raise ImportError; `import *` and `dir()` work."""
+def test_missing_extra() -> None:
+    """Without an extra its names raise ImportError with the command that installs it; `import *` works."""
     code = (
         "import sys; sys.modules['redis'] = None\nfrom awx_ratelimit import *\nimport awx_ratelimit\n"
         "assert open_backend('memory://') and 'RedisBackend' in dir(awx_ratelimit)\n"
@@ -100,7 +100,7 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it() -> None:
     assert said == "the Redis backend needs redis; install it with: pip install 'awx-ratelimit[redis]'\n" * 2
 
 
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
-    """The lazy names hide no mistake."""
+def test_unknown_name() -> None:
+    """An unknown name raises an ordinary AttributeError."""
     with pytest.raises(AttributeError, match="module 'awx_ratelimit' has no attribute 'Limitter'"):
         getattr(awx_ratelimit, "Limitter")  # noqa: B009

@@ -1,4 +1,4 @@
-"""The README's examples work as pasted."""
+"""The README's examples work as they are."""
 
 import asyncio
 import re
@@ -39,8 +39,8 @@ def _answers_of_61_requests() -> list[Any]:
         return [client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"}) for _ in range(61)]
 
 
-def test_the_asgi_snippet_limits_its_app() -> None:
-    """The first snippet answers 60 requests of a key, and the 61st with the 429 that stands below it."""
+def test_asgi_snippet() -> None:
+    """The first snippet admits 60 requests of a key, and answers the 61st with the 429 that the page shows."""
     answers = _answers_of_61_requests()
 
     shown = re.findall(r"^\{\"code\".*", README, re.MULTILINE)[0]
@@ -48,8 +48,8 @@ def test_the_asgi_snippet_limits_its_app() -> None:
     assert answers[-1].text == shown
 
 
-def test_the_asgi_snippet_reports_limits_with_an_unhandled_exception() -> None:
-    """The first snippet puts the middleware where the 500 of a bug has the headers too."""
+def test_asgi_snippet_with_an_unhandled_exception() -> None:
+    """The 500 of an unhandled exception has the headers too."""
     broken = SNIPPETS[0].replace('return JSONResponse({"agents": ["atlas", "borea"]})', 'raise RuntimeError("a bug")')
     with TestClient(_run(broken)["app"], raise_server_exceptions=False) as client:
         response = client.get("/v1/agents", headers={"X-API-Key": "awx_example_key"})
@@ -58,15 +58,15 @@ def test_the_asgi_snippet_reports_limits_with_an_unhandled_exception() -> None:
     assert "ratelimit" in response.headers
 
 
-def test_the_headers_shown_are_those_that_are_sent() -> None:
-    """The README's 429 has the names of the lines that are sent, in their order."""
+def test_headers_of_the_429() -> None:
+    """The page shows exactly the headers of the 429, in their order."""
     answers = _answers_of_61_requests()
 
     shown = re.findall(r"^([a-z-]+): ", README.split("HTTP/1.1 429")[1].split("```")[0], re.MULTILINE)
     assert [name for name in answers[-1].headers if name != "content-length"] == shown
 
 
-def test_the_wsgi_snippet_limits_its_app() -> None:
+def test_wsgi_snippet() -> None:
     """The Flask snippet refuses the 61st request of a key."""
     names, statuses = _run(SNIPPETS[1]), []
     client = names["flask_app"].test_client()
@@ -78,15 +78,15 @@ def test_the_wsgi_snippet_limits_its_app() -> None:
     assert statuses == [404] * 60 + [429]
 
 
-def test_the_plain_snippet_prints_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet without HTTP runs and prints what is left."""
+def test_snippet_without_http(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet without HTTP prints what remains."""
     _run(SNIPPETS[2])
 
     assert capsys.readouterr().out == "58 of 60 left this minute\n"
 
 
-def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: RedisServer) -> None:
-    """The snippet decides on the server of its URL; here that of a test's own."""
+def test_redis_snippet(redis_server: RedisServer) -> None:
+    """Two gates of the snippet share their limits on the server of its URL."""
     gates = [
         _run(SNIPPETS[3].replace("redis://localhost:6379?", f"{redis_server.url}?budget_ms=5000&"))["shared_gate"]
         for _ in "ab"
@@ -102,21 +102,21 @@ def test_the_redis_snippet_makes_a_gate_whose_limits_are_shared(redis_server: Re
     assert asyncio.run(decided()) == [True] * 5 + [False]
 
 
-def test_every_snippet_is_tested() -> None:
-    """A snippet more in the README wants a test here."""
+def test_number_of_snippets() -> None:
+    """A new snippet needs a test here."""
     assert len(SNIPPETS) == 8
 
 
-def test_the_gate_with_everything_is_one() -> None:
-    """The longer snippet makes a gate with each of its fields."""
+def test_snippet_with_all_options() -> None:
+    """The snippet with all options creates a gate."""
     gate = _run(SNIPPETS[4])["gate"]
 
     assert len(gate.header_names) == 5
     assert gate.is_exempt("GET", "/health") is True
 
 
-def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> None:
-    """It decides on the server of its URL, and says how the guard is."""
+def test_snippet_of_the_wrappers(redis_server: RedisServer) -> None:
+    """The snippet decides on the server of its URL, and reports the guard's state."""
     limiter = _run(SNIPPETS[7].replace("redis://localhost:6379", redis_server.url))["limiter"]
 
     allowed, health = limiter.acquire("s", STARTER).allowed, limiter.health()
@@ -126,8 +126,8 @@ def test_the_snippet_of_the_wrappers_is_guarded(redis_server: RedisServer) -> No
     assert health["outages"] == 0
 
 
-def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The snippet creates a key over HTTP with a token, admits it, and refuses it once deleted."""
+def test_keys_snippet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet creates a key over HTTP with a token, admits it, and refuses it after it was deleted."""
     secret = "a secret that is long enough for HS256"
     monkeypatch.setenv("TOKEN_SECRET", secret)
     claims = {
@@ -154,8 +154,8 @@ def test_the_keys_snippet_makes_keys_and_takes_them(monkeypatch: pytest.MonkeyPa
     assert names["verifier"].health()["unwritten_uses"] == 0
 
 
-def test_the_console_snippet_shows_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The snippet serves the pages to logged-in users only."""
+def test_console_snippet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet serves the console only to logged-in users."""
     monkeypatch.setenv("CONSOLE_SECRET", "a secret that is long enough for it")
     names = _run(SNIPPETS[6])
     names["sessions"]["s1"] = names["Owner"]("acct_acme", "ann@acme.example")
@@ -167,8 +167,8 @@ def test_the_console_snippet_shows_the_table(monkeypatch: pytest.MonkeyPatch) ->
     assert statuses == [200, 403]
 
 
-def test_the_plan_table_is_one(tmp_path: Path) -> None:
-    """The TOML of the README is read, and its overrides work."""
+def test_plan_table(tmp_path: Path) -> None:
+    """The page's TOML is a valid plan table, and its overrides work."""
     path = tmp_path / "plans.toml"
     path.write_text(PLANS)
 
@@ -177,8 +177,8 @@ def test_the_plan_table_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", re.findall(r"`pytest ([^`]*)`", README))
-def test_each_command_of_the_promises_names_tests_that_exist(name: str) -> None:
-    """The tests that the README names are there."""
+def test_tests_of_the_promises(name: str) -> None:
+    """The test files that the page names exist."""
     paths = [word for word in name.split() if word.startswith("tests/")]
 
     assert paths

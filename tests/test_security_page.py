@@ -1,4 +1,4 @@
-"""docs/security.md names options that exist, and no option of a gate is missing there."""
+"""docs/security.md names only options that exist, and every option of a gate."""
 
 import inspect
 import re
@@ -26,19 +26,19 @@ OWNERS: dict[str, Any] = {
     "Console": Console,
     "ManagementApi": ManagementApi,
 }
-#: A gate's parameters that are needed and expose nothing by themselves.
+#: Required parameters of a gate, and others that expose nothing by themselves.
 NEEDED = {"limiter", "plans", "rules", "websocket_refusal"}
 
 
 def _options(row: str) -> tuple[str, list[str]]:
-    """Whose options a row is about, and their names."""
+    """The owner of a row's options, and their names."""
     owner, parenthesis, _ = row.partition("(")
     return (owner if parenthesis else ""), re.findall(r"(\w+)=", row)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_each_option_exists(row: str) -> None:
-    """A row of the table names parameters of what it says, or of a gate, a middleware or a guard."""
+def test_options_exist(row: str) -> None:
+    """A row names parameters of its object, or of a gate, a middleware or a guard."""
     owner, names = _options(row)
     owners = [OWNERS[owner]] if owner else [Gate, RateLimitMiddleware, GuardedBackend]
 
@@ -47,8 +47,8 @@ def test_each_option_exists(row: str) -> None:
     assert set(names) <= known
 
 
-def test_no_option_of_a_gate_is_missing() -> None:
-    """Each option of a gate has its row: a new one cannot be added without saying what it exposes."""
+def test_options_of_a_gate() -> None:
+    """Every option of a gate has a row, which says what it exposes."""
     named = {name for row in ROWS for name in _options(row)[1]}
 
     assert set(inspect.signature(Gate).parameters) - NEEDED <= named

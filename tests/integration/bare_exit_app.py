@@ -1,4 +1,4 @@
-"""A bare WSGI app in the folder at AWX_TEST_BACKEND: ``/slow`` ends when nobody writes to its pipe any more."""
+"""A bare WSGI app in the folder at AWX_TEST_BACKEND: ``/slow`` ends when no process writes to its pipe any more."""
 
 import atexit
 import os

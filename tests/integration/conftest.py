@@ -15,18 +15,18 @@ from tests.redis_servers import RedisServer
 from awx_ratelimit import AsyncLimiter, Limiter
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
-#: Opens a limiter at a URL, with more settings of `from_url`. All its verbs may be called by threads.
+#: Opens a limiter at a URL, with more settings of `from_url`. Threads can call all its methods.
 OpenLimiter: TypeAlias = Callable[..., Any]
 
 
 class LoopLimiter:
-    """An AsyncLimiter on an event loop that runs in another thread: each verb is awaited there."""
+    """An AsyncLimiter on an event loop in another thread, whose methods are awaited there."""
 
     def __init__(self, portal: BlockingPortal, limiter: AsyncLimiter) -> None:
         self.portal = portal
         self._limiter = limiter
         self.backend = limiter.backend
-        #: A plain function: it is called where the test is.
+        #: A plain function, called in the test's own thread.
         self.give_back = limiter.give_back
         self.close = partial(portal.call, limiter.aclose)
 
@@ -36,7 +36,7 @@ class LoopLimiter:
 
 @contextmanager
 def repeated(act: Callable[[], Any]) -> Iterator[list[int]]:
-    """Does it again and again in a thread, and counts."""
+    """Call it again and again in a thread, and count the calls."""
     times, over = [0], threading.Event()
 
     def repeat() -> None:
@@ -55,7 +55,7 @@ def repeated(act: Callable[[], Any]) -> Iterator[list[int]]:
 
 @contextmanager
 def stopped(server: RedisServer) -> Iterator[None]:
-    """A server that hangs."""
+    """Stop a server for the duration of a block."""
     os.kill(server.pid, SIGSTOP)
     try:
         yield
@@ -64,20 +64,20 @@ def stopped(server: RedisServer) -> Iterator[None]:
 
 
 KINDS = ("threads", "tasks")
-#: Where a test is not of timeouts, it is not held up by one.
+#: A long timeout, for tests that are not about timeouts.
 AMPLE_MS = 5_000
 
 
 @pytest.fixture
 def open_limiters() -> Iterator[Callable[..., dict[str, Any]]]:
-    """Opens one limiter of each kind at a URL, and closes them afterwards."""
+    """A function that opens one limiter of each kind at a URL; they are closed after the test."""
     with ExitStack() as opened:
         yield lambda url, **settings: {kind: _opened(opened, kind, url, settings) for kind in KINDS}
 
 
 @pytest.fixture(params=KINDS)
 def open_limiter(request: pytest.FixtureRequest) -> Iterator[OpenLimiter]:
-    """Opens limiters of the one kind, and in another test of the other, and closes them afterwards."""
+    """A function that opens limiters of one kind, and closes them after the test; each test runs with both kinds."""
     with ExitStack() as opened:
         yield lambda url, **settings: _opened(opened, request.param, url, settings)
 

@@ -1,4 +1,4 @@
-"""Apps whose slots are on the Redis at AWX_TEST_BACKEND: ``/keep`` takes one until the process ends."""
+"""Apps whose slots are in the Redis at AWX_TEST_BACKEND: ``/keep`` takes one until the process ends."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from awx_ratelimit import (
 from awx_ratelimit.adapters import starlette, werkzeug
 from awx_ratelimit.backends.open import open_async_backend, open_backend
 
-#: No slot lapses while a test runs.
+#: Longer than a test, so that no slot lapses.
 PLAN = Plan("slots", (Rate("minute", 100_000, 60_000),), Concurrency(3, ttl_ms=3_600_000))
 PLANS = PlanTable([PLAN], default="slots")
 KEYS = StaticKeys({"awx_test_shared": "slots"})
@@ -28,7 +28,7 @@ kept: list[Decision] = []
 
 
 def wsgi() -> Any:
-    """For servers that call what they are named."""
+    """The app for servers that call this function."""
     limiter = Limiter(open_backend(URL))
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -42,7 +42,7 @@ def wsgi() -> Any:
 
 
 def asgi() -> Any:
-    """The same for ASGI: a slot that is kept is given back at the end of the lifespan, in the last moment."""
+    """The same for ASGI: a kept slot is released at the end of the lifespan, in the last moment."""
     limiter = AsyncLimiter(open_async_backend(URL))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

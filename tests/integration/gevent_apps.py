@@ -1,4 +1,4 @@
-"""An app for gunicorn's gevent worker, whose limits are kept at AWX_TEST_BACKEND. Each answer says who decided."""
+"""An app for gunicorn's gevent worker with limits at AWX_TEST_BACKEND. Each response names the deciding process."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from awx_ratelimit.backends.open import open_backend
 
 KEY = "awx_test_shared"
 PLAN = Plan.of("ample", per_minute=1_000_000, concurrent=100_000)
-#: As gunicorn takes it: it is made when the server loads it.
+#: Created when gunicorn loads this module.
 APP = "tests.integration.gevent_apps:make()"
 
 
 def make() -> Any:
-    """The app."""
+    """Create the app."""
     limiter = Limiter(open_backend(os.environ["AWX_TEST_BACKEND"]))
     gate = Gate(
         limiter,

@@ -1,4 +1,4 @@
-"""A WSGI app that is loaded before its server forks, and a limiter at AWX_TEST_BACKEND that was used by then."""
+"""A WSGI app that is loaded before its server forks, with a limiter at AWX_TEST_BACKEND that was used before."""
 
 import json
 import os
@@ -26,16 +26,16 @@ def take() -> Decision:
 
 
 def keep() -> Decision:
-    """Take a slot, and do not give it back."""
+    """Take a slot, and do not release it."""
     decision = limiter.acquire("keeper", KEEP)
     kept.append(decision)
     return decision
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Say in JSON what this process was granted."""
+    """The decisions of this process, as JSON."""
     said: dict[str, Any] = {"pid": os.getpid()}
-    # While one waits, others come to other workers.
+    # While one request waits, others go to other workers.
     time.sleep(0.005)
     if environ["PATH_INFO"] in ("/take", "/keep"):
         decision = take() if environ["PATH_INFO"] == "/take" else keep()

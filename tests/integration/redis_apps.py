@@ -1,4 +1,4 @@
-"""Apps of the tests whose limits are kept in the Redis at AWX_TEST_BACKEND: one key a plan, ASGI and WSGI."""
+"""Apps for tests whose limits are in the Redis at AWX_TEST_BACKEND: one key per plan, on ASGI and WSGI."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from awx_ratelimit.backends.open import open_async_backend, open_backend
 
 DAY = 100
 KEY = "awx_test_shared"
-#: Nothing comes back before the day is over, so that what is admitted can be counted exactly.
+#: Nothing refills before the day ends, so admitted requests can be counted exactly.
 PLANS = PlanTable([Plan("day", (Rate("day", DAY, 86_400_000, refill="calendar"),))], default="day")
 URL = os.environ["AWX_TEST_BACKEND"]
 RULES = [Rule("/pid", exempt=True)]
@@ -28,12 +28,12 @@ def _hello_wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 def asgi() -> Any:
-    """For uvicorn's --factory."""
+    """The app for uvicorn's --factory."""
     gate = AsyncGate(AsyncLimiter(open_async_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}), rules=RULES)
     return starlette.RateLimitMiddleware(_hello, gate=gate)
 
 
 def wsgi() -> Any:
-    """For gunicorn, which calls it."""
+    """The app for gunicorn, which calls this function."""
     gate = Gate(Limiter(open_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}), rules=RULES)
     return werkzeug.RateLimitMiddleware(_hello_wsgi, gate=gate)

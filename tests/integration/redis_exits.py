@@ -1,6 +1,6 @@
 """A process that takes slots and ends: ``python -m tests.integration.redis_exits URL WAY [TIMEOUT_MS [PID]]``.
 
-Last of all it says how long its end took, in seconds, where it ends in order.
+If it exits normally, the last line that it prints is the duration of its exit in seconds.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def say_how_long() -> None:
-    """Registered first, and so called last."""
+    """Print the duration of the exit. Registered first, and so called last."""
     print(time.monotonic() - ended_s, flush=True)  # noqa: T201  # what the test reads
 
 
@@ -27,7 +27,7 @@ from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan  # noqa: E402
 from awx_ratelimit.backends.open import open_async_backend, open_backend  # noqa: E402
 
 if __name__ == "__mp_main__":
-    # A new interpreter imports the main module before its `multiprocessing` begins, and this as most apps do.
+    # Like most apps, import this at the top: a new interpreter imports the main module before `multiprocessing` begins.
     import awx_ratelimit.backends.redis.backend  # noqa: F401  # for what its import does
 
 PLAN = Plan("exits", (), Concurrency(20, ttl_ms=3_600_000))
@@ -40,7 +40,7 @@ def url() -> str:
 
 
 def taken(limiter: Limiter) -> Limiter:
-    """Takes a slot, for good."""
+    """Take a slot that is never released."""
     kept.append(limiter.acquire("s", PLAN))
     assert kept[-1].allowed
     kept.append(limiter)
@@ -48,36 +48,36 @@ def taken(limiter: Limiter) -> Limiter:
 
 
 def hold() -> None:
-    """A slot is given back in the last moment, by a limiter that nobody has any more."""
+    """Release a slot in the last moment, with a limiter that is not referenced any more."""
     with Limiter(open_backend(url())).hold("s", PLAN) as decision:
         assert decision.allowed
 
 
 def released() -> None:
-    """A slot is given back in the last moment."""
+    """Release a slot in the last moment."""
     taken(Limiter(open_backend(url()))).release(kept[0])
 
 
 def held() -> None:
-    """A slot is never given back."""
+    """Never release a slot."""
     taken(Limiter(open_backend(url())))
 
 
 def exits() -> None:
-    """It asks to end."""
+    """Call sys.exit."""
     held()
     sys.exit(0)
 
 
 def raises() -> None:
-    """It ends by an exception."""
+    """End by an exception."""
     held()
     sys.excepthook = lambda *_: None
     raise RuntimeError
 
 
 def thread() -> None:
-    """A thread that does not keep the process alive is in the middle of its work."""
+    """End while a daemon thread works."""
     limiter, has = Limiter(open_backend(url())), threading.Event()
 
     def work() -> None:
@@ -91,7 +91,7 @@ def thread() -> None:
 
 
 def busy_threads() -> None:
-    """Threads that do not keep the process alive take slots until its last moment."""
+    """End while daemon threads take slots until the last moment."""
     limiter, begun = Limiter(open_backend(url())), threading.Barrier(5)
 
     def work() -> None:
@@ -103,20 +103,20 @@ def busy_threads() -> None:
     for _ in range(4):
         threading.Thread(target=work, daemon=True).start()
     begun.wait()
-    # Each thread has decided, and decides again.
+    # Each thread has made a decision, and makes another one.
     for _ in range(20):
         limiter.peek("s", PLAN)
 
 
 def left() -> None:
-    """A decision is kept, and the limiter that made it is collected."""
+    """Keep a decision, after the limiter that made it was collected."""
     kept.append(Limiter(open_backend(url())).acquire("s", PLAN))
     thread = next(each for each in threading.enumerate() if each.name == "awx_ratelimit leases")
     thread.join(20)
 
 
 def tasks() -> None:
-    """An event loop has ended, and its limiter was not closed."""
+    """End after an event loop has ended, without closing the limiter."""
 
     async def main() -> None:
         limiter = AsyncLimiter(open_async_backend(url()))
@@ -127,7 +127,7 @@ def tasks() -> None:
 
 
 def flushed() -> None:
-    """What waits is sent, and the process ends by no orderly way at all."""
+    """Flush the limiter, and end the process without exit functions."""
     limiter = taken(Limiter(open_backend(url())))
     limiter.release(kept[0])
     limiter.flush()
@@ -135,7 +135,7 @@ def flushed() -> None:
 
 
 def flushed_by_a_task() -> None:
-    """The same within an event loop."""
+    """Flush the limiter in an event loop, and end the process without exit functions."""
 
     async def main() -> None:
         limiter = AsyncLimiter(open_async_backend(url()))
@@ -147,13 +147,13 @@ def flushed_by_a_task() -> None:
 
 
 def closed() -> None:
-    """A limiter is closed with a slot taken, and the process ends by no orderly way at all."""
+    """Close a limiter with a slot taken, and end the process without exit functions."""
     taken(Limiter(open_backend(url()))).close()
     os._exit(0)
 
 
 def forked() -> None:
-    """A child ends in order; its parent does not."""
+    """Exit normally in a child, but not in its parent."""
     limiter = Limiter(open_backend(url()))
     limiter.peek("s", PLAN)
     if os.fork() == 0:
@@ -175,22 +175,22 @@ def _started(method: str) -> None:
 
 
 def multiprocessing_fork() -> None:
-    """A child that `multiprocessing` forks ends without `atexit`."""
+    """Exit in a child that `multiprocessing` forks, which calls no `atexit` functions."""
     _started("fork")
 
 
 def multiprocessing_spawn() -> None:
-    """A child that `multiprocessing` starts anew."""
+    """Exit in a child that `multiprocessing` spawns."""
     _started("spawn")
 
 
 def multiprocessing_forkserver() -> None:
-    """A child that the server of `multiprocessing` forks: it imports everything before it begins."""
+    """Exit in a child of `multiprocessing`'s fork server, which imports everything before it begins."""
     _started("forkserver")
 
 
 def multiprocessing_late() -> None:
-    """A child that `multiprocessing` forks before there is any limiter."""
+    """Exit in a child that `multiprocessing` forks before there is a limiter."""
     child = multiprocessing.get_context("fork").Process(target=held)
     child.start()
     child.join()
@@ -198,26 +198,26 @@ def multiprocessing_late() -> None:
 
 
 def executor() -> None:
-    """A worker of a pool of processes."""
+    """Exit in a worker of a process pool."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         pool.submit(held).result(20)
     os._exit(0)
 
 
 def hangs() -> None:
-    """The server stops to answer, and then the process ends."""
+    """Stop the server, and exit."""
     taken(Limiter(open_backend(url())))
     os.kill(int(sys.argv[4]), signal.SIGSTOP)
 
 
 def is_gone() -> None:
-    """The server ends, and then the process does."""
+    """End the server, and exit."""
     taken(Limiter(open_backend(url())))
     os.kill(int(sys.argv[4]), signal.SIGKILL)
 
 
 def stays_the_parents() -> None:
-    """A child that has used nothing gives nothing back of what its parent holds."""
+    """Exit in an unused child, which must not release its parent's slots."""
     limiter = Limiter(open_backend(url()))
     taken(limiter)
     if os.fork() == 0:

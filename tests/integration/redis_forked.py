@@ -1,6 +1,6 @@
 """A process that has used a backend and forks: ``python -m tests.integration.redis_forked URL KIND``.
 
-It says, as JSON, what its children and it have seen.
+It prints the results of its children and its own as JSON.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ EACH = 300
 
 
 def in_child(act: Callable[[], Any]) -> Callable[[], Any]:
-    """Do it in a child, at the same time; what is returned waits for what it returned."""
+    """Call it in a child at the same time; the returned function waits for its result."""
     reading, writing = os.pipe()
     if FORKS[sys.argv[2]]() == 0:
         os.close(reading)
@@ -44,7 +44,7 @@ def in_child(act: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def in_grandchild(act: Callable[[], Any]) -> Callable[[], Any]:
-    """Do it in a child of a child."""
+    """Call it in a child of a child."""
 
     def child() -> Any:
         return in_child(act)()
@@ -53,7 +53,7 @@ def in_grandchild(act: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def taken(limiter: Limiter) -> int:
-    """How many slots there were still to take."""
+    """Take all slots that are free, and return their number."""
     kept = []
     while (decision := limiter.acquire("s", PLAN)).allowed:
         kept.append(decision)
@@ -61,7 +61,7 @@ def taken(limiter: Limiter) -> int:
 
 
 def leases(url: str) -> dict[str, Any]:
-    """The parent has two of six slots. A child takes the others, tries to give the parent's back, and ends."""
+    """The parent has two of six slots. A child takes the others, tries to release the parent's, and ends."""
     limiter = Limiter(RedisBackend.from_url(url, timeout_ms=5_000))
     kept = [limiter.acquire("s", PLAN) for _ in range(2)]
 
@@ -105,7 +105,7 @@ def limits(url: str) -> dict[str, Any]:
 
 
 def loops(url: str) -> Any:
-    """The parent forks within its event loop; the child lets go of all it can, and ends."""
+    """The parent forks within its event loop; the child drops everything that it can, and ends."""
 
     async def parent() -> Any:
         limiter = AsyncLimiter(AsyncRedisBackend.from_url(url, timeout_ms=2_000))

@@ -1,6 +1,6 @@
 """A process whose main thread is interrupted while it claims: ``python -m tests.integration.redis_interrupted URL``.
 
-It says what was left afterwards: slots in use, how often it was interrupted, and how long a claim took at most, in ms.
+It prints the slots in use at the end, the number of interruptions, and the duration of the slowest claim in ms.
 """
 
 import random
@@ -19,7 +19,7 @@ SHORT = Plan("short", (), Concurrency(1_000, ttl_ms=1_000))
 
 
 class Interrupted(Exception):
-    """What the signal handler raises."""
+    """The exception that the signal handler raises."""
 
 
 def interrupt(*_: Any) -> None:

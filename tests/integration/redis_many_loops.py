@@ -1,6 +1,6 @@
 """One AsyncLimiter in many event loops, one after the other: ``python -m tests.integration.redis_many_loops URL HOW``.
 
-HOW is how the loops end. It prints how many claims were admitted, and how many connections the server has in the end.
+HOW says how the loops end. It prints the number of admitted claims, and of the server's connections at the end.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from awx_ratelimit import AsyncLimiter, Plan
 from awx_ratelimit.backends.open import open_async_backend
 
 LOOPS = 20
-#: Of the query of the URL.
+#: Options in the query of the URL.
 BUDGET = "budget_ms=5000"
 PLAN = Plan.of("loops", per_day=1_000, concurrent=1_000)
 

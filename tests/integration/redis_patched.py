@@ -1,6 +1,6 @@
 """Claims of greenlets over TLS in a process that gevent patches late.
 
-``python -m tests.integration.redis_patched URL`` prints how many claims were admitted.
+``python -m tests.integration.redis_patched URL`` prints the number of admitted claims.
 """
 
 import sys

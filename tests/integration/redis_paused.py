@@ -1,7 +1,7 @@
 """A process that claims from many threads and is paused meanwhile: ``python -m tests.integration.redis_paused URL``.
 
-It begins when it has said so, and ends when its input does. Then it says whether its last claim holds a slot, how many
-claims were decided and how many were not, how many milliseconds the slowest took, and what else was raised.
+It prints a line when it begins, and ends with its input. Then it prints whether its last claim holds a slot, the
+numbers of decided and failed claims, the duration of the slowest in ms, and other exceptions.
 """
 
 import sys

@@ -40,7 +40,7 @@ def spin(seconds: float) -> None:
 
 
 def first_answer_late() -> Fault:
-    """The first answer comes when nobody waits for it any more, and all others in time."""
+    """The first response comes too late for its caller, and all others come in time."""
     faults = chain([late], repeat(whole))
 
     def fault(client: socket.socket, answer: bytes) -> None:

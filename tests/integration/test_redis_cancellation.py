@@ -1,4 +1,4 @@
-"""Whoever goes away before the answer is there: nothing stays charged and no slot stays taken."""
+"""Callers that are cancelled before their response arrives: no slot stays taken and nothing stays charged."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer
 from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
-# A calendar rate gives nothing back by itself within a test, unless that is run over midnight.
+# A calendar rate refills nothing during a test, unless the test runs over midnight.
 DAY = Rate("day", 100_000, 86_400_000, refill="calendar")
 SLOTS = 1_000
 PLANS = {
@@ -46,14 +46,14 @@ async def becomes(ask: Callable[[], Awaitable[Any]], expected: Any) -> Any:
 
 
 async def in_use(limiter: AsyncLimiter, plan: Plan) -> tuple[int, int]:
-    """Slots and tokens."""
+    """The slots and tokens in use."""
     seen = await limiter.peek("s", plan)
     return seen.held, sum(usage.capacity - usage.remaining for usage in seen.usages if usage.limit == "day")
 
 
 @pytest.mark.parametrize(("plan", "seed"), [("rates", 1), ("slots", 2), ("both", 3), ("both", 4)])
-def test_random_cancellations_leak_nothing(redis_server: RedisServer, plan: str, seed: int) -> None:
-    """Of 1,000 tasks many are cancelled at random: what is in use afterwards is what those have that were answered."""
+def test_random_cancellations(redis_server: RedisServer, plan: str, seed: int) -> None:
+    """If many of 1,000 tasks are cancelled at random, only what the completed ones hold stays in use."""
     draw = random.Random(seed)
 
     async def storm(limiter: AsyncLimiter, plan: Plan = PLANS[plan]) -> Any:
@@ -83,10 +83,10 @@ def test_random_cancellations_leak_nothing(redis_server: RedisServer, plan: str,
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("plan", [PLANS["slots"], PLANS["both"]], ids=lambda plan: plan.name)
-def test_claims_under_way_when_their_loop_ends_hold_no_slot(redis_server: RedisServer, plan: Plan) -> None:
-    """The loop cancels whoever still waits; what they were granted is given back all the same."""
+def test_loop_ends_during_claims(redis_server: RedisServer, plan: Plan) -> None:
+    """A loop that ends cancels its waiting claims, and the slots that they were granted are released."""
     held, under_way = _held_after_loops(redis_server, plan)
-    # Endpoint of loops that are no more, whose warnings are to come here and not in another test.
+    # Collect the endpoints of ended loops, so that their warnings appear in this test.
     gc.collect()
 
     assert held == [0] * 8
@@ -94,7 +94,7 @@ def test_claims_under_way_when_their_loop_ends_hold_no_slot(redis_server: RedisS
 
 
 def _held_after_loops(redis_server: RedisServer, plan: Plan) -> tuple[list[int], int]:
-    """The slots that are held after each of eight loops, and how many of their claims were cancelled."""
+    """The slots in use after each of eight loops, and how many of their claims were cancelled."""
     limiter = AsyncLimiter(AsyncRedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
     other = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
     draw = random.Random(1)

@@ -1,4 +1,4 @@
-"""A cluster: every verb on every server, what is wrong with it, slots that move, and servers that are gone."""
+"""Redis Cluster: every method on every server, configuration errors, slots that move, and servers that fail."""
 
 import logging
 import os
@@ -34,12 +34,12 @@ def slot_of(limiter: Any, subject: str) -> int:
 
 
 def on(cluster: Cluster, limiter: Any, server: int) -> list[str]:
-    """Those of the subjects that are on this one of the primaries."""
+    """The subjects that belong to this primary."""
     return [subject for subject in SUBJECTS if cluster.owner(slot_of(limiter, subject)) == server]
 
 
 def left(limiter: Any, subject: str) -> tuple[int, int]:
-    """How many slots are in use, and how many tokens."""
+    """The free slots and tokens."""
     seen = limiter.peek(subject, PLAN)
     return seen.held, seen.usages[0].capacity - seen.usages[0].remaining
 
@@ -54,8 +54,8 @@ def stopped(server: RedisServer) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
-def test_every_verb_on_every_server(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """Claims, looks, releases, refunds, resets, renewals and health, for subjects of all servers at once."""
+def test_every_method(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Every method works for subjects of all servers at once."""
     limiter = open_limiter(redis_cluster.url)
     held = [limiter.acquire(subject, PLAN, 5) for subject in SUBJECTS for _ in range(2)]
     before = {left(limiter, subject) for subject in SUBJECTS}
@@ -75,8 +75,8 @@ def test_every_verb_on_every_server(redis_cluster: Cluster, open_limiter: OpenLi
     assert [len(on(redis_cluster, limiter, server)) > 5 for server in range(3)] == [True] * 3
 
 
-def test_releases_go_back_by_themselves(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """On every server, within a moment, though no other claim comes."""
+def test_releases_are_sent(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Releases reach every server within a moment, without another claim."""
     limiter, other = open_limiter(redis_cluster.url), open_limiter(redis_cluster.url)
     for decision in [limiter.acquire(subject, PLAN) for subject in SUBJECTS for _ in range(9)]:
         limiter.give_back(decision)
@@ -85,8 +85,8 @@ def test_releases_go_back_by_themselves(redis_cluster: Cluster, open_limiter: Op
     assert held == {0}
 
 
-def test_releases_go_back_though_another_server_is_gone(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """More than go at once wait for one that hangs, and those of the others do not wait for them."""
+def test_releases_while_a_server_hangs(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Releases for other servers do not wait for a server that hangs."""
     limiter, other = open_limiter(redis_cluster.url, timeout_ms=200), open_limiter(redis_cluster.url)
     hung, alive = on(redis_cluster, limiter, 0)[0], on(redis_cluster, limiter, 1)[0]
     many = Plan("many", (), Concurrency(1_000))
@@ -100,10 +100,8 @@ def test_releases_go_back_though_another_server_is_gone(redis_cluster: Cluster, 
     assert eventually(lambda: other.peek(hung, many).held, 0) == 0
 
 
-def test_scripts_that_one_server_forgets_are_sent_to_it_again(
-    redis_cluster: Cluster, open_limiter: OpenLimiter
-) -> None:
-    """Every verb heals by itself after SCRIPT FLUSH on one of them."""
+def test_script_flush(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Every method recovers by itself after SCRIPT FLUSH on one server."""
     limiter = open_limiter(redis_cluster.url)
     with redis_cluster.primaries[1].client() as client:
 
@@ -123,8 +121,8 @@ def test_scripts_that_one_server_forgets_are_sent_to_it_again(
         assert limiter.health()["state"] == "ok"
 
 
-def test_what_an_outage_left_is_made_known_to_every_server(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """A heal is split by subject, and is done once."""
+def test_replay(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Decisions from an outage are replayed to each subject's server, once."""
     limiter = open_limiter(redis_cluster.url)
     now_ms = limiter.acquire("the time", PLAN).decided_at_ms
     owed = [(subject, PLAN, [PLAN.rates[0].unit * 7], [now_ms]) for subject in SUBJECTS]
@@ -136,8 +134,8 @@ def test_what_an_outage_left_is_made_known_to_every_server(redis_cluster: Cluste
     assert [decision.subject for decision in decisions] == SUBJECTS
 
 
-def test_few_connections_are_opened(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """To each server one for claims, one for rare calls and one for the thread, and some to read the map."""
+def test_connections(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Each server has one connection for claims, one for rare calls and one for maintenance."""
     clients = [server.client() for server in redis_cluster.primaries]
     before = [client.info("stats")["total_connections_received"] for client in clients]
     limiter = open_limiter(redis_cluster.url)
@@ -154,20 +152,16 @@ def test_few_connections_are_opened(redis_cluster: Cluster, open_limiter: OpenLi
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_a_cluster_is_found_by_any_of_its_servers(
-    redis_cluster: Cluster, open_limiter: OpenLimiter, protocol: int
-) -> None:
-    """One that is down, and one that hangs, are passed by."""
+def test_any_server_names_the_others(redis_cluster: Cluster, open_limiter: OpenLimiter, protocol: int) -> None:
+    """Servers in the URL that are down or hang are skipped."""
     down, alive = f"{HOST}:{free_port()}", f"{HOST}:{redis_cluster.primaries[2].port}"
 
     limiter = open_limiter(f"redis+cluster://{down},{alive}/0?protocol={protocol}")
     assert [limiter.acquire(subject, PLAN).allowed for subject in SUBJECTS] == [True] * len(SUBJECTS)
 
 
-def test_a_server_that_hangs_is_passed_by_when_the_map_is_read(
-    redis_cluster: Cluster, open_limiter: OpenLimiter
-) -> None:
-    """Within the time of a call, and the claims of the others are decided."""
+def test_hanging_server_is_skipped_for_the_map(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """The map is read within the time of a call, and claims for other servers are decided."""
     hangs, alive = redis_cluster.primaries[0], f"{HOST}:{redis_cluster.primaries[2].port}"
     knows = open_limiter(redis_cluster.url)
     others = on(redis_cluster, knows, 1) + on(redis_cluster, knows, 2)
@@ -179,14 +173,14 @@ def test_a_server_that_hangs_is_passed_by_when_the_map_is_read(
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of one server with a password, and a user who may do nothing."""
+    """A cluster of one server with a password, and a user without permissions."""
     users = [f"helpless on >{SECRET} +@connection"]
     with running_cluster(tmp_path_factory.mktemp("cluster"), primaries=1, password=SECRET, users=users) as cluster:
         yield cluster
 
 
-def test_what_the_error_says_to_allow_is_enough(locked: Cluster, open_limiter: OpenLimiter) -> None:
-    """A user who may do what the errors name, and nothing else, can use every verb."""
+def test_permissions(locked: Cluster, open_limiter: OpenLimiter) -> None:
+    """A user with exactly the permissions that the errors name can use every method."""
     url = f"redis+cluster://helpless:{SECRET}@{locked.places}"
     with pytest.raises(BackendMisconfigured) as error:
         open_limiter(url)
@@ -204,16 +198,16 @@ def test_what_the_error_says_to_allow_is_enough(locked: Cluster, open_limiter: O
 
 
 @pytest.mark.parametrize("credentials", ["", f":{SECRET}-not@", f"bob:{SECRET}@"])
-def test_wrong_passwords_are_errors_at_the_start(locked: Cluster, open_limiter: OpenLimiter, credentials: str) -> None:
-    """BackendMisconfigured, with no password in it or in what it came from."""
+def test_wrong_password(locked: Cluster, open_limiter: OpenLimiter, credentials: str) -> None:
+    """A wrong password is BackendMisconfigured, and neither the error nor its cause contains a password."""
     with pytest.raises(BackendMisconfigured, match="check user and password") as error:
         open_limiter(f"redis+cluster://{credentials}{locked.places}")
 
     assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
-def test_a_cluster_with_tls(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
-    """Each of its servers is reached like the first."""
+def test_tls(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
+    """Every server of the cluster is reached over TLS."""
     with running_cluster(tmp_path_factory.mktemp("cluster"), primaries=1, tls=True) as cluster:
         limiter = open_limiter(f"rediss+cluster://{cluster.places}?ssl_ca_certs={cluster.primaries[0].ca}")
 
@@ -221,20 +215,16 @@ def test_a_cluster_with_tls(tmp_path_factory: pytest.TempPathFactory, open_limit
         assert limiter.health()["state"] == "ok"
 
 
-def test_what_is_no_cluster_is_an_error(
-    redis_cluster: Cluster, redis_server: RedisServer, open_limiter: OpenLimiter
-) -> None:
-    """A server of its own is none, and one of a cluster is no server of its own."""
+def test_no_cluster(redis_cluster: Cluster, redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A single server in a cluster's URL is an error, and so is a cluster's server in the URL of a single one."""
     with pytest.raises(BackendMisconfigured, match="it is a standalone server: use redis://"):
         open_limiter(f"redis+cluster://{HOST}:{redis_server.port}")
     with pytest.raises(BackendMisconfigured, match=r"it is a cluster node: use redis\+cluster://"):
         open_limiter(f"redis://{HOST}:{redis_cluster.primaries[0].port}")
 
 
-def test_a_cluster_that_cannot_be_reached_is_a_warning_and_then_an_error(
-    open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It may come up later."""
+def test_unreachable_cluster(open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture) -> None:
+    """At the start it is a warning, because the cluster may come up later; a claim raises an error."""
     place = f"{HOST}:{free_port()}"
     with caplog.at_level(logging.WARNING, "awx_ratelimit"):
         limiter = open_limiter(f"redis+cluster://:{SECRET}@{place}")
@@ -246,14 +236,14 @@ def test_a_cluster_that_cannot_be_reached_is_a_warning_and_then_an_error(
 
 
 def move(slot: int, source: Any, target: Any, others: list[Any]) -> None:
-    """Give a slot without keys to another server."""
+    """Assign a slot without keys to another server."""
     name = target.execute_command("CLUSTER", "MYID")
     for server in (target, source, *others):
         server.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
 
 
-def test_a_slot_that_has_moved_is_followed(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """The claim is sent on and decided once, and after a moment nothing is sent to the wrong server any more."""
+def test_moved_slot(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """The claim is redirected and decided once; soon after, calls go to the right server."""
     limiter = open_limiter(redis_cluster.url)
     slot = slot_of(limiter, "mover")
     clients: list[Any] = [server.client() for server in redis_cluster.primaries]
@@ -275,13 +265,13 @@ def test_a_slot_that_has_moved_is_followed(redis_cluster: Cluster, open_limiter:
 
 
 def _errors(server: "redis.Redis", name: str) -> int:
-    """How often a server has answered so."""
+    """How often a server has returned this error."""
     return int(server.info("errorstats").get(f"errorstat_{name}", {"count": 0})["count"])
 
 
 @contextmanager
 def migrating(cluster: Cluster, slot: int) -> Iterator[tuple[Any, Any]]:
-    """A slot that is on its way from one server to another, and stays where it was in the end."""
+    """A slot that is migrating from one server to another, and stays where it was in the end."""
     with (
         cluster.primaries[cluster.owner(slot)].client() as source,
         cluster.primaries[(cluster.owner(slot) + 1) % 3].client() as target,
@@ -296,8 +286,8 @@ def migrating(cluster: Cluster, slot: int) -> Iterator[tuple[Any, Any]]:
                 client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
 
 
-def test_a_key_that_is_on_its_way_is_asked_for_where_it_is(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """Before and after it has moved, releases and refunds too; the claims that go there are not told to others."""
+def test_migrating_key(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """Claims, releases and refunds find the key before and after it has moved."""
     limiter = open_limiter(redis_cluster.url)
     slot = slot_of(limiter, "s")
     key = limiter.backend._session.codec.key("s")
@@ -323,8 +313,8 @@ def test_a_key_that_is_on_its_way_is_asked_for_where_it_is(redis_cluster: Cluste
     assert there == 1
 
 
-def test_what_cannot_be_sent_yet_is_tried_until_it_can(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """A heal has two keys of a subject: while one of them is elsewhere it is TRYAGAIN, for as long as a call lasts."""
+def test_tryagain(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """A replay that gets TRYAGAIN, because its two keys are on two servers, is repeated for the time of a call."""
     limiter = open_limiter(redis_cluster.url, timeout_ms=400)
     slot = slot_of(limiter, "s")
     owed: list[LocalUsage] = [("s", PLAN, [PLAN.rates[0].unit * 7], [])]
@@ -338,8 +328,8 @@ def test_what_cannot_be_sent_yet_is_tried_until_it_can(redis_cluster: Cluster, o
     assert left(limiter, "s") == (1, 8)
 
 
-def test_a_slot_that_nobody_serves_is_unavailable_and_heals(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
-    """CLUSTERDOWN is an error of the claims of that slot alone."""
+def test_clusterdown(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """CLUSTERDOWN fails only claims of that slot, and they succeed again afterwards."""
     limiter = open_limiter(redis_cluster.url)
     slot, others = slot_of(limiter, "s"), [subject for subject in SUBJECTS if subject != "s"]
     with redis_cluster.primaries[redis_cluster.owner(slot)].client() as client:
@@ -361,8 +351,8 @@ def _decides(limiter: Any, subject: str) -> bool:
         return False
 
 
-def test_a_guard_guards_each_server_by_itself(redis_cluster: Cluster) -> None:
-    """While one hangs its claims alone are decided locally, and cost little; it knows of them afterwards."""
+def test_guard_per_server(redis_cluster: Cluster) -> None:
+    """If a server hangs, only its claims are decided locally, and are replayed to it afterwards."""
     limiter = Limiter(GuardedBackend(RedisBackend.from_url(redis_cluster.url, timeout_ms=100), budget_ms=100))
     hung = on(redis_cluster, limiter.backend, 0)
     with stopped(redis_cluster.primaries[0]):

@@ -1,4 +1,4 @@
-"""However a server is reached, the backend decides on it, and over few connections."""
+"""Every way to reach a server, and how many connections each needs."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from awx_ratelimit.errors import BackendMisconfigured
 PLAN = Plan.of("ways", per_day=100, concurrent=2)
 PASSWORD = "a/b#c?d%e@f:g"
 QUOTED = "a%2Fb%23c%3Fd%25e%40f%3Ag"
-#: Where to go, and which database it is.
+#: A URL, and the number of its database.
 WAYS = {
     "a port": ("redis://{host}", 0),
     "valkey": ("valkey://{host}", 0),
@@ -43,7 +43,7 @@ TLS_WAYS = {
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server whose password has every letter that a URL must quote."""
+    """A server whose password contains every character that a URL must quote."""
     users = [f"alice on >{PASSWORD}-hers ~awx:* +@all"]
     with running_redis(tmp_path_factory.mktemp("redis"), password=PASSWORD, users=users) as server:
         yield server
@@ -51,7 +51,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server that is reached by TLS."""
+    """A server that is reached over TLS."""
     with running_redis(tmp_path_factory.mktemp("redis"), tls=True) as server:
         yield server
 
@@ -64,7 +64,7 @@ def url(way: str, server: RedisServer, protocol: int) -> str:
 
 
 def used(limiter: Any, client: "redis.Redis", database: int = 0) -> tuple[Any, ...]:
-    """Every verb used: what was decided, what is owed at the end, how many connections were opened, and the keys."""
+    """Use every method: the decisions, the debt at the end, the number of connections, and the keys."""
     before = client.info("stats")["total_connections_received"]
     held = limiter.acquire("s", PLAN)
     others = [limiter.acquire(f"other {number}", PLAN).allowed for number in range(10)]
@@ -83,10 +83,8 @@ USED = ([True] * 10, [True, False], 1, 99, "ok", True, 11)
 
 
 @pytest.mark.parametrize(("way", "protocol"), [("a port", 2), *((way, 3) for way in WAYS)])
-def test_ports_sockets_and_databases(
-    redis_server: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int
-) -> None:
-    """Every scheme, with RESP2 and RESP3, and the keys are in the database that was named."""
+def test_urls(redis_server: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
+    """Every scheme works with RESP2 and RESP3, and keys are in the database of the URL."""
     place, database = WAYS[way]
     limiter = open_limiter(url(place, redis_server, protocol))
 
@@ -96,8 +94,8 @@ def test_ports_sockets_and_databases(
 
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("way", LOCKED_WAYS)
-def test_passwords_and_users(locked: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
-    """A password may have any letter, quoted."""
+def test_passwords(locked: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
+    """A quoted password may contain any character."""
     limiter = open_limiter(url(LOCKED_WAYS[way], locked, protocol))
 
     with locked.client() as client:
@@ -107,7 +105,7 @@ def test_passwords_and_users(locked: RedisServer, open_limiter: OpenLimiter, way
 
 @pytest.mark.parametrize(("way", "protocol"), [("a name", 2), *((way, 3) for way in TLS_WAYS)])
 def test_tls(encrypted: RedisServer, open_limiter: OpenLimiter, way: str, protocol: int) -> None:
-    """A server with TLS is reached like any other."""
+    """A server with TLS works like any other."""
     limiter = open_limiter(url(TLS_WAYS[way], encrypted, protocol))
 
     with encrypted.client() as client:
@@ -115,18 +113,18 @@ def test_tls(encrypted: RedisServer, open_limiter: OpenLimiter, way: str, protoc
         assert used(limiter, client) == USED
 
 
-def test_what_tls_trusts_is_read_once(
+def test_certificates_are_read_once(
     encrypted: RedisServer, open_limiter: OpenLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To read it takes longer than a claim may last, and would block an event loop: no connection does it."""
+    """Reading the trusted certificates takes long, so no connection does it again."""
     limiter = open_limiter(url(TLS_WAYS["a trusted authority"], encrypted, 3))
 
     monkeypatch.setattr("ssl.create_default_context", None)
     assert limiter.acquire("once", PLAN).allowed
 
 
-def test_a_loop_that_ends_leaves_no_connection_open(encrypted: RedisServer) -> None:
-    """Closing waits for the goodbyes of TLS: nothing is left to be collected."""
+def test_loop_that_ends(encrypted: RedisServer) -> None:
+    """The end of a loop closes its TLS connections completely, so nothing is left to collect."""
 
     async def used_and_closed() -> None:
         limiter = AsyncLimiter(AsyncRedisBackend.from_url(url(TLS_WAYS["a name"], encrypted, 3), timeout_ms=5_000))
@@ -141,14 +139,14 @@ def test_a_loop_that_ends_leaves_no_connection_open(encrypted: RedisServer) -> N
     assert [str(warning.message) for warning in left] == []
 
 
-def test_a_certificate_that_nobody_trusts_is_an_error(encrypted: RedisServer, open_limiter: OpenLimiter) -> None:
-    """It says how to trust it."""
+def test_untrusted_certificate(encrypted: RedisServer, open_limiter: OpenLimiter) -> None:
+    """The error says how to trust the certificate."""
     with pytest.raises(BackendMisconfigured, match=r"its certificate is not trusted: name .* \?ssl_ca_certs="):
         open_limiter(encrypted.url)
 
 
-def test_connections_may_be_lost_as_often_as_they_like(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """There is no number of connections after which no other is opened."""
+def test_lost_connections(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """Any number of lost connections can be replaced."""
     limiter = open_limiter(redis_server.socket_url)
     lost = 0
 

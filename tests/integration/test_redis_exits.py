@@ -1,4 +1,4 @@
-"""A process that ends in any orderly way has given its slots back by then, though nobody asked it to."""
+"""A process that exits normally has released its slots, although it called nothing for that."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.redis_servers import RedisServer, StartRedis
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.open import open_backend
 
-#: No slot lapses while a test runs.
+#: Longer than a test, so that no slot lapses.
 PLAN = Plan("exits", (), Concurrency(20, ttl_ms=3_600_000))
 AMPLE_MS = 5_000
 ORDERLY = [
@@ -27,7 +27,7 @@ ASKED = ["flushed", "flushed_by_a_task", "closed"]
 
 
 def ended(url: str, way: str, *more: Any) -> "subprocess.CompletedProcess[str]":
-    """A process that took a slot at `url` and has ended."""
+    """Run a process that takes a slot at `url`, to its end."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.integration.redis_exits", url, way]
     root = Path(__file__).parents[2]
     return subprocess.run(
@@ -36,7 +36,7 @@ def ended(url: str, way: str, *more: Any) -> "subprocess.CompletedProcess[str]":
 
 
 def held(url: str) -> int:
-    """How many slots are taken at this moment."""
+    """The slots in use now."""
     limiter = Limiter(open_backend(f"{url}?budget_ms={AMPLE_MS}&on_outage=closed"))
     try:
         return limiter.peek("s", PLAN).held
@@ -45,8 +45,8 @@ def held(url: str) -> int:
 
 
 @pytest.mark.parametrize("way", [*ORDERLY, *CHILDREN, *ASKED])
-def test_no_slot_is_taken_when_the_process_has_ended(redis_server: RedisServer, way: str) -> None:
-    """See what each way does in `redis_exits`. Nothing is said about it."""
+def test_ways_to_exit(redis_server: RedisServer, way: str) -> None:
+    """Every way of `redis_exits` releases all slots, and prints nothing."""
     process = ended(redis_server.url, way)
 
     assert process.stderr == ""
@@ -54,8 +54,8 @@ def test_no_slot_is_taken_when_the_process_has_ended(redis_server: RedisServer, 
     assert held(redis_server.url) == 0
 
 
-def test_an_exception_ends_a_process_in_order_too(redis_server: RedisServer) -> None:
-    """What the program raises is its own business."""
+def test_exception(redis_server: RedisServer) -> None:
+    """A process that ends by an exception releases its slots, and prints only its own traceback."""
     process = ended(redis_server.url, "raises")
 
     assert process.returncode == 1
@@ -63,24 +63,22 @@ def test_an_exception_ends_a_process_in_order_too(redis_server: RedisServer) -> 
 
 
 @pytest.mark.parametrize("way", ["held", "tasks"])
-def test_slots_on_a_service_that_sentinels_watch_are_given_back(redis_service: Service, way: str) -> None:
-    """As on one server."""
+def test_sentinel(redis_service: Service, way: str) -> None:
+    """Slots are released through Sentinel too."""
     assert ended(redis_service.url, way).returncode == 0
     assert held(redis_service.url) == 0
 
 
 @pytest.mark.parametrize("way", ["held", "tasks"])
-def test_slots_on_a_cluster_are_given_back(redis_cluster: Cluster, way: str) -> None:
-    """As on one server."""
+def test_cluster(redis_cluster: Cluster, way: str) -> None:
+    """Slots are released on a cluster too."""
     assert ended(redis_cluster.url, way).returncode == 0
     assert held(redis_cluster.url) == 0
 
 
 @pytest.mark.parametrize("way", ["hangs", "is_gone"])
-def test_the_end_waits_for_a_server_without_an_answer_no_longer_than_for_a_decision(
-    start_redis: StartRedis, way: str
-) -> None:
-    """It ends within its budget more than with a server that answers, with one warning and no traceback."""
+def test_server_without_a_response(start_redis: StartRedis, way: str) -> None:
+    """The exit waits at most the budget for a server that does not respond, with one warning and no traceback."""
     budget_s = 2.0
     server = start_redis()
     control = ended(server.url, "held", AMPLE_MS)

@@ -1,4 +1,4 @@
-"""A process that has used the backend forks: the child starts anew, and the parent does not notice."""
+"""A process that has used the backend and forks: the child starts with nothing, and the parent is not affected."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer
 
 @pytest.fixture(scope="module", params=FORKS)
 def seen(request: pytest.FixtureRequest, shared_redis: RedisServer) -> Any:
-    """What the processes of `redis_forked` have seen."""
+    """The JSON that the processes of `redis_forked` print."""
     with shared_redis.client() as client:
         client.flushall()
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.integration.redis_forked"]
@@ -25,19 +25,19 @@ def seen(request: pytest.FixtureRequest, shared_redis: RedisServer) -> Any:
     return json.loads(answer.stdout)
 
 
-def test_a_child_has_leases_of_its_own(seen: Any) -> None:
-    """It takes what is free, frees and refunds nothing of its parent's, and its own lapse when it has ended."""
+def test_leases(seen: Any) -> None:
+    """A child releases and refunds nothing of its parent's, and its own leases lapse after its end."""
     assert seen["leases"] == {"child": [4, 6, 6], "left": [2, 2, 1], "lost": 0}
 
 
-def test_parent_and_children_share_one_limit(seen: Any) -> None:
-    """Five processes that ask at once get exactly what there is, and each gets something."""
+def test_limit(seen: Any) -> None:
+    """Five processes that claim concurrently get exactly the limit, and each gets a part."""
     counted = seen["limits"]
 
     assert counted["admitted"] == 1_000
     assert 0 < counted["own"] < 1_000
 
 
-def test_a_fork_within_an_event_loop_does_not_hurt_the_parent(seen: Any) -> None:
-    """A child has the selector of its parent too: it must not take the parent's connection from it."""
+def test_fork_in_an_event_loop(seen: Any) -> None:
+    """A child that closes its inherited selector does not close the parent's connection."""
     assert seen["loops"] == {"held": 2, "in_time": True}

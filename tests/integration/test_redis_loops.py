@@ -1,4 +1,4 @@
-"""One backend for several event loops, at once and one after the other, and used again after it was closed."""
+"""One backend for several event loops, at once or one after another, and after it was closed."""
 
 import asyncio
 import select
@@ -20,28 +20,28 @@ SHORT = Plan("short", (), Concurrency(100, ttl_ms=1_000))
 
 @pytest.fixture
 def limiter(redis_server: RedisServer) -> AsyncLimiter:
-    """For any loop; a loop that ends closes it."""
+    """A limiter for any loop, closed at the end of a loop."""
     return AsyncLimiter(AsyncRedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
 
 
 @pytest.fixture
 def other(redis_server: RedisServer) -> Iterator[Limiter]:
-    """Another process, in effect."""
+    """A limiter that acts as another process."""
     limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
     yield limiter
     limiter.close()
 
 
 class Yielding(asyncio.SelectorEventLoop):
-    """A loop that lets other threads run whenever it is looked at."""
+    """A loop that lets other threads run at every turn."""
 
     def is_closed(self) -> bool:
         select.select((), (), (), 0)
         return super().is_closed()
 
 
-def test_loops_in_many_threads_share_one_limit(limiter: AsyncLimiter, other: Limiter) -> None:
-    """Exactly what there is is admitted, each loop has a connection of its own, and closes what it opened."""
+def test_loops_in_threads(limiter: AsyncLimiter, other: Limiter) -> None:
+    """Loops in many threads get exactly the limit, and each closes its own connection."""
 
     async def some() -> Any:
         try:
@@ -65,8 +65,8 @@ def test_loops_in_many_threads_share_one_limit(limiter: AsyncLimiter, other: Lim
     assert eventually(lambda: other.peek("s", PLAN).held, 0) == 0
 
 
-def test_a_loop_may_come_after_another(limiter: AsyncLimiter, other: Limiter) -> None:
-    """Each `asyncio.run` decides; the one that closes the limiter gives back what it holds."""
+def test_loops_in_turn(limiter: AsyncLimiter, other: Limiter) -> None:
+    """Each `asyncio.run` decides; the one that closes the limiter releases its leases."""
 
     async def one() -> Any:
         decision = await limiter.acquire("s", PLAN)
@@ -81,10 +81,8 @@ def test_a_loop_may_come_after_another(limiter: AsyncLimiter, other: Limiter) ->
     assert eventually(lambda: other.peek("s", PLAN).held, 0) == 0
 
 
-def test_what_was_closed_and_is_used_again_renews_its_leases(
-    redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter
-) -> None:
-    """Closing twice is harmless, and the thread is started anew."""
+def test_use_after_close(redis_server: RedisServer, open_limiter: OpenLimiter, other: Limiter) -> None:
+    """A limiter that is used after `close` renews its leases, and closing twice is harmless."""
     limiter = open_limiter(redis_server.socket_url)
     released = limiter.acquire("s", SHORT)
     limiter.release(released)

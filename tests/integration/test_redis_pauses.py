@@ -1,4 +1,4 @@
-"""A process that is paused for longer than its calls may last, by a debugger, a freezer or a host that sleeps."""
+"""A process that is paused for longer than its calls may take, by a debugger, a freezer or a suspended host."""
 
 import signal
 import subprocess
@@ -9,13 +9,13 @@ from pathlib import Path
 from tests.integration.redis_paused import THREADS
 from tests.redis_servers import RedisServer
 
-#: Longer than any thread waits for a call of the default timeout, and as long to go on.
+#: Longer than any thread waits for a call with the default timeout, and as long to continue.
 PAUSE_S = 0.4
 PAUSES = 3
 
 
-def test_a_process_that_was_paused_goes_on(redis_server: RedisServer) -> None:
-    """Its threads wake up late and take the answers that have arrived: none gets another error, and none is stuck."""
+def test_pause(redis_server: RedisServer) -> None:
+    """Threads that wake up late use the responses that have arrived: none fails and none hangs."""
     command = [sys.executable, "-m", "tests.integration.redis_paused", redis_server.socket_url]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -33,7 +33,7 @@ def test_a_process_that_was_paused_goes_on(redis_server: RedisServer) -> None:
     assert process.returncode == 0
     assert others.strip() == "{}"
     assert held == "1"
-    # Claims were under way in a pause: they took as long.
+    # Claims were in flight during a pause, and took as long.
     assert int(slowest_ms) >= 1000 * PAUSE_S
     assert int(decided) > 500
     assert int(unavailable) <= PAUSES * THREADS

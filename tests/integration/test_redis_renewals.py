@@ -1,4 +1,4 @@
-"""Renewals run beside all other changes of leases: none is lost, and none is left."""
+"""Renewals run concurrently with all other changes of leases: no lease is lost, and none is left over."""
 
 import random
 from collections import Counter

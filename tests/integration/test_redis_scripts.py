@@ -1,4 +1,4 @@
-"""What the scripts promise of a server, on a real one: what is written, for how long, and in which order."""
+"""What the scripts write on a real server, for how long, and in which order."""
 
 import os
 import struct
@@ -24,42 +24,42 @@ ONE_SLOT = Plan("one", (), Concurrency(1, ttl_ms=5_000))
 
 
 class Redis:
-    """A codec and a server, and what tests ask of the two."""
+    """A codec and a server, with short calls of the scripts."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self.client = client
         self.codec = Codec("awx", os.urandom(16))
 
-    def ask(
+    def call(
         self, asked: Sequence[PendingClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = NOW_MS
     ) -> list[Decision | BackendUnavailable]:
-        """One call; what it answers."""
+        """Make one call of a script, and return the result."""
         reply = run(self.client, self.codec.acquire(asked, released, now_ms))
         return self.codec.parse_decisions(asked, reply, HoldTimes(), lambda *_: self)
 
     def acquire(self, subject: str, plan: Plan, cost: int = 1, now_ms: int | None = NOW_MS) -> Decision:
-        """One claim."""
-        (decision,) = self.ask([(subject, plan, cost, self.codec.new_lease_id())], (), now_ms)
+        """Make one claim."""
+        (decision,) = self.call([(subject, plan, cost, self.codec.new_lease_id())], (), now_ms)
         assert isinstance(decision, Decision), decision
         return decision
 
-    def look(self, subject: str, plan: Plan, cost: int = 1, now_ms: int | None = NOW_MS) -> Decision:
-        """One look."""
-        (decision,) = self.ask([(subject, plan, cost, 0)], (), now_ms)
+    def peek(self, subject: str, plan: Plan, cost: int = 1, now_ms: int | None = NOW_MS) -> Decision:
+        """Make one peek."""
+        (decision,) = self.call([(subject, plan, cost, 0)], (), now_ms)
         assert isinstance(decision, Decision), decision
         return decision
 
     def release(self, *decisions: Decision, now_ms: int | None = NOW_MS) -> None:
-        """Give leases back."""
-        self.ask([], [(decision.subject, decision.lease_id) for decision in decisions], now_ms)
+        """Release leases."""
+        self.call([], [(decision.subject, decision.lease_id) for decision in decisions], now_ms)
 
     def writes(self) -> int:
-        """How often this server has written."""
+        """The number of writes of this server."""
         written: int = self.client.info("persistence")["rdb_changes_since_last_save"]
         return written
 
-    def keeps_ms(self, subject: str) -> int:
-        """How long the subject's key has to live: less than 0 where it has none, or no end."""
+    def ttl_ms(self, subject: str) -> int:
+        """The subject's key's time to live in ms, negative if it has none."""
         left: Any = self.client.pttl(self.codec.key(subject))
         return int(left)
 
@@ -71,16 +71,16 @@ def server(redis_server: RedisServer) -> Iterator[Redis]:
 
 
 @pytest.mark.parametrize("script", [ACQUIRE, RELEASE, RENEW, HEAL, REFUND, RESET], ids=lambda script: script.name)
-def test_a_server_knows_a_script_by_the_digest_that_we_send(server: Redis, script: Script) -> None:
-    """The digest is the server's, and the first line of its own names the units."""
+def test_digest_of_a_script(server: Redis, script: Script) -> None:
+    """Our digest of a script equals the server's, and the first line of the script names the units."""
     own = script.text.removeprefix("#!lua flags=allow-oom\n")
 
     assert server.client.script_load(script.text) == script.sha
     assert "Units:" in own.split("\n")[0]
 
 
-def test_without_a_time_it_is_the_servers(server: Redis) -> None:
-    """The decision is made at what TIME says."""
+def test_time_of_the_server(server: Redis) -> None:
+    """Without a given time the decision uses the server's TIME."""
     before, _ = server.client.time()
 
     decision = server.acquire("s", TEN, now_ms=None)
@@ -89,171 +89,171 @@ def test_without_a_time_it_is_the_servers(server: Redis) -> None:
     assert before * 1000 <= decision.decided_at_ms < (after + 1) * 1000
 
 
-def test_claims_of_one_call_are_decided_in_their_order(server: Redis) -> None:
-    """Of three claims for four tokens each, one subject's third is refused, and another's first is not."""
+def test_order_of_claims(server: Redis) -> None:
+    """The claims of one call are decided in order: one subject's third claim is refused, another's first is not."""
     asked = [(subject, TEN, 4, server.codec.new_lease_id()) for subject in "sssx"]
 
-    assert [bool(decision) for decision in server.ask(asked)] == [True, True, False, True]
+    assert [bool(decision) for decision in server.call(asked)] == [True, True, False, True]
 
 
-def test_a_lease_is_free_for_the_claims_of_its_own_call(server: Redis) -> None:
-    """Releases come first."""
+def test_releases_before_claims(server: Redis) -> None:
+    """A released slot is free for the claims of the same call."""
     held = server.acquire("s", ONE_SLOT)
 
-    (decision,) = server.ask([("s", ONE_SLOT, 1, server.codec.new_lease_id())], [("s", held.lease_id)])
+    (decision,) = server.call([("s", ONE_SLOT, 1, server.codec.new_lease_id())], [("s", held.lease_id)])
 
     assert bool(decision)
 
 
-def test_a_claim_sent_twice_takes_one_slot(server: Redis) -> None:
-    """After an answer that was lost, the same lease id takes no second slot, and is not refused for its own."""
+def test_repeated_claim(server: Redis) -> None:
+    """A repeated claim with the same lease id takes no second slot, and its own slot does not refuse it."""
     lease_id = server.codec.new_lease_id()
-    decisions = [server.ask([("s", ONE_SLOT, 1, lease_id)])[0] for _ in range(2)]
+    decisions = [server.call([("s", ONE_SLOT, 1, lease_id)])[0] for _ in range(2)]
 
     assert [(bool(d), d.held, d.lease_id) for d in decisions if isinstance(d, Decision)] == [(True, 1, lease_id)] * 2
 
 
-def test_leases_of_a_killed_process_lapse_after_their_ttl(server: Redis) -> None:
+def test_ttl_of_a_lease(server: Redis) -> None:
     """Without a renewal the slot is free again after the ttl, and not a millisecond before."""
     server.acquire("s", ONE_SLOT)
 
-    early, on_time = (server.look("s", ONE_SLOT, now_ms=NOW_MS + ms) for ms in (4_999, 5_000))
+    early, on_time = (server.peek("s", ONE_SLOT, now_ms=NOW_MS + ms) for ms in (4_999, 5_000))
 
     assert early.allowed is False
     assert on_time.allowed is True
 
 
-def test_only_an_acquire_and_a_renewal_let_leases_live_on(server: Redis) -> None:
-    """A lease lapses when it would, though others of its process were given back, refused and looked for meanwhile."""
+def test_what_extends_a_lease(server: Redis) -> None:
+    """Only an acquire and a renewal of its process extend a lease, not a release, a refusal or a peek."""
     two = Plan("two", (), Concurrency(2, ttl_ms=5_000))
     first, _ = server.acquire("s", two), server.acquire("s", two)
     server.acquire("s", two, now_ms=NOW_MS + 1_000)
     server.release(first, now_ms=NOW_MS + 2_000)
-    server.look("s", two, now_ms=NOW_MS + 3_000)
+    server.peek("s", two, now_ms=NOW_MS + 3_000)
     server.acquire("s", Plan.of("q", per_minute=10), now_ms=NOW_MS + 4_000)
 
-    assert [server.look("s", two, now_ms=NOW_MS + ms).held for ms in (4_999, 5_000)] == [1, 0]
+    assert [server.peek("s", two, now_ms=NOW_MS + ms).held for ms in (4_999, 5_000)] == [1, 0]
 
 
-def test_a_lease_with_a_short_life_does_not_shorten_those_beside_it(server: Redis) -> None:
-    """The leases of a process lapse together, after the longest ttl that one of them was promised."""
+def test_leases_with_different_ttls(server: Redis) -> None:
+    """The leases of a process lapse together, after the longest ttl that one of them got."""
     server.acquire("s", Plan("long", (), Concurrency(9, ttl_ms=30_000)))
     server.acquire("s", Plan("short", (), Concurrency(9, ttl_ms=1_000)))
 
-    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (29_999, 30_000)] == [2, 0]
+    assert [server.peek("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (29_999, 30_000)] == [2, 0]
 
 
-def test_a_lease_does_not_inherit_the_life_of_one_that_ended(server: Redis) -> None:
-    """When the last lease of a process has ended by its bound, the next lapses after its own ttl."""
+def test_ttl_after_an_ended_lease(server: Redis) -> None:
+    """When the last lease of a process has ended, the next one lapses after its own ttl."""
     server.acquire("s", Plan("bounded", (), Concurrency(1, ttl_ms=30_000, max_hold_ms=1)))
     server.acquire("s", ONE_SLOT, now_ms=NOW_MS + 1)
 
-    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (5_000, 5_001)] == [1, 0]
+    assert [server.peek("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (5_000, 5_001)] == [1, 0]
 
 
-def test_a_bounded_lease_ends_to_the_millisecond(server: Redis) -> None:
-    """After `max_hold_ms` it is over, renewed or not, and a lease beside it lives on."""
+def test_max_hold(server: Redis) -> None:
+    """A lease ends exactly after `max_hold_ms`, renewed or not; other leases continue."""
     server.acquire("s", Plan("bounded", (), Concurrency(9, max_hold_ms=500)))
     server.acquire("s", Plan("free", (), Concurrency(9)))
 
-    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (499, 500)] == [2, 1]
+    assert [server.peek("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (499, 500)] == [2, 1]
 
 
-def test_a_server_whose_clock_was_ahead_frees_slots_after_the_ttl_all_the_same(server: Redis) -> None:
-    """A lease that says that it lives for an hour counts from now."""
+def test_lease_from_a_clock_that_was_ahead(server: Redis) -> None:
+    """A lease whose end is an hour ahead still lapses after its ttl, counted from now."""
     server.acquire("s", ONE_SLOT, now_ms=NOW_MS + 3_600_000)
-    server.look("s", ONE_SLOT)
+    server.peek("s", ONE_SLOT)
 
-    assert server.look("s", ONE_SLOT, now_ms=NOW_MS + 5_000).allowed
+    assert server.peek("s", ONE_SLOT, now_ms=NOW_MS + 5_000).allowed
 
 
-def test_a_refusal_and_a_look_write_nothing(server: Redis) -> None:
-    """However many claims are refused, the server has nothing to write or to tell its replicas."""
+def test_refusals_write_nothing(server: Redis) -> None:
+    """Refused claims and peeks write nothing, so replicas receive nothing."""
     server.acquire("s", STARTER, 60)
     before = server.writes()
 
     decisions = [server.acquire("s", STARTER, 60, NOW_MS + ms) for ms in range(50)]
-    looks = [server.look("s", STARTER, 1, NOW_MS + ms) for ms in range(50)]
+    looks = [server.peek("s", STARTER, 1, NOW_MS + ms) for ms in range(50)]
 
     assert [*map(bool, decisions)] == [False] * 50
     assert len(looks) == 50
     assert server.writes() - before == 0
 
 
-def test_a_refusal_by_other_limits_writes_nothing_either(server: Redis) -> None:
-    """Nor does the release of a lease that is not held."""
+def test_refusals_by_other_limits_write_nothing(server: Redis) -> None:
+    """A refusal by any limit writes nothing, and neither does the release of an unknown lease."""
     server.acquire("s", STARTER, 60)
     turned = Plan("turned", (*reversed(STARTER.rates), Rate("hour", 9, 3_600_000)))
     before = server.writes()
 
     refused = server.acquire("s", turned)
-    server.ask([], [("s", 7), ("nobody", 7)])
+    server.call([], [("s", 7), ("nobody", 7)])
 
     assert refused.allowed is False
     assert server.writes() - before == 0
 
 
-def test_a_key_is_kept_until_all_has_drained_and_a_minute_more(server: Redis) -> None:
-    """Every write sets an end: the time of the longest debt, and between one and two minutes."""
+def test_expiry_of_a_key(server: Redis) -> None:
+    """Every write sets the expiry: when the longest debt has drained, plus one to two minutes."""
     server.acquire("s", STARTER, 50)
 
     drained_ms = 50 * 8_640
-    assert FORGET_AFTER_MS < server.keeps_ms("s") - drained_ms <= 2 * FORGET_AFTER_MS
+    assert FORGET_AFTER_MS < server.ttl_ms("s") - drained_ms <= 2 * FORGET_AFTER_MS
 
 
-def test_by_the_servers_time_the_end_moves_on_as_debts_grow(server: Redis) -> None:
-    """Not each charge moves it, and yet it is never less than a minute beyond the debt."""
+def test_expiry_moves_with_the_debt(server: Redis) -> None:
+    """Not every charge moves the expiry, but it is always at least a minute after the debt has drained."""
     slack = []
     for number in range(1, 41):
         server.acquire("s", Plan.of("p", per_day=10_000), now_ms=None)
-        slack.append(server.keeps_ms("s") - number * 8_640)
+        slack.append(server.ttl_ms("s") - number * 8_640)
 
     assert min(slack) > FORGET_AFTER_MS - 1_000
     assert max(slack) <= 2 * FORGET_AFTER_MS
 
 
-def test_an_end_that_a_wrong_clock_set_is_taken_back(server: Redis) -> None:
-    """After a charge by a clock that was years ahead, the next one sets the end that is due."""
+def test_expiry_from_a_wrong_clock(server: Redis) -> None:
+    """After a charge by a clock that was years ahead, the next charge corrects the expiry."""
     years_ms = 10 * 365 * 86_400_000
-    server.acquire("s", TEN, now_ms=server.look("s", TEN, now_ms=None).decided_at_ms + years_ms)
+    server.acquire("s", TEN, now_ms=server.peek("s", TEN, now_ms=None).decided_at_ms + years_ms)
     server.acquire("s", TEN, now_ms=None)
 
-    assert server.keeps_ms("s") < 5 * FORGET_AFTER_MS
+    assert server.ttl_ms("s") < 5 * FORGET_AFTER_MS
 
 
-def test_a_lease_keeps_its_key(server: Redis) -> None:
-    """A subject without debts is known as long as its lease lives."""
+def test_key_of_a_lease(server: Redis) -> None:
+    """A subject without debts keeps its key as long as its lease."""
     server.acquire("s", Plan("p", (), Concurrency(1, ttl_ms=500_000)))
 
-    assert server.keeps_ms("s") > 500_000
+    assert server.ttl_ms("s") > 500_000
 
 
-def test_limits_that_are_not_named_keep_the_key(server: Redis) -> None:
-    """However short the debts of the last charge, the key outlives the longest; also where leases are renewed."""
+def test_key_of_other_limits(server: Redis) -> None:
+    """The key outlives the longest debt, also of limits that the last charge or renewal does not name."""
     day_ms = 86_400_000
     server.acquire("s", Plan.of("p", per_day=1))
     held = server.acquire("s", Plan("q", (Rate("x", 1, 1_000),), Concurrency(1)))
-    charged = server.keeps_ms("s")
+    charged = server.ttl_ms("s")
 
     run(server.client, server.codec.renew([("s", held.plan, held.lease_id, NOW_MS)], 0, NOW_MS))
 
     assert charged > day_ms
-    assert server.keeps_ms("s") > day_ms
+    assert server.ttl_ms("s") > day_ms
 
 
-def test_a_given_time_sets_the_end_with_each_write(server: Redis) -> None:
-    """A clock that stands still does not let a key go that is in use."""
+def test_expiry_with_a_given_time(server: Redis) -> None:
+    """With a given time every write sets the expiry, so a clock that stands still loses no key in use."""
     for _ in range(2):
         server.acquire("s", TEN)
-        before = server.keeps_ms("s")
+        before = server.ttl_ms("s")
         server.client.pexpire(server.codec.key("s"), 5_000)
     server.acquire("s", TEN)
 
     assert before > FORGET_AFTER_MS
-    assert server.keeps_ms("s") > FORGET_AFTER_MS
+    assert server.ttl_ms("s") > FORGET_AFTER_MS
 
 
-def test_a_subject_that_holds_nothing_and_owes_nothing_has_no_key(server: Redis) -> None:
+def test_empty_subject(server: Redis) -> None:
     """The last release deletes the key, and so does a reset."""
     held, _ = server.acquire("s", ONE_SLOT), server.acquire("t", TEN)
     before = server.client.dbsize()
@@ -265,52 +265,52 @@ def test_a_subject_that_holds_nothing_and_owes_nothing_has_no_key(server: Redis)
     assert server.client.dbsize() == 0
 
 
-def test_a_reset_keeps_leases_and_their_key(server: Redis) -> None:
-    """What is owed is gone, what is held is not, and the key has an end."""
+def test_reset_keeps_leases(server: Redis) -> None:
+    """A reset removes debts and keeps leases, and the key has an expiry."""
     server.acquire("s", STARTER, 60)
 
     server.codec.check_done("s", run(server.client, server.codec.reset("s", NOW_MS)))
 
-    after = server.look("s", STARTER)
+    after = server.peek("s", STARTER)
     assert [usage.remaining for usage in after.usages] == [60, 10_000, 4]
-    assert server.keeps_ms("s") > FORGET_AFTER_MS
+    assert server.ttl_ms("s") > FORGET_AFTER_MS
 
 
-def test_a_promise_is_kept_though_the_old_plan_would_have_forgotten(server: Redis) -> None:
-    """A wait that a slower plan promises keeps the key that it stands on."""
+def test_wait_of_a_slower_plan(server: Redis) -> None:
+    """A key is kept for the wait that a slower plan has promised."""
     slow = Plan("slow", (Rate("minute", 60, 3_600_000),))
     server.acquire("s", Plan.of("fast", per_minute=60), 60)
 
     promised_ms = server.acquire("s", slow, 60, NOW_MS + 30_000).retry_after_ms
 
     assert promised_ms == 3_570_000
-    assert server.keeps_ms("s") > promised_ms
+    assert server.ttl_ms("s") > promised_ms
 
 
-def test_limits_that_are_not_named_are_kept_until_they_have_drained(server: Redis) -> None:
-    """Of a dozen budgets, the few that still owe are known to the end, and the others make room."""
+def test_other_limits(server: Redis) -> None:
+    """Debts of other limits are kept until they have drained; drained ones make room."""
     daily = Plan.of("p", per_day=10)
     server.acquire("s", daily, 10)
     for number in range(40):
         server.acquire("s", Plan("p", (Rate(f"budget-{number}", 1, 1_000),)), now_ms=NOW_MS + 1_000_000 * number)
 
     size: Any = server.client.strlen(server.codec.key("s"))
-    left = server.look("s", daily, now_ms=NOW_MS + 40_000_000).usages[0].remaining
+    left = server.peek("s", daily, now_ms=NOW_MS + 40_000_000).usages[0].remaining
     assert left == 4
     assert size < 15 * 50
 
 
-def test_a_few_limits_are_kept_even_after_they_have_drained(server: Redis) -> None:
-    """A plan by which the same debt drains slowly finds it, as if it had been charged by that plan."""
+def test_drained_limits(server: Redis) -> None:
+    """A few drained limits are kept, so a plan by which the same debt drains more slowly still finds it."""
     server.acquire("s", Plan.of("fast", per_minute=60), 60)
     server.acquire("s", Plan("x", (Rate("x", 1, 1_000),)), now_ms=NOW_MS + 300_000)
 
     slow = Plan("slow", (Rate("minute", 60, 3_600_000),))
-    assert server.look("s", slow, now_ms=NOW_MS + 300_000).usages[0].remaining == 5
+    assert server.peek("s", slow, now_ms=NOW_MS + 300_000).usages[0].remaining == 5
 
 
-def test_a_short_debt_is_not_kept_as_long_as_the_one_before_it(server: Redis) -> None:
-    """By the server's time too, what a charge leaves is kept for as long as that needs; the key outlives both."""
+def test_shorter_debt(server: Redis) -> None:
+    """A debt is kept only for as long as it needs, even after a longer one; the key outlives both."""
     server.acquire("s", Plan.of("p", per_hour=1), now_ms=None)
     decision = server.acquire("s", Plan("x", (Rate("x", 1, 1_000),)), now_ms=None)
 
@@ -319,11 +319,11 @@ def test_a_short_debt_is_not_kept_as_long_as_the_one_before_it(server: Redis) ->
         struct.unpack_from("<q", value, 4 + struct.unpack_from("<H", value, 2)[0] + 16)[0] - decision.decided_at_ms
     )
     assert kept_ms <= 1_000 + 2 * FORGET_AFTER_MS
-    assert server.keeps_ms("s") > 3_600_000
+    assert server.ttl_ms("s") > 3_600_000
 
 
-def test_numbers_come_back_to_the_last_digit(server: Redis) -> None:
-    """Debts of 2**53 and times of 2**52 are neither rounded nor printed with an exponent."""
+def test_large_numbers(server: Redis) -> None:
+    """Debts of 2**53 and times of 2**52 are neither rounded nor written with an exponent."""
     plan = Plan("p", (Rate("x", 1, 1, burst=EXACT_MAX), Rate("y", 3, 7, burst=EXACT_MAX // 7)))
 
     decisions = [server.acquire("s", plan, EXACT_MAX // 7 - less, 2**52 - 1) for less in (1, EXACT_MAX // 7 - 1)]
@@ -335,16 +335,16 @@ def test_numbers_come_back_to_the_last_digit(server: Redis) -> None:
     ]
 
 
-def test_a_sum_that_a_double_would_round_is_over(server: Redis) -> None:
-    """One token more than 2**53 is refused, though as doubles the two are equal."""
+def test_sum_above_2_to_the_53(server: Redis) -> None:
+    """One token more than 2**53 is refused, although a double could not represent the difference."""
     plan = Plan("p", (Rate("x", 1, 1, burst=EXACT_MAX),))
     server.acquire("s", plan, EXACT_MAX)
 
     assert not server.acquire("s", plan, 1)
 
 
-def test_a_plan_may_have_many_rates(server: Redis) -> None:
-    """Each of fifty is charged and answered, and the last refuses."""
+def test_many_rates(server: Redis) -> None:
+    """Each of fifty rates is charged and reported, and the last one refuses."""
     plan = Plan("many", tuple(Rate(f"r{number}", 100 - number, 60_000) for number in range(50)))
 
     decisions = [server.acquire("s", plan, cost) for cost in (50, 2, 1)]
@@ -357,13 +357,13 @@ def test_a_plan_may_have_many_rates(server: Redis) -> None:
 
 
 @pytest.mark.parametrize("subject", STRANGE_SUBJECTS, ids=ascii)
-def test_a_subject_of_any_content_has_a_state_of_its_own(server: Redis, subject: str) -> None:
-    """What it uses is owed by nobody else, and stands in one key."""
+def test_any_subject(server: Redis, subject: str) -> None:
+    """Subjects with any content have separate states, each in one key."""
     server.acquire(subject, TEN, 10)
 
-    others = [server.look(other, TEN).allowed for other in STRANGE_SUBJECTS if other != subject]
+    others = [server.peek(other, TEN).allowed for other in STRANGE_SUBJECTS if other != subject]
     assert all(others)
-    assert server.look(subject, TEN).allowed is False
+    assert server.peek(subject, TEN).allowed is False
     assert server.client.dbsize() == 1
 
 
@@ -387,58 +387,56 @@ KEPT = struct.pack("<qH", NOW_MS + 10**9, 0)
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("plan", [STARTER, Plan("minute", (Rate("minute", 60, 60_000),))], ids=["other", "same"])
-def test_a_value_that_is_not_ours_is_an_error_of_its_subject_alone(
-    server: Redis, value: bytes, words: str, plan: Plan
-) -> None:
-    """It is left as it is, whichever plan asks; the other claims of the call are decided."""
+def test_foreign_value(server: Redis, value: bytes, words: str, plan: Plan) -> None:
+    """A foreign value is left unchanged and fails only its subject; other claims of the call are decided."""
     key = server.codec.key("bad")
     server.client.set(key, value)
     asked = [(subject, plan, 1, server.codec.new_lease_id()) for subject in ("bad", "good", "bad")]
 
-    answers = server.ask(asked, [("bad", 7)])
+    answers = server.call(asked, [("bad", 7)])
 
     assert [words in str(answer) for answer in answers] == [True, False, True]
     assert type(answers[1]) is Decision
     assert server.client.get(key) == value
 
 
-def test_a_key_of_another_type_is_an_error_of_its_subject_alone(server: Redis) -> None:
-    """It is left as it is, and the other claims of the call are decided."""
+def test_key_of_another_type(server: Redis) -> None:
+    """A key of another type is left unchanged and fails only its subject."""
     key = server.codec.key("bad")
     server.client.hset(key, "a", "b")
     asked = [(subject, STARTER, 1, server.codec.new_lease_id()) for subject in ("bad", "good", "bad")]
 
-    answers = server.ask(asked, [("bad", 7)])
+    answers = server.call(asked, [("bad", 7)])
 
     assert ["does not hold a string" in str(answer) for answer in answers] == [True, False, True]
     assert type(answers[1]) is Decision
     assert server.client.hgetall(key) == {b"a": b"b"}
 
 
-def test_a_subject_with_two_rates_and_a_lease_takes_few_bytes(server: Redis) -> None:
-    """At most 230 bytes of the server's memory, key and all."""
+def test_bytes_of_a_subject(server: Redis) -> None:
+    """A subject with two rates and a lease takes at most 230 bytes of the server's memory, including the key."""
     server.acquire("s", STARTER)
 
     used: Any = server.client.memory_usage(server.codec.key("s"))
     assert used <= 230
 
 
-def test_a_server_without_memory_charges_nobody(start_redis: StartRedis) -> None:
-    """A call that could not write is an error as a whole, and none of its claims is charged."""
+def test_out_of_memory(start_redis: StartRedis) -> None:
+    """If a call cannot write, the whole call fails, and none of its claims is charged."""
     with start_redis().client() as client:
         server = Redis(client)
         server.acquire("a", TEN)
         client.config_set("maxmemory", 1)
         asked = [(subject, TEN, 1, server.codec.new_lease_id()) for subject in "ab"]
         with pytest.raises(redis.OutOfMemoryError):
-            server.ask(asked)
+            server.call(asked)
         client.config_set("maxmemory", 0)
 
-        assert [server.look(subject, TEN).usages[0].remaining for subject in "ab"] == [9, 10]
+        assert [server.peek(subject, TEN).usages[0].remaining for subject in "ab"] == [9, 10]
 
 
-def test_a_replica_takes_over_what_was_owed_and_held(start_redis: StartRedis) -> None:
-    """Effects are replicated: the replica, once it is the master, decides as the master would have."""
+def test_promoted_replica(start_redis: StartRedis) -> None:
+    """A promoted replica decides as the primary would have."""
     master = start_redis()
     replica = start_redis(replica_of=master)
     with master.client() as first, replica.client() as second:
@@ -448,13 +446,13 @@ def test_a_replica_takes_over_what_was_owed_and_held(start_redis: StartRedis) ->
         second.replicaof("NO", "ONE")
         server.client = second
 
-        usages = server.look("s", Plan.of("q", per_day=10_000, concurrent=5), now_ms=None).usages
+        usages = server.peek("s", Plan.of("q", per_day=10_000, concurrent=5), now_ms=None).usages
 
     assert [usage.remaining for usage in usages] == [9_990, 4]
 
 
-def test_a_lost_entry_is_taken_again_where_there_is_room(server: Redis) -> None:
-    """A renewal enters a lease that a failover lost, unless others have taken the slots meanwhile."""
+def test_renewal_of_a_lost_lease(server: Redis) -> None:
+    """A renewal takes a lease again that a failover lost, unless other leases have taken the slot."""
     two = Plan("two", (), Concurrency(2))
     decisions = [server.acquire("s", two) for _ in range(2)]
     server.client.delete(server.codec.key("s"))
@@ -464,11 +462,11 @@ def test_a_lost_entry_is_taken_again_where_there_is_room(server: Redis) -> None:
     renewals = server.codec.parse_renewals(held, run(server.client, server.codec.renew(held, 0, NOW_MS)))
 
     assert [renewal.name for renewal in renewals.values()] == ["TAKEN_AGAIN", "LOST"]
-    assert server.look("s", two).held == 2
+    assert server.peek("s", two).held == 2
 
 
-def test_a_renewal_ends_what_a_lost_release_left(server: Redis) -> None:
-    """What the process does not hold any more ends with its next renewal, but for claims that are still in flight."""
+def test_renewal_after_a_lost_release(server: Redis) -> None:
+    """A renewal ends leases that the process no longer holds, except those of claims in flight."""
     many = Plan("many", (), Concurrency(9))
     kept, lost, flying = (server.acquire("s", many) for _ in range(3))
     held = [("s", many, kept.lease_id, NOW_MS)]
@@ -476,11 +474,11 @@ def test_a_renewal_ends_what_a_lost_release_left(server: Redis) -> None:
     run(server.client, server.codec.renew(held, flying.lease_id, NOW_MS))
 
     server.release(kept, lost)
-    assert server.look("s", many).held == 1
+    assert server.peek("s", many).held == 1
 
 
-def test_leases_of_a_fallback_are_entered_though_there_is_no_room(server: Redis) -> None:
-    """They count, live for their ttl, end when they are bounded, and are given back like any other."""
+def test_replayed_leases(server: Redis) -> None:
+    """Leases of a fallback are stored even without room, and then behave like any other lease."""
     bounded = Plan("bounded", (), Concurrency(1, ttl_ms=5_000, max_hold_ms=800))
     server.acquire("s", ONE_SLOT)
     ids = [server.codec.new_lease_id() for _ in range(3)]
@@ -489,17 +487,17 @@ def test_leases_of_a_fallback_are_entered_though_there_is_no_room(server: Redis)
     answers = server.codec.parse_heal(healed, run(server.client, server.codec.heal(healed, b"1", NOW_MS)))
 
     held = [
-        server.look(subject, ONE_SLOT, now_ms=NOW_MS + ms).held
+        server.peek(subject, ONE_SLOT, now_ms=NOW_MS + ms).held
         for subject, ms in (("s", 4_999), ("t", 799), ("t", 800))
     ]
-    server.ask([], [("s", ids[0])])
+    server.call([], [("s", ids[0])])
     assert answers == [True, True]
     assert held == [3, 1, 0]
-    assert server.look("s", ONE_SLOT).held == 2
+    assert server.peek("s", ONE_SLOT).held == 2
 
 
-def test_what_is_healed_keeps_its_key_and_is_forgotten_as_healed_within_the_hour(server: Redis) -> None:
-    """Both keys have an end, and on a cluster they stand in one slot."""
+def test_keys_of_a_replay(server: Redis) -> None:
+    """Both keys of a replay expire, and on a cluster they have the same slot."""
     healed = [("s", TEN, [600_000], ())]
 
     call = server.codec.heal(healed, b"1", NOW_MS)
@@ -511,8 +509,8 @@ def test_what_is_healed_keeps_its_key_and_is_forgotten_as_healed_within_the_hour
     assert {key.split(b"{")[1].split(b"}")[0] for key in call.keys} == {server.codec.key("s")[5:-1]}
 
 
-def test_a_value_that_is_not_ours_is_not_healed(server: Redis) -> None:
-    """It is an error of its subject alone, and is tried again when the key has been deleted."""
+def test_replay_to_a_foreign_value(server: Redis) -> None:
+    """A foreign value fails the replay of its subject, which is repeated after the key is deleted."""
     healed = [("bad", TEN, [60_000], ()), ("good", TEN, [60_000], ())]
     server.client.set(server.codec.key("bad"), "hello")
     call = server.codec.heal(healed, b"1", NOW_MS)
@@ -526,8 +524,8 @@ def test_a_value_that_is_not_ours_is_not_healed(server: Redis) -> None:
 
 
 @pytest.mark.parametrize("passed_ms", [799, 800])
-def test_a_lost_lease_is_not_taken_again_after_its_bound(server: Redis, passed_ms: int) -> None:
-    """Renewed or not, it ends `max_hold_ms` after it was granted."""
+def test_lost_lease_after_max_hold(server: Redis, passed_ms: int) -> None:
+    """A lost lease is not taken again later than `max_hold_ms` after it was granted."""
     plan = Plan("bounded", (), Concurrency(1, max_hold_ms=800))
     held = server.acquire("s", plan)
     server.client.delete(server.codec.key("s"))
@@ -537,26 +535,26 @@ def test_a_lost_lease_is_not_taken_again_after_its_bound(server: Redis, passed_m
 
     lives = passed_ms < 800
     assert renewals[held.lease_id].name == ("TAKEN_AGAIN" if lives else "ENDED")
-    assert server.look("s", plan, now_ms=now_ms).held == int(lives)
+    assert server.peek("s", plan, now_ms=now_ms).held == int(lives)
 
 
-def test_a_lease_that_is_lost_does_not_lengthen_the_lives_of_others(server: Redis) -> None:
-    """What lives on does so for its own ttl."""
+def test_lost_lease_extends_no_other(server: Redis) -> None:
+    """After a lease was lost, the other leases live for their own ttl."""
     kept, lost = server.acquire("s", ONE_SLOT), Plan("lost", (), Concurrency(1, ttl_ms=90_000))
     leases = [("s", ONE_SLOT, kept.lease_id, NOW_MS), ("s", lost, server.codec.new_lease_id(), NOW_MS)]
 
     run(server.client, server.codec.renew(leases, 0, NOW_MS))
 
-    assert [server.look("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (4_999, 5_000)] == [1, 0]
+    assert [server.peek("s", ONE_SLOT, now_ms=NOW_MS + ms).held for ms in (4_999, 5_000)] == [1, 0]
 
 
-def test_a_lease_is_told_from_the_bytes_of_its_neighbours(server: Redis) -> None:
-    """The sequence of a lease may stand across two others; it is the third that is given back."""
+def test_bytes_of_neighbouring_leases(server: Redis) -> None:
+    """A release finds its lease even if the same bytes occur across two other leases."""
     nine = Plan("nine", (), Concurrency(9))
     ids = [int.from_bytes(sequence, "little") for sequence in (b"abcdef", b"ghijkl", b"defghi")]
-    server.ask([("s", nine, 1, lease_id) for lease_id in ids])
+    server.call([("s", nine, 1, lease_id) for lease_id in ids])
 
-    server.ask([], [("s", ids[2])])
+    server.call([], [("s", ids[2])])
 
-    again = server.ask([("s", nine, 1, lease_id) for lease_id in ids])
+    again = server.call([("s", nine, 1, lease_id) for lease_id in ids])
     assert [decision.held for decision in again if isinstance(decision, Decision)] == [2, 2, 3]

@@ -1,4 +1,4 @@
-"""What a server stores says nothing of who asked, is short, and does not stay."""
+"""What a server stores reveals no caller, is short, and expires."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ PLANS = {
 
 
 def stored(server: RedisServer) -> dict[bytes, tuple[bytes, int]]:
-    """Every key of every database, with its value and the ms that it has left (-1: it stays for ever)."""
+    """Every key of every database, with its value and its time to live in ms (-1: no expiry)."""
     found: dict[bytes, tuple[bytes, int]] = {}
     with server.client() as client:
         for database in range(16):
@@ -41,7 +41,7 @@ def refused(limiter: Any, plan: Plan, decision: Decision) -> None:
         pass
 
 
-#: What may be done last with a subject that was charged.
+#: The last operation on a subject that was charged.
 STEPS: dict[str, Callable[[Any, Plan, Decision], Any]] = {
     "acquire": lambda limiter, plan, decision: limiter.acquire(decision.subject, plan),
     "refuse": refused,
@@ -55,8 +55,8 @@ STEPS: dict[str, Callable[[Any, Plan, Decision], Any]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_key_has_an_end(redis_server: RedisServer, open_limiter: OpenLimiter, step: str) -> None:
-    """Whatever was done last with it, under whatever plan."""
+def test_keys_expire(redis_server: RedisServer, open_limiter: OpenLimiter, step: str) -> None:
+    """Every key has an expiry after each operation under each plan."""
     limiter = open_limiter(redis_server.socket_url)
     kept = [(plan, limiter.acquire(name, plan)) for name, plan in PLANS.items()]
     for plan, decision in kept:
@@ -67,10 +67,8 @@ def test_every_key_has_an_end(redis_server: RedisServer, open_limiter: OpenLimit
     assert [left for left in left_ms if left < 0] == []
 
 
-def test_a_key_has_a_name_that_is_short_whatever_its_subject(
-    redis_server: RedisServer, open_limiter: OpenLimiter
-) -> None:
-    """The prefix and a digest, in printable letters; two subjects never share one."""
+def test_names_of_keys(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A key's name is the prefix and a digest in printable characters, unique for each subject."""
     limiter = open_limiter(redis_server.socket_url, prefix="x" * 64)
     for subject in STRANGE_SUBJECTS:
         limiter.acquire(subject, PLANS["a rate"])
@@ -86,8 +84,8 @@ def request(method: str, path: str, key: bytes | None, peer: str = "203.0.113.77
     return Request(method, path, peer, lambda name: sent if name == b"x-api-key" else [])
 
 
-def test_nothing_of_a_key_or_a_subject_is_stored(redis_server: RedisServer) -> None:
-    """Neither in a name nor in a value: not the text of a key, nor who it is, nor where a client is."""
+def test_subjects_are_not_stored(redis_server: RedisServer) -> None:
+    """Neither names nor values contain an API key, a subject or a client's address."""
     limiter = Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
     keys: dict[str, str | Caller] = {
         "awx_very-secret-key-1": "starter",

@@ -1,4 +1,4 @@
-"""A service that sentinels watch: who is asked, what is wrong with it, and a primary that is another."""
+"""Redis through Sentinel: which servers are used, configuration errors, and a primary that changes."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ OTHER_SECRET = "an0ther"
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose servers and whose sentinels ask for a password each."""
+    """A service whose servers and sentinels have different passwords."""
     folder = tmp_path_factory.mktemp("sentinel")
     with running_sentinel(folder, password=OTHER_SECRET, servers_password=SECRET) as service:
         yield service
@@ -36,7 +36,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """A process that hangs."""
+    """Stop a process for the duration of a block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -45,7 +45,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def everything(limiter: Any) -> tuple[Any, ...]:
-    """Every verb used: what was decided, and what is owed and held at the end."""
+    """Use every method: the decisions, and the debt and leases at the end."""
     held = limiter.acquire("s", PLAN)
     limiter.release(held)
     limiter.refund(held)
@@ -59,8 +59,8 @@ def everything(limiter: Any) -> tuple[Any, ...]:
 EVERYTHING = (True, 1, 999, "ok")
 
 
-def test_passwords_of_servers_and_of_sentinels_are_two(locked: Service, open_limiter: OpenLimiter) -> None:
-    """Each is told its own, and the database is the servers'."""
+def test_two_passwords(locked: Service, open_limiter: OpenLimiter) -> None:
+    """Servers and sentinels each get their own password, and only servers get the database."""
     url = f"redis+sentinel://:{SECRET}@{locked.places}/{SERVICE}/2?sentinel_password={OTHER_SECRET}"
     with locked.primary.client(db=2) as client:
         client.flushdb()
@@ -68,8 +68,8 @@ def test_passwords_of_servers_and_of_sentinels_are_two(locked: Service, open_lim
         assert client.dbsize() == 1
 
 
-def test_sentinels_and_servers_with_tls(start_redis: StartRedis, tmp_path: Path, open_limiter: OpenLimiter) -> None:
-    """What is trusted of the one is trusted of the other."""
+def test_tls(start_redis: StartRedis, tmp_path: Path, open_limiter: OpenLimiter) -> None:
+    """The trusted certificates apply to sentinels and to servers."""
     primary, port = start_redis(tls=True), free_port()
     assert primary.ca is not None
     certificate = primary.ca.with_name("cert.pem")
@@ -84,8 +84,8 @@ def test_sentinels_and_servers_with_tls(start_redis: StartRedis, tmp_path: Path,
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_sentinels_speak_both_protocols(redis_service: Service, open_limiter: OpenLimiter, protocol: int) -> None:
-    """RESP2 and RESP3."""
+def test_protocols(redis_service: Service, open_limiter: OpenLimiter, protocol: int) -> None:
+    """Sentinels work with RESP2 and RESP3."""
     assert everything(open_limiter(f"{redis_service.url}?protocol={protocol}")) == EVERYTHING
 
 
@@ -100,10 +100,8 @@ def test_sentinels_speak_both_protocols(redis_service: Service, open_limiter: Op
     ],
     ids=["no password of the sentinels", "a wrong one", "an unknown service", "a wrong one of the servers", "none"],
 )
-def test_what_is_wrong_is_said_at_the_start(
-    locked: Service, open_limiter: OpenLimiter, place: str, query: str, what: str
-) -> None:
-    """BackendMisconfigured, with no password in it or in what it came from."""
+def test_misconfiguration(locked: Service, open_limiter: OpenLimiter, place: str, query: str, what: str) -> None:
+    """A misconfiguration is an error at the start, without a password in it or in its cause."""
     with pytest.raises(BackendMisconfigured, match=re.escape(what)) as error:
         open_limiter(f"redis+sentinel://{place.format(places=locked.places)}{query}")
 
@@ -111,20 +109,16 @@ def test_what_is_wrong_is_said_at_the_start(
     assert [secret for secret in (SECRET, OTHER_SECRET) if secret in said] == []
 
 
-def test_what_is_no_sentinel_is_an_error(
-    redis_service: Service, redis_server: RedisServer, open_limiter: OpenLimiter
-) -> None:
-    """A server is none, and a sentinel is no server."""
+def test_no_sentinel(redis_service: Service, redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """A server in a sentinel's place is an error, and a sentinel in a server's place too."""
     with pytest.raises(BackendMisconfigured, match="the query failed"):
         open_limiter(f"redis+sentinel://{HOST}:{redis_server.port}/{SERVICE}")
     with pytest.raises(BackendMisconfigured, match=r"it is a sentinel: name it and .* with redis\+sentinel://"):
         open_limiter(f"redis://{HOST}:{redis_service.sentinels[0].port}")
 
 
-def test_sentinels_that_cannot_be_reached_are_a_warning_and_then_an_error(
-    open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They may come up later."""
+def test_unreachable_sentinels(open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture) -> None:
+    """At the start it is a warning, because sentinels may come up later; a claim raises an error."""
     places = f"{HOST}:{free_port()},{HOST}:{free_port()}"
     with caplog.at_level(logging.WARNING, "awx_ratelimit"):
         limiter = open_limiter(f"redis+sentinel://:{SECRET}@{places}/{SERVICE}")
@@ -136,8 +130,8 @@ def test_sentinels_that_cannot_be_reached_are_a_warning_and_then_an_error(
     assert SECRET not in caplog.text
 
 
-def test_sentinels_that_are_down_or_hang_are_passed_by(redis_service: Service, open_limiter: OpenLimiter) -> None:
-    """One of them is enough, and all is done within the time of a call; who answered is asked first next time."""
+def test_failing_sentinels_are_skipped(redis_service: Service, open_limiter: OpenLimiter) -> None:
+    """One working sentinel suffices within the time of a call, and is asked first next time."""
     down = f"{HOST}:{free_port()}"
     with stopped(redis_service.sentinels[0].pid), redis_service.primary.client() as client:
         limiter = open_limiter(f"redis+sentinel://{down},{redis_service.places}/{SERVICE}", timeout_ms=2_000)
@@ -151,8 +145,8 @@ def test_sentinels_that_are_down_or_hang_are_passed_by(redis_service: Service, o
     assert watch.seconds < watch.limit(0.35)
 
 
-def test_sentinels_that_all_hang_take_no_longer_than_a_call(redis_service: Service, open_limiter: OpenLimiter) -> None:
-    """The error says so."""
+def test_all_sentinels_hang(redis_service: Service, open_limiter: OpenLimiter) -> None:
+    """If all sentinels hang, the claim fails within the time of a call, and the error says why."""
     limiter = open_limiter(redis_service.url, timeout_ms=300)
     with redis_service.primary.client() as client:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -165,10 +159,8 @@ def test_sentinels_that_all_hang_take_no_longer_than_a_call(redis_service: Servi
     assert watch.seconds < watch.limit(0.6)
 
 
-def test_a_primary_that_handed_over_is_left(
-    tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter
-) -> None:
-    """After a failover in good order the next claim finds the new one, and nothing is lost."""
+def test_planned_failover(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
+    """After a planned failover the next claim finds the new primary, and nothing is lost."""
     with running_sentinel(tmp_path_factory.mktemp("sentinel")) as service:
         limiter = open_limiter(service.url)
         kept = limiter.acquire("s", PLAN)
@@ -186,7 +178,7 @@ def test_a_primary_that_handed_over_is_left(
 
 
 def _role(server: Any) -> bytes:
-    """The role of a server; nothing when the change of its role has just closed the connection."""
+    """The role of a server; None if a change of its role has just closed the connection."""
     try:
         role: bytes = server.execute_command("ROLE")[0]
     except redis.ConnectionError:
@@ -201,10 +193,8 @@ def _decides(limiter: Any) -> bool:
         return False
 
 
-def test_a_replica_is_no_primary_whatever_its_sentinels_say(
-    tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter
-) -> None:
-    """Neither one that became a replica under a claim, nor one that is found to be one; and that is no set-up error."""
+def test_replica(tmp_path_factory: pytest.TempPathFactory, open_limiter: OpenLimiter) -> None:
+    """A replica that the sentinels report as the primary is not used, and is no misconfiguration."""
     with running_sentinel(tmp_path_factory.mktemp("sentinel")) as service, service.primary.client() as client:
         limiter = open_limiter(service.url)
         limiter.acquire("s", PLAN)

@@ -1,4 +1,4 @@
-"""The servers that the tests of Redis stand on."""
+"""The Redis servers that other tests start."""
 
 import pytest
 import redis
@@ -6,8 +6,8 @@ from tests.processes import free_port
 from tests.redis_servers import ONCE, RedisServer, StartRedis, running_redis
 
 
-def test_a_server_answers_on_its_port_and_on_its_socket(redis_server: RedisServer) -> None:
-    """What is written over the one is read over the other."""
+def test_port_and_socket(redis_server: RedisServer) -> None:
+    """Port and socket reach the same server."""
     with redis.Redis.from_url(redis_server.url) as by_port, redis.Redis.from_url(redis_server.socket_url) as by_socket:
         by_port.set("k", "v")
 
@@ -15,8 +15,8 @@ def test_a_server_answers_on_its_port_and_on_its_socket(redis_server: RedisServe
 
 
 @pytest.mark.parametrize("_", range(2))
-def test_each_test_finds_the_shared_server_empty(redis_server: RedisServer, _: int) -> None:
-    """No key of an earlier test is left."""
+def test_shared_server_is_empty(redis_server: RedisServer, _: int) -> None:
+    """No key of an earlier test is left on the shared server."""
     with redis_server.client() as client:
         before = client.dbsize()
         client.set("left", "behind")
@@ -24,8 +24,8 @@ def test_each_test_finds_the_shared_server_empty(redis_server: RedisServer, _: i
     assert before == 0
 
 
-def test_a_server_with_tls_is_who_its_certificate_says(start_redis: StartRedis) -> None:
-    """A client that trusts the authority gets through, and one that does not gets nowhere."""
+def test_tls(start_redis: StartRedis) -> None:
+    """Only a client that trusts the authority can connect."""
     server = start_redis(tls=True)
 
     with (
@@ -37,7 +37,7 @@ def test_a_server_with_tls_is_who_its_certificate_says(start_redis: StartRedis) 
             strange.ping()
 
 
-def test_a_server_with_a_password_and_users_lets_in_who_has_one(start_redis: StartRedis) -> None:
+def test_password_and_users(start_redis: StartRedis) -> None:
     """The password is the default user's; another user may do what the ACL says."""
     server = start_redis(password="secret", users=["alice on >hers ~awx:* +@all"])
 
@@ -49,8 +49,8 @@ def test_a_server_with_a_password_and_users_lets_in_who_has_one(start_redis: Sta
         assert client.ping()
 
 
-def test_a_replica_follows_its_master(start_redis: StartRedis) -> None:
-    """What the master was told, the replica says, and it takes no orders of its own."""
+def test_replica(start_redis: StartRedis) -> None:
+    """A replica has its primary's data and accepts no writes."""
     master = start_redis()
     replica = start_redis(replica_of=master)
 
@@ -63,8 +63,8 @@ def test_a_replica_follows_its_master(start_redis: StartRedis) -> None:
             asked.set("k", "w")
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The log stands in the failure."""
+def test_start_failure(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The failure contains the server's log."""
     with (
         pytest.raises(pytest.fail.Exception, match="nonsense"),
         running_redis(tmp_path_factory.mktemp("redis"), options=["--nonsense yes"]),
@@ -72,10 +72,8 @@ def test_a_server_that_cannot_start_says_why(tmp_path_factory: pytest.TempPathFa
         pass
 
 
-def test_without_the_binary_the_failure_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, start_redis: StartRedis
-) -> None:
-    """A machine without redis-server fails, and is told why."""
+def test_missing_binary(monkeypatch: pytest.MonkeyPatch, start_redis: StartRedis) -> None:
+    """Without redis-server the failure says what to install."""
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(pytest.fail.Exception, match="redis-server is needed"):

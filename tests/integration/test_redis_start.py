@@ -1,4 +1,4 @@
-"""What is wrong with a server, or with how it is named, is said at the start and says what to do."""
+"""Errors about a server or its URL are raised at the start and say what to do."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan.of("start", per_minute=10, concurrent=2)
 SECRET = "s3cr3t-passw0rd"
-#: Each may do all but one thing that is needed.
+#: Each user lacks one permission that is needed.
 USERS = [
     f"{name} on >{SECRET} {rules}"
     for name, rules in {
@@ -38,7 +38,7 @@ NEEDED = "allow its user ~awx:* +eval +evalsha +time +get +set +del"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server with a password, and with users who may not do what is needed."""
+    """A server with a password, and with users who lack a permission."""
     with running_redis(tmp_path_factory.mktemp("redis"), password=SECRET, users=USERS) as server:
         yield server
 
@@ -57,10 +57,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     ],
     ids=["wrong password", "no password", "unknown user", "no scripts", "no writing", "no reading", "other keys"],
 )
-def test_a_server_that_refuses_the_user_is_an_error_that_says_what_to_allow(
+def test_missing_permission(
     guarded: RedisServer, open_limiter: OpenLimiter, credentials: str, what: str, protocol: int
 ) -> None:
-    """BackendMisconfigured where the backend is made; no password stands in the error or in what it came from."""
+    """The error at the start names the permission; neither it nor its cause contains a password."""
     with pytest.raises(BackendMisconfigured) as error:
         open_limiter(f"redis://{credentials}{HOST}:{guarded.port}?protocol={protocol}")
 
@@ -70,8 +70,8 @@ def test_a_server_that_refuses_the_user_is_an_error_that_says_what_to_allow(
 
 
 @pytest.mark.parametrize("db", [0, 3])
-def test_what_the_error_says_to_allow_is_enough(guarded: RedisServer, open_limiter: OpenLimiter, db: int) -> None:
-    """A user who may do what the error names, and nothing else, can decide, release, refund and reset."""
+def test_permissions(guarded: RedisServer, open_limiter: OpenLimiter, db: int) -> None:
+    """A user with exactly the permissions that the error names can decide, release, refund and reset."""
     url = f"redis://helpless:{SECRET}@{HOST}:{guarded.port}/{db}"
     with pytest.raises(BackendMisconfigured) as error:
         open_limiter(url)
@@ -89,14 +89,14 @@ def test_what_the_error_says_to_allow_is_enough(guarded: RedisServer, open_limit
     assert limiter.health()["state"] == "ok"
 
 
-def test_a_database_that_is_not_there_is_an_error(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
-    """The number of the database is checked where the backend is made."""
+def test_missing_database(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """An invalid number of the database is an error at the start."""
     with pytest.raises(BackendMisconfigured, match="it has no database of that number"):
         open_limiter(f"{redis_server.url}/99")
 
 
-def test_a_replica_is_an_error_and_its_health_says_so(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
-    """A replica answers what changes nothing: it is found out all the same, at the start and after a failover."""
+def test_replica(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """A replica is an error at the start and after a failover, although it answers reads."""
     master, later = start_redis(), start_redis()
     replica = start_redis(replica_of=master)
     limiter = open_limiter(later.url)
@@ -110,7 +110,7 @@ def test_a_replica_is_an_error_and_its_health_says_so(start_redis: StartRedis, o
 
 @contextmanager
 def answering(*answers: bytes) -> Iterator[int]:
-    """A server of the test's own, which answers the first command with the first of `answers`, and so on."""
+    """A fake server that answers the first command with the first of `answers`, and so on."""
     with socket.create_server((HOST, 0)) as listening:
 
         def serve() -> None:
@@ -131,16 +131,16 @@ def answering(*answers: bytes) -> Iterator[int]:
     ("protocol", "answers"),
     [(2, [b"*6" + GREETING]), (3, [b"%3" + GREETING, b"%3" + GREETING])],
 )
-def test_a_server_that_is_too_old_is_an_error(open_limiter: OpenLimiter, protocol: int, answers: list[bytes]) -> None:
-    """Its greeting says its version; the error says which is needed."""
+def test_old_server(open_limiter: OpenLimiter, protocol: int, answers: list[bytes]) -> None:
+    """The error names the version of the server and the version that is needed."""
     with answering(*answers) as port, pytest.raises(BackendMisconfigured) as error:
         open_limiter(f"redis://{HOST}:{port}?protocol={protocol}")
 
     assert str(error.value) == f"redis at {HOST}:{port} is version 6.2.14; 7.0 or newer is needed"
 
 
-def test_a_server_that_does_not_know_the_greeting_is_too_old(open_limiter: OpenLimiter) -> None:
-    """Redis 5 has no HELLO."""
+def test_server_without_hello(open_limiter: OpenLimiter) -> None:
+    """Redis 5, which has no HELLO, is too old."""
     refusal = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
 
     with answering(refusal) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
@@ -155,18 +155,16 @@ def test_a_server_that_does_not_know_the_greeting_is_too_old(open_limiter: OpenL
         b"-NOPROTO unsupported protocol version\r\n",
     ],
 )
-def test_a_proxy_that_does_not_know_the_greeting_is_told_apart(open_limiter: OpenLimiter, refusal: bytes) -> None:
-    """The error names the option that makes a proxy without HELLO usable."""
+def test_proxy_without_hello(open_limiter: OpenLimiter, refusal: bytes) -> None:
+    """The error names the option for a proxy without HELLO."""
     with answering(refusal) as port, pytest.raises(BackendMisconfigured) as error:
         open_limiter(f"redis://{HOST}:{port}")
 
     assert "If it is a proxy, add ?protocol=2 to the URL; if a server, it is too old" in str(error.value)
 
 
-def test_without_the_greeting_limits_work_by_the_older_protocol(
-    start_redis: StartRedis, open_limiter: OpenLimiter
-) -> None:
-    """A server without HELLO says what to add to its URL, and with that it decides."""
+def test_protocol_2(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """A server without HELLO works with the option that the error names."""
     server = start_redis(options=["--rename-command HELLO ''"])
     with pytest.raises(BackendMisconfigured, match=r"add \?protocol=2 to the URL"):
         open_limiter(server.url)
@@ -178,8 +176,8 @@ def test_without_the_greeting_limits_work_by_the_older_protocol(
     assert limiter.health()["state"] == "ok"
 
 
-def test_without_the_greeting_the_map_of_a_cluster_is_read() -> None:
-    """By the older protocol it does not matter that HELLO is refused."""
+def test_protocol_2_on_a_cluster() -> None:
+    """With the older protocol a cluster's map is read without HELLO."""
     refusal = b"-ERR unknown command 'HELLO'\r\n"
     slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:7000\r\n"
     with answering(refusal, slots) as port:
@@ -190,8 +188,8 @@ def test_without_the_greeting_the_map_of_a_cluster_is_read() -> None:
     assert found.name == "127.0.0.1:7000"
 
 
-def test_a_server_that_cannot_compile_the_scripts_is_too_old(open_limiter: OpenLimiter) -> None:
-    """Before 7.0 a script does not say by which rules it runs, and without HELLO the version is not known."""
+def test_server_that_cannot_compile_scripts(open_limiter: OpenLimiter) -> None:
+    """A server that does not know the scripts' flags is older than 7.0, even if it reports no version."""
     refusals = [
         b"-ERR unknown command 'HELLO'\r\n",
         b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 2,
@@ -202,15 +200,15 @@ def test_a_server_that_cannot_compile_the_scripts_is_too_old(open_limiter: OpenL
 
 
 @pytest.mark.parametrize("version", [b"255.255.255", b"valkey-8", b""])
-def test_a_version_that_is_new_or_unknown_is_none_too_old(redis_server: RedisServer, version: bytes) -> None:
-    """Builds of another numbering are tried, not refused."""
+def test_unknown_version(redis_server: RedisServer, version: bytes) -> None:
+    """Servers with an unknown numbering of versions are tried, not refused."""
     RedisBackend.from_url(redis_server.url)._options[0].find_server(b"").check_greeting({b"version": version})
 
 
-def test_a_server_that_cannot_be_reached_is_a_warning_and_heals(
+def test_unreachable_server(
     start_redis: StartRedis, open_limiter: OpenLimiter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may come up later: the first decision raises BackendUnavailable with its address, and then all is well."""
+    """A server that is down is a warning at the start; claims raise BackendUnavailable until it is up."""
     port = free_port()
     with caplog.at_level(logging.WARNING, "awx_ratelimit"):
         limiter = open_limiter(f"redis://:{SECRET}@{HOST}:{port}")
@@ -223,8 +221,8 @@ def test_a_server_that_cannot_be_reached_is_a_warning_and_heals(
     assert SECRET not in caplog.text
 
 
-def test_within_an_event_loop_the_first_claim_says_what_is_wrong(guarded: RedisServer) -> None:
-    """Nothing is asked of the server, which would block the loop; the first claim raises the same error."""
+def test_start_in_an_event_loop(guarded: RedisServer) -> None:
+    """Within an event loop the first claim raises the error, because a check at the start would block the loop."""
 
     async def first() -> None:
         backend = AsyncRedisBackend.from_url(f"redis://bob:{SECRET}@{HOST}:{guarded.port}")
@@ -237,8 +235,8 @@ def test_within_an_event_loop_the_first_claim_says_what_is_wrong(guarded: RedisS
         asyncio.run(first())
 
 
-def test_a_server_whose_memory_is_full_says_so(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
-    """Where it evicts nothing, claims raise BackendUnavailable with the reason, health has it, and it heals."""
+def test_full_memory(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
+    """At maxmemory claims raise BackendUnavailable with the reason, also in the health, until there is room."""
     server = start_redis()
     limiter = open_limiter(server.url)
     with server.client() as client:
@@ -304,10 +302,8 @@ def test_a_server_whose_memory_is_full_says_so(start_redis: StartRedis, open_lim
         ),
     ],
 )
-def test_a_url_of_no_server_is_a_value_error(
-    backend: type[RedisBackend | AsyncRedisBackend], url: str, what: str
-) -> None:
-    """The error says what is allowed, and repeats no password. What would change how calls are sent is no option."""
+def test_invalid_url(backend: type[RedisBackend | AsyncRedisBackend], url: str, what: str) -> None:
+    """The error says what is allowed, and contains no password. Options that change how calls are sent are refused."""
     with pytest.raises(ValueError, match=re.escape(what)) as error:
         backend.from_url(url)
 
@@ -315,14 +311,14 @@ def test_a_url_of_no_server_is_a_value_error(
 
 
 @pytest.mark.parametrize("timeout_ms", [0, -1, 0.5, True, "50", None])
-def test_a_timeout_is_a_whole_number(timeout_ms: int) -> None:
-    """Anything else is a ValueError that says so."""
+def test_invalid_timeout(timeout_ms: int) -> None:
+    """A timeout that is not a positive whole number is a ValueError."""
     with pytest.raises(ValueError, match=r"timeout_ms: expected an integer >= 1"):
         RedisBackend.from_url("redis://localhost", timeout_ms=timeout_ms)
 
 
 @pytest.mark.parametrize("prefix", ["a{b", "a}b", "x" * 65])
-def test_a_prefix_is_short_and_without_braces(prefix: str) -> None:
-    """Anything else is a ValueError that says so."""
+def test_invalid_prefix(prefix: str) -> None:
+    """A prefix that is long or contains braces is a ValueError."""
     with pytest.raises(ValueError, match="expected at most 64 bytes without braces"):
         RedisBackend.from_url("redis://localhost", prefix=prefix)

@@ -1,4 +1,4 @@
-"""Several worker processes on one Redis share one limit, to the last request."""
+"""Several worker processes on one Redis share one exact limit."""
 
 import os
 import shlex
@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 def command_line(command: str) -> list[str]:
-    """How to start a server: a module of Python's, or uWSGI, which is a program."""
+    """The command that starts a server: a Python module, or uWSGI, which is a program."""
     program, *arguments = shlex.split(command)
     if program != "uwsgi":
         return [sys.executable, "-m", program, *arguments]
@@ -48,7 +48,7 @@ def command_line(command: str) -> list[str]:
 
 @contextmanager
 def serving(command: str, backend: str, folder: Path, *, workers: int = 2) -> Iterator[int]:
-    """A server of which so many workers have answered: its port."""
+    """A server with this many workers, each of which has responded; its port."""
     port = free_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -67,7 +67,7 @@ def serving(command: str, backend: str, folder: Path, *, workers: int = 2) -> It
 
 
 def _wait_for(workers: int, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Until so many workers have answered."""
+    """Wait until this many workers have responded."""
     until, answered = time.monotonic() + START_SECONDS, set()
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -80,10 +80,10 @@ def _wait_for(workers: int, port: int, process: "subprocess.Popen[bytes]", log: 
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-def test_workers_share_one_limit_exactly(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
-    """Of three times as many requests as the day has tokens, sent to all workers at once, exactly the day's are let in.
+def test_workers_share_one_limit(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Of three times as many requests as the day has tokens, sent concurrently, exactly the day's tokens are admitted.
 
-    That several processes took part is seen in their answers.
+    The responses show that several processes took part.
     """
     with (
         serving(command, f"{redis_server.socket_url}?budget_ms=5000", tmp_path) as port,
@@ -98,7 +98,7 @@ def test_workers_share_one_limit_exactly(command: str, redis_server: RedisServer
 
 
 def ask(port: int, path: str, headers: Mapping[str, str] = NO_HEADERS) -> tuple[int, bytes]:
-    """One request on a connection of its own, which any of the workers may take."""
+    """One request on a new connection, which any worker may accept."""
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("GET", path, headers=headers)

@@ -1,1 +1,1 @@
-"""The API-key lifecycle, on SQLite and on a real PostgreSQL."""
+"""The lifecycle of API keys, on SQLite and on a real PostgreSQL."""

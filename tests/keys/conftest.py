@@ -1,4 +1,4 @@
-"""A key store on each database, a manual clock, and the service and verifiers that use them."""
+"""A key store on each database, a manual clock, and services and verifiers that use them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ START_MS = 1_748_772_000_000
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a database without a table, of each kind."""
+    """The address of a database of each kind, without tables."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/keys.db"
         return
@@ -29,7 +29,7 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store without a row, of each kind."""
+    """The address of an empty store on a database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/keys.db"
     server: Postgres = request.getfixturevalue("postgres")
@@ -38,7 +38,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(database: str) -> Iterator[KeyStore]:
-    """A store with its tables made."""
+    """An open store with all its tables."""
     store = KeyStore.open(database)
     yield store
     store.close()
@@ -46,7 +46,7 @@ def store(database: str) -> Iterator[KeyStore]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """Time that passes when a test says so."""
+    """A clock that the test moves."""
     return ManualClock(START_MS)
 
 
@@ -60,7 +60,7 @@ def service(store: KeyStore, clock: ManualClock) -> KeyService:
 
 @pytest.fixture
 def verifier_of(clock: ManualClock) -> Iterator[Callable[..., KeyVerifier]]:
-    """Makes verifiers of a store, and closes them."""
+    """A function that creates verifiers of any store, and closes them after the test."""
     with ExitStack() as stack:
 
         def make(store: KeyStore, **options: object) -> KeyVerifier:
@@ -73,11 +73,11 @@ def verifier_of(clock: ManualClock) -> Iterator[Callable[..., KeyVerifier]]:
 
 @pytest.fixture
 def verifiers(store: KeyStore, verifier_of: Callable[..., KeyVerifier]) -> Callable[..., KeyVerifier]:
-    """Makes verifiers of the store."""
+    """A function that creates verifiers of the store."""
     return partial(verifier_of, store)
 
 
 @pytest.fixture
 def verifier(verifiers: Callable[..., KeyVerifier]) -> KeyVerifier:
-    """A verifier that nobody has asked yet."""
+    """A new verifier of the store."""
     return verifiers()

@@ -1,4 +1,4 @@
-"""What tests see of a store from outside: its statements, and a look-up that is stopped half-way."""
+"""Probes of a key store: the statements it sends, and look-ups that the test can pause."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _LOOK_UP = "awx_api_keys.key_hash ="
 
 @contextmanager
 def statements(store: KeyStore) -> Iterator[list[str]]:
-    """The statements that a store reads with during a block; what threads write meanwhile is not counted."""
+    """The statements with which a store reads during a block. Writes of threads do not count."""
     sent: list[str] = []
     engine = store._engines.reading
 
@@ -28,8 +28,8 @@ def statements(store: KeyStore) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-class Held:
-    """Look-ups that have read what they read, and are held until they are let go."""
+class PausedLookUps:
+    """Look-ups that have read from the database, and wait until the test lets them continue."""
 
     def __init__(self) -> None:
         self.reached = Event()
@@ -40,23 +40,23 @@ class Held:
         if _LOOK_UP in statement:
             self.number += 1
             self.reached.set()
-            assert self.let_go.wait(10), "nobody let the look-up go"
+            assert self.let_go.wait(10), "the test did not let the look-up continue"
 
 
 @contextmanager
-def held_look_ups(store: KeyStore) -> Iterator[Held]:
-    """Hold every look-up of a store after it has read, for the length of a block."""
-    held = Held()
+def paused_look_ups(store: KeyStore) -> Iterator[PausedLookUps]:
+    """Pause every look-up of a store after it has read, during a block."""
+    held = PausedLookUps()
     event.listen(store._engines.reading, "after_cursor_execute", held)
     try:
         yield held
     finally:
-        # The listener stays: it cannot be removed while threads are inside.
+        # The listener stays: it cannot be removed while threads use it.
         held.let_go.set()
 
 
 class Call(Thread):
-    """A call in a thread of its own, and how it ended."""
+    """A call in a separate thread, and its outcome."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         super().__init__(daemon=True)
@@ -72,7 +72,7 @@ class Call(Thread):
             self.answer = error
 
     def ended(self) -> Any:
-        """What it answered or raised."""
+        """The returned value or the raised exception."""
         self.join(10)
         assert not self.is_alive()
         return self.answer

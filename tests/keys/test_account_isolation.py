@@ -1,16 +1,16 @@
-"""No statement reaches another account's rows, whatever is asked, on each database."""
+"""No statement reaches another account's rows, on each database."""
 
 import re
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import event
-from tests.keys.test_no_key_leaks import Life
+from tests.keys.test_no_key_leaks import Lifecycle
 
 from awx_ratelimit.keys import KeyFormat, KeyStore
 from awx_ratelimit.testing import ManualClock
 
-#: What is asked without an account: the look-up that finds it out, the news for all, and the operator's list.
+#: Statements without an account: the look-up that finds it, the changes of all accounts, and the operator's list.
 _FOR_ALL = (
     r"WHERE awx_api_keys.key_hash = \S+$",
     r"FROM awx_key_changes",
@@ -22,7 +22,7 @@ _OF_AN_ACCOUNT = r"WHERE .*?(awx_api_keys\.account_id|awx_api_key_events\.accoun
 
 @pytest.fixture
 def sent(store: KeyStore) -> Iterator[list[str]]:
-    """Every statement that is sent, in one line each."""
+    """Every statement that is sent, each in one line."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -35,9 +35,9 @@ def sent(store: KeyStore) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def test_every_statement_names_its_account(store: KeyStore, clock: ManualClock, sent: list[str]) -> None:
-    """Whatever reads, changes or deletes rows of keys, events and accounts does so for one account."""
-    life = Life(store, clock, KeyFormat())
+def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent: list[str]) -> None:
+    """Every statement that reads, changes or deletes rows of keys, events or accounts is limited to one account."""
+    life = Lifecycle(store, clock, KeyFormat())
     life.lived()
     service = life.service
     service.rename("acme", service.list("acme").items[0].id, "renamed")
@@ -54,6 +54,6 @@ def test_every_statement_names_its_account(store: KeyStore, clock: ManualClock, 
 
     assert len(touching) > 50
     assert [one for one in odd if not any(re.search(pattern, one) for pattern in _FOR_ALL)] == []
-    # Nothing is ever taken away but old news.
+    # Only old changes are ever deleted.
     assert {one.split(" WHERE")[0] for one in touching if one.startswith("DELETE")} == {"DELETE FROM awx_key_changes"}
     assert not [one for one in touching if one.startswith("UPDATE awx_api_key_events")]

@@ -1,4 +1,4 @@
-"""Who owns keys, on each database."""
+"""The accounts that own keys, on each database."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from awx_ratelimit.keys.storage import queries
 OVERRIDES = {"per_minute": {"limit": 120, "burst": 10}, "concurrent": 7, "rates": ["5/second"]}
 
 
-def test_an_account_is_made_and_found(service: KeyService) -> None:
-    """An account is as it was made, and the same when it is asked for."""
+def test_create(service: KeyService) -> None:
+    """A created account has the given fields, and `get` returns the same account."""
     made = service.accounts.create("auth0|7", plan="growth", overrides=OVERRIDES, max_keys=3)
 
     expected = Account("auth0|7", "growth", OVERRIDES, "active", 3, utc_datetime(START_MS))
@@ -23,13 +23,13 @@ def test_an_account_is_made_and_found(service: KeyService) -> None:
     assert service.accounts.get("auth0|7") == expected
 
 
-def test_an_account_needs_nothing_but_an_id(service: KeyService) -> None:
-    """Without a plan it has the table's default, without a number it may have 100 keys."""
+def test_defaults(service: KeyService) -> None:
+    """An account needs only an id: it has the table's default plan and may have 100 keys."""
     assert service.accounts.create("new") == Account("new", None, None, "active", 100, utc_datetime(START_MS))
 
 
-def test_an_id_is_taken_once(service: KeyService) -> None:
-    """A second account of one id is refused, and the first is left as it was."""
+def test_duplicate_id(service: KeyService) -> None:
+    """A second account with the same id is refused, and the first stays unchanged."""
     with pytest.raises(AccountExists, match="the account already exists") as caught:
         service.accounts.create("acme", plan="growth")
 
@@ -37,16 +37,16 @@ def test_an_id_is_taken_once(service: KeyService) -> None:
     assert service.accounts.get("acme").plan == "starter"
 
 
-def test_an_account_is_ensured(service: KeyService) -> None:
-    """Who signs in for the first time gets an account, and afterwards has it as it is."""
+def test_ensure(service: KeyService) -> None:
+    """`ensure` creates a missing account, and returns an existing one unchanged."""
     made = service.accounts.ensure("new", plan="growth")
 
     assert made.plan == "growth"
     assert service.accounts.ensure("new", plan="starter") == made
 
 
-def test_accounts_are_listed_by_id(service: KeyService) -> None:
-    """Who runs the store sees every account, page by page."""
+def test_list(service: KeyService) -> None:
+    """The operator sees all accounts in pages, ordered by id."""
     for name in ("c", "b", "a"):
         service.accounts.create(name)
     pages = [service.accounts.list(page_num=number, page_size=3) for number in (1, 2)]
@@ -55,8 +55,8 @@ def test_accounts_are_listed_by_id(service: KeyService) -> None:
     assert [(page.total, page.has_more) for page in pages] == [(4, True), (4, False)]
 
 
-def test_everything_of_an_account_can_be_changed(service: KeyService) -> None:
-    """Each change is answered with the account as it is then, and is one event with what was before."""
+def test_changes(service: KeyService) -> None:
+    """Each change returns the new state of the account, and adds one event with the previous value."""
     accounts = service.accounts
     accounts.set_plan("acme", "growth", actor="ada")
     accounts.set_overrides("acme", OVERRIDES)
@@ -75,8 +75,8 @@ def test_everything_of_an_account_can_be_changed(service: KeyService) -> None:
     ]
 
 
-def test_what_is_so_already_is_no_change(service: KeyService, store: KeyStore) -> None:
-    """Setting what is set is neither an event nor news; an empty override is none."""
+def test_change_to_the_same_value(service: KeyService, store: KeyStore) -> None:
+    """Setting the current value adds no event and no change; empty overrides mean no overrides."""
     service.accounts.set_overrides("acme", OVERRIDES)
     position = store.query(queries.changes_since, None).position
     service.accounts.set_plan("acme", "starter")
@@ -105,8 +105,8 @@ def test_what_is_so_already_is_no_change(service: KeyService, store: KeyStore) -
         ({"actor": "\ud800"}, "actor"),
     ],
 )
-def test_arguments_that_are_not_allowed(service: KeyService, arguments: dict[str, Any], field: str) -> None:
-    """A wrong argument is one error that names the field; no account is made."""
+def test_invalid_argument(service: KeyService, arguments: dict[str, Any], field: str) -> None:
+    """An invalid argument raises an error that names the field, and no account is created."""
     with pytest.raises(InvalidKeyRequest) as caught:
         service.accounts.create(**{"account_id": "new", **arguments})
 
@@ -114,8 +114,8 @@ def test_arguments_that_are_not_allowed(service: KeyService, arguments: dict[str
     assert service.accounts.list().total == 1
 
 
-def test_overrides_inside_themselves_are_refused(service: KeyService) -> None:
-    """A mapping that contains itself cannot be kept."""
+def test_cyclic_overrides(service: KeyService) -> None:
+    """A mapping that contains itself is refused."""
     cycle: dict[str, Any] = {}
     cycle["cycle"] = cycle
     with pytest.raises(InvalidKeyRequest, match="cannot be stored as JSON"):
@@ -123,8 +123,8 @@ def test_overrides_inside_themselves_are_refused(service: KeyService) -> None:
 
 
 @pytest.mark.parametrize("verb", ["set_plan", "set_overrides", "set_max_keys", "suspend", "activate", "get"])
-def test_no_such_account(service: KeyService, verb: str) -> None:
-    """Every verb says that there is no such account."""
+def test_unknown_account(service: KeyService, verb: str) -> None:
+    """Every method raises AccountNotFound for an unknown account."""
     arguments: dict[str, list[Any]] = {"set_plan": ["growth"], "set_overrides": [None], "set_max_keys": [1]}
     with pytest.raises(AccountNotFound, match="account_id: there is no such account"):
         getattr(service.accounts, verb)("nobody", *arguments.get(verb, []))
@@ -138,10 +138,8 @@ def test_no_such_account(service: KeyService, verb: str) -> None:
         ({"concurrent": {"slot": 5}}, r"concurrent\.slot: unknown key; allowed are slots, .*"),
     ],
 )
-def test_wrong_overrides_are_refused_without_a_plan_table(
-    service: KeyService, overrides: dict[str, Any], says: str
-) -> None:
-    """They would make each request of the account a 503."""
+def test_invalid_overrides(service: KeyService, overrides: dict[str, Any], says: str) -> None:
+    """Overrides that would make each request of the account a 503 are refused, even without a plan table."""
     with pytest.raises(InvalidKeyRequest, match=f"^overrides: not a valid override; {says}$"):
         service.accounts.set_overrides("acme", overrides)
     with pytest.raises(InvalidKeyRequest, match=f"^overrides: not a valid override; {says}$"):
@@ -151,8 +149,8 @@ def test_wrong_overrides_are_refused_without_a_plan_table(
     assert service.accounts.list().total == 1
 
 
-def test_a_plan_that_does_not_exist_is_refused(store: KeyStore, service: KeyService) -> None:
-    """With a check of plans an account never has one that would refuse it everything; the error says what there is."""
+def test_check_plan(store: KeyStore, service: KeyService) -> None:
+    """`check_plan` refuses unknown plans and invalid overrides; the error lists the valid plans."""
     table = PlanTable.default()
     checked = KeyService(
         store, check_plan=lambda plan, own: table.resolve(Caller("check", plan, overrides=own))

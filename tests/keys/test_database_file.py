@@ -1,4 +1,4 @@
-"""The file of a key store on SQLite: for its user alone, and not another user's."""
+"""The file of a key store on SQLite is private, and files that other users can change are refused."""
 
 import os
 import stat
@@ -20,8 +20,8 @@ def modes(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("address", ["{}/keys.db", "sqlite:///{}/keys.db", "sqlite:///file:{}/keys.db?uri=true"])
 @pytest.mark.parametrize("umask", [0, 0o022])
-def test_all_its_files_are_for_their_user_alone(tmp_path: Path, address: str, umask: int) -> None:
-    """The database and the two files that SQLite keeps beside it have mode 0600, whatever the umask."""
+def test_files_are_private(tmp_path: Path, address: str, umask: int) -> None:
+    """The database and the two files that SQLite keeps next to it have mode 0600, whatever the umask."""
     before = os.umask(umask)
     try:
         store = KeyStore.open(address.format(tmp_path))
@@ -34,8 +34,8 @@ def test_all_its_files_are_for_their_user_alone(tmp_path: Path, address: str, um
     assert seen == {"keys.db": 0o600, "keys.db-wal": 0o600, "keys.db-shm": 0o600}
 
 
-def test_a_database_that_was_removed_is_created_for_its_user_alone(tmp_path: Path) -> None:
-    """Also when SQLite would create it in the middle of a process's life."""
+def test_recreated_file_is_private(tmp_path: Path) -> None:
+    """A database that was removed while its store exists is created again with mode 0600."""
     store = KeyStore.open(tmp_path / "keys.db")
     store.close()
     for file in tmp_path.iterdir():
@@ -51,19 +51,19 @@ def test_a_database_that_was_removed_is_created_for_its_user_alone(tmp_path: Pat
 
 
 def link(path: Path) -> None:
-    """A link to a database of this user."""
+    """Create a link to a database of this user."""
     KeyStore.open(path.with_name("elsewhere.db")).close()
     path.symlink_to("elsewhere.db")
 
 
 def writable(path: Path) -> None:
-    """A database that others can write."""
+    """Create a database that others can write."""
     KeyStore.open(path).close()
     path.chmod(0o666)
 
 
 def journal(path: Path) -> None:
-    """A journal that SQLite would play back, which others can write."""
+    """Create a database with a journal that others can write; SQLite would play it back."""
     KeyStore.open(path).close()
     beside = path.with_name("keys.db-journal")
     beside.touch()
@@ -74,8 +74,8 @@ def journal(path: Path) -> None:
     ("make", "why"),
     [(link, "it is a symbolic link"), (writable, "other users can write it"), (journal, "keys.db-journal: other")],
 )
-def test_a_file_that_others_can_change_is_refused(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
-    """Whoever writes it could add keys; the error names the file and what to do."""
+def test_file_that_others_can_change(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
+    """A file to which another user could add keys is refused; the error names the file and the reason."""
     make(tmp_path / "keys.db")
     with pytest.raises(KeyStoreUnusable) as raised:
         KeyStore.open(tmp_path / "keys.db")
@@ -85,10 +85,8 @@ def test_a_file_that_others_can_change_is_refused(tmp_path: Path, make: Callable
 
 
 @pytest.mark.parametrize("how", ["argument", "url"])
-def test_a_file_of_another_user_is_refused_unless_it_is_allowed(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A command that root runs on the store of an app says that it trusts the user of that app."""
+def test_file_of_another_user(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's file is refused, unless `allow_other_users` says that this user is trusted."""
     path = tmp_path / "keys.db"
     KeyStore.open(path).close()
     make_foreign(path, monkeypatch)
@@ -103,7 +101,7 @@ def test_a_file_of_another_user_is_refused_unless_it_is_allowed(
     store.close()
 
 
-def test_a_wrong_option_is_an_error(tmp_path: Path) -> None:
-    """It names what is allowed."""
+def test_invalid_option(tmp_path: Path) -> None:
+    """The error names the allowed values."""
     with pytest.raises(ValueError, match="allow_other_users: expected true or false, got 'yes'"):
         KeyStore.open(f"sqlite:///{tmp_path}/keys.db?allow_other_users=yes")

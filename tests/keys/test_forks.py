@@ -1,4 +1,4 @@
-"""Workers that are forked from a process which has the store open already (gunicorn --preload), on each database."""
+"""Workers that are forked from a process with an open store (gunicorn --preload), on each database."""
 
 import subprocess
 import sys
@@ -166,39 +166,39 @@ def _run(script: str, address: str, timeout_ms: int = 10_000, fork: str = "pytho
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_worker_has_connections_and_threads_of_its_own(database: str, store: KeyStore, fork: str) -> None:
-    """A forked worker verifies, hears of revocations and writes by itself, and its parent goes on."""
+def test_worker(database: str, store: KeyStore, fork: str) -> None:
+    """A forked worker verifies keys, learns of revocations and writes by itself, and its parent continues."""
     assert _run(_PRELOADED, database, fork=fork) == (0, "done\n", "")
 
 
-def test_a_store_that_was_only_opened_has_no_connection(database: str) -> None:
-    """A server that forks in C after its app was loaded doubles no connection."""
+def test_store_that_was_only_opened(database: str) -> None:
+    """An open store that was never used has no connection that a fork in C could copy."""
     store = KeyStore.open(database)
     pools: list[Any] = [store._engines.reading.pool, store._engines.writing.pool]
 
     assert [pool.checkedin() for pool in pools] == [0, 0]
 
 
-def test_forks_in_the_middle_of_everything(database: str, store: KeyStore) -> None:
-    """Forks while other threads read and write leave no lock held, and no row lost, in parent and child."""
+def test_forks_while_threads_work(database: str, store: KeyStore) -> None:
+    """Forks while other threads read and write leave no lock taken and lose no row, in the parent and in the child."""
     assert _run(_BUSY, database) == (0, "done\n", "")
     assert KeyService(store).list("acme").total == 26
 
 
-def test_a_fork_does_not_wait_for_ever(database: str, store: KeyStore) -> None:
-    """What a thread of the parent is in the middle of stays the parent's: the child has connections of its own."""
+def test_fork_while_the_gate_is_taken(database: str, store: KeyStore) -> None:
+    """A fork does not wait forever for a thread that uses the store, and the child opens new connections."""
     assert _run(_HELD, database, 500) == (0, "done\n", "")
 
 
-def test_a_store_in_memory_survives_a_fork() -> None:
-    """The parent's store in memory is still there after a fork, and the child has its own copy."""
+def test_store_in_memory() -> None:
+    """After a fork the parent's store in memory still exists, and the child has a copy."""
     script = _BUSY.replace('assert service.list("acme").total == 2 + 8 * 3', 'assert service.list("acme").total == 2')
 
     assert _run(script, "sqlite://") == (0, "done\n", "")
 
 
-def test_nobody_comes_in_while_a_process_forks() -> None:
-    """A turnstile that is shut waits for who is inside, and lets nobody in until it is open again."""
+def test_fork_gate() -> None:
+    """A closed gate waits for threads inside, and blocks new ones until it opens again."""
     turnstile, seen = ForkGate(10), []
 
     def come() -> None:

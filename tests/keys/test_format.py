@@ -1,3 +1,5 @@
+"""The format of keys, their digests and ids."""
+
 import copy
 import hashlib
 import hmac
@@ -14,13 +16,13 @@ from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import KeyFormat, Secret
 from awx_ratelimit.keys.format import is_key_id, new_key_id
 
-# Written down once: a key that was made long ago must still be one.
+# An old key, which must stay valid.
 KEY = "awx_0123456789ABCDEFGHIJKLMNOPQRSTUV1Ffk2I"
 PEPPER = b"sixteen bytes at"
 
 
-def test_a_new_key_has_the_form_of_one() -> None:
-    """A key is the prefix, 32 characters of base62 and 6 that check them, and no two are the same."""
+def test_new_key() -> None:
+    """A key consists of the prefix, 32 characters of base62 and 6 of a check sum, and no two keys are equal."""
     keys = {KeyFormat("awx_test_").new().reveal() for _ in range(500)}
 
     assert len(keys) == 500
@@ -28,30 +30,30 @@ def test_a_new_key_has_the_form_of_one() -> None:
     assert [key for key in keys if key[-6:] != strategies.base62(crc32(key[:-6].encode()), 6)] == []
 
 
-def test_every_character_of_base62_is_drawn() -> None:
-    """The random part has the whole alphabet at each of its places."""
+def test_random_characters() -> None:
+    """Every character of base62 occurs at every position of the random part."""
     bodies = [KeyFormat().new().reveal()[4:36] for _ in range(1500)]
 
     assert {frozenset(place) for place in zip(*bodies, strict=True)} == {frozenset(strategies.BASE62)}
 
 
 @given(strategies.api_keys())
-def test_a_key_is_known_by_its_letters(key: str) -> None:
-    """What is made by the rules is a key of its prefix, as bytes and as text."""
+def test_valid_key(key: str) -> None:
+    """A key with the right form is accepted, as bytes and as text."""
     form = KeyFormat(key[:-38])
 
     assert form.is_key(key) is True
     assert form.is_key(key.encode()) is True
 
 
-def test_a_key_of_old_stays_one() -> None:
-    """The form does not change with the code."""
+def test_old_key() -> None:
+    """A key that an earlier version created is still accepted."""
     assert KeyFormat().is_key(KEY)
 
 
 @given(strategies.api_keys(), st.integers(0, 200), st.characters(codec="utf-8"))
-def test_one_letter_off_is_no_key(key: str, place: int, letter: str) -> None:
-    """Any one letter that is replaced makes it another text, and no key."""
+def test_one_wrong_character(key: str, place: int, letter: str) -> None:
+    """A key with any one character replaced is invalid."""
     place %= len(key)
     changed = key[:place] + letter + key[place + 1 :]
 
@@ -62,8 +64,8 @@ def test_one_letter_off_is_no_key(key: str, place: int, letter: str) -> None:
     "body",
     ["awx_test_" + KEY[4:36], KEY[:35], KEY[:36] + "0", KEY[:10] + "_" + KEY[11:36], KEY[:10] + " " + KEY[11:36]],
 )
-def test_a_check_that_is_right_is_not_enough(body: str) -> None:
-    """Another prefix, another length and other letters are no key, though the check follows from them."""
+def test_valid_check_sum_of_an_invalid_key(body: str) -> None:
+    """Another prefix, another length or other characters are invalid even with the right check sum."""
     assert not KeyFormat().is_key(body + strategies.base62(crc32(body.encode()), 6))
 
 
@@ -89,22 +91,22 @@ def test_a_check_that_is_right_is_not_enough(body: str) -> None:
         "\ud800" * 42,
     ],
 )
-def test_what_is_nearly_a_key_is_none(wrong: str) -> None:
-    """Cut, longer, in other letters, with something around it: it is no key."""
+def test_almost_a_key(wrong: str) -> None:
+    """A key that is shortened, longer, changed in case or surrounded by other characters is invalid."""
     form = KeyFormat()
 
     assert form.is_key(wrong) is False
     assert form.is_key(wrong.encode("utf-8", "surrogatepass")) is False
 
 
-def test_the_digest_is_the_sha256_of_the_whole_key() -> None:
-    """Without a pepper a key is stored as its SHA-256."""
+def test_digest() -> None:
+    """Without a pepper the digest is the SHA-256 of the whole key."""
     assert KeyFormat().digest(KEY.encode()) == hashlib.sha256(KEY.encode()).digest()
 
 
 @pytest.mark.parametrize("pepper", [PEPPER, b"p" * 64, b"p" * 65, bytes(200)])
-def test_with_a_pepper_the_digest_is_an_hmac(pepper: bytes) -> None:
-    """With a pepper of any length a key is stored as its HMAC-SHA-256."""
+def test_digest_with_a_pepper(pepper: bytes) -> None:
+    """With a pepper of any length the digest is an HMAC-SHA-256."""
     digest = KeyFormat(pepper=pepper).digest
 
     expected = hmac.digest(pepper, KEY.encode(), "sha256")
@@ -112,34 +114,34 @@ def test_with_a_pepper_the_digest_is_an_hmac(pepper: bytes) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["a_", "awx_test_", "k9_2_", "a" * 31 + "_"])
-def test_prefixes_that_are_allowed(prefix: str) -> None:
-    """A prefix is small letters, digits and underscores."""
+def test_valid_prefix(prefix: str) -> None:
+    """A prefix consists of lowercase letters, digits and underscores."""
     assert KeyFormat(prefix).is_key(KeyFormat(prefix).new().reveal())
 
 
 @pytest.mark.parametrize(
     "prefix", ["", "_", "awx", "9_", "Awx_", "awx__", "awx_\n", "ä_", "a" * 32 + "_", "a.b_", None]
 )
-def test_prefixes_that_are_refused(prefix: str) -> None:
-    """A prefix that is none is refused with what is allowed."""
+def test_invalid_prefix(prefix: str) -> None:
+    """The error says what is allowed."""
     with pytest.raises(InvalidKeyRequest, match=r"^prefix: .*expected 2 to 32"):
         KeyFormat(prefix)
 
 
 @pytest.mark.parametrize("pepper", [b"", b"fifteen bytes a", "a text of many bytes"])
-def test_a_weak_pepper_is_refused(pepper: bytes) -> None:
-    """A pepper that can be guessed is refused, and not shown."""
+def test_weak_pepper(pepper: bytes) -> None:
+    """A pepper that could be guessed is refused, and the error does not contain it."""
     with pytest.raises(InvalidKeyRequest, match=r"^pepper: too short or not bytes; expected at least 16 bytes"):
         KeyFormat(pepper=pepper)
 
 
-def test_a_format_does_not_show_its_pepper() -> None:
-    """The pepper is in no repr."""
+def test_repr_hides_the_pepper() -> None:
+    """The repr of a format does not contain the pepper."""
     assert repr(KeyFormat(pepper=PEPPER)) == "KeyFormat('awx_')"
 
 
-def test_ids_are_random_and_have_a_form() -> None:
-    """An id is key_ and 16 characters, each another one."""
+def test_new_ids() -> None:
+    """An id is `key_` and 16 random characters, and no two ids are equal."""
     ids = {new_key_id() for _ in range(500)}
 
     assert len(ids) == 500
@@ -149,13 +151,13 @@ def test_ids_are_random_and_have_a_form() -> None:
 @pytest.mark.parametrize(
     "wrong", ["", "key_", "key_" + "a" * 15, "key_" + "a" * 17, "key_" + "a" * 16 + "\n", "KEY_" + "a" * 16]
 )
-def test_what_is_no_id(wrong: str) -> None:
-    """An id is one to the letter."""
+def test_invalid_id(wrong: str) -> None:
+    """Any other text is not an id."""
     assert is_key_id(wrong) is None
 
 
-def test_nothing_shows_a_secret_by_itself(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever prints values prints the masked form; the key is in `reveal` alone."""
+def test_secret_is_masked(caplog: pytest.LogCaptureFixture) -> None:
+    """Printing a secret shows the masked form; only `reveal` returns the key."""
     secret = Secret(KEY, prefix="awx_")
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("t").debug("%s %r %s", secret, secret, {"secret": [secret]})
@@ -165,8 +167,8 @@ def test_nothing_shows_a_secret_by_itself(caplog: pytest.LogCaptureFixture) -> N
     assert secret.reveal() == KEY
 
 
-def test_a_secret_is_not_pickled_and_is_one_when_copied() -> None:
-    """It cannot be written to a cache or sent to a process; a copy is itself."""
+def test_secret_cannot_be_pickled() -> None:
+    """A secret cannot be pickled, and a copy of it is the same object."""
     secret = Secret(KEY, prefix="awx_")
 
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -175,8 +177,8 @@ def test_a_secret_is_not_pickled_and_is_one_when_copied() -> None:
     assert copy.copy(secret) is copy.deepcopy(secret) is secret
 
 
-def test_secrets_are_equal_by_their_text_and_no_key_of_a_dict() -> None:
-    """Two sights of one key are equal; a dict is no place for them."""
+def test_equality_of_secrets() -> None:
+    """Secrets with the same text are equal, and secrets cannot be keys of a dict."""
     secret = Secret(KEY, prefix="awx_")
 
     assert secret == Secret(KEY, prefix="awx_")

@@ -1,4 +1,4 @@
-"""When a key was used last: written soon, never backwards, and never in anybody's way."""
+"""When a key was last used: written soon, never set back, and never a reason for a request to fail or wait."""
 
 import subprocess
 import sys
@@ -30,8 +30,8 @@ verifier.verify(sys.argv[2].encode())
 """
 
 
-class Written:
-    """A store that keeps what it is given, or fails."""
+class StoreDouble:
+    """A store that records the uses it gets, or fails."""
 
     def __init__(self) -> None:
         self.batches: list[list[LastUse]] = []
@@ -45,18 +45,18 @@ class Written:
         self.batches.append(list(uses))
 
 
-def _known(key_id: str) -> KnownKey:
-    """A key as it is remembered."""
+def cached_key(key_id: str) -> KnownKey:
+    """A cached key."""
     return KnownKey(KeyRecord(key_id, "acme", key_id, None, None, None, False, False, False))
 
 
 @pytest.fixture
-def written() -> Written:
-    return Written()
+def written() -> StoreDouble:
+    return StoreDouble()
 
 
 @pytest.fixture
-def uses(written: Written) -> LastUsedTracker:
+def uses(written: StoreDouble) -> LastUsedTracker:
     return LastUsedTracker(written)
 
 
@@ -66,13 +66,13 @@ def _key(service: KeyService) -> tuple[str, bytes]:
 
 
 def _last_used_ms(service: KeyService, key_id: str) -> int:
-    """When the key was used last; 0 where it never was."""
+    """The time of the key's last use; 0 if it was never used."""
     at = service.get("acme", key_id).last_used_at
     return 0 if at is None else round(at.timestamp() * 1000)
 
 
-def test_the_first_use_is_written_at_once(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
-    """A new key's first use is seen without waiting for a batch, and to the millisecond."""
+def test_first_use(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """A new key's first use is written at once, to the millisecond."""
     key_id, key = _key(service)
     clock.advance(1_234)
     verifier.verify(key)
@@ -80,8 +80,8 @@ def test_the_first_use_is_written_at_once(service: KeyService, verifier: KeyVeri
     assert eventually(lambda: _last_used_ms(service, key_id), START_MS + 1_234) == START_MS + 1_234
 
 
-def test_later_uses_wait_for_a_batch(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
-    """What is used again is written with the next batch: the last use of each key."""
+def test_later_uses(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """Later uses are written with the next batch, which has the last use of each key."""
     key_id, key = _key(service)
     verifier.verify(key)
     eventually(lambda: _last_used_ms(service, key_id), START_MS)
@@ -95,8 +95,8 @@ def test_later_uses_wait_for_a_batch(service: KeyService, verifier: KeyVerifier,
     assert _last_used_ms(service, key_id) == START_MS + 3_000
 
 
-def test_what_is_refused_is_no_use(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
-    """A key that is refused was not used."""
+def test_refused_key(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """A refused key does not count as used."""
     key_id, key = _key(service)
     service.accounts.suspend("acme")
     for _ in range(2):
@@ -107,8 +107,8 @@ def test_what_is_refused_is_no_use(service: KeyService, verifier: KeyVerifier, c
     assert _last_used_ms(service, key_id) == 0
 
 
-def test_a_use_is_never_set_back(service: KeyService, store: KeyStore) -> None:
-    """An earlier use that is written later changes nothing, in one batch or in two."""
+def test_earlier_use(service: KeyService, store: KeyStore) -> None:
+    """An earlier use that is written later changes nothing, in the same batch or in another."""
     key_id, _ = _key(service)
     store.mark_used([LastUse(key_id, "acme", 7), LastUse(key_id, "acme", 5)])
     store.mark_used([LastUse(key_id, "acme", 6)])
@@ -116,20 +116,20 @@ def test_a_use_is_never_set_back(service: KeyService, store: KeyStore) -> None:
     assert _last_used_ms(service, key_id) == 7
 
 
-def test_a_use_is_written_to_its_own_account(service: KeyService, store: KeyStore) -> None:
-    """A use that names another account reaches no key."""
+def test_use_of_another_account(service: KeyService, store: KeyStore) -> None:
+    """A use with another account's id changes no key."""
     key_id, _ = _key(service)
     store.mark_used([LastUse(key_id, "other", 7)])
 
     assert _last_used_ms(service, key_id) == 0
 
 
-def test_uses_are_written_in_order_and_in_parts(service: KeyService, store: KeyStore) -> None:
-    """Whatever order they come in, rows are written by id, 500 in one transaction."""
+def test_order_and_size_of_batches(service: KeyService, store: KeyStore) -> None:
+    """Rows are written in the order of their ids, 500 per transaction."""
     batches: list[list[str]] = []
 
     def note(_connection: object, _cursor: object, _statement: str, rows: Sequence[object], *_: object) -> None:
-        # On SQLite a transaction begins with a statement of its own, without rows.
+        # On SQLite a transaction begins with a separate statement, without rows.
         batches.extend([[str(row) for row in rows]] if rows else [])
 
     event.listen(store._engines.writing, "before_cursor_execute", note)
@@ -141,10 +141,8 @@ def test_uses_are_written_in_order_and_in_parts(service: KeyService, store: KeyS
     assert ids == sorted(ids)
 
 
-def test_two_that_write_the_same_keys_do_not_block_each_other(
-    database: str, service: KeyService, store: KeyStore
-) -> None:
-    """Two processes' batches of the same keys wait for one another, and are both written."""
+def test_two_writers(database: str, service: KeyService, store: KeyStore) -> None:
+    """Two processes that write the same keys do not deadlock, and both batches are written."""
     keys = [_key(service)[0] for _ in range(40)]
     other = KeyStore.open(database)
     barrier = Barrier(2)
@@ -162,10 +160,8 @@ def test_two_that_write_the_same_keys_do_not_block_each_other(
     assert {_last_used_ms(service, key_id) for key_id in keys} == {209}
 
 
-def test_the_last_uses_are_written_when_it_closes(
-    service: KeyService, verifier: KeyVerifier, clock: ManualClock
-) -> None:
-    """A verifier that is closed has written everything."""
+def test_close(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """`close` writes all uses."""
     key_id, key = _key(service)
     verifier.verify(key)
     eventually(lambda: _last_used_ms(service, key_id), START_MS)
@@ -176,12 +172,10 @@ def test_the_last_uses_are_written_when_it_closes(
     assert _last_used_ms(service, key_id) == START_MS + 5
 
 
-def test_the_last_uses_are_written_when_the_interpreter_ends(
-    database: str, service: KeyService, store: KeyStore
-) -> None:
-    """A process that just ends, without closing anything, has written its last uses."""
+def test_exit(database: str, service: KeyService, store: KeyStore) -> None:
+    """A process that exits without closing anything writes its last uses."""
     key_id, key = _key(service)
-    # Not its first use, which would be written at once anyway.
+    # Not the first use, which would be written at once anyway.
     store.mark_used([LastUse(key_id, "acme", 1)])
     subprocess.run([sys.executable, "-c", _USED_AND_ENDED, database, key.decode()], check=True, timeout=30)
 
@@ -189,11 +183,9 @@ def test_the_last_uses_are_written_when_the_interpreter_ends(
 
 
 @pytest.mark.parametrize("times", [(9, 5), (5, 9)])
-def test_each_key_is_written_once_with_its_latest_use(
-    uses: LastUsedTracker, written: Written, times: tuple[int, int]
-) -> None:
-    """A key that was looked up twice since the last batch is one row, with the later time."""
-    first, again, other = _known("b"), _known("b"), _known("a")
+def test_one_row_per_key(uses: LastUsedTracker, written: StoreDouble, times: tuple[int, int]) -> None:
+    """A key that was used twice since the last batch is one row with the later time."""
+    first, again, other = cached_key("b"), cached_key("b"), cached_key("a")
     uses.latest.update({first: times[0], other: 3, again: times[1]})
     uses.flush()
     uses.flush()
@@ -201,9 +193,9 @@ def test_each_key_is_written_once_with_its_latest_use(
     assert written.batches == [[LastUse("a", "acme", 3), LastUse("b", "acme", 9)]]
 
 
-def test_a_use_during_a_write_is_not_lost(uses: LastUsedTracker, written: Written) -> None:
-    """What is used while a batch is being written is in the next one."""
-    key = _known("a")
+def test_use_during_a_write(uses: LastUsedTracker, written: StoreDouble) -> None:
+    """A use during the write of a batch is in the next batch."""
+    key = cached_key("a")
     uses.latest[key] = 1
     written.meanwhile = lambda: uses.latest.update({key: 2})
     uses.flush()
@@ -213,14 +205,14 @@ def test_a_use_during_a_write_is_not_lost(uses: LastUsedTracker, written: Writte
     assert written.batches == [[LastUse("a", "acme", 1)], [LastUse("a", "acme", 2)]]
 
 
-def test_what_cannot_be_written_is_kept(uses: LastUsedTracker, written: Written) -> None:
-    """A batch that fails is written with the next, and a later use of the same key goes before an earlier one."""
-    uses.latest.update({_known("a"): 1, _known("b"): 2})
+def test_failed_write(uses: LastUsedTracker, written: StoreDouble) -> None:
+    """A failed batch is written with the next one, and later uses replace earlier ones."""
+    uses.latest.update({cached_key("a"): 1, cached_key("b"): 2})
     written.error = KeyStoreUnavailable("down")
     for _ in range(2):
         with pytest.raises(KeyStoreUnavailable):
             uses.flush()
-    uses.latest[_known("a")] = 3
+    uses.latest[cached_key("a")] = 3
     kept = len(uses)
     written.error = None
     uses.flush()
@@ -230,12 +222,12 @@ def test_what_cannot_be_written_is_kept(uses: LastUsedTracker, written: Written)
     assert len(uses) == 0
 
 
-def test_what_is_kept_is_bounded(uses: LastUsedTracker, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing can be written, the latest uses are kept, and no more than so many."""
+def test_bound(uses: LastUsedTracker, written: StoreDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While writes fail, only a bounded number of uses is kept, the latest ones."""
     monkeypatch.setattr(module, "MAX_UNWRITTEN", 3)
     written.error = KeyStoreUnavailable("down")
     for number in range(10):
-        uses.latest[_known(f"key_{number}")] = number
+        uses.latest[cached_key(f"key_{number}")] = number
         with pytest.raises(KeyStoreUnavailable):
             uses.flush()
     written.error = None
@@ -244,14 +236,14 @@ def test_what_is_kept_is_bounded(uses: LastUsedTracker, written: Written, monkey
     assert written.batches == [[LastUse(f"key_{number}", "acme", number) for number in (7, 8, 9)]]
 
 
-def test_a_store_that_cannot_be_written_fails_no_request(
+def test_store_that_cannot_be_written(
     service: KeyService,
     store: KeyStore,
     verifier: KeyVerifier,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Requests go on, and one line in the log says that uses are not written; when they are again, nothing is lost."""
+    """Requests still succeed and the log has one line; nothing is lost when writes succeed again."""
     key_id, key = _key(service)
     real, down = verifier._last_used._write, KeyStoreUnavailable("the disk is full")
 

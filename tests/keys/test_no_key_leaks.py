@@ -1,4 +1,4 @@
-"""A whole life of keys at DEBUG, on each database: no key is anywhere but where it was told."""
+"""The whole lifecycle at DEBUG, on each database: a key appears only in the value that creates it."""
 
 import io
 import logging
@@ -20,7 +20,7 @@ from awx_ratelimit.testing import ManualClock
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """Everything that anybody logs, at DEBUG, statements of SQLAlchemy included."""
+    """Everything that is logged at DEBUG, including SQLAlchemy's statements."""
     output = io.StringIO()
     handler = logging.StreamHandler(output)
     handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
@@ -36,8 +36,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
         logging.getLogger(name).setLevel(level)
 
 
-class Life:
-    """Everything that can be done with keys, and everything that was said."""
+class Lifecycle:
+    """Every operation on keys, and everything that these operations returned or raised."""
 
     def __init__(self, store: KeyStore, clock: ManualClock, keys: KeyFormat) -> None:
         self.service = KeyService(store, clock=clock, keys=keys)
@@ -67,7 +67,7 @@ class Life:
         for key in (*self.keys, self.keys[0][:-1], self.keys[0] + "0", self.keys[0].swapcase()):
             for sent in (key, f" {key}\t", key + "," + key):
                 self.tried(verifier.verify, sent.encode(), "a")
-            # Keys in every wrong place.
+            # Keys in every wrong argument.
             self.tried(service.create, "acme", f"my {key}")
             self.tried(service.create, key, "n")
             self.tried(service.create, "acme", "n", actor=key)
@@ -91,11 +91,11 @@ def _shown(value: Any) -> str:
 
 
 @pytest.mark.parametrize("pepper", [None, b"a pepper of many bytes"])
-def test_no_key_is_anywhere(
+def test_key_appears_nowhere(
     store: KeyStore, database: str, clock: ManualClock, written: io.StringIO, tmp_path: Path, pepper: bytes | None
 ) -> None:
-    """Neither the log, nor errors and their tracebacks, nor what is answered, nor the database has a key's secret."""
-    life = Life(store, clock, KeyFormat(pepper=pepper))
+    """No key is in the log, errors and their tracebacks, returned values or the database."""
+    life = Lifecycle(store, clock, KeyFormat(pepper=pepper))
     life.lived()
     life.verifier.close()
     rows = []
@@ -111,14 +111,14 @@ def test_no_key_is_anywhere(
     }
 
     assert [(place, key) for key in life.keys for place, shown in places.items() if key[4:36] in shown] == []
-    # The search would have found them: what is there instead is.
+    # The search works: it finds what is there instead of keys.
     assert "INSERT INTO awx_api_keys" in places["log"]
     assert len(life.keys) == 4
     assert all(f"awx_...{key[-4:]}" in places["said"] for key in life.keys)
 
 
-def test_names_and_digests_are_not_in_the_log_of_statements(service: KeyService, written: io.StringIO) -> None:
-    """Whoever logs statements (SQLAlchemy's INFO) logs no parameter of them."""
+def test_log_of_statements(service: KeyService, written: io.StringIO) -> None:
+    """The log of SQLAlchemy's statements (INFO) contains no parameters."""
     logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     service.create("acme", "a-name-for-nobody", actor="an-actor-for-nobody")
 
@@ -126,8 +126,8 @@ def test_names_and_digests_are_not_in_the_log_of_statements(service: KeyService,
     assert "for-nobody" not in written.getvalue()
 
 
-def test_what_is_answered_can_be_kept_but_for_the_secret(service: KeyService) -> None:
-    """Values without a secret can be pickled, for caches and for other processes; the one with it cannot."""
+def test_pickling(service: KeyService) -> None:
+    """Returned values can be pickled, for caches and other processes, except the one with the secret."""
     created = service.create("acme", "n")
 
     assert pickle.loads(pickle.dumps(created.key)) == created.key

@@ -1,4 +1,4 @@
-"""The names that users of the key lifecycle write."""
+"""The public names of `awx_ratelimit.keys`."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import awx_ratelimit.errors
 from awx_ratelimit import keys
 from awx_ratelimit.errors import AwxRateLimitError, KeyRequestRefused, KeyStoreUnavailable
 
-#: The codes of the wire contract, and two that only an operator meets.
+#: The codes of the wire contract, and two that only an operator sees.
 _CODES = {
     "InvalidKeyRequest": "invalid_request",
     "KeyNotFound": "api_key_not_found",
@@ -19,14 +19,14 @@ _CODES = {
 }
 
 
-def test_all_is_sorted_and_true() -> None:
-    """`__all__` is in order, and names only what exists."""
+def test_all() -> None:
+    """`__all__` is sorted, and every name in it exists."""
     assert sorted(keys.__all__) == keys.__all__
     assert [name for name in keys.__all__ if not hasattr(keys, name)] == []
 
 
-def test_the_package_loads_no_extra() -> None:
-    """Importing the package loads nothing but itself; what needs an extra is loaded when it is asked for."""
+def test_import_loads_no_extra() -> None:
+    """Importing the package imports no optional package; that happens when a name that needs one is used."""
     code = (
         "import sys; before = set(sys.modules); import awx_ratelimit.keys; "
         "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
@@ -36,13 +36,13 @@ def test_the_package_loads_no_extra() -> None:
     assert loaded.strip() == "['awx_ratelimit']"
 
 
-def test_what_is_no_name_is_none() -> None:
-    """A name that the package does not have is an ordinary AttributeError."""
+def test_unknown_name() -> None:
+    """A name that the package does not have raises an ordinary AttributeError."""
     assert not hasattr(keys, "Nothing")
 
 
-def test_every_refusal_has_its_code() -> None:
-    """The refusals are one small tree, each with its code."""
+def test_codes() -> None:
+    """The refusals are one small tree, and each has its code."""
     home = awx_ratelimit.errors.__name__
     kinds = {kind.__name__: kind.code for kind in KeyRequestRefused.__subclasses__() if kind.__module__ == home}
 
@@ -50,8 +50,8 @@ def test_every_refusal_has_its_code() -> None:
     assert KeyStoreUnavailable.code == "key_store_unavailable"
 
 
-def test_every_error_is_in_the_drawing() -> None:
-    """The tree at the head of the errors' module names each of them."""
+def test_drawing_of_the_tree() -> None:
+    """The tree in the docstring of the errors' module names every error."""
     kinds = [
         name for name, kind in vars(awx_ratelimit.errors).items()
         if isinstance(kind, type) and issubclass(kind, AwxRateLimitError)

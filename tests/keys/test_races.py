@@ -1,4 +1,4 @@
-"""Many at once, on each database: what must happen once happens once."""
+"""Concurrent operations on keys, on each database."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ store.close()
 
 
 def _at_once(number: int, act: Callable[[], Any]) -> "Counter[str]":
-    """How so many calls ended that began together: by code, `done` for those that did what they were to do."""
+    """The outcomes of calls that begin together, counted by code; `done` means success."""
     barrier = Barrier(number)
 
     def call() -> str:
@@ -79,8 +79,8 @@ def _at_once(number: int, act: Callable[[], Any]) -> "Counter[str]":
     return Counter(one.ended() for one in calls)
 
 
-def test_a_cap_holds_against_two_hundred_at_once(service: KeyService) -> None:
-    """Of 200 creations at the same moment exactly as many succeed as there may be keys, and the others say so."""
+def test_concurrent_creations(service: KeyService) -> None:
+    """Of 200 concurrent creations exactly as many succeed as the account may have keys; the others are refused."""
     service.accounts.set_max_keys("acme", 30)
     ended = _at_once(200, lambda: service.create("acme", "n"))
 
@@ -88,8 +88,8 @@ def test_a_cap_holds_against_two_hundred_at_once(service: KeyService) -> None:
     assert service.list("acme").total == 30
 
 
-def test_a_cap_holds_against_processes(database: str, service: KeyService) -> None:
-    """The same from four processes with 50 threads each: no two of them could make that many alone."""
+def test_creations_in_processes(database: str, service: KeyService) -> None:
+    """The maximum also holds for four processes with 50 threads each."""
     service.accounts.set_max_keys("acme", 110)
     command = [sys.executable, "-c", _CREATE, database]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -106,8 +106,8 @@ def test_a_cap_holds_against_processes(database: str, service: KeyService) -> No
     assert service.list("acme").total == 110
 
 
-def test_a_cap_holds_whatever_the_databases_isolation(postgres: Postgres) -> None:
-    """Where transactions see one moment by default, the tables are still made once and the cap is not passed."""
+def test_isolation_level(postgres: Postgres) -> None:
+    """With REPEATABLE READ as the default, tables are still created once and the maximum holds."""
     name = postgres.new_database()
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'".encode())
@@ -123,8 +123,8 @@ def test_a_cap_holds_whatever_the_databases_isolation(postgres: Postgres) -> Non
     assert ended == {"done": 5, "api_key_limit_reached": 35}
 
 
-def test_of_rotations_at_once_one_wins(service: KeyService) -> None:
-    """A key that many rotate at the same moment has one successor, and the others are told that it was rotated."""
+def test_concurrent_rotations(service: KeyService) -> None:
+    """Of concurrent rotations of a key one succeeds; the others report that it was already rotated."""
     key = service.create("acme", "n").key
     ended = _at_once(20, lambda: service.rotate("acme", key.id))
 
@@ -133,8 +133,8 @@ def test_of_rotations_at_once_one_wins(service: KeyService) -> None:
     assert successors == [service.get("acme", key.id).replaced_by]
 
 
-def test_of_revocations_at_once_one_wins(service: KeyService) -> None:
-    """A key that many revoke at the same moment is revoked once, with one audit row."""
+def test_concurrent_revocations(service: KeyService) -> None:
+    """Of concurrent revocations of a key one succeeds, with one audit row."""
     key = service.create("acme", "n").key
     ended = _at_once(20, lambda: service.revoke("acme", key.id))
 
@@ -142,8 +142,8 @@ def test_of_revocations_at_once_one_wins(service: KeyService) -> None:
     assert [event.action for event in service.events("acme", key_id=key.id).items] == ["key.revoked", "key.created"]
 
 
-def test_a_key_that_is_rotated_and_revoked_at_once_is_one_of_both(service: KeyService) -> None:
-    """Either it was rotated and then revoked, or revoked and never rotated; no successor comes from a revoked key."""
+def test_rotation_and_revocation(service: KeyService) -> None:
+    """A key is either rotated and then revoked, or revoked and never rotated: a revoked key has no new successor."""
     seen = set()
     for _ in range(20):
         key = service.create("acme", "n").key
@@ -165,8 +165,8 @@ def test_a_key_that_is_rotated_and_revoked_at_once_is_one_of_both(service: KeySe
     assert seen <= {("done", "done", 1), ("too late", "done", 0)}
 
 
-def test_an_account_is_made_once(service: KeyService) -> None:
-    """Of creations of one account at the same moment one wins; whoever only ensures it, has it."""
+def test_concurrent_accounts(service: KeyService) -> None:
+    """Of concurrent creations of an account one succeeds, and every `ensure` returns that account."""
     created = _at_once(10, lambda: service.accounts.create("new"))
     ensured = _at_once(10, lambda: service.accounts.ensure("newer", plan="growth"))
 
@@ -177,13 +177,13 @@ def test_an_account_is_made_once(service: KeyService) -> None:
 
 @contextmanager
 def _held_commit(store: KeyStore) -> Iterator[tuple[Event, Event]]:
-    """Hold the first commit of a block just before it is done, until it is let go."""
+    """Pause the first commit of a block until the test lets it continue."""
     reached, let_go = Event(), Event()
 
     def hold(_: object) -> None:
         if not reached.is_set():
             reached.set()
-            assert let_go.wait(10), "nobody let the commit go"
+            assert let_go.wait(10), "the test did not let the commit continue"
 
     event.listen(store._engines.writing, "commit", hold)
     try:
@@ -192,15 +192,15 @@ def _held_commit(store: KeyStore) -> Iterator[tuple[Event, Event]]:
         let_go.set()
 
 
-def test_no_change_becomes_visible_before_an_earlier_one(service: KeyService, store: KeyStore) -> None:
-    """A poll never passes a change that has its number and is not committed yet: else nobody would hear of it."""
+def test_order_of_changes(service: KeyService, store: KeyStore) -> None:
+    """A poll never skips a change that has a number but is not yet committed."""
     service.accounts.create("other")
     position = store.query(queries.changes_since, None).position
     with _held_commit(store) as (reached, let_go):
         first = Call(service.accounts.set_plan, "acme", "growth")
         reached.wait(10)
         second = Call(service.accounts.set_plan, "other", "growth")
-        # Long enough for the second to get past the first, if it could.
+        # Long enough for the second change to overtake the first, if it could.
         second.join(0.2)
         position, early = store.query(queries.changes_since, position)
         let_go.set()
@@ -212,8 +212,8 @@ def test_no_change_becomes_visible_before_an_earlier_one(service: KeyService, st
     assert late == frozenset({"acme", "other"})
 
 
-def test_a_revocation_reaches_other_processes_within_a_second(database: str, service: KeyService) -> None:
-    """A process that has the key in memory hears of a new plan, and refuses the key, within a second each."""
+def test_changes_in_other_processes(database: str, service: KeyService) -> None:
+    """A process with the key in memory applies a new plan, and refuses the revoked key, within a second each."""
     created = service.create("acme", "n")
     command = [sys.executable, "-c", _VERIFY, database, created.secret.reveal()]
     with timed() as watch, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -234,10 +234,8 @@ def test_a_revocation_reaches_other_processes_within_a_second(database: str, ser
     assert float(code_s) - revoked_s < watch.limit(1)
 
 
-def test_many_acts_on_many_accounts_do_not_wait_for_one_another_forever(
-    service: KeyService, store: KeyStore, clock: ManualClock
-) -> None:
-    """Whatever is done at once, on whatever accounts, everything ends, and every change is heard of."""
+def test_no_deadlock(service: KeyService, store: KeyStore, clock: ManualClock) -> None:
+    """Concurrent operations on many accounts all end, and every change is polled."""
     names = [f"acct_{number}" for number in range(6)]
     keys = {}
     for name in names:

@@ -1,3 +1,5 @@
+"""Filters that remove keys from log records and Sentry events."""
+
 import io
 import logging
 import time
@@ -17,22 +19,22 @@ SHOWN = "awx_...fk2I"
 Point = namedtuple("Point", "x y")  # noqa: PYI024  # as a library of old makes it
 
 
-class Shy:
-    """An object that shows a key when it is printed."""
+class PrintsKey:
+    """An object whose text contains a key."""
 
     def __repr__(self) -> str:
-        return f"<Shy {KEY}>"
+        return f"<PrintsKey {KEY}>"
 
 
-class Broken:
-    """An object that cannot be printed, and whose complaint has a key."""
+class Unprintable:
+    """An object that cannot be printed, and whose error contains a key."""
 
     def __repr__(self) -> str:
         raise ValueError(KEY)
 
 
-class Later(logging.Handler):
-    """A handler that comes after the one with the filter, and keeps what it gets."""
+class LaterHandler(logging.Handler):
+    """A handler after the one with the filter, which keeps its records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,8 +49,8 @@ Log = tuple[logging.Logger, io.StringIO, list[logging.LogRecord]]
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """A logger, what its handler writes, and the records as later handlers see them."""
-    logger, output, later = logging.getLogger("test_redaction"), io.StringIO(), Later()
+    """A logger, the text that its handler writes, and the records that later handlers see."""
+    logger, output, later = logging.getLogger("test_redaction"), io.StringIO(), LaterHandler()
     handler = logging.StreamHandler(output)
     handler.addFilter(KeyRedactingFilter())
     handler.setFormatter(logging.Formatter("%(message)s %(context)s", defaults={"context": "-"}))
@@ -66,15 +68,15 @@ def log() -> Iterator[Log]:
         ("got %s", (KEY,), f"got {SHOWN}"),
         ("got %(key)s", ({"key": KEY},), f"got {SHOWN}"),
         ("got %r", ({"headers": [(b"x-api-key", KEY.encode())]},), f"got {{'headers': [(b'x-api-key', b'{SHOWN}')]}}"),
-        ("got %s and %d", (Shy(), 7), f"got <Shy {SHOWN}> and 7"),
+        ("got %s and %d", (PrintsKey(), 7), f"got <PrintsKey {SHOWN}> and 7"),
         ("half %s%s", (KEY[:20], KEY[20:]), f"half {SHOWN}"),
         ("%s", (KEY[:-1],), "awx_..."),
-        (Shy(), (), f"<Shy {SHOWN}>"),
+        (PrintsKey(), (), f"<PrintsKey {SHOWN}>"),
         ("nothing %s %d %r", ("x", 1, Point(1, 2)), "nothing x 1 Point(x=1, y=2)"),
     ],
 )
-def test_messages_are_written_without_keys(log: Log, message: str, args: tuple[Any, ...], shown: str) -> None:
-    """A key in a message or in any of its arguments is written in its masked form."""
+def test_message(log: Log, message: str, args: tuple[Any, ...], shown: str) -> None:
+    """A key in a message or its arguments is masked."""
     logger, output, records = log
     logger.warning(message, *args)
 
@@ -82,8 +84,8 @@ def test_messages_are_written_without_keys(log: Log, message: str, args: tuple[A
     assert KEY not in repr(records[0].__dict__)
 
 
-def test_arguments_that_are_not_written_are_clean_too(log: Log) -> None:
-    """A handler that writes the arguments by themselves finds no key in those that the message leaves out."""
+def test_unused_argument(log: Log) -> None:
+    """A key in an argument that the message does not use is masked too."""
     logger, output, records = log
     logger.warning("got %(id)s", {"id": 1, "key": KEY})
 
@@ -91,8 +93,8 @@ def test_arguments_that_are_not_written_are_clean_too(log: Log) -> None:
     assert records[0].args == {"id": 1, "key": SHOWN}
 
 
-def test_fields_of_extra_are_written_without_keys(log: Log) -> None:
-    """A key in an extra field, however deep, is masked; the field itself is not changed."""
+def test_extra_fields(log: Log) -> None:
+    """A key in an extra field is masked at any depth; the original value is not changed."""
     logger, output, records = log
     context = {"request": {KEY: [(KEY,), {KEY}, MappingProxyType({"k": KEY.encode()}), ValueError(KEY)]}}
     logger.warning("x", extra={"context": context})
@@ -102,11 +104,11 @@ def test_fields_of_extra_are_written_without_keys(log: Log) -> None:
     assert context["request"][KEY][0] == (KEY,)
 
 
-def test_objects_are_written_without_the_keys_in_their_texts(log: Log) -> None:
-    """An object whose text has a key is that text, masked; one that cannot be read is left out; others stay."""
+def test_objects(log: Log) -> None:
+    """An object whose text contains a key becomes the masked text; unprintable ones are removed, others stay."""
     logger, output, records = log
     path = Path("x")
-    logger.warning("x", extra={"context": [Shy(), {"deep": (Shy(), Broken(), path)}]})
+    logger.warning("x", extra={"context": [PrintsKey(), {"deep": (PrintsKey(), Unprintable(), path)}]})
 
     context = records[0].__dict__["context"]
     assert KEY not in output.getvalue()
@@ -115,8 +117,8 @@ def test_objects_are_written_without_the_keys_in_their_texts(log: Log) -> None:
     assert context[1]["deep"][2] is path
 
 
-def test_texts_of_exceptions_are_written_without_keys(log: Log) -> None:
-    """A key in an exception, its cause, its notes or the stack is masked; later handlers see no other."""
+def test_exception_with_a_key(log: Log) -> None:
+    """A key in an exception, its cause, its notes or the stack is masked, also for later handlers."""
     logger, output, records = log
     cause = ValueError(KEY)
     cause.add_note(f"note {KEY}")
@@ -132,8 +134,8 @@ def test_texts_of_exceptions_are_written_without_keys(log: Log) -> None:
     assert KEY not in repr(records[0].__dict__)
 
 
-def test_exceptions_without_a_key_are_left_as_they_are(log: Log) -> None:
-    """Other handlers still get the exception itself where there is nothing to hide."""
+def test_exception_without_a_key(log: Log) -> None:
+    """An exception without a key reaches other handlers unchanged."""
     logger, _, records = log
     error = ValueError("plain")
     try:
@@ -146,12 +148,10 @@ def test_exceptions_without_a_key_are_left_as_they_are(log: Log) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "args"), [("%d", (KEY,)), ("%s %s", (KEY,)), ("%s", (Broken(),)), ("x", (Broken(), KEY))]
+    ("message", "args"), [("%d", (KEY,)), ("%s %s", (KEY,)), ("%s", (Unprintable(),)), ("x", (Unprintable(), KEY))]
 )
-def test_what_cannot_be_written_shows_no_key_either(
-    log: Log, capsys: pytest.CaptureFixture[str], message: str, args: tuple[Any, ...]
-) -> None:
-    """A message that does not fit its arguments, or an object that cannot be printed, ends and tells nothing."""
+def test_unprintable_message(log: Log, capsys: pytest.CaptureFixture[str], message: str, args: tuple[Any, ...]) -> None:
+    """A message that does not fit its arguments, or an object that cannot be printed, shows no key."""
     logger, output, records = log
     logger.warning(message, *args)
 
@@ -159,8 +159,8 @@ def test_what_cannot_be_written_shows_no_key_either(
     assert output.getvalue() != ""
 
 
-def test_an_event_is_sent_without_keys() -> None:
-    """Everything in a Sentry event is looked through, and the event that was given is left as it is."""
+def test_event() -> None:
+    """Keys are masked everywhere in a Sentry event, and the given event is not changed."""
     frame = {"vars": {"key": repr(KEY), "headers": {"X-API-Key": KEY}}, "context_line": f"use({KEY!r})"}
     event = {
         "message": KEY,
@@ -178,15 +178,15 @@ def test_an_event_is_sent_without_keys() -> None:
     assert clean["breadcrumbs"] == {"values": [{"message": "awx_..."}]}
 
 
-def test_what_has_no_key_is_the_very_same() -> None:
+def test_value_without_a_key() -> None:
     """A value without a key is not copied."""
     value: Mapping[str, Any] = {"a": [1, (2, Point(3, "x")), {"b"}, b"c", object()]}
 
     assert redacted(value) is value
 
 
-def test_what_is_too_deep_or_too_much_is_left_out() -> None:
-    """Neither depth, nor a cycle, nor a mass of values lets a key through, or takes for ever."""
+def test_deep_and_large_values() -> None:
+    """Deep, cyclic and very large values neither leak a key nor take forever."""
     deep: list[Any] = [KEY]
     for _ in range(100):
         deep = [deep]
@@ -199,8 +199,8 @@ def test_what_is_too_deep_or_too_much_is_left_out() -> None:
     assert time.process_time() - began_s < 10
 
 
-def test_other_prefixes_are_redacted_when_they_are_named() -> None:
-    """A filter and an event's function take the finder of an application's own prefix."""
+def test_other_prefixes() -> None:
+    """A filter and `redact_event` also take a finder for another prefix."""
     key = KeyFormat("acme_").new().reveal()
     finder = KeyFinder(["acme_"])
     record = logging.makeLogRecord({"msg": key})

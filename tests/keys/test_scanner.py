@@ -1,3 +1,5 @@
+"""How keys are found in texts."""
+
 import base64
 import time
 
@@ -26,27 +28,28 @@ def _found(text: str, finder: KeyFinder | None = None) -> list[str]:
 @given(strategies.api_keys(), st.text(max_size=50), st.text(max_size=50))
 @example("awx_0123456789ABCDEFGHIJKLMNOPQRSTUV1Ffk2I", "awx_", "0")
 @example("awx_0123456789ABCDEFGHIJKLMNOPQRSTUV1Ffk2I", "x" * 20 + "awx_", "_")
-def test_a_key_is_found_and_hidden_wherever_it_stands(key: str, before: str, after: str) -> None:
-    """Whatever stands around a key, it is found at its place; redacted, nothing of its random part is left."""
+def test_position_of_a_key(key: str, before: str, after: str) -> None:
+    """A key is found at its exact position in any text, and redaction removes all of its random part."""
     assume(key[-38:-6] not in before + after)
     text = before + key + after
     finder = KeyFinder()
 
-    assert (len(before), len(before) + len(key)) in [(found.start, found.end) for found in finder.find(text)]
+    spans = [(found.start, found.end) for found in finder.find(text)]
+    assert (len(before), len(before) + len(key)) in spans
     assert key[-38:-6] not in finder.redact(text)
     assert _found(finder.redact(text)) == []
 
 
 @given(st.text(st.sampled_from("awx_test0Zé "), max_size=80))
-def test_what_is_no_key_is_not_found(text: str) -> None:
-    """There are no false alarms: what is found is a key to the letter."""
+def test_no_false_alarms(text: str) -> None:
+    """Texts that are almost keys are not found."""
     keys = _found(text)
 
     assert [key for key in keys if not KeyFormat(key[:-38]).is_key(key)] == []
 
 
-def test_every_key_of_a_text_is_found_in_order() -> None:
-    """Several keys, touching one another, are found one by one."""
+def test_several_keys() -> None:
+    """Several keys are found in order, even without anything between them."""
     others = [KeyFormat(prefix).new().reveal() for prefix in ("awx_", "awx_test_")]
 
     assert _found(f"{KEY}{others[0]}\n{others[1]}={KEY}") == [KEY, *others, KEY]
@@ -64,7 +67,7 @@ def test_every_key_of_a_text_is_found_in_order() -> None:
         (KEY[:24], "awx_..."),
         (f"awx_test_{BODY}", "awx_test_..."),
         (f"awx_awx_{BODY}", f"awx_{SHOWN}"),
-        # A word that leaves the CRC-32 as it was: this is one key, and the end of it is another.
+        # These characters do not change the CRC-32: the whole text is a key, and its end is another key.
         (f"awx_t5ihaa92_awx_{BODY}", f"awx_t5ihaa92_{SHOWN}"),
         (f"{'x' * 20}awx_{'y' * 20}awx_{BODY}", f"{'x' * 20}awx_...{SHOWN}"),
         (f"key={KEY.replace('_', '%5F')}&x=1", f"key={SHOWN}&x=1"),
@@ -88,21 +91,21 @@ def test_every_key_of_a_text_is_found_in_order() -> None:
         ("nothing", "nothing"),
     ],
 )
-def test_a_text_is_shown_without_its_keys(text: str, shown: str) -> None:
-    """A key is shown in its masked form; what is left of one, or is one letter off, is not shown either."""
+def test_redacted_text(text: str, shown: str) -> None:
+    """Redaction masks keys, and also fragments of keys and keys with a wrong character."""
     assert KeyFinder().redact(text) == shown
 
 
-def test_other_prefixes_are_found_when_they_are_named() -> None:
-    """A finder of other prefixes finds theirs, and those that go on from them."""
+def test_other_prefixes() -> None:
+    """A finder of other prefixes finds their keys, and keys whose prefix begins with one of them."""
     keys = [KeyFormat(prefix).new().reveal() for prefix in ("acme_", "acme_live_", "b_")]
 
     assert _found(" ".join(keys)) == []
     assert _found(" ".join(keys), KeyFinder(["acme_", "b_"])) == keys
 
 
-def test_a_prefix_that_is_none_is_refused() -> None:
-    """A finder's prefix is one of a key's, so that it cannot be a pattern."""
+def test_invalid_prefix() -> None:
+    """Only a valid prefix is accepted, so a prefix cannot be a pattern."""
     with pytest.raises(InvalidKeyRequest, match="prefix"):
         KeyFinder([".*"])
 
@@ -110,8 +113,8 @@ def test_a_prefix_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", ["awx_" * 50_000, "awx_a" * 40_000, "awx_" + "0" * 200_000, "awx_0_" * 30_000, BODY * 5_000]
 )
-def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
-    """Texts made to be slow are searched in a time that is a multiple of their length."""
+def test_hostile_text(text: str) -> None:
+    """The time to search a hostile text is proportional to its length."""
     finder = KeyFinder()
     began_s = time.process_time()
     finder.redact(text)

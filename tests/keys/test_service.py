@@ -34,8 +34,8 @@ def _actions(service: KeyService, account_id: str = "acme") -> list[tuple[str, s
     return [(event.action, event.actor) for event in service.events(account_id, page_size=100).items]
 
 
-def test_a_created_key_is_told_once(service: KeyService) -> None:
-    """The call that makes a key answers with it and its text; what is read later is the same without the text."""
+def test_create(service: KeyService) -> None:
+    """`create` returns the key with its text; later reads return the same key without the text."""
     created = service.create("acme", " production-backend ", actor="ada")
     expected = ApiKey(
         id=created.key.id,
@@ -58,8 +58,8 @@ def test_a_created_key_is_told_once(service: KeyService) -> None:
     assert service.list("acme").items == (expected,)
 
 
-def test_a_created_key_can_be_taken_apart_without_being_shown(service: KeyService) -> None:
-    """A created key as a dict holds the secret, and not its text."""
+def test_created_key_as_a_dict(service: KeyService) -> None:
+    """A created key as a dict contains the secret object and not the text."""
     created = service.create("acme", "n")
 
     assert created.secret.reveal() not in f"{created!r} {created} {asdict(created)}"
@@ -68,13 +68,13 @@ def test_a_created_key_can_be_taken_apart_without_being_shown(service: KeyServic
 @pytest.mark.parametrize(
     ("days", "expected"), [(None, None), (1, START + timedelta(days=1)), (3650, START + timedelta(3650))]
 )
-def test_a_key_lives_as_long_as_it_was_given(service: KeyService, days: int | None, expected: datetime | None) -> None:
-    """A key expires after its days, counted from now; without them it does not."""
+def test_lifetime(service: KeyService, days: int | None, expected: datetime | None) -> None:
+    """A key expires after the given number of days; without one it never expires."""
     assert service.create("acme", "n", expires_in_days=days).key.expires_at == expected
 
 
-def test_a_key_has_expired_at_its_time_and_not_before(service: KeyService, clock: ManualClock) -> None:
-    """A key is active to the last millisecond of its life, and expired from then on."""
+def test_expiry(service: KeyService, clock: ManualClock) -> None:
+    """A key is active until the last millisecond of its life, and expired from then on."""
     key = service.create("acme", "n", expires_in_days=1).key
     clock.advance(DAY_MS - 1)
     before = service.get("acme", key.id).status
@@ -107,8 +107,8 @@ def test_a_key_has_expired_at_its_time_and_not_before(service: KeyService, clock
         ("unused", {"for_days": 3651}, "for_days"),
     ],
 )
-def test_arguments_that_are_not_allowed(service: KeyService, verb: str, arguments: dict[str, Any], field: str) -> None:
-    """A wrong argument is one error that names the field and what is allowed."""
+def test_invalid_argument(service: KeyService, verb: str, arguments: dict[str, Any], field: str) -> None:
+    """An invalid argument raises an error that names the field and what is allowed."""
     with pytest.raises(InvalidKeyRequest) as caught:
         getattr(service, verb)("acme", **arguments)
 
@@ -121,8 +121,8 @@ def test_arguments_that_are_not_allowed(service: KeyService, verb: str, argument
     "id", [NOBODYS, "", "key_", "key_\0" + "0" * 15, "\ud800", "x" * 10_000, None, 7, "' OR 1=1 --"]
 )
 @pytest.mark.parametrize("verb", ["get", "rename", "rotate", "revoke"])
-def test_no_such_key(service: KeyService, verb: str, id: str) -> None:
-    """An id of nothing, of whatever form, is the one error, and not quoted."""
+def test_unknown_key(service: KeyService, verb: str, id: str) -> None:
+    """Every unknown id, of any form, raises the same error, which does not contain the id."""
     arguments = {"name": "n"} if verb == "rename" else {}
     with pytest.raises(KeyNotFound) as caught:
         getattr(service, verb)("acme", id, **arguments)
@@ -131,8 +131,8 @@ def test_no_such_key(service: KeyService, verb: str, id: str) -> None:
     assert caught.value.code == "api_key_not_found"
 
 
-def test_another_accounts_key_is_no_key(service: KeyService) -> None:
-    """No verb reaches another account's key: it is as unknown as one that is not there, and is left as it was."""
+def test_key_of_another_account(service: KeyService) -> None:
+    """Every method treats another account's key as unknown, and leaves it unchanged."""
     service.accounts.create("other")
     key = service.create("acme", "n").key
     said = set()
@@ -152,8 +152,8 @@ def test_another_accounts_key_is_no_key(service: KeyService) -> None:
     assert service.events("other", key_id=key.id).items == ()
 
 
-def test_a_list_is_paged_newest_first(service: KeyService, clock: ManualClock) -> None:
-    """A page says how many there are in all, and whether there are more; revoked keys are in none."""
+def test_list(service: KeyService, clock: ManualClock) -> None:
+    """A page has the total and whether there are more, newest first; revoked keys are not listed."""
     keys = []
     for number in range(5):
         keys.append(service.create("acme", f"key {number}").key)
@@ -169,16 +169,16 @@ def test_a_list_is_paged_newest_first(service: KeyService, clock: ManualClock) -
     ]
 
 
-def test_pages_do_not_overlap_when_keys_are_made_at_once(service: KeyService) -> None:
-    """Keys of one moment have an order, too: pages show each of them once."""
+def test_keys_of_the_same_moment(service: KeyService) -> None:
+    """Keys created in the same millisecond have an order, so pages show each of them once."""
     made = {service.create("acme", "n").key.id for _ in range(9)}
     pages = [service.list("acme", page_num=number, page_size=2).items for number in range(1, 6)]
 
     assert sorted(key_id for page in pages for key_id in _ids(page)) == sorted(made)
 
 
-def test_a_key_is_renamed(service: KeyService) -> None:
-    """A key has the name that it was given last; the same name again is no event."""
+def test_rename(service: KeyService) -> None:
+    """A key has its last name; setting the same name again adds no event."""
     key = service.create("acme", "old").key
     renamed = service.rename("acme", key.id, "new", actor="ada")
     again = service.rename("acme", key.id, " new ")
@@ -191,8 +191,8 @@ def test_a_key_is_renamed(service: KeyService) -> None:
     ]
 
 
-def test_a_revoked_key_is_gone_once(service: KeyService) -> None:
-    """A revoked key is in no list; revoked again it is no key; its history stays."""
+def test_revoke(service: KeyService) -> None:
+    """A revoked key is not listed and cannot be revoked again; its events stay."""
     key = service.create("acme", "n").key
     service.revoke("acme", key.id, actor="ada")
 
@@ -204,8 +204,8 @@ def test_a_revoked_key_is_gone_once(service: KeyService) -> None:
     assert [event.action for event in service.events("acme", key_id=key.id).items] == ["key.revoked", "key.created"]
 
 
-def test_an_expired_key_can_be_revoked(service: KeyService, clock: ManualClock) -> None:
-    """What has expired is listed as that, until its owner deletes it."""
+def test_revoke_an_expired_key(service: KeyService, clock: ManualClock) -> None:
+    """An expired key is listed as expired until its owner deletes it."""
     key = service.create("acme", "n", expires_in_days=1).key
     clock.advance(2 * DAY_MS)
     listed = [one.status for one in service.list("acme").items]
@@ -215,8 +215,8 @@ def test_an_expired_key_can_be_revoked(service: KeyService, clock: ManualClock) 
     assert service.list("acme").items == ()
 
 
-def test_a_rotated_key_has_a_successor_and_a_grace(service: KeyService, clock: ManualClock) -> None:
-    """The successor has the name and the family of the old key, which is accepted for a day more."""
+def test_rotate(service: KeyService, clock: ManualClock) -> None:
+    """The successor has the name and family of the old key, which is accepted for another day."""
     old = service.create("acme", "n").key
     clock.advance(1000)
     created = service.rotate("acme", old.id, actor="ada")
@@ -236,8 +236,8 @@ def test_a_rotated_key_has_a_successor_and_a_grace(service: KeyService, clock: M
 
 
 @pytest.mark.parametrize(("grace", "expected"), [(0, "expired"), (1, "rotated"), (2_592_000, "rotated")])
-def test_a_grace_may_be_none(service: KeyService, grace: int, expected: str) -> None:
-    """With a grace of 0 the old key ends at once; with the longest it has 30 days."""
+def test_grace_period(service: KeyService, grace: int, expected: str) -> None:
+    """With a grace period of 0 the old key ends at once; the maximum is 30 days."""
     old = service.create("acme", "n").key
     service.rotate("acme", old.id, grace_period_seconds=grace)
 
@@ -246,16 +246,16 @@ def test_a_grace_may_be_none(service: KeyService, grace: int, expected: str) -> 
     assert key.expires_at == START + timedelta(seconds=grace)
 
 
-def test_a_grace_does_not_outlast_the_key(service: KeyService) -> None:
-    """A key that would have expired within its grace expires at its own time."""
+def test_expiry_within_the_grace_period(service: KeyService) -> None:
+    """A key that would expire within its grace period still expires at its own time."""
     old = service.create("acme", "n", expires_in_days=1).key
     service.rotate("acme", old.id, grace_period_seconds=2_592_000)
 
     assert service.get("acme", old.id).expires_at == START + timedelta(days=1)
 
 
-def test_a_successor_lives_as_long_as_its_predecessor_did(service: KeyService, clock: ManualClock) -> None:
-    """A key of 90 days is followed by one of 90 days, and so on; rotating does not make a key eternal."""
+def test_lifetime_of_a_successor(service: KeyService, clock: ManualClock) -> None:
+    """The successor of a key of 90 days also lives for 90 days, however often it is rotated."""
     first = service.create("acme", "n", expires_in_days=90).key
     clock.advance(10 * DAY_MS)
     second = service.rotate("acme", first.id).key
@@ -267,8 +267,8 @@ def test_a_successor_lives_as_long_as_its_predecessor_did(service: KeyService, c
     assert {first.family_id, second.family_id, third.family_id} == {first.id}
 
 
-def test_a_key_has_one_successor(service: KeyService) -> None:
-    """Rotated again, a key says who its successor is, and nothing is changed."""
+def test_rotate_twice(service: KeyService) -> None:
+    """Rotating a key again raises an error that names its successor, and changes nothing."""
     old = service.create("acme", "n").key
     new = service.rotate("acme", old.id).key
 
@@ -278,8 +278,8 @@ def test_a_key_has_one_successor(service: KeyService) -> None:
     assert service.list("acme").total == 2
 
 
-def test_a_key_whose_successor_was_lost_is_rotated_again(service: KeyService, clock: ManualClock) -> None:
-    """Whoever loses the new key revokes it, and rotates the old one again: with a grace of its own."""
+def test_lost_successor(service: KeyService, clock: ManualClock) -> None:
+    """After the lost successor is revoked, the old key can be rotated again, with a new grace period."""
     old = service.create("acme", "n", expires_in_days=90).key
     lost = service.rotate("acme", old.id, grace_period_seconds=60).key
     service.revoke("acme", lost.id)
@@ -292,8 +292,8 @@ def test_a_key_whose_successor_was_lost_is_rotated_again(service: KeyService, cl
     assert new.expires_at == START + timedelta(days=90, seconds=30)
 
 
-def test_a_key_whose_successor_was_lost_is_rotated_again_at_the_cap(service: KeyService) -> None:
-    """A key that is in its grace already is not one more: an account that may have one key is not locked out."""
+def test_lost_successor_at_the_maximum(service: KeyService) -> None:
+    """A key in its grace period can be rotated again even if the account may have only one key."""
     service.accounts.set_max_keys("acme", 1)
     old = service.create("acme", "n").key
     service.revoke("acme", service.rotate("acme", old.id).key.id)
@@ -303,8 +303,8 @@ def test_a_key_whose_successor_was_lost_is_rotated_again_at_the_cap(service: Key
     assert successor.family_id == old.family_id
 
 
-def test_an_expired_key_is_not_rotated(service: KeyService, clock: ManualClock) -> None:
-    """There is nothing to overlap with: the error says what to do instead."""
+def test_rotate_an_expired_key(service: KeyService, clock: ManualClock) -> None:
+    """An expired key cannot be rotated; the error says what to do instead."""
     old = service.create("acme", "n", expires_in_days=1).key
     rotated = service.create("acme", "m").key
     service.rotate("acme", rotated.id, grace_period_seconds=1)
@@ -315,8 +315,8 @@ def test_an_expired_key_is_not_rotated(service: KeyService, clock: ManualClock) 
             service.rotate("acme", key.id)
 
 
-def test_a_cap_counts_keys_that_stand_for_themselves(service: KeyService, clock: ManualClock) -> None:
-    """Revoked, expired and rotated keys leave room; so a key can be rotated at the cap."""
+def test_maximum_number_of_keys(service: KeyService, clock: ManualClock) -> None:
+    """Revoked, expired and rotated keys do not count, so a key can be rotated at the maximum."""
     service.accounts.set_max_keys("acme", 2)
     first = service.create("acme", "1", expires_in_days=1).key
     second = service.create("acme", "2").key
@@ -340,8 +340,8 @@ def test_a_cap_counts_keys_that_stand_for_themselves(service: KeyService, clock:
     assert first.id in _ids(service.list("acme").items)
 
 
-def test_keys_in_their_grace_are_bounded_as_well(service: KeyService) -> None:
-    """Rotating again and again does not make more keys than twice the cap; without a grace it can go on."""
+def test_keys_in_their_grace_period(service: KeyService) -> None:
+    """Repeated rotation creates at most twice the maximum number of keys; without a grace period it can continue."""
     service.accounts.set_max_keys("acme", 2)
     key = service.create("acme", "n").key
     for _ in range(2):
@@ -353,8 +353,8 @@ def test_keys_in_their_grace_are_bounded_as_well(service: KeyService) -> None:
     assert sorted(one.status for one in service.list("acme").items) == ["active", "expired", "rotated", "rotated"]
 
 
-def test_a_second_successor_counts_as_a_new_key(service: KeyService) -> None:
-    """Rotating, revoking the successor of the successor's predecessor, and so on, does not get past the cap."""
+def test_second_successor(service: KeyService) -> None:
+    """Revoking successors and rotating again does not exceed the maximum."""
     service.accounts.set_max_keys("acme", 1)
     first = service.create("acme", "n").key
     second = service.rotate("acme", first.id, grace_period_seconds=60).key
@@ -365,8 +365,8 @@ def test_a_second_successor_counts_as_a_new_key(service: KeyService) -> None:
         service.rotate("acme", first.id, grace_period_seconds=0)
 
 
-def test_a_suspended_account_gets_no_new_keys(service: KeyService) -> None:
-    """A suspended account's keys are listed, renamed and revoked; none is made, until it is activated."""
+def test_suspended_account(service: KeyService) -> None:
+    """A suspended account's keys can be listed, renamed and revoked, but none created until it is activated."""
     key = service.create("acme", "n").key
     service.accounts.suspend("acme")
     for act in (service.create, service.rotate):
@@ -380,8 +380,8 @@ def test_a_suspended_account_gets_no_new_keys(service: KeyService) -> None:
     assert service.list("acme").total == 1
 
 
-def test_without_an_account_there_are_no_keys(service: KeyService) -> None:
-    """Nothing is made for an account that is not there; its list is empty."""
+def test_unknown_account(service: KeyService) -> None:
+    """No key is created for an unknown account, and its list is empty."""
     with pytest.raises(AccountNotFound, match="there is no such account; create it first") as caught:
         service.create("nobody", "n")
 
@@ -390,8 +390,8 @@ def test_without_an_account_there_are_no_keys(service: KeyService) -> None:
     assert service.stale("nobody") == ()
 
 
-def test_keys_that_should_be_rotated(service: KeyService, clock: ManualClock) -> None:
-    """Stale are the accepted keys of so many days that have no successor, oldest first."""
+def test_stale(service: KeyService, clock: ManualClock) -> None:
+    """Stale keys are accepted keys of at least that age without a successor, oldest first."""
     keys = {name: service.create("acme", name).key.id for name in ("rotated", "revoked", "old")}
     service.create("acme", "expired", expires_in_days=1)
     service.revoke("acme", keys["revoked"])
@@ -407,8 +407,8 @@ def test_keys_that_should_be_rotated(service: KeyService, clock: ManualClock) ->
     assert [len(service.stale("acme", older_than_days=days)) for days in (0, 89, 91)] == [3, 3, 0]
 
 
-def test_keys_that_should_be_deleted(service: KeyService, store: KeyStore, clock: ManualClock) -> None:
-    """Unused are the accepted keys that were neither made nor used for so many days."""
+def test_unused(service: KeyService, store: KeyStore, clock: ManualClock) -> None:
+    """Unused keys are accepted keys that were neither created nor used for that many days."""
     keys = {name: service.create("acme", name).key.id for name in ("never", "long ago", "lately")}
     clock.advance(10 * DAY_MS)
     store.mark_used([LastUse(keys["long ago"], "acme", clock.now_ms())])
@@ -422,8 +422,8 @@ def test_keys_that_should_be_deleted(service: KeyService, store: KeyStore, clock
     assert {key.name for key in service.unused("acme")} == {"never", "long ago"}
 
 
-def test_every_act_is_in_the_audit_trail(service: KeyService, clock: ManualClock) -> None:
-    """What was done, by whom, when and to which key, newest first; a refused act is in none."""
+def test_events(service: KeyService, clock: ManualClock) -> None:
+    """Events say what was done, by whom, when and to which key, newest first; refused calls add none."""
     created = service.create("acme", "n", actor="ada")
     clock.advance(5)
     service.rename("acme", created.key.id, "m", actor="bob")
@@ -446,8 +446,8 @@ def test_every_act_is_in_the_audit_trail(service: KeyService, clock: ManualClock
     assert service.events("acme", page_size=1, page_num=2).items[0].action == "key.rotated"
 
 
-def test_an_act_that_fails_changes_nothing(service: KeyService, store: KeyStore) -> None:
-    """What was written before an error in the same act is taken back, the audit row too."""
+def test_rollback(service: KeyService, store: KeyStore) -> None:
+    """An error rolls back everything that the same call wrote, including the audit row."""
     key = service.create("acme", "n").key
 
     def fail() -> None:
@@ -462,8 +462,8 @@ def test_an_act_that_fails_changes_nothing(service: KeyService, store: KeyStore)
     assert len(_actions(service)) == 2
 
 
-def test_a_key_belongs_to_an_account(store: KeyStore, service: KeyService) -> None:
-    """Not even the store writes a key for an account that is not there."""
+def test_foreign_key(store: KeyStore, service: KeyService) -> None:
+    """Even the store cannot write a key for an unknown account."""
     columns: dict[str, Any] = {"id": NOBODYS, "family_id": NOBODYS, "name": "n", "prefix": "awx_", "last4": "0000"}
     with pytest.raises(KeyStoreUnavailable), store.unit_of_work("nobody", now_ms=1) as work:
         work.add_key(**columns, key_hash=bytes(32))
@@ -472,8 +472,8 @@ def test_a_key_belongs_to_an_account(store: KeyStore, service: KeyService) -> No
 
 
 @pytest.mark.parametrize("prefix", ["acme_", "awx_eu_west_1_"])
-def test_a_name_has_no_key_of_any_form(store: KeyStore, service: KeyService, prefix: str) -> None:
-    """Neither one of the service's own prefix nor one of the usual: neither stands in the store for all to see."""
+def test_key_as_a_name(store: KeyStore, service: KeyService, prefix: str) -> None:
+    """A name that contains a key of the service's own prefix or of the usual one is refused."""
     own = KeyService(store, keys=KeyFormat(prefix))
     created = own.create("acme", "n")
     for key in (created.secret, service.create("acme", "n").secret):
@@ -485,8 +485,8 @@ def test_a_name_has_no_key_of_any_form(store: KeyStore, service: KeyService, pre
     assert {key.name for key in own.all("acme")} == {"n"}
 
 
-def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService) -> None:
-    """With a prefix and a pepper of its own a service makes such keys; older keys are shown as they were made."""
+def test_format(store: KeyStore, service: KeyService) -> None:
+    """A service creates keys with its prefix and pepper, and shows older keys as they were created."""
     old = service.create("acme", "old")
     other: CreatedKey = KeyService(store, keys=KeyFormat("awx_test_", pepper=bytes(32))).create("acme", "new")
 
@@ -494,8 +494,8 @@ def test_a_service_makes_keys_of_its_format(store: KeyStore, service: KeyService
     assert {key.masked for key in service.list("acme").items} == {old.key.masked, other.key.masked}
 
 
-def test_a_call_that_comes_twice_makes_one_key(service: KeyService) -> None:
-    """With an id given the first call makes the key; the second says that it was made, also once it is revoked."""
+def test_repeated_creation(service: KeyService) -> None:
+    """With a given id a repeated call creates no second key, even after the first was revoked."""
     key_id = new_key_id()
     made = service.create("acme", "n", key_id=key_id).key
     with pytest.raises(KeyExists) as again:
@@ -509,8 +509,8 @@ def test_a_call_that_comes_twice_makes_one_key(service: KeyService) -> None:
     assert again.value.code == "api_key_exists"
 
 
-def test_a_rotation_that_comes_twice_makes_one_successor(service: KeyService) -> None:
-    """With an id given for the successor the second call says that it was made, though the key may be rotated again."""
+def test_repeated_rotation(service: KeyService) -> None:
+    """With a given id a repeated rotation creates no second successor."""
     old, successor_id = service.create("acme", "n").key, new_key_id()
     new = service.rotate("acme", old.id, successor_id=successor_id).key
     service.revoke("acme", successor_id)
@@ -521,8 +521,8 @@ def test_a_rotation_that_comes_twice_makes_one_successor(service: KeyService) ->
     assert service.get("acme", old.id).replaced_by == successor_id
 
 
-def test_an_id_that_is_none_is_refused(service: KeyService) -> None:
-    """Nothing is made under a text that is no id of a key."""
+def test_invalid_id(service: KeyService) -> None:
+    """A text that is not the id of a key is refused."""
     with pytest.raises(KeyNotFound):
         service.create("acme", "n", key_id="mine")
 

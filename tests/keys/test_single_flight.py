@@ -1,4 +1,4 @@
-"""Look-ups of their own threads, without a store."""
+"""Look-ups that several callers share, without a store."""
 
 from collections.abc import Callable
 from threading import Event
@@ -33,8 +33,8 @@ def _hanging_once(let_go: Event) -> Callable[[bytes], int]:
     return look_up
 
 
-def test_what_has_become_known_is_not_looked_up() -> None:
-    """Whoever comes when an answer has just arrived gets that, and no second look-up."""
+def test_result_that_has_just_arrived() -> None:
+    """A caller that arrives just after a result gets it without another look-up."""
     asked: list[bytes] = []
     flights: SingleFlight[int] = SingleFlight(lambda digest: asked.append(digest) or 1, lambda _: 7, 1_000)  # type: ignore[func-returns-value]
 
@@ -42,8 +42,8 @@ def test_what_has_become_known_is_not_looked_up() -> None:
     assert asked == []
 
 
-def test_what_hangs_too_long_is_asked_anew() -> None:
-    """When those who waited have given up, the next starts a look-up of its own and does not wait for the old one."""
+def test_hanging_look_up() -> None:
+    """After the waiting callers have timed out, the next caller starts a new look-up."""
     let_go = Event()
     flights: SingleFlight[int] = SingleFlight(_hanging_once(let_go), _nothing, 50)
     with pytest.raises(KeyStoreUnavailable, match="within 50 ms"):
@@ -55,8 +55,8 @@ def test_what_hangs_too_long_is_asked_anew() -> None:
     assert answer == 2
 
 
-def test_each_who_waits_gets_an_error_of_its_own() -> None:
-    """A look-up that fails is one error for each, with its cause."""
+def test_failed_look_up() -> None:
+    """Each waiting caller gets a separate exception, with the same cause."""
 
     def fail(_: bytes) -> int:
         raise ArithmeticError("the cause")

@@ -1,4 +1,4 @@
-"""How a store comes to be: addresses, drivers, the versions of its tables."""
+"""How a store is opened: addresses, drivers and the versions of its tables."""
 
 import sqlite3
 import subprocess
@@ -20,7 +20,7 @@ _OPEN = "import sys; from awx_ratelimit.keys import KeyStore; sys.stdin.read(); 
 
 
 def _raw(address: str, statement: str) -> list[tuple[object, ...]]:
-    """What the database itself answers."""
+    """Run a statement in the database itself."""
     engine = create_engine(parse_url(address))
     try:
         with engine.begin() as connection:
@@ -45,16 +45,16 @@ def _versions(address: str) -> list[int]:
         ("postgres://h/d", "postgresql+psycopg://h/d"),
     ],
 )
-def test_addresses(address: str | Path, expected: str) -> None:
-    """A path is a file; a URL says SQLite or PostgreSQL, whichever driver it names."""
+def test_address(address: str | Path, expected: str) -> None:
+    """A path names a file; a URL names SQLite or PostgreSQL, with any of their drivers."""
     assert parse_url(address).render_as_string() == expected
 
 
 @pytest.mark.parametrize(
     "address", ["mysql://u:secret@h/d", "http://u:secret@h", "://u:secret@h", "postgresql://u:secret@h:x/d"]
 )
-def test_addresses_that_are_none(address: str) -> None:
-    """Any other URL is refused with what is allowed, and its password is not in the error."""
+def test_invalid_address(address: str) -> None:
+    """Any other URL is refused with what is allowed, and the error does not contain its password."""
     with pytest.raises(
         ValueError, match=r"expected a path, sqlite:///path or postgresql://user@host/database"
     ) as caught:
@@ -69,8 +69,8 @@ def test_addresses_that_are_none(address: str) -> None:
      ("postgresql://ada@127.0.0.1:1/keys?password=secret", "postgresql+psycopg://ada@127.0.0.1:1/keys"),
      ("postgresql://ada@127.0.0.1:1/keys?sslpassword=secret", "postgresql+psycopg://ada@127.0.0.1:1/keys")],
 )  # fmt: skip
-def test_a_store_does_not_show_its_password(address: str, shown: str) -> None:
-    """Neither the repr nor an error has the password of the URL, wherever in it that stands."""
+def test_password_is_hidden(address: str, shown: str) -> None:
+    """Neither the repr nor an error contains the password, wherever it is in the URL."""
     with pytest.raises(KeyStoreUnavailable) as caught:
         KeyStore.open(address, timeout_ms=500)
 
@@ -79,7 +79,7 @@ def test_a_store_does_not_show_its_password(address: str, shown: str) -> None:
 
 
 def _without(module: str, name: str) -> str:
-    """What importing `name` says, in a process that does not have `module`."""
+    """The error of an import in a process where `module` is missing."""
     code = (
         f"import sys; sys.modules[{module!r}] = None\nfrom awx_ratelimit.keys import KeyFormat, redact_event\n"
         f"try:\n    from awx_ratelimit.keys import {name}\n    {name}.open('postgresql://h/d')\n"
@@ -89,22 +89,22 @@ def _without(module: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["KeyStore", "KeyService", "KeyVerifier", "Accounts"])
-def test_what_needs_the_extra_says_so(name: str) -> None:
-    """Without SQLAlchemy, what needs it names the line to install it; how a key looks needs nothing."""
+def test_missing_sqlalchemy(name: str) -> None:
+    """Without SQLAlchemy the error names the command that installs it; the format of keys works without it."""
     assert (
         _without("sqlalchemy", name) == f"{name} needs SQLAlchemy; install it with: pip install 'awx-ratelimit[keys]'\n"
     )
 
 
-def test_postgresql_needs_its_driver() -> None:
-    """Without psycopg, a store on PostgreSQL names the line to install it."""
+def test_missing_psycopg() -> None:
+    """Without psycopg a store on PostgreSQL raises an error that names the command that installs it."""
     expected = "a key store on PostgreSQL needs psycopg; install it with: pip install 'awx-ratelimit[postgres]'\n"
 
     assert _without("psycopg", "KeyStore") == expected
 
 
-def test_tables_are_made_as_statements_are_written_against_them(empty_database: str) -> None:
-    """What the migrations make has the columns of the schema, in name, order and whether they may be empty."""
+def test_migrations_equal_the_schema(empty_database: str) -> None:
+    """The migrated tables have the columns of the schema, with the same names, order and nullability."""
     KeyStore.open(empty_database).close()
     engine = create_engine(parse_url(empty_database))
     made = {
@@ -121,14 +121,14 @@ def test_tables_are_made_as_statements_are_written_against_them(empty_database: 
         name: [(c.name, c.nullable and not c.primary_key) for c in table.columns]
         for name, table in METADATA.tables.items()
     }
-    # SQLite calls a TEXT key of a table nullable; there is none that is.
+    # SQLite reports a TEXT primary key as nullable, although ours never is.
     loose = {name: [(c, n and c not in {"id", "number"}) for c, n in columns] for name, columns in made.items()}
     assert loose == expected
     assert keys == {("key_hash",)}
 
 
-def test_opened_again_nothing_is_made(empty_database: str) -> None:
-    """A store that is up to date is left as it is, with what is in it."""
+def test_open_again(empty_database: str) -> None:
+    """Opening an up-to-date store changes nothing."""
     first = KeyStore.open(empty_database)
     KeyService(first).accounts.create("acme")
     first.close()
@@ -140,8 +140,8 @@ def test_opened_again_nothing_is_made(empty_database: str) -> None:
     second.close()
 
 
-def test_workers_that_start_at_once_make_the_tables_once(empty_database: str) -> None:
-    """Several processes that open an empty store at the same moment all succeed, and its version is written once."""
+def test_concurrent_processes(empty_database: str) -> None:
+    """Processes that open an empty store at the same moment all succeed, and create the tables once."""
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", _OPEN, empty_database], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -160,8 +160,8 @@ def test_workers_that_start_at_once_make_the_tables_once(empty_database: str) ->
     assert _versions(empty_database) == [1]
 
 
-def test_threads_that_start_at_once_make_the_tables_once(empty_database: str) -> None:
-    """Threads that have all seen an empty store wait for one another, and all but the first find it done."""
+def test_concurrent_threads(empty_database: str) -> None:
+    """Threads that all saw an empty store wait for each other, and the tables are created once."""
     barrier, made, failed = Barrier(5), [], []
 
     def work() -> None:
@@ -190,8 +190,8 @@ def test_threads_that_start_at_once_make_the_tables_once(empty_database: str) ->
     assert _versions(empty_database) == [1]
 
 
-def test_a_new_file_is_waited_for(tmp_path: Path) -> None:
-    """Whoever writes a file that is no store yet is waited for: a worker that starts beside another does not die."""
+def test_new_file_that_another_process_writes(tmp_path: Path) -> None:
+    """A process waits while another one creates the same file."""
     address = str(tmp_path / "keys.db")
     engines = open_engines(parse_url(address), 10_000)
     writer = sqlite3.connect(address, isolation_level=None)
@@ -213,8 +213,8 @@ def test_a_new_file_is_waited_for(tmp_path: Path) -> None:
     assert _versions(address) == [1]
 
 
-def test_a_later_version_is_added_to_what_is_there(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Newer code brings an older store on, step by step, and keeps what is in it."""
+def test_upgrade(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer code upgrades an older store step by step, and keeps its rows."""
     old = KeyStore.open(empty_database)
     KeyService(old).accounts.create("acme", plan="growth")
     old.close()
@@ -227,8 +227,8 @@ def test_a_later_version_is_added_to_what_is_there(empty_database: str, monkeypa
     assert _raw(empty_database, "SELECT id, plan, note FROM awx_accounts") == [("acme", "growth", "x")]
 
 
-def test_a_version_that_fails_leaves_the_one_before(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A migration is made whole or not at all, and the next start tries it again."""
+def test_failed_migration(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed migration changes nothing, and the next start tries it again."""
     KeyStore.open(empty_database).close()
     bad = ("ALTER TABLE awx_accounts ADD COLUMN note TEXT", "ALTER TABLE nothing ADD COLUMN note TEXT")
     monkeypatch.setattr(versions, "MIGRATIONS", (*versions.MIGRATIONS, bad))
@@ -243,8 +243,8 @@ def test_a_version_that_fails_leaves_the_one_before(empty_database: str, monkeyp
     assert "note" not in columns
 
 
-def test_a_newer_store_is_refused(empty_database: str) -> None:
-    """Code that does not know a store's version says both versions and what to do, and changes nothing."""
+def test_newer_store(empty_database: str) -> None:
+    """Code that is older than the store names both versions and what to do, and changes nothing."""
     KeyStore.open(empty_database).close()
     _raw(empty_database, "INSERT INTO awx_schema_versions (version, at_ms) VALUES (7, 0)")
     expected = (
@@ -256,8 +256,8 @@ def test_a_newer_store_is_refused(empty_database: str) -> None:
     assert _versions(empty_database) == [1, 7]
 
 
-def test_tables_of_the_application_are_not_touched(empty_database: str) -> None:
-    """A store lives in an application's own database: tables with the plain names are the application's."""
+def test_tables_of_the_application(empty_database: str) -> None:
+    """A store in an application's database leaves tables with names such as `accounts` unchanged."""
     _raw(empty_database, "CREATE TABLE accounts (id INTEGER)")
     _raw(empty_database, "INSERT INTO accounts VALUES (7)")
     store = KeyStore.open(empty_database)
@@ -267,8 +267,8 @@ def test_tables_of_the_application_are_not_touched(empty_database: str) -> None:
     assert _raw(empty_database, "SELECT id FROM accounts") == [(7,)]
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """A file of something else is named, and left as it is."""
+def test_file_that_is_no_database(tmp_path: Path) -> None:
+    """The error names the file, which stays unchanged."""
     path = tmp_path / "notes.txt"
     path.write_bytes(b"these are notes, and no database at all. " * 100)
     with pytest.raises(KeyStoreUnusable, match=r"notes\.txt does not answer: file is not a database; restore a backup"):
@@ -277,14 +277,14 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"these are notes")
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A path that cannot be opened is in the error."""
+def test_missing_folder(tmp_path: Path) -> None:
+    """The error names the path."""
     with pytest.raises(KeyStoreUnavailable, match=r"missing/keys\.db does not answer: unable to open database file"):
         KeyStore.open(tmp_path / "missing" / "keys.db")
 
 
-def test_a_file_is_written_ahead(tmp_path: Path) -> None:
-    """SQLite's readers go on while one writes."""
+def test_write_ahead_log(tmp_path: Path) -> None:
+    """Readers of SQLite continue during a write."""
     KeyStore.open(tmp_path / "keys.db").close()
     with sqlite3.connect(tmp_path / "keys.db") as connection:
         mode = connection.execute("PRAGMA journal_mode").fetchone()
@@ -293,8 +293,8 @@ def test_a_file_is_written_ahead(tmp_path: Path) -> None:
     assert mode == ("wal",)
 
 
-def test_a_store_in_memory_is_one_for_all_threads() -> None:
-    """`sqlite://` is a store that lives as long as it is open, and every thread sees the same."""
+def test_store_in_memory() -> None:
+    """`sqlite://` is one store for all threads, for as long as it is open."""
     store = KeyStore.open("sqlite://")
     service = KeyService(store)
     service.accounts.create("acme")
@@ -308,16 +308,16 @@ def test_a_store_in_memory_is_one_for_all_threads() -> None:
     store.close()
 
 
-def test_a_relative_path_is_one_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store is opened by default at keys.db in the folder where the process runs."""
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the store is keys.db in the working folder."""
     monkeypatch.chdir(tmp_path)
     KeyStore.open().close()
 
     assert [path.name for path in tmp_path.iterdir()] == ["keys.db"]
 
 
-def test_a_connection_in_use_is_closed_when_it_comes_back_to_a_closed_store(empty_database: str) -> None:
-    """A look-up may be under way when its store is closed."""
+def test_close_during_a_look_up(empty_database: str) -> None:
+    """A connection that is in use when the store is closed is closed when it is returned."""
     store = KeyStore.open(empty_database)
     closed: list[object] = []
     event.listen(store._engines.reading, "close", lambda connection, _: closed.append(connection))

@@ -1,4 +1,4 @@
-"""A store that is down, slow, locked, full, read-only or broken: memory goes on, and nobody else is let in."""
+"""A store that is down, slow, locked, full, read-only or damaged: cached keys work, and no other key is accepted."""
 
 import sqlite3
 import time
@@ -36,7 +36,7 @@ def sqlite(path: Path) -> Iterator[KeyStore]:
 
 @pytest.fixture
 def postgresql(postgres: Postgres) -> Iterator[KeyStore]:
-    """A store on PostgreSQL that waits 500 ms for an answer."""
+    """A store on PostgreSQL that waits 500 ms for a response."""
     store = KeyStore.open(postgres.emptied_store(), timeout_ms=500)
     KeyService(store).accounts.create("acme", plan="starter")
     yield store
@@ -49,7 +49,7 @@ def _keys(store: KeyStore, number: int) -> list[bytes]:
 
 
 def _refused_s(verifier: KeyVerifier, key: bytes) -> float:
-    """In how many seconds the key is refused because the store gives no answer."""
+    """The seconds after which the key is refused because the store does not respond."""
     began_s = time.monotonic()
     with pytest.raises(KeyStoreUnavailable) as caught:
         verifier.verify(key)
@@ -57,10 +57,8 @@ def _refused_s(verifier: KeyVerifier, key: bytes) -> float:
     return time.monotonic() - began_s
 
 
-def test_a_database_that_is_stopped_and_started(
-    postgres: Postgres, postgresql: KeyStore, verifier_of: Make, clock: ManualClock
-) -> None:
-    """While it is down, keys in memory are accepted for 30 s, others refused at once; up again, all are accepted."""
+def test_stopped_database(postgres: Postgres, postgresql: KeyStore, verifier_of: Make, clock: ManualClock) -> None:
+    """While the database is down, cached keys work for 30 s and others fail at once; then all work again."""
     verifier = verifier_of(postgresql)
     service = KeyService(postgresql)
     known, unseen = _keys(postgresql, 2)
@@ -85,7 +83,7 @@ def test_a_database_that_is_stopped_and_started(
     assert remembered == "acme"
     assert [verifier.verify(key).account for key in (known, unseen)] == ["acme", "acme"]
     assert max(refused_s, outdated_s) < watch.limit(1)
-    # Every act and every thread finds its way back by itself, the first time.
+    # Every operation and every thread recovers by itself, at the first try.
     service.create("acme", "n")
     verifier.poll()
     verifier.write_uses()
@@ -93,10 +91,8 @@ def test_a_database_that_is_stopped_and_started(
     assert used_ms == {START_MS + 30_000}
 
 
-def test_a_database_that_was_started_anew_is_used_by_the_first_who_asks(
-    postgres: Postgres, postgresql: KeyStore
-) -> None:
-    """Connections that a restart has cut cost nobody an error, neither reading nor writing."""
+def test_restarted_database(postgres: Postgres, postgresql: KeyStore) -> None:
+    """Connections that a restart closed cause no error, neither when reading nor when writing."""
     service = KeyService(postgresql)
     service.list("acme")
     postgres.stop()
@@ -108,8 +104,8 @@ def test_a_database_that_was_started_anew_is_used_by_the_first_who_asks(
     assert service.list("acme").total == 1
 
 
-def test_a_database_that_hangs(postgres: Postgres, postgresql: KeyStore, verifier_of: Make) -> None:
-    """A server that takes what is sent and says nothing holds nobody longer than the budget; then it goes on."""
+def test_hanging_database(postgres: Postgres, postgresql: KeyStore, verifier_of: Make) -> None:
+    """A server that never responds blocks no caller longer than the budget, and is used again later."""
     verifier = verifier_of(postgresql, budget_ms=300)
     known, *unseen = _keys(postgresql, 8)
     verifier.verify(known)
@@ -132,11 +128,11 @@ def _accepted(verifier: KeyVerifier, key: bytes) -> bool:
         return False
 
 
-def test_an_act_waits_no_longer_than_the_timeout_for_a_lock(postgres: Postgres, postgresql: KeyStore) -> None:
-    """An account that another transaction holds is not waited for without end."""
+def test_locked_account(postgres: Postgres, postgresql: KeyStore) -> None:
+    """A change waits no longer than the time-out for an account that another transaction has locked."""
     with postgresql.unit_of_work("acme", now_ms=1) as work, timed() as watch:
         waiting = Call(KeyService(postgresql).create, "acme", "n")
-        # Busy: an idle transaction would be ended by the server.
+        # Busy, because the server would end an idle transaction.
         while waiting.is_alive():
             work.count_active_keys()
 
@@ -144,8 +140,8 @@ def test_an_act_waits_no_longer_than_the_timeout_for_a_lock(postgres: Postgres, 
     assert 0.4 < watch.seconds < watch.limit(3)
 
 
-def test_a_transaction_whose_client_is_gone_is_ended_by_the_server(postgres: Postgres, postgresql: KeyStore) -> None:
-    """A process that stops in the middle of an act does not hold the account for ever."""
+def test_transaction_of_a_stopped_process(postgres: Postgres, postgresql: KeyStore) -> None:
+    """A process that stops in the middle of a change does not lock the account forever."""
     with suppress(KeyStoreUnavailable), postgresql.unit_of_work("acme", now_ms=1) as work:
         made = eventually(lambda: _created(postgresql), expected=True)
         work.record("too late")
@@ -164,13 +160,13 @@ def _created(store: KeyStore) -> bool:
     return True
 
 
-def test_a_file_that_another_process_has_locked(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
-    """A file that is locked whole is waited for within the timeout; known keys go on; all do when it is free."""
+def test_locked_file(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
+    """Calls wait for a locked file within the time-out, cached keys work, and all keys work when it is unlocked."""
     verifier = verifier_of(sqlite)
     known, unseen = _keys(sqlite, 2)
     verifier.verify(known)
     verifier.write_uses()
-    # Whoever has it open already would not let it be locked.
+    # Another open connection would prevent the lock.
     verifier._poller.stop(1)
     sqlite.close()
     other = sqlite3.connect(path, isolation_level=None)
@@ -188,8 +184,8 @@ def test_a_file_that_another_process_has_locked(path: Path, sqlite: KeyStore, ve
     assert verifier.verify(unseen).account == "acme"
 
 
-def test_a_file_that_another_process_writes_can_be_read(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
-    """A long write by another process refuses no request: readers go on, and uses are written later."""
+def test_long_write(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
+    """A long write by another process fails no request; last uses are written afterwards."""
     verifier = verifier_of(sqlite)
     (key,) = _keys(sqlite, 1)
     other = sqlite3.connect(path, isolation_level=None)
@@ -204,8 +200,8 @@ def test_a_file_that_another_process_writes_can_be_read(path: Path, sqlite: KeyS
     assert KeyService(sqlite).list("acme").items[0].last_used_at is not None
 
 
-def test_a_disk_that_is_full(sqlite: KeyStore, verifier_of: Make) -> None:
-    """Where nothing can be written any more, nothing is half written, and verification goes on."""
+def test_full_disk(sqlite: KeyStore, verifier_of: Make) -> None:
+    """On a full disk no change is half written, and verification continues."""
     verifier = verifier_of(sqlite)
     keys = _keys(sqlite, 1)
     service = KeyService(sqlite)
@@ -233,10 +229,8 @@ def test_a_disk_that_is_full(sqlite: KeyStore, verifier_of: Make) -> None:
     assert accepted == {"acme"}
 
 
-def test_a_file_that_may_only_be_read(
-    path: Path, sqlite: KeyStore, verifier_of: Make, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A store that is up to date is opened and serves verification where nothing may be written; acts say why not."""
+def test_read_only_file(path: Path, sqlite: KeyStore, verifier_of: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A read-only store that is up to date can be opened and verifies keys; changes raise an error."""
     (key,) = _keys(sqlite, 1)
     reader = KeyStore.open(f"sqlite:///file:{path}?mode=ro&uri=true")
     verifier = verifier_of(reader)
@@ -251,12 +245,12 @@ def test_a_file_that_may_only_be_read(
     assert logged is True
 
 
-def test_a_file_that_is_broken_while_it_is_used(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
-    """A store that was overwritten lets nobody in whom it does not have in memory, and says what to do."""
+def test_overwritten_file(path: Path, sqlite: KeyStore, verifier_of: Make) -> None:
+    """After the file is overwritten only cached keys are accepted, and the error says what to do."""
     verifier = verifier_of(sqlite)
     known, unseen = _keys(sqlite, 2)
     verifier.verify(known)
-    # Whoever has the index of the log mapped would be ended by the system as it is cut.
+    # Truncating the index of the log would kill a process that has it mapped.
     verifier._poller.stop(5)
     verifier._writer.stop(5)
     sqlite.close()
@@ -271,8 +265,8 @@ def test_a_file_that_is_broken_while_it_is_used(path: Path, sqlite: KeyStore, ve
     assert "not a database" in str(caught.value)
 
 
-def test_a_broken_row_refuses_its_account_alone(sqlite: KeyStore, verifier_of: Make) -> None:
-    """Overrides that somebody has broken by hand are no answer for that account, and nothing for others."""
+def test_invalid_row(sqlite: KeyStore, verifier_of: Make) -> None:
+    """Invalid overrides in the database affect only that account."""
     service = KeyService(sqlite)
     service.accounts.create("other")
     (mine,) = _keys(sqlite, 1)

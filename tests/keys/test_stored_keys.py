@@ -1,4 +1,4 @@
-"""Both gates over a key store: who is let in, by which budget, and what a wrong key costs."""
+"""Both gates over a key store: which requests are admitted, under which limits, and what an invalid key costs."""
 
 import asyncio
 import inspect
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.keys.store_probes import held_look_ups, statements
+from tests.keys.store_probes import paused_look_ups, statements
 
 from awx_ratelimit import (
     AsyncGate,
@@ -29,7 +29,7 @@ from awx_ratelimit.testing import ManualClock
 
 Verifiers = Callable[..., KeyVerifier]
 Admit = Callable[[Request], Admission]
-#: Without slots, which a test would have to give back.
+#: Without slots, which a test would have to release.
 PLANS = PlanTable([Plan.of("starter", per_minute=60)])
 UNKNOWN_KEY = b'{"code":"invalid_api_key","type":"authentication_error","message":"API key is invalid."}'
 
@@ -46,7 +46,7 @@ def request(*keys: str, bearer: str | list[str] = "", client: str = "192.0.2.1")
 
 @pytest.fixture(params=["Gate", "AsyncGate"])
 def gate_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Admit]]:
-    """Makes gates, of either kind, and gives their `admit`."""
+    """A function that creates gates of either kind, and returns their `admit`."""
     with asyncio.Runner() as runner:
 
         def make(identify: Any, **options: Any) -> Admit:
@@ -68,7 +68,7 @@ def admit(gate_of: Callable[..., Admit], verifier: KeyVerifier) -> Admit:
 
 @pytest.fixture
 def key(service: KeyService) -> str:
-    """A key of acme's."""
+    """A key of the account acme."""
     return service.create("acme", "n").secret.reveal()
 
 
@@ -80,8 +80,8 @@ def _code(admission: Admission) -> str:
     return "" if admission.reply is None else admission.reply.body.split(b'"')[3].decode()
 
 
-def test_a_key_is_let_in_by_the_plan_of_its_account(admit: Admit, service: KeyService, key: str) -> None:
-    """The caller's subject is the key's family, and never the key; its plan is the account's."""
+def test_caller_of_a_key(admit: Admit, service: KeyService, key: str) -> None:
+    """The subject is the key's family and never the key; the plan is the account's."""
     admission = admit(request(f" {key}\t"))
 
     assert admission.decision is not None
@@ -90,10 +90,8 @@ def test_a_key_is_let_in_by_the_plan_of_its_account(admit: Admit, service: KeySe
     assert admission.decision.plan.name == "starter"
 
 
-def test_an_accounts_own_numbers_count(
-    gate_of: Callable[..., Admit], verifier: KeyVerifier, service: KeyService, key: str
-) -> None:
-    """Overrides of the account go through the plan table."""
+def test_overrides(gate_of: Callable[..., Admit], verifier: KeyVerifier, service: KeyService, key: str) -> None:
+    """The account's overrides are applied by the plan table."""
     service.accounts.set_overrides("acme", {"per_minute": 7})
     admission = gate_of(StoredKeys(verifier))(request(key))
 
@@ -101,10 +99,10 @@ def test_an_accounts_own_numbers_count(
     assert admission.decision.usages[0].capacity == 7
 
 
-def test_a_changed_plan_carries_over_what_was_used(
+def test_changed_plan_carries_over_usage(
     gate_of: Callable[..., Admit], verifier: KeyVerifier, service: KeyService, key: str, clock: ManualClock
 ) -> None:
-    """With 50 of 60 used an upgrade to 300 leaves 250, from the next request on; so do numbers of the account's own."""
+    """With 50 of 60 used an upgrade to 300 leaves 250 at once; overrides of the account do the same."""
     plans = PlanTable([Plan.of("starter", per_minute=60), Plan.of("growth", per_minute=300)])
     admit = gate_of(StoredKeys(verifier), plans=plans, backend=MemoryBackend(clock=clock))
 
@@ -123,8 +121,8 @@ def test_a_changed_plan_carries_over_what_was_used(
     assert left() == 948
 
 
-def test_a_rotation_does_not_double_the_budget(admit: Admit, service: KeyService, key: str) -> None:
-    """A key and its successor are let in 60 times together, not each."""
+def test_rotation_shares_limits(admit: Admit, service: KeyService, key: str) -> None:
+    """A key and its successor are admitted 60 times together, not 60 times each."""
     old = service.list("acme").items[0]
     new = service.rotate("acme", old.id).secret.reveal()
     let_in = [admit(request(sent)).reply is None for _ in range(31) for sent in (key, new)]
@@ -133,8 +131,8 @@ def test_a_rotation_does_not_double_the_budget(admit: Admit, service: KeyService
     assert let_in[-2:] == [False, False]
 
 
-def test_a_revoked_key_is_refused_at_once(admit: Admit, service: KeyService, key: str) -> None:
-    """In the process that revokes it no request more is let in."""
+def test_revoked_key(admit: Admit, service: KeyService, key: str) -> None:
+    """The process that revokes a key admits no further request with it."""
     before = admit(request(key))
     service.revoke("acme", service.list("acme").items[0].id)
 
@@ -142,14 +140,14 @@ def test_a_revoked_key_is_refused_at_once(admit: Admit, service: KeyService, key
     assert _code(admit(request(key))) == "api_key_revoked"
 
 
-def test_without_a_key_nobody_is_let_in(admit: Admit) -> None:
-    """No header is a 401 of its own."""
+def test_missing_key(admit: Admit) -> None:
+    """A request without a key gets a 401 with a separate code."""
     assert _code(admit(request())) == "api_key_missing"
 
 
 @pytest.mark.parametrize("wrong", ["unknown", "changed", "short", "twice", "comma", "empty", "long", "other prefix"])
-def test_all_wrong_keys_are_one_401(admit: Admit, store: KeyStore, key: str, wrong: str) -> None:
-    """Unknown, malformed and duplicate keys are answered with the same bytes; only the unknown one is looked up."""
+def test_invalid_keys(admit: Admit, store: KeyStore, key: str, wrong: str) -> None:
+    """Unknown, malformed and duplicate keys get identical responses; only the unknown key is looked up."""
     other = KeyFormat("awx_test_").new().reveal()
     unknown = KeyFormat().new().reveal()
     lines = {
@@ -164,10 +162,10 @@ def test_all_wrong_keys_are_one_401(admit: Admit, store: KeyStore, key: str, wro
     assert len(sent) == int(wrong == "unknown")
 
 
-def test_every_kind_of_wrong_key_costs_the_same(
+def test_statements_of_invalid_keys(
     admit: Admit, service: KeyService, clock: ManualClock, store: KeyStore, key: str
 ) -> None:
-    """Unknown, revoked, expired, of a suspended account: the same one statement, so that time tells nothing."""
+    """Every kind of refused key needs the same statement, so timing reveals nothing."""
     service.accounts.create("suspended", plan="starter")
     made = {name: service.create(account, "n", expires_in_days=days) for name, account, days in (
         ("revoked", "acme", None), ("expired", "acme", 1), ("suspended", "suspended", None))}  # fmt: skip
@@ -185,8 +183,8 @@ def test_every_kind_of_wrong_key_costs_the_same(
     assert len(sent["unknown"]) == 1
 
 
-def test_a_burst_of_guesses_is_answered_as_one_after_another(store: KeyStore, verifiers: Verifiers) -> None:
-    """Of 100 unknown keys at the same time 20 are told that they are none, and the others are refused."""
+def test_burst_of_guesses(store: KeyStore, verifiers: Verifiers) -> None:
+    """Of 100 concurrent unknown keys 20 get a 401, and the others are refused."""
     gate = AsyncGate(AsyncLimiter(MemoryBackend(clock=ManualClock())), plans=PLANS, identify=StoredKeys(verifiers()))
 
     async def burst() -> Counter[int]:
@@ -196,10 +194,8 @@ def test_a_burst_of_guesses_is_answered_as_one_after_another(store: KeyStore, ve
     assert asyncio.run(burst()) == {401: 20, 429: 80}
 
 
-def test_who_guesses_is_refused_before_any_look_up(
-    gate_of: Callable[..., Admit], verifiers: Verifiers, store: KeyStore, key: str
-) -> None:
-    """After 20 unknown keys in a minute an address gets 429s and causes no look-up; others are heard."""
+def test_guessing_address(gate_of: Callable[..., Admit], verifiers: Verifiers, store: KeyStore, key: str) -> None:
+    """After 20 unknown keys in a minute an address gets 429s without a look-up; other addresses are not affected."""
     clock = ManualClock()
     admit = gate_of(StoredKeys(verifiers()), backend=MemoryBackend(clock=clock))
     guesses = [_answer(admit(request(KeyFormat().new().reveal())))[0] for _ in range(21)]
@@ -216,10 +212,10 @@ def test_who_guesses_is_refused_before_any_look_up(
     assert later == 200
 
 
-def test_a_key_in_memory_is_heard_from_an_address_that_guesses(
+def test_cached_key_from_a_guessing_address(
     gate_of: Callable[..., Admit], verifiers: Verifiers, store: KeyStore, service: KeyService, key: str
 ) -> None:
-    """It is let in, a revoked one is told so, and what would need a look-up gets a 429 without one."""
+    """Cached keys are still accepted or refused as such; other keys get a 429 without a look-up."""
     other, revoked = (service.create("acme", "n") for _ in range(2))
     service.revoke("acme", revoked.key.id)
     unknown = KeyFormat().new().reveal()
@@ -236,10 +232,10 @@ def test_a_key_in_memory_is_heard_from_an_address_that_guesses(
     assert seen == []
 
 
-def test_a_key_that_was_in_memory_is_looked_up_from_an_address_that_guesses(
+def test_expired_cache_entry_from_a_guessing_address(
     gate_of: Callable[..., Admit], verifiers: Verifiers, service: KeyService, clock: ManualClock, key: str
 ) -> None:
-    """After 30 s or a change a key is not believed without a look-up, and clients that guess do not prevent that."""
+    """After 30 s or a change a cached key is looked up again, even from an address that guesses."""
     revoked = service.create("acme", "n")
     admit = gate_of(StoredKeys(verifiers()), backend=MemoryBackend(clock=ManualClock()))
     for sent in (key, revoked.secret.reveal()):
@@ -255,8 +251,8 @@ def test_a_key_that_was_in_memory_is_looked_up_from_an_address_that_guesses(
     assert _code(admit(request(KeyFormat().new().reveal()))) == "rate_limit_exceeded"
 
 
-def test_an_expired_key_is_no_guess(admit: Admit, service: KeyService, clock: ManualClock, key: str) -> None:
-    """A client that goes on with an expired key does not shut out the others of its address."""
+def test_expired_key_is_no_guess(admit: Admit, service: KeyService, clock: ManualClock, key: str) -> None:
+    """A client that keeps sending an expired key does not lock out others at its address."""
     expired = service.create("acme", "n", expires_in_days=1).secret.reveal()
     clock.advance(86_400_000)
     codes = {_code(admit(request(expired))) for _ in range(30)}
@@ -265,8 +261,8 @@ def test_an_expired_key_is_no_guess(admit: Admit, service: KeyService, clock: Ma
     assert admit(request(key)).reply is None
 
 
-def test_a_verifiers_own_limit_is_the_same_429(gate_of: Callable[..., Admit]) -> None:
-    """Whoever counts failures elsewhere and says so is answered as the gate answers, with that wait."""
+def test_failures_of_the_verifier(gate_of: Callable[..., Admit]) -> None:
+    """A limit in the verifier's `failures` gets the same 429 as the gate's, with its own wait."""
 
     def identify(_: Request) -> None:
         raise TooManyWrongKeys(2_500)
@@ -281,8 +277,8 @@ def test_a_verifiers_own_limit_is_the_same_429(gate_of: Callable[..., Admit]) ->
     )
 
 
-def test_a_store_without_an_answer_lets_nobody_in(gate_of: Callable[..., Admit], caplog: Any) -> None:
-    """It is a 503 that says when to come back, an error in the log, and never a pass."""
+def test_store_outage(gate_of: Callable[..., Admit], caplog: Any) -> None:
+    """While the store does not respond, the gate answers 503 with a retry time, and logs an error."""
 
     def identify(_: Request) -> None:
         raise KeyStoreUnavailable("it burns")
@@ -299,8 +295,8 @@ def test_a_store_without_an_answer_lets_nobody_in(gate_of: Callable[..., Admit],
     assert "it burns" in caplog.text
 
 
-def test_from_memory_there_is_nothing_to_await(service: KeyService, verifier: KeyVerifier, key: str) -> None:
-    """On an event loop a key that is in memory is a Caller at once; only a look-up is to be awaited."""
+def test_cached_key_needs_no_await(service: KeyService, verifier: KeyVerifier, key: str) -> None:
+    """On an event loop a cached key is a Caller at once; only a look-up is awaited."""
     identify = StoredKeys(verifier)
     first = identify.call_async(request(key))
     assert inspect.iscoroutine(first)
@@ -309,14 +305,14 @@ def test_from_memory_there_is_nothing_to_await(service: KeyService, verifier: Ke
     assert identify.call_async(request(key)) is looked_up
 
 
-def test_look_ups_do_not_hold_the_event_loop(store: KeyStore, verifiers: Verifiers, key: str) -> None:
-    """While a look-up hangs the loop goes on, and keys in memory are let in."""
+def test_look_up_does_not_block_the_loop(store: KeyStore, verifiers: Verifiers, key: str) -> None:
+    """While a look-up hangs the loop runs, and cached keys are accepted."""
     identify = StoredKeys(verifiers(), threads=1)
     gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=identify)
 
     async def meanwhile() -> list[Any]:
         await gate.admit(request(key))
-        with held_look_ups(store) as held:
+        with paused_look_ups(store) as held:
             waiting = [asyncio.create_task(gate.admit(request(KeyFormat().new().reveal()))) for _ in range(3)]
             await asyncio.to_thread(held.reached.wait, 10)
             let_in = await gate.admit(request(key))
@@ -324,18 +320,16 @@ def test_look_ups_do_not_hold_the_event_loop(store: KeyStore, verifiers: Verifie
             held.let_go.set()
             return [let_in.reply, asked, [_answer(admission)[0] for admission in await asyncio.gather(*waiting)]]
 
-    # One at a time: the others wait for the one thread.
+    # One at a time: the others wait for the only thread.
     assert asyncio.run(meanwhile()) == [None, 1, [401, 401, 401]]
 
 
-def test_a_client_that_leaves_during_a_look_up_leaves_nothing_behind(
-    store: KeyStore, verifiers: Verifiers, key: str
-) -> None:
-    """A cancelled request gives its thread back, so that the next one is heard."""
+def test_cancelled_look_up(store: KeyStore, verifiers: Verifiers, key: str) -> None:
+    """A cancelled request frees its thread for the next request."""
     gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=StoredKeys(verifiers(), threads=1))
 
     async def leave() -> Any:
-        with held_look_ups(store) as held:
+        with paused_look_ups(store) as held:
             task = asyncio.create_task(gate.admit(request(key)))
             await asyncio.to_thread(held.reached.wait, 10)
             task.cancel()
@@ -348,29 +342,29 @@ def test_a_client_that_leaves_during_a_look_up_leaves_nothing_behind(
 
 
 class TestBearer:
-    """Keys in the Authorization header, where that was asked for."""
+    """Keys in the Authorization header, with `bearer=True`."""
 
     @pytest.fixture
     def admit(self, gate_of: Callable[..., Admit], verifier: KeyVerifier) -> Admit:
         return gate_of(StoredKeys(verifier, bearer=True))
 
-    def test_it_is_opt_in(self, gate_of: Callable[..., Admit], verifier: KeyVerifier, key: str) -> None:
-        """Without `bearer` the header is somebody else's."""
+    def test_default(self, gate_of: Callable[..., Admit], verifier: KeyVerifier, key: str) -> None:
+        """Without `bearer` the header is ignored."""
         assert _code(gate_of(StoredKeys(verifier))(request(bearer=f"Bearer {key}"))) == "api_key_missing"
 
     @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER \t "])
-    def test_a_key_is_let_in(self, admit: Admit, key: str, scheme: str) -> None:
-        """Whatever the case of the scheme, as RFC 9110 has it."""
+    def test_scheme(self, admit: Admit, key: str, scheme: str) -> None:
+        """The case of the scheme does not matter (RFC 9110)."""
         assert admit(request(bearer=f"{scheme}{key} ")).reply is None
 
     @pytest.mark.parametrize("other", ["Bearer eyJhbGciOi.a.b", "Basic YTpi", "Digest a=b, c=d", "Bearer", "awx_"])
-    def test_what_is_no_key_is_nobodys(self, admit: Admit, key: str, other: str) -> None:
-        """A JWT or another scheme is no wrong key, and hides none."""
+    def test_other_credentials(self, admit: Admit, key: str, other: str) -> None:
+        """A JWT or another scheme does not count as an invalid key, and hides no key in X-API-Key."""
         assert _code(admit(request(bearer=other))) == "api_key_missing"
         assert admit(request(key, bearer=other)).reply is None
 
-    def test_two_keys_are_none(self, admit: Admit, key: str) -> None:
-        """Of two keys in two places nobody chooses one, whether the server has joined them or not."""
+    def test_two_keys(self, admit: Admit, key: str) -> None:
+        """Keys in both headers are refused, whether or not the server has joined the lines."""
         line = f"Bearer {key}"
         twice = [
             request(key, bearer=line), request("", bearer=line), request(bearer=[line, line]),
@@ -381,18 +375,18 @@ class TestBearer:
 
         assert {_answer(admit(sent)) for sent in twice} == {(401, UNKNOWN_KEY)}
 
-    def test_who_guesses_there_is_refused_as_well(self, admit: Admit, key: str) -> None:
-        """The limit on unknown keys knows both places, and leaves alone who sends no key."""
+    def test_guesses(self, admit: Admit, key: str) -> None:
+        """The limit on unknown keys covers both headers, and does not affect requests without a key."""
         for _ in range(21):
             admit(request(bearer=f"Bearer {KeyFormat().new().reveal()}"))
         places = [request(bearer=f"Bearer {key}"), request(key), request(bearer="Bearer eyJhbGciOi.a.b")]
 
         assert [_answer(admit(sent))[0] for sent in places] == [429, 429, 401]
 
-    def test_the_prefix_is_the_verifiers(
+    def test_prefix(
         self, gate_of: Callable[..., Admit], store: KeyStore, verifiers: Verifiers, clock: ManualClock
     ) -> None:
-        """Keys of another prefix are found by it."""
+        """The header is searched for keys with the verifier's prefix."""
         form = KeyFormat("acme_live_")
         service = KeyService(store, clock=clock, keys=form)
         service.accounts.create("acme", plan="starter")
@@ -402,8 +396,8 @@ class TestBearer:
         assert admit(request(bearer=f"Bearer {key}")).reply is None
 
 
-def test_unknown_is_what_no_key_is() -> None:
-    """Of the refusals only that of a key which is none counts as a guess."""
+def test_unknown_keys_count_as_guesses() -> None:
+    """Only a key that does not exist counts as a guess."""
     codes = ("invalid_api_key", "api_key_expired", "api_key_revoked")
 
     assert [KeyRefused(code).unknown for code in codes] == [True, False, False]

@@ -1,3 +1,5 @@
+"""Names, ids and the errors about them."""
+
 import unicodedata
 
 import pytest
@@ -23,23 +25,23 @@ from awx_ratelimit.keys.validation import account_id, readable_text
         ("x" * 64, "x" * 64),
     ],
 )
-def test_names_are_kept_composed_and_trimmed(written: str, kept: str) -> None:
-    """A name is kept in Unicode's composed form, without the white space around it, in any script."""
+def test_normalized_name(written: str, kept: str) -> None:
+    """A name is stored in Unicode's composed form and without surrounding white space, in any script."""
     assert readable_text(written) == kept
 
 
 @pytest.mark.parametrize(
     "name", ["", "   ", "\u3000", "x" * 65, "x" * 10_000_000, "\u0301" * 65, "\u0301\u0323" * 200_000]
 )
-def test_a_name_has_1_to_64_characters(name: str) -> None:
-    """Empty and long names are refused, with what is allowed."""
+def test_length_of_a_name(name: str) -> None:
+    """Empty and long names are refused; the error says what is allowed."""
     with pytest.raises(InvalidKeyRequest, match=r"^name: has \d+ characters; expected 1 to 64 characters"):
         readable_text(name)
 
 
 @pytest.mark.parametrize("name", [None, 7, b"name", ["name"]])
-def test_a_name_is_a_text(name: object) -> None:
-    """Anything else is refused."""
+def test_type_of_a_name(name: object) -> None:
+    """A name of another type than str is refused."""
     with pytest.raises(InvalidKeyRequest, match="expected 1 to 64 characters"):
         readable_text(name)
 
@@ -52,15 +54,15 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize("character", UNSEEN, ids="U+{:04X}".format)
-def test_what_cannot_be_seen_is_refused(character: int) -> None:
-    """Control, bidi and other invisible characters and surrogates are refused, and named."""
+def test_invisible_characters(character: int) -> None:
+    """Control, bidi and other invisible characters and surrogates are refused, and the error names them."""
     with pytest.raises(InvalidKeyRequest, match=rf"contains the invisible character U\+{character:04X}; remove it"):
         readable_text(f"prod{chr(character)}uction")
 
 
 @given(st.text(st.characters(codec=None), max_size=70))
-def test_whatever_is_written_is_kept_readable_or_refused(text: str) -> None:
-    """What is kept can be stored, shown and typed: it is UTF-8, in composed form, trimmed, and kept as it is again."""
+def test_any_text(text: str) -> None:
+    """An accepted name is valid UTF-8, composed and trimmed, and storing it again changes nothing."""
     try:
         kept = readable_text(text)
     except InvalidKeyRequest:
@@ -74,8 +76,8 @@ def test_whatever_is_written_is_kept_readable_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("cut", [42, 41, 36, 24])
 @pytest.mark.parametrize("around", ["{}", "prod {} old", "x{}"])
-def test_a_name_with_a_key_in_it_is_refused(around: str, cut: int) -> None:
-    """Whoever pastes a key into the name, or most of one, is told so, and it is not in the error."""
+def test_key_in_a_name(around: str, cut: int) -> None:
+    """A name that contains a key, or most of one, is refused, and the error does not contain it."""
     key = KeyFormat().new().reveal()[:cut]
     with pytest.raises(InvalidKeyRequest, match="contains an API key; remove it, and rotate that key") as caught:
         readable_text(around.format(key))
@@ -83,8 +85,8 @@ def test_a_name_with_a_key_in_it_is_refused(around: str, cut: int) -> None:
     assert key not in repr(caught.value) + str(caught.value)
 
 
-def test_an_error_has_parts_for_machines() -> None:
-    """A refused request says its code, its field and its remedy one by one."""
+def test_fields_of_the_error() -> None:
+    """The error has a code, a field and a remedy."""
     with pytest.raises(KeyRequestRefused) as caught:
         readable_text("", field="title")
 
@@ -99,21 +101,21 @@ def test_an_error_has_parts_for_machines() -> None:
 @pytest.mark.parametrize(
     "id", ["acct_1", "auth0|123", "a@b.example", "550e8400-e29b-41d4-a716-446655440000", "x" * 128]
 )
-def test_ids_of_accounts_are_kept_as_they_are(id: str) -> None:
-    """An account's id is whatever its application calls it."""
+def test_account_id(id: str) -> None:
+    """An account's id is stored as the application wrote it."""
     assert account_id(id) == id
 
 
 @pytest.mark.parametrize("id", ["", "x" * 129, "a b", "a\n", "\u00e4", "a\0", None, 7])
-def test_ids_that_are_refused(id: str) -> None:
-    """An id that cannot be seen, or is none, is refused."""
+def test_invalid_account_id(id: str) -> None:
+    """An empty id, and one with invisible characters, is refused."""
     with pytest.raises(
         InvalidKeyRequest, match=r"^account_id: not a valid id; expected 1 to 128 visible ASCII characters"
     ):
         account_id(id)
 
 
-def test_an_id_is_no_key() -> None:
-    """A key in the place of an id is refused, so that it is written nowhere."""
+def test_key_as_an_account_id() -> None:
+    """A key instead of an id is refused, so that it is written nowhere."""
     with pytest.raises(InvalidKeyRequest, match="contains an API key"):
         account_id(KeyFormat().new().reveal())

@@ -1,4 +1,4 @@
-"""Whose key it is, from memory and from the store, on each database."""
+"""Verifying keys, from the cache and from the store, on each database."""
 
 import gc
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
-from tests.keys.store_probes import Call, held_look_ups, statements
+from tests.keys.store_probes import Call, paused_look_ups, statements
 from tests.machine import eventually
 
 from awx_ratelimit import Caller
@@ -23,7 +23,7 @@ Make = Callable[..., KeyVerifier]
 
 @pytest.fixture
 def other_store(database: str, store: KeyStore) -> Iterator[KeyStore]:
-    """The same store as another process has it: it tells this one nothing."""
+    """The same store as another process opens it, which sends no notices to this one."""
     other = KeyStore.open(database)
     yield other
     other.close()
@@ -41,7 +41,7 @@ def _key(service: KeyService, account_id: str = "acme", expires_in_days: int | N
 
 
 def _code(verify: Callable[..., object], *args: object) -> str:
-    """The code of a refusal; `ok` where there is none."""
+    """The code of a refusal; `ok` if there is none."""
     try:
         verify(*args)
     except KeyRefused as error:
@@ -49,8 +49,8 @@ def _code(verify: Callable[..., object], *args: object) -> str:
     return "ok"
 
 
-def test_a_key_names_its_caller(service: KeyService, verifier: KeyVerifier) -> None:
-    """The caller is the key's family under its account's plan and numbers, from the store and from memory alike."""
+def test_caller(service: KeyService, verifier: KeyVerifier) -> None:
+    """The caller is the key's family with its account's plan and overrides, from the store and from the cache."""
     service.accounts.set_overrides("acme", {"per_minute": 90})
     key_id, key = _key(service)
     expected = Caller(key_id, "starter", "acme", {"per_minute": 90})
@@ -61,16 +61,16 @@ def test_a_key_names_its_caller(service: KeyService, verifier: KeyVerifier) -> N
     assert verifier.verify(b" \t" + key + b"\t ") == expected
 
 
-def test_a_successor_uses_the_budget_of_its_predecessor(service: KeyService, verifier: KeyVerifier) -> None:
-    """Both keys of an overlap have one subject, so that rotating doubles nothing."""
+def test_successor_shares_the_subject(service: KeyService, verifier: KeyVerifier) -> None:
+    """A key and its successor have the same subject, so rotation doubles no limit."""
     key_id, old = _key(service)
     new = service.rotate("acme", key_id).secret.reveal().encode()
 
     assert [verifier.verify(key).subject for key in (old, new)] == [key_id, key_id]
 
 
-def test_the_second_time_is_from_memory(service: KeyService, store: KeyStore, verifier: KeyVerifier) -> None:
-    """A key is looked up once, and a key that is none is as well."""
+def test_cache(service: KeyService, store: KeyStore, verifier: KeyVerifier) -> None:
+    """Valid and unknown keys are looked up once."""
     _, key = _key(service)
     verifier.verify(key)
     _code(verifier.verify, KEY)
@@ -82,10 +82,10 @@ def test_the_second_time_is_from_memory(service: KeyService, store: KeyStore, ve
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_nothing_is_believed_too_long(
+def test_cache_lifetime(
     service: KeyService, store: KeyStore, verifier: KeyVerifier, clock: ManualClock, known: bool
 ) -> None:
-    """What is known is believed for 30 s, and what is unknown for 5 s: then it is looked up again."""
+    """A valid key is cached for 30 s and an unknown one for 5 s; then they are looked up again."""
     _, key = _key(service) if known else ("", KEY)
     verifier.poll()
     sent_after = {}
@@ -98,10 +98,8 @@ def test_nothing_is_believed_too_long(
     assert list(sent_after.values()) == ([1, 0, 1] if known else [1, 0, 1, 1, 0])
 
 
-def test_a_clock_that_goes_back_makes_nothing_younger(
-    service: KeyService, store: KeyStore, verifier: KeyVerifier, clock: ManualClock
-) -> None:
-    """What was looked up later than now is looked up again: its age is not known."""
+def test_clock_steps_back(service: KeyService, store: KeyStore, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """A key whose look-up lies in the future is looked up again, because its age is unknown."""
     _, key = _key(service)
     verifier.verify(key)
     clock.advance(-1)
@@ -131,8 +129,8 @@ def test_a_clock_that_goes_back_makes_nothing_younger(
         KEY + b" " * 1_000 + b"x",
     ],
 )
-def test_what_is_no_key_is_not_looked_up(store: KeyStore, verifier: KeyVerifier, sent: bytes) -> None:
-    """Whatever is malformed is the one refusal, without a statement, and is not in the error."""
+def test_malformed_key(store: KeyStore, verifier: KeyVerifier, sent: bytes) -> None:
+    """A malformed key is refused without a statement, and the error does not contain it."""
     with statements(store) as asked, pytest.raises(KeyRefused) as caught:
         verifier.verify(sent)
 
@@ -141,8 +139,8 @@ def test_what_is_no_key_is_not_looked_up(store: KeyStore, verifier: KeyVerifier,
     assert asked == []
 
 
-def test_what_is_too_long_is_not_even_digested(verifiers: Make) -> None:
-    """A header of a megabyte costs nothing: what no key can be is refused before it is digested."""
+def test_long_key(verifiers: Make) -> None:
+    """A text that is too long for a key is refused before its digest is computed."""
     form, digested = KeyFormat(), []
     form.digest = lambda key: digested.append(key) or bytes(32)  # type: ignore[func-returns-value]
     verifier = verifiers(keys=form)
@@ -152,10 +150,10 @@ def test_what_is_too_long_is_not_even_digested(verifiers: Make) -> None:
     assert [len(key) for key in digested] == [128]
 
 
-def test_every_wrong_key_costs_the_same(
+def test_statements_of_invalid_keys(
     service: KeyService, store: KeyStore, verifier: KeyVerifier, clock: ManualClock
 ) -> None:
-    """Unknown, revoked, expired, rotated out, suspended: one statement each, and a code for the right digest alone."""
+    """Every kind of refused key needs one statement, and only a valid digest gets its specific code."""
     service.accounts.create("away")
     ids, keys = {}, {"unknown": KEY}
     for name, account in (("revoked", "acme"), ("rotated", "acme"), ("suspended", "away"), ("active", "acme")):
@@ -186,8 +184,8 @@ def test_every_wrong_key_costs_the_same(
     }
 
 
-def test_every_hit_is_checked_against_the_clock(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
-    """A key that is in memory expires at its millisecond."""
+def test_cached_key_expires(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """A cached key expires at its millisecond."""
     _, key = _key(service, expires_in_days=1)
     clock.advance(DAY_MS - 1)
     before = _code(verifier.verify, key)
@@ -197,8 +195,8 @@ def test_every_hit_is_checked_against_the_clock(service: KeyService, verifier: K
     assert _code(verifier.verify_cached, key) == "api_key_expired"
 
 
-def test_a_grace_ends_at_its_millisecond(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
-    """A rotated key is accepted to the end of its grace and not longer, though it is in memory."""
+def test_cached_key_after_its_grace_period(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """A cached key that was rotated is refused at the end of its grace period."""
     key_id, key = _key(service)
     service.rotate("acme", key_id, grace_period_seconds=10)
     clock.advance(9_999)
@@ -209,8 +207,8 @@ def test_a_grace_ends_at_its_millisecond(service: KeyService, verifier: KeyVerif
     assert _code(verifier.verify_cached, key) == "api_key_expired"
 
 
-def test_in_this_process_a_revoked_key_ends_at_once(service: KeyService, verifier: KeyVerifier) -> None:
-    """When the call that revokes a key has returned, the key is refused: no poll and no time is needed."""
+def test_revocation_in_this_process(service: KeyService, verifier: KeyVerifier) -> None:
+    """When `revoke` has returned, this process refuses the key without a poll."""
     key_id, key = _key(service)
     verifier.verify(key)
     service.revoke("acme", key_id)
@@ -219,8 +217,8 @@ def test_in_this_process_a_revoked_key_ends_at_once(service: KeyService, verifie
     assert _code(verifier.verify, key) == "api_key_revoked"
 
 
-def test_in_this_process_an_accounts_change_acts_at_once(service: KeyService, verifier: KeyVerifier) -> None:
-    """Plan, numbers and status of an account act with the next request of each of its keys."""
+def test_account_change_in_this_process(service: KeyService, verifier: KeyVerifier) -> None:
+    """A new plan, overrides and status apply to the next request of each key of the account."""
     _, key = _key(service)
     seen = [verifier.verify(key)]
     service.accounts.set_plan("acme", "growth")
@@ -241,10 +239,8 @@ def test_in_this_process_an_accounts_change_acts_at_once(service: KeyService, ve
     assert suspended == "api_key_revoked"
 
 
-def test_what_others_change_acts_with_the_next_poll(
-    service: KeyService, others: KeyService, verifier: KeyVerifier
-) -> None:
-    """A key that another process has revoked is believed until the next poll, and not after it."""
+def test_revocation_in_another_process(service: KeyService, others: KeyService, verifier: KeyVerifier) -> None:
+    """A key that another process revoked is accepted until the next poll, and refused afterwards."""
     key_id, key = _key(service)
     verifier.verify(key)
     others.revoke("acme", key_id)
@@ -255,10 +251,8 @@ def test_what_others_change_acts_with_the_next_poll(
     assert _code(verifier.verify, key) == "api_key_revoked"
 
 
-def test_a_poll_forgets_whom_it_concerns(
-    service: KeyService, store: KeyStore, others: KeyService, verifier: KeyVerifier
-) -> None:
-    """Keys of other accounts stay in memory, and a poll without news forgets nothing; it is one statement."""
+def test_poll(service: KeyService, store: KeyStore, others: KeyService, verifier: KeyVerifier) -> None:
+    """A poll is one statement, and removes only keys of changed accounts from the cache."""
     service.accounts.create("other")
     _, mine = _key(service)
     _, theirs = _key(service, "other")
@@ -276,10 +270,10 @@ def test_a_poll_forgets_whom_it_concerns(
 
 
 @pytest.mark.parametrize("end", ["DELETE FROM awx_key_changes", "DELETE FROM awx_key_changes WHERE number < 3"])
-def test_when_its_place_is_gone_a_poll_forgets_all(
+def test_missing_last_change(
     service: KeyService, store: KeyStore, others: KeyService, verifier: KeyVerifier, end: str
 ) -> None:
-    """Where the last change that was seen is not there any more (a copy was put back), nothing is believed."""
+    """If the last change that was seen no longer exists, as after restoring a backup, the cache is emptied."""
     _, key = _key(service)
     others.accounts.set_plan("acme", "growth")
     others.accounts.set_plan("acme", "starter")
@@ -292,10 +286,8 @@ def test_when_its_place_is_gone_a_poll_forgets_all(
     assert verifier.verify(key).plan == "growth"
 
 
-def test_a_poll_that_has_lost_its_place_believes_nothing(
-    service: KeyService, store: KeyStore, others: KeyService, verifier: KeyVerifier
-) -> None:
-    """Where other changes are in the place of the last one seen, other accounts' keys are forgotten too."""
+def test_replaced_last_change(service: KeyService, store: KeyStore, others: KeyService, verifier: KeyVerifier) -> None:
+    """If other changes have replaced the last one that was seen, keys of all accounts are removed from the cache."""
     _, key = _key(service)
     verifier.verify(key)
     others.accounts.set_plan("acme", "growth")
@@ -308,10 +300,8 @@ def test_a_poll_that_has_lost_its_place_believes_nothing(
     assert verifier.verify(key).plan == "growth"
 
 
-def test_more_news_than_are_read_at_once_forget_all(
-    service: KeyService, others: KeyService, verifier: KeyVerifier, store: KeyStore
-) -> None:
-    """Whoever is a thousand changes behind forgets everything and goes on from the newest."""
+def test_many_changes(service: KeyService, others: KeyService, verifier: KeyVerifier, store: KeyStore) -> None:
+    """After more than a thousand changes the cache is emptied, and the poll continues from the newest."""
     _, key = _key(service)
     verifier.verify(key)
     with store._engines.writing.begin() as connection:
@@ -329,8 +319,8 @@ def test_more_news_than_are_read_at_once_forget_all(
     assert verifier.verify(key).plan == "growth"
 
 
-def test_old_changes_are_not_kept(service: KeyService, store: KeyStore, clock: ManualClock) -> None:
-    """A change is kept for an hour: the table does not grow for ever, and its numbers are not given again."""
+def test_old_changes(service: KeyService, store: KeyStore, clock: ManualClock) -> None:
+    """Changes are kept for an hour, and their numbers are never used again."""
     service.accounts.set_plan("acme", "growth")
     clock.advance(3_600_001)
     service.accounts.set_plan("acme", "starter")
@@ -340,13 +330,11 @@ def test_old_changes_are_not_kept(service: KeyService, store: KeyStore, clock: M
     assert numbers == [2]
 
 
-def test_a_key_that_is_asked_for_by_many_is_looked_up_once(
-    service: KeyService, store: KeyStore, verifier: KeyVerifier
-) -> None:
-    """Requests that come with one key at the same time wait for one look-up."""
+def test_shared_look_up(service: KeyService, store: KeyStore, verifier: KeyVerifier) -> None:
+    """Concurrent requests with the same key share one look-up."""
     key_id, key = _key(service)
     verifier.poll()
-    with held_look_ups(store) as held:
+    with paused_look_ups(store) as held:
         calls = [Call(verifier.verify, key) for _ in range(20)]
         held.reached.wait(10)
         held.let_go.set()
@@ -356,14 +344,12 @@ def test_a_key_that_is_asked_for_by_many_is_looked_up_once(
     assert held.number == 1
 
 
-def test_different_keys_do_not_wait_for_one_another(
-    service: KeyService, store: KeyStore, verifier: KeyVerifier
-) -> None:
-    """While one key's look-up hangs, another key is looked up."""
+def test_independent_look_ups(service: KeyService, store: KeyStore, verifier: KeyVerifier) -> None:
+    """While the look-up of one key hangs, another key is looked up."""
     _, first = _key(service)
     second_id, second = _key(service)
     verifier.poll()
-    with held_look_ups(store) as held:
+    with paused_look_ups(store) as held:
         hanging = Call(verifier.verify, first)
         held.reached.wait(10)
         other = Call(verifier.verify, second)
@@ -376,13 +362,13 @@ def test_different_keys_do_not_wait_for_one_another(
 
 
 @pytest.mark.parametrize("by", ["this process", "another process"])
-def test_a_look_up_that_was_overtaken_is_not_remembered(
+def test_revocation_during_a_look_up(
     service: KeyService, others: KeyService, store: KeyStore, verifier: KeyVerifier, by: str
 ) -> None:
-    """A key that is revoked while its look-up is under way does not come back into memory with what was read before."""
+    """A key that is revoked during its look-up is not cached as valid."""
     key_id, key = _key(service)
     verifier.poll()
-    with held_look_ups(store) as held:
+    with paused_look_ups(store) as held:
         early = Call(verifier.verify, key)
         held.reached.wait(10)
         if by == "this process":
@@ -391,20 +377,18 @@ def test_a_look_up_that_was_overtaken_is_not_remembered(
             others.revoke("acme", key_id)
             verifier.poll()
         held.let_go.set()
-        # It began before the key was revoked, and may be told either.
+        # It began before the revocation, so both outcomes are correct.
         early.ended()
 
     assert verifier.verify_cached(key) is None
     assert _code(verifier.verify, key) == "api_key_revoked"
 
 
-def test_whoever_comes_after_a_revocation_does_not_join_a_look_up_from_before(
-    service: KeyService, store: KeyStore, verifier: KeyVerifier
-) -> None:
-    """A request that begins when the key has been revoked is not answered by a look-up that began before."""
+def test_request_after_a_revocation(service: KeyService, store: KeyStore, verifier: KeyVerifier) -> None:
+    """A request that begins after a revocation does not join a look-up that began before it."""
     key_id, key = _key(service)
     verifier.poll()
-    with held_look_ups(store) as held:
+    with paused_look_ups(store) as held:
         early = Call(verifier.verify, key)
         held.reached.wait(10)
         service.revoke("acme", key_id)
@@ -418,10 +402,8 @@ def test_whoever_comes_after_a_revocation_does_not_join_a_look_up_from_before(
     assert getattr(ended, "code", ended) == "api_key_revoked"
 
 
-def test_memory_is_bounded_and_forgets_what_was_used_longest_ago(
-    service: KeyService, store: KeyStore, verifiers: Make
-) -> None:
-    """Of more keys than it may remember, those used last are remembered; unknown keys have a memory of their own."""
+def test_bounded_cache(service: KeyService, store: KeyStore, verifiers: Make) -> None:
+    """Least recently used keys are evicted first; unknown keys have a separate cache."""
     verifier = verifiers(max_keys=2)
     keys = [_key(service)[1] for _ in range(3)]
     for key in (keys[0], keys[1], keys[0], keys[2]):
@@ -434,7 +416,7 @@ def test_memory_is_bounded_and_forgets_what_was_used_longest_ago(
 
 
 class Failures:
-    """A limit of two wrong keys for each address."""
+    """A limit of two invalid keys per address."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bool]] = []
@@ -444,8 +426,8 @@ class Failures:
         return 7_000 if self.asked.count((address, True)) > 2 else 0
 
 
-def test_an_address_with_many_failures_is_not_looked_up(service: KeyService, store: KeyStore, verifiers: Make) -> None:
-    """After too many wrong keys, malformed or unknown, an address has to wait; no look-up is done for it."""
+def test_failures(service: KeyService, store: KeyStore, verifiers: Make) -> None:
+    """After too many invalid keys an address must wait, without a look-up."""
     verifier = verifiers(failures=Failures())
     _, key = _key(service)
     wrong = [KEY, b"nonsense", KEY[:-1]]
@@ -460,8 +442,8 @@ def test_an_address_with_many_failures_is_not_looked_up(service: KeyService, sto
     assert sent == []
 
 
-def test_who_waits_is_the_address_and_not_who_is_known(service: KeyService, verifiers: Make) -> None:
-    """Other addresses are looked up, and a key that is in memory is accepted from everywhere."""
+def test_failures_of_another_address(service: KeyService, verifiers: Make) -> None:
+    """Other addresses are looked up, and cached keys are accepted from everywhere."""
     verifier = verifiers(failures=Failures())
     (_, known), (_, unseen) = _key(service), _key(service)
     verifier.verify(known, "b")
@@ -473,8 +455,8 @@ def test_who_waits_is_the_address_and_not_who_is_known(service: KeyService, veri
     assert [_code(verifier.verify, key, who) for key, who in ((known, "a"), (unseen, "b"), (unseen, "a"))] == ["ok"] * 3
 
 
-def test_right_keys_that_are_refused_are_no_guesses(service: KeyService, verifiers: Make, clock: ManualClock) -> None:
-    """Whoever has an expired or revoked key has not guessed: it is no failure of its address."""
+def test_expired_key_is_no_failure(service: KeyService, verifiers: Make, clock: ManualClock) -> None:
+    """An expired or revoked key does not count as a failure of its address."""
     failures = Failures()
     verifier = verifiers(failures=failures)
     (revoked_id, revoked), (_, expired) = _key(service), _key(service, expires_in_days=1)
@@ -486,8 +468,8 @@ def test_right_keys_that_are_refused_are_no_guesses(service: KeyService, verifie
     assert [failed for _, failed in failures.asked if failed] == []
 
 
-def test_what_the_limit_raises_reaches_the_caller(verifiers: Make) -> None:
-    """A limit that cannot decide lets nobody in: its error goes through."""
+def test_error_of_failures(verifiers: Make) -> None:
+    """An error of the limit reaches the caller, and no key is accepted."""
 
     def broken(address: str, failed: bool) -> int:
         raise ArithmeticError(address)
@@ -496,16 +478,16 @@ def test_what_the_limit_raises_reaches_the_caller(verifiers: Make) -> None:
         verifiers(failures=broken).verify(KEY, "a")
 
 
-def test_a_look_up_that_hangs_is_waited_for_within_the_budget(
+def test_hanging_look_up(
     service: KeyService, store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All who share a look-up that hangs give up in time; after that nobody waits, and what is in memory is used."""
+    """All callers of a hanging look-up give up in time; later ones do not wait, and cached keys work."""
     verifier = verifiers(budget_ms=30_000)
     (_, known), (_, hanging), (_, other) = _key(service), _key(service), _key(service)
     verifier.verify(known)
-    # Only the look-up that hangs has little time: the first one may be late on a busy machine.
+    # Only the hanging look-up has a short budget: the first one may be late on a busy machine.
     monkeypatch.setattr(verifier._single_flight, "_budget_s", 0.2)
-    with held_look_ups(store) as held:
+    with paused_look_ups(store) as held:
         began_s = time.monotonic()
         said = {str(call.ended()) for call in [Call(verifier.verify, hanging) for _ in range(5)]}
         waited_s = time.monotonic() - began_s
@@ -519,26 +501,24 @@ def test_a_look_up_that_hangs_is_waited_for_within_the_budget(
     assert 0.19 < waited_s < 10
 
 
-def test_after_a_rest_the_store_is_asked_again(
-    service: KeyService, store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store that hung and answers again is used again, for the very key that hung as well."""
+def test_store_recovers(service: KeyService, store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that hung is used again when it responds, also for the key whose look-up hung."""
     monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._COOLDOWN_S", 0.0)
     verifier = verifiers(budget_ms=500)
     key_id, key = _key(service)
-    with held_look_ups(store), pytest.raises(KeyStoreUnavailable):
+    with paused_look_ups(store), pytest.raises(KeyStoreUnavailable):
         verifier.verify(key)
 
     assert verifier.verify(key).subject == key_id
 
 
-def test_a_hanging_store_holds_a_few_threads(store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many keys wait, four threads ask; what nobody waits for any more is not asked."""
+def test_threads_of_a_hanging_store(store: KeyStore, verifiers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most four threads wait for the store, and look-ups that nobody waits for are dropped."""
     monkeypatch.setattr("awx_ratelimit.keys.verification.single_flight._COOLDOWN_S", 0.0)
     verifier = verifiers(budget_ms=300)
     verifier.poll()
     before = threading.active_count()
-    with held_look_ups(store) as held:
+    with paused_look_ups(store) as held:
         calls = [Call(verifier.verify, KeyFormat().new().reveal().encode()) for _ in range(30)]
         reached = eventually(lambda: held.number, 4)
         errors = {type(call.ended()) for call in calls}
@@ -549,12 +529,12 @@ def test_a_hanging_store_holds_a_few_threads(store: KeyStore, verifiers: Make, m
     assert errors == {KeyStoreUnavailable}
     assert held.number == 4
     assert settled == 0
-    # Four that ask, one that polls and one that writes.
+    # Four threads look up, one polls and one writes.
     assert threads == 6
 
 
-def test_threads_begin_with_the_first_look_up_and_end_with_the_verifier(service: KeyService, verifiers: Make) -> None:
-    """KeyIssuer a verifier starts nothing; closing it ends what it started."""
+def test_threads(service: KeyService, verifiers: Make) -> None:
+    """The first look-up starts the threads, and `close` ends them."""
 
     def running() -> set[str]:
         return {thread.name for thread in threading.enumerate() if thread.name.startswith("awx-key")}
@@ -571,7 +551,7 @@ def test_threads_begin_with_the_first_look_up_and_end_with_the_verifier(service:
     assert eventually(lambda: len(running()), 0) == 0
 
 
-def test_a_verifier_that_nobody_has_any_more_ends(
+def test_collected_verifier(
     store: KeyStore, service: KeyService, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads do not keep a verifier alive that was not closed."""
@@ -584,8 +564,8 @@ def test_a_verifier_that_nobody_has_any_more_ends(
     assert eventually(lambda: (gc.collect(), gone())[1], None) is None
 
 
-def test_a_closed_verifier_lets_nobody_in(service: KeyService, verifier: KeyVerifier) -> None:
-    """What would not hear of revocations any more is not asked: not even what was in memory is accepted."""
+def test_closed_verifier(service: KeyService, verifier: KeyVerifier) -> None:
+    """A closed verifier accepts no key, not even a cached one, because it learns of no revocations."""
     _, key = _key(service)
     verifier.verify(key)
     verifier.close()
@@ -594,25 +574,23 @@ def test_a_closed_verifier_lets_nobody_in(service: KeyService, verifier: KeyVeri
         verifier.verify(key)
 
 
-def test_verifiers_with_another_pepper_know_no_key(service: KeyService, verifiers: Make) -> None:
-    """Keys are known under the pepper they were made with."""
+def test_other_pepper(service: KeyService, verifiers: Make) -> None:
+    """A verifier with another pepper accepts no key."""
     _, key = _key(service)
 
     assert _code(verifiers(keys=KeyFormat(pepper=bytes(16))).verify, key) == "invalid_api_key"
 
 
-def test_keys_of_another_prefix_and_pepper_are_verified(store: KeyStore, service: KeyService, verifiers: Make) -> None:
-    """A service and a verifier of one format agree."""
+def test_other_format(store: KeyStore, service: KeyService, verifiers: Make) -> None:
+    """A service and a verifier with the same format agree."""
     form = KeyFormat("awx_test_", pepper=bytes(16))
     created = KeyService(store, keys=form).create("acme", "n")
 
     assert verifiers(keys=form).verify(created.secret.reveal().encode()).subject == created.key.id
 
 
-def test_a_listener_that_fails_fails_no_act(
-    service: KeyService, store: KeyStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What a listener of the store raises is logged, and the act is done."""
+def test_failing_listener(service: KeyService, store: KeyStore, caplog: pytest.LogCaptureFixture) -> None:
+    """An error in a listener of the store is logged, and the change succeeds."""
 
     class Listener:
         def fail(self, account_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The REST API over a store on each database, asked without a server; tokens are signed here."""
+"""The REST API over a store on each database, called without a server. Tests sign the tokens themselves."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ __all__ = ["clock", "database", "service", "store"]
 Lines = Sequence[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
-    """What came back."""
+class Response(NamedTuple):
+    """A response of the API."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -40,21 +40,21 @@ class Answer(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The code of an error, whose body has the three keys of the envelope and no others."""
+        """The code of an error, whose body has exactly the three keys of the contract."""
         body = self.json
         assert list(body) == ["code", "type", "message"], body
         return str(body["code"])
 
 
 def claims(clock: ManualClock, **more: Any) -> dict[str, Any]:
-    """What a token says that is accepted; with None a claim is left out."""
+    """The claims of a valid token; None removes a claim."""
     now_s = clock.now_ms() // 1000
     said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "acme", "iat": now_s, "exp": now_s + 600, **more}
     return {name: value for name, value in said.items() if value is not None}
 
 
 def signed(claims: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: Any) -> str:
-    """A token."""
+    """A signed token."""
     return jwt.encode(claims, key, algorithm=algorithm, headers=header)
 
 
@@ -64,7 +64,7 @@ def request_of(method: str, path: str, headers: Lines) -> Request:
 
 
 class Client:
-    """Somebody who has a token."""
+    """A client with a token."""
 
     def __init__(self, api: ManagementApi, token: str) -> None:
         self._api = api
@@ -72,24 +72,24 @@ class Client:
 
     def __call__(
         self, method: str, path: str, body: object = None, *, query: str = "", headers: Lines = JSON
-    ) -> Answer:
-        """One call; a `body` that is no bytes is sent as JSON."""
+    ) -> Response:
+        """Make a call; a `body` that is not bytes is sent as JSON."""
         sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         request = request_of(method, f"/api/v1{path}", [*self.headers, *headers])
         reply = self._api(FullRequest(request, query.encode(), sent))
         assert len(dict(reply.headers)) == len(reply.headers)
-        return Answer(reply.status, dict(reply.headers), reply.body)
+        return Response(reply.status, dict(reply.headers), reply.body)
 
 
 @pytest.fixture
 def tokens(clock: ManualClock) -> AccessTokens:
-    """Tokens of one issuer, signed with one secret."""
+    """The tokens of one issuer, signed with one secret."""
     return AccessTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE, clock=clock)
 
 
 @pytest.fixture
 def limiter(clock: ManualClock) -> Limiter:
-    """The limiter of the gate, and of the API."""
+    """The limiter of the gate and of the API."""
     return Limiter(MemoryBackend(clock=clock))
 
 
@@ -101,11 +101,11 @@ def api(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> Manageme
 
 @pytest.fixture
 def client_of(api: ManagementApi, clock: ManualClock) -> Callable[[str], Client]:
-    """Makes clients for accounts."""
+    """A function that creates clients of accounts."""
     return lambda account: Client(api, signed(claims(clock, sub=account)))
 
 
 @pytest.fixture
 def client(client_of: Callable[[str], Client]) -> Client:
-    """Acme's client."""
+    """The client of the account acme."""
     return client_of("acme")

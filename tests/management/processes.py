@@ -1,4 +1,4 @@
-"""Several processes with one key store: each a server of its own, so that a test says which one it asks."""
+"""Several servers with one key store, each in its own process, so that a test can choose one."""
 
 import os
 import re
@@ -20,7 +20,7 @@ _START_SECONDS = 40.0
 
 
 class Process:
-    """One server."""
+    """A server."""
 
     def __init__(self, folder: Path, number: int, settings: dict[str, str], words: Sequence[str]) -> None:
         self.port = free_port()
@@ -41,8 +41,8 @@ class Process:
             )
         self._guard = guarded(self._process)
 
-    def wait_until_it_answers(self) -> None:
-        """Return when it does, or fail."""
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers, or fail."""
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             try:
@@ -50,31 +50,31 @@ class Process:
                     return
             except httpx2.TransportError:
                 time.sleep(0.05)
-        pytest.fail(f"it did not start:\n{self.log.read_text()}")
+        pytest.fail(f"the server did not start:\n{self.log.read_text()}")
 
     def call(self, account: str, method: str, path: str, body: Any = None) -> httpx2.Response:
-        """One call of the REST API, for `account`."""
+        """Make a call of the REST API for `account`."""
         headers = {"Authorization": f"Bearer {token_for(account)}"}
         return self.http.request(method, f"/api/v1{path}", json=body, headers=headers)
 
     def status(self, key: str) -> int:
-        """How a request with `key` is answered."""
+        """The status of a request with `key`."""
         return self.http.get("/plain", headers={"X-API-Key": key}).status_code
 
     def left_today(self, key: str) -> tuple[int, int]:
-        """How many requests the plan of `key` has a day, and how many are left after one more."""
+        """The requests per day of the key's plan, and how many remain after one more."""
         headers = self.http.get("/plain", headers={"X-API-Key": key}).headers
         lines = (headers["ratelimit-policy"], headers["ratelimit"])
         of_plan, left = (int(re.findall(r'"day";[qr]=(\d+)', line)[0]) for line in lines)
         return of_plan, left
 
     def position(self) -> int | None:
-        """Up to which change it has heard of others."""
+        """The number of the last change that the process has polled."""
         answer: int | None = self.http.get("/position").json()
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.http.close()
         stop(self._process, self._guard)
 
@@ -83,12 +83,12 @@ class Process:
 def processes(
     number: int, folder: Path, settings: dict[str, str], words: Sequence[str] = ("--log-level", "warning")
 ) -> Iterator[list[Process]]:
-    """So many servers that answer. Whatever happens, none is left."""
+    """Start this many servers, and stop them after the block."""
     with ExitStack() as stack:
         started = []
         for index in range(number):
             started.append(Process(folder, index, settings, words))
             stack.callback(started[-1].close)
         for process in started:
-            process.wait_until_it_answers()
+            process.wait_until_ready()
         yield started

@@ -1,6 +1,6 @@
-"""The app whose keys are attacked by several processes; its limits are kept where AWX_TEST_BACKEND says.
+"""The app that several processes serve; AWX_TEST_BACKEND says where its limits are.
 
-A look-up waits, after it has read, for as long as there is a file ``hold`` and none ``go`` in the folder.
+After a look-up has read, it waits while there is a file ``hold`` and no file ``go`` in the folder.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
 
 FOLDER = Path(os.environ["AWX_TEST_FOLDER"])
-#: `small` and `large` give so little back that what was used can be counted.
+#: `small` and `large` refill so slowly that used tokens can be counted.
 DAYS = {"starter": 100_000, "small": 200, "large": 1_000}
 PLANS = PlanTable([Plan.of(name, per_minute=100_000, per_day=days) for name, days in DAYS.items()], default="starter")
 STORE = KeyStore.open(os.environ["AWX_TEST_DATABASE"])
@@ -53,7 +53,7 @@ async def plain(request: Request) -> Response:
 
 
 async def position(request: Request) -> Response:
-    """Up to which change this process has heard of others."""
+    """The number of the last change that this process has polled."""
     return JSONResponse(VERIFIER._position)
 
 

@@ -1,4 +1,4 @@
-"""The calls of the REST API: what they answer, field by field, and what they refuse."""
+"""The calls of the REST API: every field of their responses, and the requests that they refuse."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +19,8 @@ MISSING = "key_0000000000000000"
 NO_SUCH_KEY = b'{"code":"api_key_not_found","type":"not_found_error","message":"There is no such API key."}'
 
 
-def test_a_new_key_is_told_once(client: Client, service: KeyService) -> None:
-    """Create answers 201 with the six fields of the contract; the key is in no other answer, and is nowhere kept."""
+def test_create(client: Client, service: KeyService) -> None:
+    """Create answers 201 with the six fields of the contract; the key is in no other response and is not stored."""
     made = client("POST", "/api-keys", {"name": "production-backend"})
     key = made.json
     seen = client("GET", "/api-keys").body + client("GET", f"/api-keys/{key['id']}").body
@@ -37,8 +37,8 @@ def test_a_new_key_is_told_once(client: Client, service: KeyService) -> None:
     assert service.get("acme", key["id"]).created_by == "acme"
 
 
-def test_the_list_is_the_seeds(client: Client, service: KeyService, clock: ManualClock) -> None:
-    """Without pages the answer is exactly `data`, newest first, and each item has the five fields of the seed."""
+def test_list(client: Client, service: KeyService, clock: ManualClock) -> None:
+    """Without pages the response has only `data`, newest first, and each item has the five fields of the contract."""
     ids = []
     for name in ("first", "second"):
         ids.append(client("POST", "/api-keys", {"name": name}).json["id"])
@@ -58,8 +58,8 @@ def test_the_list_is_the_seeds(client: Client, service: KeyService, clock: Manua
     assert list(listed.json["data"][0]) == ["id", "name", "prefix", "created_at", "last_used_at"]
 
 
-def test_pages_say_how_many_there_are(client: Client, service: KeyService) -> None:
-    """`page_num` and `page_size` give so many, with `total` and `has_more`."""
+def test_pages(client: Client, service: KeyService) -> None:
+    """`page_num` and `page_size` select a page, with `total` and `has_more`."""
     for number in range(3):
         service.create("acme", f"n{number}")
     pages = [client("GET", "/api-keys", query=f"page_num={number}&page_size=2").json for number in (1, 2, 3)]
@@ -75,8 +75,8 @@ def test_pages_say_how_many_there_are(client: Client, service: KeyService) -> No
     ]
 
 
-def test_more_keys_than_fit_are_not_cut_off_unseen(client: Client, service: KeyService) -> None:
-    """An account with more than a thousand keys is told to ask for pages."""
+def test_long_list(client: Client, service: KeyService) -> None:
+    """For more than a thousand keys the list without pages is an error that says to use pages."""
     service.accounts.set_max_keys("acme", 1_001)
     for _ in range(1_000):
         service.create("acme", "n")
@@ -89,8 +89,8 @@ def test_more_keys_than_fit_are_not_cut_off_unseen(client: Client, service: KeyS
     assert "request pages" in refused.json["message"]
 
 
-def test_a_key_can_be_renamed(client: Client, service: KeyService) -> None:
-    """Patch answers the item under its new name, and says in the trail who did it."""
+def test_rename(client: Client, service: KeyService) -> None:
+    """Patch returns the item with its new name, and the event names the actor."""
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     renamed = client("PATCH", f"/api-keys/{key_id}", {"name": "  staging-ci "})
     event = service.events("acme").items[0]
@@ -101,8 +101,8 @@ def test_a_key_can_be_renamed(client: Client, service: KeyService) -> None:
     assert event.actor == "acme"
 
 
-def test_a_revoked_key_is_gone(client: Client) -> None:
-    """Delete answers 204 without a body; again it is a 404, and so is everything else with that id."""
+def test_revoke(client: Client) -> None:
+    """Delete answers 204 without a body; every later call with this id is a 404."""
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     gone = client("DELETE", f"/api-keys/{key_id}")
     again = [client(method, f"/api-keys/{key_id}{more}", body).body for method, more, body in EVERY_ACT]
@@ -119,8 +119,8 @@ EVERY_ACT: list[tuple[str, str, Any]] = [
 ]  # fmt: skip
 
 
-def test_a_rotation_makes_a_successor(client: Client, service: KeyService, clock: ManualClock) -> None:
-    """Rotate answers 201 with the new key; the old one ends with its grace, which is a day if it is not given."""
+def test_rotate(client: Client, service: KeyService, clock: ManualClock) -> None:
+    """Rotate answers 201 with the new key; the old key ends after its grace period, a day by default."""
     old = [client("POST", "/api-keys", {"name": "n"}).json["id"] for _ in range(3)]
     bodies = [{"grace_period_seconds": 60}, {}, None]
     new = [client("POST", f"/api-keys/{key_id}/rotate", body) for key_id, body in zip(old, bodies, strict=True)]
@@ -134,8 +134,8 @@ def test_a_rotation_makes_a_successor(client: Client, service: KeyService, clock
     assert client("POST", f"/api-keys/{old[0]}/rotate").code == "api_key_not_active"
 
 
-def test_usage_is_live(client: Client, service: KeyService, limiter: Limiter) -> None:
-    """Usage shows what each key has used of its plan, without charging; a key and its successor have one budget."""
+def test_usage(client: Client, service: KeyService, limiter: Limiter) -> None:
+    """Usage shows what each key has used of its plan without charging it; a key and its successor share limits."""
     old = service.create("acme", "n").key
     limiter.acquire(old.family_id, PLANS.plans[0], 7)
     new = service.rotate("acme", old.id).key
@@ -157,10 +157,10 @@ def test_usage_is_live(client: Client, service: KeyService, limiter: Limiter) ->
     assert client("GET", "/usage", query="page_size=1").json["has_more"] is True
 
 
-def test_an_account_is_made_with_its_first_key(
+def test_new_account(
     client_of: Callable[[str], Client], service: KeyService, limiter: Limiter, tokens: AccessTokens, clock: ManualClock
 ) -> None:
-    """Whoever logs in for the first time sees nothing, and can make a key on the plan that was chosen for that."""
+    """A new account has no keys, and its first key creates it with the configured plan."""
     fresh = Client(
         ManagementApi(service, tokens, limiter=limiter, plans=PLANS, new_account_plan="growth"),
         signed(claims(clock, sub="fresh")),
@@ -173,10 +173,10 @@ def test_an_account_is_made_with_its_first_key(
     assert service.accounts.get("fresh").plan == "growth"
 
 
-def test_accounts_do_not_see_one_another(
+def test_key_of_another_account(
     service: KeyService, tokens: AccessTokens, limiter: Limiter, clock: ManualClock
 ) -> None:
-    """With another account's id every call is the same 404 as with one that never was; nothing happens."""
+    """Every call with another account's key is the same 404 as with an unknown id, and changes nothing."""
     many = Plan.of("many", per_minute=1_000)
     api = ManagementApi(service, tokens, limiter=limiter, plans=PLANS, creations=many)
     mine, theirs = (Client(api, signed(claims(clock, sub=account))) for account in ("acme", "other"))
@@ -196,8 +196,8 @@ def test_accounts_do_not_see_one_another(
     assert len(service.events("acme").items) == 2
 
 
-def test_unknown_and_foreign_ids_cost_the_same(client_of: Callable[[str], Client], store: KeyStore) -> None:
-    """The statements are the same for an id that never was and for one of another account's: time tells nothing."""
+def test_statements_of_a_404(client_of: Callable[[str], Client], store: KeyStore) -> None:
+    """An unknown id and another account's id need the same statements, so timing reveals nothing."""
     key_id = client_of("other")("POST", "/api-keys", {"name": "n"}).json["id"]
     client = client_of("acme")
     sent = []
@@ -253,8 +253,8 @@ WRONG_BODIES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG_BODIES)
-def test_a_wrong_body_changes_nothing(client: Client, service: KeyService, case: str) -> None:
-    """What is not exactly what is asked for is a 400 that says what is allowed, and nothing was done."""
+def test_invalid_body(client: Client, service: KeyService, case: str) -> None:
+    """An invalid body is a 400 that says what is allowed, and changes nothing."""
     body, says = WRONG_BODIES[case]
     answer = client("POST", "/api-keys", body)
 
@@ -264,8 +264,8 @@ def test_a_wrong_body_changes_nothing(client: Client, service: KeyService, case:
     assert service.list("acme").total == 0
 
 
-def test_a_whole_number_is_one_however_it_is_written(client: Client, service: KeyService, clock: ManualClock) -> None:
-    """JSON knows one kind of numbers: 30.0 and 3e1 are 30."""
+def test_whole_numbers(client: Client, service: KeyService, clock: ManualClock) -> None:
+    """30.0 and 3e1 count as 30, because JSON has only one kind of numbers."""
     ends = [
         client("POST", "/api-keys", b'{"name": "n", "expires_in_days": %s}' % text).json["id"]
         for text in (b"30", b"30.0", b"3e1")
@@ -276,8 +276,8 @@ def test_a_whole_number_is_one_however_it_is_written(client: Client, service: Ke
     }
 
 
-def test_a_name_that_has_a_key_is_refused_without_it(client: Client, service: KeyService) -> None:
-    """A key that was pasted as a name, a field or an id is not told back."""
+def test_key_in_a_field(client: Client, service: KeyService) -> None:
+    """The error about a key that was pasted as a name, a field or an id does not contain the key."""
     key = service.create("acme", "n").secret.reveal()
     answers = [
         client("POST", "/api-keys", {"name": f"my {key}"}),
@@ -304,8 +304,8 @@ def test_a_name_that_has_a_key_is_refused_without_it(client: Client, service: Ke
         ([(b"content-type", b'Application/JSON ; charset="UTF-8"')], 201),
     ],
 )
-def test_a_body_comes_as_json(client: Client, lines: Any, status: int) -> None:
-    """A form of a browser cannot be sent in its place, and a type that stands twice is none."""
+def test_content_type(client: Client, lines: Any, status: int) -> None:
+    """Only JSON is accepted: no HTML form, and no repeated Content-Type."""
     answer = client("POST", "/api-keys", {"name": "n"}, headers=lines)
 
     assert answer.status == status
@@ -318,14 +318,14 @@ def test_a_body_comes_as_json(client: Client, lines: Any, status: int) -> None:
      "page_num=1e2", "page_num=%C2%B2", "page_num=99999999999", "a" * 3_000, "page_num=1;page_size=1", "page_num=1&",
      "page_num=%ff", "&".join(f"a{n}=1" for n in range(50))],
 )  # fmt: skip
-def test_a_wrong_query_is_refused(client: Client, query: str) -> None:
-    """A page that cannot be, and whatever else stands in a query, is a 400 and not the first page."""
+def test_invalid_query(client: Client, query: str) -> None:
+    """An impossible page and unknown parameters are a 400, and not the first page."""
     assert client("GET", "/api-keys", query=query).code == "invalid_request"
     assert client("GET", "/usage", query=query).code == "invalid_request"
 
 
-def test_calls_without_pages_have_no_query(client: Client) -> None:
-    """What would be ignored is refused."""
+def test_query_of_other_calls(client: Client) -> None:
+    """A query that would be ignored is refused."""
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     calls = [("GET", f"/{key_id}", None), ("PATCH", f"/{key_id}", {"name": "m"}), ("DELETE", f"/{key_id}", None),
              ("POST", f"/{key_id}/rotate", {}), ("POST", "", {"name": "m"})]  # fmt: skip
@@ -335,8 +335,8 @@ def test_calls_without_pages_have_no_query(client: Client) -> None:
     } == {"invalid_request"}
 
 
-def test_the_cap_is_a_409(client: Client, service: KeyService) -> None:
-    """An account with as many keys as it may have gets none more until one is revoked."""
+def test_maximum_number_of_keys(client: Client, service: KeyService) -> None:
+    """At the maximum number of keys, create is a 409 until one is revoked."""
     service.accounts.set_max_keys("acme", 1)
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     refused = client("POST", "/api-keys", {"name": "n"})
@@ -347,8 +347,8 @@ def test_the_cap_is_a_409(client: Client, service: KeyService) -> None:
     assert client("POST", "/api-keys", {"name": "n"}).status == 201
 
 
-def test_a_suspended_account_makes_no_keys(client: Client, service: KeyService) -> None:
-    """It is a 409; its keys can still be seen and revoked."""
+def test_suspended_account(client: Client, service: KeyService) -> None:
+    """Create is a 409; keys can still be listed and revoked."""
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     service.accounts.suspend("acme")
     answers = [
@@ -361,8 +361,8 @@ def test_a_suspended_account_makes_no_keys(client: Client, service: KeyService) 
     assert [answer.status for answer in answers] == [409, 409, 200, 204]
 
 
-def test_ten_keys_a_minute(client_of: Callable[[str], Client], limiter: Limiter, clock: ManualClock) -> None:
-    """An account makes ten keys a minute, rotations among them; the eleventh is a 429 that is true; others go on."""
+def test_limit_on_creations(client_of: Callable[[str], Client], limiter: Limiter, clock: ManualClock) -> None:
+    """The eleventh creation or rotation in a minute is a 429 with an exact wait; other accounts are not affected."""
     client = client_of("acme")
     key_id = client("POST", "/api-keys", {"name": "n"})
     made = [client("POST", "/api-keys", {"name": "n"}).status for _ in range(8)]
@@ -379,8 +379,8 @@ def test_ten_keys_a_minute(client_of: Callable[[str], Client], limiter: Limiter,
     assert client("POST", "/api-keys", {"name": "n"}).status == 201
 
 
-def test_a_hundred_and_twenty_calls_a_minute(client_of: Callable[[str], Client], clock: ManualClock) -> None:
-    """Reading and renaming share a limit of their own, which says how it stands; a key can be revoked all the same."""
+def test_limit_on_calls(client_of: Callable[[str], Client], clock: ManualClock) -> None:
+    """Reads and renames share a separate limit, which is in the headers; keys can still be revoked."""
     client = client_of("acme")
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     calls = [("GET", "/api-keys"), ("GET", f"/api-keys/{key_id}"), ("GET", "/usage"), ("PATCH", f"/api-keys/{key_id}")]
@@ -398,8 +398,8 @@ def test_a_hundred_and_twenty_calls_a_minute(client_of: Callable[[str], Client],
     assert client("GET", "/api-keys").status == 200
 
 
-def test_revoking_what_is_not_there_waits_for_nobody(client: Client, store: KeyStore, clock: ManualClock) -> None:
-    """It is counted by no limit, and so it takes no lock that others want: it reads, and that is all."""
+def test_revoke_an_unknown_key(client: Client, store: KeyStore, clock: ManualClock) -> None:
+    """It is not limited, and so it only reads and takes no lock."""
     with store.unit_of_work("acme", now_ms=clock.now_ms()):
         answer = client("DELETE", f"/api-keys/{MISSING}")
 
@@ -413,8 +413,8 @@ def test_revoking_what_is_not_there_waits_for_nobody(client: Client, store: KeyS
      (f"/api-keys/{MISSING}/rotate", b"OPTIONS, POST"), ("/usage", b"GET, HEAD, OPTIONS"),
      ("/openapi.json", b"GET, HEAD, OPTIONS")],
 )  # fmt: skip
-def test_other_methods_are_not_allowed(api: ManagementApi, path: str, allow: bytes) -> None:
-    """A 405 and the answer to OPTIONS name the methods of the path; nobody needs a token for that."""
+def test_other_methods(api: ManagementApi, path: str, allow: bytes) -> None:
+    """A 405 and the response to OPTIONS list the methods of the path, without a token."""
     nobody = Client(api, "")
     refused = [nobody(method, path) for method in ("PUT", "TRACE", "CONNECT", "get", "", "PROPFIND")]
     options = nobody("OPTIONS", path)
@@ -427,8 +427,8 @@ def test_other_methods_are_not_allowed(api: ManagementApi, path: str, allow: byt
     assert options.body == b""
 
 
-def test_head_is_a_get(client_of: Callable[[str], Client]) -> None:
-    """Whoever asks for the headers alone gets those of the whole; the body is the adapter's to leave out."""
+def test_head(client_of: Callable[[str], Client]) -> None:
+    """HEAD has the headers of GET; the adapter omits the body."""
     assert client_of("acme")("HEAD", "/api-keys") == client_of("other")("GET", "/api-keys")
 
 
@@ -437,13 +437,13 @@ def test_head_is_a_get(client_of: Callable[[str], Client]) -> None:
     ["", "/", "/api-keys/", "/api-keys//", f"/api-keys/{MISSING}/", "/API-KEYS", "/usage/x", "//api-keys",
      f"/api-keys/{MISSING}/rotate/x", "/api-keys/../usage", "/api-keys\n"],
 )  # fmt: skip
-def test_other_paths_are_nothing(client: Client, path: str) -> None:
-    """Nothing is normalised: what is not the path of a call is a 404."""
+def test_unknown_path(client: Client, path: str) -> None:
+    """Paths are not normalised: any other path is a 404."""
     assert client("GET", path).code == "not_found"
 
 
-def test_the_base_is_what_it_was_told(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> None:
-    """Paths are whole: the API answers below its base alone."""
+def test_base(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> None:
+    """The API answers only below its base."""
     api = ManagementApi(service, tokens, limiter=limiter, plans=PLANS, base="/internal/keys/")
     statuses = [
         api(FullRequest(request_of("GET", path, []), b"", b"")).status
@@ -454,8 +454,8 @@ def test_the_base_is_what_it_was_told(service: KeyService, tokens: AccessTokens,
     assert api.document["servers"] == [{"url": "/internal/keys"}]
 
 
-def test_an_api_key_manages_no_keys(api: ManagementApi, service: KeyService) -> None:
-    """A key, in whichever header, is a 403, on every call; no key is looked up for that."""
+def test_api_key_as_a_token(api: ManagementApi, service: KeyService) -> None:
+    """An API key in any header is a 403 on every call, without a look-up."""
     key = service.create("acme", "n").secret.reveal().encode()
     other = Client(api, "")
     answers = []
@@ -471,13 +471,13 @@ def test_an_api_key_manages_no_keys(api: ManagementApi, service: KeyService) -> 
     assert service.list("acme").total == 1
 
 
-def test_a_token_counts_beside_a_key(client: Client) -> None:
-    """A client that sends its key with everything is who its token says."""
+def test_token_and_api_key(client: Client) -> None:
+    """If a request has a token and a key, the token counts."""
     assert client("GET", "/api-keys", headers=[(b"x-api-key", b"awx_1")]).status == 200
 
 
-class Down:
-    """A backend without an answer."""
+class UnavailableBackend:
+    """A backend that never responds."""
 
     longest_wait_ms = 0
 
@@ -491,9 +491,9 @@ class Down:
     refund = reset = health = close = release
 
 
-def test_without_a_limiter_no_key_is_made(service: KeyService, tokens: AccessTokens, clock: ManualClock) -> None:
-    """Where there is no decision, creating and usage are a 503, and what needs none goes on."""
-    api = ManagementApi(service, tokens, limiter=Limiter(Down()), plans=PLANS)  # type: ignore[arg-type]
+def test_limiter_outage(service: KeyService, tokens: AccessTokens, clock: ManualClock) -> None:
+    """Without decisions, create and usage are a 503, and other calls still work."""
+    api = ManagementApi(service, tokens, limiter=Limiter(UnavailableBackend()), plans=PLANS)  # type: ignore[arg-type]
     client = Client(api, signed(claims(clock)))
     service.create("acme", "n")
     answers = [client("POST", "/api-keys", {"name": "n"}), client("GET", "/usage"), client("GET", "/api-keys")]
@@ -503,8 +503,8 @@ def test_without_a_limiter_no_key_is_made(service: KeyService, tokens: AccessTok
     assert service.list("acme").total == 1
 
 
-def test_a_plan_that_is_not_in_the_table_is_loud(client: Client, service: KeyService, caplog: Any) -> None:
-    """Usage cannot be told of a plan that nobody has described."""
+def test_unknown_plan(client: Client, service: KeyService, caplog: Any) -> None:
+    """Usage of a plan that is not in the table is an error."""
     service.create("acme", "n")
     service.accounts.set_plan("acme", "gold")
 
@@ -512,18 +512,16 @@ def test_a_plan_that_is_not_in_the_table_is_loud(client: Client, service: KeySer
     assert "gold" in caplog.text
 
 
-def test_every_answer_is_kept_by_nobody(client: Client) -> None:
-    """Errors and documents too."""
+def test_no_store(client: Client) -> None:
+    """Every response has `Cache-Control: no-store`, also errors and documents."""
     answers = [client("GET", path) for path in ("/api-keys", "/usage", "/openapi.json", "/x", f"/api-keys/{MISSING}")]
 
     assert {answer.headers[b"cache-control"] for answer in answers} == {b"no-store"}
 
 
 @pytest.mark.parametrize("field", ["creations", "calls"])
-def test_a_plan_of_calls_has_rates_alone(
-    field: str, service: KeyService, tokens: AccessTokens, limiter: Limiter
-) -> None:
-    """A plan with slots, which no call would give back, is an error at start."""
+def test_plan_of_calls_with_slots(field: str, service: KeyService, tokens: AccessTokens, limiter: Limiter) -> None:
+    """A plan of calls with slots, which nothing would release, is an error at the start."""
     plan: dict[str, Any] = {field: Plan.of("few", per_minute=10, concurrent=2)}
 
     with pytest.raises(
@@ -532,8 +530,8 @@ def test_a_plan_of_calls_has_rates_alone(
         ManagementApi(service, tokens, limiter=limiter, plans=PLANS, **plan)
 
 
-def test_the_limit_on_creations_is_the_limiters(client: Client, limiter: Limiter) -> None:
-    """It is kept where the gate's limits are kept, so that processes share it; its subject has no key in it."""
+def test_subject_of_the_limit(client: Client, limiter: Limiter) -> None:
+    """The limit on creations is in the gate's backend, so processes share it, and its subject contains no key."""
     client("POST", "/api-keys", {"name": "n"})
 
     assert limiter.peek("api-keys:acme", CREATIONS).usages[0].remaining == 9

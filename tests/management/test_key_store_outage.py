@@ -1,4 +1,4 @@
-"""A store that is down, hangs or is locked, behind a gate and the REST API: 503 in time, and memory goes on."""
+"""A store that is down, hangs or is locked, behind a gate and the REST API: 503 in time, and cached keys work."""
 
 import asyncio
 import json
@@ -21,8 +21,8 @@ PLANS = PlanTable([Plan.of("starter", per_minute=100_000)], default="starter")
 BUDGET_MS, ANSWER_S = 300, 0.5
 
 
-class Doors:
-    """A gate and the REST API over one store, asked on one event loop."""
+class GateAndApi:
+    """A gate and the REST API over one store, called on one event loop."""
 
     def __init__(self, store: KeyStore) -> None:
         self.store = store
@@ -38,13 +38,13 @@ class Doors:
         self.verifier.verify(self.known.encode())
 
     async def status(self, key: str) -> tuple[int, str]:
-        """How a request with this key is answered, and with which code."""
+        """The status and code of a request with this key."""
         request = Request("GET", "/", "192.0.2.1", lambda name: [key.encode()] if name == b"x-api-key" else [])
         reply = (await self._gate.admit(request)).reply
         return (200, "") if reply is None else (reply.status, json.loads(reply.body)["code"])
 
     async def call(self, method: str = "POST") -> tuple[int, str]:
-        """How a call of the REST API is answered."""
+        """The status of a call of the REST API."""
         sent: list[Any] = []
 
         async def receive() -> Any:
@@ -58,8 +58,8 @@ class Doors:
         await self._app(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"]).get("code", "")
 
-    def asked(self) -> "Outage":
-        """What happens to 28 keys that are not in memory, and meanwhile to one that is, and to calls of the API."""
+    def responses(self) -> "Outage":
+        """Send 28 uncached keys, and meanwhile a cached one and calls of the API."""
 
         async def ask() -> Outage:
             began_s = time.monotonic()
@@ -81,7 +81,7 @@ class Doors:
 
 
 class Outage:
-    """What was seen of it."""
+    """The responses during an outage."""
 
     def __init__(self, known: set[Any], known_s: float, unseen: set[Any], unseen_s: float, calls: set[Any]) -> None:
         self.answers = (known, unseen, calls)
@@ -100,57 +100,57 @@ EXPECTED = ({(200, "")}, {UNAVAILABLE}, {UNAVAILABLE})
 
 
 @pytest.fixture
-def postgresql(postgres: Postgres) -> Iterator[Doors]:
-    doors = Doors(KeyStore.open(postgres.emptied_store(), timeout_ms=500))
-    yield doors
-    doors.close()
+def postgresql(postgres: Postgres) -> Iterator[GateAndApi]:
+    served = GateAndApi(KeyStore.open(postgres.emptied_store(), timeout_ms=500))
+    yield served
+    served.close()
 
 
-def _back(doors: Doors) -> list[tuple[int, str]]:
-    """As soon as the store answers again, an unseen key is let in and a key is made."""
+def recovered(served: GateAndApi) -> list[tuple[int, str]]:
+    """The responses to an uncached key and to a creation, as soon as the store responds again."""
     until = time.monotonic() + 10
-    while asyncio.run(doors.status(doors.unseen[0])) != (200, "") and time.monotonic() < until:
+    while asyncio.run(served.status(served.unseen[0])) != (200, "") and time.monotonic() < until:
         time.sleep(0.05)
-    return [asyncio.run(doors.status(doors.unseen[0])), asyncio.run(doors.call())]
+    return [asyncio.run(served.status(served.unseen[0])), asyncio.run(served.call())]
 
 
-def test_a_database_that_is_down(postgres: Postgres, postgresql: Doors) -> None:
-    """Whoever is in memory is let in without delay, everyone else is told so in time; then all are let in again."""
+def test_stopped_database(postgres: Postgres, postgresql: GateAndApi) -> None:
+    """Cached keys are accepted without delay, all others get a 503 in time; then all are accepted again."""
     postgres.stop()
     try:
-        outage = postgresql.asked()
+        outage = postgresql.responses()
     finally:
         postgres.start()
 
     assert outage.answers == EXPECTED
     assert outage.in_time == (True, True)
-    assert _back(postgresql) == [(200, ""), (201, "")]
+    assert recovered(postgresql) == [(200, ""), (201, "")]
 
 
-def test_a_database_that_hangs(postgres: Postgres, postgresql: Doors) -> None:
-    """One that takes what is sent and says nothing holds nobody up either."""
+def test_hanging_database(postgres: Postgres, postgresql: GateAndApi) -> None:
+    """A database that never responds delays no request beyond the budget."""
     with postgres.hanging():
-        outage = postgresql.asked()
+        outage = postgresql.responses()
 
     assert outage.answers == EXPECTED
     assert outage.in_time == (True, True)
-    assert _back(postgresql) == [(200, ""), (201, "")]
+    assert recovered(postgresql) == [(200, ""), (201, "")]
 
 
-def test_a_file_that_is_locked(tmp_path: Path) -> None:
-    """A file that another process has locked whole is waited for no longer than that."""
+def test_locked_file(tmp_path: Path) -> None:
+    """A file that another process has locked delays no request beyond the budget."""
     path = tmp_path / "keys.db"
-    doors = Doors(KeyStore.open(path, timeout_ms=100))
-    doors.verifier.write_uses()
-    doors.verifier._poller.stop(1)
-    doors.store.close()
+    served = GateAndApi(KeyStore.open(path, timeout_ms=100))
+    served.verifier.write_uses()
+    served.verifier._poller.stop(1)
+    served.store.close()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
-    outage = doors.asked()
+    outage = served.responses()
     other.close()
-    back = _back(doors)
-    doors.close()
+    back = recovered(served)
+    served.close()
 
     assert outage.answers == EXPECTED
     assert outage.in_time == (True, True)

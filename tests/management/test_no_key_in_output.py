@@ -1,4 +1,4 @@
-"""A whole run at DEBUG, on a real server, each database and a real Redis: no key is anywhere but where it was told."""
+"""A whole run at DEBUG on a real server, each database and a real Redis: keys appear only where they are created."""
 
 import json
 from base64 import b64encode
@@ -14,14 +14,14 @@ from tests.redis_servers import RedisServer, StartRedis
 from tests.servers.stored import token_for
 
 LEVELS = ["sqlalchemy.engine", "sqlalchemy.pool", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "redis"]
-#: Long enough that no other text has it by chance.
+#: Long enough not to occur in other text by chance.
 _PIECE = 10
-#: What has to be there, or the search would have found nothing in any case.
+#: Texts that must be there, or else the search does not work.
 CONTROLS = [("log", "INSERT INTO awx_api_keys"), ("log", "GET /plain"), ("database", "key.created"), ("redis", "awx:{")]
 
 
 def log_config(folder: Path, *, redacting: bool) -> list[str]:
-    """Everything that anybody logs, at DEBUG; with the filter of the README, where that is wanted."""
+    """A configuration that logs everything at DEBUG, with or without the README's filter."""
     filters = {"redact": {"()": "awx_ratelimit.keys.KeyRedactingFilter"}} if redacting else {}
     handler: dict[str, Any] = {"class": "logging.StreamHandler", "level": "DEBUG", "filters": list(filters)}
     loggers: dict[str, Any] = {name: {"level": "DEBUG"} for name in LEVELS}
@@ -44,8 +44,8 @@ def log_config(folder: Path, *, redacting: bool) -> list[str]:
     return ["--log-config", str(path)]
 
 
-class Life:
-    """Everything that can be done with keys over HTTP, and everything that was answered."""
+class Lifecycle:
+    """Every operation on keys over HTTP, and every response."""
 
     def __init__(self, server: Process) -> None:
         self._server = server
@@ -54,7 +54,7 @@ class Life:
         self.answered: list[str] = []
 
     def asked(self, method: str, path: str, body: Any = None, *, token: str | None = None, key: str = "") -> Any:
-        """One request; what it answers is kept, but for the answer that tells a key."""
+        """Send a request and record its response, unless it contains a new key."""
         headers = {"Authorization": f"Bearer {token or self.tokens['acme']}"} | ({"X-API-Key": key} if key else {})
         answer = self._server.http.request(method, path, json=body, headers=headers)
         if answer.status_code == 201:
@@ -65,7 +65,7 @@ class Life:
         return None
 
     def lived(self) -> None:
-        """From the first day to the last, and keys in every wrong place but a URL."""
+        """Go through the whole lifecycle, and send keys in every wrong place except a URL."""
         base = "/api/v1/api-keys"
         ids = [self.asked("POST", base, {"name": f"n{number}"}) for number in range(3)]
         ids.append(self.asked("POST", f"{base}/{ids[0]}/rotate", {"grace_period_seconds": 60}))
@@ -84,7 +84,7 @@ class Life:
             self.asked("GET", path, token=self.tokens["other"])
 
     def pieces(self) -> list[str]:
-        """What must be nowhere: parts of what is secret in keys and tokens, also in other forms."""
+        """Parts of keys and tokens that must appear nowhere, also in other encodings."""
         secret = [key[4:36] for key in self.keys] + [token.rpartition(".")[2] for token in self.tokens.values()]
         parts = [text[start : start + _PIECE] for text in secret for start in range(0, len(text) - _PIECE, _PIECE)]
         others = [form for key in self.keys for form in (key.encode().hex(), b64encode(key.encode()).decode()[8:40])]
@@ -93,7 +93,7 @@ class Life:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The address of an empty database, and the folder where it keeps all that it keeps."""
+    """The address of an empty database, and the folder with all its files."""
     if request.param == "sqlite":
         folder = tmp_path / "data"
         folder.mkdir()
@@ -105,34 +105,34 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
     server.drop(name)
 
 
-def kept(folder: Path) -> str:
-    """All bytes of all files."""
+def file_contents(folder: Path) -> str:
+    """The bytes of all files."""
     found = bytearray()
     for path in folder.rglob("*"):
-        # A server at work takes files away between the listing and the reading.
+        # A running server may remove files between the listing and the reading.
         with suppress(FileNotFoundError):
             found += path.read_bytes() if path.is_file() else b""
     return found.decode("latin-1")
 
 
-def dumped(redis: RedisServer) -> str:
-    """All that Redis keeps, as it writes it to a disk, without compressing it."""
+def redis_contents(redis: RedisServer) -> str:
+    """All that Redis stores, as written to a disk, uncompressed."""
     with redis.client() as client:
         client.config_set("rdbcompression", "no")
         client.save()
     return (redis.socket.parent / "dump.rdb").read_bytes().decode("latin-1")
 
 
-def test_no_key_is_anywhere(data: tuple[str, Path], start_redis: StartRedis, tmp_path: Path) -> None:
-    """Neither the log nor an answer, neither the database's files nor Redis has a piece of a key, or of a token."""
+def test_key_appears_nowhere(data: tuple[str, Path], start_redis: StartRedis, tmp_path: Path) -> None:
+    """No part of a key or a token is in the log, in later responses, in the database's files or in Redis."""
     database, folder = data
     redis = start_redis()
     settings = {"AWX_TEST_DATABASE": database, "AWX_TEST_BACKEND": redis.url}
     with processes(1, tmp_path, settings, log_config(tmp_path, redacting=False)) as (server,):
-        life = Life(server)
+        life = Lifecycle(server)
         life.lived()
-        answers, dump = " ".join(life.answered), dumped(redis)
-    places = {"log": server.log.read_text(), "answers": answers, "database": kept(folder), "redis": dump}
+        answers, dump = " ".join(life.answered), redis_contents(redis)
+    places = {"log": server.log.read_text(), "answers": answers, "database": file_contents(folder), "redis": dump}
 
     assert [(name, piece) for piece in life.pieces() for name, text in places.items() if piece in text] == []
     assert len(life.keys) == 4
@@ -140,11 +140,11 @@ def test_no_key_is_anywhere(data: tuple[str, Path], start_redis: StartRedis, tmp
     assert [words in places[name] for name, words in CONTROLS] == [True] * len(CONTROLS)
 
 
-def test_the_filter_keeps_keys_out_of_access_logs(tmp_path: Path) -> None:
-    """What a client has put into a URL is in no line of uvicorn's, nor of anybody's, and each line is there."""
+def test_filter_of_access_logs(tmp_path: Path) -> None:
+    """Keys in URLs are masked in every line of uvicorn's log, and no line is lost."""
     settings = {"AWX_TEST_DATABASE": f"sqlite:///{tmp_path}/keys.db"}
     with processes(1, tmp_path, settings, log_config(tmp_path, redacting=True)) as (server,):
-        life = Life(server)
+        life = Lifecycle(server)
         life.asked("POST", "/api/v1/api-keys", {"name": "n"})
         key = life.keys[0]
         for path in (f"/plain?key={key}", f"/api/v1/api-keys/{key}", f"/api/v1/api-keys?page_num={key}"):

@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: about calls, fields and statuses, and about which names are names."""
+"""The OpenAPI document agrees with the API: its calls, fields, statuses and valid names."""
 
 import json
 import re
@@ -23,8 +23,8 @@ from awx_ratelimit.management.routing import RESOURCES
 DOCUMENT = openapi.document("/api/v1")
 
 
-def test_it_is_served_without_a_token(client: Client) -> None:
-    """Whoever writes a client may read it."""
+def test_needs_no_token(client: Client) -> None:
+    """The document is served without a token."""
     client.headers = []
     answer = client("GET", "/openapi.json")
 
@@ -33,8 +33,8 @@ def test_it_is_served_without_a_token(client: Client) -> None:
     assert answer.json["openapi"] == "3.1.0"
 
 
-def test_every_call_is_described() -> None:
-    """Its paths and methods are those that are answered, and no others."""
+def test_paths() -> None:
+    """The document has exactly the paths and methods of the API."""
     paths = DOCUMENT["paths"].items()
     described = {(path, method.upper()) for path, calls in paths for method in calls if method != "parameters"}
     answered = {(path, method) for path, acts in RESOURCES for method in acts}
@@ -42,22 +42,22 @@ def test_every_call_is_described() -> None:
     assert described == answered - {("/openapi.json", "GET")}
 
 
-def test_every_reference_leads_somewhere() -> None:
-    """There is no schema that is not there, and none that nobody uses."""
+def test_references() -> None:
+    """Every referenced schema exists, and every schema is used."""
     used = set(re.findall(r"#/components/schemas/(\w+)", repr(DOCUMENT)))
 
     assert used == set(DOCUMENT["components"]["schemas"])
 
 
 def schema_of(path: str, method: str, status: int) -> Any:
-    """What an answer has to be like."""
+    """The schema of a response."""
     answers = DOCUMENT["paths"][path][method]["responses"]
     schema = answers[str(status)]["content"]["application/json"]["schema"]
     return {**schema, "components": DOCUMENT["components"]}
 
 
-def test_answers_are_what_it_says(client: Client) -> None:
-    """Each answer, good or not, has a status that is described, and the fields of its schema."""
+def test_responses(client: Client) -> None:
+    """Every response has a documented status and the fields of its schema."""
     key_id = client("POST", "/api-keys", {"name": "n"}).json["id"]
     calls: list[tuple[str, str, Any]] = [
         ("get", "/api-keys", None), ("post", "/api-keys", {"name": "m"}), ("get", "/api-keys/{id}", None),
@@ -70,10 +70,10 @@ def test_answers_are_what_it_says(client: Client) -> None:
             jsonschema_rs.validate(schema_of(path, method, answer.status), answer.json)
 
 
-def test_what_it_calls_a_name_is_one() -> None:
-    """Of every single character it is said rightly whether it can be a name; newer ones of Unicode may be left out.
+def test_names_of_one_character() -> None:
+    """Pattern and API agree for every character, except that the pattern may allow newer characters of Unicode.
 
-    A pattern without ranges beyond the Basic Multilingual Plane cannot name the unseen ones there.
+    A pattern without ranges beyond the Basic Multilingual Plane cannot exclude the invisible characters there.
     """
     is_name = re.compile(NAME_PATTERN).search
     wrong = [
@@ -88,8 +88,8 @@ def test_what_it_calls_a_name_is_one() -> None:
 
 
 @pytest.mark.parametrize("flags", ["", "u"])
-def test_its_patterns_are_those_of_ecma_262(flags: str) -> None:
-    """JavaScript reads each, with and without the flag for Unicode, and finds the same characters to be names."""
+def test_patterns_in_javascript(flags: str) -> None:
+    """JavaScript accepts each pattern, with and without the Unicode flag, and matches the same names."""
     script = """
         const [patterns, flags] = JSON.parse(require("fs").readFileSync(0, "utf8"));
         const [name] = patterns.map((pattern) => new RegExp(pattern, flags));
@@ -115,8 +115,8 @@ def test_its_patterns_are_those_of_ecma_262(flags: str) -> None:
     assert json.loads(done.stdout) == [ord(character) for character in characters if is_name(character)]
 
 
-def test_it_can_be_put_into_a_program() -> None:
-    """There is no character in it that ends a line of JavaScript or cannot be seen, and no pattern that looks ahead."""
+def test_patterns_are_portable() -> None:
+    """The document has no character that ends a line of JavaScript or is invisible, and no look-ahead."""
     text = json.dumps(DOCUMENT, ensure_ascii=False)
 
     assert text.isascii() is True
@@ -124,13 +124,13 @@ def test_it_can_be_put_into_a_program() -> None:
     assert "(?" not in text
 
 
-def test_a_validator_of_openapi_finds_nothing() -> None:
-    """It is an OpenAPI document to the letter."""
+def test_valid_document() -> None:
+    """A validator of OpenAPI finds no error."""
     openapi_spec_validator.validate(DOCUMENT)
 
 
 def _strings(schema: Any) -> Iterator[dict[str, Any]]:
-    """Each schema that has a pattern."""
+    """Each schema with a pattern."""
     if isinstance(schema, dict) and isinstance(schema.get("pattern"), str):
         yield schema
     for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
@@ -138,8 +138,8 @@ def _strings(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"]), max_size=8))
-def test_what_it_calls_a_name_is_one_in_words(text: str) -> None:
-    """White space around it counts in neither."""
+def test_names_of_several_words(text: str) -> None:
+    """Pattern and API agree about names with surrounding white space."""
     assume(all(character < "\U00010000" or _is_name(character) for character in text))
     assert bool(re.search(NAME_PATTERN, text)) == _is_name(text)
 
@@ -147,8 +147,8 @@ def test_what_it_calls_a_name_is_one_in_words(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a" * 64, "a" * 65, " " + "a" * 64 + "\n", "a" + " " * 62 + "a", "a" + " " * 63 + "a"]
 )
-def test_it_counts_as_names_are_counted(text: str) -> None:
-    """A name has at most 64 characters, and white space around it does not count."""
+def test_length_of_names(text: str) -> None:
+    """Pattern and API agree that a name has at most 64 characters without surrounding white space."""
     assert bool(re.search(NAME_PATTERN, text)) == _is_name(text)
 
 
@@ -161,6 +161,6 @@ def _is_name(text: str) -> bool:
 
 
 @pytest.mark.parametrize("base", ["", "/internal"])
-def test_it_says_where_it_is(base: str) -> None:
+def test_server(base: str) -> None:
     """The server's path is the base of the API."""
     assert openapi.document(base)["servers"] == [{"url": base or "/"}]

@@ -1,4 +1,4 @@
-"""Four processes with one key store, on each database: caps and rotations that race, revocations that reach all."""
+"""Four processes with one key store, on each database: concurrent changes, and revocations that reach all of them."""
 
 import time
 from collections import Counter
@@ -17,8 +17,8 @@ from awx_ratelimit.keys import KeyService, KeyStore
 _accounts = count()
 
 
-class Four:
-    """The processes, and the store that they share."""
+class FourProcesses:
+    """The processes and their shared store."""
 
     def __init__(self, servers: list[Process], store: KeyStore, folder: Path) -> None:
         self.servers = servers
@@ -26,7 +26,7 @@ class Four:
         self.service = KeyService(store)
 
     def account(self, *, max_keys: int = 100) -> str:
-        """One that no other test has used."""
+        """An account that no other test has used."""
         account = f"account-{next(_accounts)}"
         self.service.accounts.create(account, plan="starter", max_keys=max_keys)
         return account
@@ -40,7 +40,7 @@ class Four:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def four(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
+def four(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FourProcesses]:
     folder = tmp_path_factory.mktemp("four")
     database = f"sqlite:///{folder}/keys.db"
     if request.param == "postgresql":
@@ -48,12 +48,12 @@ def four(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         database = postgres.url(postgres.new_database())
     store = KeyStore.open(database)
     with processes(4, folder, {"AWX_TEST_DATABASE": database}) as servers:
-        yield Four(servers, store, folder)
+        yield FourProcesses(servers, store, folder)
     store.close()
 
 
-def test_a_cap_holds_whoever_asks(four: Four) -> None:
-    """Of 24 creations at once, through four processes, as many succeed as the account may have keys."""
+def test_concurrent_creations(four: FourProcesses) -> None:
+    """Of 24 concurrent creations in four processes, as many succeed as the account may have keys."""
     account = four.account(max_keys=5)
     statuses = four.at_once(account, "POST", "/api-keys", {"name": "n"}, 24)
 
@@ -61,8 +61,8 @@ def test_a_cap_holds_whoever_asks(four: Four) -> None:
     assert four.service.list(account).total == 5
 
 
-def test_a_cap_holds_for_an_account_that_is_new_to_all(four: Four) -> None:
-    """Its first keys come through four processes at once: the account is made once, and every key is its."""
+def test_concurrent_creations_of_a_new_account(four: FourProcesses) -> None:
+    """The first keys of a new account come through four processes at once, and the account is created once."""
     account = f"account-{next(_accounts)}"
     statuses = four.at_once(account, "POST", "/api-keys", {"name": "n"}, 16)
 
@@ -71,8 +71,8 @@ def test_a_cap_holds_for_an_account_that_is_new_to_all(four: Four) -> None:
     assert Counter(made) == {"key.created": 16, "account.created": 1}
 
 
-def test_a_key_is_rotated_once(four: Four) -> None:
-    """Of 16 rotations at once, through four processes, one succeeds."""
+def test_concurrent_rotations(four: FourProcesses) -> None:
+    """Of 16 concurrent rotations in four processes one succeeds."""
     account = four.account()
     key = four.service.create(account, "n").key
     statuses = four.at_once(account, "POST", f"/api-keys/{key.id}/rotate", {}, 16)
@@ -81,16 +81,16 @@ def test_a_key_is_rotated_once(four: Four) -> None:
     assert four.service.list(account).total == 2
 
 
-def test_a_key_is_revoked_once(four: Four) -> None:
-    """Of 16 revocations at once one is a 204, and the others are told that there is no such key."""
+def test_concurrent_revocations(four: FourProcesses) -> None:
+    """Of 16 concurrent revocations one is a 204, and the others are a 404."""
     account = four.account()
     key = four.service.create(account, "n").key
 
     assert four.at_once(account, "DELETE", f"/api-keys/{key.id}", None, 16) == {204: 1, 404: 15}
 
 
-def test_a_revocation_reaches_every_process_within_a_second(four: Four) -> None:
-    """A key that all four have in memory is refused at once where it was revoked, and within a second everywhere."""
+def test_revocation(four: FourProcesses) -> None:
+    """A cached key is refused at once by the process that revoked it, and by all others within a second."""
     account = four.account()
     made = four.service.create(account, "n")
     key = made.secret.reveal()
@@ -108,12 +108,12 @@ def test_a_revocation_reaches_every_process_within_a_second(four: Four) -> None:
     assert watch.seconds < watch.limit(1)
 
 
-def test_a_look_up_that_is_under_way_does_not_bring_a_key_back(four: Four) -> None:
-    """A process that read the key before it was revoked elsewhere, and answers after, does not remember it."""
+def test_revocation_during_a_look_up(four: FourProcesses) -> None:
+    """A process that read the key before it was revoked elsewhere does not cache it."""
     account = four.account()
     made = four.service.create(account, "n")
     key, reader = made.secret.reveal(), four.servers[1]
-    # What it knows of this account's changes is up to date.
+    # The process has polled all changes of this account.
     eventually(lambda: reader.position() == four.servers[0].position(), expected=True)
     (four.folder / "hold").touch()
     try:
@@ -129,7 +129,7 @@ def test_a_look_up_that_is_under_way_does_not_bring_a_key_back(four: Four) -> No
         for name in ("hold", "held", "go"):
             (four.folder / name).unlink(missing_ok=True)
 
-    # It was good when it was read.
+    # The key was valid when it was read.
     assert held is True
     assert revoked == 204
     assert has_heard is True
@@ -137,8 +137,8 @@ def test_a_look_up_that_is_under_way_does_not_bring_a_key_back(four: Four) -> No
     assert [reader.status(key) for _ in range(5)] == [401] * 5
 
 
-def test_a_changed_plan_acts_within_a_second_and_carries_over_what_was_used(four: Four) -> None:
-    """Each process goes over to the other plan by itself, and what was used there is used of the new plan."""
+def test_changed_plan_carries_over_usage(four: FourProcesses) -> None:
+    """Every process applies a new plan within a second, and what was used counts."""
     account = four.account()
     four.service.accounts.set_plan(account, "small")
     key = four.service.create(account, "n").secret.reveal()
@@ -158,8 +158,8 @@ def test_a_changed_plan_acts_within_a_second_and_carries_over_what_was_used(four
     assert watch.seconds < watch.limit(1)
 
 
-def test_a_suspension_travels_too(four: Four) -> None:
-    """An account that is suspended is let in nowhere after a second, and everywhere again once it is activated."""
+def test_suspension(four: FourProcesses) -> None:
+    """A suspended account is refused everywhere within a second, and accepted again once it is activated."""
     account = four.account()
     key = four.service.create(account, "n").secret.reveal()
     for server in four.servers:

@@ -1,4 +1,4 @@
-"""Access tokens under attack: only what is signed as it must be, and says all that it must, is anybody."""
+"""Attacks on access tokens: only a token with a valid signature and all required claims is accepted."""
 
 import base64
 import hashlib
@@ -26,12 +26,12 @@ ACME = Owner("acme", "acme")
 
 @cache
 def rsa_key(bits: int = 2_048) -> rsa.RSAPrivateKey:
-    """A key of an issuer; it takes long to make."""
+    """An issuer's key; creating one takes long."""
     return rsa.generate_private_key(public_exponent=65_537, key_size=bits)
 
 
 def public_pem(key: Any) -> bytes:
-    """What an issuer publishes."""
+    """The public key of an issuer."""
     pem: bytes = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -53,11 +53,11 @@ def jwk_of(key: Any, kid: str | None, **more: Any) -> dict[str, Any]:
 
 
 def tokens_of(clock: ManualClock, key: Any = SECRET, algorithms: Any = ("HS256",), **more: Any) -> AccessTokens:
-    """What verifies them."""
+    """A verifier of tokens with these options."""
     return AccessTokens(key, algorithms=algorithms, **{"issuer": ISSUER, "audience": AUDIENCE, "clock": clock, **more})
 
 
-def said_of(tokens: AccessTokens, token: str | bytes) -> str | Owner:
+def outcome_of(tokens: AccessTokens, token: str | bytes) -> str | Owner:
     """The owner, or the code of the refusal."""
     try:
         return tokens.owner_of(token if isinstance(token, bytes) else token.encode())
@@ -66,34 +66,34 @@ def said_of(tokens: AccessTokens, token: str | bytes) -> str | Owner:
 
 
 def encoded(part: object) -> str:
-    """One part of a token, by hand."""
+    """One part of a token."""
     text = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
-def by_hand(header: object, payload: object, secret: bytes = SECRET.encode()) -> str:
-    """A token that is signed with HS256 whatever its header says."""
+def hand_made(header: object, payload: object, secret: bytes = SECRET.encode()) -> str:
+    """A token that is signed with HS256, whatever its header says."""
     body = f"{encoded(header)}.{encoded(payload)}"
     return f"{body}.{encoded(hmac.digest(secret, body.encode(), hashlib.sha256))}"
 
 
-def test_a_token_says_who_it_is(clock: ManualClock, tokens: AccessTokens) -> None:
-    """The account is the subject, unless another claim was named: then the subject is who acts."""
+def test_owner(clock: ManualClock, tokens: AccessTokens) -> None:
+    """The account is the subject claim, or another configured claim; then the subject is the actor."""
     for_a_team = tokens_of(clock, account_claim="org")
     token = signed(claims(clock, sub="ada@example.com", org="acme"))
 
-    assert said_of(tokens, token) == Owner("ada@example.com", "ada@example.com")
-    assert said_of(for_a_team, token) == Owner("acme", "ada@example.com")
+    assert outcome_of(tokens, token) == Owner("ada@example.com", "ada@example.com")
+    assert outcome_of(for_a_team, token) == Owner("acme", "ada@example.com")
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
-def test_secrets_verify_their_algorithms(clock: ManualClock, algorithm: str) -> None:
-    """Each algorithm that was named is accepted, and no other of its kind."""
+def test_algorithms_of_a_secret(clock: ManualClock, algorithm: str) -> None:
+    """Only the configured algorithms are accepted."""
     token = signed(claims(clock), algorithm=algorithm)
     others = [name for name in ("HS256", "HS384", "HS512") if name != algorithm]
 
-    assert said_of(tokens_of(clock, SECRET, [algorithm]), token) == Owner("acme", "acme")
-    assert said_of(tokens_of(clock, SECRET, others), token) == INVALID
+    assert outcome_of(tokens_of(clock, SECRET, [algorithm]), token) == Owner("acme", "acme")
+    assert outcome_of(tokens_of(clock, SECRET, others), token) == INVALID
 
 
 @pytest.mark.parametrize(
@@ -101,43 +101,43 @@ def test_secrets_verify_their_algorithms(clock: ManualClock, algorithm: str) -> 
     [(rsa_key, "RS256"), (rsa_key, "PS512"), (lambda: ec.generate_private_key(ec.SECP256R1()), "ES256"),
      (lambda: ec.generate_private_key(ec.SECP521R1()), "ES512"), (ed25519.Ed25519PrivateKey.generate, "EdDSA")],
 )  # fmt: skip
-def test_public_keys_verify_their_algorithms(clock: ManualClock, key: Any, algorithm: str) -> None:
-    """A public key in PEM, or in a set, verifies what its private key has signed, and nothing of another's."""
+def test_algorithms_of_a_public_key(clock: ManualClock, key: Any, algorithm: str) -> None:
+    """A public key, as PEM or in a set, verifies only signatures of its private key."""
     private, token = key(), claims(clock)
     in_pem = tokens_of(clock, public_pem(private).decode(), [algorithm])
     in_a_set = tokens_of(clock, {"keys": [jwk_of(private, "k1")]}, [algorithm])
     other = {"RS256": lambda: rsa_key(3_072), "PS512": lambda: rsa_key(3_072)}.get(algorithm, key)()
     mine, theirs = (signed(token, one, algorithm, kid="k1") for one in (private, other))
 
-    assert [said_of(tokens, one) for tokens in (in_pem, in_a_set) for one in (mine, theirs)] == [
+    assert [outcome_of(tokens, one) for tokens in (in_pem, in_a_set) for one in (mine, theirs)] == [
         Owner("acme", "acme"),
         INVALID,
     ] * 2
 
 
 def signed_as(algorithm: object, key: Any, clock: ManualClock, kid: str = "k1") -> str:
-    """A token that is signed with EdDSA, and calls it so."""
+    """A token that is signed with EdDSA under this name."""
     body = f"{encoded({'alg': algorithm, 'kid': kid})}.{encoded(claims(clock))}"
     return f"{body}.{base64.urlsafe_b64encode(key.sign(body.encode())).decode().rstrip('=')}"
 
 
 @pytest.mark.parametrize("in_a_set", [False, True])
 @pytest.mark.parametrize("names", [["Ed25519"], ["EdDSA"], ["Ed25519", "EdDSA"]])
-def test_eddsa_has_a_name_for_each_curve(clock: ManualClock, names: list[str], in_a_set: bool) -> None:
-    """Ed25519 is EdDSA over that curve (RFC 9864), whichever of the two names a token or the set has."""
+def test_names_of_eddsa(clock: ManualClock, names: list[str], in_a_set: bool) -> None:
+    """A token or a set may say EdDSA or the name of the curve (RFC 9864)."""
     key, other = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
     for alg in ({}, {"alg": "EdDSA"}, {"alg": "Ed25519"}) if in_a_set else ({},):
         given = {"keys": [jwk_of(key, "k1", **alg)]} if in_a_set else public_pem(key)
         tokens = tokens_of(clock, given, names)
 
-        assert [said_of(tokens, signed_as(name, key, clock)) for name in ("Ed25519", "EdDSA")] == [ACME] * 2
+        assert [outcome_of(tokens, signed_as(name, key, clock)) for name in ("Ed25519", "EdDSA")] == [ACME] * 2
         wrong = [signed_as(name, key, clock) for name in ("Ed448", "ed25519", "Ed25519 ", "ES256", "none", None)]
         wrong += [signed_as("Ed25519", other, clock)]
-        assert {said_of(tokens, token) for token in wrong} == {INVALID}
+        assert {outcome_of(tokens, token) for token in wrong} == {INVALID}
 
 
-def test_a_curve_that_is_named_is_the_only_one(clock: ManualClock) -> None:
-    """Keys of the other are refused, in PEM when they are given, and in a set as if they were not there."""
+def test_other_curve(clock: ManualClock) -> None:
+    """Keys of another curve are refused as PEM, and ignored in a set."""
     small, large = ed25519.Ed25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()
     with pytest.raises(InvalidKeyRequest, match="key: not a key for Ed25519"):
         tokens_of(clock, public_pem(large), ["Ed25519"])
@@ -147,18 +147,20 @@ def test_a_curve_that_is_named_is_the_only_one(clock: ManualClock) -> None:
     of_mislabelled = tokens_of(clock, mislabelled, ["EdDSA"])
 
     of_small, of_large = signed_as("EdDSA", small, clock), signed_as("EdDSA", large, clock, "k2")
-    said = [[said_of(tokens, token) for token in (of_small, of_large)] for tokens in (only_small, only_large, either)]
+    said = [
+        [outcome_of(tokens, token) for token in (of_small, of_large)] for tokens in (only_small, only_large, either)
+    ]
     assert said == [[ACME, INVALID], [INVALID, ACME], [ACME, ACME]]
-    assert said_of(only_large, signed_as("Ed448", large, clock, "k2")) == ACME
-    assert {said_of(of_mislabelled, token) for token in (of_small, of_large)} == {INVALID}
+    assert outcome_of(only_large, signed_as("Ed448", large, clock, "k2")) == ACME
+    assert {outcome_of(of_mislabelled, token) for token in (of_small, of_large)} == {INVALID}
 
 
 @pytest.mark.parametrize("claims_text", [b"[]", b'"a"', b"1", b"null", b"", b"{", b"[" * 3_000, b"\xff"])
-def test_claims_are_an_object(clock: ManualClock, claims_text: bytes) -> None:
-    """What is signed and no object is refused like any other token."""
+def test_claims_that_are_no_object(clock: ManualClock, claims_text: bytes) -> None:
+    """A signed payload that is not an object is refused like any other invalid token."""
     token = jwt.PyJWS().encode(claims_text, SECRET, algorithm="HS256")
 
-    assert said_of(tokens_of(clock), token) == INVALID
+    assert outcome_of(tokens_of(clock), token) == INVALID
 
 
 NO_SIGNATURE: tuple[Any, ...] = (
@@ -167,22 +169,26 @@ NO_SIGNATURE: tuple[Any, ...] = (
 
 
 @pytest.mark.parametrize("algorithm", NO_SIGNATURE, ids=repr)
-def test_no_token_chooses_how_it_is_verified(clock: ManualClock, tokens: AccessTokens, algorithm: Any) -> None:
-    """An algorithm that was not named is refused, with no signature, an empty one and a right one alike."""
+def test_algorithm_of_the_token(clock: ManualClock, tokens: AccessTokens, algorithm: Any) -> None:
+    """An algorithm that is not configured is refused, whether its signature is missing, empty or valid."""
     header = {"alg": algorithm, "typ": "JWT"}
     body = f"{encoded(header)}.{encoded(claims(clock))}"
 
-    assert {said_of(tokens, one) for one in (f"{body}.", body, by_hand(header, claims(clock)))} == {INVALID}
+    assert {outcome_of(tokens, one) for one in (f"{body}.", body, hand_made(header, claims(clock)))} == {INVALID}
 
 
-def test_a_public_key_is_no_secret(clock: ManualClock) -> None:
-    """Who signs with HS256 under the published key of an issuer is nobody (algorithm confusion)."""
+def test_algorithm_confusion(clock: ManualClock) -> None:
+    """A token that is signed with HS256 under the issuer's public key is refused."""
     pem = public_pem(rsa_key())
     sets = {"keys": [jwk_of(rsa_key(), "k1")]}
-    tries = [by_hand({"alg": "HS256", "kid": "k1"}, claims(clock), secret) for secret in (pem, pem.strip(), b"", b"k1")]
-    as_rs = [by_hand({"alg": "RS256", "kid": "k1"}, claims(clock), pem)]
+    tries = [
+        hand_made({"alg": "HS256", "kid": "k1"}, claims(clock), secret) for secret in (pem, pem.strip(), b"", b"k1")
+    ]
+    as_rs = [hand_made({"alg": "RS256", "kid": "k1"}, claims(clock), pem)]
 
-    assert {said_of(tokens_of(clock, key, ["RS256"]), one) for key in (pem, sets) for one in tries + as_rs} == {INVALID}
+    assert {outcome_of(tokens_of(clock, key, ["RS256"]), one) for key in (pem, sets) for one in tries + as_rs} == {
+        INVALID
+    }
 
 
 @pytest.mark.parametrize(
@@ -193,14 +199,14 @@ def test_a_public_key_is_no_secret(clock: ManualClock) -> None:
      {"kid": "../../../../dev/null"}, {"kid": "' OR 1=1 --"}],
     ids=repr,
 )  # fmt: skip
-def test_a_header_brings_no_key_with_it(clock: ManualClock, tokens: AccessTokens, more: dict[str, Any]) -> None:
-    """A key that a token names counts for nothing, and an extension that has to be understood is a refusal."""
+def test_key_in_the_header(clock: ManualClock, tokens: AccessTokens, more: dict[str, Any]) -> None:
+    """A key in a token's header is ignored, and a critical extension is refused."""
     header = {"alg": "HS256", **more}
-    foreign, ours = by_hand(header, claims(clock), b"mine" * 16), by_hand(header, claims(clock))
+    foreign, ours = hand_made(header, claims(clock), b"mine" * 16), hand_made(header, claims(clock))
     harmless = not {"crit", "b64"} & more.keys() and more.get("kid") != 1
 
-    assert said_of(tokens, foreign) == INVALID
-    assert said_of(tokens, ours) == (Owner("acme", "acme") if harmless else INVALID)
+    assert outcome_of(tokens, foreign) == INVALID
+    assert outcome_of(tokens, ours) == (Owner("acme", "acme") if harmless else INVALID)
 
 
 LATER = 10**6
@@ -242,9 +248,9 @@ STRANGE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", STRANGE)
-def test_a_strange_claim_is_nobodys(clock: ManualClock, tokens: AccessTokens, case: str) -> None:
-    """Well signed, and yet refused: what is missing, of another type, or not meant for here."""
-    assert said_of(tokens, by_hand({"alg": "HS256"}, claims(clock, **STRANGE[case]))) == INVALID
+def test_invalid_claim(clock: ManualClock, tokens: AccessTokens, case: str) -> None:
+    """A token with a valid signature is refused if a claim is missing, has the wrong type or another audience."""
+    assert outcome_of(tokens, hand_made({"alg": "HS256"}, claims(clock, **STRANGE[case]))) == INVALID
 
 
 @pytest.mark.parametrize(
@@ -252,9 +258,9 @@ def test_a_strange_claim_is_nobodys(clock: ManualClock, tokens: AccessTokens, ca
     [[], "acme", None, 1, b"", b"{", b"\xff", b'{"sub":"acme"', ("[" * 3_000).encode(), b"\xef\xbb\xbf{}"],
     ids=lambda payload: repr(payload)[:20],
 )
-def test_a_payload_that_is_none_is_refused(tokens: AccessTokens, payload: Any) -> None:
-    """Whatever was signed, it is no error of ours."""
-    assert said_of(tokens, by_hand({"alg": "HS256"}, payload)) == INVALID
+def test_invalid_payload(tokens: AccessTokens, payload: Any) -> None:
+    """An invalid payload is refused, and causes no other error."""
+    assert outcome_of(tokens, hand_made({"alg": "HS256"}, payload)) == INVALID
 
 
 @pytest.mark.parametrize(
@@ -263,13 +269,13 @@ def test_a_payload_that_is_none_is_refused(tokens: AccessTokens, payload: Any) -
      "eyJhbGciOiJIUzI1NiJ9." * 3, encoded([]) + "..", encoded(b"[" * 4_000) + ".e30.", encoded("HS256") + ".e30."],
     ids=lambda token: repr(token)[:20],
 )  # fmt: skip
-def test_a_text_that_is_no_token_is_refused(tokens: AccessTokens, token: str) -> None:
-    """Whatever was sent, it is no error of ours."""
-    assert said_of(tokens, token) == INVALID
+def test_malformed_token(tokens: AccessTokens, token: str) -> None:
+    """A malformed token is refused, and causes no other error."""
+    assert outcome_of(tokens, token) == INVALID
 
 
-def test_a_signature_is_looked_at_to_the_last_bit(clock: ManualClock, tokens: AccessTokens) -> None:
-    """No changed, shortened or padded signature is accepted, and no changed claim under the old one."""
+def test_changed_signature(clock: ManualClock, tokens: AccessTokens) -> None:
+    """Changed, shortened and padded signatures are refused, and so are changed claims."""
     header, payload, signature = signed(claims(clock)).split(".")
     mine = encoded(claims(clock, sub="other"))
     changed = [
@@ -281,11 +287,11 @@ def test_a_signature_is_looked_at_to_the_last_bit(clock: ManualClock, tokens: Ac
     ]
     tokens_changed = [f"{header}.{payload}.{one}" for one in changed] + [f"{header}.{mine}.{signature}"]
 
-    assert {said_of(tokens, one) for one in tokens_changed} == {INVALID}
+    assert {outcome_of(tokens, one) for one in tokens_changed} == {INVALID}
 
 
-def test_five_megabytes_are_not_decoded(clock: ManualClock, tokens: AccessTokens, monkeypatch: Any) -> None:
-    """A token over 8 KiB is refused before anything looks into it."""
+def test_large_token(clock: ManualClock, tokens: AccessTokens, monkeypatch: Any) -> None:
+    """A token over 8 KiB is refused before it is decoded."""
     looked: list[int] = []
     monkeypatch.setattr(jwt, "get_unverified_header", lambda token: looked.append(len(token)))
     token = signed(claims(clock, more="a" * 5_000_000)).encode()
@@ -293,47 +299,47 @@ def test_five_megabytes_are_not_decoded(clock: ManualClock, tokens: AccessTokens
     with pytest.raises(AccessRefused) as caught:
         tokens.owner(request_of("GET", "/", line))
 
-    assert said_of(tokens, token) == INVALID
+    assert outcome_of(tokens, token) == INVALID
     assert caught.value.code == INVALID
     assert looked == []
 
 
-def test_eight_kilobytes_are_a_token(clock: ManualClock, tokens: AccessTokens) -> None:
-    """The bound is where it was said to be."""
+def test_largest_token(clock: ManualClock, tokens: AccessTokens) -> None:
+    """A token of exactly 8 KiB is accepted."""
     fill = next(n for n in range(6_100, 5_000, -1) if len(signed(claims(clock, more="a" * n))) <= 8_192)
 
-    assert said_of(tokens, signed(claims(clock, more="a" * fill))) == Owner("acme", "acme")
+    assert outcome_of(tokens, signed(claims(clock, more="a" * fill))) == Owner("acme", "acme")
 
 
-def test_an_expired_token_is_told_so(clock: ManualClock, tokens: AccessTokens) -> None:
-    """From its end on, clocks that differ allowed for; but only if it was a good one."""
+def test_expired_token(clock: ManualClock, tokens: AccessTokens) -> None:
+    """An otherwise valid token is refused as expired from its end on, plus the leeway."""
     token, foreign = signed(claims(clock)), signed(claims(clock), "f" * 64)
     clock.advance(609_999)
-    last = said_of(tokens, token)
+    last = outcome_of(tokens, token)
     clock.advance(1)
 
     assert last == Owner("acme", "acme")
-    assert said_of(tokens, token) == EXPIRED
-    assert said_of(tokens, foreign) == INVALID
-    assert said_of(tokens, signed(claims(clock, aud="other", exp=1))) == INVALID
+    assert outcome_of(tokens, token) == EXPIRED
+    assert outcome_of(tokens, foreign) == INVALID
+    assert outcome_of(tokens, signed(claims(clock, aud="other", exp=1))) == INVALID
 
 
-def test_a_stolen_token_is_good_for_a_while_alone(clock: ManualClock) -> None:
-    """No token that lives longer than the maximum is accepted, not even near its end."""
+def test_maximum_lifetime(clock: ManualClock) -> None:
+    """A token with a longer lifetime than the maximum is refused, even near its end."""
     tokens = tokens_of(clock, max_lifetime_s=600, leeway_s=0)
     now_s = clock.now_ms() // 1000
     lives: list[dict[str, Any]] = [{"exp": now_s + 600}, {"exp": now_s + 601}, {"exp": now_s + 1, "iat": now_s - 600},
              {"exp": now_s + 1, "iat": now_s - 599}, {"exp": now_s + 1, "iat": None, "nbf": now_s - 600},
              {"exp": now_s + 600, "iat": None}, {"exp": now_s + 601, "iat": None}]  # fmt: skip
 
-    assert [said_of(tokens, signed(claims(clock, **life))) != INVALID for life in lives] == [
+    assert [outcome_of(tokens, signed(claims(clock, **life))) != INVALID for life in lives] == [
         True, False, False, True, False, True, False,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("line", [b"Bearer %s", b"bearer  %s", b" BEARER\t%s "])
-def test_a_token_comes_as_a_bearer(clock: ManualClock, tokens: AccessTokens, line: bytes) -> None:
-    """In the one header, whatever the case of the scheme."""
+def test_bearer_scheme(clock: ManualClock, tokens: AccessTokens, line: bytes) -> None:
+    """The case of the scheme does not matter."""
     request = request_of("GET", "/", [(b"authorization", line % signed(claims(clock)).encode())])
 
     assert tokens.owner(request) == Owner("acme", "acme")
@@ -348,8 +354,8 @@ def test_a_token_comes_as_a_bearer(clock: ManualClock, tokens: AccessTokens, lin
      ([b"Bearer " + b" " * 20_000 + b"%s"], INVALID)],
     ids=lambda lines: repr(lines)[:30],
 )  # fmt: skip
-def test_other_headers_are_no_token(clock: ManualClock, tokens: AccessTokens, lines: list[bytes], code: str) -> None:
-    """Two headers are none, and so is another scheme; only the absence of any is 'missing'."""
+def test_other_headers(clock: ManualClock, tokens: AccessTokens, lines: list[bytes], code: str) -> None:
+    """Two headers and other schemes are invalid; only a missing header is 'missing'."""
     token = signed(claims(clock)).encode()
     sent = [(b"authorization", line.replace(b"%s", token)) for line in lines]
     with pytest.raises(AccessRefused) as caught:
@@ -358,8 +364,8 @@ def test_other_headers_are_no_token(clock: ManualClock, tokens: AccessTokens, li
     assert caught.value.code == code
 
 
-def test_the_log_says_why_and_not_what(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
-    """The reason of a refusal is in the log, for whoever sets it up; nothing of the token is."""
+def test_log(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
+    """The log has the reason of a refusal, and no part of the token."""
     caplog.set_level(logging.INFO, "awx_ratelimit.management")
     token = signed(claims(clock, aud="somebody-else", sub="a-subject"))
     with pytest.raises(AccessRefused):
@@ -383,10 +389,10 @@ def test_the_log_says_why_and_not_what(clock: ManualClock, tokens: AccessTokens,
         ({"key": "another secret, which is as long as it has to be for HS256"}, "InvalidSignatureError"),
     ],
 )
-def test_a_reason_is_one_warning_a_minute(
+def test_sampled_warnings(
     tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch, caplog: Any, fields: dict[str, Any], why: str
 ) -> None:
-    """Whoever set it up sees why tokens are refused, with what to change, however many of them come."""
+    """Each reason is logged once a minute, with what to change, however many tokens are refused."""
     now_s = [0.0]
     monkeypatch.setattr(tokens._refusals, "_clock", lambda: now_s[0])
     key = fields.pop("key", SECRET)
@@ -404,8 +410,8 @@ def test_a_reason_is_one_warning_a_minute(
     assert second.getMessage() == f"{first.getMessage()} (2 more like this were not logged)"
 
 
-def test_an_expired_token_is_no_warning(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
-    """It was good once, and its client only has to fetch another."""
+def test_expired_token_logs_nothing(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
+    """An expired token logs no warning, because its client only has to get a new one."""
     token = signed(claims(clock, iat=None))
     clock.advance(3_600_000)
     with pytest.raises(AccessRefused):
@@ -414,8 +420,8 @@ def test_an_expired_token_is_no_warning(clock: ManualClock, tokens: AccessTokens
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_other_reasons_are_not_hidden_by_a_flood_of_one(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
-    """Each reason has its own line: forged tokens do not hide what is wrong with the issuer's."""
+def test_flood_of_one_reason(clock: ManualClock, tokens: AccessTokens, caplog: Any) -> None:
+    """Each reason has a separate line, so a flood of forged tokens hides no other problem."""
     for token in [*["forged"] * 100, signed(claims(clock, aud="elsewhere"))]:
         with pytest.raises(AccessRefused):
             tokens.owner(request_of("GET", "/", [(b"authorization", f"Bearer {token}".encode())]))
@@ -454,8 +460,8 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_meant_is_an_error_at_start(clock: ManualClock, case: str) -> None:
-    """A weak or mixed set-up does not start, and its error does not tell the key."""
+def test_invalid_configuration(clock: ManualClock, case: str) -> None:
+    """A weak or contradictory configuration is an error at the start, and the error does not contain the key."""
     key, algorithms, says = WRONG[case]
     with pytest.raises(InvalidKeyRequest, match=says) as caught:
         tokens_of(clock, key, algorithms)
@@ -470,8 +476,8 @@ def test_what_cannot_be_meant_is_an_error_at_start(clock: ManualClock, case: str
      {"max_lifetime_s": 1.5}],
     ids=repr,
 )  # fmt: skip
-def test_each_field_has_bounds(clock: ManualClock, field: dict[str, Any]) -> None:
-    """Nothing is left open by an empty text or a number that is none."""
+def test_invalid_field(clock: ManualClock, field: dict[str, Any]) -> None:
+    """An empty text and a number out of range are refused."""
     with pytest.raises(InvalidKeyRequest, match=next(iter(field))):
         tokens_of(clock, **field)
 
@@ -479,8 +485,8 @@ def test_each_field_has_bounds(clock: ManualClock, field: dict[str, Any]) -> Non
 class TestSets:
     """Keys in a JSON Web Key Set."""
 
-    def test_a_token_names_its_key(self, clock: ManualClock) -> None:
-        """Of several keys the one that is named; a name that is none, and none at all, are refused."""
+    def test_key_id(self, clock: ManualClock) -> None:
+        """Of several keys the one with the token's key id is used; unknown and missing ids are refused."""
         keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
         tokens = tokens_of(clock, {"keys": [jwk_of(key, f"k{n}") for n, key in enumerate(keys)]}, ["ES256"])
         named = [
@@ -488,20 +494,20 @@ class TestSets:
             for key, kid in zip(keys * 2, ["k0", "k1", "k1", "k9"], strict=True)
         ]
 
-        assert [said_of(tokens, one) for one in (*named, signed(claims(clock), keys[0], "ES256"))] == [
+        assert [outcome_of(tokens, one) for one in (*named, signed(claims(clock), keys[0], "ES256"))] == [
             Owner("acme", "acme"), Owner("acme", "acme"), INVALID, INVALID, INVALID,
         ]  # fmt: skip
 
-    def test_one_key_needs_no_name(self, clock: ManualClock) -> None:
-        """A set with one key verifies tokens that name none."""
+    def test_set_of_one_key(self, clock: ManualClock) -> None:
+        """A set with one key verifies tokens without a key id."""
         key = ec.generate_private_key(ec.SECP256R1())
 
-        assert said_of(
+        assert outcome_of(
             tokens_of(clock, {"keys": [jwk_of(key, "k1")]}, ["ES256"]), signed(claims(clock), key, "ES256")
         ) == Owner("acme", "acme")
 
-    def test_what_is_not_for_this_is_not_used(self, clock: ManualClock) -> None:
-        """Keys for encryption, for another algorithm, private, weak or broken ones are as if they were not there."""
+    def test_unusable_keys(self, clock: ManualClock) -> None:
+        """Keys for encryption or another algorithm, and private, weak or invalid keys, are ignored."""
         key, small = rsa_key(), rsa_key(1_024)
         private = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key)) | {"kid": "d"}
         members = [jwk_of(key, "a", use="enc"), jwk_of(key, "b", alg="RS512"), private, jwk_of(small, "e"),
@@ -509,18 +515,18 @@ class TestSets:
                    {"kty": "oct", "kid": "i", "k": encoded(b"s" * 32)}]  # fmt: skip
         tokens = tokens_of(clock, {"keys": [*members, jwk_of(key, "z", use="sig", alg="RS256")]}, ["RS256"])
         with warnings.catch_warnings():
-            # Signing with the weak one is what an attacker would do.
+            # An attacker would sign with the weak one.
             warnings.simplefilter("ignore")
             signed_by = {kid: small if kid == "e" else key for kid in "abdefz"}
             sent = {kid: signed(claims(clock), one, "RS256", kid=kid) for kid, one in signed_by.items()}
-        said = {kid: said_of(tokens, token) for kid, token in sent.items()}
+        said = {kid: outcome_of(tokens, token) for kid, token in sent.items()}
 
         assert said == dict.fromkeys("abdef", INVALID) | {"z": Owner("acme", "acme")}
 
     @pytest.mark.parametrize(
         "url", ["http://login.example.com/keys", "file:///etc/passwd", "ftp://a/b", "", "keys.json"]
     )
-    def test_keys_come_over_tls(self, url: str) -> None:
-        """A URL by which anybody on the way could hand out keys is refused."""
+    def test_insecure_url(self, url: str) -> None:
+        """A URL without TLS is refused, because anyone on the way could replace the keys."""
         with pytest.raises(InvalidKeyRequest, match="https"):
             Jwks.at(url)

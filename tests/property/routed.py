@@ -1,4 +1,4 @@
-"""Real routers of seven frameworks, each over the same routes: which route do they choose for a request?
+"""Real routers of seven frameworks over the same routes: they show which route a framework chooses for a request.
 
 An app appends the name of the route that answers to `CHOSEN`.
 """
@@ -34,7 +34,7 @@ with warnings.catch_warnings():
 
 assert settings.configured, django_app
 
-#: The routes, by name. `{rest}` is whatever follows.
+#: The routes, by name. `{rest}` matches the rest of the path.
 ROUTES = {
     "health": "/health",
     "static": "/static/{rest}",
@@ -149,7 +149,7 @@ def _resolve(path_info: str) -> None:
 
 def django_wsgi() -> Any:
     def app(environ: Any, start_response: Any) -> Any:
-        # Django's handler answers 400 then.
+        # Django's handler answers 400 in this case.
         with suppress(UnicodeDecodeError):
             _resolve(WSGIRequest(environ).path_info)
         start_response("200 OK", [])
@@ -174,7 +174,7 @@ def pyramid_routes() -> Any:
 
 
 def pyramid_traversal() -> Any:
-    """The same routes as views of resources, which answer below their path too."""
+    """The same routes as views of resources, which also answer below their path."""
 
     class Root(dict[str, Any]):
         pass

@@ -1,4 +1,4 @@
-"""The header lines: both ways to write them agree, and a client that follows `t` is never refused."""
+"""The header lines: the fast and the general path agree, and a client that waits `t` is never refused."""
 
 import re
 
@@ -39,14 +39,14 @@ def test_fast_path_equals_general_path(plan: Plan, steps_ms: list[int]) -> None:
 
 @st.composite
 def paced_plans(draw: st.DrawFn) -> Plan:
-    """A plan of one to three enforced rates, with room for every client that releases what it holds."""
+    """A plan of one to three enforced rates, with enough slots for clients that release their leases."""
     chosen = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     drawn = tuple(draw(rates(name).filter(lambda rate: not rate.shadow)) for name in chosen)
     return Plan("paced", drawn, draw(st.sampled_from([None, Concurrency(1)])))
 
 
-def told(decision: Decision) -> dict[str, tuple[int, int]]:
-    """What the RateLimit line says of each rate: how much is left, and `t`."""
+def parsed(decision: Decision) -> dict[str, tuple[int, int]]:
+    """The fields of the RateLimit line for each rate: what remains, and `t`."""
     line = dict(limit_headers.headers(decision))[b"ratelimit"].decode()
     return {name: (int(left), int(seconds)) for name, left, seconds in re.findall(r'"(\w+)";r=(\d+);t=(\d+)', line)}
 
@@ -60,12 +60,12 @@ def test_following_the_header(plan: Plan, start_ms: int) -> None:
         decision = limiter.acquire("s", plan)
         assert decision.allowed
         limiter.release(decision)
-        clock.advance(1_000 * max((seconds for left, seconds in told(decision).values() if not left), default=0))
+        clock.advance(1_000 * max((seconds for left, seconds in parsed(decision).values() if not left), default=0))
 
 
 @given(paced_plans(), st.integers(-70_000, 70_000))
 def test_t_of_an_empty_bucket(plan: Plan, step_ms: int) -> None:
-    """`t` beside `r=0` is the first whole second with a free token, also after a clock stepped back."""
+    """With `r=0`, `t` is the first whole second with a free token, also after a clock stepped back."""
     clock = ManualClock(10**9)
     limiter = Limiter(MemoryBackend(clock=clock))
     limiter.release(limiter.acquire("s", plan))
@@ -76,7 +76,7 @@ def test_t_of_an_empty_bucket(plan: Plan, step_ms: int) -> None:
     limiter.release(decision)
     now_ms = clock.now_ms()
 
-    for rate, (left, seconds) in zip(plan.rates, told(decision).values(), strict=True):
+    for rate, (left, seconds) in zip(plan.rates, parsed(decision).values(), strict=True):
         if not left:
             clock.set(now_ms + 1_000 * seconds)
             assert _left(limiter, plan, rate.name) > 0

@@ -1,4 +1,4 @@
-"""The memory backend against the model of the laws, on histories that Hypothesis chooses and shrinks."""
+"""The memory backend compared with the reference model, on random histories."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from awx_ratelimit.testing.backend_laws.reference_model import Model, as_expecte
 
 
 class Laws(RuleBasedStateMachine):
-    """Plans up and down, clocks that step back, costs, releases, resets: the answers are the model's."""
+    """Plan changes, clocks that step back, costs, releases and resets: the decisions equal the model's."""
 
     @initialize(plans=st.lists(strategies.plans(), min_size=1, max_size=4))
     def begin(self, plans: list[Plan]) -> None:
@@ -79,8 +79,8 @@ TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=
 
 @example(rate=Rate("minute", 1, 60_000), debt=0, ago_ms=-5)
 @given(rate=strategies.rates("minute"), debt=st.integers(0), ago_ms=st.integers(-10, 10**8))
-def test_the_hot_path_is_what_owed_says(rate: Rate, debt: int, ago_ms: int) -> None:
-    """What `charge` computes in line is what `owed` says of the same state."""
+def test_inlined_debt(rate: Rate, debt: int, ago_ms: int) -> None:
+    """The debt that `charge` computes inline equals that of `owed`."""
     plan, now_ms = Plan("p", (rate,)), 1_700_000_000_000
     state = (min(debt, rate.capacity), now_ms - ago_ms)
 
@@ -96,10 +96,8 @@ def test_the_hot_path_is_what_owed_says(rate: Rate, debt: int, ago_ms: int) -> N
     ago_ms=st.tuples(st.integers(-10, 10**8), st.integers(-10, 10**8)),
     cost=st.integers(0, 60),
 )
-def test_two_rates_are_what_each_is_alone(
-    rates: tuple[Rate, Rate], debts: tuple[int, int], ago_ms: tuple[int, int], cost: int
-) -> None:
-    """Two rates decided together are charged as each by itself, in or out of the straight line."""
+def test_two_rates(rates: tuple[Rate, Rate], debts: tuple[int, int], ago_ms: tuple[int, int], cost: int) -> None:
+    """Two rates decided together are charged as each would be alone, on the fast and on the general path."""
     plan, now_ms = Plan("p", rates), 1_700_000_000_000
     states = [(min(debt, rate.capacity), now_ms - ago) for rate, debt, ago in zip(rates, debts, ago_ms, strict=True)]
     (over, first), (over_2, second) = (
@@ -114,8 +112,8 @@ def test_two_rates_are_what_each_is_alone(
 
 
 @given(rate=strategies.rates("minute"), debt=st.integers(0), cost=st.integers(1, 60))
-def test_a_promised_wait_is_the_first_millisecond_that_fits(rate: Rate, debt: int, cost: int) -> None:
-    """After the wait the claim fits, and a millisecond before it does not."""
+def test_wait_is_exact(rate: Rate, debt: int, cost: int) -> None:
+    """After the wait the claim is admitted, and a millisecond earlier it is not."""
     now_ms, debt, cost = 1_700_000_000_000, min(debt, rate.capacity), min(cost, rate.burst)
     promised_ms = wait_ms(rate, debt, now_ms, now_ms, cost)
 
@@ -127,8 +125,8 @@ def test_a_promised_wait_is_the_first_millisecond_that_fits(rate: Rate, debt: in
 
 
 @given(rate=strategies.rates("minute"), debt=st.integers(0, 10**12), unit=st.integers(1, 10**9))
-def test_a_converted_debt_is_never_less(rate: Rate, debt: int, unit: int) -> None:
-    """In another unit a debt is at most the capacity, and otherwise no less than it was."""
+def test_converted_debt(rate: Rate, debt: int, unit: int) -> None:
+    """A debt in another unit is at most the capacity, and otherwise not less than before."""
     made = convert_debt(rate, debt, unit)
 
     assert made == rate.capacity or made * unit >= debt * rate.unit
@@ -145,8 +143,8 @@ _TABLES: Any = st.recursive(
 
 
 @given(_TABLES)
-def test_any_mapping_is_a_table_or_one_invalid_limit(mapping: Any) -> None:
-    """Whatever a file holds, reading it gives a table or an InvalidLimit, and no other error."""
+def test_any_mapping(mapping: Any) -> None:
+    """Any mapping is a valid table or raises InvalidLimit, and never another error."""
     try:
         PlanTable.from_mapping(mapping)
     except InvalidLimit as error:

@@ -58,7 +58,7 @@ HEADERS = ["X-Forwarded-Prefix", "X-Script-Name", "Script-Name", "X-Vhm-Root", "
 
 @st.composite
 def paths(draw: st.DrawFn) -> str:
-    """The path of a route with up to three pieces of noise anywhere in it."""
+    """The path of a route with up to three odd pieces inserted anywhere."""
     path = draw(st.sampled_from(TARGETS))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(
@@ -70,7 +70,7 @@ def paths(draw: st.DrawFn) -> str:
 
 
 def rules(mount: str = "", below: str = "") -> list[Rule]:
-    """The rules of the routes under `mount`; `below` is what a framework answers below the path of a route."""
+    """The rules of the routes under `mount`; `below` adds what a framework answers below a route's path."""
     return [
         Rule(f"{mount}/health", exempt=True),
         Rule(f"{mount}/static/**", exempt=True),
@@ -80,7 +80,7 @@ def rules(mount: str = "", below: str = "") -> list[Rule]:
 
 
 def is_charged(rule: Any, chosen: str) -> bool:
-    """Whether a request that `rule` is for pays at least for the route that was chosen."""
+    """Whether a request pays at least for the chosen route, to which `rule` belongs."""
     if chosen in EXEMPT:
         return True
     if chosen == "transfers":
@@ -117,7 +117,7 @@ def _receive() -> Any:
     messages = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Any:
-        # A client that has sent all and waits.
+        # A client that has sent everything and waits.
         return messages.pop() if messages else await asyncio.Event().wait()
 
     return receive
@@ -127,7 +127,7 @@ async def _send(_: Any) -> None: ...
 
 
 def _root_path_of(header: bytes) -> Callable[[Any], Any]:
-    """A middleware that takes the root path from a header, as many apps behind proxies do."""
+    """A middleware that takes the root path from a header, as in many apps behind proxies."""
 
     def around(app: Any) -> Any:
         async def middleware(scope: Any, receive: Any, send: Any) -> None:
@@ -167,12 +167,12 @@ ASGI_AROUND: dict[str, Callable[[Any], Any]] = {
     headers={"X-Forwarded-Prefix": "/static, /x"},
 )  # fmt: skip
 @many
-def test_no_path_is_cheaper_than_the_route_of_an_asgi_framework(
+def test_asgi_frameworks(
     framework: str, path: str, root: str, whole: bool, outside: str, inside: str, headers: dict[str, str]
 ) -> None:
-    """Whoever sets the root path, and whether or not it is in the path, the route that is chosen is paid for."""
+    """For any root path, also one that the path repeats, a request pays for the chosen route."""
     if (outside, inside) != ("bare", "bare"):
-        # A root path of the server and one of a header do not go together.
+        # A root path of the server and one from a header are not combined.
         root = ""
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
@@ -200,7 +200,7 @@ def _chosen_asgi(app: Any, scope: Any) -> str:
 
 
 def _reverse_proxied(app: Any) -> Any:
-    """The middleware that many Flask apps have: a prefix in a header is cut from the path."""
+    """The middleware of many Flask apps, which removes a prefix in a header from the path."""
 
     def middleware(environ: Any, start_response: Any) -> Any:
         prefix = environ.get("HTTP_X_SCRIPT_NAME", "")
@@ -251,10 +251,8 @@ INSIDE: dict[str, Callable[[Any], Any]] = {"bare": lambda app: app, "reverse-pro
 )  # fmt: skip
 @example(path="/v1/transfers", outside="other", inside="bare", headers={"X-Vhm-Root": "/static", "X-Other": "/v1"})
 @many
-def test_no_path_is_cheaper_than_the_route_of_a_wsgi_framework(
-    framework: str, path: str, outside: str, inside: str, headers: dict[str, str]
-) -> None:
-    """Whatever prefix the client sends, and whoever moves it, the route that is chosen is paid for."""
+def test_wsgi_frameworks(framework: str, path: str, outside: str, inside: str, headers: dict[str, str]) -> None:
+    """For any prefix that a client sends and any middleware that moves it, a request pays for the chosen route."""
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "wsgi.input": io.BytesIO()}
     setup_testing_defaults(environ)
     environ |= {"PATH_INFO": path.encode().decode("latin-1"), "SCRIPT_NAME": ""}

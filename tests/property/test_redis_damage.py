@@ -1,4 +1,4 @@
-"""Values that no script of ours has written, on a real server: an error for the one subject, and for no other."""
+"""Foreign values on a real server: an error for their subject, and for no other."""
 
 import os
 import struct
@@ -17,7 +17,7 @@ from awx_ratelimit.errors import StateDamaged
 CODEC = Codec("awx", os.urandom(16))
 NOW_MS = 1_700_000_000_000
 PLAN = Plan("p", (Rate("minute", 60, 60_000), Rate("day", 9, 86_400_000)), Concurrency(9, max_hold_ms=60_000))
-#: In turn: other names and units, so that values are taken apart and put together.
+#: Plans with different names and units, so that values are parsed and written again.
 OTHER = Plan("q", (Rate("day", 7, 50_000_000), Rate("hour", 7, 3_600_000)), Concurrency(9))
 
 damages = st.lists(
@@ -43,7 +43,7 @@ def damaged(value: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
     now_ms=st.just(NOW_MS + 1) | st.just(NOW_MS - 10**9),
     healed_first=st.booleans(),
 )
-def test_a_damaged_value_is_an_error_of_its_subject_alone(
+def test_damaged_value(
     redis_server: RedisServer,
     damage: list[tuple[int, str, bytes]],
     noise: bytes | None,
@@ -52,7 +52,7 @@ def test_a_damaged_value_is_an_error_of_its_subject_alone(
     now_ms: int,
     healed_first: bool,
 ) -> None:
-    """Whatever stands in a key, others are decided, renewed, released and healed, and each key has an end."""
+    """Any damaged value fails only its subject; others still work, and every key expires."""
     with redis_server.client() as client:
         client.flushall()
         for plan in (OTHER, PLAN, PLAN):

@@ -1,4 +1,4 @@
-"""Single decisions of the scripts for any state that a server may hold, against the core: the same integers."""
+"""Single decisions of the scripts, for any stored state, compared with the core: the same integers."""
 
 import os
 import struct
@@ -23,7 +23,7 @@ CODEC = Codec("awx", os.urandom(16))
 
 
 class Stored(NamedTuple):
-    """What a server holds of one limit."""
+    """The stored state of one limit."""
 
     name: str
     unit: int
@@ -32,7 +32,7 @@ class Stored(NamedTuple):
 
 
 def value_of(front: list[Stored], tail: list[Stored], keep_ms: int = 2**50) -> bytes:
-    """The value of these limits, as state.lua lays it out; without leases."""
+    """The value of these limits in the layout of state.lua, without leases."""
     names = b"".join(_named(limit) for limit in front)
     levels = b"".join(struct.pack("<qq", limit.debt, limit.at_ms) for limit in front)
     rest = b"".join(_named(limit) + struct.pack("<qqq", limit.debt, limit.at_ms, keep_ms) for limit in tail)
@@ -45,7 +45,7 @@ def _named(limit: Stored) -> bytes:
 
 
 class Case(NamedTuple):
-    """A claim, and what is stored of its subject: by the last charge, and besides."""
+    """A claim, and the stored state of its subject: limits of the last charge, and others."""
 
     plan: Plan
     cost: int
@@ -60,7 +60,7 @@ moments_ms = st.just(1_700_000_000_000) | st.integers(-MAX_TIME_MS, MAX_TIME_MS)
 
 @st.composite
 def stored(draw: st.DrawFn, rate: Rate, cost: int, now_ms: int) -> Stored:
-    """A limit of this name, mostly in its unit, and where a millisecond or a unit of debt makes the difference."""
+    """A limit of this name, mostly in the plan's unit, near a boundary of a millisecond or a unit of debt."""
     unit = rate.unit if draw(st.integers(0, 2)) else draw(strategies.magnitudes)
     full, charged = rate.capacity * unit // rate.unit, cost * unit
     debt = draw(st.sampled_from([0, full, full - charged]) | strategies.magnitudes) + draw(near)
@@ -88,10 +88,8 @@ def cases(draw: st.DrawFn, now_ms: int) -> Case:
 
 @strategies.with_examples(150)
 @given(data=st.data(), now_ms=moments_ms, passed_ms=st.integers(0, 10**6))
-def test_any_state_is_decided_as_the_core_does(
-    redis_server: RedisServer, data: st.DataObject, now_ms: int, passed_ms: int
-) -> None:
-    """Whatever is stored, the answer and what is left behind are the integers of `charge`."""
+def test_decision(redis_server: RedisServer, data: st.DataObject, now_ms: int, passed_ms: int) -> None:
+    """For any state, the result and the new state have the integers of `charge`."""
     later_ms = min(now_ms + passed_ms, MAX_TIME_MS)
     asked = data.draw(st.lists(cases(now_ms), min_size=1, max_size=16))
     with redis_server.client() as client:
@@ -110,12 +108,12 @@ def ask(client: "redis.Redis", cases: list[Case], now_ms: int, look: bool = Fals
     decisions = CODEC.parse_decisions(
         asked, run(client, CODEC.acquire(asked, (), now_ms)), HoldTimes(), lambda *_: CODEC
     )
-    # There is room for the one lease; the slots are another test's.
+    # There is room for one lease; other tests cover slots.
     return [(answer.exceeded & ~answer.plan.slot_bit, list(answer.levels)) for answer in decisions]  # type: ignore[union-attr]
 
 
 def known_state(case: Case) -> list[int]:
-    """What is stored, as the claim's plan counts it."""
+    """The stored state in the units of the claim's plan."""
     known = {limit.name: limit for limit in (*case.front, *case.tail)}
     state: list[int] = []
     for rate in case.plan.rates:
@@ -139,10 +137,8 @@ def expected(case: Case, now_ms: int, later_ms: int) -> tuple[tuple[int, list[in
 
 @strategies.with_examples(60)
 @given(data=st.data(), decided_at_ms=moments_ms)
-def test_any_refund_is_what_the_core_gives_back(
-    redis_server: RedisServer, data: st.DataObject, decided_at_ms: int
-) -> None:
-    """Whatever is stored and however long ago, a refund takes off the debt what `given_back` says, in its units."""
+def test_refund(redis_server: RedisServer, data: st.DataObject, decided_at_ms: int) -> None:
+    """For any state and age, a refund reduces the debt by the value of `given_back`, in its units."""
     plan = data.draw(strategies.plans() | strategies.extreme_plans())
     cost = min(data.draw(st.integers(0, 3) | strategies.magnitudes), plan.max_cost)
     over = sum(bit for _, bit, rate in plan.numbered_rates if cost > rate.burst or data.draw(strategies.rarely))
@@ -176,8 +172,8 @@ def _given(given: dict[str, tuple[int, int]], limit: Stored) -> int:
 
 @strategies.with_examples(60)
 @given(data=st.data(), now_ms=moments_ms)
-def test_any_healing_adds_to_what_is_owed(redis_server: RedisServer, data: st.DataObject, now_ms: int) -> None:
-    """Whatever is stored, what a fallback charged is owed besides, at most to the full, and once."""
+def test_replay(redis_server: RedisServer, data: st.DataObject, now_ms: int) -> None:
+    """For any state, the charges of a fallback are added once to the debt, up to the capacity."""
     case = data.draw(cases(now_ms))
     debts = [min(data.draw(strategies.magnitudes), rate.capacity) for rate in case.plan.rates]
     healed = [("0", case.plan, debts, ())]
@@ -214,8 +210,8 @@ return table.concat(answers)
 @example(triples=[(2**50, 3 * 2**10, 3 * 2**50), (2**52, 6, 2**53), (EXACT_MAX, EXACT_MAX, EXACT_MAX)])
 @strategies.with_examples(60)
 @given(triples=st.lists(st.tuples(*[strategies.magnitudes | st.integers(1, EXACT_MAX)] * 3), min_size=1, max_size=40))
-def test_products_are_divided_exactly(redis_server: RedisServer, triples: list[tuple[int, int, int]]) -> None:
-    """A product by a divisor is rounded down, and says whether a rest is left, for all numbers that are counted."""
+def test_division_of_products(redis_server: RedisServer, triples: list[tuple[int, int, int]]) -> None:
+    """A product is divided exactly, rounded down, with whether there is a remainder, for all counted numbers."""
     packed = struct.pack("<d16s", 0, b"") + b"".join(struct.pack("<ddd", *triple) for triple in triples)
     with redis_server.client() as client:
         reply: Any = client.eval(SCALED, 0, packed)

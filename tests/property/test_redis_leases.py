@@ -1,4 +1,4 @@
-"""Leases on a real server against a model of a few lines, on histories that Hypothesis chooses."""
+"""Leases on a real server compared with a small model, on random histories."""
 
 import os
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ OWNERS = st.integers(0, 1)
 
 @dataclass
 class Group:
-    """What one owner holds of one subject: when each lease ends at the latest, and when all of them lapse."""
+    """The leases of one owner for one subject: the latest end of each, and when all of them lapse."""
 
     expires_ms: int = 0
     ttl_ms: int = 0
@@ -28,7 +28,7 @@ class Group:
 
 
 def ends(held: HeldLease) -> float:
-    """Until when a lease may be held."""
+    """The latest end of a lease."""
     _, plan, _, granted_at_ms = held
     return granted_at_ms + plan.max_hold_ms if plan.max_hold_ms else float("inf")
 
@@ -40,7 +40,7 @@ class Model:
     groups: dict[tuple[str, int], Group] = field(default_factory=dict)
 
     def held(self, subject: str, now_ms: int) -> int:
-        """How many leases there are, without those that have lapsed or ended."""
+        """The number of leases that have neither lapsed nor ended."""
         held = 0
         for key, group in list(self.groups.items()):
             if key[0] == subject:
@@ -77,7 +77,7 @@ class Model:
 
 
 class Leases(RuleBasedStateMachine):
-    """Two processes and two subjects: leases taken, retried, given back, renewed, lost and forgotten."""
+    """Two processes and two subjects: leases are taken, retried, released, renewed, lost and forgotten."""
 
     client: "redis.Redis"
 
@@ -88,7 +88,7 @@ class Leases(RuleBasedStateMachine):
         self.model = Model()
         self.codecs = [Codec("awx", os.urandom(16)) for _ in range(2)]
         self.plans = [Plan("p", (), concurrency) for concurrency in slots]
-        #: All that was ever granted, by owner.
+        #: All leases that were ever granted, by owner.
         self.granted: list[list[HeldLease]] = [[], []]
 
     def ask(self, owner: int, subject: str, plan: Plan, lease_id: int) -> Decision:
@@ -178,8 +178,8 @@ class Leases(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)
-def test_leases_live_and_lapse_as_their_model_says(redis_server: RedisServer) -> None:
-    """Whatever the history, as many leases are held, and the same ones, as by the rules written at length."""
+def test_leases_equal_the_model(redis_server: RedisServer) -> None:
+    """After any history, the server and the model hold the same leases."""
     with redis_server.client() as client:
         machine = type("Leases", (Leases,), {"client": client})
         run_state_machine_as_test(machine, settings=strategies.with_examples(100, stateful_step_count=40))

@@ -1,4 +1,4 @@
-"""The scripts on a real server against the core in memory, on histories that Hypothesis chooses: the same integers."""
+"""The scripts on a real server compared with the core in memory, on random histories: the same integers."""
 
 import os
 from collections import defaultdict
@@ -21,14 +21,14 @@ START_MS = 1_700_000_000_000
 SUBJECTS = st.sampled_from(["a", "b"])
 
 
-class Remembering(MemoryBackend):
-    """Forgets nothing: when a subject is forgotten depends on the traffic of others, and on Redis on its clock."""
+class KeepingBackend(MemoryBackend):
+    """A memory backend that drops no subject: its sweep and Redis's expiry would differ."""
 
     def _sweep(self, now_ms: int) -> None: ...
 
 
 class Claims(RuleBasedStateMachine):
-    """Two processes and two subjects: batches, plans up and down, clocks, refunds, resets, peeks, leases that lapse."""
+    """Two processes and two subjects: batches, plan changes, clocks, refunds, resets, peeks, leases that lapse."""
 
     client: "redis.Redis"
     plans: list[Plan]
@@ -37,13 +37,13 @@ class Claims(RuleBasedStateMachine):
     def begin(self, plans: list[Plan]) -> None:
         self.client.flushall()
         self.clock = ManualClock(START_MS)
-        self.memory = Remembering(clock=self.clock)
+        self.memory = KeepingBackend(clock=self.clock)
         self.codecs = [Codec("awx", os.urandom(16)) for _ in range(2)]
         self.hold_times = HoldTimes()
         self.plans = plans
         self.open: list[tuple[int, Decision, Decision]] = []
         self.charged: list[tuple[Decision, Decision]] = []
-        #: Of each subject and owner: when its leases lapse, and after how long.
+        #: For each subject and owner: when its leases lapse, and after how long.
         self.lives: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
 
     @rule(
@@ -55,8 +55,8 @@ class Claims(RuleBasedStateMachine):
         ),
         give_back=st.lists(st.integers(0, 9), max_size=2),
     )
-    def ask(self, who: int, asked: list[tuple[str, int, int, bool]], give_back: list[int]) -> None:
-        """Some releases and some claims in one call; the releases are this process's own."""
+    def call(self, who: int, asked: list[tuple[str, int, int, bool]], give_back: list[int]) -> None:
+        """Send some releases and some claims in one call; the releases are this process's own."""
         codec, now_ms = self.codecs[who], self.clock.now_ms()
         own = [entry for entry in self.open if entry[0] == who]
         given = [own[number % len(own)] for number in give_back if own]
@@ -92,7 +92,7 @@ class Claims(RuleBasedStateMachine):
             self.charged.append((answer, expected))
 
     def let_lapse(self, subject: str, now_ms: int) -> None:
-        """What the laws of leases on Redis make of the time, done to the memory backend, which knows none of it."""
+        """Apply the lapse of leases to the memory backend, which does not know it."""
         for who, (expires_ms, ttl_ms) in list(self.lives[subject].items()):
             self.lives[subject][who] = min(expires_ms, now_ms + ttl_ms), ttl_ms
             ledger = self.memory._shards[hash(subject) & 63].find(subject)
@@ -134,15 +134,15 @@ class Claims(RuleBasedStateMachine):
 
 
 def numbers(decision: Decision) -> tuple[Any, ...]:
-    """All that two backends must agree on."""
+    """The numbers on which both backends must agree."""
     levels = list(decision.levels[: 2 * len(decision.plan.rates)])
     charged = decision.holder is not None
     return decision.decided_at_ms, decision.exceeded, levels, decision.held, bool(decision.lease_id), charged
 
 
 @pytest.mark.timeout(600)
-def test_the_scripts_decide_as_the_core(redis_server: RedisServer) -> None:
-    """Whatever the history, a real server answers with the same integers as the memory backend."""
+def test_scripts_equal_the_core(redis_server: RedisServer) -> None:
+    """After any history, a real server returns the same integers as the memory backend."""
     with redis_server.client() as client:
         machine = type("Claims", (Claims,), {"client": client})
         run_state_machine_as_test(machine, settings=strategies.with_examples(100, stateful_step_count=40))

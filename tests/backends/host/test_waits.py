@@ -51,7 +51,7 @@ def least_s(path: Path, act: Callable[[AsyncLimiter], Any]) -> tuple[float, floa
         begun_s = time.monotonic()
         with suppress(BackendUnavailable):
             asyncio.run(_timed(limiter, act, held))
-            pytest.fail(f"nobody was in the way for {time.monotonic() - begun_s:.3f} s")
+            pytest.fail(f"no obstacle blocked the call for {time.monotonic() - begun_s:.3f} s")
         asyncio.run(limiter.aclose())
     return min(held), min(late)
 

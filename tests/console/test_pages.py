@@ -112,7 +112,6 @@ class TestKeys:
             raise KeyStoreUnavailable("the key store secret-host gives no answer")
 
         monkeypatch.setattr(site.store, "query", fail)
-        monkeypatch.setattr(site.store, "account", fail)
         response = client.get("/")
 
         assert response.status == 503

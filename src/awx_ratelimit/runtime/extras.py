@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 _DISTRIBUTION = "awx-ratelimit"
 #: The end of an error message: how to install the packages of an extra.
 INSTALL = "install it with: pip install 'awx-ratelimit[{}]'"
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == '([\w-]+)'")
+#: The extras and packages that were checked. Each check reads the metadata of packages, which takes milliseconds.
+_compatible: set[tuple[str, tuple[str, ...]]] = set()
 
 
 def lazy_exports(
@@ -46,6 +47,11 @@ def check_versions(what: str, extra: str, *packages: str) -> None:
     An old package would fail later, with a less helpful error. A missing package is not an error here: its import
     fails by itself.
     """
+    if (extra, packages) in _compatible:
+        return
+    # Imported on first use, because the import takes a fifth of the time that `import awx_ratelimit` takes.
+    from importlib.metadata import PackageNotFoundError, version
+
     for package, needed in _requirements(extra):
         with suppress(PackageNotFoundError):
             installed = version(package)
@@ -53,10 +59,13 @@ def check_versions(what: str, extra: str, *packages: str) -> None:
                 raise ImportError(
                     f"{what} needs {package}{needed}, and {package} {installed} is installed; {INSTALL.format(extra)}"
                 )
+    _compatible.add((extra, packages))
 
 
 def _requirements(extra: str) -> Iterator[tuple[str, str]]:
     """The packages of `extra` and their versions; none if this library is not installed as a distribution."""
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         requirements = requires(_DISTRIBUTION) or []
     except PackageNotFoundError:

@@ -105,7 +105,8 @@ class Index:
                 raise self._file.damaged("the file is damaged")
             shard.root = half, _decode_extents(half.body)
             # Another process may have made the file larger.
-            self._file.map()
+            if self._file.file_bytes() > len(self._file.memory):
+                self._file.map()
             shard.root_page = page
         root: tuple[Half, _Extents] = shard.root
         return root

@@ -117,7 +117,7 @@ def test_lock_held_during_a_fork_in_c(tmp_path: Path, caplog: pytest.LogCaptureF
         log(refusal)
         return len(table.plans) == 2 and "refused" in caplog.text
 
-    with log._lock, table._file._lock:  # type: ignore[attr-defined]
+    with log._lock.current, table._file._lock.current:  # type: ignore[attr-defined]
         assert in_child(FORK_IN_C, both_work)
 
 

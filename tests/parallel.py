@@ -20,7 +20,7 @@ _SHARED = re.compile(
     r"|gunicorn-(sync|gthread|gevent-preload|preload))[-\]]"
 )
 #: `make test` leaves these out: the code above the key store does not depend on the database.
-_FULL = re.compile(r"tests/(keys/test_(stored_keys|verifier)|management/test_api)\.py::.*\bpostgresql\b")
+_FULL = re.compile(r"tests/(keys/test_(stored_keys|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b")
 #: Files whose tests share nothing: each test is a group.
 _ALONE = re.compile(r"tests/(test_examples\.py|chaos/)")
 

@@ -81,3 +81,17 @@ def verifiers(store: KeyStore, verifier_of: Callable[..., KeyVerifier]) -> Calla
 def verifier(verifiers: Callable[..., KeyVerifier]) -> KeyVerifier:
     """A new verifier of the store."""
     return verifiers()
+
+
+@pytest.fixture
+def other_store(database: str, store: KeyStore) -> Iterator[KeyStore]:
+    """The same store as another process opens it, which sends no notices to this one."""
+    other = KeyStore.open(database)
+    yield other
+    other.close()
+
+
+@pytest.fixture
+def others(other_store: KeyStore, clock: ManualClock, service: KeyService) -> KeyService:
+    """The service of another process."""
+    return KeyService(other_store, clock=clock)

@@ -140,7 +140,8 @@ class KeyRequestRefused(AwxRateLimitError):
     code: ClassVar[str] = "invalid_request"
 
     def __init__(self, what: str, *, remedy: str, field: str | None = None) -> None:
-        super().__init__(f"{field}: {what}; {remedy}" if field else f"{what}; {remedy}")
+        text = f"{remedy}, {what}" if what.startswith("got ") else f"{what}; {remedy}"
+        super().__init__(f"{field}: {text}" if field else text)
         self.what = what
         self.remedy = remedy
         self.field = field

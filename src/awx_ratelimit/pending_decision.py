@@ -143,9 +143,8 @@ class Hold(_BaseHold[Decision]):
     def __aenter__(self) -> NoReturn:
         raise TypeError("Limiter.hold(...) is not asynchronous; write `with limiter.hold(...) as decision:`")
 
-    def __aexit__(self, *_: object) -> NoReturn:
-        """Python looks up both methods before it calls `__aenter__`, which raises the error."""
-        raise NotImplementedError
+    # Python looks up both methods before it calls the first, which raises the error.
+    __aexit__ = __aenter__
 
 
 class AsyncHold(_BaseHold[Awaitable[Decision]]):
@@ -165,6 +164,4 @@ class AsyncHold(_BaseHold[Awaitable[Decision]]):
     def __enter__(self) -> NoReturn:
         raise TypeError("AsyncLimiter.hold(...) is asynchronous; write `async with limiter.hold(...) as decision:`")
 
-    def __exit__(self, *_: object) -> NoReturn:
-        """Python looks up both methods before it calls `__enter__`, which raises the error."""
-        raise NotImplementedError
+    __exit__ = __enter__

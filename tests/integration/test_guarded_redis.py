@@ -92,7 +92,7 @@ def test_an_unanswered_reconciliation_is_repeated_once(server: RedisServer, limi
     guard: Any = limiter.backend
     for _ in range(3):
         guard._fallback.acquire("s", PLAN, 2)
-    healing, ids = guard._fallback._reconciliation, []
+    healing, ids = guard._fallback.reconciliation, []
 
     def heal(owed: Sequence[LocalUsage], heal_id: bytes) -> Sequence[Decision]:
         ids.append(heal_id)

@@ -224,7 +224,7 @@ WRONG_BODIES: dict[str, tuple[Any, str]] = {
     "surrogate": (b'{"name": "\\ud800"}', "name: contains the invisible character U+D800"),
     "days as text": (
         {"name": "n", "expires_in_days": "1"},
-        "expires_in_days: got a str; expected an integer",
+        "expires_in_days: expected an integer from 1 to 3650, got a str",
     ),
     "days that are true": ({"name": "n", "expires_in_days": True}, "expires_in_days: got "),
     "no days": ({"name": "n", "expires_in_days": 0}, "expires_in_days: got "),

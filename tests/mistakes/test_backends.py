@@ -34,12 +34,12 @@ MISTAKES: list[Mistake] = [
     (
         'Jwks.at("https://login.example.com/keys", timeout_s="2")',
         InvalidKeyRequest,
-        "timeout_s: got '2' (str); expected a number of seconds above 0",
+        "timeout_s: expected a number of seconds above 0, got '2' (str)",
     ),
     (
         'Jwks.at("https://login.example.com/keys", interval_s=0)',
         InvalidKeyRequest,
-        "interval_s: got 0 (int); expected a number of seconds above 0",
+        "interval_s: expected a number of seconds above 0, got 0 (int)",
     ),
     (
         "RedisBackend.from_url(URL, prefix=5)",

@@ -76,17 +76,17 @@ MISTAKES: list[Mistake] = [
     (
         'tokens(algorithms="HS256")',
         InvalidKeyRequest,
-        "algorithms: got 'HS256'; expected a list of " + ", ".join(ALGORITHMS),
+        f"algorithms: expected a list of {', '.join(ALGORITHMS)}, got 'HS256'",
     ),
     (
         "tokens(leeway_s=3_600)",
         InvalidKeyRequest,
-        "leeway_s: got 3600 (int); expected an integer from 0 to 300",
+        "leeway_s: expected an integer from 0 to 300, got 3600 (int)",
     ),
     (
         "tokens(issuer=None)",
         InvalidKeyRequest,
-        "issuer: got None (NoneType); expected a non-empty string",
+        "issuer: expected a non-empty string, got None (NoneType)",
     ),
 ]
 

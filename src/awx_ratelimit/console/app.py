@@ -34,8 +34,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management.api import CREATIONS
 from awx_ratelimit.management.auth.tokens import Owner
-from awx_ratelimit.management.blocking_limiter import BlockingLimiter
-from awx_ratelimit.management.issuing import KeyIssuer, checked_service
+from awx_ratelimit.management.limits import BlockingLimiter, KeyIssuer, checked_service
 from awx_ratelimit.management.routing import Match, Router
 from awx_ratelimit.runtime.clock import Clock, WallClock
 

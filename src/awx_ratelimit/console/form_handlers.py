@@ -19,7 +19,7 @@ from awx_ratelimit.http.message import only_value
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.scanner import FINDER
 from awx_ratelimit.keys.validation import readable_text
-from awx_ratelimit.management.issuing import IssuedKey
+from awx_ratelimit.management.limits import IssuedKey
 
 _TOKEN_FIELD: Final = "form"  # noqa: S105  # the name of a field
 _MAX_FIELDS: Final = 10

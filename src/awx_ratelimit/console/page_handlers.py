@@ -20,8 +20,7 @@ from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLim
 from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.management.auth.tokens import Owner
-from awx_ratelimit.management.blocking_limiter import BlockingLimiter, KeyUsage, live_usage
-from awx_ratelimit.management.issuing import KeyIssuer
+from awx_ratelimit.management.limits import BlockingLimiter, KeyIssuer, KeyUsage, live_usage
 from awx_ratelimit.runtime.clock import Clock
 
 

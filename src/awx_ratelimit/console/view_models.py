@@ -10,7 +10,7 @@ from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, Rate
 from awx_ratelimit.keys.models import ApiKey, Event
-from awx_ratelimit.management.blocking_limiter import KeyUsage
+from awx_ratelimit.management.limits import KeyUsage
 
 #: Keys should be rotated at least every 90 days. A warning appears from day 75.
 ROTATION_DAYS: Final = 90

@@ -44,7 +44,7 @@ class Accounts:
         actor: str | None = None,
     ) -> Account:
         """Create an active account that may have `max_keys` keys at once. Raises AccountExists."""
-        plan, overrides = self._checked(validation.plan(plan), validation.overrides(overrides), "plan")
+        plan, overrides = self._checked(validation.optional_name(plan, "plan"), validation.overrides(overrides), "plan")
         max_keys = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
         with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
             if work.account is not None or not work.add_account(plan, overrides, max_keys):
@@ -76,7 +76,7 @@ class Accounts:
 
     def set_plan(self, account_id: str, plan: str | None, *, actor: str | None = None) -> Account:
         """Set the plan of all keys of the account. None means the table's default. Usage so far stays counted."""
-        plan = validation.plan(plan)
+        plan = validation.optional_name(plan, "plan")
         return self._set(
             account_id, actor, "account.plan_set", "plan", lambda found: self._checked(plan, found.overrides, "plan")[0]
         )

@@ -71,14 +71,9 @@ def page(page_num: object, page_size: object) -> tuple[int, int]:
     )
 
 
-def actor(name: object) -> str | None:
-    """Return the actor for the audit trail: 1 to 128 visible characters, or None."""
-    return None if name is None else readable_text(name, field="actor", max_characters=_MAX_ID_CHARACTERS)
-
-
-def plan(name: object) -> str | None:
-    """Return the name of a plan: 1 to 128 visible characters, or None for the table's default."""
-    return None if name is None else readable_text(name, field="plan", max_characters=_MAX_ID_CHARACTERS)
+def optional_name(name: object, field: str) -> str | None:
+    """Return the name of a plan or an actor: 1 to 128 visible characters, or None."""
+    return None if name is None else readable_text(name, field=field, max_characters=_MAX_ID_CHARACTERS)
 
 
 def account_id(value: object, *, field: str = "account_id") -> str:

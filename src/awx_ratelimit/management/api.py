@@ -32,8 +32,14 @@ from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management import formats, openapi
 from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
-from awx_ratelimit.management.blocking_limiter import BlockingLimiter, live_usage
-from awx_ratelimit.management.issuing import IssuedKey, KeyIssuer, checked_service, rates_only
+from awx_ratelimit.management.limits import (
+    BlockingLimiter,
+    IssuedKey,
+    KeyIssuer,
+    checked_service,
+    live_usage,
+    rates_only,
+)
 from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
 
 _log = logging.getLogger("awx_ratelimit.management")

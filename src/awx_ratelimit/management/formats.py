@@ -15,7 +15,7 @@ from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
 from awx_ratelimit.http.message import FullRequest, only_value
 from awx_ratelimit.keys.models import ApiKey, CreatedKey
-from awx_ratelimit.management.blocking_limiter import KeyUsage
+from awx_ratelimit.management.limits import KeyUsage
 from awx_ratelimit.runtime.clock import rfc3339
 
 _MAX_QUERY_BYTES: Final = 1_024

@@ -217,11 +217,11 @@ def test_claims_during_reconciliation_are_added() -> None:
         return seen
 
     outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
-    healing = outage._reconciliation
+    healing = outage.reconciliation
     for home in healing._queue_decided():
         healing._next_batch(home)
     outage.local.peek = peek  # type: ignore[method-assign]
-    outage._reconciliation.run(backend.heal, lambda _: None)
+    outage.reconciliation.run(backend.heal, lambda _: None)
 
     assert told(backend) == 2
 
@@ -233,7 +233,7 @@ def test_many_outages_admit_no_more_than_one() -> None:
 
     for _ in range(5):
         allowed += sum(outage.acquire("s", DECADE, 1).allowed for _ in range(30))
-        outage._reconciliation.run(backend.heal, lambda _: None)
+        outage.reconciliation.run(backend.heal, lambda _: None)
 
     assert allowed == 25
     assert told(backend) == 25
@@ -245,7 +245,7 @@ def test_a_reset_clears_reported_debts() -> None:
     guard = GuardedBackend(backend)
     for _ in range(2):
         guard._fallback.acquire("s", DECADE, 3)
-        guard._fallback._reconciliation.run(backend.heal, lambda _: None)
+        guard._fallback.reconciliation.run(backend.heal, lambda _: None)
         guard.reset("s")
 
     assert told(backend) == 6
@@ -265,7 +265,7 @@ def test_debts_of_several_plans_are_added_once() -> None:
     outage = GuardedBackend(HealingBackend())._fallback
     for plan in (login, login, DECADE):
         outage.acquire("s", plan, 1)
-    outage._reconciliation.run(heal, lambda _: None)
+    outage.reconciliation.run(heal, lambda _: None)
 
     assert told == {"decade": 3, "login.decade": 2}
 
@@ -277,7 +277,7 @@ def test_changed_shares_report_nothing_twice() -> None:
     for plan, largest, cost in ((DECADE, 1, 3), (DECADE, 20, 4), (Plan("q", (Rate("decade", 500, 10**11),)), 20, 2)):
         outage.peek("s", plan, largest)
         outage.acquire("s", plan, cost)
-        outage._reconciliation.run(backend.heal, lambda _: None)
+        outage.reconciliation.run(backend.heal, lambda _: None)
 
     # In units of the one plan and of the other, and a few milliseconds have passed.
     assert round((backend.told - 2 * 10**11) / DECADE.rates[0].unit, 3) == 7
@@ -311,7 +311,7 @@ def test_a_dead_server_does_not_block_the_others() -> None:
                 outage.acquire(f"{name}{number}", DECADE, 1)
         backend.gone, backend.calls = "a" if server else "", 0
         with suppress(BackendUnavailable):
-            outage._reconciliation.run(backend.heal, lambda _: None)
+            outage.reconciliation.run(backend.heal, lambda _: None)
         toldest.append(round(backend.told / DECADE.rates[0].unit, 2))
         calls.append(backend.calls)
 
@@ -496,7 +496,7 @@ def test_nested_guards_release_their_own_decisions(backend: Failing) -> None:
     decision = outer.acquire("s", plan, 1)
     outer.release(decision)
 
-    assert inner._fallback._reconciliation._open == {}
+    assert inner._fallback.reconciliation._open == {}
     assert outer.acquire("s", plan, 1).allowed
 
 

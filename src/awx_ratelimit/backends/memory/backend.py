@@ -157,8 +157,8 @@ class MemoryBackend:
         subjects = leases = 0
         for shard in self._shards:
             with shard.lock:
-                subjects += shard.subjects
-                leases += shard.leases
+                subjects += len(shard.states) + len(shard.packed)
+                leases += sum(len(state.leases) for state in shard.states.values())
         return {"state": "ok", "backend": "memory", "subjects": subjects, "leases": leases}
 
     def close(self) -> None:

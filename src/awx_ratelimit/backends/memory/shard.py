@@ -103,16 +103,6 @@ class Shard:
             if not state.leases:
                 del self.states[subject]
 
-    @property
-    def subjects(self) -> int:
-        """The number of subjects with a state."""
-        return len(self.states) + len(self.packed)
-
-    @property
-    def leases(self) -> int:
-        """The number of open leases."""
-        return sum(len(state.leases) for state in self.states.values())
-
     def after_fork(self) -> None:
         """In a child process: use a new lock, because the parent's may be locked, and drop the parent's leases."""
         self.use_lock(threading.Lock())

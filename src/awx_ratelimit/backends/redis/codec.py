@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from awx_ratelimit.backends.redis.scripts import (
     ACQUIRE,
@@ -39,6 +39,7 @@ from awx_ratelimit.errors import BackendUnavailable, StateDamaged
 MAX_PREFIX_BYTES: Final = 64
 OWNER_BYTES: Final = 16
 
+OfSubject = TypeVar("OfSubject", bound=tuple[Any, ...])
 #: A claim: subject, plan, cost, lease id. The lease id 0 marks a peek; other claims have an id even without slots.
 PendingClaim: TypeAlias = tuple[str, Plan, int, int]
 #: Called for each admitted claim with the claim, the time of the decision, and the lease id (0 if it took no slot).
@@ -102,10 +103,6 @@ class Codec:
         self._cached_key = lru_cache(_SUBJECTS_CACHED)(self._new_key)
         #: Returns an unused lease id. A claim gets its id before it is first sent and keeps it for each retry.
         self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
-
-    def check(self, plan: Plan) -> None:
-        """Raise InvalidLimit for a plan that a script cannot decide. In a batch, such a plan would fail all claims."""
-        encoded_plan(plan)
 
     def key(self, subject: str) -> bytes:
         """The key of `subject`: short for any subject, with a hash tag that spreads subjects exceeded a cluster."""
@@ -181,7 +178,7 @@ class Codec:
         """
         keys: list[bytes] = []
         parts = [_RENEW_HEAD.pack(encode_time(now_ms), self._owner, settled_below & SEQUENCE)]
-        for subject, leases in _by_subject(held).items():
+        for subject, leases in by_subject(held).items():
             keys.append(self.key(subject))
             parts.append(_LEASES.pack(len(leases)))
             parts += [encode_lease(plan, lease_id, granted_at_ms) for _, plan, lease_id, granted_at_ms in leases]
@@ -190,7 +187,7 @@ class Codec:
     @staticmethod
     def parse_renewals(held: Iterable[HeldLease], reply: bytes) -> dict[int, Renewal]:
         """The results in the reply to `renew`, by lease id."""
-        ordered = [lease_id for leases in _by_subject(held).values() for _, _, lease_id, _ in leases]
+        ordered = [lease_id for leases in by_subject(held).values() for _, _, lease_id, _ in leases]
         return {lease_id: Renewal(answer) for lease_id, answer in zip(ordered, reply, strict=True)}
 
     def heal(self, entries: Sequence[HealEntry], heal_id: bytes, now_ms: int | None = None) -> Call:
@@ -241,8 +238,9 @@ class Codec:
         return StateDamaged(f"key {self.key(subject).decode()} {_DAMAGE[code]}; delete the key, or use another prefix")
 
 
-def _by_subject(held: Iterable[HeldLease]) -> dict[str, list[HeldLease]]:
-    by_subject: dict[str, list[HeldLease]] = {}
-    for lease in held:
-        by_subject.setdefault(lease[0], []).append(lease)
-    return by_subject
+def by_subject(items: Iterable[OfSubject]) -> dict[str, list[OfSubject]]:
+    """Group `items`, which begin with their subjects."""
+    groups: dict[str, list[OfSubject]] = {}
+    for item in items:
+        groups.setdefault(item[0], []).append(item)
+    return groups

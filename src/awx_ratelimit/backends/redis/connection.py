@@ -15,7 +15,7 @@ from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from awx_ratelimit.backends.redis.scripts import Call, eval_all, eval_first, evalsha
-from awx_ratelimit.backends.redis.server import Redirect, Server, late_process_error
+from awx_ratelimit.backends.redis.server import Redirect, Server, not_sent_error
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
@@ -53,7 +53,7 @@ class ThreadCalls:
                 return self._run(calls)
             finally:
                 self._lock.release()
-        raise late_process_error(f"redis at {self._server.name} is still busy with the previous call")
+        raise not_sent_error(f"late: redis at {self._server.name} is still busy with the previous call")
 
 
 class TaskCalls:

@@ -52,14 +52,12 @@ class FanOut:
         for number, server in targets.items():
             by_server.setdefault(server, []).append(number)
         for server, numbers in by_server.items():
-            for number, reply in zip(numbers, self._call(server, [calls[n] for n in numbers], until_s), strict=True):
+            try:
+                some = self._connection(server).run([calls[number] for number in numbers], until_s)
+            except BackendUnavailable as error:
+                some = [error] * len(numbers)
+            for number, reply in zip(numbers, some, strict=True):
                 replies[number] = reply
-
-    def _call(self, server: Server, calls: list[Call], until_s: float | None) -> list[Reply]:
-        try:
-            return self._connection(server).run(calls, until_s)
-        except BackendUnavailable as error:
-            return [error] * len(calls)
 
     def _connection(self, server: Server) -> Connection:
         connection = self._connections.get(server)

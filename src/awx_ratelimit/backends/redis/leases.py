@@ -16,7 +16,7 @@ from weakref import ref
 from awx_ratelimit.backends.redis.codec import HeldLease, PendingClaim
 from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
 from awx_ratelimit.backends.redis.scripts import SEQUENCE
-from awx_ratelimit.backends.redis.server import process_exit_error
+from awx_ratelimit.backends.redis.server import not_sent_error
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 from awx_ratelimit.core.plan import Plan
@@ -95,7 +95,7 @@ class Leases:
                 self._in_flight[lease_id] = None
                 return lease_id
         sleep_until_exit()
-        raise process_exit_error()
+        raise not_sent_error("exiting: it has released its slots and takes no more")
 
     def settle(self, lease_id: int) -> None:
         """The claim with this id has its answer, or its caller has gone."""

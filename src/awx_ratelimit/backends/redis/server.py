@@ -133,15 +133,8 @@ def copied_error(cause: BaseException) -> BackendUnavailable:
     return error
 
 
-def late_process_error(reason: str) -> BackendUnavailable:
-    """The error for a claim that this process could not send in time. It says nothing about the server."""
-    error = BackendUnavailable(f"this process is late: {reason}")
-    error.process_was_late = True
-    return error
-
-
-def process_exit_error() -> BackendUnavailable:
-    """The error for a claim of a slot while this process exits. It says nothing about the server."""
-    error = BackendUnavailable("this process is exiting: it has released its slots and takes no more")
+def not_sent_error(reason: str) -> BackendUnavailable:
+    """The error for a claim that this process did not send: it is late or exiting. It says nothing about the server."""
+    error = BackendUnavailable(f"this process is {reason}")
     error.process_was_late = True
     return error

@@ -8,16 +8,24 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
-from awx_ratelimit.backends.redis.codec import Codec, HeldLease, PendingClaim, ReleasedLease, Renewal
+from awx_ratelimit.backends.redis.codec import (
+    Codec,
+    HeldLease,
+    OfSubject,
+    PendingClaim,
+    ReleasedLease,
+    Renewal,
+    by_subject,
+)
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
 from awx_ratelimit.backends.redis.pending_releases import Home
 from awx_ratelimit.backends.redis.routing import Route
-from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.scripts import Call, encoded_plan
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision
@@ -32,7 +40,6 @@ MAX_RELEASES = 256
 _MAX_RENEWALS = 256
 #: What becomes of a claim.
 Outcome: TypeAlias = Decision | BackendUnavailable | Redirect
-OfSubject = TypeVar("OfSubject", bound=tuple[Any, ...])
 
 
 class BatchCall(NamedTuple):
@@ -89,7 +96,7 @@ class Session:
     def _checked(self, subject: str, plan: Plan, cost: int) -> tuple[str, Plan, int]:
         """A claim that can be encoded. In a batch, one that cannot would fail all others."""
         claim = checked_claim(subject, plan, cost)
-        self.codec.check(claim[1])
+        encoded_plan(claim[1])
         return claim
 
     def batch_calls(self, batch: Sequence[PendingClaim], server: Server) -> list[BatchCall]:
@@ -104,23 +111,20 @@ class Session:
         self, batch: Sequence[PendingClaim], released: list[ReleasedLease], *, releases_alone: bool
     ) -> list[BatchCall]:
         """One call for each subject with claims; with `releases_alone` also for each subject that has only releases."""
-        by_subject = {leases[0][0]: leases for leases in self.split_by_call(released)}
+        releases = by_subject(released)
         now_ms, calls = self.call_time_ms(), []
         for claims in self.split_by_call([(claim[0], number) for number, claim in enumerate(batch)]):
-            numbers, leases = [number for _, number in claims], by_subject.pop(claims[0][0], [])
+            numbers, leases = [number for _, number in claims], releases.pop(claims[0][0], [])
             calls.append(BatchCall(numbers, leases, self.codec.acquire([batch[n] for n in numbers], leases, now_ms)))
         if releases_alone:
-            calls += [BatchCall((), leases, self.codec.acquire((), leases, now_ms)) for leases in by_subject.values()]
+            calls += [BatchCall((), leases, self.codec.acquire((), leases, now_ms)) for leases in releases.values()]
         return calls
 
     def split_by_call(self, items: Sequence[OfSubject]) -> list[list[OfSubject]]:
         """Group `items`, which begin with their subjects, by the call that they may share."""
         if self.route.multi_key:
             return [list(items)] if items else []
-        by_subject: dict[str, list[OfSubject]] = {}
-        for item in items:
-            by_subject.setdefault(item[0], []).append(item)
-        return list(by_subject.values())
+        return list(by_subject(items).values())
 
     def leases_to_release(self, home: Home, batch: Sequence[PendingClaim] = ()) -> list[ReleasedLease]:
         """The leases to release on a server, those of the subjects in `batch` first."""

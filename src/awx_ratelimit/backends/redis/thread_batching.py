@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from awx_ratelimit.backends.redis.batching import BatchQueue
-from awx_ratelimit.backends.redis.server import copied_error, late_process_error
+from awx_ratelimit.backends.redis.server import copied_error, not_sent_error
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 
@@ -160,13 +160,13 @@ class ThreadBatching(Generic[C, R]):
             if was_late or not deadline.was_late:
                 if self._leader is leader:
                     self._pass_lead_on()
-                raise late_process_error("the previous call has not ended")
+                raise not_sent_error("late: the previous call has not ended")
             # In a process that is late, the leader is probably late too, and not lost. Wait for one more call.
             was_late = deadline.begin(time.monotonic() + self._timeout_s)
         deadline.note()
         waiter.until_s += deadline.until_s - until_s
         if self._is_too_late(waiter):
-            raise late_process_error("no time was left to send this claim")
+            raise not_sent_error("late: no time was left to send this claim")
 
     def _is_too_late(self, waiter: _Waiter[C, R]) -> bool:
         """Whether `waiter` must lead without time for a call: its call would fail claims that still have time."""

@@ -46,13 +46,13 @@ class Fallback:
         self._decisions = 0
         #: Decides with this process's share of each limit.
         self.local = MemoryBackend()
-        self._reconciliation = Reconciliation(self.local, self._breakers.home)
+        self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self._reconciling = threading.Lock()
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: the parent reconciles its own decisions."""
-        self._reconciliation = Reconciliation(self.local, self._breakers.home)
+        self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self._reconciling = threading.Lock()
 
     def permit(self, subject: str) -> Ticket | None:
@@ -70,7 +70,7 @@ class Fallback:
             seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
             message = "the backend answers again, after %.1f s and %d decisions without it"
             _log.warning(message, seconds, self._decisions)
-        due = self._reconciliation.is_pending and time.monotonic() >= self._reconcile_from_s
+        due = self.reconciliation.is_pending and time.monotonic() >= self._reconcile_from_s
         if due and self._reconciling.acquire(blocking=False):
             name = "awx_ratelimit healing"
             threading.Thread(target=self._reconcile, args=(backend,), name=name, daemon=True).start()
@@ -79,23 +79,23 @@ class Fallback:
         release = backend.release
         try:
             if isinstance(backend, TakesLocalUsage):
-                self._reconciliation.run(backend.heal, release)
+                self.reconciliation.run(backend.heal, release)
             else:
-                self._reconciliation.discard()
+                self.reconciliation.discard()
         except BackendUnavailable as error:
             # It stays pending, and a later answer starts it again.
             self._reconcile_from_s = time.monotonic() + _RETRY_S
             _log.warning("decisions made without the backend could not be added to it yet: %s", error)
         except Exception:
             _log.exception("decisions made without the backend cannot be added to it")
-            self._reconciliation.discard()
+            self.reconciliation.discard()
         finally:
             self._reconciling.release()
 
     def release(self, decision: Decision, backend: Any) -> None:
         """Release the slot of a local decision, and its lease in the backend if there is one."""
         self.local.release(decision)
-        lease = self._reconciliation.on_release(decision)
+        lease = self.reconciliation.on_release(decision)
         if lease is not None:
             backend.release(lease)
 
@@ -140,7 +140,7 @@ class Fallback:
         if self._on_outage != "local":
             return self._open_or_closed(subject, plan, cost, damaged)
         share = self._shares.of(plan, cost)
-        decider = self.local if damaged else self._reconciliation
+        decider = self.local if damaged else self.reconciliation
         return decider.acquire(subject, share, cost)
 
     def peek(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
@@ -154,10 +154,6 @@ class Fallback:
             raise damaged or BackendUnavailable("the backend does not answer, and on_outage='closed' refuses claims")
         now_ms = time.time_ns() // 1_000_000
         return Decision(subject, plan, cost, now_ms, 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
-
-    def reset(self, subject: str) -> None:
-        """Clear the local debts of `subject`."""
-        self._reconciliation.reset(subject)
 
     def decided(self, decision: Decision) -> bool:
         """Whether `decision` was made here."""

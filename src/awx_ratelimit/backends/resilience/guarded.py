@@ -103,7 +103,7 @@ class AsyncGuardedBackend(AsyncWrapper):
 
     async def reset(self, subject: str) -> None:
         subject = checked_subject(subject)
-        self._fallback.reset(subject)
+        self._fallback.reconciliation.reset(subject)
         await self.backend.reset(subject)
 
     async def health(self) -> Mapping[str, Any]:

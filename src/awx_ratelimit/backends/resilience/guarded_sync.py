@@ -94,7 +94,7 @@ class GuardedBackend(Wrapper):
 
     def reset(self, subject: str) -> None:
         subject = checked_subject(subject)
-        self._fallback.reset(subject)
+        self._fallback.reconciliation.reset(subject)
         self.backend.reset(subject)
 
     def health(self) -> Mapping[str, Any]:

@@ -131,7 +131,7 @@ class KeyStore:
         Raises InvalidKeyRequest for an invalid id or actor, and KeyStoreUnavailable. If the database does not answer
         a commit, the change may or may not have happened.
         """
-        account_id, actor = validation.account_id(account_id), validation.actor(actor)
+        account_id, actor = validation.account_id(account_id), validation.optional_name(actor, "actor")
         with database_errors(self._name), self._fork_gate:
             connection, work = _retried(lambda: self._begin(account_id, now_ms, actor))
             try:

@@ -17,7 +17,7 @@ from tests.redis_servers import run, running_redis
 from awx_ratelimit import Decision, Plan
 from awx_ratelimit.backends.redis.codec import Codec, ReleasedLease, Renewal
 from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import HoldTimes
 
 SUBJECTS = 2_000
 BATCH = 50

@@ -9,7 +9,7 @@ from tests.redis_servers import run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.codec import Codec, PendingClaim, ReleasedLease
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import HoldTimes
 
 NOW_MS = 1_700_000_000_000
 

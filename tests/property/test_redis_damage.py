@@ -11,7 +11,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec, PendingClaim
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.errors import StateDamaged
 
 CODEC = Codec("awx", os.urandom(16))

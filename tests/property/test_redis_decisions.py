@@ -16,7 +16,7 @@ from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.scripts import MAX_TIME_MS
 from awx_ratelimit.core.bucket import convert_debt
 from awx_ratelimit.core.decide import decide, preview, rates_set_back, refundable
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 
 CODEC = Codec("awx", os.urandom(16))

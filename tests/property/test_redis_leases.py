@@ -12,7 +12,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.codec import Codec, HeldLease, Renewal
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import HoldTimes
 
 SUBJECTS = st.sampled_from(["a", "b"])
 OWNERS = st.integers(0, 1)

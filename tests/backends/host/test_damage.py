@@ -19,7 +19,7 @@ from awx_ratelimit.backends.host.mapped_file import (
     SPACE_AT,
     MappedFile,
 )
-from awx_ratelimit.backends.host.recovery import _set_aside
+from awx_ratelimit.backends.host.table import _set_aside
 from awx_ratelimit.testing import ManualClock
 
 

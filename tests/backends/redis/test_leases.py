@@ -10,7 +10,7 @@ from typing import Any
 from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.pending_releases import PendingReleases
-from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
+from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
 _ids = count(1)

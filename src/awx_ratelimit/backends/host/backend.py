@@ -19,13 +19,11 @@ except ImportError as error:
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
 from awx_ratelimit.backends.host.record import HostLedger
-from awx_ratelimit.backends.host.recovery import open_table
-from awx_ratelimit.backends.host.table import Table
+from awx_ratelimit.backends.host.table import Table, open_table
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview, refundable
-from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import check_bool, describe
 from awx_ratelimit.errors import BackendUnavailable

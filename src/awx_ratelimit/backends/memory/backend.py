@@ -14,8 +14,7 @@ from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.claim import check_plan, check_subject, checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview, refundable
-from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock, SystemClock

@@ -61,10 +61,6 @@ class BatchQueue(Generic[W]):
 _Waiter: TypeAlias = tuple[C, asyncio.Future[R]]
 
 
-def _gone(waiter: _Waiter[C, R]) -> bool:
-    return waiter[1].done()
-
-
 def _first_batch_size(waiting: int) -> int:
     """A large first batch is split in half, so that the server works while the other tasks go on."""
     return min(MAX_BATCH_CLAIMS, waiting if waiting < MIN_SPLIT_CLAIMS else (waiting + 1) // 2)
@@ -88,7 +84,7 @@ class TaskBatching(Generic[C, R]):
         self._abandon = abandon
         self._unanswered = unanswered
         self._loop = asyncio.get_running_loop()
-        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(_gone)
+        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(lambda waiter: waiter[1].done())
         self._sender: asyncio.Task[None] | None = None
 
     async def send(self, claim: C) -> R:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from awx_ratelimit.backends.redis.batching import TaskBatching
 from awx_ratelimit.backends.redis.codec import PendingClaim
 from awx_ratelimit.backends.redis.connection import AsyncConnection, Reply
-from awx_ratelimit.backends.redis.fan_out import REDIRECT_PAUSE_S
+from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session

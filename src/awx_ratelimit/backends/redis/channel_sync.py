@@ -11,7 +11,7 @@ from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claim
 from awx_ratelimit.backends.redis.codec import PendingClaim
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.connection_sync import Connection
-from awx_ratelimit.backends.redis.fan_out import REDIRECT_PAUSE_S
+from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session

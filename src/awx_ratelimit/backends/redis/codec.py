@@ -30,8 +30,7 @@ from awx_ratelimit.backends.redis.scripts import (
     encoded_plan,
     ends_ms,
 )
-from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import BackendUnavailable, StateDamaged

@@ -16,8 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.connection import raise_error
-from awx_ratelimit.backends.redis.fan_out import FanOut
-from awx_ratelimit.backends.redis.routing import Route, route_to
+from awx_ratelimit.backends.redis.routing import FanOut, Route, route_to
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.core.plan import Plan

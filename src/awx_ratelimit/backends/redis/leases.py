@@ -17,8 +17,7 @@ from awx_ratelimit.backends.redis.codec import HeldLease, PendingClaim
 from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
 from awx_ratelimit.backends.redis.scripts import SEQUENCE
 from awx_ratelimit.backends.redis.server import not_sent_error
-from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
+from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN, Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.exits import sleep_until_exit
 

@@ -12,10 +12,8 @@ from weakref import finalize
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis.codec import HealEntry, ReleasedLease
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
-from awx_ratelimit.backends.redis.fan_out import FanOut
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
-from awx_ratelimit.backends.redis.routing import Route
-from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.routing import FanOut, Route
 from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -69,9 +67,12 @@ class Maintenance:
         holder = self.session.grant((subject, plan, 0, lease_id), at_ms, lease_id)
         return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
 
-    def flush(self) -> None:
-        """Send what is pending, within the timeout of one call. Never raises: what fails is sent later."""
-        self._flush(time.monotonic() + self.session.route.timeout_s)
+    def flush(self, until_s: float | None = None) -> None:
+        """Send what is pending, by `until_s` or within the timeout of a call. Never raises: a failure is sent later."""
+        try:
+            self._send_all(until_s or time.monotonic() + self.session.route.timeout_s)
+        except BackendUnavailable as error:
+            _log.warning("leases cannot be released now, and lapse after their ttl: %s", error)
 
     def close(self, *, with_held: bool = True) -> None:
         """Release every lease, stop the thread and close the connections. Never raises. Harmless twice.
@@ -82,7 +83,7 @@ class Maintenance:
         if with_held:
             self._await_claims(until_s)
             self.session.leases.release_all()
-        self._flush(until_s)
+        self.flush(until_s)
         self._thread.stop(max(0.0, until_s - time.monotonic()))
         self._fan_out.close()
 
@@ -102,12 +103,6 @@ class Maintenance:
         # The thread may fail on closed connections. Do not log that: `close` logs a warning if one is due.
         self._failing = True
         self.close()
-
-    def _flush(self, until_s: float) -> None:
-        try:
-            self._send_all(until_s)
-        except BackendUnavailable as error:
-            _log.warning("leases cannot be released now, and lapse after their ttl: %s", error)
 
     def _await_claims(self, until_s: float) -> None:
         """Wait for the claims of other threads that are in flight: they may take leases."""
@@ -164,7 +159,9 @@ class Maintenance:
         groups = session.split_by_call(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
         calls += [call for decision in session.leases.take_abandoned() for call in session.refund_calls(decision)]
-        replies = self._run(calls, until_s)
+        replies: list[Reply] = []
+        for start in range(0, len(calls), _MAX_CALLS):
+            replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
         for group, reply in zip(groups, replies, strict=False):
             if not isinstance(reply, BackendUnavailable):
                 session.leases.pending.remove(group)
@@ -187,12 +184,6 @@ class Maintenance:
             if errors and session.route.multi_key:
                 break
         _raise_first(errors)
-
-    def _run(self, calls: list[Call], until_s: float | None) -> list[Reply]:
-        replies: list[Reply] = []
-        for start in range(0, len(calls), _MAX_CALLS):
-            replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
-        return replies
 
 
 def _raise_first(replies: Sequence[Reply]) -> None:

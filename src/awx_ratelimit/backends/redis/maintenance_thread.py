@@ -70,7 +70,7 @@ class MaintenanceThread(PeriodicThread):
 
     def stop(self, timeout_s: float, last: Callable[[], Any] | None = None) -> None:
         """Stop the thread, which sends nothing more, until the next `start`."""
-        super().stop(timeout_s, last or _do_nothing)
+        super().stop(timeout_s, last or (lambda: None))
         self._stopped = False
 
     def is_due(self) -> bool:
@@ -80,7 +80,3 @@ class MaintenanceThread(PeriodicThread):
     def interval_s(self) -> float:
         """The time between two renewals: random, so that processes that start together do not all renew at once."""
         return min(self._shortest_ttl_ms or _IDLE_MS, _MAX_TTL_MS) / 3000 * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret
-
-
-def _do_nothing() -> None:
-    """Instead of a last turn."""

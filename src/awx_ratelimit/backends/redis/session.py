@@ -28,8 +28,7 @@ from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.scripts import Call, encoded_plan
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
 from awx_ratelimit.core.claim import checked_claim
-from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock

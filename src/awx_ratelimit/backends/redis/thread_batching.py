@@ -51,10 +51,6 @@ def _woken(wake: threading.Lock, wait_s: float) -> bool:
     return wake.acquire(blocking=False)
 
 
-def _gone(waiter: _Waiter[C, R]) -> bool:
-    return waiter.left
-
-
 class ThreadBatching(Generic[C, R]):
     """Sends the claims of many threads in few calls of `run`, which returns all results of a batch or raises.
 
@@ -76,7 +72,7 @@ class ThreadBatching(Generic[C, R]):
         self._unanswered = unanswered
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(_gone)
+        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(lambda waiter: waiter.left)
         self._leader: _Waiter[C, R] | None = None
 
     def send(self, claim: C, until_s: float | None = None) -> R:

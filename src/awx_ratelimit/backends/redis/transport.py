@@ -115,11 +115,6 @@ class _TrustStore:
         return self._context
 
 
-def _no_pending_bytes() -> int:
-    """A socket without TLS has no buffer of its own."""
-    return 0
-
-
 #: A socket raises these when its timeout ends; with TLS also when it must not wait.
 _NO_DATA_YET = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -130,7 +125,8 @@ class _Socket:
     def __init__(self, sock: Any, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
-        self._pending = getattr(sock, "pending", _no_pending_bytes)
+        # A socket without TLS has no buffer of its own.
+        self._pending = getattr(sock, "pending", lambda: 0)
         # Under gevent, polling would switch to another greenlet. The real socket below never waits.
         self._gevent_socket: Any = getattr(sock, "_sock", None)
         self._poller: Any = None

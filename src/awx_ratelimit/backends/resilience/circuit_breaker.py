@@ -108,7 +108,7 @@ class CircuitBreakers:
 
     def __init__(self, backend: Any) -> None:
         #: The part that a subject is on.
-        self.home: Callable[[str], Hashable] = backend.home if isinstance(backend, HasServers) else _no_parts
+        self.home: Callable[[str], Hashable] = backend.home if isinstance(backend, HasServers) else lambda _: None
         self._breakers: dict[Hashable, CircuitBreaker] = {}
 
     def of(self, subject: str) -> CircuitBreaker:
@@ -122,7 +122,3 @@ class CircuitBreakers:
             if breaker.is_unused(now_s):
                 self._breakers.pop(home, None)
         return sum(not breaker.is_closed for breaker in self._breakers.copy().values())
-
-
-def _no_parts(_: str) -> None:
-    """The whole backend fails or works."""

@@ -89,9 +89,9 @@ class KeyRecord(NamedTuple):
     never_used: bool
 
 
-def json_from(value: Mapping[str, Any]) -> str:
+def json_from(value: Mapping[str, Any] | None) -> str | None:
     """Return the text to store for a mapping. Raises TypeError or ValueError for values that JSON does not have."""
-    return json.dumps(value, default=dict, allow_nan=False, separators=(",", ":"))
+    return None if value is None else json.dumps(value, default=dict, allow_nan=False, separators=(",", ":"))
 
 
 def mapping_from(text: str | None) -> Mapping[str, Any] | None:

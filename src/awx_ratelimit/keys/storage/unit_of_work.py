@@ -5,7 +5,7 @@ adding one is therefore one step, and of two concurrent rotations the second see
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -41,7 +41,7 @@ class UnitOfWork:
     def add_account(self, plan: str | None, overrides: Mapping[str, Any] | None, max_keys: int) -> bool:
         """Insert the account's row, as active. Return False if another transaction was faster."""
         row = {"id": self._account_id, "status": "active", "created_at_ms": self.now_ms}
-        row |= {"plan": plan, "overrides": _json_or_none(overrides), "max_keys": max_keys}
+        row |= {"plan": plan, "overrides": json_from(overrides), "max_keys": max_keys}
         try:
             self._connection.execute(insert(ACCOUNTS).values(row))
         except IntegrityError:
@@ -50,7 +50,7 @@ class UnitOfWork:
 
     def change_account(self, column: str, value: object) -> None:
         """Update one column of the account's row."""
-        stored = _json_or_none(value) if column == "overrides" else value
+        stored = json_from(cast(Any, value)) if column == "overrides" else value
         self._connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == self._account_id).values({column: stored}))
 
     def current_account(self) -> Account:
@@ -134,7 +134,3 @@ class UnitOfWork:
         alive = KEYS.c.revoked_at_ms.is_(None) & (KEYS.c.expires_at_ms.is_(None) | (KEYS.c.expires_at_ms > self.now_ms))
         count: Select[int] = select(func.count()).where(KEYS.c.account_id == self._account_id, alive, condition)
         return self._connection.execute(count).scalar_one()
-
-
-def _json_or_none(value: Any) -> str | None:
-    return None if value is None else json_from(value)

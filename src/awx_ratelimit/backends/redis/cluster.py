@@ -46,7 +46,8 @@ class Node(Server):
         if isinstance(error, MovedError):
             to = self._cluster.slot_moved(error.slot_id, self._target(error))
         elif isinstance(error, AskError):
-            to = self._cluster.importing_node(self._target(error), self)
+            # That node is importing the slot from this one, and may have the key already.
+            to = self._cluster.node(self._target(error), self)
         elif isinstance(error, TryAgainError):
             to = self
         else:
@@ -107,15 +108,11 @@ class Cluster:
 
     def slot_moved(self, slot: int, place: HostPort) -> Node:
         """Note that `slot` is on another node (MOVED). Returns that node."""
-        node = self._slots[slot] = self._node(place)
+        node = self._slots[slot] = self.node(place)
         self.generation += 1
         # Slots rarely move alone.
         self.refresh_later()
         return node
-
-    def importing_node(self, place: HostPort, home: Node) -> Node:
-        """The node that is importing a slot from `home` and may have the key already (ASK)."""
-        return self._node(place, home)
 
     def refresh_later(self) -> None:
         """Read the slot map again, in a thread: it may be wrong."""
@@ -156,7 +153,7 @@ class Cluster:
                 ranges = list(self._slot_ranges(place))
             except (RedisError, OSError, BackendUnavailable) as failure:
                 if not isinstance(error, BackendMisconfigured):
-                    error = self._node(place).explain(failure)
+                    error = self.node(place).explain(failure)
                 ranges = []
             if ranges:
                 self._use_map(ranges)
@@ -171,7 +168,7 @@ class Cluster:
         try:
             connection.connect()
             connection.send_command("HELLO")
-            self._node(place).check_greeting(_greeting(connection))
+            self.node(place).check_greeting(_greeting(connection))
             connection.send_command("CLUSTER", "SLOTS")
             slots = connection.read_response()
         finally:
@@ -184,7 +181,7 @@ class Cluster:
     def _use_map(self, ranges: list[tuple[int, int, list[HostPort]]]) -> None:
         slots: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, places in ranges:
-            slots[first : last + 1] = [self._node(places[0])] * (last + 1 - first)
+            slots[first : last + 1] = [self.node(places[0])] * (last + 1 - first)
         nodes = {node for node in slots if node is not None}
         self._known = list({place for _, _, places in ranges for place in places})
         self._nodes = {key: node for key, node in self._nodes.items() if node.home in nodes}
@@ -192,7 +189,8 @@ class Cluster:
             self._slots = slots
             self.generation += 1
 
-    def _node(self, place: HostPort, home: Node | None = None) -> Node:
+    def node(self, place: HostPort, home: Node | None = None) -> Node:
+        """The node at `place`. With a `home`, it imports slots from there."""
         key = place, home.place if home else None
         node = self._nodes.get(key)
         return node or self._nodes.setdefault(key, Node(self, place, home))

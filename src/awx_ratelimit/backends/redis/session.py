@@ -6,7 +6,6 @@ new session, with its own owner id, leases and connections.
 
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,7 +30,7 @@ from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.clock import Clock
+from awx_ratelimit.runtime.clock import Clock, monotonic_ms
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most leases that one call releases in addition to its claims.
@@ -59,7 +58,7 @@ class Session:
         self.call_time_ms = clock.now_ms if clock else lambda: None
         self._hold_times = HoldTimes()
         self._thread = thread
-        now_ms = clock.now_ms if clock else _steady_ms
+        now_ms = clock.now_ms if clock else monotonic_ms
         #: The server of a subject, or None if that is not known without waiting.
         self.home: Callable[[str], Server | None] = self._home
         #: The server, if there is only one.
@@ -231,7 +230,3 @@ class Session:
         """The health after the calls of `health_calls` succeeded, or failed with `error`."""
         state = "ok" if error is None else str(error)
         return {"state": state, "backend": "redis", "leases": len(self.leases), "lost_leases": self.lost_leases}
-
-
-def _steady_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -51,4 +51,4 @@ def test_workers_share_one_clock(audit_case: AuditCase, report: Report) -> None:
     """The observations of two workers are in one report, with comparable times."""
     assert report.record.workers == 2
     assert report.tolerances.spread_us < 100_000
-    assert len(report.observations) > 40
+    assert len(report.record.observations) > 40

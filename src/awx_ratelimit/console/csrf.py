@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from awx_ratelimit.console.page_request import CsrfCookie, PageRequest
 from awx_ratelimit.errors import AccessRefused
 from awx_ratelimit.http.message import Request, cookie_values, only_value
-from awx_ratelimit.keys.format import BASE62
+from awx_ratelimit.keys.format import base62
 from awx_ratelimit.runtime.clock import Clock
 
 #: Browsers accept a cookie with the prefix ``__Host-`` only from this host, over HTTPS (or localhost), for path '/'.
@@ -81,7 +81,8 @@ class CsrfProtection:
         age_ms = self._clock.now_ms() - int.from_bytes(signed[_NONCE_BYTES:])
         if not -MAX_FORM_AGE_MS <= age_ms <= MAX_FORM_AGE_MS:
             raise AccessRefused("csrf_failed", "the form has expired")
-        return f"key_{_base62(self._digest(b'key id', signed, request.owner.account_id.encode()))}"
+        digest = self._digest(b"key id", signed, request.owner.account_id.encode())
+        return f"key_{base62(int.from_bytes(digest), _KEY_ID_CHARACTERS)}"
 
     def _check_origin(self, request: Request) -> None:
         """Check ``Sec-Fetch-Site`` and ``Origin``, which pages cannot forge. At least one must be present."""
@@ -118,12 +119,3 @@ def _decoded(token: str) -> bytes:
         return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):
         return b""
-
-
-def _base62(digest: bytes) -> str:
-    number = int.from_bytes(digest)
-    characters = []
-    for _ in range(_KEY_ID_CHARACTERS):
-        number, digit = divmod(number, len(BASE62))
-        characters.append(BASE62[digit])
-    return "".join(characters)

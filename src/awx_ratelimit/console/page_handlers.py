@@ -181,7 +181,9 @@ class PageHandlers:
             keys = self._key_list(request, filtered).keys
         usage, now = context.usage(account, keys), context.now()
         rows = [view_models.key_row(key, usage, now) for key in keys]
-        data = {"known": usage is not None, "keys": {row.key.id: _live_row(row) for row in rows}}
+        bars = {row.key.id: {bar.limit: [bar.used, bar.text] for bar in row.bars or ()} for row in rows}
+        keys_data = {row.key.id: {"last_used": row.last_used, "bars": bars[row.key.id]} for row in rows}
+        data = {"known": usage is not None, "keys": keys_data}
         return LiveEvent(data, choice(LIVE_INTERVALS_MS))
 
     def _rotation_steps(self, request: PageRequest, key: ApiKey) -> tuple[view_models.RotationStep, ...]:
@@ -202,18 +204,11 @@ class PageHandlers:
     def _plans(self, request: PageRequest) -> Page:
         account = self._context.account(request.owner)
         own = self._context.plan(request.owner, account)
-        rows = [view_models.plan_row(plan, own) for plan in self._plans_with(own)]
+        # `own`, with its overrides, takes the place of the table's plan of that name.
+        plans = {plan.name: plan for plan in (*self._context.plans.plans, *([own] if own else ()))}
+        rows = [view_models.plan_row(plan, own) for plan in plans.values()]
         return Page("plans.html", {"rows": rows, "own": own, "account": account})
-
-    def _plans_with(self, own: Plan | None) -> list[Plan]:
-        """The plans of the table. `own`, with its overrides, takes the place of the plan that has its name."""
-        plans = [own if own is not None and plan.name == own.name else plan for plan in self._context.plans.plans]
-        return plans if own is None or own in plans else [*plans, own]
 
 
 def _note(request: PageRequest) -> str:
     return _NOTES.get(request.query.get("note", ""), "")
-
-
-def _live_row(row: view_models.KeyRow) -> dict[str, Any]:
-    return {"last_used": row.last_used, "bars": {bar.limit: [bar.used, bar.text] for bar in row.bars or ()}}

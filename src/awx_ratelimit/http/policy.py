@@ -78,9 +78,11 @@ class Policy:
         self._rules = RuleMatcher(rules)
         self._cached_match = self._rules.cache.get
         self._dialect = headers
-        self._expose_headers = [limit_headers.expose_header(headers)] if expose else []
+        self._expose_headers = exposed = [limit_headers.expose_header(headers)] if expose else []
         #: Returns the headers of an admitted response.
-        self.headers = self._with_expose(limit_headers.RENDERERS[headers])
+        self.headers = render = limit_headers.RENDERERS[headers]
+        if expose:
+            self.headers = lambda decision: render(decision) + exposed
         self._log = SampledLog(_log, interval_s=1.0)
 
     def rule_for(self, request: Request) -> Rule | CombinedRule | None:
@@ -161,10 +163,6 @@ class Policy:
             "a CORS preflight was refused: browsers send OPTIONS without an API key. "
             "Put the CORS middleware outside the rate limit middleware; it then answers preflights itself"
         )
-
-    def _with_expose(self, render: limit_headers.Renderer) -> limit_headers.Renderer:
-        expose = self._expose_headers
-        return (lambda decision: render(decision) + expose) if expose else render
 
     def _exposing(self, reply: Reply) -> Reply:
         return reply._replace(headers=[*reply.headers, *self._expose_headers]) if self._expose_headers else reply

@@ -97,12 +97,16 @@ sha256: Final = _fastest_sha256()
 
 def checksum(body: bytes) -> bytes:
     """Return the 6 characters that follow `body` in a key."""
-    number = crc32(body)
+    return base62(crc32(body), CHECK_CHARACTERS).encode()
+
+
+def base62(number: int, length: int) -> str:
+    """Return the last `length` digits of `number` in base 62."""
     characters = []
-    for _ in range(CHECK_CHARACTERS):
+    for _ in range(length):
         number, digit = divmod(number, len(BASE62))
         characters.append(BASE62[digit])
-    return "".join(reversed(characters)).encode()
+    return "".join(reversed(characters))
 
 
 def new_key_id() -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AdapterContract", "BackendContract", "ManualClock", "frozen", "rate_limits"]
 
 #: Folders and modules with assertions. Pytest rewrites them, so that a failed assertion shows the compared values.
-_WITH_ASSERTIONS = ("adapter_contract", "adapter_responses", "backend_laws", "drivers")
+_WITH_ASSERTIONS = ("adapter_contract", "adapter_responses", "backend_contract", "backend_laws", "drivers")
 
 _pytest = sys.modules.get("pytest")
 if _pytest is not None:

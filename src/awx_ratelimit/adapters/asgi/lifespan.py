@@ -37,7 +37,11 @@ def _check(middleware: Any, scope: Any, exposed_names: frozenset[str]) -> None:
     chain = list(_chain(stack))
     outside = [layer for layer in takewhile(lambda layer: layer is not middleware, chain) if _is_cors(layer)]
     if middleware not in chain or not outside:
-        _warn_of_order(middleware)
+        if any(_is_cors(layer) for layer in _chain(middleware.app)):
+            _log.warning(
+                "CORSMiddleware is inside RateLimitMiddleware, so scripts of other origins cannot read a refusal: add "
+                "CORSMiddleware after RateLimitMiddleware, because the middleware that was added last is the outermost"
+            )
         return
     headers: list[dict[str, str]] = [getattr(layer, "simple_headers", {}) for layer in outside]
     exposed = ",".join(each.get("Access-Control-Expose-Headers", "") for each in headers)
@@ -46,14 +50,6 @@ def _check(middleware: Any, scope: Any, exposed_names: frozenset[str]) -> None:
         missing = ", ".join(repr(name) for name in sorted(exposed_names - cors_names))
         _log.warning(
             "CORSMiddleware replaces the names of expose=True by its own expose_headers: add %s there", missing
-        )
-
-
-def _warn_of_order(middleware: Any) -> None:
-    if any(_is_cors(layer) for layer in _chain(middleware.app)):
-        _log.warning(
-            "CORSMiddleware is inside RateLimitMiddleware, so scripts of other origins cannot read a refusal: add "
-            "CORSMiddleware after RateLimitMiddleware, because the middleware that was added last is the outermost"
         )
 
 

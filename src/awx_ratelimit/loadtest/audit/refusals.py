@@ -127,7 +127,7 @@ def unjustified_refusals(observations: Sequence[Observation], tolerances: Tolera
     for of_key in group_by_key(observations).values():
         worst_case = WorstCase(of_key, tolerances)
         for one in of_key:
-            if one.outcome is Outcome.REFUSED and _certainly_had_room(worst_case, one):
+            if one.outcome is Outcome.REFUSED and worst_case.rates_have_room(one) and worst_case.slots_have_room(one):
                 found[_fault(one, of_key, worst_case, all_keys)].append(_describe(one, of_key))
     # A gateway that is too strict, or charges refusals, for a single key also does so while a second key is active.
     if found[Fault.TOO_STRICT]:
@@ -135,10 +135,6 @@ def unjustified_refusals(observations: Sequence[Observation], tolerances: Tolera
     elif found[Fault.REFUSALS_CHARGED]:
         _merge(found, Fault.REFUSALS_CHARGED, Fault.KEYS_SHARE_BUDGET)
     return found
-
-
-def _certainly_had_room(worst_case: WorstCase, one: Observation) -> bool:
-    return worst_case.rates_have_room(one) and worst_case.slots_have_room(one)
 
 
 def _merge(found: dict[Fault, list[str]], into: Fault, *others: Fault) -> None:

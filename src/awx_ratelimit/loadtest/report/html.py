@@ -85,7 +85,7 @@ def _summary(report: Report) -> str:
     spread = f"{report.record.workers} workers, with clocks accurate to {report.tolerances.spread_us} us"
     parts = [
         f"{report.began_at:%Y-%m-%d %H:%M:%S} UTC",
-        f"{len(report.observations)} requests in {report.seconds:.1f} s",
+        f"{len(report.record.observations)} requests in {report.seconds:.1f} s",
         *([spread] if report.record.workers else []),
         *(["interrupted"] if report.record.interrupted else []),
         *([report.record.trouble] if report.record.trouble else []),
@@ -111,9 +111,9 @@ def _profile_row(report: Report, name: str) -> str:
 
 
 def _plots(report: Report) -> list[str]:
-    if not report.observations:
+    if not report.record.observations:
         return []
-    seen = sorted(report.observations, key=lambda one: one.sent_us)
+    seen = sorted(report.record.observations, key=lambda one: one.sent_us)
     begin_us, seconds = seen[0].sent_us, report.seconds
     of_first_key = [one for one in seen if one.key == 0]
     bands, step_s = _bands(seen, begin_us), plots.step_width_s(seconds)

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from awx_ratelimit.core.validation import escape_unprintable
-from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Outcome
 from awx_ratelimit.loadtest.audit.promises import ANSWERS, audit
 from awx_ratelimit.loadtest.audit.verdict import Result, Tolerances, Verdict
 from awx_ratelimit.loadtest.run_config import RunConfig
@@ -38,11 +38,6 @@ class Report:
         return cls(config, began_at, record, tolerances, verdicts)
 
     @property
-    def observations(self) -> Sequence[Observation]:
-        """The observations of the run."""
-        return self.record.observations
-
-    @property
     def failed(self) -> list[Verdict]:
         """The verdicts on promises that the gateway broke."""
         return [one for one in self.verdicts if one.result is Result.FAILED]
@@ -59,19 +54,19 @@ class Report:
     @property
     def seconds(self) -> float:
         """The time from the first request to the end of the last."""
-        if not self.observations:
+        if not self.record.observations:
             return 0.0
-        begin_us = min(one.sent_us for one in self.observations)
-        return (max(one.ended_us for one in self.observations) - begin_us) / SECOND_US
+        begin_us = min(one.sent_us for one in self.record.observations)
+        return (max(one.ended_us for one in self.record.observations) - begin_us) / SECOND_US
 
     @property
     def profiles(self) -> list[str]:
         """The names of the profiles, in the order in which they began."""
-        return list(dict.fromkeys(one.profile for one in self.observations))
+        return list(dict.fromkeys(one.profile for one in self.record.observations))
 
     def profile_statistics(self, name: str) -> dict[str, Any]:
         """The counts and latency percentiles of one profile."""
-        of_profile = [one for one in self.observations if one.profile == name]
+        of_profile = [one for one in self.record.observations if one.profile == name]
         latencies_ms = sorted((one.answered_us - one.sent_us) / 1_000 for one in of_profile)
         counts = {outcome.value: sum(1 for one in of_profile if one.outcome is outcome) for outcome in Outcome}
         percentiles = {f"p{percent}_ms": round(percentile(latencies_ms, percent), 3) for percent in PERCENTILES}
@@ -96,7 +91,7 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "began_at": rfc3339(report.began_at),
         "seconds": round(report.seconds, 3),
-        "requests": len(report.observations),
+        "requests": len(report.record.observations),
         "workers": report.record.workers,
         "spread_us": report.tolerances.spread_us,
         "passed": not report.failed and not report.record.trouble,

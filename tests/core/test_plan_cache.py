@@ -1,4 +1,4 @@
-"""What is cache from plans: once for each, beside its user, and never more than a bound."""
+"""Caches of data derived from plans: computed once per plan, separate for each cache, and bounded."""
 
 import gc
 from dataclasses import fields, replace

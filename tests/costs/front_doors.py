@@ -1,4 +1,4 @@
-"""Every way in that an unauthenticated client has, without a server: gates of all kinds, the REST API, the console."""
+"""Every entry point that an unauthenticated client can reach, without a server: gates, the REST API and the console."""
 
 import asyncio
 import time
@@ -54,7 +54,7 @@ Send = Callable[[Iterable[Sent]], list[int]]
 
 
 class Door(NamedTuple):
-    """An app, by how requests are sent to it, and one that it answers with `status`."""
+    """An entry point: an app, how to send requests to it, and a request that it answers with `status`."""
 
     send: Send
     lines: Lines
@@ -100,7 +100,7 @@ def _send_wsgi(app: Any, requests: Iterable[Sent]) -> list[int]:
     before: Lines | None = None
     for lines, method, path, client in requests:
         if lines is not before:
-            # The server's own work is not measured.
+            # The work of a server is not measured.
             before, headers = lines, _variables(lines)
         environ = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "REMOTE_ADDR": client}
         body = app({**environ, **headers, "wsgi.input": BytesIO()}, start)
@@ -129,7 +129,7 @@ def _wsgi_app(_: Any, start_response: Any) -> list[bytes]:
 
 
 def _limited(kind: str, identify: Any, plan: Plan, clock: ManualClock, **fields: Any) -> Send:
-    """The way through a gate, to an app that says ok."""
+    """A gate around an app that answers ok."""
     backend = MemoryBackend(clock=clock)
     fields = {"plans": PlanTable([plan], default="p"), "identify": identify, **fields}
     if kind == "asgi":
@@ -182,7 +182,7 @@ def gate_doors(kind: str, service: KeyService, verifier: KeyVerifier, clock: Man
 
 
 def app_doors(kind: str, service: KeyService, clock: ManualClock) -> dict[str, Door]:
-    """The REST API and the console, with and without who may use them."""
+    """The REST API and the console, for users who are and are not logged in."""
     limiter, plans = Limiter(MemoryBackend(clock=clock)), PlanTable([AMPLE], default="p")
     tokens = AccessTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE, clock=clock)
     api = ManagementApi(service, tokens, limiter=limiter, plans=plans, base="", calls=AMPLE, creations=AMPLE)
@@ -216,7 +216,7 @@ def app_doors(kind: str, service: KeyService, clock: ManualClock) -> dict[str, D
 
 @contextmanager
 def opened(kind: str) -> Iterator[dict[str, Door]]:
-    """All doors through the adapter of `kind`, ``asgi`` or ``wsgi``; time stands still."""
+    """All entry points through the adapter of `kind`, ``asgi`` or ``wsgi``; time stands still."""
     clock = ManualClock(time.time_ns() // 1_000_000)
     with ExitStack() as stack:
         store = KeyStore.open("sqlite://")
@@ -233,13 +233,13 @@ def opened(kind: str) -> Iterator[dict[str, Door]]:
 
 
 def ask(door: Door, lines: Lines, times: int = 1) -> list[int]:
-    """Send the door's request with other header lines; the statuses."""
+    """Send the entry point's request with other header lines, and return the statuses."""
     return door.send([door.request(lines)] * times)
 
 
 @contextmanager
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[bytes]]:
-    """The names of the headers that are read meanwhile."""
+    """The names of the headers that are read during a block."""
     names: set[bytes] = set()
 
     def recording(request_of: Callable[[Any], Request]) -> Callable[[Any], Request]:

@@ -1,4 +1,4 @@
-"""A long header costs as much as the same bytes in a header that nobody reads, whatever the response."""
+"""A long header costs as much processor time as the same bytes in an unread header, whatever the response."""
 
 import logging
 import time
@@ -16,9 +16,9 @@ UNREAD = b"x-nobody-reads"
 #: The part above 1 is the cost of parsing a header's first kilobyte, relative to a whole response.
 MOST_RATIO = 5.0
 ROUNDS = 40
-#: How long one measurement takes.
+#: The duration of one measurement.
 MEASURED_S = 0.000_5
-#: What repeats: lists, spaces, credentials, addresses, cookies, and what parsers take badly.
+#: Repeated content: lists, spaces, credentials, addresses, cookies, and other content that is slow to parse.
 REPEATED = [
     b",", b"a,", b" ", b"\t", b"a", b";", b"; ", b"=", b'"', b"(", b"[", b":", b"/", b"%41", b"\xff", b"\xa0",
     b"application/json;q=0.1,", b"*/*;;;;;;;;,", b"bearer awx_,", b",bearer ", b"1.2.3.4,", b"10.0.0.1,", b"::1,",
@@ -37,7 +37,7 @@ BEGUN = {
 VALUES = [(more * BYTES)[:BYTES] for more in REPEATED] + [
     (begun + more * BYTES)[:BYTES] for begun, mores in BEGUN.items() for more in mores
 ]
-#: Without these the test would look at nothing.
+#: Headers that must be found, or else the search does not work.
 KNOWN = {
     b"accept", b"authorization", b"x-api-key", b"x-forwarded-for", b"origin", b"access-control-request-method",
     b"cookie", b"host", b"content-type", b"sec-fetch-site",
@@ -54,13 +54,13 @@ def _quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=["asgi", "wsgi"])
 def doors(request: pytest.FixtureRequest) -> Iterator[dict[str, Door]]:
-    """Every way in."""
+    """Every entry point."""
     with opened(request.param) as doors:
         yield doors
 
 
 def read_by(door: Door, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
-    """The headers that decide how this request is answered; some are read only where another one is there."""
+    """The headers that are read for this request; some are read only if another one is present."""
     with recorded(monkeypatch) as names:
         ask(door, door.lines)
         for name in sorted(names):
@@ -73,22 +73,22 @@ def replaced(lines: Lines, name: bytes, *values: bytes) -> Lines:
     return [line for line in lines if line[0] != name] + [(name, value) for value in values]
 
 
-def test_every_answer_is_the_one_that_is_meant(doors: dict[str, Door]) -> None:
-    """Each way in answers with its own status, so that refusals and answers of all kinds are measured."""
+def test_statuses(doors: dict[str, Door]) -> None:
+    """Each entry point responds with its expected status, so responses of all kinds are measured."""
     assert {name: ask(door, door.lines) for name, door in doors.items()} == {
         name: [door.status] for name, door in doors.items()
     }
 
 
-def test_no_header_is_left_out(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All headers that are known to be read are found by looking."""
+def test_all_headers_are_found(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search finds every header that is known to be read."""
     found = set().union(*(read_by(door, monkeypatch) for door in doors.values()))
 
     assert found >= KNOWN
 
 
-def test_a_long_header_costs_what_its_bytes_cost(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
-    """60 kB in any header that is read take at most a few times the processor time of 60 kB in one that is not."""
+def test_long_header(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 kB in a header that is read take at most a few times the processor time of 60 kB in an unread one."""
     dear = {}
     for door_name, door in doors.items():
         times = max(1, int(MEASURED_S / processor_s(partial(ask, door, door.lines))))
@@ -103,10 +103,8 @@ def test_a_long_header_costs_what_its_bytes_cost(doors: dict[str, Door], monkeyp
     assert dear == {}
 
 
-def test_a_header_that_is_sent_often_costs_what_its_lines_cost(
-    doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """5,000 lines of any header that is read cost little more than 5,000 lines of one that is not."""
+def test_repeated_header(doors: dict[str, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """5,000 lines of a header that is read cost little more than 5,000 lines of an unread one."""
     dear = {}
     for door_name, door in doors.items():
         for name in sorted(read_by(door, monkeypatch)):
@@ -119,7 +117,7 @@ def test_a_header_that_is_sent_often_costs_what_its_lines_cost(
     assert dear == {}
 
 
-def test_many_headers_are_copied_once_for_a_request() -> None:
+def test_many_headers() -> None:
     """With 5,000 headers, reading ten costs little more than reading one."""
     headers = [(b"x-%d" % number, b"a") for number in range(5_000)]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": None}
@@ -133,7 +131,7 @@ def test_many_headers_are_copied_once_for_a_request() -> None:
 
 
 def ratio_of(ours: Callable[[], object], control: Callable[[], object]) -> float:
-    """By the shortest processor times, taken in turn; as few rounds as it takes to see that it is not much."""
+    """The ratio of the shortest processor times, measured in turn, with as few rounds as are needed."""
     ours_s = control_s = float("inf")
     for _ in range(ROUNDS):
         ours_s, control_s = min(ours_s, processor_s(ours)), min(control_s, processor_s(control))

@@ -1,4 +1,4 @@
-"""Ten thousand values that clients choose leave only bounded state behind, in number and in size."""
+"""Ten thousand values that clients choose leave only bounded state, in number and in size."""
 
 import gc
 import sys
@@ -14,12 +14,12 @@ from tests.costs.front_doors import Door, Sent, opened
 
 MANY = 10_000
 LONG = 60_000
-#: Of 60 kB each: what they leave would be 3 MB.
+#: Of 60 kB each: if kept, they would take 3 MB.
 MANY_LONG = 50
 MAX_BYTES = 1_500_000
 #: Four for each entry of a full cache. Ten thousand odd ones would leave twice as many without a bound.
 MAX_BLOCKS = 16_384
-#: An address that has used some of its limit is remembered until it owes nothing.
+#: An address that has used some of its limit is kept until the limit has refilled.
 MAX_BLOCKS_PER_ADDRESS = 8
 MAX_RATIO = 8.0
 GATES = [
@@ -37,7 +37,7 @@ Odd = Callable[[Door], Iterable[Sent]]
 
 @pytest.fixture(scope="module", params=["asgi", "wsgi"])
 def doors(request: pytest.FixtureRequest) -> Iterator[dict[str, Door]]:
-    """Every way in."""
+    """Every entry point."""
     with opened(request.param) as doors:
         yield doors
 
@@ -85,14 +85,14 @@ LOOKED_AT = [
 
 
 @pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
-def test_ten_thousand_odd_ones_leave_what_a_cache_takes(doors: dict[str, Door], odd: str, name: str) -> None:
-    """No client grows an app by what it chooses, beyond caches of a fixed size."""
+def test_ten_thousand_values(doors: dict[str, Door], odd: str, name: str) -> None:
+    """Values that clients choose take no more memory than caches of a fixed size."""
     assert grown_blocks(doors[name], SHORT[odd]) < MAX_BLOCKS
 
 
 @pytest.mark.parametrize("odd", LONG_ONES)
-def test_long_ones_leave_nothing(doors: dict[str, Door], odd: str) -> None:
-    """Fifty of 60 kB each are in no cache of any app."""
+def test_long_values(doors: dict[str, Door], odd: str) -> None:
+    """Fifty values of 60 kB each are in no cache of any app."""
     chosen = [doors[name] for name in (*GATES, *APPS)]
     for door in chosen:
         door.send([door.request()])
@@ -118,8 +118,8 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("family", ADDRESSES)
 @pytest.mark.parametrize("guesses", [False, True], ids=["anonymous", "guessing"])
-def test_addresses_are_remembered_while_they_owe_something(doors: dict[str, Door], family: str, guesses: bool) -> None:
-    """Each takes a few objects, whether it is the peer's or one that a trusted proxy names; all of a /64 are one."""
+def test_addresses(doors: dict[str, Door], family: str, guesses: bool) -> None:
+    """Each address takes a few objects until its limits have refilled, and all addresses of a /64 count as one."""
     name = "bearer key unknown" if guesses else "anonymous"
     of, door = ADDRESSES[family], doors[name]
     lines = (lambda _: door.lines) if guesses else _header(b"x-forwarded-for", of)
@@ -130,7 +130,7 @@ def test_addresses_are_remembered_while_they_owe_something(doors: dict[str, Door
 
 
 @pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
-def test_odd_ones_take_no_multiple_of_the_processor_time(doors: dict[str, Door], odd: str, name: str) -> None:
+def test_processor_time(doors: dict[str, Door], odd: str, name: str) -> None:
     """An uncached value costs at most a few times as much as a cached one."""
     door, some = doors[name], list(islice(SHORT[odd](doors[name]), 300))
     ours_s = control_s = float("inf")
@@ -144,7 +144,7 @@ def test_odd_ones_take_no_multiple_of_the_processor_time(doors: dict[str, Door],
 
 
 def grown_blocks(door: Door, odd: Odd) -> int:
-    """How many pieces of memory of up to 512 bytes the requests leave behind: to count them takes no time."""
+    """The number of memory blocks of up to 512 bytes that the requests leave allocated."""
     door.send([door.request()])
     gc.collect()
     before = sys.getallocatedblocks()

@@ -1,4 +1,4 @@
-"""What a verb returns before there is a decision refuses to be one, and is otherwise the coroutine that it was."""
+"""The result of a method before it is awaited: an error if used as a decision, and otherwise a normal coroutine."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Threads for what blocks: so many at a time, whoever leaves, in whatever event loop and process."""
+"""Threads for blocking calls: bounded in number, also after cancellations, in any event loop and process."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A package of an extra that is missing or too old is named, with what to do; each in a process that has it so."""
+"""A missing or outdated package of an extra is named with a remedy. Each case runs in a separate process."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-#: What is done, the package that is too old for it, the extra, and who says so.
+#: The code, the package that is too old for it, the extra, and the module that raises the error.
 TOO_OLD = {
     "redis": (
         "from awx_ratelimit.backends.redis.backend_sync import RedisBackend",
@@ -28,7 +28,7 @@ TOO_OLD = {
 
 
 def said(code: str, folder: Path) -> str:
-    """What `code` raises or writes, where the packages described in `folder` come first."""
+    """The error or output of `code` in a process that finds the packages described in `folder` first."""
     first = f"import sys; sys.path.insert(0, {str(folder)!r})"
     tried = f"{first}\ntry:\n    {code}\nexcept ImportError as error:\n    print(error)"
     done = subprocess.run([sys.executable, "-c", tried], capture_output=True, text=True, check=False, timeout=60)
@@ -36,7 +36,7 @@ def said(code: str, folder: Path) -> str:
 
 
 def described(folder: Path, package: str, version: str) -> None:
-    """Let an installed package be of another version, as far as its metadata say."""
+    """Describe an installed package with another version in its metadata."""
     metadata = folder / f"{package}-{version}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")

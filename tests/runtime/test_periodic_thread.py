@@ -1,4 +1,4 @@
-"""A thread that does one thing again and again."""
+"""A thread that calls a method periodically."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 
 class Work:
-    """Counts how often it was done, and fails while it is told to."""
+    """A method that counts its calls, and fails while the test says so."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -22,7 +22,7 @@ class Work:
             raise ArithmeticError("the reason")
 
     def once(self) -> None:
-        """Have it work, and wait until it has."""
+        """Wake the thread, and wait until it has called the method."""
         before = self.done
         self.ticker.wake()
         assert eventually(lambda: self.done, before + 1) == before + 1

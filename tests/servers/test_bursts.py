@@ -32,7 +32,7 @@ def _spent(server: Server) -> str:
 
 @on(SPECS, everywhere=True)
 def test_a_burst_is_admitted_up_to_the_plan(server: Server) -> None:
-    """Of a burst exactly the plan's number is admitted, and each answer says how many are left."""
+    """Exactly the plan's number of requests is admitted, and each response says how many remain."""
     subject = server.new_subject("burst")
 
     answers = [server.request("GET", "/plain", subject) for _ in range(BURST + 3)]
@@ -97,7 +97,7 @@ def _burst_at_once(server: Server, subject: str) -> list[Answer]:
 
 @on(SPECS)
 def test_every_router_shares_the_budget(server: Server) -> None:
-    """Included routers, mounted apps, blueprints and paths that nobody serves use up one budget together."""
+    """Included routers, mounted apps, blueprints and unknown paths share one budget."""
     subject = server.new_subject("burst")
     included = "/fastapi/router/plain" if server.kind == "asgi" else "/blueprint/plain"
     paths = ("/plain", included, "/mounted/plain", "/nobody")
@@ -109,7 +109,7 @@ def test_every_router_shares_the_budget(server: Server) -> None:
 
 @on(SPECS)
 def test_head_gets_the_headers_alone(server: Server) -> None:
-    """A refused HEAD has the headers of a refused GET, not a byte of a body, and its connection goes on."""
+    """A refused HEAD has the headers of a refused GET and no body, and its connection stays open."""
     subject = _spent(server)
 
     with Connection(server.port) as connection:

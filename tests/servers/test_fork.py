@@ -1,4 +1,4 @@
-"""Workers that are forked from a process which has the app already (gunicorn --preload)."""
+"""Workers that are forked from a process that has already loaded the app (gunicorn --preload)."""
 
 from contextlib import ExitStack
 
@@ -11,7 +11,7 @@ from tests.servers.test_streams import Stream
 
 @on_named("gunicorn-preload", "gunicorn-gevent-preload")
 def test_a_worker_holds_nothing_of_its_parent(server: Server) -> None:
-    """A slot that the parent took before the fork is free in the worker: all of them can be held, and no more."""
+    """A slot that the parent took before the fork is free in the worker, which can take exactly all slots."""
     before = server.free(IMPORT_SUBJECT)
 
     with ExitStack() as stack:
@@ -26,7 +26,7 @@ def test_a_worker_holds_nothing_of_its_parent(server: Server) -> None:
 
 @on(WSGI, everywhere=True)
 def test_a_slot_of_the_parent_given_back_in_the_worker_frees_nothing(server: Server) -> None:
-    """A lease frees a slot only in the process that took it: releasing it in a forked worker frees none."""
+    """Releasing the parent's lease in a forked worker frees no slot."""
     before = server.free(IMPORT_SUBJECT)
 
     released = [server.request("POST", "/release-import").status for _ in range(2)]

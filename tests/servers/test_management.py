@@ -1,4 +1,4 @@
-"""The REST API of the keys on real servers: a key's life, strange tokens, smuggled bodies, clients that leave."""
+"""The REST API on real servers: a key's lifecycle, invalid tokens, smuggled bodies, clients that disconnect."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def _plain(server: Server, key: str) -> int:
 
 @on(SPECS, everywhere=True)
 def test_the_life_of_a_key(server: Server, asked: Call) -> None:
-    """A created key is admitted, after a rotation both are, and a revoked one is not: from the next request on."""
+    """A created key is admitted, after a rotation both keys are, and a revoked key is refused at once."""
     made = json.loads(asked("POST", "/api-keys", {"name": "production-backend"}).body)
     item = f"/api-keys/{made['id']}"
     first = _plain(server, made["key"])
@@ -79,7 +79,7 @@ def test_the_life_of_a_key(server: Server, asked: Call) -> None:
 
 @on(SPECS)
 def test_every_call_answers_as_it_says(server: Server, asked: Call) -> None:
-    """Statuses and headers are those of the contract, whichever server sends them."""
+    """Statuses and headers are those of the contract on every server."""
     made = asked("POST", "/api-keys", {"name": "n"})
     item = f"/api-keys/{json.loads(made.body)['id']}"
     answers = [
@@ -119,7 +119,7 @@ STRANGE: dict[str, tuple[list[bytes], bytes]] = {
 @on(SPECS)
 @pytest.mark.parametrize("case", STRANGE)
 def test_a_strange_token_manages_nothing(server: Server, account: str, case: str) -> None:
-    """Whatever comes in place of one token is refused with the same bytes on every server, and makes no key."""
+    """Every invalid token is refused with the same bytes on every server, and creates no key."""
     lines, expected = STRANGE[case]
     token, key = token_for(account).encode(), server.new_key().encode()
     sent = [line.replace(TOKEN, token).replace(b"%KEY%", key) for line in lines]
@@ -136,7 +136,7 @@ def test_a_strange_token_manages_nothing(server: Server, account: str, case: str
 
 @on(SPECS)
 def test_a_huge_token_is_refused(server: Server, account: str) -> None:
-    """5 MB of a token are a 401, or a refusal of the server's own."""
+    """A token of 5 MB is a 401, or is refused by the server itself."""
     with Connection(server.port) as connection:
         connection.send(head("GET /api/v1/api-keys HTTP/1.1", b"Authorization: Bearer " + b"a" * 5_000_000))
         assert connection.answer().status in (400, 401, 431, CLOSED)
@@ -144,7 +144,7 @@ def test_a_huge_token_is_refused(server: Server, account: str) -> None:
 
 @on(SPECS)
 def test_another_accounts_key_is_the_same_404(server: Server, asked: Call) -> None:
-    """An id of another account's, a revoked one and one that never was cannot be told apart."""
+    """Ids of other accounts, revoked ids and unknown ids get identical responses."""
     other = server.new_key.account()
     theirs = json.loads(call(server, other, "POST", "/api-keys", {"name": "n"}).body)["id"]
     mine = json.loads(asked("POST", "/api-keys", {"name": "n"}).body)["id"]
@@ -164,7 +164,7 @@ def test_another_accounts_key_is_the_same_404(server: Server, asked: Call) -> No
 
 @on(SPECS)
 def test_a_body_has_bounds(server: Server, account: str, asked: Call) -> None:
-    """Beyond 64 KiB a body is refused, whether it says so or comes in chunks; below it is read."""
+    """A body over 64 KiB is refused, with a length or in chunks; a smaller one is read."""
     bodies = [b'{"name": "n"' + b" " * spaces + b"}" for spaces in (70_000, 60_000)]
     said = [asked("POST", "/api-keys", body).status for body in bodies]
     in_chunks = [_in_chunks(server, account, body) for body in bodies]
@@ -188,7 +188,7 @@ SMUGGLED += b'Content-Type: application/json\r\nContent-Length: 12\r\n\r\n{"name
 @on(SPECS)
 @pytest.mark.parametrize("method", ["DELETE", "GET", "PATCH"])
 def test_a_body_is_no_request(server: Server, account: str, method: str) -> None:
-    """What lies in the body of a request is never taken for the next one, read or not."""
+    """The body of a request is never interpreted as the next request, whether it was read or not."""
     inner = SMUGGLED.replace(TOKEN, token_for(account).encode())
     lines = [f"Authorization: Bearer {token_for(account)}", f"Content-Length: {len(inner)}", "Content-Type: text/plain"]
     with Connection(server.port) as connection:
@@ -205,7 +205,7 @@ def test_a_body_is_no_request(server: Server, account: str, method: str) -> None
 
 @on(SPECS, without="gunicorn-sync")
 def test_a_client_that_leaves_in_the_middle_of_a_body(server: Server, account: str) -> None:
-    """Half a body creates no key, delays nobody and logs no error."""
+    """An incomplete body creates no key, delays no other client and logs no error."""
     lines = [f"Authorization: Bearer {token_for(account)}", "Content-Type: application/json", "Content-Length: 500"]
     for leave in (Connection.close, Connection.reset):
         connection = Connection(server.port)
@@ -218,7 +218,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_body(server: Server, account: s
 
 @on(ASGI)
 def test_a_body_that_does_not_come_is_a_408(server: Server, asked: Call) -> None:
-    """A client that keeps its body back is answered after a while, and the server goes on meanwhile."""
+    """A client that does not send its body gets a 408 after a while, and the server serves others meanwhile."""
     lines = ["Content-Type: application/json", "Content-Length: 500", "Connection: close"]
     answer = asked("POST", "/api-keys", None, *lines)
 
@@ -228,7 +228,7 @@ def test_a_body_that_does_not_come_is_a_408(server: Server, asked: Call) -> None
 
 @on(ASGI)
 def test_a_websocket_is_refused(server: Server) -> None:
-    """There is nothing to talk about."""
+    """A WebSocket handshake is refused."""
     lines = [
         "Connection: Upgrade",
         "Upgrade: websocket",
@@ -248,7 +248,7 @@ EXAMPLES = "10" if "AWX_CHAOS_SECONDS" in os.environ else "1"
 @pytest.mark.timeout(600)
 @on_named(*PHASES)
 def test_schemathesis_finds_nothing(server: Server, account: str, tmp_path: Path) -> None:
-    """A tester that makes good and bad requests of the OpenAPI document finds no answer that is not as it says."""
+    """Valid and invalid requests generated from the OpenAPI document find no response that differs from it."""
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/api/v1/openapi.json",
         "--header", f"Authorization: Bearer {token_for(account)}", "--checks", "all", "--max-examples", EXAMPLES,

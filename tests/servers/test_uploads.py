@@ -1,4 +1,4 @@
-"""Uploads that are refused before they are read, and uploads that are left half-way."""
+"""Uploads that are refused before they are read, and uploads that are interrupted."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def _refused_upload(server: Server, size: int, *lines: str) -> bytes:
 
 @on_named("uvicorn-httptools", "uvicorn-h11", "granian-asgi", "granian-wsgi")
 def test_a_refused_upload_is_never_asked_for(server: Server) -> None:
-    """A refused upload with Expect: 100-continue gets its 429 at once and no '100 Continue': the body stays at home."""
+    """A refused upload with Expect: 100-continue gets its 429 at once, without '100 Continue'."""
     upload = _refused_upload(server, UPLOAD_BYTES, "Expect: 100-continue")
 
     with Connection(server.port) as connection:
@@ -44,7 +44,7 @@ def test_a_refused_upload_is_not_waited_for(server: Server) -> None:
 
 @on_named("waitress")
 def test_waitress_reads_an_upload_before_it_is_refused(server: Server) -> None:
-    """Waitress reads the whole body before it asks the app: the 429 comes after that."""
+    """Waitress reads the whole body before it calls the app, so the 429 comes after the body."""
     upload = _refused_upload(server, UPLOAD_BYTES, "Expect: 100-continue")
 
     with Connection(server.port) as connection:

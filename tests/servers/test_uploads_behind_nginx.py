@@ -67,7 +67,7 @@ def test_the_bound_is_an_option(server: Server, nginx: Nginx) -> None:
 
 @on(SERVERS)
 def test_an_upload_without_a_caller_is_a_401_behind_nginx(server: Server, nginx: Nginx) -> None:
-    """Other refusals arrive as well: of a request without a key, and of one with an unknown key."""
+    """Refusals without a key and with an unknown key arrive too."""
     path = nginx.path("buffered", server, "/upload")
 
     assert [_status(nginx, path, 900_000) for _ in range(TRIES)] == [401] * TRIES
@@ -77,7 +77,7 @@ def test_an_upload_without_a_caller_is_a_401_behind_nginx(server: Server, nginx:
 
 @on(SERVERS)
 def test_what_the_management_api_does_not_read_arrives_behind_nginx(server: Server, nginx: Nginx) -> None:
-    """A body that is too large is a 413, and one that nobody wants changes nothing in the answer."""
+    """A body that is too large is a 413, and an ignored body does not change the response."""
     path = nginx.path("buffered", server, "/api/v1/api-keys")
     one = nginx.path("buffered", server, "/api/v1/api-keys/key_1")
 
@@ -87,7 +87,7 @@ def test_what_the_management_api_does_not_read_arrives_behind_nginx(server: Serv
 
 @on_named("uvicorn-httptools", "granian-asgi", "gunicorn-gthread", "granian-wsgi")
 def test_an_unread_upload_is_a_502_behind_nginx(server: Server, nginx: Nginx) -> None:
-    """The control: of an app that answers without reading, nginx makes a 502."""
+    """The control: if an app responds without reading the body, nginx answers 502."""
     path = nginx.path("buffered", server, "/unread/")
 
     assert any(_status(nginx, path, 3_000_000) == 502 for _ in range(MAX_CONTROL_TRIES))
@@ -95,7 +95,7 @@ def test_an_unread_upload_is_a_502_behind_nginx(server: Server, nginx: Nginx) ->
 
 @on((UWSGI,))
 def test_uwsgi_cannot_read_chunks_over_http(server: Server, nginx: Nginx) -> None:
-    """The fault is uWSGI's: over HTTP it gives an app no body in chunks, so one that reads all it may is a 502 too."""
+    """UWSGI gives an app no chunked body over HTTP, so even an app that reads everything is a 502."""
     path = nginx.path("streamed", server, "/read/")
 
     assert any(_status(nginx, path, 900_000, framing="chunked") == 502 for _ in range(MAX_CONTROL_TRIES))
@@ -103,7 +103,7 @@ def test_uwsgi_cannot_read_chunks_over_http(server: Server, nginx: Nginx) -> Non
 
 @on(ASGI)
 def test_a_stalled_upload_is_answered(server: Server) -> None:
-    """A refused client that sends a part of its body and waits gets its answer, with the server's task free again."""
+    """A refused client that sends part of its body and waits gets its response, and the server's task is freed."""
     with Connection(server.port) as connection:
         connection.send(head("POST /upload HTTP/1.1", "Content-Length: 1000000") + bytes(1_000))
         assert connection.answer().status == 401

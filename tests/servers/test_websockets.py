@@ -52,7 +52,7 @@ def _refused(server: Server, path: str, *lines: str) -> Answer:
 
 @on(ASGI, everywhere=True)
 def test_a_socket_holds_a_slot_until_the_client_closes(server: Server) -> None:
-    """An open WebSocket takes one slot, however much is said on it, and gives it back when the client closes."""
+    """An open WebSocket holds one slot, and releases it when the client closes."""
     subject = server.new_subject("slots")
 
     with _opened(server, subject) as socket:
@@ -68,7 +68,7 @@ def test_a_socket_holds_a_slot_until_the_client_closes(server: Server) -> None:
 @on(ASGI, everywhere=True)
 @pytest.mark.parametrize("last_word", ["close", "raise"])
 def test_a_socket_that_the_server_ends_gives_its_slot_back(server: Server, last_word: str) -> None:
-    """A WebSocket that the app closes, or in which it raises, gives its slot back, and once."""
+    """A WebSocket that the app closes, or in which it raises, releases its slot exactly once."""
     subject = server.new_subject("slots")
 
     with _opened(server, subject) as socket:
@@ -85,7 +85,7 @@ def test_a_socket_that_the_server_ends_gives_its_slot_back(server: Server, last_
 @on(ASGI, everywhere=True)
 @pytest.mark.parametrize("leave", [Connection.close, Connection.reset], ids=["close", "reset"])
 def test_a_socket_that_breaks_off_gives_its_slot_back(server: Server, leave: Callable[[Connection], None]) -> None:
-    """WebSockets whose TCP connection goes without a closing frame give their slots back, each once."""
+    """WebSockets whose TCP connection ends without a closing frame release their slots exactly once."""
     subject = server.new_subject("slots")
 
     connections = [Connection(server.port) for _ in range(SLOTS)]
@@ -116,7 +116,7 @@ def test_a_handshake_over_the_limit_is_a_429(server: Server) -> None:
 
 @on(ASGI, everywhere=True)
 def test_a_client_library_sees_the_refusal(server: Server) -> None:
-    """A WebSocket library gets at the status, at Retry-After and at the body of a refused handshake."""
+    """A WebSocket library can read the status, Retry-After and body of a refused handshake."""
     subject = server.new_subject("slots")
 
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def test_a_client_library_sees_the_refusal(server: Server) -> None:
 @on(ASGI, everywhere=True)
 @pytest.mark.parametrize("lines", [[], ["X-API-Key: unknown"]], ids=["no key", "unknown key"])
 def test_a_handshake_without_a_key_is_a_401(server: Server, lines: list[str]) -> None:
-    """A handshake without a valid key gets the very 401 that a request gets."""
+    """A handshake without a valid key gets the same 401 as a request."""
     server.forgive()
     with Connection(server.port) as connection:
         connection.send(head("GET /plain HTTP/1.1", *lines))
@@ -144,7 +144,7 @@ def test_a_handshake_without_a_key_is_a_401(server: Server, lines: list[str]) ->
 
 @on(ASGI, everywhere=True)
 def test_an_accepted_socket_says_how_the_limits_stand(server: Server) -> None:
-    """The answer to an accepted handshake carries RateLimit and RateLimit-Policy."""
+    """The response to an accepted handshake carries RateLimit and RateLimit-Policy."""
     with _opened(server, server.new_subject("slots")) as socket:
         headers = socket.response.headers if socket.response else {}
 

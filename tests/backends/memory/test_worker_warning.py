@@ -1,4 +1,4 @@
-"""A worker among workers is warned that memory is its own; nobody else is."""
+"""A limiter on a MemoryBackend warns if its process is one of several workers, and only then."""
 
 import logging
 import os

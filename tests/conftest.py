@@ -16,7 +16,7 @@ from hypothesis import settings
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 pytest_plugins = [
-    "tests.parallel", "tests.host_processes", "tests.redis_servers", "tests.redis_groups", "tests.postgres_servers",
+    "tests.parallel", "tests.redis_servers", "tests.redis_groups", "tests.postgres_servers",
 ]  # fmt: skip
 
 

@@ -9,11 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import pytest
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend
@@ -73,7 +71,8 @@ StartProcess: TypeAlias = Callable[..., Process]
 
 
 @contextmanager
-def _running(path: Path) -> Iterator[Process]:
+def running(path: Path) -> Iterator[Process]:
+    """A process on the file at `path`."""
     command = [sys.executable, "-m", "tests.host_processes", str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     try:
@@ -84,13 +83,6 @@ def _running(path: Path) -> Iterator[Process]:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
-
-
-@pytest.fixture
-def start_process() -> Iterator[StartProcess]:
-    """A function that starts a process on the file at a path, for the duration of a test."""
-    with ExitStack() as processes:
-        yield lambda path: processes.enter_context(_running(path))
 
 
 class _Commands:

@@ -1,11 +1,12 @@
 """Paths and a clock for host files."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from tests.host_processes import START_MS
+from tests.host_processes import START_MS, StartProcess, running
 
 from awx_ratelimit.testing import ManualClock
 
@@ -30,3 +31,10 @@ def enterable() -> Iterator[Path]:
         folder.chmod(0o755)
         yield folder
         folder.chmod(0o755)
+
+
+@pytest.fixture
+def start_process() -> Iterator[StartProcess]:
+    """A function that starts a process on the file at a path, for the duration of a test."""
+    with ExitStack() as processes:
+        yield lambda path: processes.enter_context(running(path))

@@ -62,6 +62,8 @@ class MaintenanceThread(PeriodicThread):
         self.renewed_s = time.monotonic()
         try:
             super().start()
+            # A thread that starts again first waits for an interval that may be longer than the ttl.
+            self.wake()
         except RuntimeError as error:
             # The process has no more threads. Decisions need none, and the next one tries again.
             if not self._has_logged:

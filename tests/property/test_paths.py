@@ -249,6 +249,7 @@ INSIDE: dict[str, Callable[[Any], Any]] = {"bare": lambda app: app, "reverse-pro
     path="/static/v1/secret", outside="script-name", inside="reverse-proxied",
     headers={"X-Script-Name": "/static", "Script-Name": "/static"},
 )  # fmt: skip
+@example(path="./v1/transfers", outside="other", inside="bare", headers={"X-Other": "/static"})
 @example(path="/v1/transfers", outside="other", inside="bare", headers={"X-Vhm-Root": "/static", "X-Other": "/v1"})
 @many
 def test_wsgi_frameworks(framework: str, path: str, outside: str, inside: str, headers: dict[str, str]) -> None:

@@ -38,11 +38,18 @@ def request_of(environ: Environ) -> Request:
 
     inner = environ.get("PATH_INFO", "")
     path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
-    # The client may have sent the whole path as a prefix in a header.
-    inner_path = None if inner or not _sent_prefixes(environ) else "/"
+    inner_path = None if inner[:1] == "/" else _unusual_inner_path(environ, inner)
     if _VIRTUAL_ROOT in environ:
         inner_path, path = path, _decoded(environ[_VIRTUAL_ROOT]) + path
     return _new(Request, (environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path))
+
+
+def _unusual_inner_path(environ: Environ, inner: str) -> str | None:
+    """The path that the application sees, if it does not begin with a slash and its prefix may come from the client."""
+    if inner:
+        return _decoded(inner) if environ.get("SCRIPT_NAME") else None
+    # The client may have sent the whole path as a prefix in a header.
+    return "/" if _sent_prefixes(environ) else None
 
 
 def _sent_prefixes(environ: Environ) -> list[bytes]:

@@ -53,10 +53,14 @@ class PeriodicThread:
         Waits for the end for at most `timeout_s`.
         """
         with self._lock:
-            thread, self._thread = self._thread, None
             self._stopped = True
+        self._end(timeout_s, last or self._work())
+
+    def _end(self, timeout_s: float, last: Callable[[], Any] | None) -> None:
+        with self._lock:
+            thread, self._thread = self._thread, None
         if thread is not None:
-            self._signals.put(last or self._work())
+            self._signals.put(last)
             thread.join(timeout_s)
 
     def finish(self, last: Callable[[], Any]) -> None:

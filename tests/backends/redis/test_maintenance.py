@@ -1,6 +1,10 @@
-"""How long the maintenance thread waits before it sends releases."""
+"""When the maintenance thread works, and how long it waits before it sends releases."""
 
-from awx_ratelimit.backends.redis.maintenance_thread import ReleaseDelay
+import threading
+
+from tests.machine import eventually
+
+from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
 
 
 def waits(*late: bool) -> list[float]:
@@ -19,3 +23,51 @@ def test_delay_grows_while_claims_carry_releases() -> None:
 def test_a_left_over_release_resets_the_delay() -> None:
     """After a release that no claim carried, the next delay is short."""
     assert waits(False, False, True, True) == [0.002, 0.004, 0.008, 0.002]
+
+
+class Maintained:
+    """Counts the turns of its maintenance thread."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.hangs = threading.Event()
+        self.thread = MaintenanceThread(self.turn)
+
+    def turn(self) -> float:
+        self.turns += 1
+        self.hangs.wait(10)
+        return 1_000.0
+
+    def end(self) -> None:
+        self.hangs.set()
+        self.thread.stop(5)
+
+
+def test_interval_after_a_restart() -> None:
+    """A thread that is started again renews as often as the shortest ttl needs."""
+    maintained = Maintained()
+    maintained.hangs.set()
+    maintained.thread.renew_within(30)
+    assert eventually(lambda: maintained.turns, 1) == 1
+    maintained.thread.stop(5)
+    maintained.thread.renew_within(30)
+    turns = eventually(lambda: maintained.turns, 2)
+    maintained.end()
+
+    assert turns == 2
+
+
+def test_start_while_a_stop_waits() -> None:
+    """A lease that opens while another thread still waits for the end of the thread is renewed too."""
+    maintained = Maintained()
+    maintained.thread.renew_within(30)
+    assert eventually(lambda: maintained.turns, 1) == 1
+    stopper = threading.Thread(target=maintained.thread.stop, args=(5,))
+    stopper.start()
+    assert eventually(lambda: maintained.thread._thread, None) is None
+    maintained.thread.start()
+    started = maintained.thread._thread
+    maintained.end()
+    stopper.join(5)
+
+    assert started is not None

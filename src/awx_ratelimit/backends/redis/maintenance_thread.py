@@ -60,6 +60,8 @@ class MaintenanceThread(PeriodicThread):
         if self._thread is not None:
             return
         self.renewed_s = time.monotonic()
+        # The leases of a backend that is used again may have a shorter ttl than an idle thread waits for.
+        self._interval_s = self.interval_s()
         try:
             super().start()
             # A thread that starts again first waits for an interval that may be longer than the ttl.
@@ -71,9 +73,8 @@ class MaintenanceThread(PeriodicThread):
                 _log.error("leases are not renewed, and their slots lapse after the ttl: %s", error)
 
     def stop(self, timeout_s: float, last: Callable[[], Any] | None = None) -> None:
-        """Stop the thread, which sends nothing more, until the next `start`."""
-        super().stop(timeout_s, last or (lambda: None))
-        self._stopped = False
+        """Stop the thread, which sends nothing more. It may be started again, even while this still waits for it."""
+        self._end(timeout_s, last or (lambda: None))
 
     def is_due(self) -> bool:
         """Whether to renew the leases now."""

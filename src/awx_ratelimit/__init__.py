@@ -82,4 +82,13 @@ __getattr__ = lazy_exports(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    # `help` and `inspect.getmembers` load every name in it, so one without its extra would break them.
+    return sorted({*globals(), *filter(_can_load, _LAZY)})
+
+
+def _can_load(name: str) -> bool:
+    try:
+        __getattr__(name)
+    except ImportError:
+        return False
+    return True

@@ -107,9 +107,9 @@ class HostBackend:
         same = ledger.layout is plan.layout
         state = ledger.levels if same else ledger.levels_under(plan)
         exceeded, levels = decide(plan, state, held, cost, now_ms)
+        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded and exceeded & plan.slot_bit else 0
         if exceeded and exceeded & plan.enforced:
             self._write_refusal(ledger, plan, state, levels, now_ms)
-            slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
             return _new(Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms))
         ledger.cached_cell = None
         if not same:
@@ -123,7 +123,9 @@ class HostBackend:
             self._write_with_lease(ledger, plan, lease_id, now_ms)
         else:
             table.write(ledger, now_ms)
-        return _new(Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, lease_id, ledger, 0))
+        return _new(
+            Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, lease_id, ledger, slot_wait_ms)
+        )
 
     def _write_with_lease(self, ledger: HostLedger, plan: Plan, lease_id: int, now_ms: int) -> None:
         table: Table = ledger.table

@@ -101,6 +101,15 @@ class LeaseAndRefundLaws(BackendUnderTest):
 
         assert waits == [1_000, 1_000, 5_000, 30_000]
 
+    async def test_wait_for_a_slot_in_shadow(self, limiter: AsyncLimiter) -> None:
+        """The usage of slots in shadow reports the same estimate for a claim that they would have refused."""
+        plan = Plan("slots", (), Concurrency(1, shadow=True))
+        held = await limiter.acquire("s", plan)
+
+        (usage,) = (await limiter.acquire("s", plan)).usages
+        assert held.allowed is True
+        assert (usage.refused, usage.retry_after_ms) == (True, 1_000)
+
     async def test_law_12_refund_after_some_time(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """After 2 of 6 tokens have refilled, a refund returns the other 4, once."""
         other = await spend(limiter, MINUTE_10, 3)

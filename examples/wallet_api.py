@@ -24,10 +24,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, PlanTable, Rule, StaticKeys, StoredKeys
+from awx_ratelimit import (
+    AsyncGate,
+    AsyncLimiter,
+    Caller,
+    PlanTable,
+    Rule,
+    StaticKeys,
+    StoredKeys,
+    open_async_backend,
+)
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
-from awx_ratelimit.backends.open import open_async_backend
 from awx_ratelimit.console import Console
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi

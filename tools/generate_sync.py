@@ -33,8 +33,8 @@ Generated from `{name}.py` by tools/generate_sync.py: change that module and run
 """
 '''
 
-#: Methods that only tasks need.
-ASYNC_ONLY: Final = {("AsyncChannel", "forget"), ("AsyncConnection", "forget")}
+#: Methods, and functions of a module (""), that only tasks need.
+ASYNC_ONLY: Final = {("", "_closer"), ("AsyncChannel", "forget"), ("AsyncConnection", "forget")}
 
 #: Asynchronous text and the synchronous text that replaces it. A longer text comes before a text that it contains.
 DIFFERENCES: Final = {
@@ -111,7 +111,7 @@ def generated(source: str) -> str:
     text = _path(source).read_text()
     tree, lines = ast.parse(text), text.splitlines(keepends=True)
     kept = [_text(node, lines) for node in tree.body if _is_import(node)]
-    rewritten = [_text(node, lines) for node in tree.body if _is_async(node)]
+    rewritten = [_text(node, lines) for node in tree.body if _is_async(node) and ("", _name(node)) not in ASYNC_ONLY]
     shared = sorted(name for node in tree.body if not _is_import(node) and not _is_async(node) for name in _names(node))
     imports = "".join(f"from {source} import {name}\n" for name in shared)
     summary = _to_sync((ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " "))

@@ -4,7 +4,7 @@ Generated from `channel.py` by tools/generate_sync.py: change that module and ru
 """
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claims, ignore, other_calls
@@ -16,14 +16,6 @@ from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session
 from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
-
-
-def _closer(channels: dict[Server | None, Any]) -> Generator[None, None]:
-    try:
-        yield
-    finally:
-        for channel in [*channels.values()]:
-            channel.close()
 
 
 class Channel:

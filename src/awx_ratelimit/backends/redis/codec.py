@@ -104,7 +104,7 @@ class Codec:
         self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
 
     def key(self, subject: str) -> bytes:
-        """The key of `subject`: short for any subject, with a hash tag that spreads subjects exceeded a cluster."""
+        """The key of `subject`: short for any subject, with a hash tag that spreads subjects over a cluster."""
         return self._cached_key(subject) if len(subject) <= _LONGEST_CACHED else self._new_key(subject)
 
     def _new_key(self, subject: str) -> bytes:

@@ -1,5 +1,6 @@
 """A thread that calls a method periodically."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -66,3 +67,24 @@ def test_interval() -> None:
     work.ticker.stop(5)
 
     assert often
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_stop_within_start(started: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that interrupts `start` can call `stop`, and the thread ends."""
+    work, threads, start = Work(), [], threading.Thread.start
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        threads.append(thread)
+        if started:
+            start(thread)
+        work.ticker.stop(0)
+        if not started:
+            start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    work.ticker.start()
+    threads[0].join(5)
+
+    assert threads[0].is_alive() is False
+    assert work.ticker._thread is None

@@ -26,7 +26,8 @@ class PeriodicThread:
 
     def renew(self) -> None:
         """In a child process: forget the thread, which does not exist there."""
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may call `stop` while its own thread is in `start`.
+        self._lock = threading.RLock()
         # SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
         self._signals: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._awake = False
@@ -37,9 +38,13 @@ class PeriodicThread:
         """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""
         with self._lock:
             if self._thread is None and not self._stopped:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
+                thread = self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                try:
+                    thread.start()
+                except BaseException:
+                    if not thread.is_alive():
+                        self._thread = None
+                    raise
 
     def wake(self) -> None:
         """Call `work` now, or as soon as the thread runs."""
@@ -61,7 +66,9 @@ class PeriodicThread:
             thread, self._thread = self._thread, None
         if thread is not None:
             self._signals.put(last)
-            thread.join(timeout_s)
+            # A signal handler in the middle of `start` cannot wait for the thread.
+            if thread.is_alive():
+                thread.join(timeout_s)
 
     def finish(self, last: Callable[[], Any]) -> None:
         """Let the thread, if it runs, call `last` and end. Never waits, so a finalizer may call it."""

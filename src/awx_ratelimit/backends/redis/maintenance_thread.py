@@ -60,8 +60,6 @@ class MaintenanceThread(PeriodicThread):
         if self._thread is not None:
             return
         self.renewed_s = time.monotonic()
-        # The leases of a backend that is used again may have a shorter ttl than an idle thread waits for.
-        self._interval_s = self.interval_s()
         try:
             super().start()
             # A thread that starts again first waits for an interval that may be longer than the ttl.

@@ -1,15 +1,20 @@
 """Threads of one process that share a host file."""
 
+import mmap
+import os
 import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.backends.host.limiters import decided, limiter, remaining, session
 from tests.host_processes import DAY, SLOTS_3, StartProcess
 
 from awx_ratelimit import Concurrency, Decision, Plan
+from awx_ratelimit.backends.host.mapped_file import MappedFile
 from awx_ratelimit.testing import ManualClock
 
 MANY = Plan.of("many", per_minute=500, per_day=700, concurrent=3)
@@ -104,3 +109,28 @@ def test_slow_thread_moves_no_ledger_back(path: Path, clock: ManualClock) -> Non
 
     assert ledger.table is new
     assert remaining(own) == [999, 1]
+
+
+def test_mapping_never_shrinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that read the size of the file before it grew does not replace the mapping of the larger file."""
+    file = MappedFile(str(tmp_path / "limits"), 1_000)
+    real, size_is_read, larger_is_mapped = mmap.mmap, threading.Event(), threading.Event()
+
+    def late_mmap(*arguments: Any) -> mmap.mmap:
+        if not size_is_read.is_set():
+            size_is_read.set()
+            larger_is_mapped.wait(0.2)
+        return real(*arguments)
+
+    os.posix_fallocate(file.fd, file.file_bytes(), 4_096)
+    monkeypatch.setattr(mmap, "mmap", late_mmap)
+    late = threading.Thread(target=file.map)
+    late.start()
+    size_is_read.wait(5)
+    os.posix_fallocate(file.fd, file.file_bytes(), 4_096)
+    file.map()
+    larger_is_mapped.set()
+    late.join(5)
+
+    assert len(file.memory) == file.file_bytes()
+    file.close()

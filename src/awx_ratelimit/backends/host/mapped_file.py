@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,6 +89,7 @@ class MappedFile:
         self._closed = False
         self._owns_fd = True
         self.mapped_bytes = 0
+        self._mapping = threading.Lock()
         #: The size of the file now. A C function, like the locks: it must not release the interpreter.
         self.file_bytes: Callable[[], int] = partial(_lseek, self.fd, ctypes.c_int64(0), os.SEEK_END)
         try:
@@ -165,14 +167,18 @@ class MappedFile:
         return BackendMisconfigured(f"{self.path}: {_REMEDIES.get(error.errno or 0, error.strerror)}")
 
     def map(self) -> None:
-        """Map the file at its present size. Raises BackendMisconfigured."""
-        size = self.file_bytes()
-        try:
-            self.memory = mmap.mmap(self.fd, size)
-        except (OSError, ValueError) as error:
-            # The file system has no mappings, memory is short, or the file was truncated at this very moment.
-            raise BackendMisconfigured(f"{self.path}: cannot map the file into memory: {error}") from error
-        self.mapped_bytes = size
+        """Map the file at its present size, if it is larger than its mapping. Raises BackendMisconfigured."""
+        # Without the lock, a thread that has read an older size could replace a larger mapping by a smaller one.
+        with self._mapping:
+            size = self.file_bytes()
+            if size <= self.mapped_bytes:
+                return
+            try:
+                self.memory = mmap.mmap(self.fd, size)
+            except (OSError, ValueError) as error:
+                # The file system has no mappings, memory is short, or the file was truncated at this very moment.
+                raise BackendMisconfigured(f"{self.path}: cannot map the file into memory: {error}") from error
+            self.mapped_bytes = size
 
     def damaged(self, reason: str) -> FileDamaged:
         """The error for content that cannot be read."""

@@ -23,7 +23,8 @@ def rate_limited() -> Gate:
 
 @pytest.fixture
 def fastapi() -> Iterator[TestClient]:
-    with TestClient(fastapi_app.create_app()) as client:
+    app = fastapi_app.create_app()
+    with frozen(app.state.gate), TestClient(app) as client:
         yield client
 
 

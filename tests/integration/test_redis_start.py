@@ -225,7 +225,7 @@ def test_start_in_an_event_loop(guarded: RedisServer) -> None:
     """Within an event loop the first claim raises the error, because a check at the start would block the loop."""
 
     async def first() -> None:
-        backend = AsyncRedisBackend.from_url(f"redis://bob:{SECRET}@{HOST}:{guarded.port}")
+        backend = AsyncRedisBackend.from_url(f"redis://bob:{SECRET}@{HOST}:{guarded.port}", timeout_ms=5_000)
         try:
             await backend.acquire("s", PLAN, 1)
         finally:

@@ -63,7 +63,7 @@ def test_poll(service: KeyService, store: KeyStore, others: KeyService, verifier
     verifier.verify(theirs)
     others.accounts.set_plan("other", "growth")
     others.create("acme", "a new key is no news")
-    with statements(store) as sent:
+    with statements(store, polls=True) as sent:
         verifier.poll()
         verifier.poll()
 

@@ -328,3 +328,17 @@ def test_close_during_a_look_up(empty_database: str) -> None:
 
     assert before is False
     assert used in closed
+
+
+def test_connection_of_a_pool_that_is_gone(tmp_path: Path) -> None:
+    """A connection whose pool is disposed of while it is being made is closed when it is returned."""
+    engine = open_engines(parse_url(tmp_path / "keys.db"), 1_000).reading
+    event.listen(engine, "do_connect", lambda *_: engine.dispose(), once=True)
+
+    with engine.connect() as connection:
+        made = connection.connection.dbapi_connection
+
+    assert made is not None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        made.cursor()
+    engine.dispose()

@@ -151,14 +151,15 @@ def _engine(url: URL, timeout_ms: int, *, size: int, options: Mapping[str, Any],
 def _close_after_dispose(engine: Engine) -> None:
     """Close a connection that was in use when its pool was disposed of, as soon as it is returned."""
 
-    def on_connect(_: Any, record: Any) -> None:
+    def on_connect(_: Any, record: Any, *__: Any) -> None:
+        # Called before it connects: the pool may be disposed of while the server keeps it waiting.
         record.info["pool"] = engine.pool
 
     def on_checkin(_: Any, record: Any) -> None:
         if record.info.get("pool", engine.pool) is not engine.pool:
             record.invalidate()
 
-    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "do_connect", on_connect)
     event.listen(engine, "checkin", on_checkin)
 
 

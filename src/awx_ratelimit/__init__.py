@@ -15,7 +15,7 @@ from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, Impossib
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.static_keys import StaticKeys
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Refusal, Reply, Request
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
     from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
     from awx_ratelimit.http.identity.stored_keys import StoredKeys
+    from awx_ratelimit.middleware import RateLimitMiddleware, WsgiRateLimitMiddleware
 
 __all__ = [
     "GROWTH",
@@ -54,6 +55,8 @@ __all__ = [
     "Plan",
     "PlanTable",
     "Rate",
+    "RateLimitMiddleware",
+    "Refusal",
     "RefusalLog",
     "Reply",
     "Request",
@@ -61,6 +64,7 @@ __all__ = [
     "StaticKeys",
     "StoredKeys",
     "Usage",
+    "WsgiRateLimitMiddleware",
     "open_async_backend",
     "open_backend",
 ]
@@ -70,8 +74,10 @@ _LAZY = {
     "AsyncRedisBackend": "awx_ratelimit.backends.redis.backend",
     "GuardedBackend": "awx_ratelimit.backends.resilience.guarded_sync",
     "HostBackend": "awx_ratelimit.backends.host.backend",
+    "RateLimitMiddleware": "awx_ratelimit.middleware",
     "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",
     "StoredKeys": "awx_ratelimit.http.identity.stored_keys",
+    "WsgiRateLimitMiddleware": "awx_ratelimit.middleware",
     "open_async_backend": "awx_ratelimit.backends.open",
     "open_backend": "awx_ratelimit.backends.open",
 }

@@ -1,3 +1,4 @@
+import pickle
 import re
 import time
 from pathlib import Path
@@ -179,3 +180,49 @@ def test_seconds_are_exact(seconds: float) -> None:
     plan = PlanTable.from_mapping(table).plans[0]
     assert plan.concurrency is not None
     assert plan.concurrency.ttl_ms == round(seconds * 1000)
+
+
+def test_unlimited_plan() -> None:
+    """A plan with ``unlimited = true`` has no limits; an override may add some."""
+    table = PlanTable.from_mapping(
+        {"plans": {"internal": {"unlimited": True}}, "overrides": {"acme": {"plan": "internal", "per_minute": 5}}}
+    )
+
+    assert table.resolve(Caller("s", "internal")) == Plan.unlimited("internal")
+    assert table.resolve(Caller("acme")) == Plan.of("internal", per_minute=5)
+
+
+@pytest.mark.parametrize(
+    ("plan", "error"),
+    [
+        ({"unlimited": True, "per_minute": 5}, "is unlimited and has limits"),
+        ({"unlimited": False}, r"has no limit; add a Rate or a Concurrency, or write Plan.unlimited\('p'\)"),
+        ({"unlimited": "yes"}, "plans.p.unlimited: expected true or false, got 'yes'"),
+        ({"per_minute": 5, "refusal": {}}, "plans.p.refusal.body: expected a text, got None"),
+        (
+            {"per_minute": 5, "refusal": {"body": "", "status": 200}},
+            "status: expected a status from 400 to 599, got 200",
+        ),
+        ({"per_minute": 5, "refusal": {"body": "", "status": True}}, "status: expected a status from 400 to 599"),
+        ({"per_minute": 5, "refusal": {"body": "", "content_type": "a\r\nb"}}, "content_type: expected a media type"),
+        (
+            {"per_minute": 5, "refusal": {"text": ""}},
+            "refusal.text: unknown key; allowed are status, body, content_type",
+        ),
+        ({"per_minute": 5, "refusal": "no"}, "refusal: expected a table"),
+    ],
+)
+def test_wrong_plan_options(plan: dict[str, Any], error: str) -> None:
+    """A mistake in the other options of a plan names its place."""
+    with pytest.raises(InvalidLimit, match=error):
+        PlanTable.from_mapping({"plans": {"p": plan}})
+
+
+def test_refusal_of_a_plan() -> None:
+    """A plan's own refusal is found by its plan, also in a copy of the table."""
+    table = PlanTable.from_mapping({"plans": {"p": {"per_minute": 5, "refusal": {"body": "later"}}}})
+    plan = table.plans[0]
+
+    assert table.refusal_of(plan) == (429, "later", "application/json")
+    assert pickle.loads(pickle.dumps(table)).refusal_of(plan) == table.refusal_of(plan)
+    assert table.refusal_of(STARTER) is None

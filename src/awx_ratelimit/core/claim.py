@@ -81,7 +81,7 @@ class Caller:
 
     `subject` is any stable text, and never an API key. `plan` is a Plan or the name of one in the table; None is the
     table's default. `account` is a second name by which the table's overrides can select this caller. `overrides` are
-    limits for this caller only, in the format of an override in a plan table.
+    limits for this caller only, in the format of an override in a plan table. With `exempt` the caller is not limited.
 
     Raises TypeError for a field of another type, and for an empty subject or account. The table checks the overrides
     when it resolves the caller.
@@ -91,6 +91,7 @@ class Caller:
     plan: str | Plan | None = None
     account: str | None = None
     overrides: Mapping[str, Any] | None = None
+    exempt: bool = False
 
     def __post_init__(self) -> None:
         if self.subject.__class__ is not str or not self.subject:
@@ -100,3 +101,5 @@ class Caller:
             raise TypeError(f"plan: expected a Plan, the name of one, or None for the default, got {describe(plan)}")
         if self.account is not None:
             check_subject(self.account, "account")
+        if self.exempt.__class__ is not bool:
+            raise TypeError(f"exempt: expected True or False, got {describe(self.exempt)}")

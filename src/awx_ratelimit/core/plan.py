@@ -22,14 +22,15 @@ Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
 class Plan:
     """A named set of rates and at most one concurrency limit, decided together.
 
-    `shadow=True` puts every limit in shadow: it is evaluated and reported, but refuses nothing. Raises InvalidLimit for
-    a plan without limits and for two limits with the same name.
+    `shadow=True` puts every limit in shadow: it is evaluated and reported, but refuses nothing. Only the plan of
+    `Plan.unlimited` has no limits. Raises InvalidLimit for two limits with the same name.
     """
 
     name: str
     rates: tuple[Rate, ...] = ()
     concurrency: Concurrency | None = None
     shadow: bool = False
+    is_unlimited: bool = False
     layout: Layout = field(init=False, repr=False, compare=False)
     numbered_rates: tuple[tuple[int, int, Rate], ...] = field(init=False, repr=False, compare=False)
     steps: tuple[Step, ...] = field(init=False, repr=False, compare=False)
@@ -45,8 +46,9 @@ class Plan:
     def __post_init__(self) -> None:
         set_fields(self, rates=self._validated_rates())
         limits: tuple[Rate | Concurrency, ...] = (*self.rates, self.concurrency) if self.concurrency else self.rates
-        if not limits:
-            raise InvalidLimit(f"plan {self.name!r} has no limit; add a Rate or a Concurrency")
+        if bool(limits) == self.is_unlimited:
+            wrong = "is unlimited and has limits" if limits else "has no limit; add a Rate or a Concurrency"
+            raise InvalidLimit(f"plan {self.name!r} {wrong}, or write Plan.unlimited({self.name!r})")
         enforced = [not (self.shadow or limit.shadow) for limit in limits]
         bursts = [rate.burst for rate, counts in zip(self.rates, enforced, strict=False) if counts]
         set_fields(
@@ -77,6 +79,7 @@ class Plan:
                 "write Concurrency(5)"
             )
         check_bool(self.shadow, f"plan {self.name!r}: shadow")
+        check_bool(self.is_unlimited, f"plan {self.name!r}: is_unlimited")
         names = [rate.name for rate in rates]
         for name in names:
             if names.count(name) > 1:
@@ -121,10 +124,15 @@ class Plan:
         rates = tuple(Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None)
         return cls(name, rates, None if concurrent is None else Concurrency(concurrent), shadow)
 
+    @classmethod
+    def unlimited(cls, name: str) -> "Plan":
+        """A plan without limits. Its callers are identified and counted, and never refused by the plan itself."""
+        return cls(name, is_unlimited=True)
+
     def with_rates(self, rates: tuple[Rate, ...]) -> "Plan":
         """This plan with additional `rates`. Limits in shadow stay in shadow; the new rates are enforced as given."""
         if not self.shadow:
-            return replace(self, rates=(*self.rates, *rates))
+            return Plan(self.name, (*self.rates, *rates), self.concurrency)
         own = tuple(replace(rate, shadow=True) for rate in self.rates)
         slots = self.concurrency and replace(self.concurrency, shadow=True)
         return Plan(self.name, (*own, *rates), slots)
@@ -142,7 +150,7 @@ class Plan:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Plan, (self.name, self.rates, self.concurrency, self.shadow)
+        return Plan, (self.name, self.rates, self.concurrency, self.shadow, self.is_unlimited)
 
     def __hash__(self) -> int:
         return self._hash

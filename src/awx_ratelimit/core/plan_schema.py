@@ -11,6 +11,9 @@ from awx_ratelimit.errors import InvalidLimit
 
 _PER = {f"per_{unit}": (unit, period_ms) for unit, period_ms in PERIODS_MS.items()}
 _PLAN_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
+_REFUSAL_KEYS = ("status", "body", "content_type")
+#: The statuses of errors (RFC 9110).
+_STATUSES = range(400, 600)
 _RATE_KEYS = {"limit": "tokens", "burst": "burst", "refill": "refill", "shadow": "shadow"}
 _SLOT_KEYS = {"slots": "slots", "ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms", "shadow": "shadow"}
 _MAX_SECONDS = 10**9
@@ -44,15 +47,38 @@ class Place:
         return value
 
 
-def read_table(mapping: Mapping[str, Any], source: str) -> tuple[list[Plan], str | None, Mapping[str, Any]]:
-    """The plans, the name of the default plan, and the overrides, which are not parsed yet."""
+class RefusalText(NamedTuple):
+    """What a plan's callers get instead of the usual body of a 429."""
+
+    status: int
+    body: str
+    content_type: str
+
+
+class ReadTable(NamedTuple):
+    """The content of a plan table. The overrides are not parsed yet."""
+
+    plans: list[Plan]
+    default: str | None
+    overrides: Mapping[str, Any]
+    refusals: Mapping[str, RefusalText]
+
+
+def read_table(mapping: Mapping[str, Any], source: str) -> ReadTable:
+    """Read a plan table from a mapping. Raises InvalidLimit with the place of a mistake."""
     root = Place(source)
     table = root.table(mapping, ("default", "plans", "overrides"))
     plans = root.at("plans").table(table.get("plans", {}))
     if not plans:
         raise root.at("plans").error("the table has no plan; add at least one, such as [plans.starter]")
     read = [_read_plan(name, value, root.at("plans").at(name)) for name, value in plans.items()]
-    return read, table.get("default"), root.at("overrides").table(table.get("overrides", {}))
+    refusals = {
+        name: _read_refusal(value["refusal"], root.at("plans").at(name).at("refusal"))
+        for name, value in plans.items()
+        if "refusal" in value
+    }
+    overrides = root.at("overrides").table(table.get("overrides", {}))
+    return ReadTable(read, table.get("default"), overrides, refusals)
 
 
 class Override(NamedTuple):
@@ -66,7 +92,8 @@ class Override(NamedTuple):
         """The plan `base` with these limits."""
         rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in self.rates}
         shadow = base.shadow if self.shadow is None else self.shadow
-        return Plan(base.name, tuple(rates.values()), self.concurrency or base.concurrency, shadow)
+        slots = self.concurrency or base.concurrency
+        return Plan(base.name, tuple(rates.values()), slots, shadow, base.is_unlimited and not (rates or slots))
 
 
 def read_override(value: object, place: Place) -> Override:
@@ -74,18 +101,39 @@ def read_override(value: object, place: Place) -> Override:
     return _read_limits(value, place, "plan")
 
 
-def _read_plan(name: str, value: object, place: Place) -> Plan:
-    limits = _read_limits(value, place)
-    return _make(Plan, place, name=name, rates=limits.rates, concurrency=limits.concurrency, shadow=bool(limits.shadow))
+def _read_plan(name: str, value: Any, place: Place) -> Plan:
+    limits = _read_limits(value, place, "unlimited", "refusal")
+    unlimited = _read_flag(value.get("unlimited", False), place.at("unlimited"))
+    fields = limits._asdict() | {"shadow": bool(limits.shadow), "is_unlimited": unlimited}
+    return _make(Plan, place, name=name, **fields)
 
 
 def _read_limits(value: object, place: Place, *other_keys: str) -> Override:
-    table = place.table(value, (*other_keys, *_PLAN_KEYS))
+    table = place.table(value, (*_PLAN_KEYS, *other_keys))
     concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
-    shadow = table.get("shadow", False)
-    if not isinstance(shadow, bool):
-        raise place.at("shadow").error(f"expected true or false, got {short_repr(shadow)}")
+    shadow = _read_flag(table.get("shadow", False), place.at("shadow"))
     return Override(tuple(_read_rates(table, place)), concurrency, shadow if "shadow" in table else None)
+
+
+def _read_refusal(value: object, place: Place) -> RefusalText:
+    table = place.table(value, _REFUSAL_KEYS)
+    status, body = table.get("status", 429), table.get("body")
+    content_type = table.get("content_type", "application/json")
+    if isinstance(status, bool) or not isinstance(status, int) or status not in _STATUSES:
+        raise place.at("status").error(f"expected a status from 400 to 599, got {short_repr(status)}")
+    if not isinstance(body, str):
+        raise place.at("body").error(f"expected a text, got {short_repr(body)}")
+    if not isinstance(content_type, str) or not content_type.isascii() or not content_type.isprintable():
+        raise place.at("content_type").error(
+            f"expected a media type such as 'application/json', got {short_repr(content_type)}"
+        )
+    return RefusalText(status, body, content_type)
+
+
+def _read_flag(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.error(f"expected true or false, got {short_repr(value)}")
+    return value
 
 
 def _read_rates(table: Mapping[str, Any], place: Place) -> list[Rate]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
-from awx_ratelimit.core.plan_schema import Override, Place, read_override, read_table
+from awx_ratelimit.core.plan_schema import Override, Place, RefusalText, read_override, read_table
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.runtime.files import WatchedFile, read_toml
@@ -22,7 +22,8 @@ class PlanTable:
     """All plans by name, the name of the default plan, and the overrides of subjects and accounts.
 
     A table is immutable, and `resolve` takes the same time for any number of overrides. `source` is the name of the
-    table in errors. Raises TypeError for plans that are not Plans, and InvalidLimit for a mistake in the table.
+    table in errors. `refusals` are the responses that replace the usual 429, by the name of a plan. Raises TypeError
+    for plans that are not Plans, and InvalidLimit for a mistake in the table.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class PlanTable:
         default: str | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
         source: str = "plan table",
+        refusals: Mapping[str, RefusalText] | None = None,
     ) -> None:
         self._plans: dict[str, Plan] = {}
         for plan in _checked_plans(plans):
@@ -39,6 +41,7 @@ class PlanTable:
                 raise InvalidLimit(f"{source}: plans.{plan.name}: two plans have this name")
         self._source = source
         self._default = default
+        self._refusals = refusals or {}
         if default is not None:
             self._find_plan(default, Place(source, "default"))
         self._overrides = dict(Place(source, "overrides").table({} if overrides is None else overrides))
@@ -59,8 +62,8 @@ class PlanTable:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "plan table") -> "PlanTable":
         """Build a table from a mapping in the format of plans.toml. Raises InvalidLimit with the place of a mistake."""
-        plans, default, overrides = read_table(mapping, source)
-        return cls(plans, default=default, overrides=overrides, source=source)
+        plans, default, overrides, refusals = read_table(mapping, source)
+        return cls(plans, default=default, overrides=overrides, source=source, refusals=refusals)
 
     @classmethod
     def from_toml(cls, path: str | PurePath) -> "PlanTable":
@@ -82,6 +85,10 @@ class PlanTable:
     def plans(self) -> tuple[Plan, ...]:
         """All plans, in the order of the table."""
         return tuple(self._plans.values())
+
+    def refusal_of(self, plan: Plan) -> RefusalText | None:
+        """The table ``refusal`` of `plan`: what its callers get instead of the usual 429. None for the usual one."""
+        return self._refusals.get(plan.name)
 
     def overridden(self) -> list[Plan]:
         """The plans that result from the overrides. An override without a plan is applied to every plan."""
@@ -115,7 +122,7 @@ class PlanTable:
         return self._find_plan(caller.plan, _CALLER_PLAN)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new_table, (self.plans, self._default, self._overrides, self._source)
+        return _new_table, (self.plans, self._default, self._overrides, self._source, self._refusals)
 
     def _with_own_overrides(self, caller: Caller) -> Plan:
         overrides = _CALLER_OVERRIDES.table(caller.overrides)
@@ -166,6 +173,9 @@ class _WatchedPlanTable(PlanTable):
     def overridden(self) -> list[Plan]:
         return self._file.value.overridden()
 
+    def refusal_of(self, plan: Plan) -> RefusalText | None:
+        return self._file.value.refusal_of(plan)
+
     def resolve(self, caller: Caller) -> Plan:
         file = self._file
         if time.monotonic() >= file.check_at_s:
@@ -196,6 +206,10 @@ def _checked_plans(plans: Any) -> Iterable[Plan]:
 
 
 def _new_table(
-    plans: Iterable[Plan], default: str | None, overrides: Mapping[str, Mapping[str, Any]], source: str
+    plans: Iterable[Plan],
+    default: str | None,
+    overrides: Mapping[str, Mapping[str, Any]],
+    source: str,
+    refusals: Mapping[str, RefusalText],
 ) -> PlanTable:
-    return PlanTable(plans, default=default, overrides=overrides, source=source)
+    return PlanTable(plans, default=default, overrides=overrides, source=source, refusals=refusals)

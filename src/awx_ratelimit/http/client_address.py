@@ -1,21 +1,23 @@
-"""The client's address: the peer's, or the one that trusted proxies report in `X-Forwarded-For`.
+"""The client's address: the peer's, or the one that trusted proxies report in a header.
 
-Each proxy appends to `X-Forwarded-For`, and only addresses that a trusted proxy appended can be believed. So the list
-is read from the right: the first address that is not a trusted proxy is the client. Clients can forge everything
-further left.
+Each proxy appends to ``X-Forwarded-For`` or ``Forwarded`` (RFC 7239), and only addresses that a trusted proxy appended
+can be believed. So the list is read from the right: the first address that is not a trusted proxy is the client.
+Clients can forge everything further left. A header such as ``X-Real-IP`` has one address, which the proxy sets itself.
 
 If clients behind a proxy seem to share one address, the log names the setting that separates them. Each gate logs this
 at most once per kind of mistake, and never text that a client chose.
 """
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPV6LENGTH, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
 
-from awx_ratelimit.core.validation import describe
+from awx_ratelimit.core.validation import check_whole_number, describe
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.http.message import Request, last_items
+from awx_ratelimit.http.message import Request, last_items, only_value
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -23,8 +25,16 @@ _log = logging.getLogger("awx_ratelimit")
 UNIX = "unix"
 #: Subjects of clients without a key begin with this.
 ADDRESS_PREFIX = "address:"
+#: The default of `address_header`.
+FORWARDED_FOR: Final = "X-Forwarded-For"
 _FORWARDED_FOR = b"x-forwarded-for"
-_FORWARDING_HEADERS = (_FORWARDED_FOR, b"forwarded")
+_FORWARDED = b"forwarded"
+_FORWARDING_HEADERS = (_FORWARDED_FOR, _FORWARDED)
+#: A parameter of an element of Forwarded, with its value, which may be quoted.
+_FOR = re.compile(rb'(?:^|;)[ \t]*for=(?:"([^"\\]*)"|([^";\s]*))[ \t]*(?:;|$)', re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+#: NAT64 (RFC 6052): a gateway writes the IPv4 address of a host into the last 32 bits.
+_NAT64 = IPv6Network("64:ff9b::/96")
 _MAX_HOPS = 32
 _MAX_ADDRESS_LENGTH = 64
 _Address = IPv4Address | IPv6Address
@@ -42,45 +52,55 @@ _UNTRUSTED = (
 )
 _REFUSED = (
     "%s is refused again and again as one client without a valid key. If it is your proxy, all clients behind it share "
-    "that limit: have it send X-Forwarded-For (waitress removes it unless you start it with --trusted-proxy), and "
+    "that limit: have it send %s (waitress removes it unless you start it with --trusted-proxy), and "
     "name it in trusted_proxies: ['%s']"
 )
 _WITHOUT_HEADER = (
-    "trusted_proxies names %s, but its requests carry no X-Forwarded-For, so all clients behind it share the limits of "
-    "one address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
+    "trusted_proxies names %s, but its requests carry no %s, so all clients behind it share the limits of one "
+    "address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
 )
 
 
 class ClientAddresses:
     """Finds the client's address, given the proxies that are trusted.
 
-    `trusted_proxies` are networks such as ``10.0.0.0/8``, single addresses, and ``unix``. Raises InvalidLimit for
-    anything else.
+    `trusted_proxies` are networks such as ``10.0.0.0/8``, single addresses, and ``unix``. `header` is the one in which
+    they report the client. One client is a network of `ipv6_prefix` bits, 1 to 128. Raises InvalidLimit for anything
+    else.
     """
 
-    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+    def __init__(self, trusted_proxies: Iterable[str] = (), header: str = FORWARDED_FOR, ipv6_prefix: int = 64) -> None:
         if isinstance(trusted_proxies, str) or not isinstance(trusted_proxies, Iterable):
             raise InvalidLimit(
                 f"trusted_proxies: expected a list such as ['10.0.0.0/8'], got {describe(trusted_proxies)}"
             )
         names = list(trusted_proxies)
+        self._header = _checked_header(header)
+        self._read = _READERS.get(self._header, _only_address)
+        check_whole_number(ipv6_prefix, "ipv6_prefix")
+        if ipv6_prefix > IPV6LENGTH:
+            raise InvalidLimit(f"ipv6_prefix: expected at most {IPV6LENGTH} bits, got {ipv6_prefix}")
+        self._ipv6_prefix = ipv6_prefix
         self._trusts_unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
         self._trusts = lru_cache(maxsize=4096)(self._in_a_trusted_network)
-        self._warnings = _ProxyWarnings()
+        self._warnings = _ProxyWarnings(header)
 
     def subject(self, request: Request) -> str:
-        """The subject of a client without a key: its IPv4 address, or its IPv6 /64, which one client usually owns."""
+        """The subject of a client without a key: its IPv4 address, or its IPv6 network, a /64 by default.
+
+        One client usually owns a whole /64.
+        """
         address = self._client(request)
         if isinstance(address, IPv6Address):
-            return f"{ADDRESS_PREFIX}{IPv6Network((address, 64), strict=False)}"
+            return f"{ADDRESS_PREFIX}{IPv6Network((address, self._ipv6_prefix), strict=False)}"
         return f"{ADDRESS_PREFIX}{address or UNIX}"
 
     def warn_of_refusal(self, request: Request) -> None:
         """The limit of this request's address refused it: log a warning if the address may be a proxy's."""
         peer = _parsed(request.client or "")
         if self._is_trusted(peer):
-            if self._warnings.without_header_left > 0 and not request.values(_FORWARDED_FOR):
+            if self._warnings.without_header_left > 0 and not request.values(self._header):
                 self._warnings.without_header(_name(peer), refused=True)
         elif self._warnings.checks_left > 0 and (peer is None or peer.is_private):
             self._warnings.refused(request, _name(peer))
@@ -91,10 +111,10 @@ class ClientAddresses:
             if self._warnings.checks_left > 0:
                 self._warnings.untrusted(request, _name(address))
             return address
-        forwarded = last_items(request.values(_FORWARDED_FOR))
+        values = request.values(self._header)
         if self._warnings.without_header_left > 0:
-            self._warnings.trusted(_name(address), forwarded)
-        for hop in reversed(forwarded.rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:]):
+            self._warnings.trusted(_name(address), any(values))
+        for hop in self._read(values):
             previous = _parsed(hop.decode("latin-1").strip())
             if previous is None:
                 return address
@@ -116,7 +136,8 @@ class _ProxyWarnings:
     When `checks_left` or `without_header_left` is 0, that kind of warning was logged or is no longer possible.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, header: str) -> None:
+        self._header = header
         self.checks_left = _MAX_CHECKS
         self.without_header_left = _MAX_WITHOUT_HEADER
         self._refusals_left = _MAX_REFUSALS
@@ -134,20 +155,20 @@ class _ProxyWarnings:
         self.checks_left -= 1
         self._refusals_left -= 1
         if self._refusals_left <= 0 and not _contains(request, _FORWARDED_FOR, peer):
-            self._log_untrusted(_REFUSED, peer, peer)
+            self._log_untrusted(_REFUSED, peer, self._header, peer)
 
-    def trusted(self, peer: str, forwarded: bytes) -> None:
-        """A trusted proxy sent `forwarded` in X-Forwarded-For."""
-        if forwarded:
+    def trusted(self, peer: str, reported: bool) -> None:
+        """A trusted proxy sent a request; `reported` tells whether the header reports a client."""
+        if reported:
             self.without_header_left = 0
         else:
             self.without_header(peer, refused=False)
 
     def without_header(self, peer: str, *, refused: bool) -> None:
-        """A trusted proxy sent no X-Forwarded-For: warn if that happens often, or if the proxy was refused."""
+        """A trusted proxy did not send the header: warn if that happens often, or if the proxy was refused."""
         self.without_header_left = 0 if refused else self.without_header_left - 1
         if self.without_header_left <= 0:
-            self._log_once("without header", _WITHOUT_HEADER, peer)
+            self._log_once("without header", _WITHOUT_HEADER, peer, self._header)
 
     def _log_untrusted(self, message: str, *args: str) -> None:
         self.checks_left = 0
@@ -182,7 +203,42 @@ def _cached_address(text: str) -> _Address | None:
         address = ip_address(host.split("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    if isinstance(address, IPv6Address):
+        if address in _NAT64:
+            return IPv4Address(address.packed[-4:])
+        return address.ipv4_mapped or address
+    return address
+
+
+def _forwarded_for(values: list[bytes]) -> Iterator[bytes]:
+    """The addresses in X-Forwarded-For, the last one first."""
+    return reversed(last_items(values).rsplit(b",", _MAX_HOPS)[-_MAX_HOPS:])
+
+
+def _forwarded(values: list[bytes]) -> Iterator[bytes]:
+    """The addresses in Forwarded, the last one first; an empty one for an element without an address."""
+    # A comma inside quotes makes elements that name no address, so nothing before them is believed.
+    for element in _forwarded_for(values):
+        found = _FOR.search(element)
+        yield (found[1] or found[2] or b"") if found else b""
+
+
+def _only_address(values: list[bytes]) -> Iterator[bytes]:
+    """The address in a header that may be sent once."""
+    yield only_value(values) or b""
+
+
+#: How each list of addresses is read. Any other header has one address.
+_READERS: Final[Mapping[bytes, Callable[[list[bytes]], Iterator[bytes]]]] = {
+    _FORWARDED_FOR: _forwarded_for,
+    _FORWARDED: _forwarded,
+}
+
+
+def _checked_header(header: object) -> bytes:
+    if not isinstance(header, str) or not _HEADER_NAME.fullmatch(header):
+        raise InvalidLimit(f"address_header: expected the name of a header such as 'X-Real-IP', got {describe(header)}")
+    return header.lower().encode()
 
 
 def _network(name: object) -> IPv4Network | IPv6Network:

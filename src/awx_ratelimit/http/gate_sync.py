@@ -4,8 +4,10 @@ Generated from `gate.py` by tools/generate_sync.py: change that module and run t
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import (
@@ -17,10 +19,12 @@ from awx_ratelimit.errors import (
     TooManyWrongKeys,
 )
 from awx_ratelimit.http import limit_headers
-from awx_ratelimit.http.gate import _new
+from awx_ratelimit.http.client_address import FORWARDED_FOR
+from awx_ratelimit.http.gate import _TOO_MANY, _new
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
-from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
+from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
@@ -35,9 +39,13 @@ class Gate:
     `expose`, scripts of other origins may read them. `anonymous` is the plan of requests without a key, limited by
     client address; None answers them with a 401.
 
-    The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from
-    ``X-Forwarded-For``. Name your proxies, or all clients share one address. `websocket_refusal="accept_close"` accepts
-    a refused WebSocket and closes it with code 1013.
+    The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from `address_header`,
+    which is ``X-Forwarded-For``, ``Forwarded`` or a header with one address such as ``X-Real-IP``. Name your proxies,
+    or all clients share one address. IPv6 clients are told apart by the first `ipv6_prefix` bits.
+
+    `on_refused` is called with the request and a Refusal for each 429, and returns the Reply to send, or None for the
+    usual one. Retry-After, the rate limit headers and ``no-store`` are kept. If it raises, the usual 429 is sent.
+    `websocket_refusal="accept_close"` accepts a refused WebSocket and closes it with code 1013.
 
     An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not in memory. If your own
     `identify` has a method ``known(request)``, it decides which keys are. See docs/identify.md, which also describes
@@ -65,6 +73,9 @@ class Gate:
         trusted_proxies: Iterable[str] = (),
         websocket_refusal: WebSocketRefusal = "http",
         preflights: bool = False,
+        on_refused: OnRefused | None = None,
+        address_header: str = FORWARDED_FOR,
+        ipv6_prefix: int = 64,
     ) -> None:
         self._limiter = checked_limiter(limiter, Limiter)
         self._claim = limiter.claim
@@ -72,7 +83,18 @@ class Gate:
         self._flush_identify = getattr(identify, "flush", no_flush)
         plans = checked_plans(plans)
         self._policy = Policy(
-            plans, rules, headers, expose, anonymous, trusted_proxies, websocket_refusal, preflights, identify
+            plans,
+            rules,
+            headers,
+            expose,
+            anonymous,
+            trusted_proxies,
+            websocket_refusal,
+            preflights,
+            identify,
+            on_refused,
+            address_header,
+            ipv6_prefix,
         )
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
         self._unknown_key_addresses = self._policy.unknown_keys.addresses
@@ -101,25 +123,87 @@ class Gate:
                     return throttled
             caller = self._identify(request)
             if caller.__class__ is not Caller:
-                caller = checked_caller(caller) or policy.anonymous_caller(request)
+                caller = checked_caller(caller, request) or policy.anonymous_caller(request)
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
             return self._unauthenticated(request, error)
-        if caller is None:
-            return policy.missing_key(request)
+        if caller is None or caller.exempt:
+            return policy.missing_key(request) if caller is None else EXEMPT
+        cost: Any = rule.cost if rule.cost.__class__ is int else rule.cost_of(request)
+        plan = None
         try:
             plan = policy.resolve(caller)
             if rule.budget is not None:
                 plan = rule.with_budget(plan)
-            decision = self._claim(caller.subject, plan, rule.cost)
+            decision = self._claim(caller.subject, plan, cost)
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
-            return policy.undecided(request, rule, caller, error)
+            return policy.undecided(request, plan, cost, caller.subject, error)
         over = decision.exceeded & plan.enforced
         return policy.denied(request, decision) if over else _new(Admission, (None, policy.headers(decision), decision))
+
+    def admit_to_route(self, request: Request, limit: BoundLimit, decided: Decision | None) -> Admission:
+        """Decide a route's own limit. `decided` is the gate's decision for the request, None without one.
+
+        A refusal gives back what `decided` has charged. Raises what a function `per` or `cost` raises, and TypeError
+        for a result of the wrong type.
+        """
+        subject = self._route_subject(request, limit, decided)
+        if isinstance(subject, Admission):
+            return subject
+        cost = limit.cost_of(request)
+        try:
+            decision = self._claim(subject, limit.plan, cost)
+        except (ImpossibleClaim, BackendUnavailable) as error:
+            refused = self._policy.undecided(request, limit.plan, cost, subject, error)
+        else:
+            if decision.allowed:
+                return Admission(None, self._policy.headers(decision), decision)
+            refused = self._policy.denied(request, decision)
+        if decided is not None:
+            self._give_back(decided)
+        return refused
 
     def flush(self) -> None:
         """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""
         self._limiter.flush()
         self._flush_identify()
+
+    def _route_subject(self, request: Request, limit: BoundLimit, decided: Decision | None) -> str | Admission:
+        """The subject of a route's own limit; an Admission if the caller is exempt, or may send no more unknown keys.
+
+        A request without an accepted key, on a route that needs none, counts by its address.
+        """
+        if decided is not None and limit.per == "caller":
+            return decided.subject
+        caller = None
+        if decided is None or limit.per == "account":
+            found = self._find_caller(request)
+            if isinstance(found, Admission):
+                return found
+            caller = found
+        if caller is not None and caller.exempt:
+            return EXEMPT
+        return limit.subject_of(request, caller, self._policy.addresses.subject)
+
+    def _find_caller(self, request: Request) -> Any:
+        """The caller of a request that needs no key; the 429 for an address that has sent too many unknown ones."""
+        try:
+            throttled = self._throttled(request) if self._unknown_key_addresses else None
+            if throttled is not None:
+                return throttled
+            caller = self._identify(request)
+            if caller.__class__ is not Caller:
+                caller = checked_caller(caller, request)
+        except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
+            refused = self._unauthenticated(request, error)
+            return refused if refused.reply is not None and refused.reply.status == _TOO_MANY else None
+        return caller
+
+    def _give_back(self, decided: Decision) -> None:
+        """Refund a decision whose request a route's own limit has refused."""
+        try:
+            self._limiter.refund(decided)
+        except BackendUnavailable as error:
+            self._policy.not_refunded(decided, error)
 
     def _throttled(self, request: Request) -> Admission | None:
         """The 429 for an address that has sent too many unknown keys; None for any other request."""

@@ -50,6 +50,18 @@ def headers(decision: Decision, dialect: Dialect = "draft") -> Headers:
     return RENDERERS[dialect](decision)
 
 
+def merged(outer: Headers, inner: Headers) -> Headers:
+    """The headers of one response that reports two decisions. Of two legacy fields the tighter limit's are kept."""
+    if not outer or not inner:
+        return outer or inner
+    ours, theirs = dict(outer), dict(inner)
+    remaining = _LEGACY[1]
+    if remaining in ours and remaining in theirs and int(ours[remaining]) < int(theirs[remaining]):
+        theirs |= {name: ours[name] for name in _LEGACY}
+    joined = {name: ours[name] + b", " + theirs[name] for name in _DRAFT if name in ours and name in theirs}
+    return [*(ours | theirs | joined).items()]
+
+
 class _Template(NamedTuple):
     """The constant parts of a plan's draft headers. `state` is filled with the numbers of each decision.
 

@@ -8,8 +8,12 @@ cookie such as ``\xa0__Host-session``, whose name a browser keeps apart. A parse
 decodes first, takes it for the cookie that only this host can set.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from awx_ratelimit.core.decision import Decision
 
 Headers = Sequence[tuple[bytes, bytes]]
 #: The longest value that is parsed. Longer ones are refused, or cut where a cut cannot help the client.
@@ -119,13 +123,19 @@ def _quality(parameters: bytes) -> float:
         return 0.0
 
 
+#: Longer query strings and those with more fields are read as empty.
+_MAX_QUERY_BYTES = 16_384
+_MAX_QUERY_FIELDS = 256
+
+
 class Request(NamedTuple):
     """The parts of a request that limits and identifiers need.
 
     `path` is the whole path, decoded, with the prefix that the app is mounted under. `client` is the address of the
     peer, None if the server does not know it. `values` returns all values of a header, given its lower-case name, as
     the bytes that were sent. `inner_path` is the path that the application may see instead of `path`, or None if it
-    sees `path`. A request is charged for both paths, and exempt only if both are.
+    sees `path`. A request is charged for both paths, and exempt only if both are. `source` is what the request was read
+    from: the ASGI scope, the WSGI environ, or the framework's own request.
 
     `values(b"")` returns the values of all headers from which a server may have taken a prefix of the path.
     """
@@ -135,6 +145,7 @@ class Request(NamedTuple):
     client: str | None
     values: Callable[[bytes], list[bytes]]
     inner_path: str | None = None
+    source: Any = None
 
     def sent_prefixes(self) -> list[bytes]:
         """The values of all headers in which the client may have sent a prefix of the path."""
@@ -155,6 +166,41 @@ class Request(NamedTuple):
         value = next(cookie_values(self.values(b"cookie"), name.encode("utf-8", "replace")), None)
         return None if value is None else value.decode("latin-1")
 
+    def query(self, name: str) -> str | None:
+        """The first value of the field `name` of the query, decoded, or None. It never raises."""
+        return next((value for key, value in _fields(self._query_bytes()) if key == name), None)
+
+    @property
+    def user(self) -> Any:
+        """The user whom a middleware outside of ours has authenticated, or None.
+
+        It is ``scope["user"]`` (Starlette's AuthenticationMiddleware), ``REMOTE_USER`` of a WSGI environ, or the
+        attribute `user` of the framework's own request (Django).
+        """
+        return self._from_source("user", "REMOTE_USER")
+
+    @property
+    def session(self) -> Any:
+        """The session that a middleware outside of ours has opened, or None.
+
+        It is ``scope["session"]`` (Starlette's SessionMiddleware), ``beaker.session`` of a WSGI environ, or the
+        attribute `session` of the framework's own request (Django).
+        """
+        return self._from_source("session", "beaker.session")
+
+    def _from_source(self, name: str, variable: str) -> Any:
+        source = self.source
+        if isinstance(source, Mapping):
+            return source.get(variable if "REQUEST_METHOD" in source else name)
+        return getattr(source, name, None)
+
+    def _query_bytes(self) -> bytes:
+        source = self.source
+        if not isinstance(source, Mapping):
+            source = getattr(source, "scope", None) or getattr(source, "META", None) or {}
+        query = source.get("query_string") or source.get("QUERY_STRING") or b""
+        return query if isinstance(query, bytes) else str(query).encode("latin-1", "replace")
+
 
 class FullRequest(NamedTuple):
     """A request with its raw query string and its body, for handlers such as ManagementApi and Console."""
@@ -171,6 +217,42 @@ class Reply(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
+    @classmethod
+    def json(cls, content: object, *, status: int = 429) -> "Reply":
+        """`content` as a JSON response. Raises TypeError if it cannot be written as JSON."""
+        return cls(status, [(b"content-type", b"application/json")], json.dumps(content).encode())
+
+    @classmethod
+    def text(cls, content: str, *, status: int = 429, content_type: str = "text/plain; charset=utf-8") -> "Reply":
+        """`content` in UTF-8 as a response, such as a page with ``content_type="text/html; charset=utf-8"``."""
+        return cls(status, [(b"content-type", content_type.encode("latin-1"))], content.encode())
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused, for `on_refused`.
+
+    `retry_after_s` is the value of Retry-After, None if no wait can help. `limits` are the names of the limits that
+    refused. `decision` is None if the client's address has sent too many unknown keys. `reply` is the usual response.
+    """
+
+    retry_after_s: int | None
+    limits: list[str]
+    decision: Decision | None
+    reply: Reply
+
+
+#: Returns the response to a refused request, or None for the usual one.
+OnRefused = Callable[[Request, Refusal], Reply | None]
+
 
 #: Replies to full requests. It may block.
 Handler = Callable[[FullRequest], Reply]
+
+
+def _fields(query: bytes) -> list[tuple[str, str]]:
+    if len(query) > _MAX_QUERY_BYTES:
+        return []
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        return []

@@ -14,14 +14,21 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import check_bool
 from awx_ratelimit.errors import ImpossibleClaim, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.client_address import ADDRESS_PREFIX, ClientAddresses
+from awx_ratelimit.http.client_address import ADDRESS_PREFIX, FORWARDED_FOR, ClientAddresses
 from awx_ratelimit.http.identity.identifiers import IdentifierHooks
-from awx_ratelimit.http.message import Reply, Request, prefers_problem
+from awx_ratelimit.http.message import OnRefused, Reply, Request
+from awx_ratelimit.http.refusals import Refusals
 from awx_ratelimit.http.rules.matching import CombinedRule, PrefixDependent, RuleMatcher
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog
-from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS, UnknownKeys
-from awx_ratelimit.http.validation import check_choice, check_costs, checked_anonymous, checked_rules
+from awx_ratelimit.http.unknown_keys import UnknownKeys
+from awx_ratelimit.http.validation import (
+    check_choice,
+    check_costs,
+    checked_anonymous,
+    checked_on_refused,
+    checked_rules,
+)
 
 _log = logging.getLogger("awx_ratelimit")
 WebSocketRefusal = Literal["http", "accept_close"]
@@ -60,6 +67,9 @@ class Policy:
         websocket_refusal: WebSocketRefusal,
         preflights: bool,
         identify: object,
+        on_refused: OnRefused | None = None,
+        address_header: str = FORWARDED_FOR,
+        ipv6_prefix: int = 64,
     ) -> None:
         check_bool(preflights, "preflights")
         check_bool(expose, "expose")
@@ -68,7 +78,7 @@ class Policy:
         #: Returns the plan of a caller.
         self.resolve = plans.resolve
         self.anonymous = checked_anonymous(anonymous)
-        self.addresses = ClientAddresses(trusted_proxies)
+        self.addresses = ClientAddresses(trusted_proxies, address_header, ipv6_prefix)
         self._preflights = preflights
         self._preflight_hint_logged = False
         self._hooks = IdentifierHooks.of(identify)
@@ -77,7 +87,7 @@ class Policy:
         check_costs(rules, plans, anonymous, identify)
         self._rules = RuleMatcher(rules)
         self._cached_match = self._rules.cache.get
-        self._dialect = headers
+        self._refusals = Refusals(plans, headers, checked_on_refused(on_refused))
         self._expose_headers = exposed = [limit_headers.expose_header(headers)] if expose else []
         #: Returns the headers of an admitted response.
         self.headers = render = limit_headers.RENDERERS[headers]
@@ -87,16 +97,16 @@ class Policy:
 
     def rule_for(self, request: Request) -> Rule | CombinedRule | None:
         """The rule of the request; None if it is exempt, or a preflight that may pass free."""
-        method, path, _, _, inner_path = request
+        method, path, _, _, inner_path, _ = request
         match: Any = self._cached_match((method, path)) if inner_path is None else None
         if match is None:
             match = self._rules.match(method, path, inner_path)
         if match.__class__ is PrefixDependent:
             match = self._rules.resolve_prefixes(match, request.sent_prefixes())
         rule: Rule | CombinedRule = match
-        if rule.exempt or (self._preflights and method == "OPTIONS" and _is_preflight(request)):
+        if rule.exempt and rule.exempts(request):
             return None
-        return rule
+        return None if self._preflights and method == "OPTIONS" and _is_preflight(request) else rule
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether requests of `method` to `path` are neither limited nor identified."""
@@ -121,9 +131,7 @@ class Policy:
         if isinstance(error, KeyRefused):
             return self.unauthorized(error)
         if isinstance(error, TooManyWrongKeys):
-            violated = [rate.name for rate in UNKNOWN_KEYS.rates]
-            reply = error_responses.retry_later(error.retry_after_ms, violated, problem=self._wants_problem(request))
-            return refused(self._exposing(reply))
+            return refused(self._exposing(self._refusals.wrong_keys(request, error.retry_after_ms)))
         self._log.write(logging.ERROR, "store", "the key store is unavailable: %s", error)
         return refused(error_responses.failure(error.code))
 
@@ -132,22 +140,22 @@ class Policy:
         self._hint_at_preflights(request)
         if decision.subject.startswith(ADDRESS_PREFIX):
             self.addresses.warn_of_refusal(request)
-        reply = limit_headers.refusal(decision, self._dialect, problem=self._wants_problem(request))
-        return Admission(self._exposing(reply), [], decision)
+        return Admission(self._exposing(self._refusals.denied(request, decision)), [], decision)
 
     def throttled(self, request: Request, decision: Decision) -> Admission:
         """429: the address has sent too many unknown keys. The reply shows no limits, because no plan is known."""
         self.addresses.warn_of_refusal(request)
-        reply = limit_headers.refusal(decision, "none", problem=self._wants_problem(request))
-        return refused(self._exposing(reply))
+        return refused(self._exposing(self._refusals.wrong_keys(request, decision.retry_after_ms)))
 
-    def undecided(self, request: Request, rule: Rule | CombinedRule, caller: Caller, error: Exception) -> Admission:
+    def undecided(self, request: Request, plan: Plan | None, cost: int, subject: str, error: Exception) -> Admission:
         """429 for a cost above the burst, which no retry can pay; 503 for any other error."""
-        if not isinstance(error, ImpossibleClaim):
-            return self.unavailable(caller.subject, error)
-        plan = rule.with_budget(self.resolve(caller))
-        problem = self._wants_problem(request)
-        return refused(self._exposing(limit_headers.impossible(plan, rule.cost, self._dialect, problem=problem)))
+        if plan is None or not isinstance(error, ImpossibleClaim):
+            return self.unavailable(subject, error)
+        return refused(self._exposing(self._refusals.impossible(request, plan, cost)))
+
+    def not_refunded(self, decision: Decision, error: Exception) -> None:
+        """A request was refused by its route, and the backend cannot give back what the gate has charged for it."""
+        self._log.write(logging.ERROR, "refund", "a refused request of %r stays charged: %s", decision.subject, error)
 
     def unavailable(self, subject: str, error: Exception) -> Admission:
         """503: without a decision no request passes. During an outage this logs one line per second."""
@@ -166,9 +174,6 @@ class Policy:
 
     def _exposing(self, reply: Reply) -> Reply:
         return reply._replace(headers=[*reply.headers, *self._expose_headers]) if self._expose_headers else reply
-
-    def _wants_problem(self, request: Request) -> bool:
-        return prefers_problem(request.values(b"accept"))
 
 
 def refused(reply: Reply) -> Admission:

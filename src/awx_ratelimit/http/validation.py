@@ -9,6 +9,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.http.message import OnRefused
 from awx_ratelimit.http.rules.rule import Rule
 
 _Limiter = TypeVar("_Limiter")
@@ -89,11 +90,11 @@ def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None,
     caller_plans = getattr(identify, "caller_plans", None)
     known = [*plans.plans, *([anonymous] if anonymous else ()), *(caller_plans(plans) if caller_plans else ())]
     for rule in rules:
-        if not known or rule.exempt or _affordable(rule, known):
+        if not known or rule.exempt or not isinstance(rule.cost, int) or _affordable(rule, rule.cost, known):
             continue
         # There may be many overrides, and they hardly ever change the result.
         known += plans.overridden()
-        if not _affordable(rule, known):
+        if not _affordable(rule, rule.cost, known):
             largest = max(rule.with_budget(plan).max_cost for plan in known)
             raise InvalidLimit(
                 f"Rule({rule.path!r}): cost: expected at most {largest}, the largest burst of a plan, got {rule.cost}; "
@@ -101,5 +102,21 @@ def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None,
             )
 
 
-def _affordable(rule: Rule, plans: Iterable[Plan]) -> bool:
-    return any(rule.with_budget(plan).max_cost >= rule.cost for plan in plans)
+def checked_on_refused(on_refused: Any) -> OnRefused | None:
+    """Return `on_refused`. Raises TypeError unless it is None or a plain function of two arguments."""
+    if on_refused is None:
+        return None
+    if inspect.iscoroutinefunction(on_refused):
+        raise TypeError("on_refused is asynchronous; write a plain function, `def on_refused(request, refusal):`")
+    try:
+        inspect.signature(on_refused).bind(None, None)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"on_refused is {type_name(on_refused)}; write a function `def on_refused(request, refusal):` that returns "
+            "a Reply, or None for the usual response"
+        ) from None
+    return on_refused  # type: ignore[no-any-return]
+
+
+def _affordable(rule: Rule, cost: int, plans: Iterable[Plan]) -> bool:
+    return any(rule.with_budget(plan).max_cost >= cost for plan in plans)

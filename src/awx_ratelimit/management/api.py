@@ -117,7 +117,7 @@ class ManagementApi:
 
     def __call__(self, full_request: FullRequest) -> Reply:
         """Return the reply. Never raises for anything a client sends, nor for an unavailable store or backend."""
-        method, path, _, _, _ = full_request.request
+        method, path = full_request.request[:2]
         match = self._router.find(method, path)
         if match is None:
             return error_responses.failure("not_found")

@@ -22,6 +22,7 @@ from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_asgi, checked_
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.pending_decision import mark_coroutine_function
 
@@ -34,7 +35,7 @@ _TRY_AGAIN_LATER = 1013
 _LIMITED = frozenset(("http", "websocket"))
 _STARTS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _BODIES = frozenset(("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"))
-_EXCHANGES = "awx_ratelimit.exchanges"
+EXCHANGES = "awx_ratelimit.exchanges"
 
 
 class RateLimitMiddleware:
@@ -61,10 +62,11 @@ class RateLimitMiddleware:
         if self._loop_error != "" and await self._on_wrong_loop(scope, receive, send):
             return
         kind = scope["type"]
-        outer: tuple[_Exchange, ...] = scope.get(_EXCHANGES, ())
+        outer: tuple[Exchange, ...] = scope.get(EXCHANGES, ())
         if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
             if kind == "lifespan":
-                await run_lifespan(self.app, scope, receive, send, self.gate.flush)
+                self.begin_lifespan()
+                await run_lifespan(self.app, scope, receive, send, self.end_lifespan)
                 return
             with nested_call(scope, "asgi_app"):
                 await self.app(scope, receive, send)
@@ -77,9 +79,9 @@ class RateLimitMiddleware:
                 await discard(receive, self._max_drain_bytes)
             await self._refuse(reply, scope, receive, send)
             return
-        exchange = _Exchange(self.gate, headers, decision, receive, send)
+        exchange = Exchange(self.gate, headers, decision, receive, send)
         try:
-            scope[_EXCHANGES] = (*outer, exchange) if outer else (exchange,)
+            scope[EXCHANGES] = (*outer, exchange) if outer else (exchange,)
             state = scope.get("state")
             if state is None:
                 state = scope["state"] = {}
@@ -90,7 +92,14 @@ class RateLimitMiddleware:
                 exchange.end()
             # The exchange refers to the server's objects, which refer to the scope. Breaking the cycle here spares the
             # garbage collector one for every request.
-            scope[_EXCHANGES] = outer
+            scope[EXCHANGES] = outer
+
+    def begin_lifespan(self) -> None:
+        """Called before the app starts."""
+
+    async def end_lifespan(self) -> None:
+        """Called when the app has ended: send what is pending, such as released slots. It never raises."""
+        await self.gate.flush()
 
     async def _on_wrong_loop(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Whether the gate does not work on this event loop. Then startup fails, or the request is refused."""
@@ -119,7 +128,7 @@ class RateLimitMiddleware:
             await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": ""})
 
 
-class _Exchange:
+class Exchange:
     """One admitted request: adds the headers to its response, and releases its slot at the end."""
 
     __slots__ = ("_headers", "_receive", "_send", "_trailers", "decision", "gate")
@@ -134,8 +143,12 @@ class _Exchange:
         self._send = send
         self._trailers = False
 
+    def merge_headers(self, headers: Headers) -> None:
+        """A route's own limit has admitted the request as well: report both decisions."""
+        self._headers = merged(self._headers, headers)
+
     def drop_headers(self) -> None:
-        """An inner gate has refused the request, so the client must see the headers of that gate."""
+        """An inner gate or a route has refused the request, so the client must see the headers of that refusal."""
         self._headers = []
 
     def end(self) -> None:

@@ -48,7 +48,7 @@ def request_of(scope: Scope) -> Request:
     # Nearly every path of a mounted app begins with the prefix and contains it once. Then it is the whole path.
     if root and not (path.rfind(root) == 0 and path.removeprefix(root)[:1] == "/"):
         path, inner_path = _whole_path(path, root.rstrip("/"), headers)
-    return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path))
+    return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path, scope))
 
 
 def _whole_path(path: str, root: str, headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None]:

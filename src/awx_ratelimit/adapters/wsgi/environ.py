@@ -41,7 +41,8 @@ def request_of(environ: Environ) -> Request:
     inner_path = None if inner[:1] == "/" else _unusual_inner_path(environ, inner)
     if _VIRTUAL_ROOT in environ:
         inner_path, path = path, _decoded(environ[_VIRTUAL_ROOT]) + path
-    return _new(Request, (environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or None, values, inner_path))
+    client = environ.get("REMOTE_ADDR") or None
+    return _new(Request, (environ["REQUEST_METHOD"], path, client, values, inner_path, environ))
 
 
 def _unusual_inner_path(environ: Environ, inner: str) -> str | None:

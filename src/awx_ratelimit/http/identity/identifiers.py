@@ -16,8 +16,8 @@ from awx_ratelimit.http.limit_headers import KEY_HEADER
 from awx_ratelimit.http.message import MAX_BYTES, Request, first_bytes
 from awx_ratelimit.http.validation import takes
 
-Identify = Callable[[Request], Caller | None]
-AsyncIdentify = Callable[[Request], Caller | Awaitable[Caller | None] | None]
+Identify = Callable[[Request], Caller | str | None]
+AsyncIdentify = Callable[[Request], Caller | str | Awaitable[Caller | str | None] | None]
 
 MAX_KEY_BYTES = 128
 _AUTHORIZATION = b"authorization"
@@ -32,7 +32,7 @@ def sent_key(request: Request) -> bytes | None:
 
     The characters of the key are not checked: no digest of a malformed key is ever found.
     """
-    _, _, _, values_of, _ = request
+    values_of = request[3]
     values = values_of(KEY_HEADER)
     if len(values) == 1:
         (key,) = values
@@ -138,16 +138,16 @@ def async_checked_identify(identify: AsyncIdentify) -> Any:
     return getattr(identify, "call_async", identify)
 
 
-def checked_caller(caller: Any) -> Any:
-    """Return the result of a plain `identify`. Raises TypeError unless it is a Caller or None."""
+def checked_caller(caller: Any, request: Request) -> Any:
+    """Return the result of a plain `identify`. Raises TypeError unless it is a Caller, a subject or None."""
     if inspect.isawaitable(caller):
         raise TypeError(_NOT_AWAITED)
-    return _caller_or_none(caller)
+    return _caller_or_none(caller, request)
 
 
-async def async_checked_caller(caller: Any) -> Any:
-    """Return the result of `identify`, awaited if necessary. Raises TypeError unless it is a Caller or None."""
-    return _caller_or_none(await caller if inspect.isawaitable(caller) else caller)
+async def async_checked_caller(caller: Any, request: Request) -> Any:
+    """Return the result of `identify`, awaited if necessary. Raises TypeError as `checked_caller` does."""
+    return _caller_or_none(await caller if inspect.isawaitable(caller) else caller, request)
 
 
 def no_flush() -> None:
@@ -158,11 +158,16 @@ async def async_no_flush() -> None:
     """For identifiers without a method `flush_async`."""
 
 
-def _caller_or_none(caller: Any) -> Caller | None:
+def _caller_or_none(caller: Any, request: Request) -> Caller | None:
     if caller is None or isinstance(caller, Caller):
         return caller
+    if isinstance(caller, str):
+        if sends_key(request) and caller.encode("latin-1", "replace") in request.values(KEY_HEADER):
+            # Subjects are written to logs and backends.
+            raise TypeError("identify returned the API key itself; return a name of its owner, or use StaticKeys(...)")
+        return Caller(caller)
     # Shows only the type, because the value may be a key.
-    raise TypeError(f"identify: expected a Caller or None as the result, got {type_name(caller)}")
+    raise TypeError(f"identify: expected a Caller, a subject or None as the result, got {type_name(caller)}")
 
 
 def _check(identify: Any) -> None:

@@ -5,10 +5,12 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.rules.path_readings import is_ordinary, normalized, readings, without_prefixes
 from awx_ratelimit.http.rules.rule import SEGMENT, Rule
 
@@ -23,11 +25,33 @@ _MAX_CACHED_COMBINATIONS = 256
 class CombinedRule(NamedTuple):
     """The price of a request that several rules may be meant for: the highest cost, and every budget."""
 
-    cost: int
+    cost: int | Callable[[Request], int]
     budget: str | None
     with_budget: Callable[[Plan], Plan]
     rules: tuple[Rule, ...]
-    exempt: bool = False
+    exempt: bool | Callable[[Request], bool] = False
+
+    def cost_of(self, request: Request) -> int:
+        """The highest cost of the rules. Raises as Rule.cost_of does."""
+        return max(rule.cost_of(request) for rule in self.rules)
+
+    def exempts(self, request: Request) -> bool:
+        """Whether every rule exempts `request`. Raises as Rule.exempts does."""
+        return all(rule.exempts(request) for rule in self.rules)
+
+
+class _Compiled(NamedTuple):
+    """A rule as requests are matched with it.
+
+    `exempt_path` matches the exact path of requests that the rule exempts or may exempt. `path` matches the normalized
+    path of requests that are charged by `charged`. None: there are no such requests.
+    """
+
+    rule: Rule
+    methods: frozenset[str] | None
+    exempt_path: Any
+    path: Callable[[str], Any]
+    charged: Rule | None
 
 
 class PrefixDependent(NamedTuple):
@@ -46,9 +70,11 @@ class RuleMatcher:
     """Rules in their order, compiled once."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = [(rule, rule.methods, rule.exempt, _matcher(rule)) for rule in rules]
+        self._rules = [_compiled(rule) for rule in rules]
         self._search_tails = _tail_search(rule for rule, *_ in self._rules)
-        self._search_expensive_tails = _tail_search(rule for rule, *_ in self._rules if rule.cost > 1 or rule.budget)
+        self._search_expensive_tails = _tail_search(
+            rule for rule, *_ in self._rules if not isinstance(rule.cost, int) or rule.cost > 1 or rule.budget
+        )
         self._combined: Callable[[tuple[Rule | CombinedRule, ...]], Rule | CombinedRule] = lru_cache(
             _MAX_CACHED_COMBINATIONS
         )(_combined)
@@ -78,7 +104,7 @@ class RuleMatcher:
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether requests that send no prefix are exempt."""
-        return _rule_of(self.match(method, path)).exempt
+        return _rule_of(self.match(method, path)).exempt is True
 
     def _match(self, method: str, path: str, inner_path: str | None) -> Match:
         if len(path) > _MAX_MATCHED_LENGTH:
@@ -98,25 +124,26 @@ class RuleMatcher:
     def _first_match(self, method: str, exact: str | None, normal: str) -> Rule:
         """The first matching rule. Exemptions match the `exact` path, unless it is None; other rules match `normal`."""
         upper = method.upper()
-        for rule, methods, exempt, matches in self._rules:
-            if methods is not None and (method if exempt else upper) not in methods:
-                continue
-            if (exact is not None and matches(exact)) if exempt else matches(normal):
+        for rule, methods, exempt_path, charged_path, charged in self._rules:
+            can_be_exempt = exempt_path is not None and exact is not None and (methods is None or method in methods)
+            if can_be_exempt and exempt_path(exact):
                 return rule
+            if charged is not None and (methods is None or upper in methods) and charged_path(normal):
+                return charged
         return _DEFAULT_RULE
 
     def _most_expensive(self, method: str) -> Rule | CombinedRule:
         """The combination of all rules for `method`, for a path that may mean anything."""
         rules = [
-            rule
-            for rule, methods, exempt, _ in self._rules
-            if not exempt and (not methods or method.upper() in methods)
+            charged
+            for _, methods, _, _, charged in self._rules
+            if charged is not None and (not methods or method.upper() in methods)
         ]
         return self._combined((_DEFAULT_RULE, *rules))
 
     def _depends_on_prefix(self, path: str, rule: Rule | CombinedRule) -> bool:
         """Whether a tail of `path` may cost more than `rule`. It may be wrong if it returns True, never if False."""
-        if rule.exempt or rule.cost == 0:
+        if rule.exempt or not isinstance(rule.cost, int) or rule.cost == 0:
             return path.find("/", 1) > 0
         return len(path) > _MAX_CACHED_LENGTH or self._search_expensive_tails(f"{path}/", 1) is not None
 
@@ -128,14 +155,17 @@ def _rule_of(match: Match) -> Rule | CombinedRule:
 def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
     """A rule that costs at least as much as each of `matches`; exempt if all are."""
     each = (rule for match in matches for rule in (match.rules if isinstance(match, CombinedRule) else (match,)))
-    rules = tuple(rule for rule in dict.fromkeys(each) if not rule.exempt)
+    rules = tuple(rule for rule in dict.fromkeys(each) if rule.exempt is not True)
     if not rules:
         return matches[0]
-    cost = max(rule.cost for rule in rules)
+    if len(rules) == 1:
+        return rules[0]
+    costs = [rule.cost for rule in rules if isinstance(rule.cost, int)]
+    cost = max(costs) if len(costs) == len(rules) else None
     # Of several budgets with the same name, the tightest counts.
     budgets = {rule.budget: rule for rule in sorted(rules, key=_tightness) if rule.budget}
     for rule in rules:
-        if rule.cost == cost and all(rule is other for other in budgets.values()):
+        if rule.cost == cost and not rule.exempt and all(rule is other for other in budgets.values()):
             return rule
 
     def with_budgets(plan: Plan) -> Plan:
@@ -143,7 +173,9 @@ def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
             plan = rule.with_budget(plan)
         return plan
 
-    return CombinedRule(cost, "+".join(map(str, budgets)) or None, with_budgets, rules)
+    combined = CombinedRule(0, "+".join(map(str, budgets)) or None, with_budgets, rules)
+    exempt = combined.exempts if all(rule.exempt for rule in rules) else False
+    return combined._replace(cost=combined.cost_of if cost is None else cost, exempt=exempt)
 
 
 def _tightness(rule: Rule) -> float:
@@ -151,8 +183,14 @@ def _tightness(rule: Rule) -> float:
     return -min((rate.tokens / rate.period_ms for rate in rates), default=0.0)
 
 
-def _matcher(rule: Rule) -> Callable[[str], Any]:
-    path = rule.path if rule.exempt else normalized(rule.path)
+def _compiled(rule: Rule) -> _Compiled:
+    methods = None if rule.methods is None else frozenset(rule.methods)
+    charged = None if rule.exempt is True else replace(rule, exempt=False) if rule.exempt else rule
+    exempt_path = _matcher(rule.path) if rule.exempt else None
+    return _Compiled(rule, methods, exempt_path, _matcher(normalized(rule.path)), charged)
+
+
+def _matcher(path: str) -> Callable[[str], Any]:
     if "{" in path or path.endswith("/**"):
         return re.compile(_expression(path), re.DOTALL).fullmatch
     # A comparison is faster than a regular expression.

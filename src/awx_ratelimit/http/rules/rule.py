@@ -1,5 +1,6 @@
 """`Rule`: what requests to a path cost. Paths in the syntax of other frameworks are refused with the right spelling."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import describe, set_fields
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.rules.path_readings import without_dot_segments
 
 _MAX_CACHED_PLANS = 4096
@@ -95,17 +97,18 @@ class Rule:
     """The cost of requests of `methods` (None: every method) to `path`, or that they are exempt.
 
     A path begins with ``/`` and has no escapes. ``{name}`` matches one segment, ``/**`` at the end all the rest.
-    `cost` is in tokens; 0 takes a slot and no tokens. An exempt request is neither limited nor identified. `budget`
-    names an additional budget with the rates of `plan`. It is charged together with the caller's plan, in one
-    decision, and its limits are named ``budget.limit``. A GET rule covers HEAD.
+    `cost` is in tokens; 0 takes a slot and no tokens. An exempt request is neither limited nor identified. Both may be
+    plain functions of the request. `budget` names an additional budget with the rates of `plan`. It is charged together
+    with the caller's plan, in one decision, and its limits are named ``budget.limit``. A GET rule covers HEAD.
 
-    Raises InvalidLimit for invalid values.
+    Raises InvalidLimit for invalid values. What a function raises, the middleware raises; so does a TypeError for a
+    result of the wrong type.
     """
 
     path: str
     methods: Iterable[str] | None = None
-    cost: int = 1
-    exempt: bool = False
+    cost: int | Callable[[Request], int] = 1
+    exempt: bool | Callable[[Request], bool] = False
     budget: str | None = None
     plan: Plan | None = None
     with_budget: Callable[[Plan], Plan] = field(init=False, repr=False, compare=False)
@@ -113,11 +116,11 @@ class Rule:
     def __post_init__(self) -> None:
         if (error := path_error(self.path)) is not None:
             raise self._error(error)
-        if isinstance(self.cost, bool) or not isinstance(self.cost, int) or self.cost < 0:
-            raise self._error(f"cost: expected an integer >= 0, got {self.cost!r}")
-        if not isinstance(self.exempt, bool):
-            raise self._error(f"exempt: expected True or False, got {self.exempt!r}")
-        if self.exempt and (self.cost != 1 or self.budget or self.plan):
+        if not _is_cost(self.cost) and not _is_function(self.cost):
+            raise self._error(f"cost: expected an integer >= 0 or a plain function, got {self.cost!r}")
+        if not isinstance(self.exempt, bool) and not _is_function(self.exempt):
+            raise self._error(f"exempt: expected True, False or a plain function, got {self.exempt!r}")
+        if self.exempt is True and (self.cost != 1 or self.budget or self.plan):
             raise self._error("exempt: expected a rule without a cost and a budget")
         rates = self._validated_budget()
         with_budget = lru_cache(_MAX_CACHED_PLANS)(lambda plan: plan.with_rates(rates) if rates else plan)
@@ -145,7 +148,7 @@ class Rule:
             raise self._error(f"budget: expected a name such as 'login', got {describe(self.budget)}")
         if self.plan.concurrency is not None:
             raise self._error("plan: expected a budget without slots; set slots in the caller's plan")
-        if self.cost > self.plan.max_cost:
+        if isinstance(self.cost, int) and self.cost > self.plan.max_cost:
             raise self._error(
                 f"cost: expected at most {self.plan.max_cost}, the burst of the budget {self.budget!r}, got "
                 f"{self.cost}; lower the cost or raise the burst"
@@ -158,6 +161,20 @@ class Rule:
         except InvalidLimit as error:
             raise self._error(f"budget: {error}") from error
 
+    def cost_of(self, request: Request) -> int:
+        """The cost of `request`. Raises TypeError if the function `cost` returns anything but an integer >= 0."""
+        cost = self.cost if isinstance(self.cost, int) else self.cost(request)
+        if not _is_cost(cost):
+            raise TypeError(f"Rule({self.path!r}): cost: expected an integer >= 0 as the result, got {describe(cost)}")
+        return cost
+
+    def exempts(self, request: Request) -> bool:
+        """Whether `request` is exempt. Raises TypeError if the function `exempt` returns anything but a bool."""
+        exempt = self.exempt if isinstance(self.exempt, bool) else self.exempt(request)
+        if not isinstance(exempt, bool):
+            raise TypeError(f"Rule({self.path!r}): exempt: expected a bool as the result, got {describe(exempt)}")
+        return exempt
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Rule, (self.path, self.methods, self.cost, self.exempt, self.budget, self.plan)
 
@@ -167,3 +184,11 @@ class Rule:
 
 def _is_method_name(name: object) -> bool:
     return isinstance(name, str) and name.isascii() and name.isalpha()
+
+
+def _is_cost(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and not isinstance(value, type) and not inspect.iscoroutinefunction(value)

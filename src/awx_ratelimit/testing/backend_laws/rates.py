@@ -38,6 +38,20 @@ class RateLaws(BackendUnderTest):
 
         assert schedule.refusals > self.exact_steps // 200
 
+    async def test_law_1_plan_without_limits(self, limiter: AsyncLimiter) -> None:
+        """Claims under an unlimited plan are allowed, and change nothing of what the subject has left elsewhere."""
+        await spend(limiter, TWO_RATES, 2)
+        before = await limiter.peek("s", TWO_RATES)
+        unlimited = Plan.unlimited("unlimited")
+
+        decisions = [await limiter.acquire("s", unlimited, 1_000) for _ in range(20)]
+        await limiter.refund(decisions[0])
+        await limiter.release(decisions[0])
+
+        assert all(decision.allowed for decision in decisions)
+        assert [decision.usages for decision in decisions] == [()] * 20
+        assert (await limiter.peek("s", TWO_RATES)).usages == before.usages
+
     async def test_law_2_refused_by_one_rate(self, limiter: AsyncLimiter) -> None:
         """A claim that one rate refuses leaves the other rates and the slots unchanged."""
         await spend(limiter, TWO_RATES, 2)

@@ -1,0 +1,159 @@
+"""`RouteLimit`: a limit of one route, in a bucket of its own, for the decorators and dependencies of the adapters.
+
+The scope of a bucket is the name of its route. It is written before the names of the limits: ``search.minute``.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, MutableMapping
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import blake2s
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.validation import describe
+from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.http.message import Request
+
+Per = Literal["caller", "account", "address", "everyone"]
+_PERS: Final = get_args(Per)
+#: The subject of limits that all clients share.
+EVERYONE: Final = "everyone"
+_MAX_SCOPE_LENGTH = 32
+_is_scope = re.compile(rf"[a-z0-9_-]{{1,{_MAX_SCOPE_LENGTH}}}").fullmatch
+#: In a request's scope or environ: the limits that were applied to it, by their scope.
+_APPLIED: Final = "awx_ratelimit.route_limits"
+#: The function that a scope without a hash belongs to.
+_OWNERS: dict[str, str] = {}
+
+
+class BoundLimit(NamedTuple):
+    """A limit with the plan of one route."""
+
+    plan: Plan
+    per: Per | Callable[[Request], str]
+    cost: int | Callable[[Request], int]
+
+    def cost_of(self, request: Request) -> int:
+        """The cost of `request`. Raises TypeError if the function `cost` returns anything but an integer >= 0."""
+        cost = self.cost(request) if callable(self.cost) else self.cost
+        if not isinstance(cost, int) or isinstance(cost, bool) or cost < 0:
+            raise TypeError(f"limit: cost: expected an integer >= 0 as the result, got {describe(cost)}")
+        return cost
+
+    def subject_of(self, request: Request, caller: Caller | None, address: Callable[[Request], str]) -> str:
+        """The subject to charge; that of the address for a request without a caller.
+
+        Raises TypeError if the function `per` returns anything but a text.
+        """
+        if callable(self.per):
+            subject = self.per(request)
+            if not isinstance(subject, str) or not subject:
+                raise TypeError(f"limit: per: expected a non-empty string as the result, got {describe(subject)}")
+            return subject
+        if self.per == "everyone":
+            return EVERYONE
+        if self.per == "address" or caller is None:
+            return address(request)
+        return caller.account or caller.subject if self.per == "account" else caller.subject
+
+
+class RouteLimit:
+    """A limit of the routes that it is set on, each with its own bucket.
+
+    `limit` is a notation such as ``30/minute``, a Rate, or a Plan without slots. `per` says who shares a bucket: each
+    ``caller`` (the default), ``account`` or ``address``, or ``everyone``; or it is a function that returns the subject
+    for a request. `cost` is in tokens, an integer >= 0 or a function of the request. `scope` is the name of the bucket,
+    1 to 32 of ``a-z 0-9 _ -``; None is the name of the route. Limits with one `scope` share their buckets.
+
+    Raises InvalidLimit or TypeError for a wrong argument.
+    """
+
+    def __init__(
+        self,
+        limit: str | Rate | Plan,
+        *,
+        per: Per | Callable[[Request], str] = "caller",
+        cost: int | Callable[[Request], int] = 1,
+        scope: str | None = None,
+    ) -> None:
+        self._rates = _rates_of(limit)
+        self._shadow = isinstance(limit, Plan) and limit.shadow
+        self.per = _checked_per(per)
+        self._cost = _checked_cost(cost, min(rate.burst for rate in self._rates))
+        if scope is not None and (not isinstance(scope, str) or not _is_scope(scope)):
+            raise InvalidLimit(f"scope: expected 1 to {_MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
+        self.scope = scope
+        # Bounded by the number of routes.
+        self._bound = lru_cache(maxsize=None)(self._bind)
+
+    def bound(self, route: str, source: MutableMapping[str, Any]) -> BoundLimit | None:
+        """This limit on `route` for the request with `source`, its scope or environ; None if it was applied already.
+
+        A second limit on the same route gets another scope.
+        """
+        applied: dict[str, RouteLimit] = source.setdefault(_APPLIED, {})
+        scope = name = self.scope or route
+        number = 1
+        while scope in applied:
+            if applied[scope] is self:
+                return None
+            number += 1
+            scope = f"{name[: _MAX_SCOPE_LENGTH - 4]}-{number}"
+        applied[scope] = self
+        return self._bound(scope)
+
+    def _bind(self, scope: str) -> BoundLimit:
+        rates = tuple(replace(rate, name=f"{scope}.{rate.name}") for rate in self._rates)
+        return BoundLimit(Plan(scope, rates, shadow=self._shadow), self.per, self._cost)
+
+
+def scope_of_function(function: Callable[..., Any]) -> str:
+    """The scope of a decorated function: its name, with a hash of its module if another one has that name."""
+    name = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+    identity = f"{getattr(function, '__module__', '')}:{name}"
+    return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
+
+
+def scope_of(name: str, identity: str, *, is_unique: bool) -> str:
+    """The scope of the route called `name`: the name itself if it can be one and `is_unique`, else with a hash.
+
+    `identity` is a text that no other route has and that is the same in all processes of the app.
+    """
+    scope = re.sub(r"[^a-z0-9_-]", "_", name.lower())
+    if is_unique and _is_scope(name):
+        return name
+    return f"{scope[: _MAX_SCOPE_LENGTH - 8]}-{blake2s(identity.encode(), digest_size=4).hexdigest()[:7]}"
+
+
+def _rates_of(limit: object) -> tuple[Rate, ...]:
+    if isinstance(limit, str):
+        return (Rate.parse(limit),)
+    if isinstance(limit, Rate):
+        return (limit,)
+    if not isinstance(limit, Plan):
+        raise TypeError(f"limit: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}")
+    if limit.concurrency is not None or not limit.rates:
+        raise InvalidLimit(f"limit: expected a plan of rates without slots, got {limit!r}")
+    return limit.rates
+
+
+def _checked_per(per: Any) -> Per | Callable[[Request], str]:
+    if per in _PERS or (callable(per) and not inspect.iscoroutinefunction(per)):
+        return per  # type: ignore[no-any-return]
+    raise InvalidLimit(
+        f"per: expected one of {', '.join(map(repr, _PERS))}, or a plain function of the request, got {describe(per)}"
+    )
+
+
+def _checked_cost(cost: Any, largest: int) -> int | Callable[[Request], int]:
+    if callable(cost) and not inspect.iscoroutinefunction(cost):
+        return cost  # type: ignore[no-any-return]
+    if not isinstance(cost, int) or isinstance(cost, bool) or cost < 0:
+        raise InvalidLimit(f"cost: expected an integer >= 0 or a plain function of the request, got {describe(cost)}")
+    if cost > largest:
+        raise InvalidLimit(f"cost: expected at most {largest}, the burst of the limit, got {cost}")
+    return cost

@@ -1,15 +1,140 @@
-"""Adds API keys and rate limits to the OpenAPI document of a FastAPI app. It does not import FastAPI."""
+"""For FastAPI: limits of single routes, and API keys and limits in the OpenAPI document.
 
-from collections.abc import Callable
+@app.get("/search", dependencies=[Depends(limit("30/minute"))])
+async def search(): ...
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
-from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.http import limit_headers
-from awx_ratelimit.http.gate import AsyncGate
+import fastapi
+import fastapi.routing
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
-_SCHEME = "ApiKey"
-_ERROR = "RateLimitError"
-_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+from awx_ratelimit.adapters.openapi import describe_gate, describe_limit
+from awx_ratelimit.adapters.starlette import EndpointLimit, refuse
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of
+from awx_ratelimit.pending_decision import mark_coroutine_function
+
+#: On a decorated endpoint: its limits.
+_LIMITS = "awx_ratelimit_limits"
+_HANDLERS = "starlette.exception_handlers"
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AsyncGate | None = None,
+) -> "FastApiLimit":
+    """Limit a route, in a bucket of its own: a dependency, and a decorator below ``@app.get(...)``.
+
+    As a dependency of a router or an app it limits each of their routes. See RouteLimit for the arguments, and
+    `awx_ratelimit.adapters.starlette.limit` for what decides. The route's 429 is in the OpenAPI document.
+    """
+    _document_routes()
+    return FastApiLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class RouteRefused(HTTPException):
+    """A dependency has refused the request with `reply`. It is a 429 or a 503."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status, headers={name.decode(): value.decode() for name, value in reply.headers})
+        self.reply = reply
+
+
+class FastApiLimit(EndpointLimit):
+    """The dependency and decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        super().__init__(limit, gate)
+        self._scopes: dict[tuple[str, str], str] = {}
+        #: What FastAPI passes to a dependency.
+        self.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter("connection", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection),
+                inspect.Parameter("response", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Response),
+            ]
+        )
+
+    @mark_coroutine_function
+    def __call__(self, connection: Any, response: Response | None = None) -> Any:
+        """Decide as a dependency; return an endpoint with the limit as a decorator."""
+        if isinstance(connection, HTTPConnection):
+            return self._check(connection, response)
+        return self.decorate(connection)
+
+    def decorate(self, endpoint: Any) -> Any:
+        """Return `endpoint` with the limit. It need not have a parameter for the request."""
+        parameters = inspect.signature(endpoint).parameters
+        names = [name for name, each in parameters.items() if _is_connection(each.annotation)]
+        limited = super().decorate(endpoint if names else _taking_a_request(endpoint))
+        setattr(limited, _LIMITS, [*getattr(endpoint, _LIMITS, ()), self])
+        return limited
+
+    async def _check(self, connection: HTTPConnection, response: Response | None) -> None:
+        admission = await self.admit(connection, self._scope_of(connection))
+        if admission.reply is not None:
+            handlers = connection.scope.get(_HANDLERS)
+            if handlers is not None:
+                # The same dictionary serves every request of the app.
+                handlers[0].setdefault(RouteRefused, _answer)
+            raise RouteRefused(admission.reply)
+        if response is not None and admission.headers:
+            response.raw_headers += admission.headers
+
+    def _scope_of(self, connection: HTTPConnection) -> str:
+        """The scope of a route: its name, with a hash of its path if another route of the app has that name."""
+        route = connection.scope["route"]
+        context = connection.scope.get("fastapi", {}).get("effective_route_context") or route
+        name, path = context.name, context.path_format if hasattr(context, "path_format") else context.path
+        found = self._scopes.get((name, path))
+        if found is None:
+            names = Counter(each.name for each in _routes(connection.scope["app"]) if hasattr(each, "name"))
+            identity = f"{sorted(getattr(context, 'methods', None) or ())} {path}"
+            found = self._scopes[name, path] = scope_of(name, identity, is_unique=names[name] == 1)
+        return found
+
+
+async def _answer(connection: Any, refused: Any) -> Any:
+    return await refuse(connection, refused.reply)
+
+
+def _is_connection(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, HTTPConnection)
+
+
+def _taking_a_request(endpoint: Any) -> Any:
+    """`endpoint` with one more parameter, through which FastAPI passes the request."""
+    signature = inspect.signature(endpoint)
+    if inspect.iscoroutinefunction(endpoint):
+
+        async def with_request(*args: Any, _request: fastapi.Request, **kwargs: Any) -> Any:
+            return await endpoint(*args, **kwargs)
+    else:
+
+        def with_request(*args: Any, _request: fastapi.Request, **kwargs: Any) -> Any:  # type: ignore[misc]
+            return endpoint(*args, **kwargs)
+
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(with_request, name, getattr(endpoint, name, None))
+    request = inspect.Parameter("_request", inspect.Parameter.KEYWORD_ONLY, annotation=fastapi.Request)
+    kept = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    with_request.__signature__ = signature.replace(parameters=[*kept, request])  # type: ignore[attr-defined]
+    return with_request
 
 
 def document_limits(app: Any, gate: AsyncGate) -> None:
@@ -26,43 +151,42 @@ def document_limits(app: Any, gate: AsyncGate) -> None:
 
     def openapi() -> Any:
         document = generate()
-        _describe(document, gate.is_exempt)
+        describe_gate(document, gate.is_exempt)
         return document
 
     app.openapi = openapi
 
 
-def _describe(document: dict[str, Any], is_exempt: Callable[[str, str], bool]) -> None:
-    """Add the scheme and the responses to `document`, in place. A second call changes nothing."""
-    components = document.setdefault("components", {})
-    components.setdefault("securitySchemes", {})[_SCHEME] = {
-        "type": "apiKey",
-        "in": "header",
-        "name": limit_headers.KEY_HEADER.decode().title(),
-    }
-    components.setdefault("schemas", {})[_ERROR] = _error_schema()
-    for path, operations in document.get("paths", {}).items():
-        for method, operation in operations.items():
-            if method in _METHODS and not is_exempt(method.upper(), path):
-                _describe_operation(operation)
+def _document_routes() -> None:
+    """Let every FastAPI app show the 429 of its limited routes. A second call changes nothing."""
+    generate = fastapi.FastAPI.openapi
+    if getattr(generate, _LIMITS, False):
+        return
+
+    @wraps(generate)
+    def openapi(app: Any) -> dict[str, Any]:
+        document = generate(app)
+        for route in _routes(app):
+            if _is_limited(route):
+                for method in getattr(route, "methods", None) or ():
+                    describe_limit(document, route.path_format, method)
+        return document
+
+    setattr(openapi, _LIMITS, True)
+    fastapi.FastAPI.openapi = openapi  # type: ignore[method-assign,assignment]
 
 
-def _describe_operation(operation: dict[str, Any]) -> None:
-    security = operation.setdefault("security", [])
-    if {_SCHEME: []} not in security:
-        security.append({_SCHEME: []})
-    responses = operation.setdefault("responses", {})
-    for status, description, headers in limit_headers.documented_responses():
-        responses.setdefault(
-            str(status),
-            {
-                "description": description,
-                "headers": {name: {"schema": {"type": kind}} for name, kind in headers},
-                "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{_ERROR}"}}},
-            },
-        )
+def _routes(app: Any) -> Iterator[Any]:
+    """The routes of an app, those of included routers with their whole paths."""
+    # Older versions of FastAPI copy the routes of included routers into the app.
+    contexts: Callable[[Any], Iterator[Any]] = getattr(fastapi.routing, "iter_route_contexts", iter)
+    return contexts(app.routes)
 
 
-def _error_schema() -> dict[str, Any]:
-    names = ("code", "type", "message")
-    return {"type": "object", "required": list(names), "properties": {name: {"type": "string"} for name in names}}
+def _is_limited(route: Any) -> bool:
+    return hasattr(getattr(route, "endpoint", None), _LIMITS) or _depends_on_limit(getattr(route, "dependant", None))
+
+
+def _depends_on_limit(dependant: Any) -> bool:
+    parts = getattr(dependant, "dependencies", ())
+    return isinstance(getattr(dependant, "call", None), FastApiLimit) or any(map(_depends_on_limit, parts))

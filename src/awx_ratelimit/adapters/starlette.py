@@ -1,5 +1,152 @@
-"""The middleware for Starlette, FastAPI, Litestar, Quart, Django and any other ASGI app. It imports no framework."""
+"""The middleware for Starlette, FastAPI, Litestar, Quart, Django and any other ASGI app, and limits of single routes.
+
+    @limit("5/minute", per="address")
+    async def search(request): ...
+
+Only a limit imports Starlette.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
+from awx_ratelimit.adapters.asgi.route_limits import admit
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
 
-__all__ = ["RateLimitMiddleware"]
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+
+__all__ = ["RateLimitMiddleware", "limit"]
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AsyncGate | None = None,
+) -> "EndpointLimit":
+    """Limit an endpoint, in a bucket of its own: a decorator for functions, and for subclasses of HTTPEndpoint.
+
+    See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
+    memory of this process, where clients count by their address. A refused request is charged by no limit.
+    """
+    return EndpointLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class EndpointLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        self.limit = limit
+        self._gate = gate
+
+    def __call__(self, endpoint: _Endpoint) -> _Endpoint:
+        """Return `endpoint` with the limit."""
+        return self.decorate(endpoint)  # type: ignore[no-any-return]
+
+    def decorate(self, endpoint: Any) -> Any:
+        """Return `endpoint` with the limit. Raises TypeError for anything but a function or an HTTPEndpoint."""
+        route = scope_of_function(endpoint)
+        if isinstance(endpoint, type):
+            setattr(endpoint, "dispatch", self._limited_method(endpoint, route))  # noqa: B010  # mypy knows no endpoint
+            return endpoint
+        if not callable(endpoint):
+            raise TypeError(f"limit: expected a function or an HTTPEndpoint, got {type_name(endpoint)}")
+        return self._limited(endpoint, route)
+
+    async def admit(self, connection: "HTTPConnection", route: str) -> Admission:
+        """Decide the limit for a request or a WebSocket."""
+        return await admit(self.limit, route, connection.scope, self._gate)
+
+    def _limited(self, endpoint: Any, route: str) -> Any:
+        from starlette.concurrency import run_in_threadpool
+
+        is_async = inspect.iscoroutinefunction(endpoint)
+
+        @wraps(endpoint)
+        async def limited(*args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(endpoint, args, kwargs)
+            admission = await self.admit(connection, route)
+            if admission.reply is not None:
+                return await refuse(connection, admission.reply)
+            call = endpoint(*args, **kwargs) if is_async else run_in_threadpool(endpoint, *args, **kwargs)
+            return with_headers(await call, admission)
+
+        return limited
+
+    def _limited_method(self, endpoint: Any, route: str) -> Any:
+        if not hasattr(endpoint, "dispatch"):
+            raise TypeError(f"limit: expected a function or an HTTPEndpoint, got {type_name(endpoint)}")
+        dispatch = endpoint.dispatch
+
+        @wraps(dispatch)
+        async def limited(view: Any) -> None:
+            from starlette.requests import Request as StarletteRequest
+
+            admission = await self.admit(StarletteRequest(view.scope, view.receive), route)
+            if admission.reply is not None:
+                await response_of(admission.reply)(view.scope, view.receive, view.send)
+                return
+            view.send = _sending(view.send, admission)
+            await dispatch(view)
+
+        return limited
+
+
+def connection_of(endpoint: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "HTTPConnection":
+    """The request or the WebSocket among the arguments of an endpoint. Raises TypeError if there is none."""
+    from starlette.requests import HTTPConnection
+
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, HTTPConnection):
+            return value
+    raise TypeError(f"limit: {endpoint.__qualname__} was called without a request; write the decorator on an endpoint")
+
+
+def response_of(reply: Reply) -> "Response":
+    """`reply` as a response of Starlette."""
+    from starlette.responses import Response
+
+    response = Response(reply.body, reply.status)
+    response.raw_headers = [*reply.headers]
+    return response
+
+
+async def refuse(connection: Any, reply: Reply) -> Any:
+    """Return the response to a refused request, or end a refused WebSocket with it."""
+    if connection.scope["type"] == "http":
+        return response_of(reply)
+    if "websocket.http.response" in (connection.scope.get("extensions") or ()):
+        await connection.send_denial_response(response_of(reply))
+    else:
+        await connection.close(1013)
+    return None
+
+
+def with_headers(result: Any, admission: Admission) -> Any:
+    """`result`, with the headers that no middleware adds if it is a response."""
+    if admission.headers and hasattr(result, "raw_headers"):
+        result.raw_headers = [*result.raw_headers, *admission.headers]
+    return result
+
+
+def _sending(send: Any, admission: Admission) -> Any:
+    async def send_with_headers(message: Any) -> None:
+        if message["type"] == "http.response.start" and admission.headers:
+            message = {**message, "headers": [*message.get("headers", ()), *admission.headers]}
+        await send(message)
+
+    return send_with_headers

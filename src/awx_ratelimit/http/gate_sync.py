@@ -143,8 +143,7 @@ class Gate:
     def admit_to_route(self, request: Request, limit: BoundLimit, decided: Decision | None) -> Admission:
         """Decide a route's own limit. `decided` is the gate's decision for the request, None without one.
 
-        A refusal gives back what `decided` has charged. Raises what a function `per` or `cost` raises, and TypeError
-        for a result of the wrong type.
+        Raises what a function `per` or `cost` raises, and TypeError for a result of the wrong type.
         """
         subject = self._route_subject(request, limit, decided)
         if isinstance(subject, Admission):
@@ -153,14 +152,17 @@ class Gate:
         try:
             decision = self._claim(subject, limit.plan, cost)
         except (ImpossibleClaim, BackendUnavailable) as error:
-            refused = self._policy.undecided(request, limit.plan, cost, subject, error)
-        else:
-            if decision.allowed:
-                return Admission(None, self._policy.headers(decision), decision)
-            refused = self._policy.denied(request, decision)
-        if decided is not None:
-            self._give_back(decided)
-        return refused
+            return self._policy.undecided(request, limit.plan, cost, subject, error)
+        if decision.allowed:
+            return Admission(None, self._policy.headers(decision), decision)
+        return self._policy.denied(request, decision)
+
+    def give_back(self, decision: Decision) -> None:
+        """Refund a decision whose request a route's own limit has refused. It never raises."""
+        try:
+            self._limiter.refund(decision)
+        except BackendUnavailable as error:
+            self._policy.not_refunded(decision, error)
 
     def flush(self) -> None:
         """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""
@@ -197,13 +199,6 @@ class Gate:
             refused = self._unauthenticated(request, error)
             return refused if refused.reply is not None and refused.reply.status == _TOO_MANY else None
         return caller
-
-    def _give_back(self, decided: Decision) -> None:
-        """Refund a decision whose request a route's own limit has refused."""
-        try:
-            self._limiter.refund(decided)
-        except BackendUnavailable as error:
-            self._policy.not_refunded(decided, error)
 
     def _throttled(self, request: Request) -> Admission | None:
         """The 429 for an address that has sent too many unknown keys; None for any other request."""

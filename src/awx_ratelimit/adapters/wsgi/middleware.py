@@ -24,7 +24,7 @@ from awx_ratelimit.http.gate_sync import Gate
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _DECISION = "awx_ratelimit.decision"
-_SLOTS = "awx_ratelimit.slots"
+SLOTS = "awx_ratelimit.slots"
 
 
 class RateLimitMiddleware:
@@ -45,7 +45,7 @@ class RateLimitMiddleware:
         self._header_names = frozenset(name.decode("latin-1") for name in gate.header_names)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        outer: tuple[_Slot, ...] = environ.get(_SLOTS, ())
+        outer: tuple[Slot, ...] = environ.get(SLOTS, ())
         if outer and any(slot.gate is self.gate for slot in outer):
             with nested_call(environ, "wsgi_app"):
                 return self.app(environ, start_response)
@@ -55,9 +55,9 @@ class RateLimitMiddleware:
                 slot.headers = []
             drain(environ, self._max_drain_bytes)
             return send_reply(reply, environ, start_response)
-        slot = _Slot(self.gate, headers, decision)
+        slot = Slot(self.gate, headers, decision)
         try:
-            environ[_SLOTS] = (*outer, slot)
+            environ[SLOTS] = (*outer, slot)
             environ[_DECISION] = decision
             body = self.app(environ, _adding_headers(slot, self._header_names, start_response))
             return _releasing(body, slot, environ.get("wsgi.file_wrapper"))
@@ -66,21 +66,21 @@ class RateLimitMiddleware:
             raise
 
 
-class _Slot:
+class Slot:
     """One admitted request: its headers, and its slot, which `end` or garbage collection releases once."""
 
-    __slots__ = ("_decision", "gate", "headers")
+    __slots__ = ("decision", "gate", "headers")
 
     def __init__(self, gate: Gate, headers: Headers, decision: Decision | None) -> None:
         self.gate = gate
         #: Emptied if an inner gate refuses the request, so that the client sees the headers of that gate.
         self.headers = headers
-        self._decision = decision
+        self.decision = decision
 
     def end(self) -> None:
-        decision = self._decision
+        decision = self.decision
         if decision is not None:
-            self._decision = None
+            self.decision = None
             self.gate.release(decision)
 
     __del__ = end
@@ -91,7 +91,7 @@ class _Body:
 
     __slots__ = ("_body", "_iterator", "_slot")
 
-    def __init__(self, body: Iterable[bytes], slot: _Slot) -> None:
+    def __init__(self, body: Iterable[bytes], slot: Slot) -> None:
         self._body = body
         self._iterator: Iterator[bytes] | None = None
         self._slot = slot
@@ -122,7 +122,7 @@ class _SizedBody(_Body):
         return len(self._body)  # type: ignore[arg-type]  # only used for bodies that have one
 
 
-def _releasing(body: Iterable[bytes], slot: _Slot, file_wrapper: Any) -> Iterable[bytes]:
+def _releasing(body: Iterable[bytes], slot: Slot, file_wrapper: Any) -> Iterable[bytes]:
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         # Servers send a file without copying it only if the body is an instance of their own wrapper.
         try:
@@ -134,7 +134,7 @@ def _releasing(body: Iterable[bytes], slot: _Slot, file_wrapper: Any) -> Iterabl
     return _SizedBody(body, slot) if hasattr(body, "__len__") else _Body(body, slot)
 
 
-def _close_and_release(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]:
+def _close_and_release(body: Iterable[bytes], slot: Slot) -> Callable[[], None]:
     close_body = getattr(body, "close", None)
 
     def close() -> None:
@@ -147,7 +147,7 @@ def _close_and_release(body: Iterable[bytes], slot: _Slot) -> Callable[[], None]
     return close
 
 
-def _adding_headers(slot: _Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
+def _adding_headers(slot: Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
     def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
         if slot.headers:
             app_headers = [pair for pair in app_headers if pair[0].lower() not in names]

@@ -1,0 +1,45 @@
+"""Applies a route's own limit in an ASGI app, for the `limit` of each framework. It imports no framework."""
+
+from functools import cache
+
+from awx_ratelimit.adapters.asgi.middleware import EXCHANGES, Exchange
+from awx_ratelimit.adapters.asgi.scope import Scope, request_of
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_admission import AsyncCharge, async_admit_to_route
+from awx_ratelimit.http.route_limit import RouteLimit
+from awx_ratelimit.limiter import AsyncLimiter
+
+
+@cache
+def default_gate() -> AsyncGate:
+    """The gate of limits without a middleware and without a gate of their own: by address, in this process."""
+    unlimited = Plan.unlimited("anonymous")
+    return AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([unlimited]), identify=_nobody, anonymous=unlimited)
+
+
+async def admit(limit: RouteLimit, route: str, scope: Scope, gate: AsyncGate | None) -> Admission:
+    """Decide `limit` for the request of `scope`, with `gate`, else with that of the innermost middleware.
+
+    `route` is the scope of the bucket. A refusal has a reply. Otherwise the headers are those that the response still
+    needs; a middleware adds its own.
+    """
+    exchanges: tuple[Exchange, ...] = scope.get(EXCHANGES, ())
+    used = gate or (exchanges[-1].gate if exchanges else default_gate())
+    outer = [AsyncCharge(exchange.gate, exchange.decision) for exchange in exchanges]
+    admission = await async_admit_to_route(limit, route, request_of(scope), scope, used, outer)
+    if admission.reply is not None:
+        for exchange in exchanges:
+            exchange.drop_headers()
+    elif exchanges:
+        exchanges[-1].merge_headers(admission.headers)
+        return admission._replace(headers=[])
+    return admission
+
+
+def _nobody(_: Request) -> None:
+    """Every client counts by its address."""

@@ -1,0 +1,80 @@
+"""For Flask: limits of single views, and an extension for the whole app.
+
+limits = RateLimit(app, keys={"awx_example_key": "starter"})
+
+@app.get("/search")
+@limit("5/minute", per="address")
+def search(): ...
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import flask
+
+from awx_ratelimit.adapters.wsgi.environ import wsgi_headers
+from awx_ratelimit.adapters.wsgi.route_limits import admit
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
+
+__all__ = ["limit"]
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: Gate | None = None,
+) -> "ViewLimit":
+    """Limit a view, in a bucket of its own: a decorator for functions, also async ones, and an item of `decorators`.
+
+    See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
+    memory of this process, where clients count by their address. A refused request is charged by no limit.
+    """
+    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class ViewLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: Gate | None) -> None:
+        self._limit = limit
+        self._gate = gate
+
+    def __call__(self, view: _View) -> _View:
+        """Return `view` with the limit. Raises TypeError for anything but a function."""
+        if not callable(view) or isinstance(view, type):
+            raise TypeError(
+                f"limit: expected a function, got {type_name(view)}; write decorators = [limit(...)] in a View"
+            )
+        route = scope_of_function(view)
+        is_async = inspect.iscoroutinefunction(view)
+
+        @wraps(view)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            admission = admit(self._limit, route, flask.request.environ, self._gate)
+            if admission.reply is not None:
+                return response_of(admission.reply)
+            result = (flask.current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
+            if not admission.headers:
+                return result
+            response = flask.make_response(result)
+            response.headers.extend(wsgi_headers(admission.headers))
+            return response
+
+        return limited  # type: ignore[return-value]
+
+
+def response_of(reply: Reply) -> flask.Response:
+    """`reply` as a response of Flask."""
+    return flask.Response(reply.body, reply.status, wsgi_headers(reply.headers))

@@ -1,0 +1,46 @@
+"""Applies a route's own limit in a WSGI app, for the `limit` of each framework. It imports no framework."""
+
+from functools import cache
+
+from awx_ratelimit.adapters.wsgi.environ import Environ, request_of
+from awx_ratelimit.adapters.wsgi.middleware import SLOTS, Slot
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.limit_headers import merged
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_admission_sync import Charge, admit_to_route
+from awx_ratelimit.http.route_limit import RouteLimit
+from awx_ratelimit.limiter_sync import Limiter
+
+
+@cache
+def default_gate() -> Gate:
+    """The gate of limits without a middleware and without a gate of their own: by address, in this process."""
+    unlimited = Plan.unlimited("anonymous")
+    return Gate(Limiter(MemoryBackend()), plans=PlanTable([unlimited]), identify=_nobody, anonymous=unlimited)
+
+
+def admit(limit: RouteLimit, route: str, environ: Environ, gate: Gate | None) -> Admission:
+    """Decide `limit` for the request of `environ`, with `gate`, else with that of the innermost middleware.
+
+    `route` is the scope of the bucket. A refusal has a reply. Otherwise the headers are those that the response still
+    needs; a middleware adds its own.
+    """
+    slots: tuple[Slot, ...] = environ.get(SLOTS, ())
+    used = gate or (slots[-1].gate if slots else default_gate())
+    outer = [Charge(slot.gate, slot.decision) for slot in slots]
+    admission = admit_to_route(limit, route, request_of(environ), environ, used, outer)
+    if admission.reply is not None:
+        for slot in slots:
+            slot.headers = []
+    elif slots:
+        slots[-1].headers = merged(slots[-1].headers, admission.headers)
+        return admission._replace(headers=[])
+    return admission
+
+
+def _nobody(_: Request) -> None:
+    """Every client counts by its address."""

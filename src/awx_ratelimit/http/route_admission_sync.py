@@ -1,0 +1,50 @@
+"""Applies a route's own limit to a request, together with the gate that has admitted the request, if there is one.
+
+Generated from `route_admission.py` by tools/generate_sync.py: change that module and run the program again.
+"""
+
+from collections.abc import MutableMapping
+from typing import Any, NamedTuple
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.policy import EXEMPT, Admission
+from awx_ratelimit.http.route_admission import _CHARGED
+from awx_ratelimit.http.route_limit import RouteLimit
+
+
+class Charge(NamedTuple):
+    """A gate, and what it has decided for a request; None for a request that it did not limit."""
+
+    gate: Gate
+    decision: Decision | None
+
+
+def admit_to_route(
+    limit: RouteLimit,
+    route: str,
+    request: Request,
+    source: MutableMapping[str, Any],
+    gate: Gate,
+    outer: list[Charge],
+) -> Admission:
+    """Decide `limit` with `gate`, for a request that the gates in `outer` have admitted.
+
+    `source` is the scope or the environ of the request, which lives as long as the request. `route` is the scope of
+    the bucket. Raises as `admit_to_route` does.
+    """
+    bound = limit.bound(route, source)
+    if bound is None:
+        return EXEMPT
+    decided = next((charge.decision for charge in outer if charge.gate is gate), None)
+    admission = gate.admit_to_route(request, bound, decided)
+    charged: list[Charge] = source.setdefault(_CHARGED, [])
+    if admission.reply is None:
+        charged.append(Charge(gate, admission.decision))
+        return admission
+    for other_gate, decision in [*outer, *charged]:
+        if decision is not None:
+            other_gate.give_back(decision)
+    charged.clear()
+    return admission

@@ -1,0 +1,261 @@
+"""`limit` in Starlette, FastAPI and Flask."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from tests.adapters.route_limit_laws import Answer, Get, RouteLimitLaws
+
+from awx_ratelimit.adapters import fastapi as for_fastapi
+from awx_ratelimit.adapters import flask as for_flask
+from awx_ratelimit.adapters import starlette as for_starlette
+from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware as WsgiMiddleware
+
+
+def asgi_get(app: Any) -> Get:
+    """Sends to an ASGI app."""
+
+    def get(path: str, key: str | None = None, address: str = "192.0.2.1") -> Answer:
+        client = TestClient(app, client=(address, 4711))
+        response = client.get(path, headers={"x-api-key": key} if key else {})
+        return Answer(response.status_code, dict(response.headers), response.content)
+
+    return get
+
+
+def wsgi_get(app: Flask) -> Get:
+    """Sends to a Flask app."""
+
+    def get(path: str, key: str | None = None, address: str = "192.0.2.1") -> Answer:
+        headers = {"X-API-Key": key} if key else {}
+        response = app.test_client().get(path, headers=headers, environ_base={"REMOTE_ADDR": address})
+        return Answer(response.status_code, {name.lower(): value for name, value in response.headers}, response.data)
+
+    return get
+
+
+class TestStarlette(RouteLimitLaws):
+    """Decorated functions."""
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:  # noqa: C901  # one function for each route
+        """Functions with the decorator."""
+        decorate = for_starlette.limit
+
+        @decorate("2/minute", **limit)
+        async def one(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("2/minute", **limit)
+        def two(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("3/minute", per="address", **limit)
+        @decorate("2/minute", **limit)
+        async def both(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("2/minute", per="everyone", **limit)
+        async def everyone(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("2/minute", per="account", **limit)
+        async def account(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("10/minute", cost=5, **limit)
+        async def costly(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("2/minute", scope="shared", **limit)
+        async def shared(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @decorate("2/minute", scope="shared", **limit)
+        async def shared_too(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        async def free(_: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        views: list[Any] = [one, two, both, everyone, account, costly, shared, shared_too, free]
+        app = Starlette(routes=[Route(f"/{view.__name__.replace('_', '-')}", view) for view in views])
+        if around is not None:
+            app.add_middleware(for_starlette.RateLimitMiddleware, gate=around)
+        return asgi_get(app)
+
+
+class TestFastApiDependencies(RouteLimitLaws):
+    """Dependencies of routes."""
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:  # noqa: C901  # one function for each route
+        """Functions with dependencies, of which one is in an included router."""
+        app, router = FastAPI(), APIRouter()
+
+        def depends(*limits: Any) -> Any:
+            return {"dependencies": [Depends(each) for each in limits]}
+
+        make = for_fastapi.limit
+
+        @app.get("/one", **depends(make("2/minute", **limit)))
+        async def one() -> str:
+            return "ok"
+
+        @router.get("/two", **depends(make("2/minute", **limit)))
+        def two() -> str:
+            return "ok"
+
+        @app.get("/both", **depends(make("3/minute", per="address", **limit), make("2/minute", **limit)))
+        async def both() -> str:
+            return "ok"
+
+        @app.get("/everyone", **depends(make("2/minute", per="everyone", **limit)))
+        async def everyone() -> str:
+            return "ok"
+
+        @app.get("/account", **depends(make("2/minute", per="account", **limit)))
+        async def account() -> str:
+            return "ok"
+
+        @app.get("/costly", **depends(make("10/minute", cost=5, **limit)))
+        async def costly() -> str:
+            return "ok"
+
+        shared_limit = make("2/minute", scope="shared", **limit)
+
+        @app.get("/shared", **depends(shared_limit))
+        async def shared() -> str:
+            return "ok"
+
+        @app.get("/shared-too", **depends(shared_limit))
+        async def shared_too() -> str:
+            return "ok"
+
+        @app.get("/free")
+        async def free() -> str:
+            return "ok"
+
+        app.include_router(router)
+        if around is not None:
+            app.add_middleware(for_starlette.RateLimitMiddleware, gate=around)
+        return asgi_get(app)
+
+
+class TestFastApiDecorators(RouteLimitLaws):
+    """Decorated endpoints without a parameter for the request."""
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:  # noqa: C901  # one function for each route
+        """Functions with the decorator below that of the route."""
+        app, make = FastAPI(), for_fastapi.limit
+
+        @app.get("/one")
+        @make("2/minute", **limit)
+        async def one() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/two")
+        @make("2/minute", **limit)
+        def two(request: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/both")
+        @make("3/minute", per="address", **limit)
+        @make("2/minute", **limit)
+        async def both() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/everyone")
+        @make("2/minute", per="everyone", **limit)
+        async def everyone() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/account")
+        @make("2/minute", per="account", **limit)
+        async def account() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/costly")
+        @make("10/minute", cost=5, **limit)
+        async def costly() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/shared")
+        @make("2/minute", scope="shared", **limit)
+        async def shared() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/shared-too")
+        @make("2/minute", scope="shared", **limit)
+        def shared_too() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @app.get("/free")
+        async def free() -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        if around is not None:
+            app.add_middleware(for_starlette.RateLimitMiddleware, gate=around)
+        return asgi_get(app)
+
+
+class TestFlask(RouteLimitLaws):
+    """Decorated views."""
+
+    is_async = False
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:  # noqa: C901  # one function for each route
+        """Functions, one of them async, with the decorator below that of the route."""
+        app, decorate = Flask("app"), for_flask.limit
+
+        @app.get("/one")
+        @decorate("2/minute", **limit)
+        def one() -> str:
+            return "ok"
+
+        @app.get("/two")
+        @decorate("2/minute", **limit)
+        async def two() -> str:
+            return "ok"
+
+        @app.get("/both")
+        @decorate("3/minute", per="address", **limit)
+        @decorate("2/minute", **limit)
+        def both() -> str:
+            return "ok"
+
+        @app.get("/everyone")
+        @decorate("2/minute", per="everyone", **limit)
+        def everyone() -> str:
+            return "ok"
+
+        @app.get("/account")
+        @decorate("2/minute", per="account", **limit)
+        def account() -> str:
+            return "ok"
+
+        @app.get("/costly")
+        @decorate("10/minute", cost=5, **limit)
+        def costly() -> str:
+            return "ok"
+
+        @app.get("/shared")
+        @decorate("2/minute", scope="shared", **limit)
+        def shared() -> str:
+            return "ok"
+
+        @app.get("/shared-too")
+        @decorate("2/minute", scope="shared", **limit)
+        def shared_too() -> str:
+            return "ok"
+
+        @app.get("/free")
+        def free() -> str:
+            return "ok"
+
+        if around is not None:
+            app.wsgi_app = WsgiMiddleware(app.wsgi_app, gate=around)  # type: ignore[method-assign]
+        return wsgi_get(app)

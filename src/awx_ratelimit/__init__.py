@@ -14,6 +14,7 @@ from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.identity.client_address import ClientAddress
 from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.message import Refusal, Reply, Request
 from awx_ratelimit.http.rules.rule import Rule
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
     from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
     from awx_ratelimit.http.identity.stored_keys import StoredKeys
+    from awx_ratelimit.management.auth.jwt_subject import JwtSubject
     from awx_ratelimit.middleware import RateLimitMiddleware, WsgiRateLimitMiddleware
 
 __all__ = [
@@ -42,12 +44,14 @@ __all__ = [
     "BackendUnavailable",
     "Caller",
     "Claim",
+    "ClientAddress",
     "Concurrency",
     "Decision",
     "Gate",
     "GuardedBackend",
     "ImpossibleClaim",
     "InvalidLimit",
+    "JwtSubject",
     "KeyRefused",
     "Lease",
     "Limiter",
@@ -73,6 +77,7 @@ _LAZY = {
     "AsyncGuardedBackend": "awx_ratelimit.backends.resilience.guarded",
     "AsyncRedisBackend": "awx_ratelimit.backends.redis.backend",
     "GuardedBackend": "awx_ratelimit.backends.resilience.guarded_sync",
+    "JwtSubject": "awx_ratelimit.management.auth.jwt_subject",
     "HostBackend": "awx_ratelimit.backends.host.backend",
     "RateLimitMiddleware": "awx_ratelimit.middleware",
     "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",

@@ -12,6 +12,7 @@ from awx_ratelimit import (
     AsyncGate,
     AsyncLimiter,
     Caller,
+    ClientAddress,
     Gate,
     KeyRefused,
     Limiter,
@@ -240,3 +241,11 @@ def test_async_known(asker: Callable[..., Ask]) -> None:
 
     with pytest.raises(TypeError, match=r"identify\.known: expected a plain method, got an async one"):
         asker(Waiting({"awx_key": "p"}))
+
+
+def test_client_address() -> None:
+    """`ClientAddress` makes every client a caller, by the address that its proxy reports."""
+    identify = ClientAddress("free", trusted_proxies=["10.0.0.0/8"], address_header="X-Real-IP")
+    request = Request("GET", "/", "10.0.0.1", lambda name: [b"203.0.113.9"] if name == b"x-real-ip" else [])
+
+    assert identify(request) == Caller("address:203.0.113.9", "free")

@@ -396,7 +396,7 @@ def test_sampled_warnings(
     now_s = [0.0]
     monkeypatch.setattr(tokens._refusals, "_clock", lambda: now_s[0])
     key = fields.pop("key", SECRET)
-    clock = ManualClock(tokens._now_ms())
+    clock = ManualClock(tokens.now_ms())
     from_now = {name: clock.now_ms() // 1000 + value for name, value in fields.items() if isinstance(value, int)}
     token = signed(claims(clock, **{**fields, **from_now}), key)
     request = request_of("GET", "/", [(b"authorization", f"Bearer {token}".encode())])

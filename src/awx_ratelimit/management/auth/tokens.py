@@ -77,7 +77,8 @@ class AccessTokens:
         self._max_lifetime_s, self._leeway_s = max_lifetime_s, leeway_s
         self._prefix = prefix.encode()
         self._refusals = SampledLog(_log, interval_s=_LOG_INTERVAL_S)
-        self._now_ms = (clock or WallClock()).now_ms
+        #: The time in milliseconds since the epoch.
+        self.now_ms = (clock or WallClock()).now_ms
 
     def owner(self, request: Request) -> Owner:
         """Return whose keys the request may manage. Raises AccessRefused and SigningKeysUnavailable."""
@@ -92,6 +93,13 @@ class AccessTokens:
 
     def owner_of(self, token: bytes) -> Owner:
         """Return whose keys the bearer of `token` may manage. Raises AccessRefused and SigningKeysUnavailable."""
+        return self._owner(self.claims_of(token))
+
+    def claims_of(self, token: bytes) -> Mapping[str, Any]:
+        """Return the claims of `token`, of which only ``iss``, ``aud`` and the times are checked.
+
+        Raises AccessRefused and SigningKeysUnavailable.
+        """
         if len(token) > MAX_TOKEN_BYTES:
             raise AccessRefused("invalid_access_token", f"it has more than {MAX_TOKEN_BYTES} bytes")
         claims = verified_claims(token, self._keys)
@@ -101,9 +109,8 @@ class AccessTokens:
             self._audience in (audience if isinstance(audience, list) else [audience]),
             f"its audience is wrong; aud must be or contain {self._audience!r}",
         )
-        owner = self._owner(claims)
         self._check_times(claims)
-        return owner
+        return claims
 
     def _owner(self, claims: Mapping[str, Any]) -> Owner:
         try:
@@ -115,7 +122,7 @@ class AccessTokens:
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         """Raise AccessRefused for a wrong lifetime. Only a token that was valid once is reported as expired."""
-        now_s = self._now_ms() / 1000
+        now_s = self.now_ms() / 1000
         until_s = _time_claim(claims, "exp")
         if until_s is None:
             raise AccessRefused("invalid_access_token", "it has no expiry; exp is required")
@@ -138,13 +145,18 @@ class AccessTokens:
             if request.values(KEY_HEADER):
                 raise AccessRefused("access_token_required", "an API key was sent")
             raise AccessRefused("access_token_missing", "no token was sent")
-        match = _bearer(values[0]) if len(values) == 1 and len(values[0]) <= 2 * MAX_TOKEN_BYTES else None
-        if match is None:
+        token = bearer_token(values)
+        if token is None:
             raise AccessRefused("invalid_access_token", "the Authorization header is not one bearer token")
-        token: bytes = match[1]
         if token.startswith(self._prefix):
             raise AccessRefused("access_token_required", "an API key was sent")
         return token
+
+
+def bearer_token(values: Sequence[bytes]) -> bytes | None:
+    """The token in the values of the Authorization header; None unless it is exactly one bearer token."""
+    match = _bearer(values[0]) if len(values) == 1 and len(values[0]) <= 2 * MAX_TOKEN_BYTES else None
+    return match[1] if match else None
 
 
 def _checked_algorithms(algorithms: Sequence[str]) -> tuple[str, ...]:

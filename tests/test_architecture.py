@@ -94,6 +94,9 @@ THIRD_PARTIES = {
     "locust": {f"loadtest/load/{name}.py" for name in ("driver", "profile", "workers")},
     "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
+    "fastapi": {"adapters/fastapi.py"},
+    "flask": {"adapters/flask.py"},
+    "starlette": {"adapters/fastapi.py", "adapters/starlette.py"},
     "rich": {"cli/live_view.py", "cli/output.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}

@@ -223,6 +223,6 @@ def test_refusal_of_a_plan() -> None:
     table = PlanTable.from_mapping({"plans": {"p": {"per_minute": 5, "refusal": {"body": "later"}}}})
     plan = table.plans[0]
 
-    assert table.refusal_of(plan) == (429, "later", "application/json")
+    assert table.refusal_of(plan) == (None, "later", "application/json")
     assert pickle.loads(pickle.dumps(table)).refusal_of(plan) == table.refusal_of(plan)
     assert table.refusal_of(STARTER) is None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from awx_ratelimit import Request
-from awx_ratelimit.http.message import MAX_COOKIE_BYTES, MAX_COOKIES_BYTES
+from awx_ratelimit.http.header_values import MAX_COOKIE_BYTES, MAX_COOKIES_BYTES
 
 
 def request_with(*lines: bytes) -> Request:

@@ -1,7 +1,6 @@
 """Adds API keys and limits to OpenAPI documents, in place. A second call changes nothing."""
 
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 from awx_ratelimit.http import limit_headers
@@ -31,21 +30,19 @@ def describe_limit(document: dict[str, Any], path: str, method: str) -> None:
     operation = document.get("paths", {}).get(path, {}).get(method.lower())
     if operation is not None:
         document.setdefault("components", {}).setdefault("schemas", {})[_ERROR] = _error_schema()
-        _add_responses(operation, HTTPStatus.TOO_MANY_REQUESTS)
+        _add_responses(operation, limit_headers.documented_responses()[1:])
 
 
 def _describe_operation(operation: dict[str, Any]) -> None:
     security = operation.setdefault("security", [])
     if {_SCHEME: []} not in security:
         security.append({_SCHEME: []})
-    _add_responses(operation)
+    _add_responses(operation, limit_headers.documented_responses())
 
 
-def _add_responses(operation: dict[str, Any], only: int | None = None) -> None:
+def _add_responses(operation: dict[str, Any], documented: limit_headers.DocumentedResponses) -> None:
     responses = operation.setdefault("responses", {})
-    for status, description, headers in limit_headers.documented_responses():
-        if only not in (None, status):
-            continue
+    for status, description, headers in documented:
         responses.setdefault(
             str(status),
             {

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from awx_ratelimit.console.page_request import CsrfCookie, PageRequest
 from awx_ratelimit.errors import AccessRefused
-from awx_ratelimit.http.message import Request, cookie_values, only_value
+from awx_ratelimit.http.header_values import cookie_values, only_value
+from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.format import base62
 from awx_ratelimit.runtime.clock import Clock
 

@@ -15,7 +15,7 @@ from awx_ratelimit.console.page_handlers import EMPTY_FORM, PageContext, PageHan
 from awx_ratelimit.console.page_request import Action, Page, PageRequest, PageResponse, SeeOther
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.message import only_value
+from awx_ratelimit.http.header_values import only_value
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.scanner import FINDER
 from awx_ratelimit.keys.validation import readable_text

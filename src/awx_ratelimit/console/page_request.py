@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-from awx_ratelimit.http.message import MAX_BYTES, FullRequest
+from awx_ratelimit.http.header_values import MAX_BYTES
+from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.management.auth.tokens import Owner
 
 Action = Literal[

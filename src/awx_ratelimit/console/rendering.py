@@ -19,7 +19,8 @@ from awx_ratelimit.console import formatting
 from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
 from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse, SeeOther, Settings
 from awx_ratelimit.http import error_responses
-from awx_ratelimit.http.message import Reply, Request, accepts_html, only_value
+from awx_ratelimit.http.header_values import accepts_html, only_value
+from awx_ratelimit.http.message import Reply, Request
 
 _CONTENT_TYPES: Final = {
     "console.css": b"text/css; charset=utf-8",

@@ -48,9 +48,9 @@ class Place:
 
 
 class RefusalText(NamedTuple):
-    """What a plan's callers get instead of the usual body of a 429."""
+    """What a refused caller of a plan gets instead of the usual body. `status` None is the usual status."""
 
-    status: int
+    status: int | None
     body: str
     content_type: str
 
@@ -117,9 +117,9 @@ def _read_limits(value: object, place: Place, *other_keys: str) -> Override:
 
 def _read_refusal(value: object, place: Place) -> RefusalText:
     table = place.table(value, _REFUSAL_KEYS)
-    status, body = table.get("status", 429), table.get("body")
+    status, body = table.get("status"), table.get("body")
     content_type = table.get("content_type", "application/json")
-    if isinstance(status, bool) or not isinstance(status, int) or status not in _STATUSES:
+    if "status" in table and (isinstance(status, bool) or not isinstance(status, int) or status not in _STATUSES):
         raise place.at("status").error(f"expected a status from 400 to 599, got {short_repr(status)}")
     if not isinstance(body, str):
         raise place.at("body").error(f"expected a text, got {short_repr(body)}")

@@ -3,12 +3,8 @@
 Each proxy appends to ``X-Forwarded-For`` or ``Forwarded`` (RFC 7239), and only addresses that a trusted proxy appended
 can be believed. So the list is read from the right: the first address that is not a trusted proxy is the client.
 Clients can forge everything further left. A header such as ``X-Real-IP`` has one address, which the proxy sets itself.
-
-If clients behind a proxy seem to share one address, the log names the setting that separates them. Each gate logs this
-at most once per kind of mistake, and never text that a client chose.
 """
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -17,9 +13,9 @@ from typing import Final
 
 from awx_ratelimit.core.validation import check_whole_number, describe
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.http.message import Request, last_items, only_value
-
-_log = logging.getLogger("awx_ratelimit")
+from awx_ratelimit.http.header_values import last_items, only_value
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.proxy_warnings import ProxyWarnings
 
 #: The name of a peer without an address: a proxy that connects through a unix socket.
 UNIX = "unix"
@@ -29,7 +25,6 @@ ADDRESS_PREFIX = "address:"
 FORWARDED_FOR: Final = "X-Forwarded-For"
 _FORWARDED_FOR = b"x-forwarded-for"
 _FORWARDED = b"forwarded"
-_FORWARDING_HEADERS = (_FORWARDED_FOR, _FORWARDED)
 #: A parameter of an element of Forwarded, with its value, which may be quoted.
 _FOR = re.compile(rb'(?:^|;)[ \t]*for=(?:"([^"\\]*)"|([^";\s]*))[ \t]*(?:;|$)', re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -38,27 +33,6 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _MAX_HOPS = 32
 _MAX_ADDRESS_LENGTH = 64
 _Address = IPv4Address | IPv6Address
-
-#: A proxy forwards every request, so checking the first ones is enough, and later ones cost nothing.
-_MAX_CHECKS = 1_000
-#: A proxy's health checks may come before the first request that it forwards.
-_MAX_WITHOUT_HEADER = 5
-#: One client at a private address may be refused a few times. A proxy that hides many clients is refused more often.
-_MAX_REFUSALS = 5
-
-_UNTRUSTED = (
-    "%s sends %s but is not a trusted proxy, so all clients behind it share the limits of one address. "
-    "If it is your proxy, name it in trusted_proxies: ['%s']"
-)
-_REFUSED = (
-    "%s is refused again and again as one client without a valid key. If it is your proxy, all clients behind it share "
-    "that limit: have it send %s (waitress removes it unless you start it with --trusted-proxy), and "
-    "name it in trusted_proxies: ['%s']"
-)
-_WITHOUT_HEADER = (
-    "trusted_proxies names %s, but its requests carry no %s, so all clients behind it share the limits of one "
-    "address. Have the proxy send the header; waitress removes it unless you start it with --trusted-proxy"
-)
 
 
 class ClientAddresses:
@@ -84,7 +58,7 @@ class ClientAddresses:
         self._trusts_unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
         self._trusts = lru_cache(maxsize=4096)(self._in_a_trusted_network)
-        self._warnings = _ProxyWarnings(header)
+        self._warnings = ProxyWarnings(header)
 
     def subject(self, request: Request) -> str:
         """The subject of a client without a key: its IPv4 address, or its IPv6 network, a /64 by default.
@@ -128,61 +102,6 @@ class ClientAddresses:
 
     def _in_a_trusted_network(self, address: _Address) -> bool:
         return any(address in network for network in self._networks)
-
-
-class _ProxyWarnings:
-    """Warns about peers that may be proxies. A `peer` is an address as text, or ``unix``.
-
-    When `checks_left` or `without_header_left` is 0, that kind of warning was logged or is no longer possible.
-    """
-
-    def __init__(self, header: str) -> None:
-        self._header = header
-        self.checks_left = _MAX_CHECKS
-        self.without_header_left = _MAX_WITHOUT_HEADER
-        self._refusals_left = _MAX_REFUSALS
-        self._not_logged = {"untrusted": True, "without header": True}
-
-    def untrusted(self, request: Request, peer: str) -> None:
-        """An untrusted peer is taken for the client: warn if it sends a forwarding header."""
-        self.checks_left -= 1
-        for name in _FORWARDING_HEADERS:
-            if request.values(name) and not _contains(request, name, peer):
-                self._log_untrusted(_UNTRUSTED, peer, name.decode().title(), peer)
-
-    def refused(self, request: Request, peer: str) -> None:
-        """An untrusted peer in a private network is over its limit: warn if that happens often."""
-        self.checks_left -= 1
-        self._refusals_left -= 1
-        if self._refusals_left <= 0 and not _contains(request, _FORWARDED_FOR, peer):
-            self._log_untrusted(_REFUSED, peer, self._header, peer)
-
-    def trusted(self, peer: str, reported: bool) -> None:
-        """A trusted proxy sent a request; `reported` tells whether the header reports a client."""
-        if reported:
-            self.without_header_left = 0
-        else:
-            self.without_header(peer, refused=False)
-
-    def without_header(self, peer: str, *, refused: bool) -> None:
-        """A trusted proxy did not send the header: warn if that happens often, or if the proxy was refused."""
-        self.without_header_left = 0 if refused else self.without_header_left - 1
-        if self.without_header_left <= 0:
-            self._log_once("without header", _WITHOUT_HEADER, peer, self._header)
-
-    def _log_untrusted(self, message: str, *args: str) -> None:
-        self.checks_left = 0
-        self._log_once("untrusted", message, *args)
-
-    def _log_once(self, kind: str, message: str, *args: str) -> None:
-        # `pop` is atomic, so only one of several threads logs.
-        if self._not_logged.pop(kind, False):
-            _log.warning(message, *args)
-
-
-def _contains(request: Request, name: bytes, peer: str) -> bool:
-    """Whether the header contains the peer itself. Then the server has read the header and set the peer from it."""
-    return peer.encode() in last_items(request.values(name))
 
 
 def _name(peer: _Address | None) -> str:

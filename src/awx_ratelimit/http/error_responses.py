@@ -123,6 +123,11 @@ def too_many_requests(message: str, headers: Headers, violated: list[str] | None
     return document(status, problem, headers, kind=b"application/problem+json")
 
 
+def is_refusal(reply: Reply | None) -> bool:
+    """Whether `reply` is a 429."""
+    return reply is not None and reply.status == HTTPStatus.TOO_MANY_REQUESTS
+
+
 def whole_seconds(ms: int) -> int:
     """Milliseconds in whole seconds, rounded up, at least 1."""
     return max(1, -(-ms // 1000))

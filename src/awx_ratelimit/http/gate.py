@@ -1,7 +1,6 @@
 """`AsyncGate`: finds the caller of a request, makes one decision, and returns the headers or the refusal to send."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from http import HTTPStatus
 from typing import Any
 
 from awx_ratelimit.backends.base import NonBlocking
@@ -19,6 +18,7 @@ from awx_ratelimit.errors import (
 )
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
+from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
     async_checked_caller,
@@ -34,7 +34,6 @@ from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 
-_TOO_MANY = HTTPStatus.TOO_MANY_REQUESTS
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
@@ -209,7 +208,7 @@ class AsyncGate:
                 caller = await async_checked_caller(caller, request)
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
             refused = await self._unauthenticated(request, error)
-            return refused if refused.reply is not None and refused.reply.status == _TOO_MANY else None
+            return refused if is_refusal(refused.reply) else None
         return caller
 
     async def _throttled(self, request: Request) -> Admission | None:

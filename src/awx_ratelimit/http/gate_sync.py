@@ -20,7 +20,8 @@ from awx_ratelimit.errors import (
 )
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
-from awx_ratelimit.http.gate import _TOO_MANY, _new
+from awx_ratelimit.http.error_responses import is_refusal
+from awx_ratelimit.http.gate import _new
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
@@ -197,7 +198,7 @@ class Gate:
                 caller = checked_caller(caller, request)
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
             refused = self._unauthenticated(request, error)
-            return refused if refused.reply is not None and refused.reply.status == _TOO_MANY else None
+            return refused if is_refusal(refused.reply) else None
         return caller
 
     def _throttled(self, request: Request) -> Admission | None:

@@ -205,8 +205,12 @@ def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bo
     return too_many_requests("Request cost exceeds the limit.", more, violated if problem else None)
 
 
-def documented_responses() -> list[tuple[int, str, list[tuple[str, str]]]]:
-    """For OpenAPI documents: each status that a gate sends, its description, and its headers with their types."""
+#: Statuses, each with its description, and its headers with their types.
+DocumentedResponses = list[tuple[int, str, list[tuple[str, str]]]]
+
+
+def documented_responses() -> DocumentedResponses:
+    """For OpenAPI documents: the responses of a gate, first the one to a request without an accepted key."""
     types = [(RETRY_HEADER, "integer"), *((name, "string") for name in _DRAFT)]
     return [
         (HTTPStatus.UNAUTHORIZED.value, "The API key is missing or not accepted.", []),

@@ -11,7 +11,8 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.message import OnRefused, Refusal, Reply, Request, prefers_problem
+from awx_ratelimit.http.header_values import prefers_problem
+from awx_ratelimit.http.message import OnRefused, Refusal, Reply, Request
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 
@@ -34,7 +35,7 @@ class Refusals:
         reply = limit_headers.refusal(decision, self._dialect, problem=_wants_problem(request))
         text = self._plans.refusal_of(decision.plan)
         if text is not None:
-            own = Reply.text(text.body, status=text.status, content_type=text.content_type)
+            own = Reply.text(text.body, status=text.status or reply.status, content_type=text.content_type)
             reply = _keeping_headers(reply, own)
         if self._on_refused is None:
             return reply
@@ -61,8 +62,8 @@ class Refusals:
             own = self._on_refused(request, refusal)
             return refusal.reply if own is None else _keeping_headers(refusal.reply, _checked(own))
         except Exception as error:
-            # A mistake in it must not turn a 429 into a 500, which clients retry at once.
-            self._log.write(logging.ERROR, "on_refused", "on_refused failed, so the usual 429 is sent: %r", error)
+            # A mistake in it must not turn a refusal into a 500, which clients retry at once.
+            self._log.write(logging.ERROR, "on_refused", "on_refused failed, so the usual reply is sent: %r", error)
             return refusal.reply
 
 
@@ -72,7 +73,7 @@ def _checked(reply: object) -> Reply:
     status, headers, body = reply
     parts = [body, *(part for pair in headers for part in pair)]
     if status not in _STATUSES or not all(isinstance(part, bytes) for part in parts):
-        raise TypeError("on_refused: expected a Reply such as Reply(429, [(b'name', b'value')], b'body')")
+        raise TypeError("on_refused: expected a Reply such as Reply(503, [(b'name', b'value')], b'body')")
     return reply
 
 

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl
 
 from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
-from awx_ratelimit.http.message import FullRequest, only_value
+from awx_ratelimit.http.header_values import only_value
+from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys.models import ApiKey, CreatedKey
 from awx_ratelimit.management.limits import KeyUsage
 from awx_ratelimit.runtime.clock import rfc3339

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
+from awx_ratelimit.http.header_values import MAX_BYTES, first_bytes
 from awx_ratelimit.http.limit_headers import KEY_HEADER
-from awx_ratelimit.http.message import MAX_BYTES, Request, first_bytes
+from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.validation import takes
 
 Identify = Callable[[Request], Caller | str | None]

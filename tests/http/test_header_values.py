@@ -4,8 +4,8 @@ import pytest
 
 from awx_ratelimit import KeyRefused, Request
 from awx_ratelimit.http.client_address import ClientAddresses
+from awx_ratelimit.http.header_values import MAX_BYTES, first_bytes, last_items, only_value, prefers_problem
 from awx_ratelimit.http.identity.identifiers import sent_key
-from awx_ratelimit.http.message import MAX_BYTES, first_bytes, last_items, only_value, prefers_problem
 
 
 def request(name: bytes, *lines: bytes) -> Request:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import Gate, Rule, StoredKeys
+from awx_ratelimit import Caller, Gate, Rule, StoredKeys
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
@@ -18,6 +18,7 @@ from awx_ratelimit.management import AccessTokens, ManagementApi
 PAGE = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
 ROWS = re.findall(r"^\| `(.+?)`(?:, `.+?`)* \|", PAGE, re.MULTILINE)
 OWNERS: dict[str, Any] = {
+    "Caller": Caller,
     "Rule": Rule,
     "StoredKeys": StoredKeys,
     "HostBackend": HostBackend,

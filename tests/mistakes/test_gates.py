@@ -222,10 +222,10 @@ def test_mistake(mistake: Mistake) -> None:
     assert_refused(mistake)
 
 
-@pytest.mark.parametrize("returned", ["awx_example_key", False, "", 0, ("user_1", "starter"), Caller])
+@pytest.mark.parametrize("returned", [b"user_1", False, 0, ("user_1", "starter"), Caller])
 def test_identify_returns_something_else(returned: Any) -> None:
-    """If identify returns neither a Caller nor None, both gates raise a TypeError that names only the type."""
-    error = r"^identify: expected a Caller or None as the result, got (a|an|the class) \w+$"
+    """If identify returns no Caller, subject or None, both gates raise a TypeError that names only the type."""
+    error = r"^identify: expected a Caller, a subject or None as the result, got (a |an |the class )?\w+$"
 
     async def identify(_: Request) -> Any:
         return returned

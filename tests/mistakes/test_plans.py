@@ -18,7 +18,7 @@ MISTAKES: list[Mistake] = [
     (
         'Plan.of("p")',
         InvalidLimit,
-        "plan 'p' has no limit; add a Rate or a Concurrency",
+        "plan 'p' has no limit; add a Rate or a Concurrency, or write Plan.unlimited('p')",
     ),
     (
         'Plan.of("p", per_minute="60")',

@@ -39,7 +39,7 @@ MISTAKES: list[Mistake] = [
     (
         'Rule("/login", cost="5")',
         InvalidLimit,
-        "Rule('/login'): cost: expected an integer >= 0, got '5'",
+        "Rule('/login'): cost: expected an integer >= 0 or a plain function, got '5'",
     ),
 ]
 

@@ -1,0 +1,133 @@
+"""Builds gates from plain arguments: keys, plans and the URL of a backend. The facades of all adapters share it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
+from typing import Any, TypedDict
+
+from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.identity.identifiers import AsyncIdentify
+from awx_ratelimit.http.identity.static_keys import StaticKeys
+from awx_ratelimit.http.limit_headers import Dialect
+from awx_ratelimit.http.message import OnRefused, Request
+from awx_ratelimit.http.policy import WebSocketRefusal
+from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.limiter import AsyncLimiter
+
+#: API keys: a mapping of keys to plans, or an identifier such as StoredKeys.
+Keys = Mapping[str, str | Plan | Caller] | Callable[[Request], Any]
+#: Plans: the path of a plan table, a PlanTable, or Plans, of which the first is the default.
+Plans = str | PurePath | PlanTable | Plan | Iterable[Plan]
+
+
+class GateOptions(TypedDict, total=False):
+    """The other options of a gate; see AsyncGate."""
+
+    rules: Iterable[Rule]
+    headers: Dialect
+    expose: bool
+    anonymous: Plan | None
+    trusted_proxies: Iterable[str]
+    websocket_refusal: WebSocketRefusal
+    preflights: bool
+    on_refused: OnRefused | None
+    address_header: str
+    ipv6_prefix: int
+
+
+class OwnedGate:
+    """An AsyncGate, and the limiter of a backend that was given as a URL. See RateLimitMiddleware for the arguments.
+
+    Such a backend is closed by `aclose`, and `reopen` opens it again. Raises as RateLimitMiddleware does.
+    """
+
+    def __init__(
+        self,
+        keys: Keys | None,
+        identify: AsyncIdentify | None,
+        plans: Plans | None,
+        backend: str | AsyncBackend | Backend | None,
+        gate: AsyncGate | None,
+        options: GateOptions,
+    ) -> None:
+        self._url = backend if isinstance(backend, str) else None
+        self._limiter: AsyncLimiter | None = None
+        if gate is None:
+            self._arguments = gate_arguments(keys, identify, plans, options)
+            gate = AsyncGate(self._open(backend), **self._arguments)
+        else:
+            check_only_gate(keys=keys, identify=identify, plans=plans, backend=backend, **options)
+        self.gate = gate
+
+    def reopen(self) -> None:
+        """Make a new gate if `aclose` has closed the backend."""
+        if self._url is not None and self._limiter is None:
+            self.gate = AsyncGate(self._open(self._url), **self._arguments)
+
+    async def aclose(self) -> None:
+        """Close the backend if it was opened from a URL. A second call does nothing."""
+        if self._url is not None and self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            await limiter.aclose()
+
+    def _open(self, backend: str | AsyncBackend | Backend | None) -> AsyncLimiter:
+        if isinstance(backend, str):
+            from awx_ratelimit.backends.open import open_async_backend
+
+            backend = open_async_backend(backend)
+        self._limiter = AsyncLimiter(MemoryBackend() if backend is None else backend)
+        return self._limiter
+
+
+def gate_arguments(
+    keys: Keys | None, identify: AsyncIdentify | None, plans: Plans | None, options: GateOptions
+) -> dict[str, Any]:
+    """The arguments of a gate besides its limiter. Raises TypeError and InvalidLimit for wrong ones."""
+    return {"plans": _plan_table(plans), "identify": _identifier(keys, identify, options.get("anonymous")), **options}
+
+
+def _identifier(keys: Keys | None, identify: AsyncIdentify | None, anonymous: Plan | None) -> Any:
+    if keys is not None and identify is not None:
+        raise TypeError("keys, identify: expected one of them, got both; write the keys, or a function of the request")
+    if keys is not None:
+        return StaticKeys(keys) if isinstance(keys, Mapping) or not callable(keys) else keys
+    if identify is None and anonymous is None:
+        raise TypeError(
+            "keys, identify, anonymous: expected one of them, got none; write keys={'awx_example_key': 'starter'}, or "
+            "anonymous=Plan.of('anonymous', per_minute=60) to limit clients by their address"
+        )
+    return _nobody if identify is None else identify
+
+
+def _nobody(_: Request) -> None:
+    """Every client is limited by its address."""
+
+
+def _plan_table(plans: Any) -> PlanTable:
+    if plans is None:
+        return PlanTable.default()
+    if isinstance(plans, PlanTable):
+        return plans
+    if isinstance(plans, str | PurePath):
+        return PlanTable.watch(plans)
+    listed = [plans] if isinstance(plans, Plan) else plans
+    if isinstance(listed, Mapping) or not isinstance(listed, Iterable):
+        raise TypeError(
+            "plans: expected the path of a plan table, a PlanTable or a list of Plans, "
+            f"got {type_name(plans)}; write PlanTable.from_mapping(...) for a mapping"
+        )
+    listed = list(listed)
+    default = listed[0].name if listed and isinstance(listed[0], Plan) else None
+    return PlanTable(listed, default=default)
+
+
+def check_only_gate(**others: Any) -> None:
+    """Raise TypeError if another argument was given beside `gate`."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise TypeError(f"gate: expected it alone, got also {', '.join(given)}; give these to the gate instead")

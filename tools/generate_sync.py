@@ -77,6 +77,7 @@ DIFFERENCES: Final = {
                 decision = await decision
 """: "",
     # Docstrings.
+    "coroutine functions and async generators": "functions and generators",
     "from the tasks of an event loop": "from any thread",
     "for the tasks of event loops": "for threads",
     "an ASGI adapter": "a WSGI adapter",

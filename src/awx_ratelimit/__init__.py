@@ -11,7 +11,14 @@ from awx_ratelimit.core.decision import Decision, Lease, Usage
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate
-from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable, ImpossibleClaim, InvalidLimit, KeyRefused
+from awx_ratelimit.errors import (
+    AwxRateLimitError,
+    BackendUnavailable,
+    ImpossibleClaim,
+    InvalidLimit,
+    KeyRefused,
+    RateLimited,
+)
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.client_address import ClientAddress
@@ -60,6 +67,7 @@ __all__ = [
     "PlanTable",
     "Rate",
     "RateLimitMiddleware",
+    "RateLimited",
     "Refusal",
     "RefusalLog",
     "Reply",

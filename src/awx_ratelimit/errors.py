@@ -2,6 +2,7 @@
 
 AwxRateLimitError
 ├── InvalidLimit          a rate, a plan or a plan table is invalid (also a ValueError)
+├── RateLimited           a limited function was not called; has the decision and the wait
 ├── ImpossibleClaim       the cost is above a burst, so no wait can help
 ├── BackendUnavailable    the backend could not decide
 │   ├── BackendMisconfigured   it needs a change of its configuration first
@@ -23,7 +24,7 @@ AwxRateLimitError
 """
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 _code = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
 _challenge = re.compile(r"[!-~](?:[ -~]*[!-~])?").fullmatch
@@ -40,6 +41,27 @@ class InvalidLimit(AwxRateLimitError, ValueError):
         super().__init__(f"{source}: {reason}" if source else str(reason))
         self.reason = str(reason)
         self.source = source
+
+
+class RateLimited(AwxRateLimitError):
+    """A limited function was not called, because its limit refused. No limit charged the call.
+
+    `decision` is the refusal; None in a copy that another process has sent. `retry_after_ms` is the wait until the same
+    call is allowed. The message has the name of the function and no argument.
+    """
+
+    def __init__(self, message: str, *, decision: Any = None, retry_after_ms: int = 0) -> None:
+        super().__init__(message)
+        self.decision = decision
+        self.retry_after_ms: int = retry_after_ms if decision is None else decision.retry_after_ms
+
+    def __reduce__(self) -> Any:
+        # A Decision cannot be pickled, and task queues pickle exceptions.
+        return _unpickled, (type(self), *self.args, self.retry_after_ms)
+
+
+def _unpickled(kind: type[RateLimited], message: str, retry_after_ms: int) -> RateLimited:
+    return kind(message, retry_after_ms=retry_after_ms)
 
 
 class ImpossibleClaim(AwxRateLimitError):

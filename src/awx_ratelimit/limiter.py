@@ -1,6 +1,6 @@
 """`AsyncLimiter`: decides claims with any backend."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,10 @@ from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLe
 from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.limited_functions import Function, async_limited
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, must_be_awaited
 
@@ -93,6 +96,22 @@ class AsyncLimiter:
     def hold(self, subject: str, plan: Plan, cost: int = 1) -> AsyncHold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it. Raises as `acquire` does."""
         return AsyncHold(partial(self.acquire, subject, plan, cost), self.backend.release)
+
+    def limited(
+        self,
+        plan: str | Rate | Plan,
+        *,
+        subject: str | Callable[..., str] = EVERY_CALL,
+        cost: int | Callable[..., int] = 1,
+        scope: str | None = None,
+    ) -> Callable[[Function], Function]:
+        """Limit a function, in buckets of its own: a decorator for coroutine functions and async generators.
+
+        See FunctionLimit for the arguments. A refused call raises RateLimited and does not run the function. A slot is
+        held until the function returns or the generator ends. A generator is limited when its first value is asked
+        for. Several limits of one function are decided together: a refused call is charged by none of them.
+        """
+        return partial(async_limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
 
     async def refund(self, decision: Decision) -> None:
         """Give back the charged tokens, less what has refilled since; once for each decision.

@@ -3,7 +3,7 @@
 Generated from `limiter.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,10 @@ from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases, checks_c
 from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.limited_functions import Function, limited
 from awx_ratelimit.limiter import _ONE
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import Hold, check_is_decision
@@ -91,6 +94,22 @@ class Limiter:
     def hold(self, subject: str, plan: Plan, cost: int = 1) -> Hold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it. Raises as `acquire` does."""
         return Hold(partial(self.acquire, subject, plan, cost), self.backend.release)
+
+    def limited(
+        self,
+        plan: str | Rate | Plan,
+        *,
+        subject: str | Callable[..., str] = EVERY_CALL,
+        cost: int | Callable[..., int] = 1,
+        scope: str | None = None,
+    ) -> Callable[[Function], Function]:
+        """Limit a function, in buckets of its own: a decorator for functions and generators.
+
+        See FunctionLimit for the arguments. A refused call raises RateLimited and does not run the function. A slot is
+        held until the function returns or the generator ends. A generator is limited when its first value is asked
+        for. Several limits of one function are decided together: a refused call is charged by none of them.
+        """
+        return partial(limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
 
     def refund(self, decision: Decision) -> None:
         """Give back the charged tokens, less what has refilled since; once for each decision.

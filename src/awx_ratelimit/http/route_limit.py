@@ -4,30 +4,27 @@ The scope of a bucket is the name of its route. It is written before the names o
 """
 
 import inspect
-import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from functools import lru_cache
-from hashlib import blake2s
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.scope import MAX_SCOPE_LENGTH, checked_scope, scope_of, scope_of_function
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
+
+__all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "scope_of", "scope_of_function"]
 
 Per = Literal["caller", "account", "address", "everyone"]
 _PERS: Final = get_args(Per)
 #: The subject of limits that all clients share.
 EVERYONE: Final = "everyone"
-_MAX_SCOPE_LENGTH = 32
-_is_scope = re.compile(rf"[a-z0-9_-]{{1,{_MAX_SCOPE_LENGTH}}}").fullmatch
 #: In a request's scope or environ: the limits that were applied to it, by their scope.
 _APPLIED: Final = "awx_ratelimit.route_limits"
-#: The function that a scope without a hash belongs to.
-_OWNERS: dict[str, str] = {}
 
 
 class BoundLimit(NamedTuple):
@@ -84,9 +81,7 @@ class RouteLimit:
         self._shadow = isinstance(limit, Plan) and limit.shadow
         self.per = _checked_per(per)
         self._cost = _checked_cost(cost, min(rate.burst for rate in self._rates))
-        if scope is not None and (not isinstance(scope, str) or not _is_scope(scope)):
-            raise InvalidLimit(f"scope: expected 1 to {_MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
-        self.scope = scope
+        self.scope = checked_scope(scope)
         # Bounded by the number of routes.
         self._bound = lru_cache(maxsize=None)(self._bind)
 
@@ -102,31 +97,13 @@ class RouteLimit:
             if applied[scope] is self:
                 return None
             number += 1
-            scope = f"{name[: _MAX_SCOPE_LENGTH - 4]}-{number}"
+            scope = f"{name[: MAX_SCOPE_LENGTH - 4]}-{number}"
         applied[scope] = self
         return self._bound(scope)
 
     def _bind(self, scope: str) -> BoundLimit:
         rates = tuple(replace(rate, name=f"{scope}.{rate.name}") for rate in self._rates)
         return BoundLimit(Plan(scope, rates, shadow=self._shadow), self.per, self._cost)
-
-
-def scope_of_function(function: Callable[..., Any]) -> str:
-    """The scope of a decorated function: its name, with a hash of its module if another one has that name."""
-    name = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
-    identity = f"{getattr(function, '__module__', '')}:{name}"
-    return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
-
-
-def scope_of(name: str, identity: str, *, is_unique: bool) -> str:
-    """The scope of the route called `name`: the name itself if it can be one and `is_unique`, else with a hash.
-
-    `identity` is a text that no other route has and that is the same in all processes of the app.
-    """
-    scope = re.sub(r"[^a-z0-9_-]", "_", name.lower())
-    if is_unique and _is_scope(name):
-        return name
-    return f"{scope[: _MAX_SCOPE_LENGTH - 8]}-{blake2s(identity.encode(), digest_size=4).hexdigest()[:7]}"
 
 
 def _rates_of(limit: object) -> tuple[Rate, ...]:

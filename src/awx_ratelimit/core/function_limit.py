@@ -1,0 +1,118 @@
+"""`FunctionLimit`: a limit of functions, for `Limiter.limited` and for the decorators of tasks.
+
+Each function has its own buckets, under the subject ``limited:<scope>:<subject>``.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from awx_ratelimit.core.claim import check_subject
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.scope import checked_scope, scope_of_function
+from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
+
+#: The subject of limits that all calls share.
+EVERY_CALL: Final = "everyone"
+
+
+class FunctionClaim(NamedTuple):
+    """What one call asks for."""
+
+    subject: str
+    plan: Plan
+    cost: int
+
+
+class FunctionLimit:
+    """A limit of functions, each with its own buckets.
+
+    `plan` is a notation such as ``30/minute``, a Rate, or a Plan, whose slots are held while the function runs.
+    `subject` says whose limit a call uses: a text, or a function of the call's arguments that returns one. `cost` is in
+    tokens, an integer >= 1 or a function of the call's arguments. `scope` is the name of the buckets, 1 to 32 of
+    ``a-z 0-9 _ -``; None is the name of the function. Functions with one `scope` share their buckets.
+
+    Raises InvalidLimit or TypeError for a wrong argument.
+    """
+
+    def __init__(
+        self,
+        plan: str | Rate | Plan,
+        *,
+        subject: str | Callable[..., str] = EVERY_CALL,
+        cost: int | Callable[..., int] = 1,
+        scope: str | None = None,
+    ) -> None:
+        self._plan = _plan_of(plan)
+        self._subject = _checked_subject(subject)
+        self._cost = _checked_cost(cost, self._plan)
+        self._scope = checked_scope(scope)
+
+    def scope_of(self, function: Any) -> str:
+        """The name of the buckets of `function`. Raises TypeError unless it is a function."""
+        if not callable(function) or isinstance(function, type | staticmethod | classmethod):
+            raise TypeError(
+                f"limited: expected a function, got {type_name(function)}; write the decorator next to the `def`"
+            )
+        return self._scope or scope_of_function(function)
+
+    def claim(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionClaim:
+        """What a call with these arguments asks for. Raises TypeError for a wrong result of `subject` or `cost`."""
+        subject = self._subject(*args, **kwargs) if callable(self._subject) else self._subject
+        if not isinstance(subject, str) or not subject:
+            raise TypeError(f"limited: subject: expected a non-empty string as the result, got {describe(subject)}")
+        cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
+        if not _is_cost(cost):
+            raise TypeError(f"limited: cost: expected an integer >= 1 as the result, got {describe(cost)}")
+        return FunctionClaim(f"limited:{scope}:{subject}", self._plan, cost)
+
+
+def refusal(name: str, decision: Decision) -> RateLimited:
+    """The error for a refused call of the function `name`."""
+    seconds = max(1, -(-decision.retry_after_ms // 1_000))
+    plural = "" if seconds == 1 else "s"
+    return RateLimited(f"Too many calls of {name}. Retry after {seconds} second{plural}.", decision=decision)
+
+
+def name_of(function: Any) -> str:
+    """The name of `function` in messages."""
+    name: str = getattr(function, "__qualname__", type(function).__name__)
+    return name.rpartition("<locals>.")[2]
+
+
+def _plan_of(plan: object) -> Plan:
+    if isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, str):
+        return Plan("limited", (Rate.parse(plan),))
+    if isinstance(plan, Rate):
+        return Plan("limited", (plan,))
+    raise TypeError(f"plan: expected a notation such as '30/minute', a Rate or a Plan, got {describe(plan)}")
+
+
+def _checked_subject(subject: Any) -> str | Callable[..., str]:
+    if callable(subject) and not inspect.iscoroutinefunction(subject):
+        return subject  # type: ignore[no-any-return]
+    if inspect.iscoroutinefunction(subject):
+        raise TypeError(f"subject: expected a string or a plain function, got {describe(subject)}, which is async")
+    check_subject(subject)
+    return str(subject)
+
+
+def _checked_cost(cost: Any, plan: Plan) -> int | Callable[..., int]:
+    if callable(cost) and not inspect.iscoroutinefunction(cost):
+        return cost  # type: ignore[no-any-return]
+    if not _is_cost(cost):
+        raise InvalidLimit(f"cost: expected an integer >= 1 or a plain function, got {describe(cost)}")
+    try:
+        plan.check(cost)
+    except ImpossibleClaim as error:
+        raise InvalidLimit(f"cost: {error}") from None
+    return int(cost)
+
+
+def _is_cost(cost: object) -> bool:
+    return isinstance(cost, int) and not isinstance(cost, bool) and cost >= 1

@@ -1,0 +1,39 @@
+"""The scope of a limit of one route or one function: the name that keeps its buckets apart from all others."""
+
+import re
+from collections.abc import Callable
+from hashlib import blake2s
+from typing import Any, Final
+
+from awx_ratelimit.core.validation import describe
+from awx_ratelimit.errors import InvalidLimit
+
+MAX_SCOPE_LENGTH: Final = 32
+_is_scope = re.compile(rf"[a-z0-9_-]{{1,{MAX_SCOPE_LENGTH}}}").fullmatch
+#: The function that a scope without a hash belongs to.
+_OWNERS: dict[str, str] = {}
+
+
+def checked_scope(scope: Any) -> str | None:
+    """Return `scope`. Raises InvalidLimit unless it is None or a name that a scope can have."""
+    if scope is None or (isinstance(scope, str) and _is_scope(scope)):
+        return scope
+    raise InvalidLimit(f"scope: expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
+
+
+def scope_of_function(function: Callable[..., Any]) -> str:
+    """The scope of a decorated function: its name, with a hash of its module if another one has that name."""
+    name = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+    identity = f"{getattr(function, '__module__', '')}:{name}"
+    return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
+
+
+def scope_of(name: str, identity: str, *, is_unique: bool) -> str:
+    """The scope of the route called `name`: the name itself if it can be one and `is_unique`, else with a hash.
+
+    `identity` is a text that no other route has and that is the same in all processes of the app.
+    """
+    scope = re.sub(r"[^a-z0-9_-]", "_", name.lower())
+    if is_unique and _is_scope(name):
+        return name
+    return f"{scope[: MAX_SCOPE_LENGTH - 8]}-{blake2s(identity.encode(), digest_size=4).hexdigest()[:7]}"

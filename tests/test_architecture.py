@@ -97,6 +97,8 @@ THIRD_PARTIES = {
     "fastapi": {"adapters/fastapi.py"},
     "flask": {"adapters/flask.py"},
     "starlette": {"adapters/fastapi.py", "adapters/starlette.py"},
+    "litestar": {"adapters/litestar.py"},
+    "quart": {"adapters/quart.py"},
     "rich": {"cli/live_view.py", "cli/output.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable
+from awx_ratelimit.core import scope
 from awx_ratelimit.testing import ManualClock
 
 KEYS = {
@@ -57,6 +58,11 @@ class RouteLimitLaws:
     def app(self, limit: dict[str, Any], around: Any) -> Get:
         """An app of the framework."""
         raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The functions of other tests have not taken the names of these routes."""
+        monkeypatch.setattr(scope, "_OWNERS", {})
 
     @pytest.fixture
     def clock(self) -> ManualClock:

@@ -1,0 +1,86 @@
+"""For Quart: limits of single views. For the whole app use `awx_ratelimit.RateLimitMiddleware`.
+
+@app.get("/search")
+@limit("5/minute", per="address")
+async def search(): ...
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import quart
+
+from awx_ratelimit.adapters.asgi.route_limits import admit
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.scope import scope_of_function
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.message import Headers, Reply, Request
+from awx_ratelimit.http.route_limit import Per, RouteLimit
+
+__all__ = ["limit"]
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AsyncGate | None = None,
+) -> "ViewLimit":
+    """Limit a view, in a bucket of its own: a decorator for functions, async or not, and an item of `decorators`.
+
+    A WebSocket view is limited at its handshake. See RouteLimit for the arguments. The limit uses `gate`, else the gate
+    of the middleware around the app, else the memory of this process, where clients count by their address. A refused
+    request is charged by no limit.
+    """
+    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class ViewLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        self._limit = limit
+        self._gate = gate
+
+    def __call__(self, view: _View) -> _View:
+        """Return `view` with the limit. Raises TypeError for anything but a function."""
+        if not callable(view) or isinstance(view, type):
+            raise TypeError(
+                f"limit: expected a function, got {type_name(view)}; write decorators = [limit(...)] in a View"
+            )
+        route = scope_of_function(view)
+
+        @wraps(view)
+        async def limited(*args: Any, **kwargs: Any) -> Any:
+            in_request = quart.has_request_context()
+            connection: Any = quart.request if in_request else quart.websocket
+            admission = await admit(self._limit, route, connection.scope, self._gate)
+            if admission.reply is not None:
+                return response_of(admission.reply)
+            result = await quart.current_app.ensure_async(view)(*args, **kwargs)
+            if not admission.headers or not in_request:
+                return result
+            response = await quart.make_response(result)
+            response.headers.extend(_text(admission.headers))
+            return response
+
+        return limited  # type: ignore[return-value]
+
+
+def response_of(reply: Reply) -> quart.Response:
+    """`reply` as a response of Quart."""
+    response = quart.Response(reply.body, reply.status)
+    response.headers.clear()
+    response.headers.extend(_text(reply.headers))
+    return response
+
+
+def _text(headers: Headers) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -1,0 +1,139 @@
+"""The examples of frameworks on real servers: limits, the 401, an exemption, and slots of streams."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from tests.machine import eventually
+from tests.processes import free_port, guarded, stop
+from tests.servers.wire import Answer, Connection
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+REFUSAL = b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Rate limit exceeded. Retry after '
+COMMANDS = {
+    "quart": "-m hypercorn examples.quart_app:app --bind 127.0.0.1:{port}",
+    "litestar": "-m uvicorn examples.litestar_app:app --port {port} --timeout-graceful-shutdown 1",
+}
+
+
+class Example:
+    """A running example."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
+
+    def get(self, path: str, key: str | None = "awx_demo_growth") -> Answer:
+        """The response to a GET."""
+        with Connection(self.port) as connection:
+            return connection.request("GET", path, *([] if key is None else [key]))
+
+    def streaming(self, path: str, key: str) -> Connection:
+        """A connection on which a stream has begun."""
+        connection = Connection(self.port)
+        connection.send_request("GET", path, key)
+        assert connection.begun().status == 200
+        assert connection.chunk() != b""
+        return connection
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    """One process serves all tests of an example."""
+    port, log = free_port(), tmp_path_factory.mktemp("log") / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *COMMANDS[request.param].format(port=port).split()],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PORT": str(port)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    guard = guarded(process)
+    try:
+        _wait_for(port, process, log)
+        yield Example(request.param, port)
+    finally:
+        stop(process, guard)
+    said = log.read_text(errors="replace")
+    assert "Traceback" not in said, said
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(OSError), Connection(port, timeout_seconds=1.0) as connection:
+            if connection.request("GET", "/health").status == 200:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"port {port} does not answer:\n{log.read_text(errors='replace')}")
+
+
+def test_limit_of_a_route(example: Example) -> None:
+    """The sixth search of a minute is refused with the gate's own bytes, and other paths are admitted."""
+    answers = [example.get("/v1/search") for _ in range(6)]
+
+    refused = answers[-1]
+    assert [answer.status for answer in answers] == [200] * 5 + [429]
+    assert refused.body.startswith(REFUSAL)
+    assert refused.header("content-type") == "application/json"
+    assert refused.header("cache-control") == "no-store"
+    assert refused.header("content-length") == str(len(refused.body))
+    assert int(refused.header("retry-after") or 0) in range(1, 13)
+    assert (refused.header("ratelimit") or "").startswith('"search.minute";r=0;t=')
+    assert example.get("/v1/nothing").status == 404
+
+
+def test_headers(example: Example) -> None:
+    """An admitted response reports the plan, also a 404."""
+    policy = '"minute";q=300;w=60, "day";q=100000;w=86400, "concurrent";q=25;qu="concurrent-requests"'
+
+    assert example.get("/v1/nothing").header("ratelimit-policy") == policy
+
+
+def test_exempt(example: Example) -> None:
+    """A path that is exempt needs no key and reports no limits."""
+    answer = example.get("/health", None)
+
+    assert answer.status == 200
+    assert answer.header("ratelimit") is None
+
+
+@pytest.mark.parametrize("key", [None, "awx_wrong"])
+def test_unauthorized(example: Example, key: str | None) -> None:
+    """Without a known key a request is a 401, and the app is not called."""
+    answer = example.get("/v1/search", key)
+
+    assert answer.status == 401
+    assert answer.body.startswith(b'{"code":"api_key_missing"' if key is None else b'{"code":"invalid_api_key"')
+    assert answer.header("www-authenticate") is not None
+
+
+def test_key_twice(example: Example) -> None:
+    """A key header that was sent twice is a 401."""
+    with Connection(example.port) as connection:
+        assert connection.request("GET", "/v1/search", "awx_demo_growth", "awx_demo_growth").status == 401
+
+
+def test_streams(example: Example) -> None:
+    """Streams hold their slots: a sixth request is refused until a client disconnects."""
+    with ExitStack() as stack:
+        streams = [example.streaming("/v1/stream", "awx_demo_starter") for _ in range(5)]
+        for connection in streams:
+            stack.callback(connection.close)
+        refused = example.get("/v1/nothing", "awx_demo_starter")
+        streams[0].reset()
+        again = eventually(lambda: example.get("/v1/nothing", "awx_demo_starter").status, 404)
+
+    assert refused.status == 429
+    assert refused.body.startswith(REFUSAL)
+    assert '"concurrent";r=0' in (refused.header("ratelimit") or "")
+    assert again == 404

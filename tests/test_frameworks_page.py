@@ -1,0 +1,35 @@
+"""The examples in docs/frameworks.md work as they are."""
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.adapters.test_route_limits import asgi_get
+
+PAGE = (Path(__file__).parent.parent / "docs" / "frameworks.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\w+)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+KEY = "awx_example_key"
+
+
+def names_of(section: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the block of a section defines."""
+    module = ModuleType("frameworks_page")
+    # Litestar looks up the module of a handler.
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(SECTIONS[section], "frameworks.md", "exec"), vars(module))
+    return vars(module)
+
+
+@pytest.mark.parametrize("section", ["Quart", "Litestar"])
+def test_asgi(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app of the section answers five requests to its route, refuses the sixth, and needs a key."""
+    get = asgi_get(names_of(section, monkeypatch)["app"])
+
+    answers = [get("/search", KEY) for _ in range(6)]
+
+    assert [answer.status for answer in answers] == [200] * 5 + [429]
+    assert '"search.minute"' in answers[0].headers["ratelimit"]
+    assert get("/search").status == 401

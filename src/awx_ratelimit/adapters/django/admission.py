@@ -1,0 +1,175 @@
+"""What the gates around a request have admitted, and the admission of a route's own limit.
+
+A request may be admitted by a middleware around Django, by the entry of MIDDLEWARE, or by both. A view may run in an
+event loop or in a thread, whatever kind of gate has admitted its request.
+"""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.http import HttpRequest
+
+from awx_ratelimit.adapters.asgi.middleware import EXCHANGES, Exchange
+from awx_ratelimit.adapters.django.configuration import configuration, is_configured
+from awx_ratelimit.adapters.django.messages import request_of, source_of
+from awx_ratelimit.adapters.wsgi.middleware import SLOTS
+from awx_ratelimit.adapters.wsgi.route_limits import default_gate
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.limit_headers import merged
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_admission import _CHARGED, AsyncCharge, async_admit_to_route
+from awx_ratelimit.http.route_admission_sync import Charge, admit_to_route
+from awx_ratelimit.http.route_limit import RouteLimit
+
+Source = MutableMapping[str, Any]
+AnyGate = Gate | AsyncGate
+
+_ADMITTED = "awx_ratelimit.django"
+_HEADERS = "awx_ratelimit.django.headers"
+
+
+class Admitted:
+    """A request that the entry of MIDDLEWARE has admitted, with its headers and its slot.
+
+    `end` or garbage collection releases the slot once.
+    """
+
+    __slots__ = ("decision", "gate", "headers")
+
+    def __init__(self, gate: AnyGate, admission: Admission) -> None:
+        self.gate = gate
+        self.headers = admission.headers
+        self.decision = admission.decision
+
+    def end(self) -> None:
+        decision = self.decision
+        if decision is not None:
+            self.decision = None
+            self.gate.release(decision)
+
+    __del__ = end
+
+
+def holders(source: Source) -> list[Any]:
+    """What has admitted a request, from the outside in. Each has a gate and a decision."""
+    return [*source.get(EXCHANGES, ()), *source.get(SLOTS, ()), *source.get(_ADMITTED, ())]
+
+
+def add_holder(source: Source, admitted: Admitted) -> None:
+    """Let the limits of views find `admitted`."""
+    source[_ADMITTED] = (*source.get(_ADMITTED, ()), admitted)
+
+
+def remove_holder(source: Source) -> None:
+    """Forget the innermost one, so that only the response refers to it."""
+    source[_ADMITTED] = source[_ADMITTED][:-1]
+
+
+def drop_headers(source: Source) -> None:
+    """An inner gate or a view has refused the request, so the client must see the headers of that refusal."""
+    for holder in holders(source):
+        if isinstance(holder, Exchange):
+            holder.drop_headers()
+        else:
+            holder.headers = []
+
+
+def route_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
+    """The headers of the limits that have admitted a request without a middleware around its view."""
+    headers: list[tuple[bytes, bytes]] = source_of(request).get(_HEADERS, [])
+    return headers
+
+
+def admit(limit: RouteLimit, route: str, request: HttpRequest, gate: AnyGate | None) -> Admission:
+    """Decide `limit` in a thread, with `gate`, else with that of the innermost middleware, else with the settings'.
+
+    `route` is the scope of the bucket. A refusal has a reply.
+    """
+    source = source_of(request)
+    used = _used_gate(request, source, gate)
+    if isinstance(used, AsyncGate):
+        return async_to_sync(_admit_async)(limit, route, request, used)
+    return _admit(limit, route, request, used)
+
+
+async def admit_async(limit: RouteLimit, route: str, request: HttpRequest, gate: AnyGate | None) -> Admission:
+    """As `admit`, in an event loop."""
+    used = _used_gate(request, source_of(request), gate)
+    if isinstance(used, AsyncGate):
+        return await _admit_async(limit, route, request, used)
+    if used is default_gate():
+        # It has only memory to ask.
+        return _admit(limit, route, request, used)
+    return await sync_to_async(_admit, thread_sensitive=True)(limit, route, request, used)
+
+
+def _used_gate(request: HttpRequest, source: Source, gate: AnyGate | None) -> AnyGate:
+    if gate is not None:
+        return gate
+    around = holders(source)
+    if around:
+        innermost: AnyGate = around[-1].gate
+        return innermost
+    if is_configured():
+        settings = configuration()
+        return settings.async_gate if hasattr(request, "scope") else settings.gate
+    return default_gate()
+
+
+def _admit(limit: RouteLimit, route: str, request: HttpRequest, gate: Gate) -> Admission:
+    source = source_of(request)
+    outer = [Charge(_fitting(holder.gate, Gate), holder.decision) for holder in holders(source)]
+    _fit_charges(source, Gate)
+    return _reported(source, admit_to_route(limit, route, request_of(request), source, gate, outer))
+
+
+async def _admit_async(limit: RouteLimit, route: str, request: HttpRequest, gate: AsyncGate) -> Admission:
+    source = source_of(request)
+    outer = [AsyncCharge(_fitting(holder.gate, AsyncGate), holder.decision) for holder in holders(source)]
+    _fit_charges(source, AsyncGate)
+    return _reported(source, await async_admit_to_route(limit, route, request_of(request), source, gate, outer))
+
+
+def _reported(source: Source, admission: Admission) -> Admission:
+    """Add the headers to those of the innermost middleware, else to those of the response."""
+    around = holders(source)
+    if admission.reply is not None:
+        source[_HEADERS] = []
+        drop_headers(source)
+    elif not around:
+        source[_HEADERS] = merged(source.get(_HEADERS, []), admission.headers)
+    elif isinstance(around[-1], Exchange):
+        around[-1].merge_headers(admission.headers)
+    else:
+        around[-1].headers = merged(around[-1].headers, admission.headers)
+    return admission
+
+
+def _fit_charges(source: Source, wanted: type[AnyGate]) -> None:
+    charged: list[Any] = source.get(_CHARGED, [])
+    charged[:] = [charge._replace(gate=_fitting(charge.gate, wanted)) for charge in charged]
+
+
+def _fitting(gate: Any, wanted: type[AnyGate]) -> Any:
+    """`gate`, or an object with its `give_back` for code of the other kind."""
+    return gate if isinstance(gate, wanted | _GivesBack) else _GivesBack(gate)
+
+
+class _GivesBack:
+    """Gives a decision back from a thread, or from an event loop if the result is awaited."""
+
+    def __init__(self, gate: AnyGate) -> None:
+        self._gate: Any = gate
+
+    def give_back(self, decision: Decision) -> Any:
+        give_back = self._gate.give_back
+        is_async = isinstance(self._gate, AsyncGate)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return (async_to_sync(give_back) if is_async else give_back)(decision)
+        return (give_back if is_async else sync_to_async(give_back))(decision)

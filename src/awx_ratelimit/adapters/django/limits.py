@@ -1,0 +1,149 @@
+"""Limits of single views.
+
+@limit("5/minute", per="address")
+def search(request): ...
+
+@method_decorator(limit("5/minute"), name="dispatch")
+class Search(View): ...
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from awx_ratelimit.adapters.django.admission import AnyGate, admit, admit_async, route_headers
+from awx_ratelimit.adapters.django.messages import django_request, response_of, set_headers
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AnyGate | None = None,
+) -> "ViewLimit":
+    """Limit a view, in a bucket of its own: a decorator for functions, also async ones, methods, and class-based views.
+
+    See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware, else that of the settings,
+    else the memory of this process, where clients count by their address. A refused request is charged by no limit.
+    """
+    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class ViewLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AnyGate | None) -> None:
+        self._limit = limit
+        self._gate = gate
+
+    def __call__(self, view: _View) -> _View:
+        """Return `view` with the limit. Raises TypeError for anything but a function or a class-based view."""
+        if isinstance(view, type):
+            if not hasattr(view, "dispatch"):
+                raise TypeError(f"limit: expected a view, got the class {view.__name__}, which has no dispatch method")
+            setattr(view, "dispatch", self._decorated(view.dispatch))  # noqa: B010  # mypy knows no dispatch
+            return view
+        if not callable(view):
+            raise TypeError(f"limit: expected a view, got {type_name(view)}; write the decorator on a function")
+        return self._decorated(view)  # type: ignore[no-any-return]
+
+    def _decorated(self, view: Any) -> Any:
+        scopes: dict[Any, str] = {}
+
+        def scope_for(args: tuple[Any, ...]) -> str:
+            owner = _owner(view, args)
+            if owner not in scopes:
+                # Bounded by the number of classes that inherit the view.
+                scopes[owner] = _scope_of(view, owner)
+            return scopes[owner]
+
+        async def limited_async(*args: Any, **kwargs: Any) -> Any:
+            request = _request_among(view, args, kwargs)
+            admission = await admit_async(self._limit, scope_for(args), request, self._gate)
+            if admission.reply is not None:
+                return response_of(admission.reply, request)
+            return _with_headers(await view(*args, **kwargs), request)
+
+        if iscoroutinefunction(view):
+            return wraps(view)(limited_async)
+
+        @wraps(view)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            owner = _owner(view, args)
+            # The `dispatch` of a class with async methods is no coroutine function, but returns a coroutine.
+            if getattr(owner, "view_is_async", False) and _name(view) == "dispatch":
+                return limited_async(*args, **kwargs)
+            request = _request_among(view, args, kwargs)
+            admission = admit(self._limit, scope_for(args), request, self._gate)
+            if admission.reply is not None:
+                return response_of(admission.reply, request)
+            return _with_headers(view(*args, **kwargs), request)
+
+        return limited
+
+
+def _with_headers(response: Any, request: HttpRequest) -> Any:
+    """`response`, with the headers that no middleware adds."""
+    headers = route_headers(request)
+    if headers and isinstance(response, HttpResponseBase):
+        set_headers(response, headers, [name for name, _ in headers])
+    return response
+
+
+def _request_among(view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpRequest:
+    for value in (*args[:2], kwargs.get("request")):
+        request = django_request(value)
+        if request is not None:
+            return request
+    raise TypeError(f"limit: {_name(view)} was called without a request; write the decorator on a view")
+
+
+def _owner(view: Any, args: tuple[Any, ...]) -> type[Any] | None:
+    """The class whose method `view` is, as far as the call tells; None for a function."""
+    # `method_decorator` passes a partial of a bound method to the innermost decorator.
+    innermost = inspect.unwrap(view, stop=lambda each: isinstance(each, partial))
+    if isinstance(innermost, partial) and inspect.ismethod(innermost.func):
+        return type(innermost.func.__self__)
+    if args and django_request(args[0]) is None:
+        return type(args[0])
+    return None
+
+
+def _scope_of(view: Any, owner: type[Any] | None) -> str:
+    """The scope of a view: that of its class, so that classes which inherit a method share no bucket."""
+    # Set by `as_view` of Django, and of Django REST framework.
+    made_of = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    if owner is not None and _name(view) != "dispatch":
+        return _scope_of_class(owner, f".{_name(view)}")
+    found = owner or made_of
+    if found is not None:
+        # A viewset has a view for each of several sets of actions.
+        actions = sorted(set((getattr(view, "actions", None) or {}).values()))
+        return _scope_of_class(found, "".join(f".{name}" for name in actions))
+    return scope_of_function(view.func if isinstance(view, partial) else view)
+
+
+def _scope_of_class(owner: type[Any], rest: str) -> str:
+    # Classes that Django REST framework makes of functions differ only in their names.
+    qualified = owner.__qualname__ if owner.__qualname__.endswith(owner.__name__) else owner.__name__
+    named: Any = SimpleNamespace(__qualname__=qualified + rest, __module__=owner.__module__)
+    return scope_of_function(named)
+
+
+def _name(view: Any) -> str:
+    return getattr(view, "__name__", type(view).__name__)

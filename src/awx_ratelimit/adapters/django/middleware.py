@@ -1,0 +1,101 @@
+"""The entry of MIDDLEWARE, for synchronous and for async requests."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from awx_ratelimit.adapters.django.admission import Admitted, add_holder, drop_headers, holders, remove_holder
+from awx_ratelimit.adapters.django.configuration import configuration
+from awx_ratelimit.adapters.django.messages import (
+    drain,
+    request_of,
+    response_of,
+    set_headers,
+    source_of,
+    when_ended,
+)
+from awx_ratelimit.http.message import Reply
+from awx_ratelimit.http.policy import Admission
+
+
+class RateLimitMiddleware:
+    """Limits the requests that reach it by ``AWX_RATELIMIT`` in the settings.
+
+    A refused request reaches no view. A slot is held until the response ends, also if the client hangs up. Put it after
+    AuthenticationMiddleware if users are the callers, else as far up as you can. The decision is at
+    ``request.META["awx_ratelimit.decision"]``. Requests that a gate around Django has decided are not decided twice by
+    the same gate.
+
+    Raises ImproperlyConfigured if the setting is missing or wrong.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        settings = configuration()
+        self._max_drain_bytes = settings.max_drain_bytes
+        self._is_async = iscoroutinefunction(get_response)
+        self._gate: Any = settings.async_gate if self._is_async else settings.gate
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self._is_async:
+            return self._async_call(request)
+        if self._is_decided(request):
+            return self.get_response(request)  # type: ignore[no-any-return]
+        admission = self._gate.admit(request_of(request))
+        if admission.reply is not None:
+            return self._refusal(request, admission.reply)
+        admitted = self._admit(request, admission)
+        try:
+            response = self.get_response(request)
+        except BaseException:
+            admitted.end()
+            raise
+        finally:
+            remove_holder(source_of(request))
+        return self._limited(request, response, admitted)
+
+    async def _async_call(self, request: HttpRequest) -> HttpResponseBase:
+        if self._is_decided(request):
+            return await self.get_response(request)  # type: ignore[no-any-return]
+        admission = await self._gate.admit(request_of(request))
+        if admission.reply is not None:
+            return self._refusal(request, admission.reply)
+        admitted = self._admit(request, admission)
+        try:
+            response = await self.get_response(request)
+        except BaseException:
+            # A client that hangs up cancels the view.
+            admitted.end()
+            raise
+        finally:
+            remove_holder(source_of(request))
+        return self._limited(request, response, admitted)
+
+    def _is_decided(self, request: HttpRequest) -> bool:
+        return any(holder.gate is self._gate for holder in holders(source_of(request)))
+
+    def _refusal(self, request: HttpRequest, reply: Reply) -> HttpResponseBase:
+        drop_headers(source_of(request))
+        drain(request, self._max_drain_bytes)
+        return response_of(reply, request)
+
+    def _admit(self, request: HttpRequest, admission: Admission) -> Admitted:
+        admitted = Admitted(self._gate, admission)
+        add_holder(source_of(request), admitted)
+        request.META["awx_ratelimit.decision"] = admission.decision
+        return admitted
+
+    def _limited(self, request: HttpRequest, response: HttpResponseBase, admitted: Admitted) -> HttpResponseBase:
+        if admitted.headers:
+            set_headers(response, admitted.headers, self._gate.header_names)
+        if admitted.decision is not None and admitted.decision.lease is not None:
+            when_ended(request, response, admitted.end)
+        return response

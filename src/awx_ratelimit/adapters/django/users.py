@@ -1,0 +1,61 @@
+"""`DjangoUser`: the logged-in user as the caller."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.http.message import Request
+
+
+class DjangoUser:
+    """Identifies a request by its logged-in user, with the subject ``user_<primary key>``.
+
+    `plan` is the name of the users' plan, a Plan, or a function from a user to one of these; None is the default plan.
+    Under ASGI the function runs in the event loop, so it must not query the database. Requests of anonymous users have
+    no caller. Put the middleware after Django's AuthenticationMiddleware. Under ASGI the user is loaded by
+    ``await request.auser()``.
+
+    Raises TypeError for a `plan` of another type, and for a request without a user.
+    """
+
+    challenge = 'Cookie realm="api"'
+
+    def __init__(self, plan: str | Plan | Callable[[Any], str | Plan | None] | None = None) -> None:
+        if inspect.iscoroutinefunction(plan) or not (plan is None or isinstance(plan, str | Plan) or callable(plan)):
+            raise TypeError(
+                "DjangoUser: plan: expected the name of a plan, a Plan or a plain function of the user, "
+                f"got {describe(plan)}; write DjangoUser(plan='starter')"
+            )
+        self._plan = plan
+
+    def __call__(self, request: Request) -> Caller | None:
+        """The caller of a request. It may query the database."""
+        return self._caller(_user(request))
+
+    async def call_async(self, request: Request) -> Caller | None:
+        """As a call, for an event loop."""
+        load = getattr(request.source, "auser", None)
+        return self._caller(_user(request) if load is None else await load())
+
+    def sends_key(self, _request: Request) -> bool:
+        """Whether the request has something in the place of a key: it never has."""
+        return False
+
+    def _caller(self, user: Any) -> Caller | None:
+        if not user.is_authenticated:
+            return None
+        plan = self._plan(user) if callable(self._plan) else self._plan
+        return Caller(f"user_{user.pk}", plan)
+
+
+def _user(request: Request) -> Any:
+    user = getattr(request.source, "user", None)
+    if user is None:
+        raise TypeError(
+            f"DjangoUser: expected a request of Django with a user, got {type_name(request.source)}; put "
+            "'awx_ratelimit.adapters.django.RateLimitMiddleware' after AuthenticationMiddleware in MIDDLEWARE"
+        )
+    return user

@@ -71,7 +71,7 @@ axe-core: .node/axe-core-$(AXE)
 	npm install --prefix .node --silent --no-save --no-package-lock --ignore-scripts --no-audit --no-fund axe-core@$(AXE)
 	@touch $@
 
-# A picture of each page of the console, for the README.
+# A picture of each page of the console, for docs/console.md.
 screenshots: $(READY) chromium
 	$(BIN)/python -m tests.browser.screenshots docs/console
 

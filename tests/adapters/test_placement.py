@@ -1,4 +1,4 @@
-"""The place of the middleware decides which responses have its headers, as the README says."""
+"""The place of the middleware decides which responses have its headers, as docs/gate.md says."""
 
 from collections.abc import Callable
 from typing import Any

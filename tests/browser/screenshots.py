@@ -1,4 +1,4 @@
-"""Screenshots for the README: ``python -m tests.browser.screenshots docs/console``."""
+"""Screenshots for docs/console.md: ``python -m tests.browser.screenshots docs/console``."""
 
 import sys
 from pathlib import Path

@@ -21,7 +21,7 @@ CONTROLS = [("log", "INSERT INTO awx_api_keys"), ("log", "GET /plain"), ("databa
 
 
 def log_config(folder: Path, *, redacting: bool) -> list[str]:
-    """A configuration that logs everything at DEBUG, with or without the README's filter."""
+    """A configuration that logs everything at DEBUG, with or without the filter of docs/api-keys.md."""
     filters = {"redact": {"()": "awx_ratelimit.keys.KeyRedactingFilter"}} if redacting else {}
     handler: dict[str, Any] = {"class": "logging.StreamHandler", "level": "DEBUG", "filters": list(filters)}
     loggers: dict[str, Any] = {name: {"level": "DEBUG"} for name in LEVELS}

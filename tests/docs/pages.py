@@ -1,0 +1,79 @@
+"""The pages that readers see: their code blocks, headings and links."""
+
+import re
+import sys
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from awx_ratelimit import AsyncGate
+from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
+
+ROOT = Path(__file__).parents[2]
+#: The pages for users. Decisions and notes for contributors have no code that users run.
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+#: All pages with links.
+LINKED_PAGES = [
+    str(path.relative_to(ROOT))
+    for folder in ("", "docs", "docs/decisions", "benchmarks")
+    for path in sorted((ROOT / folder).glob("*.md"))
+]
+_BLOCK = re.compile(r"^( *)```([a-z]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A code block of a page."""
+
+    page: str
+    language: str
+    text: str
+
+
+def text_of(page: str) -> str:
+    """The whole text of a page."""
+    return (ROOT / page).read_text()
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in a language."""
+    return [block.text for block in all_blocks(page) if block.language == language]
+
+
+def all_blocks(page: str) -> list[Block]:
+    """All code blocks of a page, in their order."""
+    return [Block(page, language, dedent(text)) for _, language, text in _BLOCK.findall(text_of(page))]
+
+
+def prose(page: str) -> str:
+    """A page without its code blocks."""
+    return _BLOCK.sub("", text_of(page))
+
+
+def run(page: str, **given: Any) -> dict[str, Any]:
+    """Run all Python blocks of a page, one after another, with the names in `given`; return their names."""
+    return run_text("".join(blocks(page, "python")), **given)
+
+
+def run_first(page: str) -> dict[str, Any]:
+    """Run the first Python block of a page; return its names."""
+    return run_text(blocks(page, "python")[0])
+
+
+def run_text(text: str, **given: Any) -> dict[str, Any]:
+    """Run a program with the names in `given`; return its names."""
+    module = ModuleType("page_of_the_docs")
+    # Litestar looks the module of a function up.
+    sys.modules[module.__name__] = module
+    names = vars(module)
+    names.update(given)
+    exec(compile(text, "a page", "exec", dont_inherit=True), names)
+    return names
+
+
+def gate_of(app: Any) -> AsyncGate:
+    """The gate of the middleware that was added to a Starlette or FastAPI app."""
+    part = app.middleware_stack = app.build_middleware_stack()
+    while not isinstance(part, RateLimitMiddleware):
+        part = part.app
+    return part.gate

@@ -1,0 +1,109 @@
+"""Every code block of the README and of docs/ runs."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run
+from typer.main import get_command
+
+from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, StaticKeys
+from awx_ratelimit.cli.app import app
+from awx_ratelimit.keys import KeyService, KeyStore
+
+_PARTS: dict[str, Any] = {"plans": PlanTable.default(), "identify": StaticKeys({"awx_example_key": "starter"})}
+#: The names that the blocks of a page take from the reader's own program.
+GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
+    "docs/api-keys.md": lambda: {"keys": KeyService(KeyStore.open("sqlite://")), "put": print},
+    "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
+    "docs/deployment.md": lambda: {"app": Flask("shop"), "gate": Gate(Limiter(MemoryBackend()), **_PARTS)},
+}
+SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.language == "sh"]
+#: Programs that other tests run with the arguments of the page, and those that are not ours.
+SERVERS = {"uvicorn", "hypercorn", "granian", "gunicorn", "waitress-serve", "uwsgi"}
+OTHERS = {"curl", "echo", "export", "git", "printf", "unset"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python(page: str) -> None:
+    """The Python blocks of a page run one after another, as they are."""
+    names = run(page, **GIVEN.get(page, dict)())
+
+    for name in ("verifier", "store"):
+        if name in names:
+            names[name].close()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")])
+def test_toml(page: str, tmp_path: Path) -> None:
+    """The TOML blocks of a page are valid plan tables."""
+    for number, text in enumerate(blocks(page, "toml")):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text)
+
+        assert PlanTable.from_toml(path).plans
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_languages(page: str) -> None:
+    """A block is in a language that a test runs: Python and TOML, commands, and what programs answer."""
+    assert {block.language for block in all_blocks(page)} <= {"python", "toml", "sh", "http", "text", "nginx"}
+    assert blocks(page, "nginx") == [] or page == "docs/deployment.md"
+    assert blocks(page, "text") == [] or page == "docs/plans.md"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda block: block.page)
+def test_commands(script: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of a page exist, with their options, targets and extras."""
+    monkeypatch.setenv("AWX_BACKEND", "redis://localhost:6379")
+    for words in _commands(script.text):
+        program, arguments = words[0], words[1:]
+        if program == "awx-ratelimit":
+            _check_command(arguments)
+        elif program == "make":
+            assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        elif program == "pip":
+            _check_extras(arguments)
+        elif program == "uvicorn" and arguments[0].startswith("examples."):
+            module, _, name = arguments[0].partition(":")
+            assert hasattr(import_module(module), name), words
+        else:
+            assert program in OTHERS or (program in SERVERS and script.page == "docs/deployment.md"), words
+
+
+def _commands(script: str) -> list[list[str]]:
+    """The commands of a script, without comments and variables."""
+    found = []
+    for line in script.replace("\\\n", " ").splitlines():
+        for part in re.split(r" && | \| ", line):
+            words = shlex.split(part, comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                words = words[1:]
+            if words:
+                found.append(words)
+    return found
+
+
+def _check_command(words: list[str]) -> None:
+    group = get_command(app)
+    with group.make_context("awx-ratelimit", [], resilient_parsing=True) as context:
+        name, found, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
+        if name in ("keys", "plans"):
+            name, found, rest = found.resolve_command(context, rest)
+        if words[0] == "keys":
+            rest += ["--database", "sqlite://"]
+
+        assert found.make_context(name, rest, parent=context).params
+
+
+def _check_extras(words: list[str]) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert words[0] == "install"
+    for name in re.findall(r"\.\[([^\]]*)\]", " ".join(words)):
+        assert set(name.split(",")) <= set(extras), words

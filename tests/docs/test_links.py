@@ -1,0 +1,50 @@
+"""Links lead somewhere, and the README leads to every page."""
+
+import re
+from collections import Counter
+
+import pytest
+from tests.docs.pages import LINKED_PAGES, PAGES, ROOT, prose, text_of
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def links(page: str) -> list[str]:
+    """The relative links of a page."""
+    found = [first or second for first, second in _LINK.findall(re.sub(r"`[^`\n]*`", "", prose(page)))]
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    slugs, seen = set(), Counter[str]()
+    for heading in _HEADING.findall(prose(page)):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        slugs.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return slugs
+
+
+@pytest.mark.parametrize("page", LINKED_PAGES)
+def test_links(page: str) -> None:
+    """Every relative link of a page points at an existing file, and at an existing heading of it."""
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(str(target.resolve().relative_to(ROOT))), link
+
+
+def test_every_page_is_linked() -> None:
+    """The README links to every page of docs/."""
+    linked = {link.partition("#")[0] for link in links("README.md")}
+
+    assert set(PAGES) - {"README.md"} - linked == set()
+
+
+def test_length_of_the_readme() -> None:
+    """The README has at most 150 lines."""
+    assert len(text_of("README.md").splitlines()) <= 150

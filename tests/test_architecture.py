@@ -82,6 +82,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 #: The modules that may name a third-party package. Packages outside this table have modules of their own.
 _STORE = ("engine", "migrations", "queries", "schema", "sqlite", "store", "unit_of_work")
 _COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
+_DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware")
 THIRD_PARTIES = {
     "limits": {"core/rate.py"},
@@ -96,7 +97,7 @@ THIRD_PARTIES = {
     "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
     "asgiref": {f"adapters/django/{name}.py" for name in ("admission", "configuration", "limits", "middleware")},
-    "django": {f"adapters/django/{name}.py" for name in _DJANGO},
+    "django": {f"adapters/django/{name}.py" for name in (*_DJANGO, *_DJANGO_APP)},
     "fastapi": {"adapters/fastapi.py"},
     "flask": {"adapters/flask.py"},
     "starlette": {"adapters/fastapi.py", "adapters/starlette.py"},

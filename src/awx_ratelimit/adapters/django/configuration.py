@@ -1,6 +1,7 @@
 """`AWX_RATELIMIT` in the settings of Django: its check, and the gates that it describes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from awx_ratelimit.adapters.gate_arguments import GateOptions, check_only_gate, 
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, checked_drain_bytes
 from awx_ratelimit.backends.base import Backend, NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.backends.open import open_async_backend, open_backend
+from awx_ratelimit.backends.open import open_async_backend, open_backend, open_to_look
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import AwxRateLimitError
 from awx_ratelimit.http.gate import AsyncGate
@@ -56,10 +57,19 @@ class Configuration:
             raise ImproperlyConfigured(f"{NAME}: expected 'plans', got 'gate'; write plans, keys and backend instead")
         return self._arguments["plans"]
 
-    @property
-    def has_own_gate(self) -> bool:
-        """Whether the mapping has a whole gate, which is of one kind."""
-        return self._gate is not None
+    def check(self) -> None:
+        """Make the gates of each kind that the backend serves. Raises ImproperlyConfigured."""
+        if self._gate is not None:
+            return
+        if iscoroutinefunction(getattr(self._backend, "acquire", None)):
+            self._make(AsyncGate)
+            return
+        self._make(Gate)
+        if self._backend is None or isinstance(self._backend, str) or _never_waits(self._backend):
+            self._make(AsyncGate)
+
+    def _make(self, kind: type[Gate] | type[AsyncGate]) -> Gate | AsyncGate:
+        return self.gate if kind is Gate else self.async_gate
 
     @property
     def identifies_users(self) -> bool:
@@ -100,6 +110,23 @@ class Configuration:
         with _one_error():
             backend = self._backend
             return Limiter(open_backend(backend) if isinstance(backend, str) else backend or MemoryBackend())
+
+    @contextmanager
+    def opened_to_look(self) -> Iterator[Limiter]:
+        """A limiter for commands, which see no fallback for a server that does not answer.
+
+        Raises ImproperlyConfigured for limits in the memory of the server's processes.
+        """
+        url = self._backend or "memory://"
+        if not isinstance(url, str):
+            yield self.limiter
+            return
+        with _one_error():
+            limiter = Limiter(open_to_look(url))
+        try:
+            yield limiter
+        finally:
+            limiter.close()
 
 
 @cache

@@ -1,0 +1,131 @@
+"""The app for INSTALLED_APPS: the system checks, and ``manage.py awx_ratelimit``."""
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from tests.adapters.django_site import ENTRY, Site
+
+from awx_ratelimit import Limiter, MemoryBackend, Plan, open_async_backend, open_backend
+from awx_ratelimit.adapters.django import DjangoUser
+from awx_ratelimit.testing import ManualClock
+
+APP = "awx_ratelimit.adapters.django"
+AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+PLAN = Plan.of("p", per_minute=60, concurrent=5)
+
+
+def site(configured: Any, *middleware: str) -> Site:
+    """A project with the app."""
+    return Site({}, INSTALLED_APPS=[APP], MIDDLEWARE=list(middleware), AWX_RATELIMIT=configured)
+
+
+def problems(configured: Any, *middleware: str) -> list[str]:
+    """The ids of what the checks find."""
+    with site(configured, *middleware).active():
+        return [str(found.id) for found in run_checks(tags=["awx_ratelimit"])]
+
+
+def run(configured: Any, *arguments: str) -> str:
+    """The output of the command."""
+    out = StringIO()
+    with site(configured, ENTRY).active():
+        call_command("awx_ratelimit", *arguments, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def settings(backend: Any, **options: Any) -> dict[str, Any]:
+    """A configuration over `backend`."""
+    return {"keys": {}, "plans": [PLAN], "backend": backend, **options}
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    """A backend at a time that stands still."""
+    return MemoryBackend(clock=ManualClock(1_000_000_000))
+
+
+def test_app() -> None:
+    """The app has a label of its own, and no models."""
+    with site({"keys": {}}).active():
+        config = apps.get_app_config("awx_ratelimit")
+
+        assert config.name == APP
+        assert list(config.get_models()) == []
+
+
+def test_right_settings() -> None:
+    """Right settings have no problem, and neither has a project that does not use the app yet."""
+    assert problems({"keys": {"a": "starter"}}, ENTRY) == []
+    assert problems({"identify": DjangoUser()}, AUTHENTICATION, ENTRY) == []
+    assert problems(None) == []
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [None, {"key": {}}, {"keys": {"a": "gold"}}, {"keys": {}, "backend": "http://x"}, {"identify": "no.such"}],
+)
+def test_wrong_settings(configured: Any) -> None:
+    """A wrong setting is the error E001."""
+    assert problems(configured, ENTRY) == ["awx_ratelimit.E001"]
+
+
+def test_order_of_middleware() -> None:
+    """Users as callers before AuthenticationMiddleware are the error E002, and a setting without entry a warning."""
+    assert problems({"identify": DjangoUser()}, ENTRY, AUTHENTICATION) == ["awx_ratelimit.E002"]
+    assert problems({"identify": DjangoUser()}, ENTRY) == ["awx_ratelimit.E002"]
+    assert problems({"keys": {}}) == ["awx_ratelimit.W001"]
+
+
+def test_async_backend() -> None:
+    """A backend for event loops only is no problem."""
+    assert problems(settings(open_async_backend("redis://localhost:1")), ENTRY) == []
+
+
+def test_check_command(backend: MemoryBackend) -> None:
+    """It prints each plan and the state of the backend."""
+    assert run(settings(backend), "check") == "plan p: minute 60 per 60 s, concurrent 5\nbackend memory: ok\n"
+
+
+def test_show_and_reset(backend: MemoryBackend) -> None:
+    """It shows what a subject has left, and resets it."""
+    Limiter(backend).acquire("user_7", PLAN)
+
+    shown = run(settings(backend), "show", "user_7").splitlines()
+    assert shown == ["minute: 59 of 60 left, full again in 1.0 s", "concurrent: 4 of 5 left"]
+    assert run(settings(backend), "reset", "user_7") == "usage reset\n"
+    assert run(settings(backend), "show", "user_7").splitlines()[0] == "minute: 60 of 60 left"
+
+
+def test_show_on_a_host(tmp_path: Path) -> None:
+    """It sees the limits of another process on the host."""
+    url = f"host://{tmp_path}/limits"
+    limiter = Limiter(open_backend(url))
+    limiter.acquire("user_7", PLAN)
+    limiter.close()
+
+    assert run(settings(url), "show", "user_7").startswith("minute: 59 of 60 left")
+
+
+@pytest.mark.parametrize(
+    ("configured", "arguments", "error"),
+    [
+        (None, ["check"], "AWX_RATELIMIT: expected a dictionary"),
+        ({"keys": {}, "plans": "/no/such.toml"}, ["check"], "AWX_RATELIMIT: .*/no/such.toml"),
+        ({"keys": {}}, ["show", "user_7", "--plan", "gold"], "gold"),
+        ({"keys": {}}, ["show", ""], "subject: expected a subject"),
+        ({"keys": {}}, [], "arguments are required: action"),
+        ({"keys": {}}, ["show"], "arguments are required: subject"),
+        ({"keys": {}}, ["show", "user_7"], "memory:// limits exist only inside their own process"),
+        ({"keys": {}, "backend": "redis://localhost:1"}, ["show", "user_7"], "the backend is unavailable"),
+        ({"keys": {}, "backend": "redis://localhost:1"}, ["check"], "the backend does not work"),
+    ],
+)
+def test_errors_of_the_command(configured: Any, arguments: list[str], error: str) -> None:
+    """Every mistake is a CommandError, without a traceback."""
+    with pytest.raises(CommandError, match=error):
+        run(configured, *arguments)

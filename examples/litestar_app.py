@@ -3,14 +3,14 @@
     uvicorn examples.litestar_app:app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8000/v1/search
 
-A stream holds one of the key's five slots until it ends or the client disconnects.
+A stream or a WebSocket holds one of the key's five slots until it ends or the client disconnects.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from litestar import Controller, Litestar, get
+from litestar import Controller, Litestar, WebSocket, get, websocket
 from litestar.response import Stream
 
 from awx_ratelimit import RateLimitMiddleware, Rule
@@ -40,13 +40,22 @@ class Agents(Controller):
         return Stream(_ticks(), media_type="text/plain")
 
 
+@websocket("/v1/feed")
+async def feed(socket: WebSocket[Any, Any, Any]) -> None:
+    """Ticks until the client closes the WebSocket."""
+    await socket.accept()
+    await socket.send_text("tick")
+    async for _ in socket.iter_data(mode="text"):
+        await socket.send_text("tick")
+
+
 async def _ticks() -> AsyncIterator[str]:
     for _ in range(600):
         yield "tick\n"
         await asyncio.sleep(0.1)
 
 
-litestar: Any = Litestar([health, Agents])
+litestar: Any = Litestar([health, Agents, feed])
 app = RateLimitMiddleware(
     litestar,
     keys={"awx_demo_starter": "starter", "awx_demo_growth": "growth"},

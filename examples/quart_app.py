@@ -3,13 +3,13 @@
     hypercorn examples.quart_app:app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8000/v1/search
 
-A stream holds one of the key's five slots until it ends or the client disconnects.
+A stream or a WebSocket holds one of the key's five slots until it ends or the client disconnects.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 
-from quart import Quart
+from quart import Quart, websocket
 
 from awx_ratelimit import RateLimitMiddleware, Rule
 from awx_ratelimit.adapters.quart import limit
@@ -34,6 +34,14 @@ async def search() -> dict[str, list[str]]:
 async def stream() -> AsyncIterator[str]:
     """A minute of ticks."""
     return _ticks()
+
+
+@app.websocket("/v1/feed")
+async def feed() -> None:
+    """Ticks until the client closes the WebSocket."""
+    while True:
+        await websocket.send("tick")
+        await websocket.receive()
 
 
 async def _ticks() -> AsyncIterator[str]:

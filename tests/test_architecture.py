@@ -85,6 +85,9 @@ _COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware")
 THIRD_PARTIES = {
+    "aiohttp": {"adapters/aiohttp.py"},
+    # A dependency of aiohttp.
+    "multidict": {"adapters/aiohttp.py"},
     "limits": {"core/rate.py"},
     # A dependency of limits, so it is always installed.
     "packaging": {"runtime/extras.py"},

@@ -7,6 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.adapters.route_limit_laws import Get
+from tests.adapters.test_aiohttp import AiohttpServed
 from tests.adapters.test_route_limits import asgi_get
 
 PAGE = (Path(__file__).parent.parent / "docs" / "frameworks.md").read_text()
@@ -26,10 +28,21 @@ def names_of(section: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.mark.parametrize("section", ["Quart", "Litestar"])
 def test_asgi(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The app of the section answers five requests to its route, refuses the sixth, and needs a key."""
-    get = asgi_get(names_of(section, monkeypatch)["app"])
+    check(asgi_get(names_of(section, monkeypatch)["app"]))
 
+
+def check(get: Get) -> None:
+    """Five requests are answered, and a sixth and one without a key are refused."""
     answers = [get("/search", KEY) for _ in range(6)]
 
     assert [answer.status for answer in answers] == [200] * 5 + [429]
     assert '"search.minute"' in answers[0].headers["ratelimit"]
     assert get("/search").status == 401
+
+
+class TestAiohttp(AiohttpServed):
+    """The section on aiohttp."""
+
+    def test_app(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The app answers five requests to its route, refuses the sixth, and needs a key."""
+        check(self.get(names_of("aiohttp", monkeypatch)["app"]))

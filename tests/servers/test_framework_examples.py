@@ -12,14 +12,20 @@ import pytest
 from tests.machine import eventually
 from tests.processes import free_port, guarded, stop
 from tests.servers.wire import Answer, Connection
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
 REFUSAL = b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Rate limit exceeded. Retry after '
 COMMANDS = {
+    "aiohttp": "-m aiohttp.web -H 127.0.0.1 -P {port} examples.aiohttp_app:create_app",
     "quart": "-m hypercorn examples.quart_app:app --bind 127.0.0.1:{port}",
     "litestar": "-m uvicorn examples.litestar_app:app --port {port} --timeout-graceful-shutdown 1",
 }
+
+#: In a log: exceptions that were lost, and requests without a decision.
+COMPLAINTS = ("Exception ignored", "never retrieved", "never awaited", "no decision for")
 
 
 class Example:
@@ -64,7 +70,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     finally:
         stop(process, guard)
     said = log.read_text(errors="replace")
-    assert "Traceback" not in said, said
+    assert [words for words in COMPLAINTS if words in said] == [], said
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -137,3 +143,38 @@ def test_streams(example: Example) -> None:
     assert refused.body.startswith(REFUSAL)
     assert '"concurrent";r=0' in (refused.header("ratelimit") or "")
     assert again == 404
+
+
+def test_websockets(example: Example) -> None:
+    """A WebSocket reports the limits and holds its slot until it closes; a sixth is refused with the 429."""
+    url, headers = f"ws://127.0.0.1:{example.port}/v1/feed", {"X-API-Key": "awx_demo_starter"}
+
+    def opened() -> ClientConnection:
+        return connect(url, additional_headers=headers, proxy=None)
+
+    def status() -> int:
+        try:
+            with opened():
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    assert eventually(lambda: free_slots(example), "4") == "4"
+    with ExitStack() as stack:
+        feeds = [stack.enter_context(opened()) for _ in range(5)]
+        ticks = [feed.recv(10) for feed in feeds]
+        reported = feeds[0].response
+        refused = status()
+        feeds[0].close()
+        again = eventually(status, 101)
+
+    assert ticks == ["tick"] * 5
+    assert reported is not None
+    assert '"minute";r=' in reported.headers["ratelimit"]
+    assert refused == 429
+    assert again == 101
+
+
+def free_slots(example: Example) -> str:
+    """How many of the five slots are free, while this request has one."""
+    return (example.get("/v1/nothing", "awx_demo_starter").header("ratelimit") or "").rpartition("r=")[2]

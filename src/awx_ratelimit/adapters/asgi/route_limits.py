@@ -1,6 +1,8 @@
 """Applies a route's own limit in an ASGI app, for the `limit` of each framework. It imports no framework."""
 
+from collections.abc import MutableMapping
 from functools import cache
+from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES, Exchange
 from awx_ratelimit.adapters.asgi.scope import Scope, request_of
@@ -28,10 +30,17 @@ async def admit(limit: RouteLimit, route: str, scope: Scope, gate: AsyncGate | N
     `route` is the scope of the bucket. A refusal has a reply. Otherwise the headers are those that the response still
     needs; a middleware adds its own.
     """
-    exchanges: tuple[Exchange, ...] = scope.get(EXCHANGES, ())
+    return await admit_request(limit, route, request_of(scope), scope, gate)
+
+
+async def admit_request(
+    limit: RouteLimit, route: str, request: Request, source: MutableMapping[str, Any], gate: AsyncGate | None
+) -> Admission:
+    """As `admit`, for a request that was already read. `source` lives as long as the request."""
+    exchanges: tuple[Exchange, ...] = source.get(EXCHANGES, ())
     used = gate or (exchanges[-1].gate if exchanges else default_gate())
     outer = [AsyncCharge(exchange.gate, exchange.decision) for exchange in exchanges]
-    admission = await async_admit_to_route(limit, route, request_of(scope), scope, used, outer)
+    admission = await async_admit_to_route(limit, route, request, source, used, outer)
     if admission.reply is not None:
         for exchange in exchanges:
             exchange.drop_headers()

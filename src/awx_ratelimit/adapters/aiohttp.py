@@ -1,0 +1,224 @@
+"""For aiohttp.web: limits of the whole app, and of single handlers.
+
+RateLimit(app, keys={"awx_example_key": "starter"})
+
+@routes.get("/search")
+@limit("5/minute", per="address")
+async def search(request): ...
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from types import coroutine
+from typing import Any, TypeVar, Unpack
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from awx_ratelimit.adapters.asgi.route_limits import admit_request
+from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.native import State, enter, exchange_of, header_values, text_headers
+from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.scope import scope_of_function
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.identity.identifiers import AsyncIdentify
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_limit import Per, RouteLimit
+
+__all__ = ["RateLimit", "limit"]
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: aiohttp before 3.14 has no keys for requests, and takes texts.
+_STATE: Any = web.RequestKey("awx_ratelimit", dict) if hasattr(web, "RequestKey") else "awx_ratelimit"
+_TRY_AGAIN_LATER = 1013
+
+
+class RateLimit:
+    """Limits the requests and WebSockets of an aiohttp app and its subapps. Write it right after the app.
+
+    It adds a middleware outside of those that the app has. The arguments are those of
+    `awx_ratelimit.RateLimitMiddleware`. A slot is held until the response is sent, or the connection breaks. A backend
+    that is given as a URL is closed when the app is cleaned up. The identifier gets the `web.Request` as
+    ``request.source``.
+
+    Raises TypeError and InvalidLimit for wrong arguments, and RuntimeError for an app that has started.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        keys: Keys | None = None,
+        identify: AsyncIdentify | None = None,
+        plans: Plans | None = None,
+        backend: str | AsyncBackend | Backend | None = None,
+        gate: AsyncGate | None = None,
+        **options: Unpack[GateOptions],
+    ) -> None:
+        if not isinstance(app, web.Application):
+            raise TypeError(f"app: expected an aiohttp.web.Application, got {type_name(app)}")
+        self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        app.middlewares.insert(0, self._limited)
+        app.on_response_prepare.append(self._add_headers)
+        app.cleanup_ctx.append(self._lifetime)
+
+    @property
+    def gate(self) -> AsyncGate:
+        """The gate that decides."""
+        return self._owned.gate
+
+    @web.middleware
+    async def _limited(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        entered = await enter(self.gate, request_of(request), state_of(request))
+        if isinstance(entered, Reply):
+            return await self._refused(entered, request)
+        task = asyncio.current_task()
+        if entered is not None and entered.decision is not None and task is not None:
+            # aiohttp serves each request in a task of its own, which also sends the response.
+            task.add_done_callback(entered.end)
+        return await handler(request)
+
+    async def _refused(self, reply: Reply, request: web.Request) -> web.StreamResponse:
+        if self.gate.websocket_refusal == "accept_close":
+            socket = web.WebSocketResponse()
+            if socket.can_prepare(request):
+                # Browser scripts see the code of a close, but not the status of a refused handshake.
+                await socket.prepare(request)
+                await socket.close(code=_TRY_AGAIN_LATER, message=b"rate limit exceeded")
+                return socket
+        return response_of(reply)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        exchange = exchange_of(self.gate, state_of(request))
+        headers = exchange.take_headers() if exchange is not None else []
+        if headers:
+            for name in self.gate.header_names:
+                response.headers.popall(name.decode(), None)
+            response.headers.extend(text_headers(headers))
+
+    async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
+        self._owned.reopen()
+        yield
+        await self.gate.flush()
+        await self._owned.aclose()
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AsyncGate | None = None,
+) -> "HandlerLimit":
+    """Limit a handler, in a bucket of its own: a decorator for async functions and methods, and for `web.View` classes.
+
+    See RouteLimit for the arguments. The limit uses `gate`, else the gate of the RateLimit of the app, else the memory
+    of this process, where clients count by their address. A refused request is charged by no limit. Without RateLimit,
+    a response that the handler has prepared itself does not report the limit.
+    """
+    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class HandlerLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        self._limit = limit
+        self._gate = gate
+
+    def __call__(self, handler: _Endpoint) -> _Endpoint:
+        """Return `handler` with the limit. Raises TypeError for anything but an async function or a `web.View`."""
+        route = scope_of_function(handler)
+        if isinstance(handler, type) and issubclass(handler, web.View):
+            _limit_view(handler, lambda dispatch: self._limited(dispatch, route))
+            return handler
+        if isinstance(handler, type) or not inspect.iscoroutinefunction(handler):
+            raise TypeError(f"limit: expected an async function or a web.View, got {type_name(handler)}")
+        return self._limited(handler, route)  # type: ignore[no-any-return]
+
+    def _limited(self, handler: Any, route: str) -> Any:
+        @wraps(handler)
+        async def limited(*args: Any, **kwargs: Any) -> Any:
+            request = _request_in(args)
+            admission = await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
+            if admission.reply is not None:
+                return response_of(admission.reply)
+            try:
+                return _with_headers(await handler(*args, **kwargs), admission)
+            except web.HTTPException as response:
+                _with_headers(response, admission)
+                raise
+
+        return limited
+
+
+def _limit_view(view: Any, limited_by: Callable[[Any], Any]) -> None:
+    """Let the dispatch of a class of views, which aiohttp awaits, pass through `limited_by`."""
+    dispatch = view.__await__
+
+    @coroutine
+    def dispatched(view: web.View) -> Any:
+        return (yield from dispatch(view))
+
+    limited = limited_by(dispatched)
+
+    def __await__(view: web.View) -> Any:  # noqa: N807
+        return limited(view).__await__()
+
+    view.__await__ = __await__
+
+
+def request_of(request: web.Request) -> Request:
+    """The Request of an aiohttp request. Its path is the one that aiohttp routes by."""
+    url = request.rel_url
+    # In the path that is routed, slashes that were sent as %2F stay so. aiohttp before 3.11 routes the sent path.
+    path = getattr(url, "path_safe", url.raw_path)
+    return _AiohttpRequest(
+        request.method, path, request.remote or None, header_values(lambda: request.raw_headers), None, request
+    )
+
+
+class _AiohttpRequest(Request):
+    """A Request whose source is an aiohttp request: its user and session are items of that."""
+
+    __slots__ = ()
+
+    def _query_bytes(self) -> bytes:
+        query: str = self.source.rel_url.raw_query_string
+        return query.encode("utf-8", "replace")
+
+
+def state_of(request: web.Request) -> State:
+    """What this library remembers of a request."""
+    state: State = request.setdefault(_STATE, {})
+    return state
+
+
+def response_of(reply: Reply) -> web.Response:
+    """`reply` as a response of aiohttp."""
+    return web.Response(body=reply.body, status=reply.status, headers=CIMultiDict(text_headers(reply.headers)))
+
+
+def _request_in(args: tuple[Any, ...]) -> web.Request:
+    """The request among the arguments of a handler, or of the view that is one."""
+    for value in args:
+        if isinstance(value, web.BaseRequest):
+            return value  # type: ignore[return-value]
+        if isinstance(value, web.View):
+            return value.request
+    raise TypeError("limit: the handler was called without a request; write the decorator on a handler")
+
+
+def _with_headers(response: Any, admission: Admission) -> Any:
+    """`response`, with the headers that no RateLimit adds, unless they cannot be added any more."""
+    if admission.headers and isinstance(response, web.StreamResponse) and not response.prepared:
+        response.headers.extend(text_headers(admission.headers))
+    return response

@@ -1,0 +1,87 @@
+"""Admits the requests of frameworks with their own interface, such as aiohttp. It imports no framework."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.limit_headers import merged
+from awx_ratelimit.http.message import Headers, Reply, Request
+from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
+
+#: What the adapters remember of one request.
+State = dict[str, Any]
+
+
+class Exchange:
+    """One admitted request: the headers of its response, and its slot."""
+
+    __slots__ = ("_headers", "decision", "gate")
+
+    def __init__(self, gate: AsyncGate, headers: Headers, decision: Decision | None) -> None:
+        self.gate = gate
+        self._headers = headers
+        self.decision = decision
+
+    def take_headers(self) -> Headers:
+        """The headers for the response, once; then none."""
+        headers, self._headers = self._headers, []
+        return headers
+
+    def merge_headers(self, headers: Headers) -> None:
+        """A route's own limit has admitted the request as well: report both decisions."""
+        self._headers = merged([*self._headers], [*headers])
+
+    def drop_headers(self) -> None:
+        """An inner gate or a route has refused the request, so the client must see the headers of that refusal."""
+        self._headers = []
+
+    def end(self, *_: object) -> None:
+        """Release the slot, once. It neither waits nor raises."""
+        decision, self.decision = self.decision, None
+        if decision is not None:
+            self.gate.release(decision)
+
+
+async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | Reply | None:
+    """Decide a request: its Exchange, or the reply that refuses it; None if `gate` has decided it before."""
+    outer: tuple[Exchange, ...] = state.get(EXCHANGES, ())
+    if any(exchange.gate is gate for exchange in outer):
+        return None
+    admission = await gate.admit(request)
+    if admission.reply is not None:
+        for exchange in outer:
+            exchange.drop_headers()
+        return admission.reply
+    exchange = Exchange(gate, admission.headers, admission.decision)
+    state[EXCHANGES] = (*outer, exchange)
+    return exchange
+
+
+def exchange_of(gate: AsyncGate, state: State) -> Exchange | None:
+    """The exchange of a request that `gate` has admitted."""
+    return next((exchange for exchange in state.get(EXCHANGES, ()) if exchange.gate is gate), None)
+
+
+def header_values(lines: Callable[[], Iterable[tuple[bytes, bytes]]]) -> Callable[[bytes], list[bytes]]:
+    """The function `values` of a Request. `lines` returns the headers, and is called once if at all."""
+    by_name: dict[bytes, list[bytes]] = {}
+    is_read = False
+
+    def values(name: bytes) -> list[bytes]:
+        nonlocal is_read
+        if not is_read:
+            is_read = True
+            for key, value in lines():
+                by_name.setdefault(key.lower(), []).append(value)
+        if name:
+            return by_name.get(name, [])
+        return [value for prefix in PREFIX_HEADERS for value in by_name.get(prefix, [])]
+
+    return values
+
+
+def text_headers(headers: Headers) -> list[tuple[str, str]]:
+    """`headers` as text, for frameworks that take no bytes."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -106,6 +106,8 @@ THIRD_PARTIES = {
     "starlette": {"adapters/fastapi.py", "adapters/starlette.py"},
     "litestar": {"adapters/litestar.py"},
     "quart": {"adapters/quart.py"},
+    "fakeredis": {"testing/fake_server.py"},
+    "lupa": {"testing/lua_scripts.py"},
     "rich": {"cli/live_view.py", "cli/output.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}

@@ -1,6 +1,7 @@
-"""Tools for tests: a manual clock, frozen limits for your app, and contract kits for your own backends and adapters.
+"""Tools for tests: a manual clock, frozen limits, Redis without a server, and contract kits for backends and adapters.
 
-`ManualClock` needs no other package. The kits and fixtures need pytest; they are imported on first use.
+`ManualClock` needs no other package. The kits and fixtures need pytest, and `fake_redis` needs fakeredis with its Lua.
+They are imported on first use.
 """
 
 import sys
@@ -11,9 +12,10 @@ from awx_ratelimit.runtime.extras import lazy_exports
 if TYPE_CHECKING:
     from awx_ratelimit.testing.adapter_contract import AdapterContract
     from awx_ratelimit.testing.backend_contract import BackendContract
+    from awx_ratelimit.testing.fake_server import fake_redis
     from awx_ratelimit.testing.frozen_limits import frozen, rate_limits
 
-__all__ = ["AdapterContract", "BackendContract", "ManualClock", "frozen", "rate_limits"]
+__all__ = ["AdapterContract", "BackendContract", "ManualClock", "fake_redis", "frozen", "rate_limits"]
 
 #: Folders and modules with assertions. Pytest rewrites them, so that a failed assertion shows the compared values.
 _WITH_ASSERTIONS = ("adapter_contract", "adapter_responses", "backend_contract", "backend_laws", "drivers")
@@ -28,6 +30,7 @@ __getattr__ = lazy_exports(
     {
         "AdapterContract": f"{__name__}.adapter_contract",
         "BackendContract": f"{__name__}.backend_contract",
+        "fake_redis": f"{__name__}.fake_server",
         "frozen": f"{__name__}.frozen_limits",
         "rate_limits": f"{__name__}.frozen_limits",
     },

@@ -1,0 +1,179 @@
+"""`fake_redis`: the Redis backend without a server, over fakeredis and its Lua.
+
+Everything but the transport is the code of production: the encoding, the batching, the scripts, the maintenance thread.
+Commands never leave the process.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Final, Literal, overload
+
+from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
+from awx_ratelimit.backends.redis.backend_sync import RedisBackend
+from awx_ratelimit.backends.redis.routing import SingleServer
+from awx_ratelimit.backends.redis.server import Server
+from awx_ratelimit.backends.redis.transport import Endpoint
+from awx_ratelimit.runtime.clock import Clock
+
+# The backends come first: their ImportError names the extra that is missing.
+try:
+    import hiredis
+    from fakeredis import FakeRedis, FakeServer
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import RedisError, ResponseError
+
+    from awx_ratelimit.testing.lua_scripts import LuaScripts
+except ModuleNotFoundError as error:
+    raise ImportError(f"fake_redis needs {error.name}; install it with: pip install 'fakeredis[lua]'") from error
+
+#: Long enough for any debugger: nothing here waits for a network.
+_TIMEOUT_S: Final = 60.0
+_GREETING: Final = {b"server": b"redis", b"version": b"7.4.0", b"mode": b"standalone"}
+# The first server and its first connection read files. The event loop of a test must not wait for that.
+FakeRedis(server=FakeServer(), protocol=2).ping()
+
+
+@overload
+def fake_redis(
+    *,
+    clock: Clock | None = None,
+    prefix: str = "awx",
+    server: FakeServer | None = None,
+    is_async: Literal[False] = False,
+) -> RedisBackend: ...
+
+
+@overload
+def fake_redis(
+    *, clock: Clock | None = None, prefix: str = "awx", server: FakeServer | None = None, is_async: Literal[True]
+) -> AsyncRedisBackend: ...
+
+
+def fake_redis(
+    *, clock: Clock | None = None, prefix: str = "awx", server: FakeServer | None = None, is_async: bool = False
+) -> Any:
+    """A Redis backend for tests, on a fake server inside this process. Pass it wherever a backend is expected.
+
+    It is a RedisBackend, for Limiter and Gate; with `is_async=True` it is an AsyncRedisBackend, for AsyncLimiter and
+    AsyncGate. `clock` and `prefix` are those of both classes. `server` is a ``fakeredis.FakeServer``; None makes one.
+    Backends with the same server share their limits, and ``server.connected = False`` is an outage.
+
+    Needs fakeredis and lupa: ``pip install 'fakeredis[lua]'``.
+    """
+    endpoint = Endpoint(
+        (_Connection, _AsyncConnection),
+        {"path": "fakeredis", "commands": _commands(server or FakeServer())},
+        _TIMEOUT_S,
+    )
+    route = SingleServer(Server(endpoint, timeout_s=_TIMEOUT_S, permissions=""))
+    kind: Any = AsyncRedisBackend if is_async else RedisBackend
+    return kind(route, prefix=prefix, clock=clock)
+
+
+def _commands(server: FakeServer) -> "_Commands":
+    """The commands of `server`: all its backends share them, because scripts run one at a time."""
+    commands: _Commands = vars(server).setdefault("awx_ratelimit_commands", _Commands(server))
+    return commands
+
+
+class _Commands:
+    """Runs commands on a fake server. It runs scripts itself: fakeredis would compile them again for each call."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._server = server
+        self._scripts = LuaScripts(self._run_plain)
+        self._lock = threading.Lock()
+        self._by_name: dict[bytes, Callable[..., Any]] = {
+            b"HELLO": lambda *_: _GREETING,
+            b"EVAL": self._scripts.eval,
+            b"EVALSHA": self._scripts.evalsha,
+        }
+
+    def run(self, words: Any) -> Any:
+        """The reply to a command; a ResponseError is returned. Raises ConnectionError while there is no connection."""
+        self.check_connected()
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        with self._lock:
+            try:
+                return self._by_name.get(words[0].upper(), self._run_plain_named(words[0]))(*words[1:])
+            except ResponseError as error:
+                return error
+
+    def check_connected(self) -> None:
+        """Raise ConnectionError while the server is switched off."""
+        if not self._server.connected:
+            raise RedisConnectionError("the fake server is not connected")
+
+    def _run_plain_named(self, name: bytes) -> Callable[..., Any]:
+        return lambda *words: self._run_plain(name, *words)
+
+    @cached_property
+    def _connection(self) -> Any:
+        return FakeRedis(server=self._server, protocol=2).connection_pool.get_connection()
+
+    def _run_plain(self, *words: Any) -> Any:
+        self._connection.send_command(*words)
+        return self._connection.read_response()
+
+
+class _Connection:
+    """Takes the place of redis-py's connection for threads."""
+
+    def __init__(self, *, commands: _Commands, **_: Any) -> None:
+        self._commands = commands
+        self._reader = hiredis.Reader()
+        self._replies: deque[Any] = deque()
+
+    def connect(self) -> None:
+        self._commands.check_connected()
+
+    def can_read(self) -> bool:
+        """Whether the connection is in a wrong state, as a real one is with unread data."""
+        return bool(self._replies)
+
+    def send_command(self, *words: Any, check_health: bool = True) -> None:
+        del check_health
+        self._replies.append(self._commands.run(words))
+
+    def send_packed_command(self, command: list[bytes], *, check_health: bool = True) -> None:
+        del check_health
+        for part in command:
+            self._reader.feed(part)
+        while isinstance(words := self._reader.gets(), list):
+            self._replies.append(self._commands.run(words))
+
+    def read_response(self) -> Any:
+        reply = self._replies.popleft()
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+    def disconnect(self) -> None:
+        self._replies.clear()
+
+
+class _AsyncConnection(_Connection):
+    """Takes the place of redis-py's connection for event loops."""
+
+    async def connect(self) -> None:  # type: ignore[override]
+        super().connect()
+
+    async def can_read(self) -> bool:  # type: ignore[override]
+        return super().can_read()
+
+    async def send_command(self, *words: Any, check_health: bool = True) -> None:  # type: ignore[override]
+        super().send_command(*words, check_health=check_health)
+
+    async def send_packed_command(  # type: ignore[override]
+        self, command: list[bytes], *, check_health: bool = True
+    ) -> None:
+        super().send_packed_command(command, check_health=check_health)
+
+    async def read_response(self) -> Any:
+        return super().read_response()
+
+    async def disconnect(self, *, nowait: bool = False) -> None:  # type: ignore[override]
+        del nowait
+        super().disconnect()

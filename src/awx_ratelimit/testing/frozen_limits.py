@@ -1,43 +1,154 @@
 """Fixtures for the tests of a rate-limited app: a frozen clock, and limits that start unused in each test."""
 
+import inspect
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
-from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreakers
+from awx_ratelimit.backends.resilience.denial_cache import DenialCache
+from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.testing import ManualClock
 
 _START_MS = 1_700_006_400_000  # midnight UTC, so that calendar rates have a whole day left
+_NS_IN_MS = 1_000_000
 
 
 @contextmanager
-def frozen(gate: Gate | AsyncGate) -> Iterator[ManualClock]:
-    """Clear the limits of `gate` and freeze its clock for the duration of the block; yields the clock.
+def frozen(limited: Any) -> Iterator[ManualClock]:
+    """Freeze the clock of `limited` for the duration of the block, with limits that start unused; yields the clock.
 
-    Raises TypeError if the gate's backend is not a MemoryBackend.
+    `limited` is a gate, a limiter, a middleware or a backend: everything that uses the same backend is frozen with it.
+    Limits in Redis and in a host's file are not touched: the block uses other keys of the same server, which expire by
+    themselves, and another file. Guards forget outages.
+
+    Raises TypeError for a backend that this library does not know.
     """
-    backend: Any = gate._limiter.backend
-    memory = backend.backend if isinstance(backend, NonBlocking) else backend
-    if type(memory) is not MemoryBackend:
-        raise TypeError(f"frozen: expected a gate over a MemoryBackend, got one over {type(memory).__name__}")
+    gate = getattr(limited, "gate", limited)
+    layers = [getattr(gate, "_limiter", gate)]
+    while (inner := getattr(layers[-1], "backend", None)) is not None:
+        layers.append(inner)
+    if _freezer(layers[-1]) is None:
+        got = type_name(layers[-1])
+        raise TypeError(f"frozen: expected a gate, a limiter or a middleware over a backend of this library, got {got}")
     clock = ManualClock(_START_MS)
-    memory.begin(clock)
-    try:
+    with ExitStack() as stack:
+        # From the inside, because a guard asks its backend for its servers.
+        for layer in reversed(layers):
+            freeze = _freezer(layer)
+            if freeze is not None:
+                stack.enter_context(freeze(layer, clock))
         yield clock
-    finally:
-        memory.begin()
 
 
 @pytest.fixture
-def rate_limits(rate_limited: Gate | AsyncGate) -> Iterator[ManualClock]:
+def rate_limits(rate_limited: Any) -> Iterator[ManualClock]:
     """The frozen clock of your app's limits, which start unused in each test.
 
-    Import this fixture in a conftest.py that also defines a fixture `rate_limited`, which returns your app's gate.
+    Import this fixture in a conftest.py that also defines a fixture `rate_limited`, which returns your app's gate, its
+    limiter or its middleware.
     """
     with frozen(rate_limited) as clock:
         yield clock
+
+
+def _freezer(layer: Any) -> Any:
+    """The function that freezes `layer`; None for a limiter and for what only wraps a backend.
+
+    It looks for attributes, because importing the other backends needs Linux or an extra.
+    """
+    if isinstance(layer, MemoryBackend):
+        return _memory
+    for attribute, freeze in (
+        ("_maintenance", _redis),
+        ("_open_table", _host),
+        ("_fallback", _guard),
+        ("_denials", _denials),
+    ):
+        if hasattr(layer, attribute):
+            return freeze
+    return None
+
+
+@contextmanager
+def _memory(backend: MemoryBackend, clock: Clock) -> Iterator[None]:
+    before = SimpleNamespace(now_ms=backend._now_ms)
+    backend.begin(clock)
+    try:
+        yield
+    finally:
+        backend.begin(before)
+
+
+@contextmanager
+def _redis(backend: Any, clock: Clock) -> Iterator[None]:
+    before = {name: getattr(backend, name) for name in ("_options", "_maintenance", "_session", "_channels")}
+    route, prefix, _ = backend._options
+    # The user of the server may use only keys that begin with the prefix.
+    backend._options = (route, f"{prefix}:{secrets.token_hex(4)}", clock)
+    backend._start()
+    try:
+        yield
+    finally:
+        maintenance, channels = backend._maintenance, backend._channels
+        vars(backend).update(before)
+        maintenance.close()
+        # The channels of an event loop close with the loop.
+        if not inspect.iscoroutinefunction(channels.close):
+            channels.close()
+
+
+@contextmanager
+def _host(backend: Any, clock: Clock) -> Iterator[None]:
+    names = ("_path", "_open_table", "_now_ms", "_hold_times", "_session", "_unmeasured")
+    before = {name: getattr(backend, name) for name in names}
+    open_table = backend._open_table
+    with TemporaryDirectory() as folder:
+        backend._path = f"{folder}/limits"
+        backend._open_table = partial(open_table.func, backend._path, **open_table.keywords)
+        backend._now_ms, backend._hold_times = clock.now_ms, HoldTimes()
+        backend._start_session()
+        backend._open()
+        try:
+            yield
+        finally:
+            backend._session.close()
+            vars(backend).update(before)
+
+
+@contextmanager
+def _guard(guard: Any, clock: Clock) -> Iterator[None]:
+    fallback = guard._fallback
+    with _memory(fallback.local, clock):
+        _forget_outages(guard)
+        try:
+            yield
+        finally:
+            _forget_outages(guard)
+
+
+def _forget_outages(guard: Any) -> None:
+    fallback = guard._fallback
+    fallback._breakers = CircuitBreakers(guard.backend)
+    fallback._began_s = {}
+    # As in a forked child: nothing of before is reported to the backend.
+    fallback._after_fork()
+
+
+@contextmanager
+def _denials(cache: Any, clock: Clock) -> Iterator[None]:
+    before = cache._denials
+    cache._denials = DenialCache(lambda: clock.now_ms() * _NS_IN_MS)
+    try:
+        yield
+    finally:
+        cache._denials = before

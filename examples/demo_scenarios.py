@@ -10,7 +10,8 @@ from functools import partial
 import httpx2
 from examples.demo_keys import KeyManager, NoKey
 from examples.demo_rows import Row
-from examples.demo_traffic import AGENTS, TRANSFER, Answer, Broken, Key, Sent, sleep_until
+from examples.demo_slots import finish, hang_up, listen, pay_nothing
+from examples.demo_traffic import AGENTS, QUOTE, TRANSFER, Answer, Broken, Key, Sent, sleep_until
 from websockets.exceptions import WebSocketException
 
 SCENARIO_SECONDS = 25.0
@@ -149,58 +150,23 @@ async def revoke(key: Key) -> str:
     return f"deleted, and refused {when}, on {refusals} connections in a row"
 
 
-async def finish(key: Key, *, slots: int) -> str:
-    """Fill every slot with reports and be refused one more. When a report ends, the next one is admitted."""
-    await _hold(key, slots - 1)
-    answer, report = await key.open_report(chunks=30, pause_ms=100)
-    _must_be_admitted(answer, slots)
-    refusal = await _one_too_many(key, slots)
-    key.row.reason = "one report is ending"
-    await report.aread()
-    await _admitted_again(key, time.monotonic(), refusal)
-    return f"the {slots + 1}th was refused; one report ended, and the next was admitted"
-
-
-async def hang_up(key: Key, *, slots: int) -> str:
-    """Fill every slot with reports and be refused one more. When a client disconnects, the next one is admitted."""
-    reports = await _hold(key, slots)
-    refusal = await _one_too_many(key, slots)
-    await reports[0].aclose()
-    await _admitted_again(key, time.monotonic(), refusal)
-    return f"the {slots + 1}th was refused; one client left, and the next was admitted"
-
-
-async def listen(key: Key, *, slots: int) -> str:
-    """Fill one slot with a WebSocket and the others with reports; the WebSocket holds its slot until it closes."""
-    answer, feed = await key.open_feed()
-    _must_be_admitted(answer, 1)
-    assert feed is not None
-    await _hold(key, slots - 1)
-    refusal = await _one_too_many(key, slots)
-    second, _ = await key.open_feed()
-    if second.admitted:
-        raise Broken(f"a WebSocket was admitted with {slots} connections open; the plan allows {slots}")
-    key.row.reason = "reading the feed, which holds its slot"
-    for _ in range(3):
-        await feed.recv()
-    await feed.close()
-    await _admitted_again(key, time.monotonic(), refusal)
-    return f"the {slots + 1}th was refused, HTTP or WebSocket, until the feed closed"
-
-
-async def pay_nothing(key: Key, *, slots: int, burst: int, refusals: int) -> str:
-    """Be refused for lack of a slot many times: all tokens of the minute remain."""
-    reports = await _hold(key, slots)
-    for _ in range(refusals):
-        refusal = await _one_too_many(key, slots)
-    for report in reports:
-        await report.aclose()
-    await _admitted_again(key, time.monotonic(), refusal)
-    refused = key.row.refused
-    await key.burst(burst - key.row.admitted, 1, AGENTS)
-    if key.row.refused > refused:
-        raise Broken(f"of {burst} a minute {key.row.admitted} were admitted; refusals were charged")
-    return f"{refused} refusals for lack of a slot cost nothing: all {burst} were admitted"
+async def limit_a_route(key: Key, *, burst: int, per_second: float, refusals: int) -> str:
+    """Use up the limit of a route, and be refused by it many times: the plan is not charged for the refused ones."""
+    before, begun = await key.day_left(), time.monotonic()
+    refusal = await _first_refusal(key, QUOTE, lambda now: 1 + burst + per_second * (now - begun))
+    quotes = key.row.admitted - 1
+    if quotes < burst:
+        raise Broken(f"{quotes} were admitted; the route allows {burst}")
+    if '"quote.minute";r=0' not in refusal.limits:
+        raise Broken(f"a refusal does not report the route's limit: RateLimit: {refusal.limits}")
+    for _ in range(refusals - 1):
+        quotes += (await key.send(QUOTE)).admitted
+    used = before - await key.day_left() - 1
+    # A few of the day may have refilled meanwhile.
+    if used > quotes:
+        raise Broken(f"{quotes} were admitted, and {used} charged to the day: refusals were charged")
+    await _come_back(key, QUOTE, refusal)
+    return f"{_counted(quotes, burst)} admitted; {key.row.refused} refused, and not charged to the plan"
 
 
 async def outlive(key: Key, *, requests: int, replace: Callable[[], Awaitable[None]]) -> str:
@@ -216,39 +182,6 @@ async def outlive(key: Key, *, requests: int, replace: Callable[[], Awaitable[No
     return f"{requests} of the day were used, and still are after all processes were replaced"
 
 
-async def _hold(key: Key, reports: int) -> list[httpx2.Response]:
-    held = []
-    for number in range(1, reports + 1):
-        answer, report = await key.open_report()
-        _must_be_admitted(answer, number)
-        held.append(report)
-    return held
-
-
-def _must_be_admitted(answer: Answer, number: int) -> None:
-    if not answer.admitted:
-        raise Broken(f"connection {number} was refused; the plan has room for it")
-
-
-async def _one_too_many(key: Key, slots: int) -> Answer:
-    answer, _ = await key.open_report()
-    if answer.admitted:
-        raise Broken(f"{slots + 1} concurrent connections were admitted; the plan allows {slots}")
-    key.row.promised_seconds = answer.wait_seconds
-    # Nobody knows when a connection will end.
-    key.row.estimated = True
-    return answer
-
-
-async def _admitted_again(key: Key, ended_at: float, refusal: Answer) -> None:
-    """Be admitted within the promised wait, counted from `ended_at`."""
-    while not (answer := (await key.open_report())[0]).admitted:
-        if answer.sent_at > ended_at + refusal.wait_seconds:
-            raise Broken(f"no slot was free within the promised {refusal.wait_seconds} s")
-        await asyncio.sleep(0.05)
-    key.row.proven_seconds = answer.received_at - ended_at
-
-
 SCENARIOS = (
     Scenario("minute", "starter", "60 requests a minute", partial(spend, burst=60, per_second=1)),
     Scenario(
@@ -261,6 +194,9 @@ SCENARIOS = (
     Scenario("feed", "starter", "a WebSocket and 4 reports", partial(listen, slots=5)),
     Scenario("rotation", "starter", "a key and its successor", partial(rotate, burst=60, per_second=1)),
     Scenario("revocation", "starter", "a key that is revoked", revoke),
+    Scenario(
+        "quotes", "starter", "a route's own limit", partial(limit_a_route, burst=10, per_second=1 / 6, refusals=20)
+    ),
     Scenario("refused", "starter", "20 more than 5 at once", partial(pay_nothing, slots=5, burst=60, refusals=20)),
 )
 #: Runs after all others if there are several processes. Its traffic needs the server.

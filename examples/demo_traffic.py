@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 ANSWER_SECONDS = 5.0
 Sent = tuple[str, str, Any]
 AGENTS: Sent = ("GET", "/v1/agents", None)
+QUOTE: Sent = ("GET", "/v1/quote", None)
 TRANSFER: Sent = ("POST", "/v1/transfers", {"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "0.01"})
 _REVOKED = b'{"code":"api_key_revoked","type":"authentication_error","message":"API key has been revoked."}'
 _WHOLE_SECONDS = re.compile(r"[1-9][0-9]*")
@@ -28,11 +29,15 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a request was admitted. Times are from `time.monotonic`. `wait_seconds` is its Retry-After, else 0."""
+    """Whether a request was admitted. Times are from `time.monotonic`. `wait_seconds` is its Retry-After, else 0.
+
+    `limits` is the header RateLimit.
+    """
 
     sent_at: float
     received_at: float
     wait_seconds: int = 0
+    limits: str = ""
 
     @property
     def admitted(self) -> bool:
@@ -146,13 +151,14 @@ class Key:
 
     def _counted(self, sent_at: float, response: httpx2.Response) -> Answer:
         received_at = time.monotonic()
+        limits = response.headers.get("ratelimit", "")
         if response.is_success:
             _require_policy(response)
             self.row.admitted += 1
-            return Answer(sent_at, received_at)
+            return Answer(sent_at, received_at, limits=limits)
         wait_seconds = _promised_seconds(response)
         self.row.refused += 1
-        return Answer(sent_at, received_at, wait_seconds)
+        return Answer(sent_at, received_at, wait_seconds, limits)
 
 
 def _promised_seconds(response: httpx2.Response) -> int:

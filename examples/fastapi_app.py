@@ -6,11 +6,11 @@
 Then look at http://localhost:8000/docs, which needs no key here.
 """
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend, Plan, PlanTable, RefusalLog, Rule, StaticKeys
-from awx_ratelimit.adapters.fastapi import document_limits
+from awx_ratelimit.adapters.fastapi import document_limits, limit
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 
 router = APIRouter(prefix="/v1")
@@ -26,6 +26,12 @@ class Login(BaseModel):
 def agents() -> list[str]:
     """List the agents of the caller's account."""
     return ["atlas", "borea"]
+
+
+@router.get("/search", dependencies=[Depends(limit("30/minute"))])
+def search() -> list[str]:
+    """A route with its own limit, besides the caller's plan."""
+    return ["atlas"]
 
 
 @router.post("/login")

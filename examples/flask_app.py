@@ -19,8 +19,7 @@ from flask import Blueprint, Flask, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from awx_ratelimit import Gate, Limiter, MemoryBackend, PlanTable, Rule, StaticKeys
-from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
+from awx_ratelimit import Rule, WsgiRateLimitMiddleware
 
 PLANS = Path(__file__).with_name("plans.toml")
 #: Published, so only for demonstrations. A real key is a secret: read it from the environment.
@@ -83,13 +82,9 @@ def create_app(keys: Mapping[str, str] | None = None) -> Flask:
     app.register_blueprint(v1)
     app.add_url_rule("/health", view_func=health)
     app.register_error_handler(HTTPException, _error)
-    gate = Gate(
-        Limiter(MemoryBackend()),
-        plans=PlanTable.from_toml(PLANS),
-        identify=StaticKeys(keys or _environment_keys() or DEMO_KEYS),
-        rules=RULES,
-    )
-    app.wsgi_app = RateLimitMiddleware(app.wsgi_app, gate=gate)  # type: ignore[method-assign]  # as Flask documents it
+    keys = keys or _environment_keys() or DEMO_KEYS
+    limited = WsgiRateLimitMiddleware(app.wsgi_app, keys=keys, plans=PLANS, rules=RULES)
+    app.wsgi_app = limited  # type: ignore[method-assign]  # as Flask documents it
     return app
 
 

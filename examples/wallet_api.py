@@ -35,7 +35,7 @@ from awx_ratelimit import (
     open_async_backend,
 )
 from awx_ratelimit.adapters.asgi import AsgiApp
-from awx_ratelimit.adapters.starlette import RateLimitMiddleware
+from awx_ratelimit.adapters.starlette import RateLimitMiddleware, limit
 from awx_ratelimit.console import Console
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
@@ -92,6 +92,12 @@ async def transfer(request: Request) -> Response:
     return JSONResponse(done, status_code=201)
 
 
+@limit("10/minute")
+async def quote(_: Request) -> Response:
+    """Price a transfer. Each quote costs us a call of a paid service, so this route has its own limit."""
+    return JSONResponse({"currency": "USDC", "fee": "0.05"})
+
+
 async def report(request: Request) -> Response:
     """Stream a statement line by line: `chunks` lines (1 to 200) with `pause_ms` (0 to 1000) between them."""
     chunks = _number(request, "chunks", minimum=1, maximum=200, default=10)
@@ -126,6 +132,7 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
         Route("/v1/agents", agents),
         Route("/v1/agents/{id}", agent),
         Route("/v1/transfers", transfer, methods=["POST"]),
+        Route("/v1/quote", quote),
         Route("/v1/reports/stream", report),
         WebSocketRoute("/v1/feed", feed),
     ]

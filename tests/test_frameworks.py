@@ -45,6 +45,14 @@ def test_fastapi_budget(fastapi: TestClient) -> None:
     assert fastapi.get("/v1/agents", headers=KEY).status_code == 200
 
 
+def test_fastapi_route_limit(fastapi: TestClient) -> None:
+    """The 31st search of a minute is refused, and other requests are admitted."""
+    statuses = [fastapi.get("/v1/search", headers=KEY).status_code for _ in range(31)]
+
+    assert statuses == [200] * 30 + [429]
+    assert fastapi.get("/v1/agents", headers=KEY).status_code == 200
+
+
 def test_fastapi_document(fastapi: TestClient) -> None:
     """The OpenAPI document and its page need no key, and the document describes the 429."""
     document: Any = fastapi.get("/openapi.json").json()

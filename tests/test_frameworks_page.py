@@ -10,6 +10,7 @@ import pytest
 from tests.adapters.route_limit_laws import Get
 from tests.adapters.test_aiohttp import AiohttpServed
 from tests.adapters.test_route_limits import asgi_get
+from tests.adapters.test_tornado import TornadoServed
 
 PAGE = (Path(__file__).parent.parent / "docs" / "frameworks.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
@@ -46,3 +47,11 @@ class TestAiohttp(AiohttpServed):
     def test_app(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The app answers five requests to its route, refuses the sixth, and needs a key."""
         check(self.get(names_of("aiohttp", monkeypatch)["app"]))
+
+
+class TestTornado(TornadoServed):
+    """The section on Tornado."""
+
+    def test_app(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The app answers five requests to its route, refuses the sixth, and needs a key."""
+        check(self.get(names_of("Tornado", monkeypatch)["app"]))

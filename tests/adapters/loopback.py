@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -38,6 +39,15 @@ class Served:
             return self.run(asyncio.wait_for(fetched(port, path, key, address), 10))
 
         return get
+
+
+async def becomes(value: Callable[[], _Result], expected: _Result) -> _Result:
+    """`value()`, as soon as it is `expected`, or after 10 seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            while value() != expected:  # noqa: ASYNC110  # a backend has no event for a release
+                await asyncio.sleep(0)
+    return value()
 
 
 async def _ended(close: Callable[[], Awaitable[Any]]) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
 REFUSAL = b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Rate limit exceeded. Retry after '
 COMMANDS = {
+    "tornado": "-m examples.tornado_app",
     "aiohttp": "-m aiohttp.web -H 127.0.0.1 -P {port} examples.aiohttp_app:create_app",
     "quart": "-m hypercorn examples.quart_app:app --bind 127.0.0.1:{port}",
     "litestar": "-m uvicorn examples.litestar_app:app --port {port} --timeout-graceful-shutdown 1",

@@ -1,0 +1,224 @@
+"""For Tornado: limits of the whole app, and of single handler methods.
+
+RateLimit(app, keys={"awx_example_key": "starter"})
+
+class Search(RequestHandler):
+    @limit("5/minute", per="address")
+    async def get(self): ...
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, TypeVar, Unpack
+
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketHandler
+
+from awx_ratelimit.adapters.asgi.route_limits import admit_request
+from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.native import Exchange, State, enter, header_values, text_headers
+from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.scope import scope_of_function
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.identity.identifiers import AsyncIdentify
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.route_limit import Per, RouteLimit
+
+__all__ = ["RateLimit", "limit"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_STATE = "awx_ratelimit"
+#: What Tornado gives as the address of a client on a unix socket.
+_NO_ADDRESS = "0.0.0.0"  # noqa: S104  # not an address to bind to
+_SWITCHING_PROTOCOLS = 101
+
+
+class RateLimit:
+    """Limits the requests and WebSockets of a Tornado app, also those that no handler matches.
+
+    The arguments are those of `awx_ratelimit.RateLimitMiddleware`. It decides before the `prepare` of the handler, and
+    holds a slot until the response is finished or the connection closes. The identifier gets the HTTPServerRequest as
+    ``request.source``. Tornado has no event for the end of an app, so call `aclose` there.
+
+    With ``websocket_refusal="accept_close"`` too, a refused WebSocket gets a 429. Raises TypeError and InvalidLimit for
+    wrong arguments.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        keys: Keys | None = None,
+        identify: AsyncIdentify | None = None,
+        plans: Plans | None = None,
+        backend: str | AsyncBackend | Backend | None = None,
+        gate: AsyncGate | None = None,
+        **options: Unpack[GateOptions],
+    ) -> None:
+        if not isinstance(app, Application):
+            raise TypeError(f"app: expected a tornado.web.Application, got {type_name(app)}")
+        self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        # Bounded by the number of handler classes.
+        limited_class = lru_cache(maxsize=None)(self._limited_class)
+        delegate = app.get_handler_delegate
+
+        @wraps(delegate)
+        def limited_delegate(request: HTTPServerRequest, target_class: Any, *args: Any, **kwargs: Any) -> Any:
+            return delegate(request, limited_class(target_class), *args, **kwargs)
+
+        app.get_handler_delegate = limited_delegate  # type: ignore[method-assign]
+
+    @property
+    def gate(self) -> AsyncGate:
+        """The gate that decides."""
+        return self._owned.gate
+
+    async def aclose(self) -> None:
+        """Send what is pending, such as released slots, and close a backend that was given as a URL."""
+        await self.gate.flush()
+        await self._owned.aclose()
+
+    def _limited_class(self, target: type[RequestHandler]) -> type[RequestHandler]:
+        """A subclass of a handler class, so that handlers that do not call `super` are limited as well."""
+        bases = (_LimitedSocket, target) if issubclass(target, WebSocketHandler) else (_Limited, target)
+        names = {"__module__": target.__module__, "__qualname__": target.__qualname__, "_awx_limits": self}
+        return type(target.__name__, bases, names)
+
+
+class _Limited(RequestHandler):
+    """The part of a limited handler that comes before the handler's own methods."""
+
+    _awx_limits: RateLimit
+    _awx_exchange: Exchange | None = None
+
+    async def prepare(self) -> None:
+        entered = await enter(self._awx_limits.gate, request_of(self.request), state_of(self.request))
+        if isinstance(entered, Reply):
+            refuse(self, entered)
+            return
+        self._awx_exchange = entered
+        result = super().prepare()
+        if result is not None:
+            await result
+
+    def flush(self, include_footers: bool = False) -> Any:
+        exchange = self._awx_exchange
+        headers = exchange.take_headers() if exchange is not None else []
+        if headers and exchange is not None:
+            for replaced in exchange.gate.header_names:
+                self.clear_header(replaced.decode())
+            for name, value in text_headers(headers):
+                self.add_header(name, value)
+        return super().flush(include_footers)
+
+    def on_finish(self) -> None:
+        # The handshake of a WebSocket is a finished response too.
+        if self.get_status() != _SWITCHING_PROTOCOLS:
+            self._awx_end()
+        super().on_finish()
+
+    def on_connection_close(self) -> None:
+        self._awx_end()
+        super().on_connection_close()
+
+    def _awx_end(self) -> None:
+        if self._awx_exchange is not None:
+            self._awx_exchange.end()
+
+
+class _LimitedSocket(_Limited, WebSocketHandler):
+    """A limited handler of WebSockets: its `get` lasts as long as the WebSocket."""
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().get(*args, **kwargs)
+        finally:
+            self._awx_end()
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AsyncGate | None = None,
+) -> "HandlerLimit":
+    """Limit a method of a handler, in a bucket of its own: a decorator for ``get``, ``post`` and the like.
+
+    On a class of handlers, all its methods share the bucket; so decorate a WebSocketHandler. See RouteLimit for the
+    arguments. The limit uses `gate`, else the gate of the RateLimit of the app, else the memory of this process, where
+    clients count by their address. A refused request is charged by no limit. Without RateLimit, an error response does
+    not report the limit.
+    """
+    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class HandlerLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        self._limit = limit
+        self._gate = gate
+
+    def __call__(self, method: _Method) -> _Method:
+        """Return `method` with the limit. Raises TypeError for anything but a function or a class of handlers."""
+        route = scope_of_function(method)
+        if isinstance(method, type) and issubclass(method, RequestHandler):
+            method.prepare = self._limited(method.prepare, route)  # type: ignore[method-assign]
+            return method
+        if isinstance(method, type) or not callable(method):
+            raise TypeError(f"limit: expected a method of a handler, or its class, got {type_name(method)}")
+        return self._limited(method, route)  # type: ignore[no-any-return]
+
+    def _limited(self, method: Any, route: str) -> Any:
+        @wraps(method)
+        async def limited(handler: RequestHandler, *args: Any, **kwargs: Any) -> None:
+            request = handler.request
+            admission = await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
+            if admission.reply is not None:
+                refuse(handler, admission.reply)
+                return
+            for name, value in text_headers(admission.headers):
+                handler.add_header(name, value)
+            result = method(handler, *args, **kwargs)
+            if result is not None:
+                await result
+
+        return limited
+
+
+def request_of(request: HTTPServerRequest) -> Request:
+    """The Request of a Tornado request. Its path is the one that was sent, which Tornado routes by."""
+    values = header_values(lambda: ((k.encode("latin-1"), v.encode("latin-1")) for k, v in request.headers.get_all()))
+    client = None if request.remote_ip == _NO_ADDRESS else request.remote_ip
+    return _TornadoRequest(request.method or "", request.path, client, values, None, request)
+
+
+class _TornadoRequest(Request):
+    """A Request whose source is an HTTPServerRequest."""
+
+    __slots__ = ()
+
+    def _query_bytes(self) -> bytes:
+        query: str = self.source.query
+        return query.encode("latin-1", "replace")
+
+
+def state_of(request: HTTPServerRequest) -> State:
+    """What this library remembers of a request."""
+    state: State = vars(request).setdefault(_STATE, {})
+    return state
+
+
+def refuse(handler: RequestHandler, reply: Reply) -> None:
+    """Finish the request of `handler` with `reply`."""
+    handler.clear()
+    handler.set_status(reply.status)
+    for name, value in text_headers(reply.headers):
+        handler.set_header(name, value)
+    handler.finish(reply.body)

@@ -7,7 +7,7 @@ Only a limit imports Starlette.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,18 +67,20 @@ class EndpointLimit:
             raise TypeError(f"limit: expected a function or an HTTPEndpoint, got {type_name(endpoint)}")
         return self._limited(endpoint, route)
 
-    async def admit(self, connection: "HTTPConnection", route: str) -> Admission:
+    def admit(self, connection: "HTTPConnection", route: str) -> Awaitable[Admission]:
         """Decide the limit for a request or a WebSocket."""
-        return await admit(self.limit, route, connection.scope, self._gate)
+        return admit(self.limit, route, connection.scope, self._gate)
 
     def _limited(self, endpoint: Any, route: str) -> Any:
         from starlette.concurrency import run_in_threadpool
+        from starlette.requests import HTTPConnection
 
         is_async = inspect.iscoroutinefunction(endpoint)
 
         @wraps(endpoint)
         async def limited(*args: Any, **kwargs: Any) -> Any:
-            connection = connection_of(endpoint, args, kwargs)
+            first = args[0] if args else None
+            connection = first if isinstance(first, HTTPConnection) else connection_of(endpoint, args, kwargs)
             admission = await self.admit(connection, route)
             if admission.reply is not None:
                 return await refuse(connection, admission.reply)

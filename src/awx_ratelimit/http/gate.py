@@ -154,10 +154,12 @@ class AsyncGate:
 
         Raises what a function `per` or `cost` raises, and TypeError for a result of the wrong type.
         """
-        subject = await self._route_subject(request, limit, decided)
-        if isinstance(subject, Admission):
-            return subject
-        cost = limit.cost_of(request)
+        subject: Any = decided.subject if decided is not None and limit.per == "caller" else None
+        if subject is None:
+            subject = await self._route_subject(request, limit, decided)
+        if subject.__class__ is Admission:
+            return subject  # type: ignore[no-any-return]
+        cost = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
             decision = self._claim(subject, limit.plan, cost)
             if decision.__class__ is not Decision:
@@ -185,8 +187,6 @@ class AsyncGate:
 
         A request without an accepted key, on a route that needs none, counts by its address.
         """
-        if decided is not None and limit.per == "caller":
-            return decided.subject
         caller = None
         if decided is None or limit.per == "account":
             found = await self._find_caller(request)

@@ -146,10 +146,12 @@ class Gate:
 
         Raises what a function `per` or `cost` raises, and TypeError for a result of the wrong type.
         """
-        subject = self._route_subject(request, limit, decided)
-        if isinstance(subject, Admission):
-            return subject
-        cost = limit.cost_of(request)
+        subject: Any = decided.subject if decided is not None and limit.per == "caller" else None
+        if subject is None:
+            subject = self._route_subject(request, limit, decided)
+        if subject.__class__ is Admission:
+            return subject  # type: ignore[no-any-return]
+        cost = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
             decision = self._claim(subject, limit.plan, cost)
         except (ImpossibleClaim, BackendUnavailable) as error:
@@ -175,8 +177,6 @@ class Gate:
 
         A request without an accepted key, on a route that needs none, counts by its address.
         """
-        if decided is not None and limit.per == "caller":
-            return decided.subject
         caller = None
         if decided is None or limit.per == "account":
             found = self._find_caller(request)

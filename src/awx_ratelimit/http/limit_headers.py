@@ -24,7 +24,7 @@ Renderer = Callable[[Decision], Headers]
 
 #: The largest integer of a structured field (RFC 9651).
 _MAX_INTEGER = 10**15 - 1
-_DRAFT = (b"ratelimit-policy", b"ratelimit")
+_POLICY, _STATE = _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 #: The names of the headers in each dialect.
 NAMES: Final[Mapping[Dialect, tuple[bytes, ...]]] = {
@@ -54,6 +54,10 @@ def merged(outer: Headers, inner: Headers) -> Headers:
     """The headers of one response that reports two decisions. Of two legacy fields the tighter limit's are kept."""
     if not outer or not inner:
         return outer or inner
+    if len(outer) == len(inner) == 2 and outer[1][0] is inner[1][0] is _STATE:
+        # The usual dialect, without a dictionary.
+        (name, policy), (state_name, state) = outer
+        return [(name, b"%b, %b" % (policy, inner[0][1])), (state_name, b"%b, %b" % (state, inner[1][1]))]
     ours, theirs = dict(outer), dict(inner)
     remaining = _LEGACY[1]
     if remaining in ours and remaining in theirs and int(ours[remaining]) < int(theirs[remaining]):
@@ -84,7 +88,7 @@ def _template(plan: Plan) -> _Template:
         slots = plan.slots
         items.append(f'"{CONCURRENT}";r=%d%s')
     fast = _fast_numbers(plan, visible, slots)
-    return _Template((b"ratelimit-policy", policy(plan)), ", ".join(items), visible, slots, fast)
+    return _Template((_POLICY, policy(plan)), ", ".join(items), visible, slots, fast)
 
 
 def _fast_numbers(plan: Plan, visible: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
@@ -115,8 +119,8 @@ def _draft(decision: Decision) -> Headers:
         left, left_2, free = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2, slots - held
         seconds = -(-left * period_ms // tokens) or _next_token_s(decision, 0)
         seconds_2 = -(-left_2 * period_2_ms // tokens_2) or _next_token_s(decision, 1)
-        return [policy_header, (b"ratelimit", (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
-    return [policy_header, (b"ratelimit", (state % _numbers(decision)).encode())] if state else []
+        return [policy_header, (_STATE, (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
+    return [policy_header, (_STATE, (state % _numbers(decision)).encode())] if state else []
 
 
 def _numbers(decision: Decision) -> tuple[Any, ...]:
@@ -201,7 +205,7 @@ def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = F
 def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
     """The 429 for a cost above a rate's burst. It has no Retry-After, because a retry cannot succeed."""
     violated = [rate.name for rate in plan.rates if cost > rate.burst and not (rate.shadow or plan.shadow)]
-    more = [(b"ratelimit-policy", policy(plan))] if dialect in ("draft", "both") else []
+    more = [(_POLICY, policy(plan))] if dialect in ("draft", "both") else []
     return too_many_requests("Request cost exceeds the limit.", more, violated if problem else None)
 
 

@@ -3,8 +3,8 @@
 A refusal of one limit gives back what the gate and the other limits of the route have charged.
 """
 
-from collections.abc import MutableMapping
-from typing import Any, NamedTuple
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate import AsyncGate
@@ -13,7 +13,19 @@ from awx_ratelimit.http.policy import EXEMPT, Admission
 from awx_ratelimit.http.route_limit import RouteLimit
 
 #: In a scope or an environ: the gates that have decided the request, and their decisions.
-_CHARGED = "awx_ratelimit.charged"
+_CHARGED: Final = "awx_ratelimit.charged"
+
+
+class AsyncOuter(Protocol):
+    """What a middleware knows of a request: its gate, and the gate's decision; None if it did not limit the request."""
+
+    @property
+    def gate(self) -> AsyncGate:
+        """The gate."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """Its decision."""
 
 
 class AsyncCharge(NamedTuple):
@@ -29,7 +41,7 @@ async def async_admit_to_route(
     request: Request,
     source: MutableMapping[str, Any],
     gate: AsyncGate,
-    outer: list[AsyncCharge],
+    outer: Sequence[AsyncOuter],
 ) -> Admission:
     """Decide `limit` with `gate`, for a request that the gates in `outer` have admitted.
 
@@ -39,14 +51,17 @@ async def async_admit_to_route(
     bound = limit.bound(route, source)
     if bound is None:
         return EXEMPT
-    decided = next((charge.decision for charge in outer if charge.gate is gate), None)
+    decided = None
+    for charge in outer:
+        if charge.gate is gate:
+            decided = charge.decision
     admission = await gate.admit_to_route(request, bound, decided)
     charged: list[AsyncCharge] = source.setdefault(_CHARGED, [])
     if admission.reply is None:
         charged.append(AsyncCharge(gate, admission.decision))
         return admission
-    for other_gate, decision in [*outer, *charged]:
-        if decision is not None:
-            await other_gate.give_back(decision)
+    for each in (*outer, *charged):
+        if each.decision is not None:
+            await each.gate.give_back(each.decision)
     charged.clear()
     return admission

@@ -3,8 +3,8 @@
 Generated from `route_admission.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import MutableMapping
-from typing import Any, NamedTuple
+from collections.abc import MutableMapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate_sync import Gate
@@ -12,6 +12,18 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import EXEMPT, Admission
 from awx_ratelimit.http.route_admission import _CHARGED
 from awx_ratelimit.http.route_limit import RouteLimit
+
+
+class Outer(Protocol):
+    """What a middleware knows of a request: its gate, and the gate's decision; None if it did not limit the request."""
+
+    @property
+    def gate(self) -> Gate:
+        """The gate."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """Its decision."""
 
 
 class Charge(NamedTuple):
@@ -27,7 +39,7 @@ def admit_to_route(
     request: Request,
     source: MutableMapping[str, Any],
     gate: Gate,
-    outer: list[Charge],
+    outer: Sequence[Outer],
 ) -> Admission:
     """Decide `limit` with `gate`, for a request that the gates in `outer` have admitted.
 
@@ -37,14 +49,17 @@ def admit_to_route(
     bound = limit.bound(route, source)
     if bound is None:
         return EXEMPT
-    decided = next((charge.decision for charge in outer if charge.gate is gate), None)
+    decided = None
+    for charge in outer:
+        if charge.gate is gate:
+            decided = charge.decision
     admission = gate.admit_to_route(request, bound, decided)
     charged: list[Charge] = source.setdefault(_CHARGED, [])
     if admission.reply is None:
         charged.append(Charge(gate, admission.decision))
         return admission
-    for other_gate, decision in [*outer, *charged]:
-        if decision is not None:
-            other_gate.give_back(decision)
+    for each in (*outer, *charged):
+        if each.decision is not None:
+            each.gate.give_back(each.decision)
     charged.clear()
     return admission

@@ -1,6 +1,6 @@
 """Applies a route's own limit in an ASGI app, for the `limit` of each framework. It imports no framework."""
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from functools import cache
 from typing import Any
 
@@ -11,8 +11,8 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_admission import AsyncCharge, async_admit_to_route
+from awx_ratelimit.http.policy import EXEMPT, Admission
+from awx_ratelimit.http.route_admission import async_admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
 from awx_ratelimit.limiter import AsyncLimiter
 
@@ -24,13 +24,13 @@ def default_gate() -> AsyncGate:
     return AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([unlimited]), identify=_nobody, anonymous=unlimited)
 
 
-async def admit(limit: RouteLimit, route: str, scope: Scope, gate: AsyncGate | None) -> Admission:
+def admit(limit: RouteLimit, route: str, scope: Scope, gate: AsyncGate | None) -> Awaitable[Admission]:
     """Decide `limit` for the request of `scope`, with `gate`, else with that of the innermost middleware.
 
     `route` is the scope of the bucket. A refusal has a reply. Otherwise the headers are those that the response still
     needs; a middleware adds its own.
     """
-    return await admit_request(limit, route, request_of(scope), scope, gate)
+    return admit_request(limit, route, request_of(scope), scope, gate)
 
 
 async def admit_request(
@@ -39,14 +39,13 @@ async def admit_request(
     """As `admit`, for a request that was already read. `source` lives as long as the request."""
     exchanges: tuple[Exchange, ...] = source.get(EXCHANGES, ())
     used = gate or (exchanges[-1].gate if exchanges else default_gate())
-    outer = [AsyncCharge(exchange.gate, exchange.decision) for exchange in exchanges]
-    admission = await async_admit_to_route(limit, route, request, source, used, outer)
+    admission = await async_admit_to_route(limit, route, request, source, used, exchanges)
     if admission.reply is not None:
         for exchange in exchanges:
             exchange.drop_headers()
     elif exchanges:
         exchanges[-1].merge_headers(admission.headers)
-        return admission._replace(headers=[])
+        return EXEMPT
     return admission
 
 

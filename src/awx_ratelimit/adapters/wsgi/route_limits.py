@@ -10,8 +10,8 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_admission_sync import Charge, admit_to_route
+from awx_ratelimit.http.policy import EXEMPT, Admission
+from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
 from awx_ratelimit.limiter_sync import Limiter
 
@@ -31,14 +31,13 @@ def admit(limit: RouteLimit, route: str, environ: Environ, gate: Gate | None) ->
     """
     slots: tuple[Slot, ...] = environ.get(SLOTS, ())
     used = gate or (slots[-1].gate if slots else default_gate())
-    outer = [Charge(slot.gate, slot.decision) for slot in slots]
-    admission = admit_to_route(limit, route, request_of(environ), environ, used, outer)
+    admission = admit_to_route(limit, route, request_of(environ), environ, used, slots)
     if admission.reply is not None:
         for slot in slots:
             slot.headers = []
     elif slots:
         slots[-1].headers = merged(slots[-1].headers, admission.headers)
-        return admission._replace(headers=[])
+        return EXEMPT
     return admission
 
 

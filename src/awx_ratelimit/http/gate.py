@@ -158,7 +158,7 @@ class AsyncGate:
         if subject is None:
             subject = await self._route_subject(request, limit, decided)
         if subject.__class__ is Admission:
-            return subject  # type: ignore[no-any-return]
+            return subject
         cost = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
             decision = self._claim(subject, limit.plan, cost)

@@ -150,7 +150,7 @@ class Gate:
         if subject is None:
             subject = self._route_subject(request, limit, decided)
         if subject.__class__ is Admission:
-            return subject  # type: ignore[no-any-return]
+            return subject
         cost = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
             decision = self._claim(subject, limit.plan, cost)

@@ -46,6 +46,19 @@ def test_plans_check_mistake(run: Run, tmp_path: Path) -> None:
     assert "plans.a.per_minute" in ran.err
 
 
+def test_unlimited_plan(run: Run, tmp_path: Path) -> None:
+    """``plans check`` shows that a plan has no limits, and an audit of such a plan is refused at its start."""
+    path = tmp_path / "plans.toml"
+    path.write_text("[plans.internal]\nunlimited = true\n")
+    table, document = run("plans", "check", str(path)), json.loads(run("plans", "check", str(path), "--json").out)
+    audit = run("loadtest", "http://127.0.0.1:9/", "--plans", str(path), "--plan", "internal", "--key", "awx_k")
+
+    assert "everything" in table.out
+    assert document["plans"] == [{"name": "internal", "rates": [], "concurrent": None, "unlimited": True}]
+    assert audit.status == 2
+    assert "plan: expected one with limits, got 'internal', which is unlimited" in audit.err
+
+
 def test_usage_and_reset(run: Run, redis_server: RedisServer) -> None:
     """``usage`` shows the usage of other processes without adding to it, and ``reset`` clears it."""
     url = f"redis+unix://{redis_server.socket}"

@@ -108,6 +108,8 @@ def _limits(plan: Plan) -> Iterator[tuple[str, str]]:
         yield rate.name, _allowed(rate) + _shadow_note(plan, rate.shadow)
     if plan.concurrency:
         yield "concurrent", f"{plan.concurrency.slots} in flight{_shadow_note(plan, plan.concurrency.shadow)}"
+    if plan.is_unlimited:
+        yield "none", "everything"
 
 
 def _allowed(rate: Rate) -> str:
@@ -127,7 +129,8 @@ def _plan_fields(plan: Plan) -> dict[str, object]:
          "refill": rate.refill, "shadow": rate.shadow or plan.shadow}
         for rate in plan.rates
     ]  # fmt: skip
-    return {"name": plan.name, "rates": rates, "concurrent": plan.concurrency and plan.concurrency.slots}
+    slots = plan.concurrency and plan.concurrency.slots
+    return {"name": plan.name, "rates": rates, "concurrent": slots, "unlimited": plan.is_unlimited}
 
 
 def _usage_fields(one: Usage) -> dict[str, object]:

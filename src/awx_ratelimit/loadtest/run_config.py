@@ -59,6 +59,8 @@ class RunConfig:
 
     def validate(self, key_count: int) -> None:
         """Raise ValueError if the run is not possible with `key_count` keys."""
+        if self.plan.is_unlimited:
+            raise ValueError(f"plan: expected one with limits, got {self.plan.name!r}, which is unlimited")
         self._validate_profiles(key_count)
         for rate in self.rates:
             if rate.burst < self.cost:

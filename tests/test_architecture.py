@@ -100,8 +100,12 @@ THIRD_PARTIES = {
     "locust": {f"loadtest/load/{name}.py" for name in ("driver", "profile", "workers")},
     "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
-    "asgiref": {f"adapters/django/{name}.py" for name in ("admission", "configuration", "limits", "middleware")},
-    "django": {f"adapters/django/{name}.py" for name in (*_DJANGO, *_DJANGO_APP)},
+    "asgiref": {f"adapters/django/{name}.py" for name in ("admission", "configuration", "limits", "middleware")}
+    | {"adapters/ninja.py"},
+    "django": {f"adapters/django/{name}.py" for name in (*_DJANGO, *_DJANGO_APP)}
+    | {"adapters/drf.py", "adapters/ninja.py"},
+    "ninja": {"adapters/ninja.py"},
+    "rest_framework": {"adapters/drf.py"},
     "fastapi": {"adapters/fastapi.py"},
     "flask": {"adapters/flask.py"},
     "starlette": {"adapters/fastapi.py", "adapters/starlette.py"},

@@ -20,6 +20,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
+from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_admission import _CHARGED, AsyncCharge, async_admit_to_route
 from awx_ratelimit.http.route_admission_sync import Charge, admit_to_route
@@ -30,6 +31,7 @@ AnyGate = Gate | AsyncGate
 
 _ADMITTED = "awx_ratelimit.django"
 _HEADERS = "awx_ratelimit.django.headers"
+_REFUSAL = "awx_ratelimit.django.refusal"
 
 
 class Admitted:
@@ -84,6 +86,12 @@ def route_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
     return headers
 
 
+def refusal_of(request: HttpRequest) -> Reply | None:
+    """The reply of the limit that has refused the request, or None."""
+    reply: Reply | None = source_of(request).get(_REFUSAL)
+    return reply
+
+
 def admit(limit: RouteLimit, route: str, request: HttpRequest, gate: AnyGate | None) -> Admission:
     """Decide `limit` in a thread, with `gate`, else with that of the innermost middleware, else with the settings'.
 
@@ -105,6 +113,31 @@ async def admit_async(limit: RouteLimit, route: str, request: HttpRequest, gate:
         # It has only memory to ask.
         return _admit(limit, route, request, used)
     return await sync_to_async(_admit, thread_sensitive=True)(limit, route, request, used)
+
+
+def admit_at_once(limit: RouteLimit, route: str, request: HttpRequest, gate: AnyGate | None) -> Admission:
+    """As `admit`, for synchronous code that may run in an event loop.
+
+    Raises RuntimeError in an event loop if the gate has to wait.
+    """
+    used = _used_gate(request, source_of(request), gate)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return admit(limit, route, request, gate)
+    if isinstance(used, Gate):
+        return _admit(limit, route, request, used)
+    admitting = _admit_async(limit, route, request, used)
+    try:
+        # Over a backend that never waits, the coroutine ends without suspending.
+        admitting.send(None)
+    except StopIteration as ended:
+        admission: Admission = ended.value
+        return admission
+    admitting.close()
+    raise RuntimeError(
+        "Throttle: expected a backend that never waits, in an async operation; write @limit(...) on the operation"
+    )
 
 
 def _used_gate(request: HttpRequest, source: Source, gate: AnyGate | None) -> AnyGate:
@@ -139,6 +172,7 @@ def _reported(source: Source, admission: Admission) -> Admission:
     around = holders(source)
     if admission.reply is not None:
         source[_HEADERS] = []
+        source[_REFUSAL] = admission.reply
         drop_headers(source)
     elif not around:
         source[_HEADERS] = merged(source.get(_HEADERS, []), admission.headers)

@@ -1,0 +1,343 @@
+"""Django REST framework and django-ninja: limits of views, actions and operations, and throttles."""
+
+import json
+from typing import Any, ClassVar
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from tests.adapters.django_site import ENTRY, Site
+from tests.adapters.route_limit_laws import Get, RouteLimitLaws, identify
+
+from awx_ratelimit import Gate, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable
+from awx_ratelimit.testing import ManualClock
+
+# The framework reads its settings when it is imported, and its usual ones need an app with models.
+REST = {"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": None, "DEFAULT_PERMISSION_CLASSES": [],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}  # fmt: skip
+with Site({}, REST_FRAMEWORK=REST).active():
+    from ninja import NinjaAPI
+    from ninja.errors import Throttled
+    from rest_framework.decorators import action, api_view, throttle_classes
+    from rest_framework.response import Response
+    from rest_framework.views import APIView
+    from rest_framework.viewsets import ViewSet
+
+    from awx_ratelimit.adapters import drf
+    from awx_ratelimit.adapters import ninja as for_ninja
+
+PLAN = Plan.of("p", per_minute=100, concurrent=2)
+
+
+class Ok(APIView):  # type: ignore[misc]  # the framework has no types
+    """Answers with ok."""
+
+    def get(self, _: Any) -> Any:
+        return Response("ok")
+
+
+def framework_views(limit: dict[str, Any]) -> dict[str, Any]:
+    """Views, methods, functions and actions with the decorator."""
+    decorate = drf.limit
+
+    @api_view(["GET"])
+    @decorate("2/minute", **limit)
+    def one(_: Any) -> Any:
+        return Response("ok")
+
+    @decorate("2/minute", **limit)
+    @api_view(["GET"])
+    def two(_: Any) -> Any:
+        return Response("ok")
+
+    class Both(APIView):  # type: ignore[misc]  # the framework has no types
+        @decorate("3/minute", per="address", **limit)
+        @decorate("2/minute", **limit)
+        def get(self, _: Any) -> Any:
+            return Response("ok")
+
+    class Agents(ViewSet):  # type: ignore[misc]  # the framework has no types
+        @decorate("2/minute", per="everyone", **limit)
+        def list(self, _: Any) -> Any:
+            return Response("ok")
+
+        @action(detail=False)
+        @decorate("2/minute", per="account", **limit)
+        def account(self, _: Any) -> Any:
+            return Response("ok")
+
+        @decorate("10/minute", cost=5, **limit)
+        @action(detail=False)
+        def costly(self, _: Any) -> Any:
+            return Response("ok")
+
+    shared = decorate("2/minute", scope="shared", **limit)
+
+    @shared
+    class Shared(Ok):
+        pass
+
+    @shared
+    class SharedToo(Ok):
+        pass
+
+    return {
+        "one": one,
+        "two": two,
+        "both": Both.as_view(),
+        "everyone": Agents.as_view({"get": "list"}),
+        "account": Agents.as_view({"get": "account"}),
+        "costly": Agents.as_view({"get": "costly"}),
+        "shared": Shared.as_view(),
+        "shared-too": SharedToo.as_view(),
+        "free": Ok.as_view(),
+    }
+
+
+def throttled_views(gate: Any) -> dict[str, Any]:
+    """Views with throttles that have the same names as the routes of the laws."""
+
+    def made(name: str, rate: str = "2/minute", **options: Any) -> Any:
+        return type(name, (drf.Throttle,), {"rate": rate, "gate": gate, "__module__": __name__, **options})
+
+    def view(*throttles: Any) -> Any:
+        made: Any = type("Throttled", (Ok,), {"throttle_classes": throttles})
+        return made.as_view()
+
+    return {
+        "one": view(made("one")),
+        "two": view(made("two")),
+        "both": view(made("both", "3/minute", per="address"), made("second")),
+        "everyone": view(made("everyone", per="everyone")),
+        "account": view(made("account", per="account")),
+        "costly": view(made("costly", "10/minute", cost=5)),
+        "shared": view(made("a", scope="shared")),
+        "shared-too": view(made("b", scope="shared")),
+        "free": Ok.as_view(),
+    }
+
+
+def rest(views: dict[str, Any], around: Any) -> Site:
+    """A site of the framework."""
+    entry = {} if around is None else {"MIDDLEWARE": [ENTRY], "AWX_RATELIMIT": {"gate": around}}
+    return Site(views, REST_FRAMEWORK=REST, **entry)
+
+
+class TestFrameworkLimits(RouteLimitLaws):
+    """`limit` in Django REST framework."""
+
+    is_async = False
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:
+        """Under WSGI."""
+        return rest(framework_views(limit), around).wsgi()
+
+
+class TestFrameworkLimitsUnderAsgi(RouteLimitLaws):
+    """`limit` in Django REST framework, whose views run in threads."""
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:
+        """Under ASGI."""
+        return rest(framework_views(limit), around).asgi()
+
+
+class TestThrottles(RouteLimitLaws):
+    """Throttles of Django REST framework."""
+
+    is_async = False
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:
+        """Under WSGI."""
+        return rest(throttled_views(limit.get("gate")), around).wsgi()
+
+
+class NinjaLaws(RouteLimitLaws):
+    """`limit` and throttles of django-ninja."""
+
+    def urls(self, limit: dict[str, Any], name: str) -> list[Any]:  # one function for each route
+        """The routes of the laws."""
+        api, decorate = NinjaAPI(urls_namespace=f"{name}{id(limit)}"), for_ninja.limit
+        api.add_exception_handler(Throttled, for_ninja.on_throttled)
+
+        @api.get("/one")
+        @decorate("2/minute", **limit)
+        def one(request: HttpRequest, response: HttpResponse) -> str:
+            return "ok"
+
+        @api.get("/two", throttle=[for_ninja.Throttle("2/minute", scope="two", **limit)])
+        async def two(request: HttpRequest) -> str:
+            return "ok"
+
+        @api.get("/both")
+        @decorate("3/minute", per="address", **limit)
+        @decorate("2/minute", **limit)
+        def both(request: HttpRequest, page: int = 1) -> str:
+            return "ok"
+
+        @api.get("/everyone", throttle=[for_ninja.Throttle("2/minute", scope="everyone", per="everyone", **limit)])
+        async def everyone(request: HttpRequest) -> str:
+            return "ok"
+
+        @api.get("/account")
+        @decorate("2/minute", per="account", **limit)
+        async def account(request: HttpRequest, response: HttpResponse) -> str:
+            return "ok"
+
+        @api.get("/costly")
+        @decorate("10/minute", cost=5, **limit)
+        def costly(request: HttpRequest) -> str:
+            return "ok"
+
+        shared_limit = decorate("2/minute", scope="shared", **limit)
+
+        @api.get("/shared")
+        @shared_limit
+        def shared(request: HttpRequest) -> HttpResponse:
+            return HttpResponse("ok")
+
+        @api.get("/shared-too")
+        @shared_limit
+        def shared_too(request: HttpRequest) -> str:
+            return "ok"
+
+        @api.get("/free")
+        def free(request: HttpRequest) -> str:
+            return "ok"
+
+        return [path("", api.urls)]
+
+
+class TestNinjaOnWsgi(NinjaLaws):
+    """django-ninja under WSGI."""
+
+    is_async = False
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:
+        """The gate is in the settings."""
+        return ninja_site(self.urls(limit, "wsgi"), around).wsgi()
+
+
+class TestNinjaOnAsgi(NinjaLaws):
+    """django-ninja under ASGI."""
+
+    def app(self, limit: dict[str, Any], around: Any) -> Get:
+        """The gate is in the settings."""
+        return ninja_site(self.urls(limit, "asgi"), around).asgi()
+
+
+def ninja_site(urls: list[Any], around: Any) -> Site:
+    """A site of an API."""
+    entry = {} if around is None else {"MIDDLEWARE": [ENTRY], "AWX_RATELIMIT": {"gate": around}}
+    return Site({"api": urls[0]}, **entry)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """A gate at a time that stands still."""
+    limiter = Limiter(MemoryBackend(clock=ManualClock(1_000_000_000)))
+    return Gate(limiter, plans=PlanTable([PLAN], default="p"), identify=identify, anonymous=PLAN)
+
+
+def own_handler(error: Any, _context: Any) -> Any:
+    """The exception handler of a project."""
+    return Response({"wait": error.wait, "status": error.status_code}, error.status_code)
+
+
+def test_own_handler(gate: Gate) -> None:
+    """A project's exception handler gets the wait, in whole seconds, and the response keeps the headers."""
+    site = rest(throttled_views(gate), None)
+    site.settings["REST_FRAMEWORK"] = {**REST, "EXCEPTION_HANDLER": f"{__name__}.own_handler"}
+    get = site.wsgi()
+
+    refused = [get("/one") for _ in range(3)][-1]
+    assert json.loads(refused.body) == {"wait": 30, "status": 429}
+    assert refused.headers["retry-after"] == "30"
+    assert refused.headers["ratelimit"] == '"one.minute";r=0;t=30'
+    assert refused.headers["cache-control"] == "no-store"
+
+
+def test_default_throttles(gate: Gate) -> None:
+    """A throttle in the settings limits every view, in one bucket."""
+    Everywhere.gate = gate
+    settings = {"REST_FRAMEWORK": {**REST, "DEFAULT_THROTTLE_CLASSES": [f"{__name__}.Everywhere"]}}
+    with Site({}, **settings).active():
+        site = Site({"a": plain_view("a"), "b": plain_view("b")}, **settings)
+    get = site.wsgi()
+
+    assert [get(path).status for path in ("/a", "/b", "/a")] == [200, 200, 429]
+
+
+class Everywhere(drf.Throttle):
+    """Two requests a minute."""
+
+    rate = "2/minute"
+
+
+def plain_view(name: str) -> Any:
+    """A view with the throttles of the settings."""
+    from rest_framework.settings import api_settings
+
+    made: Any = type(name, (Ok,), {"throttle_classes": api_settings.DEFAULT_THROTTLE_CLASSES})
+    return made.as_view()
+
+
+def test_wait(gate: Gate) -> None:
+    """`wait` is exact: a fraction of a second is kept."""
+    from django.test import RequestFactory
+
+    class Quick(drf.Throttle):
+        rate = "8/minute"
+        per = "everyone"
+
+    Quick.gate = gate
+    throttle = Quick()
+    allowed = [throttle.allow_request(RequestFactory().get("/"), None) for _ in range(9)]
+
+    assert allowed == [True] * 8 + [False]
+    assert throttle.wait() == 7.5
+
+
+def test_later_throttles_are_free(gate: Gate) -> None:
+    """After a refusal the throttles that follow charge nothing."""
+
+    class First(drf.Throttle):
+        rate = "1/minute"
+
+    class Second(drf.Throttle):
+        rate = "2/minute"
+
+    First.gate = Second.gate = gate
+
+    class Twice(Ok):
+        throttle_classes: ClassVar[list[Any]] = [First, Second]
+
+    class Once(Ok):
+        throttle_classes: ClassVar[list[Any]] = [Second]
+
+    get = rest({"twice": Twice.as_view(), "once": Once.as_view()}, None).wsgi()
+
+    assert [get("/twice").status for _ in range(4)] == [200, 429, 429, 429]
+    assert get("/once").status == 200
+
+
+def test_throttled_function(gate: Gate) -> None:
+    """A throttle limits a function of `api_view`."""
+    Everywhere.gate = gate
+
+    @api_view(["GET"])
+    @throttle_classes([Everywhere])
+    def view(_: Any) -> Any:
+        return Response("ok")
+
+    get = rest({"": view}, None).wsgi()
+
+    assert [get("/").status for _ in range(3)] == [200, 200, 429]
+
+
+def test_wrong_rate() -> None:
+    """A wrong rate is an error when the class is defined, and a missing one when it is used."""
+    with pytest.raises(InvalidLimit, match="2/fortnight"):
+        type("Wrong", (drf.Throttle,), {"rate": "2/fortnight"})
+    with pytest.raises(ImproperlyConfigured, match=r"Throttle.rate: expected a notation such as '30/minute', got None"):
+        drf.Throttle().allow_request(None, None)

@@ -113,7 +113,7 @@ THIRD_PARTIES = {
     "quart": {"adapters/quart.py"},
     "arq": {"adapters/arq.py"},
     "celery": {"adapters/celery.py"},
-    "grpc": {"adapters/grpc.py"},
+    "grpc": {"adapters/grpc.py", "adapters/grpc_messages.py"},
     "fakeredis": {"testing/fake_server.py"},
     "lupa": {"testing/lua_scripts.py"},
     "rich": {"cli/live_view.py", "cli/output.py"},

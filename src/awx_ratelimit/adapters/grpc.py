@@ -1,0 +1,196 @@
+"""For gRPC: interceptors that limit the RPCs of a server, for ``grpc.aio.server`` and for ``grpc.server``.
+
+    server = grpc.aio.server(interceptors=[AsyncRateLimitInterceptor(keys={"awx_example_key": "starter"})])
+
+The API key comes in the metadata ``x-api-key``. Rules match the path of a method, such as
+``/grpc.health.v1.Health/**``.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, Unpack
+
+import grpc
+import grpc.aio
+
+from awx_ratelimit.adapters.gate_arguments import (
+    GateOptions,
+    Keys,
+    OwnedGate,
+    Plans,
+    check_only_gate,
+    gate_arguments,
+)
+from awx_ratelimit.adapters.grpc_messages import metadata_of, refusal_of, report, request_of
+from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.limiter_sync import Limiter
+
+__all__ = ["AsyncRateLimitInterceptor", "RateLimitInterceptor"]
+
+
+class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Limits the RPCs of a ``grpc.aio`` server. The arguments are those of RateLimitMiddleware; `gate` is an AsyncGate.
+
+    A refused RPC ends with RESOURCE_EXHAUSTED: its trailing metadata have ``retry-after`` in seconds, and a
+    google.rpc.RetryInfo with the exact wait. A missing or wrong key is UNAUTHENTICATED, and an outage without a
+    decision is UNAVAILABLE. Admitted RPCs report their limits in the trailing metadata. A slot is held until the RPC
+    ends or is cancelled.
+
+    Handlers must be coroutine functions or async generators. RPCs to other handlers end with INTERNAL.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Keys | None = None,
+        identify: AsyncIdentify | None = None,
+        plans: Plans | None = None,
+        backend: str | AsyncBackend | Backend | None = None,
+        gate: AsyncGate | None = None,
+        **options: Unpack[GateOptions],
+    ) -> None:
+        self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        self.gate = self._owned.gate
+
+    async def aclose(self) -> None:
+        """Close the backend if it was given as a URL. Call it after the server has stopped."""
+        await self._owned.aclose()
+
+    async def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(details)
+        return handler and _with_behavior(handler, self._limited(details, _behavior(handler)))
+
+    def _limited(self, details: Any, behavior: Any) -> Any:
+        async def enter(context: Any) -> Admission:
+            admission = await self.gate.admit(request_of(details, context))
+            if admission.reply is not None:
+                await context.abort(*refusal_of(admission))
+            if admission.decision is not None:
+                context.add_done_callback(lambda _: self.gate.release(admission.decision))
+            context.set_trailing_metadata(metadata_of(admission.headers))
+            return admission
+
+        async def respond(request: Any, context: Any) -> Any:
+            admission = await enter(context)
+            try:
+                return await behavior(request, context)
+            finally:
+                self._leave(admission, context)
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            admission = await enter(context)
+            try:
+                async with aclosing(behavior(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                self._leave(admission, context)
+
+        async def refuse(_: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.INTERNAL, "The handler of this method is not async.")
+
+        if inspect.isasyncgenfunction(behavior):
+            return stream
+        return respond if inspect.iscoroutinefunction(behavior) else refuse
+
+    def _leave(self, admission: Admission, context: Any) -> None:
+        if admission.decision is not None:
+            self.gate.release(admission.decision)
+        report(admission, context)
+
+
+class RateLimitInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Limits the RPCs of a ``grpc.server``, as AsyncRateLimitInterceptor does; `gate` is a Gate."""
+
+    def __init__(
+        self,
+        *,
+        keys: Keys | None = None,
+        identify: Identify | None = None,
+        plans: Plans | None = None,
+        backend: str | Backend | None = None,
+        gate: Gate | None = None,
+        **options: Unpack[GateOptions],
+    ) -> None:
+        self._limiter: Limiter | None = None
+        if gate is None:
+            arguments = gate_arguments(keys, identify, plans, options)
+            gate = Gate(self._open(backend), **arguments)
+        else:
+            check_only_gate(keys=keys, identify=identify, plans=plans, backend=backend, **options)
+        self.gate = gate
+
+    def close(self) -> None:
+        """Close the backend if it was given as a URL. Call it after the server has stopped."""
+        if self._limiter is not None:
+            self._limiter.close()
+
+    def _open(self, backend: str | Backend | None) -> Limiter:
+        if isinstance(backend, str):
+            from awx_ratelimit.backends.open import open_backend
+
+            self._limiter = Limiter(open_backend(backend))
+            return self._limiter
+        return Limiter(MemoryBackend() if backend is None else backend)
+
+    def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
+        """See grpc.ServerInterceptor."""
+        handler = continuation(details)
+        return handler and _with_behavior(handler, self._limited(details, handler))
+
+    def _limited(self, details: Any, handler: Any) -> Any:
+        behavior = _behavior(handler)
+
+        def respond(request: Any, context: Any) -> Any:
+            admission = self._enter(details, context)
+            try:
+                return behavior(request, context)
+            finally:
+                self._leave(admission, context)
+
+        def stream(request: Any, context: Any) -> Iterator[Any]:
+            admission = self._enter(details, context)
+            if admission.decision is not None:
+                # The server does not close the iterator of a cancelled RPC.
+                context.add_callback(lambda: self.gate.release(admission.decision))
+            try:
+                yield from behavior(request, context)
+            finally:
+                self._leave(admission, context)
+
+        return stream if handler.response_streaming else respond
+
+    def _enter(self, details: Any, context: Any) -> Admission:
+        admission = self.gate.admit(request_of(details, context))
+        if admission.reply is not None:
+            code, text, metadata = refusal_of(admission)
+            context.set_trailing_metadata(metadata)
+            context.abort(code, text)
+        context.set_trailing_metadata(metadata_of(admission.headers))
+        return admission
+
+    def _leave(self, admission: Admission, context: Any) -> None:
+        if admission.decision is not None:
+            self.gate.release(admission.decision)
+        report(admission, context)
+
+
+def _kind(handler: Any) -> str:
+    sides = handler.request_streaming, handler.response_streaming
+    return "_".join("stream" if streaming else "unary" for streaming in sides)
+
+
+def _behavior(handler: Any) -> Any:
+    return getattr(handler, _kind(handler))
+
+
+def _with_behavior(handler: Any, behavior: Any) -> Any:
+    make = getattr(grpc, f"{_kind(handler)}_rpc_method_handler")
+    return make(behavior, handler.request_deserializer, handler.response_serializer)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import Caller, Gate, Rule, StoredKeys
+from awx_ratelimit.adapters.starlette import limit
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
@@ -20,6 +21,7 @@ ROWS = re.findall(r"^\| `(.+?)`(?:, `.+?`)* \|", PAGE, re.MULTILINE)
 OWNERS: dict[str, Any] = {
     "Caller": Caller,
     "Rule": Rule,
+    "limit": limit,
     "StoredKeys": StoredKeys,
     "HostBackend": HostBackend,
     "KeyStore.open": KeyStore.open,

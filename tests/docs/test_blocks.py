@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run
+from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run, text_of
 from typer.main import get_command
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, StaticKeys
@@ -77,6 +77,13 @@ def test_commands(script: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             assert program in OTHERS or (program in SERVERS and script.page == "docs/deployment.md"), words
 
 
+def test_extras() -> None:
+    """The README names every extra, except the one that needs no package."""
+    table = text_of("README.md").split("| extra | for |")[1].split("\n\n")[0]
+
+    assert set(re.findall(r"`([a-z]+)`", table)) == set(_extras()) - {"host"}
+
+
 def _commands(script: str) -> list[list[str]]:
     """The commands of a script, without comments and variables."""
     found = []
@@ -103,7 +110,11 @@ def _check_command(words: list[str]) -> None:
 
 
 def _check_extras(words: list[str]) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert words[0] == "install"
     for name in re.findall(r"\.\[([^\]]*)\]", " ".join(words)):
-        assert set(name.split(",")) <= set(extras), words
+        assert set(name.split(",")) <= set(_extras()), words
+
+
+def _extras() -> dict[str, Any]:
+    extras: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return extras

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full pytest chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi axe-core
+.PHONY: demo test test-full pytest chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -20,7 +20,7 @@ test: $(READY) servers uwsgi axe-core
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 
 # Every test on every server and database, then the long storms and audits.
-test-full: $(READY) servers uwsgi axe-core
+test-full: $(READY) servers uwsgi axe-core mod_wsgi
 	$(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
 	$(MAKE) --no-print-directory chaos audit
 
@@ -38,6 +38,10 @@ servers: redis-server postgresql nginx chromium
 
 nginx:
 	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
+
+# It runs in Debian's Python: its tests are skipped if .venv has another version.
+mod_wsgi:
+	@test -e /usr/lib/apache2/modules/$@.so || { $(INSTALL) apache2 libapache2-mod-wsgi-py3; } || { echo "$@ is needed for the tests: install Debian's packages apache2 and libapache2-mod-wsgi-py3" >&2; exit 1; }
 
 redis-server chromium:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }

@@ -23,12 +23,16 @@ _SHARED = re.compile(
 _FULL = re.compile(r"tests/(keys/test_(stored_keys|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b")
 #: Files whose tests share nothing: each test is a group.
 _ALONE = re.compile(r"tests/(test_examples\.py|chaos/)")
+#: The tests of a row share its app.
+_ROW = re.compile(r"tests/works_with/test_rows\.py::\w+\[(?P<row>.+)\]")
 
 
 def group_of(nodeid: str) -> str:
     """Return the group of a test. All tests of a group run in one worker, one after another."""
     if shared := _SHARED.match(nodeid):
         return shared["folder"] or shared["group"] or f"servers {shared['server']}"
+    if row := _ROW.match(nodeid):
+        return f"works with {row['row']}"
     return nodeid if _ALONE.match(nodeid) else nodeid.partition("::")[0]
 
 

@@ -1,0 +1,20 @@
+"""Pyramid."""
+
+import warnings
+
+from tests.works_with.limits import ticks, wsgi_limited
+
+with warnings.catch_warnings():
+    # WebOb 1.8 imports `cgi`, which Python deprecates.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from pyramid.config import Configurator
+    from pyramid.response import Response
+
+with Configurator() as _config:
+    for _name in ("health", "plain"):
+        _config.add_route(_name, f"/{_name}")
+        _config.add_view(lambda _: Response("hello"), route_name=_name)
+    _config.add_route("stream", "/stream")
+    _config.add_view(lambda _: Response(app_iter=ticks()), route_name="stream")
+
+app = wsgi_limited(_config.make_wsgi_app())

@@ -1,0 +1,140 @@
+"""Starts the app of a row in a server of its own."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+
+import pytest
+from tests.processes import free_port, guarded, stop
+from tests.servers.harness import START_SECONDS
+from tests.servers.wire import HOST
+from tests.works_with.clients import Http1, Http2
+from tests.works_with.limits import END
+from tests.works_with.rows import Ask, Row
+
+ROOT = Path(__file__).parents[2]
+_MOD_WSGI = Path("/usr/lib/apache2/modules/mod_wsgi.so")
+_APACHE = Template("""ServerRoot $folder
+ServerName $host
+Listen $host:$port
+PidFile $folder/apache.pid
+DefaultRuntimeDir $folder
+ErrorLog /dev/stderr
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule wsgi_module $module
+$user
+WSGISocketPrefix $folder/wsgi
+WSGIDaemonProcess row processes=1 threads=8 python-path=$paths
+WSGIScriptAlias / $folder/app.wsgi process-group=row application-group=%{GLOBAL}
+<Directory $folder>
+  Require all granted
+</Directory>
+""")
+
+
+class App:
+    """A row's app that answers, and its client."""
+
+    def __init__(self, row: Row, port: int, folder: Path) -> None:
+        self.row = row
+        self.client: Http1 | Http2 = Http2(port) if row.server.speaks_http2 else Http1(port)
+        self._end = folder / END
+
+    def let_end(self) -> None:
+        """Let the open stream end."""
+        self._end.touch()
+
+    def keep_open(self) -> None:
+        """Let the next stream stay open."""
+        self._end.unlink(missing_ok=True)
+
+
+@contextmanager
+def running(row: Row) -> Iterator[App]:
+    """Run the app of a row. No process of it is left afterwards."""
+    # Apache's workers belong to another user if root starts them, and must reach the folder.
+    with tempfile.TemporaryDirectory(prefix="awx-row-") as name:
+        folder, port = Path(name), free_port()
+        folder.chmod(0o755)
+        app = App(row, port, folder)
+        log = folder / "log.txt"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                _command(row, port, folder),
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": _paths(), "AWX_TEST_FOLDER": name},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Its own group, so that workers can be stopped with their master.
+                start_new_session=True,
+            )
+        guard = guarded(process)
+        try:
+            _wait_until_it_answers(app, process, log)
+            yield app
+        finally:
+            stop(process, guard)
+
+
+def _paths() -> str:
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _command(row: Row, port: int, folder: Path) -> list[str]:
+    if row.server.name == "mod_wsgi":
+        return _apache(row, port, folder)
+    app = f"tests.works_with.apps.{row.framework.module}:app"
+    words = row.server.command.format(app=app, host=HOST, port=port).split()
+    if words[0] == "uwsgi":
+        program = Path(sys.executable).with_name("uwsgi")
+        if not program.exists():
+            pytest.fail("uWSGI is needed: `make uwsgi` compiles it")
+        return [str(program), *words[1:], "--home", sys.prefix, "--callable", "app", "--die-on-term"]
+    return [sys.executable, "-m", *words]
+
+
+def _apache(row: Row, port: int, folder: Path) -> list[str]:
+    program = shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or not _MOD_WSGI.exists():
+        pytest.skip("mod_wsgi is not installed: Debian's packages apache2 and libapache2-mod-wsgi-py3")
+    if not _MOD_WSGI.resolve().name.endswith(f"-{sys.version_info[0]}.{sys.version_info[1]}"):
+        pytest.skip(f"mod_wsgi was built for another Python: {_MOD_WSGI.resolve().name}")
+    packages = next(path for path in sys.path if path.startswith(sys.prefix) and path.endswith("site-packages"))
+    (folder / "app.wsgi").write_text(
+        f"import os\nos.environ['AWX_TEST_FOLDER'] = {str(folder)!r}\n"
+        f"from tests.works_with.apps.{row.framework.module} import app as application\n"
+    )
+    config = folder / "apache.conf"
+    config.write_text(
+        _APACHE.substitute(
+            folder=folder,
+            host=HOST,
+            port=port,
+            module=_MOD_WSGI,
+            user="" if os.getuid() else "User www-data\nGroup www-data",
+            paths=os.pathsep.join([str(ROOT), str(ROOT / "src"), packages]),
+        )
+    )
+    return [program, "-f", str(config), "-DFOREGROUND"]
+
+
+def _wait_until_it_answers(app: App, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            pytest.fail(f"{app.row} ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+        with contextlib.suppress(OSError):
+            if app.client.ask(Ask("GET", "/health")).status == 200:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"{app.row} did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")

@@ -83,7 +83,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 _STORE = ("engine", "migrations", "queries", "schema", "sqlite", "store", "unit_of_work")
 _COMMANDS = ("app", "key_commands", "loadtest_command", "scan_command", "server_commands")
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
-_DJANGO = ("admission", "configuration", "limits", "messages", "middleware")
+_DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")
 THIRD_PARTIES = {
     "aiohttp": {"adapters/aiohttp.py"},
     "tornado": {"adapters/tornado.py"},
@@ -100,7 +100,9 @@ THIRD_PARTIES = {
     "locust": {f"loadtest/load/{name}.py" for name in ("driver", "profile", "workers")},
     "gevent": {f"loadtest/load/{name}.py" for name in ("client", "driver", "http_client", "profile", "workers")},
     "geventhttpclient": {"loadtest/load/http_parser.py"},
-    "asgiref": {f"adapters/django/{name}.py" for name in ("admission", "configuration", "limits", "middleware")}
+    "asgiref": {
+        f"adapters/django/{name}.py" for name in ("admission", "configuration", "limits", "middleware", "users")
+    }
     | {"adapters/ninja.py"},
     "django": {f"adapters/django/{name}.py" for name in (*_DJANGO, *_DJANGO_APP)}
     | {"adapters/drf.py", "adapters/ninja.py"},

@@ -265,6 +265,22 @@ def test_lazy_user_in_an_event_loop(backend: MemoryBackend) -> None:
     assert Limiter(backend).peek("user_7", PLAN).usages[0].remaining == 2
 
 
+def test_lazy_user_without_auser(backend: MemoryBackend) -> None:
+    """Under ASGI a lazy user of another middleware, which cannot be awaited, is loaded in a thread."""
+
+    def query() -> Any:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return SimpleNamespace(pk=7, is_authenticated=True)
+
+    made: Any = AsyncRequestFactory().get("/")
+    made.user = SimpleLazyObject(query)
+    call: Any = middleware(users(backend), ok_async)
+
+    assert asyncio.run(call(made)).status_code == 200
+    assert Limiter(backend).peek("user_7", PLAN).usages[0].remaining == 2
+
+
 def test_plain_identify_in_an_event_loop(backend: MemoryBackend) -> None:
     """A function of the project's own runs in a thread, where it may query the database."""
 

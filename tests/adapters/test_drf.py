@@ -1,16 +1,20 @@
 """Django REST framework and django-ninja: limits of views, actions and operations, and throttles."""
 
+import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.functional import SimpleLazyObject
 from tests.adapters.django_site import ENTRY, Site
 from tests.adapters.route_limit_laws import Get, RouteLimitLaws, identify
 
-from awx_ratelimit import Gate, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable
+from awx_ratelimit import Gate, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rule
+from awx_ratelimit.adapters.django import DjangoUser
 from awx_ratelimit.testing import ManualClock
 
 # The framework reads its settings when it is imported, and its usual ones need an app with models.
@@ -19,6 +23,7 @@ REST = {"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": None, "DEF
 with Site({}, REST_FRAMEWORK=REST).active():
     from ninja import NinjaAPI
     from ninja.errors import Throttled
+    from rest_framework.authentication import BaseAuthentication
     from rest_framework.decorators import action, api_view, throttle_classes
     from rest_framework.response import Response
     from rest_framework.views import APIView
@@ -333,6 +338,42 @@ def test_throttled_function(gate: Gate) -> None:
     get = rest({"": view}, None).wsgi()
 
     assert [get("/").status for _ in range(3)] == [200, 200, 429]
+
+
+class Tokens(BaseAuthentication):  # type: ignore[misc]  # the framework has no types
+    """Takes the token for the primary key of a user."""
+
+    def authenticate(self, request: Any) -> Any:
+        return SimpleNamespace(pk=request.headers["X-API-Key"], is_authenticated=True), None
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_users_of_tokens(kind: str) -> None:
+    """On a path that a rule exempts, a throttle counts by the user whom the framework has authenticated."""
+
+    class PerUser(drf.Throttle):
+        rate = "2/minute"
+
+    backend = MemoryBackend(clock=ManualClock(1_000_000_000))
+    configured = {"identify": DjangoUser(), "rules": [Rule("/api", exempt=True)], "backend": backend}
+    view: Any = type("View", (Ok,), {"throttle_classes": [PerUser], "authentication_classes": [Tokens]})
+    settings = {"MIDDLEWARE": [f"{__name__}.anonymous", ENTRY], "AWX_RATELIMIT": configured, "REST_FRAMEWORK": REST}
+    get = getattr(Site({"api": view.as_view()}, **settings), kind)()
+
+    assert [get("/api", key).status for key in ("1", "1", "1", "2")] == [200, 200, 429, 200]
+
+
+def anonymous(get_response: Any) -> Any:
+    """A middleware that sets a lazy anonymous user, as Django's does."""
+
+    async def auser() -> Any:
+        return SimpleNamespace(pk=None, is_authenticated=False)
+
+    def middleware(request: Any) -> Any:
+        request.user, request.auser = SimpleLazyObject(lambda: asyncio.run(auser())), auser
+        return get_response(request)
+
+    return middleware
 
 
 def test_wrong_rate() -> None:

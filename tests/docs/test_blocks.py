@@ -14,14 +14,24 @@ from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, run, text_o
 from typer.main import get_command
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend, PlanTable, StaticKeys
+from awx_ratelimit.adapters.django.management.commands.awx_ratelimit import Command
 from awx_ratelimit.cli.app import app
 from awx_ratelimit.keys import KeyService, KeyStore
 
 _PARTS: dict[str, Any] = {"plans": PlanTable.default(), "identify": StaticKeys({"awx_example_key": "starter"})}
+
+
+def _configured_django() -> dict[str, Any]:
+    """Django is configured by the first import of an example."""
+    import_module("examples.django_app")
+    return {}
+
+
 #: The names that the blocks of a page take from the reader's own program.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/api-keys.md": lambda: {"keys": KeyService(KeyStore.open("sqlite://")), "put": print},
     "docs/cors.md": lambda: {"gate": AsyncGate(AsyncLimiter(MemoryBackend()), **_PARTS)},
+    "docs/django.md": _configured_django,
     "docs/deployment.md": lambda: {"app": Flask("shop"), "gate": Gate(Limiter(MemoryBackend()), **_PARTS)},
 }
 SCRIPTS = [block for page in PAGES for block in all_blocks(page) if block.language == "sh"]
@@ -70,6 +80,8 @@ def test_commands(script: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
         elif program == "pip":
             _check_extras(arguments)
+        elif words[:3] == ["python", "manage.py", "awx_ratelimit"]:
+            assert Command().create_parser("manage.py", "awx_ratelimit").parse_args(words[3:]).action == words[3]
         elif program == "uvicorn" and arguments[0].startswith("examples."):
             module, _, name = arguments[0].partition(":")
             assert hasattr(import_module(module), name), words

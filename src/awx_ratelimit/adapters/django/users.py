@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.utils.functional import LazyObject
+
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe, type_name
@@ -37,8 +40,14 @@ class DjangoUser:
 
     async def call_async(self, request: Request) -> Caller | None:
         """As a call, for an event loop."""
-        load = getattr(request.source, "auser", None)
-        return self._caller(_user(request) if load is None else await load())
+        user = _user(request)
+        # The lazy user of AuthenticationMiddleware would query the database. Django REST framework sets a real one.
+        if issubclass(type(user), LazyObject):
+            load = getattr(request.source, "auser", None)
+            if load is None:
+                return await sync_to_async(self, thread_sensitive=True)(request)
+            user = await load()
+        return self._caller(user)
 
     def sends_key(self, _request: Request) -> bool:
         """Whether the request has something in the place of a key: it never has."""

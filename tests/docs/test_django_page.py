@@ -1,0 +1,83 @@
+"""The examples of docs/django.md do what the page says."""
+
+import re
+from typing import Any
+
+from django.core.checks import run_checks
+from django.urls import path
+from tests.adapters.django_site import Site
+from tests.docs.pages import blocks, run_text, text_of
+
+from awx_ratelimit.adapters.django.configuration import _KEYS
+
+PAGE = "docs/django.md"
+BLOCKS = blocks(PAGE, "python")
+FIRST, USERS, VIEWS, REST, NINJA = BLOCKS
+SETTINGS = ("INSTALLED_APPS", "MIDDLEWARE", "AWX_RATELIMIT")
+
+
+def names(block: str) -> dict[str, Any]:
+    """The names of a block, with the settings of every test as Django's."""
+    with Site({}).active():
+        return run_text(block)
+
+
+def test_first_settings() -> None:
+    """The first settings pass the checks, and admit 60 requests of a key a minute, under both protocols."""
+    found = names(FIRST)
+    settings = {name: found[name] for name in SETTINGS}
+    site = Site({"": names(VIEWS)["search"], "free": names(VIEWS)["Reports"].as_view()}, **settings)
+    with site.active():
+        problems = run_checks(tags=["awx_ratelimit"])
+    get = site.wsgi()
+
+    assert problems == []
+    assert get("/free").status == 401
+    assert [get("/free", "awx_example_key").status for _ in range(11)][-2:] == [200, 429]
+    assert site.asgi()("/free", "awx_example_key").headers["ratelimit"].startswith('"minute";r=')
+
+
+def test_settings_of_users() -> None:
+    """The settings with users pass the checks, and staff has another plan."""
+    found = names(USERS)
+    site = Site({}, INSTALLED_APPS=["awx_ratelimit.adapters.django"], **{name: found[name] for name in SETTINGS[1:]})
+    with site.active():
+        assert run_checks(tags=["awx_ratelimit"]) == []
+    assert found["plan_of"](type("User", (), {"is_staff": True})) == "growth"
+
+
+def test_views() -> None:
+    """Each view has its own limit."""
+    found = names(VIEWS)
+    views = {"log_in": found["log_in"], "reports": found["Reports"].as_view(), "invoices": found["Invoices"].as_view()}
+    get = Site(views).asgi()
+
+    assert [get("/log_in").status for _ in range(6)] == [200] * 5 + [429]
+    assert [get("/reports").status for _ in range(11)] == [200] * 10 + [429]
+    assert [get("/invoices").status for _ in range(11)] == [200] * 10 + [429]
+
+
+def test_framework() -> None:
+    """The throttle admits 30 requests."""
+    site = Site({"": names(REST)["Quotes"].as_view()}, REST_FRAMEWORK={"UNAUTHENTICATED_USER": None})
+    get = site.wsgi()
+
+    assert [get("/", address="192.0.2.9").status for _ in range(31)] == [200] * 30 + [429]
+
+
+def test_ninja() -> None:
+    """The operation and the throttle have limits of their own."""
+    get = Site({"": path("", names(NINJA)["api"].urls)}).asgi()
+
+    assert [get("/export").status for _ in range(6)] == [200] * 5 + [429]
+    assert get("/export").body.startswith(b'{"code":"rate_limit_exceeded"')
+    assert get("/agents").status == 200
+
+
+def test_keys_of_the_setting() -> None:
+    """The keys that the table names exist."""
+    table = text_of(PAGE).split("## The setting")[1].split("\n\n`keys`")[0]
+    named = {name for row in table.splitlines()[3:] for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+
+    assert len(named) > 10
+    assert named <= set(_KEYS)

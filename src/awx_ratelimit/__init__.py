@@ -31,6 +31,7 @@ from awx_ratelimit.observability.listeners import RefusalLog
 from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:
+    from awx_ratelimit.adapters.middleware import RateLimitMiddleware, WsgiRateLimitMiddleware
     from awx_ratelimit.backends.host.backend import HostBackend
     from awx_ratelimit.backends.open import open_async_backend, open_backend
     from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
     from awx_ratelimit.http.identity.stored_keys import StoredKeys
     from awx_ratelimit.management.auth.jwt_subject import JwtSubject
-    from awx_ratelimit.middleware import RateLimitMiddleware, WsgiRateLimitMiddleware
 
 __all__ = [
     "GROWTH",
@@ -87,10 +87,10 @@ _LAZY = {
     "GuardedBackend": "awx_ratelimit.backends.resilience.guarded_sync",
     "JwtSubject": "awx_ratelimit.management.auth.jwt_subject",
     "HostBackend": "awx_ratelimit.backends.host.backend",
-    "RateLimitMiddleware": "awx_ratelimit.middleware",
+    "RateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",
     "StoredKeys": "awx_ratelimit.http.identity.stored_keys",
-    "WsgiRateLimitMiddleware": "awx_ratelimit.middleware",
+    "WsgiRateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "open_async_backend": "awx_ratelimit.backends.open",
     "open_backend": "awx_ratelimit.backends.open",
 }

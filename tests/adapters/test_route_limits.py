@@ -2,15 +2,20 @@
 
 from typing import Any
 
+import pytest
 from fastapi import APIRouter, Depends, FastAPI
-from flask import Flask
+from flask import Blueprint, Flask
+from flask.views import MethodView
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-from starlette.testclient import TestClient
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocket
 from tests.adapters.route_limit_laws import Answer, Get, RouteLimitLaws
 
+from awx_ratelimit import Plan
 from awx_ratelimit.adapters import fastapi as for_fastapi
 from awx_ratelimit.adapters import flask as for_flask
 from awx_ratelimit.adapters import starlette as for_starlette
@@ -259,3 +264,119 @@ class TestFlask(RouteLimitLaws):
         if around is not None:
             app.wsgi_app = WsgiMiddleware(app.wsgi_app, gate=around)  # type: ignore[method-assign]
         return wsgi_get(app)
+
+
+KEY = {"X-API-Key": "awx_example_key"}
+ONE = Plan.of("one", per_minute=1)
+
+
+def test_flask_extension() -> None:
+    """`RateLimit(app, ...)` limits the whole app, with the arguments of the middleware."""
+    app = Flask("app")
+    for_flask.RateLimit(app, keys={"awx_example_key": ONE})
+
+    statuses = [app.test_client().get("/", headers=headers).status_code for headers in ({}, KEY, KEY)]
+
+    assert statuses == [401, 404, 429]
+
+
+def test_flask_extension_for_factories() -> None:
+    """`init_app` gives each app limits of its own; a second call changes nothing."""
+    limits, apps = for_flask.RateLimit(keys={"awx_example_key": ONE}), [Flask("a"), Flask("b")]
+    for app in apps * 2:
+        limits.init_app(app)
+
+    assert [app.test_client().get("/", headers=KEY).status_code for app in apps] == [404, 404]
+    assert [app.test_client().get("/", headers=KEY).status_code for app in apps] == [429, 429]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [((None, {}), "expected one of them, got none"), (("app", {"keys": {}}), "app: expected a Flask app, got a str")],
+)
+def test_flask_extension_mistakes(arguments: Any, error: str) -> None:
+    """A wrong argument is a TypeError when the extension meets its app."""
+    app, options = arguments
+
+    with pytest.raises(TypeError, match=error):
+        for_flask.RateLimit(app or Flask("app"), **options)
+
+
+def test_flask_class_based_view() -> None:
+    """A limit in `decorators` limits a class-based view, for all its methods together."""
+
+    class Search(MethodView):
+        decorators = [for_flask.limit("2/minute")]  # noqa: RUF012  # Flask reads a list
+
+        def get(self) -> str:
+            return "ok"
+
+        def post(self) -> str:
+            return "ok"
+
+    app = Flask("app")
+    app.add_url_rule("/search", view_func=Search.as_view("search"))
+    client, address = app.test_client(), {"REMOTE_ADDR": "198.51.100.21"}
+
+    answers = [client.open("/search", method=method, environ_base=address) for method in ("GET", "POST", "GET")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_flask_blueprints() -> None:
+    """Views of one name in two blueprints have buckets of their own."""
+    app, address = Flask("app"), {"REMOTE_ADDR": "198.51.100.22"}
+    for name in ("v1", "v2"):
+        blueprint = Blueprint(name, name, url_prefix=f"/{name}")
+
+        def search() -> str:
+            return "ok"
+
+        search.__module__ = name
+        blueprint.add_url_rule("/search", view_func=for_flask.limit("1/minute")(search))
+        app.register_blueprint(blueprint)
+
+    statuses = [
+        app.test_client().get(f"/{name}/search", environ_base=address).status_code for name in ("v1", "v2", "v1")
+    ]
+
+    assert statuses == [200, 200, 429]
+
+
+def test_starlette_class_based_endpoint() -> None:
+    """A limit of an HTTPEndpoint limits all its methods together; a limit of a method that method alone."""
+
+    @for_starlette.limit("2/minute")
+    class Search(HTTPEndpoint):
+        async def get(self, _: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+        @for_starlette.limit("1/minute")
+        async def post(self, _: Request) -> PlainTextResponse:
+            return PlainTextResponse("ok")
+
+    client = TestClient(Starlette(routes=[Route("/search", Search)]), client=("198.51.100.23", 1))
+
+    answers = [client.request(method, "/search") for method in ("POST", "POST", "GET", "GET")]
+
+    assert [answer.status_code for answer in answers] == [200, 429, 200, 429]
+    assert answers[0].headers["ratelimit-policy"]
+
+
+def test_starlette_websocket() -> None:
+    """A refused WebSocket gets the 429 at its handshake."""
+
+    @for_starlette.limit("1/minute")
+    async def feed(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    client = TestClient(Starlette(routes=[WebSocketRoute("/feed", feed)]), client=("198.51.100.24", 1))
+    with client.websocket_connect("/feed"):
+        pass
+
+    with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect("/feed"):
+        pass
+
+    assert denied.value.status_code == 429
+    assert denied.value.headers["retry-after"]

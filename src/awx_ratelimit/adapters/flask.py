@@ -1,6 +1,7 @@
-"""For Flask: limits of single views, and an extension for the whole app.
+"""For Flask: an extension that limits a whole app, and limits of single views.
 
-limits = RateLimit(app, keys={"awx_example_key": "starter"})
+app = Flask(__name__)
+RateLimit(app, keys={"awx_example_key": "starter"})
 
 @app.get("/search")
 @limit("5/minute", per="address")
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import flask
 
+from awx_ratelimit.adapters.middleware import WsgiRateLimitMiddleware
 from awx_ratelimit.adapters.wsgi.environ import wsgi_headers
 from awx_ratelimit.adapters.wsgi.route_limits import admit
 from awx_ratelimit.core.plan import Plan
@@ -23,9 +25,31 @@ from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
 
-__all__ = ["limit"]
+__all__ = ["RateLimit", "limit"]
 
+_EXTENSION = "awx_ratelimit"
 _View = TypeVar("_View", bound=Callable[..., Any])
+
+
+class RateLimit:
+    """Limits every request of a Flask app. `arguments` are those of WsgiRateLimitMiddleware.
+
+    Without `app`, `init_app` limits one later, such as one that a factory makes; each app has a gate of its own. Raises
+    as WsgiRateLimitMiddleware does, and TypeError for anything but a Flask app.
+    """
+
+    def __init__(self, app: flask.Flask | None = None, **arguments: Any) -> None:
+        self._arguments = arguments
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: flask.Flask) -> None:
+        """Limit `app`. A second call for the same app does nothing."""
+        if not isinstance(app, flask.Flask):
+            raise TypeError(f"app: expected a Flask app, got {type_name(app)}; write RateLimit(app, keys=...)")
+        if app.extensions.get(_EXTENSION) is not self:
+            app.wsgi_app = WsgiRateLimitMiddleware(app.wsgi_app, **self._arguments)  # type: ignore[method-assign]
+            app.extensions[_EXTENSION] = self
 
 
 def limit(

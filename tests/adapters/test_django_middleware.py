@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import pickle
+import traceback
 from collections.abc import AsyncIterator
 from io import BytesIO
 from types import SimpleNamespace
@@ -350,6 +351,15 @@ def test_wrong_settings(configured: Any, error: str) -> None:
     """A mistake in the settings is one ImproperlyConfigured, when the middleware is made."""
     with pytest.raises(ImproperlyConfigured, match=error):
         middleware(configured, ok)
+
+
+def test_key_instead_of_keys() -> None:
+    """A key where the mapping of keys belongs is not in the error."""
+    key = "awx_secret_key"
+    with pytest.raises(ImproperlyConfigured, match="keys: expected a mapping of keys to plans") as error:
+        middleware({"keys": key}, ok)
+
+    assert key not in "".join(traceback.format_exception(error.value))
 
 
 def test_dotted_paths(backend: MemoryBackend) -> None:

@@ -114,7 +114,9 @@ class _AsgiExchange:
 
     def response(self) -> Response:
         start, *bodies = self.messages
-        return Response(start["status"], list(start["headers"]), b"".join(message["body"] for message in bodies))
+        return Response(
+            start["status"], list(start["headers"]), b"".join(message.get("body", b"") for message in bodies)
+        )
 
 
 async def _asgi_app(scope: Any, _receive: Any, send: Any) -> None:

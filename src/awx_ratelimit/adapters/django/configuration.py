@@ -185,6 +185,9 @@ def _imported(name: str, value: Any) -> Any:
     try:
         return import_string(value)
     except ImportError as error:
+        if name == "keys":
+            # The text may be a key.
+            raise TypeError("keys: expected a mapping of keys to plans, or a dotted path of an identifier") from None
         raise ImportError(
             f"{name}: expected a dotted path, got {value!r}, which cannot be imported: {error}"
         ) from error

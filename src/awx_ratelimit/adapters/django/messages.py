@@ -83,7 +83,7 @@ def set_headers(response: HttpResponseBase, headers: Headers, replaced: Iterable
             response.headers[name] = value
 
 
-def when_ended(request: HttpRequest, response: HttpResponseBase, end: Callable[[], None]) -> None:
+def when_ended(response: HttpResponseBase, end: Callable[[], None]) -> None:
     """Call `end` when the response has been sent, or when the client hangs up. `end` may be called more than once.
 
     A response with its whole content has ended for Django. If the slot were kept until both handlers close the
@@ -92,23 +92,57 @@ def when_ended(request: HttpRequest, response: HttpResponseBase, end: Callable[[
     if not response.streaming:
         end()
         return
-    close = response.close
+    streaming: Any = response
+    if getattr(response, "file_to_stream", None) is not None:
+        # Servers send a file by themselves, and close it by this method.
+        response.close = _closing(response.close, end)  # type: ignore[method-assign]
+    elif streaming.is_async:
+        streaming.streaming_content = _AsyncChunks(streaming.streaming_content, end)
+    else:
+        streaming.streaming_content = _Chunks(streaming.streaming_content, end)
 
+
+def _closing(close: Callable[[], None], end: Callable[[], None]) -> Callable[[], None]:
     def close_and_end() -> None:
         try:
             close()
         finally:
             end()
 
-    # The handlers call it after the last chunk, and when the client hangs up. Servers call it for files.
-    response.close = close_and_end  # type: ignore[method-assign]
-    streaming: Any = response
-    if getattr(response, "file_to_stream", None) is None and streaming.is_async and hasattr(request, "scope"):
-        streaming.streaming_content = _ending(streaming.streaming_content, end)
+    return close_and_end
 
 
-async def _ending(chunks: Any, end: Callable[[], None]) -> Any:
-    async for chunk in chunks:
-        yield chunk
-    # Django's handler closes the response in another thread, after the client has received the end.
-    end()
+class _Chunks:
+    """The chunks of a streamed response, with a `close` that the response calls when it is closed."""
+
+    def __init__(self, chunks: Any, end: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self.close = end
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._chunks)
+
+
+class _AsyncChunks:
+    """As _Chunks, for an async iterator.
+
+    It also ends after the last chunk and after an error: the handler closes the response in another thread, after the
+    client has received the end, and does not close it after an error.
+    """
+
+    def __init__(self, chunks: Any, end: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self.close = end
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._chunks)
+        except BaseException:
+            self.close()
+            raise

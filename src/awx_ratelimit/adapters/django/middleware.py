@@ -60,7 +60,7 @@ class RateLimitMiddleware:
             raise
         finally:
             remove_holder(source_of(request))
-        return self._limited(request, response, admitted)
+        return self._limited(response, admitted)
 
     async def _async_call(self, request: HttpRequest) -> HttpResponseBase:
         if self._is_decided(request):
@@ -77,7 +77,7 @@ class RateLimitMiddleware:
             raise
         finally:
             remove_holder(source_of(request))
-        return self._limited(request, response, admitted)
+        return self._limited(response, admitted)
 
     def _is_decided(self, request: HttpRequest) -> bool:
         return any(holder.gate is self._gate for holder in holders(source_of(request)))
@@ -91,11 +91,13 @@ class RateLimitMiddleware:
         admitted = Admitted(self._gate, admission)
         add_holder(source_of(request), admitted)
         request.META["awx_ratelimit.decision"] = admission.decision
+        if hasattr(request, "scope"):
+            source_of(request).setdefault("state", {})["rate_limit"] = admission.decision
         return admitted
 
-    def _limited(self, request: HttpRequest, response: HttpResponseBase, admitted: Admitted) -> HttpResponseBase:
+    def _limited(self, response: HttpResponseBase, admitted: Admitted) -> HttpResponseBase:
         if admitted.headers:
             set_headers(response, admitted.headers, self._gate.header_names)
         if admitted.decision is not None and admitted.decision.lease is not None:
-            when_ended(request, response, admitted.end)
+            when_ended(response, admitted.end)
         return response

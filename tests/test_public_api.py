@@ -31,6 +31,7 @@ FIXED = [
     "InvalidLimit",
     "ImpossibleClaim",
     "BackendUnavailable",
+    "RateLimited",
 ]
 LAZY = [
     "HostBackend",

@@ -15,6 +15,8 @@ from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, MemoryBacken
 from awx_ratelimit.adapters.celery import limit
 from awx_ratelimit.testing import ManualClock
 
+# A page of the docs defines the same task each time it runs, and Celery gives it to the apps of all tests.
+pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.DuplicateTaskNameWarning")
 #: The wait for the next run is 60 ms of real time.
 FAST = Rate("fast", 1, 60)
 SETTINGS = {
@@ -45,7 +47,7 @@ def app() -> Celery:
 
 
 @pytest.fixture(scope="module")
-def tasks(app: Celery) -> dict[str, Any]:
+def tasks(app: Celery) -> dict[str, Any]:  # noqa: C901  # one function per task
     """Limited tasks, by name. The worker knows only tasks that exist when it starts."""
     limiter = Limiter(MemoryBackend())
     ran: list[Any] = []
@@ -83,6 +85,10 @@ def tasks(app: Celery) -> dict[str, Any]:
     def unlucky() -> str:
         return "done"
 
+    @app.task(shared=False)
+    def double(number: int) -> int:
+        return 2 * number
+
     @limit("1/minute", limiter=limiter)
     def helper() -> None: ...
 
@@ -115,6 +121,13 @@ def test_retries_of_a_task(name: str, tasks: dict[str, Any]) -> None:
     sent = [tasks[name].delay(7) for _ in range(4)]
 
     assert [list(result.get(timeout=30)) for result in sent] == [[7, 0]] * 4
+
+
+def test_callbacks_of_a_task(tasks: dict[str, Any]) -> None:
+    """What follows a task in a chain follows it once, also after a refusal."""
+    sent = [(tasks["below"].s(number) | tasks["double"].s()).delay() for number in range(4)]
+
+    assert [result.get(timeout=30) for result in sent] == [0, 2, 4, 6]
 
 
 def test_slot_of_a_task(tasks: dict[str, Any]) -> None:

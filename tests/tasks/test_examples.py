@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from tests.processes import guarded, stop
 from tests.redis_servers import RedisServer
 
@@ -65,6 +66,17 @@ def line_with(process: "subprocess.Popen[str]", text: str) -> str:
     raise AssertionError(process.poll())
 
 
+@pytest.mark.parametrize(("adapter", "package"), [("celery", "celery"), ("arq", "arq"), ("grpc", "grpcio")], ids=str)
+def test_missing_package(adapter: str, package: str) -> None:
+    """Without its package, an adapter is an ImportError with the command that installs it."""
+    code = (
+        f"import sys; sys.modules['{adapter}'] = None\n"
+        f"try:\n    import awx_ratelimit.adapters.{adapter}\nexcept ImportError as error:\n    print(error)"
+    )
+
+    assert run("-c", code).strip().endswith(f" need {package}; install it with: pip install {package}")
+
+
 def test_limited_functions() -> None:
     """The third email to an address and the second export at a time are refused."""
     said = re.sub(r"Retry after \d+", "Retry after 30", run("examples/limited_functions.py"))
@@ -81,10 +93,10 @@ def test_limited_functions() -> None:
 
 
 def test_celery_tasks(redis_server: RedisServer) -> None:
-    """A worker sends all five emails. Some of them are retried, and none fails."""
+    """A worker with two processes sends all five emails. Some of them are retried, and none fails."""
     send = "from examples.celery_tasks import send; [send.delay('ada@example.com') for _ in range(5)]"
     with running(
-        *("-m", "celery", "--app", "examples.celery_tasks", "worker", "--pool", "solo", "--loglevel", "info"),
+        *("-m", "celery", "--app", "examples.celery_tasks", "worker", "--concurrency", "2", "--loglevel", "info"),
         server=redis_server,
     ) as worker:
         run("-c", send, server=redis_server)

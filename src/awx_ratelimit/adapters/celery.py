@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Final, NoReturn, TypeVar
 
-import celery
-from celery.exceptions import Reject, Retry
+try:
+    import celery
+    from celery.exceptions import Reject, Retry
+except ModuleNotFoundError as error:
+    raise ImportError(f"limits of tasks need {error.name}; install it with: pip install celery") from error
 
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of, refusal
 from awx_ratelimit.core.plan import Plan

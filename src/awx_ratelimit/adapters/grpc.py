@@ -11,8 +11,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Unpack
 
-import grpc
-import grpc.aio
+try:
+    import grpc
+    import grpc.aio
+except ModuleNotFoundError as error:
+    raise ImportError("limits of RPCs need grpcio; install it with: pip install grpcio") from error
 
 from awx_ratelimit.adapters.gate_arguments import (
     GateOptions,

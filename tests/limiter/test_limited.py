@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -167,6 +167,43 @@ def test_shared_scope(calls: Calls) -> None:
     two = calls.limiter.limited("1/minute", scope="mail")(calls.function())
 
     assert calls.outcomes(one, 1) + calls.outcomes(two, 1) == [True, False]
+
+
+def test_scope() -> None:
+    """Functions with one name have their own limits, in modules, in other functions, and as lambdas."""
+    limit = Limiter(MemoryBackend()).limited("1/minute")
+
+    def outer() -> Any:
+        def same() -> bool:
+            return True
+
+        return same
+
+    def other() -> Any:
+        def same() -> bool:
+            return True
+
+        return same
+
+    functions = [
+        outer(),
+        other(),
+        lambda: True,
+        lambda: True,
+    ]
+
+    assert [limit(function)() for function in functions] == [True] * 4
+    with pytest.raises(RateLimited):
+        limit(outer())()
+
+
+def test_function_without_a_name() -> None:
+    """A partial function needs a scope, and keeps it."""
+    limiter = Limiter(MemoryBackend())
+    with pytest.raises(TypeError, match="scope: a partial has no name; write scope="):
+        limiter.limited("1/minute")(partial(print, "x"))
+
+    assert limiter.limited("1/minute", scope="mail")(partial(str, 5))() == "5"
 
 
 def test_slot(calls: Calls) -> None:

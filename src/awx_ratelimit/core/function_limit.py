@@ -11,12 +11,14 @@ from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import checked_scope, scope_of_function
+from awx_ratelimit.core.scope import checked_scope, scope_of
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
 
 #: The subject of limits that all calls share.
 EVERY_CALL: Final = "everyone"
+#: The function that a scope without a hash belongs to.
+_OWNERS: Final[dict[str, str]] = {}
 
 
 class FunctionClaim(NamedTuple):
@@ -57,7 +59,9 @@ class FunctionLimit:
             raise TypeError(
                 f"limited: expected a function, got {type_name(function)}; write the decorator next to the `def`"
             )
-        return self._scope or scope_of_function(function)
+        if self._scope is None and not hasattr(function, "__qualname__"):
+            raise TypeError(f"scope: {type_name(function)} has no name; write scope='...'")
+        return self._scope or _scope_of(function)
 
     def claim(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionClaim:
         """What a call with these arguments asks for. Raises TypeError for a wrong result of `subject` or `cost`."""
@@ -75,6 +79,15 @@ def refusal(name: str, decision: Decision) -> RateLimited:
     seconds = max(1, -(-decision.retry_after_ms // 1_000))
     plural = "" if seconds == 1 else "s"
     return RateLimited(f"Too many calls of {name}. Retry after {seconds} second{plural}.", decision=decision)
+
+
+def _scope_of(function: Any) -> str:
+    """The scope of `function`: its name, with a hash if another function has that name, such as in another module."""
+    name = name_of(function)
+    identity = f"{function.__module__}:{function.__qualname__}"
+    if name == "<lambda>" and hasattr(function, "__code__"):
+        identity += f":{function.__code__.co_firstlineno}"
+    return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
 
 
 def name_of(function: Any) -> str:

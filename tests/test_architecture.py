@@ -86,6 +86,7 @@ _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")
 THIRD_PARTIES = {
     "aiohttp": {"adapters/aiohttp.py"},
+    "sanic": {"adapters/sanic.py"},
     "tornado": {"adapters/tornado.py"},
     # A dependency of aiohttp.
     "multidict": {"adapters/aiohttp.py"},

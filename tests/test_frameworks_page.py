@@ -10,6 +10,7 @@ import pytest
 from tests.adapters.route_limit_laws import Get
 from tests.adapters.test_aiohttp import AiohttpServed
 from tests.adapters.test_route_limits import asgi_get
+from tests.adapters.test_sanic import SanicServed
 from tests.adapters.test_tornado import TornadoServed
 
 PAGE = (Path(__file__).parent.parent / "docs" / "frameworks.md").read_text()
@@ -55,3 +56,14 @@ class TestTornado(TornadoServed):
     def test_app(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The app answers five requests to its route, refuses the sixth, and needs a key."""
         check(self.get(names_of("Tornado", monkeypatch)["app"]))
+
+
+class TestSanic(SanicServed):
+    """The section on Sanic."""
+
+    def test_app(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The app answers five requests to its route, refuses the sixth, and needs a key."""
+        app = names_of("Sanic", monkeypatch)["app"]
+        app.config.TOUCHUP = False
+
+        check(self.get(app))

@@ -145,6 +145,21 @@ def statuses(app: Any, *paths: str) -> list[int]:
 class TestQuartOnly:
     """What only Quart has."""
 
+    def test_views_of_one_module(self) -> None:
+        """Two class-based views with the decorator have two buckets."""
+        app = quart.Quart("app")
+
+        class View(quart.views.MethodView):
+            decorators = [for_quart.limit("1/minute")]  # noqa: RUF012
+
+            async def get(self) -> str:
+                return "ok"
+
+        app.add_url_rule("/first", view_func=View.as_view("first"))
+        app.add_url_rule("/second", view_func=View.as_view("second"))
+
+        assert statuses(app, "/first", "/second", "/first") == [200, 200, 429]
+
     def test_websocket(self) -> None:
         """A WebSocket view is limited at its handshake, with the 429 where the server can send it."""
         app = quart.Quart("app")

@@ -380,3 +380,22 @@ def test_starlette_websocket() -> None:
 
     assert denied.value.status_code == 429
     assert denied.value.headers["retry-after"]
+
+
+def test_flask_views_of_one_module() -> None:
+    """Two class-based views with the decorator have two buckets, which have the names of the views."""
+    app = Flask("app")
+
+    class View(MethodView):
+        decorators = [for_flask.limit("1/minute")]  # noqa: RUF012  # Flask reads a list
+
+        def get(self) -> str:
+            return "ok"
+
+    app.add_url_rule("/first", view_func=View.as_view("flask_first"))
+    app.add_url_rule("/second", view_func=View.as_view("flask_second"))
+    get = wsgi_get(app)
+
+    answers = [get(path, address="203.0.113.5") for path in ("/first", "/second", "/first")]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[1].headers["ratelimit"] == '"flask_second.minute";r=0;t=60'

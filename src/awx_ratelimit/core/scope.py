@@ -22,8 +22,15 @@ def checked_scope(scope: Any) -> str | None:
 
 
 def scope_of_function(function: Callable[..., Any]) -> str:
-    """The scope of a decorated function: its name, with a hash of its module if another one has that name."""
+    """The scope of a decorated function: its name, with a hash of its module if another one has that name.
+
+    A function that a framework has made of a class of views has the name that the framework gave it, or that class.
+    """
+    function = getattr(function, "view_class", function)
     name = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+    given = getattr(function, "__name__", "")
+    if given and given != name.rpartition(".")[2]:
+        name = given
     identity = f"{getattr(function, '__module__', '')}:{name}"
     return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
 

@@ -1,0 +1,245 @@
+"""For Sanic: limits of the whole app on Sanic's own server, and of single handlers.
+
+RateLimit(app, keys={"awx_example_key": "starter"})
+
+@app.get("/search")
+@limit("5/minute", per="address")
+async def search(request): ...
+
+On an ASGI server, `awx_ratelimit.RateLimitMiddleware` around the app also limits WebSockets.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, Unpack
+
+from sanic import HTTPResponse, Sanic
+from sanic import Request as SanicRequest
+from sanic.views import HTTPMethodView
+
+from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
+from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
+from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
+from awx_ratelimit.adapters.native import State, enter, exchange_of, header_values, text_headers
+from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.scope import scope_of_function
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.identity.identifiers import AsyncIdentify
+from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_limit import Per, RouteLimit
+
+__all__ = ["RateLimit", "limit"]
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+_STATE = "awx_ratelimit"
+#: Sanic runs request middleware of high priority first, and response middleware of high priority last.
+_OUTERMOST = 1_000
+_TRY_AGAIN_LATER = 1013
+#: The function that Sanic makes of a class of views.
+_VIEW = f"{HTTPMethodView.as_view.__qualname__}.<locals>.view"
+
+
+class RateLimit:
+    """Limits the requests and WebSockets of a Sanic app, also those that no handler matches.
+
+    The arguments are those of `awx_ratelimit.RateLimitMiddleware`. A slot is held until the handler and the stream of
+    its response have ended, or the client has disconnected. A backend that is given as a URL is closed when the server
+    stops. Each worker process has a memory of its own, so share a ``host://`` or Redis backend. The identifier gets the
+    Sanic request as ``request.source``.
+
+    With ``websocket_refusal="accept_close"`` too, a refused WebSocket gets a 429. Raises TypeError and InvalidLimit for
+    wrong arguments.
+    """
+
+    def __init__(
+        self,
+        app: Sanic[Any, Any],
+        *,
+        keys: Keys | None = None,
+        identify: AsyncIdentify | None = None,
+        plans: Plans | None = None,
+        backend: str | AsyncBackend | Backend | None = None,
+        gate: AsyncGate | None = None,
+        **options: Unpack[GateOptions],
+    ) -> None:
+        if not isinstance(app, Sanic):
+            raise TypeError(f"app: expected a Sanic app, got {type_name(app)}")
+        self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
+        app.on_request(self._decide, priority=_OUTERMOST)
+        app.on_response(self._add_headers, priority=_OUTERMOST)  # type: ignore[no-untyped-call]
+        # Sanic dispatches it when a response or a stream is complete but for its last bytes.
+        app.add_signal(self._end, "http.lifecycle.response")
+        # A stream that breaks off has no complete response.
+        app.add_signal(self._end, "http.lifecycle.exception")
+        app.add_signal(self._end_socket, "http.handler.after")
+        app.before_server_start(self._open)
+        app.after_server_stop(self._close)
+
+    @property
+    def gate(self) -> AsyncGate:
+        """The gate that decides."""
+        return self._owned.gate
+
+    async def _decide(self, request: SanicRequest) -> HTTPResponse | None:
+        entered = await enter(self.gate, request_of(request), state_of(request))
+        if isinstance(entered, Reply):
+            return response_of(entered)
+        task = asyncio.current_task()
+        if entered is not None and entered.decision is not None and task is not None:
+            # The task of the connection ends when the client disconnects.
+            task.add_done_callback(entered.end)
+        return None
+
+    async def _add_headers(self, request: SanicRequest, response: Any) -> None:
+        exchange = exchange_of(self.gate, state_of(request))
+        headers = exchange.take_headers() if exchange is not None else []
+        if headers:
+            for name in self.gate.header_names:
+                response.headers.popall(name.decode(), None)
+            response.headers.extend(text_headers(headers))
+
+    async def _end(self, request: SanicRequest | None, **_: Any) -> None:
+        exchange = None if request is None else exchange_of(self.gate, state_of(request))
+        if exchange is not None:
+            exchange.end()
+            task = asyncio.current_task()
+            if task is not None:
+                # A connection serves any number of requests, so each takes its callback with it.
+                task.remove_done_callback(exchange.end)
+
+    async def _end_socket(self, request: SanicRequest) -> None:
+        if _is_websocket(request):
+            await self._end(request)
+
+    async def _open(self, _: Any) -> None:
+        self._owned.reopen()
+
+    async def _close(self, _: Any) -> None:
+        await self.gate.flush()
+        await self._owned.aclose()
+
+
+def limit(
+    limit: str | Rate | Plan,
+    *,
+    per: Per | Callable[[Request], str] = "caller",
+    cost: int | Callable[[Request], int] = 1,
+    scope: str | None = None,
+    gate: AsyncGate | None = None,
+) -> "HandlerLimit":
+    """Limit a handler, in a bucket of its own: a decorator for functions and methods, and an item of `decorators`.
+
+    See RouteLimit for the arguments. The limit uses `gate`, else the gate of the RateLimit or the middleware around the
+    app, else the memory of this process, where clients count by their address. A refused request is charged by no
+    limit. A refused WebSocket is closed with code 1013, because Sanic accepts it before it calls the handler. Without
+    RateLimit, a stream that the handler sends itself and an error response do not report the limit.
+    """
+    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+
+
+class HandlerLimit:
+    """The decorator that `limit` returns."""
+
+    def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        self._limit = limit
+        self._gate = gate
+
+    def __call__(self, handler: _Handler) -> _Handler:
+        """Return `handler` with the limit. Raises TypeError for anything but a function."""
+        if isinstance(handler, type) or not callable(handler):
+            raise TypeError(
+                f"limit: expected a function, got {type_name(handler)}; "
+                "write decorators = [limit(...)] in an HTTPMethodView"
+            )
+        # A view gets its class only after its decorators.
+        route = None if getattr(handler, "__qualname__", "") == _VIEW else scope_of_function(handler)
+
+        @wraps(handler)
+        async def limited(*args: Any, **kwargs: Any) -> Any:
+            request = next(value for value in args if isinstance(value, SanicRequest))
+            admission = await self._admit(request, route or _scope_of_view(request.route))
+            if admission.reply is not None:
+                return await _refused(admission.reply, request, args)
+            result = handler(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+            if admission.headers and isinstance(result, HTTPResponse) and not request.responded:
+                result.headers.extend(text_headers(admission.headers))
+            return result
+
+        return limited  # type: ignore[return-value]
+
+    async def _admit(self, request: SanicRequest, route: str) -> Admission:
+        scope = getattr(request.transport, "scope", None)
+        if scope is not None and scope.get(EXCHANGES):
+            # An ASGI middleware around the app has admitted the request.
+            return await admit(self._limit, route, scope, self._gate)
+        return await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
+
+
+def request_of(request: SanicRequest) -> Request:
+    """The Request of a Sanic request. Its path is the one that was sent, which Sanic routes by."""
+    return _SanicRequest(
+        request.method, request.path, request.ip or None, header_values(lambda: _sent(request)), None, request
+    )
+
+
+class _SanicRequest(Request):
+    """A Request whose source is a Sanic request: its user and session are in the context of that."""
+
+    __slots__ = ()
+
+    @property
+    def user(self) -> Any:
+        return getattr(self.source.ctx, "user", None)
+
+    @property
+    def session(self) -> Any:
+        return getattr(self.source.ctx, "session", None)
+
+    def _query_bytes(self) -> bytes:
+        query: str = self.source.query_string
+        return query.encode("utf-8", "replace")
+
+
+def _sent(request: SanicRequest) -> list[tuple[bytes, bytes]]:
+    """The headers as they were sent. Sanic decodes them as UTF-8 and keeps other bytes as surrogates."""
+    lines = request.headers.items()
+    return [(name.encode("utf-8", "replace"), value.encode("utf-8", "surrogateescape")) for name, value in lines]
+
+
+def state_of(request: SanicRequest) -> State:
+    """What this library remembers of a request."""
+    state: State = vars(request.ctx).setdefault(_STATE, {})
+    return state
+
+
+def response_of(reply: Reply) -> HTTPResponse:
+    """`reply` as a response of Sanic."""
+    headers = dict(text_headers(reply.headers))
+    kind = headers.pop("content-type", "application/octet-stream")
+    return HTTPResponse(reply.body, reply.status, headers, kind)
+
+
+def _is_websocket(request: SanicRequest) -> bool:
+    # Sanic marks the handlers of WebSockets, but has no public name for the mark. Without it, the slot would be
+    # released when the connection closes, which for a WebSocket is the same moment.
+    return hasattr(getattr(request.route, "handler", None), "is_websocket")
+
+
+def _scope_of_view(route: Any) -> str:
+    return scope_of_function(getattr(route, "handler", HTTPMethodView))
+
+
+async def _refused(reply: Reply, request: SanicRequest, args: tuple[Any, ...]) -> HTTPResponse | None:
+    if not _is_websocket(request):
+        return response_of(reply)
+    socket = args[args.index(request) + 1]
+    await socket.close(_TRY_AGAIN_LATER, "rate limit exceeded")
+    return None

@@ -19,7 +19,8 @@ from flask import Blueprint, Flask, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from awx_ratelimit import Rule, WsgiRateLimitMiddleware
+from awx_ratelimit import Rule
+from awx_ratelimit.adapters.flask import RateLimit
 
 PLANS = Path(__file__).with_name("plans.toml")
 #: Published, so only for demonstrations. A real key is a secret: read it from the environment.
@@ -82,9 +83,7 @@ def create_app(keys: Mapping[str, str] | None = None) -> Flask:
     app.register_blueprint(v1)
     app.add_url_rule("/health", view_func=health)
     app.register_error_handler(HTTPException, _error)
-    keys = keys or _environment_keys() or DEMO_KEYS
-    limited = WsgiRateLimitMiddleware(app.wsgi_app, keys=keys, plans=PLANS, rules=RULES)
-    app.wsgi_app = limited  # type: ignore[method-assign]  # as Flask documents it
+    RateLimit(app, keys=keys or _environment_keys() or DEMO_KEYS, plans=PLANS, rules=RULES)
     return app
 
 

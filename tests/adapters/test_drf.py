@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 from django.urls import path
 from django.utils.functional import SimpleLazyObject
 from tests.adapters.django_site import ENTRY, Site
 from tests.adapters.route_limit_laws import Get, RouteLimitLaws, identify
 
-from awx_ratelimit import Gate, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rule
+from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rule
 from awx_ratelimit.adapters.django import DjangoUser
 from awx_ratelimit.testing import ManualClock
 
@@ -289,7 +290,6 @@ def plain_view(name: str) -> Any:
 
 def test_wait(gate: Gate) -> None:
     """`wait` is exact: a fraction of a second is kept."""
-    from django.test import RequestFactory
 
     class Quick(drf.Throttle):
         rate = "8/minute"
@@ -374,6 +374,21 @@ def anonymous(get_response: Any) -> Any:
         return get_response(request)
 
     return middleware
+
+
+def test_throttle_that_would_wait() -> None:
+    """In an async operation, a throttle over a gate that has to wait is an error that says what to write."""
+
+    async def slow(_: Any) -> str:
+        await asyncio.sleep(0)
+        return "alice"
+
+    async def operation() -> None:
+        gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=slow)
+        for_ninja.Throttle("2/minute", scope="slow", gate=gate).allow_request(RequestFactory().get("/"))
+
+    with pytest.raises(RuntimeError, match=r"a backend that never waits, .*write @limit\(...\) on the operation"):
+        asyncio.run(operation())
 
 
 def test_wrong_rate() -> None:

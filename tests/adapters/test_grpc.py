@@ -49,6 +49,7 @@ class Service:
         self.may_end = threading.Event()
         self.may_end.set()
         self.ran: list[bytes] = []
+        self.is_over = False
 
     def hello(self, request: bytes, _: Any) -> bytes:
         self.ran.append(request)
@@ -64,8 +65,12 @@ class Service:
 
     def count(self, request: bytes, _: Any) -> Iterator[bytes]:
         yield request
-        self.may_end.wait(20)
+        self.may_end.wait(60)
         yield b"end"
+
+    def flood(self, _: bytes, __: Any) -> Iterator[bytes]:
+        while not self.is_over:
+            yield bytes(100_000)
 
     def sum(self, requests: Iterator[bytes], _: Any) -> bytes:
         return b"".join(requests)
@@ -80,6 +85,7 @@ class Service:
             "Fail": grpc.unary_unary_rpc_method_handler(self.fail),
             "Own": grpc.unary_unary_rpc_method_handler(self.own),
             "Count": grpc.unary_stream_rpc_method_handler(self.count),
+            "Flood": grpc.unary_stream_rpc_method_handler(self.flood),
             "Sum": grpc.stream_unary_rpc_method_handler(self.sum),
             "Chat": grpc.stream_stream_rpc_method_handler(self.chat),
         }
@@ -102,8 +108,12 @@ class AsyncService(Service):
 
     async def count(self, request: bytes, _: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
         yield request
-        await asyncio.to_thread(self.may_end.wait, 20)
+        await asyncio.to_thread(self.may_end.wait, 60)
         yield b"end"
+
+    async def flood(self, _: bytes, __: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+        while not self.is_over:
+            yield bytes(100_000)
 
     async def sum(self, requests: AsyncIterator[bytes], _: Any) -> bytes:  # type: ignore[override]
         return b"".join([request async for request in requests])
@@ -169,6 +179,7 @@ def aio_server(interceptor: Any, service: Service | None = None) -> Iterator[Ser
     try:
         yield running
     finally:
+        service.is_over = True
         service.may_end.set()
         running.channel.close()
         loop.call_soon_threadsafe(stop.set)
@@ -189,6 +200,7 @@ def sync_server(interceptor: Any) -> Iterator[Server]:
         try:
             yield running
         finally:
+            service.is_over = True
             service.may_end.set()
             running.channel.close()
             server.stop(None).wait(20)
@@ -328,13 +340,14 @@ def test_stream_holds_its_slot(server: Server) -> None:
     assert server.code() is grpc.StatusCode.OK
 
 
-def test_cancelled_stream(kind: str) -> None:
-    """A stream that the client cancels gives its slot back, although its handler still waits."""
+@pytest.mark.parametrize("method", ["Count", "Flood"])
+def test_cancelled_stream(kind: str, method: str) -> None:
+    """A stream that the client cancels gives its slot back, whether it waits for something or for the client."""
     plan = Plan("slot", (), Concurrency(1))
     with serving(kind, keys={"awx_example_one": plan}, plans=[plan], rules=()) as server:
         server.service.may_end.clear()
-        stream = server.channel.unary_stream("/demo.Greeter/Count")(b"one", metadata=KEY, timeout=20)
-        assert next(stream) == b"one"
+        stream = server.channel.unary_stream(f"/demo.Greeter/{method}")(b"one", metadata=KEY, timeout=60)
+        next(stream)
         assert server.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         stream.cancel()
         server.await_slot()

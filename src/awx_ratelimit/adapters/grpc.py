@@ -75,8 +75,6 @@ class AsyncRateLimitInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[mis
             admission = await self.gate.admit(request_of(details, context))
             if admission.reply is not None:
                 await context.abort(*refusal_of(admission))
-            if admission.decision is not None:
-                context.add_done_callback(lambda _: self.gate.release(admission.decision))
             context.set_trailing_metadata(metadata_of(admission.headers))
             return admission
 

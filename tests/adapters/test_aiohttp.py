@@ -221,13 +221,12 @@ class TestRateLimit(AiohttpServed):
 
         assert found == [("1&2", "/a b", "k", None)]
 
-    def test_two_with_one_gate(self, app: web.Application, limiter: Limiter) -> None:
+    def test_two_with_one_gate(self, limiter: Limiter) -> None:
         """An app and its subapp with the same gate decide once."""
-        sub = web.Application()
-        gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([PLAN], default="p"), identify=identify)
-        outer = web.Application()
-        for_aiohttp.RateLimit(outer, gate=gate)
-        for_aiohttp.RateLimit(sub, gate=gate)
+        outer, sub, backend = web.Application(), web.Application(), cast("Any", limiter.backend)
+        gate = AsyncGate(AsyncLimiter(backend), plans=PlanTable([PLAN], default="p"), identify=identify)
+        for app in (outer, sub):
+            for_aiohttp.RateLimit(app, gate=gate)
 
         async def ok(_: web.Request) -> web.Response:
             return web.Response(text="ok")
@@ -236,6 +235,7 @@ class TestRateLimit(AiohttpServed):
         outer.add_subapp("/sub", sub)
 
         assert self.get(outer)("/sub/ok", "alice").headers["ratelimit"].startswith('"minute";r=99;')
+        assert limiter.peek("alice", PLAN).usages[0].remaining == 99
 
     def test_unix_socket(self, app: web.Application, tmp_path: Path) -> None:
         """Over a unix socket a client has no address, and keys work."""

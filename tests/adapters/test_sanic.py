@@ -267,6 +267,26 @@ class TestRateLimit(SanicServed):
 
         assert self.run(scenario()) <= 1
 
+    @pytest.mark.parametrize("path", ["/ok", "/missing", "/nothing", "/stream", "/broken"])
+    def test_kept_connection(self, app: Any, limiter: Limiter, path: str) -> None:
+        """When its response has ended, a request holds no slot, though its connection stays open."""
+        port = self.port_of(app)
+        self.can_end.set()
+
+        async def scenario() -> int:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            request = b"GET %b HTTP/1.1\r\nHost: a\r\nX-API-Key: alice\r\n\r\n"
+            writer.write(request % path.encode())
+            await reader.readuntil(b"\r\n\r\n")
+            free = await becomes(lambda: self.slots(limiter), 2)
+            writer.write(request % b"/ok")
+            await reader.readuntil(b"HTTP/1.1 200 OK")
+            writer.close()
+            await writer.wait_closed()
+            return free
+
+        assert self.run(asyncio.wait_for(scenario(), 20)) == 2
+
     @pytest.mark.parametrize(("path", "status"), [("/missing", 404), ("/nothing", 404), ("/broken", 200)])
     def test_errors(self, app: Any, limiter: Limiter, path: str, status: int) -> None:
         """An error response reports the limits, and holds no slot; nor does a stream that breaks off."""

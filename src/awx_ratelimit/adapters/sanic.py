@@ -77,7 +77,6 @@ class RateLimit:
         app.add_signal(self._end, "http.lifecycle.response")
         # A stream that breaks off has no complete response.
         app.add_signal(self._end, "http.lifecycle.exception")
-        app.add_signal(self._end_socket, "http.handler.after")
         app.before_server_start(self._open)
         app.after_server_stop(self._close)
 
@@ -112,10 +111,6 @@ class RateLimit:
             if task is not None:
                 # A connection serves any number of requests, so each takes its callback with it.
                 task.remove_done_callback(exchange.end)
-
-    async def _end_socket(self, request: SanicRequest) -> None:
-        if _is_websocket(request):
-            await self._end(request)
 
     async def _open(self, _: Any) -> None:
         self._owned.reopen()
@@ -228,8 +223,7 @@ def response_of(reply: Reply) -> HTTPResponse:
 
 
 def _is_websocket(request: SanicRequest) -> bool:
-    # Sanic marks the handlers of WebSockets, but has no public name for the mark. Without it, the slot would be
-    # released when the connection closes, which for a WebSocket is the same moment.
+    # Sanic marks the handlers of WebSockets, but has no public name for the mark.
     return hasattr(getattr(request.route, "handler", None), "is_websocket")
 
 

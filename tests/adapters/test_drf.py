@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sys
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -374,6 +376,21 @@ def anonymous(get_response: Any) -> Any:
         return get_response(request)
 
     return middleware
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "name"),
+    [("drf", "rest_framework", "djangorestframework"), ("ninja", "ninja", "django-ninja")],
+)
+def test_missing_package(module: str, package: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the framework, the import is an error that names the command."""
+    monkeypatch.delitem(sys.modules, f"awx_ratelimit.adapters.{module}")
+    for found in [*sys.modules]:
+        if found.partition(".")[0] == package:
+            monkeypatch.setitem(sys.modules, found, None)
+
+    with pytest.raises(ImportError, match=f"install it with: pip install {name}"):
+        import_module(f"awx_ratelimit.adapters.{module}")
 
 
 def test_throttle_that_would_wait() -> None:

@@ -1,10 +1,12 @@
 """For Django REST framework: throttles, and limits of views, methods and actions of viewsets.
 
-class Burst(Throttle):
-rate = "30/minute"
+    class Burst(Throttle):
+        rate = "30/minute"
 
-class Search(APIView):
-throttle_classes = [Burst]
+    class Search(APIView):
+        throttle_classes = [Burst]
+
+All views that name a throttle share its bucket.
 """
 
 from collections.abc import Callable
@@ -13,10 +15,14 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
-from rest_framework.exceptions import APIException
-from rest_framework.exceptions import Throttled as _Throttled
-from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView, exception_handler
+
+try:
+    from rest_framework.exceptions import APIException
+    from rest_framework.exceptions import Throttled as _Throttled
+    from rest_framework.throttling import BaseThrottle
+    from rest_framework.views import APIView, exception_handler
+except ModuleNotFoundError as error:
+    raise ImportError(f"throttles need {error.name}; install it with: pip install djangorestframework") from error
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, refusal_of, route_headers
 from awx_ratelimit.adapters.django.limits import limit

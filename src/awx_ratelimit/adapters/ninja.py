@@ -1,11 +1,13 @@
 """For django-ninja: limits of operations, and a throttle.
 
-@api.get("/search")
-@limit("30/minute")
-def search(request): ...
+    @api.get("/search")
+    @limit("30/minute")
+    def search(request): ...
 
-@api.get("/report", throttle=[Throttle("5/minute")])
-def report(request): ...
+    @api.get("/report", throttle=[Throttle("5/minute", scope="report")])
+    def report(request): ...
+
+Register `on_throttled`, so that throttles answer as limits do.
 """
 
 import inspect
@@ -16,7 +18,11 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
-from ninja.throttling import BaseThrottle
+
+try:
+    from ninja.throttling import BaseThrottle
+except ModuleNotFoundError as error:
+    raise ImportError(f"throttles need {error.name}; install it with: pip install django-ninja") from error
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit_at_once, refusal_of, route_headers
 from awx_ratelimit.adapters.django.limits import ViewLimit

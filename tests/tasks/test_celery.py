@@ -22,6 +22,7 @@ FAST = Rate("fast", 1, 60)
 SETTINGS = {
     "broker_transport_options": {"polling_interval": 0.005},
     "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
     "worker_enable_remote_control": False,
     "task_publish_retry": False,
 }

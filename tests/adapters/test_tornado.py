@@ -296,6 +296,11 @@ class TestRateLimit(TornadoServed):
         assert self.run(request()).startswith(b"HTTP/1.1 404")
         assert found == [None]
 
+    def test_two(self, app: Application) -> None:
+        """A second RateLimit of an app is an error."""
+        with pytest.raises(TypeError, match="expected an app without limits, got one that has a RateLimit; write only"):
+            for_tornado.RateLimit(app, keys={})
+
     def test_no_app(self) -> None:
         """Anything but an app is an error."""
         with pytest.raises(TypeError, match=r"app: expected a tornado\.web\.Application, got"):

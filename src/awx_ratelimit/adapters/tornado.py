@@ -61,6 +61,8 @@ class RateLimit:
     ) -> None:
         if not isinstance(app, Application):
             raise TypeError(f"app: expected a tornado.web.Application, got {type_name(app)}")
+        if hasattr(app.get_handler_delegate, _STATE):
+            raise TypeError("app: expected an app without limits, got one that has a RateLimit; write only one")
         self._owned = OwnedGate(keys, identify, plans, backend, gate, options)
         # Bounded by the number of handler classes.
         limited_class = lru_cache(maxsize=None)(self._limited_class)
@@ -70,6 +72,7 @@ class RateLimit:
         def limited_delegate(request: HTTPServerRequest, target_class: Any, *args: Any, **kwargs: Any) -> Any:
             return delegate(request, limited_class(target_class), *args, **kwargs)
 
+        setattr(limited_delegate, _STATE, self)
         app.get_handler_delegate = limited_delegate  # type: ignore[method-assign]
 
     @property

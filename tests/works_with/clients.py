@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Protocol, Self
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -15,6 +15,16 @@ from tests.works_with.rows import Ask
 
 def _key_lines(key: str | None) -> list[str]:
     return [] if key is None else [f"X-API-Key: {key}"]
+
+
+class Stream(Protocol):
+    """An answer that is open."""
+
+    def reads(self, text: bytes) -> bool:
+        """Return whether `text` comes before the answer ends."""
+
+    def hang_up(self) -> None:
+        """End the request in the middle of the answer."""
 
 
 class Http1:
@@ -29,7 +39,7 @@ class Http1:
             return connection.answer(ask.method)
 
     @contextmanager
-    def open(self, ask: Ask, key: str) -> Iterator["Http1Stream"]:
+    def open(self, ask: Ask, key: str) -> Iterator[Stream]:
         """Send a request and leave its answer open."""
         with self._sent(ask, key) as connection:
             yield Http1Stream(connection)
@@ -41,7 +51,7 @@ class Http1:
 
 
 class Http1Stream:
-    """An answer that is open."""
+    """An answer on a connection of its own."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -74,7 +84,7 @@ class Http2:
             return stream.answer
 
     @contextmanager
-    def open(self, ask: Ask, key: str) -> Iterator["Http2Stream"]:
+    def open(self, ask: Ask, key: str) -> Iterator[Stream]:
         """Send a request and leave its answer open."""
         with Http2Stream(self._port, ask, key) as stream:
             yield stream

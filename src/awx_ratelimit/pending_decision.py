@@ -6,6 +6,7 @@ objects here raise TypeError in a condition.
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import wraps
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
@@ -36,7 +37,10 @@ class PendingDecision:
     def close(self) -> None:
         self._coroutine.close()
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> bool:
+        # From Python 3.12 on, the repr of a task tests its coroutine; in 3.12, asyncio.run needs that repr.
+        if sys._getframe(1).f_globals.get("__name__") == "asyncio.base_tasks":  # noqa: SLF001  # no public way
+            return True
         raise self.not_awaited_error()
 
     def not_awaited_error(self) -> TypeError:

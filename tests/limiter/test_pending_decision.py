@@ -101,6 +101,18 @@ def test_works_as_a_coroutine(limiter: AsyncLimiter, way: str) -> None:
     assert AWAITED[way](limiter.acquire("u", STARTER)).usages[0].remaining == 59
 
 
+def test_repr_of_a_task(limiter: AsyncLimiter) -> None:
+    """A task of it can be shown, which asyncio.run does on Python 3.12."""
+
+    async def main() -> str:
+        task = asyncio.create_task(limiter.acquire("u", STARTER))
+        shown = repr(task)
+        await task
+        return shown
+
+    assert "AsyncLimiter.acquire()" in asyncio.run(main())
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_task_groups(limiter: AsyncLimiter, backend: str) -> None:
     """Task groups of anyio start it."""

@@ -63,9 +63,10 @@ class _ThreadedBackend:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.release = backend.release
-
-    def __getattr__(self, verb: str) -> Any:
-        return partial(asyncio.to_thread, getattr(self._backend, verb))
+        # `isinstance` with a protocol overlooks what `__getattr__` returns, from Python 3.12 on.
+        for verb in ("peek", "refund", "reset", "health", "close", "renew_leases", "flush"):
+            if hasattr(backend, verb):
+                setattr(self, verb, partial(asyncio.to_thread, getattr(backend, verb)))
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         return await asyncio.to_thread(self._backend.acquire, subject, plan, cost)

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full pytest chaos audit check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full pytest chaos audit pythons check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -22,7 +22,7 @@ test: $(READY) servers uwsgi axe-core
 # Every test on every server and database, then the long storms and audits.
 test-full: $(READY) servers uwsgi axe-core mod_wsgi
 	$(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
-	$(MAKE) --no-print-directory chaos audit
+	$(MAKE) --no-print-directory pythons chaos audit
 
 # Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.
 SHM := $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 2>/dev/null && echo /dev/shm)
@@ -32,6 +32,24 @@ SELECT := -m 'not full'
 pytest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
 pytest:
 	$(BIN)/python -m pytest --numprocesses auto $(SELECT)
+
+# The tests that need no web server, on the other versions of Python. A version without an interpreter is named and left out.
+PYTHONS := 3.12 3.13 3.14
+
+pythons: $(PYTHONS:%=python-%)
+
+python-%: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
+python-%: redis-server
+	@program=$$(sh tools/find_python.sh $*); \
+	if test -z "$$program"; then echo "python$* was not found: no tests ran on it"; exit; fi; \
+	echo "Tests on $$program"; $(MAKE) --no-print-directory .venv-$*/.ready INTERPRETER=$$program && .venv-$*/bin/python -m pytest --numprocesses auto -m 'not full' \
+		tests/core tests/http tests/limiter tests/contract tests/property tests/adapters
+
+.venv-%/.ready: pyproject.toml constraints.txt
+	$(INTERPRETER) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^pip==' constraints.txt)"
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]' --group dev
+	@touch $@
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
 servers: redis-server postgresql nginx chromium
@@ -117,4 +135,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .venv-bench .node .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* .node .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -28,8 +28,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 with warnings.catch_warnings():
-    # WebOb 1.8 imports `cgi`, which Python deprecates.
-    warnings.simplefilter("ignore", DeprecationWarning)
+    # It imports `cgi` and `pkg_resources`, which are deprecated.
+    warnings.simplefilter("ignore")
     from pyramid.config import Configurator
 
 assert settings.configured, django_app

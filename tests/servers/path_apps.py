@@ -14,8 +14,8 @@ from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, MemoryBackend,
 from awx_ratelimit.adapters import starlette, werkzeug
 
 with warnings.catch_warnings():
-    # WebOb 1.8 imports `cgi`, which Python deprecates.
-    warnings.simplefilter("ignore", DeprecationWarning)
+    # It imports `cgi` and `pkg_resources`, which are deprecated.
+    warnings.simplefilter("ignore")
     from pyramid.config import Configurator
 
 KEY = "awx_test_paths"

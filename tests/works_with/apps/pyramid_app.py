@@ -5,8 +5,8 @@ import warnings
 from tests.works_with.limits import ticks, wsgi_limited
 
 with warnings.catch_warnings():
-    # WebOb 1.8 imports `cgi`, which Python deprecates.
-    warnings.simplefilter("ignore", DeprecationWarning)
+    # It imports `cgi` and `pkg_resources`, which are deprecated.
+    warnings.simplefilter("ignore")
     from pyramid.config import Configurator
     from pyramid.response import Response
 

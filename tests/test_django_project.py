@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.machine import eventually
+from tests.redis_servers import RedisServer
 from tests.test_examples import DEADLINE_SECONDS, ROOT, environment, served
 
 MANAGE = (sys.executable, str(ROOT / "examples" / "django_project" / "manage.py"))
@@ -42,13 +43,14 @@ def manage(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("server", COMMANDS)
-def test_project(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project keeps every promise under a real server.
+def test_project(server: str, folder: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project keeps every promise under a real server, with its limits on Redis and in a file.
 
     Anonymous users get a 401, and an exempt path is free. A user's requests are charged, sync, async and by a throttle.
     A stream holds its slot, and a client that hangs up gives it back. Guesses of passwords are limited by address.
     """
-    monkeypatch.setenv("AWX_BACKEND", f"host://{folder}/{server}")
+    backends = {"uvicorn": f"{redis_server.url}?budget_ms=5000", "gunicorn": f"host://{folder}/more-limits"}
+    monkeypatch.setenv("AWX_BACKEND", backends[server])
     with served(COMMANDS[server]) as http, ExitStack() as stack:
         assert http.get("/health").status_code == 200
         assert http.get("/v1/agents").json()["code"] == "api_key_missing"

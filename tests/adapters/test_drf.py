@@ -26,6 +26,7 @@ REST = {"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": None, "DEF
 with Site({}, REST_FRAMEWORK=REST).active():
     from ninja import NinjaAPI
     from ninja.errors import Throttled
+    from ninja.testing import TestClient
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.decorators import action, api_view, throttle_classes
     from rest_framework.response import Response
@@ -391,6 +392,20 @@ def test_missing_package(module: str, package: str, name: str, monkeypatch: pyte
 
     with pytest.raises(ImportError, match=f"install it with: pip install {name}"):
         import_module(f"awx_ratelimit.adapters.{module}")
+
+
+def test_client_of_the_framework() -> None:
+    """django-ninja's own test client, whose requests have no environ, works with limits."""
+    api = NinjaAPI(urls_namespace="client")
+
+    @api.get("/a")
+    @for_ninja.limit("1/minute", per="everyone", scope="client")
+    def operation(request: HttpRequest) -> str:
+        return "a"
+
+    client = TestClient(api)
+
+    assert [client.get("/a").status_code for _ in range(2)] == [200, 429]
 
 
 def test_throttle_that_would_wait() -> None:

@@ -122,16 +122,18 @@ def _taking_a_request(endpoint: Any) -> Any:
     signature = inspect.signature(endpoint)
     if inspect.iscoroutinefunction(endpoint):
 
-        async def with_request(*args: Any, _request: fastapi.Request, **kwargs: Any) -> Any:
+        @wraps(endpoint)
+        async def with_request(*args: Any, _request: HTTPConnection, **kwargs: Any) -> Any:
             return await endpoint(*args, **kwargs)
     else:
 
-        def with_request(*args: Any, _request: fastapi.Request, **kwargs: Any) -> Any:  # type: ignore[misc]
+        @wraps(endpoint)
+        def with_request(*args: Any, _request: HTTPConnection, **kwargs: Any) -> Any:
             return endpoint(*args, **kwargs)
 
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        setattr(with_request, name, getattr(endpoint, name, None))
-    request = inspect.Parameter("_request", inspect.Parameter.KEYWORD_ONLY, annotation=fastapi.Request)
+    # A HTTPConnection is a request or a WebSocket: annotations that are still texts do not tell which it is. FastAPI
+    # looks them up in the module of the function that is wrapped.
+    request = inspect.Parameter("_request", inspect.Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
     kept = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     with_request.__signature__ = signature.replace(parameters=[*kept, request])  # type: ignore[attr-defined]
     return with_request

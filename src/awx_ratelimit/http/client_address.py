@@ -26,7 +26,7 @@ FORWARDED_FOR: Final = "X-Forwarded-For"
 _FORWARDED_FOR = b"x-forwarded-for"
 _FORWARDED = b"forwarded"
 #: A parameter of an element of Forwarded, with its value, which may be quoted.
-_FOR = re.compile(rb'(?:^|;)[ \t]*for=(?:"([^"\\]*)"|([^";\s]*))[ \t]*(?:;|$)', re.IGNORECASE)
+_PARAMETER = re.compile(rb'[ \t]*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^"\\;\s]*))[ \t]*(?:;|$)')
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: NAT64 (RFC 6052): a gateway writes the IPv4 address of a host into the last 32 bits.
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -136,10 +136,25 @@ def _forwarded_for(values: list[bytes]) -> Iterator[bytes]:
 
 def _forwarded(values: list[bytes]) -> Iterator[bytes]:
     """The addresses in Forwarded, the last one first; an empty one for an element without an address."""
-    # A comma inside quotes makes elements that name no address, so nothing before them is believed.
     for element in _forwarded_for(values):
-        found = _FOR.search(element)
-        yield (found[1] or found[2] or b"") if found else b""
+        yield _for_of(element)
+
+
+def _for_of(element: bytes) -> bytes:
+    """The address in an element of Forwarded; empty unless all of the element is well-formed, with one address.
+
+    A proxy may quote the Host header, which a client can write: ``host="a,for=192.0.2.1;b="`` names no address.
+    """
+    found = []
+    at = 0
+    while at < len(element):
+        parameter = _PARAMETER.match(element, at)
+        if parameter is None:
+            return b""
+        if parameter[1].lower() == b"for":
+            found.append(parameter[2] or parameter[3] or b"")
+        at = parameter.end()
+    return found[0] if len(found) == 1 else b""
 
 
 def _only_address(values: list[bytes]) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """What the `limit` of every framework promises. A subclass builds an app of its framework; see `App`."""
 
 import json
+import re
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -204,6 +205,14 @@ class RouteLimitLaws:
     def test_headers_without_a_middleware(self, alone: Get) -> None:
         """Without a middleware the response reports the route's limit."""
         assert alone("/one", "alice").headers["ratelimit"] == '"one.minute";r=1;t=30'
+
+    def test_one_line_for_several_limits(self, alone: Get) -> None:
+        """Without a middleware the response of a route with two limits has one line of each field, with both."""
+        headers = alone("/both", "alice").headers
+
+        for name, counts in (("ratelimit-policy", ["q=3", "q=2"]), ("ratelimit", ["r=2", "r=1"])):
+            assert "|" not in headers[name]
+            assert sorted(re.findall(r"[qr]=\d+", headers[name])) == sorted(counts)
 
     def test_exempt_caller(self, behind: Get) -> None:
         """A caller that is exempt is not limited by a route either."""

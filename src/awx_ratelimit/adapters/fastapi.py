@@ -94,7 +94,10 @@ class FastApiLimit(EndpointLimit):
                 handlers[0].setdefault(RouteRefused, _answer)
             raise RouteRefused(admission.reply)
         if response is not None and admission.headers:
-            response.raw_headers += admission.headers
+            # The headers of a limit before this one are among these.
+            names = {name for name, _ in admission.headers}
+            kept = [pair for pair in response.raw_headers if pair[0] not in names]
+            response.raw_headers[:] = [*kept, *admission.headers]
 
     def _scope_of(self, connection: HTTPConnection) -> str:
         """The scope of a route: its name, with a hash of its path if another route of the app has that name."""

@@ -187,7 +187,7 @@ class HandlerLimit:
                 refuse(handler, admission.reply)
                 return
             for name, value in text_headers(admission.headers):
-                handler.add_header(name, value)
+                handler.set_header(name, value)
             result = method(handler, *args, **kwargs)
             if result is not None:
                 await result

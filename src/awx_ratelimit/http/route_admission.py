@@ -8,12 +8,27 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import EXEMPT, Admission
 from awx_ratelimit.http.route_limit import RouteLimit
 
 #: In a scope or an environ: the gates that have decided the request, and their decisions.
 _CHARGED: Final = "awx_ratelimit.charged"
+
+
+_REPORTED: Final = "awx_ratelimit.reported"
+
+
+def _reporting_all(admission: Admission, source: MutableMapping[str, Any]) -> Admission:
+    """`admission` with the headers of all limits of its request, which take them from the admission before it."""
+    before, headers = source.get(_REPORTED), admission.headers
+    if before:
+        headers = merged(before, headers)
+        before.clear()
+        admission = admission._replace(headers=headers)
+    source[_REPORTED] = headers
+    return admission
 
 
 class AsyncOuter(Protocol):
@@ -59,7 +74,7 @@ async def async_admit_to_route(
     charged: list[AsyncCharge] = source.setdefault(_CHARGED, [])
     if admission.reply is None:
         charged.append(AsyncCharge(gate, admission.decision))
-        return admission
+        return admission if outer else _reporting_all(admission, source)
     for each in (*outer, *charged):
         if each.decision is not None:
             await each.gate.give_back(each.decision)

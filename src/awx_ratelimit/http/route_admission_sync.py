@@ -10,7 +10,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import EXEMPT, Admission
-from awx_ratelimit.http.route_admission import _CHARGED
+from awx_ratelimit.http.route_admission import _CHARGED, _reporting_all
 from awx_ratelimit.http.route_limit import RouteLimit
 
 
@@ -57,7 +57,7 @@ def admit_to_route(
     charged: list[Charge] = source.setdefault(_CHARGED, [])
     if admission.reply is None:
         charged.append(Charge(gate, admission.decision))
-        return admission
+        return admission if outer else _reporting_all(admission, source)
     for each in (*outer, *charged):
         if each.decision is not None:
             each.gate.give_back(each.decision)

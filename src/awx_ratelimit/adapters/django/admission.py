@@ -175,7 +175,7 @@ def _reported(source: Source, admission: Admission) -> Admission:
         source[_REFUSAL] = admission.reply
         drop_headers(source)
     elif not around:
-        source[_HEADERS] = merged(source.get(_HEADERS, []), admission.headers)
+        source[_HEADERS] = admission.headers
     elif isinstance(around[-1], Exchange):
         around[-1].merge_headers(admission.headers)
     else:

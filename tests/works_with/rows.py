@@ -158,6 +158,8 @@ OWN_INTERFACES = (
     ("aiohttp.web", "aiohttp", "tests/adapters/test_aiohttp.py"),
     ("Tornado", "tornado", "tests/adapters/test_tornado.py"),
     ("Django MIDDLEWARE", "django", "tests/adapters/test_django_middleware.py"),
+    ("Sanic's own server", "sanic", "tests/adapters/test_sanic.py"),
+    ("gRPC", "grpcio", "tests/adapters/test_grpc.py"),
     ("Celery", "celery", "tests/tasks/test_celery.py"),
     ("arq", "arq", "tests/tasks/test_arq.py"),
 )
@@ -171,6 +173,9 @@ ROUTE_LIMITS = (
     ("Django", "django"),
     ("aiohttp", "aiohttp"),
     ("Tornado", "tornado"),
+    ("Sanic", "sanic"),
+    ("Django REST framework", "drf"),
+    ("django-ninja", "ninja"),
 )
 
 

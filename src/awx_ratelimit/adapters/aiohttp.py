@@ -23,7 +23,6 @@ from awx_ratelimit.adapters.native import State, enter, exchange_of, header_valu
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import scope_of_function
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
@@ -136,7 +135,7 @@ class HandlerLimit:
 
     def __call__(self, handler: _Endpoint) -> _Endpoint:
         """Return `handler` with the limit. Raises TypeError for anything but an async function or a `web.View`."""
-        route = scope_of_function(handler)
+        route = self._limit.route_of(handler)
         if isinstance(handler, type) and issubclass(handler, web.View):
             _limit_view(handler, lambda dispatch: self._limited(dispatch, route))
             return handler

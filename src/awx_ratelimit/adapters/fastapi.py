@@ -79,6 +79,7 @@ class FastApiLimit(EndpointLimit):
 
     def decorate(self, endpoint: Any) -> Any:
         """Return `endpoint` with the limit. It need not have a parameter for the request."""
+        self.limit.route_of(endpoint)  # a wrapper of a nameless endpoint would have a name
         parameters = inspect.signature(endpoint).parameters
         names = [name for name, each in parameters.items() if _is_connection(each.annotation)]
         limited = super().decorate(endpoint if names else _taking_a_request(endpoint))

@@ -23,7 +23,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Reply, Request
-from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
+from awx_ratelimit.http.route_limit import Per, RouteLimit
 
 __all__ = ["RateLimit", "limit"]
 
@@ -81,7 +81,7 @@ class ViewLimit:
             raise TypeError(
                 f"limit: expected a function, got {type_name(view)}; write decorators = [limit(...)] in a View"
             )
-        route = scope_of_function(view)
+        route = self._limit.route_of(view)
         is_async = inspect.iscoroutinefunction(view)
 
         @wraps(view)

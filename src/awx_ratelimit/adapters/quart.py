@@ -14,7 +14,6 @@ import quart
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import scope_of_function
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Headers, Reply, Request
@@ -55,7 +54,7 @@ class ViewLimit:
             raise TypeError(
                 f"limit: expected a function, got {type_name(view)}; write decorators = [limit(...)] in a View"
             )
-        route = scope_of_function(view)
+        route = self._limit.route_of(view)
 
         @wraps(view)
         async def limited(*args: Any, **kwargs: Any) -> Any:

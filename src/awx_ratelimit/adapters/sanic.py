@@ -153,7 +153,7 @@ class HandlerLimit:
                 "write decorators = [limit(...)] in an HTTPMethodView"
             )
         # A view gets its class only after its decorators.
-        route = None if getattr(handler, "__qualname__", "") == _VIEW else scope_of_function(handler)
+        route = None if getattr(handler, "__qualname__", "") == _VIEW else self._limit.route_of(handler)
 
         @wraps(handler)
         async def limited(*args: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
+from awx_ratelimit.http.route_limit import Per, RouteLimit
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -59,7 +59,7 @@ class EndpointLimit:
 
     def decorate(self, endpoint: Any) -> Any:
         """Return `endpoint` with the limit. Raises TypeError for anything but a function or an HTTPEndpoint."""
-        route = scope_of_function(endpoint)
+        route = self.limit.route_of(endpoint)
         if isinstance(endpoint, type):
             setattr(endpoint, "dispatch", self._limited_method(endpoint, route))  # noqa: B010  # mypy knows no endpoint
             return endpoint

@@ -21,7 +21,6 @@ from awx_ratelimit.adapters.native import Exchange, State, enter, header_values,
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import scope_of_function
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
@@ -170,7 +169,7 @@ class HandlerLimit:
 
     def __call__(self, method: _Method) -> _Method:
         """Return `method` with the limit. Raises TypeError for anything but a function or a class of handlers."""
-        route = scope_of_function(method)
+        route = self._limit.route_of(method)
         if isinstance(method, type) and issubclass(method, RequestHandler):
             method.prepare = self._limited(method.prepare, route)  # type: ignore[method-assign]
             return method

@@ -1,5 +1,6 @@
 """The scope of a limit of one route or one function: the name that keeps its buckets apart from all others."""
 
+import inspect
 import re
 from collections.abc import Callable
 from hashlib import blake2s
@@ -10,7 +11,7 @@ from awx_ratelimit.errors import InvalidLimit
 
 MAX_SCOPE_LENGTH: Final = 32
 _is_scope = re.compile(rf"[a-z0-9_-]{{1,{MAX_SCOPE_LENGTH}}}").fullmatch
-#: The function that a scope without a hash belongs to.
+#: The function that a scope without a hash belongs to, and the line of the function that an identity belongs to.
 _OWNERS: dict[str, str] = {}
 
 
@@ -22,16 +23,21 @@ def checked_scope(scope: Any) -> str | None:
 
 
 def scope_of_function(function: Callable[..., Any]) -> str:
-    """The scope of a decorated function: its name, with a hash of its module if another one has that name.
+    """The scope of a decorated function: its name, with a hash of its place if another one has that name.
 
     A function that a framework has made of a class of views has the name that the framework gave it, or that class.
     """
     function = getattr(function, "view_class", function)
-    name = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+    qualified = getattr(function, "__qualname__", type(function).__qualname__)
+    name = qualified.rpartition("<locals>.")[2]
     given = getattr(function, "__name__", "")
     if given and given != name.rpartition(".")[2]:
-        name = given
-    identity = f"{getattr(function, '__module__', '')}:{name}"
+        name = qualified = given
+    identity = f"{getattr(function, '__module__', '')}:{qualified}"
+    line = str(getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", ""))
+    if _OWNERS.setdefault(identity, line) != line:
+        # Lambdas, and functions that a later one of the same name has replaced.
+        identity = f"{identity}:{line}"
     return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
 
 

@@ -13,7 +13,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import MAX_SCOPE_LENGTH, checked_scope, scope_of, scope_of_function
-from awx_ratelimit.core.validation import describe
+from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
 
@@ -84,6 +84,12 @@ class RouteLimit:
         self.scope = checked_scope(scope)
         # Bounded by the number of routes.
         self._bound = lru_cache(maxsize=None)(self._bind)
+
+    def route_of(self, function: Any) -> str:
+        """The scope of the route that `function` answers. Raises TypeError if it has no name, such as a partial."""
+        if self.scope is None and callable(function) and not hasattr(function, "__qualname__"):
+            raise TypeError(f"scope: {type_name(function)} has no name, so it may share a bucket; write scope='...'")
+        return self.scope or scope_of_function(function)
 
     def bound(self, route: str, source: MutableMapping[str, Any]) -> BoundLimit | None:
         """This limit on `route` for the request with `source`, its scope or environ; None if it was applied already.

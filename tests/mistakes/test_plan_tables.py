@@ -48,15 +48,15 @@ MISTAKES: list[Mistake] = [
     (
         'PlanTable([plan], overrides={"acct_acme": plan})',
         InvalidLimit,
-        "plan table: overrides.acct_acme: expected a table with the keys per_second, per_minute, per_hour, "
-        "per_day, rates, concurrent, shadow, plan, got Plan(name='api', rates=(Rate(name='minute', tokens=60, "
+        "plan table: overrides.acct_acme: expected a table with the keys plan, per_second, per_minute, per_hour, "
+        "per_day, rates, concurrent, shadow, got Plan(name='api', rates=(Rate(name='minute', tokens=60, "
         "period_ms=60000, burst=60...",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',
         InvalidLimit,
-        "plan table: overrides.acct_acme.per_minut: unknown key; allowed are per_second, "
-        "per_minute, per_hour, per_day, rates, concurrent, shadow, plan",
+        "plan table: overrides.acct_acme.per_minut: unknown key; allowed are plan, per_second, "
+        "per_minute, per_hour, per_day, rates, concurrent, shadow",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"plan": "gold"}})',

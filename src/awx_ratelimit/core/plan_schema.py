@@ -10,7 +10,7 @@ from awx_ratelimit.core.validation import escape_unprintable, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
 _PER = {f"per_{unit}": (unit, period_ms) for unit, period_ms in PERIODS_MS.items()}
-_PLAN_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
+_LIMIT_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
 _REFUSAL_KEYS = ("status", "body", "content_type")
 #: The statuses of errors (RFC 9110).
 _STATUSES = range(400, 600)
@@ -98,18 +98,18 @@ class Override(NamedTuple):
 
 def read_override(value: object, place: Place) -> Override:
     """Parse the limits of an override. `PlanTable` reads its key ``plan``."""
-    return _read_limits(value, place, "plan")
+    return _read_limits(value, place, ("plan", *_LIMIT_KEYS))
 
 
 def _read_plan(name: str, value: Any, place: Place) -> Plan:
-    limits = _read_limits(value, place, "unlimited", "refusal")
+    limits = _read_limits(value, place, (*_LIMIT_KEYS, "unlimited", "refusal"))
     unlimited = _read_flag(value.get("unlimited", False), place.at("unlimited"))
     fields = limits._asdict() | {"shadow": bool(limits.shadow), "is_unlimited": unlimited}
     return _make(Plan, place, name=name, **fields)
 
 
-def _read_limits(value: object, place: Place, *other_keys: str) -> Override:
-    table = place.table(value, (*_PLAN_KEYS, *other_keys))
+def _read_limits(value: object, place: Place, keys: tuple[str, ...]) -> Override:
+    table = place.table(value, keys)
     concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
     shadow = _read_flag(table.get("shadow", False), place.at("shadow"))
     return Override(tuple(_read_rates(table, place)), concurrency, shadow if "shadow" in table else None)

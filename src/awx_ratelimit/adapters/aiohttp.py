@@ -137,17 +137,19 @@ class HandlerLimit:
         """Return `handler` with the limit. Raises TypeError for anything but an async function or a `web.View`."""
         route = self._limit.route_of(handler)
         if isinstance(handler, type) and issubclass(handler, web.View):
-            _limit_view(handler, lambda dispatch: self._limited(dispatch, route))
+            _limit_view(handler, lambda dispatch: self._limited(dispatch, None))
             return handler
         if isinstance(handler, type) or not inspect.iscoroutinefunction(handler):
             raise TypeError(f"limit: expected an async function or a web.View, got {type_name(handler)}")
         return self._limited(handler, route)  # type: ignore[no-any-return]
 
-    def _limited(self, handler: Any, route: str) -> Any:
+    def _limited(self, handler: Any, route: str | None) -> Any:
         @wraps(handler)
         async def limited(*args: Any, **kwargs: Any) -> Any:
             request = _request_in(args)
-            admission = await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
+            # Classes that inherit from a limited view are other routes.
+            scope = route or self._limit.route_of(type(args[0]))
+            admission = await admit_request(self._limit, scope, request_of(request), state_of(request), self._gate)
             if admission.reply is not None:
                 return response_of(admission.reply)
             try:

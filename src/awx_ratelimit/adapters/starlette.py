@@ -58,10 +58,10 @@ class EndpointLimit:
         return self.decorate(endpoint)  # type: ignore[no-any-return]
 
     def decorate(self, endpoint: Any) -> Any:
-        """Return `endpoint` with the limit. Raises TypeError for anything but a function or an HTTPEndpoint."""
+        """Return `endpoint` with the limit. Raises TypeError for anything but a function or a class of endpoints."""
         route = self.limit.route_of(endpoint)
         if isinstance(endpoint, type):
-            setattr(endpoint, "dispatch", self._limited_method(endpoint, route))  # noqa: B010  # mypy knows no endpoint
+            setattr(endpoint, "dispatch", self._limited_method(endpoint))  # noqa: B010  # mypy knows no endpoint
             return endpoint
         if not callable(endpoint):
             raise TypeError(f"limit: expected a function or an HTTPEndpoint, got {type_name(endpoint)}")
@@ -75,7 +75,8 @@ class EndpointLimit:
         from starlette.concurrency import run_in_threadpool
         from starlette.requests import HTTPConnection
 
-        is_async = inspect.iscoroutinefunction(endpoint)
+        # An object may be an async endpoint.
+        is_async = inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__)
 
         @wraps(endpoint)
         async def limited(*args: Any, **kwargs: Any) -> Any:
@@ -89,23 +90,34 @@ class EndpointLimit:
 
         return limited
 
-    def _limited_method(self, endpoint: Any, route: str) -> Any:
+    def _limited_method(self, endpoint: Any) -> Any:
         if not hasattr(endpoint, "dispatch"):
             raise TypeError(f"limit: expected a function or an HTTPEndpoint, got {type_name(endpoint)}")
         dispatch = endpoint.dispatch
 
         @wraps(dispatch)
         async def limited(view: Any) -> None:
-            from starlette.requests import Request as StarletteRequest
-
-            admission = await self.admit(StarletteRequest(view.scope, view.receive), route)
-            if admission.reply is not None:
-                await response_of(admission.reply)(view.scope, view.receive, view.send)
+            connection = _connection_of_view(view)
+            # Classes that inherit from `endpoint` are other routes.
+            admission = await self.admit(connection, self.limit.route_of(type(view)))
+            if admission.reply is None:
+                view.send = _sending(view.send, admission)
+                await dispatch(view)
                 return
-            view.send = _sending(view.send, admission)
-            await dispatch(view)
+            response = await refuse(connection, admission.reply)
+            if response is not None:
+                await response(view.scope, view.receive, view.send)
 
         return limited
+
+
+def _connection_of_view(view: Any) -> "HTTPConnection":
+    from starlette.requests import Request as StarletteRequest
+    from starlette.websockets import WebSocket
+
+    if view.scope["type"] == "websocket":
+        return WebSocket(view.scope, view.receive, view.send)
+    return StarletteRequest(view.scope, view.receive)
 
 
 def connection_of(endpoint: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "HTTPConnection":

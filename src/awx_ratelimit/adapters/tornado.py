@@ -171,17 +171,19 @@ class HandlerLimit:
         """Return `method` with the limit. Raises TypeError for anything but a function or a class of handlers."""
         route = self._limit.route_of(method)
         if isinstance(method, type) and issubclass(method, RequestHandler):
-            method.prepare = self._limited(method.prepare, route)  # type: ignore[method-assign]
+            method.prepare = self._limited(method.prepare, None)  # type: ignore[method-assign]
             return method
         if isinstance(method, type) or not callable(method):
             raise TypeError(f"limit: expected a method of a handler, or its class, got {type_name(method)}")
         return self._limited(method, route)  # type: ignore[no-any-return]
 
-    def _limited(self, method: Any, route: str) -> Any:
+    def _limited(self, method: Any, route: str | None) -> Any:
         @wraps(method)
         async def limited(handler: RequestHandler, *args: Any, **kwargs: Any) -> None:
             request = handler.request
-            admission = await admit_request(self._limit, route, request_of(request), state_of(request), self._gate)
+            # Classes that inherit from a limited handler are other routes.
+            scope = route or self._limit.route_of(type(handler))
+            admission = await admit_request(self._limit, scope, request_of(request), state_of(request), self._gate)
             if admission.reply is not None:
                 refuse(handler, admission.reply)
                 return

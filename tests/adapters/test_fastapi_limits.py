@@ -73,6 +73,45 @@ def test_methods_of_one_path() -> None:
     assert policy(app, "/items", "POST") == '"write.minute";q=1;w=60'
 
 
+def test_methods_of_one_name() -> None:
+    """Two routes of one name and one path have buckets of their own below one limit."""
+    app = FastAPI(dependencies=limited())
+
+    @app.get("/items", name="items")
+    async def read() -> None: ...
+
+    @app.post("/items", name="items")
+    async def write() -> None: ...
+
+    client = TestClient(app)
+
+    assert [client.request(method, "/items").status_code for method in ("GET", "POST", "GET")] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_mounted_apps(shared: bool) -> None:
+    """Routes of one name and path in different mounted apps have buckets of their own, also below one limit."""
+    app, first, second = FastAPI(), FastAPI(), FastAPI()
+    one = limited()
+
+    @app.get("/list", name="list", dependencies=one if shared else limited())
+    async def outer() -> None: ...
+
+    @first.get("/list", name="list", dependencies=one if shared else limited())
+    async def in_first() -> None: ...
+
+    @second.get("/list", name="list", dependencies=one if shared else limited())
+    async def in_second() -> None: ...
+
+    app.mount("/v1", first)
+    app.mount("/v2", second)
+    client = TestClient(app)
+
+    statuses = [client.get(f"{prefix}/list").status_code for prefix in ("", "/v1", "/v2", "/v1")]
+
+    assert statuses == [200, 200, 200, 429]
+
+
 def test_path_parameters_do_not_matter() -> None:
     """A route has one bucket, whatever is in its path."""
     app = FastAPI()

@@ -29,6 +29,8 @@ from awx_ratelimit.pending_decision import mark_coroutine_function
 #: On a decorated endpoint: its limits.
 _LIMITS = "awx_ratelimit_limits"
 _HANDLERS = "starlette.exception_handlers"
+#: In the scopes of mounted apps.
+_MOUNTED = "app_root_path"
 
 
 def limit(
@@ -61,7 +63,7 @@ class FastApiLimit(EndpointLimit):
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
         super().__init__(limit, gate)
-        self._scopes: dict[tuple[str, str], str] = {}
+        self._scopes: dict[tuple[Any, str, str], str] = {}
         #: What FastAPI passes to a dependency.
         self.__signature__ = inspect.Signature(
             [
@@ -101,16 +103,30 @@ class FastApiLimit(EndpointLimit):
             response.raw_headers[:] = [*kept, *admission.headers]
 
     def _scope_of(self, connection: HTTPConnection) -> str:
-        """The scope of a route: its name, with a hash of its path if another route of the app has that name."""
+        """The scope of a route: its name, with a hash of its path if another route of the app has that name.
+
+        A route of a mounted app has a hash in any case: that app does not know the routes of others.
+        """
         route = connection.scope["route"]
         context = connection.scope.get("fastapi", {}).get("effective_route_context") or route
         name, path = context.name, context.path_format if hasattr(context, "path_format") else context.path
-        found = self._scopes.get((name, path))
+        identity = f"{sorted(getattr(context, 'methods', None) or ())} {path}"
+        key = connection.scope["app"], name, identity
+        found = self._scopes.get(key)
         if found is None:
             names = Counter(each.name for each in _routes(connection.scope["app"]) if hasattr(each, "name"))
-            identity = f"{sorted(getattr(context, 'methods', None) or ())} {path}"
-            found = self._scopes[name, path] = scope_of(name, identity, is_unique=names[name] == 1)
+            is_mounted = _MOUNTED in connection.scope
+            if is_mounted:
+                identity += f" {_place_of(route.endpoint)}"
+            is_unique = names[name] == 1 and not is_mounted
+            found = self._scopes[key] = scope_of(name, identity, is_unique=is_unique)
         return found
+
+
+def _place_of(endpoint: Any) -> str:
+    code = getattr(inspect.unwrap(endpoint), "__code__", None)
+    place = f"{getattr(endpoint, '__module__', '')}:{getattr(endpoint, '__qualname__', '')}"
+    return f"{place}:{getattr(code, 'co_firstlineno', '')}"
 
 
 async def _answer(connection: Any, refused: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import flask
 
 from awx_ratelimit.adapters.middleware import WsgiRateLimitMiddleware
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.adapters.wsgi.environ import wsgi_headers
 from awx_ratelimit.adapters.wsgi.route_limits import admit
 from awx_ratelimit.core.plan import Plan
@@ -72,6 +73,7 @@ class ViewLimit:
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: Gate | None) -> None:
+        check_route_gate(gate, Gate)
         self._limit = limit
         self._gate = gate
 

@@ -16,6 +16,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from awx_ratelimit.adapters.asgi.middleware import App
 from awx_ratelimit.adapters.asgi.route_limits import admit
 from awx_ratelimit.adapters.asgi.scope import Message, Receive, Scope, Send, send_reply
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_of
@@ -61,6 +62,7 @@ class LitestarLimit:
     """The decorator and middleware that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        check_route_gate(gate, AsyncGate)
         self._limit = limit
         self._gate = gate
         self._scopes: dict[tuple[str, str], str] = {}

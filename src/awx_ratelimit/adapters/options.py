@@ -53,6 +53,13 @@ def check_wsgi(app: Any, gate: Any) -> None:
     _check(app, gate, _WSGI, _ASGI)
 
 
+def check_route_gate(gate: Any, *wanted: type[Any]) -> None:
+    """Raise TypeError unless the `gate` of a route's own limit is None or one of the types `wanted`."""
+    if gate is not None and not isinstance(gate, wanted):
+        names = " or ".join(each.__name__ for each in wanted)
+        raise TypeError(f"gate: expected {names}, got {type_name(gate)}; leave it out for that of the middleware")
+
+
 def check_handler(handler: Any, app: str) -> None:
     """Raise TypeError unless `handler` can be called with one FullRequest, as ManagementApi and Console can."""
     if isinstance(handler, type) or not callable(handler) or not takes(handler, None):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import quart
 
 from awx_ratelimit.adapters.asgi.route_limits import admit
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -45,6 +46,7 @@ class ViewLimit:
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        check_route_gate(gate, AsyncGate)
         self._limit = limit
         self._gate = gate
 

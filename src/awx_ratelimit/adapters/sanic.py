@@ -23,6 +23,7 @@ from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.native import State, enter, exchange_of, header_values, text_headers
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -142,6 +143,7 @@ class HandlerLimit:
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        check_route_gate(gate, AsyncGate)
         self._limit = limit
         self._gate = gate
 

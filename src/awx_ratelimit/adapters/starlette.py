@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
 from awx_ratelimit.adapters.asgi.route_limits import admit
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -50,6 +51,7 @@ class EndpointLimit:
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        check_route_gate(gate, AsyncGate)
         self.limit = limit
         self._gate = gate
 

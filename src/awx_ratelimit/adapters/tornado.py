@@ -18,6 +18,7 @@ from tornado.websocket import WebSocketHandler
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.native import Exchange, State, enter, header_values, text_headers
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
@@ -164,6 +165,7 @@ class HandlerLimit:
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AsyncGate | None) -> None:
+        check_route_gate(gate, AsyncGate)
         self._limit = limit
         self._gate = gate
 

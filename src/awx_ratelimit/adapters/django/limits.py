@@ -19,9 +19,12 @@ from django.http.response import HttpResponseBase
 
 from awx_ratelimit.adapters.django.admission import AnyGate, admit, admit_async, route_headers
 from awx_ratelimit.adapters.django.messages import django_request, response_of, set_headers
+from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
 
@@ -48,6 +51,7 @@ class ViewLimit:
     """The decorator that `limit` returns."""
 
     def __init__(self, limit: RouteLimit, gate: AnyGate | None) -> None:
+        check_route_gate(gate, Gate, AsyncGate)
         self._limit = limit
         self._gate = gate
 

@@ -170,7 +170,7 @@ def test_shared_scope(calls: Calls) -> None:
 
 
 def test_scope() -> None:
-    """Functions with one name have their own limits, in modules, in other functions, and as lambdas."""
+    """Functions with one name have their own limits: elsewhere, as lambdas, or when one replaces another."""
     limit = Limiter(MemoryBackend()).limited("1/minute")
 
     def outer() -> Any:
@@ -185,14 +185,24 @@ def test_scope() -> None:
 
         return same
 
+    def same() -> bool:
+        return True
+
+    first = same
+
+    def same() -> bool:  # type: ignore[no-redef]
+        return True
+
     functions = [
+        first,
+        same,
         outer(),
         other(),
         lambda: True,
         lambda: True,
     ]
 
-    assert [limit(function)() for function in functions] == [True] * 4
+    assert [limit(function)() for function in functions] == [True] * 6
     with pytest.raises(RateLimited):
         limit(outer())()
 

@@ -11,13 +11,13 @@ from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import checked_scope, scope_of
+from awx_ratelimit.core.scope import checked_scope, scope_among
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
 
 #: The subject of limits that all calls share.
 EVERY_CALL: Final = "everyone"
-#: The function that a scope without a hash belongs to.
+#: See `scope_among`.
 _OWNERS: Final[dict[str, str]] = {}
 
 
@@ -83,11 +83,7 @@ def refusal(name: str, decision: Decision) -> RateLimited:
 
 def _scope_of(function: Any) -> str:
     """The scope of `function`: its name, with a hash if another function has that name, such as in another module."""
-    name = name_of(function)
-    identity = f"{function.__module__}:{function.__qualname__}"
-    if name == "<lambda>" and hasattr(function, "__code__"):
-        identity += f":{function.__code__.co_firstlineno}"
-    return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
+    return scope_among(_OWNERS, name_of(function), function.__qualname__, function)
 
 
 def name_of(function: Any) -> str:

@@ -33,12 +33,20 @@ def scope_of_function(function: Callable[..., Any]) -> str:
     given = getattr(function, "__name__", "")
     if given and given != name.rpartition(".")[2]:
         name = qualified = given
+    return scope_among(_OWNERS, name, qualified, function)
+
+
+def scope_among(owners: dict[str, str], name: str, qualified: str, function: Any) -> str:
+    """The scope of `function`, which is called `name` and is `qualified` in its module.
+
+    `owners` are the functions that have scopes already; this one is added.
+    """
     identity = f"{getattr(function, '__module__', '')}:{qualified}"
     line = str(getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", ""))
-    if _OWNERS.setdefault(identity, line) != line:
+    if owners.setdefault(identity, line) != line:
         # Lambdas, and functions that a later one of the same name has replaced.
         identity = f"{identity}:{line}"
-    return scope_of(name, identity, is_unique=_OWNERS.setdefault(name, identity) == identity)
+    return scope_of(name, identity, is_unique=owners.setdefault(name, identity) == identity)
 
 
 def scope_of(name: str, identity: str, *, is_unique: bool) -> str:

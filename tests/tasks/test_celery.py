@@ -288,3 +288,24 @@ def test_redis_broker(redis_server: RedisServer) -> None:
         got = [result.get(timeout=60) for result in sent]
 
     assert got == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_two_limits(above: bool) -> None:
+    """A task with two limits has a bucket for each, and a refused call is charged by none of them."""
+    clock = ManualClock(1_000_000_000)
+    app, limiter = Celery("two"), Limiter(MemoryBackend(clock=clock))
+    inner, outer = limit("1/minute", limiter=limiter), limit("2/hour", limiter=limiter)
+
+    def counted() -> int:
+        return 1
+
+    task = app.task(shared=False)
+    counting = outer(inner(task(counted))) if above else task(outer(inner(counted)))
+    assert counting() == 1
+    for _ in range(3):
+        with pytest.raises(RateLimited):
+            counting()
+    clock.advance(60_000)
+
+    assert counting() == 1

@@ -16,11 +16,12 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"limits of tasks need {error.name}; install it with: pip install celery") from error
 
-from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of, refusal
+from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.errors import BackendUnavailable, RateLimited
+from awx_ratelimit.limited_functions import _admit, _release, _steps, _with_limits
 from awx_ratelimit.limiter_sync import Limiter
 
 __all__ = ["limit"]
@@ -43,7 +44,8 @@ def limit(
     """Limit a task, in buckets of its own: a decorator above or below ``@app.task``, with or without ``bind=True``.
 
     See FunctionLimit for the arguments; functions get the arguments of the task without the task itself. `limiter`
-    needs a backend that all workers share. A slot is held while the task runs.
+    needs a backend that all workers share. A slot is held while the task runs. Several limits of one task are decided
+    together, and a refused task is charged by none of them.
 
     A refused task is sent again with a countdown of exactly its wait. It keeps its id, its callbacks and its number of
     retries, and its state is RETRY until it runs. If the backend cannot decide, the task is sent again for a second
@@ -63,7 +65,9 @@ def limit(
 
 
 def _limited(limiter: Limiter, limit: FunctionLimit, function: Any) -> Any:
-    scope, name = limit.scope_of(function), name_of(function)
+    # All limits of a function are decided together, so that a refused call is charged by none of them.
+    steps, bare = _steps(limiter, limit, function)
+    name = name_of(bare)
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"limit: {name} is async; Celery runs plain functions only")
 
@@ -71,19 +75,19 @@ def _limited(limiter: Limiter, limit: FunctionLimit, function: Any) -> Any:
     def limited(*args: Any, **kwargs: Any) -> Any:
         own = args[1:] if args and isinstance(args[0], celery.Task) else args
         try:
-            decision = limiter.acquire(*limit.claim(scope, own, kwargs))
+            charges = _admit(steps, name, own, kwargs)
         except BackendUnavailable as error:
             _send_again(limited, _OUTAGE_WAIT_MS, error)
-        if not decision.allowed:
-            _send_again(limited, decision.retry_after_ms, refusal(name, decision))
+        except RateLimited as error:
+            _send_again(limited, error.retry_after_ms, error)
         try:
-            return function(*args, **kwargs)
+            return bare(*args, **kwargs)
         finally:
-            limiter.release(decision)
+            _release(charges)
 
     # Celery reads the signature without following `__wrapped__`, and checks the arguments of calls with it.
     limited.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return limited
+    return _with_limits(limited, steps, bare)
 
 
 def _send_again(limited: Any, wait_ms: int, error: Exception) -> NoReturn:

@@ -117,3 +117,22 @@ def test_wrong_arguments() -> None:
         limit("1/minute", limiter=Limiter(MemoryBackend()))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="print is not async"):
         limit("1/minute", limiter=AsyncLimiter(MemoryBackend()))(print)
+
+
+def test_two_limits() -> None:
+    """A job with two limits has a bucket for each, and a refused job is charged by none of them."""
+    clock = ManualClock(1_000_000_000)
+    limiter = AsyncLimiter(MemoryBackend(clock=clock))
+
+    @limit("2/hour", limiter=limiter)
+    @limit("1/minute", limiter=limiter)
+    async def counted(ctx: dict[str, Any]) -> int:
+        return 1
+
+    assert asyncio.run(counted({})) == 1
+    for _ in range(3):
+        with pytest.raises(arq.Retry):
+            asyncio.run(counted({}))
+    clock.advance(60_000)
+
+    assert asyncio.run(counted({})) == 1

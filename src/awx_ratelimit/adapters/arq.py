@@ -20,7 +20,8 @@ from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.errors import BackendUnavailable, RateLimited
+from awx_ratelimit.limited_functions import _async_admit, _release, _steps, _with_limits
 from awx_ratelimit.limiter import AsyncLimiter
 
 __all__ = ["limit"]
@@ -41,7 +42,8 @@ def limit(
     """Limit a job, in buckets of its own: a decorator for its coroutine function.
 
     See FunctionLimit for the arguments; functions get the arguments of the job without ``ctx``. `limiter` needs a
-    backend that all workers share. A slot is held while the job runs.
+    backend that all workers share. A slot is held while the job runs. Several limits of one job are decided together,
+    and a refused job is charged by none of them.
 
     A refused job raises ``arq.Retry`` with exactly its wait. It keeps its id, and its number of tries where arq lets
     us correct it. If the backend cannot decide, the job runs again a second later.
@@ -58,24 +60,26 @@ def limit(
 
 
 def _limited(limiter: AsyncLimiter, limit: FunctionLimit, job: Any) -> Any:
-    scope = limit.scope_of(job)
+    # All limits of a job are decided together, so that a refused one is charged by none of them.
+    steps, bare = _steps(limiter, limit, job)
+    name = name_of(bare)
     if not inspect.iscoroutinefunction(job):
-        raise TypeError(f"limit: {name_of(job)} is not async; arq runs coroutine functions only")
+        raise TypeError(f"limit: {name} is not async; arq runs coroutine functions only")
 
     @wraps(job)
     async def limited(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            decision = await limiter.acquire(*limit.claim(scope, args, kwargs))
+            charges = await _async_admit(steps, name, args, kwargs)
         except BackendUnavailable as error:
             await _run_later(ctx, _OUTAGE_WAIT_MS, error)
-        if not decision.allowed:
-            await _run_later(ctx, decision.retry_after_ms)
+        except RateLimited as error:
+            await _run_later(ctx, error.retry_after_ms)
         try:
-            return await job(ctx, *args, **kwargs)
+            return await bare(ctx, *args, **kwargs)
         finally:
-            limiter.give_back(decision)
+            _release(charges)
 
-    return limited
+    return _with_limits(limited, steps, bare)
 
 
 async def _run_later(ctx: dict[Any, Any], wait_ms: int, error: Exception | None = None) -> NoReturn:

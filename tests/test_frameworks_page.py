@@ -13,9 +13,17 @@ from tests.adapters.test_route_limits import asgi_get
 from tests.adapters.test_sanic import SanicServed
 from tests.adapters.test_tornado import TornadoServed
 
+from awx_ratelimit.core import scope
+
 PAGE = (Path(__file__).parent.parent / "docs" / "frameworks.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 KEY = "awx_example_key"
+
+
+@pytest.fixture(autouse=True)
+def no_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of the blocks, which all have one module here, keep their names."""
+    monkeypatch.setattr(scope, "_OWNERS", {})
 
 
 def names_of(section: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -51,13 +51,11 @@ def test_refused_jobs(redis_server: RedisServer) -> None:
 def test_slot_of_a_job(redis_server: RedisServer) -> None:
     """The slot is held while the job runs, and comes back when it fails."""
     limiter = AsyncLimiter(MemoryBackend())
-    running: list[int] = []
+    held: list[int] = []
 
     @limit(Plan("p", (), Concurrency(1)), limiter=limiter, subject=lambda name, _: name)
     async def slot(ctx: dict[Any, Any], name: str, number: int) -> int:
-        running.append(number)
-        await asyncio.sleep(0)
-        assert running.pop() == number
+        held.append((await limiter.health())["leases"])
         if number == 2:
             raise KeyError(number)
         return number
@@ -67,6 +65,9 @@ def test_slot_of_a_job(redis_server: RedisServer) -> None:
     got = asyncio.run(in_worker(redis_server, job, calls=calls))
 
     assert [type(each) for each in got] == [int, int, KeyError, int]
+    assert len(held) == 4
+    assert 0 not in held
+    assert asyncio.run(limiter.health())["leases"] == 0
 
 
 def raised(job: Callable[..., Any], ctx: dict[str, Any]) -> Any:

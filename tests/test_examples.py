@@ -165,6 +165,8 @@ def test_demo(demo: tuple[int, str]) -> None:
     assert_promised(printed, PROMISED)
 
 
+# The demo over a file has the same rows, with as many processes.
+@pytest.mark.full
 def test_demo_on_redis() -> None:
     """With its own Redis and four workers, the demo keeps every promise."""
     status, printed = run_demo("--backend", "redis", "--workers", "4")

@@ -9,6 +9,9 @@ from tests.redis_servers import RedisServer, running_redis
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.testing import BackendContract, ManualClock
 
+# It runs the same scripts through the same client as Redis.
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:

@@ -7,8 +7,6 @@ from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestGuardedBackend(BackendContract):
-    exact_steps = 104_000
-
     def backend(self, clock: ManualClock) -> GuardedBackend:
         return GuardedBackend(MemoryBackend(clock=clock))
 

@@ -24,7 +24,11 @@ def summary(report: Report) -> str:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("audit_case", [HONEST, HONEST_SLOW, HONEST_WITH_WORKERS, *REPEATED], ids=str)
+@pytest.mark.parametrize(
+    "audit_case",
+    [HONEST, pytest.param(HONEST_SLOW, marks=pytest.mark.full), HONEST_WITH_WORKERS, *REPEATED],
+    ids=str,
+)
 def test_honest_gateway_passes(audit_case: AuditCase, report: Report) -> None:
     """Every promise that the profiles can show is shown, and none fails."""
     assert names_with(report, Result.FAILED) == set(), summary(report)

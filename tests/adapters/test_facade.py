@@ -1,5 +1,7 @@
 """`RateLimitMiddleware` and `WsgiRateLimitMiddleware` build their gate, and own the backend that they open."""
 
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +227,15 @@ def test_wsgi_backend_can_be_closed(redis_server: RedisServer) -> None:
 
     middleware.close()
     WsgiRateLimitMiddleware(wsgi_app, keys=KEYS).close()
+
+
+@pytest.mark.parametrize("package", ["fastapi", "flask"])
+def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its framework, an adapter is an ImportError that names the extra to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"awx_ratelimit.adapters.{package}", raising=False)
+
+    with pytest.raises(
+        ImportError, match=rf"need {package}; install it with: pip install 'awx-ratelimit\[{package}\]'"
+    ):
+        import_module(f"awx_ratelimit.adapters.{package}")

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
-import fastapi
-import fastapi.routing
-from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from awx_ratelimit.runtime.extras import INSTALL
+
+try:
+    import fastapi
+    import fastapi.routing
+    from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+except ModuleNotFoundError as error:
+    raise ImportError(f"limits of FastAPI's routes need {error.name}; {INSTALL.format('fastapi')}") from error
 
 from awx_ratelimit.adapters.openapi import describe_gate, describe_limit
 from awx_ratelimit.adapters.starlette import EndpointLimit, refuse

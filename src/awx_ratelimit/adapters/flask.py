@@ -13,7 +13,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-import flask
+from awx_ratelimit.runtime.extras import INSTALL
+
+try:
+    import flask
+except ModuleNotFoundError as error:
+    raise ImportError(f"limits of Flask's views need {error.name}; {INSTALL.format('flask')}") from error
 
 from awx_ratelimit.adapters.middleware import WsgiRateLimitMiddleware
 from awx_ratelimit.adapters.options import check_route_gate

@@ -1,8 +1,10 @@
 """For Celery: limits of tasks. A refused task runs later: exactly after its wait, and without counting as a retry.
 
-@app.task
-@limit("100/minute", limiter=Limiter(open_backend("redis://localhost:6379")))
-def send(address): ...
+    @app.task
+    @limit("100/minute", limiter=Limiter(open_backend("redis://localhost:6379")))
+    def send(address): ...
+
+It works above and below ``@app.task``, with and without ``bind``.
 """
 
 import inspect

@@ -1,7 +1,9 @@
 """For FastAPI: limits of single routes, and API keys and limits in the OpenAPI document.
 
-@app.get("/search", dependencies=[Depends(limit("30/minute"))])
-async def search(): ...
+    @app.get("/search", dependencies=[Depends(limit("30/minute"))])
+    async def search(): ...
+
+A limit is also a decorator below that of the route.
 """
 
 import inspect

@@ -74,8 +74,6 @@ class Server:
     #: Answers one request after the other.
     is_serial: bool = False
     speaks_http2: bool = False
-    #: tests/servers proves the same on this server in `make test`, or the server has to be installed for it.
-    is_full: bool = False
 
     @property
     def slug(self) -> str:
@@ -126,33 +124,29 @@ SERVERS = (
         "uvicorn",
         "ASGI",
         "uvicorn {app} --host {host} --port {port} --timeout-graceful-shutdown 1",
-        is_full=True,
     ),
-    Server("Hypercorn", "hypercorn", "ASGI", _HYPERCORN, "HTTP/1.1", is_full=True),
+    Server("Hypercorn", "hypercorn", "ASGI", _HYPERCORN, "HTTP/1.1"),
     Server("Hypercorn", "hypercorn", "ASGI", _HYPERCORN, "HTTP/2", speaks_http2=True),
     Server("Hypercorn", "hypercorn", "ASGI", f"{_HYPERCORN} --worker-class trio", "Trio"),
-    Server("Granian", "granian", "ASGI", f"{_GRANIAN} --interface asgi", is_full=True),
+    Server("Granian", "granian", "ASGI", f"{_GRANIAN} --interface asgi"),
     Server("Daphne", "daphne", "ASGI", "daphne --bind {host} --port {port} {app}"),
     Server(
         "gunicorn", "gunicorn", "ASGI", f"{_GUNICORN} --worker-class uvicorn_worker.UvicornWorker", "uvicorn worker"
     ),
-    Server("gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --worker-class sync", "sync", is_serial=True, is_full=True),
-    Server("gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --threads 8", "gthread", is_full=True),
+    Server("gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --worker-class sync", "sync", is_serial=True),
+    Server("gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --threads 8", "gthread"),
     Server("gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --worker-class gevent", "gevent"),
-    Server(
-        "gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --worker-class gevent --preload", "gevent preload", is_full=True
-    ),
-    Server("waitress", "waitress", "WSGI", "waitress --listen {host}:{port} --threads 8 {app}", is_full=True),
+    Server("gunicorn", "gunicorn", "WSGI", f"{_GUNICORN} --worker-class gevent --preload", "gevent preload"),
+    Server("waitress", "waitress", "WSGI", "waitress --listen {host}:{port} --threads 8 {app}"),
     Server("Cheroot", "cheroot", "WSGI", "cheroot --bind {host}:{port} {app}"),
-    Server("Granian", "granian", "WSGI", f"{_GRANIAN} --interface wsgi --blocking-threads 8", is_full=True),
+    Server("Granian", "granian", "WSGI", f"{_GRANIAN} --interface wsgi --blocking-threads 8"),
     Server("uWSGI", "uwsgi", "WSGI", f"{_UWSGI} --enable-threads --threads 8", "threads"),
     Server("uWSGI", "uwsgi", "WSGI", _UWSGI, "default mode", is_serial=True),
     # Its configuration is a file: see processes.py.
-    Server("mod_wsgi", "", "WSGI", "apache2", is_full=True),
+    Server("mod_wsgi", "", "WSGI", "apache2"),
 )
 #: On which server `make test` runs the frameworks of a kind: the ones that start fastest.
 _USUAL = {"ASGI": "uvicorn", "WSGI": "waitress"}
-_SIMPLEST = {"ASGI": "Starlette", "WSGI": "Bottle"}
 #: Libraries with an interface of their own: name, package, and the file of their tests.
 OWN_INTERFACES = (
     ("aiohttp.web", "aiohttp", "tests/adapters/test_aiohttp.py"),
@@ -182,18 +176,13 @@ ROUTE_LIMITS = (
 def rows() -> list[Row]:
     """Return every framework on every server of its kind.
 
-    `make test` runs each framework on the usual server, and one framework on each server.
+    `make test` runs each framework on the server that starts fastest, `make test-full` all rows.
     """
     return [
-        Row(framework, server, is_full=_is_full(framework, server))
+        Row(framework, server, is_full=server.name != _USUAL[framework.kind])
         for framework, server in product(FRAMEWORKS, SERVERS)
         if framework.kind == server.kind and not _fails_alone(framework, server)
     ]
-
-
-def _is_full(framework: Framework, server: Server) -> bool:
-    is_first = framework.name == _SIMPLEST[framework.kind]
-    return server.name != _USUAL[framework.kind] and (server.is_full or not is_first)
 
 
 def _fails_alone(framework: Framework, server: Server) -> bool:

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import sanic
 from tests.adapters.route_limit_laws import Get
 from tests.adapters.test_aiohttp import AiohttpServed
 from tests.adapters.test_route_limits import asgi_get
@@ -71,7 +72,10 @@ class TestSanic(SanicServed):
 
     def test_app(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The app answers five requests to its route, refuses the sixth, and needs a key."""
+        # Tests of the example may have made an app of that name in this process.
+        monkeypatch.setattr(sanic.Sanic, "test_mode", True)
         app = names_of("Sanic", monkeypatch)["app"]
         app.config.TOUCHUP = False
 
         check(self.get(app))
+        sanic.Sanic.unregister_app(app)

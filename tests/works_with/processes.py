@@ -106,7 +106,7 @@ def _command(row: Row, port: int, folder: Path) -> list[str]:
 def _apache(row: Row, port: int, folder: Path) -> list[str]:
     program = shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None or not _MOD_WSGI.exists():
-        pytest.skip("mod_wsgi is not installed: Debian's packages apache2 and libapache2-mod-wsgi-py3")
+        pytest.fail("mod_wsgi is needed: `make mod_wsgi` installs it")
     if not _MOD_WSGI.resolve().name.endswith(f"-{sys.version_info[0]}.{sys.version_info[1]}"):
         pytest.skip(f"mod_wsgi was built for another Python: {_MOD_WSGI.resolve().name}")
     packages = next(path for path in sys.path if path.startswith(sys.prefix) and path.endswith("site-packages"))

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import State, enter, exchange_of, header_values, text_headers
+from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -27,7 +27,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_limit import Per, RouteLimit
 
@@ -96,12 +96,7 @@ class RateLimit:
         return response_of(reply)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        exchange = exchange_of(self.gate, state_of(request))
-        headers = exchange.take_headers() if exchange is not None else []
-        if headers:
-            for name in self.gate.header_names:
-                response.headers.popall(name.decode(), None)
-            response.headers.extend(text_headers(headers))
+        add_headers(exchange_of(self.gate, state_of(request)), response.headers)
 
     async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
         self._owned.reopen()

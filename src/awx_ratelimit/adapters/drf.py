@@ -30,7 +30,7 @@ from awx_ratelimit.adapters.django.messages import django_request, response_of
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
 
@@ -118,7 +118,7 @@ def _report(view: Any, headers: list[tuple[bytes, bytes]]) -> None:
     # The framework adds these to every response of the view, also to those of exceptions.
     reported = getattr(view, "headers", None)
     if isinstance(reported, dict):
-        reported.update((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+        reported.update(text_headers(headers))
 
 
 def _answering(handler: Any, response: HttpResponse) -> Any:

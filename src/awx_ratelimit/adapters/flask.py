@@ -22,13 +22,12 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.adapters.middleware import WsgiRateLimitMiddleware
 from awx_ratelimit.adapters.options import check_route_gate
-from awx_ratelimit.adapters.wsgi.environ import wsgi_headers
 from awx_ratelimit.adapters.wsgi.route_limits import admit
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate_sync import Gate
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.route_limit import Per, RouteLimit
 
 __all__ = ["RateLimit", "limit"]
@@ -100,7 +99,7 @@ class ViewLimit:
             if not admission.headers:
                 return result
             response = flask.make_response(result)
-            response.headers.extend(wsgi_headers(admission.headers))
+            response.headers.extend(text_headers(admission.headers))
             return response
 
         return limited  # type: ignore[return-value]
@@ -108,4 +107,4 @@ class ViewLimit:
 
 def response_of(reply: Reply) -> flask.Response:
     """`reply` as a response of Flask."""
-    return flask.Response(reply.body, reply.status, wsgi_headers(reply.headers))
+    return flask.Response(reply.body, reply.status, text_headers(reply.headers))

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from awx_ratelimit.http.message import Headers, Request
+from awx_ratelimit.http.message import Headers, Request, text_headers
 from awx_ratelimit.http.policy import Admission
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -40,8 +40,7 @@ def _address(peer: str) -> str | None:
 
 def metadata_of(headers: Headers) -> Metadata:
     """`headers` as metadata, without those that describe a body."""
-    kept = [(name, value) for name, value in headers if name not in _OF_BODIES]
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in kept)
+    return tuple(text_headers([pair for pair in headers if pair[0] not in _OF_BODIES]))
 
 
 def report(admission: Admission, context: Any) -> None:

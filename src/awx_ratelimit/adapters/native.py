@@ -7,7 +7,7 @@ from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import merged
-from awx_ratelimit.http.message import Headers, Reply, Request
+from awx_ratelimit.http.message import Headers, Reply, Request, text_headers
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
 #: What the adapters remember of one request.
@@ -59,6 +59,15 @@ async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | R
     return exchange
 
 
+def add_headers(exchange: Exchange | None, headers: Any) -> None:
+    """Write the headers of `exchange` into the multidict `headers` of its response, once, over the app's own."""
+    reported = exchange.take_headers() if exchange is not None else []
+    if reported and exchange is not None:
+        for name in exchange.gate.header_names:
+            headers.popall(name.decode(), None)
+        headers.extend(text_headers(reported))
+
+
 def exchange_of(gate: AsyncGate, state: State) -> Exchange | None:
     """The exchange of a request that `gate` has admitted."""
     return next((exchange for exchange in state.get(EXCHANGES, ()) if exchange.gate is gate), None)
@@ -80,8 +89,3 @@ def header_values(lines: Callable[[], Iterable[tuple[bytes, bytes]]]) -> Callabl
         return [value for prefix in PREFIX_HEADERS for value in by_name.get(prefix, [])]
 
     return values
-
-
-def text_headers(headers: Headers) -> list[tuple[str, str]]:
-    """`headers` as text, for frameworks that take no bytes."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

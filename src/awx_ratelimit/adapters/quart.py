@@ -17,7 +17,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.message import Headers, Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.route_limit import Per, RouteLimit
 
 __all__ = ["limit"]
@@ -69,7 +69,7 @@ class ViewLimit:
             if not admission.headers or not in_request:
                 return result
             response = await quart.make_response(result)
-            response.headers.extend(_text(admission.headers))
+            response.headers.extend(text_headers(admission.headers))
             return response
 
         return limited  # type: ignore[return-value]
@@ -79,9 +79,5 @@ def response_of(reply: Reply) -> quart.Response:
     """`reply` as a response of Quart."""
     response = quart.Response(reply.body, reply.status)
     response.headers.clear()
-    response.headers.extend(_text(reply.headers))
+    response.headers.extend(text_headers(reply.headers))
     return response
-
-
-def _text(headers: Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

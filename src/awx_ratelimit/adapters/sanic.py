@@ -22,7 +22,7 @@ from sanic.views import HTTPMethodView
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import State, enter, exchange_of, header_values, text_headers
+from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -31,7 +31,7 @@ from awx_ratelimit.core.scope import scope_of_function
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_limit import Per, RouteLimit
 
@@ -97,12 +97,7 @@ class RateLimit:
         return None
 
     async def _add_headers(self, request: SanicRequest, response: Any) -> None:
-        exchange = exchange_of(self.gate, state_of(request))
-        headers = exchange.take_headers() if exchange is not None else []
-        if headers:
-            for name in self.gate.header_names:
-                response.headers.popall(name.decode(), None)
-            response.headers.extend(text_headers(headers))
+        add_headers(exchange_of(self.gate, state_of(request)), response.headers)
 
     async def _end(self, request: SanicRequest | None, **_: Any) -> None:
         exchange = None if request is None else exchange_of(self.gate, state_of(request))

@@ -17,7 +17,7 @@ from tornado.websocket import WebSocketHandler
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import Exchange, State, enter, header_values, text_headers
+from awx_ratelimit.adapters.native import Exchange, State, enter, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -25,7 +25,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.route_limit import Per, RouteLimit
 
 __all__ = ["RateLimit", "limit"]

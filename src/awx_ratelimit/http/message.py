@@ -142,3 +142,8 @@ def _fields(query: bytes) -> list[tuple[str, str]]:
         return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError:
         return []
+
+
+def text_headers(headers: Headers) -> list[tuple[str, str]]:
+    """`headers` as text, for WSGI and for frameworks that take no bytes."""
+    return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in headers]

@@ -6,9 +6,9 @@ from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES, Exchange
 from awx_ratelimit.adapters.asgi.scope import Scope, request_of
+from awx_ratelimit.adapters.gate_arguments import gate_arguments
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import EXEMPT, Admission
@@ -21,7 +21,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 def default_gate() -> AsyncGate:
     """The gate of limits without a middleware and without a gate of their own: by address, in this process."""
     unlimited = Plan.unlimited("anonymous")
-    return AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([unlimited]), identify=_nobody, anonymous=unlimited)
+    return AsyncGate(AsyncLimiter(MemoryBackend()), **gate_arguments(None, None, unlimited, {"anonymous": unlimited}))
 
 
 def admit(limit: RouteLimit, route: str, scope: Scope, gate: AsyncGate | None) -> Awaitable[Admission]:
@@ -47,7 +47,3 @@ async def admit_request(
         exchanges[-1].merge_headers(admission.headers)
         return EXEMPT
     return admission
-
-
-def _nobody(_: Request) -> None:
-    """Every client counts by its address."""

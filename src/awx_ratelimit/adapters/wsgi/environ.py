@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from awx_ratelimit.adapters.options import MAX_DRAIN_S
-from awx_ratelimit.http.message import Reply, Request
+from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
 Environ = dict[str, Any]
@@ -82,11 +82,6 @@ def _decoded(path: str) -> str:
     return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
 
 
-def wsgi_headers(headers: Headers) -> WsgiHeaders:
-    """`headers` as WSGI wants them: pairs of native strings."""
-    return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in headers]
-
-
 def content_length(text: str) -> int | None:
     """The number in a Content-Length header; None if it is malformed."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
@@ -122,5 +117,5 @@ def discard(environ: Environ, left_bytes: int) -> None:
 
 def send_reply(reply: Reply, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Start the response with `reply` and return its body; empty for a HEAD request."""
-    start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", wsgi_headers(reply.headers))
+    start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", text_headers(reply.headers))
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]

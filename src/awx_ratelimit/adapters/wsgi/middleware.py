@@ -16,10 +16,10 @@ from awx_ratelimit.adapters.wsgi.environ import (
     drain,
     request_of,
     send_reply,
-    wsgi_headers,
 )
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.message import text_headers
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
@@ -151,7 +151,7 @@ def _adding_headers(slot: Slot, names: frozenset[str], start_response: StartResp
     def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
         if slot.headers:
             app_headers = [pair for pair in app_headers if pair[0].lower() not in names]
-            app_headers += wsgi_headers(slot.headers)
+            app_headers += text_headers(slot.headers)
         return start_response(status, app_headers, *exc_info)
 
     return start

@@ -2,14 +2,13 @@
 
 from functools import cache
 
+from awx_ratelimit.adapters.gate_arguments import gate_arguments
 from awx_ratelimit.adapters.wsgi.environ import Environ, request_of
 from awx_ratelimit.adapters.wsgi.middleware import SLOTS, Slot
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
-from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import EXEMPT, Admission
 from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
@@ -20,7 +19,7 @@ from awx_ratelimit.limiter_sync import Limiter
 def default_gate() -> Gate:
     """The gate of limits without a middleware and without a gate of their own: by address, in this process."""
     unlimited = Plan.unlimited("anonymous")
-    return Gate(Limiter(MemoryBackend()), plans=PlanTable([unlimited]), identify=_nobody, anonymous=unlimited)
+    return Gate(Limiter(MemoryBackend()), **gate_arguments(None, None, unlimited, {"anonymous": unlimited}))
 
 
 def admit(limit: RouteLimit, route: str, environ: Environ, gate: Gate | None) -> Admission:
@@ -39,7 +38,3 @@ def admit(limit: RouteLimit, route: str, environ: Environ, gate: Gate | None) ->
         slots[-1].headers = merged(slots[-1].headers, admission.headers)
         return EXEMPT
     return admission
-
-
-def _nobody(_: Request) -> None:
-    """Every client counts by its address."""

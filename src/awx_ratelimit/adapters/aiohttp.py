@@ -1,10 +1,12 @@
 """For aiohttp.web: limits of the whole app, and of single handlers.
 
-RateLimit(app, keys={"awx_example_key": "starter"})
+    RateLimit(app, keys={"awx_example_key": "starter"})
 
-@routes.get("/search")
-@limit("5/minute", per="address")
-async def search(request): ...
+    @routes.get("/search")
+    @limit("5/minute", per="address")
+    async def search(request): ...
+
+A decorated handler needs no RateLimit.
 """
 
 import asyncio

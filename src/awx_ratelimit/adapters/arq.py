@@ -1,7 +1,9 @@
 """For arq: limits of jobs. A refused job runs later: exactly after its wait, and without counting as a try.
 
-@limit("100/minute", limiter=AsyncLimiter(open_async_backend("redis://localhost:6379")))
-async def send(ctx, address): ...
+    @limit("100/minute", limiter=AsyncLimiter(open_async_backend("redis://localhost:6379")))
+    async def send(ctx, address): ...
+
+Every job with this decorator needs a limiter, which workers share over Redis.
 """
 
 import inspect

@@ -1,11 +1,13 @@
 """For Flask: an extension that limits a whole app, and limits of single views.
 
-app = Flask(__name__)
-RateLimit(app, keys={"awx_example_key": "starter"})
+    app = Flask(__name__)
+    RateLimit(app, keys={"awx_example_key": "starter"})
 
-@app.get("/search")
-@limit("5/minute", per="address")
-def search(): ...
+    @app.get("/search")
+    @limit("5/minute", per="address")
+    def search(): ...
+
+A decorated view needs no RateLimit.
 """
 
 import inspect

@@ -1,8 +1,10 @@
 """For Litestar: limits of single routes. For the whole app use `awx_ratelimit.RateLimitMiddleware`.
 
-@limit("30/minute")
-@get("/search")
-async def search() -> str: ...
+    @limit("30/minute")
+    @get("/search")
+    async def search() -> str: ...
+
+A decorated route needs no middleware.
 """
 
 from collections.abc import Callable, Iterator

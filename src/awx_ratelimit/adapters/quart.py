@@ -1,8 +1,10 @@
 """For Quart: limits of single views. For the whole app use `awx_ratelimit.RateLimitMiddleware`.
 
-@app.get("/search")
-@limit("5/minute", per="address")
-async def search(): ...
+    @app.get("/search")
+    @limit("5/minute", per="address")
+    async def search(): ...
+
+A decorated view needs no middleware.
 """
 
 from collections.abc import Callable

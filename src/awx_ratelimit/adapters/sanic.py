@@ -1,10 +1,10 @@
 """For Sanic: limits of the whole app on Sanic's own server, and of single handlers.
 
-RateLimit(app, keys={"awx_example_key": "starter"})
+    RateLimit(app, keys={"awx_example_key": "starter"})
 
-@app.get("/search")
-@limit("5/minute", per="address")
-async def search(request): ...
+    @app.get("/search")
+    @limit("5/minute", per="address")
+    async def search(request): ...
 
 On an ASGI server, `awx_ratelimit.RateLimitMiddleware` around the app also limits WebSockets.
 """

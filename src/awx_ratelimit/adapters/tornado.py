@@ -1,10 +1,12 @@
 """For Tornado: limits of the whole app, and of single handler methods.
 
-RateLimit(app, keys={"awx_example_key": "starter"})
+    RateLimit(app, keys={"awx_example_key": "starter"})
 
-class Search(RequestHandler):
-    @limit("5/minute", per="address")
-    async def get(self): ...
+    class Search(RequestHandler):
+        @limit("5/minute", per="address")
+        async def get(self): ...
+
+A decorated method needs no RateLimit.
 """
 
 from collections.abc import Callable

@@ -14,7 +14,7 @@ from awx_ratelimit.http.policy import EXEMPT, Admission
 from awx_ratelimit.http.route_limit import RouteLimit
 
 #: In a scope or an environ: the gates that have decided the request, and their decisions.
-_CHARGED: Final = "awx_ratelimit.charged"
+CHARGED: Final = "awx_ratelimit.charged"
 
 
 _REPORTED: Final = "awx_ratelimit.reported"
@@ -71,7 +71,7 @@ async def async_admit_to_route(
         if charge.gate is gate:
             decided = charge.decision
     admission = await gate.admit_to_route(request, bound, decided)
-    charged: list[AsyncCharge] = source.setdefault(_CHARGED, [])
+    charged: list[AsyncCharge] = source.setdefault(CHARGED, [])
     if admission.reply is None:
         charged.append(AsyncCharge(gate, admission.decision))
         return admission if outer else _reporting_all(admission, source)

@@ -10,7 +10,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import EXEMPT, Admission
-from awx_ratelimit.http.route_admission import _CHARGED, _reporting_all
+from awx_ratelimit.http.route_admission import CHARGED, _reporting_all
 from awx_ratelimit.http.route_limit import RouteLimit
 
 
@@ -54,7 +54,7 @@ def admit_to_route(
         if charge.gate is gate:
             decided = charge.decision
     admission = gate.admit_to_route(request, bound, decided)
-    charged: list[Charge] = source.setdefault(_CHARGED, [])
+    charged: list[Charge] = source.setdefault(CHARGED, [])
     if admission.reply is None:
         charged.append(Charge(gate, admission.decision))
         return admission if outer else _reporting_all(admission, source)

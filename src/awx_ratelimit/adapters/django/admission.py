@@ -22,7 +22,7 @@ from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_admission import _CHARGED, AsyncCharge, async_admit_to_route
+from awx_ratelimit.http.route_admission import CHARGED, AsyncCharge, async_admit_to_route
 from awx_ratelimit.http.route_admission_sync import Charge, admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
 
@@ -184,7 +184,7 @@ def _reported(source: Source, admission: Admission) -> Admission:
 
 
 def _fit_charges(source: Source, wanted: type[AnyGate]) -> None:
-    charged: list[Any] = source.get(_CHARGED, [])
+    charged: list[Any] = source.get(CHARGED, [])
     charged[:] = [charge._replace(gate=_fitting(charge.gate, wanted)) for charge in charged]
 
 

@@ -221,7 +221,9 @@ def running_cluster(
 
 def _is_whole(client: Any, servers: int) -> bool:
     said = client.execute_command("CLUSTER", "INFO")
-    return b"cluster_state:ok" in said and b"cluster_known_nodes:%d\r" % servers in said
+    # Servers know one another before they know one another's slots, and their state is ok even so.
+    whole = b"cluster_slots_assigned:%d\r" % REDIS_CLUSTER_HASH_SLOTS
+    return b"cluster_state:ok" in said and whole in said and b"cluster_known_nodes:%d\r" % servers in said
 
 
 def _is_linked(replica: "redis.Redis") -> bool:

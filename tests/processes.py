@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -20,7 +19,8 @@ import pytest
 
 STOP_SECONDS = 5.0
 _PORTS = range(12_000, 32_000)
-_PORT_COUNTER = Path(tempfile.gettempdir()) / f"awx-test-ports-{os.getuid()}"
+#: Not in TMPDIR: test runs with different ones would get the same ports.
+_PORT_COUNTER = Path(f"/tmp/awx-test-ports-{os.getuid()}")
 #: A shell starts in a tenth of the time that Python takes. `read` returns when its input is closed.
 _GUARD = 'read -r _; kill -s KILL -- "-$0"'
 

@@ -20,20 +20,18 @@ def test_pause(redis_server: RedisServer) -> None:
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        begun = process.stdout.readline()
         for _ in range(PAUSES):
-            time.sleep(PAUSE_S / 4)
+            # Wait for claims, not for time: a busy machine decides few in a tenth of a second.
+            assert [process.stdout.readline() for _ in range(2)] == [b"decided\n"] * 2
             process.send_signal(signal.SIGSTOP)
             time.sleep(PAUSE_S)
             process.send_signal(signal.SIGCONT)
         said, _ = process.communicate(timeout=30)
 
-    held, decided, unavailable, slowest_ms, others = said.decode().split(maxsplit=4)
-    assert begun == b"begun\n"
+    held, unavailable, slowest_ms, others = said.decode().splitlines()[-1].split(maxsplit=3)
     assert process.returncode == 0
     assert others.strip() == "{}"
     assert held == "1"
     # Claims were in flight during a pause, and took as long.
     assert int(slowest_ms) >= 1000 * PAUSE_S
-    assert int(decided) > 500
     assert int(unavailable) <= PAUSES * THREADS

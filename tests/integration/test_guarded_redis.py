@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
-from tests.machine import eventually
+from tests.machine import eventually, timed
 from tests.redis_servers import RedisServer, StartRedis
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
@@ -87,9 +87,10 @@ def test_an_entered_lease_is_released(server: RedisServer, limiter: Limiter, oth
     assert eventually(lambda: remaining(other)[2], 10) == 10
 
 
-def test_an_unanswered_reconciliation_is_repeated_once(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
+def test_an_unanswered_reconciliation_is_repeated_once(server: RedisServer, other: Limiter) -> None:
     """The retry uses the same id: tokens count once, and slots too after the next renewal."""
-    guard: Any = limiter.backend
+    # The guard's own budget is short. A late response of a busy machine would be a second one that is lost.
+    guard: Any = GuardedBackend(other.backend, expected_workers=2, budget_ms=BUDGET_MS)
     for _ in range(3):
         guard._fallback.acquire("s", PLAN, 2)
     healing, ids = guard._fallback.reconciliation, []
@@ -105,7 +106,7 @@ def test_an_unanswered_reconciliation_is_repeated_once(server: RedisServer, limi
         healing.run(heal, guard.release)
     guard._fallback.acquire("s", PLAN, 2)
     healing.run(heal, guard.release)
-    limiter.renew_leases()
+    other.renew_leases()
 
     assert remaining(other) == [92, 72, 6]
     assert ids[0] == ids[1] != ids[2]
@@ -128,13 +129,12 @@ def test_claims_wait_at_most_the_budget(server: RedisServer, limiter: Limiter) -
     """Five claims wait for the budget, and later claims do not wait."""
     limiter.acquire("s", PLAN)
     waits_s = []
-    with stopped(server):
+    with stopped(server), timed() as watch:
         for _ in range(50):
             begun = time.monotonic()
             limiter.acquire("s", PLAN)
             waits_s.append(time.monotonic() - begun)
 
     late = sorted(waits_s)[::-1]
-    # What is over the budget is the scheduling of this machine.
-    assert late[0] < 2 * BUDGET_MS / 1000 + 0.2, late[:8]
-    assert late[6] < BUDGET_MS / 1000, late[:8]
+    assert late[0] < watch.limit(2 * BUDGET_MS / 1000 + 0.2), late[:8]
+    assert late[6] < watch.limit(BUDGET_MS / 1000), late[:8]

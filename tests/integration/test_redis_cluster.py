@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tests.processes import free_port
 from tests.redis_groups import Cluster, running_cluster
 from tests.redis_servers import HOST, RedisServer
 
-from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
+from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
@@ -26,6 +27,7 @@ from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan("clustered", (Rate("day", 1_000, 86_400_000_000),), Concurrency(10))
 SECRET = "s3cr3t-passw0rd"
+BUDGET_MS = 100
 SUBJECTS = [f"subject {number}" for number in range(60)]
 
 
@@ -353,23 +355,34 @@ def _decides(limiter: Any, subject: str) -> bool:
 
 def test_guard_per_server(redis_cluster: Cluster) -> None:
     """If a server hangs, only its claims are decided locally, and are replayed to it afterwards."""
-    limiter = Limiter(GuardedBackend(RedisBackend.from_url(redis_cluster.url, timeout_ms=100), budget_ms=100))
+    backend = RedisBackend.from_url(redis_cluster.url, timeout_ms=BUDGET_MS)
+    limiter = Limiter(GuardedBackend(backend, budget_ms=BUDGET_MS))
     hung = on(redis_cluster, limiter.backend, 0)
     with stopped(redis_cluster.primaries[0]):
         with timed() as watch:
-            during = [limiter.acquire(subject, PLAN) for _ in range(4) for subject in SUBJECTS]
+            during = [_timed_claim(limiter, subject) for _ in range(4) for subject in SUBJECTS]
         state = limiter.health()["state"]
     back = eventually(lambda: _is_its_own(limiter, hung), expected=True)
     known = eventually(lambda: {left(limiter, subject)[1] >= 4 for subject in hung}, {True})
     limiter.close()
 
-    local = {decision.subject for decision in during if decision.plan is not PLAN}
-    assert [decision.allowed for decision in during] == [True] * 4 * len(SUBJECTS)
-    assert local == set(hung)
+    # On a busy machine another server may take the budget too, and then that claim is decided locally.
+    local = {decision.subject for decision, took_ms in during if decision.plan is not PLAN}
+    in_time = {decision.subject for decision, took_ms in during if decision.plan is not PLAN and took_ms < BUDGET_MS}
+    assert [decision.allowed for decision, _ in during] == [True] * 4 * len(SUBJECTS)
+    assert local >= set(hung)
+    assert in_time <= set(hung)
     assert watch.seconds < watch.limit(2)
     assert state == "outage: limits are local"
     assert back is True
     assert known == {True}
+
+
+def _timed_claim(limiter: Limiter, subject: str) -> tuple[Decision, float]:
+    """A decision, and how many milliseconds it took."""
+    began_s = time.monotonic()
+    decision = limiter.acquire(subject, PLAN)
+    return decision, (time.monotonic() - began_s) * 1000
 
 
 def _is_its_own(limiter: Limiter, subjects: list[str]) -> bool:

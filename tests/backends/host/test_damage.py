@@ -172,7 +172,8 @@ def test_file_is_truncated_in_use(path: Path, caplog: pytest.LogCaptureFixture) 
     os.truncate(path, 3 * PAGE_BYTES)
     for decision in held[:250]:
         limiter.release(decision)
-    with pytest.raises(BackendUnavailable, match="the file was truncated"):
+    # If the maintenance thread comes first, the error is what it found when it opened the file.
+    with pytest.raises(BackendUnavailable, match=r"the file was truncated|the file is damaged"):
         limiter.acquire("s", SLOTS_3)
     wait_until(lambda: "the host backend does not work" in caplog.text)
     state = limiter.health()["state"]

@@ -54,7 +54,7 @@ def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_pro
     assert there.does("acquire", "s")
     there.stops_in("s")
     waits_s = []
-    for _ in range(5):
+    for _ in range(7):
         begun_s = time.monotonic()
         with pytest.raises(
             BackendUnavailable, match="another process has held a lock for 40 ms; check whether it is stopped"
@@ -65,7 +65,8 @@ def test_process_stopped_in_a_decision(path: Path, clock: ManualClock, start_pro
     there.kill()
 
     assert waits_s[0] >= 0.04
-    assert sorted(waits_s[1:])[1] < 0.05
+    # A busy machine makes some of them late, and none of them early.
+    assert min(waits_s[1:]) < 0.04
     assert others.allowed is True
     assert [here.acquire("s", SLOTS_3).allowed for _ in range(4)] == [True, True, True, False]
 

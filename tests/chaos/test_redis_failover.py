@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.chaos.load import SECONDS, TOKENS, Load, add_row, charged
-from tests.machine import eventually
+from tests.chaos.load import SECONDS, TOKENS, Claim, Load, add_row, charged
+from tests.machine import eventually, timed
 from tests.redis_groups import HASTY_MS, Service, running_sentinel
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Plan
 
+TIMEOUT_MS = 200
 TTL_MS = 3_000
 #: Leases are renewed every third of the ttl; the second is for a slow machine.
 TAKEN_AGAIN_S = TTL_MS / 3000 + 1.0
@@ -38,21 +39,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_decisions_resume_after_a_failover(service: Service, open_limiters: Callable[..., dict[str, Any]]) -> None:
     """Decisions in threads and tasks resume by themselves; only claims within the replication lag are lost."""
-    limiters = list(open_limiters(service.url, timeout_ms=200).values())
+    limiters = list(open_limiters(service.url, timeout_ms=TIMEOUT_MS).values())
+    other = open_limiters(service.url)["threads"]
     load = Load(limiters, ["a", "b", "c"])
 
     with load.running():
         time.sleep(SECONDS / 3)
-        killed_s = time.monotonic()
+        alive_s = time.monotonic()
         os.kill(service.primary.pid, signal.SIGKILL)
+        killed_s = time.monotonic()
         resumes = eventually(lambda: _resumes(load, killed_s), expected=True, seconds=BACK_S)
         time.sleep(SECONDS / 3)
 
     assert resumes, load.claims[-1]
     failed = load.failed()
     outage_s = max(claim.ended_s for claim in failed) - killed_s
-    granted, owed = sum(load.granted().values()), sum(charged(limiters[0], subject) for subject in "abc")
-    lately = sum(not claim.error and killed_s - LAG_S < claim.ended_s < killed_s + 0.1 for claim in load.claims)
+    granted, owed = sum(load.granted().values()), sum(charged(other, subject) for subject in "abc")
+    # A thread of a busy machine may read the response of the killed primary much later.
+    lately = sum(
+        not claim.error and claim.began_s < killed_s and claim.ended_s > killed_s - LAG_S for claim in load.claims
+    )
     add_row(
         "failover through Sentinel, bare",
         f"claims fail for {outage_s:.2f} s, {len(failed)} of {len(load.claims):,}; {granted:,} granted, "
@@ -62,7 +68,15 @@ def test_decisions_resume_after_a_failover(service: Service, open_limiters: Call
     # Claims without a response may have been charged.
     assert granted - lately <= owed <= granted + len(failed)
     assert outage_s < BACK_S
-    assert min(claim.ended_s for claim in failed) >= killed_s
+    assert [claim for claim in failed if claim.ended_s < alive_s and not _is_late(claim, failed)] == []
+
+
+def _is_late(claim: Claim, failed: list[Claim]) -> bool:
+    """Whether the machine was so busy that this claim, or one whose call it shared, took its whole time-out."""
+    return any(
+        other.took_ms >= TIMEOUT_MS and other.began_s <= claim.ended_s and claim.began_s <= other.ended_s
+        for other in failed
+    )
 
 
 def _resumes(load: Load, killed_s: float) -> bool:
@@ -73,7 +87,7 @@ def _resumes(load: Load, killed_s: float) -> bool:
 
 def test_lost_leases_are_taken_again(service: Service, open_limiters: Callable[..., dict[str, Any]]) -> None:
     """Leases that the failover lost are taken again within a third of their ttl; their tokens stay lost."""
-    limiters = open_limiters(service.url, timeout_ms=200)
+    limiters = open_limiters(service.url, timeout_ms=TIMEOUT_MS)
     other = open_limiters(service.url)["threads"]
     kept = [limiter.acquire("s", HELD) for limiter in limiters.values()]
     with service.primary.client() as client:
@@ -85,19 +99,18 @@ def test_lost_leases_are_taken_again(service: Service, open_limiters: Callable[.
         lost = [limiter.acquire("s", HELD) for limiter in limiters.values() for _ in range(3)]
         os.kill(service.primary.pid, signal.SIGKILL)
     back = eventually(lambda: _held(other) >= 0, expected=True, seconds=BACK_S)
-    began_s = time.monotonic()
-    again = eventually(lambda: _held(other), expected=8, seconds=BACK_S)
+    with timed() as watch:
+        again = eventually(lambda: _held(other), expected=8, seconds=BACK_S)
 
-    took_s = time.monotonic() - began_s
     add_row(
         "a failover loses leases",
-        f"6 leases of {TTL_MS} ms that the replica did not have were taken again after {took_s:.2f} s",
+        f"6 leases of {TTL_MS} ms that the replica did not have were taken again after {watch.seconds:.2f} s",
         "taken again within a third of their ttl, plus a second if the first try fails",
     )
     assert [decision.allowed for decision in kept + lost] == [True] * 8
     assert back is True
     assert again == 8
-    assert took_s < TAKEN_AGAIN_S
+    assert watch.seconds < watch.limit(TAKEN_AGAIN_S)
     assert charged(other, "s") == 2
     assert [limiter.health()["lost_leases"] for limiter in limiters.values()] == [0, 0]
 

@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from tests.browser.chromium import chromium
 from tests.browser.site import SESSION, Site
 from tests.browser.site import site as running_site
+
+#: No page promises a duration, so only a test that fails waits for so long. It ends before pytest's own time-out.
+TIMEOUT_MS = 60_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ class Profile:
     def __init__(self, browser: Browser, options: dict[str, Any], *, may_complain: bool) -> None:
         self._context = browser.new_context(**options)
         self.page = self._context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(TIMEOUT_MS)
         self.complaints: list[str] = []
         if not may_complain:
             self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

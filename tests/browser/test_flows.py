@@ -12,6 +12,8 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>{{7*
 
 def shown_key(page: Page) -> str:
     """The key on a page, or an empty string."""
+    # A click waits for the beginning of the next page, and the key may be in a part that has not arrived.
+    page.wait_for_load_state()
     found = KEY.search(page.content())
     return found[0] if found else ""
 

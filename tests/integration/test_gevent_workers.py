@@ -28,7 +28,8 @@ REQUESTS = 8
 #: A busy machine may run Redis too late for a call or two, and all clients wait for a call.
 MAX_LOCAL = 2 * CLIENTS
 REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nX-API-Key: {KEY}\r\n\r\n".encode()
-GUNICORN = f"gunicorn {APP} --bind {HOST}:{{port}} --worker-class gevent --workers 1"
+#: By default gunicorn waits two seconds for the next request of a connection. A busy client may need longer.
+GUNICORN = f"gunicorn {APP} --bind {HOST}:{{port}} --worker-class gevent --workers 1 --keep-alive {HANGS_SECONDS:g}"
 COMMANDS = {
     "patched before the app is loaded": GUNICORN,
     "patched after the app is loaded": f"{GUNICORN} --preload",
@@ -81,15 +82,18 @@ async def _client(port: int) -> list[bytes]:
     """Who decided each request of a client, which sends one after the other."""
     reader, writer = await asyncio.open_connection(HOST, port)
     decided = []
-    for _ in range(REQUESTS):
-        writer.write(REQUEST)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 ")
-        size = int(await reader.readline(), 16)
-        decided.append(await reader.readexactly(size))
-        await reader.readuntil(b"0\r\n\r\n")
-    writer.close()
-    await writer.wait_closed()
+    try:
+        for _ in range(REQUESTS):
+            writer.write(REQUEST)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            size = int(await reader.readline(), 16)
+            decided.append(await reader.readexactly(size))
+            await reader.readuntil(b"0\r\n\r\n")
+    finally:
+        # A connection that is left open becomes a ResourceWarning in a later test.
+        writer.close()
+        await writer.wait_closed()
     return decided
 
 

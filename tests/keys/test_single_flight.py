@@ -48,6 +48,8 @@ def test_hanging_look_up() -> None:
     flights: SingleFlight[int] = SingleFlight(_hanging_once(let_go), _nothing, 50)
     with pytest.raises(KeyStoreUnavailable, match="within 50 ms"):
         flights.get(b"x")
+    # Only the hanging look-up has a short budget: another one may be late on a busy machine.
+    flights._budget_s = 30.0
     answer = flights.get(b"x")
     let_go.set()
     flights.close()

@@ -161,6 +161,8 @@ def test_a_restored_primary_decides_again(start_redis: StartRedis, open_limiter:
 
 
 _BUSY = "is still busy with the previous call"
+#: On a busy machine a claim may wait for the previous call until its own time is over.
+_NOT_SENT = "no time was left to send this claim"
 
 
 def test_a_hanging_server_fails_the_queue(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:
@@ -189,7 +191,7 @@ def test_a_hanging_server_fails_the_queue(start_redis: StartRedis, open_limiter:
     limiter.acquire("after", PLAN)
     assert in_time == [True] * 25
     assert f"did not answer within {TIMEOUT_MS} ms" in said
-    # Who waited hears of it from who led, or finds that its own time is over.
-    assert said <= {f"did not answer within {TIMEOUT_MS} ms", "the previous call has not ended", _BUSY}
+    # A claim that waited gets the error of the call before, or finds that its own time is over.
+    assert said <= {f"did not answer within {TIMEOUT_MS} ms", "the previous call has not ended", _BUSY, _NOT_SENT}
     assert charged is True
     assert eventually(lambda: left(other)[0], 0) == 0

@@ -8,10 +8,10 @@ from awx_ratelimit import AsyncGate, AsyncLimiter, Gate, Limiter, Plan, PlanTabl
 from awx_ratelimit.adapters import starlette, werkzeug
 from awx_ratelimit.backends.open import open_async_backend, open_backend
 
-DAY = 100
+TOKENS = 100
 KEY = "awx_test_shared"
-#: Nothing refills before the day ends, so admitted requests can be counted exactly.
-PLANS = PlanTable([Plan("day", (Rate("day", DAY, 86_400_000, refill="calendar"),))], default="day")
+#: The next refill is in the year 2969, so admitted requests can be counted exactly.
+PLANS = PlanTable([Plan("age", (Rate("age", TOKENS, 31_536_000_000_000, refill="calendar"),))], default="age")
 URL = os.environ["AWX_TEST_BACKEND"]
 RULES = [Rule("/pid", exempt=True)]
 
@@ -29,11 +29,11 @@ def _hello_wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 def asgi() -> Any:
     """The app for uvicorn's --factory."""
-    gate = AsyncGate(AsyncLimiter(open_async_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}), rules=RULES)
+    gate = AsyncGate(AsyncLimiter(open_async_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "age"}), rules=RULES)
     return starlette.RateLimitMiddleware(_hello, gate=gate)
 
 
 def wsgi() -> Any:
     """The app for gunicorn, which calls this function."""
-    gate = Gate(Limiter(open_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "day"}), rules=RULES)
+    gate = Gate(Limiter(open_backend(URL)), plans=PLANS, identify=StaticKeys({KEY: "age"}), rules=RULES)
     return werkzeug.RateLimitMiddleware(_hello_wsgi, gate=gate)

@@ -17,8 +17,8 @@ from tests.processes import FORKS
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
-DAY = Rate("day", 1_000, 86_400_000, refill="calendar")
-PLAN = Plan("forks", (DAY,), Concurrency(6, ttl_ms=1_000))
+AGE = Rate("age", 1_000, 31_536_000_000_000, refill="calendar")
+PLAN = Plan("forks", (AGE,), Concurrency(6, ttl_ms=1_000))
 EACH = 300
 
 
@@ -93,7 +93,7 @@ def leases(url: str) -> dict[str, Any]:
 def limits(url: str) -> dict[str, Any]:
     """The parent and four children, one of them a grandchild, take tokens at the same time."""
     limiter = Limiter(RedisBackend.from_url(url, timeout_ms=5_000))
-    plan = Plan("limits", (DAY,))
+    plan = Plan("limits", (AGE,))
 
     def take() -> int:
         return sum(limiter.acquire("t", plan).allowed for _ in range(EACH))

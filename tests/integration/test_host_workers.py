@@ -6,7 +6,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from tests.integration.test_redis_workers import COMMANDS, DAY, KEY, ask, serving
+from tests.integration.test_redis_workers import COMMANDS, KEY, TOKENS, ask, serving
 
 PLAIN_GUNICORN = "gunicorn tests.integration.redis_apps:wsgi() --bind 127.0.0.1:{port} --workers 3 --worker-class sync"
 WARNING = "MemoryBackend is per process"
@@ -14,16 +14,16 @@ WARNING = "MemoryBackend is per process"
 
 @pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
 def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
-    """Workers that get twice the day's limit allow exactly that limit, and after a restart they allow nothing."""
+    """Workers that get twice the limit allow exactly that limit, and after a restart they allow nothing."""
     url = f"host://{tmp_path}/limits"
     with serving(command, url, tmp_path) as port, ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(2 * DAY)))
+        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(2 * TOKENS)))
     with serving(command, url, tmp_path) as port:
         after = [ask(port, "/", KEY)[0] for _ in range(10)]
 
     statuses = Counter(status for status, _ in answers)
     processes = {body for status, body in answers if status == HTTPStatus.OK}
-    assert statuses == {200: DAY, 429: DAY}
+    assert statuses == {200: TOKENS, 429: TOKENS}
     assert len(processes) > 1
     assert after == [429] * 10
 

@@ -13,13 +13,13 @@ from tests.redis_servers import RedisServer
 from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 
-# A calendar rate refills nothing during a test, unless the test runs over midnight.
-DAY = Rate("day", 100_000, 86_400_000, refill="calendar")
+# The next refill of this rate is in the year 2969.
+AGE = Rate("age", 100_000, 31_536_000_000_000, refill="calendar")
 SLOTS = 1_000
 PLANS = {
-    "rates": Plan("rates", (DAY,)),
+    "rates": Plan("rates", (AGE,)),
     "slots": Plan("slots", (), Concurrency(SLOTS)),
-    "both": Plan("both", (DAY,), Concurrency(SLOTS)),
+    "both": Plan("both", (AGE,), Concurrency(SLOTS)),
 }
 
 
@@ -48,7 +48,7 @@ async def becomes(ask: Callable[[], Awaitable[Any]], expected: Any) -> Any:
 async def in_use(limiter: AsyncLimiter, plan: Plan) -> tuple[int, int]:
     """The slots and tokens in use."""
     seen = await limiter.peek("s", plan)
-    return seen.held, sum(usage.capacity - usage.remaining for usage in seen.usages if usage.limit == "day")
+    return seen.held, sum(usage.capacity - usage.remaining for usage in seen.usages if usage.limit == "age")
 
 
 @pytest.mark.parametrize(("plan", "seed"), [("rates", 1), ("slots", 2), ("both", 3), ("both", 4)])

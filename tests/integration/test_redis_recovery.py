@@ -14,8 +14,8 @@ from tests.redis_servers import RedisServer, StartRedis, running_redis
 from awx_ratelimit import BackendUnavailable, Concurrency, Plan, Rate
 from awx_ratelimit.errors import BackendMisconfigured
 
-# Nothing is given back by itself within a test, unless that is run over midnight.
-PLAN = Plan("heals", (Rate("day", 100_000, 86_400_000, refill="calendar"),), Concurrency(50))
+# The next refill is in the year 2969.
+PLAN = Plan("heals", (Rate("age", 100_000, 31_536_000_000_000, refill="calendar"),), Concurrency(50))
 #: As long as a test may be held up by others, and several times less than a test waits for.
 TIMEOUT_MS = 400
 

@@ -18,7 +18,7 @@ import pytest
 from tests.processes import free_port, guarded, stop
 from tests.redis_servers import RedisServer
 
-DAY = 100
+TOKENS = 100
 KEY = {"X-API-Key": "awx_test_shared"}
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 START_SECONDS = 20.0
@@ -81,7 +81,7 @@ def _wait_for(workers: int, port: int, process: "subprocess.Popen[bytes]", log: 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_workers_share_one_limit(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
-    """Of three times as many requests as the day has tokens, sent concurrently, exactly the day's tokens are admitted.
+    """Of three times as many requests as the limit has tokens, sent concurrently, exactly its tokens are admitted.
 
     The responses show that several processes took part.
     """
@@ -89,11 +89,11 @@ def test_workers_share_one_limit(command: str, redis_server: RedisServer, tmp_pa
         serving(command, f"{redis_server.socket_url}?budget_ms=5000", tmp_path) as port,
         ThreadPoolExecutor(16) as threads,
     ):
-        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(3 * DAY)))
+        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(3 * TOKENS)))
 
     statuses = Counter(status for status, _ in answers)
     processes = {body for status, body in answers if status == HTTPStatus.OK}
-    assert statuses == {200: DAY, 429: 2 * DAY}
+    assert statuses == {200: TOKENS, 429: 2 * TOKENS}
     assert len(processes) > 1
 
 

@@ -10,14 +10,17 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
-from hypothesis import settings
 
-# The duration of an example only shows how busy the machine is.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
-pytest_plugins = [
-    "tests.parallel", "tests.redis_servers", "tests.redis_groups", "tests.postgres_servers",
-]  # fmt: skip
+_IN_OWN_PROCESS = "AWX_TEST_IN_OWN_PROCESS"
+pytest_plugins = ["tests.parallel"]
+# Tests in processes of their own need neither: the imports would take longer than the tests.
+if _IN_OWN_PROCESS not in os.environ:
+    from hypothesis import settings
+
+    # The duration of an example only shows how busy the machine is.
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
+    pytest_plugins += ["tests.redis_servers", "tests.redis_groups", "tests.postgres_servers"]
 
 
 # The collection makes hundreds of thousands of objects, and none of them is garbage.
@@ -36,14 +39,18 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def blockbuster() -> Iterator[BlockBuster]:
+    """Replaces the functions that block. Doing so for each test would take half a millisecond."""
+    with blockbuster_ctx("awx_ratelimit") as active:
+        yield active
+
+
 @pytest.fixture(autouse=True)
-def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
-    """A call that would block an event loop, made from one, is an error."""
-    with blockbuster_ctx("awx_ratelimit") as blockbuster:
-        yield blockbuster
-
-
-_IN_OWN_PROCESS = "AWX_TEST_IN_OWN_PROCESS"
+def nothing_blocks_the_event_loop(blockbuster: BlockBuster) -> BlockBuster:
+    """A call that would block an event loop, made from one, is an error. A test may deactivate this for itself."""
+    blockbuster.activate()
+    return blockbuster
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,8 +59,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if pyfuncitem.get_closest_marker("own_process") is None or _IN_OWN_PROCESS in os.environ:
         return None
     with TemporaryDirectory() as folder:
+        words = ["-q", "-p", "no:hypothesispytest", "--basetemp", str(Path(folder) / "base")]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--basetemp", str(Path(folder) / "base"), pyfuncitem.nodeid],
+            [sys.executable, "-m", "pytest", *words, pyfuncitem.nodeid],
             cwd=pyfuncitem.config.rootpath,
             env={**os.environ, _IN_OWN_PROCESS: "1"},
             capture_output=True,

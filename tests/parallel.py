@@ -21,8 +21,8 @@ _SHARED = re.compile(
 )
 #: `make test` leaves these out: the code above the key store does not depend on the database.
 _FULL = re.compile(r"tests/(keys/test_(stored_keys|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b")
-#: Files whose tests share nothing: each test is a group.
-_ALONE = re.compile(r"tests/(test_examples\.py|chaos/)")
+#: Tests that share nothing: each is a group. Two tests of the demo share a run.
+_ALONE = re.compile(r"tests/(test_examples\.py::(?!test_demo$|test_output_of_the_demo$)|chaos/)")
 #: The tests of a row share its app.
 _ROW = re.compile(r"tests/works_with/test_rows\.py::\w+\[(?P<row>.+)\]")
 

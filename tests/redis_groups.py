@@ -239,6 +239,10 @@ def _knows_replicas(client: Any, replicas: int) -> bool:
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service that all tests share. See `redis_service`."""
     with running_sentinel(tmp_path_factory.mktemp("sentinel")) as service:
+        for sentinel in service.sentinels:
+            with sentinel.client() as client:
+                # The usual periods again: the tests' sentinels would talk for longer than the tests.
+                client.execute_command("SENTINEL", "DEBUG", "info-period", 10_000, "publish-period", 2_000)
         yield service
 
 

@@ -176,8 +176,8 @@ def test_demo_on_redis() -> None:
 
 
 def test_demo_on_a_file() -> None:
-    """With four workers the demo keeps every promise, and the day's usage after all of them were restarted."""
-    status, printed = run_demo("--workers", "4")
+    """With two workers the demo keeps every promise, and the day's usage after both were restarted."""
+    status, printed = run_demo("--workers", "2")
 
     assert status == 0, printed
     assert_promised(printed, PROMISED | RESTARTED)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from tests.browser.chromium import chromium
 from tests.browser.site import SESSION, Site
@@ -14,9 +15,15 @@ TIMEOUT_MS = 60_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _calls_may_block(blockbuster: BlockBuster) -> None:
+    """Allow blocking calls: Playwright runs its event loop in the thread of the tests and of their fixtures."""
+    blockbuster.deactivate()
+
+
 @pytest.fixture
 def nothing_blocks_the_event_loop() -> None:
-    """Allow blocking calls: Playwright runs its event loop in the thread of the tests."""
+    """Leave blocking calls allowed."""
 
 
 @pytest.fixture(scope="package")

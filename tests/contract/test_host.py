@@ -9,7 +9,7 @@ from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestHostBackend(BackendContract):
-    exact_steps = 104_000
+    exact_steps = 24_000
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:

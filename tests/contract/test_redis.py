@@ -10,6 +10,8 @@ pytest_plugins = ()
 
 
 class TestAsyncRedisBackend(BackendContract):
+    exact_steps = 4_000
+
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: RedisServer) -> None:
         self.url = redis_server.socket_url
@@ -19,6 +21,8 @@ class TestAsyncRedisBackend(BackendContract):
 
 
 class TestRedisBackend(BackendContract):
+    exact_steps = 4_000
+
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: RedisServer) -> None:
         self.url = redis_server.socket_url

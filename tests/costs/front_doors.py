@@ -1,10 +1,11 @@
 """Every entry point that an unauthenticated client can reach, without a server: gates, the REST API and the console."""
 
 import asyncio
+import atexit
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -86,8 +87,16 @@ def _send_asgi(app: Any, requests: Iterable[Sent]) -> list[int]:
             scope = {"type": "http", "method": method, "path": path, "client": (client, 1), "headers": list(lines)}
             await app(scope, receive, send)
 
-    asyncio.run(all_of_them())
+    _runner().run(all_of_them())
     return statuses
+
+
+@cache
+def _runner() -> asyncio.Runner:
+    """One event loop for all requests: to create one takes longer than a request."""
+    runner = asyncio.Runner()
+    atexit.register(runner.close)
+    return runner
 
 
 def _send_wsgi(app: Any, requests: Iterable[Sent]) -> list[int]:

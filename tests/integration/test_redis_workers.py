@@ -25,7 +25,7 @@ START_SECONDS = 20.0
 ROOT = Path(__file__).parents[2]
 APPS = "tests.integration.redis_apps"
 COMMANDS = {
-    "uvicorn, 4 workers": f"uvicorn {APPS}:asgi --factory --port {{port}} --workers 4 --log-level warning",
+    "uvicorn, 2 workers": f"uvicorn {APPS}:asgi --factory --port {{port}} --workers 2 --log-level warning",
     "gunicorn, 2 workers of 8 threads": (
         f"gunicorn {APPS}:wsgi() --bind 127.0.0.1:{{port}} --workers 2 --worker-class gthread --threads 8"
     ),

@@ -146,7 +146,7 @@ def test_concurrent_processes(empty_database: str) -> None:
         subprocess.Popen(
             [sys.executable, "-c", _OPEN, empty_database], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        for _ in range(6)
+        for _ in range(4)
     ]
     for worker in workers:
         assert worker.stdin is not None
@@ -156,7 +156,7 @@ def test_concurrent_processes(empty_database: str) -> None:
         assert worker.stderr is not None
         worker.stderr.close()
 
-    assert ended == [(0, "")] * 6
+    assert ended == [(0, "")] * 4
     assert _versions(empty_database) == [1]
 
 

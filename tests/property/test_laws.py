@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests import strategies
@@ -74,7 +74,7 @@ class Laws(RuleBasedStateMachine):
 
 
 TestLaws = Laws.TestCase
-TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLaws.settings = strategies.with_examples(150, stateful_step_count=40)
 
 
 @example(rate=Rate("minute", 1, 60_000), debt=0, ago_ms=-5)

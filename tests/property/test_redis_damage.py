@@ -34,7 +34,7 @@ def damaged(value: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
     return value
 
 
-@strategies.with_examples(250)
+@strategies.with_examples(150)
 @given(
     damage=damages,
     noise=st.none() | st.binary(max_size=60).map(lambda noise: b"\x01" + noise),

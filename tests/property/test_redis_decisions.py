@@ -86,7 +86,7 @@ def cases(draw: st.DrawFn, now_ms: int) -> Case:
     return Case(plan, cost, looks, limits[:cut], limits[cut:][:end])
 
 
-@strategies.with_examples(150)
+@strategies.with_examples(100)
 @given(data=st.data(), now_ms=moments_ms, passed_ms=st.integers(0, 10**6))
 def test_decision(redis_server: RedisServer, data: st.DataObject, now_ms: int, passed_ms: int) -> None:
     """For any state, the result and the new state have the integers of `charge`."""

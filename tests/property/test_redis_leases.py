@@ -182,4 +182,4 @@ def test_leases_equal_the_model(redis_server: RedisServer) -> None:
     """After any history, the server and the model hold the same leases."""
     with redis_server.client() as client:
         machine = type("Leases", (Leases,), {"client": client})
-        run_state_machine_as_test(machine, settings=strategies.with_examples(100, stateful_step_count=40))
+        run_state_machine_as_test(machine, settings=strategies.with_examples(60, stateful_step_count=40))

@@ -145,4 +145,4 @@ def test_scripts_equal_the_core(redis_server: RedisServer) -> None:
     """After any history, a real server returns the same integers as the memory backend."""
     with redis_server.client() as client:
         machine = type("Claims", (Claims,), {"client": client})
-        run_state_machine_as_test(machine, settings=strategies.with_examples(100, stateful_step_count=40))
+        run_state_machine_as_test(machine, settings=strategies.with_examples(60, stateful_step_count=40))

@@ -86,10 +86,12 @@ def _representatives(specs: list[Spec]) -> list[Spec]:
     return list(by_kind.values())
 
 
-def on_named(*names: str) -> pytest.MarkDecorator:
-    """Run a test on the servers of these names."""
+def on_named(*names: str, full: str = "") -> pytest.MarkDecorator:
+    """Run a test on the servers of these names, and `make test-full` also on those in `full`."""
     by_name = {spec.name: spec for spec in SPECS}
-    return pytest.mark.parametrize("server", [by_name[name] for name in names], indirect=True, ids=str)
+    params = [pytest.param(by_name[name]) for name in names]
+    params += [pytest.param(by_name[name], marks=pytest.mark.full) for name in full.split()]
+    return pytest.mark.parametrize("server", params, indirect=True, ids=str)
 
 
 class Server:

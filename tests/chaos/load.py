@@ -7,9 +7,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from statistics import median, quantiles
 from typing import Any, NamedTuple
+
+import redis
 
 from awx_ratelimit import BackendUnavailable, Plan, Rate
 
@@ -128,6 +131,32 @@ class Control:
 
     def __str__(self) -> str:
         return f"control late by {self.p99_ms:.0f} ms at p99, {self.worst_ms:.0f} at most"
+
+
+class Pings:
+    """Pings servers again and again during a load, without a limiter. Shows how late the servers themselves are."""
+
+    def __init__(self, clients: Sequence[Any]) -> None:
+        self._clients = clients
+        self._took_ms: list[float] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Ping for the duration of a block, or until a server is killed."""
+        with _until_over([partial(self._ping, client) for client in self._clients]):
+            yield
+
+    def _ping(self, client: Any, over: threading.Event) -> None:
+        with suppress(redis.ConnectionError):
+            while not over.wait(_PAUSE_S):
+                began_s = time.monotonic()
+                client.ping()
+                self._took_ms.append((time.monotonic() - began_s) * 1000)
+
+    @property
+    def worst_ms(self) -> float:
+        """The longest duration of a ping."""
+        return max(self._took_ms)
 
 
 @contextmanager

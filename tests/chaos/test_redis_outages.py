@@ -329,14 +329,16 @@ def test_redis_refuses_connections(server: RedisServer, open_guarded: Open, open
 def test_redis_is_full(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
     """At `maxmemory` the guards decide claims without Redis, and leases are still renewed and released."""
     scene = Scene(server.url, open_guarded, open_limiters)
-    kept = [limiter.acquire("s", HELD) for limiter in scene.limiters.values() for _ in range(3)]
+    # A busy machine may miss the budget of the guards for a whole ttl.
+    holders = open_limiters(server.url)
+    kept = [limiter.acquire("s", HELD) for limiter in holders.values() for _ in range(3)]
     with server.client() as client, scene:
         time.sleep(SECONDS / 8)
         client.config_set("maxmemory", 1)
         full_s = time.monotonic()
         time.sleep(max(2.5 * TTL_MS / 1000, SECONDS / 4))
         held = scene.other.peek("s", HELD).held
-        for limiter, decision in zip(scene.limiters.values(), kept[::3], strict=True):
+        for limiter, decision in zip(holders.values(), kept[::3], strict=True):
             limiter.release(decision)
         left = eventually(lambda: scene.other.peek("s", HELD).held, 4)
         full_s = time.monotonic() - full_s

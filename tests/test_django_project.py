@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,6 +56,7 @@ def test_project(server: str, folder: Path, redis_server: RedisServer, monkeypat
         assert http.get("/health").status_code == 200
         assert http.get("/v1/agents").json()["code"] == "api_key_missing"
         assert http.get("/v1/agents").status_code == 401
+        began_s = time.monotonic()
         assert log_in(http, PASSWORD) == 200
 
         first = http.get("/v1/agents")
@@ -80,7 +82,18 @@ def test_project(server: str, folder: Path, redis_server: RedisServer, monkeypat
         assert refused.status_code == 429
         assert '"concurrent";r=0' in refused.headers["ratelimit"]
         assert again == 200
-        assert [log_in(http, "a guess") for _ in range(5)] == [403] * 4 + [429]
+        guesses = _guesses_until_refused(http)
+        # A busy machine needs longer than the 12 seconds in which one of five guesses a minute refills.
+        assert 4 <= guesses <= 4 + (time.monotonic() - began_s) / 12
+
+
+def _guesses_until_refused(http: httpx2.Client) -> int:
+    """How many wrong passwords are checked before one is refused."""
+    for number in range(100):
+        if (status := log_in(http, "a guess")) != 403:
+            assert status == 429
+            return number
+    pytest.fail("no guess is refused")
 
 
 def log_in(http: httpx2.Client, password: str) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.machine import eventually
 
 STOP_SECONDS = 5.0
 _PORTS = range(12_000, 32_000)
@@ -103,6 +104,23 @@ def free_port() -> int:
         counter.truncate(0)
         counter.write(str(port))
     return port
+
+
+def wait_until_up(process: "subprocess.Popen[bytes]", answers: Callable[[], bool], log: Path, seconds: float) -> None:
+    """Wait until a server answers. Fail with its log if it ends, or if `eventually` has waited for `seconds`."""
+    is_known = eventually(lambda: process.poll() is not None or answers(), expected=True, seconds=seconds)
+    status = process.poll()
+    if not is_known or status is not None:
+        problem = "does not answer" if status is None else f"ended with {status}"
+        pytest.fail(f"{process.args!r} {problem}:\n{log.read_text(errors='replace')}")
+
+
+def is_listening(host: str, port: int) -> bool:
+    """Whether a connection to a port can be opened."""
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), 1.0).close()
+        return True
+    return False
 
 
 def guarded(process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":

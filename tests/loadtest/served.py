@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from string import Template
 
 import pytest
 from tests.loadtest.gateways import KEYS
-from tests.processes import free_port, guarded, stop
+from tests.processes import free_port, guarded, is_listening, stop, wait_until_up
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
@@ -84,21 +82,7 @@ def _process(words: list[str], port: int, folder: Path, environment: Mapping[str
         )  # fmt: skip
     guard = guarded(process)
     try:
-        _wait_until_listening(process, port, log)
+        wait_until_up(process, lambda: is_listening("127.0.0.1", port), log, START_SECONDS)
         yield
     finally:
         stop(process, guard)
-
-
-def _wait_until_listening(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            pytest.fail(f"the server ended with status {process.returncode}:\n{log.read_text(errors='replace')}")
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    pytest.fail(f"the server did not listen within {START_SECONDS} s:\n{log.read_text(errors='replace')}")

@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.machine import eventually
-from tests.processes import free_port, guarded, stop
+from tests.processes import free_port, guarded, stop, wait_until_up
 from tests.servers.limits import FILE_BYTES, KEYS_PER_PLAN, api_key
 from tests.servers.stored import KeyMaker
 from tests.servers.wire import HOST, Answer, Connection
@@ -207,13 +206,10 @@ def _uwsgi(command: list[str]) -> list[str]:
 
 
 def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            pytest.fail(f"{server} ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+    def answers() -> bool:
         # A short timeout: a server that is still starting may never answer.
         with contextlib.suppress(OSError), Connection(server.port, timeout_seconds=1.0) as connection:
-            if connection.request("GET", "/health").status == 200:
-                return
-        time.sleep(0.02)
-    pytest.fail(f"{server} did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+            return connection.request("GET", "/health").status == 200
+        return False
+
+    wait_until_up(process, answers, log, START_SECONDS)

@@ -1,9 +1,7 @@
 """A real nginx in front of the servers: one for all of them, told by the path where to go and how."""
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from string import Template
 from typing import NamedTuple
 
 import pytest
-from tests.processes import free_port, guarded, stop
+from tests.processes import free_port, guarded, is_listening, stop, wait_until_up
 from tests.servers.harness import START_SECONDS, Server
 from tests.servers.wire import HOST
 
@@ -81,21 +79,7 @@ def running_nginx(folder: Path) -> Iterator[Nginx]:
         )
     guard = guarded(process)
     try:
-        _wait_until_it_listens(process, port, log)
+        wait_until_up(process, lambda: is_listening(HOST, port), log, START_SECONDS)
         yield Nginx(port, folder)
     finally:
         stop(process, guard)
-
-
-def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            break
-        try:
-            socket.create_connection((HOST, port), 1.0).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    pytest.fail(f"nginx does not listen:\n{log.read_text(errors='replace')}")

@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
 import pytest
-from tests.processes import free_port, guarded, stop
+from tests.processes import free_port, guarded, stop, wait_until_up
 from tests.servers.harness import START_SECONDS
 from tests.servers.wire import HOST
 from tests.works_with.clients import Http1, Http2
@@ -129,12 +128,9 @@ def _apache(row: Row, port: int, folder: Path) -> list[str]:
 
 
 def _wait_until_it_answers(app: App, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            pytest.fail(f"{app.row} ended with {process.returncode}:\n{log.read_text(errors='replace')}")
+    def answers() -> bool:
         with contextlib.suppress(OSError):
-            if app.client.ask(Ask("GET", "/health")).status == 200:
-                return
-        time.sleep(0.02)
-    pytest.fail(f"{app.row} did not answer in {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+            return app.client.ask(Ask("GET", "/health")).status == 200
+        return False
+
+    wait_until_up(process, answers, log, START_SECONDS)

@@ -8,6 +8,7 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Retry
+from celery.signals import setup_logging
 from kombu.exceptions import OperationalError
 from tests.redis_servers import RedisServer
 
@@ -100,6 +101,11 @@ def tasks(app: Celery) -> dict[str, Any]:  # noqa: C901  # one function per task
         return 1
 
     return {**locals(), "ran": ran}
+
+
+@setup_logging.connect
+def _keep_logging(**_: Any) -> None:
+    """Prevent Celery from setting the level and the handlers of the root logger, also for the tests that follow."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,13 +1,19 @@
-"""The connection of threads survives exceptions in its caller."""
+"""Connections survive exceptions in their callers, and are closed at any moment."""
 
+import asyncio
 import sys
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from blockbuster import BlockBuster
+from redis.asyncio import UnixDomainSocketConnection
+from tests.machine import eventually
 from tests.processes import free_port
+from tests.redis_servers import StartRedis
 
 from awx_ratelimit import BackendUnavailable
+from awx_ratelimit.backends.redis.connection import AsyncConnection
 from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.backends.redis.routing import route_to
 
@@ -31,3 +37,33 @@ def test_an_exception_after_locking_frees_the_lock(
     finally:
         sys.setprofile(None)
     assert not link._lock.locked()
+
+
+def test_closed_while_it_is_opened(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is closed before it has a socket does not stay open when it gets one."""
+    server = start_redis()
+    opens: Any = UnixDomainSocketConnection._connect
+
+    async def opened_and_closed() -> None:
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def late(connection: Any) -> None:
+            begun.set()
+            await goes_on.wait()
+            await opens(connection)
+
+        monkeypatch.setattr(UnixDomainSocketConnection, "_connect", late)
+        connection = AsyncConnection(route_to(server.socket_url, timeout_ms=5_000, prefix="awx").find_server(b""))
+        call = asyncio.ensure_future(connection.run([]))
+        await begun.wait()
+        await connection.close()
+        goes_on.set()
+        with pytest.raises(BackendUnavailable, match="closed while it was opened"):
+            await call
+        with server.client() as client:
+            open_connections.append(eventually(lambda: len(client.client_list()), 1))
+
+    open_connections: list[int] = []
+    asyncio.run(opened_and_closed())
+
+    assert open_connections == [1]

@@ -122,6 +122,10 @@ class AsyncConnection(TaskCalls):
         await self._drop()
         connection = self._connection = await self._server.async_connection()
         await connection.connect()
+        if self._connection is not connection:
+            # `close` ran before there was a socket to close.
+            await connection.disconnect(nowait=True)
+            raise ConnectionAbortedError("the connection was closed while it was opened")
         self._deadline.resume()
         await connection.send_command("HELLO", check_health=False)
         self._server.check_greeting(await self._reply(connection))

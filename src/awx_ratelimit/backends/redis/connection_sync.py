@@ -64,6 +64,10 @@ class Connection(ThreadCalls):
         self._drop()
         connection = self._connection = self._server.connection(self._deadline)
         connection.connect()
+        if self._connection is not connection:
+            # `close` ran before there was a socket to close.
+            connection.disconnect()
+            raise ConnectionAbortedError("the connection was closed while it was opened")
         self._deadline.resume()
         connection.send_command("HELLO", check_health=False)
         self._server.check_greeting(self._reply(connection))

@@ -11,7 +11,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 from tests.browser.site import DAY_MS, SESSION, Site
+from tests.console.conftest import Client, Send
 from tests.keys.store_probes import statements
 from tests.machine import eventually
 from tests.processes import free_port, guarded, stop
@@ -75,6 +77,22 @@ def test_page_of_a_thousand_keys(accounts: tuple[Site, str, str], path: str) -> 
     control_s = min_cpu_s(lambda: site.service.all(many))
 
     assert page_s < max(0.1, 4 * control_s + 0.02), (page_s, control_s)
+
+
+def test_templates_are_compiled_once(mounted: Callable[[Site], Send], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second console compiles no template again."""
+
+    def heading() -> str:
+        store = KeyStore.open("sqlite://")
+        site = Site(store)
+        shown = Client(mounted(site), site.account()).get("/").heading
+        store.close()
+        return shown
+
+    first = heading()
+    monkeypatch.setattr(Environment, "compile", lambda *_, **__: pytest.fail("compiled again"))
+
+    assert heading() == first
 
 
 def test_open_pages(tmp_path: Path) -> None:

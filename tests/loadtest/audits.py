@@ -100,7 +100,9 @@ PEERS = (
     ),
     demo("demo", "demo", ENTERPRISE, RATES, 2, must_pass=RATE_PROMISES),
     demo("demo, slots", "demo", STARTER, ("streams",), 0, must_pass=SLOTS),
-    demo("demo, four processes with memory", "demo4", ENTERPRISE, ("burst",), 2, must_fail=frozenset(("never over",))),
-    demo("demo, four processes on Redis", "demo-redis", ENTERPRISE, RATES, 2, must_pass=RATE_PROMISES),
+    demo(
+        "demo, processes with memory", "demo-processes", ENTERPRISE, ("burst",), 2, must_fail=frozenset(("never over",))
+    ),
+    demo("demo, processes on Redis", "demo-redis", ENTERPRISE, RATES, 2, must_pass=RATE_PROMISES),
     demo("demo, slots on Redis", "demo-redis", STARTER, ("streams",), 0, must_pass=SLOTS),
 )

@@ -11,9 +11,11 @@ from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 from awx_ratelimit.console import formatting
 from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
@@ -87,6 +89,22 @@ _is_host = re.compile(r"[0-9A-Za-z.:\[\]-]{1,255}").fullmatch
 _is_local_host = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?").fullmatch
 
 
+class _CompiledTemplates(BytecodeCache):
+    """The compiled templates of all consoles in this process: to compile a page takes longer than to render it."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED_TEMPLATES: Final = _CompiledTemplates()
+
+
 class Renderer:
     """Renders the responses of handlers."""
 
@@ -99,6 +117,7 @@ class Renderer:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            bytecode_cache=_COMPILED_TEMPLATES,
         )
         self._templates.globals |= {
             "formatting": formatting,

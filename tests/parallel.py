@@ -12,10 +12,11 @@ except ImportError:  # Tests also run without xdist, one after another.
     LoadScopeScheduling = object
 
 #: The groups that take longest, in the order in which they start.
-_LONG_GROUPS = ("loadtest", "browser", "servers", "cluster", "sentinel")
+_LONG_GROUPS = ("loadtest", "browser", "postgresql", "servers", "cluster", "sentinel")
 #: What a group is named for. A web server that is not listed here is started by every worker that has a test for it.
 _SHARED = re.compile(
-    r"tests/(?P<folder>loadtest|browser)/|tests/.*_(?P<group>cluster|sentinel)\.py"
+    r"tests/(?P<folder>loadtest|browser)/|tests/.*_(?P<group>cluster|sentinel)(\.py|\[|$)"
+    r"|tests/(keys|management)/(.*\[(.*-)?postgresql[-\]]|.*_outage\.py|.*_isolation_level$)"
     r"|tests/servers/.*\[(.*-)?(?P<server>uvicorn-httptools|uvicorn-h11|hypercorn|granian-asgi|granian-wsgi|waitress"
     r"|gunicorn-(sync|gthread|gevent-preload|preload))[-\]]"
 )
@@ -30,7 +31,8 @@ _ROW = re.compile(r"tests/works_with/test_rows\.py::\w+\[(?P<row>.+)\]")
 def group_of(nodeid: str) -> str:
     """Return the group of a test. All tests of a group run in one worker, one after another."""
     if shared := _SHARED.match(nodeid):
-        return shared["folder"] or shared["group"] or f"servers {shared['server']}"
+        server = shared["server"]
+        return shared["folder"] or shared["group"] or (f"servers {server}" if server else "postgresql")
     if row := _ROW.match(nodeid):
         return f"works with {row['row']}"
     return nodeid if _ALONE.match(nodeid) else nodeid.partition("::")[0]

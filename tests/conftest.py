@@ -1,6 +1,7 @@
 """Settings and fixtures of all tests."""
 
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -51,6 +52,14 @@ def nothing_blocks_the_event_loop(blockbuster: BlockBuster) -> BlockBuster:
     """A call that would block an event loop, made from one, is an error. A test may deactivate this for itself."""
     blockbuster.activate()
     return blockbuster
+
+
+@pytest.fixture(autouse=True)
+def root_logger_keeps_its_level() -> Iterator[None]:
+    """Undo what frameworks set when they load an app: later tests expect certain messages, and no others."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.hookimpl(tryfirst=True)

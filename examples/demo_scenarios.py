@@ -159,8 +159,12 @@ async def limit_a_route(key: Key, *, burst: int, per_second: float, refusals: in
         raise Broken(f"{quotes} were admitted; the route allows {burst}")
     if '"quote.minute";r=0' not in refusal.limits:
         raise Broken(f"a refusal does not report the route's limit: RateLimit: {refusal.limits}")
-    for _ in range(refusals - 1):
-        quotes += (await key.send(QUOTE)).admitted
+    while key.row.refused < refusals:
+        # On a slow machine the route refills meanwhile. The wait of the last refusal is the one that counts.
+        answer = await key.send(QUOTE)
+        quotes += answer.admitted
+        refusal = refusal if answer.admitted else answer
+    key.row.promised_seconds = refusal.wait_seconds
     used = before - await key.day_left() - 1
     # A few of the day may have refilled meanwhile.
     if used > quotes:

@@ -151,6 +151,14 @@ def assert_promised(printed: str, longest: dict[str, str]) -> None:
     assert [name for name, wait_s in waits.items() if wait_s > int(longest[name].strip("~ s") or 0)] == [], printed
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The demo keeps its limits in a file of its user. Another version may have left one that it cannot read."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("demo")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def demo() -> tuple[int, str]:
     """One complete run of the demo."""

@@ -9,7 +9,6 @@
 A decorated handler needs no RateLimit.
 """
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
@@ -81,10 +80,9 @@ class RateLimit:
         entered = await enter(self.gate, request_of(request), state_of(request))
         if isinstance(entered, Reply):
             return await self._refused(entered, request)
-        task = asyncio.current_task()
-        if entered is not None and entered.decision is not None and task is not None:
-            # aiohttp serves each request in a task of its own, which also sends the response.
-            task.add_done_callback(entered.end)
+        if entered is not None:
+            # aiohttp serves each request in its own task, which also sends the response.
+            entered.end_with_task()
         return await handler(request)
 
     async def _refused(self, reply: Reply, request: web.Request) -> web.StreamResponse:
@@ -115,7 +113,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
-    """Limit a handler, in a bucket of its own: a decorator for async functions and methods, and for `web.View` classes.
+    """Limit a handler, in its own bucket: a decorator for async functions and methods, and for `web.View` classes.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the RateLimit of the app, else the memory
     of this process, where clients count by their address. A refused request is charged by no limit. Without RateLimit,

@@ -1,5 +1,6 @@
 """Admits the requests of frameworks with their own interface, such as aiohttp. It imports no framework."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,6 +37,12 @@ class Exchange:
     def drop_headers(self) -> None:
         """An inner gate or a route has refused the request, so the client must see the headers of that refusal."""
         self._headers = []
+
+    def end_with_task(self) -> None:
+        """Release the slot when the current task is done, if nothing has released it before."""
+        task = asyncio.current_task()
+        if self.decision is not None and task is not None:
+            task.add_done_callback(self.end)
 
     def end(self, *_: object) -> None:
         """Release the slot, once. It neither waits nor raises."""

@@ -51,8 +51,8 @@ class RateLimit:
 
     The arguments are those of `awx_ratelimit.RateLimitMiddleware`. A slot is held until the handler and the stream of
     its response have ended, or the client has disconnected. A backend that is given as a URL is closed when the server
-    stops. Each worker process has a memory of its own, so share a ``host://`` or Redis backend. The identifier gets the
-    Sanic request as ``request.source``.
+    stops. Each worker process has separate limits in memory, so share a ``host://`` or Redis backend. The identifier
+    gets the Sanic request as ``request.source``.
 
     With ``websocket_refusal="accept_close"`` too, a refused WebSocket gets a 429. Raises TypeError and InvalidLimit for
     wrong arguments.
@@ -90,10 +90,9 @@ class RateLimit:
         entered = await enter(self.gate, request_of(request), state_of(request))
         if isinstance(entered, Reply):
             return response_of(entered)
-        task = asyncio.current_task()
-        if entered is not None and entered.decision is not None and task is not None:
+        if entered is not None:
             # The task of the connection ends when the client disconnects.
-            task.add_done_callback(entered.end)
+            entered.end_with_task()
         return None
 
     async def _add_headers(self, request: SanicRequest, response: Any) -> None:
@@ -124,7 +123,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
-    """Limit a handler, in a bucket of its own: a decorator for functions and methods, and an item of `decorators`.
+    """Limit a handler, in its own bucket: a decorator for functions and methods, and an item of `decorators`.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the RateLimit or the middleware around the
     app, else the memory of this process, where clients count by their address. A refused request is charged by no

@@ -1,4 +1,4 @@
-"""An aiohttp app, limited as a whole, with a limit of its own on one handler.
+"""An aiohttp app, limited as a whole, with its own limit on one handler.
 
     python -m aiohttp.web -H localhost -P 8080 examples.aiohttp_app:create_app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8080/v1/search

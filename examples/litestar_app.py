@@ -1,4 +1,4 @@
-"""A Litestar app, limited as a whole, with a limit of its own on one route, which its OpenAPI document shows.
+"""A Litestar app, limited as a whole, with its own limit on one route, which its OpenAPI document shows.
 
     uvicorn examples.litestar_app:app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8000/v1/search

@@ -1,4 +1,4 @@
-"""A Quart app, limited as a whole, with a limit of its own on one view.
+"""A Quart app, limited as a whole, with its own limit on one view.
 
     hypercorn examples.quart_app:app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8000/v1/search

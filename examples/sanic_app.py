@@ -1,4 +1,4 @@
-"""A Sanic app on Sanic's own server, limited as a whole, with a limit of its own on one handler.
+"""A Sanic app on Sanic's own server, limited as a whole, with its own limit on one handler.
 
     sanic examples.sanic_app:app --single-process
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8000/v1/search

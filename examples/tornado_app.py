@@ -1,4 +1,4 @@
-"""A Tornado app, limited as a whole, with a limit of its own on one handler.
+"""A Tornado app, limited as a whole, with its own limit on one handler.
 
     python -m examples.tornado_app
     curl -i -H 'X-API-Key: awx_demo_starter' localhost:8888/v1/search

@@ -16,7 +16,7 @@ from tests.works_with.rows import FRAMEWORKS, OWN_INTERFACES, ROUTE_LIMITS, SERV
 
 README = ROOT / "README.md"
 MARKED = re.compile(r"(?<=<!-- works-with -->\n).*?(?=<!-- /works-with -->)", re.DOTALL)
-_NOTE = "\\* The app cannot know that its client has hung up: its slot comes back when the body ends."
+_NOTE = "\\* The app cannot know that its client has hung up: its slot is released when the body ends."
 _VERSION = re.compile(r" \d+(\.\d+)*(?=[ ,|*])")
 
 

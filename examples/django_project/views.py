@@ -47,7 +47,7 @@ async def agents(request: HttpRequest) -> JsonResponse:
 @require_safe
 @limit("3/minute")
 def search(_: HttpRequest) -> JsonResponse:
-    """Expensive, so it has a limit of its own besides the plan."""
+    """Expensive, so it has its own limit besides the plan."""
     return JsonResponse({"found": []})
 
 

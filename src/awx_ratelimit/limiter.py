@@ -105,7 +105,7 @@ class AsyncLimiter:
         cost: int | Callable[..., int] = 1,
         scope: str | None = None,
     ) -> Callable[[Function], Function]:
-        """Limit a function, in buckets of its own: a decorator for coroutine functions and async generators.
+        """Limit a function, in its own buckets: a decorator for coroutine functions and async generators.
 
         See FunctionLimit for the arguments. A refused call raises RateLimited and does not run the function. A slot is
         held until the function returns or the generator ends. A generator is limited when its first value is asked

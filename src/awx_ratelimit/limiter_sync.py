@@ -103,7 +103,7 @@ class Limiter:
         cost: int | Callable[..., int] = 1,
         scope: str | None = None,
     ) -> Callable[[Function], Function]:
-        """Limit a function, in buckets of its own: a decorator for functions and generators.
+        """Limit a function, in its own buckets: a decorator for functions and generators.
 
         See FunctionLimit for the arguments. A refused call raises RateLimited and does not run the function. A slot is
         held until the function returns or the generator ends. A generator is limited when its first value is asked

@@ -41,7 +41,7 @@ def limit(
     cost: int | Callable[..., int] = 1,
     scope: str | None = None,
 ) -> Callable[[_Job], _Job]:
-    """Limit a job, in buckets of its own: a decorator for its coroutine function.
+    """Limit a job, in its own buckets: a decorator for its coroutine function.
 
     See FunctionLimit for the arguments; functions get the arguments of the job without ``ctx``. `limiter` needs a
     backend that all workers share. A slot is held while the job runs. Several limits of one job are decided together,

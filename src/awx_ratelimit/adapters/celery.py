@@ -43,7 +43,7 @@ def limit(
     cost: int | Callable[..., int] = 1,
     scope: str | None = None,
 ) -> Callable[[_Task], _Task]:
-    """Limit a task, in buckets of its own: a decorator above or below ``@app.task``, with or without ``bind=True``.
+    """Limit a task, in its own buckets: a decorator above or below ``@app.task``, with or without ``bind=True``.
 
     See FunctionLimit for the arguments; functions get the arguments of the task without the task itself. `limiter`
     needs a backend that all workers share. A slot is held while the task runs. Several limits of one task are decided

@@ -48,7 +48,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "FastApiLimit":
-    """Limit a route, in a bucket of its own: a dependency, and a decorator below ``@app.get(...)``.
+    """Limit a route, in its own bucket: a dependency, and a decorator below ``@app.get(...)``.
 
     As a dependency of a router or an app it limits each of their routes. See RouteLimit for the arguments, and
     `awx_ratelimit.adapters.starlette.limit` for what decides. The route's 429 is in the OpenAPI document.

@@ -41,7 +41,7 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 class RateLimit:
     """Limits every request of a Flask app. `arguments` are those of WsgiRateLimitMiddleware.
 
-    Without `app`, `init_app` limits one later, such as one that a factory makes; each app has a gate of its own. Raises
+    Without `app`, `init_app` limits one later, such as one that a factory makes; each app has its own gate. Raises
     as WsgiRateLimitMiddleware does, and TypeError for anything but a Flask app.
     """
 
@@ -67,7 +67,7 @@ def limit(
     scope: str | None = None,
     gate: Gate | None = None,
 ) -> "ViewLimit":
-    """Limit a view, in a bucket of its own: a decorator for functions, also async ones, and an item of `decorators`.
+    """Limit a view, in its own bucket: a decorator for functions, also async ones, and an item of `decorators`.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.

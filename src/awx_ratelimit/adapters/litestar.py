@@ -41,7 +41,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "LitestarLimit":
-    """Limit a route, in a bucket of its own: a decorator above ``@get(...)``, and an item of `middleware`.
+    """Limit a route, in its own bucket: a decorator above ``@get(...)``, and an item of `middleware`.
 
     On a Controller, or in the `middleware` of a router or an app, it limits each of their routes. A decorated route
     shows the 429 in the OpenAPI document. See RouteLimit for the arguments. The limit uses `gate`, else the gate of the

@@ -43,7 +43,7 @@ def limit(
     scope: str | None = None,
     gate: AnyGate | None = None,
 ) -> "OperationLimit":
-    """Limit an operation, in a bucket of its own: a decorator below ``@api.get(...)``, also for async functions.
+    """Limit an operation, in its own bucket: a decorator below ``@api.get(...)``, also for async functions.
 
     The arguments are those of `awx_ratelimit.adapters.django.limit`.
     """

@@ -35,7 +35,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "ViewLimit":
-    """Limit a view, in a bucket of its own: a decorator for functions, async or not, and an item of `decorators`.
+    """Limit a view, in its own bucket: a decorator for functions, async or not, and an item of `decorators`.
 
     A WebSocket view is limited at its handshake. See RouteLimit for the arguments. The limit uses `gate`, else the gate
     of the middleware around the app, else the memory of this process, where clients count by their address. A refused

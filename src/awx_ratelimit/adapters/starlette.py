@@ -39,7 +39,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "EndpointLimit":
-    """Limit an endpoint, in a bucket of its own: a decorator for functions, and for subclasses of HTTPEndpoint.
+    """Limit an endpoint, in its own bucket: a decorator for functions, and for subclasses of HTTPEndpoint.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.

@@ -153,7 +153,7 @@ def limit(
     scope: str | None = None,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
-    """Limit a method of a handler, in a bucket of its own: a decorator for ``get``, ``post`` and the like.
+    """Limit a method of a handler, in its own bucket: a decorator for ``get``, ``post`` and the like.
 
     On a class of handlers, all its methods share the bucket; so decorate a WebSocketHandler. See RouteLimit for the
     arguments. The limit uses `gate`, else the gate of the RateLimit of the app, else the memory of this process, where

@@ -1,4 +1,4 @@
-"""`RouteLimit`: a limit of one route, in a bucket of its own, for the decorators and dependencies of the adapters.
+"""`RouteLimit`: a limit of one route, in its own bucket, for the decorators and dependencies of the adapters.
 
 The scope of a bucket is the name of its route. It is written before the names of the limits: ``search.minute``.
 """

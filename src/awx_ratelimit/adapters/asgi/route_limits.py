@@ -19,7 +19,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 
 @cache
 def default_gate() -> AsyncGate:
-    """The gate of limits without a middleware and without a gate of their own: by address, in this process."""
+    """The gate of limits with neither a middleware nor a gate: by address, in this process."""
     unlimited = Plan.unlimited("anonymous")
     return AsyncGate(AsyncLimiter(MemoryBackend()), **gate_arguments(None, None, unlimited, {"anonymous": unlimited}))
 

@@ -39,7 +39,7 @@ def limit(
     scope: str | None = None,
     gate: AnyGate | None = None,
 ) -> "ViewLimit":
-    """Limit a view, in a bucket of its own: a decorator for functions, also async ones, methods, and class-based views.
+    """Limit a view, in its own bucket: a decorator for functions, also async ones, methods, and class-based views.
 
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware, else that of the settings,
     else the memory of this process, where clients count by their address. A refused request is charged by no limit.

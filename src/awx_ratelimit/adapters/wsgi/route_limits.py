@@ -17,7 +17,7 @@ from awx_ratelimit.limiter_sync import Limiter
 
 @cache
 def default_gate() -> Gate:
-    """The gate of limits without a middleware and without a gate of their own: by address, in this process."""
+    """The gate of limits with neither a middleware nor a gate: by address, in this process."""
     unlimited = Plan.unlimited("anonymous")
     return Gate(Limiter(MemoryBackend()), **gate_arguments(None, None, unlimited, {"anonymous": unlimited}))
 

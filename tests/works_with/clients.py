@@ -46,7 +46,9 @@ class Http1:
 
     def _sent(self, ask: Ask, key: str | None) -> Connection:
         connection = Connection(self._port)
-        connection.send(head(f"{ask.method} {ask.path} HTTP/1.1", *ask.headers, *_key_lines(key)) + ask.body)
+        # A stream may be refused: reading on after the refusal would otherwise wait for the server to close.
+        lines = (*ask.headers, *_key_lines(key), "Connection: close")
+        connection.send(head(f"{ask.method} {ask.path} HTTP/1.1", *lines) + ask.body)
         return connection
 
 

@@ -14,15 +14,13 @@ ends, and in any namespace; a stopped process keeps it. The counter pages of dea
 import os
 import time
 from collections.abc import Iterable, Iterator
-from struct import Struct
 from typing import Final
 
 from awx_ratelimit.backends.host.locks import PROCESS_NUMBER_BITS, ByteLock, alive_lock, is_dead
 from awx_ratelimit.backends.host.mapped_file import FIRST_COUNTER_PAGE_AT, PAGE_BYTES, SPACE_AT, MappedFile
 from awx_ratelimit.backends.host.record import ExpiringLease, HostLedger
 
-#: Native byte order and alignment: the store is one instruction, and nobody reads half of it.
-_COUNTER: Final = Struct("@Q")
+_COUNTER_BYTES: Final = 8
 _COUNTERS_AT = 16
 _NEXT_PAGE_AT = 8
 _PAGE_MASK = -PAGE_BYTES
@@ -48,14 +46,13 @@ class LeaseCounters:
 
     def value(self, counter: int) -> int:
         """How many leases were released on `counter`, plus the value that it started from."""
-        value: int = _COUNTER.unpack_from(self._file.memory, counter)[0]
-        return value
+        return self._file.words[counter // _COUNTER_BYTES]
 
     def store(self, counter: int, value: int) -> None:
         """Set a counter of this process. Does nothing if the file was truncated."""
         file = self._file
         if file.file_bytes() >= file.mapped_bytes:
-            _COUNTER.pack_into(file.memory, counter, value)
+            file.words[counter // _COUNTER_BYTES] = value
 
     def allocate(self) -> int:
         """A counter of this process that no subject uses. Raises BackendUnavailable if the file cannot grow."""
@@ -103,7 +100,7 @@ class LeaseCounters:
                 break
         else:
             page = self._file.allocate_locked(PAGE_BYTES)
-        counters = range(page + _COUNTERS_AT, page + PAGE_BYTES, _COUNTER.size)
+        counters = range(page + _COUNTERS_AT, page + PAGE_BYTES, _COUNTER_BYTES)
         # After a power cut the counters may be older than the records that name them. The time is not.
         generation = max((max(self.value(counter) for counter in counters) >> _GENERATION_BITS) + 2, int(time.time()))
         for counter in counters:
@@ -127,9 +124,9 @@ class LeaseCounters:
 
     def _ensure_mapped(self, at: int) -> None:
         """Map the file again if the offset `at` is beyond the mapping: another process may have made it larger."""
-        if at + _COUNTER.size > self._file.mapped_bytes:
+        if at + _COUNTER_BYTES > self._file.mapped_bytes:
             self._file.map()
-            if at + _COUNTER.size > self._file.mapped_bytes:
+            if at + _COUNTER_BYTES > self._file.mapped_bytes:
                 raise self._file.damaged("the file is damaged")
 
 

@@ -37,6 +37,7 @@ _VERSION = 1
 #: Magic, version, number of shards, the secret that spreads the subjects, and the time of creation.
 _HEADER = Struct("<8sHH32sQ")
 _HEADER_BYTES = _HEADER.size + CHECKSUM_BYTES
+_WORD_BYTES = 8
 _EMPTY_ROOT = encode_half(1, b"")
 #: The locks for creating the file or moving it away, and for making it larger.
 CREATION_LOCK, _GROWTH_LOCK = SHARDS, SHARDS + 1
@@ -175,6 +176,8 @@ class MappedFile:
                 return
             try:
                 self.memory = mmap.mmap(self.fd, size)
+                #: As integers of eight bytes. Setting one is a single store; a Struct's `pack_into` stores zeros first.
+                self.words = memoryview(self.memory)[: size // _WORD_BYTES * _WORD_BYTES].cast("Q")
             except (OSError, ValueError) as error:
                 # The file system has no mappings, memory is short, or the file was truncated at this very moment.
                 raise BackendMisconfigured(f"{self.path}: cannot map the file into memory: {error}") from error
@@ -235,6 +238,7 @@ class MappedFile:
         # The number of the descriptor may soon belong to a larger file. This value makes every size check fail.
         mapped_bytes, self.mapped_bytes = self.mapped_bytes, sys.maxsize
         if mapped_bytes:
+            self.words.release()
             # The mapping has a descriptor of its own, which holds the locks as well.
             self.memory.close()
         if self._owns_fd:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from struct import error as StructError  # noqa: N812  # it is an error class
 from typing import Any, TypeVar
 
 from awx_ratelimit.backends.host.leases import HostLeases
@@ -160,8 +159,8 @@ class HostSession:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.release(ledger, lease_id)
-            except (TypeError, ValueError, StructError):
-                # The memory is not mapped any more, or not yet. `pack_into` then raises TypeError.
+            except (IndexError, ValueError):
+                # The memory is not mapped any more, or not yet.
                 pass
             except BaseException:
                 # A signal handler raised in the middle.

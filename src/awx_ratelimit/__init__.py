@@ -6,6 +6,7 @@ The docstrings of the names exported here state what they promise.
 from typing import TYPE_CHECKING
 
 from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.claim import Caller, Claim
 from awx_ratelimit.core.decision import Decision, Lease, Usage
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
@@ -49,6 +50,7 @@ __all__ = [
     "AsyncLimiter",
     "AwxRateLimitError",
     "BackendUnavailable",
+    "Budget",
     "Caller",
     "Claim",
     "ClientAddress",

@@ -9,9 +9,11 @@ from typing import Any
 
 from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_backend
+from awx_ratelimit.core.budget import Budget, checked_scope
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
+from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limited_functions import Function, limited
@@ -36,16 +38,33 @@ class Limiter:
         #: Counts the refusals of shadow limits, for `health`.
         self.shadow = ShadowCounts()
 
-    def acquire(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
+    def acquire(
+        self,
+        subject: str,
+        plan: Plan,
+        cost: Cost = 1,
+        *,
+        scope: str | None = None,
+        also: Iterable[Budget] = (),
+        settle: bool = False,
+    ) -> Decision:
         """Charge `cost` tokens of every rate of `plan` and take a slot, in one atomic step: all of it or nothing.
 
-        Buckets belong to a subject and the name of a limit. Two plans that have a limit of the same name share that
-        bucket. For separate limits use another subject, such as ``login:user_1``.
+        Buckets belong to a subject, a scope and the name of a limit. Two plans that have a limit of the same name share
+        that bucket, unless another `scope` separates them. The budgets in `also` are decided together with this one:
+        all of them are charged, or none.
 
-        Call `release` when the work is done; it frees the slot. Raises ValueError unless `cost` is an int of at least
-        1, ImpossibleClaim if it is above a burst, TypeError for a subject that is not a non-empty string or a plan
-        that is not a Plan, and BackendUnavailable if the backend cannot decide.
+        `cost` is a number of requests, or a mapping such as ``{"requests": 1, "tokens": 800}``. A rate whose measure is
+        not in it is not charged and does not refuse. With ``settle=True`` the claim may turn out to cost less: then
+        `settle` and `refund` give back exactly what would be there if it had cost less from the start.
+
+        Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost and for two limits
+        with one name, ImpossibleClaim for a cost above a burst, TypeError for a subject that is not a non-empty string
+        or a plan that is not a Plan, InvalidLimit for a wrong scope, and BackendUnavailable if the backend cannot
+        decide.
         """
+        if scope is not None or also or settle or (cost is not _ONE and isinstance(cost, Mapping)):
+            return self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle=settle))
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost is not _ONE:
@@ -70,8 +89,21 @@ class Limiter:
             notify(self.listeners, decision, self.backend.release)
         return decision
 
-    def peek(self, subject: str, plan: Plan, cost: int = 1) -> Decision:
+    def claim_jointly(self, claim: JointClaim) -> Decision:
+        """`acquire` for a claim that is made already. See `core.joint_claim`."""
+        decision = self.backend.acquire_joint(claim)
+        if not decision.allowed or any(plan.shadowed for plan in decision.record_plans):
+            self.shadow.count(decision)
+        if self.listeners:
+            notify(self.listeners, decision, self.backend.release)
+        return decision
+
+    def peek(
+        self, subject: str, plan: Plan, cost: Cost = 1, *, scope: str | None = None, also: Iterable[Budget] = ()
+    ) -> Decision:
         """The decision that `acquire` would make now. Charges nothing and takes no slot. Raises as `acquire` does."""
+        if scope is not None or also or isinstance(cost, Mapping):
+            return self.backend.peek_joint(acquired_jointly(subject, plan, cost, scope, also))
         check_claim(subject, plan)
         plan.check(cost)
         return self.backend.peek(subject, plan, cost)
@@ -91,9 +123,12 @@ class Limiter:
         """Synchronous `release`, for finalizers and cancelled requests."""
         self.backend.release(decision)
 
-    def hold(self, subject: str, plan: Plan, cost: int = 1) -> Hold:
-        """Acquire for the duration of a `with` block. Check `allowed` inside it. Raises as `acquire` does."""
-        return Hold(partial(self.acquire, subject, plan, cost), self.backend.release)
+    def hold(self, subject: str, plan: Plan, cost: Cost = 1, **how: Any) -> Hold:
+        """Acquire for the duration of a `with` block. Check `allowed` inside it.
+
+        Takes the arguments of `acquire`, and raises as it does.
+        """
+        return Hold(partial(self.acquire, subject, plan, cost, **how), self.backend.release)
 
     def limited(
         self,
@@ -112,19 +147,34 @@ class Limiter:
         return partial(limited, self, FunctionLimit(plan, subject=subject, cost=cost, scope=scope))
 
     def refund(self, decision: Decision) -> None:
-        """Give back the charged tokens, less what has refilled since; once for each decision.
-
-        Use it for work that was not done. A calendar rate gives nothing back after the end of its period. The slot
-        stays taken until `release`. A refusal has nothing to refund. Raises TypeError for anything but a Decision, and
-        BackendUnavailable.
-        """
+        """`settle` at a cost of 0, for work that was not done."""
         check_is_decision(decision, "refund")
         self.backend.refund(decision)
 
-    def reset(self, subject: str) -> None:
-        """Clear the debts of `subject`; its leases stay. Raises TypeError as `acquire` does, and BackendUnavailable."""
+    def settle(self, decision: Decision, cost: Cost) -> None:
+        """Correct a claim whose cost is known now: charge what it cost more, or give back what it cost less.
+
+        `cost` is a number of requests or a mapping by measure. A measure that is not in it keeps its charge; one that
+        the claim did not name was charged 0. The first `settle` or `refund` of a decision counts, and later ones do
+        nothing. The slots stay taken until `release`. A refusal has nothing to settle.
+
+        Less: a claim with ``settle=True`` is given back as if it had cost less from the start, for 10 minutes and while
+        a subject has no more than 1,000 such claims open. Any other is given back the difference, less what refills in
+        the time since the claim. A calendar rate gives nothing back after the end of its period. More: the difference
+        is charged even beyond the burst, up to twice the capacity. `health` counts what is beyond that.
+
+        Raises TypeError for anything but a Decision, ValueError for a wrong cost, and BackendUnavailable.
+        """
+        check_is_decision(decision, "settle")
+        self.backend.settle(decision, cost_by_measure(checked_cost(cost)))
+
+    def reset(self, subject: str, *, scope: str | None = None) -> None:
+        """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.
+
+        Raises TypeError and InvalidLimit as `acquire` does, and BackendUnavailable.
+        """
         check_subject(subject)
-        self.backend.reset(subject)
+        self.backend.reset(subject, checked_scope(scope))
 
     def renew_leases(self) -> None:
         """Renew every open lease now. Backends whose leases expire also renew them in the background.

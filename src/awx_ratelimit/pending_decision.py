@@ -68,9 +68,9 @@ def must_be_awaited(method: _Method) -> _Method:
     """Make a coroutine method return a PendingDecision."""
 
     @wraps(method)
-    def call(self: Any, subject: Any, plan: Any, cost: Any = 1) -> Any:
+    def call(self: Any, subject: Any, plan: Any, cost: Any = 1, **how: Any) -> Any:
         pending = _new(PendingDecision)
-        pending._coroutine = coroutine = method(self, subject, plan, cost)  # noqa: SLF001  # created here
+        pending._coroutine = coroutine = method(self, subject, plan, cost, **how)  # noqa: SLF001  # created here
         pending.__await__ = coroutine.__await__
         return pending
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import ActualCost
 
 #: One subject's usage that was decided without the backend: the subject, the plan, the debt for each rate in the rates'
 #: units, and the times at which its open leases were granted.
@@ -36,11 +38,23 @@ class Backend(Protocol):
     def release(self, decision: Decision) -> None:
         """Free the slot before the subject's next decision. A second call does nothing. Never waits, never raises."""
 
-    def refund(self, decision: Decision) -> None:
-        """Give back the charged tokens that have not refilled yet; once per decision. Raises BackendUnavailable."""
+    def acquire_joint(self, claim: JointClaim) -> Decision:
+        """`acquire` for a JointClaim: every limit of every budget, or none."""
 
-    def reset(self, subject: str) -> None:
-        """Clear the debts of `subject`; its leases stay. Raises BackendUnavailable."""
+    def peek_joint(self, claim: JointClaim) -> Decision:
+        """`peek` for a JointClaim."""
+
+    def refund(self, decision: Decision) -> None:
+        """Settle at a cost of 0. Raises BackendUnavailable."""
+
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        """Charge what `decision` cost more, or give back what it cost less and has not refilled yet.
+
+        The first call of `settle` or `refund` for a decision counts. Raises BackendUnavailable.
+        """
+
+    def reset(self, subject: str, scope: str | None = None) -> None:
+        """Clear the debts of `subject` in `scope`, or in every scope; its leases stay. Raises BackendUnavailable."""
 
     def health(self) -> Mapping[str, Any]:
         """The status: ``state`` (``ok`` or what is wrong), ``backend``, and counters."""
@@ -62,9 +76,15 @@ class AsyncBackend(Protocol):
     def release(self, decision: Decision) -> None:
         """Synchronous, so that a cancellation cannot interrupt it."""
 
+    async def acquire_joint(self, claim: JointClaim) -> Decision: ...
+
+    async def peek_joint(self, claim: JointClaim) -> Decision: ...
+
     async def refund(self, decision: Decision) -> None: ...
 
-    async def reset(self, subject: str) -> None: ...
+    async def settle(self, decision: Decision, actual: ActualCost) -> None: ...
+
+    async def reset(self, subject: str, scope: str | None = None) -> None: ...
 
     async def health(self) -> Mapping[str, Any]: ...
 
@@ -125,6 +145,12 @@ class WarnsOnUse(Protocol):
         """Called by a limiter when it gets this backend."""
 
 
+#: The methods of backends that are not as often called as `acquire`, `peek` and `release`.
+OTHER_VERBS: Final = (
+    "acquire_joint", "peek_joint", "refund", "settle", "reset", "health", "close", "renew_leases", "flush",
+)  # fmt: skip
+
+
 class NonBlocking:
     """An AsyncBackend that calls a synchronous backend in the event loop. See `fits_event_loop`."""
 
@@ -132,7 +158,7 @@ class NonBlocking:
         self.backend = backend
         self.release = backend.release
         self.checks_claims = checks_claims(backend)
-        for name in ("refund", "reset", "health", "close", "renew_leases", "flush"):
+        for name in OTHER_VERBS:
             if hasattr(backend, name):
                 setattr(self, name, _awaitable(getattr(backend, name)))
 

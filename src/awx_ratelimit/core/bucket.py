@@ -5,7 +5,7 @@ has no debt. Everything is exact. Only waits are rounded, up to a whole millisec
 first millisecond in which the claim fits.
 """
 
-from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.rate import EXACT_MAX, Rate
 
 
 def drained(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
@@ -18,9 +18,9 @@ def drained(rate: Rate, debt: int, at_ms: int, now_ms: int) -> tuple[int, int]:
         return 0, now_ms
     elapsed_ms = now_ms - at_ms
     if elapsed_ms < 0:
-        return debt, at_ms if elapsed_ms >= -rate.period_ms else now_ms
+        return debt, at_ms if elapsed_ms >= -period_ms_at(rate, at_ms) else now_ms
     if rate.calendar:
-        return 0 if now_ms // rate.period_ms > at_ms // rate.period_ms else debt, now_ms
+        return 0 if now_ms >= next_boundary_ms(rate, at_ms) else debt, now_ms
     left = debt - rate.drain * elapsed_ms
     return left if left > 0 else 0, now_ms
 
@@ -41,12 +41,30 @@ def time_to_drain_ms(rate: Rate, amount: int, since_ms: int, now_ms: int) -> int
 
 
 def next_boundary_ms(rate: Rate, since_ms: int) -> int:
-    """When a calendar rate starts again: the first multiple of its period since the epoch that is after `since_ms`."""
-    return (since_ms // rate.period_ms + 1) * rate.period_ms
+    """When a calendar rate starts again: the end of the period that contains `since_ms`."""
+    return rate.periods.bounds(since_ms)[1]
 
 
-def convert_debt(rate: Rate, debt: int, unit: int) -> int:
-    """Convert `debt` from `unit` to the unit of `rate`: rounded up, against the caller, and at most the capacity."""
-    if unit != rate.unit:
-        debt = -(-debt * rate.unit // unit)
+def period_ms_at(rate: Rate, at_ms: int) -> int:
+    """The duration of the period of `rate` that contains `at_ms`."""
+    if rate.period is None:
+        return rate.period_ms
+    start_ms, end_ms = rate.periods.bounds(at_ms)
+    return end_ms - start_ms
+
+
+def convert_debt(rate: Rate, debt: int, unit: int, capacity: int) -> int:
+    """Convert `debt`, counted with `unit` and `capacity`, to `rate`.
+
+    Where they differ from those of `rate`, the debt is rounded up, against the caller, and is at most the capacity of
+    `rate`. Where they do not, it is unchanged: an overdraft stays.
+    """
+    if unit == rate.unit and capacity == rate.capacity:
+        return debt
+    debt = -(-debt * rate.unit // unit)
     return debt if debt < rate.capacity else rate.capacity
+
+
+def max_debt(rate: Rate) -> int:
+    """The largest debt that settling can leave: twice the capacity, and at most what is counted exactly."""
+    return min(2 * rate.capacity, EXACT_MAX)

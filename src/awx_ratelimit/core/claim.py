@@ -13,17 +13,19 @@ from awx_ratelimit.core.validation import check_whole_number, describe, short_re
 class Claim:
     """`subject` asks for `cost` tokens of every rate of `plan`, and for one slot.
 
-    A cost of 0 asks for the slot only. Raises TypeError for a subject that is not a non-empty string and for a plan
-    that is not a Plan. Raises InvalidLimit for a cost that is not an integer of at least 0.
+    `cost` is a number of requests, or tokens by measure. A cost of 0 asks for the slot only. Raises TypeError for a
+    subject that is not a non-empty string and for a plan that is not a Plan. Raises InvalidLimit for a cost that is not
+    an integer of at least 0, nor a mapping of them.
     """
 
     subject: str
     plan: Plan
-    cost: int = 1
+    cost: int | Mapping[str, int] = 1
 
     def __post_init__(self) -> None:
         check_claim(self.subject, self.plan)
-        check_whole_number(self.cost, "cost", minimum=0)
+        for cost in self.cost.values() if isinstance(self.cost, Mapping) else (self.cost,):
+            check_whole_number(cost, "cost", minimum=0)
 
 
 def check_claim(subject: object, plan: object) -> None:

@@ -7,7 +7,7 @@ at most its capacity. `exceeded` is a bit set of limits in the order of the plan
 from collections.abc import Iterable, Sequence
 
 from awx_ratelimit.core.bucket import drained, time_to_drain_ms
-from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Charge, Costs
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 
@@ -56,7 +56,7 @@ def _decide_in_turn(plan: Plan, state: Sequence[int], held: int, cost: int, now_
                     debt = 0
                 levels[time_at] = now_ms
         charged = debt + unit * cost
-        if charged > capacity:
+        if charged > capacity and cost:
             exceeded |= bit
             charged = debt
         levels[debt_at] = charged
@@ -67,10 +67,45 @@ def _decide_in_turn(plan: Plan, state: Sequence[int], held: int, cost: int, now_
     return exceeded, levels
 
 
+def decide_by_rate(plan: Plan, state: Sequence[int], held: int, costs: Costs, now_ms: int) -> tuple[int, list[int]]:
+    """`decide` for a cost that differs from rate to rate. A rate whose cost is None stays as it is in `state`."""
+    exceeded = 0
+    levels = [*state]
+    for (index, bit, rate), cost in zip(plan.numbered_rates, costs, strict=True):
+        if cost is None:
+            continue
+        debt, levels[index + 1] = drained(rate, levels[index], levels[index + 1], now_ms)
+        charged = debt + rate.unit * cost
+        if charged > rate.capacity:
+            exceeded |= bit
+            charged = debt
+        levels[index] = charged
+    if held >= plan.slots:
+        exceeded |= plan.slot_bit
+    if exceeded & plan.enforced:
+        uncharge_by_rate(plan, levels, exceeded, costs)
+    return exceeded, levels
+
+
 def _uncharge(plan: Plan, levels: list[int], exceeded: int, cost: int) -> None:
-    for index, bit, rate in plan.numbered_rates:
+    for index, _, bit, unit, *_ in plan.steps:
         if not exceeded & bit:
+            levels[index] -= unit * cost
+
+
+def uncharge_by_rate(plan: Plan, levels: list[int], exceeded: int, costs: Costs) -> None:
+    """Take the charge of `decide_by_rate` out of `levels`."""
+    for (index, bit, rate), cost in zip(plan.numbered_rates, costs, strict=True):
+        if cost is not None and not exceeded & bit:
             levels[index] -= rate.unit * cost
+
+
+def uncharge(charge: Charge, levels: list[int], exceeded: int) -> None:
+    """Take `charge` out of `levels`: another budget has refused."""
+    if charge.costs is None:
+        _uncharge(charge.plan, levels, exceeded, charge.cost)
+    else:
+        uncharge_by_rate(charge.plan, levels, exceeded, charge.costs)
 
 
 def preview(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:
@@ -79,6 +114,17 @@ def preview(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int)
     if not exceeded & plan.enforced:
         _uncharge(plan, levels, exceeded, cost)
     return exceeded, levels
+
+
+def charged_rates(charge: Charge, exceeded: int) -> list[tuple[int, Rate, int]]:
+    """The rates that an allowed claim was charged by: the index of the debt, the rate, and the tokens."""
+    if charge.costs is None:
+        return [(index, rate, charge.cost) for index, _, bit, *_, rate in charge.plan.steps if not exceeded & bit]
+    return [
+        (index, rate, tokens)
+        for (index, bit, rate), tokens in zip(charge.plan.numbered_rates, charge.costs, strict=True)
+        if tokens is not None and not exceeded & bit
+    ]
 
 
 def rates_set_back(plan: Plan, state: Sequence[int], levels: Sequence[int], now_ms: int) -> list[str]:
@@ -91,22 +137,6 @@ def rates_set_back(plan: Plan, state: Sequence[int], levels: Sequence[int], now_
         for index, _, rate in plan.numbered_rates
         if state[index] and state[index + 1] > now_ms == levels[index + 1]
     ]
-
-
-def refundable(decision: Decision, now_ms: int) -> dict[str, tuple[int, int]]:
-    """``(amount, unit)`` by limit: the charges of `decision` less the part that has drained by `now_ms`."""
-    elapsed_ms = max(0, now_ms - decision.decided_at_ms)
-    amounts = {}
-    for _, bit, rate in decision.plan.numbered_rates:
-        if decision.exceeded & bit:
-            continue
-        amount = decision.cost * rate.unit - rate.drain * elapsed_ms
-        if rate.calendar:
-            same_period = now_ms // rate.period_ms <= decision.decided_at_ms // rate.period_ms
-            amount = decision.cost * rate.unit if same_period else 0
-        if amount > 0:
-            amounts[rate.name] = (amount, rate.unit)
-    return amounts
 
 
 def drained_at_ms(rates: Iterable[Rate], state: Iterable[int]) -> int:

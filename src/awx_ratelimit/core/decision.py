@@ -9,14 +9,19 @@ Little's law: with `slots` in use and a mean hold time of h, a slot becomes free
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from awx_ratelimit.core.bucket import time_to_drain_ms, wait_ms
+from awx_ratelimit.core.bucket import drained, time_to_drain_ms, wait_ms
+from awx_ratelimit.core.budget import Budget, scoped_name, subject_of
 from awx_ratelimit.core.claim import Claim
+from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import CONCURRENT, Rate
+from awx_ratelimit.core.rate import CONCURRENT
 
 _log = logging.getLogger("awx_ratelimit")
+#: See "Creating tuples" in docs/hot-path.md.
+_new = tuple.__new__
 _MIN_MS = 1_000
 _MAX_MS = 30_000
 _RECENT = 32
@@ -25,12 +30,15 @@ MEASURED_FIRST = 256
 MEASURED_ONE_IN = 16
 
 
-class Usage(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Usage:
     """The state of one limit after a decision, in tokens for a rate and in slots for ``concurrent``.
 
     `retry_after_ms` is exact for rates and an estimate for slots. It is 0 if the limit did not refuse, and if no wait
     can help, because the cost is above the burst of a limit in shadow.
     `reset_after_ms` is the time until the limit is full again. It is 0 for slots: their end is unknown.
+    `limit` is the name with its scope, such as ``account.minute``. `scope` and `subject` are those of the budget; two
+    usages are equal whatever their subjects.
     """
 
     limit: str
@@ -40,6 +48,8 @@ class Usage(NamedTuple):
     reset_after_ms: int
     refused: bool
     shadow: bool
+    scope: str | None = field(default=None, compare=False)
+    subject: str = field(default="", compare=False)
 
 
 class Lease(NamedTuple):
@@ -53,7 +63,7 @@ class Lease(NamedTuple):
 class _Decided(NamedTuple):
     subject: str
     plan: Plan
-    cost: int
+    cost: Any
     decided_at_ms: int
     exceeded: int
     levels: Sequence[int]
@@ -87,8 +97,13 @@ class Decision(_Decided):
 
     @property
     def claim(self) -> Claim:
-        """The claim that was decided."""
+        """The claim of the first budget."""
         return Claim(self.subject, self.plan, self.cost)
+
+    @property
+    def record_plans(self) -> Sequence[Plan]:
+        """The plan of each record."""
+        return (self.plan,)
 
     @property
     def lease(self) -> Lease | None:
@@ -105,29 +120,9 @@ class Decision(_Decided):
     @property
     def usages(self) -> tuple[Usage, ...]:
         """The state of each limit, in the order of the plan, the slots last."""
-        rates = tuple(self._rate_usage(index, rate) for index, rate in enumerate(self.plan.rates))
-        return rates if self.plan.concurrency is None else (*rates, self._slot_usage())
-
-    def _rate_usage(self, index: int, rate: Rate) -> Usage:
-        debt, since_ms = self.levels[2 * index], self.levels[2 * index + 1]
-        refused = bool(self.exceeded >> index & 1)
-        return Usage(
-            rate.name,
-            rate.burst,
-            (rate.capacity - debt) // rate.unit,
-            wait_ms(rate, debt, since_ms, self.decided_at_ms, self.cost) if refused and self.cost <= rate.burst else 0,
-            time_to_drain_ms(rate, debt, since_ms, self.decided_at_ms),
-            refused,
-            rate.shadow or self.plan.shadow,
-        )
-
-    def _slot_usage(self) -> Usage:
-        plan = self.plan
-        assert plan.concurrency is not None
-        refused = bool(self.exceeded >> len(plan.rates) & 1)
-        free = max(0, plan.concurrency.slots - self.held)
-        shadow = plan.concurrency.shadow or plan.shadow
-        return Usage(CONCURRENT, plan.concurrency.slots, free, self.slot_wait_ms if refused else 0, 0, refused, shadow)
+        state = (self.exceeded, self.levels, self.held, self.slot_wait_ms)
+        budget, charge = Budget(self.subject, self.plan), Charge(self.plan, self.cost, None)
+        return tuple(_usages(budget, range(len(self.plan.rates)), charge, state, self.decided_at_ms))
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -138,6 +133,95 @@ class Decision(_Decided):
     def __repr__(self) -> str:
         answer = "allowed" if self.allowed else f"refused, retry_after_ms={self.retry_after_ms}"
         return f"<Decision {answer}: {self.cost} for {self.subject!r} under {self.plan.name!r}>"
+
+
+#: What a decision found in one record: the fields `exceeded`, `levels`, `held` and `slot_wait_ms` of a Decision.
+RecordState: TypeAlias = tuple[int, Sequence[int], int, int]
+
+
+class JointDecision(Decision):
+    """The Decision of a JointClaim.
+
+    The fields of a Decision are those of its first budget. Two more follow: the claim, and the state of each record.
+    """
+
+    __slots__ = ()
+
+    @property
+    def joint_claim(self) -> JointClaim:
+        """The claim that was decided."""
+        return self[10]  # type: ignore[misc,no-any-return]
+
+    @property
+    def states(self) -> Sequence[RecordState]:
+        """What the decision found in each record of the claim."""
+        return self[11]  # type: ignore[misc,no-any-return]
+
+    @property
+    def record_plans(self) -> Sequence[Plan]:
+        return [charge.plan for charge in self.joint_claim.shape.charges]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether every enforced limit of every budget had room."""
+        pairs = zip(self.joint_claim.shape.charges, self.states, strict=True)
+        return not any(state[0] & charge.plan.enforced for charge, state in pairs)
+
+    @property
+    def usages(self) -> tuple[Usage, ...]:
+        """The state of each limit, in the order of the budgets and their plans, the slots of each budget last."""
+        claim, usages = self.joint_claim, list[Usage]()
+        charges = claim.shape.charges
+        for budget, share in zip(claim.budgets, claim.shape.shares, strict=True):
+            usages += _usages(budget, share.rates, charges[share.record], self.states[share.record], self.decided_at_ms)
+        return tuple(usages)
+
+
+def joint_decision(
+    claim: JointClaim, decided_at_ms: int, states: Sequence[RecordState], lease_id: int, holder: Any
+) -> JointDecision:
+    """The decision of `claim`. For `lease_id` and `holder` see Decision."""
+    records, shape, _ = claim
+    return _new(
+        JointDecision,
+        (
+            subject_of(records[0]), shape.plans[0], shape.cost, decided_at_ms, *states[0][:3], lease_id, holder,
+            states[0][3], claim, states,
+        ),
+    )  # fmt: skip
+
+
+def _usages(budget: Budget, rates: range, charge: Charge, state: RecordState, now_ms: int) -> list[Usage]:
+    """The usages of a budget, whose rates have the numbers `rates` in the plan of its record."""
+    exceeded, levels, held, slot_wait_ms = state
+    scope, subject, plan = budget.scope, budget.subject, budget.plan
+    usages = []
+    for number in rates:
+        rate, debt, since_ms = charge.plan.rates[number], levels[2 * number], levels[2 * number + 1]
+        cost = charge.tokens(number)
+        if not cost:
+            # The claim did not touch it, so its debt has not drained yet.
+            debt, since_ms = drained(rate, debt, since_ms, now_ms)
+        refused = bool(exceeded >> number & 1)
+        usages.append(
+            Usage(
+                scoped_name(scope, rate.name),
+                rate.burst,
+                max(0, (rate.capacity - debt) // rate.unit),
+                wait_ms(rate, debt, since_ms, now_ms, cost) if refused and cost and cost <= rate.burst else 0,
+                time_to_drain_ms(rate, debt, since_ms, now_ms),
+                refused,
+                rate.shadow or plan.shadow,
+                scope,
+                subject,
+            )
+        )
+    if plan.concurrency is not None:
+        slots, refused = plan.concurrency.slots, bool(exceeded & charge.plan.slot_bit)
+        wait, shadow = slot_wait_ms if refused else 0, plan.concurrency.shadow or plan.shadow
+        name = scoped_name(scope, CONCURRENT)
+        usages.append(Usage(name, slots, max(0, slots - held), wait, 0, refused, shadow, scope, subject))
+    return usages
 
 
 class HoldTimes:
@@ -161,7 +245,9 @@ class HoldTimes:
         Never raises, not even if the user's clock does: a release calls it.
         """
         try:
-            self.record(decision.plan, now_ms() - decision.decided_at_ms)
+            for plan in decision.record_plans:
+                if plan.slot_bit:
+                    self.record(plan, now_ms() - decision.decided_at_ms)
         except Exception:
             _log.exception("the clock of a backend failed")
         return MEASURED_ONE_IN - 1 if lease_number >= MEASURED_FIRST else 0

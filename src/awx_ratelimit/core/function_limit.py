@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from awx_ratelimit.core.budget import checked_scope
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import checked_scope, scope_among
+from awx_ratelimit.core.scope import scope_among
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit, RateLimited
 

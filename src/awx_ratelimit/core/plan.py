@@ -1,11 +1,13 @@
 """`Plan`: a named set of rates and at most one concurrency limit. `PlanCache`: values computed from plans."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from sys import maxsize
+from types import MappingProxyType
 from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
 
-from awx_ratelimit.core.rate import EXACT_MAX, Concurrency, Rate
+from awx_ratelimit.core.calendar_periods import Period
+from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Concurrency, Rate
 from awx_ratelimit.core.state_layout import Layout, layout_of
 from awx_ratelimit.core.validation import check_bool, check_whole_number, set_fields, short_repr
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
@@ -13,14 +15,16 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 #: Callers may bring a new Plan with each request, so caches of plans are bounded.
 MAX_CACHED_PLANS: Final = 4_096
-#: For each rate: the indexes of its debt and its time, its bit, unit, drain, capacity, whether it is a calendar rate,
-#: and the rate itself. See "Unpacked tuples" in docs/hot-path.md.
+#: For each rate that a plain cost charges: the indexes of its debt and its time, its bit, unit, drain, capacity,
+#: whether it is a calendar rate, and the rate itself. See "Unpacked tuples" in docs/hot-path.md.
 Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A named set of rates and at most one concurrency limit, decided together.
+
+    `account` is the plan that all keys of an account share, in the scope ``account``. A gate decides both together.
 
     `shadow=True` puts every limit in shadow: it is evaluated and reported, but refuses nothing. Only the plan of
     `Plan.unlimited` has no limits. Raises InvalidLimit for two limits with the same name.
@@ -29,6 +33,7 @@ class Plan:
     name: str
     rates: tuple[Rate, ...] = ()
     concurrency: Concurrency | None = None
+    account: "Plan | None" = None
     shadow: bool = False
     is_unlimited: bool = False
     layout: Layout = field(init=False, repr=False, compare=False)
@@ -38,9 +43,13 @@ class Plan:
     slots: int = field(init=False, repr=False, compare=False)
     max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
+    #: Whether every rate counts requests.
+    is_plain: bool = field(init=False, repr=False, compare=False)
     enforced: int = field(init=False, repr=False, compare=False)
     shadowed: int = field(init=False, repr=False, compare=False)
+    #: The largest possible cost, in requests and by measure.
     max_cost: int = field(init=False, repr=False, compare=False)
+    max_costs: Mapping[str, int] = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -50,20 +59,22 @@ class Plan:
             wrong = "is unlimited and has limits" if limits else "has no limit; add a Rate or a Concurrency"
             raise InvalidLimit(f"plan {self.name!r} {wrong}, or write Plan.unlimited({self.name!r})")
         enforced = [not (self.shadow or limit.shadow) for limit in limits]
-        bursts = [rate.burst for rate, counts in zip(self.rates, enforced, strict=False) if counts]
+        max_costs = _max_costs([rate for rate, counts in zip(self.rates, enforced, strict=False) if counts])
         set_fields(
             self,
             layout=layout_of(self.rates),
             numbered_rates=tuple((2 * index, 1 << index, rate) for index, rate in enumerate(self.rates)),
-            steps=tuple(_step(index, rate) for index, rate in enumerate(self.rates)),
+            steps=tuple(_step(index, rate) for index, rate in enumerate(self.rates) if rate.measure == REQUESTS),
             pair=_pair(self.rates),
             slots=self.concurrency.slots if self.concurrency else maxsize,
             max_hold_ms=self.concurrency.max_hold_ms if self.concurrency else None,
             slot_bit=1 << len(self.rates) if self.concurrency else 0,
             enforced=sum(1 << index for index, counts in enumerate(enforced) if counts),
             shadowed=sum(1 << index for index, counts in enumerate(enforced) if not counts),
-            max_cost=min(bursts, default=EXACT_MAX),
-            _hash=hash((self.name, self.rates, self.concurrency, self.shadow)),
+            is_plain=all(rate.measure == REQUESTS for rate in self.rates),
+            max_cost=max_costs.get(REQUESTS, EXACT_MAX),
+            max_costs=max_costs,
+            _hash=hash((self.name, self.rates, self.concurrency, self.account, self.shadow)),
         )
 
     def _validated_rates(self) -> tuple[Rate, ...]:
@@ -77,6 +88,10 @@ class Plan:
             raise InvalidLimit(
                 f"plan {self.name!r}: concurrency: expected a Concurrency or None, got {self.concurrency!r}; "
                 "write Concurrency(5)"
+            )
+        if self.account is not None and (not isinstance(self.account, Plan) or self.account.account):
+            raise InvalidLimit(
+                f"plan {self.name!r}: account: expected a Plan without an account, got {short_repr(self.account)}"
             )
         check_bool(self.shadow, f"plan {self.name!r}: shadow")
         check_bool(self.is_unlimited, f"plan {self.name!r}: is_unlimited")
@@ -111,31 +126,40 @@ class Plan:
         per_minute: int | None = None,
         per_hour: int | None = None,
         per_day: int | None = None,
+        per_week: int | None = None,
+        per_month: int | None = None,
         concurrent: int | None = None,
+        account: "Plan | None" = None,
         shadow: bool = False,
     ) -> "Plan":
-        """A plan of continuous rates whose burst equals their tokens, and of `concurrent` slots. None: no limit."""
+        """A plan of rates and of `concurrent` slots. None: no limit.
+
+        The burst of a rate equals its tokens. Weeks and months are those of the calendar, in UTC; the other rates are
+        continuous. `account` is the plan that all keys of an account share.
+        """
         if misplaced:
             raise TypeError(
                 f"Plan.of takes each limit as a keyword argument, got {short_repr(misplaced[0])}; "
                 f"write Plan.of({short_repr(name)}, per_minute=60)"
             )
         numbers = {"second": per_second, "minute": per_minute, "hour": per_hour, "day": per_day}
-        rates = tuple(Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None)
-        return cls(name, rates, None if concurrent is None else Concurrency(concurrent), shadow)
+        rates = [Rate(unit, tokens, PERIODS_MS[unit]) for unit, tokens in numbers.items() if tokens is not None]
+        calendar: dict[Period, int | None] = {"week": per_week, "month": per_month}
+        rates += [Rate(unit, tokens, period=unit) for unit, tokens in calendar.items() if tokens is not None]
+        slots = None if concurrent is None else Concurrency(concurrent)
+        return cls(name, tuple(rates), slots, account=account, shadow=shadow)
 
     @classmethod
     def unlimited(cls, name: str) -> "Plan":
         """A plan without limits. Its callers are identified and counted, and never refused by the plan itself."""
         return cls(name, is_unlimited=True)
 
-    def with_rates(self, rates: tuple[Rate, ...]) -> "Plan":
-        """This plan with additional `rates`. Limits in shadow stay in shadow; the new rates are enforced as given."""
-        if not self.shadow:
-            return Plan(self.name, (*self.rates, *rates), self.concurrency)
-        own = tuple(replace(rate, shadow=True) for rate in self.rates)
-        slots = self.concurrency and replace(self.concurrency, shadow=True)
-        return Plan(self.name, (*own, *rates), slots)
+    def merged_with(self, other: "Plan") -> "Plan":
+        """This plan with the limits of `other` too. At most one of them has slots, and no two limits share a name."""
+        own, others = _without_plan_shadow(self), _without_plan_shadow(other)
+        if own.is_unlimited or others.is_unlimited:
+            return others if own.is_unlimited else own
+        return Plan(self.name, own.rates + others.rates, own.concurrency or others.concurrency)
 
     def check(self, cost: int) -> None:
         """Raise ValueError unless `cost` is an int of at least 1, and ImpossibleClaim if it is above a burst."""
@@ -145,15 +169,29 @@ class Plan:
             check_whole_number(cost, "cost")
         except InvalidLimit as error:
             raise ValueError(str(error)) from None
-        raise ImpossibleClaim(
-            f"cost {cost} is above {self.max_cost}, the largest burst of plan {self.name!r}: no wait can help"
+        raise self.impossible(cost, REQUESTS)
+
+    def impossible(self, cost: int, measure: str) -> ImpossibleClaim:
+        """The error for a cost that is above a burst."""
+        of = "" if measure == REQUESTS else f" of {measure}"
+        burst = self.max_costs[measure]
+        return ImpossibleClaim(
+            f"cost {cost}{of} is above {burst}, the largest burst of plan {self.name!r}: no wait can help"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Plan, (self.name, self.rates, self.concurrency, self.shadow, self.is_unlimited)
+        return Plan, (self.name, self.rates, self.concurrency, self.account, self.shadow, self.is_unlimited)
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def _without_plan_shadow(plan: Plan) -> Plan:
+    """The same limits, with `shadow` set on each of them instead of on the plan."""
+    if not plan.shadow:
+        return plan
+    rates = tuple(replace(rate, shadow=True) for rate in plan.rates)
+    return Plan(plan.name, rates, plan.concurrency and replace(plan.concurrency, shadow=True))
 
 
 def _step(index: int, rate: Rate) -> Step:
@@ -162,10 +200,18 @@ def _step(index: int, rate: Rate) -> Step:
 
 def _pair(rates: tuple[Rate, ...]) -> tuple[int, int, int, int, int, int] | None:
     """Unit, drain and capacity of both rates, if the plan has exactly two and both are continuous; else None."""
-    if len(rates) != 2 or rates[0].calendar or rates[1].calendar:
+    if len(rates) != 2 or any(rate.calendar or rate.measure != REQUESTS for rate in rates):
         return None
     first, second = rates
     return first.unit, first.drain, first.capacity, second.unit, second.drain, second.capacity
+
+
+def _max_costs(rates: list[Rate]) -> Mapping[str, int]:
+    """By measure: the smallest burst of these rates."""
+    max_costs: dict[str, int] = {}
+    for rate in rates:
+        max_costs[rate.measure] = min(rate.burst, max_costs.get(rate.measure, EXACT_MAX))
+    return MappingProxyType(max_costs)
 
 
 _Value = TypeVar("_Value")

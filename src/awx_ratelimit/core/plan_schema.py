@@ -93,7 +93,8 @@ class Override(NamedTuple):
         rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in self.rates}
         shadow = base.shadow if self.shadow is None else self.shadow
         slots = self.concurrency or base.concurrency
-        return Plan(base.name, tuple(rates.values()), slots, shadow, base.is_unlimited and not (rates or slots))
+        is_unlimited = base.is_unlimited and not (rates or slots)
+        return Plan(base.name, tuple(rates.values()), slots, base.account, shadow, is_unlimited)
 
 
 def read_override(value: object, place: Place) -> Override:

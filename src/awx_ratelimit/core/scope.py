@@ -4,22 +4,12 @@ import inspect
 import re
 from collections.abc import Callable
 from hashlib import blake2s
-from typing import Any, Final
+from typing import Any
 
-from awx_ratelimit.core.validation import describe
-from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, is_scope
 
-MAX_SCOPE_LENGTH: Final = 32
-_is_scope = re.compile(rf"[a-z0-9_-]{{1,{MAX_SCOPE_LENGTH}}}").fullmatch
 #: The function that a scope without a hash belongs to, and the line of the function that an identity belongs to.
 _OWNERS: dict[str, str] = {}
-
-
-def checked_scope(scope: Any) -> str | None:
-    """Return `scope`. Raises InvalidLimit unless it is None or a name that a scope can have."""
-    if scope is None or (isinstance(scope, str) and _is_scope(scope)):
-        return scope
-    raise InvalidLimit(f"scope: expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
 
 
 def scope_of_function(function: Callable[..., Any]) -> str:
@@ -55,6 +45,6 @@ def scope_of(name: str, identity: str, *, is_unique: bool) -> str:
     `identity` is a text that no other route has and that is the same in all processes of the app.
     """
     scope = re.sub(r"[^a-z0-9_-]", "_", name.lower())
-    if is_unique and _is_scope(name):
+    if is_unique and is_scope(name):
         return name
     return f"{scope[: MAX_SCOPE_LENGTH - 8]}-{blake2s(identity.encode(), digest_size=4).hexdigest()[:7]}"

@@ -9,10 +9,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_scope
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.scope import MAX_SCOPE_LENGTH, checked_scope, scope_of, scope_of_function
+from awx_ratelimit.core.scope import scope_of, scope_of_function
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
@@ -108,7 +109,7 @@ class RouteLimit:
         return self._bound(scope)
 
     def _bind(self, scope: str) -> BoundLimit:
-        rates = tuple(replace(rate, name=f"{scope}.{rate.name}") for rate in self._rates)
+        rates = tuple(replace(rate, name=f"{scope}_{rate.name}"[:32]) for rate in self._rates)
         return BoundLimit(Plan(scope, rates, shadow=self._shadow), self.per, self._cost)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.rate import CONCURRENT
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
@@ -54,6 +54,8 @@ OTHER_PLANS = "other plans"
 
 def shadow_refusals(decision: Decision) -> list[str]:
     """The names of the exceeded limits in shadow."""
+    if isinstance(decision, JointDecision):
+        return [usage.limit for usage in decision.usages if usage.refused and usage.shadow]
     plan = decision.plan
     exceeded = decision.exceeded & ~plan.enforced
     if not exceeded:

@@ -15,13 +15,15 @@ from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.backend_under_test import CALENDAR_3, MINUTE_10, spend
+from awx_ratelimit.testing.backend_laws.joint_claims import JointClaimLaws
 from awx_ratelimit.testing.backend_laws.leases_and_refunds import LeaseAndRefundLaws
 from awx_ratelimit.testing.backend_laws.malformed_claims import MalformedClaimLaws
 from awx_ratelimit.testing.backend_laws.rates import RateLaws
+from awx_ratelimit.testing.backend_laws.settlements import SettlementLaws
 
 
 @pytest.mark.anyio
-class BackendContract(RateLaws, LeaseAndRefundLaws, MalformedClaimLaws):
+class BackendContract(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, MalformedClaimLaws):
     """Inherit from this class and define `backend`. Each test states one promise; no test sleeps."""
 
     async def test_law_7_upgrade(self, limiter: AsyncLimiter) -> None:

@@ -4,18 +4,28 @@ Subjects are spread over shards. Each shard has a lock, held only for the arithm
 `SubjectState`), so it is safe in finalizers, signal handlers and cancelled tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar, Never
 
+from awx_ratelimit.backends.memory.joint_decisions import (
+    JointHolder,
+    charge_records,
+    decide_records,
+    found,
+    refuse_records,
+)
 from awx_ratelimit.backends.memory.shard import Shard
-from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.backends.memory.subject_state import SubjectState, first_settlement
 from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
 from awx_ratelimit.backends.validation import checked_clock
+from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import check_plan, check_subject, checked_claim, checked_subject
-from awx_ratelimit.core.decide import decide, preview, refundable
-from awx_ratelimit.core.decision import Decision, HoldTimes
+from awx_ratelimit.core.decide import decide, preview
+from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision, joint_decision
+from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
@@ -62,8 +72,10 @@ class MemoryBackend:
         self._loaded_since_sweep = 0
         self._sweep_at_ms = 0
         self._sweep_next = 0
+        self._scopes: dict[str, None] = {}
+        self._cut_off_tokens = 0
 
-    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901  # see docs/hot-path.md
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901, PLR0912  # see docs/hot-path.md
         # The other mistakes raise AttributeError below, before anything is changed.
         if type(subject) is not str or cost is not _ONE or not SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
@@ -90,9 +102,12 @@ class MemoryBackend:
                     state.note_refusal(plan, rate_levels, levels, now_ms)
                 else:
                     holder = leases
-                    if not same:
-                        state.change_layout(plan.layout)
-                    state.levels = levels
+                    if same:
+                        state.levels = levels
+                    else:
+                        state.store_charged(plan, levels)
+                    if state.open is not None:
+                        state.note_lows(Charge(plan, cost, None), exceeded, levels)
                     if plan.slot_bit and held < plan.slots:
                         held += 1
                         lease_id = self._next_lease_id()
@@ -125,30 +140,138 @@ class MemoryBackend:
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
         return Decision(subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
+    def acquire_joint(self, claim: JointClaim) -> Decision:
+        if not SAME_PROCESS:
+            renew_if_forked()
+        shards = self._shards_of(claim.records)
+        decision: Decision = self._locked(shards, 0, self._decide_jointly, claim)
+        if decision.decided_at_ms >= self._sweep_at_ms:
+            self._sweep(decision.decided_at_ms)
+        return decision
+
+    def _decide_jointly(self, claim: JointClaim) -> Decision:
+        now_ms = self._now_ms()
+        records, (_, scopes, _, charges, _, has_slots), declared = claim
+        shards, states, held = self._shards, [], []
+        for record, charge in zip(records, charges, strict=True):
+            shard = shards[hash(record) & _MASK]
+            state = shard.states.get(record) or self._load_state(shard, record, charge.plan)
+            if state.bounds:
+                state.end_overdue(now_ms)
+            states.append(state)
+            held.append(len(state.leases))
+        refused, results = decide_records(claim, states, held, now_ms)
+        if refused:
+            refuse_records(claim, states, results, now_ms)
+            return joint_decision(claim, now_ms, found(claim, results, held, self._hold_times), 0, None)
+        for scope in scopes:
+            if scope is not None and scope not in self._scopes:
+                self._scopes[scope] = None
+        claim_id = self._next_lease_id()
+        charge_records(claim, states, results, claim_id, now_ms)
+        holder = JointHolder(claim_id)
+        if has_slots:
+            self._take_slots(claim, states, held, holder, now_ms)
+        lease_id = claim_id if holder.leases else 0
+        return joint_decision(claim, now_ms, found(claim, results, held, self._hold_times), lease_id, holder)
+
+    def _take_slots(
+        self, claim: JointClaim, states: list[SubjectState], held: list[int], holder: JointHolder, now_ms: int
+    ) -> None:
+        for number, (charge, state) in enumerate(zip(claim.shape.charges, states, strict=True)):
+            plan = charge.plan
+            if plan.slot_bit and held[number] < plan.slots:
+                held[number] += 1
+                holder.leases.append(state.leases)
+                state.leases.add(holder.claim_id)
+                if plan.max_hold_ms:
+                    state.bound(holder.claim_id, now_ms + plan.max_hold_ms)
+
+    def peek_joint(self, claim: JointClaim) -> Decision:
+        renew_if_forked()
+        decision: Decision = self._locked(self._shards_of(claim.records), 0, self._peek_jointly, claim)
+        return decision
+
+    def _peek_jointly(self, claim: JointClaim) -> Decision:
+        now_ms = self._now_ms()
+        states = []
+        for record, charge in zip(claim.records, claim.shape.charges, strict=True):
+            state = self._shards[hash(record) & _MASK].find(record) or SubjectState.new(charge.plan)
+            state.end_overdue(now_ms)
+            states.append(state)
+        held = [len(state.leases) for state in states]
+        _, results = decide_records(claim, states, held, now_ms)
+        refuse_records(claim, states, results, now_ms)
+        return joint_decision(claim, now_ms, found(claim, results, held, self._hold_times), 0, None)
+
+    def _shards_of(self, records: Sequence[Record]) -> list[Shard]:
+        """The shards of these records, each once, in the order in which everybody locks them."""
+        return [self._shards[number] for number in sorted({hash(record) & _MASK for record in records})]
+
+    def _locked(self, shards: Sequence[Shard], first: int, act: Callable[..., Any], *args: Any) -> Any:
+        """Call `act` under the locks of `shards` from number `first` on."""
+        if first == len(shards):
+            return act(*args)
+        shard = shards[first]
+        for taken in shard.attempts:
+            if not taken:
+                shard.wait()
+                continue
+            try:
+                return self._locked(shards, first + 1, act, *args)
+            finally:
+                shard.lock.release()
+        raise AssertionError
+
     def release(self, decision: Decision) -> None:
-        _, _, _, _, _, _, _, lease_id, leases, _ = decision
-        if lease_id:
-            measured = not lease_id & self._unmeasured and lease_id in leases
+        lease_id, holder = decision[7], decision[8]
+        if not lease_id:
+            return
+        each_leases = holder.leases if decision.__class__ is JointDecision else (holder,)
+        measured = not lease_id & self._unmeasured and any(lease_id in leases for leases in each_leases)
+        for leases in each_leases:
             leases.discard(lease_id)
-            if measured:
-                self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
+        if measured:
+            self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
 
     def refund(self, decision: Decision) -> None:
-        if decision.holder is None:
-            return
-        renew_if_forked()
-        shard = self._shards[hash(decision.subject) & _MASK]
-        with shard.lock:
-            state = shard.find(decision.subject) or SubjectState.new(decision.plan)
-            if state.first_refund(decision):
-                state.refund(refundable(decision, self._now_ms()))
+        self.settle(decision, NOTHING)
 
-    def reset(self, subject: str) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        if decision.holder is not None:
+            renew_if_forked()
+            charged = charges(decision)
+            shards = self._shards_of([record for record, _, _ in charged])
+            self._locked(shards, 0, self._settle, decision, actual, charged)
+
+    def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> None:
+        now_ms = self._now_ms()
+        if not self._first_settlement(decision):
+            return
+        claim_id = decision.holder.claim_id if isinstance(decision, JointDecision) else 0
+        for record, charge, exceeded in charged:
+            shard = self._shards[hash(record) & _MASK]
+            changes = corrections(charge, exceeded, actual)
+            state = shard.find(record) or (shard.load(record, charge.plan) if changes else None)
+            if state is not None:
+                self._cut_off_tokens += state.settle(claim_id, decision.decided_at_ms, changes, now_ms)
+
+    def _first_settlement(self, decision: Decision) -> bool:
+        if isinstance(decision, JointDecision):
+            first, decision.holder.settled = not decision.holder.settled, True
+            return first
+        return first_settlement(decision, self._shards[hash(decision.subject) & _MASK].find(decision.subject))
+
+    def reset(self, subject: str, scope: str | None = None) -> None:
+        """See Backend. Without a `scope` it also clears the buckets without one."""
         subject = checked_subject(subject)
         renew_if_forked()
-        shard = self._shards[hash(subject) & _MASK]
-        with shard.lock:
-            shard.forget(subject)
+        scopes = self._scopes.copy() if scope is None else (scope,)
+        records: list[Record] = [ScopedSubject(subject, each) for each in scopes]
+        for record in records if scope is not None else [subject, *records]:
+            shard = self._shards[hash(record) & _MASK]
+            with shard.lock:
+                shard.forget(record)
 
     def health(self) -> Mapping[str, Any]:
         """See Backend. Counts the subjects in memory and the open leases."""
@@ -158,7 +281,8 @@ class MemoryBackend:
             with shard.lock:
                 subjects += len(shard.states) + len(shard.packed)
                 leases += sum(len(state.leases) for state in shard.states.values())
-        return {"state": "ok", "backend": "memory", "subjects": subjects, "leases": leases}
+        counts = {"subjects": subjects, "leases": leases, "cut_off_tokens": self._cut_off_tokens}
+        return {"state": "ok", "backend": "memory", **counts}
 
     def close(self) -> None:
         """See Backend. There is nothing to close."""
@@ -175,7 +299,7 @@ class MemoryBackend:
         self._is_used = True
         warn_about_workers()
 
-    def _load_state(self, shard: Shard, subject: str, plan: Plan) -> SubjectState:
+    def _load_state(self, shard: Shard, subject: Record, plan: Plan) -> SubjectState:
         if not subject:
             check_subject(subject)
         self._loaded_since_sweep += 1

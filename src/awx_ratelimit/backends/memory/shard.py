@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import forget_at_ms
 
@@ -29,17 +30,17 @@ class _SweepRound:
     __slots__ = ("_keys", "_max_size")
 
     def __init__(self) -> None:
-        self._keys: list[str] = []
+        self._keys: list[Record] = []
         self._max_size = 0
 
-    def shrunk(self, table: dict[str, _Kept]) -> dict[str, _Kept]:
+    def shrunk(self, table: dict[Record, _Kept]) -> dict[Record, _Kept]:
         """`table`, or a copy if most of its entries are gone: a dict never shrinks by itself."""
         if len(table) * 4 >= self._max_size:
             return table
         self._max_size = len(table)
         return dict(table)
 
-    def few(self, table: dict[str, _Kept], number: int) -> list[str]:
+    def few(self, table: dict[Record, _Kept], number: int) -> list[Record]:
         """The next keys of this round, or the first keys of a new one."""
         if not self._keys:
             self._keys = [*table]
@@ -56,8 +57,8 @@ class Shard:
 
     def __init__(self) -> None:
         self.use_lock(threading.Lock())
-        self.states: dict[str, SubjectState] = {}
-        self.packed: dict[str, bytes] = {}
+        self.states: dict[Record, SubjectState] = {}
+        self.packed: dict[Record, bytes] = {}
         self._in_use_round = _SweepRound()
         self._packed_round = _SweepRound()
 
@@ -78,23 +79,23 @@ class Shard:
         """
         time.sleep(_RETRY_S)
 
-    def load(self, subject: str, plan: Plan) -> SubjectState:
+    def load(self, subject: Record, plan: Plan) -> SubjectState:
         """The state of `subject`: unpacked, or a new one."""
         state = self.states[subject] = self._unpacked(subject) or SubjectState.new(plan)
         return state
 
-    def find(self, subject: str) -> SubjectState | None:
+    def find(self, subject: Record) -> SubjectState | None:
         """The state of `subject`; None if it has none."""
         state = self.states.get(subject) or self._unpacked(subject)
         if state is not None:
             self.states[subject] = state
         return state
 
-    def _unpacked(self, subject: str) -> SubjectState | None:
+    def _unpacked(self, subject: Record) -> SubjectState | None:
         packed = self.packed.pop(subject, None)
         return None if packed is None else SubjectState.of(packed)
 
-    def forget(self, subject: str) -> None:
+    def forget(self, subject: Record) -> None:
         """Clear the debts of `subject`; its leases stay."""
         self.packed.pop(subject, None)
         state = self.states.get(subject)
@@ -122,10 +123,10 @@ class Shard:
             if packed is not None and forget_at_ms(packed) <= now_ms:
                 del self.packed[subject]
 
-    def _pack_if_idle(self, subject: str, state: SubjectState, now_ms: int) -> None:
+    def _pack_if_idle(self, subject: Record, state: SubjectState, now_ms: int) -> None:
         if state.bounds:
             state.end_overdue(now_ms)
-        if not state.idle():
+        if not state.idle(now_ms):
             return
         try:
             packed = state.packed(now_ms)

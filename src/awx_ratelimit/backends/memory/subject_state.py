@@ -9,11 +9,14 @@ Slots are taken only under the lock, so there are never too many.
 
 from typing import NamedTuple
 
-from awx_ratelimit.core.bucket import convert_debt
-from awx_ratelimit.core.decide import drained_at_ms, rates_set_back
+from awx_ratelimit.core.bucket import convert_debt, drained, max_debt
+from awx_ratelimit.core.decide import charged_rates, drained_at_ms, rates_set_back
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Charge, Costs
+from awx_ratelimit.core.open_claims import OpenClaims
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.rate import REQUESTS, Rate
+from awx_ratelimit.core.settlement import Correction, unfilled
 from awx_ratelimit.core.state_layout import Layout, forget_at_ms, layout_of, unpack
 
 #: Drained debts are kept for this long, so that they still count if the clock steps back a little.
@@ -37,7 +40,7 @@ _UNBOUNDED: dict[int, int] = {}
 class SubjectState:
     """See the module."""
 
-    __slots__ = ("bounds", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at")
+    __slots__ = ("bounds", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at", "open")
 
     def __init__(self, layout: Layout, levels: list[int]) -> None:
         self.layout = layout
@@ -45,6 +48,7 @@ class SubjectState:
         self.leases: set[int] = set()
         self.kept = _NOTHING_KEPT
         self.bounds = _UNBOUNDED
+        self.open: OpenClaims | None = None
         self.keep_until_ms = 0
         self.looked_at: list[int] | None = None
 
@@ -54,15 +58,40 @@ class SubjectState:
         levels: list[int] = []
         for rate in plan.rates:
             known = debts.get(rate.name)
-            levels += (convert_debt(rate, known.debt, known.rate.unit), known.at_ms) if known else (0, 0)
+            levels += (_converted(rate, known), known.at_ms) if known else (0, 0)
         return levels
 
-    def change_layout(self, layout: Layout) -> None:
-        """Switch to `layout`; the caller sets `levels` next. Debts of other limits move to `kept`."""
+    def store_charged(self, plan: Plan, levels: list[int], costs: Costs | None = None) -> None:
+        """Store `levels`, a decision's result under another layout than this state has.
+
+        Debts of limits that the plan does not have move to `kept`. A limit that the cost does not name keeps its debt
+        and the rate that it was charged by.
+        """
         debts = self._debts()
-        for rate in layout.rates:
+        if self.open is not None:
+            known = [rate for rate in plan.rates if rate.name in debts]
+            self.open.forget([rate.name for rate in known if not _equally_counted(rate, debts[rate.name])])
+        rates, levels = list(plan.rates), list(levels)
+        for index, _, rate in () if plan.is_plain and costs is None else plan.numbered_rates:
+            named = rate.measure == REQUESTS if costs is None else costs[index // 2] is not None
+            if not named and rate.name in debts:
+                levels[index], levels[index + 1], rates[index // 2] = debts[rate.name]
+        for rate in rates:
             debts.pop(rate.name, None)
-        self.layout, self.kept = layout, debts
+        self.layout, self.levels, self.kept = layout_of(tuple(rates)), levels, debts
+
+    def declare(self, claim_id: int, charge: Charge, exceeded: int, levels: list[int], now_ms: int) -> None:
+        """Note a claim that was charged just now and may turn out to cost less."""
+        charged = charged_rates(charge, exceeded)
+        if charged:
+            self.open = self.open or OpenClaims()
+            self.open.add(claim_id, now_ms, {rate.name: levels[index] for index, rate, _ in charged})
+
+    def note_lows(self, charge: Charge, exceeded: int, levels: list[int]) -> None:
+        """Note the debts as they were before a charge, for the declared claims that are open."""
+        assert self.open is not None
+        for index, rate, tokens in charged_rates(charge, exceeded):
+            self.open.note(rate.name, levels[index] - tokens * rate.unit)
 
     def note_refusal(self, plan: Plan, state: list[int], levels: list[int], now_ms: int) -> None:
         """Update the state after a decision that charged nothing.
@@ -77,18 +106,50 @@ class SubjectState:
         if self.layout is not plan.layout:
             self.keep_until_ms = max(self.keep_until_ms, _forget_at_ms(plan.rates, levels))
 
-    def refund(self, given_back: dict[str, tuple[int, int]]) -> None:
-        """Subtract each ``(amount, unit)`` from the debt of that limit, converted to its current unit."""
+    def settle(self, claim_id: int, decided_at_ms: int, changes: list[Correction], now_ms: int) -> int:
+        """Charge or give back what a claim cost more or less. Returns the tokens that are beyond the largest debt.
+
+        A claim that is open in this state is given back exactly.
+        """
         debts = self._debts()
-        for name, (amount, unit) in given_back.items():
-            if name in debts:
-                debt, _, rate = debts[name]
-                debts[name] = debts[name]._replace(debt=max(0, debt - amount * rate.unit // unit))
+        cut_off = 0
+        for rate, tokens in changes:
+            known = debts.get(rate.name)
+            if tokens > 0:
+                debts[rate.name], lost = self._charged_later(known or Debt(0, now_ms, rate), tokens, now_ms)
+                cut_off += lost
+            elif known is not None:
+                debts[rate.name] = self._given_back(known, claim_id, decided_at_ms, rate, -tokens, now_ms)
+        if self.open is not None:
+            self.open.close(claim_id)
+            self.open = self.open if self.open.claims else None
         self._write(debts)
+        return cut_off
+
+    def _charged_later(self, known: Debt, tokens: int, now_ms: int) -> tuple[Debt, int]:
+        rate = known.rate
+        debt, at_ms = drained(rate, known.debt, known.at_ms, now_ms)
+        if self.open is not None:
+            self.open.note(rate.name, debt)
+        wanted = debt + tokens * rate.unit
+        charged = max(debt, min(wanted, max_debt(rate)))
+        return Debt(charged, at_ms, rate), -(-(wanted - charged) // rate.unit)
+
+    def _given_back(self, known: Debt, claim_id: int, decided_at_ms: int, rate: Rate, tokens: int, now_ms: int) -> Debt:
+        given = None
+        if self.open is not None:
+            debt_now = drained(known.rate, known.debt, known.at_ms, now_ms)[0]
+            given = self.open.give_back(claim_id, rate.name, tokens * known.rate.unit, debt_now)
+        if given is None:
+            given = unfilled(rate, tokens, decided_at_ms, now_ms) * known.rate.unit // rate.unit
+        left = known._replace(debt=max(0, known.debt - given))
+        if self.open is not None:
+            self.open.note(rate.name, drained(known.rate, left.debt, left.at_ms, now_ms)[0])
+        return left
 
     def forget(self) -> None:
         """Clear all debts; leases stay."""
-        self.layout, self.levels, self.kept = _NOTHING, [], _NOTHING_KEPT
+        self.layout, self.levels, self.kept, self.open = _NOTHING, [], _NOTHING_KEPT, None
 
     def bound(self, lease_id: int, until_ms: int) -> None:
         """Limit the hold of this lease: `end_overdue` ends it after `until_ms`."""
@@ -103,11 +164,14 @@ class SubjectState:
         """Drop all leases. A later `release` of one of them does not free a new lease."""
         self.leases, self.bounds = set(), _UNBOUNDED
 
-    def idle(self) -> bool:
-        """Whether there is no lease, and no charge since the last call of this method."""
+    def idle(self, now_ms: int) -> bool:
+        """Whether there is no lease, no open claim, and no charge since the last call of this method."""
         idle = self.levels is self.looked_at
         self.looked_at = self.levels
-        return idle and not self.leases
+        if self.open is not None:
+            self.open.drop_old(now_ms)
+            self.open = self.open if self.open.claims else None
+        return idle and not self.leases and self.open is None
 
     def packed(self, now_ms: int) -> bytes | None:
         """This idle state as bytes for `SubjectState.of`; None if all debts have drained."""
@@ -127,16 +191,6 @@ class SubjectState:
     def drop_drained(self, now_ms: int) -> None:
         """Remove drained debts from `kept`."""
         self.kept = {name: debt for name, debt in self.kept.items() if self._is_owed(debt, now_ms)}
-
-    def first_refund(self, decision: Decision) -> bool:
-        """Whether this is the first refund of `decision`. Marks the decision by an extra number in its levels."""
-        levels = decision.levels
-        if self.levels is levels:
-            self.levels = [*levels]
-        first = len(levels) % 2 == 0
-        if first and isinstance(levels, list):
-            levels.append(0)
-        return first
 
     @classmethod
     def new(cls, plan: Plan) -> "SubjectState":
@@ -167,3 +221,22 @@ class SubjectState:
 
 def _forget_at_ms(rates: tuple[Rate, ...], levels: list[int] | tuple[int, ...]) -> int:
     return drained_at_ms(rates, levels) + FORGET_AFTER_MS
+
+
+def _converted(rate: Rate, known: Debt) -> int:
+    return convert_debt(rate, known.debt, known.rate.unit, known.rate.capacity)
+
+
+def _equally_counted(rate: Rate, known: Debt) -> bool:
+    return (rate.unit, rate.capacity) == (known.rate.unit, known.rate.capacity)
+
+
+def first_settlement(decision: Decision, state: SubjectState | None) -> bool:
+    """Whether a plain `decision` is settled for the first time. Marks it by an extra number in its levels."""
+    levels = decision.levels
+    if state is not None and state.levels is levels:
+        state.levels = [*levels]
+    first = len(levels) % 2 == 0
+    if first and isinstance(levels, list):
+        levels.append(0)
+    return first

@@ -123,7 +123,9 @@ class Rule:
         if self.exempt is True and (self.cost != 1 or self.budget or self.plan):
             raise self._error("exempt: expected a rule without a cost and a budget")
         rates = self._validated_budget()
-        with_budget = lru_cache(_MAX_CACHED_PLANS)(lambda plan: plan.with_rates(rates) if rates else plan)
+        with_budget = lru_cache(_MAX_CACHED_PLANS)(
+            lambda plan: plan.merged_with(Plan("budget", rates)) if rates else plan
+        )
         set_fields(self, methods=self._validated_methods(), with_budget=with_budget)
 
     def _validated_methods(self) -> frozenset[str] | None:
@@ -155,7 +157,7 @@ class Rule:
             )
         try:
             return tuple(
-                replace(rate, name=f"{self.budget}.{rate.name}", shadow=rate.shadow or self.plan.shadow)
+                replace(rate, name=f"{self.budget}_{rate.name}", shadow=rate.shadow or self.plan.shadow)
                 for rate in self.plan.rates
             )
         except InvalidLimit as error:

@@ -64,7 +64,18 @@ class _ThreadedBackend:
         self._backend = backend
         self.release = backend.release
         # `isinstance` with a protocol overlooks what `__getattr__` returns, from Python 3.12 on.
-        for verb in ("peek", "refund", "reset", "health", "close", "renew_leases", "flush"):
+        for verb in (
+            "peek",
+            "acquire_joint",
+            "peek_joint",
+            "refund",
+            "settle",
+            "reset",
+            "health",
+            "close",
+            "renew_leases",
+            "flush",
+        ):
             if hasattr(backend, verb):
                 setattr(self, verb, partial(asyncio.to_thread, getattr(backend, verb)))
 

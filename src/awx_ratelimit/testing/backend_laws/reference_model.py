@@ -26,6 +26,9 @@ PLANS = (
     Plan("tight", (Rate("minute", 50, 60_000, burst=10),)),
     Plan("other-period", (Rate("minute", 13, 47_000), Rate("day", 40, 3_600_000, burst=11))),
     Plan("calendar", (Rate("minute", 9, 60_000, refill="calendar"), Rate("second", 4, 1_000)), Concurrency(1, _TTL_MS)),
+    Plan(
+        "month", (Rate("day", 60, period="month", anchor_day=31, timezone="Europe/Berlin"), Rate("minute", 9, 60_000))
+    ),
     Plan("slots", (), Concurrency(3, _TTL_MS)),
     Plan(
         "shadowed",
@@ -52,6 +55,7 @@ class _Debt:
     tokens: Fraction
     at_ms: int
     unit: int
+    burst: int
 
 
 @dataclass
@@ -87,13 +91,13 @@ class Model:
             elapsed_ms = max(0, now_ms - decided_at_ms)
             tokens = max(Fraction(0), cost - Fraction(rate.tokens * elapsed_ms, rate.period_ms))
             if rate.refill == "calendar":
-                tokens = Fraction(cost) if now_ms // rate.period_ms <= decided_at_ms // rate.period_ms else Fraction(0)
+                tokens = Fraction(cost) if now_ms < _boundary_ms(rate, decided_at_ms) else Fraction(0)
             # Backends store whole units, so they round a refund down.
             stored.tokens = max(Fraction(0), stored.tokens - Fraction(floor(tokens * stored.unit), stored.unit))
 
     def _debts_and_waits(self, plan: Plan, cost: int, now_ms: int) -> tuple[list[_Debt], list[int]]:
-        debts = [self._drained_debt(rate, now_ms) for rate in plan.rates]
-        return debts, [self._wait_ms(rate, debt, cost, now_ms) for rate, debt in zip(plan.rates, debts, strict=True)]
+        debts = [self.drained_debt(rate, now_ms) for rate in plan.rates]
+        return debts, [self.wait_ms(rate, debt, cost, now_ms) for rate, debt in zip(plan.rates, debts, strict=True)]
 
     def _has_room(self, plan: Plan) -> bool:
         return plan.concurrency is None or self.leases < plan.concurrency.slots
@@ -106,8 +110,8 @@ class Model:
         return Expected(
             allowed,
             max(enforced, default=0),
-            tuple(floor(rate.burst - debt.tokens) for rate, debt in pairs),
-            tuple(self._wait_ms(rate, debt, rate.burst, now_ms) for rate, debt in pairs),
+            tuple(max(0, floor(rate.burst - debt.tokens)) for rate, debt in pairs),
+            tuple(self.wait_ms(rate, debt, rate.burst, now_ms) for rate, debt in pairs),
             None if plan.concurrency is None else max(0, plan.concurrency.slots - self.leases),
         )
 
@@ -119,31 +123,46 @@ class Model:
         """Clear all debts."""
         self.debts.clear()
 
-    def _drained_debt(self, rate: Rate, now_ms: int) -> _Debt:
+    def drained_debt(self, rate: Rate, now_ms: int) -> _Debt:
         """Law 7, then laws 1 and 6: cut the debt to the burst, then drain it since the last charge."""
         stored = self.debts.get(rate.name)
         if stored is None:
-            return _Debt(Fraction(0), now_ms, rate.unit)
-        if stored.at_ms - now_ms > rate.period_ms:
+            return _Debt(Fraction(0), now_ms, rate.unit, rate.burst)
+        if stored.at_ms - now_ms > _period_ms(rate, stored.at_ms):
             stored.at_ms = now_ms
-        # Law 7 rounds a debt up to whole units of the rate. A debt that this rate charged is whole already.
-        tokens = min(Fraction(ceil(stored.tokens * rate.unit), rate.unit), Fraction(rate.burst))
+        tokens = stored.tokens
+        if (stored.unit, stored.burst) != (rate.unit, rate.burst):
+            # Law 7: the debt is rounded up to whole units of the rate, and cut to the burst.
+            tokens = min(Fraction(ceil(tokens * rate.unit), rate.unit), Fraction(rate.burst))
         elapsed_ms = max(0, now_ms - stored.at_ms)
         if rate.refill == "calendar":
-            boundary = (stored.at_ms // rate.period_ms + 1) * rate.period_ms
-            tokens = Fraction(0) if now_ms >= boundary else tokens
+            tokens = Fraction(0) if now_ms >= _boundary_ms(rate, stored.at_ms) else tokens
         else:
             tokens = max(Fraction(0), tokens - Fraction(rate.tokens * elapsed_ms, rate.period_ms))
-        return _Debt(tokens, max(stored.at_ms, now_ms) if tokens else now_ms, rate.unit)
+        return _Debt(tokens, max(stored.at_ms, now_ms) if tokens else now_ms, rate.unit, rate.burst)
 
     @staticmethod
-    def _wait_ms(rate: Rate, debt: _Debt, cost: int, now_ms: int) -> int:
+    def wait_ms(rate: Rate, debt: _Debt, cost: int, now_ms: int) -> int:
         excess = debt.tokens + cost - rate.burst
         if excess <= 0:
             return 0
         if rate.refill == "calendar":
-            return (debt.at_ms // rate.period_ms + 1) * rate.period_ms - now_ms
+            return _boundary_ms(rate, debt.at_ms) - now_ms
         return ceil(excess * rate.period_ms / rate.tokens) + debt.at_ms - now_ms
+
+
+def _boundary_ms(rate: Rate, at_ms: int) -> int:
+    """The end of the period of a calendar rate that contains an instant."""
+    if rate.period is None:
+        return (at_ms // rate.period_ms + 1) * rate.period_ms
+    return rate.periods.bounds(at_ms)[1]
+
+
+def _period_ms(rate: Rate, at_ms: int) -> int:
+    if rate.period is None:
+        return rate.period_ms
+    start_ms, end_ms = rate.periods.bounds(at_ms)
+    return end_ms - start_ms
 
 
 def rate_bound_excess(admitted: list[tuple[int, int]], *, burst: int, tokens: int, period_ms: int) -> int:

@@ -1,0 +1,72 @@
+"""`Budget`: a subject with a plan. A claim names one or more budgets, which are decided together."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from awx_ratelimit.core.claim import check_plan, checked_subject
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.validation import describe, set_fields
+from awx_ratelimit.errors import InvalidLimit
+
+MAX_SCOPE_LENGTH: Final = 32
+is_scope = re.compile(rf"[a-z0-9_-]{{1,{MAX_SCOPE_LENGTH}}}").fullmatch
+
+
+class ScopedSubject(NamedTuple):
+    """The buckets of a subject in one scope."""
+
+    subject: str
+    scope: str
+
+
+#: What a backend stores together: all buckets of a subject in one scope. Without a scope it is the subject itself.
+Record: TypeAlias = str | ScopedSubject
+
+
+def subject_of(record: Record) -> str:
+    """The subject whose buckets a record has."""
+    return record if isinstance(record, str) else record.subject
+
+
+def checked_scope(scope: Any) -> str | None:
+    """Return `scope`. Raises InvalidLimit unless it is None or a name that a scope can have."""
+    if scope is None or (isinstance(scope, str) and is_scope(scope)):
+        return scope
+    raise InvalidLimit(f"scope: expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
+
+
+def scoped_name(scope: str | None, limit: str) -> str:
+    """The name of a limit with its scope: ``account.minute``."""
+    return limit if scope is None else f"{scope}.{limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of `plan` for `subject`.
+
+    Buckets belong to a subject, a scope and the name of a limit. `scope` is 1 to 32 of ``a-z 0-9 _ -``, and is written
+    before the names of the limits: ``account.minute``. Budgets without a scope share the buckets of their subject.
+
+    Raises TypeError for a subject that is not a non-empty string and a plan that is not a Plan, and InvalidLimit for a
+    wrong scope.
+    """
+
+    subject: str
+    plan: Plan
+    scope: str | None = None
+    record: Record = field(init=False, repr=False, compare=False)
+    #: Tells apart what the shape of a claim depends on, without the cost of hashing a Plan.
+    plan_and_scope: tuple[int, str | None] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        subject, scope = self.subject, self.scope
+        if subject.__class__ is not str or not subject:
+            subject = checked_subject(subject)
+            set_fields(self, subject=subject)
+        if self.plan.__class__ is not Plan:
+            check_plan(self.plan)
+        if scope is not None:
+            scope = checked_scope(scope)
+        object.__setattr__(self, "record", subject if scope is None else ScopedSubject(subject, scope))
+        object.__setattr__(self, "plan_and_scope", (id(self.plan), scope))

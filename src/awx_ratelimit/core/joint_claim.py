@@ -1,0 +1,204 @@
+"""`JointClaim`: a claim of several budgets, of a scope, of several measures, or whose cost is settled afterward."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
+
+from awx_ratelimit.core.budget import Budget, Record, scoped_name, subject_of
+from awx_ratelimit.core.claim import check_claim
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.rate import CONCURRENT, EXACT_MAX, REQUESTS
+from awx_ratelimit.core.validation import check_bool, describe, short_repr
+
+#: Tokens of every rate that counts requests, or tokens by measure.
+Cost: TypeAlias = int | Mapping[str, int]
+#: The tokens that each rate of a plan is charged; None for a rate that the cost does not name.
+Costs: TypeAlias = tuple[int | None, ...]
+#: See "Creating tuples" in docs/hot-path.md.
+_new = tuple.__new__
+
+
+class Charge(NamedTuple):
+    """What a claim asks of one record: `costs` of its rates. None: `cost` tokens of each rate that counts requests."""
+
+    plan: Plan
+    cost: int
+    costs: Costs | None
+
+    def tokens(self, number: int) -> int:
+        """The tokens of the rate with this number; 0 if it is not charged."""
+        if self.costs is not None:
+            return self.costs[number] or 0
+        return self.cost if self.plan.rates[number].measure == REQUESTS else 0
+
+
+class Share(NamedTuple):
+    """The part of a record that belongs to one budget: the record's number, and the numbers of the budget's rates."""
+
+    record: int
+    rates: range
+
+
+class Shape(NamedTuple):
+    """All of a claim but its subjects. Claims of the same plans, scopes and cost share it.
+
+    `charges` has one for each record, `plans`, `scopes` and `shares` one for each budget.
+    """
+
+    plans: tuple[Plan, ...]
+    scopes: tuple[str | None, ...]
+    cost: Cost
+    charges: tuple[Charge, ...]
+    shares: tuple[Share, ...]
+    has_slots: bool
+
+
+class JointClaim(NamedTuple):
+    """All budgets ask for a cost together: each gets it, or none. `records` has each record once.
+
+    A `declared` claim may turn out to cost less: see OpenClaims.
+    """
+
+    records: tuple[Record, ...]
+    shape: Shape
+    declared: bool
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """The budgets of the claim."""
+        _, scopes, _, _, shares, _ = shape = self.shape
+        parts = zip(shape.plans, scopes, shares, strict=True)
+        return [Budget(subject_of(self.records[share.record]), plan, scope) for plan, scope, share in parts]
+
+
+#: By the cost, the plans and the scopes of a claim. An entry keeps its plans, so their ids are not used again.
+_shapes: dict[tuple[Any, ...], Shape] = {}
+_plan_and_scope = attrgetter("plan_and_scope")
+_record = attrgetter("record")
+
+
+def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, *, settle: bool = False) -> JointClaim:
+    """The claim of these arguments of `Limiter.acquire`. Raises as `acquire` does."""
+    if scope is None and cost.__class__ is int and subject.__class__ is str and subject and settle.__class__ is bool:
+        # Nearly every claim. Its shape was checked when it was made.
+        try:
+            shape = _shapes.get((cost, id(plan), *map(_plan_and_scope, also)))
+            records = (subject, *map(_record, also))
+        except (AttributeError, TypeError):
+            shape = None
+        if shape is not None and len(shape.charges) == len(records) and _are_separate(shape, records):
+            return _new(JointClaim, (records, shape, settle))
+    check_claim(subject, plan)
+    if not isinstance(cost, Mapping):
+        plan.check(cost)
+    check_bool(settle, "settle")
+    return joint_claim((Budget(subject, plan, scope), *_checked_budgets(also)), cost, declared=settle)
+
+
+def joint_claim(budgets: tuple[Budget, ...], cost: Cost, *, declared: bool = False) -> JointClaim:
+    """The claim of `cost` for all `budgets`.
+
+    Raises ValueError if two limits have the same name with its scope, and for a wrong cost; ImpossibleClaim for a cost
+    above a burst.
+    """
+    cost = checked_cost(cost)
+    plans, scopes = tuple(budget.plan for budget in budgets), tuple(budget.scope for budget in budgets)
+    shares = _separate_shares(tuple(zip(plans, scopes, strict=True)))
+    records = tuple(budget.record for budget in budgets)
+    if len(set(records)) < len(records):
+        records, charged, shares = _merged(budgets)
+    else:
+        charged = plans
+    charges = tuple(Charge(plan, *_costs(plan, cost)) for plan in charged)
+    shape = Shape(plans, scopes, cost, charges, shares, any(plan.slot_bit for plan in plans))
+    if isinstance(cost, int) and scopes[0] is None and charged is plans:
+        if len(_shapes) >= MAX_CACHED_PLANS:
+            _shapes.clear()
+        _shapes[(cost, id(plans[0]), *(budget.plan_and_scope for budget in budgets[1:]))] = shape
+    return JointClaim(records, shape, declared)
+
+
+def _are_separate(shape: Shape, records: tuple[Record, ...]) -> bool:
+    """Whether no two budgets share a record, which they can only in equal scopes."""
+    return len(set(shape.scopes)) == len(records) or len(set(records)) == len(records)
+
+
+def _checked_budgets(also: Any) -> tuple[Budget, ...]:
+    budgets = tuple(also) if isinstance(also, Iterable) and not isinstance(also, str) else None
+    if budgets is None or not all(isinstance(budget, Budget) for budget in budgets):
+        raise TypeError(
+            f"also: expected a list of Budgets, got {describe(also)}; "
+            "write also=[Budget('acme', plan, scope='account')]"
+        )
+    return budgets
+
+
+def checked_cost(cost: Any, name: str = "cost") -> Cost:
+    """`cost` as an int or a dict. Raises ValueError unless it counts from 0 to 2**53 tokens of one or more measures."""
+    if _is_number(cost):
+        return cost  # type: ignore[no-any-return]
+    if isinstance(cost, Mapping):
+        costs = {str(measure): tokens for measure, tokens in cost.items() if isinstance(measure, str)}
+        if costs and len(costs) == len(cost) and all(_is_number(tokens) for tokens in costs.values()):
+            return costs
+    got = short_repr(cost) if isinstance(cost, Mapping) else describe(cost)
+    raise ValueError(
+        f"{name}: expected an int from 0 to 2**53, or one for each measure such as "
+        f"{{'requests': 1, 'tokens': 800}}, got {got}"
+    )
+
+
+def cost_by_measure(cost: Cost) -> Mapping[str, int]:
+    """`cost` as tokens by measure."""
+    return {REQUESTS: cost} if isinstance(cost, int) else cost
+
+
+def _is_number(tokens: object) -> bool:
+    return type(tokens) is int and 0 <= tokens <= EXACT_MAX
+
+
+def _costs(plan: Plan, cost: Cost) -> tuple[int, Costs | None]:
+    """The fields `cost` and `costs` of a Charge. A cost of 0 is like one that is not named."""
+    if not plan.is_plain:
+        return 0, _costs_by_measure(plan, cost_by_measure(cost))
+    requests = cost if isinstance(cost, int) else cost.get(REQUESTS, 0)
+    if 1 <= requests <= plan.max_cost:
+        return requests, None
+    if requests:
+        raise plan.impossible(requests, REQUESTS)
+    return 0, (None,) * len(plan.rates)
+
+
+def _costs_by_measure(plan: Plan, cost: Mapping[str, int]) -> Costs:
+    for measure, burst in plan.max_costs.items():
+        if cost.get(measure, 0) > burst:
+            raise plan.impossible(cost[measure], measure)
+    return tuple([cost.get(rate.measure) or None for rate in plan.rates])
+
+
+@lru_cache(MAX_CACHED_PLANS)
+def _separate_shares(plans: tuple[tuple[Plan, str | None], ...]) -> tuple[Share, ...]:
+    """The shares of budgets that have a record each. Raises ValueError if two of their limits have the same name."""
+    names: set[str] = set()
+    for plan, scope in plans:
+        limits = [*(rate.name for rate in plan.rates), *((CONCURRENT,) if plan.concurrency else ())]
+        for name in (scoped_name(scope, limit) for limit in limits):
+            if name in names:
+                raise ValueError(
+                    f"also: expected limits with different names, got two named {name!r}; write Budget(..., scope=...)"
+                )
+            names.add(name)
+    return tuple(Share(number, range(len(plan.rates))) for number, (plan, _) in enumerate(plans))
+
+
+def _merged(budgets: tuple[Budget, ...]) -> tuple[tuple[Record, ...], tuple[Plan, ...], tuple[Share, ...]]:
+    """Each record once, the limits of all its budgets as one plan, and where the limits of each budget are."""
+    plans: dict[Record, Plan] = {}
+    shares = []
+    for budget in budgets:
+        before = plans.get(budget.record)
+        first = len(before.rates) if before else 0
+        plans[budget.record] = budget.plan if before is None else before.merged_with(budget.plan)
+        shares.append(Share([*plans].index(budget.record), range(first, first + len(budget.plan.rates))))
+    return tuple(plans), tuple(plans.values()), tuple(shares)

@@ -1,9 +1,8 @@
-import re
 from typing import Any, cast
 
 import pytest
 
-from awx_ratelimit import Concurrency, InvalidLimit, Plan, PlanTable, Rate
+from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
 
 RIGHT: dict[str, Any] = {"name": "minute", "tokens": 60, "period_ms": 60_000}
 
@@ -97,28 +96,3 @@ def test_invalid_plan(made: Any, says: str) -> None:
     """A plan without limits, with duplicate names or with other objects is an InvalidLimit."""
     with pytest.raises(InvalidLimit, match=says):
         made()
-
-
-@pytest.mark.parametrize(
-    ("text", "instead", "at_most"),
-    [
-        ("1000/month", "1000/30 days", 2000),
-        ("1000 per 1 month", "1000/30 days", 2000),
-        ("5/2 months", "5/60 days", 10),
-        ("1000/YEAR", "1000/360 days", 2000),
-        ("12 per 2 years", "12/720 days", 24),
-    ],
-)
-def test_parse_calendar_period(text: str, instead: str, at_most: int) -> None:
-    """Months and years are an InvalidLimit that says what to write instead."""
-    says = (
-        f"{text!r}: a token bucket cannot follow the calendar; for a bucket of {instead.split('/')[1]}, "
-        f"which admits up to {at_most} in {instead.split('/')[1]}, write {instead!r}"
-    )
-    with pytest.raises(InvalidLimit, match=f"^{re.escape(says)}$"):
-        Rate.parse(text)
-    with pytest.raises(InvalidLimit, match=f"^{re.escape(f't: plans.a.rates[0]: {says}')}$"):
-        PlanTable.from_mapping({"plans": {"a": {"rates": [text]}}}, source="t")
-
-    rate = Rate.parse(instead)
-    assert rate.burst + rate.tokens == at_most

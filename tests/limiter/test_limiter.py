@@ -73,12 +73,13 @@ def test_cancelled_listener() -> None:
 
 
 def test_health() -> None:
-    """Health counts subjects and leases."""
+    """Health counts subjects, leases, and tokens beyond the largest debt."""
     limiter = Limiter(MemoryBackend())
     decisions = [limiter.acquire(f"s{number}", STARTER) for number in range(3)]
     limiter.release(decisions[0])
 
-    assert limiter.health() == {"state": "ok", "backend": "memory", "subjects": 3, "leases": 2}
+    counts = {"subjects": 3, "leases": 2, "cut_off_tokens": 0}
+    assert limiter.health() == {"state": "ok", "backend": "memory", **counts}
 
 
 def test_hold() -> None:

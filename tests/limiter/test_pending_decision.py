@@ -158,7 +158,7 @@ def test_cancellation() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_is_a_coroutine_function(limiter: AsyncLimiter, verb: str) -> None:
     """The signature and the kind of the method are kept, so that mocks await it."""
-    written = "(subject: str, plan: awx_ratelimit.core.plan.Plan, cost: int = 1)"
+    written = "(subject: str, plan: awx_ratelimit.core.plan.Plan, cost: int | collections.abc.Mapping[str, int] = 1, "
     mock = create_autospec(AsyncLimiter, instance=True)
 
     assert str(inspect.signature(getattr(limiter, verb))).startswith(written)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, MemoryBackend, Plan, Rate, RefusalLog
+from awx_ratelimit import AsyncLimiter, Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate, RefusalLog
 from awx_ratelimit.http.gate import claim_of
 from awx_ratelimit.testing import ManualClock
 
@@ -87,6 +87,20 @@ def test_shadow_lines_are_sampled_apart(caplog: pytest.LogCaptureFixture) -> Non
     kinds = [message.partition(" '")[0] for message in caplog.messages]
     assert kinds == ["would have refused"] * 2 + ["refused"] * 2 + ["would have refused"]
     assert caplog.records[-1].left_out == 97  # type: ignore[attr-defined]
+
+
+def test_refusal_of_another_budget(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal by the account is logged with the scope of the limit, and a cost by measure is written out."""
+    limiter = Limiter(MemoryBackend(clock=ManualClock()), listeners=[RefusalLog()])
+    also = [Budget("acme", PLAN, scope="account")]
+    with caplog.at_level(logging.WARNING, "awx_ratelimit.refusals"):
+        for key in ("key_1", "key_2"):
+            limiter.acquire(key, Plan.of("q", per_day=9), {"requests": 1}, also=also)
+
+    assert caplog.messages == [
+        "refused 'key_2' under q by ['account.minute', 'account.concurrent']: cost {'requests': 1}, "
+        "retry after 60000 ms"
+    ]
 
 
 class InTasks:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests import strategies
 
 from awx_ratelimit import Decision, InvalidLimit, Limiter, MemoryBackend, Plan, PlanTable, Rate
-from awx_ratelimit.core.bucket import convert_debt, drained, time_to_drain_ms, wait_ms
+from awx_ratelimit.core.bucket import convert_debt, drained, wait_ms
 from awx_ratelimit.core.decide import decide
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.reference_model import Model, as_expected
@@ -124,13 +124,26 @@ def test_wait_is_exact(rate: Rate, debt: int, cost: int) -> None:
     assert fits == [False, True] if promised_ms else fits[1]
 
 
-@given(rate=strategies.rates("minute"), debt=st.integers(0, 10**12), unit=st.integers(1, 10**9))
-def test_converted_debt(rate: Rate, debt: int, unit: int) -> None:
-    """A debt in another unit is at most the capacity, and otherwise not less than before."""
-    made = convert_debt(rate, debt, unit)
+@given(
+    rate=strategies.rates("minute"),
+    debt=st.integers(0, 10**12),
+    unit=st.integers(1, 10**9),
+    capacity=st.integers(1, 10**12),
+)
+def test_converted_debt(rate: Rate, debt: int, unit: int, capacity: int) -> None:
+    """A debt in another unit is the least that is not below the old one, and at most the capacity."""
+    assume((unit, capacity) != (rate.unit, rate.capacity))
 
-    assert made == rate.capacity or made * unit >= debt * rate.unit
-    assert time_to_drain_ms(rate, made, 0, 0) >= 0
+    made = convert_debt(rate, debt, unit, capacity)
+
+    assert 0 <= made <= rate.capacity
+    assert made == rate.capacity or made * unit >= debt * rate.unit > (made - 1) * unit
+
+
+@given(rate=strategies.rates("minute"), debt=st.integers(0, 10**12))
+def test_debt_in_the_same_unit(rate: Rate, debt: int) -> None:
+    """A debt that is counted equally does not change, not even an overdraft."""
+    assert convert_debt(rate, debt, rate.unit, rate.capacity) == debt
 
 
 _SCALARS: Any = st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats() | st.text(max_size=8)

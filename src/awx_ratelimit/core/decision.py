@@ -96,6 +96,11 @@ class Decision(_Decided):
         return not self.exceeded & self.plan.enforced
 
     @property
+    def has_exceeded(self) -> bool:
+        """Whether a limit is exceeded, in shadow or not."""
+        return self.exceeded != 0
+
+    @property
     def claim(self) -> Claim:
         """The claim of the first budget."""
         return Claim(self.subject, self.plan, self.cost)
@@ -166,6 +171,10 @@ class JointDecision(Decision):
         """Whether every enforced limit of every budget had room."""
         pairs = zip(self.joint_claim.shape.charges, self.states, strict=True)
         return not any(state[0] & charge.plan.enforced for charge, state in pairs)
+
+    @property
+    def has_exceeded(self) -> bool:
+        return any(state[0] for state in self.states)
 
     @property
     def usages(self) -> tuple[Usage, ...]:

@@ -93,8 +93,8 @@ class ShadowCounts:
 
 
 _refusal_log = logging.getLogger("awx_ratelimit.refusals")
-_REFUSED = "refused %(subject)r under %(plan)s by %(limits)s: cost %(cost)d, retry after %(retry_after_ms)d ms"
-_SHADOW = "would have refused %(subject)r under %(plan)s by %(shadow_limits)s, in shadow: cost %(cost)d"
+_REFUSED = "refused %(subject)r under %(plan)s by %(limits)s: cost %(cost)s, retry after %(retry_after_ms)d ms"
+_SHADOW = "would have refused %(subject)r under %(plan)s by %(shadow_limits)s, in shadow: cost %(cost)s"
 
 
 class RefusalLog:
@@ -123,7 +123,7 @@ class RefusalLog:
 
     def __call__(self, decision: Decision) -> None:
         """Log `decision` if it is a refusal, or a refusal of a limit in shadow, and the bound allows a line."""
-        if not decision.exceeded:
+        if not decision.has_exceeded:
             return
         left_out = self._count_line(self._shadow if decision.allowed else self._refused)
         if left_out is None:

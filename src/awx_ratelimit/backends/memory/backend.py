@@ -151,7 +151,7 @@ class MemoryBackend:
 
     def _decide_jointly(self, claim: JointClaim) -> Decision:
         now_ms = self._now_ms()
-        records, (_, scopes, _, charges, _, has_slots), declared = claim
+        records, (_, scopes, _, charges, _, has_slots), _ = claim
         shards, states, held = self._shards, [], []
         for record, charge in zip(records, charges, strict=True):
             shard = shards[hash(record) & _MASK]

@@ -16,7 +16,7 @@ PLANS = {"starter": {"per_minute": 60}}
     [
         ([], "t", "expected a table"),
         ({}, "t: plans", "the table has no plan"),
-        ({"plan": PLANS}, "t: plan", "unknown key; allowed are default, plans, overrides"),
+        ({"plan": PLANS}, "t: plan", "unknown key; allowed are default, plans, service, overrides"),
         ({"plans": {"a": 5}}, "t: plans.a", "expected a table"),
         ({"plans": {"a": {}}}, "t: plans.a", "has no limit"),
         ({"plans": {"": {"per_minute": 1}}}, "t: plans.", "name: expected a non-empty string, got ''"),
@@ -46,7 +46,7 @@ PLANS = {"starter": {"per_minute": 60}}
         ({"plans": PLANS, "overrides": {"x": {"plan": "gold"}}}, "t: overrides.x.plan", "there is no plan 'gold'"),
         ({"plans": PLANS, "overrides": {"x": 5}}, "t: overrides.x", "expected a table"),
         ({"plans": PLANS, "overrides": {"x": {"per_minute": 0}}}, "t: overrides.x.per_minute", "expected an integer"),
-        ({"plans": PLANS, "overrides": {"x": {"per_week": 1}}}, "t: overrides.x.per_week", "unknown key"),
+        ({"plans": PLANS, "overrides": {"x": {"per_weak": 1}}}, "t: overrides.x.per_weak", "unknown key"),
     ],
 )  # fmt: skip
 def test_mistake_names_its_place(mapping: Any, place: str, says: str) -> None:

@@ -49,14 +49,14 @@ MISTAKES: list[Mistake] = [
         'PlanTable([plan], overrides={"acct_acme": plan})',
         InvalidLimit,
         "plan table: overrides.acct_acme: expected a table with the keys plan, per_second, per_minute, per_hour, "
-        "per_day, rates, concurrent, shadow, got Plan(name='api', rates=(Rate(name='minute', tokens=60, "
-        "period_ms=60000, burst=60...",
+        "per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, got Plan(name='api', "
+        "rates=(Rate(name='minute', tokens=60, period_ms=60000, period=None...",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',
         InvalidLimit,
         "plan table: overrides.acct_acme.per_minut: unknown key; allowed are plan, per_second, "
-        "per_minute, per_hour, per_day, rates, concurrent, shadow",
+        "per_minute, per_hour, per_day, per_week, per_month, per_year, rates, concurrent, shadow, account",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"plan": "gold"}})',
@@ -72,6 +72,16 @@ MISTAKES: list[Mistake] = [
         'PlanTable([plan], overrides={7: {"per_minute": 5}})',
         InvalidLimit,
         "plan table: overrides.7: unknown key; allowed are strings",
+    ),
+    (
+        "PlanTable([plan], service=60)",
+        TypeError,
+        'service: expected a Plan such as Plan.of("service", per_second=5_000), or None, got 60 (int)',
+    ),
+    (
+        'PlanTable([plan], service=plan.of("a", per_day=5, account=plan))',
+        InvalidLimit,
+        "service: expected a plan without an account, because everybody shares it",
     ),
     (
         "PlanTable.from_toml(None)",

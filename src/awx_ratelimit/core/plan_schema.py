@@ -1,50 +1,19 @@
 """The format of a plan table: reads plans and overrides from mappings. Each error names its place in the table."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.core.plan import PERIODS_MS, Plan
+from awx_ratelimit.core.limit_schema import PER_KEYS, Place, make_plan, read_flag, read_rates, read_slots
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, Concurrency, Rate
-from awx_ratelimit.core.validation import escape_unprintable, short_repr
+from awx_ratelimit.core.validation import describe, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
-_PER = {f"per_{unit}": (unit, period_ms) for unit, period_ms in PERIODS_MS.items()}
-_LIMIT_KEYS = (*_PER, "rates", CONCURRENT, "shadow")
-_REFUSAL_KEYS = ("status", "body", "content_type")
+_LIMIT_KEYS: Final = (*PER_KEYS, "rates", CONCURRENT, "shadow")
+_REFUSAL_KEYS: Final = ("status", "body", "content_type")
 #: The statuses of errors (RFC 9110).
-_STATUSES = range(400, 600)
-_RATE_KEYS = {"limit": "tokens", "burst": "burst", "refill": "refill", "shadow": "shadow"}
-_SLOT_KEYS = {"slots": "slots", "ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms", "shadow": "shadow"}
-_MAX_SECONDS = 10**9
-_Limit = TypeVar("_Limit", Rate, Concurrency, Plan)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a plan table, for error messages."""
-
-    source: str
-    path: str = ""
-
-    def at(self, key: object) -> "Place":
-        """The place of `key` in this place."""
-        escaped = escape_unprintable(str(key))
-        return Place(self.source, f"{self.path}.{escaped}" if self.path else escaped)
-
-    def error(self, what: object) -> InvalidLimit:
-        """The error to raise for a mistake at this place."""
-        return InvalidLimit(f"{self.path}: {what}" if self.path else what, source=self.source)
-
-    def table(self, value: object, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
-        """Return `value` if it is a mapping with keys from `allowed` (None: any strings); else raise InvalidLimit."""
-        if not isinstance(value, Mapping):
-            keys = ", ".join(allowed or ("<name>",))
-            raise self.error(f"expected a table with the keys {keys}, got {short_repr(value)}")
-        for key in value:
-            if not isinstance(key, str) or (allowed is not None and key not in allowed):
-                raise self.at(key).error(f"unknown key; allowed are {', '.join(allowed or ('strings',))}")
-        return value
+_STATUSES: Final = range(400, 600)
 
 
 class RefusalText(NamedTuple):
@@ -62,12 +31,13 @@ class ReadTable(NamedTuple):
     default: str | None
     overrides: Mapping[str, Any]
     refusals: Mapping[str, RefusalText]
+    service: Plan | None
 
 
 def read_table(mapping: Mapping[str, Any], source: str) -> ReadTable:
     """Read a plan table from a mapping. Raises InvalidLimit with the place of a mistake."""
     root = Place(source)
-    table = root.table(mapping, ("default", "plans", "overrides"))
+    table = root.table(mapping, ("default", "plans", "service", "overrides"))
     plans = root.at("plans").table(table.get("plans", {}))
     if not plans:
         raise root.at("plans").error("the table has no plan; add at least one, such as [plans.starter]")
@@ -78,42 +48,73 @@ def read_table(mapping: Mapping[str, Any], source: str) -> ReadTable:
         if "refusal" in value
     }
     overrides = root.at("overrides").table(table.get("overrides", {}))
-    return ReadTable(read, table.get("default"), overrides, refusals)
+    service = _read_shared("service", table["service"], root.at("service")) if "service" in table else None
+    return ReadTable(read, table.get("default"), overrides, refusals, service)
 
 
 class Override(NamedTuple):
-    """The limits of an override. They replace limits of the same name and add the others."""
+    """The limits of an override. They replace limits of the same name and add the others.
+
+    `account` are limits that all keys of an account share; None leaves those of the plan.
+    """
 
     rates: tuple[Rate, ...]
     concurrency: Concurrency | None
     shadow: bool | None
+    account: "Override | None" = None
 
     def applied_to(self, base: Plan) -> Plan:
         """The plan `base` with these limits."""
+        account = base.account if self.account is None else self.account.applied_to_account(base)
         rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in self.rates}
         shadow = base.shadow if self.shadow is None else self.shadow
         slots = self.concurrency or base.concurrency
         is_unlimited = base.is_unlimited and not (rates or slots)
-        return Plan(base.name, tuple(rates.values()), slots, base.account, shadow, is_unlimited)
+        return Plan(base.name, tuple(rates.values()), slots, account, shadow, is_unlimited)
+
+    def applied_to_account(self, base: Plan) -> Plan | None:
+        """The plan of the account of `base` with these limits."""
+        if base.account is None and not (self.rates or self.concurrency):
+            return None
+        return self.applied_to(base.account or Plan.unlimited(_account_name(base.name)))
 
 
 def read_override(value: object, place: Place) -> Override:
     """Parse the limits of an override. `PlanTable` reads its key ``plan``."""
-    return _read_limits(value, place, ("plan", *_LIMIT_KEYS))
+    limits = _read_limits(value, place, ("plan", *_LIMIT_KEYS, "account"))
+    table = place.table(value)
+    if "account" not in table:
+        return limits
+    return limits._replace(account=_read_limits(table["account"], place.at("account"), _LIMIT_KEYS))
 
 
 def _read_plan(name: str, value: Any, place: Place) -> Plan:
-    limits = _read_limits(value, place, (*_LIMIT_KEYS, "unlimited", "refusal"))
-    unlimited = _read_flag(value.get("unlimited", False), place.at("unlimited"))
-    fields = limits._asdict() | {"shadow": bool(limits.shadow), "is_unlimited": unlimited}
-    return _make(Plan, place, name=name, **fields)
+    limits = _read_limits(value, place, (*_LIMIT_KEYS, "unlimited", "account", "refusal"))
+    unlimited = read_flag(value.get("unlimited", False), place.at("unlimited"))
+    account = None
+    if "account" in value:
+        account = _read_shared(_account_name(name), value["account"], place.at("account"))
+    fields = limits._asdict() | {"shadow": bool(limits.shadow), "is_unlimited": unlimited, "account": account}
+    return make_plan(place, name=name, **fields)
+
+
+def _read_shared(name: str, value: Any, place: Place) -> Plan:
+    """The plan that all keys of an account share, or that everybody shares."""
+    limits = _read_limits(value, place, _LIMIT_KEYS)
+    if not limits.rates and limits.concurrency is None:
+        raise place.error("the table has no limit; add one, such as per_minute = 1_000, or leave the table out")
+    return make_plan(place, name=name, **limits._asdict() | {"shadow": bool(limits.shadow)})
+
+
+def _account_name(plan: str) -> str:
+    return f"{plan}.account"
 
 
 def _read_limits(value: object, place: Place, keys: tuple[str, ...]) -> Override:
     table = place.table(value, keys)
-    concurrency = _read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
-    shadow = _read_flag(table.get("shadow", False), place.at("shadow"))
-    return Override(tuple(_read_rates(table, place)), concurrency, shadow if "shadow" in table else None)
+    concurrency = read_slots(table[CONCURRENT], place.at(CONCURRENT)) if CONCURRENT in table else None
+    shadow = read_flag(table.get("shadow", False), place.at("shadow"))
+    return Override(read_rates(table, place), concurrency, shadow if "shadow" in table else None)
 
 
 def _read_refusal(value: object, place: Place) -> RefusalText:
@@ -131,60 +132,29 @@ def _read_refusal(value: object, place: Place) -> RefusalText:
     return RefusalText(status, body, content_type)
 
 
-def _read_flag(value: object, place: Place) -> bool:
-    if not isinstance(value, bool):
-        raise place.error(f"expected true or false, got {short_repr(value)}")
-    return value
+def listed_plans(plans: Any) -> Iterable[Plan]:
+    """`plans` as a list. Raises TypeError if one of them is not a Plan."""
+    if isinstance(plans, Mapping | str | PurePath) or not isinstance(plans, Iterable):
+        file_or_list = ".from_toml(path)" if isinstance(plans, str | PurePath) else "([plan])"
+        remedy = ".from_mapping(...)" if isinstance(plans, Mapping) else file_or_list
+        raise TypeError(f"plans: expected a list of Plans, got {describe(plans)}; write PlanTable{remedy}")
+    checked = list(plans)
+    for number, plan in enumerate(checked):
+        if not isinstance(plan, Plan):
+            raise TypeError(
+                f'plans[{number}]: expected a Plan, got {describe(plan)}; write Plan.of("api", per_minute=60)'
+            )
+    return checked
 
 
-def _read_rates(table: Mapping[str, Any], place: Place) -> list[Rate]:
-    rates = [_read_per(table[key], *_PER[key], place.at(key)) for key in _PER if key in table]
-    texts = table.get("rates", [])
-    if not isinstance(texts, list | tuple):
-        raise place.at("rates").error(f"expected a list of texts such as '60/minute', got {short_repr(texts)}")
-    for index, text in enumerate(texts):
-        here = place.at(f"rates[{index}]")
-        try:
-            rates.append(Rate.parse(text))
-        except InvalidLimit as error:
-            raise here.error(error) from error
-        if [rate.name for rate in rates].count(rates[-1].name) > 1:
-            raise here.error(f"two limits are named {rates[-1].name!r}; names must be unique in a plan")
-    return rates
-
-
-def _read_per(value: object, unit: str, period_ms: int, place: Place) -> Rate:
-    fields = value if isinstance(value, Mapping) else {"limit": value}
-    fields_given = _renamed_fields(fields, _RATE_KEYS, place)
-    if "tokens" not in fields_given:
-        raise place.error("the limit is missing; write { limit = 60 }, or only the number")
-    return _make(Rate, place, name=unit, period_ms=period_ms, **fields_given)
-
-
-def _read_slots(value: object, place: Place) -> Concurrency:
-    fields = value if isinstance(value, Mapping) else {"slots": value}
-    fields_given = _renamed_fields(fields, _SLOT_KEYS, place)
-    if "slots" not in fields_given:
-        raise place.error("the slots are missing; write { slots = 5 }, or only the number")
-    for key in [key for key in fields if key.endswith("_seconds")]:
-        fields_given[_SLOT_KEYS[key]] = _milliseconds(fields[key], place.at(key))
-    return _make(Concurrency, place, **fields_given)
-
-
-def _renamed_fields(fields: Mapping[str, Any], keys: Mapping[str, str], place: Place) -> dict[str, Any]:
-    return {keys[key]: value for key, value in place.table(fields, tuple(keys)).items()}
-
-
-def _milliseconds(seconds: object, place: Place) -> int:
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _MAX_SECONDS:
-        milliseconds = round(seconds * 1000)
-        if milliseconds / 1000 == seconds:
-            return milliseconds
-    raise place.error(f"expected seconds such as 30 or 0.5, in whole milliseconds, got {short_repr(seconds)}")
-
-
-def _make(kind: type[_Limit], place: Place, **fields: Any) -> _Limit:
-    try:
-        return kind(**fields)
-    except InvalidLimit as error:
-        raise place.error(error) from error
+def checked_service(service: Any) -> Plan | None:
+    """Return `service`. Raises TypeError unless it is None or a Plan, and InvalidLimit for one with an account."""
+    if service is None:
+        return None
+    if not isinstance(service, Plan):
+        raise TypeError(
+            f'service: expected a Plan such as Plan.of("service", per_second=5_000), or None, got {describe(service)}'
+        )
+    if service.account is not None:
+        raise InvalidLimit("service: expected a plan without an account, because everybody shares it")
+    return service

@@ -7,8 +7,16 @@ from pathlib import PurePath
 from typing import Any
 
 from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.limit_schema import Place
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
-from awx_ratelimit.core.plan_schema import Override, Place, RefusalText, read_override, read_table
+from awx_ratelimit.core.plan_schema import (
+    Override,
+    RefusalText,
+    checked_service,
+    listed_plans,
+    read_override,
+    read_table,
+)
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.runtime.files import WatchedFile, read_toml
@@ -21,9 +29,10 @@ _CALLER_OVERRIDES = Place("caller", "overrides")
 class PlanTable:
     """All plans by name, the name of the default plan, and the overrides of subjects and accounts.
 
-    A table is immutable, and `resolve` takes the same time for any number of overrides. `source` is the name of the
-    table in errors. `refusals` are the responses that replace the usual 429, by the name of a plan. Raises TypeError
-    for plans that are not Plans, and InvalidLimit for a mistake in the table.
+    A table is immutable, and `resolve` takes the same time for any number of overrides. `service` is the plan that all
+    callers share; None: no shared limit. `source` is the name of the table in errors. `refusals` are the responses that
+    replace the usual 429, by the name of a plan. Raises TypeError for plans that are not Plans, and InvalidLimit for a
+    mistake in the table.
     """
 
     def __init__(
@@ -32,15 +41,17 @@ class PlanTable:
         *,
         default: str | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        service: Plan | None = None,
         source: str = "plan table",
         refusals: Mapping[str, RefusalText] | None = None,
     ) -> None:
         self._plans: dict[str, Plan] = {}
-        for plan in _checked_plans(plans):
+        for plan in listed_plans(plans):
             if self._plans.setdefault(plan.name, plan) is not plan:
                 raise InvalidLimit(f"{source}: plans.{plan.name}: two plans have this name")
         self._source = source
         self._default = default
+        self._service = checked_service(service)
         self._refusals = refusals or {}
         if default is not None:
             self._find_plan(default, Place(source, "default"))
@@ -49,6 +60,9 @@ class PlanTable:
             raise InvalidLimit(f"{source}: overrides: expected a subject or an account as each key, got ''")
         self._parsed_overrides = {
             key: self._read(value, Place(source, "overrides").at(key)) for key, value in self._overrides.items()
+        }
+        self._account_limits = {
+            key: override.account for key, (_, override) in self._parsed_overrides.items() if override.account
         }
         # Bounded, because callers may bring a new Plan with each request.
         self._cached_override = lru_cache(maxsize=_MAX_CACHED)(self._apply_override)
@@ -62,8 +76,8 @@ class PlanTable:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "plan table") -> "PlanTable":
         """Build a table from a mapping in the format of plans.toml. Raises InvalidLimit with the place of a mistake."""
-        plans, default, overrides, refusals = read_table(mapping, source)
-        return cls(plans, default=default, overrides=overrides, source=source, refusals=refusals)
+        plans, default, overrides, refusals, service = read_table(mapping, source)
+        return cls(plans, default=default, overrides=overrides, service=service, source=source, refusals=refusals)
 
     @classmethod
     def from_toml(cls, path: str | PurePath) -> "PlanTable":
@@ -86,6 +100,11 @@ class PlanTable:
         """All plans, in the order of the table."""
         return tuple(self._plans.values())
 
+    @property
+    def service(self) -> Plan | None:
+        """The plan that all callers share; None without one."""
+        return self._service
+
     def refusal_of(self, plan: Plan) -> RefusalText | None:
         """The table ``refusal`` of `plan`: what its callers get instead of the usual 429. None for the usual one."""
         return self._refusals.get(plan.name)
@@ -101,8 +120,9 @@ class PlanTable:
         """The plan of `caller`.
 
         The first that exists applies: the caller's own overrides, those of its subject, those of its account, its plan,
-        the default plan. Raises InvalidLimit for a plan that is not in the table, and for a mistake in the caller's own
-        overrides.
+        the default plan. The limits `account` of the account's override apply even if another one comes first, unless
+        that one has such limits too. Raises InvalidLimit for a plan that is not in the table, and for a mistake in the
+        caller's own overrides.
         """
         try:
             name = caller.plan
@@ -118,29 +138,40 @@ class PlanTable:
         if self._parsed_overrides:
             for key in (caller.subject, caller.account):
                 if key is not None and key in self._parsed_overrides:
-                    return self._cached_override(key, caller.plan)
+                    return self._cached_override(key, caller.plan, self._account_of(caller))
         return self._find_plan(caller.plan, _CALLER_PLAN)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new_table, (self.plans, self._default, self._overrides, self._source, self._refusals)
+        table = (self.plans, self._default, self._overrides, self._source, self._refusals, self._service)
+        return _new_table, table
+
+    def _account_of(self, caller: Caller) -> str | None:
+        """The account of `caller` if its override has limits that all its keys share."""
+        return caller.account if caller.account in self._account_limits else None
 
     def _with_own_overrides(self, caller: Caller) -> Plan:
         overrides = _CALLER_OVERRIDES.table(caller.overrides)
         items = tuple((key, value.__class__, value) for key, value in overrides.items())
         try:
-            return self._cached_items(items, caller.plan)
+            return self._cached_items(items, caller.plan, self._account_of(caller))
         except TypeError:
             # Nested tables are not hashable and so cannot be a key of the cache.
-            return self._applied(self._read(overrides, _CALLER_OVERRIDES), caller.plan)
+            return self._applied(self._read(overrides, _CALLER_OVERRIDES), caller.plan, self._account_of(caller))
 
-    def _apply_override(self, key: str, plan: str | Plan | None) -> Plan:
-        return self._applied(self._parsed_overrides[key], plan)
+    def _apply_override(self, key: str, plan: str | Plan | None, account: str | None) -> Plan:
+        return self._applied(self._parsed_overrides[key], plan, account)
 
-    def _apply_items(self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None) -> Plan:
-        return self._applied(self._read({key: value for key, _, value in items}, _CALLER_OVERRIDES), plan)
+    def _apply_items(
+        self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None, account: str | None
+    ) -> Plan:
+        return self._applied(self._read({key: value for key, _, value in items}, _CALLER_OVERRIDES), plan, account)
 
-    def _applied(self, parsed: tuple[Plan | None, Override], plan: str | Plan | None) -> Plan:
+    def _applied(
+        self, parsed: tuple[Plan | None, Override], plan: str | Plan | None, account: str | None = None
+    ) -> Plan:
         base, override = parsed
+        if account is not None and override.account is None:
+            override = override._replace(account=self._account_limits[account])
         return override.applied_to(self._find_plan(plan, _CALLER_PLAN) if base is None else base)
 
     def _read(self, override: object, place: Place) -> tuple[Plan | None, Override]:
@@ -170,6 +201,10 @@ class _WatchedPlanTable(PlanTable):
     def plans(self) -> tuple[Plan, ...]:
         return self._file.value.plans
 
+    @property
+    def service(self) -> Plan | None:
+        return self._file.value.service
+
     def overridden(self) -> list[Plan]:
         return self._file.value.overridden()
 
@@ -190,26 +225,12 @@ def _check_path(path: object) -> None:
         )
 
 
-def _checked_plans(plans: Any) -> Iterable[Plan]:
-    """`plans` as a list. Raises TypeError if one of them is not a Plan."""
-    if isinstance(plans, Mapping | str | PurePath) or not isinstance(plans, Iterable):
-        file_or_list = ".from_toml(path)" if isinstance(plans, str | PurePath) else "([plan])"
-        remedy = ".from_mapping(...)" if isinstance(plans, Mapping) else file_or_list
-        raise TypeError(f"plans: expected a list of Plans, got {describe(plans)}; write PlanTable{remedy}")
-    checked = list(plans)
-    for number, plan in enumerate(checked):
-        if not isinstance(plan, Plan):
-            raise TypeError(
-                f'plans[{number}]: expected a Plan, got {describe(plan)}; write Plan.of("api", per_minute=60)'
-            )
-    return checked
-
-
 def _new_table(
     plans: Iterable[Plan],
     default: str | None,
     overrides: Mapping[str, Mapping[str, Any]],
     source: str,
     refusals: Mapping[str, RefusalText],
+    service: Plan | None,
 ) -> PlanTable:
-    return PlanTable(plans, default=default, overrides=overrides, source=source, refusals=refusals)
+    return PlanTable(plans, default=default, overrides=overrides, service=service, source=source, refusals=refusals)

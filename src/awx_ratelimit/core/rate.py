@@ -21,7 +21,12 @@ CONCURRENT: Final = "concurrent"
 #: The measure of a cost that is a plain number.
 REQUESTS: Final = "requests"
 Refill = Literal["continuous", "calendar"]
-_is_name = re.compile(r"[a-z0-9_-]{1,32}").fullmatch
+_matches_name = re.compile(r"[a-z0-9_-]{1,32}").fullmatch
+
+
+def is_name(text: object) -> bool:
+    """Whether `text` can be the name of a limit or of a measure."""
+    return isinstance(text, str) and _matches_name(text) is not None
 
 
 class _LongestMs(int):
@@ -99,14 +104,14 @@ class Rate:
         self._count_exactly()
 
     def _validate(self) -> None:
-        if not isinstance(self.name, str) or not _is_name(self.name):
+        if not is_name(self.name):
             parsed = f"; write Rate.parse({short_repr(self.name)})" if "/" in str(self.name) else ""
             raise InvalidLimit(
                 f"a limit's name: expected 1 to 32 of a-z, 0-9, '_' and '-', got {short_repr(self.name)}{parsed}"
             )
         if self.name == CONCURRENT:
             raise InvalidLimit(f"a rate cannot have the name {CONCURRENT!r}: it is the name of the concurrency limit")
-        if not isinstance(self.measure, str) or not _is_name(self.measure):
+        if not is_name(self.measure):
             raise InvalidLimit(
                 f"{self.name}: measure: expected 1 to 32 of a-z, 0-9, '_' and '-', got {short_repr(self.measure)}"
             )

@@ -6,7 +6,8 @@ The plan belongs to the account. A change reaches all its keys, in every process
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from awx_ratelimit.core.plan_schema import Place, read_override
+from awx_ratelimit.core.limit_schema import Place
+from awx_ratelimit.core.plan_schema import read_override
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.models import Account, Page

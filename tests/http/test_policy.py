@@ -54,14 +54,34 @@ def test_budget_with_a_shadow_plan() -> None:
         {"budget": "b"},
         {"plan": Plan.of("p", per_minute=1)},
         {"budget": "B", "plan": Plan.of("p", per_minute=1)},
-        {"budget": "b" * 30, "plan": Plan.of("p", per_minute=1)},
-        {"budget": "b", "plan": Plan.of("p", per_minute=1, concurrent=1)},
+        {"budget": "b" * 33, "plan": Plan.of("p", per_minute=1)},
+        {"budget": "account", "plan": Plan.of("p", per_minute=1)},
+        {"budget": "service", "plan": Plan.of("p", per_minute=1)},
+        {"budget": "b", "plan": Plan.of("p", per_minute=1, account=Plan.of("a", per_minute=1))},
+        {"budget": "b", "plan": Plan.unlimited("p")},
+        {"budget": "b", "plan": Plan.of("p", per_minute=1), "cost": 2},
+        {"budget": "b", "plan": Plan.of("p", per_minute=1), "per": "key"},
+        {"per": "address"},
+        {"charge_on": 401},
+        {"charge_on": []},
+        {"charge_on": {401, "403"}},
+        {"charge_on": {42}},
+        {"charge_on": {True}},
+        {"cost": {}},
+        {"cost": {"tokens": -1}},
+        {"cost": {1: 1}},
+        {"wait_ms": -1},
+        {"wait_ms": 86_400_001},
+        {"wait_ms": True},
+        {"max_waiting": 0},
+        {"exempt": True, "charge_on": {401}},
+        {"exempt": True, "wait_ms": 1},
         {"budget": "b", "plan": Plan.of("p", per_minute=1), "exempt": True},
         {"exempt": True, "cost": 5},
     ],
 )
 def test_invalid_budget(fields: Any) -> None:
-    """A budget without a name or a plan, with slots, or on an exempt path raises InvalidLimit."""
+    """A budget without a name or a plan, on an exempt path or with a wrong option raises InvalidLimit."""
     with pytest.raises(InvalidLimit, match=r"Rule\('/login'\)"):
         Rule("/login", **fields)
 

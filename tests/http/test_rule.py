@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import InvalidLimit, Rule
-from awx_ratelimit.http.rules.rule import path_error
+from awx_ratelimit.http.rules.path_syntax import path_error
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend, Plan, Rate, Rule
+from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.base import fits_event_loop
 
 
@@ -115,7 +115,6 @@ def test_claims_are_checked(subject: Any, plan: Any) -> None:
 
 API = Plan.of("api", per_minute=60)
 LOGIN = Plan.of("login", per_minute=5)
-LOGIN_RULE = Rule("/login", budget="login", plan=LOGIN)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,6 @@ LOGIN_RULE = Rule("/login", budget="login", plan=LOGIN)
         ("user_1", LOGIN, False),
         ("login:user_1", LOGIN, True),
         ("user_1", Plan("login", (Rate("login_minute", 5, 60_000),)), True),
-        ("user_1", LOGIN_RULE.with_budget(API), True),
     ],
 )
 def test_shared_limits(subject: str, plan: Plan, allowed: bool) -> None:

@@ -86,11 +86,7 @@ def is_charged(rule: Any, chosen: str) -> bool:
     if chosen == "transfers":
         return rule is not None and rule.cost >= 5
     if chosen == "login":
-        return (
-            rule is not None
-            and rule.budget is not None
-            and "login.minute" in [rate.name for rate in rule.with_budget(PLAN).rates]
-        )
+        return rule is not None and [(budget.scope, budget.plan) for budget in rule.price.budgets] == [("login", LOGIN)]
     return rule is not None and rule.cost >= 1
 
 

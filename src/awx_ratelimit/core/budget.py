@@ -10,6 +10,13 @@ from awx_ratelimit.core.validation import describe, set_fields
 from awx_ratelimit.errors import InvalidLimit
 
 MAX_SCOPE_LENGTH: Final = 32
+#: The scope of the limits that all keys of an account share.
+ACCOUNT_SCOPE: Final = "account"
+#: The scope and the subject of the limits that everybody shares.
+SERVICE_SCOPE: Final = "service"
+SERVICE_SUBJECT: Final = "service"
+#: No rule, route or function may have one of these.
+RESERVED_SCOPES: Final = (ACCOUNT_SCOPE, SERVICE_SCOPE)
 is_scope = re.compile(rf"[a-z0-9_-]{{1,{MAX_SCOPE_LENGTH}}}").fullmatch
 
 
@@ -34,6 +41,13 @@ def checked_scope(scope: Any) -> str | None:
     if scope is None or (isinstance(scope, str) and is_scope(scope)):
         return scope
     raise InvalidLimit(f"scope: expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
+
+
+def checked_own_scope(scope: Any) -> str | None:
+    """Return the `scope` of a rule, a route or a function. Raises InvalidLimit for a wrong or reserved one."""
+    if scope in RESERVED_SCOPES:
+        raise InvalidLimit(f"scope: expected a name of its own, got {scope!r}, which gates use for plan tables")
+    return checked_scope(scope)
 
 
 def scoped_name(scope: str | None, limit: str) -> str:

@@ -51,7 +51,8 @@ class PlanTable:
                 raise InvalidLimit(f"{source}: plans.{plan.name}: two plans have this name")
         self._source = source
         self._default = default
-        self._service = checked_service(service)
+        #: The plan that all callers share; None without one.
+        self.service = checked_service(service)
         self._refusals = refusals or {}
         if default is not None:
             self._find_plan(default, Place(source, "default"))
@@ -100,11 +101,6 @@ class PlanTable:
         """All plans, in the order of the table."""
         return tuple(self._plans.values())
 
-    @property
-    def service(self) -> Plan | None:
-        """The plan that all callers share; None without one."""
-        return self._service
-
     def refusal_of(self, plan: Plan) -> RefusalText | None:
         """The table ``refusal`` of `plan`: what its callers get instead of the usual 429. None for the usual one."""
         return self._refusals.get(plan.name)
@@ -142,7 +138,7 @@ class PlanTable:
         return self._find_plan(caller.plan, _CALLER_PLAN)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        table = (self.plans, self._default, self._overrides, self._source, self._refusals, self._service)
+        table = (self.plans, self._default, self._overrides, self._source, self._refusals, self.service)
         return _new_table, table
 
     def _account_of(self, caller: Caller) -> str | None:
@@ -196,14 +192,11 @@ class _WatchedPlanTable(PlanTable):
 
     def __init__(self, path: str | PurePath) -> None:
         self._file = WatchedFile(path, PlanTable.from_toml)
+        self.service = self._file.value.service
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         return self._file.value.plans
-
-    @property
-    def service(self) -> Plan | None:
-        return self._file.value.service
 
     def overridden(self) -> list[Plan]:
         return self._file.value.overridden()
@@ -215,6 +208,7 @@ class _WatchedPlanTable(PlanTable):
         file = self._file
         if time.monotonic() >= file.check_at_s:
             file.check()
+            self.service = file.value.service
         return file.value.resolve(caller)
 
 

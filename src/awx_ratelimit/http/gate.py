@@ -6,6 +6,7 @@ from typing import Any
 from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import (
@@ -26,7 +27,7 @@ from awx_ratelimit.http.identity.identifiers import (
     async_no_flush,
 )
 from awx_ratelimit.http.message import OnRefused, Request
-from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
+from awx_ratelimit.http.policy import EXEMPT, Admission, AnyRule, AuthenticationError, Policy, WebSocketRefusal
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
@@ -44,7 +45,10 @@ class AsyncGate:
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
     what it costs. `headers` is the dialect of the rate limit headers (``draft``, ``legacy``, ``both``, ``none``). With
     `expose`, scripts of other origins may read them. `anonymous` is the plan of requests without a key, limited by
-    client address; None answers them with a 401.
+    client address; None answers them with a 401. `service` is a plan that everybody shares, instead of that of the
+    table.
+
+    The caller's plan, the plan of its account, `service` and the budget of a rule are decided together.
 
     The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from `address_header`,
     which is ``X-Forwarded-For``, ``Forwarded`` or a header with one address such as ``X-Real-IP``. Name your proxies,
@@ -83,6 +87,7 @@ class AsyncGate:
         on_refused: OnRefused | None = None,
         address_header: str = FORWARDED_FOR,
         ipv6_prefix: int = 64,
+        service: Plan | None = None,
     ) -> None:
         self._limiter = checked_limiter(limiter, AsyncLimiter)
         self._claim: Any = claim_of(limiter)
@@ -102,7 +107,9 @@ class AsyncGate:
             on_refused,
             address_header,
             ipv6_prefix,
+            service,
         )
+        self._shared = self._policy.shared
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
         self._unknown_key_addresses = self._policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
@@ -139,15 +146,23 @@ class AsyncGate:
         plan = None
         try:
             plan = policy.resolve(caller)
-            if rule.budget is not None:
-                plan = rule.with_budget(plan)
-            decision = self._claim(caller.subject, plan, cost)
+            if rule.is_joint or plan.account is not None or self._shared.service is not None or policy.is_joint:
+                decision: Any = self._decide_jointly(request, rule, caller, plan, cost)
+            else:
+                decision = self._claim(caller.subject, plan, cost)
             if decision.__class__ is not Decision:
                 decision = await decision
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
-            return policy.undecided(request, plan, cost, caller.subject, error)
-        over = decision.exceeded & plan.enforced
+            return policy.undecided(request, policy.parts_of(plan, rule.price), cost, caller.subject, error)
+        over = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed
         return policy.denied(request, decision) if over else _new(Admission, (None, policy.headers(decision), decision))
+
+    async def _decide_jointly(
+        self, request: Request, rule: AnyRule, caller: Caller, plan: Plan, cost: Cost
+    ) -> Decision:
+        """Decide all budgets of a request together."""
+        claim = self._policy.claims.claim(request, caller, plan, self._shared.service, rule.price, cost)
+        return await self._limiter.claim_jointly(claim)
 
     async def admit_to_route(self, request: Request, limit: BoundLimit, decided: Decision | None) -> Admission:
         """Decide a route's own limit. `decided` is the gate's decision for the request, None without one.
@@ -165,7 +180,7 @@ class AsyncGate:
             if decision.__class__ is not Decision:
                 decision = await decision
         except (ImpossibleClaim, BackendUnavailable) as error:
-            return self._policy.undecided(request, limit.plan, cost, subject, error)
+            return self._policy.undecided(request, [(None, limit.plan)], cost, subject, error)
         if decision.allowed:
             return Admission(None, self._policy.headers(decision), decision)
         return self._policy.denied(request, decision)

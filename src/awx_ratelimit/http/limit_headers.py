@@ -4,16 +4,30 @@ The fields follow draft-ietf-httpapi-ratelimit-headers-08 and later: `RateLimit-
 `RateLimit` what is left of them. Error statuses and fields follow RFC 6585 and RFC 9110.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
-from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
-from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.bucket import wait_ms
+from awx_ratelimit.core.budget import scoped_name
+from awx_ratelimit.core.decision import Decision, JointDecision
+from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan, PlanCache
-from awx_ratelimit.core.rate import CONCURRENT, Rate
+from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
 from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests, whole_seconds
+from awx_ratelimit.http.joint_headers import state_of, template_of
+from awx_ratelimit.http.limit_items import (
+    MAX_INTEGER,
+    bounded,
+    policy_items,
+    rate_numbers,
+    slot_numbers,
+    state_formats,
+    visible_rates,
+    visible_slots,
+)
 from awx_ratelimit.http.message import Reply
+from awx_ratelimit.http.settling import shown_measure
 
 #: The header that carries an API key.
 KEY_HEADER = b"x-api-key"
@@ -22,8 +36,9 @@ DIALECTS: tuple[Dialect, ...] = ("draft", "legacy", "both", "none")
 Headers = list[tuple[bytes, bytes]]
 Renderer = Callable[[Decision], Headers]
 
-#: The largest integer of a structured field (RFC 9651).
-_MAX_INTEGER = 10**15 - 1
+#: A plan of a claim with its scope.
+Part = tuple[str | None, Plan]
+
 _POLICY, _STATE = _DRAFT = (b"ratelimit-policy", b"ratelimit")
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 #: The names of the headers in each dialect.
@@ -81,14 +96,9 @@ class _Template(NamedTuple):
 
 
 def _template(plan: Plan) -> _Template:
-    visible = () if plan.shadow else tuple(numbered for numbered in plan.numbered_rates if not numbered[2].shadow)
-    items = [f'"{rate.name}";r=%d;t=%d' for _, _, rate in visible]
-    slots = 0
-    if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
-        slots = plan.slots
-        items.append(f'"{CONCURRENT}";r=%d%s')
+    visible, slots = visible_rates(plan), visible_slots(plan)
     fast = _fast_numbers(plan, visible, slots)
-    return _Template((_POLICY, policy(plan)), ", ".join(items), visible, slots, fast)
+    return _Template((_POLICY, policy(plan)), ", ".join(state_formats(plan)), visible, slots, fast)
 
 
 def _fast_numbers(plan: Plan, visible: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
@@ -96,7 +106,7 @@ def _fast_numbers(plan: Plan, visible: tuple[tuple[int, int, Rate], ...], slots:
 
     None for all other plans, and for plans whose numbers may not fit into a structured field.
     """
-    if plan.pair is None or len(visible) != 2 or not slots or max(map(_largest_number, plan.rates)) > _MAX_INTEGER:
+    if plan.pair is None or len(visible) != 2 or not slots or max(map(_largest_number, plan.rates)) > MAX_INTEGER:
         return None
     return tuple(n for rate in plan.rates for n in (rate.capacity, rate.unit, rate.period_ms, rate.tokens * 1000))
 
@@ -110,10 +120,13 @@ _cached_template: Final = _templates.entries.get
 
 
 def _draft(decision: Decision) -> Headers:
-    _, plan, _, _, over, levels, held, _, _, _ = decision
+    if decision.__class__ is JointDecision:
+        return _joint_draft(decision)
+    _, plan, cost, _, over, levels, held, _, _, _ = decision
     cached = _cached_template(id(plan))
     policy_header, state, _, slots, fast = cached[0] if cached is not None else _templates.get(plan)
-    if fast is not None and not over:
+    # A claim without a cost is also admitted in an overdraft.
+    if fast is not None and cost and not over:
         # The fast path for nearly every response: `_numbers` written out for two continuous rates and slots.
         capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = fast
         left, left_2, free = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2, slots - held
@@ -123,28 +136,22 @@ def _draft(decision: Decision) -> Headers:
     return [policy_header, (_STATE, (state % _numbers(decision)).encode())] if state else []
 
 
-def _numbers(decision: Decision) -> tuple[Any, ...]:
-    """The `r` and `t` of each visible limit.
+def _joint_draft(decision: JointDecision) -> Headers:
+    template = template_of(decision.joint_claim.shape)
+    return [(_POLICY, template.policy), (_STATE, state_of(decision, template))] if template.state else []
 
-    `t` of a rate that refused is its wait; of a calendar rate the time to its boundary; of any other rate the time in
-    which `r` tokens refill, or until the next token if `r` is 0.
-    """
+
+def _numbers(decision: Decision) -> tuple[Any, ...]:
+    """The `r` and `t` of each visible limit."""
     _, plan, cost, now_ms, over, levels, held, _, _, slot_wait_ms = decision
     template = _templates.get(plan)
     numbers: list[Any] = []
     for index, bit, rate in template.rates:
-        debt = levels[index]
-        left = (rate.capacity - debt) // rate.unit
-        if over & bit:
-            seconds = whole_seconds(wait_ms(rate, debt, levels[index + 1], now_ms, cost))
-        elif rate.calendar:
-            seconds = whole_seconds(next_boundary_ms(rate, levels[index + 1]) - now_ms)
-        else:
-            seconds = -(-left * rate.period_ms // (rate.tokens * 1000)) or _next_token_s(decision, index // 2)
-        numbers += (_bounded(left), _bounded(seconds))
+        tokens = cost if rate.measure == REQUESTS else 0
+        refused = bool(over & bit)
+        numbers += rate_numbers(rate, levels[index], levels[index + 1], now_ms, tokens, refused=refused)
     if template.slots:
-        wait = f";t={whole_seconds(slot_wait_ms)}" if over & plan.slot_bit else ""
-        numbers += (max(0, template.slots - held), wait)
+        numbers += slot_numbers(template.slots, held, slot_wait_ms, refused=bool(over & plan.slot_bit))
     return tuple(numbers)
 
 
@@ -152,13 +159,13 @@ def _next_token_s(decision: Decision, rate_index: int) -> int:
     """The seconds until the rate has one more token."""
     debt, since_ms = decision.levels[2 * rate_index : 2 * rate_index + 2]
     rate = decision.plan.rates[rate_index]
-    return _bounded(whole_seconds(wait_ms(rate, debt, since_ms, decision.decided_at_ms, 1)))
+    return bounded(whole_seconds(wait_ms(rate, debt, since_ms, decision.decided_at_ms, 1)))
 
 
 def _legacy(decision: Decision) -> Headers:
     """The tightest limit: the one with the longest wait, or if none refused, the rate with the fewest tokens left."""
     usages = [usage for usage in decision.usages if not usage.shadow]
-    rates = [usage for usage in usages if usage.limit != CONCURRENT]
+    rates = [usage for usage in usages if usage.limit.rpartition(".")[2] != CONCURRENT]
     if not decision.allowed:
         tightest = max(usages, key=lambda usage: usage.retry_after_ms)
     elif rates:
@@ -180,15 +187,7 @@ RENDERERS: Final[Mapping[Dialect, Renderer]] = {
 
 def policy(plan: Plan) -> bytes:
     """The value of RateLimit-Policy. It depends on the plan alone."""
-    items = [_policy_item(rate) for rate in plan.rates if not (rate.shadow or plan.shadow)]
-    if plan.concurrency and not (plan.concurrency.shadow or plan.shadow):
-        items.append(f'"{CONCURRENT}";q={_bounded(plan.concurrency.slots)};qu="concurrent-requests"')
-    return ", ".join(items).encode()
-
-
-def _policy_item(rate: Rate) -> str:
-    burst = "" if rate.burst == rate.tokens else f";awx-burst={_bounded(rate.burst)}"
-    return f'"{rate.name}";q={_bounded(rate.tokens)};w={_bounded(whole_seconds(rate.period_ms))}{burst}'
+    return ", ".join(policy_items(plan)).encode()
 
 
 def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
@@ -202,11 +201,22 @@ def refusal(decision: Decision, dialect: Dialect = "draft", *, problem: bool = F
     return retry_later(decision.retry_after_ms, violated, headers(decision, dialect), problem=problem)
 
 
-def impossible(plan: Plan, cost: int, dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
-    """The 429 for a cost above a rate's burst. It has no Retry-After, because a retry cannot succeed."""
-    violated = [rate.name for rate in plan.rates if cost > rate.burst and not (rate.shadow or plan.shadow)]
-    more = [(_POLICY, policy(plan))] if dialect in ("draft", "both") else []
-    return too_many_requests("Request cost exceeds the limit.", more, violated if problem else None)
+def impossible_limits(parts: Sequence[Part], cost: Cost) -> list[str]:
+    """The names of the limits of `parts` whose burst is below `cost`."""
+    costs = cost_by_measure(cost)
+    return [
+        scoped_name(scope, rate.name)
+        for scope, plan in parts
+        for rate in plan.rates
+        if costs.get(shown_measure(rate.measure), 0) > rate.burst and not (rate.shadow or plan.shadow)
+    ]
+
+
+def impossible(parts: Sequence[Part], limits: list[str], dialect: Dialect = "draft", *, problem: bool = False) -> Reply:
+    """The 429 for a cost above the burst of `limits`. It has no Retry-After, because a retry cannot succeed."""
+    items = [item for scope, plan in parts for item in policy_items(plan, scope)]
+    more = [(_POLICY, ", ".join(items).encode())] if dialect in ("draft", "both") else []
+    return too_many_requests("Request cost exceeds the limit.", more, limits if problem else None)
 
 
 #: Statuses, each with its description, and its headers with their types.
@@ -224,8 +234,3 @@ def documented_responses() -> DocumentedResponses:
             [(name.decode().title(), kind) for name, kind in types],
         ),
     ]
-
-
-def _bounded(number: int) -> int:
-    """`number`, or the largest integer that a structured field can carry."""
-    return min(number, _MAX_INTEGER)

@@ -4,12 +4,14 @@
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_schema import checked_service
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import check_bool
 from awx_ratelimit.errors import ImpossibleClaim, KeyRefused, KeyStoreUnavailable, TooManyWrongKeys
@@ -18,6 +20,7 @@ from awx_ratelimit.http.client_address import ADDRESS_PREFIX, FORWARDED_FOR, Cli
 from awx_ratelimit.http.identity.identifiers import IdentifierHooks
 from awx_ratelimit.http.message import OnRefused, Reply, Request
 from awx_ratelimit.http.refusals import Refusals
+from awx_ratelimit.http.request_claims import Price, RequestClaims, parts_of
 from awx_ratelimit.http.rules.matching import CombinedRule, PrefixDependent, RuleMatcher
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog
@@ -34,6 +37,8 @@ _log = logging.getLogger("awx_ratelimit")
 WebSocketRefusal = Literal["http", "accept_close"]
 _WEBSOCKET_REFUSALS: tuple[WebSocketRefusal, ...] = ("http", "accept_close")
 
+#: What requests cost.
+AnyRule = Rule | CombinedRule
 #: Why the caller of a request is not known.
 AuthenticationError = KeyRefused | KeyStoreUnavailable | TooManyWrongKeys
 
@@ -53,6 +58,12 @@ class Admission(NamedTuple):
 EXEMPT = Admission(None, [], None)
 
 
+class SharedPlan(NamedTuple):
+    """The plan that everybody shares."""
+
+    service: Plan | None
+
+
 class Policy:
     """See AsyncGate for the parameters. Raises InvalidLimit or TypeError for a wrong one."""
 
@@ -70,11 +81,14 @@ class Policy:
         on_refused: OnRefused | None = None,
         address_header: str = FORWARDED_FOR,
         ipv6_prefix: int = 64,
+        service: Plan | None = None,
     ) -> None:
         check_bool(preflights, "preflights")
         check_bool(expose, "expose")
         check_choice("headers", headers, limit_headers.DIALECTS)
         check_choice("websocket_refusal", websocket_refusal, _WEBSOCKET_REFUSALS)
+        #: Has the plan that everybody shares as its attribute `service`. A watched table changes it.
+        self.shared = plans if service is None else SharedPlan(checked_service(service))
         #: Returns the plan of a caller.
         self.resolve = plans.resolve
         self.anonymous = checked_anonymous(anonymous)
@@ -84,7 +98,10 @@ class Policy:
         self._hooks = IdentifierHooks.of(identify)
         self.unknown_keys = UnknownKeys(self._hooks, self.addresses.subject)
         rules = checked_rules(rules)
-        check_costs(rules, plans, anonymous, identify)
+        check_costs(rules, plans, anonymous, self.shared.service, identify)
+        self.claims = RequestClaims(self.addresses.subject)
+        #: Whether every request needs a joint claim.
+        self.is_joint = False
         self._rules = RuleMatcher(rules)
         self._cached_match = self._rules.cache.get
         self._refusals = Refusals(plans, headers, checked_on_refused(on_refused))
@@ -95,7 +112,7 @@ class Policy:
             self.headers = lambda decision: render(decision) + exposed
         self._log = SampledLog(_log, interval_s=1.0)
 
-    def rule_for(self, request: Request) -> Rule | CombinedRule | None:
+    def rule_for(self, request: Request) -> AnyRule | None:
         """The rule of the request; None if it is exempt, or a preflight that may pass free."""
         method, path, _, _, inner_path, _ = request
         match: Any = self._cached_match((method, path)) if inner_path is None else None
@@ -103,7 +120,7 @@ class Policy:
             match = self._rules.match(method, path, inner_path)
         if match.__class__ is PrefixDependent:
             match = self._rules.resolve_prefixes(match, request.sent_prefixes())
-        rule: Rule | CombinedRule = match
+        rule: AnyRule = match
         if rule.exempt and rule.exempts(request):
             return None
         return None if self._preflights and method == "OPTIONS" and _is_preflight(request) else rule
@@ -147,11 +164,20 @@ class Policy:
         self.addresses.warn_of_refusal(request)
         return refused(self._exposing(self._refusals.wrong_keys(request, decision.retry_after_ms)))
 
-    def undecided(self, request: Request, plan: Plan | None, cost: int, subject: str, error: Exception) -> Admission:
-        """429 for a cost above the burst, which no retry can pay; 503 for any other error."""
-        if plan is None or not isinstance(error, ImpossibleClaim):
+    def undecided(
+        self, request: Request, parts: Sequence[limit_headers.Part], cost: Cost, subject: str, error: Exception
+    ) -> Admission:
+        """429 for a cost above the burst, which no retry can pay; 503 for any other error.
+
+        `parts` are the plans of the claim, with their scopes.
+        """
+        if not isinstance(error, ImpossibleClaim):
             return self.unavailable(subject, error)
-        return refused(self._exposing(self._refusals.impossible(request, plan, cost)))
+        return refused(self._exposing(self._refusals.impossible(request, parts, cost)))
+
+    def parts_of(self, plan: Plan | None, price: Price) -> list[limit_headers.Part]:
+        """The plans of a claim of this caller's plan; none if the plan is not known."""
+        return [] if plan is None else parts_of(plan, self.shared.service, price)
 
     def not_refunded(self, decision: Decision, error: Exception) -> None:
         """A request was refused by its route, and the backend cannot give back what the gate has charged for it."""

@@ -4,10 +4,11 @@ Whatever they say, a refusal keeps Retry-After, the rate limit headers and ``Cac
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http import error_responses, limit_headers
@@ -49,10 +50,10 @@ class Refusals:
         reply = error_responses.retry_later(retry_after_ms, limits, problem=_wants_problem(request))
         return self._changed(request, Refusal(error_responses.whole_seconds(retry_after_ms), limits, None, reply))
 
-    def impossible(self, request: Request, plan: Plan, cost: int) -> Reply:
-        """The cost is above the burst of a limit, so no retry can succeed."""
-        reply = limit_headers.impossible(plan, cost, self._dialect, problem=_wants_problem(request))
-        limits = [rate.name for rate in plan.rates if cost > rate.burst and not (rate.shadow or plan.shadow)]
+    def impossible(self, request: Request, parts: Sequence[limit_headers.Part], cost: Cost) -> Reply:
+        """The cost is above the burst of a limit, so no retry can succeed. `parts` are the plans with their scopes."""
+        limits = limit_headers.impossible_limits(parts, cost)
+        reply = limit_headers.impossible(parts, limits, self._dialect, problem=_wants_problem(request))
         return self._changed(request, Refusal(None, limits, None, reply))
 
     def _changed(self, request: Request, refusal: Refusal) -> Reply:

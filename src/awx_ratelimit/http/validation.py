@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
+from awx_ratelimit.core.joint_claim import cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import OnRefused
@@ -82,24 +84,30 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise InvalidLimit(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
-def check_costs(rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, identify: object) -> None:
+def check_costs(
+    rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, service: Plan | None, identify: object
+) -> None:
     """Raise InvalidLimit for a rule whose cost is above the burst of every plan.
 
-    The plans are those of the table, `anonymous`, the plans of `identify`, and the overrides of the table.
+    The plans are those of the table, `anonymous`, the plans of `identify`, and the overrides of the table, each with
+    that of its account and with `service`.
     """
     caller_plans = getattr(identify, "caller_plans", None)
     known = [*plans.plans, *([anonymous] if anonymous else ()), *(caller_plans(plans) if caller_plans else ())]
     for rule in rules:
-        if not known or rule.exempt or not isinstance(rule.cost, int) or _affordable(rule, rule.cost, known):
+        if not known or rule.exempt or callable(rule.cost):
             continue
-        # There may be many overrides, and they hardly ever change the result.
-        known += plans.overridden()
-        if not _affordable(rule, rule.cost, known):
-            largest = max(rule.with_budget(plan).max_cost for plan in known)
-            raise InvalidLimit(
-                f"Rule({rule.path!r}): cost: expected at most {largest}, the largest burst of a plan, got {rule.cost}; "
-                "lower the cost or raise a burst"
-            )
+        for measure, tokens in cost_by_measure(rule.cost).items():
+            if tokens <= _largest_cost(measure, known, service):
+                continue
+            # There may be many overrides, and they hardly ever change the result.
+            known += plans.overridden()
+            largest = _largest_cost(measure, known, service)
+            if tokens > largest:
+                raise InvalidLimit(
+                    f"Rule({rule.path!r}): cost: expected at most {largest}, the largest burst of a plan, got "
+                    f"{tokens}; lower the cost or raise a burst"
+                )
 
 
 def checked_on_refused(on_refused: Any) -> OnRefused | None:
@@ -118,5 +126,9 @@ def checked_on_refused(on_refused: Any) -> OnRefused | None:
     return on_refused  # type: ignore[no-any-return]
 
 
-def _affordable(rule: Rule, cost: int, plans: Iterable[Plan]) -> bool:
-    return any(rule.with_budget(plan).max_cost >= cost for plan in plans)
+def _largest_cost(measure: str, plans: Iterable[Plan], service: Plan | None) -> int:
+    """The largest cost of a request under one of `plans`."""
+    return max(
+        min(each.max_costs.get(measure, EXACT_MAX) for each in (plan, plan.account, service) if each is not None)
+        for plan in plans
+    )

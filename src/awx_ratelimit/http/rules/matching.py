@@ -9,10 +9,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
+from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.request_claims import Price
 from awx_ratelimit.http.rules.path_readings import is_ordinary, normalized, readings, without_prefixes
-from awx_ratelimit.http.rules.rule import SEGMENT, Rule
+from awx_ratelimit.http.rules.path_syntax import SEGMENT
+from awx_ratelimit.http.rules.rule import CostFunction, Rule
 
 _MAX_CACHED_MATCHES = 4096
 #: The length of a method and a path together. Longer ones are not cached, so clients cannot fill memory with them.
@@ -25,15 +28,18 @@ _MAX_CACHED_COMBINATIONS = 256
 class CombinedRule(NamedTuple):
     """The price of a request that several rules may be meant for: the highest cost, and every budget."""
 
-    cost: int | Callable[[Request], int]
+    cost: Cost | CostFunction
     budget: str | None
-    with_budget: Callable[[Plan], Plan]
+    price: Price
     rules: tuple[Rule, ...]
     exempt: bool | Callable[[Request], bool] = False
+    is_joint: bool = True
+    wait_ms: int = 0
+    max_waiting: int = 1
 
-    def cost_of(self, request: Request) -> int:
-        """The highest cost of the rules. Raises as Rule.cost_of does."""
-        return max(rule.cost_of(request) for rule in self.rules)
+    def cost_of(self, request: Request) -> Cost:
+        """The highest cost of the rules, by measure. Raises as Rule.cost_of does."""
+        return _highest([rule.cost_of(request) for rule in self.rules])
 
     def exempts(self, request: Request) -> bool:
         """Whether every rule exempts `request`. Raises as Rule.exempts does."""
@@ -143,7 +149,7 @@ class RuleMatcher:
 
     def _depends_on_prefix(self, path: str, rule: Rule | CombinedRule) -> bool:
         """Whether a tail of `path` may cost more than `rule`. It may be wrong if it returns True, never if False."""
-        if rule.exempt or not isinstance(rule.cost, int) or rule.cost == 0:
+        if rule.exempt or not isinstance(rule.cost, int) or rule.cost == 0 or rule.price.charge_on:
             return path.find("/", 1) > 0
         return len(path) > _MAX_CACHED_LENGTH or self._search_expensive_tails(f"{path}/", 1) is not None
 
@@ -160,27 +166,44 @@ def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
         return matches[0]
     if len(rules) == 1:
         return rules[0]
-    costs = [rule.cost for rule in rules if isinstance(rule.cost, int)]
-    cost = max(costs) if len(costs) == len(rules) else None
     # Of several budgets with the same name, the tightest counts.
     budgets = {rule.budget: rule for rule in sorted(rules, key=_tightness) if rule.budget}
+    costs = [rule.cost for rule in rules if not callable(rule.cost)]
+    cost = _highest(costs) if len(costs) == len(rules) else None
+    price = _price(rules, budgets.values())
     for rule in rules:
-        if rule.cost == cost and not rule.exempt and all(rule is other for other in budgets.values()):
+        if rule.cost == cost and not rule.exempt and rule.price == price:
             return rule
-
-    def with_budgets(plan: Plan) -> Plan:
-        for rule in budgets.values():
-            plan = rule.with_budget(plan)
-        return plan
-
-    combined = CombinedRule(0, "+".join(map(str, budgets)) or None, with_budgets, rules)
+    combined = CombinedRule(0, "+".join(map(str, budgets)) or None, price, rules)
     exempt = combined.exempts if all(rule.exempt for rule in rules) else False
-    return combined._replace(cost=combined.cost_of if cost is None else cost, exempt=exempt)
+    wait_ms = min(rule.wait_ms for rule in rules)
+    max_waiting = min(rule.max_waiting for rule in rules)
+    return combined._replace(
+        cost=combined.cost_of if cost is None else cost, exempt=exempt, wait_ms=wait_ms, max_waiting=max_waiting
+    )
 
 
-def _tightness(rule: Rule) -> float:
+def _highest(costs: list[Cost]) -> Cost:
+    """The highest of `costs` by measure, as a number if all of them count requests."""
+    highest: dict[str, int] = {}
+    for cost in costs:
+        for measure, tokens in cost_by_measure(cost).items():
+            highest[measure] = max(tokens, highest.get(measure, 0))
+    return highest if highest.keys() != {REQUESTS} else highest[REQUESTS]
+
+
+def _price(rules: tuple[Rule, ...], with_budgets: Iterable[Rule]) -> Price:
+    """All budgets. The whole claim depends on the status only if it does by every rule."""
+    budgets = tuple(budget for rule in with_budgets for budget in rule.price.budgets)
+    statuses = [rule.price.charge_on for rule in rules]
+    charge_on = frozenset().union(*(each for each in statuses if each)) if all(statuses) else None
+    return Price(budgets, charge_on)
+
+
+def _tightness(rule: Rule) -> tuple[bool, float]:
+    """Sorts rules so that the tightest comes last. A budget that depends on the status is looser than any other."""
     rates = rule.plan.rates if rule.plan is not None else ()
-    return -min((rate.tokens / rate.period_ms for rate in rates), default=0.0)
+    return rule.charge_on is None, -min((rate.tokens / rate.period_ms for rate in rates), default=0.0)
 
 
 def _compiled(rule: Rule) -> _Compiled:

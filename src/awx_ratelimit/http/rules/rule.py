@@ -1,95 +1,25 @@
-"""`Rule`: what requests to a path cost. Paths in the syntax of other frameworks are refused with the right spelling."""
+"""`Rule`: what requests to a path cost, and what budgets they use."""
 
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
+from awx_ratelimit.core.budget import checked_own_scope
+from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.core.validation import describe, set_fields
+from awx_ratelimit.core.rate import EXACT_MAX
+from awx_ratelimit.core.validation import check_whole_number, describe, set_fields
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.rules.path_readings import without_dot_segments
+from awx_ratelimit.http.owners import Owner, checked_per
+from awx_ratelimit.http.request_claims import Price, RuleBudget
+from awx_ratelimit.http.rules.path_syntax import path_error
+from awx_ratelimit.http.settling import Statuses, checked_statuses
 
-_MAX_CACHED_PLANS = 4096
-SEGMENT = re.compile(r"\{\w+\}")
-#: A one-segment variable in the syntax of other frameworks:
-#: ``<id>``, ``<int:id>``, ``{id:int}``, ``:id``, ``(?P<id>\d+)``, ``*``.
-_VARIABLE = re.compile(
-    r"<(?:\w+(?:\([^)]*\))?:)?(?P<angle>\w+)>|\{(?P<brace>\w+)[:?][^{}]*\}|:(?P<colon>\w+)(?:\([^)]*\))?\??"
-    r"|\(\?P<(?P<group>\w+)>.*\)\??|(?P<star>\*)|(?P<class>\(?(?:\\[dwDWsS][+*?]?|\[[^\]]*\][+*?]?|\.[+*?])\)?)(?:\{[\d,]+\})?"
-)
-_ALL_THE_REST = re.compile(r"<path:\w+>|\{\w+:path\}|\{\w+:\.[*+]\}|\*\w+|\*\*|\(?(?:\?P<\w+>)?\.[*+]\)?|\{\*\w+\}")
-_REGULAR_EXPRESSION = re.compile(r"\\|\(\?|\[\^|\[[a-z0-9]-[a-z0-9]|\.[*+]|\^|\$$|\)[+*?]", re.IGNORECASE)
-_METHOD = re.compile(r"\s*([A-Za-z]+)\s+(?=/|\w+://)")
-_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
-
-
-def path_error(path: object) -> str | None:
-    """The error for the path of a rule, with a suggestion where one is certain; None for a valid path."""
-    if not isinstance(path, str):
-        return f"path: expected a string such as '/v1/transfers', got {path!r}"
-    error = next(_errors(path), None)
-    if error is None:
-        return None
-    method, rest = _METHOD.match(path), _METHOD.sub("", path)
-    if method is not None:
-        return f"path: expected no method in it; write Rule({_suggestion(rest)!r}, methods=[{method[1].upper()!r}])"
-    suggestion = _suggestion(path)
-    return f"{error}; write {suggestion!r}" if next(_errors(suggestion), None) is None else error
-
-
-def _errors(path: str) -> Iterator[str]:
-    if not path.startswith("/"):
-        yield "a path must begin with '/'"
-    if not path.isprintable() or path != path.strip():
-        yield "a path cannot have spaces at its ends or control characters"
-    if _ESCAPED.search(path):
-        yield "a path must be written without escapes"
-    segments = path.removesuffix("/**").split("/")
-    if "." in segments or ".." in segments:
-        yield "a path cannot have '.' or '..' segments"
-    for segment in segments:
-        if not SEGMENT.fullmatch(segment) and (_is_variable(segment) or _REGULAR_EXPRESSION.search(segment)):
-            yield f"{segment!r} would be literal text: '{{name}}' matches one segment, '/**' at the end all the rest"
-    if "?" in path or "#" in path:
-        yield "a path cannot have a query or a fragment"
-
-
-def _is_variable(segment: str) -> bool:
-    return bool(re.search(r"[{}*<>]", segment) or segment.startswith(":"))
-
-
-def _suggestion(path: str) -> str:
-    """`path` in the syntax of rules, as far as its meaning is clear."""
-    text = re.sub(r"^\w+://[^/]*", "", path.strip()).removeprefix("^").removesuffix("$")
-    if not re.search(r"[:{(*\\\[]", text):
-        # Without these characters, a question mark begins a query and is not part of a pattern.
-        text = without_dot_segments(unquote(re.sub(r"[?#].*", "", f"/{text.lstrip('/')}")))
-    segments = _split(f"/{text.lstrip('/')}")
-    if _ALL_THE_REST.fullmatch(segments[-1]):
-        segments[-1] = "**"
-    return "/".join(segment if segment == "**" else _segment(segment) for segment in segments)
-
-
-def _split(text: str) -> list[str]:
-    # Slashes within brackets do not separate segments.
-    return re.split(r"/(?![^(\[{<]*[)\]}>])", text)
-
-
-def _segment(segment: str) -> str:
-    found = _VARIABLE.fullmatch(segment)
-    if found is not None:
-        names = [name for key, name in found.groupdict().items() if name and key not in ("star", "class")]
-        return f"{{{names[0] if names else 'name'}}}"
-    if "**" not in segment and not SEGMENT.fullmatch(segment) and _is_variable(segment):
-        words = re.findall(r"\w+", segment)
-        return f"{{{words[0] if len(words) == 1 and '*' not in segment else 'name'}}}"
-    return re.sub(r"\\(\W)", r"\1", segment)
+#: A function of the request that returns the cost.
+CostFunction = Callable[[Request], Cost]
+_MAX_WAIT_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +27,20 @@ class Rule:
     """The cost of requests of `methods` (None: every method) to `path`, or that they are exempt.
 
     A path begins with ``/`` and has no escapes. ``{name}`` matches one segment, ``/**`` at the end all the rest.
-    `cost` is in tokens; 0 takes a slot and no tokens. An exempt request is neither limited nor identified. Both may be
-    plain functions of the request. `budget` names an additional budget with the rates of `plan`. It is charged together
-    with the caller's plan, in one decision, and its limits are named ``budget.limit``. A GET rule covers HEAD.
+    `cost` is in tokens, or a mapping such as ``{"requests": 1, "tokens": 800}``; 0 takes a slot and no tokens. An
+    exempt request is neither limited nor identified. Both may be plain functions of the request. A GET rule covers
+    HEAD.
+
+    `budget` names an additional budget with the limits of `plan`, which are named ``budget.limit``. It is decided
+    together with the caller's plan. `per` says whose it is: each ``caller``'s (the default), ``account``'s or
+    ``address``'s, or ``everyone``'s; or it is a function that returns the subject for a request.
+
+    With `charge_on`, the budget is charged only if the response has one of these statuses, such as ``{401, 403}`` for
+    failed logins. It is charged before the request and given back after it. Without a budget, this holds for all
+    limits. A request without a status, such as one whose client hangs up, stays charged.
+
+    A request that is refused waits up to `wait_ms` for room, 0 to 86,400,000, while fewer than `max_waiting` others
+    wait.
 
     Raises InvalidLimit for invalid values. What a function raises, the middleware raises; so does a TypeError for a
     result of the wrong type.
@@ -107,26 +48,42 @@ class Rule:
 
     path: str
     methods: Iterable[str] | None = None
-    cost: int | Callable[[Request], int] = 1
+    #: A mapping has no hash.
+    cost: Cost | CostFunction = field(default=1, hash=False)
     exempt: bool | Callable[[Request], bool] = False
     budget: str | None = None
     plan: Plan | None = None
-    with_budget: Callable[[Plan], Plan] = field(init=False, repr=False, compare=False)
+    per: Owner = "caller"
+    charge_on: Iterable[int] | None = None
+    wait_ms: int = 0
+    max_waiting: int = 100
+    price: Price = field(init=False, repr=False, compare=False)
+    #: Whether requests need a claim of several budgets, or of another kind that `Limiter.claim` does not take.
+    is_joint: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (error := path_error(self.path)) is not None:
             raise self._error(error)
-        if not _is_cost(self.cost) and not _is_function(self.cost):
-            raise self._error(f"cost: expected an integer >= 0 or a plain function, got {self.cost!r}")
         if not isinstance(self.exempt, bool) and not _is_function(self.exempt):
             raise self._error(f"exempt: expected True, False or a plain function, got {self.exempt!r}")
-        if self.exempt is True and (self.cost != 1 or self.budget or self.plan):
-            raise self._error("exempt: expected a rule without a cost and a budget")
-        rates = self._validated_budget()
-        with_budget = lru_cache(_MAX_CACHED_PLANS)(
-            lambda plan: plan.merged_with(Plan("budget", rates)) if rates else plan
-        )
-        set_fields(self, methods=self._validated_methods(), with_budget=with_budget)
+        cost = self._validated_cost()
+        statuses = self._checked(checked_statuses, self.charge_on)
+        set_fields(self, cost=cost, methods=self._validated_methods(), charge_on=statuses)
+        self._check_waiting()
+        budgets = self._validated_budgets(statuses)
+        has_price = cost != 1 or budgets or statuses or self.wait_ms
+        if self.exempt is True and has_price:
+            raise self._error("exempt: expected a rule without a cost, a budget, charge_on and wait_ms")
+        price = Price(budgets, None if budgets else statuses)
+        is_joint = bool(budgets or statuses or self.wait_ms) or not isinstance(cost, int)
+        set_fields(self, price=price, is_joint=is_joint)
+
+    def _validated_cost(self) -> Cost | CostFunction:
+        if isinstance(self.cost, Mapping):
+            return self._checked(checked_cost, self.cost)  # type: ignore[no-any-return]
+        if not _is_cost(self.cost) and not _is_function(self.cost):
+            raise self._error(f"cost: expected an integer >= 0 or a plain function, got {self.cost!r}")
+        return self.cost
 
     def _validated_methods(self) -> frozenset[str] | None:
         if self.methods is None:
@@ -137,38 +94,55 @@ class Rule:
         methods = frozenset(name.upper() for name in names)
         return methods | {"HEAD"} if "GET" in methods else methods
 
-    def _validated_budget(self) -> tuple[Rate, ...]:
+    def _validated_budgets(self, statuses: Statuses | None) -> tuple[RuleBudget, ...]:
         if (self.budget is None) != (self.plan is None):
             raise self._error(
                 "budget and plan: expected both, such as budget='login', plan=Plan.of('login', per_minute=5)"
             )
-        if self.plan is None:
+        per = self._checked(checked_per, self.per)
+        if self.plan is None or self.budget is None:
+            if per != "caller":
+                raise self._error("per: expected a budget; write budget='login', plan=Plan.of('login', per_minute=5)")
             return ()
         if not isinstance(self.plan, Plan):
             raise self._error(f"plan: expected one such as Plan.of('login', per_minute=5), got {describe(self.plan)}")
+        if self.plan.account is not None or self.plan.is_unlimited:
+            raise self._error(f"plan: expected one with limits and without an account, got {self.plan.name!r}")
         if not isinstance(self.budget, str):
             raise self._error(f"budget: expected a name such as 'login', got {describe(self.budget)}")
-        if self.plan.concurrency is not None:
-            raise self._error("plan: expected a budget without slots; set slots in the caller's plan")
-        if isinstance(self.cost, int) and self.cost > self.plan.max_cost:
-            raise self._error(
-                f"cost: expected at most {self.plan.max_cost}, the burst of the budget {self.budget!r}, got "
-                f"{self.cost}; lower the cost or raise the burst"
-            )
-        try:
-            return tuple(
-                replace(rate, name=f"{self.budget}_{rate.name}", shadow=rate.shadow or self.plan.shadow)
-                for rate in self.plan.rates
-            )
-        except InvalidLimit as error:
-            raise self._error(f"budget: {error}") from error
+        self._checked(checked_own_scope, self.budget)
+        self._check_affordable(self.plan)
+        return (RuleBudget(self.budget, self.plan, per, statuses),)
 
-    def cost_of(self, request: Request) -> int:
-        """The cost of `request`. Raises TypeError if the function `cost` returns anything but an integer >= 0."""
-        cost = self.cost if isinstance(self.cost, int) else self.cost(request)
-        if not _is_cost(cost):
-            raise TypeError(f"Rule({self.path!r}): cost: expected an integer >= 0 as the result, got {describe(cost)}")
-        return cost
+    def _check_affordable(self, plan: Plan) -> None:
+        for measure, tokens in cost_by_measure(self.cost).items() if not callable(self.cost) else ():
+            burst = plan.max_costs.get(measure, EXACT_MAX)
+            if tokens > burst:
+                raise self._error(
+                    f"cost: expected at most {burst}, the burst of the budget {self.budget!r}, got {tokens}; "
+                    "lower the cost or raise the burst"
+                )
+
+    def _check_waiting(self) -> None:
+        self._checked(lambda wait_ms: check_whole_number(wait_ms, "wait_ms", minimum=0), self.wait_ms)
+        self._checked(lambda waiting: check_whole_number(waiting, "max_waiting"), self.max_waiting)
+        if self.wait_ms > _MAX_WAIT_MS:
+            raise self._error(f"wait_ms: expected at most {_MAX_WAIT_MS}, which is a day, got {self.wait_ms}")
+
+    def cost_of(self, request: Request) -> Cost:
+        """The cost of `request`. Raises TypeError if the function `cost` returns anything but a cost."""
+        if not callable(self.cost):
+            return self.cost
+        cost = self.cost(request)
+        if _is_cost(cost):
+            return cost
+        try:
+            return checked_cost(cost)
+        except ValueError:
+            raise TypeError(
+                f"Rule({self.path!r}): cost: expected an integer >= 0 or a mapping such as {{'tokens': 800}} as the "
+                f"result, got {describe(cost)}"
+            ) from None
 
     def exempts(self, request: Request) -> bool:
         """Whether `request` is exempt. Raises TypeError if the function `exempt` returns anything but a bool."""
@@ -178,7 +152,14 @@ class Rule:
         return exempt
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rule, (self.path, self.methods, self.cost, self.exempt, self.budget, self.plan)
+        options = self.per, self.charge_on, self.wait_ms, self.max_waiting
+        return Rule, (self.path, self.methods, self.cost, self.exempt, self.budget, self.plan, *options)
+
+    def _checked(self, check: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            return check(value)
+        except (InvalidLimit, ValueError) as error:
+            raise self._error(str(error)) from None
 
     def _error(self, message: str) -> InvalidLimit:
         return InvalidLimit(f"Rule({self.path!r}): {message}")

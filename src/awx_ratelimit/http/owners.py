@@ -1,0 +1,63 @@
+"""Whose a budget of a rule or a limit of a route is: the caller's, its account's, its address's, or everybody's."""
+
+import inspect
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Final, Literal, get_args
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.validation import describe
+from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.http.message import Request
+
+Per = Literal["caller", "account", "address", "everyone"]
+_PERS: Final = get_args(Per)
+#: Says whose a budget is.
+Owner = Per | Callable[[Request], str]
+#: The subject of limits that all clients share.
+EVERYONE: Final = "everyone"
+#: Longer results of functions are replaced by a digest, because a client may choose them.
+_MAX_SUBJECT_LENGTH: Final = 256
+
+
+def checked_per(per: Any) -> Owner:
+    """Return `per`. Raises InvalidLimit unless it is a name in `Per` or a plain function."""
+    is_function = callable(per) and not isinstance(per, type) and not inspect.iscoroutinefunction(per)
+    if (isinstance(per, str) and per in _PERS) or is_function:
+        return per  # type: ignore[no-any-return]
+    raise InvalidLimit(
+        f"per: expected one of {', '.join(map(repr, _PERS))}, or a plain function of the request, got {describe(per)}"
+    )
+
+
+def account_of(caller: Caller) -> str:
+    """The subject of what all keys of an account share. A caller without an account shares with nobody."""
+    return exact(caller.account or caller.subject)
+
+
+def owner_of(per: Owner, request: Request, caller: Caller | None, address: Callable[[Request], str]) -> str:
+    """The subject of a budget. For a request without a caller it is that of its address.
+
+    Raises TypeError if the function `per` returns anything but a text.
+    """
+    if callable(per):
+        return _owner_by(per, request)
+    if per == "everyone":
+        return EVERYONE
+    if per == "address" or caller is None:
+        return address(request)
+    return account_of(caller) if per == "account" else exact(caller.subject)
+
+
+def exact(subject: str) -> str:
+    """`subject` as an exact `str`."""
+    return subject if subject.__class__ is str else str.__str__(subject)
+
+
+def _owner_by(per: Callable[[Request], str], request: Request) -> str:
+    subject = per(request)
+    if not isinstance(subject, str) or not subject:
+        raise TypeError(f"per: expected a non-empty string as the result, got {describe(subject)}")
+    if len(subject) <= _MAX_SUBJECT_LENGTH:
+        return exact(subject)
+    return f"digest:{blake2b(subject.encode('utf-8', 'replace'), digest_size=32).hexdigest()}"

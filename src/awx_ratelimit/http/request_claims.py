@@ -1,0 +1,107 @@
+"""The claim of a request for several budgets: the caller's, its account's, the service's and those of rules.
+
+All of a claim but its subjects depends on the plan, the service and the rule, so it is made once for each of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, SERVICE_SUBJECT, Budget, Record, ScopedSubject
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, joint_claim
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.owners import Owner, account_of, exact, owner_of
+from awx_ratelimit.http.settling import Statuses, charged_on, names_more_than_requests, with_statuses
+
+#: See "Creating tuples" in docs/hot-path.md.
+_new = tuple.__new__
+_SERVICE_RECORD: Final = ScopedSubject(SERVICE_SUBJECT, SERVICE_SCOPE)
+
+
+class RuleBudget(NamedTuple):
+    """A budget of a rule: its scope, its plan, whose it is, and the statuses on which it is charged (None: all)."""
+
+    scope: str
+    plan: Plan
+    per: Owner
+    charge_on: Statuses | None
+
+
+class Price(NamedTuple):
+    """What a rule adds to the claim of a request. `charge_on` are the statuses on which the whole claim is charged."""
+
+    budgets: tuple[RuleBudget, ...]
+    charge_on: Statuses | None
+
+
+class _Blueprint(NamedTuple):
+    """The claims of one plan, service, price and cost. It keeps them, so that their ids are not used again."""
+
+    shape: Shape
+    is_declared: bool
+    has_account: bool
+    has_service: bool
+    budgets: tuple[RuleBudget, ...]
+    made_of: tuple[Plan, Plan | None, Price]
+
+
+class RequestClaims:
+    """Makes the claims of a gate. `address` returns the subject of a request's address."""
+
+    def __init__(self, address: Callable[[Request], str]) -> None:
+        self._address = address
+        self._blueprints: dict[tuple[Any, ...], _Blueprint] = {}
+        #: Whether a route may refuse what the gate has admitted: then each claim can be given back exactly.
+        self.are_declared = False
+
+    def claim(
+        self, request: Request, caller: Caller, plan: Plan, service: Plan | None, price: Price, cost: Cost
+    ) -> JointClaim:
+        """The claim of a request. Raises ImpossibleClaim for a cost above a burst, and what the function `per` raises.
+
+        `plan` is that of the caller, and `service` the one that everybody shares.
+        """
+        key = cost if cost.__class__ is int else tuple(cost.items())  # type: ignore[union-attr]  # else a mapping
+        blueprint = self._blueprints.get((id(plan), id(service), id(price), key))
+        if blueprint is None:
+            blueprint = self._made(plan, service, price, cost, key)
+        shape, is_declared, has_account, has_service, budgets, _ = blueprint
+        records: list[Record] = [exact(caller.subject)]
+        if has_account:
+            records.append(ScopedSubject(account_of(caller), ACCOUNT_SCOPE))
+        if has_service:
+            records.append(_SERVICE_RECORD)
+        for scope, _, per, _ in budgets:
+            records.append(ScopedSubject(owner_of(per, request, caller, self._address), scope))
+        return _new(JointClaim, (tuple(records), shape, is_declared or self.are_declared))
+
+    def _made(self, plan: Plan, service: Plan | None, price: Price, cost: Cost, key: Any) -> _Blueprint:
+        parts = parts_of(plan, service, price)
+        shape = shape_of(parts, cost)
+        is_declared = _depends_on_status(price) or names_more_than_requests(cost)
+        made_of = plan, service, price
+        blueprint = _Blueprint(
+            shape, is_declared, plan.account is not None, service is not None, price.budgets, made_of
+        )
+        if len(self._blueprints) >= MAX_CACHED_PLANS:
+            self._blueprints.clear()
+        self._blueprints[id(plan), id(service), id(price), key] = blueprint
+        return blueprint
+
+
+def parts_of(plan: Plan, service: Plan | None, price: Price) -> list[tuple[str | None, Plan]]:
+    """The plans of a claim with their scopes, in the order of its budgets."""
+    shared = [(None, plan), (ACCOUNT_SCOPE, plan.account), (SERVICE_SCOPE, service)]
+    parts = [(scope, charged_on(each, price.charge_on)) for scope, each in shared if each is not None]
+    return [*parts, *((budget.scope, charged_on(budget.plan, budget.charge_on)) for budget in price.budgets)]
+
+
+def shape_of(parts: Sequence[tuple[str | None, Plan]], cost: Cost) -> Shape:
+    """The shape of a claim of `parts`, whose scopes differ. Raises ImpossibleClaim for a cost above a burst."""
+    budgets = tuple(Budget("any", plan, scope) for scope, plan in parts)
+    return joint_claim(budgets, with_statuses(cost, [plan for _, plan in parts])).shape._replace(cost=cost)
+
+
+def _depends_on_status(price: Price) -> bool:
+    return price.charge_on is not None or any(budget.charge_on for budget in price.budgets)

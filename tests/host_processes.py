@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit import BackendUnavailable, Budget, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import ManualClock
 
@@ -22,6 +22,11 @@ SLOTS_3 = Plan("slots", (DAY,), Concurrency(3))
 BOUNDED = Plan("bounded", (DAY,), Concurrency(3, max_hold_ms=5_000))
 PLANS = {plan.name: plan for plan in (SLOTS_3, BOUNDED)}
 START_MS = 1_700_006_400_000
+
+
+def with_scopes(subjects: Iterable[str], plan: Plan = SLOTS_3) -> list[Budget]:
+    """Budgets of these subjects, each in another scope."""
+    return [Budget(subject, plan, scope=f"scope-{number}") for number, subject in enumerate(subjects)]
 
 
 class Process:
@@ -100,6 +105,14 @@ class _Commands:
             return str(error)
         self._open.append(decision)
         return decision.allowed
+
+    def acquire_with(self, subject: str, *others: str) -> bool:
+        """Claim for a subject and, in the scopes ``scope-0`` and so on, for others."""
+        self._open.append(self._limiter.acquire(subject, SLOTS_3, also=with_scopes(others)))
+        return self._open[-1].allowed
+
+    def reset(self, subject: str) -> None:
+        self._limiter.reset(subject)
 
     def release(self) -> None:
         self._limiter.release(self._open.pop(0))

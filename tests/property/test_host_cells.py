@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import plans
 
-from awx_ratelimit import Plan
+from awx_ratelimit import Plan, Rate
 from awx_ratelimit.backends.host.cell import NEVER_WRITTEN, OVERHEAD_BYTES, encode_half, newest_half
+from awx_ratelimit.backends.host.open_section import decode_open, encode_open
+from awx_ratelimit.backends.host.rate_text import parse_rate, rate_text
 from awx_ratelimit.backends.host.record import ExpiringLease, HostLedger, InvalidRecord, decode, encode
 from awx_ratelimit.backends.memory.subject_state import Debt
+from awx_ratelimit.core.open_claims import MAX_OPEN, OpenClaim, OpenClaims
 
 BODIES = st.binary(max_size=64 - OVERHEAD_BYTES)
 
@@ -60,8 +63,24 @@ def test_any_bytes_can_be_read(noise: bytes, number: int) -> None:
     assert len(ledger.levels) == 2 * len(ledger.layout.rates)
 
 
+ZONES = st.sampled_from(("UTC", "Europe/Berlin", "Etc/GMT+3", "America/Argentina/Buenos_Aires"))
+RATES = st.one_of(
+    st.builds(
+        Rate, st.sampled_from("ab"), st.integers(1, 3), st.integers(1, 2), measure=st.sampled_from(("requests", "t")),
+        refill=st.sampled_from(("continuous", "calendar")), shadow=st.booleans(),
+    ),
+    st.builds(Rate, st.just("a"), st.integers(1, 3), st.integers(1, 2), burst=st.integers(1, 3)),
+    st.builds(Rate, st.just("a"), st.just(5), period=st.just("week"), anchor_day=st.integers(1, 7), timezone=ZONES),
+    st.builds(
+        Rate, st.just("a"), st.just(5), period=st.just("year"), anchor_day=st.integers(1, 31),
+        anchor_month=st.integers(1, 12), timezone=ZONES, measure=st.sampled_from(("requests", "t")),
+        shadow=st.booleans(),
+    ),
+)  # fmt: skip
 NUMBERS = st.integers(0, 2**53)
 TIMES = st.integers(-(2**62), 2**62)
+NAMES = st.sampled_from(("minute", "day", "a-limit-of-another-plan"))
+OPEN = st.builds(OpenClaim, st.integers(0, 2**112), TIMES, st.sets(NAMES, min_size=1), st.dictionaries(NAMES, NUMBERS))
 COUNTERS = st.integers(1, 2**32 - 1).map(lambda number: 8 * number)
 
 
@@ -69,7 +88,7 @@ COUNTERS = st.integers(1, 2**32 - 1).map(lambda number: 8 * number)
 def test_record_round_trip(plan: Plan, other: Plan, data: Any) -> None:
     """Levels, kept limits and the leases of other processes are the same after encoding and decoding."""
     ledger = HostLedger("s", None)
-    ledger.digest = data.draw(st.binary(min_size=16, max_size=16))
+    ledger.digest = data.draw(st.binary(min_size=24, max_size=24))
     ledger.start(plan)
     ledger.levels = [number for _ in plan.rates for number in (data.draw(NUMBERS), data.draw(TIMES))]
     ledger.kept = {rate.name: Debt(data.draw(NUMBERS), data.draw(TIMES), rate) for rate in other.rates}
@@ -78,6 +97,7 @@ def test_record_round_trip(plan: Plan, other: Plan, data: Any) -> None:
     ledger.other_expiring = tuple(
         data.draw(st.lists(st.builds(ExpiringLease, COUNTERS, st.integers(0, 2**64 - 1), TIMES)))
     )
+    ledger.open = data.draw(st.none() | st.lists(OPEN, min_size=1, max_size=5).map(OpenClaims))
     ledger.write_number = data.draw(st.integers(0, 2**60))
 
     again = HostLedger("s", None)
@@ -86,15 +106,39 @@ def test_record_round_trip(plan: Plan, other: Plan, data: Any) -> None:
     decode(again, half.body, lambda _: False)
     fields = ("layout", "levels", "kept", "keep_until_ms", "others", "other_expiring")
     assert [getattr(again, name) for name in fields] == [getattr(ledger, name) for name in fields]
+    assert (again.open and again.open.claims) == (ledger.open and ledger.open.claims)
     assert half.write_number == ledger.write_number + 1
-    assert half.body[:16] == ledger.digest
+    assert half.body[:24] == ledger.digest
+
+
+def test_too_many_open_claims() -> None:
+    """The latest claims are stored, and what they need fits into a cell whatever the number of limits."""
+    for limits in (1, 20, 500):
+        names = {f"a-limit-with-a-long-name-{number:06}" for number in range(limits)}
+        claims = [OpenClaim(number, number, names, dict.fromkeys(names, number)) for number in range(MAX_OPEN)]
+        section = encode_open(OpenClaims(claims))
+        stored = decode_open(section).claims
+
+        assert len(section) <= 100_000
+        assert stored == claims[-len(stored) :]
+        assert len(stored) == MAX_OPEN or limits > 1
+
+
+@given(st.data())
+def test_rates_as_text(data: Any) -> None:
+    """Rates of every measure, period, anchor and time zone are the same after they were text, and differ there."""
+    first, second = (data.draw(RATES) for _ in range(2))
+
+    assert parse_rate(rate_text(first)) == first
+    assert (rate_text(first) == rate_text(second)) == (first == second)
+    assert " " not in rate_text(first)
 
 
 @given(st.integers(1, 4), st.sets(st.integers(0, 3)))
 def test_own_leases_are_not_decoded(count: int, own: set[int]) -> None:
     """Decoding skips the leases of the process that reads, which knows them itself."""
     ledger = HostLedger("s", None)
-    ledger.digest = bytes(16)
+    ledger.digest = bytes(24)
     ledger.others = {8 + 8 * number: number for number in range(count)}
     again = HostLedger("s", None)
     half = newest_half(encode(ledger, ledger.write_number + 1).ljust(512, b"\0") + bytes(512))

@@ -19,7 +19,7 @@ from awx_ratelimit.backends.host.mapped_file import (
     SPACE_AT,
     MappedFile,
 )
-from awx_ratelimit.backends.host.table import _set_aside
+from awx_ratelimit.backends.host.opening import _set_aside
 from awx_ratelimit.testing import ManualClock
 
 
@@ -28,10 +28,10 @@ def test_other_version(path: Path) -> None:
     HostBackend(path).close()
     with path.open("r+b") as file:
         file.seek(8)
-        file.write((2).to_bytes(2, "little"))
+        file.write((9).to_bytes(2, "little"))
 
     assert_refused(
-        path, "the file has version 2, and this library reads version 1; stop the processes that use it and delete it"
+        path, "the file has version 9, and this library reads version 2; stop the processes that use it and delete it"
     )
 
 
@@ -209,7 +209,7 @@ def test_damaged_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for subject in ("a", "b"):
         limiter.acquire(subject, plan, 7)
     backend: Any = limiter.backend
-    ledger = backend._session._ledgers["a"]
+    ledger = backend._session.ledgers.known["a"]
     with path.open("r+b") as file:
         for half in (0, 256):
             file.seek(ledger.cell_at + half + 40)

@@ -14,6 +14,7 @@ from tests.host_processes import DAY, SLOTS_3, START_MS
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend
+from awx_ratelimit.backends.host.index import Index
 from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.testing import ManualClock
 
@@ -105,19 +106,19 @@ def test_interrupted_reset_revives_no_old_record(
     large = Plan("large", (DAY, *(Rate(f"a-limit-of-a-longer-name-{number}", 9, 86_400_000) for number in range(9))))
     killed.acquire("s", SLOTS_3, 10)
     with monkeypatch.context() as patched:
-        patched.setattr(Table, "_free", lambda *_: None)
+        patched.setattr(Index, "free", lambda *_: None)
         killed.acquire("s", large, 5)
     killed.close()
-    free = Table._free
+    free = Index.free
     given_up: list[Any] = []
 
-    def cut_short(table: Table, cell: Any) -> None:
+    def cut_short(index: Index, cell: Any) -> None:
         if given_up:
             raise Interrupted
         given_up.append(cell)
-        free(table, cell)
+        free(index, cell)
 
-    monkeypatch.setattr(Table, "_free", cut_short)
+    monkeypatch.setattr(Index, "free", cut_short)
     with pytest.raises(Interrupted):
         resetting.reset("s")
 
@@ -162,18 +163,18 @@ def test_interrupted_move_to_a_larger_cell(tmp_path: Path, clock: ManualClock) -
 
 def test_interrupted_eviction(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """If an eviction is interrupted at any line, subjects still get decisions, and no two share a lease counter."""
-    monkeypatch.setattr("awx_ratelimit.backends.host.session._MAX_LEDGERS", 2)
+    monkeypatch.setattr("awx_ratelimit.backends.host.ledgers.MAX_LEDGERS", 2)
     for interruption in every_interruption():
         own = limiter(tmp_path / str(interruption.number), clock)
         for subject in ("a", "b"):
             own.release(own.acquire(subject, SLOTS_3))
-        session(own)._eviction_queue = ["a", "b"]
+        session(own).ledgers._eviction_queue = ["a", "b"]
         with interruption.raising():
-            session(own)._evict_two()
+            session(own).ledgers.evict_two()
         with alarm_after(5):
             held = [own.acquire(subject, SLOTS_3) for subject in ("a", "b", "a", "b")]
 
-        counters = [ledger.counter for ledger in session(own)._ledgers.values()]
+        counters = [ledger.counter for ledger in session(own).ledgers.known.values()]
         assert all(decision.allowed for decision in held), interruption.number
         assert len(counters) == len(set(counters)), interruption.number
 

@@ -68,14 +68,14 @@ def test_sweep_keeps_held_slots(path: Path, clock: ManualClock, start_process: S
 
 def test_evicted_ledgers(path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process evicts idle ledgers beyond the maximum, finds their subjects again, and keeps all leases."""
-    monkeypatch.setattr("awx_ratelimit.backends.host.session._MAX_LEDGERS", 50)
+    monkeypatch.setattr("awx_ratelimit.backends.host.ledgers.MAX_LEDGERS", 50)
     own = limiter(path, clock)
     held = [own.acquire(f"{number}", SLOTS_3) for number in range(20)]
     for _ in range(2):
         for number in range(500):
             own.release(own.acquire(f"{number}", SLOTS_3))
 
-    assert len(session(own)._ledgers) < 100
+    assert len(session(own).ledgers.known) < 100
     assert remaining(limiter(path, clock), subject="3") == [997, 2]
     for decision in held:
         own.release(decision)

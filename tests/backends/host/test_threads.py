@@ -104,7 +104,7 @@ def test_slow_thread_moves_no_ledger_back(path: Path, clock: ManualClock) -> Non
     path.unlink()
     new = session(own)._switch_file(old)
     own.acquire("s", SLOTS_3)
-    ledger = session(own)._ledgers["s"]
+    ledger = session(own).ledgers.known["s"]
     ledger.shard.run_among_threads(session(own)._move, ledger, old)
 
     assert ledger.table is new

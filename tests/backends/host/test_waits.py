@@ -200,7 +200,7 @@ def test_short_wait_blames_no_process(path: Path) -> None:
     backend: Any = HostBackend(path, clock=ManualClock(START_MS))
     limiter = Limiter(backend)
     limiter.acquire("s", SLOTS_3)
-    shard = backend._session._ledgers["s"].shard
+    shard = backend._session.ledgers.known["s"].shard
 
     async def act() -> None:
         # The time of this decision has begun, so less is left than a whole wait.

@@ -8,7 +8,7 @@ it is safe in finalizers, signal handlers and cancelled tasks. A lease ends with
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 try:
@@ -16,16 +16,21 @@ try:
 except ImportError as error:
     raise ImportError(f"HostBackend needs 64-bit Linux and a Python with ctypes: {error}") from error
 
+from awx_ratelimit.backends.host.joint import HostHolder, JointDecisions
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
+from awx_ratelimit.backends.host.opening import absolute_path, open_table
 from awx_ratelimit.backends.host.record import HostLedger
-from awx_ratelimit.backends.host.table import Table, open_table
+from awx_ratelimit.backends.host.table import Table
 from awx_ratelimit.backends.validation import checked_clock
+from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import checked_claim, checked_subject
-from awx_ratelimit.core.decide import decide, preview, refundable
-from awx_ratelimit.core.decision import Decision, HoldTimes
+from awx_ratelimit.core.decide import decide, preview
+from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision
+from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.validation import check_bool, describe
+from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges
+from awx_ratelimit.core.validation import check_bool
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
@@ -58,11 +63,13 @@ class HostBackend:
     checks_claims: ClassVar[bool] = True
 
     def __init__(self, path: str | PurePath, *, clock: Clock | None = None, allow_other_users: bool = False) -> None:
-        self._path = _absolute_path(path)
+        self._path = absolute_path(path)
         check_bool(allow_other_users, "allow_other_users")
         self._open_table = partial(open_table, self._path, allow_other_users=allow_other_users)
         self._now_ms = (WallClock() if clock is None else checked_clock(clock)).now_ms
         self._hold_times = HoldTimes()
+        self._joint = JointDecisions(self._now_ms, self._hold_times)
+        self._cut_off_tokens = 0
         self._start_session()
         self._open()
         if not allow_other_users:
@@ -93,7 +100,7 @@ class HostBackend:
             return session.run(subject, self._decide, plan, cost, lease_id)
         except BaseException:
             # The caller gets no decision, so nobody else can release the lease.
-            session.cancel(subject, lease_id)
+            session.cancel((subject,), lease_id)
             raise
 
     def _decide(self, ledger: HostLedger, plan: Plan, cost: int, lease_id: int) -> Decision:
@@ -110,12 +117,16 @@ class HostBackend:
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded and exceeded & plan.slot_bit else 0
         if exceeded and exceeded & plan.enforced:
             self._write_refusal(ledger, plan, state, levels, now_ms)
-            return _new(Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms))
+            return _new(Decision, (ledger.record, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms))
         ledger.cached_cell = None
-        if not same:
-            ledger.change_layout(plan.layout)
-            ledger.drop_drained(now_ms)
-        ledger.levels = levels
+        if same:
+            ledger.levels = levels
+        else:
+            ledger.store_charged(plan, levels)
+            ledger.drop_drained_beyond_few(now_ms)
+        if ledger.open is not None:
+            ledger.note_lows(Charge(plan, cost, None), exceeded, levels)
+            ledger.drop_old_claims(now_ms)
         if held >= plan.slots:
             lease_id = 0
         if lease_id:
@@ -124,7 +135,7 @@ class HostBackend:
         else:
             table.write(ledger, now_ms)
         return _new(
-            Decision, (ledger.subject, plan, cost, now_ms, exceeded, levels, held, lease_id, ledger, slot_wait_ms)
+            Decision, (ledger.record, plan, cost, now_ms, exceeded, levels, held, lease_id, ledger, slot_wait_ms)
         )
 
     def _write_with_lease(self, ledger: HostLedger, plan: Plan, lease_id: int, now_ms: int) -> None:
@@ -167,46 +178,59 @@ class HostBackend:
         exceeded, levels = preview(plan, state, held, cost, now_ms)
         self._write_refusal(ledger, plan, state, levels, now_ms)
         slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded & plan.slot_bit else 0
-        return Decision(ledger.subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
+        return Decision(ledger.record, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
+
+    def acquire_joint(self, claim: JointClaim) -> Decision:
+        if not SAME_PROCESS:
+            renew_if_forked()
+        session = self._session
+        holder = HostHolder(session, session.new_lease_id())
+        try:
+            return session.run_jointly(claim.records, self._joint.decide, claim, holder)
+        except BaseException:
+            # As in `acquire`.
+            session.cancel(claim.records, holder.claim_id)
+            raise
+
+    def peek_joint(self, claim: JointClaim) -> Decision:
+        renew_if_forked()
+        return self._session.run_jointly(claim.records, self._joint.peek, claim)
 
     def release(self, decision: Decision) -> None:
-        _, _, _, _, _, _, _, lease_id, ledger, _ = decision
+        lease_id, holder = decision[7], decision[8]
         # A forked child that has not decided yet still has its parent's session and decisions.
-        if lease_id and SAME_PROCESS and self._session.release(ledger, lease_id) and not lease_id & self._unmeasured:
+        if not lease_id or not SAME_PROCESS:
+            return
+        if decision.__class__ is JointDecision:
+            released = self._session.release_all(holder.ledgers, lease_id)
+        else:
+            released = self._session.release(holder, lease_id)
+        if released and not lease_id & self._unmeasured:
             self._unmeasured |= self._hold_times.measure(decision, lease_id & _SEQUENCE_MASK, self._now_ms)
 
     def refund(self, decision: Decision) -> None:
+        self.settle(decision, NOTHING)
+
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
         renew_if_forked()
         if decision.holder is not None and decision.holder.session is self._session:
-            self._session.run(decision.subject, self._refund, decision)
+            charged = charges(decision)
+            records = [record for record, _, _ in charged]
+            self._cut_off_tokens += self._session.run_jointly(records, self._joint.settle, decision, actual, charged)
 
-    def _refund(self, ledger: HostLedger, decision: Decision) -> None:
-        is_known = ledger.table.read(ledger)
-        if ledger.first_refund(decision) and is_known:
-            now_ms = self._now_ms()
-            ledger.cached_cell = None
-            ledger.refund(refundable(decision, now_ms))
-            ledger.table.write(ledger, now_ms)
-
-    def reset(self, subject: str) -> None:
+    def reset(self, subject: str, scope: str | None = None) -> None:
+        """See Backend. Without a `scope` it also clears the buckets without one."""
+        subject = checked_subject(subject)
         renew_if_forked()
-        self._session.run(checked_subject(subject), self._reset)
-
-    def _reset(self, ledger: HostLedger) -> None:
-        table: Table = ledger.table
-        if table.read(ledger):
-            now_ms = self._now_ms()
-            ledger.cached_cell = None
-            ledger.forget()
-            if table.leases.held(ledger, 0, now_ms):
-                table.write(ledger, now_ms)
-            else:
-                table.delete(ledger)
+        if scope is None:
+            self._session.run(subject, lambda ledger: ledger.table.clear_subject(ledger, self._now_ms()))
+        else:
+            self._session.run(ScopedSubject(subject, scope), lambda ledger: ledger.table.clear(ledger, self._now_ms()))
 
     def health(self) -> Mapping[str, Any]:
         """See Backend. Also the leases that this process holds, and the size of the file."""
         renew_if_forked()
-        return {"backend": "host", **self._session.health()}
+        return {"backend": "host", **self._session.health(), "cut_off_tokens": self._cut_off_tokens}
 
     def close(self) -> None:
         """See Backend. The leases of this process end; recorded usage stays in the file."""
@@ -220,14 +244,3 @@ class HostBackend:
         # Open it while the child still has the rights of its parent. If that fails, the first decision raises.
         with suppress(BackendUnavailable):
             self._open()
-
-
-def _absolute_path(path: object) -> str:
-    if not isinstance(path, str | PurePath):
-        raise TypeError(f"path: expected an absolute path such as '/var/lib/app/limits', got {describe(path)}")
-    if "://" in (text := str(path)):
-        # The error does not show the URL: it may hold a password.
-        raise ValueError("path: expected a path, got a URL; write open_backend(url), or pass '/var/lib/app/limits'")
-    if not Path(text).is_absolute():
-        raise ValueError(f"path: expected an absolute path such as '/var/lib/app/limits', got {text!r}")
-    return text

@@ -1,18 +1,24 @@
 """Where cells lie in the file: an index of buckets that grows and never moves a cell. Used under the lock of a shard.
 
 For each size of cell a shard has levels, each of twice as many buckets as the level before. A level is one extent of
-the file. The hash of a subject selects one bucket per level, and the subject's cell is in one of them. Growing adds a
-level, so nothing is ever rebuilt, no step takes long, and a process can remember where a subject's cell is.
+the file. The hash of a record selects one bucket per level, and the record's cell is in one of them. Growing adds a
+level, so nothing is ever rebuilt, no step takes long, and a process can remember where a record's cell is.
+
+The scopes of a subject are spread over neighboring buckets: they cannot fill one, and a reset finds them all.
 """
 
+import logging
+from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
 from awx_ratelimit.backends.host.cell import HEAD, NEVER_WRITTEN, Half, encode_half, newest_half, write_half
 from awx_ratelimit.backends.host.mapped_file import PAGE_BYTES, MappedFile
+from awx_ratelimit.backends.host.record import SCOPE_BUCKETS
 from awx_ratelimit.backends.host.shard import TRUNCATED, Shard
 from awx_ratelimit.errors import BackendUnavailable
 
+_log = logging.getLogger("awx_ratelimit")
 #: Cells per bucket and bytes per cell, for each size class.
 SIZE_CLASSES: Final = ((8, 512), (1, 4_096), (1, 32_768), (1, 262_144))
 _MAX_LEVELS = 20
@@ -38,6 +44,8 @@ class Index:
 
     def __init__(self, file: MappedFile) -> None:
         self._file = file
+        #: How many damaged cells were cleared.
+        self.damaged = 0
 
     def check(self) -> None:
         """Raise BackendMisconfigured unless the root of every shard is valid and every extent is in the file."""
@@ -47,24 +55,41 @@ class Index:
                     if extent_at + (_bucket_bytes(size_class) << level) > self._file.file_bytes():
                         raise self._file.damaged(TRUNCATED)
 
-    def buckets(self, shard: Shard, subject_hash: int, size_class: int) -> list[int]:
-        """The offsets of the buckets that can hold the subject's cell, in the order of the levels."""
+    def buckets(self, shard: Shard, bucket_hash: int, size_class: int) -> list[int]:
+        """The offsets of the buckets that can hold the record's cell, in the order of the levels."""
         size = _bucket_bytes(size_class)
         extents = self._extents(shard)[size_class]
-        return [extent_at + (subject_hash & (1 << level) - 1) * size for level, extent_at in enumerate(extents)]
+        return [extent_at + (bucket_hash & (1 << level) - 1) * size for level, extent_at in enumerate(extents)]
 
-    def free_cell(self, shard: Shard, subject_hash: int, size_class: int) -> Cell:
-        """A free cell for the subject; the index grows if there is none. Raises BackendUnavailable."""
+    def find(self, shard: Shard, bucket_hash: int, size_class: int, digest: bytes) -> Cell | None:
+        """The cell in this size class whose record has this digest, or None."""
+        for bucket_at in self.buckets(shard, bucket_hash, size_class):
+            for cell in self._matching(bucket_at, size_class, digest):
+                return cell
+        return None
+
+    def cells_of_subject(self, shard: Shard, bucket_hash: int, size_class: int, subject_digest: bytes) -> list[Cell]:
+        """The cells in this size class whose digests begin with that of a subject: one for each of its scopes."""
+        size, found = _bucket_bytes(size_class), list[Cell]()
+        for level, extent_at in enumerate(self._extents(shard)[size_class]):
+            count = min(SCOPE_BUCKETS, 1 << level)
+            first = extent_at + (bucket_hash & (1 << level) - count) * size
+            for bucket_at in range(first, first + count * size, size):
+                found += self._matching(bucket_at, size_class, subject_digest)
+        return found
+
+    def free_cell(self, shard: Shard, bucket_hash: int, size_class: int) -> Cell:
+        """A free cell for the record; the index grows if there is none. Raises BackendUnavailable."""
         cell_bytes = SIZE_CLASSES[size_class][1]
         # Try the last level first: it has the most room.
-        for bucket_at in reversed(self.buckets(shard, subject_hash, size_class)):
+        for bucket_at in reversed(self.buckets(shard, bucket_hash, size_class)):
             for at in self._free_candidates(bucket_at, size_class):
                 half = newest_half(self._file.memory[at : at + cell_bytes])
                 if half is not None and not half.body:
                     return Cell(at, cell_bytes, half)
         level = len(self._extents(shard)[size_class])
         extent_at = self._grow(shard, size_class, level)
-        at = extent_at + (subject_hash & (1 << level) - 1) * _bucket_bytes(size_class)
+        at = extent_at + (bucket_hash & (1 << level) - 1) * _bucket_bytes(size_class)
         return Cell(at, cell_bytes, NEVER_WRITTEN)
 
     def cell_for_sweep(self, shard: Shard, turn: int) -> tuple[int, int]:
@@ -80,6 +105,42 @@ class Index:
                 return extents[level] + (index - ((1 << level) - 1) * cells) * cell_bytes, cell_bytes
             index -= count
         return 0, 0
+
+    def free(self, cell: Cell) -> None:
+        """Mark a cell as free."""
+        empty = encode_half(cell.newest.write_number + 1, b"")
+        write_half(self._file.memory, cell.at, cell.cell_bytes, cell.newest.offset, empty)
+
+    def clear_damaged(self, at: int, cell_bytes: int) -> None:
+        """Free a cell in which no half is valid."""
+        self._file.memory[at : at + cell_bytes] = bytes(cell_bytes)
+        if not self.damaged:
+            _log.error("%s: a record in the file is damaged; the usage recorded in it is lost", self._file.path)
+        self.damaged += 1
+
+    def _matching(self, bucket_at: int, size_class: int, prefix: bytes) -> Iterator[Cell]:
+        """The cells of a bucket whose records have digests that begin with `prefix`."""
+        cells, cell_bytes = SIZE_CLASSES[size_class]
+        digests = self._digests(bucket_at, cells, cell_bytes, len(prefix))
+        place, searched = digests.find(prefix), -1
+        while place >= 0:
+            number = place // cell_bytes if cells > 1 else 0
+            if number != searched:
+                at, searched = bucket_at + number * cell_bytes, number
+                half = newest_half(self._file.memory[at : at + cell_bytes])
+                if half is None:
+                    self.clear_damaged(at, cell_bytes)
+                elif half.body.startswith(prefix):
+                    yield Cell(at, cell_bytes, half)
+            place = digests.find(prefix, place + 1)
+
+    def _digests(self, bucket_at: int, cells: int, cell_bytes: int, digest_bytes: int) -> bytes:
+        """The part of a bucket that contains the digests of its cells."""
+        memory = self._file.memory
+        if cells > 1:
+            return memory[bucket_at : bucket_at + cells * cell_bytes]
+        middle, head_bytes = bucket_at + cell_bytes // 2, HEAD.size + digest_bytes
+        return memory[bucket_at : bucket_at + head_bytes] + memory[middle : middle + head_bytes]
 
     def _free_candidates(self, bucket_at: int, size_class: int) -> list[int]:
         """The cells of a bucket that may be free, judged by the heads of their halves."""

@@ -33,7 +33,7 @@ SPACE_AT: Final = PAGE_BYTES * (1 + SHARDS)
 FIRST_COUNTER_PAGE_AT: Final = 2048
 _MAGIC = b"AWX host"
 #: Increase this number with every change of the file's layout.
-_VERSION = 1
+_VERSION = 2
 #: Magic, version, number of shards, the secret that spreads the subjects, and the time of creation.
 _HEADER = Struct("<8sHH32sQ")
 _HEADER_BYTES = _HEADER.size + CHECKSUM_BYTES

@@ -1,10 +1,10 @@
-"""The state of one subject: its debts and its leases, as this process last saw them and as bytes in the file.
+"""The state of one record: its debts and its leases, as this process last saw them and as bytes in the file.
 
-For each process that holds leases, a record names one of its counters and how many leases were granted on it. The
-counter says how many of them were released (see `lease_counters`). A lease with an end has a counter of its own.
+A record is a subject, or a subject in a scope. For each process that holds leases, it names one of its counters and how
+many leases were granted on it. The counter says how many of them were released (see `lease_counters`). A lease with an
+end has a counter of its own.
 """
 
-import re
 from collections.abc import Callable
 from functools import cache
 from struct import Struct
@@ -13,15 +13,19 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from awx_ratelimit.backends.host.cell import CHECKSUM_BYTES, HEAD
+from awx_ratelimit.backends.host.open_section import decode_open, encode_open
+from awx_ratelimit.backends.host.rate_text import parse_rate, rate_text
 from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS, Debt, SubjectState
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.state_layout import Layout, layout_of
 from awx_ratelimit.errors import AwxRateLimitError
 
-DIGEST_BYTES = 16
+#: The digest of a record: that of its subject, then that of its scope, which is zeros without a scope.
+SUBJECT_DIGEST_BYTES = 16
+DIGEST_BYTES = SUBJECT_DIGEST_BYTES + 8
 #: Digest, time until which the record is kept, bytes of the two rate texts, number of grants and of expiring leases.
-_FIXED_FORMAT = "16sqIIII"
+_FIXED_FORMAT = "24sqIIII"
 _FIXED = Struct(f"<{_FIXED_FORMAT}")
 #: The number of a counter in the file, and its value once everything granted on it is released.
 _GRANT = Struct("<IQ")
@@ -31,7 +35,9 @@ _TIME = Struct("<q")
 _COUNTER_BYTES = 8
 #: A record with the counters of at most 8 processes is packed in one call.
 _MAX_FAST_GRANTS = 8
-_RATE = re.compile(r"([a-z0-9_.-]{1,32}):(\d+)/(\d+)\+(\d+)(c?)(s?)")
+_FEW_KEPT = 4
+#: The scopes of a subject are in this many neighboring buckets: few enough to search all of them in a reset.
+SCOPE_BUCKETS = 64
 _EMPTY_LAYOUT = layout_of(())
 
 
@@ -48,23 +54,24 @@ class ExpiringLease(NamedTuple):
 
 
 class HostLedger(SubjectState):
-    """The debts of a subject, the leases that this process holds, and the counters of those that others hold.
+    """The debts of a record, the leases that this process holds, and the counters of those that others hold.
 
-    `cell_at` is the offset of the subject's cell, 0 if it has none. `cached_cell` is the content of that cell when this
+    `cell_at` is the offset of the record's cell, 0 if it has none. `cached_cell` is the content of that cell when this
     ledger was last read or written, None if the ledger was changed since. `leases` are counted on `counter`, whose
     value is `granted` once all are released; each lease in `expiring` has its own counter. `others` and
     `other_expiring` hold the counters of other processes. After `evicted` is set, the process uses another ledger for
-    the subject.
+    the record.
     """
 
     __slots__ = (
-        "cached_cell", "cell_at", "cell_bytes", "counter", "digest", "evicted", "expiring", "granted", "half_offset",
-        "other_expiring", "others", "session", "shard", "subject", "subject_hash", "table", "write_number",
+        "bucket_hash", "cached_cell", "cell_at", "cell_bytes", "counter", "digest", "evicted", "expiring", "granted",
+        "half_offset", "other_expiring", "others", "record", "session", "shard", "table", "write_number",
     )  # fmt: skip
 
-    def __init__(self, subject: str, session: object) -> None:
+    def __init__(self, record: Record, session: object) -> None:
         super().__init__(_EMPTY_LAYOUT, [])
-        self.subject = subject
+        #: A str or a ScopedSubject. Typed so that a plain decision can use it as its subject.
+        self.record: Any = record
         self.session = session
         self.evicted = False
         self.granted = 0
@@ -74,8 +81,10 @@ class HostLedger(SubjectState):
         self.place(b"")
 
     def place(self, digest: bytes) -> None:
-        """Move to another file, where the subject has this digest and, as far as known, no cell."""
-        self.digest, self.subject_hash = digest, int.from_bytes(digest[8:])
+        """Move to another file, where the record has this digest and, as far as known, no cell."""
+        scope = digest[SUBJECT_DIGEST_BYTES:]
+        self.digest = digest
+        self.bucket_hash = int.from_bytes(digest[8:SUBJECT_DIGEST_BYTES]) ^ int.from_bytes(scope) % SCOPE_BUCKETS
         self.cell_at = self.cell_bytes = self.write_number = self.half_offset = self.counter = 0
         self.cached_cell: bytes | None = None
         self.clear()
@@ -90,6 +99,11 @@ class HostLedger(SubjectState):
     def start(self, plan: Plan) -> None:
         """Start without debts under the rates of `plan`."""
         self.layout, self.levels = plan.layout, [0, 0] * len(plan.rates)
+
+    def drop_drained_beyond_few(self, now_ms: int) -> None:
+        """Remove drained debts of other limits if there are many: a few cost less to keep than to check each time."""
+        if len(self.kept) > _FEW_KEPT:
+            self.drop_drained(now_ms)
 
     def holds_leases(self) -> bool:
         """Whether this process holds a lease."""
@@ -111,7 +125,13 @@ def encode(ledger: HostLedger, write_number: int) -> bytes:
     """The half that stores `ledger`. Raises ValueError for times that do not fit in 64 bits."""
     codec, others = _layout_codec(ledger.layout), ledger.others
     try:
-        if ledger.expiring or ledger.other_expiring or ledger.kept or len(others) >= _MAX_FAST_GRANTS:
+        if (
+            ledger.expiring
+            or ledger.other_expiring
+            or ledger.kept
+            or ledger.open is not None
+            or len(others) >= _MAX_FAST_GRANTS
+        ):
             content = _encode_long(ledger, write_number, codec)
         else:
             # Nearly every record: one call packs it.
@@ -137,6 +157,8 @@ def _encode_long(ledger: HostLedger, write_number: int, codec: _LayoutCodec) -> 
     expiring = (*ledger.other_expiring, *ledger.expiring.values())
     tail += b"".join([_GRANT.pack(counter // _COUNTER_BYTES, granted) for counter, granted in grants])
     tail += b"".join([_EXPIRING.pack(lease.counter // _COUNTER_BYTES, *lease[1:]) for lease in expiring])
+    if ledger.open is not None:
+        tail += encode_open(ledger.open)
     pack, body_bytes = codec.packs[0]
     content: bytes = pack(
         write_number, body_bytes + len(tail), ledger.digest, ledger.keep_until_ms, codec.text_bytes,
@@ -165,13 +187,16 @@ def decode(ledger: HostLedger, body: bytes, is_own: Callable[[int], bool]) -> No
                     others[number * _COUNTER_BYTES] = granted
             at = end
         if expiring:
-            rows = _EXPIRING.iter_unpack(body[at : at + expiring * _EXPIRING.size])
+            end = at + expiring * _EXPIRING.size
+            rows = _EXPIRING.iter_unpack(body[at:end])
             leases = (ExpiringLease(number * _COUNTER_BYTES, *row) for number, *row in rows)
             other_expiring = tuple(lease for lease in leases if not is_own(lease.counter))
+            at = end
+        open_claims = decode_open(body[at:]) if at < len(body) else None
     except (StructError, ValueError, AwxRateLimitError) as error:
         raise InvalidRecord from error
     ledger.layout, ledger.levels, ledger.kept, ledger.keep_until_ms = layout, levels, kept, keep_until_ms
-    ledger.others, ledger.other_expiring = others, other_expiring
+    ledger.others, ledger.other_expiring, ledger.open = others, other_expiring, open_claims
 
 
 def is_recent(body: bytes, now_ms: int) -> bool:
@@ -204,28 +229,13 @@ def _encode_kept(kept: dict[str, Debt]) -> tuple[int, bytes]:
 
 @cache
 def _layout_codec(layout: Layout) -> _LayoutCodec:
-    text = " ".join(_rate_text(rate) for rate in layout.rates).encode()
+    text = " ".join(rate_text(rate) for rate in layout.rates).encode()
     fixed = f"<{HEAD.format[1:]}{_FIXED_FORMAT}{len(text)}s{2 * len(layout.rates)}q"
     structs = [Struct(fixed + grants * _GRANT.format[1:]) for grants in range(_MAX_FAST_GRANTS + 1)]
     packs = [(struct.pack, struct.size - HEAD.size) for struct in structs]
     return _LayoutCodec(layout, text, len(text), packs, Struct(f"<{2 * len(layout.rates)}q").unpack_from)
 
 
-def _rate_text(rate: Rate) -> str:
-    """The rate as text. Two rates have the same text if and only if they are equal."""
-    calendar, shadow = "c" if rate.calendar else "", "s" if rate.shadow else ""
-    return f"{rate.name}:{rate.tokens}/{rate.period_ms}+{rate.burst}{calendar}{shadow}"
-
-
 @cache
 def _layout_codec_of_text(text: bytes) -> _LayoutCodec:
-    return _layout_codec(layout_of(tuple(_parse_rate(rate) for rate in text.decode().split())))
-
-
-def _parse_rate(text: str) -> Rate:
-    match = _RATE.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    name, tokens, period_ms, burst, calendar, shadow = match.groups()
-    refill: Any = "calendar" if calendar else "continuous"
-    return Rate(name, int(tokens), int(period_ms), int(burst), refill, bool(shadow))
+    return _layout_codec(layout_of(tuple(parse_rate(rate) for rate in text.decode().split())))

@@ -1,7 +1,7 @@
 """What one process knows of the shared file: the opened file, its ledgers and the maintenance thread.
 
-A session belongs to one process; a forked child starts another one. The ledger of a subject is the only record of the
-leases that this process holds, so there is exactly one per subject with leases. If the file at the path is removed or
+A session belongs to one process; a forked child starts another one. The ledgers alone know the leases that this process
+holds. If the file at the path is removed or
 replaced, the session switches to the file that is there now, and writes the leases of this process into it.
 """
 
@@ -10,24 +10,24 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
 from awx_ratelimit.backends.host.leases import HostLeases
+from awx_ratelimit.backends.host.ledgers import Ledgers
 from awx_ratelimit.backends.host.locks import WAIT_MS, process_wait_ms, remaining_ms, reset_deadline
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.shard import Shard, Stale
 from awx_ratelimit.backends.host.table import Table
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 _log = logging.getLogger("awx_ratelimit")
 _MAINTENANCE_INTERVAL_S = 1.0
 _SHARDS_PER_SWEEP = 8
-_MAX_LEDGERS = 10_000
 SEQUENCE_BITS = 48
 _Result = TypeVar("_Result")
 
@@ -39,10 +39,10 @@ class HostSession:
         self._path = path
         self._open_table = open_table
         self._now_ms = now_ms
-        self._ledgers: dict[str, HostLedger] = {}
-        self._eviction_queue: list[str] = []
-        #: Subjects whose leases are still to be written into a new file.
-        self._unwritten: deque[str] = deque()
+        self.ledgers = Ledgers(self, self._start_thread)
+        self._known = self.ledgers.known
+        #: Records whose leases are still to be written into a new file.
+        self._unwritten: deque[Record] = deque()
         self._thread = PeriodicThread("awx_ratelimit host", self._maintain, _MAINTENANCE_INTERVAL_S)
         self._thread_started = self._closed = False
         self._shards_swept = 0
@@ -86,26 +86,49 @@ class HostSession:
         if previous is not None:
             previous.file.close_when_idle()
         # Not earlier: a thread in the previous file could still grant leases that would not be in this list.
-        self._unwritten.extend(subject for subject, ledger in self._ledgers.copy().items() if ledger.holds_leases())
+        self._unwritten.extend(self.ledgers.with_leases())
         if self._closed:
             self._close_file()
         return table
 
-    def run(self, subject: str, act: Callable[..., _Result], *args: Any) -> _Result:
-        """Call ``act(ledger, *args)`` under the lock of the subject. Raises BackendUnavailable."""
+    def run(self, record: Record, act: Callable[..., _Result], *args: Any) -> _Result:
+        """Call ``act(ledger, *args)`` under the lock of the record. Raises BackendUnavailable."""
         reset_deadline()
         while True:
             table = self._table or self.open_in_decision()
-            ledger = self._ledgers.get(subject) or self._new_ledger(subject, table)
+            ledger = self._known.get(record) or self.ledgers.new(record, table)
             if ledger.table is not table:
                 ledger.shard.run_among_threads(self._move, ledger, table)
-            shard: Shard = ledger.shard
             try:
-                return shard.run(act, ledger, *args)
+                return ledger.shard.run(act, ledger, *args)  # type: ignore[no-any-return]
+            except Stale:  # the file was replaced, or the ledger evicted; the process may have another one by now
+                self.ledgers.remove_evicted(ledger)
+
+    def run_jointly(self, records: Sequence[Record], act: Callable[..., _Result], *args: Any) -> _Result:
+        """`run` for several records, under all their locks, which everybody takes in the same order."""
+        reset_deadline()
+        while True:
+            table = self._table or self.open_in_decision()
+            ledgers = [self._known.get(record) or self.ledgers.new(record, table) for record in records]
+            for ledger in ledgers:
+                if ledger.table is not table:
+                    ledger.shard.run_among_threads(self._move, ledger, table)
+            numbers = sorted({ledger.shard.number for ledger in ledgers})
+            try:
+                return self._run_locked([table.file.shards[number] for number in numbers], table, ledgers, act, args)
             except Stale:
-                # The file was replaced, or the ledger was evicted and the process may have another one by now.
-                if ledger.evicted:
-                    shard.run_among_threads(self._remove, ledger)
+                for ledger in ledgers:
+                    self.ledgers.remove_evicted(ledger)
+
+    def _run_locked(
+        self, shards: list[Shard], table: Table, ledgers: list[HostLedger], act: Callable[..., _Result], args: Any
+    ) -> _Result:
+        if shards:
+            result: _Result = shards[0].run(self._run_locked, shards[1:], table, ledgers, act, args)
+            return result
+        if any(ledger.table is not table for ledger in ledgers):
+            raise Stale  # another thread has moved one before this one had the lock
+        return act(ledgers, *args)
 
     def _move(self, ledger: HostLedger, table: Table) -> None:
         # A slow thread may still have the previous table. It must not move the ledger back.
@@ -123,35 +146,6 @@ class HostSession:
             self._thread_started = False
             self._report(error)
 
-    def _new_ledger(self, subject: str, table: Table) -> HostLedger:
-        self._start_thread()
-        if len(self._ledgers) >= _MAX_LEDGERS:
-            self._evict_two()
-        ledger = HostLedger(subject, self)
-        table.place(ledger)
-        # Another thread may have added one in the meantime.
-        return self._ledgers.setdefault(subject, ledger)
-
-    def _evict_two(self) -> None:
-        """Evict up to two idle ledgers. One new subject comes with each call, so the number goes down."""
-        for _ in range(2):
-            with suppress(IndexError, KeyError, Stale):
-                ledger = self._ledgers[self._eviction_queue.pop()]
-                ledger.shard.try_run(self._evict, ledger)
-        if not self._eviction_queue:
-            self._eviction_queue = [*self._ledgers]
-
-    def _evict(self, ledger: HostLedger) -> None:
-        if not ledger.holds_leases():
-            ledger.evicted = True
-            self._remove(ledger)
-
-    def _remove(self, ledger: HostLedger) -> None:
-        """Remove an evicted ledger. `run` calls this again if a signal handler raised in the middle."""
-        if self._ledgers.get(ledger.subject) is ledger:
-            del self._ledgers[ledger.subject]
-        ledger.table.leases.free_counter(ledger)
-
     def release(self, ledger: HostLedger, lease_id: int) -> bool:
         """Release a lease of this process; whether it was held. Never waits and never raises."""
         held = False
@@ -159,22 +153,29 @@ class HostSession:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.release(ledger, lease_id)
-            except (IndexError, ValueError):
-                # The memory is not mapped any more, or not yet.
-                pass
-            except BaseException:
-                # A signal handler raised in the middle.
+            except (TypeError, ValueError, StructError):
+                pass  # the memory is not mapped any more, or not yet; `pack_into` then raises TypeError
+            except BaseException:  # a signal handler raised in the middle
                 leases.release(ledger, lease_id)
                 raise
             if ledger.table.leases is leases:
                 break
         return held
 
-    def cancel(self, subject: str, lease_id: int) -> None:
+    def release_all(self, ledgers: Sequence[HostLedger], lease_id: int) -> bool:
+        """`release` in several ledgers."""
+        try:
+            released = [self.release(ledger, lease_id) for ledger in ledgers]
+            return any(released)
+        except BaseException:
+            for ledger in ledgers:
+                self.release(ledger, lease_id)
+            raise
+
+    def cancel(self, records: Iterable[Record], lease_id: int) -> None:
         """Release the lease of a decision that failed, if it got as far as taking one."""
-        ledger = self._ledgers.get(subject)
-        if ledger is not None:
-            self.release(ledger, lease_id)
+        ledgers = map(self._known.get, records)
+        self.release_all([ledger for ledger in ledgers if ledger is not None], lease_id)
 
     def _maintain(self) -> None:
         """Once a second: check the path, write leases into a new file, forget who was alive, and sweep some shards."""
@@ -221,8 +222,7 @@ class HostSession:
     def health(self) -> dict[str, Any]:
         """The state, the leases that this process holds, the size of the file, and the damaged records it found."""
         reset_deadline()
-        leases = sum(len(ledger.leases) + len(ledger.expiring) for ledger in self._ledgers.copy().values())
-        known: dict[str, Any] = {"path": self._path, "leases": leases}
+        known: dict[str, Any] = {"path": self._path, "leases": self.ledgers.count_leases()}
         try:
             table = self._table or self.open_in_decision()
             shard = table.file.shards[0]

@@ -68,8 +68,7 @@ def charge_records(
                 state.declare(claim_id, charge, exceeded, levels, now_ms)
     except BaseException:
         for state, (state.layout, state.levels, state.kept) in zip(states, saved, strict=True):
-            if state.open is not None:
-                state.open.close(claim_id)
+            state.close_claim(claim_id)
         raise
 
 

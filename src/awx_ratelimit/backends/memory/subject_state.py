@@ -120,11 +120,21 @@ class SubjectState:
                 cut_off += lost
             elif known is not None:
                 debts[rate.name] = self._given_back(known, claim_id, decided_at_ms, rate, -tokens, now_ms)
+        self._write(debts)
+        self.close_claim(claim_id)
+        return cut_off
+
+    def close_claim(self, claim_id: int) -> None:
+        """Forget an open declared claim, if there is one with this id."""
         if self.open is not None:
             self.open.close(claim_id)
             self.open = self.open if self.open.claims else None
-        self._write(debts)
-        return cut_off
+
+    def drop_old_claims(self, now_ms: int) -> None:
+        """Forget the declared claims that have been open for too long."""
+        if self.open is not None:
+            self.open.drop_old(now_ms)
+            self.open = self.open if self.open.claims else None
 
     def _charged_later(self, known: Debt, tokens: int, now_ms: int) -> tuple[Debt, int]:
         rate = known.rate
@@ -168,9 +178,7 @@ class SubjectState:
         """Whether there is no lease, no open claim, and no charge since the last call of this method."""
         idle = self.levels is self.looked_at
         self.looked_at = self.levels
-        if self.open is not None:
-            self.open.drop_old(now_ms)
-            self.open = self.open if self.open.claims else None
+        self.drop_old_claims(now_ms)
         return idle and not self.leases and self.open is None
 
     def packed(self, now_ms: int) -> bytes | None:

@@ -1,0 +1,80 @@
+"""Opening a host file, and setting it aside if a power cut damaged it.
+
+A killed process leaves only whole records, but a power cut may not. The file therefore stores in which boot of the
+machine it was last found sound. If it is damaged in that same boot, somebody damaged it, and opening it is an error. A
+file that a power cut damaged is renamed.
+"""
+
+import logging
+import os
+import time
+from contextlib import suppress
+from pathlib import Path, PurePath
+
+from awx_ratelimit.backends.host.locks import ByteLock, remaining_ms
+from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, FileDamaged, MappedFile
+from awx_ratelimit.backends.host.table import Table
+from awx_ratelimit.core.validation import describe
+
+_log = logging.getLogger("awx_ratelimit")
+#: Where the header stores the boot id.
+_BOOT_ID_AT = 1024
+
+
+def _read_boot_id() -> bytes:
+    """The id of this boot of the machine; empty if the system has none."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    return b""
+
+
+_BOOT_ID = _read_boot_id()
+
+
+def absolute_path(path: object) -> str:
+    """`path` as text. Raises TypeError or ValueError unless it is an absolute path."""
+    if not isinstance(path, str | PurePath):
+        raise TypeError(f"path: expected an absolute path such as '/var/lib/app/limits', got {describe(path)}")
+    if "://" in (text := str(path)):
+        # The error does not show the URL: it may hold a password.
+        raise ValueError("path: expected a path, got a URL; write open_backend(url), or pass '/var/lib/app/limits'")
+    if not Path(text).is_absolute():
+        raise ValueError(f"path: expected an absolute path such as '/var/lib/app/limits', got {text!r}")
+    return text
+
+
+def open_table(path: str, wait_ms: int, *, allow_other_users: bool) -> Table:
+    """The table in the file at `path`, which is created if it is missing. Raises as MappedFile does."""
+    until_s = time.monotonic() + wait_ms / 1000
+    file = MappedFile(path, wait_ms, allow_other_users=allow_other_users)
+    try:
+        table = Table(file)
+    except FileDamaged:
+        if not _is_from_earlier_boot(file):
+            raise
+        _set_aside(file, remaining_ms(until_s))
+        file = MappedFile(path, remaining_ms(until_s), allow_other_users=allow_other_users)
+        table = Table(file)
+    if _is_from_earlier_boot(file):
+        os.pwrite(file.fd, _BOOT_ID, _BOOT_ID_AT)
+    return table
+
+
+def _is_from_earlier_boot(file: MappedFile) -> bool:
+    return os.pread(file.fd, len(_BOOT_ID), _BOOT_ID_AT) != _BOOT_ID
+
+
+def _set_aside(file: MappedFile, wait_ms: int) -> None:
+    """Rename the file so that a new one can be created at its path, unless another process did so. Closes it.
+
+    If the folder does not allow a rename, the damaged file stays where it is.
+    """
+    creation_lock = ByteLock(file.fd, CREATION_LOCK)
+    with suppress(OSError):
+        if creation_lock.wait(wait_ms) and file.is_at_path():
+            Path(file.path).rename(f"{file.path}.damaged")
+            _log.error(
+                "%s: the file was damaged when the machine stopped. It is now %s.damaged; a new file is used, and the "
+                "usage recorded in the old one is lost", file.path, file.path,
+            )  # fmt: skip
+    file.close()

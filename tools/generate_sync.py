@@ -65,7 +65,7 @@ DIFFERENCES: Final = {
     "asyncio.to_thread(self._maintenance.close, with_held=self._channels.are_alone)": (
         "self._maintenance.close(with_held=self._channels.are_alone)"
     ),
-    "asyncio.to_thread(self._session.find_server, subject)": "self._session.find_server(subject)",
+    "asyncio.to_thread(self._session.find_server, record)": "self._session.find_server(record)",
     "asyncio.sleep": "time.sleep",
     "from awx_ratelimit.runtime.deadlines import TaskDeadline": "from contextlib import nullcontext",
     "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",

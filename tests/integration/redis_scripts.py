@@ -8,7 +8,8 @@ import redis
 from tests.redis_servers import run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan
-from awx_ratelimit.backends.redis.codec import Codec, PendingClaim, ReleasedLease
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.backends.redis.pending_claims import PlainClaim, ReleasedLease
 from awx_ratelimit.core.decision import HoldTimes
 
 NOW_MS = 1_700_000_000_000
@@ -26,7 +27,7 @@ class Redis:
         self.codec = Codec("awx", os.urandom(16))
 
     def call(
-        self, asked: Sequence[PendingClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = NOW_MS
+        self, asked: Sequence[PlainClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = NOW_MS
     ) -> list[Decision | BackendUnavailable]:
         """Make one call of a script, and return the result."""
         reply = run(self.client, self.codec.acquire(asked, released, now_ms))

@@ -182,7 +182,7 @@ def test_a_renewal_ends_leases_with_a_lost_release(
     limiter = open_limiter(redis_server.socket_url)
     kept, forgotten = limiter.acquire("s", LONG), limiter.acquire("s", LONG)
     # What a release does, but for the sending.
-    limiter.backend._session.leases.forget(forgotten.lease_id)
+    limiter.backend._session.leases.lose("s", forgotten.lease_id)
 
     limiter.renew_leases()
 
@@ -237,7 +237,7 @@ def test_a_claim_decided_after_its_timeout_lapses(
     session = limiter.backend._session
     late = session.new_claim("s", SHORT, 1)
     session.release_unanswered(late)
-    session.settle(late[3])
+    session.finish(late[3])
     limiter.acquire("another, which takes the release along", LONG)
     # The thread may be sending the release, too; it is to be there before the claim.
     limiter.backend._maintenance._thread.stop(5)

@@ -10,7 +10,7 @@ from tests.integration.redis_scripts import NOW_MS, TEN, Redis
 from tests.redis_servers import RedisServer, StartRedis, run
 
 from awx_ratelimit import STARTER, Decision, Plan, Rate
-from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, REFUND, RELEASE, RENEW, RESET, Script
+from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, JOINT, RELEASE, RENEW, RESET, SETTLE, Script
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.errors import StateDamaged
 from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
@@ -22,7 +22,9 @@ def server(redis_server: RedisServer) -> Iterator[Redis]:
         yield Redis(client)
 
 
-@pytest.mark.parametrize("script", [ACQUIRE, RELEASE, RENEW, HEAL, REFUND, RESET], ids=lambda script: script.name)
+@pytest.mark.parametrize(
+    "script", [ACQUIRE, RELEASE, JOINT, RENEW, HEAL, SETTLE, RESET], ids=lambda script: script.name
+)
 def test_digest_of_a_script(server: Redis, script: Script) -> None:
     """Our digest of a script equals the server's, and the first line of the script names the units."""
     own = script.text.removeprefix("#!lua flags=allow-oom\n")
@@ -119,7 +121,7 @@ def test_any_subject(server: Redis, subject: str) -> None:
     assert server.client.dbsize() == 1
 
 
-MINUTE = b"\x06minute" + struct.pack("<q", 60_000)
+MINUTE = b"\x06minute" + b"\x11" + struct.pack("<HB", 60_000, 60)
 
 LEVEL = struct.pack("<qq", 60_000, NOW_MS)
 
@@ -130,14 +132,16 @@ KEPT = struct.pack("<qH", NOW_MS + 10**9, 0)
     ("value", "words"),
     [
         (b"", "of another program"), (b"hello", "of another program"),
-        (b"\x02\x00\x00\x00" + KEPT, "of another program"),
-        (b"\x01", "of another program"), (b"\x01\x09\x00\x00", "corrupt"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:-1], "corrupt"),
-        (b"\x01\x02\x0f\x00" + MINUTE + LEVEL + LEVEL + KEPT, "corrupt"),
-        (b"\x01\x01\x0f\x00" + MINUTE[:7] + bytes(8) + LEVEL + KEPT, "corrupt"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT[:8] + b"\x01\x00", "corrupt"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(33), "corrupt"),
-        (b"\x01\x01\x0f\x00" + MINUTE + LEVEL + KEPT + bytes(28) + b"\x01" + bytes(5), "corrupt"),
+        (b"\x01\x00\x00\x00" + KEPT, "of another program"),
+        (b"\x02", "of another program"), (b"\x02\x09\x00\x00", "corrupt"),
+        (b"\x02\x01\x0b\x00" + MINUTE + LEVEL + KEPT[:-1], "corrupt"),
+        (b"\x02\x02\x0b\x00" + MINUTE + LEVEL + LEVEL + KEPT, "corrupt"),
+        (b"\x02\x01\x0b\x00" + MINUTE[:8] + bytes(3) + LEVEL + KEPT, "corrupt"),
+        (b"\x02\x01\x0b\x00" + MINUTE[:7] + bytes(4) + LEVEL + KEPT, "corrupt"),
+        (b"\x02\x01\x0b\x00" + MINUTE + LEVEL + KEPT[:8] + b"\x01\x00", "corrupt"),
+        (b"\x02\x01\x0b\x00" + MINUTE + LEVEL + KEPT + bytes(33), "corrupt"),
+        (b"\x02\x01\x0b\x00" + MINUTE + LEVEL + KEPT + bytes(28) + b"\x01" + bytes(5), "corrupt"),
+        (b"\x03\x09\x00\x00\x00\x00" + MINUTE, "of another program"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("plan", [STARTER, Plan("minute", (Rate("minute", 60, 60_000),))], ids=["other", "same"])

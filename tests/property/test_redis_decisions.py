@@ -11,37 +11,34 @@ from hypothesis import strategies as st
 from tests import strategies
 from tests.redis_servers import RedisServer, run
 
-from awx_ratelimit import Decision, Plan, Rate
+from awx_ratelimit import Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.scripts import MAX_TIME_MS
+from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, Moments, encode_limit
 from awx_ratelimit.core.bucket import convert_debt
-from awx_ratelimit.core.decide import decide, preview, rates_set_back, refundable
+from awx_ratelimit.core.decide import decide, preview, rates_set_back
 from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.rate import EXACT_MAX
+from awx_ratelimit.core.settlement import NOTHING, corrections, unfilled
 
 CODEC = Codec("awx", os.urandom(16))
 
 
 class Stored(NamedTuple):
-    """The stored state of one limit."""
+    """The stored state of one limit, and the rate by which it was charged."""
 
-    name: str
-    unit: int
+    rate: Rate
     debt: int
     at_ms: int
 
 
 def value_of(front: list[Stored], tail: list[Stored], keep_ms: int = 2**50) -> bytes:
     """The value of these limits in the layout of state.lua, without leases."""
-    names = b"".join(_named(limit) for limit in front)
+    names = b"".join(encode_limit(limit.rate) for limit in front)
     levels = b"".join(struct.pack("<qq", limit.debt, limit.at_ms) for limit in front)
-    rest = b"".join(_named(limit) + struct.pack("<qqq", limit.debt, limit.at_ms, keep_ms) for limit in tail)
-    head = struct.pack("<BBH", 1, len(front), len(names))
+    rest = b"".join(encode_limit(limit.rate) + struct.pack("<qqq", limit.debt, limit.at_ms, keep_ms) for limit in tail)
+    head = struct.pack("<BBH", 2, len(front), len(names))
     return head + names + levels + struct.pack("<qH", keep_ms, len(rest)) + rest
-
-
-def _named(limit: Stored) -> bytes:
-    return bytes([len(limit.name)]) + limit.name.encode() + struct.pack("<q", limit.unit)
 
 
 class Case(NamedTuple):
@@ -61,15 +58,18 @@ moments_ms = st.just(1_700_000_000_000) | st.integers(-MAX_TIME_MS, MAX_TIME_MS)
 @st.composite
 def stored(draw: st.DrawFn, rate: Rate, cost: int, now_ms: int) -> Stored:
     """A limit of this name, mostly in the plan's unit, near a boundary of a millisecond or a unit of debt."""
-    unit = rate.unit if draw(st.integers(0, 2)) else draw(strategies.magnitudes)
+    known_rate = rate
+    if not draw(st.integers(0, 2)):
+        known_rate = draw(strategies.rates(rate.name) | strategies.extreme_rates(rate.name))
+    unit, capacity = known_rate.unit, known_rate.capacity
     full, charged = rate.capacity * unit // rate.unit, cost * unit
     debt = draw(st.sampled_from([0, full, full - charged]) | strategies.magnitudes) + draw(near)
     debt = min(max(debt, 0), EXACT_MAX)
-    known = convert_debt(rate, debt, unit)
+    known = convert_debt(rate, debt, unit, capacity)
     excess = known + cost * rate.unit - rate.capacity
     whole = [0, rate.period_ms, -rate.period_ms, -(-known // rate.drain), excess // rate.drain, now_ms % rate.period_ms]
     ago_ms = draw(st.sampled_from(whole) | st.integers(-100, 10**8)) + draw(near)
-    return Stored(rate.name, unit, debt, min(max(now_ms - ago_ms, -MAX_TIME_MS), MAX_TIME_MS))
+    return Stored(known_rate, debt, min(max(now_ms - ago_ms, -MAX_TIME_MS), MAX_TIME_MS))
 
 
 @st.composite
@@ -114,11 +114,13 @@ def ask(client: "redis.Redis", cases: list[Case], now_ms: int, look: bool = Fals
 
 def known_state(case: Case) -> list[int]:
     """The stored state in the units of the claim's plan."""
-    known = {limit.name: limit for limit in (*case.front, *case.tail)}
+    known = {limit.rate.name: limit for limit in (*case.front, *case.tail)}
     state: list[int] = []
     for rate in case.plan.rates:
         limit = known.get(rate.name)
-        state += (convert_debt(rate, limit.debt, limit.unit), limit.at_ms) if limit else (0, 0)
+        state += (
+            (convert_debt(rate, limit.debt, limit.rate.unit, limit.rate.capacity), limit.at_ms) if limit else (0, 0)
+        )
     return state
 
 
@@ -138,7 +140,7 @@ def expected(case: Case, now_ms: int, later_ms: int) -> tuple[tuple[int, list[in
 @strategies.with_examples(60)
 @given(data=st.data(), decided_at_ms=moments_ms)
 def test_refund(redis_server: RedisServer, data: st.DataObject, decided_at_ms: int) -> None:
-    """For any state and age, a refund reduces the debt by the value of `given_back`, in its units."""
+    """For any state and age, a refund reduces the debt by the value of `unfilled`, in its units."""
     plan = data.draw(strategies.plans() | strategies.extreme_plans())
     cost = min(data.draw(st.integers(0, 3) | strategies.magnitudes), plan.max_cost)
     over = sum(bit for _, bit, rate in plan.numbered_rates if cost > rate.burst or data.draw(strategies.rarely))
@@ -151,23 +153,24 @@ def test_refund(redis_server: RedisServer, data: st.DataObject, decided_at_ms: i
         *(cost * rate.unit // rate.drain for rate in plan.rates),
     ]
     now_ms = min(decided_at_ms + data.draw(st.sampled_from(passed)) + data.draw(near), MAX_TIME_MS)
-    decision = Decision("s", plan, cost, decided_at_ms, over, (), 0, 0, CODEC, 0)
+    found = [("s", corrections(Charge(plan, cost, None), over, NOTHING))]
     with redis_server.client() as client:
         client.set(CODEC.key("s"), value_of(limits[:1], limits[1:]))
 
-        CODEC.check_done("s", run(client, CODEC.refund(decision, now_ms)))
+        call = CODEC.joint.settle(found, decided_at_ms, 0, now_ms, Moments(now_ms))
+        assert CODEC.joint.parse_settled(found, run(client, call)) == 0
 
         left = client.get(CODEC.key("s"))
 
-    given = refundable(decision, now_ms)
+    given = {rate.name: (unfilled(rate, -tokens, decided_at_ms, now_ms), rate.unit) for rate, tokens in found[0][1]}
     debts = [max(0, limit.debt - _given(given, limit)) for limit in limits]
     expected = [limit._replace(debt=debt) for limit, debt in zip(limits, debts, strict=True)]
     assert left == value_of(expected[:1], expected[1:])
 
 
 def _given(given: dict[str, tuple[int, int]], limit: Stored) -> int:
-    amount, unit = given.get(limit.name, (0, 1))
-    return amount * limit.unit // unit
+    amount, unit = given.get(limit.rate.name, (0, 1))
+    return amount * limit.rate.unit // unit
 
 
 @strategies.with_examples(60)
@@ -186,7 +189,10 @@ def test_replay(redis_server: RedisServer, data: st.DataObject, now_ms: int) -> 
         (_, levels) = ask(client, [case], now_ms, look=True)[0]
 
     _, owed = preview(case.plan, known_state(case), 0, case.cost, now_ms)
-    expected = [min(rate.capacity, owed[index] + debts[index // 2]) for index, _, rate in case.plan.numbered_rates]
+    expected = [
+        max(owed[index], min(rate.capacity, owed[index] + debts[index // 2]))
+        for index, _, rate in case.plan.numbered_rates
+    ]
     assert answers == [[True], [False]]
     assert levels[::2] == expected
 

@@ -11,7 +11,9 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Concurrency, Decision, Plan
-from awx_ratelimit.backends.redis.codec import Codec, HeldLease, Renewal
+from awx_ratelimit.backends.redis.codec import Codec, Renewal
+from awx_ratelimit.backends.redis.pending_claims import HeldLease
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import HoldTimes
 
 SUBJECTS = st.sampled_from(["a", "b"])
@@ -37,9 +39,9 @@ def ends(held: HeldLease) -> float:
 class Model:
     """The leases of all owners."""
 
-    groups: dict[tuple[str, int], Group] = field(default_factory=dict)
+    groups: dict[tuple[Record, int], Group] = field(default_factory=dict)
 
-    def held(self, subject: str, now_ms: int) -> int:
+    def held(self, subject: Record, now_ms: int) -> int:
         """The number of leases that have neither lapsed nor ended."""
         held = 0
         for key, group in list(self.groups.items()):
@@ -52,13 +54,13 @@ class Model:
                     held += len(group.ends_ms)
         return held
 
-    def group(self, subject: str, owner: int) -> Group:
+    def group(self, subject: Record, owner: int) -> Group:
         return self.groups.setdefault((subject, owner), Group())
 
-    def has(self, subject: str, owner: int, lease_id: int) -> bool:
+    def has(self, subject: Record, owner: int, lease_id: int) -> bool:
         return lease_id in self.group(subject, owner).ends_ms
 
-    def take(self, subject: str, owner: int, held: HeldLease, now_ms: int) -> bool:
+    def take(self, subject: Record, owner: int, held: HeldLease, now_ms: int) -> bool:
         """Take a lease where there is room and it may still be held."""
         _, plan, lease_id, _ = held
         assert plan.concurrency
@@ -91,7 +93,7 @@ class Leases(RuleBasedStateMachine):
         #: All leases that were ever granted, by owner.
         self.granted: list[list[HeldLease]] = [[], []]
 
-    def ask(self, owner: int, subject: str, plan: Plan, lease_id: int) -> Decision:
+    def ask(self, owner: int, subject: Record, plan: Plan, lease_id: int) -> Decision:
         codec, asked = self.codecs[owner], [(subject, plan, 1, lease_id)]
         reply = run(self.client, codec.acquire(asked, (), self.now_ms))
         (answer,) = codec.parse_decisions(asked, reply, HoldTimes(), lambda *_: codec)
@@ -99,7 +101,7 @@ class Leases(RuleBasedStateMachine):
         return answer
 
     @rule(owner=OWNERS, subject=SUBJECTS, choice=st.integers(0, 2))
-    def take(self, owner: int, subject: str, choice: int) -> None:
+    def take(self, owner: int, subject: Record, choice: int) -> None:
         plan, lease_id = self.plans[choice % len(self.plans)], self.codecs[owner].new_lease_id()
         answer = self.ask(owner, subject, plan, lease_id)
         held = subject, plan, lease_id, self.now_ms
@@ -126,7 +128,7 @@ class Leases(RuleBasedStateMachine):
         assert held <= answer.held
 
     @rule(owner=OWNERS, subject=SUBJECTS, choice=st.integers(0, 2))
-    def look(self, owner: int, subject: str, choice: int) -> None:
+    def look(self, owner: int, subject: Record, choice: int) -> None:
         answer = self.ask(owner, subject, self.plans[choice % len(self.plans)], 0)
         assert answer.lease_id == 0
         assert answer.held == self.model.held(subject, self.now_ms)
@@ -150,7 +152,7 @@ class Leases(RuleBasedStateMachine):
         settled_below = granted[settled % len(granted)][2] if granted else 0
         codec = self.codecs[owner]
         renewals = codec.parse_renewals(held, run(self.client, codec.renew(held, settled_below, self.now_ms)))
-        assert renewals == self.renewed(owner, held, settled_below)
+        assert {lease[2]: renewal for lease, renewal in renewals} == self.renewed(owner, held, settled_below)
 
     def renewed(self, owner: int, held: list[HeldLease], settled_below: int) -> dict[int, Renewal]:
         answers = {}

@@ -13,8 +13,9 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.scripts import MAX_TIME_MS
+from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, Moments
 from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.settlement import NOTHING, charges, corrections
 from awx_ratelimit.testing import ManualClock
 
 START_MS = 1_700_000_000_000
@@ -118,14 +119,16 @@ class Claims(RuleBasedStateMachine):
     @rule(choice=st.integers(0, 9))
     def refund(self, choice: int) -> None:
         decision, expected = self.charged.pop(choice % len(self.charged))
-        codec = self.codecs[0]
-        codec.check_done(decision.subject, run(self.client, codec.refund(decision, self.clock.now_ms())))
+        now_ms = self.clock.now_ms()
+        found = [(record, corrections(charge, over, NOTHING)) for record, charge, over in charges(decision)]
+        call = self.codecs[0].joint.settle(found, decision.decided_at_ms, 0, now_ms, Moments(now_ms))
+        self.codecs[0].joint.parse_settled(found, run(self.client, call))
         self.memory.refund(expected)
 
     @rule(subject=SUBJECTS)
     def reset(self, subject: str) -> None:
         codec = self.codecs[0]
-        codec.check_done(subject, run(self.client, codec.reset(subject, self.clock.now_ms())))
+        codec.check_reset(subject, run(self.client, codec.reset(subject, (), self.clock.now_ms())))
         self.let_lapse(subject, self.clock.now_ms())
         self.memory.reset(subject)
 

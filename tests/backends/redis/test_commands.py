@@ -6,7 +6,8 @@ import pytest
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, InvalidLimit, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.scripts import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
+from awx_ratelimit.backends.redis.plan_encoding import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
+from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
@@ -25,11 +26,30 @@ def reply(*answers: tuple[int, ...]) -> bytes:
 
 
 def test_keys_are_short_and_unique(codec: Codec) -> None:
-    """Each subject has its own key of fixed length, which reveals nothing about it."""
+    """Each subject has its own short key, which reveals nothing about it."""
     keys = [codec.key(subject) for subject in STRANGE_SUBJECTS]
 
     assert len({*keys}) == len(STRANGE_SUBJECTS)
-    assert {len(key) for key in keys} == {28}
+    assert {len(key) for key in keys} == {28, 50}
+
+
+def test_key_in_a_place(codec: Codec) -> None:
+    """A subject that begins with the name of another in braces has the slot of that one, and its own key."""
+    subjects: list[Record] = ["{acme}key_1", "{acme}key_2", "{acme}", ScopedSubject("{acme}key_1", "login"), "acme"]
+
+    keys = [codec.key(subject) for subject in subjects]
+
+    assert len({*keys}) == len(keys)
+    assert len({codec.keys.slot(subject) for subject in subjects}) == 1
+
+
+def test_keys_of_scopes(codec: Codec) -> None:
+    """A subject and its scopes share a slot; neither a scope nor another subject has the key of their index."""
+    records: list[Record] = ["s", ScopedSubject("s", "scopes"), ScopedSubject("s", "a"), "s:a", "s::scopes"]
+    keys = {codec.key(record) for record in records}
+
+    assert len(keys | {codec.keys.index("s")}) == len(records) + 1
+    assert len({codec.keys.slot(record) for record in records[:3]}) == 1
 
 
 def test_key_has_a_hash_tag(codec: Codec) -> None:
@@ -177,12 +197,12 @@ def test_a_foreign_value_fails_one_claim(codec: Codec, code: int, words: str) ->
     assert bool(right) is True
 
 
-def test_a_failed_refund_raises(codec: Codec) -> None:
+def test_a_failed_reset_raises(codec: Codec) -> None:
     """A code below 0 raises BackendUnavailable; 0 means success."""
-    codec.check_done("s", 0)
+    codec.check_reset("s", 0)
 
     with pytest.raises(BackendUnavailable, match="corrupt"):
-        codec.check_done("s", -3)
+        codec.check_reset("s", -3)
 
 
 def test_renewals_are_matched_to_leases(codec: Codec) -> None:
@@ -192,4 +212,5 @@ def test_renewals_are_matched_to_leases(codec: Codec) -> None:
     call = codec.renew(held)
 
     assert call.keys == [codec.key("a"), codec.key("b")]
-    assert codec.parse_renewals(held, b"\x01\x02\x00") == {1: Renewal.RENEWED, 3: Renewal.TAKEN_AGAIN, 2: Renewal.LOST}
+    renewals = codec.parse_renewals(held, b"\x01\x02\x00")
+    assert renewals == [(held[0], Renewal.RENEWED), (held[2], Renewal.TAKEN_AGAIN), (held[1], Renewal.LOST)]

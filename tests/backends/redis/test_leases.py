@@ -10,6 +10,7 @@ from typing import Any
 from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.pending_releases import PendingReleases
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
@@ -27,14 +28,14 @@ def new_id() -> int:
     return lease_id
 
 
-class SlowClaim(tuple[Any, ...]):
-    """A claim that yields to other threads when it is read."""
+class SlowSlots(tuple[Any, ...]):
+    """The slots of a lease, which yield to other threads when they are read."""
 
     __slots__ = ()
 
-    def __getitem__(self, place: Any) -> Any:
+    def __iter__(self) -> Any:
         let_others_run()
-        return super().__getitem__(place)
+        return super().__iter__()
 
 
 @contextmanager
@@ -53,11 +54,11 @@ def test_claims_in_flight_are_not_settled() -> None:
     in_flight: set[int] = set()
 
     def claim(_: int) -> None:
-        lease_id = leases.new_id(PLAN)
+        lease_id = leases.new_id(PLAN.slot_bit)
         in_flight.add(lease_id)
         let_others_run()
         in_flight.discard(lease_id)
-        leases.settle(lease_id)
+        leases.finish(lease_id)
 
     wrong = []
     with many(claim) as acting:
@@ -74,7 +75,7 @@ def test_listed_leases_are_complete() -> None:
 
     def grant(_: int) -> None:
         lease_id = next(_ids)
-        kept = leases.grant(SlowClaim(("s", PLAN, 1, lease_id)), 7, lease_id)
+        kept = leases.grant(SlowSlots((("s", PLAN),)), 7, lease_id)
         let_others_run()
         del kept
 
@@ -92,8 +93,8 @@ def test_later_hold_times_are_sampled() -> None:
     leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
     held = []
     for _ in range(2 * MEASURED_FIRST):
-        lease_id = leases.new_id(PLAN)
-        holder = leases.grant(("s", PLAN, 1, lease_id), 0, lease_id)
+        lease_id = leases.new_id(PLAN.slot_bit)
+        holder = leases.grant((("s", PLAN),), 0, lease_id)
         held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
 
     measured = [held_ms is not None for held_ms in held]
@@ -103,8 +104,8 @@ def test_later_hold_times_are_sampled() -> None:
 
 def test_releases_follow_their_subject() -> None:
     """After subjects have moved, each release is pending for the server of its subject."""
-    homes = {"a": "one", "b": "two"}
-    releases = PendingReleases(lambda: None, homes.__getitem__)
+    homes: dict[Record, str] = {"a": "one", "b": "two"}
+    releases = PendingReleases(lambda: None, lambda record: homes[record])
     releases.add("a", 1)
     releases.add("b", 2)
     before = releases.next(9, "one"), releases.next(9, "two")

@@ -14,15 +14,20 @@ try:
     from awx_ratelimit.backends.redis.connection import raise_error
     from awx_ratelimit.backends.redis.doctor import self_test
     from awx_ratelimit.backends.redis.maintenance import Maintenance
+    from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingClaim
     from awx_ratelimit.backends.redis.routing import Route, checked_route, route_to
+    from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, MAX_RESETS, PendingSettlement
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.validation import checked_clock
+from awx_ratelimit.core.budget import Record, checked_scope
 from awx_ratelimit.core.claim import checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING, ActualCost
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
@@ -72,15 +77,41 @@ class RedisBackend:
         renew_if_forked()
         claim = self._session.new_claim(subject, plan, cost)
         try:
-            decision: Decision = raise_error(self._channels.claim(claim))
+            decision = raise_error(self._channels.claim(claim))
+            if decision.__class__ is OtherPeriod:
+                decision = self._claim_again(claim, decision)
         finally:
-            self._session.settle(claim[3])
-        return decision
+            self._session.finish(claim[3])
+        return decision  # type: ignore[no-any-return]
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()
-        decision: Decision = raise_error(self._channels.claim(self._session.new_peek(subject, plan, cost)))
-        return decision
+        return self._claim(self._session.new_peek(subject, plan, cost))
+
+    def acquire_joint(self, claim: JointClaim) -> Decision:
+        renew_if_forked()
+        pending = self._session.new_joint(claim)
+        try:
+            return self._claim(pending)
+        finally:
+            self._session.finish(pending.lease_id)
+
+    def peek_joint(self, claim: JointClaim) -> Decision:
+        renew_if_forked()
+        return self._claim(self._session.new_joint_peek(claim))
+
+    def _claim(self, claim: PendingClaim) -> Decision:
+        decision = raise_error(self._channels.claim(claim))
+        return self._claim_again(claim, decision) if decision.__class__ is OtherPeriod else decision
+
+    def _claim_again(self, claim: Any, answer: Any) -> Decision:
+        """Send a claim again with the period of the calendar that it lacked."""
+        for _ in range(MAX_PERIOD_TRIES):
+            claim = self._session.with_period(claim, answer)
+            answer = raise_error(self._channels.claim(claim))
+            if answer.__class__ is not OtherPeriod:
+                return answer  # type: ignore[no-any-return]
+        raise BackendUnavailable("redis: its clock has left each period of the calendar that a claim was sent with")
 
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
@@ -89,14 +120,27 @@ class RedisBackend:
             self._session.release(decision)
 
     def refund(self, decision: Decision) -> None:
-        renew_if_forked()
-        for call in self._session.refund_calls(decision):
-            self._session.check_done(decision.subject, self._channels.call(decision.subject, call))
+        self.settle(decision, NOTHING)
 
-    def reset(self, subject: str) -> None:
-        subject = checked_subject(subject)
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
         renew_if_forked()
-        self._session.check_done(subject, self._channels.call(subject, self._session.reset_call(subject)))
+        for settlement in self._session.settlements(decision, actual):
+            pending: PendingSettlement | None = settlement
+            for _ in range(MAX_PERIOD_TRIES):
+                if pending is not None:
+                    reply = self._channels.call(pending.record, self._session.settle_call(pending))
+                    pending = self._session.settled(pending, reply)
+
+    def reset(self, subject: str, scope: str | None = None) -> None:
+        subject, scope = checked_subject(subject), checked_scope(scope)
+        renew_if_forked()
+        scopes: list[bytes] = []
+        # A scope that is used for the first time meanwhile is reset by the next try.
+        for _ in range(MAX_RESETS):
+            call = self._session.reset_call(subject, scope, scopes)
+            scopes = self._session.missing_scopes(subject, self._channels.call(subject, call))
+            if not scopes:
+                break
 
     def renew_leases(self) -> None:
         """Renew every open lease now. Raises BackendUnavailable."""
@@ -111,7 +155,7 @@ class RedisBackend:
         renew_if_forked()
         return self._maintenance.heal(owed, heal_id)
 
-    def home(self, subject: str) -> object:
+    def home(self, subject: Record) -> object:
         """The server of `subject`, or None if it is not known yet. A guard has one circuit breaker per server."""
         renew_if_forked()
         return self._session.home(subject)

@@ -19,12 +19,13 @@ from operator import attrgetter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from awx_ratelimit.backends.redis.batching import TaskBatching
-from awx_ratelimit.backends.redis.codec import PendingClaim
 from awx_ratelimit.backends.redis.connection import AsyncConnection, Reply
+from awx_ratelimit.backends.redis.pending_claims import PendingClaim
 from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.runtime.event_loops import needs_asyncio_error
 
 _Channel = TypeVar("_Channel", bound=Any)
@@ -158,15 +159,15 @@ class AsyncChannels(LoopChannels[AsyncChannel]):
         # A single server never redirects.
         return channel.claims.send(claim) if channel else self._send(claim[0], claims, claim)
 
-    def call(self, subject: str, call: Call) -> Any:
+    def call(self, record: Record, call: Call) -> Any:
         """The reply to any other call. Raises BackendUnavailable if there is none."""
-        return self._send(subject, other_calls, call)
+        return self._send(record, other_calls, call)
 
-    async def _send(self, subject: str, selected: Selector, item: PendingClaim | Call) -> Reply:
+    async def _send(self, record: Record, selected: Selector, item: PendingClaim | Call) -> Reply:
         until_s = time.monotonic() + self._session.route.timeout_s
-        server = self._session.home(subject)
+        server = self._session.home(record)
         if server is None:
-            server = await asyncio.to_thread(self._session.find_server, subject)
+            server = await asyncio.to_thread(self._session.find_server, record)
         reply = await selected(self._current().get(server) or await self._open(server)).send(item)
         return await self._follow(reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
 

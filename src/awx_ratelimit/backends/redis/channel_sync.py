@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claims, ignore, other_calls
-from awx_ratelimit.backends.redis.codec import PendingClaim
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.connection_sync import Connection
+from awx_ratelimit.backends.redis.pending_claims import PendingClaim
 from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server
 from awx_ratelimit.backends.redis.session import Outcome, Session
 from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
+from awx_ratelimit.core.budget import Record
 
 
 class Channel:
@@ -52,15 +53,15 @@ class Channels(ThreadChannels[Channel]):
         # A single server never redirects.
         return channel.claims.send(claim) if channel else self._send(claim[0], claims, claim)
 
-    def call(self, subject: str, call: Call) -> Any:
+    def call(self, record: Record, call: Call) -> Any:
         """The reply to any other call. Raises BackendUnavailable if there is none."""
-        return self._send(subject, other_calls, call)
+        return self._send(record, other_calls, call)
 
-    def _send(self, subject: str, selected: Selector, item: PendingClaim | Call) -> Reply:
+    def _send(self, record: Record, selected: Selector, item: PendingClaim | Call) -> Reply:
         until_s = time.monotonic() + self._session.route.timeout_s
-        server = self._session.home(subject)
+        server = self._session.home(record)
         if server is None:
-            server = self._session.find_server(subject)
+            server = self._session.find_server(record)
         reply = selected(self._current().get(server) or self._open(server)).send(item, until_s)
         return self._follow(reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
 

@@ -72,7 +72,7 @@ def self_test_calls(route: Route, codec: Codec, now_ms: int | None) -> list[tupl
         server = route.server(codec.key(claim[0]))
         if server not in tested:
             tested.add(server)
-            calls += [(claim[0], codec.acquire([claim], (), now_ms)), (claim[0], codec.reset(claim[0], now_ms))]
+            calls += [(claim[0], codec.acquire([claim], (), now_ms)), (claim[0], codec.reset(claim[0], (), now_ms))]
         if len(tested) == len(servers):
             break
     return calls

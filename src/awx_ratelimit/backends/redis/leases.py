@@ -3,55 +3,64 @@
 Except for making an id, every step is one step of a dict or a deque, without a lock: see `pending_releases`.
 
 A lease is open until it is released, or until its Decision is collected. A collected lease is not renewed and lapses.
-The server renews all leases of one process and subject together, so other leases may keep a lapsing one alive.
+The server renews all leases of one process and record together, so other leases may keep a lapsing one alive.
 Therefore a lapsing lease is also released when its ttl is over.
+
+A lease covers a slot in each of one or more records, under one id. It is renewed and released in all of them.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import TypeAlias
 from weakref import ref
 
-from awx_ratelimit.backends.redis.codec import HeldLease, PendingClaim
+from awx_ratelimit.backends.redis.pending_claims import HeldLease, PendingClaim, plans_of
 from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
-from awx_ratelimit.backends.redis.scripts import SEQUENCE
+from awx_ratelimit.backends.redis.plan_encoding import SEQUENCE
 from awx_ratelimit.backends.redis.server import not_sent_error
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN, Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.exits import sleep_until_exit
 
 _MAX_REFUNDS = 10_000
+#: The slots of a lease: records and their plans.
+Slots: TypeAlias = tuple[tuple[Record, Plan], ...]
 
 
 class Grant:
     """The holder of an admitted Decision: which Leases granted it, and since when its lease is held."""
 
-    __slots__ = ("__weakref__", "granted_by", "refunded", "since_ms")
+    __slots__ = ("__weakref__", "declared_id", "granted_by", "settled", "since_ms")
 
-    def __init__(self, granted_by: object, since_ms: int | None) -> None:
+    def __init__(self, granted_by: object, since_ms: int | None, declared_id: int = 0) -> None:
         self.granted_by = granted_by
-        self.refunded = False
+        self.settled = False
         #: None if the hold time is not measured.
         self.since_ms = since_ms
+        #: The lease id of a declared claim; 0 for all others.
+        self.declared_id = declared_id
 
 
 class OpenLease(ref[Grant]):
     """An open lease, until its grant is collected."""
 
-    __slots__ = ("claim", "granted_at_ms")
+    __slots__ = ("granted_at_ms", "lease_id", "slots")
 
-    claim: PendingClaim
+    lease_id: int
+    slots: Slots
     granted_at_ms: int
 
 
 class LapsingLease:
     """A lease without a known holder."""
 
-    __slots__ = ("lapses_at_ms", "subject", "ttl_ms")
+    __slots__ = ("lapses_at_ms", "slots", "ttl_ms")
 
-    def __init__(self, subject: str, ttl_ms: int) -> None:
-        self.subject = subject
+    def __init__(self, slots: Slots, ttl_ms: int) -> None:
+        self.slots = slots
         self.ttl_ms = ttl_ms
         self.lapses_at_ms: int | None = None
 
@@ -59,7 +68,7 @@ class LapsingLease:
 class Leases:
     """`new_lease_id` returns ids in ascending order. `now_ms` measures how long leases are held.
 
-    `wake` is called when there is something to send. `home` returns the server of a subject.
+    `wake` is called when there is something to send. `home` returns the server of a record.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class Leases:
         new_lease_id: Callable[[], int],
         now_ms: Callable[[], int],
         wake: Callable[[], None],
-        home: Callable[[str], Home],
+        home: Callable[[Record], Home],
     ) -> None:
         self._new_lease_id = new_lease_id
         self._now_ms = now_ms
@@ -82,21 +91,21 @@ class Leases:
         self._lapsing: dict[int, LapsingLease] = {}
         self._abandoned: deque[Decision] = deque(maxlen=_MAX_REFUNDS)
 
-    def new_id(self, plan: Plan) -> int:
-        """The id of the lease that a claim may take. The claim is now in flight, until `settle`.
+    def new_id(self, slots: int) -> int:
+        """The id of the lease that a claim may take; `slots` is 0 if it asks for none. It is in flight until `finish`.
 
         Raises BackendUnavailable for a claim of a slot while the process exits.
         """
         # Without the lock, settled_below() between the two steps would miss a claim that is about to be sent.
         with self._id_lock:
-            if not (self._exiting and plan.slot_bit):
+            if not (self._exiting and slots):
                 lease_id = self._new_lease_id()
                 self._in_flight[lease_id] = None
                 return lease_id
         sleep_until_exit()
         raise not_sent_error("exiting: it has released its slots and takes no more")
 
-    def settle(self, lease_id: int) -> None:
+    def finish(self, lease_id: int) -> None:
         """The claim with this id has its answer, or its caller has gone."""
         self._in_flight.pop(lease_id, None)
 
@@ -105,13 +114,13 @@ class Leases:
         with self._id_lock:
             return min((self._new_lease_id(), *list(self._in_flight)[:1]))
 
-    def grant(self, claim: PendingClaim, decided_at_ms: int, lease_id: int) -> Grant:
+    def grant(self, slots: Slots, decided_at_ms: int, lease_id: int, declared_id: int = 0) -> Grant:
         """The grant of an admitted claim. With a `lease_id`, its lease is now open."""
         if not lease_id:
-            return Grant(self, None)
-        grant = Grant(self, None if lease_id & self._unmeasured else self._since_ms(lease_id))
+            return Grant(self, None, declared_id)
+        grant = Grant(self, None if lease_id & self._unmeasured else self._since_ms(lease_id), declared_id)
         lease = OpenLease(grant, self._on_collected)
-        lease.claim, lease.granted_at_ms = claim, decided_at_ms
+        lease.lease_id, lease.slots, lease.granted_at_ms = lease_id, slots, decided_at_ms
         self._open[lease_id] = lease
         return grant
 
@@ -128,19 +137,26 @@ class Leases:
         A finalizer may release a decision of a cycle after the decision itself was reported as collected.
         """
         lease_id = decision.lease_id
-        if self._open.pop(lease_id, None) is None and self._lapsing.pop(lease_id, None) is None:
+        lease = self._open.pop(lease_id, None) or self._lapsing.pop(lease_id, None)
+        if lease is None:
             return None
-        self.pending.add(decision.subject, lease_id)
+        self._release(lease.slots, lease_id)
         since_ms: int | None = decision.holder.since_ms
         return None if since_ms is None else self._now_ms() - since_ms
 
-    def release_unanswered(self, subject: str, plan: Plan, lease_id: int) -> None:
+    def _release(self, slots: Slots, lease_id: int) -> None:
+        for record, _ in slots:
+            self.pending.add(record, lease_id)
+
+    def release_unanswered(self, claim: PendingClaim) -> bool:
         """Release the lease that a claim without an answer may have taken, now and again after its ttl.
 
-        The server may decide the claim after it has handled the first release.
+        The server may decide the claim after it has handled the first release. Whether there may be a lease.
         """
-        self.pending.add(subject, lease_id)
-        self._let_lapse(subject, plan, lease_id)
+        slots = tuple(each for each in plans_of(claim) if each[1].slot_bit) if claim[3] else ()
+        self._release(slots, claim[3])
+        self._let_lapse(slots, claim[3])
+        return bool(slots)
 
     def abandon(self, decision: Decision) -> None:
         """Give back everything that a decision without a caller was granted."""
@@ -157,23 +173,24 @@ class Leases:
                 refunds.append(self._abandoned.popleft())
         return refunds
 
-    def start_refund(self, decision: Decision) -> bool:
-        """Whether to refund `decision`: only the first time, and only if this process was granted it."""
+    def start_settlement(self, decision: Decision) -> bool:
+        """Whether to settle `decision`: only the first time, and only if this process was granted it."""
         grant = decision.holder
-        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.refunded:
+        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.settled:
             return False
-        grant.refunded = True
+        grant.settled = True
         return True
 
     def held(self) -> list[HeldLease]:
-        """Every open lease."""
-        return [(*lease.claim[:2], lease_id, lease.granted_at_ms) for lease_id, lease in self._open.copy().items()]
+        """Every slot of every open lease."""
+        leases = self._open.copy().items()
+        return [(*slot, lease_id, lease.granted_at_ms) for lease_id, lease in leases for slot in lease.slots]
 
     def release_closed(self, renewed: Iterable[HeldLease]) -> None:
         """Release those of `renewed` again that are closed by now: their renewal may have taken them again."""
-        for subject, _, lease_id, _ in renewed:
+        for record, _, lease_id, _ in renewed:
             if lease_id not in self._open:
-                self.pending.add(subject, lease_id)
+                self.pending.add(record, lease_id)
 
     def in_flight(self) -> set[int]:
         """The lease ids of the claims in flight."""
@@ -188,10 +205,10 @@ class Leases:
         """Release every lease, including those that are held."""
         for lease_id, lease in self._open.copy().items():
             if self._open.pop(lease_id, None) is not None:
-                self.pending.add(lease.claim[0], lease_id)
+                self._release(lease.slots, lease_id)
         for lease_id, lapsing in self._lapsing.copy().items():
             if self._lapsing.pop(lease_id, None) is not None:
-                self.pending.add(lapsing.subject, lease_id)
+                self._release(lapsing.slots, lease_id)
 
     def release_lapsed(self) -> None:
         """Release the leases that had no holder for their ttl."""
@@ -201,21 +218,33 @@ class Leases:
                 lease.lapses_at_ms = now_ms + lease.ttl_ms
             elif lease.lapses_at_ms <= now_ms:
                 self._lapsing.pop(lease_id, None)
-                self.pending.add(lease.subject, lease_id)
+                self._release(lease.slots, lease_id)
 
-    def forget(self, lease_id: int) -> bool:
-        """Close a lease that the server does not have any more. Whether it was open."""
-        return self._open.pop(lease_id, None) is not None
+    def lose(self, record: Record, lease_id: int) -> bool:
+        """Close a lease that has lost its slot of `record`, and release its other slots. Whether it was open."""
+        lease = self._open.pop(lease_id, None)
+        if lease is None:
+            return False
+        self._release(tuple(slot for slot in lease.slots if slot[0] != record), lease_id)
+        return True
+
+    def end_slot(self, record: Record, lease_id: int) -> None:
+        """Note that the slot of `record` was held for its longest time. The lease keeps its other slots."""
+        lease = self._open.get(lease_id)
+        if lease is not None:
+            lease.slots = tuple(slot for slot in lease.slots if slot[0] != record)
+            if not lease.slots:
+                self._open.pop(lease_id, None)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def _on_collected(self, lease: ref[Grant]) -> None:
         assert isinstance(lease, OpenLease)
-        subject, plan, _, lease_id = lease.claim
-        if self._open.pop(lease_id, None) is not None:
-            self._let_lapse(subject, plan, lease_id)
+        if self._open.pop(lease.lease_id, None) is not None:
+            self._let_lapse(lease.slots, lease.lease_id)
 
-    def _let_lapse(self, subject: str, plan: Plan, lease_id: int) -> None:
-        if plan.concurrency is not None and len(self._lapsing) < MAX_PENDING:
-            self._lapsing[lease_id] = LapsingLease(subject, plan.concurrency.ttl_ms)
+    def _let_lapse(self, slots: Slots, lease_id: int) -> None:
+        if slots and len(self._lapsing) < MAX_PENDING:
+            ttl_ms = max(plan.concurrency.ttl_ms for _, plan in slots if plan.concurrency is not None)
+            self._lapsing[lease_id] = LapsingLease(slots, ttl_ms)

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from weakref import finalize
 
 from awx_ratelimit.backends.base import LocalUsage
-from awx_ratelimit.backends.redis.codec import HealEntry, ReleasedLease
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
+from awx_ratelimit.backends.redis.pending_claims import HealEntry, ReleasedLease
+from awx_ratelimit.backends.redis.plan_encoding import Moments
 from awx_ratelimit.backends.redis.routing import FanOut, Route
-from awx_ratelimit.backends.redis.session import Session
+from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, PendingSettlement, Session
+from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.exits import register_at_exit
@@ -53,19 +56,21 @@ class Maintenance:
         # Nothing renews a lease that an unanswered try has entered; the next try enters one with a new id.
         leases = [[(codec.new_lease_id(), at_ms) for at_ms in granted] for _, _, _, granted in owed]
         entries: list[HealEntry] = [
-            (subject, plan, debts, ids) for (subject, plan, debts, _), ids in zip(owed, leases, strict=True)
+            (record, plan, debts, ids) for (record, plan, debts, _), ids in zip(owed, leases, strict=True)
         ]
         groups = self.session.split_by_call(entries)
-        replies = self._fan_out.run([codec.heal(group, heal_id, self.session.call_time_ms()) for group in groups])
+        moments = Moments(self.session.present_ms())
+        calls = [codec.heal(group, heal_id, self.session.call_time_ms(), moments) for group in groups]
+        replies = self._fan_out.run(calls)
         for group, reply in zip(groups, replies, strict=True):
             for result in codec.parse_heal(group, raise_error(reply)):
                 if isinstance(result, BackendUnavailable):
                     _log.error("decisions made during an outage are lost: %s", result)
-        return [self._open_lease(subject, plan, *lease) for subject, plan, _, ids in entries for lease in ids]
+        return [self._open_lease(record, plan, *lease) for record, plan, _, ids in entries for lease in ids]
 
-    def _open_lease(self, subject: str, plan: Plan, lease_id: int, at_ms: int) -> Decision:
-        holder = self.session.grant((subject, plan, 0, lease_id), at_ms, lease_id)
-        return Decision(subject, plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
+    def _open_lease(self, record: Record, plan: Plan, lease_id: int, at_ms: int) -> Decision:
+        holder = self.session.grant((record, plan, 0, lease_id), at_ms, lease_id)
+        return Decision(subject_of(record), plan, 0, at_ms, 0, [0, 0] * len(plan.rates), 0, lease_id, holder, 0)
 
     def flush(self, until_s: float | None = None) -> None:
         """Send what is pending, by `until_s` or within the timeout of a call. Never raises: a failure is sent later."""
@@ -158,7 +163,12 @@ class Maintenance:
         session = self.session
         groups = session.split_by_call(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
-        calls += [call for decision in session.leases.take_abandoned() for call in session.refund_calls(decision)]
+        refunds = [
+            pending
+            for decision in session.leases.take_abandoned()
+            for pending in session.settlements(decision, NOTHING)
+        ]
+        calls += map(session.settle_call, refunds)
         replies: list[Reply] = []
         for start in range(0, len(calls), _MAX_CALLS):
             replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
@@ -166,6 +176,16 @@ class Maintenance:
             if not isinstance(reply, BackendUnavailable):
                 session.leases.pending.remove(group)
         _raise_first(replies)
+        self._send_again(refunds, replies[len(groups) :], until_s)
+
+    def _send_again(self, refunds: list[PendingSettlement], replies: list[Reply], until_s: float | None) -> None:
+        """Send the refunds again that lacked a period of the calendar."""
+        for _ in range(MAX_PERIOD_TRIES):
+            again = [self.session.settled(*each) for each in zip(refunds, replies, strict=True)]
+            refunds = [pending for pending in again if pending is not None]
+            if not refunds:
+                return
+            replies = self._fan_out.run([self.session.settle_call(pending) for pending in refunds], until_s)
 
     def _renew(self) -> None:
         """Renew every open lease. Raises BackendUnavailable."""

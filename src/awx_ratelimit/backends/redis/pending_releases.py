@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import TypeAlias
 
-from awx_ratelimit.backends.redis.codec import PendingClaim, ReleasedLease
+from awx_ratelimit.backends.redis.pending_claims import PendingClaim, ReleasedLease, records_of
+from awx_ratelimit.core.budget import Record
 
 #: A server, or None while it is not known which.
 Home: TypeAlias = Hashable
@@ -19,36 +20,36 @@ _MAX_PER_CALL = 60_000
 
 
 class PendingReleases:
-    """`wake` is called when there is something to send. `home` returns the server of a subject."""
+    """`wake` is called when there is something to send. `home` returns the server of a record."""
 
-    def __init__(self, wake: Callable[[], None], home: Callable[[str], Home]) -> None:
+    def __init__(self, wake: Callable[[], None], home: Callable[[Record], Home]) -> None:
         self._wake = wake
         self._home = home
         # Keyed by identity: a release that is repeated while the first is in flight must be sent again.
         self._by_home: dict[Home, dict[int, ReleasedLease]] = {}
 
-    def add(self, subject: str, lease_id: int) -> None:
-        """Release a lease that is not open."""
-        home = self._home(subject)
+    def add(self, record: Record, lease_id: int) -> None:
+        """Release the slot of a record in a lease that is not open."""
+        home = self._home(record)
         pending = self._by_home.get(home)
         if pending is None:
             pending = self._by_home.setdefault(home, {})
         if len(pending) < MAX_PENDING:
-            lease = subject, lease_id
+            lease = record, lease_id
             pending[id(lease)] = lease
         self._wake()
 
     def next(self, limit: int, home: Home, batch: Iterable[PendingClaim] = ()) -> list[ReleasedLease]:
         """The leases to release on a server with its next call. Two calls may carry the same lease; that is harmless.
 
-        Returns all leases of the subjects in `batch`, and others up to `limit`.
+        Returns all leases of the records in `batch`, and others up to `limit`.
         """
         leases = list(pending.copy().values()) if (pending := self._by_home.get(home)) else []
         if len(leases) <= limit:
             return leases
-        subjects = {subject for subject, _, _, _ in batch}
-        first = [lease for lease in leases if lease[0] in subjects][:_MAX_PER_CALL]
-        others = (lease for lease in leases if lease[0] not in subjects)
+        records = {record for claim in batch for record in records_of(claim)}
+        first = [lease for lease in leases if lease[0] in records][:_MAX_PER_CALL]
+        others = (lease for lease in leases if lease[0] not in records)
         return first + list(islice(others, max(0, limit - len(first))))
 
     def homes(self) -> list[Home]:
@@ -66,7 +67,7 @@ class PendingReleases:
                 pending.pop(id(lease), None)
 
     def regroup(self) -> None:
-        """Assign the leases to their servers again, after subjects have moved."""
+        """Assign the leases to their servers again, after records have moved."""
         for home, pending in self._by_home.copy().items():
             for lease in pending.copy().values():
                 new_home = self._home(lease[0])

@@ -9,35 +9,49 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from awx_ratelimit.backends.redis.codec import (
-    Codec,
-    HeldLease,
-    OfSubject,
-    PendingClaim,
-    ReleasedLease,
-    Renewal,
-    by_subject,
-)
+from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
+from awx_ratelimit.backends.redis.joint_codec import Settlement
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
+from awx_ratelimit.backends.redis.pending_claims import (
+    HeldLease,
+    OfRecord,
+    OtherPeriod,
+    PendingClaim,
+    PendingJoint,
+    PlainClaim,
+    ReleasedLease,
+    by_record,
+    checked_joint,
+    plain_as_joint,
+    records_of,
+)
 from awx_ratelimit.backends.redis.pending_releases import Home
+from awx_ratelimit.backends.redis.plan_encoding import Moments, check_encodable, encoded_plan
 from awx_ratelimit.backends.redis.routing import Route
-from awx_ratelimit.backends.redis.scripts import Call, encoded_plan
+from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
+from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision, HoldTimes
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import ActualCost, charges, corrections
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.clock import Clock, monotonic_ms
+from awx_ratelimit.runtime.clock import Clock, WallClock, monotonic_ms
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most leases that one call releases in addition to its claims.
 MAX_RELEASES = 256
 _MAX_RENEWALS = 256
 #: What becomes of a claim.
-Outcome: TypeAlias = Decision | BackendUnavailable | Redirect
+Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
+#: Tries of a call that lacks a period of the calendar: for the server's clock, for a stored time, and both again.
+MAX_PERIOD_TRIES = 4
+#: Tries of a reset while new scopes appear.
+MAX_RESETS = 10
 
 
 class BatchCall(NamedTuple):
@@ -46,6 +60,16 @@ class BatchCall(NamedTuple):
     numbers: Sequence[int]
     released: list[ReleasedLease]
     call: Call
+
+
+class PendingSettlement(NamedTuple):
+    """What a claim cost more or less, in records of one slot. `record` is one of them. `later_ms` is as in Moments."""
+
+    record: Record
+    settlements: Sequence[Settlement]
+    decided_at_ms: int
+    declared_id: int
+    later_ms: int = 0
 
 
 class Session:
@@ -59,8 +83,11 @@ class Session:
         self._hold_times = HoldTimes()
         self._thread = thread
         now_ms = clock.now_ms if clock else monotonic_ms
-        #: The server of a subject, or None if that is not known without waiting.
-        self.home: Callable[[str], Server | None] = self._home
+        self._wall_ms = (clock or WallClock()).now_ms
+        #: How far the server's clock was ahead of this machine's, when that mattered to a period of the calendar.
+        self._ahead_ms = 0
+        #: The server of a record, or None if that is not known without waiting.
+        self.home: Callable[[Record], Server | None] = self._home
         #: The server, if there is only one.
         self.only_server: Server | None = None
         if route.multi_key:
@@ -69,63 +96,117 @@ class Session:
         self.leases = Leases(self.codec.new_lease_id, now_ms, thread.wake, self.home)
         self._generation = 0
         #: Called with the lease id of a claim when its caller has the answer or has gone.
-        self.settle = self.leases.settle
+        self.finish = self.leases.finish
         self.lost_leases = 0
+        self._cut_off_tokens = 0
 
-    def _home(self, subject: str) -> Server | None:
-        return self.route.server(self.codec.key(subject))
+    def _home(self, record: Record) -> Server | None:
+        return self.route.server(self.codec.key(record))
 
-    def find_server(self, subject: str) -> Server:
-        """The server of a subject; may wait to look it up. Raises BackendUnavailable."""
-        return self.route.find_server(self.codec.key(subject))
+    def find_server(self, record: Record) -> Server:
+        """The server of a record; may wait to look it up. Raises BackendUnavailable."""
+        return self.route.find_server(self.codec.key(record))
 
     def new_claim(self, subject: str, plan: Plan, cost: int) -> PendingClaim:
-        """A claim with a lease id. The caller must call `settle` with this id when it stops waiting.
+        """A claim with a lease id. The caller must call `finish` with this id when it stops waiting.
 
         Raises BackendUnavailable for a claim of a slot while the process exits.
         """
-        subject, plan, cost = self._checked(subject, plan, cost)
-        return subject, plan, cost, self.leases.new_id(plan)
+        subject, plan, cost = checked_claim(subject, plan, cost)
+        # In a batch, a claim that cannot be encoded would fail all others.
+        if encoded_plan(plan).is_plain:
+            return subject, plan, cost, self.leases.new_id(plan.slot_bit)
+        return plain_as_joint(subject, plan, cost, self.leases.new_id(plan.slot_bit))
 
     def new_peek(self, subject: str, plan: Plan, cost: int) -> PendingClaim:
         """A claim that charges nothing."""
-        return *self._checked(subject, plan, cost), 0
+        subject, plan, cost = checked_claim(subject, plan, cost)
+        return (subject, plan, cost, 0) if encoded_plan(plan).is_plain else plain_as_joint(subject, plan, cost, 0)
 
-    def _checked(self, subject: str, plan: Plan, cost: int) -> tuple[str, Plan, int]:
-        """A claim that can be encoded. In a batch, one that cannot would fail all others."""
-        claim = checked_claim(subject, plan, cost)
-        encoded_plan(claim[1])
-        return claim
+    def new_joint(self, claim: JointClaim) -> PendingJoint:
+        """`new_claim` for a JointClaim."""
+        check_encodable(checked_joint(claim).shape.charges)
+        return PendingJoint(claim.records[0], claim, 0, self.leases.new_id(claim.shape.has_slots))
+
+    def new_joint_peek(self, claim: JointClaim) -> PendingJoint:
+        """`new_peek` for a JointClaim."""
+        check_encodable(checked_joint(claim).shape.charges)
+        return PendingJoint(claim.records[0], claim, 0, 0)
+
+    def with_period(self, claim: PendingJoint, answer: OtherPeriod) -> PendingJoint:
+        """`claim` with the period of the calendar that it lacked."""
+        return claim._replace(later_ms=self._note_time(answer) or claim.later_ms)
+
+    def _note_time(self, answer: OtherPeriod) -> int:
+        """Take the present from `answer`. Returns the stored time whose period is to be sent; 0 if there is none."""
+        if self.call_time_ms() is None:
+            self._ahead_ms = answer.now_ms - self._wall_ms()
+        return answer.later_ms
+
+    def present_ms(self) -> int:
+        """The time of the server as far as this process knows: it chooses the periods of the calendar to send."""
+        return self._wall_ms() + self._ahead_ms
 
     def batch_calls(self, batch: Sequence[PendingClaim], server: Server) -> list[BatchCall]:
         """The calls that decide `batch` on `server`. They also release leases there."""
         if server is self.only_server:
             released = self.leases.pending.next(MAX_RELEASES, server, batch)
-            return [BatchCall((), released, self.codec.acquire(batch, released, self.call_time_ms()))]
-        released = self.leases_to_release(server.home, batch)
-        return self._calls_by_subject(batch, released, releases_alone=not server.asking)
+            if not any(claim.__class__ is PendingJoint for claim in batch):
+                return [BatchCall((), released, self._acquire_call(batch, released))]
+            return self._calls(batch, range(len(batch)), released)
+        return self._calls_by_slot(batch, self.leases_to_release(server.home, batch), releases_alone=not server.asking)
 
-    def _calls_by_subject(
+    def _calls_by_slot(
         self, batch: Sequence[PendingClaim], released: list[ReleasedLease], *, releases_alone: bool
     ) -> list[BatchCall]:
-        """One call for each subject with claims; with `releases_alone` also for each subject that has only releases."""
-        releases = by_subject(released)
-        now_ms, calls = self.call_time_ms(), []
-        for claims in self.split_by_call([(claim[0], number) for number, claim in enumerate(batch)]):
-            numbers, leases = [number for _, number in claims], releases.pop(claims[0][0], [])
-            calls.append(BatchCall(numbers, leases, self.codec.acquire([batch[n] for n in numbers], leases, now_ms)))
+        """Calls for each slot with claims; with `releases_alone` also for each slot that has only releases."""
+        releases = self._by_slot(released)
+        calls: list[BatchCall] = []
+        for slot, claims in self._by_slot([(claim[0], number) for number, claim in enumerate(batch)]).items():
+            calls += self._calls(batch, [number for _, number in claims], releases.pop(slot, []))
         if releases_alone:
-            calls += [BatchCall((), leases, self.codec.acquire((), leases, now_ms)) for leases in releases.values()]
+            calls += [BatchCall((), leases, self._acquire_call((), leases)) for leases in releases.values()]
         return calls
 
-    def split_by_call(self, items: Sequence[OfSubject]) -> list[list[OfSubject]]:
-        """Group `items`, which begin with their subjects, by the call that they may share."""
+    def _calls(
+        self, batch: Sequence[PendingClaim], numbers: Sequence[int], released: list[ReleasedLease]
+    ) -> list[BatchCall]:
+        """One call for the plain claims with these numbers, and one for the others; each releases first."""
+        joint = [number for number in numbers if batch[number].__class__ is PendingJoint]
+        plain = [number for number in numbers if number not in set(joint)] if joint else list(numbers)
+        later: list[ReleasedLease] = []
+        if joint:
+            first = {batch[number][0] for number in plain}
+            records = {record for number in joint for record in records_of(batch[number])} - first
+            later = [lease for lease in released if lease[0] in records]
+            released = [lease for lease in released if lease[0] not in records]
+        calls = []
+        if plain or released:
+            calls.append(BatchCall(plain, released, self._acquire_call([batch[n] for n in plain], released)))
+        if joint:
+            claims: list[Any] = [batch[n] for n in joint]
+            call = self.codec.joint.acquire(claims, later, self.call_time_ms(), self.present_ms())
+            calls.append(BatchCall(joint, later, call))
+        return calls
+
+    def _acquire_call(self, claims: Sequence[Any], released: list[ReleasedLease]) -> Call:
+        return self.codec.acquire(claims, released, self.call_time_ms())
+
+    def _by_slot(self, items: Sequence[OfRecord]) -> dict[int, list[OfRecord]]:
+        """Group `items`, which begin with their records, by the slot of a cluster."""
+        groups: dict[int, list[OfRecord]] = {}
+        for item in items:
+            groups.setdefault(self.codec.keys.slot(item[0]), []).append(item)
+        return groups
+
+    def split_by_call(self, items: Sequence[OfRecord]) -> list[list[OfRecord]]:
+        """Group `items`, which begin with their records, by the call that they may share."""
         if self.route.multi_key:
             return [list(items)] if items else []
-        return list(by_subject(items).values())
+        return list(self._by_slot(items).values())
 
     def leases_to_release(self, home: Home, batch: Sequence[PendingClaim] = ()) -> list[ReleasedLease]:
-        """The leases to release on a server, those of the subjects in `batch` first."""
+        """The leases to release on a server, those of the records in `batch` first."""
         if self._generation != self.route.generation:
             self._generation = self.route.generation
             self.leases.pending.regroup()
@@ -135,7 +216,7 @@ class Session:
         self, batch: Sequence[PendingClaim], calls: Sequence[BatchCall], replies: Sequence[Reply]
     ) -> list[Outcome]:
         """The outcome of each claim. Granted leases are now open, and released ones are no longer pending."""
-        if len(calls) == 1:
+        if len(calls) == 1 and len(calls[0].numbers) in (0, len(batch)):
             return self._call_outcomes(batch, calls[0].released, replies[0])
         outcomes: dict[int, Outcome] = {}
         for call, reply in zip(calls, replies, strict=True):
@@ -146,25 +227,39 @@ class Session:
     def _call_outcomes(self, claims: Sequence[PendingClaim], released: list[ReleasedLease], reply: Reply) -> list[Any]:
         if isinstance(reply, bytes):
             self.leases.pending.remove(released)
-            return self.codec.parse_decisions(claims, reply, self._hold_times, self.grant)
+            some: Sequence[Any] = claims
+            if claims and claims[0].__class__ is PendingJoint:
+                return self.codec.joint.parse_decisions(some, reply, self._hold_times, self.grant_jointly)
+            return self.codec.parse_decisions(some, reply, self._hold_times, self.grant)
         if isinstance(reply, Redirect):
             return [reply] * len(claims)
         for claim in claims:
             self.release_unanswered(claim)
         return [copied_error(reply) for _ in claims]
 
-    def grant(self, claim: PendingClaim, decided_at_ms: int, lease_id: int) -> Any:
+    def grant(self, claim: PlainClaim, decided_at_ms: int, lease_id: int) -> Any:
         """The holder of an admitted Decision. With a `lease_id`, its lease is open and will be renewed."""
         concurrency = claim[1].concurrency
         if lease_id and concurrency is not None:
             self._thread.renew_within(concurrency.ttl_ms)
-        return self.leases.grant(claim, decided_at_ms, lease_id)
+        return self.leases.grant((claim[:2],), decided_at_ms, lease_id)
+
+    def grant_jointly(
+        self, claim: PendingJoint, decided_at_ms: int, lease_id: int, slots: tuple[tuple[Record, Plan], ...]
+    ) -> Any:
+        """`grant` for a JointClaim that has taken `slots`."""
+        for _, plan in slots:
+            if plan.concurrency is not None:
+                self._thread.renew_within(plan.concurrency.ttl_ms)
+        return self.leases.grant(slots, decided_at_ms, lease_id, claim.lease_id if claim.claim.declared else 0)
 
     def release(self, decision: Decision) -> None:
         try:
             held_ms = self.leases.release(decision)
             if held_ms is not None:
-                self._hold_times.record(decision.plan, held_ms)
+                for plan in decision.record_plans:
+                    if plan.slot_bit:
+                        self._hold_times.record(plan, held_ms)
         except Exception:
             # A release never raises, not even if the user's clock does.
             _log.exception("a lease could not be released")
@@ -180,37 +275,61 @@ class Session:
 
     def release_unanswered(self, claim: PendingClaim) -> None:
         """Release the lease that a claim without an answer may have taken. Never raises."""
-        subject, plan, _, lease_id = claim
         try:
-            if lease_id and plan.slot_bit:
-                self.leases.release_unanswered(subject, plan, lease_id)
+            if self.leases.release_unanswered(claim):
                 self._thread.start()
         except Exception:
             _log.exception("the lease of a claim without an answer could not be released")
 
-    def refund_calls(self, decision: Decision) -> list[Call]:
-        """The call that refunds `decision`; none if it was refunded before."""
-        return [self.codec.refund(decision, self.call_time_ms())] if self.leases.start_refund(decision) else []
+    def settlements(self, decision: Decision, actual: ActualCost) -> list[PendingSettlement]:
+        """What to correct after `decision`, by slot; nothing if it was settled before."""
+        if not self.leases.start_settlement(decision):
+            return []
+        declared_id: int = decision.holder.declared_id
+        found = [(record, corrections(charge, exceeded, actual)) for record, charge, exceeded in charges(decision)]
+        changed = [(record, changes) for record, changes in found if changes or declared_id]
+        groups = self.split_by_call(changed)
+        return [PendingSettlement(group[0][0], group, decision.decided_at_ms, declared_id) for group in groups]
 
-    def reset_call(self, subject: str) -> Call:
-        """The call that clears the debts of `subject`."""
-        return self.codec.reset(subject, self.call_time_ms())
+    def settle_call(self, pending: PendingSettlement) -> Call:
+        """The call that settles it."""
+        _, settlements, decided_at_ms, declared_id, later_ms = pending
+        moments = Moments(self.present_ms(), later_ms)
+        return self.codec.joint.settle(settlements, decided_at_ms, declared_id, self.call_time_ms(), moments)
+
+    def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
+        """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""
+        answer = self.codec.joint.parse_settled(pending.settlements, raise_error(reply))
+        if isinstance(answer, OtherPeriod):
+            return pending._replace(later_ms=self._note_time(answer) or pending.later_ms)
+        self._cut_off_tokens += answer
+        return None
+
+    def reset_call(self, subject: str, scope: str | None, scopes: Sequence[bytes]) -> Call:
+        """The call that clears the debts of `subject` in `scope`; for None, those without a scope and in `scopes`."""
+        if scope is not None:
+            return self.codec.reset_scope(ScopedSubject(subject, scope), self.call_time_ms())
+        return self.codec.reset(subject, scopes, self.call_time_ms())
+
+    def missing_scopes(self, subject: str, reply: Reply) -> list[bytes]:
+        """The scopes that a reset must name too; none if it is done. Raises BackendUnavailable."""
+        answer = raise_error(reply)
+        if isinstance(answer, bytes):
+            return [scope for scope in answer.split(b",") if scope]
+        self.codec.check_reset(subject, answer)
+        return []
 
     def health_calls(self) -> list[tuple[str, Call]]:
         """Subjects and calls that test everything that a decision needs, on every server, and leave nothing behind."""
         return self_test_calls(self.route, self.codec, self.call_time_ms())
-
-    def check_done(self, subject: str, reply: Reply) -> None:
-        """Raise BackendUnavailable unless a refund or a reset succeeded."""
-        self.codec.check_done(subject, raise_error(reply))
 
     def renewal_calls(self) -> "list[tuple[list[HeldLease], Call]]":
         """The calls that renew every open lease. Send the pending releases before them."""
         self.leases.release_lapsed()
         settled_below = self.leases.settled_below()
         groups: list[list[HeldLease]] = [[]]
-        for held in sorted(self.leases.held(), key=lambda held: held[0]):
-            # All leases of a subject go in one call: a call ends the leases of its subjects that are not in it.
+        for held in [each for leases in by_record(self.leases.held()).values() for each in leases]:
+            # All leases of a record go in one call: a call ends the leases of its records that are not in it.
             full = not self.route.multi_key or len(groups[-1]) >= _MAX_RENEWALS
             if full and groups[-1] and groups[-1][-1][0] != held[0]:
                 groups.append([])
@@ -218,15 +337,17 @@ class Session:
         return [(group, self.codec.renew(group, settled_below, self.call_time_ms())) for group in groups if group]
 
     def apply_renewals(self, group: list[HeldLease], reply: Reply) -> None:
-        """Close the leases of `group` that were not renewed."""
-        for lease_id, renewal in self.codec.parse_renewals(group, raise_error(reply)).items():
-            closed = renewal in (Renewal.LOST, Renewal.ENDED) and self.leases.forget(lease_id)
-            if closed and renewal is Renewal.LOST:
+        """Close the leases of `group` that have lost a slot."""
+        for (record, _, lease_id, _), renewal in self.codec.parse_renewals(group, raise_error(reply)):
+            if renewal is Renewal.ENDED:
+                self.leases.end_slot(record, lease_id)
+            elif renewal is Renewal.LOST and self.leases.lose(record, lease_id):
                 self.lost_leases += 1
-                server = self.home(group[0][0])
+                server = self.home(record)
                 _log.warning("a lease was lost on redis at %s, and its slot taken by another", server and server.name)
 
     def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
         """The health after the calls of `health_calls` succeeded, or failed with `error`."""
         state = "ok" if error is None else str(error)
-        return {"state": state, "backend": "redis", "leases": len(self.leases), "lost_leases": self.lost_leases}
+        counts = {"leases": len(self.leases), "lost_leases": self.lost_leases, "cut_off_tokens": self._cut_off_tokens}
+        return {"state": state, "backend": "redis", **counts}

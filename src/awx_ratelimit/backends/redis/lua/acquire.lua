@@ -18,14 +18,15 @@ local releases, at = u('<I2', asked, 25), 27
 if releases > 0 then
   local t = value_functions()
   for i = 1, releases do
-    local sequence, value, keep_at, leases_at = sub(asked, at, at + 5), t.split(redis.pcall('GET', KEYS[i]))
+    local sequence, value, keep_at, leases_at, open = sub(asked, at, at + 5), t.split(redis.pcall('GET', KEYS[i]))
     at = at + 8
     local held, others, own, ends, ttl_ms, expires_ms, _, changed
     if value then held, others, own, ends, ttl_ms, expires_ms, _, changed = read_leases(value, leases_at) end
     if held then
       local left, ending = t.without(own, sequence, 6), t.without(ends, sequence, 14)
       if changed or left ~= own or ending ~= ends then
-        t.write(KEYS[i], sub(value, 1, leases_at - 1), keep_at, t.leases(others, left, ending, ttl_ms, expires_ms), 0)
+        local leases = t.leases(others, left, ending, ttl_ms, expires_ms)
+        t.write(KEYS[i], sub(value, 1, leases_at - 1), keep_at, leases, 0, open)
       end
     end
   end
@@ -40,12 +41,12 @@ for n = releases + 1, #KEYS do
   at = freed_at + 8 * freed
 
   -- The value in the layout of this plan, which nearly every value already has.
-  local stored, wrong, kept_ms = redis.pcall('GET', key), nil, nil
+  local stored, wrong, kept_ms, open, limits = redis.pcall('GET', key), nil, nil, nil, nil
   local value = stored
   if not stored then
     value = head .. rep('\0', 16 * count + 10)
   elseif type(stored) == 'table' or sub(stored, 1, names) ~= head or #stored < names + 16 * count + 10 then
-    value, kept_ms = limit_functions().relaid(stored, head)
+    value, kept_ms, open, limits = limit_functions().relaid(stored, head)
     wrong = not value and kept_ms
   end
 
@@ -55,7 +56,6 @@ for n = releases + 1, #KEYS do
     local unit, drain, capacity, period_ms = u('<dddd', plan, step)
     local debt, at_ms = u('<i8i8', value, first)
     local elapsed_ms = now_ms - at_ms
-    if debt > capacity then debt = capacity end
     if debt <= 0 then
       debt, at_ms = 0, now_ms
     elseif elapsed_ms < 0 then
@@ -72,7 +72,7 @@ for n = releases + 1, #KEYS do
       end
       at_ms = now_ms
     end
-    if unit * cost > capacity - debt then
+    if cost > 0 and unit * cost > capacity - debt then
       exceeded = exceeded + bit
       refused = refused or u('B', plan, step + 32) == 1
     else
@@ -158,13 +158,16 @@ for n = releases + 1, #KEYS do
       format = (own ~= '' or ends ~= '') and '<c0c0i8I2c0c0c16i8I4I3I3c0c0' or '<c0c0i8I2c0c0'
       value = pack(format, head, sub(answer, 25), keep_ms, tail, sub(value, first + 10, leases_at - 1), others,
         owner, own_expires_ms, own_ttl_ms, #own / 6, #ends / 14, own, ends)
+      local longest_ms = keep_ms
+      if not lasts and tail > 0 then
+        longest_ms = math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
+      end
+      if open and open ~= '' then
+        value = open_functions().charged(open, limits, head, levels, exceeded, cost) .. value
+      end
       if lasts then
         call('SET', key, value, 'KEEPTTL')
       else
-        local longest_ms = keep_ms
-        if tail > 0 then
-          longest_ms = math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
-        end
         call('SET', key, value, 'PX', math.min(longest_ms - now_ms, EXACT))
       end
     end

@@ -27,15 +27,34 @@ local function limit_functions()
     return whole + part, left > 0 and 1 or 0
   end
 
-  -- The limits (length, name, unit) from `at` to `last`, with `more` bytes after each; nil if they are corrupt.
+  -- The unit, the capacity and the drain from the numbers at `at`, and where they end; nil if they are corrupt.
+  local function numbers_at(value, at)
+    local sizes = string.byte(value, at) or 0
+    local n = sizes % 8
+    local m = (sizes % 64 - n) / 8
+    local after = at + 1 + m + n + (sizes >= 192 and 8 or 0)
+    if m == 0 or n == 0 or after > #value + 1 then return nil end
+    local unit, burst = u('<I' .. m .. 'I' .. n, value, at + 1)
+    if unit < 1 or burst < 1 or unit > EXACT or burst * unit > EXACT then return nil end
+    if sizes < 64 then return unit, burst * unit, burst, after end
+    if sizes < 128 then return unit, burst * unit, -unit, after end
+    if sizes < 192 then return unit, burst * unit, 0, after end
+    local drain = u('<i8', value, after - 8)
+    if math.abs(drain) > EXACT then return nil end
+    return unit, burst * unit, drain, after
+  end
+
+  -- The limits (length, name, numbers) from `at` to `last`, with `more` bytes after each; nil if they are corrupt.
   function t.names(value, at, last, more)
     local limits = {}
     while at <= last do
-      local after = at + string.byte(value, at) + 9
-      if after + more > last + 1 then return nil end
-      local unit = u('<i8', value, after - 8)
-      if unit < 1 or unit > EXACT then return nil end
-      limits[#limits + 1] = { name = sub(value, at, after - 9), unit = unit, numbers_at = after }
+      local name_end = at + string.byte(value, at)
+      local unit, capacity, drain, after = numbers_at(value, name_end + 1)
+      if not unit or after + more > last + 1 then return nil end
+      limits[#limits + 1] = {
+        name = sub(value, at, name_end), numbers = sub(value, name_end + 1, after - 1), unit = unit,
+        capacity = capacity, drain = drain, levels_at = after,
+      }
       at = after + more
     end
     return limits
@@ -53,7 +72,7 @@ local function limit_functions()
       limit.keep_ms = keep_ms
     end
     for i, limit in ipairs(tail) do
-      limit.debt, limit.at_ms, limit.keep_ms = u('<i8i8i8', value, limit.numbers_at)
+      limit.debt, limit.at_ms, limit.keep_ms = u('<i8i8i8', value, limit.levels_at)
       limits[front + i] = limit
     end
     limits.front, limits.keep_ms = front, keep_ms
@@ -64,7 +83,7 @@ local function limit_functions()
   function t.encode(limits)
     local names, levels, tail = '', '', ''
     for i, limit in ipairs(limits) do
-      local name = limit.name .. pack('<i8', limit.unit)
+      local name = limit.name .. limit.numbers
       if i <= limits.front then
         names, levels = names .. name, levels .. pack('<i8i8', limit.debt, limit.at_ms)
       else
@@ -75,7 +94,17 @@ local function limit_functions()
     return before .. pack('<i8I2', limits.keep_ms, #tail) .. tail, #before + 1
   end
 
-  -- The same limits, first those of `head` in its units. The others stay until they have drained.
+  -- The debt of `was` in the unit of `limit`: rounded up, and at most its capacity. It is unchanged, even beyond the
+  -- capacity, where both are counted equally.
+  function t.converted(was, limit)
+    if was.unit == limit.unit and was.capacity == limit.capacity then return was.debt end
+    local debt, more = was.debt, 0
+    if was.unit ~= limit.unit then debt, more = t.scaled(debt, limit.unit, was.unit) end
+    return math.min(debt + more, limit.capacity)
+  end
+
+  -- The same limits, first those of `head` in its units. The others stay until they have drained. Each limit of `head`
+  -- that was known has the known one in `was`.
   function t.reorder(limits, head)
     local known, arranged, rest = {}, t.names(head, 5, #head, 0), #limits
     -- Their keep_ms is set when they have been charged.
@@ -85,9 +114,7 @@ local function limit_functions()
       local was = known[limit.name]
       limit.debt, limit.at_ms = 0, 0
       if was then
-        local debt, more = was.debt, 0
-        if was.unit ~= limit.unit then debt, more = t.scaled(debt, limit.unit, was.unit) end
-        limit.debt, limit.at_ms, was.named, rest = math.min(debt + more, EXACT), was.at_ms, true, rest - 1
+        limit.debt, limit.at_ms, limit.was, was.named, rest = t.converted(was, limit), was.at_ms, was, true, rest - 1
       end
     end
     for _, limit in ipairs(limits) do
@@ -98,23 +125,26 @@ local function limit_functions()
     return arranged
   end
 
-  -- The reply of GET in the layout that a charge by the plan of `head` leaves, and the time until which it is kept.
-  -- Returns nil and a code if it is not a valid value.
+  -- The reply of GET in the layout that a charge by the plan of `head` leaves, the time until which it is kept (nil if
+  -- that is unchanged), its open claims, and its limits (nil if it had that layout). Returns nil and a code if it is not
+  -- a valid value.
   function t.relaid(stored, head)
     local p = value_functions()
-    local value, keep_at, leases_at = p.split(stored)
+    local value, keep_at, leases_at, open = p.split(stored)
     if not value then return nil, keep_at end
+    if sub(value, 1, #head) == head then return value, nil, open end
     local limits = t.parse(value, keep_at, leases_at)
     if not limits then return nil, CORRUPT end
     local keep_ms = math.max(limits.keep_ms, p.tail_keep_ms(value, keep_at + 10, leases_at - 1))
-    return t.encode(t.reorder(limits, head)) .. sub(value, leases_at), keep_ms
+    limits = t.reorder(limits, head)
+    return t.encode(limits) .. sub(value, leases_at), keep_ms, open, limits
   end
 
   -- Stores the changes of a refusal or a peek: debts of `head` whose time is reset to now (`rebased`, by their number),
-  -- dropped leases, and the time to keep the debts that the answer reported.
+  -- dropped leases, and the time to keep the debts that the answer reported. Returns what `write` does.
   function t.store_uncharged(key, stored, head, rebased, leases, until_ms)
     local p, known = value_functions(), {}
-    local value, keep_at, leases_at = p.split(stored)
+    local value, keep_at, leases_at, open = p.split(stored)
     local limits = t.parse(value, keep_at, leases_at)
     if not limits then return end
     for i, limit in ipairs(t.names(head, 5, #head, 0)) do known[limit.name] = i end
@@ -124,7 +154,7 @@ local function limit_functions()
       if i and until_ms > limit.keep_ms then limit.keep_ms = until_ms end
     end
     local bytes, keep_at_now = t.encode(limits)
-    p.write(key, bytes, keep_at_now, leases, until_ms)
+    return p.write(key, bytes, keep_at_now, leases, until_ms, open)
   end
 
   return t

@@ -1,8 +1,8 @@
 -- Units: see state.lua. Extends the leases of one owner by their ttl, and enters lost leases again.
 --
--- KEYS     subjects, each once
+-- KEYS     records, each once
 -- ARGV[1]  time d, owner 16, settled I8: unlisted leases of the owner below it end, because their release was lost;
---          for each subject: leases I2, and for each lease: sequence I8, slots d, ttl_ms I4, ends_ms d (0 is never)
+--          for each record: leases I2, and for each lease: sequence I8, slots d, ttl_ms I4, ends_ms d (0 is never)
 -- answer   for each lease, B: 0 lost, 1 renewed, 2 taken again, 3 ended because of its max_hold_ms
 
 local LOST, RENEWED, TAKEN_AGAIN, ENDED = 0, 1, 2, 3
@@ -27,7 +27,7 @@ for i = 1, #KEYS do
     leases[n], listed[lease.sequence], at = lease, true, at + 28
   end
 
-  local value, keep_at, leases_at = t.split(redis.pcall('GET', KEYS[i]))
+  local value, keep_at, leases_at, open = t.split(redis.pcall('GET', KEYS[i]))
   local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
   if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
   if held then
@@ -58,7 +58,7 @@ for i = 1, #KEYS do
   if held then
     expires_ms = now_ms + ttl_ms
     local written = t.leases(others, own, ends, ttl_ms, expires_ms)
-    t.write(KEYS[i], sub(value, 1, leases_at - 1), keep_at, written, math.max(lapse_ms, expires_ms))
+    t.write(KEYS[i], sub(value, 1, leases_at - 1), keep_at, written, math.max(lapse_ms, expires_ms), open)
   end
 end
 return table.concat(answers)

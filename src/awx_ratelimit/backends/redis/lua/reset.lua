@@ -1,14 +1,32 @@
--- Units: see state.lua. Clears the debts of a subject, but never its leases.
+-- Units: see state.lua. Clears the debts of records of one subject, but never their leases.
 --
--- KEYS     the subject
--- ARGV[1]  time d, owner 16 (unused)
--- answer   0, or an error code below 0
+-- KEYS     the index of its scopes, then its records; alone, the index belongs to no record and the call does nothing
+-- ARGV[1]  time d, owner 16 (unused), whether every scope must be among the records B
+-- others   the scopes of the records in KEYS, if every scope must be there
+-- answer   the index, if it has a scope that is not there, and nothing is done; else 0, or an error code below 0
 
 local t = value_functions()
-local value, keep_at, leases_at = t.split(redis.pcall('GET', KEYS[1]))
-if not value then return keep_at end
-local held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at)
-if not held then return CORRUPT end
-local empty, empty_keep_at = t.split(false)
-t.write(KEYS[1], empty, empty_keep_at, t.leases(others, own, ends, ttl_ms, expires_ms), lapse_ms)
-return 0
+if u('<B', asked, 25) == 1 then
+  local index = redis.pcall('GET', KEYS[1])
+  if type(index) == 'string' then
+    local listed = {}
+    for i = 2, #ARGV do listed[ARGV[i]] = true end
+    for scope in string.gmatch(sub(index, 9), '[^,]+') do
+      if not listed[scope] then return sub(index, 9) end
+    end
+  end
+end
+
+local answer = 0
+for i = 2, #KEYS do
+  local value, keep_at, leases_at = t.split(redis.pcall('GET', KEYS[i]))
+  local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
+  if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
+  if held then
+    local empty, empty_keep_at = t.split(false)
+    t.write(KEYS[i], empty, empty_keep_at, t.leases(others, own, ends, ttl_ms, expires_ms), lapse_ms, '')
+  else
+    answer = value and CORRUPT or keep_at
+  end
+end
+return answer

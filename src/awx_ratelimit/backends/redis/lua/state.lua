@@ -1,18 +1,22 @@
 -- Units: debts in the unit that is stored with the name of their limit, times in ms since the epoch, durations in ms.
 --
--- The state of a subject is one string of little-endian integers:
---   head     version B, limits B, bytes of names I2; for each limit: length of its name B, name, unit i8
+-- The state of a record (a subject, or a subject in one scope) is one string of little-endian integers:
+--   open     only if declared claims are open: version 3 B, bytes of the rest I4, and the rest as in open.lua
+--   head     version B, limits B, bytes of names I2; for each limit: length of its name B, name, numbers.
+--            numbers: a byte (64 * kind + 8 * m + n), unit Im, burst In, and if kind is 3, drain i8. The capacity is
+--            burst * unit. The drain is the burst if kind is 0, -unit if 1, 0 if 2. Below 0 it is the negative period
+--            of a calendar rate with equal periods; 0 is a rate with a period of the calendar.
 --   levels   for each limit: debt i8, at_ms i8 (time of the last charge)
 --   keep_ms  i8: the time when the levels have drained and the leases have lapsed
 --   tail     bytes of the tail I2; for each limit that the last charge did not have:
---            length of its name B, name, unit i8, debt i8, at_ms i8, keep_ms i8
+--            length of its name B, name, numbers, debt i8, at_ms i8, keep_ms i8
 --   leases   for each owner: owner 16, expires_ms i8, ttl_ms I4, free I3, bounded I3,
 --            free * sequence I6, bounded * (sequence I6, ends_ms i8). A bounded lease has a max_hold_ms.
 -- Every script begins with this text. ARGV[1] begins with the time d (NaN means the server's own) and the owner 16 of
 -- the leases. A closure costs as much as a limit, so functions that few calls need are made only when needed.
 
 local u, pack, sub, find, rep, call = struct.unpack, struct.pack, string.sub, string.find, string.rep, redis.call
-local VERSION, EXACT, MARGIN_MS = 1, 2 ^ 53, 60000
+local VERSION, WITH_OPEN, EXACT, MARGIN_MS = 2, 3, 2 ^ 53, 60000
 local WRONG_TYPE, NOT_OURS, CORRUPT = -1, -2, -3
 local asked = ARGV[1]
 local now_ms, owner = u('<d', asked), sub(asked, 9, 24)
@@ -70,14 +74,19 @@ end
 local function value_functions()
   local t = {}
 
-  -- The reply of GET as a value, and the positions of its keep_ms and of its leases. A new subject has an empty value.
-  -- Returns nil and a code if it is not a valid value.
+  -- The reply of GET as a value without its open claims, the positions of its keep_ms and of its leases, and its open
+  -- claims. A new subject has an empty value. Returns nil and a code if it is not a valid value.
   function t.split(value)
-    if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15 end
+    if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15, '' end
     if type(value) == 'table' then
       -- Other errors, such as a missing permission, concern more than this key.
       if not find(value.err, 'WRONGTYPE', 1, true) then error(value) end
       return nil, WRONG_TYPE
+    end
+    local open = ''
+    if #value > 4 and string.byte(value) == WITH_OPEN then
+      open = sub(value, 1, 5 + u('<I4', value, 2))
+      value = sub(value, #open + 1)
     end
     if #value < 4 or string.byte(value) ~= VERSION then return nil, NOT_OURS end
     local _, limits, names = u('<BBI2', value)
@@ -85,33 +94,51 @@ local function value_functions()
     if #value < keep_at + 9 then return nil, CORRUPT end
     local leases_at = keep_at + 10 + u('<I2', value, keep_at + 8)
     if #value < leases_at - 1 then return nil, CORRUPT end
-    return value, keep_at, leases_at
+    return value, keep_at, leases_at, open
   end
 
   -- The latest keep_ms in the tail from `at` to `last`; 0 without a tail.
   function t.tail_keep_ms(value, at, last)
     local keep_ms = 0
     while at <= last do
-      local after = at + string.byte(value, at) + 33
+      local numbers_at = at + string.byte(value, at) + 1
+      local sizes = string.byte(value, numbers_at) or 0
+      local n = sizes % 8
+      local after = numbers_at + 25 + n + (sizes % 64 - n) / 8 + (sizes >= 192 and 8 or 0)
       if after > last + 1 then return keep_ms end
       keep_ms, at = math.max(keep_ms, (u('<i8', value, after - 8))), after
     end
     return keep_ms
   end
 
-  -- Stores limits and leases, at least until `until_ms` and at least as long as before.
-  function t.write(key, limits, keep_at, leases, until_ms)
+  -- Stores open claims, limits and leases, at least until `until_ms` and at least as long as before. Returns the time
+  -- until which they are kept if that is a new one.
+  function t.write(key, limits, keep_at, leases, until_ms, open)
     local keep_ms = u('<i8', limits, keep_at)
     if #limits == 14 and leases == '' then
       call('DEL', key)
     elseif server_time and until_ms + MARGIN_MS <= keep_ms then
-      call('SET', key, limits .. leases, 'KEEPTTL')
+      call('SET', key, open .. limits .. leases, 'KEEPTTL')
     else
       keep_ms = math.max(keep_ms, math.ceil(until_ms) + 2 * MARGIN_MS)
       limits = sub(limits, 1, keep_at - 1) .. pack('<i8', keep_ms) .. sub(limits, keep_at + 8)
       local longest_ms = math.max(keep_ms, t.tail_keep_ms(limits, keep_at + 10, #limits))
-      call('SET', key, limits .. leases, 'PX', math.max(math.min(longest_ms - now_ms, EXACT), MARGIN_MS))
+      call('SET', key, open .. limits .. leases, 'PX', math.max(math.min(longest_ms - now_ms, EXACT), MARGIN_MS))
+      return longest_ms
     end
+  end
+
+  -- Notes in the index of a subject, at least until `until_ms`, that it has a record in `scope`. The index is the time
+  -- until which it is kept d, and the scopes with a comma before and after each.
+  function t.index(key, scope, until_ms)
+    local stored = redis.pcall('GET', key)
+    local kept_ms, scopes = 0, ','
+    if type(stored) == 'string' and #stored > 8 then kept_ms, scopes = u('<d', stored), sub(stored, 9) end
+    local known = find(scopes, ',' .. scope .. ',', 1, true)
+    if known and server_time and until_ms <= kept_ms then return end
+    if not known then scopes = scopes .. scope .. ',' end
+    kept_ms = math.max(kept_ms, until_ms + 2 * MARGIN_MS)
+    call('SET', key, pack('<d', kept_ms) .. scopes, 'PX', math.max(math.min(kept_ms - now_ms, EXACT), MARGIN_MS))
   end
 
   function t.leases(others, own, ends, ttl_ms, expires_ms)

@@ -1,0 +1,147 @@
+-- Units: see state.lua. Charges what a claim cost more, or gives back what it cost less. A refund gives back all.
+--
+-- KEYS     for each record: its key, and if it is in a scope, the index of the scopes of its subject
+-- ARGV[1]  time d, owner 16, sequence I8, decided_at_ms d, then for each record: changes B, scope (length B, bytes),
+--          and for each change: bytes of the limit B, the limit as in a head, tokens d (below 0: to give back),
+--          period_ms d (below 0: a period of the calendar), the end of the period of decided_at_ms d (calendar rates),
+--          and the periods d d d d of the calendar, as in periods.lua (0 without)
+-- answer   for each record: the tokens that are beyond the largest debt i8 (below 0: an error code), time i8, ms i8
+--          OTHER_PERIOD: nothing is done, because the period of the calendar that contains ms is missing
+
+local OTHER_PERIOD = -4
+local t, by, at = value_functions(), limit_functions(), 41
+local id, decided_at_ms = owner .. sub(asked, 25, 30), u('<d', asked, 33)
+local periods, opens = period_functions(), open_functions()
+local records, next_key, missing_ms = {}, 1, nil
+
+-- Drains a limit to now, by its own numbers. Those that are not stored are the change's.
+local function drained(limit, change)
+  local drain, debt, at_ms = limit.drain, limit.debt, limit.at_ms
+  if drain == 0 then
+    if change.period_ms >= 0 then return math.max(0, debt), at_ms end
+    local left, since_ms, end_ms = periods.drained(asked, change.periods_at, debt, at_ms)
+    if not left then missing_ms = missing_ms or since_ms end
+    return left or 0, since_ms, end_ms
+  end
+  local same = limit.unit == change.unit and limit.capacity == change.capacity and limit.drain == change.drain
+  local period_ms = drain < 0 and -drain or same and change.period_ms or limit.unit
+  if debt <= 0 then
+    debt, at_ms = 0, now_ms
+  elseif now_ms < at_ms then
+    if at_ms - now_ms > period_ms then at_ms = now_ms end
+  else
+    if drain > 0 then
+      debt = math.max(0, debt - drain * (now_ms - at_ms))
+    elseif now_ms >= at_ms - at_ms % period_ms + period_ms then
+      debt = 0
+    end
+    at_ms = now_ms
+  end
+  return debt, at_ms, drain < 0 and at_ms - at_ms % period_ms + period_ms or nil
+end
+
+-- Charges `change` to a limit. Returns the tokens that are beyond its largest debt, and the time when it has drained.
+local function charge(limit, change, open)
+  local debt, at_ms, end_ms = drained(limit, change)
+  opens.note(open, limit.name, debt)
+  -- A product beyond 2^53 is larger than any debt, however it is rounded.
+  local room = math.max(0, math.min(2 * limit.capacity, EXACT) - debt)
+  local tokens = math.min(change.tokens, EXACT)
+  local wanted = limit.unit * tokens
+  local cut_off = 0
+  if wanted > room then
+    cut_off, wanted = tokens - (room - math.fmod(room, limit.unit)) / limit.unit, room
+  end
+  limit.debt, limit.at_ms = debt + wanted, at_ms
+  return cut_off, end_ms or (limit.drain > 0 and at_ms + limit.debt / limit.drain) or 0
+end
+
+-- Of `change`, what has not refilled since the claim, in the unit of the limit.
+local function unfilled(limit, change)
+  local amount
+  if change.drain <= 0 then
+    amount = now_ms < change.end_ms and -change.tokens * change.unit or 0
+  else
+    amount = -change.tokens * change.unit - change.drain * math.max(0, now_ms - decided_at_ms)
+  end
+  if amount <= 0 then return 0 end
+  return (by.scaled(amount, limit.unit, change.unit))
+end
+
+local function give_back(limit, change, open)
+  local given
+  if open.rows ~= '' then
+    given = opens.give_back(open, id, limit.name, -change.tokens * limit.unit, (drained(limit, change)))
+  end
+  limit.debt = math.max(0, limit.debt - (given or unfilled(limit, change)))
+  if open.rows ~= '' then opens.note(open, limit.name, (drained(limit, change))) end
+end
+
+local function changes_at(count)
+  local changes = {}
+  for n = 1, count do
+    local after = at + string.byte(asked, at) + 1
+    local change = by.names(asked, at + 1, after - 1, 0)[1]
+    change.tokens, change.period_ms, change.end_ms = u('<ddd', asked, after)
+    changes[n], change.periods_at, at = change, after + 24, after + 56
+  end
+  return changes
+end
+
+-- Corrects one record. Returns the answer, and a function that stores it.
+local function settle(key, index_key, scope, changes)
+  local value, keep_at, leases_at, open = t.split(redis.pcall('GET', key))
+  if not value then return keep_at end
+  local limits = by.parse(value, keep_at, leases_at)
+  if not limits then return CORRUPT end
+  open = opens.parse(open)
+  local known, cut_off, until_ms, touched = {}, 0, 0, open.rows ~= ''
+  for _, limit in ipairs(limits) do known[limit.name] = limit end
+  for _, change in ipairs(changes) do
+    local limit = known[change.name]
+    if change.tokens > 0 then
+      if not limit then
+        limit = { name = change.name, numbers = change.numbers, unit = change.unit, capacity = change.capacity }
+        limit.drain, limit.debt, limit.at_ms, limit.keep_ms = change.drain, 0, now_ms, 0
+        limits[#limits + 1] = limit
+      end
+      local lost, drained_ms = charge(limit, change, open)
+      cut_off, touched = cut_off + lost, true
+      limit.keep_ms = math.max(limit.keep_ms, math.ceil(drained_ms) + 2 * MARGIN_MS)
+      until_ms = math.max(until_ms, drained_ms)
+    elseif limit and (limit.debt > 0 or open.rows ~= '') then
+      give_back(limit, change, open)
+      touched = true
+    end
+  end
+  opens.close(open, id)
+  return cut_off, touched and function()
+    local bytes, keep_now_at = by.encode(limits)
+    local kept_until_ms = t.write(key, bytes, keep_now_at, sub(value, leases_at), until_ms, opens.encode(open))
+    if kept_until_ms and index_key then t.index(index_key, scope, kept_until_ms) end
+  end
+end
+
+while next_key <= #KEYS do
+  local count, scope_bytes = u('<BB', asked, at)
+  local scope, key, index_key = sub(asked, at + 2, at + 1 + scope_bytes), KEYS[next_key], nil
+  at = at + 2 + scope_bytes
+  if scope_bytes > 0 then
+    index_key = KEYS[next_key + 1]
+    next_key = next_key + 1
+  end
+  next_key = next_key + 1
+  local answer, write = settle(key, index_key, scope, changes_at(count))
+  records[#records + 1] = { answer = answer, write = write }
+end
+
+local answers = {}
+for i, record in ipairs(records) do
+  if missing_ms then
+    answers[i] = pack('<i8i8i8', OTHER_PERIOD, now_ms, missing_ms)
+  else
+    if record.write then record.write() end
+    answers[i] = pack('<i8i8i8', record.answer, now_ms, 0)
+  end
+end
+return table.concat(answers)

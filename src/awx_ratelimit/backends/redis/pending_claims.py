@@ -1,0 +1,99 @@
+"""What waits to be sent to Redis: claims, and leases to release, to renew and to enter."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.joint_claim import Charge, JointClaim, Shape, Share
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.validation import describe
+
+#: The most records of one claim.
+MAX_RECORDS: Final = 100
+
+OfRecord = TypeVar("OfRecord", bound=tuple[Any, ...])
+#: Subject, plan, cost, lease id. The lease id 0 marks a peek; other claims have an id even without slots.
+PlainClaim: TypeAlias = tuple[Record, Plan, int, int]
+
+
+class PendingJoint(NamedTuple):
+    """A JointClaim, whose first record is `record`. `lease_id` is as in a PlainClaim.
+
+    `later_ms` is as in Moments. `is_plain`: its Decision is that of a plain claim.
+    """
+
+    record: Record
+    claim: JointClaim
+    later_ms: int
+    lease_id: int
+    is_plain: bool = False
+
+
+PendingClaim: TypeAlias = PlainClaim | PendingJoint
+#: A lease to release: record, lease id.
+ReleasedLease: TypeAlias = tuple[Record, int]
+#: A lease to renew: record, plan, lease id, time of the grant.
+HeldLease: TypeAlias = tuple[Record, Plan, int, int]
+#: What a fallback decided for a record: record, plan, the debt of each rate, and each open lease with its grant time.
+HealEntry: TypeAlias = tuple[Record, Plan, Sequence[int], Sequence[tuple[int, int]]]
+
+
+class OtherPeriod(NamedTuple):
+    """A call did nothing, because it lacks the period of the calendar that contains the server's time.
+
+    With an `at_ms` that is later than `now_ms`, it lacks the period of this stored time.
+    """
+
+    now_ms: int
+    at_ms: int
+
+    @property
+    def later_ms(self) -> int:
+        """The stored time whose period is to be sent; 0 if there is none."""
+        return self.at_ms if self.at_ms > self.now_ms else 0
+
+
+#: By the id of the plan, which the Shape keeps, and the cost.
+_plain_shapes: dict[tuple[int, int], Shape] = {}
+
+
+def plain_as_joint(subject: str, plan: Plan, cost: int, lease_id: int) -> PendingJoint:
+    """A plain claim of a plan that acquire.lua does not know: with other measures, or periods of the calendar."""
+    shape = _plain_shapes.get((id(plan), cost))
+    if shape is None:
+        share = Share(0, range(len(plan.rates)))
+        shape = Shape((plan,), (None,), cost, (Charge(plan, cost, None),), (share,), bool(plan.slot_bit))
+        if len(_plain_shapes) >= MAX_CACHED_PLANS:
+            _plain_shapes.clear()
+        _plain_shapes[(id(plan), cost)] = shape
+    return PendingJoint(subject, JointClaim((subject,), shape, False), 0, lease_id, True)
+
+
+def checked_joint(claim: JointClaim) -> JointClaim:
+    """Return `claim`. Raises TypeError for anything else, and ValueError for too many budgets."""
+    if claim.__class__ is not JointClaim:
+        raise TypeError(f"claim: expected a JointClaim, got {describe(claim)}; write joint_claim(budgets, cost)")
+    if len(claim.records) > MAX_RECORDS:
+        raise ValueError(f"also: expected at most {MAX_RECORDS - 1} budgets on Redis, got {len(claim.records) - 1}")
+    return claim
+
+
+def records_of(claim: PendingClaim) -> Sequence[Record]:
+    """The records of a claim."""
+    return claim.claim.records if isinstance(claim, PendingJoint) else claim[:1]
+
+
+def plans_of(claim: PendingClaim) -> Iterable[tuple[Record, Plan]]:
+    """The records of a claim with their plans."""
+    if not isinstance(claim, PendingJoint):
+        return (claim[:2],)
+    plans = [charge.plan for charge in claim.claim.shape.charges]
+    return zip(claim.claim.records, plans, strict=True)
+
+
+def by_record(items: Iterable[OfRecord]) -> dict[Record, list[OfRecord]]:
+    """Group `items`, which begin with their records."""
+    groups: dict[Record, list[OfRecord]] = {}
+    for item in items:
+        groups.setdefault(item[0], []).append(item)
+    return groups

@@ -1,3 +1,4 @@
+import copy
 import pickle
 import re
 import time
@@ -145,6 +146,15 @@ def test_equal_overrides_share_a_plan() -> None:
     table = PlanTable([STARTER], default="starter", overrides={"key": {"per_minute": 3}})
 
     assert table.resolve(Caller("key")) is table.resolve(Caller("key"))
+
+
+@pytest.mark.parametrize("own", [{"per_minute": 3}, {"account": {"per_minute": 3}}, {"rates": ["3/minute"]}])
+def test_equal_overrides_of_callers_share_a_plan(own: dict[str, Any]) -> None:
+    """So do equal overrides that each request brings anew, nested tables included."""
+    table = PlanTable([STARTER], default="starter")
+
+    first, second = (table.resolve(Caller("key", overrides=copy.deepcopy(own))) for _ in range(2))
+    assert first is second
 
 
 def test_resolve_time_is_constant() -> None:

@@ -1,5 +1,6 @@
 """`PlanTable`: all plans by name, and the overrides of subjects and accounts."""
 
+import json
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -68,6 +69,7 @@ class PlanTable:
         # Bounded, because callers may bring a new Plan with each request.
         self._cached_override = lru_cache(maxsize=_MAX_CACHED)(self._apply_override)
         self._cached_items = lru_cache(maxsize=_MAX_CACHED)(self._apply_items)
+        self._cached_text = lru_cache(maxsize=_MAX_CACHED)(self._apply_text)
 
     @classmethod
     def default(cls) -> "PlanTable":
@@ -151,8 +153,16 @@ class PlanTable:
         try:
             return self._cached_items(items, caller.plan, self._account_of(caller))
         except TypeError:
-            # Nested tables are not hashable and so cannot be a key of the cache.
+            # Nested tables are not hashable, so their JSON is the key of the cache.
+            return self._with_nested_overrides(overrides, caller)
+
+    def _with_nested_overrides(self, overrides: Mapping[str, Any], caller: Caller) -> Plan:
+        try:
+            text = json.dumps(dict(overrides))
+        except (TypeError, ValueError, RecursionError):
+            # A mistake, or a mapping of another kind.
             return self._applied(self._read(overrides, _CALLER_OVERRIDES), caller.plan, self._account_of(caller))
+        return self._cached_text(text, caller.plan, self._account_of(caller))
 
     def _apply_override(self, key: str, plan: str | Plan | None, account: str | None) -> Plan:
         return self._applied(self._parsed_overrides[key], plan, account)
@@ -161,6 +171,9 @@ class PlanTable:
         self, items: tuple[tuple[str, type, Any], ...], plan: str | Plan | None, account: str | None
     ) -> Plan:
         return self._applied(self._read({key: value for key, _, value in items}, _CALLER_OVERRIDES), plan, account)
+
+    def _apply_text(self, text: str, plan: str | Plan | None, account: str | None) -> Plan:
+        return self._applied(self._read(json.loads(text), _CALLER_OVERRIDES), plan, account)
 
     def _applied(
         self, parsed: tuple[Plan | None, Override], plan: str | Plan | None, account: str | None = None

@@ -201,6 +201,27 @@ class TestAccounts:
         assert ran.json["overrides"] == {"per_minute": 7}
         assert service.accounts.get("acme").overrides == {"per_minute": 7}
 
+    def test_set_overrides_of_the_account(self, keys: Run, service: KeyService, table: str) -> None:
+        """The table `account` sets what all keys of the account share."""
+        own = {"account": {"per_minute": 12_000, "per_month": {"limit": 5, "anchor_day": 15}}}
+        ran = keys("set-overrides", json.dumps(own), "--account", "acme", "--plans", table)
+
+        assert ran.status == 0
+        assert service.accounts.get("acme").overrides == own
+
+    @pytest.mark.parametrize("with_table", [False, True])
+    def test_invalid_overrides_of_the_account(
+        self, keys: Run, service: KeyService, table: str, *, with_table: bool
+    ) -> None:
+        """A mistake in the table `account` is one line that names its place, with and without a plan table."""
+        options = ["--plans", table] if with_table else []
+        ran = keys("set-overrides", '{"account": {"per_minute": 0}}', "--account", "acme", *options)
+
+        assert ran.status == 2
+        assert ran.err.count("\n") == 1
+        assert "account.per_minute: minute: tokens: expected an integer >= 1, got 0" in ran.err
+        assert service.accounts.get("acme").overrides is None
+
     def test_remove_overrides(self, keys: Run, service: KeyService) -> None:
         """``null`` removes the overrides."""
         service.accounts.set_overrides("acme", {"per_minute": 7})

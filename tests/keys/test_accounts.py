@@ -136,6 +136,10 @@ def test_unknown_account(service: KeyService, verb: str) -> None:
         ({"per_minut": 5}, r"per_minut: unknown key; allowed are plan, per_second, per_minute, .*"),
         ({"per_minute": "5"}, r"per_minute: minute: tokens: expected an integer >= 1, got '5'"),
         ({"concurrent": {"slot": 5}}, r"concurrent\.slot: unknown key; allowed are slots, .*"),
+        ({"account": 5}, r"account: expected a table with the keys per_second, .*, got 5"),
+        ({"account": {"per_minut": 5}}, r"account\.per_minut: unknown key; allowed are per_second, .*"),
+        ({"account": {"per_minute": 0}}, r"account\.per_minute: minute: tokens: expected an integer >= 1, got 0"),
+        ({"account": {"account": {"per_minute": 5}}}, r"account\.account: unknown key; allowed are per_second, .*"),
     ],
 )
 def test_invalid_overrides(service: KeyService, overrides: dict[str, Any], says: str) -> None:
@@ -159,9 +163,13 @@ def test_check_plan(store: KeyStore, service: KeyService) -> None:
         checked.set_plan("acme", "platinum")
     with pytest.raises(InvalidKeyRequest, match=r"^overrides: .*expected an integer >= 1"):
         checked.set_overrides("acme", {"per_minute": 0})
+    with pytest.raises(InvalidKeyRequest, match=r"^overrides: .*account\.per_month: month: tokens: expected an int"):
+        checked.set_overrides("acme", {"account": {"per_month": "x"}})
     with pytest.raises(InvalidKeyRequest, match=r"^plan: "):
         checked.create("new", overrides={"per_second": "x"})
 
     assert checked.get("acme") == service.accounts.get("acme")
     assert checked.list().total == 1
     assert checked.set_overrides("acme", {"per_minute": 90}).overrides == {"per_minute": 90}
+    shared = {"account": {"per_minute": 12_000, "concurrent": {"slots": 9}}}
+    assert checked.set_overrides("acme", shared).overrides == shared

@@ -149,11 +149,14 @@ def test_usage(client: Client, service: KeyService, limiter: Limiter) -> None:
         "prefix": "",
         "plan": "starter",
         "limits": [
-            {"name": "minute", "capacity": 60, "used": 7, "remaining": 53, "reset_seconds": 7},
-            {"name": "day", "capacity": 10_000, "used": 7, "remaining": 9_993, "reset_seconds": 61},
-            {"name": "concurrent", "capacity": 5, "used": 1, "remaining": 4, "reset_seconds": 0},
+            {"name": "minute", "measure": "requests", "capacity": 60, "used": 7, "remaining": 53,
+             "reset_seconds": 7},
+            {"name": "day", "measure": "requests", "capacity": 10_000, "used": 7, "remaining": 9_993,
+             "reset_seconds": 61},
+            {"name": "concurrent", "measure": "concurrent-requests", "capacity": 5, "used": 1, "remaining": 4,
+             "reset_seconds": 0},
         ],
-    }
+    }  # fmt: skip
     assert client("GET", "/usage", query="page_size=1").json["has_more"] is True
 
 
@@ -487,11 +490,11 @@ class UnavailableBackend:
     def acquire(self, *_: object) -> Any:
         raise BackendUnavailable("it is down")
 
-    peek = acquire
+    peek = acquire_joint = peek_joint = acquire
 
     def release(self, _: object) -> None: ...
 
-    refund = reset = health = close = release
+    refund = settle = reset = health = close = release
 
 
 def test_limiter_outage(service: KeyService, tokens: AccessTokens, clock: ManualClock) -> None:

@@ -36,7 +36,13 @@ keys = typer.Typer(help="Create, list, rotate and revoke API keys.", rich_markup
 Name = Annotated[str, typer.Argument(help="Name of the key, such as prod-payment-service.")]
 KeyId = Annotated[str, typer.Argument(help="ID of the key.")]
 PlanName = Annotated[str, typer.Argument(help="Name of the plan.")]
-Overrides = Annotated[str, typer.Argument(help="""JSON, such as {"per_minute": 12000}; null removes the overrides.""")]
+Overrides = Annotated[
+    str,
+    typer.Argument(
+        help='JSON, such as {"per_minute": 600, "account": {"per_minute": 12000}}; null removes the overrides. '
+        "`account` holds the limits that all keys of the account share."
+    ),
+]
 Database = Annotated[
     str, typer.Option(envvar="AWX_DATABASE", help="Key store: a path, sqlite:///path or postgresql://user@host/name.")
 ]
@@ -167,7 +173,7 @@ def _parsed(overrides: str) -> Any:
     try:
         return loads(overrides)
     except (ValueError, RecursionError):
-        remedy = """write JSON such as {"per_minute": 12000}, or null"""
+        remedy = """write JSON such as {"account": {"per_minute": 12000}}, or null"""
         raise InvalidKeyRequest("not valid JSON", remedy=remedy, field="overrides") from None
 
 

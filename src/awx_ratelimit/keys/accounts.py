@@ -85,7 +85,10 @@ class Accounts:
     def set_overrides(
         self, account_id: str, overrides: Mapping[str, Any] | None, *, actor: str | None = None
     ) -> Account:
-        """Set the account's own limits, written as in a plan table's ``overrides``. None removes them."""
+        """Set the account's own limits, written as in a plan table's ``overrides``. None removes them.
+
+        They are limits of each key. Those in ``{"account": {...}}`` are limits that all its keys share.
+        """
         valid = validation.overrides(overrides)
         return self._set(
             account_id,

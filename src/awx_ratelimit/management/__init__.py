@@ -10,6 +10,15 @@ It needs the extra ``keys``. Access tokens are verified here, and issued elsewhe
 from awx_ratelimit.management.api import ManagementApi
 from awx_ratelimit.management.auth.jwks import Jwks
 from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
-from awx_ratelimit.management.limits import KeyUsage, live_usage
+from awx_ratelimit.management.usage import AccountUsage, KeyUsage, LimitUsage, live_usage
 
-__all__ = ["AccessTokens", "Jwks", "KeyUsage", "ManagementApi", "Owner", "live_usage"]
+__all__ = [
+    "AccessTokens",
+    "AccountUsage",
+    "Jwks",
+    "KeyUsage",
+    "LimitUsage",
+    "ManagementApi",
+    "Owner",
+    "live_usage",
+]

@@ -15,6 +15,7 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import (
     AccessRefused,
+    AccountNotFound,
     BackendUnavailable,
     InvalidLimit,
     KeyNotFound,
@@ -37,10 +38,10 @@ from awx_ratelimit.management.limits import (
     IssuedKey,
     KeyIssuer,
     checked_service,
-    live_usage,
     rates_only,
 )
 from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
+from awx_ratelimit.management.usage import live_usage
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: The default limit on creations and rotations per account.
@@ -168,13 +169,15 @@ class ManagementApi:
 
     def _usage(self, request: _AuthorizedRequest) -> Reply:
         keys, page_fields = self._requested_keys(request)
-        usages = []
-        if keys:
+        try:
             account = self._keys.accounts.get(request.owner.account_id)
-            usages = live_usage(account, keys, self._plans, self._limiter.peek_many)
-        return error_responses.document(
-            HTTPStatus.OK, {"data": [formats.usage_json(usage) for usage in usages], **page_fields}
-        )
+        except AccountNotFound:
+            # Its first key will create it.
+            return error_responses.document(HTTPStatus.OK, {"data": [], **page_fields})
+        shared, usages = live_usage(account, keys, self._plans, self._limiter.peek_many)
+        account_fields = {} if shared is None else {"account": {"limits": [formats.limit_json(one) for one in shared]}}
+        data = [formats.usage_json(usage) for usage in usages]
+        return error_responses.document(HTTPStatus.OK, {**account_fields, "data": data, **page_fields})
 
     def _requested_keys(self, request: _AuthorizedRequest) -> tuple[Sequence[ApiKey], dict[str, Any]]:
         """Return the keys of the account, or of the requested page with the fields that describe the page."""

@@ -11,12 +11,11 @@ from datetime import datetime
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
-from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.errors import InvalidKeyRequest, KeyRequestRefused
 from awx_ratelimit.http.header_values import only_value
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys.models import ApiKey, CreatedKey
-from awx_ratelimit.management.limits import KeyUsage
+from awx_ratelimit.management.usage import KeyUsage, LimitUsage
 from awx_ratelimit.runtime.clock import rfc3339
 
 _MAX_QUERY_BYTES: Final = 1_024
@@ -125,18 +124,23 @@ def created_key_json(created: CreatedKey) -> dict[str, Any]:
 def usage_json(usage: KeyUsage) -> dict[str, Any]:
     """Return how much of its plan a key has used."""
     key = usage.key
-    limits = [_limit_json(limit) for limit in usage.limits]
+    limits = [limit_json(limit) for limit in usage.limits]
     return {"id": key.id, "name": key.name, "prefix": key.masked, "plan": usage.plan.name, "limits": limits}
 
 
-def _limit_json(limit: Usage) -> dict[str, Any]:
-    """`capacity` is the burst of a rate or the number of slots. After `reset_seconds` the limit is fully available."""
+def limit_json(limit: LimitUsage) -> dict[str, Any]:
+    """`capacity` is the burst of a rate or the number of slots. After `reset_seconds` the limit is fully available.
+
+    An overdraft has used more than the capacity; it shows as fully used.
+    """
+    usage = limit.usage
     return {
-        "name": limit.limit,
-        "capacity": limit.capacity,
-        "used": limit.capacity - limit.remaining,
-        "remaining": limit.remaining,
-        "reset_seconds": -(-limit.reset_after_ms // 1000),
+        "name": usage.limit,
+        "measure": limit.measure,
+        "capacity": usage.capacity,
+        "used": usage.capacity - usage.remaining,
+        "remaining": usage.remaining,
+        "reset_seconds": -(-usage.reset_after_ms // 1000),
     }
 
 

@@ -1,28 +1,27 @@
-"""What the REST API and the console do with a limiter: they issue keys within a rate, and show how much is used.
+"""What the REST API and the console do with a limiter: they issue keys within a rate, and look at budgets.
 
 `BlockingLimiter` is a limiter for blocking code; it calls an AsyncLimiter on its own event loop. `KeyIssuer` creates
-and rotates keys. `live_usage` only peeks, so it charges nothing.
+and rotates keys.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-from awx_ratelimit.core.claim import Caller, check_plan
-from awx_ratelimit.core.decision import Decision, Usage
+from awx_ratelimit.core.budget import Budget
+from awx_ratelimit.core.claim import check_plan
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import InvalidLimit
-from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey
+from awx_ratelimit.keys.models import CreatedKey
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management.auth.tokens import Owner
 from awx_ratelimit.runtime.event_loops import call_in_event_loop
 
-Subjects = Sequence[tuple[str, Plan]]
-PeekMany = Callable[[Subjects], list[Decision]]
+PeekMany = Callable[[Sequence[Budget]], list[Decision]]
 #: Peeks per call into the event loop. A backend batches them, and other requests wait for no more than these.
 _PEEK_BATCH = 50
 
@@ -44,43 +43,19 @@ class BlockingLimiter:
             self.peek_many = partial(_peek_many, limiter)
 
 
-def _peek_many(limiter: Limiter, subjects: Subjects) -> list[Decision]:
-    return [limiter.peek(subject, plan) for subject, plan in subjects]
+def _peek_many(limiter: Limiter, budgets: Sequence[Budget]) -> list[Decision]:
+    return [limiter.peek(budget.subject, budget.plan, scope=budget.scope) for budget in budgets]
 
 
-def _peek_many_in_event_loop(limiter: AsyncLimiter, subjects: Subjects) -> list[Decision]:
+def _peek_many_in_event_loop(limiter: AsyncLimiter, budgets: Sequence[Budget]) -> list[Decision]:
     import asyncio  # here: apps without an event loop do not need it
 
-    async def peek_batch(batch: Subjects) -> list[Decision]:
-        return await asyncio.gather(*(limiter.peek(subject, plan) for subject, plan in batch))
+    async def peek_batch(batch: Sequence[Budget]) -> list[Decision]:
+        peeks = (limiter.peek(budget.subject, budget.plan, scope=budget.scope) for budget in batch)
+        return await asyncio.gather(*peeks)
 
-    batches = (subjects[begin : begin + _PEEK_BATCH] for begin in range(0, len(subjects), _PEEK_BATCH))
+    batches = (budgets[begin : begin + _PEEK_BATCH] for begin in range(0, len(budgets), _PEEK_BATCH))
     return [decision for batch in batches for decision in call_in_event_loop(peek_batch, batch)]
-
-
-class KeyUsage(NamedTuple):
-    """A key, its plan, and the usage of each enforced limit. A key shares its usage with its predecessors."""
-
-    key: ApiKey
-    plan: Plan
-    limits: tuple[Usage, ...]
-
-
-def live_usage(account: Account, keys: Sequence[ApiKey], plans: PlanTable, peek_many: PeekMany) -> list[KeyUsage]:
-    """Return the usage of `keys` of `account`, in order. `peek_many` is a method of `BlockingLimiter`.
-
-    Raises InvalidLimit if the account's plan is not in the table, and BackendUnavailable.
-    """
-    families = dict.fromkeys(key.family_id for key in keys)
-    subjects = [
-        (family, plans.resolve(Caller(family, account.plan, account.id, account.overrides))) for family in families
-    ]
-    decisions = dict(zip(families, peek_many(subjects), strict=True))
-    return [_key_usage(key, decisions[key.family_id]) for key in keys]
-
-
-def _key_usage(key: ApiKey, decision: Decision) -> KeyUsage:
-    return KeyUsage(key, decision.plan, tuple(usage for usage in decision.usages if not usage.shadow))
 
 
 class IssuedKey(NamedTuple):

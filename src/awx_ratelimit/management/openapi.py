@@ -66,7 +66,9 @@ def _paths() -> dict[str, Any]:
                 "CreatedApiKey", 201, "Rotation", required=False, of_key=True,
             ),
         },
-        "/usage": {"get": _call("getUsage", "How much of its plan each key has used", "Usage", parameters=pages)},
+        "/usage": {
+            "get": _call("getUsage", "What the account and its keys have used", "Usage", parameters=pages)
+        },
     }  # fmt: skip
 
 
@@ -126,15 +128,17 @@ def _object(properties: Mapping[str, Any], *optional: str) -> _Schema:
     return {"type": "object", "properties": dict(properties), "required": required, "additionalProperties": False}
 
 
-def _list_of(schema: str) -> _Schema:
+def _list_of(schema: str, **optional: _Schema) -> _Schema:
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}}
-    return _object({"data": items, "total": _COUNT, "has_more": {"type": "boolean"}}, "total", "has_more")
+    page_fields = {"total": _COUNT, "has_more": {"type": "boolean"}}
+    return _object({**optional, "data": items, **page_fields}, *optional, *page_fields)
 
 
 def _schemas() -> dict[str, _Schema]:
     text = {"type": "string"}
     shown = {"id": _ID, "name": text, "prefix": text}
-    limit = {"name": text, **dict.fromkeys(("capacity", "used", "remaining", "reset_seconds"), _COUNT)}
+    limit = {"name": text, "measure": text, **dict.fromkeys(("capacity", "used", "remaining", "reset_seconds"), _COUNT)}
+    limits = {"type": "array", "items": {"$ref": "#/components/schemas/LimitUsage"}}
     return {
         "ApiKey": _object({**shown, "created_at": _TIME, "last_used_at": _TIME_OR_NULL}),
         "ApiKeys": _list_of("ApiKey"),
@@ -151,8 +155,10 @@ def _schemas() -> dict[str, _Schema]:
         "NewApiKey": _object({"name": _NAME, "expires_in_days": _integer(1, MAX_DAYS)}, "expires_in_days"),
         "Renaming": _object({"name": _NAME}),
         "Rotation": _object({"grace_period_seconds": _integer(0, MAX_GRACE_SECONDS)}, "grace_period_seconds"),
-        "Usage": _list_of("KeyUsage"),
-        "KeyUsage": _object({**shown, "plan": text, "limits": {"type": "array", "items": _object(limit)}}),
+        "Usage": _list_of("KeyUsage", account={"$ref": "#/components/schemas/AccountUsage"}),
+        "AccountUsage": _object({"limits": limits}),
+        "KeyUsage": _object({**shown, "plan": text, "limits": limits}),
+        "LimitUsage": _object(limit),
         "Error": _object({"code": text, "type": text, "message": text}),
     }
 

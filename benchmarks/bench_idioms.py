@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan
+from awx_ratelimit import STARTER, Budget, Decision, Limiter, MemoryBackend, Plan
 from awx_ratelimit.core.bucket import drained
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decide import decide
@@ -122,6 +122,18 @@ def unrolled_loop() -> tuple[Call, Call]:
     return (lambda: decide(STARTER, state, 0, 1, now_ms)), by_loop
 
 
+def keyword_arguments() -> tuple[Call, Call]:
+    """Parameters with defaults, and the same parameters as keyword-only ones."""
+
+    def with_defaults(subject: str, scope: object = None, also: object = (), settle: object = False) -> object:
+        return None if also or scope is not None or settle else subject
+
+    def keyword_only(subject: str, *, scope: object = None, also: object = (), settle: object = False) -> object:
+        return None if also or scope is not None or settle else subject
+
+    return (lambda: with_defaults("key_1")), lambda: keyword_only("key_1")
+
+
 def plan_cache_entries() -> tuple[Call, Call]:
     """A look at the entries of a PlanCache, and `PlanCache.get`."""
     cache: PlanCache[int] = PlanCache(lambda plan: len(plan.name))
@@ -136,7 +148,8 @@ def plan_cache_entries() -> tuple[Call, Call]:
 
 
 IDIOMS = (
-    creating_tuples, taking_a_lock, identity_checks, process_mark, unpacked_tuples, unrolled_loop, plan_cache_entries,
+    creating_tuples, taking_a_lock, identity_checks, process_mark, unpacked_tuples, unrolled_loop, keyword_arguments,
+    plan_cache_entries,
 )  # fmt: skip
 
 
@@ -146,6 +159,12 @@ def main() -> None:
     limiter, plan = Limiter(MemoryBackend()), Plan.of("bench", per_minute=10**8, per_day=10**8, concurrent=1_000)
     (decision_ns,) = _fastest_ns(lambda: limiter.release(limiter.acquire("key_1", plan)))
     print(f"A decision with its release takes {decision_ns:,.0f} ns.\n")
+    budgets = [Budget("acme", plan, scope="account"), Budget("all", plan, scope="service")]
+    two, three = _fastest_ns(
+        lambda also=budgets[:1]: limiter.release(limiter.acquire("key_1", plan, also=also)),  # type: ignore[misc]
+        lambda also=budgets: limiter.release(limiter.acquire("key_1", plan, also=also)),  # type: ignore[misc]
+    )
+    print(f"With two budgets it takes {two / decision_ns:.1f} times that, with three {three / decision_ns:.1f}.\n")
     print("| idiom | ns | plain form, ns | part of a decision saved |\n| --- | --- | --- | --- |")
     for idiom in IDIOMS:
         ours, plain = idiom()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Never, TypedDict, Unpack
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_async_backend
@@ -15,10 +15,20 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limited_functions import Function, async_limited
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
-from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, must_be_awaited
+from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, check_keywords, must_be_awaited, with_keywords
+
+
+class Terms(TypedDict, total=False):
+    """The keyword arguments of `acquire`."""
+
+    scope: str | None
+    also: Iterable[Budget]
+    settle: bool
+
 
 #: The usual cost, recognized by identity. See "Identity checks" in docs/hot-path.md.
 _ONE = 1
+_NOTHING: Any = None
 
 
 class AsyncLimiter:
@@ -39,12 +49,13 @@ class AsyncLimiter:
         self.shadow = ShadowCounts()
 
     @must_be_awaited
+    @with_keywords
     async def acquire(
         self,
         subject: str,
         plan: Plan,
         cost: Cost = 1,
-        *,
+        _misplaced: Never = _NOTHING,
         scope: str | None = None,
         also: Iterable[Budget] = (),
         settle: bool = False,
@@ -64,11 +75,22 @@ class AsyncLimiter:
         or a plan that is not a Plan, InvalidLimit for a wrong scope, and BackendUnavailable if the backend cannot
         decide.
         """
-        if scope is not None or also or settle or (cost is not _ONE and isinstance(cost, Mapping)):
-            return await self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle=settle))
+        # Parameters that are keyword-only in Python are slower: see "Keyword arguments" in docs/hot-path.md.
+        if also or scope is not None or settle or _misplaced is not None:
+            if _misplaced is not None:
+                check_keywords(_misplaced)
+            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
+            decision = await self.backend.acquire_joint(claim)
+            if claim.shape.has_shadow:
+                self.shadow.count(decision)
+            if self.listeners:
+                notify(self.listeners, decision, self.backend.release)
+            return decision
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost is not _ONE:
+            if isinstance(cost, Mapping):
+                return await self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
             plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
         if plan.shadowed and decision.exceeded:
@@ -93,7 +115,7 @@ class AsyncLimiter:
     async def claim_jointly(self, claim: JointClaim) -> Decision:
         """`acquire` for a claim that is made already. See `core.joint_claim`."""
         decision = await self.backend.acquire_joint(claim)
-        if not decision.allowed or any(plan.shadowed for plan in decision.record_plans):
+        if claim.shape.has_shadow:
             self.shadow.count(decision)
         if self.listeners:
             notify(self.listeners, decision, self.backend.release)
@@ -117,7 +139,7 @@ class AsyncLimiter:
         """
         try:
             self.backend.release(decision)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             check_is_decision(decision, "release")
             raise
 
@@ -125,12 +147,12 @@ class AsyncLimiter:
         """Synchronous `release`, for finalizers and cancelled requests."""
         self.backend.release(decision)
 
-    def hold(self, subject: str, plan: Plan, cost: Cost = 1, **how: Any) -> AsyncHold:
+    def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> AsyncHold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.
 
         Takes the arguments of `acquire`, and raises as it does.
         """
-        return AsyncHold(partial(self.acquire, subject, plan, cost, **how), self.backend.release)
+        return AsyncHold(partial(self.acquire, subject, plan, cost, **terms), self.backend.release)
 
     def limited(
         self,

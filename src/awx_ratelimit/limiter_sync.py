@@ -5,7 +5,7 @@ Generated from `limiter.py` by tools/generate_sync.py: change that module and ru
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Never, Unpack
 
 from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_backend
@@ -17,9 +17,9 @@ from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, c
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limited_functions import Function, limited
-from awx_ratelimit.limiter import _ONE
+from awx_ratelimit.limiter import _NOTHING, _ONE, Terms
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
-from awx_ratelimit.pending_decision import Hold, check_is_decision
+from awx_ratelimit.pending_decision import Hold, check_is_decision, check_keywords, with_keywords
 
 
 class Limiter:
@@ -38,12 +38,13 @@ class Limiter:
         #: Counts the refusals of shadow limits, for `health`.
         self.shadow = ShadowCounts()
 
+    @with_keywords
     def acquire(
         self,
         subject: str,
         plan: Plan,
         cost: Cost = 1,
-        *,
+        _misplaced: Never = _NOTHING,
         scope: str | None = None,
         also: Iterable[Budget] = (),
         settle: bool = False,
@@ -63,11 +64,22 @@ class Limiter:
         or a plan that is not a Plan, InvalidLimit for a wrong scope, and BackendUnavailable if the backend cannot
         decide.
         """
-        if scope is not None or also or settle or (cost is not _ONE and isinstance(cost, Mapping)):
-            return self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle=settle))
+        # Parameters that are keyword-only in Python are slower: see "Keyword arguments" in docs/hot-path.md.
+        if also or scope is not None or settle or _misplaced is not None:
+            if _misplaced is not None:
+                check_keywords(_misplaced)
+            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
+            decision = self.backend.acquire_joint(claim)
+            if claim.shape.has_shadow:
+                self.shadow.count(decision)
+            if self.listeners:
+                notify(self.listeners, decision, self.backend.release)
+            return decision
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost is not _ONE:
+            if isinstance(cost, Mapping):
+                return self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
             plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
         if plan.shadowed and decision.exceeded:
@@ -92,7 +104,7 @@ class Limiter:
     def claim_jointly(self, claim: JointClaim) -> Decision:
         """`acquire` for a claim that is made already. See `core.joint_claim`."""
         decision = self.backend.acquire_joint(claim)
-        if not decision.allowed or any(plan.shadowed for plan in decision.record_plans):
+        if claim.shape.has_shadow:
             self.shadow.count(decision)
         if self.listeners:
             notify(self.listeners, decision, self.backend.release)
@@ -115,7 +127,7 @@ class Limiter:
         """
         try:
             self.backend.release(decision)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             check_is_decision(decision, "release")
             raise
 
@@ -123,12 +135,12 @@ class Limiter:
         """Synchronous `release`, for finalizers and cancelled requests."""
         self.backend.release(decision)
 
-    def hold(self, subject: str, plan: Plan, cost: Cost = 1, **how: Any) -> Hold:
+    def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> Hold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.
 
         Takes the arguments of `acquire`, and raises as it does.
         """
-        return Hold(partial(self.acquire, subject, plan, cost, **how), self.backend.release)
+        return Hold(partial(self.acquire, subject, plan, cost, **terms), self.backend.release)
 
     def limited(
         self,

@@ -16,6 +16,7 @@ from awx_ratelimit.core.validation import describe
 
 _new = object.__new__
 _Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Decision]])
+_AnyMethod = TypeVar("_AnyMethod", bound=Callable[..., Any])
 _NO_DECISION = "hold(...) is not a decision; write `{} limiter.hold(...) as decision:` and look at `decision.allowed`"
 _Release = Callable[[Decision], Any]
 
@@ -62,6 +63,24 @@ class PendingDecision:
 
 
 Coroutine.register(PendingDecision)
+
+
+def with_keywords(method: _AnyMethod) -> _AnyMethod:
+    """Show the parameters after `_misplaced` as keyword-only. Pass what `_misplaced` gets to `check_keywords`."""
+    parameters = [*inspect.signature(method).parameters.values()]
+    at = [parameter.name for parameter in parameters].index("_misplaced")
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters[at + 1 :]]
+    signature = inspect.signature(method).replace(parameters=[*parameters[:at], *keywords])
+    method.__signature__ = signature  # type: ignore[attr-defined]
+    return method
+
+
+def check_keywords(misplaced: Any) -> None:
+    """Raise TypeError for an argument after the cost that is not a keyword argument."""
+    if misplaced is not None:
+        raise TypeError(
+            f"acquire: expected keyword arguments after cost, got {describe(misplaced)}; write scope=... or also=[...]"
+        )
 
 
 def must_be_awaited(method: _Method) -> _Method:

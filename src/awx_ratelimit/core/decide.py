@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from awx_ratelimit.core.bucket import drained, time_to_drain_ms
 from awx_ratelimit.core.joint_claim import Charge, Costs
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan import Pair, Plan
 from awx_ratelimit.core.rate import Rate
 
 
@@ -19,25 +19,35 @@ def decide(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) 
     charged and does not affect the other limits.
     """
     pair = plan.pair
-    if pair is not None and held < plan.slots:
-        # Fast path for two continuous rates with room, the most common plan: the loop below, unrolled.
-        unit, drain, capacity, unit_2, drain_2, capacity_2 = pair
-        debt, at_ms, debt_2, at_2_ms = state
-        elapsed_ms = now_ms - at_ms
-        # A charge stores one int object for both times. Equal times in two objects take the general path once.
-        if at_ms is at_2_ms and elapsed_ms >= 0:
-            if elapsed_ms:
-                debt -= drain * elapsed_ms
-                if debt < 0:
-                    debt = 0
-                debt_2 -= drain_2 * elapsed_ms
-                if debt_2 < 0:
-                    debt_2 = 0
-            debt += unit * cost
-            debt_2 += unit_2 * cost
-            if debt <= capacity and debt_2 <= capacity_2:
-                return 0, [debt, now_ms, debt_2, now_ms]
+    if pair is not None and cost == 1 and held < plan.slots:
+        levels = charge_pair(pair, state, now_ms)
+        if levels is not None:
+            return 0, levels
     return _decide_in_turn(plan, state, held, cost, now_ms)
+
+
+def charge_pair(pair: Pair, state: Sequence[int], now_ms: int) -> list[int] | None:
+    """The state of two continuous rates after their charge; None if it does not fit, or takes the general path.
+
+    It is the loop of `decide`, unrolled for the most common plan.
+    """
+    charge, drain, capacity, charge_2, drain_2, capacity_2 = pair
+    debt, at_ms, debt_2, at_2_ms = state
+    elapsed_ms = now_ms - at_ms
+    # A charge stores one int object for both times. Equal times in two objects take the general path once.
+    if at_ms is at_2_ms and elapsed_ms >= 0:
+        if elapsed_ms:
+            debt -= drain * elapsed_ms
+            if debt < 0:
+                debt = 0
+            debt_2 -= drain_2 * elapsed_ms
+            if debt_2 < 0:
+                debt_2 = 0
+        debt += charge
+        debt_2 += charge_2
+        if debt <= capacity and debt_2 <= capacity_2:
+            return [debt, now_ms, debt_2, now_ms]
+    return None
 
 
 def _decide_in_turn(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) -> tuple[int, list[int]]:

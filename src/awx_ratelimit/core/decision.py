@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from awx_ratelimit.core.bucket import drained, time_to_drain_ms, wait_ms
-from awx_ratelimit.core.budget import Budget, scoped_name, subject_of
+from awx_ratelimit.core.budget import Budget, scoped_name
 from awx_ratelimit.core.claim import Claim
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
@@ -191,11 +191,14 @@ def joint_decision(
 ) -> JointDecision:
     """The decision of `claim`. For `lease_id` and `holder` see Decision."""
     records, shape, _ = claim
+    subject, (exceeded, levels, held, slot_wait_ms) = records[0], states[0]
+    if subject.__class__ is not str:
+        subject = subject[0]
     return _new(
         JointDecision,
         (
-            subject_of(records[0]), shape.plans[0], shape.cost, decided_at_ms, *states[0][:3], lease_id, holder,
-            states[0][3], claim, states,
+            subject, shape.plans[0], shape.cost, decided_at_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms,
+            claim, states,
         ),
     )  # fmt: skip
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from awx_ratelimit.core.budget import Budget, Record, scoped_name, subject_of
 from awx_ratelimit.core.claim import check_claim
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Pair, Plan
 from awx_ratelimit.core.rate import CONCURRENT, EXACT_MAX, REQUESTS
+from awx_ratelimit.core.state_layout import Layout
 from awx_ratelimit.core.validation import check_bool, describe, short_repr
 
 #: Tokens of every rate that counts requests, or tokens by measure.
@@ -33,6 +34,10 @@ class Charge(NamedTuple):
         return self.cost if self.plan.rates[number].measure == REQUESTS else 0
 
 
+#: The plan, its layout, the cost, its pair for that cost, the number of slots, and whether there are any.
+PlainCharge: TypeAlias = tuple[Plan, Layout, int, Pair | None, int, int]
+
+
 class Share(NamedTuple):
     """The part of a record that belongs to one budget: the record's number, and the numbers of the budget's rates."""
 
@@ -52,6 +57,12 @@ class Shape(NamedTuple):
     charges: tuple[Charge, ...]
     shares: tuple[Share, ...]
     has_slots: bool
+    #: The rest is for fast paths; the defaults are always right, and slow.
+    has_shadow: bool = True
+    #: Whether the budgets of a claim of this shape cannot share a record, because no two have the same scope.
+    are_separate: bool = False
+    #: For each record, if the cost is a plain one and no slot has a bound. See "Several budgets" in docs/hot-path.md.
+    plain_charges: tuple[PlainCharge, ...] | None = None
 
 
 class JointClaim(NamedTuple):
@@ -67,27 +78,36 @@ class JointClaim(NamedTuple):
     @property
     def budgets(self) -> list[Budget]:
         """The budgets of the claim."""
-        _, scopes, _, _, shares, _ = shape = self.shape
-        parts = zip(shape.plans, scopes, shares, strict=True)
+        shape = self.shape
+        parts = zip(shape.plans, shape.scopes, shape.shares, strict=True)
         return [Budget(subject_of(self.records[share.record]), plan, scope) for plan, scope, share in parts]
 
 
-#: By the cost, the plans and the scopes of a claim. An entry keeps its plans, so their ids are not used again.
-_shapes: dict[tuple[Any, ...], Shape] = {}
-_plan_and_scope = attrgetter("plan_and_scope")
+#: By the cost, the first plan and the kinds of the other budgets. An entry keeps the plan, so its id is not used again.
+_shapes: dict[tuple[int, ...], Shape] = {}
+_kind = attrgetter("kind")
 _record = attrgetter("record")
 
 
-def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, *, settle: bool = False) -> JointClaim:
+def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, settle: Any = False) -> JointClaim:
     """The claim of these arguments of `Limiter.acquire`. Raises as `acquire` does."""
-    if scope is None and cost.__class__ is int and subject.__class__ is str and subject and settle.__class__ is bool:
+    if scope is None and type(cost) is int and type(subject) is str and subject and type(settle) is bool:
         # Nearly every claim. Its shape was checked when it was made.
         try:
-            shape = _shapes.get((cost, id(plan), *map(_plan_and_scope, also)))
-            records = (subject, *map(_record, also))
+            if type(also) is list and len(also) == 2:
+                second, third = also
+                shape = _shapes.get((cost, id(plan), second.kind, third.kind))
+                records: tuple[Record, ...] = (subject, second.record, third.record)
+            elif type(also) is list and len(also) == 1:
+                (second,) = also
+                shape = _shapes.get((cost, id(plan), second.kind))
+                records = subject, second.record
+            else:
+                shape = _shapes.get((cost, id(plan), *map(_kind, also)))
+                records = (subject, *map(_record, also))
         except (AttributeError, TypeError):
             shape = None
-        if shape is not None and len(shape.charges) == len(records) and _are_separate(shape, records):
+        if shape is not None and (shape.are_separate or len(set(records)) == len(records)):
             return _new(JointClaim, (records, shape, settle))
     check_claim(subject, plan)
     if not isinstance(cost, Mapping):
@@ -111,17 +131,41 @@ def joint_claim(budgets: tuple[Budget, ...], cost: Cost, *, declared: bool = Fal
     else:
         charged = plans
     charges = tuple(Charge(plan, *_costs(plan, cost)) for plan in charged)
-    shape = Shape(plans, scopes, cost, charges, shares, any(plan.slot_bit for plan in plans))
+    shape = _shape(plans, scopes, cost, charges, shares)
     if isinstance(cost, int) and scopes[0] is None and charged is plans:
         if len(_shapes) >= MAX_CACHED_PLANS:
             _shapes.clear()
-        _shapes[(cost, id(plans[0]), *(budget.plan_and_scope for budget in budgets[1:]))] = shape
+        _shapes[(cost, id(plans[0]), *(budget.kind for budget in budgets[1:]))] = shape
     return JointClaim(records, shape, declared)
 
 
-def _are_separate(shape: Shape, records: tuple[Record, ...]) -> bool:
-    """Whether no two budgets share a record, which they can only in equal scopes."""
-    return len(set(shape.scopes)) == len(records) or len(set(records)) == len(records)
+def _shape(
+    plans: tuple[Plan, ...],
+    scopes: tuple[str | None, ...],
+    cost: Cost,
+    charges: tuple[Charge, ...],
+    shares: tuple[Share, ...],
+) -> Shape:
+    plain = all(charge.costs is None and not charge.plan.max_hold_ms for charge in charges)
+    return Shape(
+        plans,
+        scopes,
+        cost,
+        charges,
+        shares,
+        has_slots=any(plan.slot_bit for plan in plans),
+        has_shadow=any(plan.shadowed for plan in plans),
+        are_separate=len(set(scopes)) == len(scopes),
+        plain_charges=tuple(_plain_charge(charge) for charge in charges) if plain else None,
+    )
+
+
+def _plain_charge(charge: Charge) -> PlainCharge:
+    plan, cost, _ = charge
+    pair = plan.pair
+    if pair is not None:
+        pair = (pair[0] * cost, *pair[1:3], pair[3] * cost, *pair[4:])
+    return plan, plan.layout, cost, pair, plan.slots, plan.slot_bit
 
 
 def _checked_budgets(also: Any) -> tuple[Budget, ...]:

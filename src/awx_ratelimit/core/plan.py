@@ -18,6 +18,8 @@ MAX_CACHED_PLANS: Final = 4_096
 #: For each rate that a plain cost charges: the indexes of its debt and its time, its bit, unit, drain, capacity,
 #: whether it is a calendar rate, and the rate itself. See "Unpacked tuples" in docs/hot-path.md.
 Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
+#: The charge, the drain and the capacity of two rates. See "The unrolled loop" in docs/hot-path.md.
+Pair: TypeAlias = tuple[int, int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Plan:
     layout: Layout = field(init=False, repr=False, compare=False)
     numbered_rates: tuple[tuple[int, int, Rate], ...] = field(init=False, repr=False, compare=False)
     steps: tuple[Step, ...] = field(init=False, repr=False, compare=False)
-    pair: tuple[int, int, int, int, int, int] | None = field(init=False, repr=False, compare=False)
+    #: For a cost of 1.
+    pair: Pair | None = field(init=False, repr=False, compare=False)
     slots: int = field(init=False, repr=False, compare=False)
     max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
@@ -198,8 +201,8 @@ def _step(index: int, rate: Rate) -> Step:
     return 2 * index, 2 * index + 1, 1 << index, rate.unit, rate.drain, rate.capacity, rate.calendar, rate
 
 
-def _pair(rates: tuple[Rate, ...]) -> tuple[int, int, int, int, int, int] | None:
-    """Unit, drain and capacity of both rates, if the plan has exactly two and both are continuous; else None."""
+def _pair(rates: tuple[Rate, ...]) -> Pair | None:
+    """The unit, drain and capacity of both rates, if there are exactly two and both are continuous; else None."""
     if len(rates) != 2 or any(rate.calendar or rate.measure != REQUESTS for rate in rates):
         return None
     first, second = rates

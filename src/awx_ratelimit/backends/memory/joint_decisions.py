@@ -1,23 +1,92 @@
 """Decides a JointClaim on the states of its records. The caller holds the locks of all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 from awx_ratelimit.backends.memory.subject_state import SubjectState
-from awx_ratelimit.core.decide import decide, decide_by_rate, uncharge
-from awx_ratelimit.core.decision import HoldTimes, RecordState
+from awx_ratelimit.core.decide import charge_pair, decide, decide_by_rate, uncharge
+from awx_ratelimit.core.decision import HoldTimes, JointDecision, RecordState
 from awx_ratelimit.core.joint_claim import JointClaim
 
+#: See "Creating tuples" in docs/hot-path.md.
+_new = tuple.__new__
 
-class JointHolder:
-    """What a backend must know of an allowed JointClaim: its id, its leases, and whether it is settled."""
 
-    __slots__ = ("claim_id", "leases", "settled")
+class _DeclaredId(int):
+    """The id of a declared claim, among the sets of leases in its holder."""
 
-    def __init__(self, claim_id: int) -> None:
-        self.claim_id = claim_id
-        #: The sets of open leases in which the claim has taken a slot.
-        self.leases: list[set[int]] = []
-        self.settled = False
+    def discard(self, _: int) -> None:
+        """A release frees slots, and the claim can still be settled."""
+
+
+#: The holder of an allowed JointClaim: the sets of leases in which it has taken a slot, and a _DeclaredId.
+JointHolder: TypeAlias = tuple[Any, ...]
+
+
+def joint_holder(leased: Iterable[set[int]], claim_id: int, *, declared: bool) -> JointHolder:
+    """The holder of a claim that has taken slots in `leased`."""
+    return (*leased, _DeclaredId(claim_id)) if declared else tuple(leased)
+
+
+def declared_id(holder: JointHolder) -> int:
+    """The id of a declared claim; 0 for any other."""
+    return int(holder[-1]) if holder and isinstance(holder[-1], _DeclaredId) else 0
+
+
+def charge_plainly(
+    claim: JointClaim, states: Sequence[SubjectState | None], claim_id: int, now_ms: int
+) -> JointDecision | None:
+    """Decide and charge in one pass, if every limit has room and no state needs more than new levels and a lease.
+
+    Otherwise it returns None, and nothing is changed. See "Several budgets" in docs/hot-path.md.
+    """
+    records, shape, declared = claim
+    charges = shape.plain_charges
+    if charges is None or declared:
+        return None
+    undo: list[tuple[SubjectState, list[int]]] = []
+    leased: list[set[int]] = []
+    found = []
+    try:
+        for state, (plan, layout, cost, pair, slots, slot_bit) in zip(states, charges):  # noqa: B905
+            if state is None or state.layout is not layout or state.is_watched:
+                break
+            before, leases = state.levels, state.leases
+            held = len(leases)
+            levels = charge_pair(pair, before, now_ms) if pair is not None and held < slots else None
+            if levels is None:
+                exceeded, levels = decide(plan, before, held, cost, now_ms)
+                if exceeded:
+                    break
+            undo.append((state, before))
+            state.levels = levels
+            if slot_bit:
+                held += 1
+                leased.append(leases)
+                leases.add(claim_id)
+            found.append((0, levels, held, 0))
+        else:
+            record, (_, levels, held, _) = records[0], found[0]
+            return _new(
+                JointDecision,
+                (
+                    record if type(record) is str else record[0], shape.plans[0], shape.cost, now_ms, 0, levels, held,
+                    claim_id if leased else 0, tuple(leased), 0, claim, found,
+                ),
+            )  # fmt: skip
+    except BaseException:
+        uncharge_plainly(undo, leased, claim_id)
+        raise
+    uncharge_plainly(undo, leased, claim_id)
+    return None
+
+
+def uncharge_plainly(undo: Iterable[tuple[SubjectState, list[int]]], leased: Iterable[set[int]], claim_id: int) -> None:
+    """Undo what `charge_plainly` has done so far."""
+    for state, levels in undo:
+        state.levels = levels
+    for leases in leased:
+        leases.discard(claim_id)
 
 
 def decide_records(

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.budget import Record
@@ -136,3 +136,18 @@ class Shard:
         del self.states[subject]
         if packed is not None:
             self.packed[subject] = packed
+
+
+class _NoLock:
+    """A lock that everybody may hold at once."""
+
+    def acquire(self, _blocking: bool = True) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+#: For code that locks a fixed number of shards, of which two may be the same.
+NO_SHARD: Final = Shard()
+NO_SHARD.use_lock(_NoLock())  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ _UNBOUNDED: dict[int, int] = {}
 class SubjectState:
     """See the module."""
 
-    __slots__ = ("bounds", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at", "open")
+    __slots__ = ("bounds", "is_watched", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at", "open")
 
     def __init__(self, layout: Layout, levels: list[int]) -> None:
         self.layout = layout
@@ -49,6 +49,8 @@ class SubjectState:
         self.kept = _NOTHING_KEPT
         self.bounds = _UNBOUNDED
         self.open: OpenClaims | None = None
+        #: False: there are no `bounds` and no `open` claims, so that a decision looks at neither.
+        self.is_watched = False
         self.keep_until_ms = 0
         self.looked_at: list[int] | None = None
 
@@ -84,6 +86,7 @@ class SubjectState:
         """Note a claim that was charged just now and may turn out to cost less."""
         charged = charged_rates(charge, exceeded)
         if charged:
+            self.is_watched = True
             self.open = self.open or OpenClaims()
             self.open.add(claim_id, now_ms, {rate.name: levels[index] for index, rate, _ in charged})
 
@@ -163,12 +166,14 @@ class SubjectState:
 
     def bound(self, lease_id: int, until_ms: int) -> None:
         """Limit the hold of this lease: `end_overdue` ends it after `until_ms`."""
+        self.is_watched = True
         self.bounds = {**self.bounds, lease_id: until_ms}
 
     def end_overdue(self, now_ms: int) -> None:
         """Free the slots that were held too long. A later `release` of their leases does nothing."""
         self.leases.difference_update([lease_id for lease_id, until_ms in self.bounds.items() if until_ms <= now_ms])
         self.bounds = {lease_id: until_ms for lease_id, until_ms in self.bounds.items() if lease_id in self.leases}
+        self.is_watched = bool(self.bounds) or self.open is not None
 
     def drop_leases(self) -> None:
         """Drop all leases. A later `release` of one of them does not free a new lease."""

@@ -1,0 +1,202 @@
+"""Claims of several budgets in memory: their fast path, its interruptions, and threads."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster
+from tests.backends.memory.test_memory import YieldingClock
+
+from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit.backends.memory import joint_decisions
+from awx_ratelimit.core.decide import charge_pair, decide
+from awx_ratelimit.testing import ManualClock
+
+PAIR = Plan.of("pair", per_minute=100_000, per_day=100_000, concurrent=100_000)
+ONE_RATE = Plan("one", (Rate("hour", 100_000, 3_600_000),), Concurrency(100_000))
+CALENDAR = Plan.of("calendar", per_month=100_000)
+
+
+def budgets(*plans: Plan) -> list[Budget]:
+    return [Budget(f"s{number}", plan, scope=f"scope{number}") for number, plan in enumerate(plans)]
+
+
+@contextmanager
+def alarms(armed: list[bool]) -> Iterator[None]:
+    """Raise TimeoutError from a signal handler every half millisecond of processor time, while `armed` has an item."""
+
+    def alarm(*_: object) -> None:
+        if armed:
+            armed.clear()
+            raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, alarm)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+# An alarm inside a finalizer goes nowhere: Python reports it and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("plans", [(PAIR, PAIR), (PAIR,), (ONE_RATE, CALENDAR, PAIR)], ids=["3", "2", "4"])
+def test_signals_charge_all_budgets_or_none(
+    nothing_blocks_the_event_loop: BlockBuster, plans: tuple[Plan, ...]
+) -> None:
+    """After exceptions from a signal handler, at any moment, all budgets have equal debts, and no lock is taken."""
+    nothing_blocks_the_event_loop.deactivate()
+    backend = MemoryBackend(clock=ManualClock(1_000))
+    limiter, also = Limiter(backend), budgets(*plans)
+    raised, armed = 0, list[bool]()
+    with alarms(armed):
+        for _ in range(20_000):
+            try:
+                armed[:] = [True]
+                limiter.release(limiter.acquire("key", PAIR, also=also))
+                armed.clear()
+            except TimeoutError:
+                raised += 1
+
+    usages = limiter.peek("key", PAIR, also=also).usages
+    assert len({usage.remaining for usage in usages if "concurrent" not in usage.limit}) == 1
+    assert not any(shard.lock.locked() for shard in backend._shards)
+    assert raised > 5
+
+
+@pytest.mark.parametrize("place", range(1, 4))
+def test_exception_in_a_record(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """An exception while a record is decided leaves every budget as it was, with its slots."""
+    backend = MemoryBackend(clock=ManualClock(1_000))
+    limiter, also, calls = Limiter(backend), budgets(PAIR, ONE_RATE, CALENDAR), []
+    limiter.release(limiter.acquire("key", PAIR, also=also))
+
+    def failing(of: Any) -> Any:
+        def call(*args: Any) -> Any:
+            calls.append(args)
+            if len(calls) == place:
+                raise KeyboardInterrupt
+            return of(*args)
+
+        return call
+
+    monkeypatch.setattr(joint_decisions, "charge_pair", failing(charge_pair))
+    monkeypatch.setattr(joint_decisions, "decide", failing(decide))
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire("key", PAIR, also=also)
+    monkeypatch.undo()
+
+    usages = limiter.peek("key", PAIR, also=also).usages
+    assert {usage.capacity - usage.remaining for usage in usages if "concurrent" not in usage.limit} == {1}
+    assert {usage.remaining for usage in usages if "concurrent" in usage.limit} == {100_000}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("refusing", range(5))
+def test_refused_by_any_budget(number: int, refusing: int) -> None:
+    """Whichever budget refuses, a known claim charges nothing, takes no slot, and names the limit."""
+    limiter = Limiter(MemoryBackend(clock=ManualClock(1_000)))
+    small = Plan.of("small", per_minute=1, per_day=100_000, concurrent=3)
+    plans = [small if at == refusing % (number + 1) else PAIR for at in range(number + 1)]
+    also = budgets(*plans[1:])
+    limiter.release(limiter.acquire("key", plans[0], also=also))
+
+    refused = limiter.acquire("key", plans[0], also=also)
+
+    assert [usage.limit.rpartition(".")[2] for usage in refused.usages if usage.refused] == ["minute"]
+    days = [usage for usage in limiter.peek("key", plans[0], also=also).usages if usage.limit.endswith("day")]
+    assert {usage.remaining for usage in days} == {99_999}
+    slots = [usage for usage in refused.usages if usage.limit.endswith("concurrent")]
+    assert all(usage.remaining == usage.capacity for usage in slots)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_slots_of_some_budgets(number: int) -> None:
+    """Only the budgets with slots are charged a slot, and a release gives back each of them once."""
+    limiter = Limiter(MemoryBackend())
+    rates = Plan.of("rates", per_minute=100)
+    for places in range(2 ** (number + 1)):
+        plans = [PAIR if places >> at & 1 else rates for at in range(number + 1)]
+        also = [Budget(f"s{places}", plan, scope=f"x{at}") for at, plan in enumerate(plans[1:])]
+        for _ in range(2):
+            decision = limiter.acquire(f"key{places}", plans[0], also=also)
+            slots = [usage.remaining for usage in decision.usages if usage.limit.endswith("concurrent")]
+            assert slots == [99_999] * places.bit_count()
+            assert (decision.lease is not None) is (places > 0)
+            for _twice in range(2):
+                limiter.release(decision)
+
+    assert limiter.health()["leases"] == 0
+
+
+def test_records_that_share_a_shard() -> None:
+    """Records whose shards are the same, in any combination, are locked once each and decided."""
+    backend = MemoryBackend(clock=ManualClock(1_000))
+    limiter = Limiter(backend)
+    found = set()
+    for number in range(60_000):
+        also = [Budget(f"a{number % 250}", PAIR, scope="a"), Budget(f"b{number % 7}", PAIR, scope="b")]
+        decision = limiter.acquire(f"k{number % 240}", PAIR, also=also)
+        assert decision.allowed
+        limiter.release(decision)
+        numbers = [hash(record) & 63 for record in decision.joint_claim.records]  # type: ignore[attr-defined]
+        found.add((numbers[0] == numbers[1], numbers[1] == numbers[2], numbers[0] == numbers[2]))
+        if len(found) == 5:
+            break
+
+    assert len(found) >= 4
+    assert not any(shard.lock.locked() for shard in backend._shards)
+
+
+def test_threads_share_budgets_exactly() -> None:
+    """Eight threads with keys of their own get exactly the tokens of their account, and no slot is lost."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    limiter = Limiter(MemoryBackend(clock=YieldingClock(1_000)))
+    account = Plan.of("account", per_minute=500, per_day=700, concurrent=3)
+    allowed: list[bool] = []
+    most_held: list[int] = []
+
+    def hammer(key: str) -> None:
+        also = [Budget("acme", account, scope="account"), Budget("all", PAIR, scope="service")]
+        for number in range(200):
+            decision = limiter.acquire(key, PAIR, also=also[: number % 3 + 1][:2])
+            allowed.append(decision.allowed)
+            most_held.append(3 - decision.usages[5].remaining if number % 3 else 0)
+            limiter.release(decision)
+
+    threads = [threading.Thread(target=hammer, args=(f"key{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+
+    left = limiter.peek("key0", PAIR, also=[Budget("acme", account, scope="account")]).usages
+    assert len(allowed) == 1_600
+    assert sum(allowed) == 500 - left[3].remaining
+    assert max(most_held) <= 3
+    assert left[5].remaining == 3
+
+
+def test_max_hold() -> None:
+    """A joint lease that is held too long frees the slot of the budget with the bound."""
+    clock = ManualClock(1_000)
+    limiter = Limiter(MemoryBackend(clock=clock))
+    bounded = Plan("bounded", (), Concurrency(1, max_hold_ms=5_000))
+    also = [Budget("acme", bounded, scope="account")]
+    held = limiter.acquire("key", PAIR, also=also)
+    clock.advance(4_999)
+    early = limiter.acquire("key", PAIR, also=also)
+    clock.advance(1)
+    late = limiter.acquire("key", PAIR, also=also)
+    limiter.release(held)
+
+    assert [decision.allowed for decision in (held, early, late)] == [True, False, True]
+    assert limiter.acquire("key", PAIR, also=also).allowed is False
+    assert limiter.peek("key", PAIR).usages[-1].remaining == 99_999

@@ -33,6 +33,7 @@ from awx_ratelimit.runtime.extras import lazy_exports
 
 if TYPE_CHECKING:
     from awx_ratelimit.adapters.middleware import RateLimitMiddleware, WsgiRateLimitMiddleware
+    from awx_ratelimit.adapters.settle import settle
     from awx_ratelimit.backends.host.backend import HostBackend
     from awx_ratelimit.backends.open import open_async_backend, open_backend
     from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
@@ -81,6 +82,7 @@ __all__ = [
     "WsgiRateLimitMiddleware",
     "open_async_backend",
     "open_backend",
+    "settle",
 ]
 #: Imported on first use. `import *` skips those that need an extra or Linux.
 _LAZY = {
@@ -95,6 +97,7 @@ _LAZY = {
     "WsgiRateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "open_async_backend": "awx_ratelimit.backends.open",
     "open_backend": "awx_ratelimit.backends.open",
+    "settle": "awx_ratelimit.adapters.settle",
 }
 if TYPE_CHECKING:
     __all__ += ["AsyncRedisBackend", "HostBackend", "RedisBackend"]

@@ -242,8 +242,8 @@ def test_forms_of_a_limit() -> None:
     [
         (("5 per fortnight",), "expected one rate"),
         ((5,), "limit: expected a notation such as '30/minute', a Rate or a Plan, got 5"),
-        ((Plan.of("p", concurrent=5),), "limit: expected a plan of rates without slots"),
-        ((Plan.unlimited("p"),), "limit: expected a plan of rates without slots"),
+        ((Plan.of("p", per_day=5, account=Plan.of("a", per_day=5)),), "limit: expected a plan with limits and without"),
+        ((Plan.unlimited("p"),), "limit: expected a plan with limits and without an account"),
         (("5/minute", {"per": "key"}), "per: expected one of 'caller', 'account', 'address', 'everyone', or a plain"),
         (("5/minute", {"cost": 6}), "cost: expected at most 5, the burst of the limit, got 6"),
         (("5/minute", {"cost": "1"}), "cost: expected an integer >= 0 or a plain function"),
@@ -275,7 +275,7 @@ def test_functions_of_the_request() -> None:
     [
         ({"per": lambda _: 5}, "per: expected a non-empty string as the result, got 5"),
         ({"per": lambda _: ""}, "per: expected a non-empty string as the result, got ''"),
-        ({"cost": lambda _: -1}, "cost: expected an integer >= 0 as the result, got -1"),
+        ({"cost": lambda _: -1}, "cost: expected an integer >= 0 or a mapping such as .* as the result, got -1"),
     ],
 )
 def test_functions_that_are_wrong(options: Any, error: str) -> None:

@@ -10,7 +10,7 @@ A decorated handler needs no RateLimit.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import wraps
 from types import coroutine
 from typing import Any, TypeVar, Unpack
@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, header_values
+from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, finish, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -30,7 +30,7 @@ from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
 from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["RateLimit", "limit"]
 
@@ -96,12 +96,12 @@ class RateLimit:
         return response_of(reply)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        add_headers(exchange_of(self.gate, state_of(request)), response.headers)
+        add_headers(exchange_of(self.gate, state_of(request)), response.headers, response.status)
 
     async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
         self._owned.reopen()
         yield
-        await self.gate.flush()
+        await finish(self.gate)
         await self._owned.aclose()
 
 
@@ -109,8 +109,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
     """Limit a handler, in its own bucket: a decorator for async functions and methods, and for `web.View` classes.
@@ -119,7 +120,7 @@ def limit(
     of this process, where clients count by their address. A refused request is charged by no limit. Without RateLimit,
     a response that the handler has prepared itself does not report the limit.
     """
-    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class HandlerLimit:
@@ -192,6 +193,11 @@ class _AiohttpRequest(Request):
     def _query_bytes(self) -> bytes:
         query: str = self.source.rel_url.raw_query_string
         return query.encode("utf-8", "replace")
+
+
+def is_request(value: object) -> bool:
+    """Whether `value` is a request of aiohttp."""
+    return isinstance(value, web.BaseRequest)
 
 
 def state_of(request: web.Request) -> State:

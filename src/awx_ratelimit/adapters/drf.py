@@ -9,7 +9,7 @@
 All views that name a throttle share its bucket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -32,7 +32,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of_function
 
 __all__ = ["LimiterUnavailable", "Throttle", "limit"]
 
@@ -49,8 +49,8 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
     """A throttle for ``throttle_classes`` and ``DEFAULT_THROTTLE_CLASSES``. Set `rate` in a subclass.
 
     Each subclass is one limit, which all views that name it share, as with the framework's own throttles. `rate` is a
-    notation, a Rate or a Plan; see RouteLimit for `per`, `cost` and `scope`, whose default is the name of the class.
-    `gate` is found as `limit` finds it.
+    notation, a Rate or a Plan; see RouteLimit for `per`, `cost`, `charge_on` and `scope`, whose default is the name of
+    the class. `gate` is found as `limit` finds it.
 
     A refusal has the body and the headers of any other refusal, unless the project has an exception handler or a method
     `throttled` of its own, which gets the exact wait. A wrong value raises InvalidLimit or TypeError when the subclass
@@ -59,15 +59,16 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
 
     rate: ClassVar[str | Rate | Plan | None] = None
     per: ClassVar[Per | Callable[[Request], str]] = "caller"
-    cost: ClassVar[int | Callable[[Request], int]] = 1
+    cost: ClassVar[RouteCost] = 1
     scope: ClassVar[str | None] = None
+    charge_on: ClassVar[Iterable[int] | None] = None
     gate: ClassVar[AnyGate | None] = None
     _limit: ClassVar[RouteLimit | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.rate is not None:
-            cls._limit = RouteLimit(cls.rate, per=cls.per, cost=cls.cost, scope=cls.scope)
+            cls._limit = RouteLimit(cls.rate, per=cls.per, cost=cls.cost, scope=cls.scope, charge_on=cls.charge_on)
 
     def __init__(self) -> None:
         self._retry_after_ms: int | None = None

@@ -8,7 +8,7 @@ A limit is also a decorator below that of the route.
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -30,7 +30,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
-from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of
 from awx_ratelimit.pending_decision import mark_coroutine_function
 
 #: On a decorated endpoint: its limits.
@@ -44,8 +44,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "FastApiLimit":
     """Limit a route, in its own bucket: a dependency, and a decorator below ``@app.get(...)``.
@@ -54,7 +55,7 @@ def limit(
     `awx_ratelimit.adapters.starlette.limit` for what decides. The route's 429 is in the OpenAPI document.
     """
     _document_routes()
-    return FastApiLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return FastApiLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class RouteRefused(HTTPException):

@@ -38,6 +38,7 @@ class GateOptions(TypedDict, total=False):
     on_refused: OnRefused | None
     address_header: str
     ipv6_prefix: int
+    service: Plan | None
 
 
 class OwnedGate:

@@ -7,7 +7,7 @@
 A decorated route needs no middleware.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from awx_ratelimit.core.scope import scope_of
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Headers, Reply, Request
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["limit"]
 
@@ -37,8 +37,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "LitestarLimit":
     """Limit a route, in its own bucket: a decorator above ``@get(...)``, and an item of `middleware`.
@@ -48,7 +49,7 @@ def limit(
     middleware around the app, else the memory of this process, where clients count by their address. A refused request
     is charged by no limit.
     """
-    return LitestarLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return LitestarLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 @dataclass

@@ -6,24 +6,28 @@ from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.endings import Settles
 from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.limit_headers import merged
+from awx_ratelimit.http.limit_headers import COST_HEADER, merged
 from awx_ratelimit.http.message import Headers, Reply, Request, text_headers
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
+#: The settlements under way. An event loop keeps only weak references to its tasks.
+_settling: set[asyncio.Future[None]] = set()
 #: What the adapters remember of one request.
 State = dict[str, Any]
 
 
-class Exchange:
+class Exchange(Settles):
     """One admitted request: the headers of its response, and its slot."""
 
-    __slots__ = ("_headers", "decision", "gate")
+    __slots__ = ("_headers", "decision")
 
     def __init__(self, gate: AsyncGate, headers: Headers, decision: Decision | None) -> None:
         self.gate = gate
+        self.ending = None
         self._headers = headers
-        self.decision = decision
+        self.decision = self.claimed = decision
 
     def take_headers(self) -> Headers:
         """The headers for the response, once; then none."""
@@ -45,10 +49,23 @@ class Exchange:
             task.add_done_callback(self.end)
 
     def end(self, *_: object) -> None:
-        """Release the slot, once. It neither waits nor raises."""
+        """Release the slots, and settle what the request has cost, each once. It neither waits nor raises."""
         decision, self.decision = self.decision, None
         if decision is not None:
             self.gate.release(decision)
+        if self.has_ending:
+            self.release_routes()
+            for charge in self.due(is_over=True):
+                task = asyncio.ensure_future(charge.gate.settle(charge.decision, self.status, self.noted))
+                _settling.add(task)
+                task.add_done_callback(_settling.discard)
+
+
+async def finish(gate: AsyncGate) -> None:
+    """Send all that is pending for `gate`: settled costs, released slots. It never raises."""
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*[task for task in _settling if task.get_loop() is loop])
+    await gate.flush()
 
 
 async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | Reply | None:
@@ -66,10 +83,20 @@ async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | R
     return exchange
 
 
-def add_headers(exchange: Exchange | None, headers: Any) -> None:
-    """Write the headers of `exchange` into the multidict `headers` of its response, once, over the app's own."""
-    reported = exchange.take_headers() if exchange is not None else []
-    if reported and exchange is not None:
+def add_headers(exchange: Exchange | None, headers: Any, status: int) -> None:
+    """Write the headers of `exchange` into the multidict `headers` of its response, once, over the app's own.
+
+    `status` is that of the response.
+    """
+    if exchange is None:
+        return
+    costs = headers.popall(COST_HEADER.decode(), ())
+    if costs:
+        exchange.note_header([value.encode("latin-1", "replace") for value in costs])
+    if exchange.has_ending:
+        exchange.note_status(status)
+    reported = exchange.take_headers()
+    if reported:
         for name in exchange.gate.header_names:
             headers.popall(name.decode(), None)
         headers.extend(text_headers(reported))

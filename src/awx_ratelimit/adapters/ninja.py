@@ -11,7 +11,7 @@ Register `on_throttled`, so that throttles answer as limits do.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -30,7 +30,7 @@ from awx_ratelimit.adapters.django.messages import response_of, set_headers
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["Throttle", "limit", "on_throttled"]
 
@@ -39,15 +39,16 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AnyGate | None = None,
 ) -> "OperationLimit":
     """Limit an operation, in its own bucket: a decorator below ``@api.get(...)``, also for async functions.
 
     The arguments are those of `awx_ratelimit.adapters.django.limit`.
     """
-    return OperationLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return OperationLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class OperationLimit(ViewLimit):
@@ -73,10 +74,11 @@ class Throttle(BaseThrottle):
         *,
         scope: str,
         per: Per | Callable[[Request], str] = "caller",
-        cost: int | Callable[[Request], int] = 1,
+        cost: RouteCost = 1,
+        charge_on: Iterable[int] | None = None,
         gate: AnyGate | None = None,
     ) -> None:
-        self._limit = RouteLimit(rate, per=per, cost=cost, scope=scope)
+        self._limit = RouteLimit(rate, per=per, cost=cost, scope=scope, charge_on=charge_on)
         self._scope = scope
         self._gate = gate
         #: One object serves many requests at the same time.

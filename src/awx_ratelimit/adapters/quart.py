@@ -7,7 +7,7 @@
 A decorated view needs no middleware.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request, text_headers
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["limit"]
 
@@ -31,8 +31,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "ViewLimit":
     """Limit a view, in its own bucket: a decorator for functions, async or not, and an item of `decorators`.
@@ -41,7 +42,7 @@ def limit(
     of the middleware around the app, else the memory of this process, where clients count by their address. A refused
     request is charged by no limit.
     """
-    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class ViewLimit:

@@ -11,7 +11,7 @@ On an ASGI server, `awx_ratelimit.RateLimitMiddleware` around the app also limit
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar, Unpack
 
@@ -22,7 +22,7 @@ from sanic.views import HTTPMethodView
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, header_values
+from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, finish, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -33,7 +33,7 @@ from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
 from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["RateLimit", "limit"]
 
@@ -96,7 +96,7 @@ class RateLimit:
         return None
 
     async def _add_headers(self, request: SanicRequest, response: Any) -> None:
-        add_headers(exchange_of(self.gate, state_of(request)), response.headers)
+        add_headers(exchange_of(self.gate, state_of(request)), response.headers, response.status)
 
     async def _end(self, request: SanicRequest | None, **_: Any) -> None:
         exchange = None if request is None else exchange_of(self.gate, state_of(request))
@@ -111,7 +111,7 @@ class RateLimit:
         self._owned.reopen()
 
     async def _close(self, _: Any) -> None:
-        await self.gate.flush()
+        await finish(self.gate)
         await self._owned.aclose()
 
 
@@ -119,8 +119,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
     """Limit a handler, in its own bucket: a decorator for functions and methods, and an item of `decorators`.
@@ -130,7 +131,7 @@ def limit(
     limit. A refused WebSocket is closed with code 1013, because Sanic accepts it before it calls the handler. Without
     RateLimit, a stream that the handler sends itself and an error response do not report the limit.
     """
-    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class HandlerLimit:

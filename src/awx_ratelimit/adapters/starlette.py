@@ -7,7 +7,7 @@ Only a limit imports Starlette.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -35,8 +35,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "EndpointLimit":
     """Limit an endpoint, in its own bucket: a decorator for functions, and for subclasses of HTTPEndpoint.
@@ -44,7 +45,7 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
-    return EndpointLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return EndpointLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class EndpointLimit:

@@ -9,7 +9,7 @@
 A decorated method needs no RateLimit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from typing import Any, TypeVar, Unpack
 
@@ -19,7 +19,7 @@ from tornado.websocket import WebSocketHandler
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import Exchange, State, enter, header_values
+from awx_ratelimit.adapters.native import Exchange, State, enter, finish, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -27,8 +27,9 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
+from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import Reply, Request, text_headers
-from awx_ratelimit.http.route_limit import Per, RouteLimit
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit
 
 __all__ = ["RateLimit", "limit"]
 
@@ -84,7 +85,7 @@ class RateLimit:
 
     async def aclose(self) -> None:
         """Send what is pending, such as released slots, and close a backend that was given as a URL."""
-        await self.gate.flush()
+        await finish(self.gate)
         await self._owned.aclose()
 
     def _limited_class(self, target: type[RequestHandler]) -> type[RequestHandler]:
@@ -112,6 +113,8 @@ class _Limited(RequestHandler):
 
     def flush(self, include_footers: bool = False) -> Any:
         exchange = self._awx_exchange
+        if exchange is not None and not self._headers_written:
+            self._awx_note(exchange)
         headers = exchange.take_headers() if exchange is not None else []
         if headers and exchange is not None:
             for replaced in exchange.gate.header_names:
@@ -119,6 +122,15 @@ class _Limited(RequestHandler):
             for name, value in text_headers(headers):
                 self.add_header(name, value)
         return super().flush(include_footers)
+
+    def _awx_note(self, exchange: Exchange) -> None:
+        """Note the status and the cost that the handler has set."""
+        costs = self._headers.get_list(COST_HEADER.decode())
+        if costs:
+            self.clear_header(COST_HEADER.decode())
+            exchange.note_header([cost.encode("latin-1", "replace") for cost in costs])
+        if exchange.has_ending:
+            exchange.note_status(self.get_status())
 
     def on_finish(self) -> None:
         # The handshake of a WebSocket is a finished response too.
@@ -149,8 +161,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
     """Limit a method of a handler, in its own bucket: a decorator for ``get``, ``post`` and the like.
@@ -160,7 +173,7 @@ def limit(
     clients count by their address. A refused request is charged by no limit. Without RateLimit, an error response does
     not report the limit.
     """
-    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class HandlerLimit:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hashlib import blake2s
 from typing import Any
 
-from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, is_scope
+from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, RESERVED_SCOPES, is_scope
 
 #: The function that a scope without a hash belongs to, and the line of the function that an identity belongs to.
 _OWNERS: dict[str, str] = {}
@@ -45,6 +45,6 @@ def scope_of(name: str, identity: str, *, is_unique: bool) -> str:
     `identity` is a text that no other route has and that is the same in all processes of the app.
     """
     scope = re.sub(r"[^a-z0-9_-]", "_", name.lower())
-    if is_unique and is_scope(name):
+    if is_unique and is_scope(name) and name not in RESERVED_SCOPES:
         return name
     return f"{scope[: MAX_SCOPE_LENGTH - 8]}-{blake2s(identity.encode(), digest_size=4).hexdigest()[:7]}"

@@ -1,6 +1,6 @@
 """`AsyncGate`: finds the caller of a request, makes one decision, and returns the headers or the refusal to send."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from awx_ratelimit.backends.base import NonBlocking
@@ -27,9 +27,12 @@ from awx_ratelimit.http.identity.identifiers import (
     async_no_flush,
 )
 from awx_ratelimit.http.message import OnRefused, Request
+from awx_ratelimit.http.owners import owner_of
 from awx_ratelimit.http.policy import EXEMPT, Admission, AnyRule, AuthenticationError, Policy, WebSocketRefusal
+from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
+from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter import AsyncLimiter
@@ -114,6 +117,8 @@ class AsyncGate:
         self._unknown_key_addresses = self._policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
         self.header_names = frozenset(limit_headers.NAMES[headers])
+        #: The names of the headers of the app that are not sent.
+        self.replaced_names = self.header_names | {limit_headers.COST_HEADER}
         #: The names in Access-Control-Expose-Headers; empty without `expose`.
         self.exposed_names = limit_headers.exposed_names(headers) if expose else frozenset()
         self.websocket_refusal = websocket_refusal
@@ -164,8 +169,12 @@ class AsyncGate:
         claim = self._policy.claims.claim(request, caller, plan, self._shared.service, rule.price, cost)
         return await self._limiter.claim_jointly(claim)
 
-    async def admit_to_route(self, request: Request, limit: BoundLimit, decided: Decision | None) -> Admission:
+    async def admit_to_route(
+        self, request: Request, limit: BoundLimit, decided: Decision | None, *, is_settled: bool
+    ) -> Admission:
         """Decide a route's own limit. `decided` is the gate's decision for the request, None without one.
+
+        `is_settled`: the middleware settles what the limit charges when the request has ended.
 
         Raises what a function `per` or `cost` raises, and TypeError for a result of the wrong type.
         """
@@ -174,13 +183,12 @@ class AsyncGate:
             subject = await self._route_subject(request, limit, decided)
         if subject.__class__ is Admission:
             return subject
-        cost = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
+        cost: Any = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
-            decision = self._claim(subject, limit.plan, cost)
-            if decision.__class__ is not Decision:
-                decision = await decision
+            claim = route_claim(subject, limit, cost, is_settled=is_settled)
+            decision = await self._limiter.claim_jointly(claim)
         except (ImpossibleClaim, BackendUnavailable) as error:
-            return self._policy.undecided(request, [(None, limit.plan)], cost, subject, error)
+            return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, subject, error)
         if decision.allowed:
             return Admission(None, self._policy.headers(decision), decision)
         return self._policy.denied(request, decision)
@@ -191,6 +199,20 @@ class AsyncGate:
             await self._limiter.refund(decision)
         except BackendUnavailable as error:
             self._policy.not_refunded(decision, error)
+
+    async def settle(self, decision: Decision, status: int | None, noted: Mapping[str, int]) -> None:
+        """Correct the charge of a request that has ended with `status` (None: unknown). It never raises.
+
+        `noted` is what the request has cost, as the application says, by measure.
+        """
+        try:
+            await self._limiter.settle(decision, actual_cost(decision, status, noted))
+        except BackendUnavailable as error:
+            self._policy.not_settled(decision, error)
+
+    def expect_route_limits(self) -> None:
+        """From now on, each claim can be given back exactly: a route may refuse what the gate has admitted."""
+        self._policy.is_joint = self._policy.claims.are_declared = True
 
     async def flush(self) -> None:
         """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""
@@ -210,7 +232,7 @@ class AsyncGate:
             caller = found
         if caller is not None and caller.exempt:
             return EXEMPT
-        return limit.subject_of(request, caller, self._policy.addresses.subject)
+        return owner_of(limit.per, request, caller, self._policy.addresses.subject)
 
     async def _find_caller(self, request: Request) -> Any:
         """The caller of a request that needs no key; the 429 for an address that has sent too many unknown ones."""

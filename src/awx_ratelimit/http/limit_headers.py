@@ -40,6 +40,8 @@ Renderer = Callable[[Decision], Headers]
 Part = tuple[str | None, Plan]
 
 _POLICY, _STATE = _DRAFT = (b"ratelimit-policy", b"ratelimit")
+#: The header in which an application says what a request has cost. It is never sent.
+COST_HEADER: Final = b"ratelimit-cost"
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 #: The names of the headers in each dialect.
 NAMES: Final[Mapping[Dialect, tuple[bytes, ...]]] = {

@@ -183,6 +183,10 @@ class Policy:
         """A request was refused by its route, and the backend cannot give back what the gate has charged for it."""
         self._log.write(logging.ERROR, "refund", "a refused request of %r stays charged: %s", decision.subject, error)
 
+    def not_settled(self, decision: Decision, error: Exception) -> None:
+        """A request has ended, and the backend cannot correct what it was charged."""
+        self._log.write(logging.ERROR, "settle", "a request of %r keeps its charge: %s", decision.subject, error)
+
     def unavailable(self, subject: str, error: Exception) -> Admission:
         """503: without a decision no request passes. During an outage this logs one line per second."""
         self._log.write(logging.ERROR, "decision", "no decision for %r: %s", subject, error)

@@ -12,6 +12,7 @@ from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, joint_claim
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import Owner, account_of, exact, owner_of
+from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.settling import Statuses, charged_on, names_more_than_requests, with_statuses
 
 #: See "Creating tuples" in docs/hot-path.md.
@@ -105,3 +106,20 @@ def shape_of(parts: Sequence[tuple[str | None, Plan]], cost: Cost) -> Shape:
 
 def _depends_on_status(price: Price) -> bool:
     return price.charge_on is not None or any(budget.charge_on for budget in price.budgets)
+
+
+def route_claim(subject: str, limit: BoundLimit, cost: Cost, *, is_settled: bool) -> JointClaim:
+    """The claim of a route's own limit. Raises ImpossibleClaim for a cost above a burst.
+
+    `is_settled`: something settles it when the request has ended.
+    """
+    key = cost if cost.__class__ is int else tuple(cost.items())  # type: ignore[union-attr]  # else a mapping
+    history = limit.history
+    shape = history.shapes.get(key)
+    if shape is None:
+        shape = shape_of([(limit.scope, charged_on(limit.plan, limit.charge_on))], cost)
+        if len(history.shapes) >= MAX_CACHED_PLANS:
+            history.shapes.clear()
+        history.shapes[key] = shape
+    may_cost_less = limit.charge_on is not None or history.is_followed or names_more_than_requests(cost)
+    return _new(JointClaim, ((ScopedSubject(subject, limit.scope),), shape, is_settled and may_cost_less))

@@ -44,16 +44,19 @@ def admit_to_route(
     """Decide `limit` with `gate`, for a request that the gates in `outer` have admitted.
 
     `source` is the scope or the environ of the request, which lives as long as the request. `route` is the scope of
-    the bucket. Raises as `admit_to_route` does.
+    the bucket. Raises as `admit_to_route` does, and RuntimeError if the limit needs a middleware and there is none.
     """
     bound = limit.bound(route, source)
     if bound is None:
         return EXEMPT
+    if not outer:
+        bound.check_alone()
     decided = None
     for charge in outer:
+        charge.gate.expect_route_limits()
         if charge.gate is gate:
             decided = charge.decision
-    admission = gate.admit_to_route(request, bound, decided)
+    admission = gate.admit_to_route(request, bound, decided, is_settled=bool(outer))
     charged: list[Charge] = source.setdefault(CHARGED, [])
     if admission.reply is None:
         charged.append(Charge(gate, admission.decision))

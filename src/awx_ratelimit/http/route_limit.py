@@ -4,68 +4,84 @@ The scope of a bucket is the name of its route. It is written before the names o
 """
 
 import inspect
-from collections.abc import Callable, MutableMapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_scope
-from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_own_scope
+from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.rate import EXACT_MAX, Rate
 from awx_ratelimit.core.scope import scope_of, scope_of_function
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.owners import EVERYONE, Owner, Per, checked_per
+from awx_ratelimit.http.settling import Statuses, checked_statuses
 
 __all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "scope_of", "scope_of_function"]
 
-Per = Literal["caller", "account", "address", "everyone"]
-_PERS: Final = get_args(Per)
-#: The subject of limits that all clients share.
-EVERYONE: Final = "everyone"
 #: In a request's scope or environ: the limits that were applied to it, by their scope.
 _APPLIED: Final = "awx_ratelimit.route_limits"
+RouteCost = Cost | Callable[[Request], Cost]
+
+
+class History:
+    """The shapes of the claims of a limit by their cost, and whether the route has more limits, which may refuse."""
+
+    __slots__ = ("is_followed", "shapes")
+
+    def __init__(self) -> None:
+        self.shapes: dict[Any, Shape] = {}
+        self.is_followed = False
 
 
 class BoundLimit(NamedTuple):
-    """A limit with the plan of one route."""
+    """A limit of one route, with what is known of its claims."""
 
+    scope: str
     plan: Plan
-    per: Per | Callable[[Request], str]
-    cost: int | Callable[[Request], int]
+    per: Owner
+    cost: RouteCost
+    charge_on: Statuses | None
+    history: History
 
-    def cost_of(self, request: Request) -> int:
-        """The cost of `request`. Raises TypeError if the function `cost` returns anything but an integer >= 0."""
+    def cost_of(self, request: Request) -> Cost:
+        """The cost of `request`. Raises TypeError if the function `cost` returns anything but a cost."""
         cost = self.cost(request) if callable(self.cost) else self.cost
-        if not isinstance(cost, int) or isinstance(cost, bool) or cost < 0:
-            raise TypeError(f"limit: cost: expected an integer >= 0 as the result, got {describe(cost)}")
-        return cost
+        if isinstance(cost, int) and not isinstance(cost, bool) and cost >= 0:
+            return cost
+        try:
+            return checked_cost(cost)
+        except ValueError:
+            raise TypeError(
+                "limit: cost: expected an integer >= 0 or a mapping such as {'tokens': 800} as the result, "
+                f"got {describe(cost)}"
+            ) from None
 
-    def subject_of(self, request: Request, caller: Caller | None, address: Callable[[Request], str]) -> str:
-        """The subject to charge; that of the address for a request without a caller.
-
-        Raises TypeError if the function `per` returns anything but a text.
-        """
-        if callable(self.per):
-            subject = self.per(request)
-            if not isinstance(subject, str) or not subject:
-                raise TypeError(f"limit: per: expected a non-empty string as the result, got {describe(subject)}")
-            return subject
-        if self.per == "everyone":
-            return EVERYONE
-        if self.per == "address" or caller is None:
-            return address(request)
-        return caller.account or caller.subject if self.per == "account" else caller.subject
+    def check_alone(self) -> None:
+        """Raise RuntimeError if something must be done when a request has ended, which only a middleware knows."""
+        if self.plan.concurrency is not None or self.charge_on is not None:
+            what = "charge_on" if self.charge_on is not None else "a plan with slots"
+            raise RuntimeError(
+                f"limit: {what} needs the middleware around the app, which knows when a request has ended; "
+                "write RateLimitMiddleware(app, ...)"
+            )
 
 
 class RouteLimit:
     """A limit of the routes that it is set on, each with its own bucket.
 
-    `limit` is a notation such as ``30/minute``, a Rate, or a Plan without slots. `per` says who shares a bucket: each
-    ``caller`` (the default), ``account`` or ``address``, or ``everyone``; or it is a function that returns the subject
-    for a request. `cost` is in tokens, an integer >= 0 or a function of the request. `scope` is the name of the bucket,
-    1 to 32 of ``a-z 0-9 _ -``; None is the name of the route. Limits with one `scope` share their buckets.
+    `limit` is a notation such as ``30/minute``, a Rate, or a Plan. `per` says who shares a bucket: each ``caller`` (the
+    default), ``account`` or ``address``, or ``everyone``; or it is a function that returns the subject for a request.
+    `cost` is in tokens, an integer >= 0, a mapping such as ``{"requests": 1, "tokens": 800}``, or a function of the
+    request. `scope` is the name of the bucket, 1 to 32 of ``a-z 0-9 _ -``; None is the name of the route. Limits with
+    one `scope` share their buckets.
+
+    With `charge_on`, the limit is charged only if the response has one of these statuses, such as ``{401, 403}`` for
+    failed logins. It is charged before the request and given back after it.
+
+    A plan with slots and `charge_on` need the middleware around the app, which knows when a request has ended.
 
     Raises InvalidLimit or TypeError for a wrong argument.
     """
@@ -74,15 +90,16 @@ class RouteLimit:
         self,
         limit: str | Rate | Plan,
         *,
-        per: Per | Callable[[Request], str] = "caller",
-        cost: int | Callable[[Request], int] = 1,
+        per: Owner = "caller",
+        cost: RouteCost = 1,
         scope: str | None = None,
+        charge_on: Iterable[int] | None = None,
     ) -> None:
-        self._rates = _rates_of(limit)
-        self._shadow = isinstance(limit, Plan) and limit.shadow
-        self.per = _checked_per(per)
-        self._cost = _checked_cost(cost, min(rate.burst for rate in self._rates))
-        self.scope = checked_scope(scope)
+        self._plan = _plan_of(limit)
+        self.per = checked_per(per)
+        self._cost = _checked_cost(cost, self._plan)
+        self.scope = checked_own_scope(scope)
+        self._charge_on = checked_statuses(charge_on)
         # Bounded by the number of routes.
         self._bound = lru_cache(maxsize=None)(self._bind)
 
@@ -105,39 +122,39 @@ class RouteLimit:
                 return None
             number += 1
             scope = f"{name[: MAX_SCOPE_LENGTH - 4]}-{number}"
+        for earlier, limit in applied.items():
+            limit._bound(earlier).history.is_followed = True  # noqa: SLF001  # of this class
         applied[scope] = self
         return self._bound(scope)
 
     def _bind(self, scope: str) -> BoundLimit:
-        rates = tuple(replace(rate, name=f"{scope}_{rate.name}"[:32]) for rate in self._rates)
-        return BoundLimit(Plan(scope, rates, shadow=self._shadow), self.per, self._cost)
+        plan = Plan(scope, self._plan.rates, self._plan.concurrency, shadow=self._plan.shadow)
+        return BoundLimit(scope, plan, self.per, self._cost, self._charge_on, History())
 
 
-def _rates_of(limit: object) -> tuple[Rate, ...]:
+def _plan_of(limit: object) -> Plan:
     if isinstance(limit, str):
-        return (Rate.parse(limit),)
+        return Plan("limit", (Rate.parse(limit),))
     if isinstance(limit, Rate):
-        return (limit,)
+        return Plan("limit", (limit,))
     if not isinstance(limit, Plan):
         raise TypeError(f"limit: expected a notation such as '30/minute', a Rate or a Plan, got {describe(limit)}")
-    if limit.concurrency is not None or not limit.rates:
-        raise InvalidLimit(f"limit: expected a plan of rates without slots, got {limit!r}")
-    return limit.rates
+    if limit.is_unlimited or limit.account is not None:
+        raise InvalidLimit(f"limit: expected a plan with limits and without an account, got {limit!r}")
+    return limit
 
 
-def _checked_per(per: Any) -> Per | Callable[[Request], str]:
-    if per in _PERS or (callable(per) and not inspect.iscoroutinefunction(per)):
-        return per  # type: ignore[no-any-return]
-    raise InvalidLimit(
-        f"per: expected one of {', '.join(map(repr, _PERS))}, or a plain function of the request, got {describe(per)}"
-    )
-
-
-def _checked_cost(cost: Any, largest: int) -> int | Callable[[Request], int]:
+def _checked_cost(cost: Any, plan: Plan) -> RouteCost:
     if callable(cost) and not inspect.iscoroutinefunction(cost):
         return cost  # type: ignore[no-any-return]
-    if not isinstance(cost, int) or isinstance(cost, bool) or cost < 0:
+    try:
+        checked = checked_cost(cost) if isinstance(cost, Mapping) else cost
+    except ValueError as error:
+        raise InvalidLimit(str(error)) from None
+    if not isinstance(checked, Mapping) and (not isinstance(checked, int) or isinstance(checked, bool) or checked < 0):
         raise InvalidLimit(f"cost: expected an integer >= 0 or a plain function of the request, got {describe(cost)}")
-    if cost > largest:
-        raise InvalidLimit(f"cost: expected at most {largest}, the burst of the limit, got {cost}")
-    return cost
+    for measure, tokens in cost_by_measure(checked).items():
+        largest = plan.max_costs.get(measure, EXACT_MAX)
+        if tokens > largest:
+            raise InvalidLimit(f"cost: expected at most {largest}, the burst of the limit, got {tokens}")
+    return checked

@@ -4,6 +4,7 @@ A budget with `charge_on` is charged before the request and given back after it,
 statuses. Its rates get a measure of their own, so that the other limits of the claim keep their charge.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +22,8 @@ Statuses = frozenset[int]
 _STATUSES: Final = range(100, 600)
 _MAX_HEADER_BYTES: Final = 512
 _MAX_DIGITS: Final = 15
+_log = logging.getLogger("awx_ratelimit")
+_is_logged = False
 
 
 class StatusMeasure(str):
@@ -108,8 +111,27 @@ def checked_noted(cost: Any) -> dict[str, int]:
     return dict(cost_by_measure(checked_cost(cost)))
 
 
-def parsed_cost(value: bytes) -> dict[str, int] | None:
-    """The cost in a header ``RateLimit-Cost: tokens=523, requests=2``; None if it is malformed."""
+def depends_on_status(decision: Decision) -> bool:
+    """Whether a part of the charge of `decision` depends on the status of the response."""
+    return isinstance(decision, JointDecision) and bool(_status_measures(decision.joint_claim.shape))
+
+
+def cost_in(values: Iterable[bytes]) -> dict[str, int]:
+    """The cost in the lines of a header ``RateLimit-Cost: tokens=523, requests=2``.
+
+    A malformed header is logged, once in a process, and ignored.
+    """
+    global _is_logged  # noqa: PLW0603  # once in a process
+    cost = _parsed_cost(b",".join(values))
+    if cost is not None:
+        return cost
+    if not _is_logged:
+        _is_logged = True
+        _log.warning("a malformed RateLimit-Cost is ignored: expected measures with integers, such as tokens=523")
+    return {}
+
+
+def _parsed_cost(value: bytes) -> dict[str, int] | None:
     if len(value) > _MAX_HEADER_BYTES:
         return None
     costs: dict[str, int] = {}

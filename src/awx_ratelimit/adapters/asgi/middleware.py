@@ -5,6 +5,7 @@ is one request at its handshake and holds its slot until it closes.
 """
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from awx_ratelimit.adapters.asgi.lifespan import event_loop_error, run_lifespan, warn_of_cors
@@ -20,7 +21,8 @@ from awx_ratelimit.adapters.asgi.scope import (
 )
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_asgi, checked_drain_bytes, nested_call
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.http import error_responses
+from awx_ratelimit.http import error_responses, limit_headers
+from awx_ratelimit.http.endings import Settles
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Reply
@@ -32,6 +34,9 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _TRY_AGAIN_LATER = 1013
+_SWITCHING_PROTOCOLS = HTTPStatus.SWITCHING_PROTOCOLS.value
+_FORBIDDEN = HTTPStatus.FORBIDDEN.value
+_ONLY_COST = frozenset((limit_headers.COST_HEADER,))
 _LIMITED = frozenset(("http", "websocket"))
 _STARTS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _BODIES = frozenset(("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"))
@@ -88,8 +93,10 @@ class RateLimitMiddleware:
             state["rate_limit"] = decision
             await self.app(scope, exchange.receive if kind == "websocket" else receive, exchange.send)
         finally:
-            if exchange.decision is not None:
+            if exchange.decision is not None or exchange.ending is not None:
                 exchange.end()
+            if exchange.has_ending:
+                await exchange.settle(is_over=True)
             # The exchange refers to the server's objects, which refer to the scope. Breaking the cycle here spares the
             # garbage collector one for every request.
             scope[EXCHANGES] = outer
@@ -128,17 +135,21 @@ class RateLimitMiddleware:
             await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": ""})
 
 
-class Exchange:
-    """One admitted request: adds the headers to its response, and releases its slot at the end."""
+class Exchange(Settles):
+    """One admitted request: adds the headers to its response, and releases its slot and settles it at the end.
 
-    __slots__ = ("_headers", "_receive", "_send", "_trailers", "decision", "gate")
+    `decision` is None after the slot was released.
+    """
+
+    __slots__ = ("_headers", "_receive", "_send", "_trailers", "decision")
 
     def __init__(
         self, gate: AsyncGate, headers: Headers, decision: Decision | None, receive: Receive, send: Send
     ) -> None:
         self.gate = gate
         self._headers = headers
-        self.decision = decision
+        self.decision = self.claimed = decision
+        self.ending = None
         self._receive = receive
         self._send = send
         self._trailers = False
@@ -157,6 +168,13 @@ class Exchange:
         if decision is not None:
             self.decision = None
             self.gate.release(decision)
+        if self.ending is not None:
+            self.release_routes()
+
+    async def settle(self, *, is_over: bool) -> None:
+        """Settle what is due. See `Settles.due`. It never raises, and the response does not wait for it."""
+        for gate, decision in self.due(is_over=is_over):
+            await gate.settle(decision, self.status, self.noted)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -170,24 +188,46 @@ class Exchange:
         kind = message["type"]
         if kind in _STARTS:
             self._trailers = message.get("trailers", False)
-            if self._headers:
-                names = self.gate.header_names
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
-                message = {**message, "headers": kept + self._headers}
-                self._headers = []
-        elif self.decision is not None and self._is_last(kind, message):
-            return self._send_last(message)
+            if self.has_ending:
+                self.note_status(message.get("status", _SWITCHING_PROTOCOLS))
+            message = self._with_headers(message)
+        else:
+            if self._trailers and kind == "http.response.trailers":
+                message = self._with_headers(message)
+            if (self.decision is not None or self.ending is not None) and self._is_last(kind, message):
+                return self._send_last(message)
         return self._send(message)
+
+    def _with_headers(self, message: Message) -> Message:
+        """A message with the headers of this exchange, and without what the application says for it alone."""
+        names, headers = self.gate.replaced_names if self._headers else _ONLY_COST, message.get("headers", ())
+        if headers.__class__ is not list:
+            headers = [*headers]
+        kept = [pair for pair in headers if pair[0].lower() not in names]
+        if len(kept) != len(headers):
+            costs = [value for name, value in headers if name.lower() == limit_headers.COST_HEADER]
+            if costs:
+                self.note_header(costs)
+        elif not self._headers:
+            return message
+        message = {**message, "headers": kept + self._headers}
+        self._headers = []
+        return message
 
     async def _send_last(self, message: Message) -> None:
         try:
             await self._send(message)
         finally:
             self.end()
+        if self.has_ending:
+            await self.settle(is_over=False)
 
     def _is_last(self, kind: str, message: Message) -> bool:
         if kind in _BODIES:
             return not (self._trailers or message.get("more_body", False))
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
+        if kind == "websocket.close" and self.has_ending and self.status is None:
+            # Servers answer a handshake that is not accepted with it.
+            self.note_status(_FORBIDDEN)
         return kind == "websocket.close" or (kind == "http.response.pathsend" and not self._trailers)

@@ -45,5 +45,6 @@ async def admit_request(
             exchange.drop_headers()
     elif exchanges:
         exchanges[-1].merge_headers(admission.headers)
+        exchanges[-1].add_route(used, admission.decision)
         return EXEMPT
     return admission

@@ -7,6 +7,7 @@ event loop or in a thread, whatever kind of gate has admitted its request.
 import asyncio
 from collections.abc import MutableMapping
 from typing import Any
+from weakref import ref
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpRequest
@@ -17,6 +18,7 @@ from awx_ratelimit.adapters.django.messages import request_of, source_of
 from awx_ratelimit.adapters.wsgi.middleware import SLOTS
 from awx_ratelimit.adapters.wsgi.route_limits import default_gate
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.endings import Settles
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
@@ -30,28 +32,41 @@ Source = MutableMapping[str, Any]
 AnyGate = Gate | AsyncGate
 
 _ADMITTED = "awx_ratelimit.django"
+_STREAMED = "awx_ratelimit.django.streamed"
 _HEADERS = "awx_ratelimit.django.headers"
 _REFUSAL = "awx_ratelimit.django.refusal"
 
 
-class Admitted:
+class Admitted(Settles):
     """A request that the entry of MIDDLEWARE has admitted, with its headers and its slot.
 
     `end` or garbage collection releases the slot once.
     """
 
-    __slots__ = ("decision", "gate", "headers")
+    __slots__ = ("__weakref__", "decision", "headers")
 
     def __init__(self, gate: AnyGate, admission: Admission) -> None:
         self.gate = gate
+        self.ending = None
         self.headers = admission.headers
-        self.decision = admission.decision
+        self.decision = self.claimed = admission.decision
 
     def end(self) -> None:
+        """Release the slots. It neither waits nor raises."""
         decision = self.decision
         if decision is not None:
             self.decision = None
             self.gate.release(decision)
+        if self.ending is not None:
+            self.release_routes()
+
+    def settle(self) -> None:
+        """Settle what the request has cost, once. The response is complete, or the client has hung up."""
+        for charge in self.due(is_over=True) if self.has_ending else ():
+            settle = charge.gate.settle
+            if isinstance(charge.gate, AsyncGate):
+                settle = async_to_sync(settle)
+            settle(charge.decision, self.status, self.noted)
 
     __del__ = end
 
@@ -61,9 +76,16 @@ def holders(source: Source) -> list[Any]:
     return [*source.get(EXCHANGES, ()), *source.get(SLOTS, ()), *source.get(_ADMITTED, ())]
 
 
+def settling_holders(source: Source) -> list[Settles]:
+    """All that may settle the cost of a request, also while its response is streamed."""
+    streamed = [reference() for reference in source.get(_STREAMED, ())]
+    return list(dict.fromkeys([*holders(source), *(each for each in streamed if each is not None)]))
+
+
 def add_holder(source: Source, admitted: Admitted) -> None:
-    """Let the limits of views find `admitted`."""
+    """Let the limits of views find `admitted`, and the response's stream too while the response refers to it."""
     source[_ADMITTED] = (*source.get(_ADMITTED, ()), admitted)
+    source[_STREAMED] = (*source.get(_STREAMED, ()), ref(admitted))
 
 
 def remove_holder(source: Source) -> None:
@@ -157,18 +179,18 @@ def _admit(limit: RouteLimit, route: str, request: HttpRequest, gate: Gate) -> A
     source = source_of(request)
     outer = [Charge(_fitting(holder.gate, Gate), holder.decision) for holder in holders(source)]
     _fit_charges(source, Gate)
-    return _reported(source, admit_to_route(limit, route, request_of(request), source, gate, outer))
+    return _reported(source, gate, admit_to_route(limit, route, request_of(request), source, gate, outer))
 
 
 async def _admit_async(limit: RouteLimit, route: str, request: HttpRequest, gate: AsyncGate) -> Admission:
     source = source_of(request)
     outer = [AsyncCharge(_fitting(holder.gate, AsyncGate), holder.decision) for holder in holders(source)]
     _fit_charges(source, AsyncGate)
-    return _reported(source, await async_admit_to_route(limit, route, request_of(request), source, gate, outer))
+    return _reported(source, gate, await async_admit_to_route(limit, route, request_of(request), source, gate, outer))
 
 
-def _reported(source: Source, admission: Admission) -> Admission:
-    """Add the headers to those of the innermost middleware, else to those of the response."""
+def _reported(source: Source, used: AnyGate, admission: Admission) -> Admission:
+    """Add what `used` has decided to the innermost middleware, else its headers to those of the response."""
     around = holders(source)
     if admission.reply is not None:
         source[_HEADERS] = []
@@ -180,7 +202,24 @@ def _reported(source: Source, admission: Admission) -> Admission:
         around[-1].merge_headers(admission.headers)
     else:
         around[-1].headers = merged(around[-1].headers, admission.headers)
+    if around and admission.reply is None:
+        around[-1].add_route(_settling_like(used, around[-1].gate), admission.decision)
     return admission
+
+
+def _settling_like(gate: AnyGate, other: AnyGate) -> Any:
+    """`gate`, for a holder whose own gate is `other` and settles that kind alone."""
+    is_async = isinstance(other, AsyncGate)
+    return gate if isinstance(gate, AsyncGate) is is_async else _SettlesFrom(gate, is_async=is_async)
+
+
+class _SettlesFrom:
+    """A gate whose `settle` is called from code of the other kind."""
+
+    def __init__(self, gate: AnyGate, *, is_async: bool) -> None:
+        self.release = gate.release
+        settle: Any = gate.settle
+        self.settle = sync_to_async(settle) if is_async else async_to_sync(settle)
 
 
 def _fit_charges(source: Source, wanted: type[AnyGate]) -> None:
@@ -198,6 +237,7 @@ class _GivesBack:
 
     def __init__(self, gate: AnyGate) -> None:
         self._gate: Any = gate
+        self.expect_route_limits = gate.expect_route_limits
 
     def give_back(self, decision: Decision) -> Any:
         give_back = self._gate.give_back

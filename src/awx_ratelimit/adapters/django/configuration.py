@@ -29,7 +29,7 @@ NAME = "AWX_RATELIMIT"
 _OPTIONS = tuple(GateOptions.__annotations__)
 _KEYS = ("keys", "identify", "plans", "backend", "gate", "max_drain_bytes", *_OPTIONS)
 #: Their values may be dotted paths. Texts in `plans` are paths of files, and those in `backend` URLs.
-_IMPORTABLE = ("keys", "identify", "gate", "rules", "anonymous", "on_refused")
+_IMPORTABLE = ("keys", "identify", "gate", "rules", "anonymous", "service", "on_refused")
 
 
 class Configuration:

@@ -8,7 +8,7 @@ class Search(View): ...
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.route_limit import Per, RouteLimit, scope_of_function
+from awx_ratelimit.http.route_limit import Per, RouteCost, RouteLimit, scope_of_function
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -35,8 +35,9 @@ def limit(
     limit: str | Rate | Plan,
     *,
     per: Per | Callable[[Request], str] = "caller",
-    cost: int | Callable[[Request], int] = 1,
+    cost: RouteCost = 1,
     scope: str | None = None,
+    charge_on: Iterable[int] | None = None,
     gate: AnyGate | None = None,
 ) -> "ViewLimit":
     """Limit a view, in its own bucket: a decorator for functions, also async ones, methods, and class-based views.
@@ -44,7 +45,7 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware, else that of the settings,
     else the memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
-    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope), gate)
+    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
 
 
 class ViewLimit:

@@ -95,14 +95,16 @@ def when_ended(response: HttpResponseBase, end: Callable[[], None]) -> None:
     streaming: Any = response
     if getattr(response, "file_to_stream", None) is not None:
         # Servers send a file by themselves, and close it by this method.
-        response.close = _closing(response.close, end)  # type: ignore[method-assign]
+        response.close = closing(response.close, end)  # type: ignore[method-assign]
     elif streaming.is_async:
         streaming.streaming_content = _AsyncChunks(streaming.streaming_content, end)
     else:
         streaming.streaming_content = _Chunks(streaming.streaming_content, end)
 
 
-def _closing(close: Callable[[], None], end: Callable[[], None]) -> Callable[[], None]:
+def closing(close: Callable[[], None], end: Callable[[], None]) -> Callable[[], None]:
+    """A `close` that calls `end` too."""
+
     def close_and_end() -> None:
         try:
             close()

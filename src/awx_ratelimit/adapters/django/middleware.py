@@ -10,6 +10,7 @@ from django.http.response import HttpResponseBase
 from awx_ratelimit.adapters.django.admission import Admitted, add_holder, drop_headers, holders, remove_holder
 from awx_ratelimit.adapters.django.configuration import configuration
 from awx_ratelimit.adapters.django.messages import (
+    closing,
     drain,
     request_of,
     response_of,
@@ -17,6 +18,7 @@ from awx_ratelimit.adapters.django.messages import (
     source_of,
     when_ended,
 )
+from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.policy import Admission
 
@@ -96,8 +98,15 @@ class RateLimitMiddleware:
         return admitted
 
     def _limited(self, response: HttpResponseBase, admitted: Admitted) -> HttpResponseBase:
+        if COST_HEADER.decode() in response.headers:
+            admitted.note_header([response.headers[COST_HEADER.decode()].encode("latin-1", "replace")])
+            del response.headers[COST_HEADER.decode()]
+        if admitted.has_ending or response.streaming:
+            admitted.note_status(response.status_code)
+            # Servers close a response after they have sent it.
+            response.close = closing(response.close, admitted.settle)  # type: ignore[method-assign]
         if admitted.headers:
             set_headers(response, admitted.headers, self._gate.header_names)
-        if admitted.decision is not None and admitted.decision.lease is not None:
+        if admitted.decision is not None and (admitted.decision.lease is not None or admitted.ending is not None):
             when_ended(response, admitted.end)
         return response

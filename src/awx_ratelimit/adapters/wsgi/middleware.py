@@ -18,13 +18,17 @@ from awx_ratelimit.adapters.wsgi.environ import (
     send_reply,
 )
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.http.endings import Settles
 from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import text_headers
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _DECISION = "awx_ratelimit.decision"
 SLOTS = "awx_ratelimit.slots"
+_COST = COST_HEADER.decode()
+_ONLY_COST = frozenset((_COST,))
 
 
 class RateLimitMiddleware:
@@ -42,7 +46,7 @@ class RateLimitMiddleware:
         self.app = app
         self.gate = gate
         self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)
-        self._header_names = frozenset(name.decode("latin-1") for name in gate.header_names)
+        self._header_names = frozenset(name.decode("latin-1") for name in gate.replaced_names)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         outer: tuple[Slot, ...] = environ.get(SLOTS, ())
@@ -62,26 +66,37 @@ class RateLimitMiddleware:
             body = self.app(environ, _adding_headers(slot, self._header_names, start_response))
             return _releasing(body, slot, environ.get("wsgi.file_wrapper"))
         except BaseException:
-            slot.end()
+            slot.close()
             raise
 
 
-class Slot:
+class Slot(Settles):
     """One admitted request: its headers, and its slot, which `end` or garbage collection releases once."""
 
-    __slots__ = ("decision", "gate", "headers")
+    __slots__ = ("decision", "headers")
 
     def __init__(self, gate: Gate, headers: Headers, decision: Decision | None) -> None:
         self.gate = gate
+        self.ending = None
         #: Emptied if an inner gate refuses the request, so that the client sees the headers of that gate.
         self.headers = headers
-        self.decision = decision
+        self.decision = self.claimed = decision
 
     def end(self) -> None:
+        """Release the slots. It neither waits nor raises."""
         decision = self.decision
         if decision is not None:
             self.decision = None
             self.gate.release(decision)
+        if self.ending is not None:
+            self.release_routes()
+
+    def close(self) -> None:
+        """The request is over: release its slots, and settle what it has cost."""
+        self.end()
+        if self.has_ending:
+            for gate, decision in self.due(is_over=True):
+                gate.settle(decision, self.status, self.noted)
 
     __del__ = end
 
@@ -110,7 +125,7 @@ class _Body:
             if close_body is not None:
                 close_body()
         finally:
-            self._slot.end()
+            self._slot.close()
 
 
 class _SizedBody(_Body):
@@ -142,16 +157,22 @@ def _close_and_release(body: Iterable[bytes], slot: Slot) -> Callable[[], None]:
             if close_body is not None:
                 close_body()
         finally:
-            slot.end()
+            slot.close()
 
     return close
 
 
 def _adding_headers(slot: Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
     def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
-        if slot.headers:
-            app_headers = [pair for pair in app_headers if pair[0].lower() not in names]
-            app_headers += text_headers(slot.headers)
+        if slot.has_ending:
+            slot.note_status(int(status[:3]))
+        removed = names if slot.headers else _ONLY_COST
+        kept = [pair for pair in app_headers if pair[0].lower() not in removed]
+        if len(kept) != len(app_headers):
+            costs = [value.encode("latin-1") for name, value in app_headers if name.lower() == _COST]
+            if costs:
+                slot.note_header(costs)
+        app_headers = kept + text_headers(slot.headers)
         return start_response(status, app_headers, *exc_info)
 
     return start

@@ -36,5 +36,6 @@ def admit(limit: RouteLimit, route: str, environ: Environ, gate: Gate | None) ->
             slot.headers = []
     elif slots:
         slots[-1].headers = merged(slots[-1].headers, admission.headers)
+        slots[-1].add_route(used, admission.decision)
         return EXEMPT
     return admission

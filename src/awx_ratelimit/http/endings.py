@@ -1,0 +1,103 @@
+"""What ends with a request: the charges of its gate and its routes are settled, and their slots released.
+
+An adapter has an object for each request that a gate has admitted. It derives from `Settles`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from awx_ratelimit.core.decision import Decision, JointDecision
+from awx_ratelimit.http.settling import cost_in, depends_on_status, is_declared
+
+NOTHING_NOTED: Final[Mapping[str, int]] = {}
+
+
+class Charge(NamedTuple):
+    """A gate, and what it has decided for a request."""
+
+    gate: Any
+    decision: Decision
+
+
+class Ending:
+    """What is known of the end of a request. `noted` is what it has cost, as the application says."""
+
+    __slots__ = ("is_settled", "noted", "routes", "status")
+
+    def __init__(self) -> None:
+        self.noted: dict[str, int] = {}
+        #: The charges of limits of the request's route.
+        self.routes: list[Charge] = []
+        #: None until the response begins.
+        self.status: int | None = None
+        self.is_settled = False
+
+
+class Settles:
+    """Settles the charges of a request. `claimed` is what `gate` has decided, also after its slot is released.
+
+    `ending` is None for nearly all requests: those that nothing is settled for.
+    """
+
+    __slots__ = ("claimed", "ending", "gate")
+    gate: Any
+    claimed: Decision | None
+    ending: Ending | None
+
+    def note(self, cost: Mapping[str, int]) -> None:
+        """The application says what the request has cost. The last value of each measure counts."""
+        self._begun().noted.update(cost)
+
+    def note_header(self, values: Iterable[bytes]) -> None:
+        """As `note`, from the values of the header RateLimit-Cost. A malformed one is logged and ignored."""
+        cost = cost_in(values)
+        if cost:
+            self.note(cost)
+
+    def note_status(self, status: int) -> None:
+        """The response begins with `status`."""
+        self._begun().status = status
+
+    def add_route(self, gate: Any, decision: Decision | None) -> None:
+        """A limit of the request's route has admitted it too."""
+        if decision is not None:
+            self._begun().routes.append(Charge(gate, decision))
+
+    @property
+    def has_ending(self) -> bool:
+        """Whether there may be something to settle."""
+        return self.ending is not None or self.claimed.__class__ is JointDecision
+
+    def release_routes(self) -> None:
+        """Release the slots of the limits of the route. It neither waits nor raises."""
+        for gate, decision in self.ending.routes if self.ending is not None else ():
+            gate.release(decision)
+
+    def due(self, *, is_over: bool) -> list[Charge]:
+        """The charges to settle now; each is returned once.
+
+        While the request is not over, its cost may still be noted. So then they are due only if it has been noted, or
+        depends on the status of the response.
+        """
+        ending = self._begun()
+        charges = [Charge(self.gate, self.claimed), *ending.routes] if self.claimed is not None else ending.routes
+        due = [each for each in charges if ending.noted or is_declared(each.decision)]
+        if ending.is_settled or not (is_over or ending.noted or any(depends_on_status(each.decision) for each in due)):
+            return []
+        ending.is_settled = bool(due)
+        return due
+
+    @property
+    def noted(self) -> Mapping[str, int]:
+        """What the application says that the request has cost."""
+        return NOTHING_NOTED if self.ending is None else self.ending.noted
+
+    @property
+    def status(self) -> int | None:
+        """The status of the response; None if it is not known."""
+        return None if self.ending is None else self.ending.status
+
+    def _begun(self) -> Ending:
+        if self.ending is None:
+            self.ending = Ending()
+        return self.ending

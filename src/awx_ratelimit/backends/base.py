@@ -7,14 +7,15 @@ library looks for it with `isinstance`.
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import ActualCost
 
-#: One subject's usage that was decided without the backend: the subject, the plan, the debt for each rate in the rates'
-#: units, and the times at which its open leases were granted.
-LocalUsage: TypeAlias = tuple[str, Plan, Sequence[int], Sequence[int]]
+#: The usage of one record that was decided without the backend: the record, the plan, the debt for each rate in the
+#: rates' units, and the times at which its open leases were granted.
+LocalUsage: TypeAlias = tuple[Record, Plan, Sequence[int], Sequence[int]]
 
 
 #: AsyncLimiter calls a synchronous backend in its event loop if that backend never waits longer than this.
@@ -123,10 +124,10 @@ class Flushes(Protocol):
 
 @runtime_checkable
 class HasServers(Protocol):
-    """The subjects of this backend are spread over servers that can fail separately."""
+    """The records of this backend are spread over servers that can fail separately."""
 
-    def home(self, subject: str) -> object:
-        """The server of `subject`, as a hashable value."""
+    def home(self, record: Record) -> object:
+        """The server of `record`, as a hashable value."""
 
 
 @runtime_checkable

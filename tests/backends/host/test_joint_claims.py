@@ -130,7 +130,7 @@ def _killed_after(written: int, act: Callable[[], Any]) -> None:
             if len(writes) == written:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        Table.write = write_or_die  # type: ignore[method-assign]
+        Table.write = write_or_die  # type: ignore[method-assign, assignment]
         act()
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL

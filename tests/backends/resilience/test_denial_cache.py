@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from awx_ratelimit import Concurrency, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.resilience.denial_cache_sync import DenialCacheBackend
 from awx_ratelimit.testing import ManualClock
 
@@ -21,6 +21,10 @@ class Counting(MemoryBackend):
     def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
         self.asked += 1
         return super().acquire(subject, plan, cost)
+
+    def acquire_joint(self, claim: Any) -> Any:
+        self.asked += 1
+        return super().acquire_joint(claim)
 
 
 @pytest.fixture
@@ -139,8 +143,9 @@ def test_the_cache_is_bounded(limiter: Limiter) -> None:
 @given(
     costs=st.lists(st.integers(1, 3), min_size=1, max_size=30),
     steps_ms=st.lists(st.integers(0, 500), min_size=30, max_size=30),
+    options=st.sampled_from(({}, {"scope": "login"}, {"also": [Budget("acme", PLAN, "account")]})),
 )
-def test_decisions_equal_those_of_the_backend(costs: list[int], steps_ms: list[int]) -> None:
+def test_decisions_equal_those_of_the_backend(costs: list[int], steps_ms: list[int], options: dict[str, Any]) -> None:
     """On any schedule of one process, decisions and waits are those of the bare backend."""
     clock = ManualClock(10**12)
     with pytest.MonkeyPatch.context() as patch:
@@ -151,9 +156,93 @@ def test_decisions_equal_those_of_the_backend(costs: list[int], steps_ms: list[i
         answers = []
         for cost, step_ms in zip(costs, steps_ms, strict=False):
             clock.advance(step_ms)
-            both = [limiter.acquire("s", PLAN, cost) for limiter in (plain, remembered)]
+            both = [limiter.acquire("s", PLAN, cost, **options) for limiter in (plain, remembered)]
             answers.append([(d.allowed, d.retry_after_ms, d.usages[:2]) for d in both])
             for limiter, decision in zip((plain, remembered), both, strict=True):
                 limiter.release(decision)
 
     assert [ours for _, ours in answers] == [theirs for theirs, _ in answers]
+
+
+MINUTE_3 = Plan("three", (Rate("minute", 3, 60_000), Rate("tokens", 100, 60_000, measure="tokens")), Concurrency(9))
+
+
+def also(account: str = "acme", plan: Plan = MINUTE_3, scope: str = "account") -> list[Budget]:
+    return [Budget(account, plan, scope)]
+
+
+def test_a_flood_of_joint_denials_costs_one_call(limiter: Limiter, backend: Counting, clock: ManualClock) -> None:
+    """A denial of several budgets answers the same claims until its wait is over, whichever budget refused."""
+    cost = {"requests": 1, "tokens": 40}
+    allowed = [limiter.acquire("s", PLAN, cost, also=also()).allowed for _ in range(500)]
+    refused = limiter.acquire("s", PLAN, cost, also=also())
+    clock.advance(600)
+    later = limiter.acquire("s", PLAN, cost, also=also())
+
+    assert allowed == [True] * 2 + [False] * 498
+    assert backend.asked == 3
+    assert (refused.retry_after_ms, later.retry_after_ms) == (12_000, 11_400)
+    assert [usage.limit for usage in later.usages if usage.refused] == ["account.tokens"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"also": also("other")},
+        {"also": also(plan=Plan.of("more", per_minute=4))},
+        {"also": also(scope="team")},
+        {"also": [*also(), Budget("all", MINUTE_3, "service")]},
+        {"also": []},
+        {"cost": {"requests": 1}},
+        {"subject": "t"},
+    ],
+)
+def test_only_the_same_budgets_are_denied(limiter: Limiter, backend: Counting, other: dict[str, Any]) -> None:
+    """A denial of several budgets never answers for other budgets, plans, scopes, subjects and costs."""
+    claim: dict[str, Any] = {"subject": "s", "plan": PLAN, "cost": {"tokens": 90}, "also": also()}
+    for _ in range(2):
+        refused = limiter.acquire(**claim)
+    asked = backend.asked
+    limiter.acquire(**claim)
+    cached = backend.asked
+    limiter.acquire(**(claim | other))
+
+    assert refused.allowed is False
+    assert cached == asked
+    assert backend.asked == asked + 1
+
+
+@pytest.mark.parametrize("verb", ["reset", "reset scope", "refund", "settle", "another claim"])
+def test_changes_of_a_refusing_budget_clear_joint_denials(limiter: Limiter, backend: Counting, verb: str) -> None:
+    """After this process changes the budget that refused, the next claim goes to the backend."""
+    decisions = [limiter.acquire("s", PLAN, {"tokens": 30}, also=also()) for _ in range(4)]
+    asked = backend.asked
+    if verb.startswith("reset"):
+        limiter.reset("acme", scope="account" if verb == "reset scope" else None)
+    elif verb == "refund":
+        limiter.refund(decisions[0])
+    elif verb == "settle":
+        limiter.settle(decisions[0], {"tokens": 1})
+    else:
+        limiter.acquire("acme", MINUTE_3, {"tokens": 5}, scope="account")
+        asked += 1
+    again = limiter.acquire("s", PLAN, {"tokens": 30}, also=also())
+
+    assert [decision.allowed for decision in decisions] == [True] * 3 + [False]
+    assert again.allowed is (verb != "another claim")
+    assert backend.asked == asked + 1
+
+
+def test_joint_denials_are_bounded(limiter: Limiter) -> None:
+    """A flood of combinations neither grows the cache beyond its limit, nor what it knows of each record."""
+    full = Plan.of("full", per_minute=1)
+    limiter.acquire("acme", full, scope="account")
+    limiter.acquire("all", full, scope="service")
+    for number in range(12_000):
+        limiter.acquire(f"s{number}", PLAN, also=[*also(plan=full), Budget("all", full, "service")])
+    cache = limiter.backend._denials  # type: ignore[attr-defined]
+    kept = len(cache._entries), [len(keys) for keys in cache._keys.values()]
+    limiter.reset("acme")
+
+    assert kept == (10_000, [10_000, 10_000])
+    assert (len(cache._entries), len(cache._keys)) == (0, 0)

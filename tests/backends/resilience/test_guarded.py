@@ -209,18 +209,18 @@ def test_claims_during_reconciliation_are_added() -> None:
     backend = HealingBackend()
     outage = GuardedBackend(backend)._fallback
     outage.acquire("s", DECADE, 1)
-    peek = outage.local.peek
+    peek = outage.local.peek_joint
 
     def interrupted(*claim: Any) -> Any:
         seen = peek(*claim)
         outage.acquire("s", DECADE, 1)
         return seen
 
-    outage.local.peek = interrupted  # type: ignore[method-assign, assignment]
+    outage.local.peek_joint = interrupted  # type: ignore[method-assign, assignment]
     healing = outage.reconciliation
     for home in healing._queue_decided():
         healing._next_batch(home)
-    outage.local.peek = peek  # type: ignore[method-assign]
+    outage.local.peek_joint = peek  # type: ignore[method-assign]
     outage.reconciliation.run(backend.heal, lambda _: None)
 
     assert told(backend) == 2
@@ -261,13 +261,13 @@ def test_debts_of_several_plans_are_added_once() -> None:
                 told[rate.name] = told.get(rate.name, 0) + -(-debt // rate.unit)
         return []
 
-    login = Plan("p", (*DECADE.rates, Rate("login.decade", 10, 315_360_000_000)))
+    login = Plan("p", (*DECADE.rates, Rate("login-decade", 10, 315_360_000_000)))
     outage = GuardedBackend(HealingBackend())._fallback
     for plan in (login, login, DECADE):
         outage.acquire("s", plan, 1)
     outage.reconciliation.run(heal, lambda _: None)
 
-    assert told == {"decade": 3, "login.decade": 2}
+    assert told == {"decade": 3, "login-decade": 2}
 
 
 def test_changed_shares_report_nothing_twice() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from awx_ratelimit.backends.base import HasServers
+from awx_ratelimit.core.budget import Record
 
 #: This many failures in a row open the breaker.
 MAX_CONSECUTIVE_FAILURES = 5
@@ -50,6 +51,10 @@ class CircuitBreaker:
                 return None
             self._next_probe_s = now_s + _PROBE_TIMEOUT_S
         return self._ticket
+
+    def would_permit(self, now_s: float) -> bool:
+        """Whether `permit` would give a ticket."""
+        return self.is_closed or now_s >= self._next_probe_s
 
     def is_unused(self, now_s: float) -> bool:
         """Whether it is open and no claim has come to probe for a long time."""
@@ -101,19 +106,19 @@ class CircuitBreaker:
 
 
 class CircuitBreakers:
-    """One circuit breaker for each part of `backend`. A backend without ``home(subject)`` has one part.
+    """One circuit breaker for each part of `backend`. A backend without ``home(record)`` has one part.
 
-    Any thread may use it: each step is one step of a dict. The breaker of a part without subjects is dropped.
+    Any thread may use it: each step is one step of a dict. The breaker of a part without records is dropped.
     """
 
     def __init__(self, backend: Any) -> None:
-        #: The part that a subject is on.
-        self.home: Callable[[str], Hashable] = backend.home if isinstance(backend, HasServers) else lambda _: None
+        #: The part that a record is on.
+        self.home: Callable[[Record], Hashable] = backend.home if isinstance(backend, HasServers) else lambda _: None
         self._breakers: dict[Hashable, CircuitBreaker] = {}
 
-    def of(self, subject: str) -> CircuitBreaker:
-        """The circuit breaker for `subject`."""
-        home = self.home(subject)
+    def of(self, record: Record) -> CircuitBreaker:
+        """The circuit breaker for `record`."""
+        home = self.home(record)
         return self._breakers.get(home) or self._breakers.setdefault(home, CircuitBreaker(home))
 
     def count_open(self, now_s: float) -> int:

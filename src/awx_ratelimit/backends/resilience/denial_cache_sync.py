@@ -12,11 +12,17 @@ from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
 from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING, ActualCost
 
 
 class DenialCacheBackend(Wrapper):
-    """Caches up to 10,000 denials of `backend`, for threads."""
+    """Caches up to 10,000 denials of `backend`, for threads.
+
+    A denial answers only claims of the same plan and at least the same cost. A denial of several budgets answers only
+    claims of exactly these budgets at the same cost.
+    """
 
     checks_claims: ClassVar[bool] = True
 
@@ -39,13 +45,30 @@ class DenialCacheBackend(Wrapper):
         decision: Decision = self.backend.peek(subject, plan, cost)
         return decision
 
-    def refund(self, decision: Decision) -> None:
-        self._denials.remove(decision.subject)
-        self.backend.refund(decision)
-        self._denials.remove(decision.subject)
+    def acquire_joint(self, claim: JointClaim) -> Decision:
+        denial = self._denials.get_joint(claim)
+        if denial is not None:
+            return denial
+        sent_ns = self._denials.now_ns()
+        decision: Decision = self.backend.acquire_joint(claim)
+        self._denials.update(decision, sent_ns)
+        return decision
 
-    def reset(self, subject: str) -> None:
+    def peek_joint(self, claim: JointClaim) -> Decision:
+        """See Backend. Always asks the backend."""
+        decision: Decision = self.backend.peek_joint(claim)
+        return decision
+
+    def refund(self, decision: Decision) -> None:
+        self.settle(decision, NOTHING)
+
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        self._denials.remove_charged(decision)
+        self.backend.settle(decision, actual)
+        self._denials.remove_charged(decision)
+
+    def reset(self, subject: str, scope: str | None = None) -> None:
         subject = checked_subject(subject)
-        self._denials.remove(subject)
-        self.backend.reset(subject)
-        self._denials.remove(subject)
+        self._denials.remove_subject(subject)
+        self.backend.reset(subject, scope)
+        self._denials.remove_subject(subject)

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from awx_ratelimit.backends.base import TakesLocalUsage
@@ -12,15 +12,18 @@ from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
 from awx_ratelimit.backends.resilience.local_share import Shares
 from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
-from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.decision import Decision, joint_decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import ActualCost
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
-#: A claim's circuit breaker, its ticket there, and the number of failures when it was sent.
-Ticket: TypeAlias = tuple[CircuitBreaker, int, int]
+#: For each server of a claim: its circuit breaker, the ticket there, and the number of failures when it was sent.
+Tickets: TypeAlias = Sequence[tuple[CircuitBreaker, int, int]]
 #: The pause after a failed reconciliation.
 _RETRY_S = 1.0
 #: Every claim of a corrupt subject meets the error, so it is logged at most once per interval.
@@ -38,6 +41,8 @@ class Fallback:
                 raise InvalidLimit(f"{name}: expected an integer >= 1, got {number!r}")
         self._on_outage = on_outage
         self._shares = Shares(expected_workers)
+        #: For claims of damaged records, which the backend cannot store and which are not reconciled.
+        self._unreconciled_shares = Shares(expected_workers)
         self._breakers = CircuitBreakers(backend)
         self._began_s: dict[CircuitBreaker, float] = {}
         self._reconcile_from_s = 0.0
@@ -55,21 +60,29 @@ class Fallback:
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self._reconciling = threading.Lock()
 
-    def permit(self, subject: str) -> Ticket | None:
-        """A ticket for a claim that may go to the backend; None during an outage."""
+    def permit(self, records: Sequence[Record]) -> Tickets | None:
+        """Tickets for a claim of `records` that may go to the backend; None if one of their servers has an outage."""
         renew_if_forked()
-        breaker = self._breakers.of(subject)
-        number = breaker.permit(time.monotonic())
-        return None if number is None else (breaker, number, breaker.failures)
+        now_s = time.monotonic()
+        breakers = dict.fromkeys(map(self._breakers.of, records))
+        # All are asked first: a probe that is not sent would delay the next one.
+        if not all(breaker.would_permit(now_s) for breaker in breakers):
+            return None
+        permitted = [(breaker, breaker.permit(now_s), breaker.failures) for breaker in breakers]
+        tickets = [(breaker, number, failures) for breaker, number, failures in permitted if number is not None]
+        if len(tickets) == len(permitted):
+            return tickets
+        self.on_no_result(tickets)
+        return None
 
-    def on_success(self, ticket: Ticket, backend: Any) -> None:
+    def on_success(self, tickets: Tickets, backend: Any) -> None:
         """The backend has answered a claim. Local decisions are now reconciled with it, in a thread."""
-        breaker, number, _ = ticket
-        if breaker.on_success(number, getattr(breaker.part, "answered_calls", None)):
-            now_s = time.monotonic()
-            seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
-            message = "the backend answers again, after %.1f s and %d decisions without it"
-            _log.warning(message, seconds, self._decisions)
+        for breaker, number, _ in tickets:
+            if breaker.on_success(number, getattr(breaker.part, "answered_calls", None)):
+                now_s = time.monotonic()
+                seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
+                message = "the backend answers again, after %.1f s and %d decisions without it"
+                _log.warning(message, seconds, self._decisions)
         due = self.reconciliation.is_pending and time.monotonic() >= self._reconcile_from_s
         if due and self._reconciling.acquire(blocking=False):
             name = "awx_ratelimit healing"
@@ -93,25 +106,38 @@ class Fallback:
             self._reconciling.release()
 
     def release(self, decision: Decision, backend: Any) -> None:
-        """Release the slot of a local decision, and its lease in the backend if there is one."""
+        """Release the slots of a local decision, and its leases in the backend if there are any."""
         self.local.release(decision)
-        lease = self.reconciliation.on_release(decision)
-        if lease is not None:
+        for lease in self.reconciliation.on_release(decision):
             backend.release(lease)
 
-    def on_failure(self, ticket: Ticket, error: BaseException) -> StateDamaged | None:
-        """The backend has not answered a claim. Returns the error if only the data of its subject is corrupt."""
-        (breaker, number, failures), now_s = ticket, time.monotonic()
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        """Settle a local decision."""
+        decider = self.reconciliation if self._shares.owns(decision.plan) else self.local
+        decider.settle(decision, actual)
+
+    def on_failure(self, tickets: Tickets, error: BaseException) -> StateDamaged | None:
+        """The backend has not answered a claim. Returns the error if only the data of one of its records is corrupt.
+
+        A claim of several servers fails if one of them does. Nobody knows which, so it counts for each of them: those
+        that work answer other claims, which close their circuit breakers.
+        """
+        now_s = time.monotonic()
         if isinstance(error, StateDamaged):
             self._log_damage(error, now_s)
-            breaker.on_success(number)
+            for breaker, number, _ in tickets:
+                breaker.on_success(number)
             return error
         if isinstance(error, BackendUnavailable) and error.process_was_late:
-            breaker.on_no_result(number, now_s)
+            self.on_no_result(tickets)
             return None
-        if failures != breaker.failures:
-            # Another claim has failed since this one was sent: in the same call, or in the call before.
-            return None
+        for breaker, number, failures in tickets:
+            # Otherwise another claim has failed since this one was sent: in the same call, or in the call before.
+            if failures == breaker.failures:
+                self._count_failure(breaker, number, error, now_s)
+        return None
+
+    def _count_failure(self, breaker: CircuitBreaker, number: int, error: BaseException, now_s: float) -> None:
         if breaker.on_failure(number, now_s, random.random()):  # noqa: S311  # no secret
             if self._breakers.count_open(now_s) == 1:
                 self._began_s, self._decisions = {}, 0
@@ -119,12 +145,12 @@ class Fallback:
             self._outages += 1
             why = str(error) or "no answer within the budget"
             _log.error("the backend does not answer, and limits are %s until it does: %s", self._on_outage, why)
-        return None
 
-    def on_no_result(self, ticket: Ticket) -> None:
+    def on_no_result(self, tickets: Tickets) -> None:
         """A claim was cancelled or failed by itself. That says nothing about the backend, so another may probe."""
-        breaker, number, _ = ticket
-        breaker.on_no_result(number, time.monotonic())
+        now_s = time.monotonic()
+        for breaker, number, _ in tickets:
+            breaker.on_no_result(number, now_s)
 
     def _log_damage(self, error: StateDamaged, now_s: float) -> None:
         if now_s >= self._log_from_s:
@@ -139,9 +165,18 @@ class Fallback:
         self._decisions += 1
         if self._on_outage != "local":
             return self._open_or_closed(subject, plan, cost, damaged)
-        share = self._shares.of(plan, cost)
-        decider = self.local if damaged else self.reconciliation
-        return decider.acquire(subject, share, cost)
+        if damaged:
+            return self.local.acquire(subject, self._unreconciled_shares.of(plan, cost), cost)
+        return self.reconciliation.acquire(subject, self._shares.of(plan, cost), cost)
+
+    def acquire_joint(self, claim: JointClaim, damaged: StateDamaged | None = None) -> Decision:
+        """`acquire` for a JointClaim: every budget is decided with its share."""
+        self._decisions += 1
+        if self._on_outage != "local":
+            return self._open_or_closed_jointly(claim, damaged)
+        if damaged:
+            return self.local.acquire_joint(self._unreconciled_shares.of_claim(claim))
+        return self.reconciliation.acquire_joint(self._shares.of_claim(claim))
 
     def peek(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None = None) -> Decision:
         """What `acquire` would decide."""
@@ -149,15 +184,28 @@ class Fallback:
             return self.local.peek(subject, self._shares.of(plan, cost), cost)
         return self._open_or_closed(subject, plan, cost, damaged)
 
+    def peek_joint(self, claim: JointClaim, damaged: StateDamaged | None = None) -> Decision:
+        """What `acquire_joint` would decide."""
+        if self._on_outage == "local":
+            return self.local.peek_joint(self._shares.of_claim(claim))
+        return self._open_or_closed_jointly(claim, damaged)
+
     def _open_or_closed(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
+        self._check_is_open(damaged)
+        return Decision(subject, plan, cost, _wall_ms(), 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
+
+    def _open_or_closed_jointly(self, claim: JointClaim, damaged: StateDamaged | None) -> Decision:
+        self._check_is_open(damaged)
+        states = [(0, [0, 0] * len(charge.plan.rates), 0, 0) for charge in claim.shape.charges]
+        return joint_decision(claim, _wall_ms(), states, 0, None)
+
+    def _check_is_open(self, damaged: StateDamaged | None) -> None:
         if self._on_outage == "closed":
             raise damaged or BackendUnavailable("the backend does not answer, and on_outage='closed' refuses claims")
-        now_ms = time.time_ns() // 1_000_000
-        return Decision(subject, plan, cost, now_ms, 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
 
     def decided(self, decision: Decision) -> bool:
         """Whether `decision` was made here."""
-        return self._shares.owns(decision.plan)
+        return self._shares.owns(decision.plan) or self._unreconciled_shares.owns(decision.plan)
 
     def health(self, backend_health: Mapping[str, Any]) -> Mapping[str, Any]:
         """The health of the backend, with the outages and the decisions made without it."""
@@ -168,3 +216,7 @@ class Fallback:
     def is_idle(self) -> bool:
         """Whether all circuit breakers are closed."""
         return not self._breakers.count_open(time.monotonic())
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

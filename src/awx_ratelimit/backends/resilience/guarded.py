@@ -8,16 +8,19 @@ While the backend is unavailable, `on_outage` decides:
     closed   nothing is allowed: BackendUnavailable, which a gate answers with 503
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING, ActualCost
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import TaskDeadline
 
@@ -33,8 +36,10 @@ class AsyncGuardedBackend(AsyncWrapper):
     A claim waits up to `budget_ms` for the backend. Delays of this process, such as a blocked event loop or threads
     that wait for their turn, are added to the budget and are not failures of the backend.
 
-    If the backend has several servers, as a cluster has, it has a method ``home(subject)``, and each server has its own
-    circuit breaker. If one subject's data is corrupt (StateDamaged), only that subject falls back to `on_outage`.
+    If the backend has several servers, as a cluster has, it has a method ``home(record)``, and each server has its own
+    circuit breaker. A claim of budgets on several servers needs all of them: if one has an outage, or fails the claim,
+    the whole claim is decided by `on_outage`, and a failure counts for each of these servers. If the data of one record
+    is corrupt (StateDamaged), only claims of that record fall back to `on_outage`.
 
     `expected_workers` is the number of processes that share the limits.
 
@@ -58,34 +63,37 @@ class AsyncGuardedBackend(AsyncWrapper):
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._fallback.permit(subject)
-        if ticket is None:
-            return self._fallback.acquire(subject, plan, cost)
-        try:
-            with TaskDeadline(self._budget_s, all_delays=True):
-                decision: Decision = await self.backend.acquire(subject, plan, cost)
-        except _UNAVAILABLE as error:
-            return self._fallback.acquire(subject, plan, cost, self._fallback.on_failure(ticket, error))
-        except BaseException:
-            self._fallback.on_no_result(ticket)
-            raise
-        self._fallback.on_success(ticket, self.backend)
-        return decision
+        return await self._decide((subject,), self.backend.acquire, self._fallback.acquire, (subject, plan, cost))
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._fallback.permit(subject)
-        if ticket is None:
-            return self._fallback.peek(subject, plan, cost)
+        return await self._decide((subject,), self.backend.peek, self._fallback.peek, (subject, plan, cost))
+
+    async def acquire_joint(self, claim: JointClaim) -> Decision:
+        return await self._decide(claim.records, self.backend.acquire_joint, self._fallback.acquire_joint, (claim,))
+
+    async def peek_joint(self, claim: JointClaim) -> Decision:
+        return await self._decide(claim.records, self.backend.peek_joint, self._fallback.peek_joint, (claim,))
+
+    async def _decide(
+        self,
+        records: Sequence[Record],
+        decide: Callable[..., Any],
+        decide_locally: Callable[..., Decision],
+        claim: tuple[Any, ...],
+    ) -> Decision:
+        tickets = self._fallback.permit(records)
+        if tickets is None:
+            return decide_locally(*claim)
         try:
             with TaskDeadline(self._budget_s, all_delays=True):
-                decision: Decision = await self.backend.peek(subject, plan, cost)
+                decision: Decision = await decide(*claim)
         except _UNAVAILABLE as error:
-            return self._fallback.peek(subject, plan, cost, self._fallback.on_failure(ticket, error))
+            return decide_locally(*claim, self._fallback.on_failure(tickets, error))
         except BaseException:
-            self._fallback.on_no_result(ticket)
+            self._fallback.on_no_result(tickets)
             raise
-        self._fallback.on_success(ticket, self.backend)
+        self._fallback.on_success(tickets, self.backend)
         return decision
 
     def release(self, decision: Decision) -> None:
@@ -95,16 +103,20 @@ class AsyncGuardedBackend(AsyncWrapper):
             self.backend.release(decision)
 
     async def refund(self, decision: Decision) -> None:
-        """See Backend. Refunds a local decision locally."""
-        if self._fallback.decided(decision):
-            self._fallback.local.refund(decision)
-        else:
-            await self.backend.refund(decision)
+        await self.settle(decision, NOTHING)
 
-    async def reset(self, subject: str) -> None:
+    async def settle(self, decision: Decision, actual: ActualCost) -> None:
+        """See Backend. Settles a local decision locally, and adds what it cost more to the backend later."""
+        if self._fallback.decided(decision):
+            self._fallback.settle(decision, actual)
+        else:
+            await self.backend.settle(decision, actual)
+
+    async def reset(self, subject: str, scope: str | None = None) -> None:
+        """See Backend. Also clears what was decided locally."""
         subject = checked_subject(subject)
-        self._fallback.reconciliation.reset(subject)
-        await self.backend.reset(subject)
+        self._fallback.reconciliation.reset(subject, scope)
+        await self.backend.reset(subject, scope)
 
     async def health(self) -> Mapping[str, Any]:
         """The health of the backend, the number of outages, and the decisions made without it in the latest one."""

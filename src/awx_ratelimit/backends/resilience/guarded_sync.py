@@ -3,7 +3,7 @@
 Generated from `guarded.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -12,9 +12,12 @@ from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
 from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
 from awx_ratelimit.backends.validation import checked_backend
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING, ActualCost
 
 
 class GuardedBackend(Wrapper):
@@ -25,8 +28,10 @@ class GuardedBackend(Wrapper):
 
     The backend keeps to `budget_ms` by itself, as RedisBackend does with `timeout_ms`: nothing interrupts it.
 
-    If the backend has several servers, as a cluster has, it has a method ``home(subject)``, and each server has its own
-    circuit breaker. If one subject's data is corrupt (StateDamaged), only that subject falls back to `on_outage`.
+    If the backend has several servers, as a cluster has, it has a method ``home(record)``, and each server has its own
+    circuit breaker. A claim of budgets on several servers needs all of them: if one has an outage, or fails the claim,
+    the whole claim is decided by `on_outage`, and a failure counts for each of these servers. If the data of one record
+    is corrupt (StateDamaged), only claims of that record fall back to `on_outage`.
 
     `expected_workers` is the number of processes that share the limits.
 
@@ -49,34 +54,37 @@ class GuardedBackend(Wrapper):
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._fallback.permit(subject)
-        if ticket is None:
-            return self._fallback.acquire(subject, plan, cost)
-        try:
-            with nullcontext():
-                decision: Decision = self.backend.acquire(subject, plan, cost)
-        except _UNAVAILABLE as error:
-            return self._fallback.acquire(subject, plan, cost, self._fallback.on_failure(ticket, error))
-        except BaseException:
-            self._fallback.on_no_result(ticket)
-            raise
-        self._fallback.on_success(ticket, self.backend)
-        return decision
+        return self._decide((subject,), self.backend.acquire, self._fallback.acquire, (subject, plan, cost))
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)
-        ticket = self._fallback.permit(subject)
-        if ticket is None:
-            return self._fallback.peek(subject, plan, cost)
+        return self._decide((subject,), self.backend.peek, self._fallback.peek, (subject, plan, cost))
+
+    def acquire_joint(self, claim: JointClaim) -> Decision:
+        return self._decide(claim.records, self.backend.acquire_joint, self._fallback.acquire_joint, (claim,))
+
+    def peek_joint(self, claim: JointClaim) -> Decision:
+        return self._decide(claim.records, self.backend.peek_joint, self._fallback.peek_joint, (claim,))
+
+    def _decide(
+        self,
+        records: Sequence[Record],
+        decide: Callable[..., Any],
+        decide_locally: Callable[..., Decision],
+        claim: tuple[Any, ...],
+    ) -> Decision:
+        tickets = self._fallback.permit(records)
+        if tickets is None:
+            return decide_locally(*claim)
         try:
             with nullcontext():
-                decision: Decision = self.backend.peek(subject, plan, cost)
+                decision: Decision = decide(*claim)
         except _UNAVAILABLE as error:
-            return self._fallback.peek(subject, plan, cost, self._fallback.on_failure(ticket, error))
+            return decide_locally(*claim, self._fallback.on_failure(tickets, error))
         except BaseException:
-            self._fallback.on_no_result(ticket)
+            self._fallback.on_no_result(tickets)
             raise
-        self._fallback.on_success(ticket, self.backend)
+        self._fallback.on_success(tickets, self.backend)
         return decision
 
     def release(self, decision: Decision) -> None:
@@ -86,16 +94,20 @@ class GuardedBackend(Wrapper):
             self.backend.release(decision)
 
     def refund(self, decision: Decision) -> None:
-        """See Backend. Refunds a local decision locally."""
-        if self._fallback.decided(decision):
-            self._fallback.local.refund(decision)
-        else:
-            self.backend.refund(decision)
+        self.settle(decision, NOTHING)
 
-    def reset(self, subject: str) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        """See Backend. Settles a local decision locally, and adds what it cost more to the backend later."""
+        if self._fallback.decided(decision):
+            self._fallback.settle(decision, actual)
+        else:
+            self.backend.settle(decision, actual)
+
+    def reset(self, subject: str, scope: str | None = None) -> None:
+        """See Backend. Also clears what was decided locally."""
         subject = checked_subject(subject)
-        self._fallback.reconciliation.reset(subject)
-        self.backend.reset(subject)
+        self._fallback.reconciliation.reset(subject, scope)
+        self.backend.reset(subject, scope)
 
     def health(self) -> Mapping[str, Any]:
         """The health of the backend, the number of outages, and the decisions made without it in the latest one."""

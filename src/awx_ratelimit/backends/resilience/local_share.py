@@ -2,15 +2,18 @@
 
 With W processes, each gets 1/W of every limit, rounded up, so together they exceed a limit by at most one token each.
 The burst of a share holds at least the largest claim, or that claim could never be allowed. It never exceeds the burst
-of the plan.
+of the plan. The plan of every budget of a claim has a share.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeGuard
 
+from awx_ratelimit.core.joint_claim import JointClaim, Shape, cost_by_measure
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
-from awx_ratelimit.core.rate import Concurrency, Rate
+from awx_ratelimit.core.rate import REQUESTS, Rate
 from awx_ratelimit.core.validation import set_fields
 from awx_ratelimit.errors import InvalidLimit
 
@@ -31,32 +34,46 @@ class Shares:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._known: OrderedDict[Plan, tuple[int, Share]] = OrderedDict()
+        self._known: OrderedDict[Plan, tuple[Mapping[str, int], Share]] = OrderedDict()
 
     def of(self, plan: Plan, cost: int) -> Share:
         """The share of `plan`, which holds claims of `cost` tokens and all earlier ones."""
+        return self._of(plan, {REQUESTS: cost})
+
+    def of_claim(self, claim: JointClaim) -> JointClaim:
+        """`claim` with the shares of its plans."""
+        plans, scopes, cost, charges, parts, has_slots = claim.shape
+        costs = cost_by_measure(cost)
+        shares = tuple(self._of(plan, costs) for plan in plans)
+        charges = tuple(charge._replace(plan=self._of(charge.plan, costs)) for charge in charges)
+        return claim._replace(shape=Shape(shares, scopes, cost, charges, parts, has_slots))
+
+    def _of(self, plan: Plan, costs: Mapping[str, int]) -> Share:
         known = self._known.get(plan)
-        if known is not None and cost <= known[0]:
+        if known is not None and all(costs.get(measure, 1) <= largest for measure, largest in known[0].items()):
             return known[1]
-        largest = max(cost, 1)
-        share = self._new(plan, largest)
+        before = known[0] if known else {}
+        # By the measures of the plan: a client may name any others.
+        costs = {rate.measure: max(costs.get(rate.measure, 1), before.get(rate.measure, 1)) for rate in plan.rates}
+        share = self._new(plan, costs)
         while len(self._known) >= MAX_CACHED_PLANS:
             with suppress(KeyError):  # another thread may remove it at the same time
                 self._known.popitem(last=False)
-        self._known[plan] = largest, share
+        self._known[plan] = costs, share
         return share
 
     def owns(self, plan: Plan) -> TypeGuard[Share]:
         """Whether `plan` is a share of this guard."""
         return plan.__class__ is Share and plan.shares is self
 
-    def _new(self, plan: Plan, cost: int) -> Share:
+    def _new(self, plan: Plan, costs: Mapping[str, int]) -> Share:
         slots = plan.concurrency
         share = Share(
             plan.name,
-            tuple(_rate(rate, self._workers, cost) for rate in plan.rates),
-            slots and Concurrency(max(1, slots.slots // self._workers), slots.ttl_ms, slots.max_hold_ms, slots.shadow),
-            plan.shadow,
+            tuple(_rate(rate, self._workers, costs[rate.measure]) for rate in plan.rates),
+            slots and replace(slots, slots=max(1, slots.slots // self._workers)),
+            shadow=plan.shadow,
+            is_unlimited=plan.is_unlimited,
         )
         set_fields(share, shares=self, whole=plan)
         return share
@@ -66,9 +83,9 @@ def _rate(rate: Rate, workers: int, cost: int) -> Rate:
     burst = min(rate.burst, max(cost, -(-rate.burst // workers)))
     if rate.calendar:
         # The tokens of a calendar rate are its burst.
-        return Rate(rate.name, burst, rate.period_ms, refill="calendar", shadow=rate.shadow)
+        return replace(rate, tokens=burst, burst=burst)
     try:
-        return Rate(rate.name, rate.tokens, rate.period_ms * workers, burst, shadow=rate.shadow)
+        return replace(rate, period_ms=rate.period_ms * workers, burst=burst)
     except InvalidLimit:
         # The longer period cannot be counted exactly. Divide the tokens instead, rounded up.
-        return Rate(rate.name, -(-rate.tokens // workers), rate.period_ms, burst, shadow=rate.shadow)
+        return replace(rate, tokens=-(-rate.tokens // workers), burst=burst)

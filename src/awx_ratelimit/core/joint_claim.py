@@ -1,6 +1,6 @@
 """`JointClaim`: a claim of several budgets, of a scope, of several measures, or whose cost is settled afterward."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -103,6 +103,8 @@ def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, 
                 shape = _shapes.get((cost, id(plan), second.kind))
                 records = subject, second.record
             else:
+                if isinstance(also, Iterator):
+                    also = tuple(also)
                 shape = _shapes.get((cost, id(plan), *map(_kind, also)))
                 records = (subject, *map(_record, also))
         except (AttributeError, TypeError):

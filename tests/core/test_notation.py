@@ -1,0 +1,67 @@
+"""Rates in the notation: token buckets, and periods of the calendar."""
+
+import re
+
+import pytest
+
+from awx_ratelimit import InvalidLimit, Plan, PlanTable, Rate
+from awx_ratelimit.core.calendar_periods import Period
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "period"),
+    [
+        ("1000/month", 1000, "month"), ("1000 per 1 month", 1000, "month"), ("5/WEEK", 5, "week"),
+        (" 7 / year ", 7, "year"), ("3 per weeks", 3, "week"), ("12/1months", 12, "month"),
+    ],
+)  # fmt: skip
+def test_calendar_period(text: str, tokens: int, period: Period) -> None:
+    """Weeks, months and years are those of the calendar in UTC, and the rate has the name of the period."""
+    assert Rate.parse(text) == Rate(period, tokens, period=period)
+
+
+def test_name_of_a_calendar_rate() -> None:
+    """A name can be given; a burst cannot, unless it equals the tokens."""
+    assert Rate.parse("1000/month", name="quota").name == "quota"
+    assert Rate.parse("1000/month", burst=1_000).burst == 1_000
+    with pytest.raises(InvalidLimit, match="burst: expected 1000, the tokens of this calendar rate, got 5"):
+        Rate.parse("1000/month", burst=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "instead"),
+    [
+        ("5/2 months", "month", "5/60 days"), ("12 per 2 years", "year", "12/730 days"),
+        ("9/3weeks", "week", "9/21 days"), ("9 per 12 MONTHS", "month", "9/360 days"),
+    ],
+)  # fmt: skip
+def test_several_calendar_periods(text: str, unit: str, instead: str) -> None:
+    """Several weeks, months or years are an InvalidLimit that says what to write, alone and in a plan table."""
+    with pytest.raises(InvalidLimit, match=re.escape(f"{text!r}: expected one {unit}, because")) as error:
+        Rate.parse(text)
+    with pytest.raises(InvalidLimit, match=re.escape("t: plans.a.rates[0]: ")):
+        PlanTable.from_mapping({"plans": {"a": {"rates": [text]}}}, source="t")
+
+    assert str(error.value).endswith(f"write {instead!r}")
+    assert Rate.parse(instead).refill == "continuous"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0/month", "5/0 months", "-5/month", "1000/monthly", "5/month;5/day", "five/month", "5/2.5 months", "/month"],
+)
+def test_wrong_calendar_period(text: str) -> None:
+    """Anything else about weeks, months and years is an InvalidLimit."""
+    with pytest.raises(InvalidLimit):
+        Rate.parse(text)
+
+
+def test_plan_of() -> None:
+    """`Plan.of` has weeks and months of the calendar, after its other rates."""
+    plan = Plan.of("p", per_minute=1, per_week=2, per_month=3)
+
+    assert [(rate.name, rate.tokens, rate.period) for rate in plan.rates] == [
+        ("minute", 1, None),
+        ("week", 2, "week"),
+        ("month", 3, "month"),
+    ]

@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
+from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, PlanTable, Rate, Request
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Owner
@@ -31,10 +31,21 @@ from awx_ratelimit.testing import ManualClock
 SESSION = "session"
 START_SECONDS = 10.0
 DAY_MS = 86_400_000
+#: What all keys of an account on the plan "team" share.
+TEAM = Plan(
+    "team.account",
+    (
+        Rate("minute", 100, 60_000),
+        Rate("month", 1_000_000, period="month", anchor_day=15, timezone="America/Argentina/Buenos_Aires"),
+        Rate("tokens-day", 90_000, period="day", measure="tokens"),
+    ),
+    Concurrency(8),
+)
 PLANS = PlanTable(
     [
         Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5),
         Plan.of("growth", per_minute=300, per_day=100_000, concurrent=25),
+        Plan.of("team", per_minute=60, account=TEAM),
     ],
     default="starter",
 )
@@ -87,9 +98,10 @@ class Site:
     def use(self, key: ApiKey, plan: str = "starter", *, requests: int, open: int = 0) -> list[Decision]:
         """Make requests with the key. The last `open` ones stay in flight and are returned."""
         chosen = next(known for known in PLANS.plans if known.name == plan)
+        also = [Budget(key.account_id, chosen.account, "account")] if chosen.account else []
         for _ in range(requests - open):
-            self.limiter.release(self.limiter.acquire(key.family_id, chosen))
-        return [self.limiter.acquire(key.family_id, chosen) for _ in range(open)]
+            self.limiter.release(self.limiter.acquire(key.family_id, chosen, also=also))
+        return [self.limiter.acquire(key.family_id, chosen, also=also) for _ in range(open)]
 
 
 async def _plant(request: StarletteRequest) -> PlainTextResponse:

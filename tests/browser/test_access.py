@@ -22,13 +22,17 @@ PATHS = [
 ]
 
 
-@pytest.fixture
-def key_id(site: Site, account: str) -> str:
-    """A rotated key with a long name, in an account that also has full, old and unused keys."""
+@pytest.fixture(params=["starter", "team"])
+def key_id(request: pytest.FixtureRequest, site: Site, account: str) -> str:
+    """A rotated key with a long name, in an account that also has full, old and unused keys.
+
+    The keys of the plan "team" share limits with long texts.
+    """
+    site.service.accounts.set_plan(account, request.param)
     site.key(account, "legacy", days_old=140)
     site.key(account, "aging", days_old=80, used_days_ago=1)
     busy = site.key(account, "busy", used_days_ago=0)
-    site.held += site.use(busy, requests=50, open=4)
+    site.held += site.use(busy, request.param, requests=50, open=4)
     key = site.key(account, "prod-" + "long-name-" * 5, days_old=93, used_days_ago=0)
     return site.service.rotate(account, key.id, actor="ann").key.rotated_from or ""
 

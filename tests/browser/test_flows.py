@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.site import Site, wsgi
 
@@ -153,6 +154,25 @@ def test_live_bars(scripted: Page, site: Site, account: str) -> None:
     bar = scripted.get_by_role("meter", name="prod, this minute")
     expect(bar).to_have_js_property("value", 55)
     expect(scripted.locator(".bar-text").first).to_have_text("55 of 60")
+
+
+@pytest.mark.parametrize("path", ["/", "/keys/{id}"])
+def test_live_shared_bars(scripted: Page, site: Site, account: str, path: str) -> None:
+    """The bars of what all keys share follow the usage of every key, above the bars of each key."""
+    site.service.accounts.set_plan(account, "team")
+    shown, other = site.key(account, "shown"), site.key(account, "other")
+    scripted.goto(f"/console{path.format(id=shown.id)}")
+    expect(scripted.get_by_text("Live", exact=True)).to_be_visible()
+    site.use(other, "team", requests=55)
+
+    shared = scripted.get_by_role("meter", name="All keys together, this minute")
+    own = scripted.get_by_role("meter", name="shown, this minute")
+    expect(shared).to_have_js_property("value", 55)
+    expect(own).to_have_js_property("value", 0)
+    expect(scripted.locator(".bar-text").first).to_have_text("55 of 100")
+    expect(scripted.locator(".bar-note").last).to_have_text("resets at midnight UTC")
+    boxes = [meter.bounding_box() for meter in (shared, own)]
+    assert boxes[0]["y"] < boxes[1]["y"]  # type: ignore[index]  # both are visible
 
 
 def test_bars_without_javascript(opened: Callable[..., Page], site: Site, account: str) -> None:

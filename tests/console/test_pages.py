@@ -1,13 +1,17 @@
 """The pages over both adapters: what they show, and that only the owner sees it."""
 
+import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from tests.browser.site import Site
 from tests.console.conftest import Client
 
-from awx_ratelimit.errors import KeyStoreUnavailable
+from awx_ratelimit.errors import BackendUnavailable, KeyStoreUnavailable
+from awx_ratelimit.keys import ApiKey
 
 PAGES = ["/", "/new", "/activity", "/plans", "/keys/{id}", "/keys/{id}/rotate", "/keys/{id}/delete"]
 HOSTILE_NAME = "<script>alert(1)</script>\"'&`{{7*7}}"
@@ -119,6 +123,81 @@ class TestKeys:
         assert "secret-host" not in response.text
 
 
+class TestSharedUsage:
+    """The limits that all keys of an account share."""
+
+    @pytest.fixture
+    def keys(self, client: Client, site: Site) -> list[ApiKey]:
+        """Two keys of an account on the plan "team", that have made 12 requests."""
+        site.clock.set(int(datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()) * 1_000)
+        site.service.accounts.set_plan(client.account, "team")
+        first = site.key(client.account, "first")
+        site.clock.advance(1)
+        keys = [first, site.key(client.account, "second")]
+        site.held = [*site.use(keys[0], "team", requests=7, open=1), *site.use(keys[1], "team", requests=5, open=1)]
+        return keys
+
+    @pytest.mark.parametrize("path", ["/", "/keys/{id}"])
+    def test_bars(self, client: Client, keys: list[ApiKey], path: str) -> None:
+        """They stand above the bars of the keys, with what all keys have used, each with a name."""
+        page = client.get(path.format(id=keys[0].id)).text
+        bars = re.findall(r'max="(\d+)".*?value="(\d+)" aria-label="(.*?)"', page)
+        own = [("60", "5", "second, this minute")] if path == "/" else []
+
+        assert bars == [
+            ("100", "12", "All keys together, this minute"),
+            ("1000000", "12", "All keys together, this month"),
+            ("90000", "0", "All keys together, tokens today"),
+            ("8", "2", "All keys together, in flight"),
+            *own,
+            ("60", "7", "first, this minute"),
+        ]
+
+    def test_resets(self, client: Client, keys: list[ApiKey]) -> None:
+        """Limits of the calendar say when they reset."""
+        assert re.findall(r'class="bar-note">(.*?)<', client.get("/").text) == [
+            "resets on 15 December (America/Argentina/Buenos Aires time)",
+            "resets at midnight UTC",
+        ]
+
+    def test_live(self, client: Client, keys: list[ApiKey]) -> None:
+        """The event of an open page has them too, with their notes."""
+        data = json.loads(client.get(f"/usage?key={keys[1].id}").text.split("data: ")[1])
+
+        assert data["shared"] == {
+            "account.minute": [12, "12 of 100"],
+            "account.month": [12, "12 of 1,000,000", "resets on 15 December (America/Argentina/Buenos Aires time)"],
+            "account.tokens-day": [0, "0 of 90,000", "resets at midnight UTC"],
+            "account.concurrent": [2, "2 of 8"],
+        }
+        assert data["keys"][keys[1].id]["bars"] == {"minute": [5, "5 of 60"]}
+
+    def test_words(self, client: Client, keys: list[ApiKey]) -> None:
+        """The page says what each key may do, and what all keys together may."""
+        page = client.get("/").text
+
+        assert "60 requests per minute for each key, and 100 requests per minute, 1,000,000 requests per month" in page
+        assert "90,000 tokens per day and 8 requests in flight for all keys together." in page
+
+    def test_plan_without_them(self, client: Client, site: Site) -> None:
+        """A page of an account whose keys share nothing does not mention them."""
+        site.key(client.account, "n")
+
+        assert "together" not in client.get("/").text
+
+    def test_unknown_usage(self, client: Client, site: Site, keys: list[ApiKey], monkeypatch: Any) -> None:
+        """While the backend is unavailable the page works, and says that the usage is unknown."""
+
+        def fail(*_: object) -> None:
+            raise BackendUnavailable("it is down")
+
+        monkeypatch.setattr(site.limiter.backend, "peek_joint", fail)
+        response = client.get("/")
+
+        assert response.status == 200
+        assert response.text.count("Usage is currently unavailable.") == 2
+
+
 class TestLiveUsage:
     """The event stream of an open page."""
 
@@ -157,14 +236,41 @@ def test_plans(client: Client, site: Site) -> None:
     """The table has the limits of each plan and marks the account's own, with its overrides."""
     site.service.accounts.set_plan(client.account, "growth")
     site.service.accounts.set_overrides(client.account, {"per_minute": 450})
-    page = client.get("/plans").text
+    rows = plan_rows(client.get("/plans").text)
 
-    rows = re.findall(r'<th scope="row">(\w+)(.*?)</th>\s*<td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>', page)
-    assert [(name, "your plan" in more, *numbers) for name, more, *numbers in rows] == [
-        ("Starter", False, "60", "10,000", "5"),
-        ("Growth", True, "450", "100,000", "25"),
-        ("Enterprise", False, "Custom", "Custom", "Custom"),
-    ]
+    assert rows == {
+        "Starter": ["60", "10,000", "unlimited", "5"],
+        "Growth your plan": ["450", "100,000", "unlimited", "25"],
+        "Team": ["60", "unlimited", "unlimited", "unlimited"],
+        "Team all keys together plus 90,000 tokens per day": [
+            "100", "no limit", "1,000,000 resets on the 15th (America/Argentina/Buenos Aires time)", "8",
+        ],
+        "Enterprise": ["Custom", "Custom", "Custom", "Custom"],
+    }  # fmt: skip
+
+
+def test_plans_of_an_account_with_overrides(client: Client, site: Site) -> None:
+    """Overrides of what keys share are in the second row of the plan."""
+    site.service.accounts.set_plan(client.account, "team")
+    site.service.accounts.set_overrides(client.account, {"account": {"per_minute": 7, "per_week": 50}})
+    page = client.get("/plans").text
+    row = plan_rows(page)["Team all keys together plus 90,000 tokens per day"]
+
+    assert row[:3] == ["7", "no limit", "50 resets on Mondays"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', page) == [
+        "Plan", "Requests per minute", "Requests per day", "Requests per week", "Requests per month",
+        "Requests in flight",
+    ]  # fmt: skip
+
+
+def plan_rows(page: str) -> dict[str, list[str]]:
+    """The texts of the table of plans, by the heading of the row."""
+
+    def text(cell: str) -> str:
+        return " ".join(re.sub(r"<[^>]*>", " ", cell).split())
+
+    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', page, re.DOTALL)
+    return {text(heading): [text(cell) for cell in re.findall(r"<td>(.*?)</td>", cells)] for heading, cells in rows}
 
 
 def test_activity(client: Client, site: Site) -> None:

@@ -8,6 +8,13 @@ from awx_ratelimit.runtime import clock
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 #: English, whatever the locale of the process.
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NAMES: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_ENDINGS: Final = {1: "st", 2: "nd", 3: "rd"}
+_TEENS: Final = range(11, 14)
 _PERIODS: Final = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
 #: Covers the difference between the clocks of two servers.
 _JUST_NOW_SECONDS: Final = 45
@@ -72,3 +79,18 @@ def period(period_ms: int) -> str:
             times = period_ms // unit_ms
             return unit if times == 1 else count(times, unit)
     return f"{period_ms:,} ms"
+
+
+def month(number: int) -> str:
+    """``January`` for 1."""
+    return _MONTH_NAMES[number - 1]
+
+
+def weekday(number: int) -> str:
+    """``Monday`` for 1."""
+    return _WEEKDAYS[number - 1]
+
+
+def ordinal(value: int) -> str:
+    """``1st``, ``15th``."""
+    return f"{value}{'th' if value in _TEENS else _ENDINGS.get(value % 10, 'th')}"

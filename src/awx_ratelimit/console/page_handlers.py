@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.console import view_models
 from awx_ratelimit.console.page_request import Action, LiveEvent, Page, PageRequest, PageResponse, Settings
+from awx_ratelimit.console.plan_table import plan_table
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -20,8 +21,16 @@ from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLim
 from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.management.auth.tokens import Owner
-from awx_ratelimit.management.limits import BlockingLimiter, KeyIssuer, KeyUsage, live_usage
+from awx_ratelimit.management.limits import BlockingLimiter, KeyIssuer
+from awx_ratelimit.management.usage import KeyUsage, live_usage
 from awx_ratelimit.runtime.clock import Clock
+
+
+class ShownUsage(NamedTuple):
+    """The usage of each key by its id, None if it is unknown; and the bars of what all keys of the account share."""
+
+    by_key: Mapping[str, KeyUsage] | None
+    shared: tuple[view_models.UsageBar, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +71,15 @@ class PageContext:
         except InvalidLimit:
             return None
 
-    def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> Mapping[str, KeyUsage] | None:
-        """The usage of each key by its id; None if the backend or the plan is missing, so that pages still work."""
+    def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> ShownUsage:
+        """The usage of the account and of `keys`. Without the backend or the plan, pages show that it is unknown."""
+        if account is None:
+            return ShownUsage({}, ())
         try:
-            usages = [] if account is None else live_usage(account, keys, self.plans, self.limiter.peek_many)
+            shared, usages = live_usage(account, keys, self.plans, self.limiter.peek_many)
         except (BackendUnavailable, InvalidLimit):
-            return None
-        return {usage.key.id: usage for usage in usages}
+            return ShownUsage(None, ())
+        return ShownUsage({usage.key.id: usage for usage in usages}, tuple(map(view_models.usage_bar, shared or ())))
 
 
 #: Keys per page. The usage of each is looked up separately.
@@ -123,7 +134,8 @@ class PageHandlers:
         usage = context.usage(context.account(owner), [key])
         events = context.keys.events(owner.account_id, key_id=key.id, page_size=_HISTORY_SIZE)
         variables = {
-            "row": view_models.key_row(key, usage, now),
+            "row": view_models.key_row(key, usage.by_key, now),
+            "shared": usage.shared,
             "steps": self._rotation_steps(request, key),
             "entries": [view_models.activity_entry(event) for event in events.items],
             "note": _note(request),
@@ -152,11 +164,12 @@ class PageHandlers:
         return Page(
             "keys.html",
             {
-                "rows": [view_models.key_row(key, usage, now) for key in listed.keys],
+                "rows": [view_models.key_row(key, usage.by_key, now) for key in listed.keys],
+                "shared": usage.shared,
                 "listed": listed,
                 "counts": {name: len(keys) for name, keys in filtered.items()},
                 "account": account,
-                "plan": None if plan is None else view_models.plan_row(plan, plan),
+                "plan": plan,
                 "note": _note(request),
             },
         )
@@ -180,10 +193,11 @@ class PageHandlers:
             filtered = {name: find(context.keys, owner.account_id) for name, find in _FILTERS.items() if name == show}
             keys = self._key_list(request, filtered).keys
         usage, now = context.usage(account, keys), context.now()
-        rows = [view_models.key_row(key, usage, now) for key in keys]
-        bars = {row.key.id: {bar.limit: [bar.used, bar.text] for bar in row.bars or ()} for row in rows}
-        keys_data = {row.key.id: {"last_used": row.last_used, "bars": bars[row.key.id]} for row in rows}
-        data = {"known": usage is not None, "keys": keys_data}
+        rows = [view_models.key_row(key, usage.by_key, now) for key in keys]
+        keys_data = {row.key.id: {"last_used": row.last_used, "bars": _live_bars(row.bars or ())} for row in rows}
+        data: dict[str, Any] = {"known": usage.by_key is not None, "keys": keys_data}
+        if usage.shared:
+            data["shared"] = _live_bars(usage.shared)
         return LiveEvent(data, choice(LIVE_INTERVALS_MS))
 
     def _rotation_steps(self, request: PageRequest, key: ApiKey) -> tuple[view_models.RotationStep, ...]:
@@ -206,8 +220,13 @@ class PageHandlers:
         own = self._context.plan(request.owner, account)
         # `own`, with its overrides, takes the place of the table's plan of that name.
         plans = {plan.name: plan for plan in (*self._context.plans.plans, *([own] if own else ()))}
-        rows = [view_models.plan_row(plan, own) for plan in plans.values()]
-        return Page("plans.html", {"rows": rows, "own": own, "account": account})
+        table = plan_table(list(plans.values()), own)
+        return Page("plans.html", {"table": table, "own": own, "account": account})
+
+
+def _live_bars(bars: Sequence[view_models.UsageBar]) -> dict[str, list[Any]]:
+    """What changes of each bar, by its limit: the value, the text, and the note if it has one."""
+    return {bar.limit: [bar.used, bar.text, *([bar.note] if bar.note else [])] for bar in bars}
 
 
 def _note(request: PageRequest) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket
 
-from awx_ratelimit.console import formatting
+from awx_ratelimit.console import formatting, limit_words
 from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
 from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse, SeeOther, Settings
 from awx_ratelimit.http import error_responses
@@ -121,6 +121,7 @@ class Renderer:
         )
         self._templates.globals |= {
             "formatting": formatting,
+            "limit_words": limit_words,
             "settings": settings,
             "base": settings.base,
             "asset": {name: f"{settings.base}/static/{asset.url_name}" for name, asset in assets().items()},

@@ -1,16 +1,13 @@
-"""Keys, plans, the audit trail and the progress of a rotation, as the templates show them. Pure."""
+"""Keys, their usage, the audit trail and the progress of a rotation, as the templates show them. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from awx_ratelimit.console import formatting
-from awx_ratelimit.core.decision import Usage
-from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import CONCURRENT, Rate
+from awx_ratelimit.console import formatting, limit_words
 from awx_ratelimit.keys.models import ApiKey, Event
-from awx_ratelimit.management.limits import KeyUsage
+from awx_ratelimit.management.usage import KeyUsage, LimitUsage
 
 #: Keys should be rotated at least every 90 days. A warning appears from day 75.
 ROTATION_DAYS: Final = 90
@@ -18,8 +15,6 @@ ROTATION_WARNING_DAYS: Final = 75
 UNUSED_DAYS: Final = 30
 _State = Literal["done", "now", "later"]
 _BUSY_SHARE, _FULL_SHARE = 0.75, 0.9
-_LABELS: Final = {CONCURRENT: "in flight", "minute": "this minute", "day": "today"}
-_COLUMNS: Final = {60_000: "minute", 86_400_000: "day"}
 _TITLES: Final = {
     "key.created": "Key created",
     "key.renamed": "Key renamed",
@@ -36,7 +31,7 @@ _TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class UsageBar:
-    """The usage of one limit. The bar changes its colour at `busy_from` and `full_from`."""
+    """The usage of one limit. The bar changes its colour at `busy_from` and `full_from`. `note`: when it resets."""
 
     limit: str
     label: str
@@ -45,6 +40,7 @@ class UsageBar:
     busy_from: float
     full_from: float
     text: str
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +63,6 @@ class KeyRow:
     can_rotate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    """A plan in the table of plans. `is_own` marks the plan of the account."""
-
-    name: str
-    minute: str
-    day: str
-    concurrent: str
-    other: str
-    is_own: bool
-
-
 def key_row(key: ApiKey, usage: Mapping[str, KeyUsage] | None, now: datetime) -> KeyRow:
     """Describe a key. `usage` is by key id, or None if it is unknown."""
     key_usage = None if usage is None else usage.get(key.id)
@@ -88,11 +72,13 @@ def key_row(key: ApiKey, usage: Mapping[str, KeyUsage] | None, now: datetime) ->
     return KeyRow(key, age, formatting.time_ago(key.last_used_at, now), flags(key, now), bars, key.status == "active")
 
 
-def usage_bar(usage: Usage) -> UsageBar:
-    """Describe the usage of one limit."""
+def usage_bar(limit: LimitUsage) -> UsageBar:
+    """Describe the usage of one limit. One that is overdrawn is full."""
+    usage = limit.usage
     used, capacity = usage.capacity - usage.remaining, usage.capacity
-    label, text = _LABELS.get(usage.limit, usage.limit), f"{formatting.number(used)} of {formatting.number(capacity)}"
-    return UsageBar(usage.limit, label, used, capacity, capacity * _BUSY_SHARE, capacity * _FULL_SHARE, text)
+    label, text = limit_words.label(limit.rate), f"{formatting.number(used)} of {formatting.number(capacity)}"
+    busy_from, full_from = capacity * _BUSY_SHARE, capacity * _FULL_SHARE
+    return UsageBar(usage.limit, label, used, capacity, busy_from, full_from, text, limit_words.reset_note(limit))
 
 
 def flags(key: ApiKey, now: datetime) -> tuple[Flag, ...]:
@@ -115,27 +101,6 @@ def flags(key: ApiKey, now: datetime) -> tuple[Flag, ...]:
     if key.expires_at is not None:
         found.append(Flag("calm", f"expires in {formatting.time_between(key.expires_at, now)}"))
     return tuple(found)
-
-
-def plan_row(plan: Plan, own: Plan | None) -> PlanRow:
-    """Describe a plan. `own` is the plan of the account, with its overrides applied."""
-    rates = {_COLUMNS.get(rate.period_ms, ""): rate for rate in plan.rates}
-    other = [rate for rate in plan.rates if rate.period_ms not in _COLUMNS]
-    return PlanRow(
-        plan.name,
-        _rate(rates.get("minute")),
-        _rate(rates.get("day")),
-        formatting.number(plan.concurrency.slots) if plan.concurrency else "unlimited",
-        ", ".join(f"{_rate(rate)} per {formatting.period(rate.period_ms)}" for rate in other),
-        own is not None and plan.name == own.name,
-    )
-
-
-def _rate(rate: Rate | None) -> str:
-    if rate is None:
-        return "unlimited"
-    burst = "" if rate.burst == rate.tokens else f" (burst {formatting.number(rate.burst)})"
-    return f"{formatting.number(rate.tokens)}{burst}"
 
 
 @dataclass(frozen=True, slots=True)

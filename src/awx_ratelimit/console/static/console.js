@@ -33,12 +33,19 @@ function updateBars(state) {
   for (const [id, key] of Object.entries(state.keys)) {
     const used = document.querySelector(`[data-last-used="${CSS.escape(id)}"]`);
     if (used) used.textContent = key.last_used;
-    for (const [limit, [value, text]] of Object.entries(key.bars)) {
-      const bar = document.querySelector(`[data-key="${CSS.escape(id)}"] [data-limit="${CSS.escape(limit)}"]`);
-      if (!bar) continue;
-      bar.querySelector("meter").value = value;
-      bar.querySelector(".bar-text").textContent = text;
-    }
+    updateLimits(id, key.bars);
+  }
+  updateLimits("shared", state.shared ?? {});
+}
+
+function updateLimits(owner, bars) {
+  for (const [limit, [value, text, note]] of Object.entries(bars)) {
+    const bar = document.querySelector(`[data-key="${CSS.escape(owner)}"] [data-limit="${CSS.escape(limit)}"]`);
+    if (!bar) continue;
+    bar.querySelector("meter").value = value;
+    bar.querySelector(".bar-text").textContent = text;
+    const reset = bar.querySelector(".bar-note");
+    if (reset) reset.textContent = note ?? "";
   }
 }
 

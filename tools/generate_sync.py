@@ -23,6 +23,7 @@ SOURCES: Final = (
     "awx_ratelimit.http.route_admission",
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.redis.channel",
+    "awx_ratelimit.backends.redis.claims",
     "awx_ratelimit.backends.redis.connection",
     "awx_ratelimit.backends.resilience.wrapper",
     "awx_ratelimit.backends.resilience.guarded",

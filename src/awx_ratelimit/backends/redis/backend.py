@@ -13,12 +13,13 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 try:
     check_versions("the Redis backend", "redis", "redis")
     from awx_ratelimit.backends.redis.channel import AsyncChannels
+    from awx_ratelimit.backends.redis.claims import AsyncClaims
     from awx_ratelimit.backends.redis.connection import raise_error
     from awx_ratelimit.backends.redis.doctor import self_test
     from awx_ratelimit.backends.redis.maintenance import Maintenance
-    from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingClaim
+    from awx_ratelimit.backends.redis.pending_claims import OtherPeriod
     from awx_ratelimit.backends.redis.routing import Route, checked_route, route_to
-    from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, MAX_RESETS, PendingSettlement
+    from awx_ratelimit.backends.redis.session import MAX_RESETS
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
@@ -76,6 +77,7 @@ class AsyncRedisBackend:
         self._maintenance.serve(self)
         self._session = self._maintenance.session
         self._channels = AsyncChannels(self._session)
+        self._claims = AsyncClaims(self._session, self._channels)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()
@@ -83,39 +85,22 @@ class AsyncRedisBackend:
         try:
             decision = raise_error(await self._channels.claim(claim))
             if decision.__class__ is OtherPeriod:
-                decision = await self._claim_again(claim, decision)
+                decision = await self._claims.decide_again(claim, decision)
         finally:
             self._session.finish(claim[3])
         return decision  # type: ignore[no-any-return]
 
     async def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()
-        return await self._claim(self._session.new_peek(subject, plan, cost))
+        return await self._claims.decide(self._session.new_peek(subject, plan, cost))
 
     async def acquire_joint(self, claim: JointClaim) -> Decision:
         renew_if_forked()
-        pending = self._session.new_joint(claim)
-        try:
-            return await self._claim(pending)
-        finally:
-            self._session.finish(pending.lease_id)
+        return await self._claims.acquire(claim)
 
     async def peek_joint(self, claim: JointClaim) -> Decision:
         renew_if_forked()
-        return await self._claim(self._session.new_joint_peek(claim))
-
-    async def _claim(self, claim: PendingClaim) -> Decision:
-        decision = raise_error(await self._channels.claim(claim))
-        return await self._claim_again(claim, decision) if decision.__class__ is OtherPeriod else decision
-
-    async def _claim_again(self, claim: Any, answer: Any) -> Decision:
-        """Send a claim again with the period of the calendar that it lacked."""
-        for _ in range(MAX_PERIOD_TRIES):
-            claim = self._session.with_period(claim, answer)
-            answer = raise_error(await self._channels.claim(claim))
-            if answer.__class__ is not OtherPeriod:
-                return answer  # type: ignore[no-any-return]
-        raise BackendUnavailable("redis: its clock has left each period of the calendar that a claim was sent with")
+        return await self._claims.peek(claim)
 
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
@@ -128,12 +113,7 @@ class AsyncRedisBackend:
 
     async def settle(self, decision: Decision, actual: ActualCost) -> None:
         renew_if_forked()
-        for settlement in self._session.settlements(decision, actual):
-            pending: PendingSettlement | None = settlement
-            for _ in range(MAX_PERIOD_TRIES):
-                if pending is not None:
-                    reply = await self._channels.call(pending.record, self._session.settle_call(pending))
-                    pending = self._session.settled(pending, reply)
+        await self._claims.settle(decision, actual)
 
     async def reset(self, subject: str, scope: str | None = None) -> None:
         subject, scope = checked_subject(subject), checked_scope(scope)

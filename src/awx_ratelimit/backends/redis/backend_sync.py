@@ -11,12 +11,13 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 try:
     check_versions("the Redis backend", "redis", "redis")
     from awx_ratelimit.backends.redis.channel_sync import Channels
+    from awx_ratelimit.backends.redis.claims_sync import Claims
     from awx_ratelimit.backends.redis.connection import raise_error
     from awx_ratelimit.backends.redis.doctor import self_test
     from awx_ratelimit.backends.redis.maintenance import Maintenance
-    from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingClaim
+    from awx_ratelimit.backends.redis.pending_claims import OtherPeriod
     from awx_ratelimit.backends.redis.routing import Route, checked_route, route_to
-    from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, MAX_RESETS, PendingSettlement
+    from awx_ratelimit.backends.redis.session import MAX_RESETS
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
@@ -72,6 +73,7 @@ class RedisBackend:
         self._maintenance.serve(self)
         self._session = self._maintenance.session
         self._channels = Channels(self._session)
+        self._claims = Claims(self._session, self._channels)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()
@@ -79,39 +81,22 @@ class RedisBackend:
         try:
             decision = raise_error(self._channels.claim(claim))
             if decision.__class__ is OtherPeriod:
-                decision = self._claim_again(claim, decision)
+                decision = self._claims.decide_again(claim, decision)
         finally:
             self._session.finish(claim[3])
         return decision  # type: ignore[no-any-return]
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()
-        return self._claim(self._session.new_peek(subject, plan, cost))
+        return self._claims.decide(self._session.new_peek(subject, plan, cost))
 
     def acquire_joint(self, claim: JointClaim) -> Decision:
         renew_if_forked()
-        pending = self._session.new_joint(claim)
-        try:
-            return self._claim(pending)
-        finally:
-            self._session.finish(pending.lease_id)
+        return self._claims.acquire(claim)
 
     def peek_joint(self, claim: JointClaim) -> Decision:
         renew_if_forked()
-        return self._claim(self._session.new_joint_peek(claim))
-
-    def _claim(self, claim: PendingClaim) -> Decision:
-        decision = raise_error(self._channels.claim(claim))
-        return self._claim_again(claim, decision) if decision.__class__ is OtherPeriod else decision
-
-    def _claim_again(self, claim: Any, answer: Any) -> Decision:
-        """Send a claim again with the period of the calendar that it lacked."""
-        for _ in range(MAX_PERIOD_TRIES):
-            claim = self._session.with_period(claim, answer)
-            answer = raise_error(self._channels.claim(claim))
-            if answer.__class__ is not OtherPeriod:
-                return answer  # type: ignore[no-any-return]
-        raise BackendUnavailable("redis: its clock has left each period of the calendar that a claim was sent with")
+        return self._claims.peek(claim)
 
     def release(self, decision: Decision) -> None:
         """See Backend. It is sent with the next claims, or within a few hundredths of a second."""
@@ -124,12 +109,7 @@ class RedisBackend:
 
     def settle(self, decision: Decision, actual: ActualCost) -> None:
         renew_if_forked()
-        for settlement in self._session.settlements(decision, actual):
-            pending: PendingSettlement | None = settlement
-            for _ in range(MAX_PERIOD_TRIES):
-                if pending is not None:
-                    reply = self._channels.call(pending.record, self._session.settle_call(pending))
-                    pending = self._session.settled(pending, reply)
+        self._claims.settle(decision, actual)
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         subject, scope = checked_subject(subject), checked_scope(scope)

@@ -65,7 +65,7 @@ class JointCodec:
         keys: list[bytes] = []
         arguments = Arguments()
         parts = [_HEAD.pack(encode_time(now_ms), self._owner, len(claims))]
-        for _, (records, shape, declared), later_ms, lease_id, _ in claims:
+        for _, (records, shape, declared), later_ms, lease_id, _, _ in claims:
             moments = Moments(present_ms, later_ms)
             parts.append(_CLAIM.pack(lease_id & SEQUENCE, len(records), declared))
             for record, charge in zip(records, shape.charges, strict=True):

@@ -44,6 +44,16 @@ class Grant:
         self.declared_id = declared_id
 
 
+class PartGrant(Grant):
+    """The holder of a part of a claim: see `parts`. `slots` are those that it has taken."""
+
+    __slots__ = ("slots",)
+
+    def __init__(self, granted_by: object, declared_id: int, slots: "Slots") -> None:
+        super().__init__(granted_by, None, declared_id)
+        self.slots = slots
+
+
 class OpenLease(ref[Grant]):
     """An open lease, until its grant is collected."""
 
@@ -140,11 +150,12 @@ class Leases:
         lease = self._open.pop(lease_id, None) or self._lapsing.pop(lease_id, None)
         if lease is None:
             return None
-        self._release(lease.slots, lease_id)
+        self.release_slots(lease.slots, lease_id)
         since_ms: int | None = decision.holder.since_ms
         return None if since_ms is None else self._now_ms() - since_ms
 
-    def _release(self, slots: Slots, lease_id: int) -> None:
+    def release_slots(self, slots: Slots, lease_id: int) -> None:
+        """Release slots of a lease that is not open."""
         for record, _ in slots:
             self.pending.add(record, lease_id)
 
@@ -154,7 +165,7 @@ class Leases:
         The server may decide the claim after it has handled the first release. Whether there may be a lease.
         """
         slots = tuple(each for each in plans_of(claim) if each[1].slot_bit) if claim[3] else ()
-        self._release(slots, claim[3])
+        self.release_slots(slots, claim[3])
         self._let_lapse(slots, claim[3])
         return bool(slots)
 
@@ -163,7 +174,10 @@ class Leases:
         if decision.holder is not None:
             self._abandoned.append(decision)
             self._wake()
-        self.release(decision)
+        if isinstance(decision.holder, PartGrant):
+            self.release_slots(decision.holder.slots, decision.lease_id)
+        else:
+            self.release(decision)
 
     def take_abandoned(self) -> list[Decision]:
         """Remove and return the abandoned decisions, to be refunded."""
@@ -205,10 +219,10 @@ class Leases:
         """Release every lease, including those that are held."""
         for lease_id, lease in self._open.copy().items():
             if self._open.pop(lease_id, None) is not None:
-                self._release(lease.slots, lease_id)
+                self.release_slots(lease.slots, lease_id)
         for lease_id, lapsing in self._lapsing.copy().items():
             if self._lapsing.pop(lease_id, None) is not None:
-                self._release(lapsing.slots, lease_id)
+                self.release_slots(lapsing.slots, lease_id)
 
     def release_lapsed(self) -> None:
         """Release the leases that had no holder for their ttl."""
@@ -218,14 +232,14 @@ class Leases:
                 lease.lapses_at_ms = now_ms + lease.ttl_ms
             elif lease.lapses_at_ms <= now_ms:
                 self._lapsing.pop(lease_id, None)
-                self._release(lease.slots, lease_id)
+                self.release_slots(lease.slots, lease_id)
 
     def lose(self, record: Record, lease_id: int) -> bool:
         """Close a lease that has lost its slot of `record`, and release its other slots. Whether it was open."""
         lease = self._open.pop(lease_id, None)
         if lease is None:
             return False
-        self._release(tuple(slot for slot in lease.slots if slot[0] != record), lease_id)
+        self.release_slots(tuple(slot for slot in lease.slots if slot[0] != record), lease_id)
         return True
 
     def end_slot(self, record: Record, lease_id: int) -> None:

@@ -15,11 +15,11 @@ from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, R
 from awx_ratelimit.backends.redis.pending_claims import HealEntry, ReleasedLease
 from awx_ratelimit.backends.redis.plan_encoding import Moments
 from awx_ratelimit.backends.redis.routing import FanOut, Route
-from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, PendingSettlement, Session
+from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, Session
+from awx_ratelimit.backends.redis.settlements import PendingSettlement
 from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.settlement import NOTHING
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.exits import register_at_exit
@@ -59,7 +59,7 @@ class Maintenance:
             (record, plan, debts, ids) for (record, plan, debts, _), ids in zip(owed, leases, strict=True)
         ]
         groups = self.session.split_by_call(entries)
-        moments = Moments(self.session.present_ms())
+        moments = Moments(self.session.present.ms())
         calls = [codec.heal(group, heal_id, self.session.call_time_ms(), moments) for group in groups]
         replies = self._fan_out.run(calls)
         for group, reply in zip(groups, replies, strict=True):
@@ -159,16 +159,12 @@ class Maintenance:
                 self._thread.wake()
 
     def _send(self, released: list[ReleasedLease], until_s: float | None = None) -> None:
-        """Release these leases, and refund everything that was abandoned. Raises BackendUnavailable."""
+        """Release these leases, and settle what no caller waits for. Raises BackendUnavailable."""
         session = self.session
         groups = session.split_by_call(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
-        refunds = [
-            pending
-            for decision in session.leases.take_abandoned()
-            for pending in session.settlements(decision, NOTHING)
-        ]
-        calls += map(session.settle_call, refunds)
+        settlements = session.settlements.take_pending()
+        calls += map(session.settlements.call, settlements)
         replies: list[Reply] = []
         for start in range(0, len(calls), _MAX_CALLS):
             replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
@@ -176,16 +172,17 @@ class Maintenance:
             if not isinstance(reply, BackendUnavailable):
                 session.leases.pending.remove(group)
         _raise_first(replies)
-        self._send_again(refunds, replies[len(groups) :], until_s)
+        self._send_again(settlements, replies[len(groups) :], until_s)
 
-    def _send_again(self, refunds: list[PendingSettlement], replies: list[Reply], until_s: float | None) -> None:
-        """Send the refunds again that lacked a period of the calendar."""
+    def _send_again(self, pending: list[PendingSettlement], replies: list[Reply], until_s: float | None) -> None:
+        """Send the settlements again that lacked a period of the calendar."""
+        settlements = self.session.settlements
         for _ in range(MAX_PERIOD_TRIES):
-            again = [self.session.settled(*each) for each in zip(refunds, replies, strict=True)]
-            refunds = [pending for pending in again if pending is not None]
-            if not refunds:
+            again = [settlements.settled(*each) for each in zip(pending, replies, strict=True)]
+            pending = [each for each in again if each is not None]
+            if not pending:
                 return
-            replies = self._fan_out.run([self.session.settle_call(pending) for pending in refunds], until_s)
+            replies = self._fan_out.run([settlements.call(each) for each in pending], until_s)
 
     def _renew(self) -> None:
         """Renew every open lease. Raises BackendUnavailable."""

@@ -19,7 +19,8 @@ PlainClaim: TypeAlias = tuple[Record, Plan, int, int]
 class PendingJoint(NamedTuple):
     """A JointClaim, whose first record is `record`. `lease_id` is as in a PlainClaim.
 
-    `later_ms` is as in Moments. `is_plain`: its Decision is that of a plain claim.
+    `later_ms` is as in Moments. `is_plain`: its Decision is that of a plain claim. `is_part`: its lease is opened when
+    all parts of the claim are allowed.
     """
 
     record: Record
@@ -27,6 +28,7 @@ class PendingJoint(NamedTuple):
     later_ms: int
     lease_id: int
     is_plain: bool = False
+    is_part: bool = False
 
 
 PendingClaim: TypeAlias = PlainClaim | PendingJoint

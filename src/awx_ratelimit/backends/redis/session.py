@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
-from awx_ratelimit.backends.redis.joint_codec import Settlement
-from awx_ratelimit.backends.redis.leases import Leases
+from awx_ratelimit.backends.redis.leases import Leases, PartGrant
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
+from awx_ratelimit.backends.redis.parts import Parts
 from awx_ratelimit.backends.redis.pending_claims import (
     HeldLease,
     OfRecord,
@@ -29,18 +29,19 @@ from awx_ratelimit.backends.redis.pending_claims import (
     records_of,
 )
 from awx_ratelimit.backends.redis.pending_releases import Home
-from awx_ratelimit.backends.redis.plan_encoding import Moments, check_encodable, encoded_plan
+from awx_ratelimit.backends.redis.plan_encoding import check_encodable, encoded_plan
+from awx_ratelimit.backends.redis.present import Present
 from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
+from awx_ratelimit.backends.redis.settlements import Settlements
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.settlement import ActualCost, charges, corrections
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.clock import Clock, WallClock, monotonic_ms
+from awx_ratelimit.runtime.clock import Clock, monotonic_ms
 
 _log = logging.getLogger("awx_ratelimit")
 #: The most leases that one call releases in addition to its claims.
@@ -62,30 +63,18 @@ class BatchCall(NamedTuple):
     call: Call
 
 
-class PendingSettlement(NamedTuple):
-    """What a claim cost more or less, in records of one slot. `record` is one of them. `later_ms` is as in Moments."""
-
-    record: Record
-    settlements: Sequence[Settlement]
-    decided_at_ms: int
-    declared_id: int
-    later_ms: int = 0
-
-
 class Session:
     """See the module. `prefix` begins every key. `clock` gives the time of every call; None uses the server's time."""
 
     def __init__(self, route: Route, prefix: str, clock: Clock | None, thread: MaintenanceThread) -> None:
         self.route = route
         self.codec = Codec(prefix, os.urandom(16))
+        self.present = Present(clock)
         #: The time to send with a call, in ms; None lets the server use its own.
-        self.call_time_ms = clock.now_ms if clock else lambda: None
+        self.call_time_ms = self.present.call_time_ms
         self._hold_times = HoldTimes()
         self._thread = thread
         now_ms = clock.now_ms if clock else monotonic_ms
-        self._wall_ms = (clock or WallClock()).now_ms
-        #: How far the server's clock was ahead of this machine's, when that mattered to a period of the calendar.
-        self._ahead_ms = 0
         #: The server of a record, or None if that is not known without waiting.
         self.home: Callable[[Record], Server | None] = self._home
         #: The server, if there is only one.
@@ -98,7 +87,8 @@ class Session:
         #: Called with the lease id of a claim when its caller has the answer or has gone.
         self.finish = self.leases.finish
         self.lost_leases = 0
-        self._cut_off_tokens = 0
+        self.settlements = Settlements(self.codec, self.leases, self.present, self.split_by_call, thread.wake)
+        self.parts = Parts(self.leases, self.codec.keys.slot, self.settlements)
 
     def _home(self, record: Record) -> Server | None:
         return self.route.server(self.codec.key(record))
@@ -135,17 +125,12 @@ class Session:
 
     def with_period(self, claim: PendingJoint, answer: OtherPeriod) -> PendingJoint:
         """`claim` with the period of the calendar that it lacked."""
-        return claim._replace(later_ms=self._note_time(answer) or claim.later_ms)
+        return claim._replace(later_ms=self.present.note(answer) or claim.later_ms)
 
-    def _note_time(self, answer: OtherPeriod) -> int:
-        """Take the present from `answer`. Returns the stored time whose period is to be sent; 0 if there is none."""
-        if self.call_time_ms() is None:
-            self._ahead_ms = answer.now_ms - self._wall_ms()
-        return answer.later_ms
-
-    def present_ms(self) -> int:
-        """The time of the server as far as this process knows: it chooses the periods of the calendar to send."""
-        return self._wall_ms() + self._ahead_ms
+    def is_one_call(self, claim: JointClaim) -> bool:
+        """Whether one call can decide all records of `claim`."""
+        slot = self.codec.keys.slot
+        return self.route.multi_key or len(claim.records) == 1 or len({slot(record) for record in claim.records}) == 1
 
     def batch_calls(self, batch: Sequence[PendingClaim], server: Server) -> list[BatchCall]:
         """The calls that decide `batch` on `server`. They also release leases there."""
@@ -185,7 +170,7 @@ class Session:
             calls.append(BatchCall(plain, released, self._acquire_call([batch[n] for n in plain], released)))
         if joint:
             claims: list[Any] = [batch[n] for n in joint]
-            call = self.codec.joint.acquire(claims, later, self.call_time_ms(), self.present_ms())
+            call = self.codec.joint.acquire(claims, later, self.call_time_ms(), self.present.ms())
             calls.append(BatchCall(joint, later, call))
         return calls
 
@@ -251,7 +236,10 @@ class Session:
         for _, plan in slots:
             if plan.concurrency is not None:
                 self._thread.renew_within(plan.concurrency.ttl_ms)
-        return self.leases.grant(slots, decided_at_ms, lease_id, claim.lease_id if claim.claim.declared else 0)
+        declared_id = claim.lease_id if claim.claim.declared else 0
+        if claim.is_part:
+            return PartGrant(self.leases, declared_id, slots)
+        return self.leases.grant(slots, decided_at_ms, lease_id, declared_id)
 
     def release(self, decision: Decision) -> None:
         try:
@@ -280,30 +268,6 @@ class Session:
                 self._thread.start()
         except Exception:
             _log.exception("the lease of a claim without an answer could not be released")
-
-    def settlements(self, decision: Decision, actual: ActualCost) -> list[PendingSettlement]:
-        """What to correct after `decision`, by slot; nothing if it was settled before."""
-        if not self.leases.start_settlement(decision):
-            return []
-        declared_id: int = decision.holder.declared_id
-        found = [(record, corrections(charge, exceeded, actual)) for record, charge, exceeded in charges(decision)]
-        changed = [(record, changes) for record, changes in found if changes or declared_id]
-        groups = self.split_by_call(changed)
-        return [PendingSettlement(group[0][0], group, decision.decided_at_ms, declared_id) for group in groups]
-
-    def settle_call(self, pending: PendingSettlement) -> Call:
-        """The call that settles it."""
-        _, settlements, decided_at_ms, declared_id, later_ms = pending
-        moments = Moments(self.present_ms(), later_ms)
-        return self.codec.joint.settle(settlements, decided_at_ms, declared_id, self.call_time_ms(), moments)
-
-    def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
-        """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""
-        answer = self.codec.joint.parse_settled(pending.settlements, raise_error(reply))
-        if isinstance(answer, OtherPeriod):
-            return pending._replace(later_ms=self._note_time(answer) or pending.later_ms)
-        self._cut_off_tokens += answer
-        return None
 
     def reset_call(self, subject: str, scope: str | None, scopes: Sequence[bytes]) -> Call:
         """The call that clears the debts of `subject` in `scope`; for None, those without a scope and in `scopes`."""
@@ -349,5 +313,9 @@ class Session:
     def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
         """The health after the calls of `health_calls` succeeded, or failed with `error`."""
         state = "ok" if error is None else str(error)
-        counts = {"leases": len(self.leases), "lost_leases": self.lost_leases, "cut_off_tokens": self._cut_off_tokens}
+        counts = {
+            "leases": len(self.leases),
+            "lost_leases": self.lost_leases,
+            "cut_off_tokens": self.settlements.cut_off_tokens,
+        }
         return {"state": state, "backend": "redis", **counts}

@@ -1,0 +1,95 @@
+"""Decides claims over channels: again with a period that they lacked, and in parts where one call is not enough.
+
+On a cluster, the records of a JointClaim may be in several slots. Then its parts are charged one after the other, in
+the order of their slots. If one refuses or fails, the parts before are given back exactly. So a claim is never over a
+limit, but one that is refused may have kept others out for the time of its calls.
+"""
+
+from typing import Any
+
+from awx_ratelimit.backends.redis.channel import AsyncChannels
+from awx_ratelimit.backends.redis.connection import raise_error
+from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingClaim
+from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, Session
+from awx_ratelimit.backends.redis.settlements import PendingSettlement
+from awx_ratelimit.core.decision import Decision, JointDecision
+from awx_ratelimit.core.joint_claim import JointClaim
+from awx_ratelimit.core.settlement import NOTHING, ActualCost
+from awx_ratelimit.errors import BackendUnavailable
+
+
+class AsyncClaims:
+    """Decides the claims of `session`, and settles them."""
+
+    def __init__(self, session: Session, channels: AsyncChannels) -> None:
+        self._session = session
+        self._channels = channels
+
+    async def decide(self, claim: PendingClaim) -> Decision:
+        """The decision of a claim that is one call. Raises BackendUnavailable."""
+        decision: Any = raise_error(await self._channels.claim(claim))
+        if decision.__class__ is OtherPeriod:
+            decision = await self.decide_again(claim, decision)
+        return decision  # type: ignore[no-any-return]
+
+    async def decide_again(self, claim: Any, answer: Any) -> Decision:
+        """Send a claim again with the period of the calendar that it lacked."""
+        for _ in range(MAX_PERIOD_TRIES):
+            claim = self._session.with_period(claim, answer)
+            answer = raise_error(await self._channels.claim(claim))
+            if answer.__class__ is not OtherPeriod:
+                return answer  # type: ignore[no-any-return]
+        raise BackendUnavailable("redis: its clock has left each period of the calendar that a claim was sent with")
+
+    async def acquire(self, claim: JointClaim) -> Decision:
+        """Decide and charge a JointClaim. Raises BackendUnavailable."""
+        pending = self._session.new_joint(claim)
+        try:
+            if self._session.is_one_call(claim):
+                return await self.decide(pending)
+            return await self._acquire_parts(claim, pending.lease_id)
+        finally:
+            self._session.finish(pending.lease_id)
+
+    async def _acquire_parts(self, claim: JointClaim, lease_id: int) -> Decision:
+        parts = self._session.parts.of(claim, lease_id)
+        charged: list[Any] = []
+        try:
+            for part in parts:
+                decision: Any = await self.decide(part)
+                if not decision.allowed:
+                    while charged:
+                        await self._undo(charged.pop())
+                    others = [decision if each is part else await self._look(each) for each in parts]
+                    return self._session.parts.joined(claim, parts, others, decision)
+                charged.append(decision)
+        except BaseException:
+            for each in charged:
+                self._session.abandon(each)
+            raise
+        return self._session.parts.granted(claim, parts, charged, lease_id)
+
+    async def _undo(self, decision: JointDecision) -> None:
+        self._session.parts.release(decision)
+        await self.settle(decision, NOTHING)
+
+    async def _look(self, part: Any) -> Any:
+        return await self.decide(part._replace(lease_id=0))
+
+    async def peek(self, claim: JointClaim) -> Decision:
+        """Decide a JointClaim without charging it. Raises BackendUnavailable."""
+        pending = self._session.new_joint_peek(claim)
+        if self._session.is_one_call(claim):
+            return await self.decide(pending)
+        parts = self._session.parts.of(claim, 0)
+        decisions = [await self._look(part) for part in parts]
+        return self._session.parts.joined(claim, parts, decisions, decisions[0])
+
+    async def settle(self, decision: Decision, actual: ActualCost) -> None:
+        """Correct what `decision` charged. Raises BackendUnavailable."""
+        for settlement in self._session.settlements.of(decision, actual):
+            pending: PendingSettlement | None = settlement
+            for _ in range(MAX_PERIOD_TRIES):
+                if pending is not None:
+                    reply = await self._channels.call(pending.record, self._session.settlements.call(pending))
+                    pending = self._session.settlements.settled(pending, reply)

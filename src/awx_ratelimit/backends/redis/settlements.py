@@ -1,0 +1,89 @@
+"""What claims turned out to cost more or less: the calls that say so, and their replies."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.backends.redis.connection import Reply, raise_error
+from awx_ratelimit.backends.redis.joint_codec import Settlement
+from awx_ratelimit.backends.redis.leases import Leases
+from awx_ratelimit.backends.redis.pending_claims import OtherPeriod
+from awx_ratelimit.backends.redis.plan_encoding import Moments
+from awx_ratelimit.backends.redis.present import Present
+from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
+
+_MAX_CLOSINGS = 10_000
+
+
+class PendingSettlement(NamedTuple):
+    """What a claim cost more or less, in records of one slot. `record` is one of them. `later_ms` is as in Moments."""
+
+    record: Record
+    settlements: Sequence[Settlement]
+    decided_at_ms: int
+    declared_id: int
+    later_ms: int = 0
+
+
+class Settlements:
+    """`split` groups settlements by the call that they may share. `wake` is called when there is something to send."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        leases: Leases,
+        present: Present,
+        split: Callable[[Sequence[Settlement]], list[list[Settlement]]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._codec = codec
+        self._leases = leases
+        self._present = present
+        self._split = split
+        self._wake = wake
+        self._closings: deque[PendingSettlement] = deque(maxlen=_MAX_CLOSINGS)
+        self.cut_off_tokens = 0
+
+    def of(self, decision: Decision, actual: ActualCost) -> list[PendingSettlement]:
+        """What to correct after `decision`, by slot; nothing if it was settled before."""
+        if not self._leases.start_settlement(decision):
+            return []
+        declared_id: int = decision.holder.declared_id
+        found = [(record, corrections(charge, exceeded, actual)) for record, charge, exceeded in charges(decision)]
+        changed: list[Settlement] = [(record, changes) for record, changes in found if changes or declared_id]
+        groups = self._split(changed)
+        return [PendingSettlement(group[0][0], group, decision.decided_at_ms, declared_id) for group in groups]
+
+    def close_later(self, decision: Decision) -> None:
+        """Forget a declared claim that keeps its charge, with the next call of the maintenance thread."""
+        closed: list[Settlement] = [(record, ()) for record, _, _ in charges(decision)]
+        pending = PendingSettlement(closed[0][0], closed, decision.decided_at_ms, decision.holder.declared_id)
+        self._closings.append(pending)
+        self._wake()
+
+    def take_pending(self) -> list[PendingSettlement]:
+        """Remove and return what no caller waits for: refunds of abandoned decisions, and claims to forget."""
+        pending = [each for decision in self._leases.take_abandoned() for each in self.of(decision, NOTHING)]
+        with suppress(IndexError):  # another thread may take them at the same time
+            while True:
+                pending.append(self._closings.popleft())
+        return pending
+
+    def call(self, pending: PendingSettlement) -> Call:
+        """The call that settles it."""
+        _, settlements, decided_at_ms, declared_id, later_ms = pending
+        moments = Moments(self._present.ms(), later_ms)
+        return self._codec.joint.settle(settlements, decided_at_ms, declared_id, self._present.call_time_ms(), moments)
+
+    def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
+        """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""
+        answer = self._codec.joint.parse_settled(pending.settlements, raise_error(reply))
+        if isinstance(answer, OtherPeriod):
+            return pending._replace(later_ms=self._present.note(answer) or pending.later_ms)
+        self.cut_off_tokens += answer
+        return None

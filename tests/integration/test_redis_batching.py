@@ -18,8 +18,8 @@ CALLERS = 100
 WRONG: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "another type": ("does not hold a string", lambda client, key: client.lpush(key, "x")),
     "another value": ("holds a value of another program", lambda client, key: client.set(key, "hello")),
-    "another version": ("or another version", lambda client, key: client.set(key, b"\x02" + bytes(40))),
-    "a damaged value": ("holds a corrupt value", lambda client, key: client.set(key, b"\x01" + bytes(7))),
+    "another version": ("or another version", lambda client, key: client.set(key, b"\x01" + bytes(40))),
+    "a damaged value": ("holds a corrupt value", lambda client, key: client.set(key, b"\x02" + bytes(7))),
 }
 
 

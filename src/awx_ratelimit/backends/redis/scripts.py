@@ -29,16 +29,21 @@ class Call(NamedTuple):
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 
-def _script(name: str, *shared: str, flags: str = "") -> Script:
+def _script(name: str, *shared: str, rare: Sequence[str] = (), flags: str = "") -> Script:
+    """A script from files. Those in `rare` become a function that is called for few claims: closures cost time."""
     folder = files(__package__) / "lua"
-    text = flags + "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*shared, name))
+    parts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*shared, *rare, name)]
+    if rare:
+        parts.insert(len(shared), "local function rare_functions()")
+        parts.insert(-1, "end")
+    text = flags + "\n".join(parts)
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-ACQUIRE = _script("acquire", "state", "limits", "open")
+ACQUIRE = _script("acquire", "state", rare=("limits", "open", "acquire_rare"))
 #: The same script, for calls that only release leases.
-RELEASE = _script("acquire", "state", "limits", "open", flags=_ALLOW_OOM)
-JOINT = _script("joint", "state", "limits", "open", "periods")
+RELEASE = _script("acquire", "state", rare=("limits", "open", "acquire_rare"), flags=_ALLOW_OOM)
+JOINT = _script("joint", "state", rare=("limits", "open", "periods", "joint_rare"))
 RENEW = _script("renew", "state", flags=_ALLOW_OOM)
 HEAL = _script("heal", "state", "limits", "open")
 SETTLE = _script("settle", "state", "limits", "open", "periods", flags=_ALLOW_OOM)

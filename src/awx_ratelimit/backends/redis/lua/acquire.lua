@@ -46,7 +46,7 @@ for n = releases + 1, #KEYS do
   if not stored then
     value = head .. rep('\0', 16 * count + 10)
   elseif type(stored) == 'table' or sub(stored, 1, names) ~= head or #stored < names + 16 * count + 10 then
-    value, kept_ms, open, limits = limit_functions().relaid(stored, head)
+    value, kept_ms, open, limits = rare_functions().relaid(stored, head)
     wrong = not value and kept_ms
   end
 
@@ -144,7 +144,7 @@ for n = releases + 1, #KEYS do
       if stored and (changed or rebased or until_ms > (kept_ms or keep_ms)) then
         local leases = value_functions().leases(others, own, ends, own_ttl_ms, own_expires_ms)
         local kept_until_ms = until_ms > lapse_ms and until_ms or lapse_ms
-        limit_functions().store_uncharged(key, stored, head, rebased or {}, leases, kept_until_ms)
+        rare_functions().store_uncharged(key, stored, head, rebased or {}, leases, kept_until_ms)
       end
     end
 
@@ -163,7 +163,7 @@ for n = releases + 1, #KEYS do
         longest_ms = math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
       end
       if open and open ~= '' then
-        value = open_functions().charged(open, limits, head, levels, exceeded, cost) .. value
+        value = rare_functions().open_claims().charged(open, limits, head, levels, exceeded, cost) .. value
       end
       if lasts then
         call('SET', key, value, 'KEEPTTL')

@@ -20,6 +20,7 @@ PACKAGE: Final = Path(__file__).parent.parent / "src"
 SOURCES: Final = (
     "awx_ratelimit.limiter",
     "awx_ratelimit.http.gate",
+    "awx_ratelimit.http.gate_settling",
     "awx_ratelimit.http.route_admission",
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.redis.channel",

@@ -38,8 +38,9 @@ def wsgi_get(app: Flask) -> Get:
 
     def get(path: str, key: str | None = None, address: str = "192.0.2.1") -> Answer:
         headers = {"X-API-Key": key} if key else {}
-        response = app.test_client().get(path, headers=headers, environ_base={"REMOTE_ADDR": address})
-        return Answer(response.status_code, {name.lower(): value for name, value in response.headers}, response.data)
+        with app.test_client().get(path, headers=headers, environ_base={"REMOTE_ADDR": address}) as response:
+            lines = {name.lower(): value for name, value in response.headers}
+            return Answer(response.status_code, lines, response.data)
 
     return get
 

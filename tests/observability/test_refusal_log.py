@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import AsyncLimiter, Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate, RefusalLog
-from awx_ratelimit.http.gate import claim_of
+from awx_ratelimit.http.event_loop_claims import claim_of
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan.of("p", per_minute=1, concurrent=1)

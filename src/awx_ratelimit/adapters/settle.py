@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
@@ -58,17 +59,24 @@ def _sources(request: Any) -> list[Mapping[Any, Any]]:
     if isinstance(request, Mapping):
         return [request]
     found = [
-        *(getattr(request, name, None) for name in ("scope", "environ", "META", "env")),
-        getattr(getattr(request, "transport", None), "scope", None),
-        *(_state(getattr(request, name, None)) for name in ("ctx", "request")),
+        *(_attribute(request, name) for name in ("scope", "environ", "META", "env")),
+        _attribute(_attribute(request, "transport"), "scope"),
+        *(_state(_attribute(request, name)) for name in ("ctx", "request")),
         _state(request),
     ]
     sources = [source for source in found if isinstance(source, Mapping)]
     # The request of Django REST framework.
-    inner = getattr(request, "_request", None)
+    inner = _attribute(request, "_request")
     if not sources and inner is None:
         raise TypeError(f"settle: expected a request, a scope or an environ, got {type_name(request)}")
     return sources or _sources(inner)
+
+
+def _attribute(request: Any, name: str) -> Any:
+    # Some frameworks have such a property that raises.
+    with suppress(Exception):
+        return getattr(request, name, None)
+    return None
 
 
 def _state(holder: Any) -> Any:

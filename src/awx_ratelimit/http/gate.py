@@ -1,9 +1,8 @@
 """`AsyncGate`: finds the caller of a request, makes one decision, and returns the headers or the refusal to send."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from awx_ratelimit.backends.base import NonBlocking
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost
@@ -20,6 +19,8 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
+from awx_ratelimit.http.event_loop_claims import claim_of
+from awx_ratelimit.http.gate_settling import AsyncSettling
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
     async_checked_caller,
@@ -32,26 +33,22 @@ from awx_ratelimit.http.policy import EXEMPT, Admission, AnyRule, Authentication
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
-from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter import AsyncLimiter
-from awx_ratelimit.limiter_sync import Limiter
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
 
-class AsyncGate:
+class AsyncGate(AsyncSettling):
     """Decides HTTP requests for an ASGI adapter, from the tasks of an event loop. `identify` may be plain or async.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
     what it costs. `headers` is the dialect of the rate limit headers (``draft``, ``legacy``, ``both``, ``none``). With
     `expose`, scripts of other origins may read them. `anonymous` is the plan of requests without a key, limited by
-    client address; None answers them with a 401. `service` is a plan that everybody shares, instead of that of the
-    table.
-
-    The caller's plan, the plan of its account, `service` and the budget of a rule are decided together.
+    client address; None answers them with a 401. The caller's plan, that of its account, `service` (which everybody
+    shares; None is that of the table) and the budget of a rule are decided together.
 
     The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from `address_header`,
     which is ``X-Forwarded-For``, ``Forwarded`` or a header with one address such as ``X-Real-IP``. Name your proxies,
@@ -193,27 +190,6 @@ class AsyncGate:
             return Admission(None, self._policy.headers(decision), decision)
         return self._policy.denied(request, decision)
 
-    async def give_back(self, decision: Decision) -> None:
-        """Refund a decision whose request a route's own limit has refused. It never raises."""
-        try:
-            await self._limiter.refund(decision)
-        except BackendUnavailable as error:
-            self._policy.not_refunded(decision, error)
-
-    async def settle(self, decision: Decision, status: int | None, noted: Mapping[str, int]) -> None:
-        """Correct the charge of a request that has ended with `status` (None: unknown). It never raises.
-
-        `noted` is what the request has cost, as the application says, by measure.
-        """
-        try:
-            await self._limiter.settle(decision, actual_cost(decision, status, noted))
-        except BackendUnavailable as error:
-            self._policy.not_settled(decision, error)
-
-    def expect_route_limits(self) -> None:
-        """From now on, each claim can be given back exactly: a route may refuse what the gate has admitted."""
-        self._policy.is_joint = self._policy.claims.are_declared = True
-
     async def flush(self) -> None:
         """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""
         await self._limiter.flush()
@@ -272,13 +248,3 @@ class AsyncGate:
         if decision.allowed:
             return self._policy.unauthorized(error)
         return self._policy.throttled(request, decision)
-
-
-def claim_of(limiter: AsyncLimiter) -> Callable[[str, Plan, int], Decision | Awaitable[Decision]]:
-    """`limiter.claim`, or a synchronous one without its two coroutines if the backend never blocks."""
-    backend = limiter.backend
-    if isinstance(backend, NonBlocking):
-        synchronous = Limiter(backend.backend, listeners=limiter.listeners)
-        synchronous.shadow = limiter.shadow
-        return synchronous.claim
-    return limiter.claim

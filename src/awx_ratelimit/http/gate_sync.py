@@ -3,7 +3,7 @@
 Generated from `gate.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from awx_ratelimit.core.claim import Caller
@@ -23,6 +23,7 @@ from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.gate import _new
+from awx_ratelimit.http.gate_settling_sync import Settling
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owner_of
@@ -30,22 +31,19 @@ from awx_ratelimit.http.policy import EXEMPT, Admission, AnyRule, Authentication
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
-from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter_sync import Limiter
 
 
-class Gate:
+class Gate(Settling):
     """Decides HTTP requests for a WSGI adapter, from any thread.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
     what it costs. `headers` is the dialect of the rate limit headers (``draft``, ``legacy``, ``both``, ``none``). With
     `expose`, scripts of other origins may read them. `anonymous` is the plan of requests without a key, limited by
-    client address; None answers them with a 401. `service` is a plan that everybody shares, instead of that of the
-    table.
-
-    The caller's plan, the plan of its account, `service` and the budget of a rule are decided together.
+    client address; None answers them with a 401. The caller's plan, that of its account, `service` (which everybody
+    shares; None is that of the table) and the budget of a rule are decided together.
 
     The client address is the peer's, unless the peer is in `trusted_proxies`: then it is read from `address_header`,
     which is ``X-Forwarded-For``, ``Forwarded`` or a header with one address such as ``X-Real-IP``. Name your proxies,
@@ -182,27 +180,6 @@ class Gate:
         if decision.allowed:
             return Admission(None, self._policy.headers(decision), decision)
         return self._policy.denied(request, decision)
-
-    def give_back(self, decision: Decision) -> None:
-        """Refund a decision whose request a route's own limit has refused. It never raises."""
-        try:
-            self._limiter.refund(decision)
-        except BackendUnavailable as error:
-            self._policy.not_refunded(decision, error)
-
-    def settle(self, decision: Decision, status: int | None, noted: Mapping[str, int]) -> None:
-        """Correct the charge of a request that has ended with `status` (None: unknown). It never raises.
-
-        `noted` is what the request has cost, as the application says, by measure.
-        """
-        try:
-            self._limiter.settle(decision, actual_cost(decision, status, noted))
-        except BackendUnavailable as error:
-            self._policy.not_settled(decision, error)
-
-    def expect_route_limits(self) -> None:
-        """From now on, each claim can be given back exactly: a route may refuse what the gate has admitted."""
-        self._policy.is_joint = self._policy.claims.are_declared = True
 
     def flush(self) -> None:
         """Send pending releases and record when keys were last used. It never raises. See `Limiter.flush`."""

@@ -1,0 +1,40 @@
+"""The part of a gate that corrects the charges of requests, when they have ended or a route has refused them.
+
+Generated from `gate_settling.py` by tools/generate_sync.py: change that module and run the program again.
+"""
+
+from collections.abc import Mapping
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.http.policy import Policy
+from awx_ratelimit.http.settling import actual_cost
+from awx_ratelimit.limiter_sync import Limiter
+
+
+class Settling:
+    """Corrects charges, at a gate's limiter."""
+
+    _limiter: Limiter
+    _policy: Policy
+
+    def give_back(self, decision: Decision) -> None:
+        """Refund a decision whose request a route's own limit has refused. It never raises."""
+        try:
+            self._limiter.refund(decision)
+        except BackendUnavailable as error:
+            self._policy.not_refunded(decision, error)
+
+    def settle(self, decision: Decision, status: int | None, noted: Mapping[str, int]) -> None:
+        """Correct the charge of a request that has ended with `status` (None: unknown). It never raises.
+
+        `noted` is what the request has cost, as the application says, by measure.
+        """
+        try:
+            self._limiter.settle(decision, actual_cost(decision, status, noted))
+        except BackendUnavailable as error:
+            self._policy.not_settled(decision, error)
+
+    def expect_route_limits(self) -> None:
+        """From now on, each claim can be given back exactly: a route may refuse what the gate has admitted."""
+        self._policy.is_joint = self._policy.claims.are_declared = True

@@ -13,7 +13,7 @@ from tests.processes import free_port
 from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
-from awx_ratelimit import STARTER, Limiter
+from awx_ratelimit import STARTER, Budget, Limiter, PlanTable
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_backend, own_url
 from awx_ratelimit.backends.redis import doctor
@@ -54,9 +54,142 @@ def test_unlimited_plan(run: Run, tmp_path: Path) -> None:
     audit = run("loadtest", "http://127.0.0.1:9/", "--plans", str(path), "--plan", "internal", "--key", "awx_k")
 
     assert "everything" in table.out
-    assert document["plans"] == [{"name": "internal", "rates": [], "concurrent": None, "unlimited": True}]
+    internal = {"name": "internal", "rates": [], "concurrent": None, "unlimited": True, "account": None}
+    assert document == {"plans": [internal], "service": None}
     assert audit.status == 2
     assert "plan: expected one with limits, got 'internal', which is unlimited" in audit.err
+
+
+SHARED_PLANS = """
+[plans.team]
+per_day = 1_000
+[plans.team.account]
+per_month = { limit = 1_000, anchor_day = 15, timezone = "Europe/Berlin" }
+per_week = 500
+per_year = { limit = 9_000, anchor_month = 4, anchor_day = 6 }
+per_day = { limit = 100, timezone = "Asia/Tokyo" }
+rates = [{ limit = 5_000, per = "minute", measure = "tokens" }]
+concurrent = 8
+[plans.solo]
+per_minute = 5
+[service]
+per_second = 5_000
+concurrent = 2_000
+"""
+
+
+@pytest.fixture
+def shared_plans(tmp_path: Path) -> str:
+    """The path of a plan table whose keys share limits."""
+    path = tmp_path / "plans.toml"
+    path.write_text(SHARED_PLANS)
+    return str(path)
+
+
+def test_plans_check_of_shared_limits(run: Run, shared_plans: str) -> None:
+    """The table has the limits of accounts and of the service, and says when periods of the calendar begin."""
+    ran = run("plans", "check", shared_plans)
+    rows = [re.split(r"  +", line.strip()) for line in ran.out.splitlines()]
+
+    assert rows[1:] == [
+        ["team", "day", "1000 per 86400 s, burst 1000; at most 2000 in any 86400 s"],
+        ["solo", "minute", "5 per 60 s, burst 5; at most 10 in any 60 s"],
+        ["team", "account.day", "100 per calendar day, which begins at midnight (Asia/Tokyo)"],
+        ["team", "account.week", "500 per calendar week, which begins on Monday at midnight (UTC)"],
+        ["team", "account.month", "1000 per calendar month, which begins on day 15 at midnight (Europe/Berlin)"],
+        ["team", "account.year", "9000 per calendar year, which begins on day 6 of month 4 at midnight (UTC)"],
+        ["team", "account.tokens-minute", "5000 tokens per 60 s, burst 5000; at most 10000 in any 60 s"],
+        ["team", "account.concurrent", "8 in flight"],
+        ["(everybody)", "service.second", "5000 per 1 s, burst 5000; at most 10000 in any 1 s"],
+        ["(everybody)", "service.concurrent", "2000 in flight"],
+    ]
+
+
+def test_plans_check_json_of_shared_limits(run: Run, shared_plans: str) -> None:
+    """The JSON document has them too, with the periods of the calendar and what is counted."""
+    document = run("plans", "check", shared_plans, "--json").json
+    account = document["plans"][0]["account"]
+    rates = {rate["name"]: rate for rate in account["rates"]}
+
+    assert document["plans"][1]["account"] is None
+    assert document["service"]["concurrent"] == 2_000
+    assert account["concurrent"] == 8
+    assert rates["month"] == {
+        "name": "month", "tokens": 1_000, "measure": "requests", "period_ms": None, "period": "month",
+        "anchor_day": 15, "anchor_month": 1, "timezone": "Europe/Berlin", "burst": 1_000, "refill": "calendar",
+        "shadow": False,
+    }  # fmt: skip
+    assert rates["tokens-minute"]["measure"] == "tokens"
+    assert rates["tokens-minute"]["period_ms"] == 60_000
+
+
+@pytest.fixture
+def team_url(tmp_path: Path, shared_plans: str) -> str:
+    """The URL of a host file in which two keys of the account acme have made 12 requests."""
+    url = f"host://{tmp_path}/limits"
+    team = PlanTable.from_toml(shared_plans).plans[0]
+    assert team.account
+    limiter = Limiter(open_backend(url))
+    for key, requests in (("key_1", 7), ("key_2", 5)):
+        for _ in range(requests):
+            limiter.release(limiter.acquire(key, team, also=[Budget("acme", team.account, "account")]))
+    limiter.close()
+    return url
+
+
+def test_usage_of_an_account(run: Run, shared_plans: str, team_url: str) -> None:
+    """``--account`` shows first what all keys of the account have used, and does not add to it."""
+    words = ("usage", "key_1", "--account", "acme", "--plan", "team", "--plans", shared_plans, "--backend", team_url)
+    for _ in range(2):
+        document = run(*words, "--json").json
+
+    used = {one["limit"]: (one["measure"], one["used"]) for one in document["limits"]}
+    assert (document["subject"], document["account"]) == ("key_1", "acme")
+    assert list(used.items()) == [
+        ("account.day", ("requests", 12)),
+        ("account.week", ("requests", 12)),
+        ("account.month", ("requests", 12)),
+        ("account.year", ("requests", 12)),
+        ("account.tokens-minute", ("tokens", 0)),
+        ("account.concurrent", ("concurrent-requests", 0)),
+        ("day", ("requests", 7)),
+    ]
+    assert "account.month" in run(*words).out
+
+
+def test_usage_of_an_account_without_shared_limits(run: Run, shared_plans: str, team_url: str) -> None:
+    """An account whose keys share no limit is an error on one line that says so."""
+    ran = run("usage", "k", "--account", "acme", "--plan", "solo", "--plans", shared_plans, "--backend", team_url)
+
+    assert ran.status == 2
+    assert "'solo'" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_reset_of_a_scope(run: Run, shared_plans: str, team_url: str) -> None:
+    """``--scope account`` resets what the keys of an account share, and leaves the keys as they are."""
+    words = ("usage", "key_1", "--account", "acme", "--plan", "team", "--plans", shared_plans, "--backend", team_url)
+
+    def used() -> dict[str, int]:
+        limits = run(*words, "--json").json["limits"]
+        return {one["limit"]: one["used"] for one in limits if one["limit"] in ("account.month", "day")}
+
+    other = run("reset", "acme", "--scope", "login", "--backend", team_url)
+    before = used()
+    ran = run("reset", "acme", "--scope", "account", "--backend", team_url)
+
+    assert (other.status, ran.status) == (0, 0)
+    assert before == {"account.month": 12, "day": 7}
+    assert used() == {"account.month": 0, "day": 7}
+
+
+def test_reset_of_a_wrong_scope(run: Run, team_url: str) -> None:
+    """A text that no scope can be is an error on one line."""
+    ran = run("reset", "acme", "--scope", "Account!", "--backend", team_url)
+
+    assert ran.status == 2
+    assert "scope: expected 1 to 32 of a-z" in ran.err
+    assert ran.err.count("\n") == 1
 
 
 def test_usage_and_reset(run: Run, redis_server: RedisServer) -> None:

@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
-from awx_ratelimit.cli import output
+from awx_ratelimit.cli import output, plan_words
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, scoped_name
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.limiter_sync import Limiter
 
 FOUND = 1
@@ -32,7 +33,18 @@ BackendUrl = Annotated[str | None, typer.Argument(envvar="AWX_BACKEND", help=_BA
 PlanFile = Annotated[Path, typer.Argument(help="Plan table (TOML).")]
 PlanName = Annotated[str | None, typer.Option(help="Plan of the subject. Default: the table's default plan.")]
 Plans = Annotated[Path | None, typer.Option(envvar="AWX_PLANS", help="Plan table (TOML). Default: the built-in plans.")]
+Account = Annotated[
+    str | None,
+    typer.Option(help="Account that owns the subject. Its shared limits and overrides apply, and are printed first."),
+]
+Scope = Annotated[
+    str | None,
+    typer.Option(help="Reset only this scope, such as `account` for the limits that an account's keys share."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: The heading of the limits that all callers share.
+_EVERYBODY = "(everybody)"
+_DAY_MS = 86_400_000
 
 
 def _not_empty(subject: str) -> str:
@@ -51,36 +63,62 @@ def _plans() -> None:
 
 @plans.command()
 def check(file: PlanFile, *, json: Json = False) -> None:
-    """Check a plan table and print the limits of each plan."""
+    """Check a plan table and print all limits: of each key, of each account, and of the service."""
     table = PlanTable.from_toml(file)
     if json:
-        output.print_json({"plans": [_plan_fields(plan) for plan in table.plans]})
+        service = table.service and plan_words.plan_fields(table.service)
+        output.print_json({"plans": [plan_words.plan_fields(plan) for plan in table.plans], "service": service})
         return
-    rows = [(plan.name, name, text) for plan in table.plans for name, text in _limits(plan)]
+    parts = [(plan.name, None, plan) for plan in table.plans]
+    parts += [(plan.name, ACCOUNT_SCOPE, plan.account) for plan in table.plans if plan.account]
+    parts += [(_EVERYBODY, SERVICE_SCOPE, table.service)] if table.service else []
+    rows = [(name, scoped_name(scope, limit), text) for name, scope, plan in parts
+            for limit, text in plan_words.limits(plan)]  # fmt: skip
     output.print_table(("plan", "limit", "allows"), rows)
 
 
 def usage(
-    subject: Subject, *, backend: Backend = None, plan: PlanName = None, plans: Plans = None, json: Json = False
+    subject: Subject,
+    *,
+    backend: Backend = None,
+    plan: PlanName = None,
+    account: Account = None,
+    plans: Plans = None,
+    json: Json = False,
 ) -> None:
-    """Print the current usage of a subject. This does not count as a request."""
+    """Print the current usage of a subject. This does not count as a request.
+
+    With --account, print first what all keys of its account have used of the limits that they share.
+    """
     table = PlanTable.from_toml(plans) if plans else PlanTable.default()
+    chosen = table.resolve(Caller(subject, plan, account or None))
+    budgets = [Budget(subject, chosen)]
+    if account is not None:
+        budgets.insert(0, _account_budget(account, chosen))
     with _limiter(backend) as limiter:
-        usages = limiter.peek(subject, table.resolve(Caller(subject, plan))).usages
+        # Without requests the peek refuses nothing: a command only looks.
+        first, *others = budgets
+        usages = limiter.peek(first.subject, first.plan, {REQUESTS: 0}, scope=first.scope, also=others).usages
+    measures = [measure for budget in budgets for measure in plan_words.measures(budget.plan)]
+    pairs = list(zip(usages, measures, strict=True))
     if json:
-        output.print_json({"subject": subject, "limits": [_usage_fields(one) for one in usages]})
+        whose = {"subject": subject} if account is None else {"subject": subject, "account": account}
+        output.print_json({**whose, "limits": [_usage_fields(one, measure) for one, measure in pairs]})
         return
     rows = [
-        (one.limit, str(one.capacity - one.remaining), str(one.remaining), str(one.capacity), _reset_time(one))
-        for one in usages
+        (one.limit, measure, str(one.capacity - one.remaining), str(one.remaining), str(one.capacity), _reset_time(one))
+        for one, measure in pairs
     ]
-    output.print_table(("limit", "used", "remaining", "capacity", "full again in"), rows)
+    output.print_table(("limit", "counts", "used", "remaining", "capacity", "full again in"), rows)
 
 
-def reset(subject: Subject, *, backend: Backend = None) -> None:
-    """Reset the usage of a subject. Requests in flight stay counted."""
+def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None) -> None:
+    """Reset the usage of a subject, in all its scopes or in one. Requests in flight stay counted.
+
+    To reset what all keys of an account share, pass the account as the subject, with --scope account.
+    """
     with _limiter(backend) as limiter:
-        limiter.reset(subject)
+        limiter.reset(subject, scope=scope)
     output.say("usage reset")
 
 
@@ -103,42 +141,24 @@ def _limiter(url: str | None) -> Iterator[Limiter]:
         limiter.close()
 
 
-def _limits(plan: Plan) -> Iterator[tuple[str, str]]:
-    for rate in plan.rates:
-        yield rate.name, _allowed(rate) + _shadow_note(plan, rate.shadow)
-    if plan.concurrency:
-        yield "concurrent", f"{plan.concurrency.slots} in flight{_shadow_note(plan, plan.concurrency.shadow)}"
-    if plan.is_unlimited:
-        yield "none", "everything"
+def _account_budget(account: str, plan: Plan) -> Budget:
+    if plan.account is None:
+        raise typer.BadParameter(
+            f"expected a plan whose keys share limits, got {plan.name!r}, which has no table `account`; "
+            "omit --account, or name another --plan",
+            param_hint="--account",
+        )
+    return Budget(account, plan.account, ACCOUNT_SCOPE)
 
 
-def _allowed(rate: Rate) -> str:
-    period = f"{rate.period_ms / 1_000:g} s"
-    if rate.refill == "calendar":
-        return f"{rate.tokens} per {period}, reset at each multiple of {period} (UTC)"
-    return f"{rate.tokens} per {period}, burst {rate.burst}; at most {rate.burst + rate.tokens} in any {period}"
-
-
-def _shadow_note(plan: Plan, shadow: bool) -> str:
-    return " (shadow: evaluated, never refuses)" if shadow or plan.shadow else ""
-
-
-def _plan_fields(plan: Plan) -> dict[str, object]:
-    rates = [
-        {"name": rate.name, "tokens": rate.tokens, "period_ms": rate.period_ms, "burst": rate.burst,
-         "refill": rate.refill, "shadow": rate.shadow or plan.shadow}
-        for rate in plan.rates
-    ]  # fmt: skip
-    slots = plan.concurrency and plan.concurrency.slots
-    return {"name": plan.name, "rates": rates, "concurrent": slots, "unlimited": plan.is_unlimited}
-
-
-def _usage_fields(one: Usage) -> dict[str, object]:
+def _usage_fields(one: Usage, measure: str) -> dict[str, object]:
     return {
-        "limit": one.limit, "capacity": one.capacity, "used": one.capacity - one.remaining,
+        "limit": one.limit, "measure": measure, "capacity": one.capacity, "used": one.capacity - one.remaining,
         "remaining": one.remaining, "reset_after_ms": one.reset_after_ms,
     }  # fmt: skip
 
 
 def _reset_time(one: Usage) -> str:
+    if one.reset_after_ms >= _DAY_MS:
+        return f"{one.reset_after_ms / _DAY_MS:.1f} days"
     return f"{one.reset_after_ms / 1_000:.1f} s" if one.reset_after_ms else "-"

@@ -1,6 +1,7 @@
 """A process that claims as fast as it can until it is killed: ``host_hammer.py FOLDER``.
 
-It writes one byte for each claim that was allowed. While it holds a lease it also holds one permit, which is a lock of
+It writes one byte for each claim that was allowed, and for claims of several budgets one for each token that they were
+settled at. While it holds a lease it also holds one permit, which is a lock of
 the kernel; there are as many permits as slots. A process that finds no free permit has seen more leases than slots,
 unless the holder of a permit is being killed at that moment.
 
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from awx_ratelimit import BackendUnavailable, Concurrency, Limiter, Plan, Rate
+from awx_ratelimit import BackendUnavailable, Budget, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import ManualClock
 
@@ -30,31 +31,38 @@ SLOTS = 3
 #: The clock stands still, so nothing is refilled and the allowed claims can be counted.
 MANY = Plan("many", (Rate("minute", 10**8, 60_000), Rate("day", 10**8, 86_400_000)), Concurrency(SLOTS))
 FEW = Plan("few", (Rate("minute", 300, 60_000),))
+KEY = Plan("key", (Rate("hour", 10**8, 3_600_000),), Concurrency(SLOTS))
+KEYS = [f"key-{number}" for number in range(4)]
+#: Every key belongs to this account, whose slots have permits too, and some claims use the service.
+ACCOUNT = Budget("acme", MANY, "account")
+SERVICE = Budget("everybody", FEW, "service")
+MOST_SETTLED = 3
 _LOCK = struct.Struct("@hhqqi4x")
 #: One of so many writes is cut short.
 _WRITES_PER_CUT = 400
 
 
 @contextlib.contextmanager
-def permit(fd: int, folder: Path) -> Iterator[None]:
-    """Hold one of the permits, together with a lease."""
-    number = next(number for number in _tries() if _taken(fd, number, folder))
+def permit(fd: int, folder: Path, first: int = 0) -> Iterator[None]:
+    """Hold one of the permits from number `first` on, together with a lease."""
+    number = next(number for number in _tries(first) if _taken(fd, number, folder))
     try:
         yield
     finally:
         fcntl.fcntl(fd, fcntl.F_SETLK, _LOCK.pack(fcntl.F_UNLCK, 0, number, 1, 0))
 
 
-def _tries() -> Iterator[int]:
+def _tries(first: int) -> Iterator[int]:
     while True:
-        yield from range(SLOTS)
+        yield from range(first, first + SLOTS)
 
 
 def _taken(fd: int, number: int, folder: Path) -> bool:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLK, _LOCK.pack(fcntl.F_WRLCK, 0, number, 1, 0))
     except OSError:
-        if number == SLOTS - 1 and not any(_is_being_killed(fd, each, folder) for each in range(SLOTS)):
+        is_last = number % SLOTS == SLOTS - 1
+        if is_last and not any(_is_being_killed(fd, number - each, folder) for each in range(SLOTS)):
             (folder / "over").touch()
         return False
     return True
@@ -87,7 +95,9 @@ def hammer(folder: Path) -> None:
     TornMemory.folder = folder
     mmap.mmap = TornMemory  # type: ignore[misc]
     permits = os.open(folder / "permits", os.O_RDWR | os.O_CREAT)
-    many, few = (os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("many", "few"))
+    many, few, account, service = (
+        os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("many", "few", "account", "service")
+    )
     limiter = Limiter(HostBackend(folder / "limits", clock=ManualClock(START_MS)))
     (folder / "begun" / str(os.getpid())).touch()
     while True:
@@ -100,10 +110,31 @@ def hammer(folder: Path) -> None:
                         time.sleep(random.random() / 500)
                 limiter.release(decision)
         with contextlib.suppress(BackendUnavailable):
+            decision = limiter.acquire(random.choice(KEYS), KEY, also=[ACCOUNT], settle=True)
+            if decision.allowed:
+                with permit(permits, folder, SLOTS):
+                    os.write(account, b"x" * _settled(limiter, decision))
+                limiter.release(decision)
+        with contextlib.suppress(BackendUnavailable):
+            decision = limiter.acquire(random.choice(KEYS), KEY, also=[SERVICE])
+            if decision.allowed:
+                os.write(service, b"x")
+                limiter.release(decision)
+        with contextlib.suppress(BackendUnavailable):
             if limiter.acquire("few", FEW).allowed:
                 os.write(few, b"x")
             # Short-lived subjects, so that the file grows and is swept at the same time.
             limiter.acquire(str(random.getrandbits(14)), FEW)
+
+
+def _settled(limiter: Limiter, decision: Decision) -> int:
+    """Settle a claim of one token; what it cost."""
+    cost = random.choice((0, 1, 1, MOST_SETTLED))
+    try:
+        limiter.settle(decision, cost)
+    except BackendUnavailable:
+        return 1
+    return cost
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.chaos.host_hammer import FEW, MANY, SLOTS, START_MS
+from tests.chaos.host_hammer import ACCOUNT, FEW, KEY, KEYS, MANY, MOST_SETTLED, SERVICE, SLOTS, START_MS
 
-from awx_ratelimit import Limiter
+from awx_ratelimit import Budget, Limiter
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.host.cell import newest_half
 from awx_ratelimit.testing import ManualClock
@@ -50,7 +50,7 @@ def _hammering(folder: Path) -> Iterator["list[subprocess.Popen[bytes]]"]:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_killed_processes_leave_the_file_intact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Limits hold exactly, no slot and no token is lost, and every cell can be read."""
+    """Limits of all budgets hold exactly, no slot and no token is lost, and every cell can be read."""
     kills = stops = cuts = 0
     with _hammering(tmp_path) as processes:
         until_s = time.monotonic() + SECONDS
@@ -95,8 +95,27 @@ def test_killed_processes_leave_the_file_intact(tmp_path: Path, capsys: pytest.C
     assert let_in["few"] <= used["few"][0] == FEW.rates[0].burst
     assert let_in["few"] >= FEW.rates[0].burst - kills
     assert let_in["many"] > kills
+    _check_joint_claims(tmp_path, limiter, kills)
     assert [limiter.acquire("many", MANY).allowed for _ in range(SLOTS + 1)] == [True] * SLOTS + [False]
     assert _unreadable(limiter) == 0
+
+
+def _check_joint_claims(folder: Path, limiter: Limiter, kills: int) -> None:
+    """Each killed process may have been charged in some budgets for one claim, and at most for what it settled."""
+    told = {name: (folder / name).stat().st_size for name in ("account", "service")}
+    budgets = [ACCOUNT, SERVICE, *(Budget(key, KEY) for key in KEYS)]
+    usages = [limiter.peek(budget.subject, budget.plan, scope=budget.scope).usages for budget in budgets]
+    account, service, *keys = [limits[0].capacity - limits[0].remaining for limits in usages]
+
+    assert told["account"] <= account <= told["account"] + MOST_SETTLED * kills
+    assert usages[0][0].remaining == usages[0][1].remaining
+    assert told["service"] <= service == FEW.rates[0].burst
+    assert told["service"] >= FEW.rates[0].burst - kills
+    assert sum(told.values()) <= sum(keys) <= sum(told.values()) + MOST_SETTLED * kills
+    assert told["account"] > kills
+    assert [limits[-1].remaining for limits in (usages[0], *usages[2:])] == [SLOTS] * 5
+    held = [limiter.acquire(KEYS[number % 4], KEY, also=[ACCOUNT]) for number in range(SLOTS + 1)]
+    assert [decision.allowed for decision in held] == [True] * SLOTS + [False]
 
 
 def _unreadable(limiter: Limiter) -> int:

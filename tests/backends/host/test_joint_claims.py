@@ -273,6 +273,18 @@ def test_declared_claims_of_several_processes(path: Path, clock: ManualClock) ->
     assert [remaining(each, plan) for each in limiters] == [[60]] * 3
 
 
+def test_lowest_debts_are_in_the_file(path: Path, clock: ManualClock) -> None:
+    """What drained before the next claim of another process is not given back."""
+    first, second = limiter(path, clock), limiter(path, clock)
+    plan = Plan.of("p", per_minute=60)
+    drained = first.acquire("s", plan, 10, settle=True)
+    clock.advance(10_000)
+    second.acquire("s", plan, 15, settle=True)
+    first.refund(drained)
+
+    assert remaining(second, plan) == [45]
+
+
 def test_old_declared_claims_leave_the_file(path: Path, clock: ManualClock) -> None:
     """Claims that have been open for more than ten minutes are dropped when their record is next charged."""
     own = limiter(path, clock)

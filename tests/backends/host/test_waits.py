@@ -3,16 +3,17 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
-from tests.host_processes import SLOTS_3, START_MS, StartProcess
+from tests.backends.host.limiters import remaining
+from tests.host_processes import SLOTS_3, START_MS, StartProcess, with_scopes
 
-from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision, Limiter
+from awx_ratelimit import AsyncLimiter, BackendUnavailable, Budget, Decision, Limiter
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.host.locks import WAIT_MS, ByteLock, may_wait_for_thread
 from awx_ratelimit.backends.host.mapped_file import CREATION_LOCK, SHARDS
@@ -74,6 +75,8 @@ VERBS: dict[str, Callable[[AsyncLimiter], Any]] = {
     "acquire": lambda limiter: limiter.acquire("s", SLOTS_3),
     "peek": lambda limiter: limiter.peek("s", SLOTS_3),
     "reset": lambda limiter: limiter.reset("s"),
+    "joint acquire": lambda limiter: limiter.acquire("s", SLOTS_3, also=with_scopes(["acme"])),
+    "joint peek": lambda limiter: limiter.peek("acme", SLOTS_3, also=with_scopes(["s"])),
 }
 
 
@@ -100,15 +103,67 @@ def test_refund_blocks_the_loop_briefly(path: Path, start_process: StartProcess)
     assert min(held[1:]) < WAIT_MS / 1000
 
 
+def test_several_locks_share_one_deadline(path: Path, start_process: StartProcess) -> None:
+    """A claim that waited for its first lock waits for the second one until the same deadline, and changes nothing."""
+    HostBackend(path).close()
+    first, *_, second = sorted("abcdef", key=lambda subject: _shard(path, subject))
+    start_process(path).stops_in(second)
+
+    async def act(limiter: AsyncLimiter) -> None:
+        with busy_for(path, 0.75 * WAIT_MS / 1000, [_shard(path, first)]):
+            begun_s = time.monotonic()
+            try:
+                await limiter.acquire(first, SLOTS_3, also=[Budget(second, SLOTS_3, "scope")])
+            finally:
+                waited.append(time.monotonic() - begun_s)
+
+    waited: list[float] = []
+    _, late_s = least_s(path, act)
+
+    assert_within_bound(min(waited), late_s)
+    assert remaining(Limiter(HostBackend(path, clock=ManualClock(START_MS))), subject=first) == [1_000, 3]
+
+
+def _shard(path: Path, subject: str) -> int:
+    """The number of the part of the file in which a subject is."""
+    backend: Any = HostBackend(path, clock=ManualClock(START_MS))
+    backend.peek(subject, SLOTS_3, 1)
+    number: int = backend._session.ledgers.known[subject].shard.number
+    backend.close()
+    return number
+
+
+def test_settlement_blocks_the_loop_briefly(path: Path, start_process: StartProcess) -> None:
+    """A settlement gives up in time, and can be repeated."""
+    limiter = AsyncLimiter(HostBackend(path, clock=ManualClock(START_MS)))
+    claim = limiter.acquire("s", SLOTS_3, 5, also=with_scopes(["acme"]), settle=True)
+    decision: Decision = asyncio.run(_awaited(claim))
+    there = start_process(path)
+    there.stops_in("acme")
+    held: list[float] = []
+    with pytest.raises(BackendUnavailable):
+        asyncio.run(_timed(limiter, lambda limiter: limiter.settle(decision, 2), held))
+    there.kill()
+    asyncio.run(_awaited(limiter.settle(decision, 2)))
+
+    assert held[0] >= WAIT_MS / 1000
+    peeked = asyncio.run(_awaited(limiter.peek("s", SLOTS_3, also=with_scopes(["acme"]))))
+    assert [usage.remaining for usage in peeked.usages] == [998, 2] * 2
+
+
+async def _awaited(call: Any) -> Any:
+    return await call
+
+
 async def _decided(limiter: AsyncLimiter) -> Decision:
     return await limiter.acquire("s", SLOTS_3)
 
 
 @contextmanager
-def busy_for(path: Path, seconds: float) -> Any:
-    """Every part of the file is in use by another for so long, counted from the beginning of the block."""
+def busy_for(path: Path, seconds: float, shards: Iterable[int] = range(SHARDS)) -> Any:
+    """These parts of the file are in use by another for so long, counted from the beginning of the block."""
     with path.open("r+b") as file:
-        locks = [ByteLock(file.fileno(), number) for number in range(SHARDS)]
+        locks = [ByteLock(file.fileno(), number) for number in shards]
         assert not any(lock.try_lock() for lock in locks)
         timer = threading.Timer(seconds, lambda: [lock.unlock() for lock in locks])
         timer.start()

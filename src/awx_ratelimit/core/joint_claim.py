@@ -133,7 +133,7 @@ def joint_claim(budgets: tuple[Budget, ...], cost: Cost, *, declared: bool = Fal
     else:
         charged = plans
     charges = tuple(Charge(plan, *_costs(plan, cost)) for plan in charged)
-    shape = _shape(plans, scopes, cost, charges, shares)
+    shape = shape_of(plans, scopes, cost, charges, shares)
     if isinstance(cost, int) and scopes[0] is None and charged is plans:
         if len(_shapes) >= MAX_CACHED_PLANS:
             _shapes.clear()
@@ -141,13 +141,14 @@ def joint_claim(budgets: tuple[Budget, ...], cost: Cost, *, declared: bool = Fal
     return JointClaim(records, shape, declared)
 
 
-def _shape(
+def shape_of(
     plans: tuple[Plan, ...],
     scopes: tuple[str | None, ...],
     cost: Cost,
     charges: tuple[Charge, ...],
     shares: tuple[Share, ...],
 ) -> Shape:
+    """The shape of claims with these fields."""
     plain = all(charge.costs is None and not charge.plan.max_hold_ms for charge in charges)
     return Shape(
         plans,

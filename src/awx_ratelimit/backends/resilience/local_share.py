@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeGuard
 
-from awx_ratelimit.core.joint_claim import JointClaim, Shape, cost_by_measure
+from awx_ratelimit.core.joint_claim import JointClaim, cost_by_measure, shape_of
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.rate import REQUESTS, Rate
 from awx_ratelimit.core.validation import set_fields
@@ -42,11 +42,11 @@ class Shares:
 
     def of_claim(self, claim: JointClaim) -> JointClaim:
         """`claim` with the shares of its plans."""
-        plans, scopes, cost, charges, parts, has_slots = claim.shape
-        costs = cost_by_measure(cost)
-        shares = tuple(self._of(plan, costs) for plan in plans)
-        charges = tuple(charge._replace(plan=self._of(charge.plan, costs)) for charge in charges)
-        return claim._replace(shape=Shape(shares, scopes, cost, charges, parts, has_slots))
+        whole = claim.shape
+        costs = cost_by_measure(whole.cost)
+        plans = tuple(self._of(plan, costs) for plan in whole.plans)
+        charges = tuple(charge._replace(plan=self._of(charge.plan, costs)) for charge in whole.charges)
+        return claim._replace(shape=shape_of(plans, whole.scopes, whole.cost, charges, whole.shares))
 
     def _of(self, plan: Plan, costs: Mapping[str, int]) -> Share:
         known = self._known.get(plan)

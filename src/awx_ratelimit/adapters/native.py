@@ -6,7 +6,7 @@ from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.http.endings import Settles
+from awx_ratelimit.http.endings import Settles, ending_of
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import COST_HEADER, merged
 from awx_ratelimit.http.message import Headers, Reply, Request, text_headers
@@ -25,7 +25,7 @@ class Exchange(Settles):
 
     def __init__(self, gate: AsyncGate, headers: Headers, decision: Decision | None) -> None:
         self.gate = gate
-        self.ending = None
+        self.ending = ending_of(decision)
         self._headers = headers
         self.decision = self.claimed = decision
 
@@ -53,7 +53,7 @@ class Exchange(Settles):
         decision, self.decision = self.decision, None
         if decision is not None:
             self.gate.release(decision)
-        if self.has_ending:
+        if self.ending is not None:
             self.release_routes()
             for charge in self.due(is_over=True):
                 task = asyncio.ensure_future(charge.gate.settle(charge.decision, self.status, self.noted))
@@ -93,7 +93,7 @@ def add_headers(exchange: Exchange | None, headers: Any, status: int) -> None:
     costs = headers.popall(COST_HEADER.decode(), ())
     if costs:
         exchange.note_header([value.encode("latin-1", "replace") for value in costs])
-    if exchange.has_ending:
+    if exchange.ending is not None:
         exchange.note_status(status)
     reported = exchange.take_headers()
     if reported:

@@ -129,7 +129,7 @@ class _Limited(RequestHandler):
         if costs:
             self.clear_header(COST_HEADER.decode())
             exchange.note_header([cost.encode("latin-1", "replace") for cost in costs])
-        if exchange.has_ending:
+        if exchange.ending is not None:
             exchange.note_status(self.get_status())
 
     def on_finish(self) -> None:

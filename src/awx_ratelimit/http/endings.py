@@ -33,10 +33,15 @@ class Ending:
         self.is_settled = False
 
 
+def ending_of(decision: Decision | None) -> Ending | None:
+    """Where to note the end of a request that `decision` has admitted; None if there is nothing to settle so far."""
+    return Ending() if decision.__class__ is JointDecision and is_declared(decision) else None
+
+
 class Settles:
     """Settles the charges of a request. `claimed` is what `gate` has decided, also after its slot is released.
 
-    `ending` is None for nearly all requests: those that nothing is settled for.
+    `ending` is None for nearly all requests: those that nothing is settled for. See `ending_of`.
     """
 
     __slots__ = ("claimed", "ending", "gate")
@@ -62,11 +67,6 @@ class Settles:
         """A limit of the request's route has admitted it too."""
         if decision is not None:
             self._begun().routes.append(Charge(gate, decision))
-
-    @property
-    def has_ending(self) -> bool:
-        """Whether there may be something to settle."""
-        return self.ending is not None or self.claimed.__class__ is JointDecision
 
     def release_routes(self) -> None:
         """Release the slots of the limits of the route. It neither waits nor raises."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import Policy
 from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.limiter import AsyncLimiter
@@ -32,6 +33,6 @@ class AsyncSettling:
         except BackendUnavailable as error:
             self._policy.not_settled(decision, error)
 
-    def expect_route_limits(self) -> None:
-        """From now on, each claim can be given back exactly: a route may refuse what the gate has admitted."""
-        self._policy.is_joint = self._policy.claims.are_declared = True
+    def expect_route_limit(self, request: Request) -> None:
+        """From now on, the claims of such requests can be given back exactly: their route may refuse them."""
+        self._policy.claims.expect_route_limit(request)

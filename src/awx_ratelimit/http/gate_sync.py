@@ -50,8 +50,8 @@ class Gate(Settling):
     or all clients share one address. IPv6 clients are told apart by the first `ipv6_prefix` bits.
 
     `on_refused` is called with the request and a Refusal for each 429, and returns the Reply to send, or None for the
-    usual one. Retry-After, the rate limit headers and ``no-store`` are kept. If it raises, the usual 429 is sent.
-    `websocket_refusal="accept_close"` accepts a refused WebSocket and closes it with code 1013.
+    usual one. Retry-After, the rate limit headers and ``no-store`` are kept. If it raises, the usual 429 is sent. With
+    `websocket_refusal="accept_close"` a refused WebSocket is accepted and closed with code 1013.
 
     An address that sends more than 20 unknown keys a minute gets a 429 for every key that is not in memory. If your own
     `identify` has a method ``known(request)``, it decides which keys are. See docs/identify.md, which also describes
@@ -88,9 +88,8 @@ class Gate(Settling):
         self._claim = limiter.claim
         self._identify = checked_identify(identify)
         self._flush_identify = getattr(identify, "flush", no_flush)
-        plans = checked_plans(plans)
         self._policy = Policy(
-            plans,
+            checked_plans(plans),
             rules,
             headers,
             expose,
@@ -104,7 +103,7 @@ class Gate(Settling):
             ipv6_prefix,
             service,
         )
-        self._shared = self._policy.shared
+        self._shared, self._limited_paths = self._policy.shared, self._policy.claims.limited_paths
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
         self._unknown_key_addresses = self._policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
@@ -143,7 +142,8 @@ class Gate(Settling):
         plan = None
         try:
             plan = policy.resolve(caller)
-            if rule.is_joint or plan.account is not None or self._shared.service is not None or policy.is_joint:
+            is_shared = plan.account is not None or self._shared.service is not None
+            if is_shared or rule.is_joint or (self._limited_paths and request[:2] in self._limited_paths):
                 decision: Any = self._decide_jointly(request, rule, caller, plan, cost)
             else:
                 decision = self._claim(caller.subject, plan, cost)

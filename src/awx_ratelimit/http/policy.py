@@ -100,8 +100,6 @@ class Policy:
         rules = checked_rules(rules)
         check_costs(rules, plans, anonymous, self.shared.service, identify)
         self.claims = RequestClaims(self.addresses.subject)
-        #: Whether every request needs a joint claim.
-        self.is_joint = False
         self._rules = RuleMatcher(rules)
         self._cached_match = self._rules.cache.get
         self._refusals = Refusals(plans, headers, checked_on_refused(on_refused))

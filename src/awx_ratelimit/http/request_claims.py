@@ -17,6 +17,9 @@ from awx_ratelimit.http.settling import Statuses, charged_on, names_more_than_re
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
+#: Clients choose paths.
+_MAX_PATHS: Final = 4_096
+_MAX_PATH_LENGTH: Final = 200
 _SERVICE_RECORD: Final = ScopedSubject(SERVICE_SUBJECT, SERVICE_SCOPE)
 
 
@@ -53,8 +56,16 @@ class RequestClaims:
     def __init__(self, address: Callable[[Request], str]) -> None:
         self._address = address
         self._blueprints: dict[tuple[Any, ...], _Blueprint] = {}
-        #: Whether a route may refuse what the gate has admitted: then each claim can be given back exactly.
-        self.are_declared = False
+        #: The methods and paths of requests that routes with limits of their own have answered lately.
+        self.limited_paths: set[tuple[str, str]] = set()
+
+    def expect_route_limit(self, request: Request) -> None:
+        """Declare the claims of such requests from now on, so that a refusal of their route gives them back exactly."""
+        if request[:2] in self.limited_paths or len(request.method) + len(request.path) > _MAX_PATH_LENGTH:
+            return
+        if len(self.limited_paths) >= _MAX_PATHS:
+            self.limited_paths.clear()
+        self.limited_paths.add(request[:2])
 
     def claim(
         self, request: Request, caller: Caller, plan: Plan, service: Plan | None, price: Price, cost: Cost
@@ -75,7 +86,7 @@ class RequestClaims:
             records.append(_SERVICE_RECORD)
         for scope, _, per, _ in budgets:
             records.append(ScopedSubject(owner_of(per, request, caller, self._address), scope))
-        return _new(JointClaim, (tuple(records), shape, is_declared or self.are_declared))
+        return _new(JointClaim, (tuple(records), shape, is_declared or request[:2] in self.limited_paths))
 
     def _made(self, plan: Plan, service: Plan | None, price: Price, cost: Cost, key: Any) -> _Blueprint:
         parts = parts_of(plan, service, price)

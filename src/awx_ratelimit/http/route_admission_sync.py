@@ -53,7 +53,7 @@ def admit_to_route(
         bound.check_alone()
     decided = None
     for charge in outer:
-        charge.gate.expect_route_limits()
+        charge.gate.expect_route_limit(request)
         if charge.gate is gate:
             decided = charge.decision
     admission = gate.admit_to_route(request, bound, decided, is_settled=bool(outer))

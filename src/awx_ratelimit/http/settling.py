@@ -83,7 +83,7 @@ def shown_measure(measure: str) -> str:
     return measure.counted if isinstance(measure, StatusMeasure) else measure
 
 
-def is_declared(decision: Decision) -> bool:
+def is_declared(decision: Decision | None) -> bool:
     """Whether the claim of `decision` must be settled when its request has ended."""
     return isinstance(decision, JointDecision) and decision.joint_claim.declared
 
@@ -101,9 +101,20 @@ def actual_cost(decision: Decision, status: int | None, noted: Mapping[str, int]
     return actual
 
 
-def _status_measures(shape: Shape) -> set[StatusMeasure]:
-    measures = (rate.measure for charge in shape.charges for rate in charge.plan.rates)
-    return {measure for measure in measures if isinstance(measure, StatusMeasure)}
+#: By the id of the shape, which an entry keeps, so that no other gets its id.
+_measures: Final[dict[int, tuple[tuple[StatusMeasure, ...], Shape]]] = {}
+
+
+def _status_measures(shape: Shape) -> tuple[StatusMeasure, ...]:
+    cached = _measures.get(id(shape))
+    if cached is not None:
+        return cached[0]
+    measures = {rate.measure for charge in shape.charges for rate in charge.plan.rates}
+    found = tuple(measure for measure in measures if isinstance(measure, StatusMeasure))
+    if len(_measures) >= MAX_CACHED_PLANS:
+        _measures.clear()
+    _measures[id(shape)] = found, shape
+    return found
 
 
 def checked_noted(cost: Any) -> dict[str, int]:

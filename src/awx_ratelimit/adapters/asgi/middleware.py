@@ -4,7 +4,7 @@ A slot is released after the last chunk of the body, or when the app returns or 
 is one request at its handshake and holds its slot until it closes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +22,7 @@ from awx_ratelimit.adapters.asgi.scope import (
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_asgi, checked_drain_bytes, nested_call
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.endings import Settles
+from awx_ratelimit.http.endings import Settles, ending_of
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Reply
@@ -95,7 +95,7 @@ class RateLimitMiddleware:
         finally:
             if exchange.decision is not None or exchange.ending is not None:
                 exchange.end()
-            if exchange.has_ending:
+            if exchange.ending is not None:
                 await exchange.settle(is_over=True)
             # The exchange refers to the server's objects, which refer to the scope. Breaking the cycle here spares the
             # garbage collector one for every request.
@@ -149,7 +149,7 @@ class Exchange(Settles):
         self.gate = gate
         self._headers = headers
         self.decision = self.claimed = decision
-        self.ending = None
+        self.ending = ending_of(decision)
         self._receive = receive
         self._send = send
         self._trailers = False
@@ -188,38 +188,39 @@ class Exchange(Settles):
         kind = message["type"]
         if kind in _STARTS:
             self._trailers = message.get("trailers", False)
-            if self.has_ending:
+            if self.ending is not None:
                 self.note_status(message.get("status", _SWITCHING_PROTOCOLS))
-            message = self._with_headers(message)
+            own, headers = self._headers, message.get("headers", ())
+            if headers.__class__ is not list:
+                headers = [*headers]
+            names = self.gate.replaced_names if own else _ONLY_COST
+            kept = [pair for pair in headers if pair[0].lower() not in names]
+            if len(kept) != len(headers):
+                self._note_costs(headers)
+            if own or len(kept) != len(headers):
+                message = {**message, "headers": kept + own}
+                self._headers = []
         else:
             if self._trailers and kind == "http.response.trailers":
-                message = self._with_headers(message)
+                self._note_costs(message.get("headers", ()))
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _ONLY_COST]
+                message = {**message, "headers": kept}
             if (self.decision is not None or self.ending is not None) and self._is_last(kind, message):
                 return self._send_last(message)
         return self._send(message)
 
-    def _with_headers(self, message: Message) -> Message:
-        """A message with the headers of this exchange, and without what the application says for it alone."""
-        names, headers = self.gate.replaced_names if self._headers else _ONLY_COST, message.get("headers", ())
-        if headers.__class__ is not list:
-            headers = [*headers]
-        kept = [pair for pair in headers if pair[0].lower() not in names]
-        if len(kept) != len(headers):
-            costs = [value for name, value in headers if name.lower() == limit_headers.COST_HEADER]
-            if costs:
-                self.note_header(costs)
-        elif not self._headers:
-            return message
-        message = {**message, "headers": kept + self._headers}
-        self._headers = []
-        return message
+    def _note_costs(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note what the application says in RateLimit-Cost."""
+        costs = [value for name, value in headers if name.lower() == limit_headers.COST_HEADER]
+        if costs:
+            self.note_header(costs)
 
     async def _send_last(self, message: Message) -> None:
         try:
             await self._send(message)
         finally:
             self.end()
-        if self.has_ending:
+        if self.ending is not None:
             await self.settle(is_over=False)
 
     def _is_last(self, kind: str, message: Message) -> bool:
@@ -227,7 +228,7 @@ class Exchange(Settles):
             return not (self._trailers or message.get("more_body", False))
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
-        if kind == "websocket.close" and self.has_ending and self.status is None:
+        if kind == "websocket.close" and self.ending is not None and self.status is None:
             # Servers answer a handshake that is not accepted with it.
             self.note_status(_FORBIDDEN)
         return kind == "websocket.close" or (kind == "http.response.pathsend" and not self._trailers)

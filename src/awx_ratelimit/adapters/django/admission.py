@@ -18,7 +18,7 @@ from awx_ratelimit.adapters.django.messages import request_of, source_of
 from awx_ratelimit.adapters.wsgi.middleware import SLOTS
 from awx_ratelimit.adapters.wsgi.route_limits import default_gate
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.http.endings import Settles
+from awx_ratelimit.http.endings import Settles, ending_of
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
@@ -47,7 +47,7 @@ class Admitted(Settles):
 
     def __init__(self, gate: AnyGate, admission: Admission) -> None:
         self.gate = gate
-        self.ending = None
+        self.ending = ending_of(admission.decision)
         self.headers = admission.headers
         self.decision = self.claimed = admission.decision
 
@@ -62,7 +62,7 @@ class Admitted(Settles):
 
     def settle(self) -> None:
         """Settle what the request has cost, once. The response is complete, or the client has hung up."""
-        for charge in self.due(is_over=True) if self.has_ending else ():
+        for charge in self.due(is_over=True) if self.ending is not None else ():
             settle = charge.gate.settle
             if isinstance(charge.gate, AsyncGate):
                 settle = async_to_sync(settle)
@@ -237,7 +237,7 @@ class _GivesBack:
 
     def __init__(self, gate: AnyGate) -> None:
         self._gate: Any = gate
-        self.expect_route_limits = gate.expect_route_limits
+        self.expect_route_limit = gate.expect_route_limit
 
     def give_back(self, decision: Decision) -> Any:
         give_back = self._gate.give_back

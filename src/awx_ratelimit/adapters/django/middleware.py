@@ -101,7 +101,7 @@ class RateLimitMiddleware:
         if COST_HEADER.decode() in response.headers:
             admitted.note_header([response.headers[COST_HEADER.decode()].encode("latin-1", "replace")])
             del response.headers[COST_HEADER.decode()]
-        if admitted.has_ending or response.streaming:
+        if admitted.ending is not None or response.streaming:
             admitted.note_status(response.status_code)
             # Servers close a response after they have sent it.
             response.close = closing(response.close, admitted.settle)  # type: ignore[method-assign]

@@ -18,14 +18,14 @@ from awx_ratelimit.adapters.wsgi.environ import (
     send_reply,
 )
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.http.endings import Settles
+from awx_ratelimit.http.endings import Settles, ending_of
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import text_headers
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_DECISION = "awx_ratelimit.decision"
+_decision = "awx_ratelimit.decision"
 SLOTS = "awx_ratelimit.slots"
 _COST = COST_HEADER.decode()
 _ONLY_COST = frozenset((_COST,))
@@ -62,7 +62,7 @@ class RateLimitMiddleware:
         slot = Slot(self.gate, headers, decision)
         try:
             environ[SLOTS] = (*outer, slot)
-            environ[_DECISION] = decision
+            environ[_decision] = decision
             body = self.app(environ, _adding_headers(slot, self._header_names, start_response))
             return _releasing(body, slot, environ.get("wsgi.file_wrapper"))
         except BaseException:
@@ -77,7 +77,7 @@ class Slot(Settles):
 
     def __init__(self, gate: Gate, headers: Headers, decision: Decision | None) -> None:
         self.gate = gate
-        self.ending = None
+        self.ending = ending_of(decision)
         #: Emptied if an inner gate refuses the request, so that the client sees the headers of that gate.
         self.headers = headers
         self.decision = self.claimed = decision
@@ -94,7 +94,7 @@ class Slot(Settles):
     def close(self) -> None:
         """The request is over: release its slots, and settle what it has cost."""
         self.end()
-        if self.has_ending:
+        if self.ending is not None:
             for gate, decision in self.due(is_over=True):
                 gate.settle(decision, self.status, self.noted)
 
@@ -164,7 +164,7 @@ def _close_and_release(body: Iterable[bytes], slot: Slot) -> Callable[[], None]:
 
 def _adding_headers(slot: Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
     def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
-        if slot.has_ending:
+        if slot.ending is not None:
             slot.note_status(int(status[:3]))
         removed = names if slot.headers else _ONLY_COST
         kept = [pair for pair in app_headers if pair[0].lower() not in removed]

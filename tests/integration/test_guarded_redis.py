@@ -11,10 +11,11 @@ import pytest
 from tests.machine import eventually, timed
 from tests.redis_servers import RedisServer, StartRedis
 
-from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
+from awx_ratelimit import BackendUnavailable, Budget, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
+from awx_ratelimit.core.joint_claim import joint_claim
 
 BUDGET_MS = 50
 PLAN = Plan("p", (Rate("day", 100, 86_400_000), Rate("hour", 80, 3_600_000)), Concurrency(10))
@@ -122,6 +123,56 @@ def _remaining_once_reconciled(limiter: Limiter, other: Limiter, slots: int) -> 
         return remaining(other)[2]
 
     return eventually(ask, slots)
+
+
+ACCOUNT = Plan(
+    "account", (Rate("hour", 50, 3_600_000), Rate("year", 900, period="year", measure="tokens")), Concurrency(8)
+)
+ALSO = [Budget("acme", ACCOUNT, "account")]
+
+
+def _left(limiter: Limiter) -> list[int]:
+    """What is left of every limit of both budgets, but of those that refill during a test."""
+    usages = limiter.peek("s", PLAN, also=ALSO).usages
+    return [usage.remaining for usage in usages if usage.limit in ("concurrent", "account.year", "account.concurrent")]
+
+
+def test_every_budget_is_reconciled(limiter: Limiter, other: Limiter) -> None:
+    """Local charges, settled costs and open slots of all budgets are in Redis afterward, and the slots come back."""
+    guard: Any = limiter.backend
+    claim = joint_claim((Budget("s", PLAN), *ALSO), {"requests": 1, "tokens": 30}, declared=True)
+    decisions = [guard._fallback.acquire_joint(claim) for _ in range(4)]
+    limiter.settle(decisions[0], {"tokens": 5})
+    limiter.release(decisions[0])
+    guard._fallback.reconciliation.run(guard.backend.heal, guard.release)
+    held = _left(other)
+    limiter.settle(decisions[1], {"tokens": 100})
+    for decision in decisions:
+        limiter.release(decision)
+    guard._fallback.reconciliation.run(guard.backend.heal, guard.release)
+
+    assert {decision.allowed for decision in decisions} == {True}
+    assert held == [7, 900 - 95, 5]
+    assert eventually(lambda: _left(other), [10, 900 - 165, 8]) == [10, 900 - 165, 8]
+    assert 96 <= remaining(other)[0] <= 97
+    other.reset("acme")
+    assert _left(other) == [10, 900, 8]
+
+
+def test_claims_of_an_account_in_an_outage(server: RedisServer, limiter: Limiter, other: Limiter) -> None:
+    """While the server is stopped, each worker decides with its share of the account; later Redis knows all of it."""
+    with stopped(server):
+        during = [limiter.acquire("s", PLAN, {"requests": 1, "tokens": 100}, also=ALSO) for _ in range(8)]
+    allowed = [decision for decision in during if decision.allowed]
+    _asked_until_redis_answers(limiter, [])
+    # Claims that were sent before the server was known to be stopped may have been charged there as well.
+    tokens = eventually(lambda: 400 <= 900 - _left(other)[1] <= 900, expected=True)
+    for decision in allowed:
+        limiter.release(decision)
+
+    assert len(allowed) == 4
+    assert tokens is True
+    assert eventually(lambda: _left(other)[2], 8) == 8
 
 
 def _asked_until_redis_answers(limiter: Limiter, local: list[Decision]) -> Decision:

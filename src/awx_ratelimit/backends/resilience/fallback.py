@@ -210,7 +210,14 @@ class Fallback:
     def health(self, backend_health: Mapping[str, Any]) -> Mapping[str, Any]:
         """The health of the backend, with the outages and the decisions made without it."""
         state = backend_health.get("state", "ok") if self.is_idle else f"outage: limits are {self._on_outage}"
-        return {**backend_health, "state": state, "outages": self._outages, "decided_without_backend": self._decisions}
+        cut_off_tokens = backend_health.get("cut_off_tokens", 0) + self.local.health()["cut_off_tokens"]
+        return {
+            **backend_health,
+            "state": state,
+            "outages": self._outages,
+            "decided_without_backend": self._decisions,
+            "cut_off_tokens": cut_off_tokens,
+        }
 
     @property
     def is_idle(self) -> bool:

@@ -147,7 +147,7 @@ class Limiter:
         plan: str | Rate | Plan,
         *,
         subject: str | Callable[..., str] = EVERY_CALL,
-        cost: int | Callable[..., int] = 1,
+        cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
     ) -> Callable[[Function], Function]:
         """Limit a function, in its own buckets: a decorator for functions and generators.

@@ -414,6 +414,45 @@ def test_wrong_results(calls: Calls) -> None:
 
     with pytest.raises(TypeError, match="subject: expected a non-empty string as the result, got 5"):
         calls.call(by_number, 5)
-    with pytest.raises(TypeError, match="cost: expected an integer >= 1 as the result"):
+    with pytest.raises(TypeError, match="cost: expected an integer >= 1 or a mapping such as"):
         calls.call(priced, 5)
     assert calls.ran == []
+
+
+def test_scope_of_the_limits(calls: Calls) -> None:
+    """The limits of a function are named with its scope, and its buckets are those of no other caller."""
+    limited = calls.limiter.limited("2/minute", scope="mail")(calls.function())
+    calls.outcomes(limited, 1, 2)
+
+    with pytest.raises(RateLimited) as caught:
+        calls.call(limited, 3)
+    assert [usage.limit for usage in caught.value.decision.usages] == ["mail.minute"]
+    limiter = Limiter(calls.limiter.backend.backend if calls.is_async else calls.limiter.backend)
+    assert limiter.peek("everyone", Plan.of("p", per_minute=2), scope="mail").allowed
+    limiter.reset("limited:everyone", scope="mail")
+    assert calls.call(limited, 4) == 4
+
+
+@pytest.mark.parametrize("cost", [{"requests": 1, "tokens": 800}, lambda _: {"requests": 1, "tokens": 800}])
+def test_cost_by_measure(calls: Calls, cost: Any) -> None:
+    """A call may cost several measures."""
+    plan = Plan("llm", (Rate("minute", 60, 60_000), Rate("tokens", 1_000, 60_000, measure="tokens")))
+    limited = calls.limiter.limited(plan, cost=cost, scope="llm")(calls.function())
+
+    assert calls.outcomes(limited, 1, 2) == [True, False]
+
+
+@pytest.mark.parametrize("scope", ["account", "service"])
+def test_reserved_scopes(scope: str) -> None:
+    """A function cannot have the scope of an account or of the service, but may have their names."""
+    limiter = Limiter(MemoryBackend())
+    with pytest.raises(InvalidLimit, match=f"scope: expected a name of its own, got '{scope}'"):
+        limiter.limited("1/minute", scope=scope)
+
+    def service() -> None: ...
+
+    limited = limiter.limited("1/minute")(service)
+    limited()
+    with pytest.raises(RateLimited) as caught:
+        limited()
+    assert caught.value.decision.usages[0].limit.startswith("service-")

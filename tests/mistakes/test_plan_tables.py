@@ -50,7 +50,7 @@ MISTAKES: list[Mistake] = [
         InvalidLimit,
         "plan table: overrides.acct_acme: expected a table with the keys plan, per_second, per_minute, per_hour, "
         "per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, got Plan(name='api', "
-        "rates=(Rate(name='minute', tokens=60, period_ms=60000, period=None...",
+        "rates=(Rate(name='minute', tokens=60, period_ms=60000, period=N...",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',

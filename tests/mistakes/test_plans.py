@@ -68,8 +68,7 @@ MISTAKES: list[Mistake] = [
     (
         'Rate("60/minute")',
         InvalidLimit,
-        "a limit's name: expected 1 to 32 of a-z, 0-9, '_', '.' and '-', got '60/minute'; write "
-        "Rate.parse('60/minute')",
+        "a limit's name: expected 1 to 32 of a-z, 0-9, '_' and '-', got '60/minute'; write Rate.parse('60/minute')",
     ),
     (
         'Rate("minute")',

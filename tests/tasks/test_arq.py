@@ -103,7 +103,7 @@ def test_outage() -> None:
     """If the backend cannot decide, the job runs again a second later."""
 
     class Failing(MemoryBackend):
-        def acquire(self, *_: Any) -> Any:
+        def acquire_joint(self, *_: Any) -> Any:
             raise BackendUnavailable("no server")
 
     @limit("1/minute", limiter=AsyncLimiter(Failing()))

@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f"limits of tasks need {error.name}; install it with: pip install celery") from error
 
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit, name_of
+from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
@@ -40,7 +41,7 @@ def limit(
     *,
     limiter: Limiter,
     subject: str | Callable[..., str] = EVERY_CALL,
-    cost: int | Callable[..., int] = 1,
+    cost: Cost | Callable[..., Cost] = 1,
     scope: str | None = None,
 ) -> Callable[[_Task], _Task]:
     """Limit a task, in its own buckets: a decorator above or below ``@app.task``, with or without ``bind=True``.

@@ -1,16 +1,17 @@
 """`FunctionLimit`: a limit of functions, for `Limiter.limited` and for the decorators of tasks.
 
-Each function has its own buckets, under the subject ``limited:<scope>:<subject>``.
+Each function has its own buckets, in its scope and under the subject ``limited:<subject>``.
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from awx_ratelimit.core.budget import checked_scope
+from awx_ratelimit.core.budget import Budget, ScopedSubject, checked_own_scope
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, checked_cost, joint_claim
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.scope import scope_among
 from awx_ratelimit.core.validation import describe, type_name
@@ -22,21 +23,14 @@ EVERY_CALL: Final = "everyone"
 _OWNERS: Final[dict[str, str]] = {}
 
 
-class FunctionClaim(NamedTuple):
-    """What one call asks for."""
-
-    subject: str
-    plan: Plan
-    cost: int
-
-
 class FunctionLimit:
     """A limit of functions, each with its own buckets.
 
     `plan` is a notation such as ``30/minute``, a Rate, or a Plan, whose slots are held while the function runs.
     `subject` says whose limit a call uses: a text, or a function of the call's arguments that returns one. `cost` is in
-    tokens, an integer >= 1 or a function of the call's arguments. `scope` is the name of the buckets, 1 to 32 of
-    ``a-z 0-9 _ -``; None is the name of the function. Functions with one `scope` share their buckets.
+    tokens, an integer >= 1, a mapping such as ``{"requests": 1, "tokens": 800}``, or a function of the call's
+    arguments. `scope` is the name of the buckets, 1 to 32 of ``a-z 0-9 _ -``, which is written before the names of the
+    limits; None is the name of the function. Functions with one `scope` share their buckets.
 
     Raises InvalidLimit or TypeError for a wrong argument.
     """
@@ -46,13 +40,15 @@ class FunctionLimit:
         plan: str | Rate | Plan,
         *,
         subject: str | Callable[..., str] = EVERY_CALL,
-        cost: int | Callable[..., int] = 1,
+        cost: Cost | Callable[..., Cost] = 1,
         scope: str | None = None,
     ) -> None:
         self._plan = _plan_of(plan)
+        #: The shapes of claims, by their scope and cost.
+        self._shapes: dict[Any, Shape] = {}
         self._subject = _checked_subject(subject)
         self._cost = _checked_cost(cost, self._plan)
-        self._scope = checked_scope(scope)
+        self._scope = checked_own_scope(scope)
 
     def scope_of(self, function: Any) -> str:
         """The name of the buckets of `function`. Raises TypeError unless it is a function."""
@@ -64,15 +60,31 @@ class FunctionLimit:
             raise TypeError(f"scope: {type_name(function)} has no name; write scope='...'")
         return self._scope or _scope_of(function)
 
-    def claim(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionClaim:
-        """What a call with these arguments asks for. Raises TypeError for a wrong result of `subject` or `cost`."""
+    def claim(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JointClaim:
+        """What a call with these arguments asks for.
+
+        Raises TypeError for a wrong result of `subject` or `cost`, and ImpossibleClaim for a cost above a burst.
+        """
         subject = self._subject(*args, **kwargs) if callable(self._subject) else self._subject
         if not isinstance(subject, str) or not subject:
             raise TypeError(f"limited: subject: expected a non-empty string as the result, got {describe(subject)}")
         cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
         if not _is_cost(cost):
-            raise TypeError(f"limited: cost: expected an integer >= 1 as the result, got {describe(cost)}")
-        return FunctionClaim(f"limited:{scope}:{subject}", self._plan, cost)
+            raise TypeError(
+                "limited: cost: expected an integer >= 1 or a mapping such as {'tokens': 800} as the result, "
+                f"got {describe(cost)}"
+            )
+        return JointClaim((ScopedSubject(f"limited:{subject}", scope),), self._shape(scope, cost), declared=False)
+
+    def _shape(self, scope: str, cost: Cost) -> Shape:
+        key = scope, cost if isinstance(cost, int) else tuple(cost.items())
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = joint_claim((Budget("any", self._plan, scope),), cost).shape
+            if len(self._shapes) >= MAX_CACHED_PLANS:
+                self._shapes.clear()
+            self._shapes[key] = shape
+        return shape
 
 
 def refusal(name: str, decision: Decision) -> RateLimited:
@@ -112,17 +124,22 @@ def _checked_subject(subject: Any) -> str | Callable[..., str]:
     return str(subject)
 
 
-def _checked_cost(cost: Any, plan: Plan) -> int | Callable[..., int]:
+def _checked_cost(cost: Any, plan: Plan) -> Cost | Callable[..., Cost]:
     if callable(cost) and not inspect.iscoroutinefunction(cost):
         return cost  # type: ignore[no-any-return]
     if not _is_cost(cost):
         raise InvalidLimit(f"cost: expected an integer >= 1 or a plain function, got {describe(cost)}")
     try:
-        plan.check(cost)
+        return joint_claim((Budget("any", plan),), cost).shape.cost
     except ImpossibleClaim as error:
         raise InvalidLimit(f"cost: {error}") from None
-    return int(cost)
 
 
 def _is_cost(cost: object) -> bool:
+    if isinstance(cost, Mapping):
+        try:
+            checked_cost(cost)
+        except ValueError:
+            return False
+        return True
     return isinstance(cost, int) and not isinstance(cost, bool) and cost >= 1

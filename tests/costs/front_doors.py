@@ -158,7 +158,7 @@ def _mounted(kind: str, answer: Any) -> Send:
 
 def gate_doors(kind: str, service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> dict[str, Door]:
     """Each outcome of a gate, with each kind of identifier."""
-    static = StaticKeys({KEY.decode(): "p"})
+    static, static_bearer = StaticKeys({KEY.decode(): "p"}), StaticKeys({KEY.decode(): "p"}, bearer=True)
     stored = StoredKeys(verifier, bearer=True)
     key, unknown = service.create("acme", "n").secret.reveal().encode(), KeyFormat().new().reveal().encode()
     proxied: dict[str, Any] = {"anonymous": AMPLE, "trusted_proxies": ["192.0.2.0/24", "10.0.0.0/8"]}
@@ -177,6 +177,7 @@ def gate_doors(kind: str, service: KeyService, verifier: KeyVerifier, clock: Man
         "static key": Door(made(static), [(b"x-api-key", KEY)], 200),
         "static key refused": Door(made(static, SCARCE), [(b"x-api-key", KEY)], 429),
         "static key unknown": Door(made(static), [(b"x-api-key", b"awx_wrong")], 429),
+        "static bearer": Door(made(static_bearer), [(b"authorization", b"Bearer " + KEY)], 200),
         "no key": Door(made(static), [], 401),
         "stored key": Door(made(stored), [(b"x-api-key", key)], 200),
         "bearer key": Door(made(stored), [(b"authorization", b"Bearer " + key)], 200),

@@ -26,7 +26,7 @@ REPEATED = [
 ]  # fmt: skip
 BEGUN = {
     b"application/problem+json,": [b"a,", b";"],
-    b"Bearer ": [b"a", b".", b"awx_,"],
+    b"Bearer ": [b"a", b".", b" ", b"awx_,"],
     b"Bearer awx_": [b"a", b" ", b","],
     b"application/json;": [b" ", b"charset=utf-8;"],
     b"application/x-www-form-urlencoded;": [b" ", b";"],

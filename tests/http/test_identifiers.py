@@ -14,6 +14,7 @@ from awx_ratelimit import (
     Caller,
     ClientAddress,
     Gate,
+    InvalidLimit,
     KeyRefused,
     Limiter,
     MemoryBackend,
@@ -143,6 +144,30 @@ def test_static_keys_challenge(asker: Callable[..., Ask]) -> None:
     missing = "API key is missing. Send it in the X-API-Key header."
     assert answer(ask()) == (401, "api_key_missing", missing, OF_KEYS)
     assert answer(ask(x_api_key="wrong")) == (401, "invalid_api_key", "API key is invalid.", OF_KEYS)
+
+
+def test_static_key_as_bearer(asker: Callable[..., Ask]) -> None:
+    """With `bearer` a key of any form may come in Authorization, once, and not beside another one."""
+    ask = asker(StaticKeys({"sk-1": "p"}, bearer=True))
+    wrong = [
+        {"authorization": "Bearer sk-2"},
+        {"authorization": "Bearer sk-1, Bearer sk-1"},
+        {"authorization": "Bearer sk-1", "x_api_key": "sk-1"},
+        {"authorization": "Bearer " + "x" * 5_000},
+    ]
+
+    assert ask(authorization="bearer  sk-1 ") is None
+    assert ask(x_api_key="sk-1") is None
+    assert [answer(ask(**headers))[1] for headers in wrong] == ["invalid_api_key"] * len(wrong)
+    assert [answer(ask(authorization=text))[1] for text in ("Bearer", "Basic YTpi")] == ["api_key_missing"] * 2
+    assert answer(asker(StaticKeys({"sk-1": "p"}))(authorization="Bearer sk-1"))[1] == "api_key_missing"
+
+
+def test_wrong_bearer_of_static_keys() -> None:
+    """A `bearer` that is not a bool is an InvalidLimit."""
+    wrong: Any = "yes"
+    with pytest.raises(InvalidLimit, match="bearer: expected true or false"):
+        StaticKeys({"sk-1": "p"}, bearer=wrong)
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,12 @@ def sends_key(request: Request) -> bool:
 
 
 class BearerKeys:
-    """Reads keys from X-API-Key, or from ``Authorization: Bearer`` followed by a key with `prefix`."""
+    """Reads keys from X-API-Key, or from ``Authorization: Bearer`` and a key with `prefix`, which may be empty."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix.encode()
-        credential = rb"[ \t]*bearer[ \t]+(%s[^,]*)" % self._prefix
+        # Without a prefix, only the look-ahead keeps the time for a long run of spaces linear.
+        credential = rb"[ \t]*bearer[ \t]+(?![ \t,])(%s[^,]*)" % self._prefix
         self._whole = re.compile(credential, re.IGNORECASE).fullmatch
         self._after_comma = re.compile(rb"," + credential, re.IGNORECASE).search
 
@@ -72,7 +73,7 @@ class BearerKeys:
             return sent_key(request)
         if found is None or is_cut or sends_key(request):
             raise KeyRefused
-        key: bytes = found[1]
+        key: bytes = found[1].rstrip(b" \t")
         return key
 
     def _has_key(self, authorization: bytes) -> bool:

@@ -7,10 +7,10 @@ from hashlib import blake2s
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.core.validation import check_bool, describe, type_name
 from awx_ratelimit.errors import InvalidLimit, KeyRefused
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES, sent_key
+from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES, BearerKeys, sends_key, sent_key
 from awx_ratelimit.http.message import Request
 
 #: The prefix of keys from a key store, unless it is configured otherwise.
@@ -21,17 +21,28 @@ _is_key = re.compile(rb"[!-+\--~]{1,%d}" % MAX_KEY_BYTES).fullmatch
 class StaticKeys:
     """Identifies callers by a fixed mapping of API keys. Each value is the name of a plan, a Plan or a Caller.
 
-    Only digests of the keys are kept. The subject of a key is derived from its digest, so no key appears in logs or
-    backends. Raises TypeError for an argument of the wrong type, and InvalidLimit for a key that no header can carry.
+    Keys come in ``X-API-Key``; with `bearer` also as ``Authorization: Bearer <key>``, and then any other text in its
+    place is an unknown key. A request with two keys is refused. Only digests of the keys are kept. The subject of a key
+    is derived from its digest, so no key appears in logs or backends.
+
+    Raises TypeError for an argument of the wrong type, and InvalidLimit for a key that no header can carry and for a
+    `bearer` that is not True or False.
     """
 
     #: The WWW-Authenticate header of the 401s.
     challenge = KEY_CHALLENGE
 
-    def __init__(self, keys: Mapping[str, str | Plan | Caller]) -> None:
+    def __init__(self, keys: Mapping[str, str | Plan | Caller], *, bearer: bool = False) -> None:
         if isinstance(keys, str) or not isinstance(keys, Mapping):
             # Shows only the type, because the value holds keys.
             raise TypeError(f'StaticKeys: expected a mapping such as {{key: "starter"}}, got {type_name(keys)}')
+        check_bool(bearer, "bearer")
+        self._sent_key = sent_key
+        #: Whether a request has something in the place of a key.
+        self.sends_key = sends_key
+        if bearer:
+            bearer_keys = BearerKeys("")
+            self._sent_key, self.sends_key = bearer_keys.sent_key, bearer_keys.sends_key
         self._callers: dict[bytes, Caller] = {}
         for number, (key, value) in enumerate(keys.items(), start=1):
             if not isinstance(key, str):
@@ -50,7 +61,7 @@ class StaticKeys:
 
     def __call__(self, request: Request) -> Caller | None:
         """The caller of the request's key, None without a key. Raises KeyRefused for an unknown key."""
-        key = sent_key(request)
+        key = self._sent_key(request)
         if key is None:
             return None
         caller = self._callers.get(blake2s(key).digest())

@@ -54,7 +54,7 @@ def test_unlimited_plan(run: Run, tmp_path: Path) -> None:
     audit = run("loadtest", "http://127.0.0.1:9/", "--plans", str(path), "--plan", "internal", "--key", "awx_k")
 
     assert "everything" in table.out
-    internal = {"name": "internal", "rates": [], "concurrent": None, "unlimited": True, "account": None}
+    internal: dict[str, Any] = {"name": "internal", "rates": [], "concurrent": None, "unlimited": True, "account": None}
     assert document == {"plans": [internal], "service": None}
     assert audit.status == 2
     assert "plan: expected one with limits, got 'internal', which is unlimited" in audit.err

@@ -69,7 +69,7 @@ def check(file: PlanFile, *, json: Json = False) -> None:
         service = table.service and plan_words.plan_fields(table.service)
         output.print_json({"plans": [plan_words.plan_fields(plan) for plan in table.plans], "service": service})
         return
-    parts = [(plan.name, None, plan) for plan in table.plans]
+    parts: list[tuple[str, str | None, Plan]] = [(plan.name, None, plan) for plan in table.plans]
     parts += [(plan.name, ACCOUNT_SCOPE, plan.account) for plan in table.plans if plan.account]
     parts += [(_EVERYBODY, SERVICE_SCOPE, table.service)] if table.service else []
     rows = [(name, scoped_name(scope, limit), text) for name, scope, plan in parts

@@ -147,3 +147,10 @@ def audited_plans(draw: st.DrawFn) -> Plan:
     slots = draw(st.none() | st.integers(1, 4))
     first = Rate("first", tokens, period_ms, burst, refill=refill)
     return Plan("audited", (first, Rate("day", 20, 86_400_000)), Concurrency(slots) if slots else None)
+
+
+@st.composite
+def audited_account_plans(draw: st.DrawFn) -> Plan:
+    """A plan whose keys share limits that a schedule of a few seconds reaches."""
+    of_key, of_account = draw(audited_plans()), draw(audited_plans())
+    return Plan(of_key.name, of_key.rates, of_key.concurrency, of_account)

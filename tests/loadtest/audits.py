@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.loadtest.gateways import BARE, KEYS, PLAN, SLOW
+from tests.loadtest.gateways import BARE, KEYS, PLAN, SLOW, TEAM
 
 from awx_ratelimit import Plan, PlanTable
 from awx_ratelimit.loadtest.report.results import Report
@@ -42,6 +42,7 @@ class AuditCase:
         """Audit the server at `url`."""
         options = {"stream_path": "/stream", "websocket_path": "/feed", "seconds": 80, **self.options}
         config = RunConfig(url=f"{url}{self.path}", plan=self.plan, profiles=self.profiles, **options)
+        config.validate(len(self.keys))
         began_at = datetime.now(UTC)
         record = run(config, [KEYS[number] for number in self.keys], lambda _: None)
         return Report.of_run(config, began_at, record)
@@ -66,10 +67,21 @@ EVERYTHING = frozenset(
     ("answers", "never over", "not under", "slots", "honest wait", "refusals are free", "contract", "isolation")
 )
 RATE_PROMISES, SLOTS = EVERYTHING - {"slots", "isolation"}, frozenset(("slots",))
-HONEST = honest("honest", PLAN, PROFILES, must_pass=EVERYTHING)
+#: All but the one for keys of the same account.
+_OF_ONE_KEY = tuple(name for name in PROFILES if name != "account")
+HONEST = honest("honest", PLAN, _OF_ONE_KEY, must_pass=EVERYTHING)
 HONEST_SLOW = honest(
     "honest-slow", SLOW, ("wait", "refusals"), must_pass=frozenset(("honest wait", "refusals are free"))
 )
+_TOGETHER = {"same_account": True}
+HONEST_ACCOUNT = honest(
+    "honest-account",
+    TEAM,
+    ("account", "streams", "isolation"),
+    must_pass=frozenset(("never over", "not under", "slots", "honest wait", "contract", "isolation")),
+    options=_TOGETHER,
+)
+HONEST_ACCOUNTS = honest("honest-accounts", TEAM, ("burst", "keys"), must_pass=frozenset(("never over", "not under")))
 HONEST_WITH_WORKERS = honest(
     "honest-over-workers", PLAN, ("burst", "keys"), must_pass=frozenset(("never over",)), options={"workers": 2}
 )
@@ -85,6 +97,10 @@ CHEATS = (
     cheat("charging", BARE, "refusals", "refusals are free"),
     cheat("shared", PLAN, "isolation", "isolation"),
     cheat("slow-neighbour", PLAN, "isolation", "isolation"),
+    cheat("account-limit-per-key", TEAM, "account", "never over", options=_TOGETHER),
+    cheat("account-slots-per-key", TEAM, "streams", "slots", options=_TOGETHER),
+    cheat("strict-account", TEAM, "account", "not under", "contract", options=_TOGETHER),
+    cheat("month-of-30-days", TEAM, "account", "contract", options=_TOGETHER),
     cheat("hanging", PLAN, "burst", "answers", options={"timeout_ms": 500}),
 )
 #: A fixed window admits nothing until its end and then a whole burst. A moving window is only too strict.

@@ -23,7 +23,17 @@ KEYS = tuple(f"awx_test_key_{number}" for number in range(4))
 PLAN = Plan("audited", (Rate("rate", 10, 2_000), Rate("day", 10_000, 86_400_000)), Concurrency(3))
 SLOW = Plan("slow", (Rate("rate", 3, 9_000),))
 BARE = Plan("bare", (Rate("rate", 10, 2_000),))
-PLANS = PlanTable((PLAN, SLOW, BARE))
+_MONTH = Rate("month", 10_000, period="month", anchor_day=15)
+#: Each key may make ten requests at once, and all keys of an account together fifteen.
+TEAM = Plan(
+    "team",
+    (Rate("rate", 10, 4_000),),
+    Concurrency(3),
+    Plan(
+        "team.account", (Rate("rate", 15, 4_000), Rate("month", 10_000, period="month", anchor_day=15)), Concurrency(5)
+    ),
+)
+PLANS = PlanTable((PLAN, SLOW, BARE, TEAM))
 _CHUNK_S, _CHUNKS = 0.1, 12
 
 
@@ -201,13 +211,22 @@ async def _hang(_: Request) -> Response:
 ROUTES = [Route("/", _ok), Route("/stream", _stream), WebSocketRoute("/feed", _feed), Route("/hang", _hang)]
 
 
-def _gated(backend: MemoryBackend, plan: Plan = PLAN) -> ASGIApp:
-    gate = AsyncGate(
-        AsyncLimiter(backend),
-        plans=PLANS,
-        identify=lambda request: Caller(key, plan) if (key := request.header("x-api-key")) in KEYS and key else None,
+def _gated(backend: MemoryBackend, plan: Plan = PLAN, account: str | None = None) -> ASGIApp:
+    """A gateway whose keys have `plan` and belong to `account`; None: each to its own."""
+
+    def identify(request: Any) -> Caller | None:
+        key = request.header("x-api-key")
+        return Caller(key, plan, account) if key and key in KEYS else None
+
+    return RateLimitMiddleware(
+        Starlette(routes=ROUTES), gate=AsyncGate(AsyncLimiter(backend), plans=PLANS, identify=identify)
     )
-    return RateLimitMiddleware(Starlette(routes=ROUTES), gate=gate)
+
+
+def _team(*rates: Rate, slots: int | None = 5) -> ASGIApp:
+    """A gateway with one account, whose shared limits are these instead of those of TEAM."""
+    shared = Plan("team.account", rates, Concurrency(slots) if slots else None)
+    return _gated(MemoryBackend(), Plan("team", TEAM.rates, TEAM.concurrency, shared), "acme")
 
 
 _HONEST_NAMES = ("honest", "honest-over-workers", *(f"honest-{number}" for number in range(1, 10)))
@@ -227,6 +246,12 @@ GATEWAYS: dict[str, ASGIApp] = {
     "broken-body": AlteredResponses(_gated(MemoryBackend()), other_wait_in_body),
     "shared": _gated(Shared()),
     "slow-neighbour": AlteredResponses(_gated(MemoryBackend()), slow_beside_refusals),
+    "honest-account": _gated(MemoryBackend(), TEAM, "acme"),
+    "honest-accounts": _gated(MemoryBackend(), TEAM),
+    "account-limit-per-key": _gated(MemoryBackend(), TEAM),
+    "account-slots-per-key": _team(Rate("rate", 15, 4_000), _MONTH, slots=None),
+    "strict-account": _team(Rate("rate", 11, 4_000), _MONTH),
+    "month-of-30-days": _team(Rate("rate", 15, 4_000), Rate("month", 10_000, 30 * 86_400_000, refill="calendar")),
     "hanging": Starlette(routes=[Route("/", _hang)]),
 }
 app = Starlette(routes=[Route("/", _ok), *(Mount(f"/{name}", gateway) for name, gateway in GATEWAYS.items())])

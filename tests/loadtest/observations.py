@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.strategies import ScheduledRequest
 
-from awx_ratelimit import Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate
+from awx_ratelimit import Budget, Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.loadtest.audit.observation import Observation, Outcome
 from awx_ratelimit.testing import ManualClock
@@ -37,7 +37,9 @@ def refused(at_s: float, **fields: Any) -> Observation:
     return admitted(at_s, outcome=Outcome.REFUSED, status=429, **{**REFUSAL, **fields})
 
 
-def observations_of(schedule: Sequence[ScheduledRequest], plan: Plan) -> list[Observation]:
+def observations_of(
+    schedule: Sequence[ScheduledRequest], plan: Plan, *, same_account: bool = False
+) -> list[Observation]:
     """The observations of a gateway that uses this library's limiter and decides each request at its scheduled time."""
     clock = ManualClock(start_ms=_START_MS)
     limiter = Limiter(MemoryBackend(clock=clock))
@@ -53,7 +55,9 @@ def observations_of(schedule: Sequence[ScheduledRequest], plan: Plan) -> list[Ob
             limiter.release(event)
             continue
         one, sent_ms = event
-        decision = limiter.acquire(f"key {one.key}", plan, one.cost)
+        account = "acme" if same_account else f"account {one.key}"
+        also = [Budget(account, plan.account, "account")] if plan.account else []
+        decision = limiter.acquire(f"key {one.key}", plan, one.cost, also=also)
         if decision.allowed:
             end_ms = now_ms + one.answering_ms + one.hold_ms
             heapq.heappush(events, (end_ms + one.releasing_ms, next(order), decision))

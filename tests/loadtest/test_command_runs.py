@@ -9,11 +9,12 @@ from xml.etree import ElementTree as ET
 
 from tests.loadtest.commands import RATES, ReportPaths, children, read_until, running, wait_for_end
 from tests.loadtest.conftest import Servers, scenarios
-from tests.loadtest.gateways import PLAN
+from tests.loadtest.gateways import KEYS, PLAN
 from tests.loadtest.hostile import hostile
 from tests.loadtest.observations import refused
 from tests.processes import free_port
 
+from awx_ratelimit import Concurrency, Plan, Rate
 from awx_ratelimit.loadtest.report.html import as_html
 from awx_ratelimit.loadtest.report.results import Report, as_junit
 from awx_ratelimit.loadtest.run_config import RunConfig
@@ -122,6 +123,40 @@ def test_run_config_round_trip() -> None:
     config = RunConfig("http://h:1/a", PLAN, profiles=("burst",), stream_path="/s", workers=2)
 
     assert RunConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
+
+
+def test_run_config_of_an_account_round_trip() -> None:
+    """So do the limits of an account, with periods of the calendar and tokens."""
+    month = Rate("month", 9, period="month", anchor_day=15, timezone="Europe/Berlin")
+    tokens = Rate("tokens-minute", 9, 60_000, burst=7, measure="tokens")
+    plan = Plan("p", (Rate("minute", 5, 60_000),), Concurrency(2), Plan("p.account", (month, tokens), Concurrency(9)))
+    config = RunConfig("http://h:1/a", plan, same_account=True)
+
+    assert RunConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
+
+
+def account_limit_per_key(servers: Servers, folder: Path) -> Reported:
+    """A gateway that gives each key its account's limit, audited without a plan table."""
+    paths = ReportPaths(folder)
+    words = ("--rate", "10/4 seconds", "--account-rate", "15/4 seconds", "--account-rate", "10000/month")
+    url = f"{servers.url('gateways')}/account-limit-per-key"
+    with running(url, *words, "--profiles", "account", *paths.options, AWX_LOADTEST_KEYS=json.dumps(KEYS)) as process:
+        return Reported(*wait_for_end(process), *paths.read())
+
+
+@scenarios(account_limit_per_key)
+def test_account_from_the_command_line(outcome: Reported) -> None:
+    """``--account-rate`` audits all keys together, and the reports say by which limits."""
+    report = json.loads(outcome.json)
+    rates = report["plan"]["account"]["rates"]
+    result, detail = outcome.verdicts["never over"]
+
+    assert outcome.status == 1, outcome.output
+    assert result == "failed"
+    assert detail.startswith("account.4second: ")
+    assert report["same_account"] is True
+    assert [(rate["name"], rate["period"]) for rate in rates] == [("4second", None), ("month", "month")]
+    assert "account.4second" in outcome.page
 
 
 def test_any_body_can_be_reported() -> None:

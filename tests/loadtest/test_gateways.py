@@ -3,7 +3,18 @@
 import os
 
 import pytest
-from tests.loadtest.audits import CHEATS, EVERYTHING, HONEST, HONEST_SLOW, HONEST_WITH_WORKERS, PEERS, AuditCase, honest
+from tests.loadtest.audits import (
+    CHEATS,
+    EVERYTHING,
+    HONEST,
+    HONEST_ACCOUNT,
+    HONEST_ACCOUNTS,
+    HONEST_SLOW,
+    HONEST_WITH_WORKERS,
+    PEERS,
+    AuditCase,
+    honest,
+)
 
 from awx_ratelimit.loadtest.audit.verdict import Result
 from awx_ratelimit.loadtest.report.results import Report
@@ -26,7 +37,14 @@ def summary(report: Report) -> str:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "audit_case",
-    [HONEST, pytest.param(HONEST_SLOW, marks=pytest.mark.full), HONEST_WITH_WORKERS, *REPEATED],
+    [
+        HONEST,
+        pytest.param(HONEST_SLOW, marks=pytest.mark.full),
+        HONEST_WITH_WORKERS,
+        HONEST_ACCOUNT,
+        HONEST_ACCOUNTS,
+        *REPEATED,
+    ],
     ids=str,
 )
 def test_honest_gateway_passes(audit_case: AuditCase, report: Report) -> None:

@@ -52,8 +52,18 @@ class LoadTestOptions:
     rate: Annotated[list[str] | None, typer.Option(help="Without --plan: a rate, such as 60/minute. Repeatable.")] = (
         None
     )
-    burst: Annotated[int | None, typer.Option(help="The burst of every --rate.")] = None
+    burst: Annotated[int | None, typer.Option(help="The burst of every --rate and --account-rate.")] = None
     slots: Annotated[int | None, typer.Option(help="Without --plan: the number of concurrent requests.")] = None
+    account_rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Without --plan: a rate that all keys share, such as 1000/month. Repeatable."),
+    ] = None
+    account_slots: Annotated[
+        int | None, typer.Option(help="Without --plan: the number of concurrent requests of all keys together.")
+    ] = None
+    same_account: Annotated[
+        bool, typer.Option(help="All keys belong to one account. Audit the limits that they share, too.")
+    ] = False
     key: Annotated[list[str] | None, typer.Option(help="An idle key. AWX_LOADTEST_KEY and --keys are safer.")] = None
     keys: Annotated[Path | None, typer.Option(help="A file of idle keys, one per line. Isolation needs two.")] = None
     path: Annotated[str, typer.Option(help="The path of the requests.")] = "/"
@@ -89,6 +99,7 @@ class LoadTestOptions:
         """The configuration of the run, which is valid for `keys`. Raises ValueError."""
         values = {field.name: getattr(self, field.name) for field in fields(RunConfig)}
         values["plan"] = self._plan()
+        values["same_account"] = self.same_account or self._account_limits() is not None
         values["method"] = self.method.upper()
         values["profiles"] = self._profiles(len(keys))
         values["bind"] = self.bind or (_REMOTE_BIND if self.remote else _LOCAL_BIND)
@@ -103,13 +114,30 @@ class LoadTestOptions:
         return {path: render for path, render in renderers.items() if path}
 
     def _plan(self) -> Plan:
-        if self.rate or self.slots is not None:
+        account = self._account_limits()
+        if self.rate or self.slots is not None or account:
             if self.plan:
                 raise typer.BadParameter("give either --plan, or --rate and --slots, not both")
-            rates = tuple(Rate.parse(text, burst=self.burst) for text in self.rate or ())
-            return Plan("given", rates, None if self.slots is None else Concurrency(self.slots))
+            return Plan("given", self._rates(self.rate), _concurrency(self.slots), account)
         table = PlanTable.from_toml(self.plans) if self.plans else PlanTable.default()
         return table.resolve(Caller("loadtest", self.plan))
+
+    def _account_limits(self) -> Plan | None:
+        if not self.account_rate and self.account_slots is None:
+            return None
+        if not self.rate and self.slots is None:
+            raise typer.BadParameter(
+                "--account-rate and --account-slots need the limits of a key: add --rate or --slots"
+            )
+        return Plan("given.account", self._rates(self.account_rate), _concurrency(self.account_slots))
+
+    def _rates(self, texts: Sequence[str] | None) -> tuple[Rate, ...]:
+        return tuple(self._rate(text) for text in texts or ())
+
+    def _rate(self, text: str) -> Rate:
+        rate = Rate.parse(text)
+        # The calendar has no bursts.
+        return rate if self.burst is None or rate.calendar else Rate.parse(text, burst=self.burst)
 
     def _profiles(self, key_count: int) -> tuple[str, ...]:
         """The chosen profiles; by default all whose requirements are met."""
@@ -117,9 +145,16 @@ class LoadTestOptions:
             return tuple(name.strip() for name in self.profiles.split(","))
         impossible = {
             "streams": self.stream_path is None, "websockets": self.websocket_path is None,
-            "isolation": key_count < 2, "keys": key_count < 3,
+            "isolation": key_count < 2, "keys": key_count < 3, "account": not self._tests_account(key_count),
         }  # fmt: skip
         return tuple(name for name in PROFILES if not impossible.get(name))
+
+    def _tests_account(self, key_count: int) -> bool:
+        return key_count > 1 and (self.same_account or self._account_limits() is not None)
+
+
+def _concurrency(slots: int | None) -> Concurrency | None:
+    return None if slots is None else Concurrency(slots)
 
 
 def loadtest(**values: Any) -> int:

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.loadtest.audit.contract import REFUSED_STATUS
-from awx_ratelimit.loadtest.audit.verdict import enforced_rates
+from awx_ratelimit.loadtest.audit.verdict import enforced_rates, request_rates
 
 #: In the order in which they run: profiles that need an unused budget come first, those that exhaust it last.
 PROFILES: Final = (
     "steady", "burst", "wait", "refusals", "over", "square", "window", "streams", "websockets", "isolation", "keys",
+    "account",
 )  # fmt: skip
 SOAK: Final = "soak"
 #: Characters of a request target (RFC 9112), of a header's name (RFC 9110), and of a header's value.
@@ -26,6 +27,7 @@ _MAX_REFILL_MS = 90_000
 class RunConfig:
     """One run against the gateway at `url`, whose keys have `plan`.
 
+    - `same_account`: all keys belong to one account, and share the limits `plan.account`. Else each has its own.
     - `path`, `method`, `cost`: the plain request, and the cost that the gateway charges for it.
     - `stream_path`, `websocket_path`: requests that stay open, at a cost of 1.
     - `key_header`, `key_form`: the header that carries the key, and its value with a ``{key}`` placeholder.
@@ -56,11 +58,17 @@ class RunConfig:
     remote: bool = False
     bind: str = "127.0.0.1:0"
     web: str | None = None
+    same_account: bool = False
 
     def validate(self, key_count: int) -> None:
         """Raise ValueError if the run is not possible with `key_count` keys."""
         if self.plan.is_unlimited:
             raise ValueError(f"plan: expected one with limits, got {self.plan.name!r}, which is unlimited")
+        if self.same_account and self.plan.account is None:
+            raise ValueError(
+                f"same account: expected a plan with limits that keys share, got {self.plan.name!r}; "
+                "add a table `account` to the plan, or omit --same-account"
+            )
         self._validate_profiles(key_count)
         for rate in self.rates:
             if rate.burst < self.cost:
@@ -82,6 +90,8 @@ class RunConfig:
             raise ValueError("the profile websockets needs --websocket-path")
         if "isolation" in self.profiles and key_count < 2:
             raise ValueError(f"the profile isolation needs two keys, got {key_count}; add a key or omit the profile")
+        if "account" in self.profiles and not (self.same_account and key_count > 1):
+            raise ValueError("the profile account needs --same-account, and two or more keys")
 
     def _validate_request(self) -> None:
         if not _is_url(self.url):
@@ -103,20 +113,14 @@ class RunConfig:
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for `from_json`, which JSON can represent."""
-        rates = [[rate.name, rate.tokens, rate.period_ms, rate.burst, rate.refill] for rate in self.rates]
-        slots = self.plan.concurrency and self.plan.concurrency.slots
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "plan": {"name": self.plan.name, "rates": rates, "slots": slots}}
+        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "plan": plan_json(self.plan)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The configuration in a dictionary of `as_json`. Unknown fields are ignored."""
-        plan = values["plan"]
-        rates = tuple(Rate(*rate) for rate in plan["rates"])
-        slots = Concurrency(plan["slots"]) if plan["slots"] else None
         names = {field.name for field in fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
-        return cls(**{**known, "plan": Plan(plan["name"], rates, slots), "profiles": tuple(values["profiles"])})
+        return cls(**{**known, "plan": _plan_from_json(values["plan"]), "profiles": tuple(values["profiles"])})
 
     def requests_of_worker(self, number: int) -> int:
         """How many requests worker `number` may make. All workers together make as many as the run."""
@@ -125,8 +129,12 @@ class RunConfig:
 
     @property
     def rates(self) -> tuple[Rate, ...]:
-        """The rates that the gateway enforces."""
-        return enforced_rates(self.plan)
+        """The rates of requests that the gateway enforces on one key: its own, and those of its account."""
+        return tuple(rate for plan in self._plans for rate in request_rates(plan))
+
+    @property
+    def _plans(self) -> tuple[Plan, ...]:
+        return (self.plan,) if self.plan.account is None else (self.plan, self.plan.account)
 
     @property
     def reachable_rates(self) -> tuple[Rate, ...]:
@@ -151,8 +159,37 @@ class RunConfig:
 
     @property
     def slots(self) -> int:
-        """How many requests may be in flight at once."""
-        return self.plan.slots if self.plan.concurrency else self.users
+        """How many requests of one key may be in flight at once."""
+        return min((plan.slots for plan in self._plans if plan.concurrency), default=self.users)
+
+    @property
+    def shared_slots(self) -> int | None:
+        """How many requests of all keys together may be in flight at once; None if the keys share no slots."""
+        account = self.plan.account
+        return account.slots if self.same_account and account is not None and account.concurrency else None
+
+
+_RATE_FIELDS: Final = (
+    "name", "tokens", "burst", "refill", "measure", "period", "anchor_day", "anchor_month", "timezone",
+)  # fmt: skip
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The enforced limits of a plan and its account, as JSON. `period_ms` is null for periods of the calendar."""
+    rates = [
+        {**{name: getattr(rate, name) for name in _RATE_FIELDS}, "period_ms": None if rate.period else rate.period_ms}
+        for rate in enforced_rates(plan)
+    ]
+    slots = plan.concurrency and plan.concurrency.slots
+    account = None if plan.account is None else plan_json(plan.account)
+    return {"name": plan.name, "rates": rates, "concurrent": slots, "account": account}
+
+
+def _plan_from_json(values: dict[str, Any]) -> Plan:
+    rates = tuple(Rate(**rate) for rate in values["rates"])
+    slots = Concurrency(values["concurrent"]) if values["concurrent"] else None
+    account = _plan_from_json(values["account"]) if values["account"] else None
+    return Plan(values["name"], rates, slots, account, is_unlimited=not (rates or slots))
 
 
 def _is_url(text: str) -> bool:

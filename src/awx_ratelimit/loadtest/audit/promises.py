@@ -6,15 +6,24 @@ gateway passes on any machine; a busy machine only shows less. Every key must be
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.loadtest.audit import contract
-from awx_ratelimit.loadtest.audit.observation import Observation, Outcome, admitted, group_by_key, max_in_flight
-from awx_ratelimit.loadtest.audit.rate_bound import TightestInterval, tightest_interval
+from awx_ratelimit.loadtest.audit.observation import (
+    SECOND_US,
+    Observation,
+    Outcome,
+    admitted,
+    group_by_key,
+    max_in_flight,
+)
+from awx_ratelimit.loadtest.audit.rate_bound import TightestInterval, period_edges_us, tightest_interval
 from awx_ratelimit.loadtest.audit.refusals import HONEST_WAIT, ISOLATION, Fault, check_waits, unjustified_refusals
 from awx_ratelimit.loadtest.audit.verdict import Tolerances, Verdict, judge, seconds
+from awx_ratelimit.runtime.clock import rfc3339
 
 ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, FREE = "answers", "never over", "not under", "slots", "refusals are free"
 NAMES: Final = (ANSWERS, NEVER_OVER, NOT_UNDER, SLOTS, HONEST_WAIT, FREE, contract.NAME, ISOLATION)
@@ -63,50 +72,83 @@ def _check_answers(observations: Sequence[Observation]) -> Verdict:
 
 
 def _check_never_over(observations: Sequence[Observation], tolerances: Tolerances) -> Verdict:
+    let_in = admitted(observations)
     found = [
-        (rate, interval)
-        for of_key in group_by_key(admitted(observations)).values()
-        for rate in tolerances.rates
-        if (interval := _tightest(of_key, rate, tolerances)) is not None
+        (_Named(budget.name(rate.name), rate), interval)
+        for budget in tolerances.budgets
+        for of_group in budget.groups(let_in).values()
+        for rate in budget.rates
+        if (interval := _tightest(of_group, rate, tolerances)) is not None
     ]
-    faults = [_describe(rate, interval) for rate, interval in found if interval.excess > 0]
+    faults = [_describe(limit, interval) for limit, interval in found if interval.excess > 0]
     # An interval with less than a burst proves nothing: the gateway was never near the limit.
-    reached = [(rate, interval) for rate, interval in found if interval.admitted >= rate.burst]
-    missed = sorted({rate.name for rate in tolerances.rates} - {rate.name for rate, _ in reached})
-    nearest = max(reached, key=lambda one: one[1].excess / one[1].unit / one[0].burst, default=None)
+    reached = [(limit, interval) for limit, interval in found if interval.admitted >= limit.rate.burst]
+    names = {budget.name(rate.name) for budget in tolerances.budgets for rate in budget.rates}
+    missed = sorted(names - {limit.name for limit, _ in reached})
+    nearest = max(reached, key=lambda one: one[1].excess / one[1].unit / one[0].rate.burst, default=None)
     detail = f"closest: {_describe(*nearest)}" if nearest else "no limit was reached"
-    return judge(NEVER_OVER, faults, bool(reached), detail + (f"; not reached: {', '.join(missed)}" if missed else ""))
+    detail += f"; not reached: {', '.join(missed)}" if missed else ""
+    return judge(NEVER_OVER, faults, bool(reached), detail + _uncrossed(observations, tolerances))
 
 
-def _tightest(of_key: Sequence[Observation], rate: Rate, tolerances: Tolerances) -> TightestInterval | None:
-    return tightest_interval(of_key, rate, tolerance_us=tolerances.tolerance_us, skew_us=tolerances.skew_us)
+class _Named(NamedTuple):
+    """A rate and its name with its scope."""
+
+    name: str
+    rate: Rate
 
 
-def _describe(rate: Rate, interval: TightestInterval) -> str:
+def _uncrossed(observations: Sequence[Observation], tolerances: Tolerances) -> str:
+    """Which periods of the calendar have not ended during the run, so that it shows nothing about their boundaries."""
+    if not observations:
+        return ""
+    from_us, to_us = min(one.sent_us for one in observations), max(one.answered_us for one in observations)
+    ends = []
+    for budget in tolerances.budgets:
+        for rate in budget.rates:
+            if not rate.calendar:
+                continue
+            _, end_us, *later_us = period_edges_us(rate, from_us, to_us)
+            if not later_us:
+                end = datetime.fromtimestamp(end_us // SECOND_US, UTC)
+                ends.append(f"{budget.name(rate.name)} ends at {rfc3339(end)}")
+    return f"; no boundary within the run: {', '.join(ends)}" if ends else ""
+
+
+def _tightest(of_group: Sequence[Observation], rate: Rate, tolerances: Tolerances) -> TightestInterval | None:
+    return tightest_interval(of_group, rate, tolerance_us=tolerances.tolerance_us, skew_us=tolerances.skew_us)
+
+
+def _describe(limit: _Named, interval: TightestInterval) -> str:
     duration = seconds(interval.to_us - interval.from_us)
-    return f"{rate.name}: {interval.admitted} admitted within {duration}, {interval.allowed:.2f} allowed"
+    return f"{limit.name}: {interval.admitted} admitted within {duration}, {interval.allowed:.2f} allowed"
 
 
 def _check_not_under(observations: Sequence[Observation], tolerances: Tolerances, faults: list[str]) -> Verdict:
     """Shown if one key was admitted as often as the smallest burst."""
     costs = [sum(one.cost for one in of_key) for of_key in group_by_key(admitted(observations)).values()]
-    smallest_burst = min((rate.burst for rate in tolerances.rates), default=1)
+    smallest_burst = min((rate.burst for budget in tolerances.budgets for rate in budget.rates), default=1)
     detail = f"{sum(costs)} admitted, and no request within the plan was refused"
     return judge(NOT_UNDER, faults, max(costs, default=0) >= smallest_burst, detail)
 
 
-def _check_slots(observations: Sequence[Observation], tolerances: Tolerances, faults: list[str]) -> Verdict:
-    """Shown if all slots were in use at once, by requests that stayed open."""
-    slots = tolerances.slots
-    if slots is None:
+def _check_slots(observations: Sequence[Observation], tolerances: Tolerances, leaks: list[str]) -> Verdict:
+    """Shown if all slots of a budget were in use at once, by requests that stayed open."""
+    budgets = [(budget, budget.slots) for budget in tolerances.budgets if budget.slots is not None]
+    if not budgets:
         return judge(SLOTS, [], shown=False, detail="the plan has no slots")
-    highest = max((max_in_flight(of_key) for of_key in group_by_key(observations).values()), default=0)
-    if highest > slots:
-        faults = [f"{highest} requests were in flight at once, {slots} allowed", *faults]
+    faults, details, shown = [], [], False
     held = [one for one in observations if one.held]
+    for budget, slots in budgets:
+        whose = f" of {budget.scope}" if budget.scope else ""
+        highest = max((max_in_flight(of_group) for of_group in budget.groups(observations).values()), default=0)
+        if highest > slots:
+            faults.append(f"{highest} requests{whose} were in flight at once, {slots} allowed")
+        details.append(f"at most {highest} of {slots}{whose} in flight at once")
+        shown = shown or (highest >= slots and bool(held))
     gone = sum(1 for one in held if one.hung_up)
-    detail = f"at most {highest} of {slots} in flight at once; {gone} clients hung up and their slots were released"
-    return judge(SLOTS, faults, highest >= slots and bool(held), detail)
+    detail = f"{', '.join(details)}; {gone} clients hung up and their slots were released"
+    return judge(SLOTS, [*faults, *leaks], shown, detail)
 
 
 def _check_free_refusals(observations: Sequence[Observation], faults: dict[Fault, list[str]]) -> Verdict:

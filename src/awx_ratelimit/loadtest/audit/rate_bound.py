@@ -94,23 +94,27 @@ def _interval_start(
     raise AssertionError("no interval has the excess that the tree found")
 
 
+def period_edges_us(rate: Rate, from_us: int, to_us: int) -> list[int]:
+    """The boundaries of a calendar rate, from the last one before `from_us` to the first one after `to_us`."""
+    edges_us = [edge_ms * 1_000 for edge_ms in rate.periods.bounds(from_us // 1_000)]
+    while edges_us[-1] <= to_us:
+        edges_us.append(rate.periods.bounds(edges_us[-1] // 1_000)[1] * 1_000)
+    return edges_us
+
+
 def _tightest_calendar_interval(admitted: Sequence[Observation], rate: Rate, skew_us: int) -> TightestInterval:
     """The worst interval between two boundaries, each of which may be off by `skew_us`."""
-    period_us = rate.period_ms * 1_000
-    first = min(one.sent_us for one in admitted) // period_us
-    last = max(one.answered_us for one in admitted) // period_us
+    first_us, last_us = min(one.sent_us for one in admitted), max(one.answered_us for one in admitted)
+    edges_us = period_edges_us(rate, first_us, last_us)
     intervals = [
-        _calendar_interval(admitted, begin, end, rate.tokens, period_us, skew_us)
-        for begin in range(first, last + 1)
-        for end in range(begin, last + 1)
+        _calendar_interval(admitted, begin_us + skew_us, end_us - skew_us, rate.tokens * periods)
+        for begin, begin_us in enumerate(edges_us)
+        for periods, end_us in enumerate(edges_us[begin + 1 :], 1)
     ]
     return max(intervals, key=lambda one: one.excess)
 
 
-def _calendar_interval(
-    admitted: Sequence[Observation], begin: int, end: int, tokens: int, period_us: int, skew_us: int
-) -> TightestInterval:
-    """Periods `begin` to `end`, without requests so close to an edge that they may belong to another period."""
-    from_us, to_us = begin * period_us + skew_us, (end + 1) * period_us - skew_us
+def _calendar_interval(admitted: Sequence[Observation], from_us: int, to_us: int, allowed: int) -> TightestInterval:
+    """Whole periods, without requests so close to an edge that they may belong to another period."""
     cost = sum(one.cost for one in admitted if one.sent_us >= from_us and one.answered_us <= to_us)
-    return TightestInterval(from_us, to_us, cost, cost - tokens * (1 + end - begin), 1)
+    return TightestInterval(from_us, to_us, cost, cost - allowed, 1)

@@ -7,15 +7,15 @@ another, or refused a client that stayed within its plan.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate, chain, pairwise
 from typing import Final
 
-from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.loadtest.audit.contract import retry_after_s, slots_left
+from awx_ratelimit.core.rate import CONCURRENT, Rate
+from awx_ratelimit.loadtest.audit.contract import remaining, retry_after_s
 from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome, group_by_key
-from awx_ratelimit.loadtest.audit.verdict import Tolerances, Verdict, judge, seconds
+from awx_ratelimit.loadtest.audit.verdict import AuditedBudget, Tolerances, Verdict, judge, seconds
 
 #: The name of a profile, and of the promise that it tests.
 ISOLATION: Final = "isolation"
@@ -59,7 +59,7 @@ class WorstCaseDebt:
 
     def _cost_since_boundary(self, request: Observation) -> int:
         skewed_us = request.sent_us - self._tolerances.skew_us
-        boundary_us = skewed_us - skewed_us % self._period_us - self._tolerances.skew_us
+        boundary_us = self._rate.periods.bounds(skewed_us // 1_000)[0] * 1_000 - self._tolerances.skew_us
         return self._cost_sent_before(request) - self._costs[bisect_left(self._charged_us, boundary_us)]
 
     def _levels_after_charges(self, charged: Sequence[Observation]) -> list[int]:
@@ -84,31 +84,66 @@ def _latest_release_us(one: Observation, tolerances: Tolerances) -> int:
 
 
 class WorstCase:
-    """The worst-case debts and slots of one key."""
+    """The worst-case debts and slots of one group of keys in one budget."""
 
-    def __init__(self, observations: Sequence[Observation], tolerances: Tolerances) -> None:
+    def __init__(self, observations: Sequence[Observation], budget: AuditedBudget, tolerances: Tolerances) -> None:
         charged = [one for one in observations if one.outcome is not Outcome.REFUSED]
-        self._debts = [WorstCaseDebt(charged, rate, tolerances) for rate in tolerances.rates]
-        self._debts_with_refusals = [WorstCaseDebt(observations, rate, tolerances) for rate in tolerances.rates]
+        self._budget = budget
+        self._debts = [WorstCaseDebt(charged, rate, tolerances) for rate in budget.rates]
+        self._debts_with_refusals = [WorstCaseDebt(observations, rate, tolerances) for rate in budget.rates]
         self._sent_us = sorted(one.sent_us for one in charged)
         self._released_us = sorted(_latest_release_us(one, tolerances) for one in charged)
-        self._slots = tolerances.slots
+        self._held_sent_us = sorted(one.sent_us for one in charged if one.held)
+        self._slots = budget.slots
 
     def rates_have_room(self, request: Observation, *, refusals_charged: bool = False) -> bool:
         """Whether every rate certainly had room for `request`; optionally as if earlier refusals had been charged."""
+        if not all(self._is_full(request, rate) for rate in self._budget.measured_rates):
+            return False
         if refusals_charged:
             return all(debt.surely_fits(request, own_cost=request.cost) for debt in self._debts_with_refusals)
         return all(debt.surely_fits(request) for debt in self._debts)
 
-    def slots_have_room(self, request: Observation, *, leaked: int = 0) -> bool:
+    def slots_have_room(self, request: Observation, *, streams_leaked: bool = False) -> bool:
         """Whether a slot was certainly free for `request`, or the gateway's own header says so.
 
-        `leaked` slots count as never released.
+        With `streams_leaked` the slots of earlier streams count as never released.
         """
-        if slots_left(request) or self._slots is None:
+        if self._slots is None or remaining(request, self._budget.name(CONCURRENT)):
             return True
         begun = bisect_right(self._sent_us, request.answered_us)
+        leaked = bisect_left(self._held_sent_us, request.sent_us) if streams_leaked else 0
         return begun - bisect_left(self._released_us, request.sent_us) + leaked < self._slots
+
+    def _is_full(self, request: Observation, rate: Rate) -> bool:
+        """Whether the gateway's own header says so. Nobody else knows what a request has cost in tokens."""
+        return (remaining(request, self._budget.name(rate.name)) or 0) >= rate.burst
+
+
+class Room:
+    """The worst cases of all budgets that the requests of one key are charged to."""
+
+    def __init__(self, worst_cases: Sequence[WorstCase]) -> None:
+        self._worst_cases = worst_cases
+
+    def rates_have_room(self, request: Observation, *, refusals_charged: bool = False) -> bool:
+        """See WorstCase."""
+        return all(one.rates_have_room(request, refusals_charged=refusals_charged) for one in self._worst_cases)
+
+    def slots_have_room(self, request: Observation, *, streams_leaked: bool = False) -> bool:
+        """See WorstCase."""
+        return all(one.slots_have_room(request, streams_leaked=streams_leaked) for one in self._worst_cases)
+
+
+def rooms(observations: Sequence[Observation], tolerances: Tolerances) -> dict[int, Room]:
+    """The room of each key."""
+    worst_cases = [
+        (budget, {group: WorstCase(of_group, budget, tolerances) for group, of_group in groups.items()})
+        for budget in tolerances.budgets
+        for groups in [budget.groups(observations)]
+    ]
+    keys = {one.key for one in observations}
+    return {key: Room([cases[budget.group_of(key)] for budget, cases in worst_cases]) for key in keys}
 
 
 class Fault(StrEnum):
@@ -123,12 +158,14 @@ class Fault(StrEnum):
 def unjustified_refusals(observations: Sequence[Observation], tolerances: Tolerances) -> dict[Fault, list[str]]:
     """One sentence for each unjustified refusal, grouped by what it proves."""
     found: dict[Fault, list[str]] = {fault: [] for fault in Fault}
-    all_keys = WorstCase([one for one in observations if one.profile == ISOLATION], tolerances)
-    for of_key in group_by_key(observations).values():
-        worst_case = WorstCase(of_key, tolerances)
+    isolated = [one for one in observations if one.profile == ISOLATION]
+    all_keys = WorstCase(isolated, AuditedBudget(tolerances.plan), tolerances)
+    room_of = rooms(observations, tolerances)
+    for key, of_key in group_by_key(observations).items():
+        room = room_of[key]
         for one in of_key:
-            if one.outcome is Outcome.REFUSED and worst_case.rates_have_room(one) and worst_case.slots_have_room(one):
-                found[_fault(one, of_key, worst_case, all_keys)].append(_describe(one, of_key))
+            if one.outcome is Outcome.REFUSED and room.rates_have_room(one) and room.slots_have_room(one):
+                found[_fault(one, room, all_keys)].append(_describe(one, of_key))
     # A gateway that is too strict, or charges refusals, for a single key also does so while a second key is active.
     if found[Fault.TOO_STRICT]:
         _merge(found, Fault.TOO_STRICT, Fault.REFUSALS_CHARGED, Fault.KEYS_SHARE_BUDGET)
@@ -143,14 +180,13 @@ def _merge(found: dict[Fault, list[str]], into: Fault, *others: Fault) -> None:
         found[other] = []
 
 
-def _fault(one: Observation, of_key: Sequence[Observation], worst_case: WorstCase, all_keys: WorstCase) -> Fault:
+def _fault(one: Observation, room: Room, all_keys: WorstCase) -> Fault:
     # The isolation profile tests nothing else, so one budget for both keys is the most likely cause there.
     if one.profile == ISOLATION and not all_keys.rates_have_room(one):
         return Fault.KEYS_SHARE_BUDGET
-    held = sum(1 for other in of_key if other.held and other.sent_us < one.sent_us)
-    if held and not worst_case.slots_have_room(one, leaked=held):
+    if not room.slots_have_room(one, streams_leaked=True):
         return Fault.SLOT_LEAKED
-    if not worst_case.rates_have_room(one, refusals_charged=True):
+    if not room.rates_have_room(one, refusals_charged=True):
         return Fault.REFUSALS_CHARGED
     return Fault.TOO_STRICT
 
@@ -164,10 +200,12 @@ def _describe(one: Observation, of_key: Sequence[Observation]) -> str:
 def check_waits(observations: Sequence[Observation], tolerances: Tolerances) -> Verdict:
     """Whether every wait is as long as ``Retry-After`` says: not longer, and at most one second shorter.
 
-    It judges pairs of a refusal by rates and the next request of the same key. ``Retry-After`` is rounded up to whole
+    It judges pairs of a refusal by rates and the next request, of the same key. ``Retry-After`` is rounded up to whole
     seconds, so a wait may be up to a second too long.
     """
-    pairs = [pair for of_key in group_by_key(observations).values() for pair in _pairs(of_key, tolerances)]
+    # Keys that share limits pay for each other, so nothing may come between a refusal and the next request.
+    widest, room_of = tolerances.budgets[-1], rooms(observations, tolerances)
+    pairs = [pair for of_group in widest.groups(observations).values() for pair in _pairs(of_group, room_of)]
     late = [pair for pair in pairs if _is_late(*pair, tolerances)]
     early = [pair for pair in pairs if _is_early(*pair, tolerances)]
     faults = [_describe_wait(*pair, "was refused again") for pair in late if pair[1].outcome is Outcome.REFUSED]
@@ -176,16 +214,17 @@ def check_waits(observations: Sequence[Observation], tolerances: Tolerances) -> 
     return judge(HONEST_WAIT, faults, bool(late), detail)
 
 
-def _pairs(observations: Sequence[Observation], tolerances: Tolerances) -> Iterable[tuple[Observation, Observation]]:
+def _pairs(
+    observations: Sequence[Observation], room_of: Mapping[int, Room]
+) -> Iterable[tuple[Observation, Observation]]:
     """Each refusal by rates and the next request, if no other request overlapped with either of them."""
-    worst_case = WorstCase(observations, tolerances)
     busy_until_us = 0
     next_sent_us = chain((one.sent_us for one in observations[2:]), [_NEVER_US])
     for (before, after), next_us in zip(pairwise(observations), next_sent_us, strict=False):
         alone = busy_until_us <= before.sent_us and before.ended_us <= after.sent_us and after.answered_us <= next_us
         busy_until_us = max(busy_until_us, before.ended_us)
         refused = before.outcome is Outcome.REFUSED and retry_after_s(before)
-        if alone and refused and worst_case.slots_have_room(before):
+        if alone and refused and before.key == after.key and room_of[before.key].slots_have_room(before):
             yield before, after
 
 

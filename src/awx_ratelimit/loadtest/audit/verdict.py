@@ -1,12 +1,14 @@
 """What an audit judges by, its `Tolerances`, and what it returns, a `Verdict` on each promise."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, scoped_name
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import Rate
-from awx_ratelimit.loadtest.audit.observation import SECOND_US
+from awx_ratelimit.core.rate import REQUESTS, Rate
+from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, group_by_key
 
 MAX_EXAMPLES: Final = 5
 
@@ -43,8 +45,53 @@ def seconds(us: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditedBudget:
+    """The limits of each key, or those in the scope of an account.
+
+    With `is_shared` all keys of the run use them together.
+    """
+
+    plan: Plan
+    scope: str | None = None
+    is_shared: bool = False
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The rates of requests that the gateway enforces. Only their charges can be known from the outside."""
+        return request_rates(self.plan)
+
+    @property
+    def measured_rates(self) -> tuple[Rate, ...]:
+        """The enforced rates of anything else, such as tokens."""
+        return tuple(rate for rate in enforced_rates(self.plan) if rate.measure != REQUESTS)
+
+    @property
+    def slots(self) -> int | None:
+        """The number of slots that the gateway enforces, or None if it enforces none."""
+        concurrency = self.plan.concurrency
+        return None if concurrency is None or concurrency.shadow or self.plan.shadow else concurrency.slots
+
+    def name(self, limit: str) -> str:
+        """The name of a limit with its scope."""
+        return scoped_name(self.scope, limit)
+
+    def group_of(self, key: int) -> int:
+        """The number of the group of keys that use these limits together."""
+        return 0 if self.is_shared else key
+
+    def groups(self, observations: Iterable[Observation]) -> dict[int, list[Observation]]:
+        """The observations of each group, in the order in which they were sent."""
+        if not self.is_shared:
+            return group_by_key(observations)
+        ordered = sorted(observations, key=lambda one: one.sent_us)
+        return {0: ordered} if ordered else {}
+
+
+@dataclass(frozen=True, slots=True)
 class Tolerances:
     """What an audit checks: `plan`, for each key separately, within these tolerances.
+
+    The limits `plan.account` are checked for all keys together if they belong to the `same_account`, else for each key.
 
     - `release_us`: how long after its body a response may keep its slot.
     - `hang_up_us`: the same after a client disconnects, which a server notices at its next write.
@@ -61,19 +108,22 @@ class Tolerances:
     spread_us: int = 0
     #: Two clocks that count whole milliseconds cannot resolve less; with a safety margin.
     tolerance_us: int = 10_000
+    same_account: bool = False
 
     @property
-    def rates(self) -> tuple[Rate, ...]:
-        """The rates that the gateway enforces."""
-        return enforced_rates(self.plan)
-
-    @property
-    def slots(self) -> int | None:
-        """The number of slots that the gateway enforces, or None if it enforces none."""
-        concurrency = self.plan.concurrency
-        return None if concurrency is None or concurrency.shadow or self.plan.shadow else concurrency.slots
+    def budgets(self) -> tuple[AuditedBudget, ...]:
+        """The limits of each key, and those of its account if the plan has such."""
+        of_key = AuditedBudget(self.plan)
+        if self.plan.account is None:
+            return (of_key,)
+        return of_key, AuditedBudget(self.plan.account, ACCOUNT_SCOPE, self.same_account)
 
 
 def enforced_rates(plan: Plan) -> tuple[Rate, ...]:
     """The rates of `plan` that are not in shadow mode."""
     return tuple(rate for rate in plan.rates if not (rate.shadow or plan.shadow))
+
+
+def request_rates(plan: Plan) -> tuple[Rate, ...]:
+    """The enforced rates of `plan` that count requests."""
+    return tuple(rate for rate in enforced_rates(plan) if rate.measure == REQUESTS)

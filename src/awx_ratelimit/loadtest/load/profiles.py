@@ -1,10 +1,10 @@
-"""The profiles, one class for each: those for rates, for slots, for several keys, and for long runs."""
+"""The profiles for rates, for several keys, and for long runs, one class for each. Those for slots: `held_profiles`."""
 
-from collections.abc import Callable
 from typing import Final
 
 from awx_ratelimit.loadtest.audit.observation import SECOND_US
 from awx_ratelimit.loadtest.load.client import Client, RequestResult
+from awx_ratelimit.loadtest.load.held_profiles import Streams, WebSockets
 from awx_ratelimit.loadtest.load.http_client import now_us
 from awx_ratelimit.loadtest.load.profile import (
     MAX_PACED_S,
@@ -19,8 +19,6 @@ from awx_ratelimit.loadtest.run_config import PROFILES, RunConfig
 #: Distance from a window's edge at which requests before it stop and requests after it start.
 _EDGE_US = 30_000
 ROUNDS = 2
-#: How long a server may take to notice that a client has gone, with a safety margin.
-HANG_UP_S = 2.1
 
 
 class Steady(Profile):
@@ -140,46 +138,6 @@ class Window(Profile):
         send_until_refused(client, self.config)
 
 
-class HeldRequests(Profile):
-    """More requests at once than there are slots; then as many as slots after a normal end and after a hang-up."""
-
-    abstract = True
-    websocket = False
-
-    def execute(self) -> None:
-        if self.config.profiles[0] != self.name:
-            # Earlier profiles have used the rates and may have left connections open.
-            self.load_context.pause(max(self.config.refill_s, HANG_UP_S))
-        slots = self.config.slots
-        # One request above the slots would be enough; the second rules out coincidence.
-        self._hold_together(slots + 2, hold_s=1.0, to_the_end=not self.websocket)
-        self._wait_for_refill(slots)
-        self._hold_together(slots, hold_s=0.5)
-        self.load_context.pause(HANG_UP_S)
-        self._wait_for_refill(slots)
-        self._hold_together(slots, hold_s=0.5)
-
-    def _wait_for_refill(self, requests: int) -> None:
-        refill_s = min(self.config.refill_s, requests * self.config.interval_s)
-        self.load_context.pause(max(2 * SLOT_RELEASE_S, refill_s))
-
-    def _hold_together(self, requests: int, *, hold_s: float, to_the_end: bool = False) -> None:
-        max_s = self.config.timeout_ms / 1_000 if to_the_end else hold_s
-        until_us = now_us() + round(max_s * SECOND_US)
-        over: Callable[[], bool] = lambda: now_us() >= until_us  # noqa: E731  # passed on as a value
-        run_together([lambda: self.new_client().hold(over, websocket=self.websocket)] * requests)
-
-
-class Streams(HeldRequests):
-    """Responses that the client reads slowly."""
-
-
-class WebSockets(HeldRequests):
-    """WebSockets that stay open."""
-
-    websocket = True
-
-
 class Isolation(Profile):
     """A few requests with key 1, first alone and then while key 0 floods the gateway."""
 
@@ -222,6 +180,26 @@ class Keys(Profile):
                     break
 
 
+class Account(Profile):
+    """All keys of an account in turn, each until it is refused; then one request after the promised wait."""
+
+    def execute(self) -> None:
+        if self.config.profiles[0] != self.name:
+            self.load_context.pause(self.config.refill_s)
+        for _ in range(ROUNDS):
+            self._exhaust([self.new_client(key) for key in range(len(self.load_context.keys))])
+            client = self.new_client()
+            refused = send_until_refused(client, self.config)
+            if refused is not None and refused.retry_after_s:
+                self.load_context.pause_until(refused.answered_us + refused.retry_after_s * SECOND_US + _EDGE_US)
+                client.send()
+
+    def _exhaust(self, clients: list[Client]) -> None:
+        """Send with each client until it is refused, or has made more requests than its plan allows."""
+        for _ in range(2 * self.config.burst + 20):
+            clients = [client for client in clients if not client.send().refused]
+
+
 class Soak(Profile):
     """About 110 % of the plan's rate, with random bursts and pauses, until the run's time is over."""
 
@@ -242,7 +220,8 @@ class Soak(Profile):
 PROFILES_BY_NAME: Final = {
     profile.name: profile
     for profile in (
-        Steady, Burst, Wait, Refusals, Over, Square, Window, Streams, WebSockets, Isolation, Keys, Soak,
+        Steady, Burst, Wait, Refusals, Over, Square, Window, Streams, WebSockets, Isolation, Keys, Account,
+        Soak,
     )
 }  # fmt: skip
 assert set(PROFILES) < set(PROFILES_BY_NAME)

@@ -5,6 +5,7 @@ from html import escape
 from string import Template
 from typing import Final
 
+from awx_ratelimit.core.rate import CONCURRENT
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.observation import SECOND_US, Observation, Outcome
 from awx_ratelimit.loadtest.audit.verdict import Result, Verdict
@@ -115,21 +116,26 @@ def _plots(report: Report) -> list[str]:
         return []
     seen = sorted(report.record.observations, key=lambda one: one.sent_us)
     begin_us, seconds = seen[0].sent_us, report.seconds
-    of_first_key = [one for one in seen if one.key == 0]
     bands, step_s = _bands(seen, begin_us), plots.step_width_s(seconds)
+    # Those of the first key, and of its account.
+    budgets = [(budget, budget.groups(seen).get(0, [])) for budget in report.tolerances.budgets]
     figures = [
-        plots.lines(f"Admitted cost and its limit by {rate.name!r}", curve, bands, seconds)
-        for rate in report.config.reachable_rates
-        for curve in [plots.admissions(of_first_key, rate, begin_us)]
+        plots.lines(f"Admitted cost and its limit by {budget.name(rate.name)!r}", curve, bands, seconds)
+        for budget, of_group in budgets
+        for rate in budget.rates
+        if rate in report.config.reachable_rates
+        for curve in [plots.admissions(of_group, rate, begin_us)]
     ]
     counts = plots.outcome_counts(seen, begin_us, step_s)
     parts = [(outcome.value, counts[outcome]) for outcome in Outcome if counts[outcome]]
     figures.append(plots.bars(f"Requests per {step_s:g} s, all keys", parts, step_s, bands, seconds))
     latencies = plots.latencies(seen, begin_us, step_s)
     figures.append(plots.lines("Latency to the response head in ms, all keys", latencies, bands, seconds))
-    if any(one.held for one in of_first_key):
-        slots = plots.slots(of_first_key, report.tolerances.slots, begin_us, seconds)
-        figures.append(plots.lines("Requests certainly in flight", slots, bands, seconds))
+    for budget, of_group in budgets:
+        if any(one.held for one in of_group):
+            slots = plots.slots(of_group, budget.slots, begin_us, seconds)
+            title = f"Requests certainly in flight, {budget.name(CONCURRENT)!r}"
+            figures.append(plots.lines(title, slots, bands, seconds))
     return figures
 
 

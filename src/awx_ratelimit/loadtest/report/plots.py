@@ -50,10 +50,9 @@ def admissions(observations: Sequence[Observation], rate: Rate, begin_us: int) -
 
 
 def _drained(rate: Rate, level: float, at_us: int, now_us: int) -> float:
-    period_us = rate.period_ms * 1_000
     if rate.calendar:
-        return 0.0 if now_us // period_us > at_us // period_us else level
-    return max(0.0, level - rate.tokens * (now_us - at_us) / period_us)
+        return 0.0 if rate.periods.bounds(now_us // 1_000)[0] * 1_000 > at_us else level
+    return max(0.0, level - rate.tokens * (now_us - at_us) / (rate.period_ms * 1_000))
 
 
 def outcome_counts(observations: Sequence[Observation], begin_us: int, step_s: float) -> dict[Outcome, Points]:

@@ -10,7 +10,7 @@ from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.loadtest.audit.observation import SECOND_US, Outcome
 from awx_ratelimit.loadtest.audit.promises import ANSWERS, audit
 from awx_ratelimit.loadtest.audit.verdict import Result, Tolerances, Verdict
-from awx_ratelimit.loadtest.run_config import RunConfig
+from awx_ratelimit.loadtest.run_config import RunConfig, plan_json
 from awx_ratelimit.loadtest.runner import RunRecord
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -30,7 +30,7 @@ class Report:
     @classmethod
     def of_run(cls, config: RunConfig, began_at: datetime, record: RunRecord) -> "Report":
         """Audit a run. One that ended before its first request proves nothing about the gateway."""
-        tolerances = Tolerances(config.plan, spread_us=record.spread_us)
+        tolerances = Tolerances(config.plan, spread_us=record.spread_us, same_account=config.same_account)
         verdicts = audit(record.observations, tolerances)
         reason = record.trouble or ("interrupted before the first request" if record.interrupted else "")
         if reason and not record.observations:
@@ -80,15 +80,10 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 def as_json(report: Report) -> dict[str, Any]:
     """The report as a dictionary that JSON can represent."""
-    plan = report.config.plan
-    fields = ("name", "tokens", "period_ms", "burst", "refill")
     return {
         "url": report.config.url,
-        "plan": {
-            "name": plan.name,
-            "rates": [{name: getattr(rate, name) for name in fields} for rate in plan.rates],
-            "concurrent": plan.concurrency and plan.concurrency.slots,
-        },
+        "plan": plan_json(report.config.plan),
+        "same_account": report.config.same_account,
         "began_at": rfc3339(report.began_at),
         "seconds": round(report.seconds, 3),
         "requests": len(report.record.observations),

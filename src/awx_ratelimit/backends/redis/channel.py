@@ -130,7 +130,7 @@ class AsyncChannel:
         self.other_calls = TaskBatching(self._call_connection.run, ignore, ignore)
 
     async def _decide(self, batch: Sequence[PendingClaim]) -> list[Outcome]:
-        calls = self._session.batch_calls(batch, self._server)
+        calls = self._session.calls.of(batch, self._server)
         replies = await self._claim_connection.run([each.call for each in calls])
         self._server.home.answered_calls += 1
         return self._session.outcomes(batch, calls, replies)

@@ -33,7 +33,7 @@ class Channel:
         self.other_calls = ThreadBatching(self._call_connection.run, ignore, ignore, timeout_s=server.timeout_s)
 
     def _decide(self, batch: Sequence[PendingClaim], until_s: float) -> list[Outcome]:
-        calls = self._session.batch_calls(batch, self._server)
+        calls = self._session.calls.of(batch, self._server)
         replies = self._claim_connection.run([each.call for each in calls], until_s)
         self._server.home.answered_calls += 1
         return self._session.outcomes(batch, calls, replies)

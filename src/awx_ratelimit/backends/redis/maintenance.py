@@ -58,7 +58,7 @@ class Maintenance:
         entries: list[HealEntry] = [
             (record, plan, debts, ids) for (record, plan, debts, _), ids in zip(owed, leases, strict=True)
         ]
-        groups = self.session.split_by_call(entries)
+        groups = self.session.calls.split(entries)
         moments = Moments(self.session.present.ms())
         calls = [codec.heal(group, heal_id, self.session.call_time_ms(), moments) for group in groups]
         replies = self._fan_out.run(calls)
@@ -119,7 +119,7 @@ class Maintenance:
         errors: list[Reply] = []
         for home in (*self.session.leases.pending.homes(), None):
             try:
-                while released := self.session.leases_to_release(home):
+                while released := self.session.calls.leases_to_release(home):
                     self._send(released, until_s)
             except BackendUnavailable as error:
                 errors.append(error)
@@ -144,7 +144,7 @@ class Maintenance:
 
     def _release_and_renew(self, renew: bool) -> None:
         pending = self.session.leases.pending
-        released = [lease for home in pending.homes() for lease in self.session.leases_to_release(home)]
+        released = [lease for home in pending.homes() for lease in self.session.calls.leases_to_release(home)]
         if released and not renew:
             time.sleep(self._release_delay.seconds)
         left_over = [lease for lease in released if lease in pending]
@@ -161,7 +161,7 @@ class Maintenance:
     def _send(self, released: list[ReleasedLease], until_s: float | None = None) -> None:
         """Release these leases, and settle what no caller waits for. Raises BackendUnavailable."""
         session = self.session
-        groups = session.split_by_call(released)
+        groups = session.calls.split(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
         settlements = session.settlements.take_pending()
         calls += map(session.settlements.call, settlements)

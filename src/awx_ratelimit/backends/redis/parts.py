@@ -1,22 +1,21 @@
 """The parts of a JointClaim whose records are in several slots of a cluster. See `claims` for how they are decided."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from awx_ratelimit.backends.redis.leases import Leases, PartGrant
+from awx_ratelimit.backends.redis.grants import PartGrant
+from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.pending_claims import PendingJoint
+from awx_ratelimit.backends.redis.settlements import Settlements
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision, JointDecision, RecordState, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim, Shape
-
-if TYPE_CHECKING:
-    from awx_ratelimit.backends.redis.settlements import Settlements
 
 
 class Parts:
     """`slot` returns the slot of a record."""
 
-    def __init__(self, leases: Leases, slot: Callable[[Record], int], settlements: "Settlements") -> None:
+    def __init__(self, leases: Leases, slot: Callable[[Record], int], settlements: Settlements) -> None:
         self._leases = leases
         self._slot = slot
         self._settlements = settlements

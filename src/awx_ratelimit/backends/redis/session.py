@@ -7,17 +7,18 @@ new session, with its own owner id, leases and connections.
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
+from awx_ratelimit.backends.redis.batch_calls import BatchCall, BatchCalls
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
-from awx_ratelimit.backends.redis.leases import Leases, PartGrant
+from awx_ratelimit.backends.redis.grants import PartGrant
+from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
 from awx_ratelimit.backends.redis.parts import Parts
 from awx_ratelimit.backends.redis.pending_claims import (
     HeldLease,
-    OfRecord,
     OtherPeriod,
     PendingClaim,
     PendingJoint,
@@ -26,9 +27,7 @@ from awx_ratelimit.backends.redis.pending_claims import (
     by_record,
     checked_joint,
     plain_as_joint,
-    records_of,
 )
-from awx_ratelimit.backends.redis.pending_releases import Home
 from awx_ratelimit.backends.redis.plan_encoding import check_encodable, encoded_plan
 from awx_ratelimit.backends.redis.present import Present
 from awx_ratelimit.backends.redis.routing import Route
@@ -44,8 +43,6 @@ from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock, monotonic_ms
 
 _log = logging.getLogger("awx_ratelimit")
-#: The most leases that one call releases in addition to its claims.
-MAX_RELEASES = 256
 _MAX_RENEWALS = 256
 #: What becomes of a claim.
 Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
@@ -53,14 +50,6 @@ Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
 MAX_PERIOD_TRIES = 4
 #: Tries of a reset while new scopes appear.
 MAX_RESETS = 10
-
-
-class BatchCall(NamedTuple):
-    """One call of a batch, the leases that it releases first, and on a cluster the positions of its claims."""
-
-    numbers: Sequence[int]
-    released: list[ReleasedLease]
-    call: Call
 
 
 class Session:
@@ -83,11 +72,11 @@ class Session:
             (self.only_server,) = route.servers()
             self.home = lambda _: self.only_server
         self.leases = Leases(self.codec.new_lease_id, now_ms, thread.wake, self.home)
-        self._generation = 0
         #: Called with the lease id of a claim when its caller has the answer or has gone.
         self.finish = self.leases.finish
         self.lost_leases = 0
-        self.settlements = Settlements(self.codec, self.leases, self.present, self.split_by_call, thread.wake)
+        self.calls = BatchCalls(route, self.only_server, self.codec, self.present, self.leases.pending)
+        self.settlements = Settlements(self.codec, self.leases, self.present, self.calls.split, thread.wake)
         self.parts = Parts(self.leases, self.codec.keys.slot, self.settlements)
 
     def _home(self, record: Record) -> Server | None:
@@ -131,71 +120,6 @@ class Session:
         """Whether one call can decide all records of `claim`."""
         slot = self.codec.keys.slot
         return self.route.multi_key or len(claim.records) == 1 or len({slot(record) for record in claim.records}) == 1
-
-    def batch_calls(self, batch: Sequence[PendingClaim], server: Server) -> list[BatchCall]:
-        """The calls that decide `batch` on `server`. They also release leases there."""
-        if server is self.only_server:
-            released = self.leases.pending.next(MAX_RELEASES, server, batch)
-            if not any(claim.__class__ is PendingJoint for claim in batch):
-                return [BatchCall((), released, self._acquire_call(batch, released))]
-            return self._calls(batch, range(len(batch)), released)
-        return self._calls_by_slot(batch, self.leases_to_release(server.home, batch), releases_alone=not server.asking)
-
-    def _calls_by_slot(
-        self, batch: Sequence[PendingClaim], released: list[ReleasedLease], *, releases_alone: bool
-    ) -> list[BatchCall]:
-        """Calls for each slot with claims; with `releases_alone` also for each slot that has only releases."""
-        releases = self._by_slot(released)
-        calls: list[BatchCall] = []
-        for slot, claims in self._by_slot([(claim[0], number) for number, claim in enumerate(batch)]).items():
-            calls += self._calls(batch, [number for _, number in claims], releases.pop(slot, []))
-        if releases_alone:
-            calls += [BatchCall((), leases, self._acquire_call((), leases)) for leases in releases.values()]
-        return calls
-
-    def _calls(
-        self, batch: Sequence[PendingClaim], numbers: Sequence[int], released: list[ReleasedLease]
-    ) -> list[BatchCall]:
-        """One call for the plain claims with these numbers, and one for the others; each releases first."""
-        joint = [number for number in numbers if batch[number].__class__ is PendingJoint]
-        plain = [number for number in numbers if number not in set(joint)] if joint else list(numbers)
-        later: list[ReleasedLease] = []
-        if joint:
-            first = {batch[number][0] for number in plain}
-            records = {record for number in joint for record in records_of(batch[number])} - first
-            later = [lease for lease in released if lease[0] in records]
-            released = [lease for lease in released if lease[0] not in records]
-        calls = []
-        if plain or released:
-            calls.append(BatchCall(plain, released, self._acquire_call([batch[n] for n in plain], released)))
-        if joint:
-            claims: list[Any] = [batch[n] for n in joint]
-            call = self.codec.joint.acquire(claims, later, self.call_time_ms(), self.present.ms())
-            calls.append(BatchCall(joint, later, call))
-        return calls
-
-    def _acquire_call(self, claims: Sequence[Any], released: list[ReleasedLease]) -> Call:
-        return self.codec.acquire(claims, released, self.call_time_ms())
-
-    def _by_slot(self, items: Sequence[OfRecord]) -> dict[int, list[OfRecord]]:
-        """Group `items`, which begin with their records, by the slot of a cluster."""
-        groups: dict[int, list[OfRecord]] = {}
-        for item in items:
-            groups.setdefault(self.codec.keys.slot(item[0]), []).append(item)
-        return groups
-
-    def split_by_call(self, items: Sequence[OfRecord]) -> list[list[OfRecord]]:
-        """Group `items`, which begin with their records, by the call that they may share."""
-        if self.route.multi_key:
-            return [list(items)] if items else []
-        return list(self._by_slot(items).values())
-
-    def leases_to_release(self, home: Home, batch: Sequence[PendingClaim] = ()) -> list[ReleasedLease]:
-        """The leases to release on a server, those of the records in `batch` first."""
-        if self._generation != self.route.generation:
-            self._generation = self.route.generation
-            self.leases.pending.regroup()
-        return self.leases.pending.next(MAX_RELEASES, home, batch)
 
     def outcomes(
         self, batch: Sequence[PendingClaim], calls: Sequence[BatchCall], replies: Sequence[Reply]

@@ -64,6 +64,17 @@ class SettlementLaws(BackendUnderTest):
 
         assert (await limiter.peek("s", MINUTE_60)).usages[0].remaining == 60
 
+    async def test_law_15_shared_lowest_debt(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
+        """What one claim gets back, another that was open at the same lowest debt does not get back again."""
+        first = await limiter.acquire("s", MINUTE_60, 10, settle=True)
+        second = await limiter.acquire("s", MINUTE_60, 1, settle=True)
+        clock.advance(6_000)
+        await limiter.acquire("s", MINUTE_60, 10, settle=True)
+        await limiter.refund(first)
+        await limiter.refund(second)
+
+        assert (await limiter.peek("s", MINUTE_60)).usages[0].remaining == 50
+
     async def test_law_15_undeclared(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """An undeclared claim gets the difference back, less what refills in the time since."""
         for _ in range(2):

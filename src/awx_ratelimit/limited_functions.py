@@ -158,7 +158,7 @@ async def _async_admit(
 def _release(charges: list[_Charge]) -> None:
     """Free the slots. It neither waits nor raises."""
     for limiter, decision in charges:
-        limiter.backend.release(decision)
+        limiter.give_back(decision)
 
 
 def _check_allowed(name: str, decision: Decision) -> None:

@@ -10,16 +10,20 @@ from typing import Any, Never, Unpack
 from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.budget import Budget, checked_scope
-from awx_ratelimit.core.claim import check_claim, check_subject
+from awx_ratelimit.core.claim import check_claim, check_subject, checked_claim
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limited_functions import Function, limited
-from awx_ratelimit.limiter import _NOTHING, _ONE, Terms
+from awx_ratelimit.limiter import _NOTHING, _ONE, _ZERO, Terms
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import Hold, check_is_decision, check_keywords, with_keywords
+from awx_ratelimit.waiting.acquiring import check_max_waiting, check_wait_ms, joint_claim, plain_claim
+from awx_ratelimit.waiting.acquiring_sync import acquire_in_line
+from awx_ratelimit.waiting.lines import MAX_WAITING, lines_of
+from awx_ratelimit.waiting.sleeps import AlarmClock
 
 
 class Limiter:
@@ -37,9 +41,15 @@ class Limiter:
         self._checks = not checks_claims(self.backend)
         #: Counts the refusals of shadow limits, for `health`.
         self.shadow = ShadowCounts()
+        self.is_closed = False
+        #: By which clock claims wait, in a test. None: that of the backend if it is a ManualClock, else real time.
+        self.clock: AlarmClock | None = None
+        self._lines = lines_of(backend)
+        #: Releases look at it first: it is empty while nobody waits.
+        self._waited_for = self._lines.by_record
 
     @with_keywords
-    def acquire(
+    def acquire(  # noqa: C901  # see docs/hot-path.md
         self,
         subject: str,
         plan: Plan,
@@ -48,6 +58,7 @@ class Limiter:
         scope: str | None = None,
         also: Iterable[Budget] = (),
         settle: bool = False,
+        wait_ms: int = 0,
     ) -> Decision:
         """Charge `cost` tokens of every rate of `plan` and take a slot, in one atomic step: all of it or nothing.
 
@@ -59,15 +70,22 @@ class Limiter:
         not in it is not charged and does not refuse. With ``settle=True`` the claim may turn out to cost less: then
         `settle` and `refund` give back exactly what would be there if it had cost less from the start.
 
-        Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost and for two limits
-        with one name, ImpossibleClaim for a cost above a burst, TypeError for a subject that is not a non-empty string
-        or a plan that is not a Plan, InvalidLimit for a wrong scope, and BackendUnavailable if the backend cannot
-        decide.
+        A claim without room waits up to `wait_ms` for it: exactly as long as the refusal says, then it claims again. It
+        is refused as soon as the next wait would end later. Equal claims of this process that wait are admitted in the
+        order in which they came. Claims with ``wait_ms=0`` do not wait for them. See docs/queues.md.
+
+        Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost or `wait_ms`, and
+        for two limits with one name; ImpossibleClaim for a cost above a burst; TypeError for a subject that is not a
+        non-empty string or a plan that is not a Plan; InvalidLimit for a wrong scope; and BackendUnavailable if the
+        backend cannot decide.
         """
         # Parameters that are keyword-only in Python are slower: see "Keyword arguments" in docs/hot-path.md.
-        if also or scope is not None or settle or _misplaced is not None:
+        if also or scope is not None or settle or wait_ms is not _ZERO or _misplaced is not None:
             if _misplaced is not None:
                 check_keywords(_misplaced)
+            if wait_ms is not _ZERO:
+                check_wait_ms(wait_ms)
+                return self._acquire_in_line(subject, plan, cost, scope, also, settle, wait_ms)
             claim = acquired_jointly(subject, plan, cost, scope, also, settle)
             decision = self.backend.acquire_joint(claim)
             if claim.shape.has_shadow:
@@ -88,6 +106,24 @@ class Limiter:
             notify(self.listeners, decision, self.backend.release)
         return decision
 
+    def _acquire_in_line(
+        self, subject: str, plan: Plan, cost: Cost, scope: Any, also: Any, settle: Any, wait_ms: int
+    ) -> Decision:
+        if also or scope is not None or settle or isinstance(cost, Mapping):
+            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
+            return self.claim_jointly(claim, wait_ms)
+        subject, plan, cost = checked_claim(subject, plan, cost)
+        plan.check(cost)
+        waiting = plain_claim(self.backend, subject, plan, cost)
+        return self._told(acquire_in_line(self, self._lines, waiting, wait_ms))
+
+    def _told(self, decision: Decision) -> Decision:
+        """Count and announce a decision."""
+        self.shadow.count(decision)
+        if self.listeners:
+            notify(self.listeners, decision, self.give_back)
+        return decision
+
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
         """`acquire` for gates, whose rules may ask for a slot without tokens (`cost=0`)."""
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
@@ -101,8 +137,16 @@ class Limiter:
             notify(self.listeners, decision, self.backend.release)
         return decision
 
-    def claim_jointly(self, claim: JointClaim) -> Decision:
-        """`acquire` for a claim that is made already. See `core.joint_claim`."""
+    def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, *, max_waiting: int = MAX_WAITING) -> Decision:
+        """`acquire` for a claim that is made already. See `core.joint_claim`.
+
+        It is refused at once if `max_waiting` equal claims wait already.
+        """
+        if wait_ms:
+            check_wait_ms(wait_ms)
+            check_max_waiting(max_waiting)
+            waiting = joint_claim(self.backend, claim)
+            return self._told(acquire_in_line(self, self._lines, waiting, wait_ms, max_waiting))
         decision = self.backend.acquire_joint(claim)
         if claim.shape.has_shadow:
             self.shadow.count(decision)
@@ -127,6 +171,8 @@ class Limiter:
         """
         try:
             self.backend.release(decision)
+            if self._waited_for:
+                self._lines.wake(decision)
         except (AttributeError, LookupError, TypeError, ValueError):
             check_is_decision(decision, "release")
             raise
@@ -134,13 +180,15 @@ class Limiter:
     def give_back(self, decision: Decision) -> None:
         """Synchronous `release`, for finalizers and cancelled requests."""
         self.backend.release(decision)
+        if self._waited_for:
+            self._lines.wake(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> Hold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.
 
         Takes the arguments of `acquire`, and raises as it does.
         """
-        return Hold(partial(self.acquire, subject, plan, cost, **terms), self.backend.release)
+        return Hold(partial(self.acquire, subject, plan, cost, **terms), self.give_back)
 
     def limited(
         self,
@@ -214,5 +262,7 @@ class Limiter:
         return self.shadow.added_to(self.backend.health())
 
     def close(self) -> None:
-        """Release every lease and close the backend. A second call does nothing."""
+        """Release every lease and close the backend. Claims that wait are refused. A second call does nothing."""
+        self.is_closed = True
+        self._lines.wake_all_of(self)
         self.backend.close()

@@ -5,6 +5,8 @@ They are imported on first use.
 """
 
 import sys
+from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from awx_ratelimit.runtime.extras import lazy_exports
@@ -39,10 +41,16 @@ __getattr__ = lazy_exports(
 
 
 class ManualClock:
-    """A clock in milliseconds since the Unix epoch. It stands still between calls of `advance` and `set`."""
+    """A clock in milliseconds since the Unix epoch. It stands still between calls of `advance` and `set`.
+
+    A claim that waits for room (`wait_ms`) in a limiter over a backend with this clock waits for these calls, too.
+    """
 
     def __init__(self, start_ms: int = 0) -> None:
         self._now_ms = start_ms
+        #: By the id of an alarm: its time and its function.
+        self._alarms: dict[int, tuple[int, Callable[[], None]]] = {}
+        self._next_alarm = count().__next__
 
     def now_ms(self) -> int:
         """Return the current time of this clock."""
@@ -50,8 +58,26 @@ class ManualClock:
 
     def advance(self, ms: int) -> None:
         """Move the clock by `ms`; a negative number moves it back."""
-        self._now_ms += ms
+        self.set(self._now_ms + ms)
 
     def set(self, now_ms: int) -> None:
         """Set the clock to `now_ms`, which may be earlier than its current time."""
         self._now_ms = now_ms
+        due = [(at_ms, number) for number, (at_ms, _) in [*self._alarms.items()] if at_ms <= now_ms]
+        for _, number in sorted(due):
+            alarm = self._alarms.pop(number, None)
+            if alarm is not None:
+                alarm[1]()
+
+    @property
+    def alarms(self) -> int:
+        """How many calls of `call_at` this clock has not reached, such as those of claims that wait."""
+        return len(self._alarms)
+
+    def call_at(self, at_ms: int, function: Callable[[], None]) -> Callable[[], None]:
+        """Call `function` when this clock reaches `at_ms`. Returns a function that cancels it."""
+        number = self._next_alarm()
+        self._alarms[number] = at_ms, function
+        if at_ms <= self._now_ms and self._alarms.pop(number, None) is not None:
+            function()
+        return lambda: self._alarms.pop(number, None) and None

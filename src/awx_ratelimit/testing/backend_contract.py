@@ -20,10 +20,11 @@ from awx_ratelimit.testing.backend_laws.leases_and_refunds import LeaseAndRefund
 from awx_ratelimit.testing.backend_laws.malformed_claims import MalformedClaimLaws
 from awx_ratelimit.testing.backend_laws.rates import RateLaws
 from awx_ratelimit.testing.backend_laws.settlements import SettlementLaws
+from awx_ratelimit.testing.backend_laws.waits import WaitLaws
 
 
 @pytest.mark.anyio
-class BackendContract(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, MalformedClaimLaws):
+class BackendContract(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, WaitLaws, MalformedClaimLaws):
     """Inherit from this class and define `backend`. Each test states one promise; no test sleeps."""
 
     async def test_law_7_upgrade(self, limiter: AsyncLimiter) -> None:

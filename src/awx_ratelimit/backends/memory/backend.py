@@ -69,7 +69,9 @@ class MemoryBackend:
 
     def begin(self, clock: Clock | None = None) -> None:
         """Forget everything, including leases, and use `clock`. For tests."""
-        self._now_ms = (SystemClock() if clock is None else checked_clock(clock)).now_ms
+        #: The clock that this backend was given; claims that wait use it, too, if it is one for tests.
+        self.clock = SystemClock() if clock is None else checked_clock(clock)
+        self._now_ms = self.clock.now_ms
         self._shards = [Shard() for _ in range(_SHARDS)]
         self._next_lease_id = count(1).__next__
         self._hold_times = HoldTimes()

@@ -45,6 +45,7 @@ class BackendUnderTest:
     async def limiter(self, clock: ManualClock) -> AsyncIterator[AsyncLimiter]:
         """A limiter over a new backend."""
         limiter = AsyncLimiter(_awaitable(self.backend(clock)))
+        limiter.clock = clock
         yield limiter
         await limiter.aclose()
 

@@ -1,0 +1,1 @@
+"""Waiting instead of refusing: lines of equal claims, first come, first served."""

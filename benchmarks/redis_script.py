@@ -15,9 +15,13 @@ import redis
 from tests.redis_servers import run, running_redis
 
 from awx_ratelimit import Decision, Plan
-from awx_ratelimit.backends.redis.codec import Codec, ReleasedLease, Renewal
+from awx_ratelimit.backends.redis.codec import Codec, Renewal
+from awx_ratelimit.backends.redis.pending_claims import PendingJoint, ReleasedLease
 from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.core.budget import Budget, Record
 from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.joint_claim import joint_claim
+from awx_ratelimit.runtime.clock import WallClock
 
 SUBJECTS = 2_000
 BATCH = 50
@@ -110,6 +114,15 @@ def served(client: "redis.Redis") -> dict[str, Served]:
 
         return call
 
+    def jointly(n: int) -> Call:
+        """A claim of a key, its account and the service, which gives back the leases of the call before."""
+        budgets = Budget(f"key_{n % SUBJECTS}", PLAN), Budget("acme", PLAN, "account"), Budget("all", PLAN, "service")
+        claim, lease_id = joint_claim(budgets, 1), codec.new_lease_id()
+        released: list[tuple[Record, int]] = [(record, lease_id - 1) for record in claim.records[1:]]
+        return codec.joint.acquire(
+            [PendingJoint(claim.records[0], claim, 0, lease_id)], released, None, WallClock.now_ms()
+        )
+
     floor, floor_idle = (bench.least(PLAN, nothing, 2_000, busy=busy) for busy in (True, False))
     return {
         FLOOR: Served(floor, floor),
@@ -117,6 +130,9 @@ def served(client: "redis.Redis") -> dict[str, Served]:
         "one claim, and the release of the lease before": Served(bench.least(PLAN, with_releases(1), 2_000), floor),
         "one claim that is refused": Served(bench.least(TIGHT, one(TIGHT), 2_000), floor),
         "one claim by another arrangement of limits": Served(bench.least(OTHER, one(PLAN), 2_000), floor),
+        "one claim of three such budgets, and the release of the leases before": Served(
+            bench.least(PLAN, jointly, 2_000), floor
+        ),
         IN_BATCH: Served(bench.least(PLAN, batch, 40) / BATCH, floor),
         f"{IN_BATCH}, and the releases of the leases before": Served(
             bench.least(PLAN, with_releases(BATCH), 40) / BATCH, floor
@@ -136,7 +152,7 @@ def bytes_with_a_lease(client: "redis.Redis") -> int:
     assert isinstance(decision, Decision)
     assert decision.usages[0].remaining == 10**6 - 1
     held = [(decision.subject, PLAN, decision.lease_id, decision.decided_at_ms)]
-    assert codec.parse_renewals(held, run(client, codec.renew(held))) == {decision.lease_id: Renewal.RENEWED}
+    assert codec.parse_renewals(held, run(client, codec.renew(held))) == [(held[0], Renewal.RENEWED)]
     used: int = client.memory_usage(codec.key(decision.subject))
     return used
 

@@ -1,4 +1,4 @@
-"""Worker processes that share two limits while they are killed and paused.
+"""Worker processes that share two limits, each in two budgets, while they are killed and paused.
 
 Run it as ``python -m tests.chaos.storm URL SECONDS FOLDER``. Each worker logs to its own file, one line per write, so
 that a line is written whole or not at all: ``token AT_MS COST`` for granted tokens, ``from LEASE AT_NS`` and
@@ -19,6 +19,7 @@ from typing import Any
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.core.budget import Budget
 
 WORKERS = 8
 AT_ONCE = 3
@@ -27,6 +28,9 @@ TTL_MS = 1_500
 PAUSE_S = 0.5
 TOKENS = Plan("tokens", (Rate("second", 400, 1_000, burst=40),))
 SLOTS = Plan("slots", (), Concurrency(5, ttl_ms=TTL_MS))
+#: Every claim asks for two equal budgets, so the log of either one is that of both.
+TOKENS_TOO = (Budget("acme", TOKENS, "account"),)
+SLOTS_TOO = (Budget("acme", SLOTS, "account"),)
 
 
 class Log:
@@ -51,8 +55,8 @@ def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
 
     def act() -> None:
         while time.monotonic() < until_s:
-            log.tokens(limiter.acquire("tokens", TOKENS, draw.randint(1, 3)))
-            with limiter.hold("slots", SLOTS) as decision:
+            log.tokens(limiter.acquire("tokens", TOKENS, draw.randint(1, 3), also=TOKENS_TOO))
+            with limiter.hold("slots", SLOTS, also=SLOTS_TOO) as decision:
                 log.slot(decision, "from")
                 time.sleep(draw.random() / 100)
                 log.slot(decision, "to")
@@ -68,8 +72,8 @@ def in_threads(url: str, until_s: float, log: Log, draw: random.Random) -> None:
 def in_tasks(url: str, until_s: float, log: Log, draw: random.Random) -> None:
     async def act(limiter: AsyncLimiter) -> None:
         while time.monotonic() < until_s:
-            log.tokens(await limiter.acquire("tokens", TOKENS, draw.randint(1, 3)))
-            async with limiter.hold("slots", SLOTS) as decision:
+            log.tokens(await limiter.acquire("tokens", TOKENS, draw.randint(1, 3), also=TOKENS_TOO))
+            async with limiter.hold("slots", SLOTS, also=SLOTS_TOO) as decision:
                 log.slot(decision, "from")
                 await asyncio.sleep(draw.random() / 100)
                 log.slot(decision, "to")

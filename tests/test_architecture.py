@@ -90,7 +90,7 @@ THIRD_PARTIES = {
     "tornado": {"adapters/tornado.py"},
     # A dependency of aiohttp.
     "multidict": {"adapters/aiohttp.py"},
-    "limits": {"core/rate.py"},
+    "limits": {"core/notation.py"},
     # A dependency of limits, so it is always installed.
     "packaging": {"runtime/extras.py"},
     "sqlalchemy": {"keys/accounts.py"} | {f"keys/storage/{name}.py" for name in _STORE},

@@ -99,7 +99,7 @@ class LoadTestOptions:
         """The configuration of the run, which is valid for `keys`. Raises ValueError."""
         values = {field.name: getattr(self, field.name) for field in fields(RunConfig)}
         values["plan"] = self._plan()
-        values["same_account"] = self.same_account or self._account_limits() is not None
+        values["same_account"] = self._has_one_account
         values["method"] = self.method.upper()
         values["profiles"] = self._profiles(len(keys))
         values["bind"] = self.bind or (_REMOTE_BIND if self.remote else _LOCAL_BIND)
@@ -126,18 +126,17 @@ class LoadTestOptions:
         if not self.account_rate and self.account_slots is None:
             return None
         if not self.rate and self.slots is None:
-            raise typer.BadParameter(
-                "--account-rate and --account-slots need the limits of a key: add --rate or --slots"
-            )
+            raise typer.BadParameter("--account-rate and --account-slots need those of each key: add --rate or --slots")
         return Plan("given.account", self._rates(self.account_rate), _concurrency(self.account_slots))
 
     def _rates(self, texts: Sequence[str] | None) -> tuple[Rate, ...]:
-        return tuple(self._rate(text) for text in texts or ())
+        rates = [(text, Rate.parse(text)) for text in texts or ()]
+        # Periods of the calendar have no burst.
+        return tuple(rate if rate.calendar else Rate.parse(text, burst=self.burst) for text, rate in rates)
 
-    def _rate(self, text: str) -> Rate:
-        rate = Rate.parse(text)
-        # The calendar has no bursts.
-        return rate if self.burst is None or rate.calendar else Rate.parse(text, burst=self.burst)
+    @property
+    def _has_one_account(self) -> bool:
+        return self.same_account or bool(self.account_rate) or self.account_slots is not None
 
     def _profiles(self, key_count: int) -> tuple[str, ...]:
         """The chosen profiles; by default all whose requirements are met."""
@@ -145,12 +144,9 @@ class LoadTestOptions:
             return tuple(name.strip() for name in self.profiles.split(","))
         impossible = {
             "streams": self.stream_path is None, "websockets": self.websocket_path is None,
-            "isolation": key_count < 2, "keys": key_count < 3, "account": not self._tests_account(key_count),
+            "isolation": key_count < 2, "keys": key_count < 3, "account": key_count < 2 or not self._has_one_account,
         }  # fmt: skip
         return tuple(name for name in PROFILES if not impossible.get(name))
-
-    def _tests_account(self, key_count: int) -> bool:
-        return key_count > 1 and (self.same_account or self._account_limits() is not None)
 
 
 def _concurrency(slots: int | None) -> Concurrency | None:

@@ -9,7 +9,6 @@ from calendar import monthrange
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final, Literal, get_args
-from zoneinfo import ZoneInfo
 
 from awx_ratelimit.core.validation import check_whole_number, short_repr
 from awx_ratelimit.errors import InvalidLimit
@@ -147,6 +146,9 @@ def _zone(timezone: object) -> tzinfo:
     if timezone == "UTC":
         # Works on machines without time zones, too.
         return UTC
+    # Imported on first use: few plans need it, and it loads the configuration of Python's build.
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(timezone)  # type: ignore[arg-type]
     except (LookupError, ValueError, TypeError, OSError):

@@ -58,25 +58,33 @@ def test_release_needs_no_lock(path: Path, clock: ManualClock, start_process: St
     assert left(other) == [999, 3] * 3
 
 
-@pytest.mark.parametrize("plan", [SLOTS_3, BOUNDED], ids=["slots", "bounded"])
-def test_interrupted_claim(tmp_path: Path, clock: ManualClock, plan: Plan) -> None:
+@pytest.mark.parametrize(
+    ("plan", "subject"), [(SLOTS_3, "new"), (BOUNDED, "s")], ids=["a new record", "slots with a bound"]
+)
+def test_interrupted_claim(tmp_path: Path, clock: ManualClock, plan: Plan, subject: str) -> None:
     """A claim that is interrupted at any line charges all budgets or none, and leaves no slot and no lock behind."""
     for interruption in every_interruption():
         path = tmp_path / str(interruption.number)
         own = limiter(path, clock)
-        earlier = claimed(own, 5, plan, OTHERS[:1])
-        claim, decisions = joint_claim((Budget("s", plan), *with_scopes(OTHERS, plan)), 10), list[Decision]()
+        earlier = claimed(own, 5, plan, ["acme"])
+        claim = joint_claim((Budget(subject, plan), *with_scopes(["acme"], plan)), 10)
+        decisions: list[Decision] = []
         with interruption.raising():
             decisions.append(own.backend.acquire_joint(claim))
             own.backend.release(decisions[0])
         for decision in decisions:
             own.backend.release(decision)
 
-        seen = left(limiter(path, clock), plan)
-        assert seen in ([995, 2, 995, 2, 1_000, 3], [985, 2, 985, 2, 990, 3]), interruption.number
-        assert left(own, plan) == seen, interruption.number
+        seen = _left_of(limiter(path, clock), subject, plan)
+        whole = [[990, 3, 985, 2], [1_000, 3, 995, 2]] if subject == "new" else [[985, 2, 985, 2], [995, 2, 995, 2]]
+        assert seen in whole, interruption.number
+        assert _left_of(own, subject, plan) == seen, interruption.number
         own.release(earlier)
-        assert left(limiter(path, clock), plan)[1::2] == [3, 3, 3], interruption.number
+        assert left(limiter(path, clock), plan, ["acme"])[1::2] == [3, 3], interruption.number
+
+
+def _left_of(own: Limiter, subject: str, plan: Plan) -> list[int]:
+    return [usage.remaining for usage in own.peek(subject, plan, also=with_scopes(["acme"], plan)).usages]
 
 
 def test_release_inside_a_claim(tmp_path: Path, clock: ManualClock) -> None:
@@ -84,28 +92,28 @@ def test_release_inside_a_claim(tmp_path: Path, clock: ManualClock) -> None:
     for interruption in every_interruption():
         path = tmp_path / str(interruption.number)
         own = limiter(path, clock)
-        held = [claimed(own) for _ in range(2)]
+        held = [claimed(own, others=["acme"]) for _ in range(2)]
         with interruption.calling(lambda own=own, held=held: own.backend.release(held.pop())):  # type: ignore[misc]
-            allowed = claimed(own).allowed
+            allowed = claimed(own, others=["acme"]).allowed
 
         assert allowed is True
-        assert left(limiter(path, clock))[1::2] == [2 - len(held)] * 3, interruption.number
-        assert left(own)[1::2] == [2 - len(held)] * 3, interruption.number
+        assert left(limiter(path, clock), others=["acme"])[1::2] == [2 - len(held)] * 2, interruption.number
+        assert left(own, others=["acme"])[1::2] == [2 - len(held)] * 2, interruption.number
 
 
 def test_interrupted_settlement(tmp_path: Path, clock: ManualClock) -> None:
     """A settlement that is interrupted at any line is whole, or did nothing and can be repeated."""
     for interruption in every_interruption():
         own = limiter(tmp_path / str(interruption.number), clock)
-        declared = own.acquire("s", SLOTS_3, 10, also=with_scopes(OTHERS), settle=True)
-        claimed(own, 5)
+        declared = own.acquire("s", SLOTS_3, 10, also=with_scopes(["acme"]), settle=True)
+        claimed(own, 5, others=["acme"])
         with interruption.raising():
             own.settle(declared, 3)
-        before = left(own)[::2]
+        before = left(own, others=["acme"])[::2]
         own.settle(declared, 3)
 
-        assert before in ([985] * 3, [992] * 3), interruption.number
-        assert left(own)[::2] == [992] * 3, interruption.number
+        assert before in ([985] * 2, [992] * 2), interruption.number
+        assert left(own, others=["acme"])[::2] == [992] * 2, interruption.number
 
 
 def test_killed_between_two_writes(path: Path, clock: ManualClock) -> None:

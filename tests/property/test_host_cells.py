@@ -8,7 +8,7 @@ from tests.strategies import plans
 
 from awx_ratelimit import Plan, Rate
 from awx_ratelimit.backends.host.cell import NEVER_WRITTEN, OVERHEAD_BYTES, encode_half, newest_half
-from awx_ratelimit.backends.host.open_section import decode_open, encode_open
+from awx_ratelimit.backends.host.open_section import PackedClaims, decode_open
 from awx_ratelimit.backends.host.rate_text import parse_rate, rate_text
 from awx_ratelimit.backends.host.record import ExpiringLease, HostLedger, InvalidRecord, decode, encode
 from awx_ratelimit.backends.memory.subject_state import Debt
@@ -97,7 +97,7 @@ def test_record_round_trip(plan: Plan, other: Plan, data: Any) -> None:
     ledger.other_expiring = tuple(
         data.draw(st.lists(st.builds(ExpiringLease, COUNTERS, st.integers(0, 2**64 - 1), TIMES)))
     )
-    ledger.open = data.draw(st.none() | st.lists(OPEN, min_size=1, max_size=5).map(OpenClaims))
+    ledger.open = data.draw(st.none() | st.lists(OPEN, min_size=1, max_size=5).map(PackedClaims.of))
     ledger.write_number = data.draw(st.integers(0, 2**60))
 
     again = HostLedger("s", None)
@@ -106,22 +106,48 @@ def test_record_round_trip(plan: Plan, other: Plan, data: Any) -> None:
     decode(again, half.body, lambda _: False)
     fields = ("layout", "levels", "kept", "keep_until_ms", "others", "other_expiring")
     assert [getattr(again, name) for name in fields] == [getattr(ledger, name) for name in fields]
-    assert (again.open and again.open.claims) == (ledger.open and ledger.open.claims)
+    assert _open(again) == _open(ledger)
     assert half.write_number == ledger.write_number + 1
     assert half.body[:24] == ledger.digest
 
 
-def test_too_many_open_claims() -> None:
-    """The latest claims are stored, and what they need fits into a cell whatever the number of limits."""
-    for limits in (1, 20, 500):
-        names = {f"a-limit-with-a-long-name-{number:06}" for number in range(limits)}
-        claims = [OpenClaim(number, number, names, dict.fromkeys(names, number)) for number in range(MAX_OPEN)]
-        section = encode_open(OpenClaims(claims))
-        stored = decode_open(section).claims
+def _open(ledger: HostLedger) -> list[OpenClaim]:
+    return ledger.open.unpacked() if isinstance(ledger.open, PackedClaims) else []
 
-        assert len(section) <= 100_000
-        assert stored == claims[-len(stored) :]
-        assert len(stored) == MAX_OPEN or limits > 1
+
+def test_too_many_open_claims() -> None:
+    """The latest claims are kept, and what they need fits into a cell whatever the number of limits."""
+    for limits in (1, 20, 500):
+        debts = {f"a-limit-with-a-long-name-{number:06}": number for number in range(limits)}
+        claims = PackedClaims()
+        for number in range(MAX_OPEN + 50):
+            claims.add(number, 0, debts)
+        kept = [claim.id for claim in claims.unpacked()]
+
+        assert len(claims.section()) <= 100_000
+        assert kept == [*range(MAX_OPEN + 50)][-len(kept) :]
+        assert len(kept) == MAX_OPEN or limits > 1
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 9), st.integers(0, 800_000), st.dictionaries(NAMES, st.integers(0, 9))),
+    st.tuples(st.just("note"), NAMES, st.integers(0, 9)),
+    st.tuples(st.just("give_back"), st.integers(0, 9), NAMES, st.integers(0, 9), st.integers(0, 9)),
+    st.tuples(st.just("close"), st.integers(0, 9)),
+    st.tuples(st.just("forget"), st.lists(NAMES)),
+    st.tuples(st.just("drop_old"), st.integers(0, 800_000)),
+)
+
+
+@given(st.lists(STEPS, max_size=60))
+def test_packed_claims_are_open_claims(steps: list[Any]) -> None:
+    """On any sequence of calls, packed claims answer and contain what OpenClaims do, also after they were stored."""
+    plain, packed = OpenClaims(), PackedClaims()
+    for verb, *arguments in steps:
+        if len(plain) or verb in ("add", "close", "forget", "drop_old"):
+            assert getattr(packed, verb)(*arguments) == getattr(plain, verb)(*arguments)
+        assert packed.unpacked() == plain.claims
+        packed = decode_open(packed.section()) or PackedClaims()
 
 
 @given(st.data())

@@ -32,6 +32,9 @@ class OpenClaims:
     def __init__(self, claims: Iterable[OpenClaim] = ()) -> None:
         self.claims = [*claims]
 
+    def __len__(self) -> int:
+        return len(self.claims)
+
     def add(self, claim_id: int, now_ms: int, debts: dict[str, int]) -> None:
         """Add a claim that was charged just now. `debts` are those of the limits that it was charged by."""
         self.drop_old(now_ms)

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from awx_ratelimit.backends.host.cell import CHECKSUM_BYTES, HEAD
-from awx_ratelimit.backends.host.open_section import decode_open, encode_open
+from awx_ratelimit.backends.host.open_section import PackedClaims, decode_open
 from awx_ratelimit.backends.host.rate_text import parse_rate, rate_text
 from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS, Debt, SubjectState
 from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import Layout, layout_of
 from awx_ratelimit.errors import AwxRateLimitError
@@ -100,6 +101,11 @@ class HostLedger(SubjectState):
         """Start without debts under the rates of `plan`."""
         self.layout, self.levels = plan.layout, [0, 0] * len(plan.rates)
 
+    def declare(self, claim_id: int, charge: Charge, exceeded: int, levels: list[int], now_ms: int) -> None:
+        self.open = self.open or PackedClaims()
+        super().declare(claim_id, charge, exceeded, levels, now_ms)
+        self.open = self.open or None
+
     def drop_drained_beyond_few(self, now_ms: int) -> None:
         """Remove drained debts of other limits if there are many: a few cost less to keep than to check each time."""
         if len(self.kept) > _FEW_KEPT:
@@ -158,7 +164,8 @@ def _encode_long(ledger: HostLedger, write_number: int, codec: _LayoutCodec) -> 
     tail += b"".join([_GRANT.pack(counter // _COUNTER_BYTES, granted) for counter, granted in grants])
     tail += b"".join([_EXPIRING.pack(lease.counter // _COUNTER_BYTES, *lease[1:]) for lease in expiring])
     if ledger.open is not None:
-        tail += encode_open(ledger.open)
+        assert isinstance(ledger.open, PackedClaims)
+        tail += ledger.open.section()
     pack, body_bytes = codec.packs[0]
     content: bytes = pack(
         write_number, body_bytes + len(tail), ledger.digest, ledger.keep_until_ms, codec.text_bytes,

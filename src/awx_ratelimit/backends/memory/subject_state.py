@@ -87,7 +87,7 @@ class SubjectState:
         charged = charged_rates(charge, exceeded)
         if charged:
             self.is_watched = True
-            self.open = self.open or OpenClaims()
+            self.open = OpenClaims() if self.open is None else self.open
             self.open.add(claim_id, now_ms, {rate.name: levels[index] for index, rate, _ in charged})
 
     def note_lows(self, charge: Charge, exceeded: int, levels: list[int]) -> None:
@@ -131,13 +131,13 @@ class SubjectState:
         """Forget an open declared claim, if there is one with this id."""
         if self.open is not None:
             self.open.close(claim_id)
-            self.open = self.open if self.open.claims else None
+            self.open = self.open or None
 
     def drop_old_claims(self, now_ms: int) -> None:
         """Forget the declared claims that have been open for too long."""
         if self.open is not None:
             self.open.drop_old(now_ms)
-            self.open = self.open if self.open.claims else None
+            self.open = self.open or None
 
     def _charged_later(self, known: Debt, tokens: int, now_ms: int) -> tuple[Debt, int]:
         rate = known.rate

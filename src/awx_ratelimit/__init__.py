@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.claim import Caller, Claim
-from awx_ratelimit.core.decision import Decision, Lease, Usage
+from awx_ratelimit.core.decision import Decision, Lease
 from awx_ratelimit.core.plan import GROWTH, STARTER, Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Concurrency, Rate
+from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.errors import (
     AwxRateLimitError,
     BackendUnavailable,

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Never, TypedDict, Unpack
+from typing import Any, Never, Unpack
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.budget import Budget, checked_scope
-from awx_ratelimit.core.claim import check_claim, check_subject, checked_claim
+from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
@@ -16,25 +16,9 @@ from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limited_functions import Function, async_limited
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, check_keywords, must_be_awaited, with_keywords
-from awx_ratelimit.waiting.acquiring import (
-    async_acquire_in_line,
-    check_max_waiting,
-    check_wait_ms,
-    joint_claim,
-    plain_claim,
-)
+from awx_ratelimit.waiting.acquiring import Terms, async_acquire_in_line, claim_of, joint_claim
 from awx_ratelimit.waiting.lines import MAX_WAITING, lines_of
 from awx_ratelimit.waiting.sleeps import AlarmClock
-
-
-class Terms(TypedDict, total=False):
-    """The keyword arguments of `acquire`."""
-
-    scope: str | None
-    also: Iterable[Budget]
-    settle: bool
-    wait_ms: int
-
 
 #: The usual cost, recognized by identity. See "Identity checks" in docs/hot-path.md.
 _ONE = 1
@@ -61,9 +45,9 @@ class AsyncLimiter:
         self.is_closed = False
         #: By which clock claims wait, in a test. None: that of the backend if it is a ManualClock, else real time.
         self.clock: AlarmClock | None = None
-        self._lines = lines_of(backend)
+        self.lines = lines_of(backend)
         #: Releases look at it first: it is empty while nobody waits.
-        self._waited_for = self._lines.by_record
+        self._waited_for = self.lines.by_record
 
     @must_be_awaited
     @with_keywords
@@ -102,8 +86,8 @@ class AsyncLimiter:
             if _misplaced is not None:
                 check_keywords(_misplaced)
             if wait_ms is not _ZERO:
-                check_wait_ms(wait_ms)
-                return await self._acquire_in_line(subject, plan, cost, scope, also, settle, wait_ms)
+                claim_made = claim_of(self.backend, subject, plan, cost, scope, also, settle)
+                return await async_acquire_in_line(self, claim_made, wait_ms)
             claim = acquired_jointly(subject, plan, cost, scope, also, settle)
             decision = await self.backend.acquire_joint(claim)
             if claim.shape.has_shadow:
@@ -122,24 +106,6 @@ class AsyncLimiter:
             self.shadow.count(decision)
         if self.listeners:
             notify(self.listeners, decision, self.backend.release)
-        return decision
-
-    async def _acquire_in_line(
-        self, subject: str, plan: Plan, cost: Cost, scope: Any, also: Any, settle: Any, wait_ms: int
-    ) -> Decision:
-        if also or scope is not None or settle or isinstance(cost, Mapping):
-            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
-            return await self.claim_jointly(claim, wait_ms)
-        subject, plan, cost = checked_claim(subject, plan, cost)
-        plan.check(cost)
-        waiting = plain_claim(self.backend, subject, plan, cost)
-        return self._told(await async_acquire_in_line(self, self._lines, waiting, wait_ms))
-
-    def _told(self, decision: Decision) -> Decision:
-        """Count and announce a decision."""
-        self.shadow.count(decision)
-        if self.listeners:
-            notify(self.listeners, decision, self.give_back)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -161,10 +127,7 @@ class AsyncLimiter:
         It is refused at once if `max_waiting` equal claims wait already.
         """
         if wait_ms:
-            check_wait_ms(wait_ms)
-            check_max_waiting(max_waiting)
-            waiting = joint_claim(self.backend, claim)
-            return self._told(await async_acquire_in_line(self, self._lines, waiting, wait_ms, max_waiting))
+            return await async_acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, max_waiting)
         decision = await self.backend.acquire_joint(claim)
         if claim.shape.has_shadow:
             self.shadow.count(decision)
@@ -191,7 +154,7 @@ class AsyncLimiter:
         try:
             self.backend.release(decision)
             if self._waited_for:
-                self._lines.wake(decision)
+                self.lines.wake(decision)
         except (AttributeError, LookupError, TypeError, ValueError):
             check_is_decision(decision, "release")
             raise
@@ -200,7 +163,7 @@ class AsyncLimiter:
         """Synchronous `release`, for finalizers and cancelled requests."""
         self.backend.release(decision)
         if self._waited_for:
-            self._lines.wake(decision)
+            self.lines.wake(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> AsyncHold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.
@@ -283,5 +246,5 @@ class AsyncLimiter:
     async def aclose(self) -> None:
         """Release every lease and close the backend. Claims that wait are refused. A second call does nothing."""
         self.is_closed = True
-        self._lines.wake_all_of(self)
+        self.lines.wake_all_of(self)
         await self.backend.close()

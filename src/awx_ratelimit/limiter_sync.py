@@ -10,17 +10,17 @@ from typing import Any, Never, Unpack
 from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_backend
 from awx_ratelimit.core.budget import Budget, checked_scope
-from awx_ratelimit.core.claim import check_claim, check_subject, checked_claim
+from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.limited_functions import Function, limited
-from awx_ratelimit.limiter import _NOTHING, _ONE, _ZERO, Terms
+from awx_ratelimit.limiter import _NOTHING, _ONE, _ZERO
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import Hold, check_is_decision, check_keywords, with_keywords
-from awx_ratelimit.waiting.acquiring import check_max_waiting, check_wait_ms, joint_claim, plain_claim
+from awx_ratelimit.waiting.acquiring import Terms, claim_of, joint_claim
 from awx_ratelimit.waiting.acquiring_sync import acquire_in_line
 from awx_ratelimit.waiting.lines import MAX_WAITING, lines_of
 from awx_ratelimit.waiting.sleeps import AlarmClock
@@ -44,9 +44,9 @@ class Limiter:
         self.is_closed = False
         #: By which clock claims wait, in a test. None: that of the backend if it is a ManualClock, else real time.
         self.clock: AlarmClock | None = None
-        self._lines = lines_of(backend)
+        self.lines = lines_of(backend)
         #: Releases look at it first: it is empty while nobody waits.
-        self._waited_for = self._lines.by_record
+        self._waited_for = self.lines.by_record
 
     @with_keywords
     def acquire(  # noqa: C901  # see docs/hot-path.md
@@ -84,8 +84,8 @@ class Limiter:
             if _misplaced is not None:
                 check_keywords(_misplaced)
             if wait_ms is not _ZERO:
-                check_wait_ms(wait_ms)
-                return self._acquire_in_line(subject, plan, cost, scope, also, settle, wait_ms)
+                claim_made = claim_of(self.backend, subject, plan, cost, scope, also, settle)
+                return acquire_in_line(self, claim_made, wait_ms)
             claim = acquired_jointly(subject, plan, cost, scope, also, settle)
             decision = self.backend.acquire_joint(claim)
             if claim.shape.has_shadow:
@@ -104,24 +104,6 @@ class Limiter:
             self.shadow.count(decision)
         if self.listeners:
             notify(self.listeners, decision, self.backend.release)
-        return decision
-
-    def _acquire_in_line(
-        self, subject: str, plan: Plan, cost: Cost, scope: Any, also: Any, settle: Any, wait_ms: int
-    ) -> Decision:
-        if also or scope is not None or settle or isinstance(cost, Mapping):
-            claim = acquired_jointly(subject, plan, cost, scope, also, settle)
-            return self.claim_jointly(claim, wait_ms)
-        subject, plan, cost = checked_claim(subject, plan, cost)
-        plan.check(cost)
-        waiting = plain_claim(self.backend, subject, plan, cost)
-        return self._told(acquire_in_line(self, self._lines, waiting, wait_ms))
-
-    def _told(self, decision: Decision) -> Decision:
-        """Count and announce a decision."""
-        self.shadow.count(decision)
-        if self.listeners:
-            notify(self.listeners, decision, self.give_back)
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -143,10 +125,7 @@ class Limiter:
         It is refused at once if `max_waiting` equal claims wait already.
         """
         if wait_ms:
-            check_wait_ms(wait_ms)
-            check_max_waiting(max_waiting)
-            waiting = joint_claim(self.backend, claim)
-            return self._told(acquire_in_line(self, self._lines, waiting, wait_ms, max_waiting))
+            return acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, max_waiting)
         decision = self.backend.acquire_joint(claim)
         if claim.shape.has_shadow:
             self.shadow.count(decision)
@@ -172,7 +151,7 @@ class Limiter:
         try:
             self.backend.release(decision)
             if self._waited_for:
-                self._lines.wake(decision)
+                self.lines.wake(decision)
         except (AttributeError, LookupError, TypeError, ValueError):
             check_is_decision(decision, "release")
             raise
@@ -181,7 +160,7 @@ class Limiter:
         """Synchronous `release`, for finalizers and cancelled requests."""
         self.backend.release(decision)
         if self._waited_for:
-            self._lines.wake(decision)
+            self.lines.wake(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> Hold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.
@@ -264,5 +243,5 @@ class Limiter:
     def close(self) -> None:
         """Release every lease and close the backend. Claims that wait are refused. A second call does nothing."""
         self.is_closed = True
-        self._lines.wake_all_of(self)
+        self.lines.wake_all_of(self)
         self.backend.close()

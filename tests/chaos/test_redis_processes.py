@@ -18,7 +18,7 @@ from tests.redis_servers import RedisServer
 
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
-from awx_ratelimit.testing.backend_laws.reference_model import rate_bound_excess
+from awx_ratelimit.testing.backend_laws.rate_bound import rate_bound_excess
 
 pytestmark = pytest.mark.timeout(90 + 2 * SECONDS)
 ROOT = Path(__file__).parents[2]

@@ -272,8 +272,8 @@ async def test_cancelled_at_every_await(turns: int) -> None:
     assert second.done() is True
     assert second.result().allowed
     await asyncio.gather(first, return_exceptions=True)
-    assert len(limiter._lines) == 0
-    assert limiter._lines.by_record == {}
+    assert len(limiter.lines) == 0
+    assert limiter.lines.by_record == {}
     assert clock.alarms == 0
 
 
@@ -291,7 +291,7 @@ async def test_failing_backend_leaves_nothing() -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert [type(result) for result in results] == [BackendUnavailable] * 3
-    assert len(limiter._lines) == 0
+    assert len(limiter.lines) == 0
     assert clock.alarms == 0
 
 
@@ -476,7 +476,7 @@ def test_threads_wait_in_order() -> None:
     threads = [threading.Thread(target=wait, args=(number,)) for number in range(20)]
     for number, thread in enumerate(threads):
         thread.start()
-        assert eventually(lambda: len(limiter._lines), number + 1) == number + 1
+        assert eventually(lambda: len(limiter.lines), number + 1) == number + 1
     for number in range(20):
         assert eventually(lambda: clock.alarms > 0, expected=True)
         clock.advance(1_000)
@@ -485,7 +485,7 @@ def test_threads_wait_in_order() -> None:
         thread.join()
 
     assert admitted == [*range(20)]
-    assert (len(limiter._lines), limiter._lines.by_record, clock.alarms) == (0, {}, 0)
+    assert (len(limiter.lines), limiter.lines.by_record, clock.alarms) == (0, {}, 0)
 
 
 def test_threads_and_loops_wait_in_one_line() -> None:
@@ -510,7 +510,7 @@ def test_threads_and_loops_wait_in_one_line() -> None:
     threads = [threading.Thread(target=(in_thread, in_loop)[number % 2], args=(number,)) for number in range(8)]
     for number, thread in enumerate(threads):
         thread.start()
-        assert eventually(lambda: len(blocking._lines), number + 1) == number + 1
+        assert eventually(lambda: len(blocking.lines), number + 1) == number + 1
     for number in range(8):
         assert eventually(lambda: clock.alarms > 0, expected=True)
         clock.advance(1_000)
@@ -562,7 +562,7 @@ def test_trio() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            while not len(limiter._lines):
+            while not len(limiter.lines):
                 await trio.lowlevel.checkpoint()
             await limiter.release(held)
         return after_time.allowed, decisions[0].allowed
@@ -595,7 +595,7 @@ def test_interrupted_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         limiter.acquire("s", SECOND, wait_ms=5_000)
 
-    assert (len(limiter._lines), limiter._lines.by_record, clock.alarms) == (0, {}, 0)
+    assert (len(limiter.lines), limiter.lines.by_record, clock.alarms) == (0, {}, 0)
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)
@@ -610,7 +610,7 @@ def test_fork_with_waiting_claims(fork: Callable[[], int]) -> None:
 
     def act() -> bool:
         clock.advance(1_000)
-        return limiter.acquire("s", SECOND, wait_ms=500).allowed and len(limiter._lines) == 0
+        return limiter.acquire("s", SECOND, wait_ms=500).allowed and len(limiter.lines) == 0
 
     good = in_child(fork, act)
     clock.advance(1_000)

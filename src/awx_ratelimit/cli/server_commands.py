@@ -15,10 +15,10 @@ from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, scoped_name
 from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.core.decision import Usage
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import REQUESTS
+from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.limiter_sync import Limiter
 
 FOUND = 1

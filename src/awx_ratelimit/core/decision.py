@@ -9,15 +9,13 @@ Little's law: with `slots` in use and a mean hold time of h, a slot becomes free
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
-from awx_ratelimit.core.bucket import drained, time_to_drain_ms, wait_ms
-from awx_ratelimit.core.budget import Budget, scoped_name
+from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.claim import Claim
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import CONCURRENT
+from awx_ratelimit.core.usage import RecordState, Usage, usages_of
 
 _log = logging.getLogger("awx_ratelimit")
 #: See "Creating tuples" in docs/hot-path.md.
@@ -28,28 +26,6 @@ _RECENT = 32
 #: Measure every lease below this lease id, then one in `MEASURED_ONE_IN`: reading a clock costs as much as a slot.
 MEASURED_FIRST = 256
 MEASURED_ONE_IN = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The state of one limit after a decision, in tokens for a rate and in slots for ``concurrent``.
-
-    `retry_after_ms` is exact for rates and an estimate for slots. It is 0 if the limit did not refuse, and if no wait
-    can help, because the cost is above the burst of a limit in shadow.
-    `reset_after_ms` is the time until the limit is full again. It is 0 for slots: their end is unknown.
-    `limit` is the name with its scope, such as ``account.minute``. `scope` and `subject` are those of the budget; two
-    usages are equal whatever their subjects.
-    """
-
-    limit: str
-    capacity: int
-    remaining: int
-    retry_after_ms: int
-    reset_after_ms: int
-    refused: bool
-    shadow: bool
-    scope: str | None = field(default=None, compare=False)
-    subject: str = field(default="", compare=False)
 
 
 class Lease(NamedTuple):
@@ -127,7 +103,7 @@ class Decision(_Decided):
         """The state of each limit, in the order of the plan, the slots last."""
         state = (self.exceeded, self.levels, self.held, self.slot_wait_ms)
         budget, charge = Budget(self.subject, self.plan), Charge(self.plan, self.cost, None)
-        return tuple(_usages(budget, range(len(self.plan.rates)), charge, state, self.decided_at_ms))
+        return tuple(usages_of(budget, range(len(self.plan.rates)), charge, state, self.decided_at_ms))
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -138,10 +114,6 @@ class Decision(_Decided):
     def __repr__(self) -> str:
         answer = "allowed" if self.allowed else f"refused, retry_after_ms={self.retry_after_ms}"
         return f"<Decision {answer}: {self.cost} for {self.subject!r} under {self.plan.name!r}>"
-
-
-#: What a decision found in one record: the fields `exceeded`, `levels`, `held` and `slot_wait_ms` of a Decision.
-RecordState: TypeAlias = tuple[int, Sequence[int], int, int]
 
 
 class JointDecision(Decision):
@@ -182,7 +154,9 @@ class JointDecision(Decision):
         claim, usages = self.joint_claim, list[Usage]()
         charges = claim.shape.charges
         for budget, share in zip(claim.budgets, claim.shape.shares, strict=True):
-            usages += _usages(budget, share.rates, charges[share.record], self.states[share.record], self.decided_at_ms)
+            usages += usages_of(
+                budget, share.rates, charges[share.record], self.states[share.record], self.decided_at_ms
+            )
         return tuple(usages)
 
 
@@ -201,39 +175,6 @@ def joint_decision(
             claim, states,
         ),
     )  # fmt: skip
-
-
-def _usages(budget: Budget, rates: range, charge: Charge, state: RecordState, now_ms: int) -> list[Usage]:
-    """The usages of a budget, whose rates have the numbers `rates` in the plan of its record."""
-    exceeded, levels, held, slot_wait_ms = state
-    scope, subject, plan = budget.scope, budget.subject, budget.plan
-    usages = []
-    for number in rates:
-        rate, debt, since_ms = charge.plan.rates[number], levels[2 * number], levels[2 * number + 1]
-        cost = charge.tokens(number)
-        if not cost:
-            # The claim did not touch it, so its debt has not drained yet.
-            debt, since_ms = drained(rate, debt, since_ms, now_ms)
-        refused = bool(exceeded >> number & 1)
-        usages.append(
-            Usage(
-                scoped_name(scope, rate.name),
-                rate.burst,
-                max(0, (rate.capacity - debt) // rate.unit),
-                wait_ms(rate, debt, since_ms, now_ms, cost) if refused and cost and cost <= rate.burst else 0,
-                time_to_drain_ms(rate, debt, since_ms, now_ms),
-                refused,
-                rate.shadow or plan.shadow,
-                scope,
-                subject,
-            )
-        )
-    if plan.concurrency is not None:
-        slots, refused = plan.concurrency.slots, bool(exceeded & charge.plan.slot_bit)
-        wait, shadow = slot_wait_ms if refused else 0, plan.concurrency.shadow or plan.shadow
-        name = scoped_name(scope, CONCURRENT)
-        usages.append(Usage(name, slots, max(0, slots - held), wait, 0, refused, shadow, scope, subject))
-    return usages
 
 
 class HoldTimes:

@@ -66,10 +66,7 @@ class Shape(NamedTuple):
 
 
 class JointClaim(NamedTuple):
-    """All budgets ask for a cost together: each gets it, or none. `records` has each record once.
-
-    A `declared` claim may turn out to cost less: see OpenClaims.
-    """
+    """All budgets ask for a cost together. `records` has each once. A `declared` one may cost less: see OpenClaims."""
 
     records: tuple[Record, ...]
     shape: Shape

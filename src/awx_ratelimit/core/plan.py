@@ -15,10 +15,10 @@ from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 #: Callers may bring a new Plan with each request, so caches of plans are bounded.
 MAX_CACHED_PLANS: Final = 4_096
-#: For each rate that a plain cost charges: the indexes of its debt and its time, its bit, unit, drain, capacity,
-#: whether it is a calendar rate, and the rate itself. See "Unpacked tuples" in docs/hot-path.md.
+#: A rate that a plain cost charges: the indexes of its debt and time, bit, unit, drain, capacity, whether it is a
+#: calendar rate, and the rate. See "Unpacked tuples" in docs/hot-path.md.
 Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
-#: The charge, the drain and the capacity of two rates. See "The unrolled loop" in docs/hot-path.md.
+#: The charge (for a cost of 1), the drain and the capacity of two rates. See "The unrolled loop" in docs/hot-path.md.
 Pair: TypeAlias = tuple[int, int, int, int, int, int]
 
 
@@ -41,13 +41,11 @@ class Plan:
     layout: Layout = field(init=False, repr=False, compare=False)
     numbered_rates: tuple[tuple[int, int, Rate], ...] = field(init=False, repr=False, compare=False)
     steps: tuple[Step, ...] = field(init=False, repr=False, compare=False)
-    #: For a cost of 1.
     pair: Pair | None = field(init=False, repr=False, compare=False)
     slots: int = field(init=False, repr=False, compare=False)
     max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
-    #: Whether every rate counts requests.
-    is_plain: bool = field(init=False, repr=False, compare=False)
+    is_plain: bool = field(init=False, repr=False, compare=False)  # whether every rate counts requests
     enforced: int = field(init=False, repr=False, compare=False)
     shadowed: int = field(init=False, repr=False, compare=False)
     #: The largest possible cost, in requests and by measure.

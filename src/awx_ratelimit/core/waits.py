@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
-from awx_ratelimit.core.decision import Decision, JointDecision, RecordState
+from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.usage import RecordState
 
 
 def wait_behind_ms(seen: Decision, ahead: int, longest_ms: int) -> int:

@@ -5,10 +5,11 @@ from typing import Final, NamedTuple
 
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, Budget
 from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.core.decision import Decision, Usage
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.keys.models import Account, ApiKey
 from awx_ratelimit.management.limits import PeekMany
 

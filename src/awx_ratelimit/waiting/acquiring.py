@@ -1,19 +1,30 @@
 """Claims that wait for room: first come, first served in this process, and never beyond their deadline."""
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypedDict
 
-from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.budget import Budget, Record
+from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.joint_claim import JointClaim
+from awx_ratelimit.core.joint_claim import JointClaim, acquired_jointly
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.core.waits import lacks_slot, wait_behind_ms
+from awx_ratelimit.observability.listeners import notify
 from awx_ratelimit.waiting.lines import MAX_WAITING, Line, Place, WaitingLines
 from awx_ratelimit.waiting.sleeps import alarm_clock_of, async_sleep_by
 
 #: A claim that has room at its deadline waits this long for those ahead of it, which have room too.
 _GRACE_MS: Final = 50
+
+
+class Terms(TypedDict, total=False):
+    """The keyword arguments of `acquire`."""
+
+    scope: str | None
+    also: Iterable[Budget]
+    settle: bool
+    wait_ms: int
 
 
 class WaitingClaim(NamedTuple):
@@ -40,25 +51,44 @@ def joint_claim(backend: Any, claim: JointClaim) -> WaitingClaim:
     return WaitingClaim(key, records, backend.acquire_joint, backend.peek_joint, (claim,))
 
 
-def check_wait_ms(wait_ms: object) -> None:
-    """Raise ValueError unless `wait_ms` is an int of at least 0."""
+def claim_of(
+    backend: Any, subject: str, plan: Plan, cost: Any, scope: str | None, also: Iterable[Budget], settle: bool
+) -> WaitingClaim:
+    """The claim of these arguments of `acquire`. Raises as `acquire` does."""
+    if also or scope is not None or settle or isinstance(cost, Mapping):
+        return joint_claim(backend, acquired_jointly(subject, plan, cost, scope, also, settle))
+    subject, plan, cost = checked_claim(subject, plan, cost)
+    plan.check(cost)
+    return plain_claim(backend, subject, plan, cost)
+
+
+def check_bounds(wait_ms: object, max_waiting: object) -> None:
+    """Raise ValueError unless `wait_ms` is an int of at least 0 and `max_waiting` one of at least 1."""
     if type(wait_ms) is not int or wait_ms < 0:
         raise ValueError(f"wait_ms: expected an integer >= 0, in milliseconds, got {describe(wait_ms)}")
-
-
-def check_max_waiting(max_waiting: object) -> None:
-    """Raise ValueError unless `max_waiting` is an int of at least 1."""
     if type(max_waiting) is not int or max_waiting < 1:
         raise ValueError(f"max_waiting: expected an integer >= 1, got {describe(max_waiting)}")
 
 
 async def async_acquire_in_line(
-    limiter: Any, lines: WaitingLines, claim: WaitingClaim, wait_ms: int, max_waiting: int = MAX_WAITING
+    limiter: Any, claim: WaitingClaim, wait_ms: int, max_waiting: int = MAX_WAITING
 ) -> Decision:
     """Decide `claim`, and wait up to `wait_ms` for room, behind the equal claims that have waited longer.
 
-    The refusal is returned at once if the next wait would end after the deadline.
+    The refusal is returned at once if the next wait would end after the deadline, and if `max_waiting` equal claims
+    wait already. Raises ValueError for a wrong bound.
     """
+    check_bounds(wait_ms, max_waiting)
+    decision = await async_decide_in_line(limiter, claim, wait_ms, max_waiting)
+    limiter.shadow.count(decision)
+    if limiter.listeners:
+        notify(limiter.listeners, decision, limiter.give_back)
+    return decision
+
+
+async def async_decide_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, max_waiting: int) -> Decision:
+    """`async_acquire_in_line` without its report to the listeners."""
+    lines: WaitingLines = limiter.lines
     sleep = async_sleep_by(alarm_clock_of(limiter))
     until_ms = sleep.now_ms() + wait_ms
     place: Place | None = None

@@ -7,18 +7,29 @@ from typing import Any
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.waits import lacks_slot, wait_behind_ms
-from awx_ratelimit.waiting.acquiring import _GRACE_MS, WaitingClaim
+from awx_ratelimit.observability.listeners import notify
+from awx_ratelimit.waiting.acquiring import _GRACE_MS, WaitingClaim, check_bounds
 from awx_ratelimit.waiting.lines import MAX_WAITING, Line, Place, WaitingLines
 from awx_ratelimit.waiting.sleeps import alarm_clock_of, sleep_by
 
 
-def acquire_in_line(
-    limiter: Any, lines: WaitingLines, claim: WaitingClaim, wait_ms: int, max_waiting: int = MAX_WAITING
-) -> Decision:
+def acquire_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, max_waiting: int = MAX_WAITING) -> Decision:
     """Decide `claim`, and wait up to `wait_ms` for room, behind the equal claims that have waited longer.
 
-    The refusal is returned at once if the next wait would end after the deadline.
+    The refusal is returned at once if the next wait would end after the deadline, and if `max_waiting` equal claims
+    wait already. Raises ValueError for a wrong bound.
     """
+    check_bounds(wait_ms, max_waiting)
+    decision = decide_in_line(limiter, claim, wait_ms, max_waiting)
+    limiter.shadow.count(decision)
+    if limiter.listeners:
+        notify(limiter.listeners, decision, limiter.give_back)
+    return decision
+
+
+def decide_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, max_waiting: int) -> Decision:
+    """`acquire_in_line` without its report to the listeners."""
+    lines: WaitingLines = limiter.lines
     sleep = sleep_by(alarm_clock_of(limiter))
     until_ms = sleep.now_ms() + wait_ms
     place: Place | None = None

@@ -1,12 +1,13 @@
-"""Decides a JointClaim on the states of its records. The caller holds the locks of all of them."""
+"""Decides, charges and settles claims on the states of their records. The caller holds the locks of all of them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.decide import charge_pair, decide, decide_by_rate, uncharge
-from awx_ratelimit.core.decision import HoldTimes, JointDecision, RecordState
+from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision
 from awx_ratelimit.core.joint_claim import JointClaim
+from awx_ratelimit.core.usage import RecordState
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
@@ -149,3 +150,33 @@ def found(
         (exceeded, levels, in_use, hold_times.slot_wait_ms(charge.plan) if exceeded & charge.plan.slot_bit else 0)
         for charge, (exceeded, levels), in_use in zip(claim.shape.charges, results, held, strict=True)
     ]
+
+
+def take_slots(
+    claim: JointClaim,
+    states: Sequence[SubjectState],
+    held: list[int],
+    leased: list[set[int]],
+    claim_id: int,
+    now_ms: int,
+) -> None:
+    """Take the slots of an allowed claim, and add their sets to `leased`."""
+    for number, (charge, state) in enumerate(zip(claim.shape.charges, states, strict=True)):
+        plan = charge.plan
+        if plan.slot_bit and held[number] < plan.slots:
+            held[number] += 1
+            leased.append(state.leases)
+            state.leases.add(claim_id)
+            if plan.max_hold_ms:
+                state.bound(claim_id, now_ms + plan.max_hold_ms)
+
+
+def first_settlement(decision: Decision, state: SubjectState | None) -> bool:
+    """Whether a plain `decision` is settled for the first time. Marks it by an extra number in its levels."""
+    levels = decision.levels
+    if state is not None and state.levels is levels:
+        state.levels = [*levels]
+    first = len(levels) % 2 == 0
+    if first and isinstance(levels, list):
+        levels.append(0)
+    return first

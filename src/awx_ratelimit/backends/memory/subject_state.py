@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from awx_ratelimit.core.bucket import convert_debt, drained, max_debt
 from awx_ratelimit.core.decide import charged_rates, drained_at_ms, rates_set_back
-from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge, Costs
 from awx_ratelimit.core.open_claims import OpenClaims
 from awx_ratelimit.core.plan import Plan
@@ -242,14 +241,3 @@ def _converted(rate: Rate, known: Debt) -> int:
 
 def _equally_counted(rate: Rate, known: Debt) -> bool:
     return (rate.unit, rate.capacity) == (known.rate.unit, known.rate.capacity)
-
-
-def first_settlement(decision: Decision, state: SubjectState | None) -> bool:
-    """Whether a plain `decision` is settled for the first time. Marks it by an extra number in its levels."""
-    levels = decision.levels
-    if state is not None and state.levels is levels:
-        state.levels = [*levels]
-    first = len(levels) % 2 == 0
-    if first and isinstance(levels, list):
-        levels.append(0)
-    return first

@@ -19,10 +19,11 @@ from awx_ratelimit.backends.redis.plan_encoding import (
 )
 from awx_ratelimit.backends.redis.scripts import JOINT, SETTLE, Call
 from awx_ratelimit.core.budget import Record, ScopedSubject
-from awx_ratelimit.core.decision import Decision, HoldTimes, RecordState, joint_decision
+from awx_ratelimit.core.decision import Decision, HoldTimes, joint_decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.core.settlement import Correction
+from awx_ratelimit.core.usage import RecordState
 from awx_ratelimit.errors import BackendUnavailable
 
 OWNER_BYTES: Final = 16

@@ -8,8 +8,9 @@ from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.pending_claims import PendingJoint
 from awx_ratelimit.backends.redis.settlements import Settlements
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import Decision, JointDecision, RecordState, joint_decision
+from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim, Shape
+from awx_ratelimit.core.usage import RecordState
 
 
 class Parts:

@@ -16,10 +16,11 @@ from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide_by_rate, preview, uncharge
-from awx_ratelimit.core.decision import Decision, JointDecision, RecordState, joint_decision
+from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges
+from awx_ratelimit.core.usage import RecordState
 
 _MAX_AGE_MS = 1_000
 _MAX_ENTRIES = 10_000

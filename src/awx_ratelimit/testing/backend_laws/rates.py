@@ -17,7 +17,8 @@ from awx_ratelimit.testing.backend_laws.backend_under_test import (
     BackendUnderTest,
     spend,
 )
-from awx_ratelimit.testing.backend_laws.reference_model import Schedule, rate_bound_excess
+from awx_ratelimit.testing.backend_laws.rate_bound import rate_bound_excess
+from awx_ratelimit.testing.backend_laws.reference_model import Schedule
 
 #: Subjects that would reach another subject's state if a backend built keys or statements from their text.
 STRANGE_SUBJECTS = (

@@ -165,19 +165,6 @@ def _period_ms(rate: Rate, at_ms: int) -> int:
     return end_ms - start_ms
 
 
-def rate_bound_excess(admitted: list[tuple[int, int]], *, burst: int, tokens: int, period_ms: int) -> int:
-    """Law 4: how far the admitted (time in ms, cost) pairs exceed the bound of a continuous rate in the worst interval.
-
-    The result is in units of debt (tokens * period_ms). It is positive if the rate admitted too much.
-    """
-    worst, level, last_ms = -burst * period_ms, 0, admitted[0][0]
-    for at_ms, cost in admitted:
-        # Kadane's algorithm: the worst interval that ends here, less what the bound allows for its duration.
-        level = max(0, level - tokens * (at_ms - last_ms)) + cost * period_ms
-        worst, last_ms = max(worst, level - burst * period_ms), at_ms
-    return worst
-
-
 class Schedule:
     """The claims of one subject, played to a limiter and to the model."""
 
@@ -246,8 +233,7 @@ class Schedule:
         return plan, self._random.choice((1, 1, 1, 2, max_cost // 2 or 1, max_cost))
 
     def _compare(self, step: int, decision: Decision, expected: Expected) -> None:
-        actual = as_expected(decision)
-        where = f"{self.subject}, step {step}, plan {decision.plan.name}"
+        actual, where = as_expected(decision), f"{self.subject}, step {step}, plan {decision.plan.name}"
         assert actual == expected, f"{where}: expected {expected}, got {actual}"
 
 

@@ -12,7 +12,7 @@ from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.backend_under_test import MINUTE_10, BackendUnderTest
-from awx_ratelimit.testing.backend_laws.joint_model import SettledBucket
+from awx_ratelimit.testing.backend_laws.settled_model import SettledBucket
 
 MINUTE_60 = Plan.of("sixty", per_minute=60)
 TOKENS = Plan("tokens", (Rate("minute", 10, 60_000), Rate("tokens", 1_000, 60_000, measure="tokens")))

@@ -17,7 +17,7 @@ from tests.redis_servers import run, running_redis
 from awx_ratelimit import Decision, Plan
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.pending_claims import PendingJoint, ReleasedLease
-from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.scripts import JOINT, Call
 from awx_ratelimit.core.budget import Budget, Record
 from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.joint_claim import joint_claim
@@ -89,6 +89,7 @@ def served(client: "redis.Redis") -> dict[str, Served]:
     bench = Bench(client, Codec("awx", os.urandom(16)))
     codec = bench.codec
     noop = client.script_load("return 0")
+    client.script_load(JOINT.text)
 
     def one(plan: Plan) -> Callable[[int], Call]:
         return lambda n: codec.acquire(bench.claims(plan, n, 1))

@@ -17,7 +17,7 @@
 local LOOKS, DAY_MS, OTHER_PERIOD = '\0\0\0\0\0\0', 86400000, -4
 local ANSWER = '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
 local claims, at = u('<I2', asked, 25)
-local next_key, answers, rare = 1, {}, nil
+local next_key, answers, rare, levels = 1, {}, nil, { 0, 0, 0, 0, 0, 0 }
 
 for n = 1, claims do
   local sequence, count, declared = sub(asked, at, at + 5), u('<BB', asked, at + 8)
@@ -55,7 +55,6 @@ for n = 1, claims do
       end
 
       -- For each rate: the debt now, plus the charge if it fits.
-      local levels = { 0, 0, 0, 0, 0, 0 }
       local exceeded, bit, until_ms, rebased, skipped = 0, 1, now_ms, nil, false
       for i = 1, wrong and 0 or rates do
         local unit, drain, capacity, period_ms, tokens = u('<ddddd', charge, step)
@@ -190,13 +189,14 @@ for n = 1, claims do
               kept_until_ms = tail == 0 and keep_ms
                 or math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
             end
-            if own == '' and ends == '' then
-              next_value = pack('<c0c0i8I2c0c0', head, sub(bytes, 17), keep_ms, tail,
-                sub(value, first + 10, leases_at - 1), others)
+            if kept_until_ms then
+              next_value = head .. sub(bytes, 17) .. pack('<i8', keep_ms) .. sub(value, first + 8, leases_at - 1) .. others
             else
-              next_value = pack('<c0c0i8I2c0c0c16i8I4I3I3c0c0', head, sub(bytes, 17), keep_ms, tail,
-                sub(value, first + 10, leases_at - 1), others, owner, own_expires_ms, own_ttl_ms, #own / 6, #ends / 14,
-                own, ends)
+              next_value = head .. sub(bytes, 17) .. sub(value, first, leases_at - 1) .. others
+            end
+            if own ~= '' or ends ~= '' then
+              next_value = next_value .. owner .. pack('<i8I4I3I3', own_expires_ms, own_ttl_ms, #own / 6, #ends / 14)
+                .. own .. ends
             end
           end
           if open and open ~= '' then next_value = open .. next_value end

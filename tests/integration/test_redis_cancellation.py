@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from tests.machine import eventually
+from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
+from awx_ratelimit.core.budget import Budget
+from awx_ratelimit.core.joint_claim import joint_claim
 
 # The next refill of this rate is in the year 2969.
 AGE = Rate("age", 100_000, 31_536_000_000_000, refill="calendar")
@@ -115,3 +118,32 @@ def _held_after_loops(redis_server: RedisServer, plan: Plan) -> tuple[list[int],
     asyncio.run(limiter.aclose())
     other.close()
     return held, under_way
+
+
+@pytest.mark.parametrize("on_cluster", [False, True], ids=["one call", "several slots"])
+def test_cancelled_joint_claims(redis_server: RedisServer, redis_cluster: Cluster, on_cluster: bool) -> None:
+    """Whenever a claim of several budgets is cancelled, all its budgets get their tokens and slots back."""
+    draw, both = random.Random(5), PLANS["both"]
+    budgets = Budget("s", both), Budget("acme", both, "account"), Budget("all", both, "service")
+    url = redis_cluster.url if on_cluster else redis_server.socket_url
+
+    async def used(limiter: AsyncLimiter) -> list[int]:
+        seen = await limiter.backend.peek_joint(joint_claim(budgets, 1))
+        return [usage.capacity - usage.remaining for usage in seen.usages]
+
+    async def storm() -> tuple[list[Any], list[int]]:
+        limiter = AsyncLimiter(AsyncRedisBackend.from_url(url, timeout_ms=5_000))
+        tasks = [asyncio.create_task(limiter.claim_jointly(joint_claim(budgets, 1))) for _ in range(100)]
+        for _ in tasks:
+            await asyncio.sleep(draw.choice((0,) * 20 + (0.0005,)))
+            if draw.random() < 0.6:
+                draw.choice(tasks).cancel()
+        granted = [end for end in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(end, Decision)]
+        left = await becomes(lambda: used(limiter), [len(granted)] * 6)
+        await limiter.aclose()
+        return granted, left
+
+    granted, left = asyncio.run(storm())
+
+    assert 0 < len(granted) < 90
+    assert left == [len(granted)] * 6

@@ -69,16 +69,14 @@ class SubjectState:
         and the rate that it was charged by.
         """
         debts = self._debts()
-        if self.open is not None:
-            known = [rate for rate in plan.rates if rate.name in debts]
-            self.open.forget([rate.name for rate in known if not _equally_counted(rate, debts[rate.name])])
         rates, levels = list(plan.rates), list(levels)
         for index, _, rate in () if plan.is_plain and costs is None else plan.numbered_rates:
             named = rate.measure == REQUESTS if costs is None else costs[index // 2] is not None
             if not named and rate.name in debts:
                 levels[index], levels[index + 1], rates[index // 2] = debts[rate.name]
-        for rate in rates:
-            debts.pop(rate.name, None)
+        known = [(rate, debts.pop(rate.name)) for rate in rates if rate.name in debts]
+        if self.open is not None:
+            self.open.forget([rate.name for rate, debt in known if not _equally_counted(rate, debt)])
         self.layout, self.levels, self.kept = layout_of(tuple(rates)), levels, debts
 
     def declare(self, claim_id: int, charge: Charge, exceeded: int, levels: list[int], now_ms: int) -> None:

@@ -5,6 +5,7 @@ the order of their slots. If one refuses or fails, the parts before are given ba
 limit, but one that is refused may have kept others out for the time of its calls.
 """
 
+import time
 from typing import Any
 
 from awx_ratelimit.backends.redis.channel import AsyncChannels
@@ -54,8 +55,11 @@ class AsyncClaims:
     async def _acquire_parts(self, claim: JointClaim, lease_id: int) -> Decision:
         parts = self._session.parts.of(claim, lease_id)
         charged: list[Any] = []
+        until_s = time.monotonic() + self._session.route.timeout_s
         try:
             for part in parts:
+                if charged:
+                    _check_time(until_s)
                 decision: Any = await self.decide(part)
                 if not decision.allowed:
                     while charged:
@@ -93,3 +97,8 @@ class AsyncClaims:
                 if pending is not None:
                     reply = await self._channels.call(pending.record, self._session.settlements.call(pending))
                     pending = self._session.settlements.settled(pending, reply)
+
+
+def _check_time(until_s: float) -> None:
+    if time.monotonic() > until_s:
+        raise BackendUnavailable("redis cluster: the servers of a claim have not all answered in time")

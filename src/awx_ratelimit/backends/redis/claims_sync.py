@@ -3,9 +3,11 @@
 Generated from `claims.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
+import time
 from typing import Any
 
 from awx_ratelimit.backends.redis.channel_sync import Channels
+from awx_ratelimit.backends.redis.claims import _check_time
 from awx_ratelimit.backends.redis.connection import raise_error
 from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingClaim
 from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, Session
@@ -52,8 +54,11 @@ class Claims:
     def _acquire_parts(self, claim: JointClaim, lease_id: int) -> Decision:
         parts = self._session.parts.of(claim, lease_id)
         charged: list[Any] = []
+        until_s = time.monotonic() + self._session.route.timeout_s
         try:
             for part in parts:
+                if charged:
+                    _check_time(until_s)
                 decision: Any = self.decide(part)
                 if not decision.allowed:
                     while charged:

@@ -1,5 +1,6 @@
 """What claims turned out to cost more or less: the calls that say so, and their replies."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -47,6 +48,7 @@ class Settlements:
         self._split = split
         self._wake = wake
         self._closings: deque[PendingSettlement] = deque(maxlen=_MAX_CLOSINGS)
+        self._lock = threading.Lock()
         self.cut_off_tokens = 0
 
     def of(self, decision: Decision, actual: ActualCost) -> list[PendingSettlement]:
@@ -85,5 +87,7 @@ class Settlements:
         answer = self._codec.joint.parse_settled(pending.settlements, raise_error(reply))
         if isinstance(answer, OtherPeriod):
             return pending._replace(later_ms=self._present.note(answer) or pending.later_ms)
-        self.cut_off_tokens += answer
+        if answer:
+            with self._lock:
+                self.cut_off_tokens += answer
         return None

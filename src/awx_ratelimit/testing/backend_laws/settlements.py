@@ -183,6 +183,19 @@ class SettlementLaws(BackendUnderTest):
 
         assert (await limiter.peek("s", Plan.of("more", per_minute=300))).usages[0].remaining == 295
 
+    async def test_law_15_limit_that_another_plan_does_not_charge(
+        self, limiter: AsyncLimiter, clock: ManualClock
+    ) -> None:
+        """A claim under another plan that does not charge a limit leaves the open claims of this limit exact."""
+        other = Plan("other", (Rate("minute", 10, 60_000), Rate("tokens", 2_000, 60_000, measure="tokens")))
+        declared = [await limiter.acquire("s", TOKENS, {"tokens": 400}, settle=True) for _ in range(2)]
+        await limiter.acquire("s", other)
+        clock.advance(6_000)
+        for decision in declared:
+            await limiter.refund(decision)
+
+        assert (await limiter.peek("s", TOKENS)).usages[1].remaining == 1_000
+
     async def test_law_15_many_open_claims(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """At least 1,000 claims of a bucket are given back exactly, 10 minutes after they were charged."""
         plan = Plan("many", (Rate("x", 2_000, 86_400_000),))

@@ -4,8 +4,9 @@
     curl -iN localhost:8000/v1/chat/completions -H 'Authorization: Bearer awx_demo_ada' \
         -d '{"model": "counter", "stream": true, "messages": [{"role": "user", "content": "Count to 20"}]}'
 
-A request is charged an estimate before the model begins, and in its place what it has really used when it ends. The
-model is a small one in this file; with LLM_UPSTREAM=https://llm.example.com/v1/ and LLM_UPSTREAM_KEY it is a real one.
+A request is charged an estimate when it arrives. When its response ends, the real usage replaces the estimate. The
+model is the small one of llm_models.py. LLM_UPSTREAM=https://llm.example.com/v1/ and LLM_UPSTREAM_KEY name a real one.
+LLM_BACKEND is the URL of the limits, such as redis://localhost:6379; without it they live in this process.
 """
 
 import json
@@ -38,14 +39,14 @@ BYTES_PER_TOKEN, ANSWER_TOKENS = 4, 500
 
 
 def estimate(request: awx_ratelimit.Request) -> dict[str, int]:
-    """What a request will probably use. It is decided before its body arrives, so only its length is known."""
+    """What a request will probably use. The body has not arrived yet, so only its length is known."""
     length = request.header("content-length") or ""
     prompt_bytes = min(int(length[:9]), MAX_BODY_BYTES) if length.isascii() and length.isdigit() else 0
     return {"requests": 1, "tokens": prompt_bytes // BYTES_PER_TOKEN + ANSWER_TOKENS}
 
 
 def over_limit(_: awx_ratelimit.Request, refusal: Refusal) -> Reply:
-    """A 429 in the form of OpenAI, with the limits that refused. Its clients wait as long as Retry-After says."""
+    """A 429 as OpenAI's clients read it, with the limits that refused. The clients wait for Retry-After themselves."""
     wait = "No wait helps." if refusal.retry_after_s is None else f"Retry after {refusal.retry_after_s} s."
     message = f"Over the limit {', '.join(refusal.limits)}. {wait}"
     return Reply.json(error_body("rate_limit_exceeded", message))

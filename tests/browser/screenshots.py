@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
         _shot(browser, shown, account, "/", folder / "keys-dark.png", scheme="dark")
         _shot(browser, shown, account, "/", folder / "keys-phone.png", size=PHONE)
         _forms(page, shown, folder)
+        _shot(browser, shown, _team(shown), "/", folder / "shared.png")
 
 
 def _account(shown: Site) -> str:
@@ -40,6 +41,15 @@ def _account(shown: Site) -> str:
     worker = shown.key(account, "prod-invoice-worker", days_old=3, used_days_ago=0)
     # A decision that is garbage-collected would release its slot.
     shown.held = [*shown.use(worker, requests=56, open=5), *shown.use(backend, requests=23, open=2)]
+    return account
+
+
+def _team(shown: Site) -> str:
+    """An account whose keys share limits."""
+    account = shown.account("acme-team", plan="team")
+    backend = shown.key(account, "prod-payment-service", days_old=21, used_days_ago=0)
+    worker = shown.key(account, "prod-invoice-worker", days_old=3, used_days_ago=0)
+    shown.held += [*shown.use(worker, "team", requests=41, open=3), *shown.use(backend, "team", requests=45, open=2)]
     return account
 
 

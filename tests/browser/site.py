@@ -36,7 +36,7 @@ TEAM = Plan(
     "team.account",
     (
         Rate("minute", 100, 60_000),
-        Rate("month", 1_000_000, period="month", anchor_day=15, timezone="America/Argentina/Buenos_Aires"),
+        Rate("month", 1_000_000, period="month", anchor_day=15, timezone="Europe/Berlin"),
         Rate("tokens-day", 90_000, period="day", measure="tokens"),
     ),
     Concurrency(8),

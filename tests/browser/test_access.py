@@ -29,6 +29,9 @@ def key_id(request: pytest.FixtureRequest, site: Site, account: str) -> str:
     The keys of the plan "team" share limits with long texts.
     """
     site.service.accounts.set_plan(account, request.param)
+    if request.param == "team":
+        month = {"limit": 100_000_000, "timezone": "America/Argentina/Buenos_Aires"}
+        site.service.accounts.set_overrides(account, {"account": {"per_month": month}})
     site.key(account, "legacy", days_old=140)
     site.key(account, "aging", days_old=80, used_days_ago=1)
     busy = site.key(account, "busy", used_days_ago=0)

@@ -156,7 +156,7 @@ class TestSharedUsage:
     def test_resets(self, client: Client, keys: list[ApiKey]) -> None:
         """Limits of the calendar say when they reset."""
         assert re.findall(r'class="bar-note">(.*?)<', client.get("/").text) == [
-            "resets on 15 December (America/Argentina/Buenos Aires time)",
+            "resets on 15 December (Europe/Berlin time)",
             "resets at midnight UTC",
         ]
 
@@ -166,7 +166,7 @@ class TestSharedUsage:
 
         assert data["shared"] == {
             "account.minute": [12, "12 of 100"],
-            "account.month": [12, "12 of 1,000,000", "resets on 15 December (America/Argentina/Buenos Aires time)"],
+            "account.month": [12, "12 of 1,000,000", "resets on 15 December (Europe/Berlin time)"],
             "account.tokens-day": [0, "0 of 90,000", "resets at midnight UTC"],
             "account.concurrent": [2, "2 of 8"],
         }
@@ -243,7 +243,7 @@ def test_plans(client: Client, site: Site) -> None:
         "Growth your plan": ["450", "100,000", "unlimited", "25"],
         "Team": ["60", "unlimited", "unlimited", "unlimited"],
         "Team all keys together plus 90,000 tokens per day": [
-            "100", "no limit", "1,000,000 resets on the 15th (America/Argentina/Buenos Aires time)", "8",
+            "100", "no limit", "1,000,000 resets on the 15th (Europe/Berlin time)", "8",
         ],
         "Enterprise": ["Custom", "Custom", "Custom", "Custom"],
     }  # fmt: skip

@@ -21,7 +21,7 @@ SOURCES: Final = (
     "awx_ratelimit.limiter",
     "awx_ratelimit.waiting.acquiring",
     "awx_ratelimit.http.gate",
-    "awx_ratelimit.http.gate_settling",
+    "awx_ratelimit.http.gate_charges",
     "awx_ratelimit.http.route_admission",
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.redis.channel",

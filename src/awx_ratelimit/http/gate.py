@@ -5,7 +5,6 @@ from typing import Any
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import (
@@ -20,7 +19,7 @@ from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.event_loop_claims import claim_of
-from awx_ratelimit.http.gate_settling import AsyncSettling
+from awx_ratelimit.http.gate_charges import AsyncCharges
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
     async_checked_caller,
@@ -29,7 +28,7 @@ from awx_ratelimit.http.identity.identifiers import (
 )
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owner_of
-from awx_ratelimit.http.policy import EXEMPT, Admission, AnyRule, AuthenticationError, Policy, WebSocketRefusal
+from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
@@ -41,7 +40,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 _new = tuple.__new__
 
 
-class AsyncGate(AsyncSettling):
+class AsyncGate(AsyncCharges):
     """Decides HTTP requests for an ASGI adapter, from the tasks of an event loop. `identify` may be plain or async.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
@@ -158,13 +157,6 @@ class AsyncGate(AsyncSettling):
             return policy.undecided(request, policy.parts_of(plan, rule.price), cost, caller.subject, error)
         over = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed
         return policy.denied(request, decision) if over else _new(Admission, (None, policy.headers(decision), decision))
-
-    async def _decide_jointly(
-        self, request: Request, rule: AnyRule, caller: Caller, plan: Plan, cost: Cost
-    ) -> Decision:
-        """Decide all budgets of a request together."""
-        claim = self._policy.claims.claim(request, caller, plan, self._shared.service, rule.price, cost)
-        return await self._limiter.claim_jointly(claim)
 
     async def admit_to_route(
         self, request: Request, limit: BoundLimit, decided: Decision | None, *, is_settled: bool

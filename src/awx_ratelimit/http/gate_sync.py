@@ -8,7 +8,6 @@ from typing import Any
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import (
@@ -23,11 +22,11 @@ from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.gate import _new
-from awx_ratelimit.http.gate_settling_sync import Settling
+from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owner_of
-from awx_ratelimit.http.policy import EXEMPT, Admission, AnyRule, AuthenticationError, Policy, WebSocketRefusal
+from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.rule import Rule
@@ -36,7 +35,7 @@ from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter_sync import Limiter
 
 
-class Gate(Settling):
+class Gate(Charges):
     """Decides HTTP requests for a WSGI adapter, from any thread.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
@@ -151,11 +150,6 @@ class Gate(Settling):
             return policy.undecided(request, policy.parts_of(plan, rule.price), cost, caller.subject, error)
         over = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed
         return policy.denied(request, decision) if over else _new(Admission, (None, policy.headers(decision), decision))
-
-    def _decide_jointly(self, request: Request, rule: AnyRule, caller: Caller, plan: Plan, cost: Cost) -> Decision:
-        """Decide all budgets of a request together."""
-        claim = self._policy.claims.claim(request, caller, plan, self._shared.service, rule.price, cost)
-        return self._limiter.claim_jointly(claim)
 
     def admit_to_route(
         self, request: Request, limit: BoundLimit, decided: Decision | None, *, is_settled: bool

@@ -1,23 +1,38 @@
-"""The part of a gate that corrects the charges of requests, when they have ended or a route has refused them.
+"""The part of a gate that charges several budgets together, and corrects charges when requests have ended.
 
-Generated from `gate_settling.py` by tools/generate_sync.py: change that module and run the program again.
+Generated from `gate_charges.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
 from collections.abc import Mapping
 
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Cost
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import Policy
+from awx_ratelimit.http.policy import AnyRule, Policy
 from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.limiter_sync import Limiter
 
 
-class Settling:
-    """Corrects charges, at a gate's limiter."""
+class Charges:
+    """Charges and corrects, at a gate's limiter."""
 
     _limiter: Limiter
     _policy: Policy
+
+    def _decide_jointly(self, request: Request, rule: AnyRule, caller: Caller, plan: Plan, cost: Cost) -> Decision:
+        """Decide all budgets of a request together. If its rule says so, the request may wait for room."""
+        policy = self._policy
+        claim = policy.claims.claim(request, caller, plan, policy.shared.service, rule.price, cost)
+        places = policy.waiting.of(rule) if rule.wait_ms else None
+        if places is None or not places.take():
+            return self._limiter.claim_jointly(claim)
+        try:
+            return self._limiter.claim_jointly(claim, rule.wait_ms, max_waiting=rule.max_waiting)
+        finally:
+            places.leave()
 
     def give_back(self, decision: Decision) -> None:
         """Refund a decision whose request a route's own limit has refused. It never raises."""

@@ -1,20 +1,37 @@
-"""The part of a gate that corrects the charges of requests, when they have ended or a route has refused them."""
+"""The part of a gate that charges several budgets together, and corrects charges when requests have ended."""
 
 from collections.abc import Mapping
 
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Cost
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.policy import Policy
+from awx_ratelimit.http.policy import AnyRule, Policy
 from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.limiter import AsyncLimiter
 
 
-class AsyncSettling:
-    """Corrects charges, at a gate's limiter."""
+class AsyncCharges:
+    """Charges and corrects, at a gate's limiter."""
 
     _limiter: AsyncLimiter
     _policy: Policy
+
+    async def _decide_jointly(
+        self, request: Request, rule: AnyRule, caller: Caller, plan: Plan, cost: Cost
+    ) -> Decision:
+        """Decide all budgets of a request together. If its rule says so, the request may wait for room."""
+        policy = self._policy
+        claim = policy.claims.claim(request, caller, plan, policy.shared.service, rule.price, cost)
+        places = policy.waiting.of(rule) if rule.wait_ms else None
+        if places is None or not places.take():
+            return await self._limiter.claim_jointly(claim)
+        try:
+            return await self._limiter.claim_jointly(claim, rule.wait_ms, max_waiting=rule.max_waiting)
+        finally:
+            places.leave()
 
     async def give_back(self, decision: Decision) -> None:
         """Refund a decision whose request a route's own limit has refused. It never raises."""

@@ -5,10 +5,14 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tests.management.conftest import Client, claims, signed
 from tests.management.test_openapi import schema_of
 
-from awx_ratelimit import Budget, Limiter, PlanTable
+from awx_ratelimit import AsyncLimiter, Budget, Limiter, MemoryBackend, PlanTable
+from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.keys import KeyService
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.testing import ManualClock
@@ -148,3 +152,17 @@ def test_one_batch(client: Client, service: KeyService, api: ManagementApi, monk
     client("GET", "/usage")
 
     assert batches == [[None, None, None, "account"]]
+
+
+def test_async_limiter(service: KeyService, tokens: AccessTokens, clock: ManualClock) -> None:
+    """With an AsyncLimiter, the account and its keys are read on the server's event loop."""
+    clock.set(NOW_MS)
+    service.accounts.set_plan("acme", "team")
+    service.create("acme", "n")
+    api = ManagementApi(service, tokens, limiter=AsyncLimiter(MemoryBackend(clock=clock)), plans=PLANS)
+    with TestClient(Starlette(routes=[Mount("/api/v1", AsgiApp(api))])) as http:
+        token = signed(claims(clock, sub="acme"))
+        usage = http.get("/api/v1/usage", headers={"Authorization": f"Bearer {token}"}).json()
+
+    assert [one["name"] for one in usage["account"]["limits"]] == NAMES
+    assert [one["name"] for one in usage["data"][0]["limits"]] == ["minute"]

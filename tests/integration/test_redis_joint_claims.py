@@ -85,8 +85,10 @@ def test_malformed_joint_claims_fail_alone(start_redis: StartRedis, open_limiter
         partial(limiter.claim_jointly, joint_claim(many, 1)),
         partial(limiter.claim_jointly, joint_claim((Budget("s", KEY), Budget("t", large, "x")), 1)),
         partial(limiter.claim_jointly, "claim"),
+        partial(limiter.claim_jointly, claim_of("s")._replace(records=("s", 7, "t"))),
     ]
-    for malformed, kind in zip(claims, (ValueError, InvalidLimit, TypeError), strict=True):
+    kinds: list[type[Exception]] = [ValueError, InvalidLimit, TypeError, AttributeError]
+    for malformed, kind in zip(claims, kinds, strict=True):
         with pytest.raises(kind):
             malformed()
 

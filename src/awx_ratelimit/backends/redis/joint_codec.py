@@ -68,7 +68,7 @@ class JointCodec:
         parts = [_HEAD.pack(encode_time(now_ms), self._owner, len(claims))]
         for _, (records, shape, declared), later_ms, lease_id, _, _ in claims:
             moments = Moments(present_ms, later_ms)
-            parts.append(_CLAIM.pack(lease_id & SEQUENCE, len(records), declared))
+            parts.append(_CLAIM.pack(lease_id & SEQUENCE, len(records), bool(declared)))
             for record, charge in zip(records, shape.charges, strict=True):
                 self._add_keys(keys, record)
                 leases = freed.pop(record, ()) if freed else ()

@@ -48,7 +48,6 @@ _MAX_RENEWALS = 256
 Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
 #: Tries of a call that lacks a period of the calendar: for the server's clock, for a stored time, and both again.
 MAX_PERIOD_TRIES = 4
-#: Tries of a reset while new scopes appear.
 MAX_RESETS = 10
 
 
@@ -104,13 +103,19 @@ class Session:
 
     def new_joint(self, claim: JointClaim) -> PendingJoint:
         """`new_claim` for a JointClaim."""
-        check_encodable(checked_joint(claim).shape.charges)
+        self._check_joint(claim)
         return PendingJoint(claim.records[0], claim, 0, self.leases.new_id(claim.shape.has_slots))
 
     def new_joint_peek(self, claim: JointClaim) -> PendingJoint:
         """`new_peek` for a JointClaim."""
-        check_encodable(checked_joint(claim).shape.charges)
+        self._check_joint(claim)
         return PendingJoint(claim.records[0], claim, 0, 0)
+
+    def _check_joint(self, claim: JointClaim) -> None:
+        # In a batch, a claim that cannot be encoded would fail all others.
+        check_encodable(checked_joint(claim).shape.charges)
+        for record in claim.records:
+            self.codec.key(record)
 
     def with_period(self, claim: PendingJoint, answer: OtherPeriod) -> PendingJoint:
         """`claim` with the period of the calendar that it lacked."""

@@ -79,13 +79,14 @@ def test_malformed_joint_claims_fail_alone(start_redis: StartRedis, open_limiter
     """A claim that cannot be sent raises before it joins a batch; the others of the batch are decided."""
     server = start_redis()
     limiter = open_limiter(server.socket_url)
+    records: Any = ("s", 7, "t")
     many = tuple(Budget(f"s{number}", KEY, f"scope{number}") for number in range(101))
     large = Plan("large", tuple(Rate(f"r{number}", 9, 1_000) for number in range(MAX_RATES + 1)))
     claims: list[Callable[[], Any]] = [
         partial(limiter.claim_jointly, joint_claim(many, 1)),
         partial(limiter.claim_jointly, joint_claim((Budget("s", KEY), Budget("t", large, "x")), 1)),
         partial(limiter.claim_jointly, "claim"),
-        partial(limiter.claim_jointly, claim_of("s")._replace(records=("s", 7, "t"))),
+        partial(limiter.claim_jointly, claim_of("s")._replace(records=records)),
     ]
     kinds: list[type[Exception]] = [ValueError, InvalidLimit, TypeError, AttributeError]
     for malformed, kind in zip(claims, kinds, strict=True):

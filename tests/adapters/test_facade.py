@@ -17,6 +17,7 @@ from werkzeug.test import Client as WerkzeugClient
 from awx_ratelimit import (
     AsyncGate,
     AsyncLimiter,
+    Caller,
     Gate,
     InvalidLimit,
     Limiter,
@@ -24,6 +25,7 @@ from awx_ratelimit import (
     Plan,
     PlanTable,
     RateLimitMiddleware,
+    Request,
     Rule,
     StaticKeys,
     WsgiRateLimitMiddleware,
@@ -239,3 +241,14 @@ def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ImportError, match=rf"need {package}; install it with: pip install 'awx-ratelimit\[{package}\]'"
     ):
         import_module(f"awx_ratelimit.adapters.{package}")
+
+
+@pytest.mark.parametrize("statuses", [asgi_statuses, wsgi_statuses])
+def test_service(statuses: Any) -> None:
+    """`service` is a plan that all callers share."""
+    plans = [Plan.of("many", per_minute=9)]
+
+    def identify(request: Request) -> Caller:
+        return Caller(request.header("x-name") or "nobody")
+
+    assert statuses({"x-name": "a"}, {"x-name": "b"}, identify=identify, plans=plans, service=ONE) == [200, 429]

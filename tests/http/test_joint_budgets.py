@@ -225,6 +225,14 @@ def test_two_budgets_of_one_path() -> None:
     assert owners == {None: "k1", "account": "acme", "a": "everyone", "b": "address:192.0.2.1"}
 
 
+def test_one_budget_of_two_owners() -> None:
+    """Two rules with one budget and different owners raise, because a path that means both would escape one."""
+    rules = [Rule("/a", budget="login", plan=LOGIN), Rule("/b", budget="login", plan=LOGIN, per="everyone")]
+
+    with pytest.raises(InvalidLimit, match=r"Rule\('/b'\): per: expected 'caller' \(str\), as in the other rule"):
+        client(rules=rules)
+
+
 def test_slots_of_a_budget() -> None:
     """The slots of all budgets are taken together and come back together."""
     slots = Plan.of("upload", concurrent=1)

@@ -26,6 +26,7 @@ from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.unknown_keys import UnknownKeys
 from awx_ratelimit.http.validation import (
+    check_budgets,
     check_choice,
     check_costs,
     checked_anonymous,
@@ -99,6 +100,7 @@ class Policy:
         self._hooks = IdentifierHooks.of(identify)
         self.unknown_keys = UnknownKeys(self._hooks, self.addresses.subject)
         rules = checked_rules(rules)
+        check_budgets(rules)
         check_costs(rules, plans, anonymous, self.shared.service, identify)
         self.claims = RequestClaims(self.addresses.subject)
         self.waiting = WaitingRequests()

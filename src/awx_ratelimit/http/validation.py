@@ -12,6 +12,7 @@ from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import OnRefused
+from awx_ratelimit.http.owners import Owner
 from awx_ratelimit.http.rules.rule import Rule
 
 _Limiter = TypeVar("_Limiter")
@@ -68,6 +69,22 @@ def checked_rules(rules: Any) -> list[Rule]:
         if not isinstance(rule, Rule):
             raise TypeError(f"rules[{number}]: expected a Rule, got {describe(rule)}; write Rule(path, ...)")
     return listed
+
+
+def check_budgets(rules: Iterable[Rule]) -> None:
+    """Raise InvalidLimit for two rules whose budgets have one name and different owners.
+
+    A path that may mean both could be charged by one of them only, and clients choose how they write a path.
+    """
+    owners: dict[str, Owner] = {}
+    for rule in rules:
+        for budget in rule.price.budgets:
+            other = owners.setdefault(budget.scope, budget.per)
+            if other != budget.per:
+                raise InvalidLimit(
+                    f"Rule({rule.path!r}): per: expected {describe(other)}, as in the other rule with the budget "
+                    f"{budget.scope!r}, got {describe(budget.per)}; write another name for one of the budgets"
+                )
 
 
 def checked_anonymous(anonymous: Any) -> Plan | None:

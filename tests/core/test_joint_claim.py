@@ -69,6 +69,7 @@ def test_known_shape_with_one_record() -> None:
         decision = limiter.acquire("key", DAY, also=[Budget(subject, hour)])
         assert [usage.limit for usage in decision.usages] == ["day", "hour"]
 
+    assert acquired_jointly("key", DAY, 1, None, [Budget("key", hour)]).records == ("key",)
     assert limiter.peek("key", hour).usages[0].remaining == 49
     assert limiter.peek("key", DAY).usages[0].remaining == 3
 

@@ -175,16 +175,16 @@ async def test_place_in_the_line(rig: Rig, wait_ms: int, waits: bool) -> None:
     assert ("last" in rig.admitted) is waits
 
 
-@pytest.mark.parametrize(("ahead", "days"), [(0, 1), (3, 1), (4, 2), (9, 3)])
-async def test_place_in_the_line_of_a_calendar_rate(rig: Rig, ahead: int, days: int) -> None:
+@pytest.mark.parametrize(("cost", "ahead", "days"), [(1, 0, 1), (1, 3, 1), (1, 4, 2), (1, 9, 3), (2, 2, 2), (3, 1, 2)])
+async def test_place_in_the_line_of_a_calendar_rate(rig: Rig, cost: int, ahead: int, days: int) -> None:
     """A calendar rate admits its tokens in each period, and a later claim waits for a later period."""
     plan = Plan("day", (Rate("day", 4, period="day"),))
     await rig.limiter.acquire("s", plan, 4)
     for number in range(ahead):
-        await rig.wait(number, plan, wait_ms=10**9)
+        await rig.wait(number, plan, wait_ms=10**9, cost=cost)
     boundary_ms = 86_400_000 * days - 1_000
-    await rig.wait("early", plan, wait_ms=boundary_ms - 1)
-    await rig.wait("last", plan, wait_ms=boundary_ms)
+    await rig.wait("early", plan, wait_ms=boundary_ms - 1, cost=cost)
+    await rig.wait("last", plan, wait_ms=boundary_ms, cost=cost)
 
     assert rig.refused == ["early"]
     for _ in range(days):
@@ -379,6 +379,7 @@ async def test_release_does_not_wake_those_who_wait_for_tokens(rig: Rig, monkeyp
     monkeypatch.setattr(rig.limiter.backend, "acquire", counted_async)
     await rig.wait("a", plan)
     await rig.limiter.release(held)
+    await until_idle()
     await rig.advance(1_000)
 
     assert [decision.allowed for decision in decided] == [False, True]

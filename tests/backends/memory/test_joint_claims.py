@@ -190,6 +190,11 @@ def test_max_hold() -> None:
     limiter = Limiter(MemoryBackend(clock=clock))
     bounded = Plan("bounded", (), Concurrency(1, max_hold_ms=5_000))
     also = [Budget("acme", bounded, scope="account")]
+    full = Plan.of("full", per_minute=1)
+    limiter.acquire("full", full)
+    # A refusal leaves the account's state in memory, without a bound.
+    assert limiter.acquire("full", full, also=also).allowed is False
+    assert limiter.acquire("key", PAIR).allowed is True
     held = limiter.acquire("key", PAIR, also=also)
     clock.advance(4_999)
     early = limiter.acquire("key", PAIR, also=also)
@@ -199,4 +204,62 @@ def test_max_hold() -> None:
 
     assert [decision.allowed for decision in (held, early, late)] == [True, False, True]
     assert limiter.acquire("key", PAIR, also=also).allowed is False
-    assert limiter.peek("key", PAIR).usages[-1].remaining == 99_999
+    assert limiter.peek("key", PAIR).usages[-1].remaining == 99_998
+
+
+class FailingLeases(set[int]):
+    """Leases that nobody can add to: an exception of a signal handler in that moment."""
+
+    def add(self, _: int) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize("failing", range(4))
+def test_exception_while_slots_are_taken(number: int, failing: int) -> None:
+    """An exception in the middle of a charge takes back what was charged, in every budget, with its slots."""
+    backend = MemoryBackend(clock=ManualClock(1_000))
+    limiter, also = Limiter(backend), budgets(*[PAIR] * (number - 1))
+    decision = limiter.acquire("key", PAIR, also=also)
+    limiter.release(decision)
+    record = decision.joint_claim.records[failing % number]  # type: ignore[attr-defined]
+    state = backend._shards[hash(record) & 63].states[record]
+    state.leases = FailingLeases()
+
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire("key", PAIR, also=also)
+    state.leases = set()
+
+    usages = limiter.peek("key", PAIR, also=also).usages
+    assert {usage.remaining for usage in usages if "concurrent" not in usage.limit} == {99_999}
+    assert {usage.remaining for usage in usages if "concurrent" in usage.limit} == {100_000}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_claims_beside_an_open_one(number: int) -> None:
+    """Claims that are not declared are noted for a declared one that is open, in every budget."""
+    clock = ManualClock(1_000)
+    limiter, minute = Limiter(MemoryBackend(clock=clock)), Plan.of("sixty", per_minute=60)
+    also = budgets(*[minute] * number)
+    declared = limiter.acquire("key", minute, 30, also=also, settle=True)
+    for _ in range(2):
+        clock.advance(10_000)
+        limiter.acquire("key", minute, 5, also=also)
+    limiter.refund(declared)
+
+    usages = limiter.peek("key", minute, also=also).usages
+    assert [usage.remaining for usage in usages] == [55] * (number + 1)
+
+
+@pytest.mark.parametrize("terms", [{}, {"settle": True}, {"also": [Budget("acme", ONE_RATE, "account")]}])
+def test_settling_skips_what_a_shadow_limit_did_not_charge(terms: Any) -> None:
+    """A limit in shadow that would have refused was not charged, so settling changes nothing there."""
+    limiter = Limiter(MemoryBackend(clock=ManualClock(1_000)))
+    plan = Plan("p", (Rate("minute", 5, 60_000, shadow=True), Rate("day", 50, 86_400_000)))
+    first, second = (limiter.acquire("key", plan, 4, **terms) for _ in range(2))
+    limiter.settle(second, 1)
+
+    assert second.usages[0].refused is True
+    assert [usage.remaining for usage in limiter.peek("key", plan).usages] == [1, 45]
+    limiter.refund(first)
+    assert [usage.remaining for usage in limiter.peek("key", plan).usages] == [5, 49]

@@ -333,3 +333,91 @@ def test_budgets_are_those_of_the_limiter() -> None:
     assert [(usage.limit, usage.remaining) for usage in peeked.usages] == [
         ("minute", 59), ("account.minute", 2), ("account.concurrent", 5),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan.of("login", per_minute=30),
+        Plan.of("login", per_hour=3),
+        Plan.of("login", concurrent=50),
+        Plan.of("login", per_minute=3, concurrent=5),
+        Plan("login", LOGIN.rates, shadow=True),
+    ],
+)
+def test_one_budget_of_two_plans(plan: Plan) -> None:
+    """Two rules with one budget and different plans raise, because a path that means both would escape one."""
+    rules = [Rule("/login", budget="login", plan=LOGIN), Rule("/up/{id}", budget="login", plan=plan)]
+
+    with pytest.raises(InvalidLimit, match=r"Rule\('/up/\{id\}'\): plan: expected the plan of the other rule"):
+        client(rules=rules)
+
+
+def test_one_budget_of_two_rules() -> None:
+    """Two rules with one budget share it, and a path that means both is charged once, whatever the status."""
+    rules = [
+        Rule("/login", budget="login", plan=LOGIN, charge_on={401}),
+        Rule("/token/**", budget="login", plan=Plan.of("login", per_minute=3)),
+    ]
+    used = client(Plan.of("p", per_minute=60), rules=rules)
+
+    decision = used.send("/token/../login", x_api_key="k1").decision
+    assert decision is not None
+    assert [(usage.limit, usage.remaining) for usage in decision.usages] == [("minute", 59), ("login.minute", 2)]
+    used.gate.settle(decision, 200, {})
+    assert left(used, "k1", LOGIN, "login") == 2
+
+
+def test_all_statuses_of_two_rules() -> None:
+    """A path that may mean two rules with one budget is charged for the statuses of both."""
+    rules = [
+        Rule(path, budget="login", plan=LOGIN, charge_on={status}) for path, status in (("/a/**", 401), ("/b", 403))
+    ]
+    used = client(Plan.of("p", per_minute=60), rules=rules)
+    for status in (200, 401, 403):
+        decision = used.send("/a/../b", x_api_key="k1").decision
+        assert decision is not None
+        used.gate.settle(decision, status, {})
+
+    assert left(used, "k1", LOGIN, "login") == 1
+
+
+def test_crafted_paths() -> None:
+    """A path that may mean several rules is charged by the budget of each."""
+    rules = [
+        Rule("/login/**", budget="login", plan=LOGIN, per="address"),
+        Rule("/token/**", budget="token", plan=Plan.of("token", per_minute=100), per=lambda request: request.path),
+    ]
+    used = client(Plan.of("p", per_minute=60), rules=rules)
+    paths = ["/token/../login/x", "/token/%2e%2e/login/x", "/token/..;/login/x", "/token/..%2flogin/x"]
+
+    assert [used.status(path, x_api_key="k1") for path in paths] == [200, 200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Rule("/a", cost=2), Rule("/a", budget="x", plan=LOGIN)),
+        (Rule("/a/{id}", cost=2), Rule("/a/{name}/", cost=3)),
+        (Rule("/a", methods=["GET", "POST"]), Rule("/a", methods=["POST"], cost=3)),
+        (Rule("/a", exempt=True), Rule("/a", exempt=True)),
+        (Rule("/a", cost=2), Rule("/a", exempt=True)),
+    ],
+)
+def test_rule_that_never_applies(first: Rule, second: Rule) -> None:
+    """A rule with the path and the methods of one before it raises, because it would never apply."""
+    with pytest.raises(InvalidLimit, match=r"path: expected one that no rule before it matches, got the path of Rule"):
+        client(rules=[first, second])
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [Rule("/a", methods=["GET"]), Rule("/a", methods=["GET", "POST"], cost=2)],
+        [Rule("/a", exempt=True), Rule("/a", cost=2)],
+        [Rule("/a/{id}"), Rule("/a/**")],
+    ],
+)
+def test_rules_that_all_apply(rules: list[Rule]) -> None:
+    """Rules for one path are accepted if each applies to some requests."""
+    assert client(rules=rules).status("/a", x_api_key="k1") == 200

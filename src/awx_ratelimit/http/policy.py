@@ -29,6 +29,7 @@ from awx_ratelimit.http.validation import (
     check_budgets,
     check_choice,
     check_costs,
+    check_reachable,
     checked_anonymous,
     checked_on_refused,
     checked_rules,
@@ -100,6 +101,7 @@ class Policy:
         self._hooks = IdentifierHooks.of(identify)
         self.unknown_keys = UnknownKeys(self._hooks, self.addresses.subject)
         rules = checked_rules(rules)
+        check_reachable(rules)
         check_budgets(rules)
         check_costs(rules, plans, anonymous, self.shared.service, identify)
         self.claims = RequestClaims(self.addresses.subject)

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.request_claims import Price
+from awx_ratelimit.http.request_claims import Price, RuleBudget
 from awx_ratelimit.http.rules.path_readings import is_ordinary, normalized, readings, without_prefixes
 from awx_ratelimit.http.rules.path_syntax import SEGMENT
 from awx_ratelimit.http.rules.rule import CostFunction, Rule
+from awx_ratelimit.http.settling import Statuses
 
 _MAX_CACHED_MATCHES = 4096
 #: The length of a method and a path together. Longer ones are not cached, so clients cannot fill memory with them.
@@ -166,15 +167,13 @@ def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
         return matches[0]
     if len(rules) == 1:
         return rules[0]
-    # Of several budgets with the same name, the tightest counts.
-    budgets = {rule.budget: rule for rule in sorted(rules, key=_tightness) if rule.budget}
     costs = [rule.cost for rule in rules if not callable(rule.cost)]
     cost = _highest(costs) if len(costs) == len(rules) else None
-    price = _price(rules, budgets.values())
+    price = _price(rules)
     for rule in rules:
         if rule.cost == cost and not rule.exempt and rule.price == price:
             return rule
-    combined = CombinedRule(0, "+".join(map(str, budgets)) or None, price, rules)
+    combined = CombinedRule(0, "+".join(budget.scope for budget in price.budgets) or None, price, rules)
     exempt = combined.exempts if all(rule.exempt for rule in rules) else False
     wait_ms = min(rule.wait_ms for rule in rules)
     max_waiting = min(rule.max_waiting for rule in rules)
@@ -192,18 +191,17 @@ def _highest(costs: list[Cost]) -> Cost:
     return highest if highest.keys() != {REQUESTS} else highest[REQUESTS]
 
 
-def _price(rules: tuple[Rule, ...], with_budgets: Iterable[Rule]) -> Price:
-    """All budgets. The whole claim depends on the status only if it does by every rule."""
-    budgets = tuple(budget for rule in with_budgets for budget in rule.price.budgets)
-    statuses = [rule.price.charge_on for rule in rules]
-    charge_on = frozenset().union(*(each for each in statuses if each)) if all(statuses) else None
-    return Price(budgets, charge_on)
+def _price(rules: tuple[Rule, ...]) -> Price:
+    """All budgets. What depends on the status does so only if it does by every rule; then all their statuses count."""
+    budgets: dict[str, RuleBudget] = {}
+    for budget in (each for rule in rules for each in rule.price.budgets):
+        same = budgets.setdefault(budget.scope, budget)
+        budgets[budget.scope] = same._replace(charge_on=_all_statuses((same.charge_on, budget.charge_on)))
+    return Price(tuple(budgets.values()), _all_statuses([rule.price.charge_on for rule in rules]))
 
 
-def _tightness(rule: Rule) -> tuple[bool, float]:
-    """Sorts rules so that the tightest comes last. A budget that depends on the status is looser than any other."""
-    rates = rule.plan.rates if rule.plan is not None else ()
-    return rule.charge_on is None, -min((rate.tokens / rate.period_ms for rate in rates), default=0.0)
+def _all_statuses(statuses: Sequence[Statuses | None]) -> Statuses | None:
+    return frozenset().union(*(each for each in statuses if each)) if all(statuses) else None
 
 
 def _compiled(rule: Rule) -> _Compiled:

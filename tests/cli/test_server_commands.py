@@ -17,6 +17,7 @@ from awx_ratelimit import STARTER, Budget, Limiter, PlanTable
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_backend, own_url
 from awx_ratelimit.backends.redis import doctor
+from awx_ratelimit.core.budget import own_account
 
 
 def found(ran: Result) -> dict[str, Any]:
@@ -155,6 +156,20 @@ def test_usage_of_an_account(run: Run, shared_plans: str, team_url: str) -> None
         ("day", ("requests", 7)),
     ]
     assert "account.month" in run(*words).out
+
+
+def test_usage_without_an_account(run: Run, shared_plans: str, team_url: str) -> None:
+    """``--no-account`` shows first what a subject without an account has used of its limits, not what others have."""
+    team = PlanTable.from_toml(shared_plans).plans[0]
+    assert team.account
+    limiter = Limiter(open_backend(team_url))
+    limiter.release(limiter.acquire("acme", team, also=[own_account("acme", team.account)]))
+    limiter.close()
+
+    words = ("usage", "acme", "--plan", "team", "--plans", shared_plans, "--backend", team_url)
+    document = json.loads(run(*words, "--no-account", "--json").out)
+    assert [one["used"] for one in document["limits"] if one["limit"] in ("account.day", "day")] == [1, 1]
+    assert run(*words, "--no-account", "--account", "acme").status == 2
 
 
 def test_usage_of_an_account_without_shared_limits(run: Run, shared_plans: str, team_url: str) -> None:

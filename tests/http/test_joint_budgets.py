@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.http.gate_client import Client
 
-from awx_ratelimit import Budget, Caller, InvalidLimit, Plan, PlanTable, Request, Rule
+from awx_ratelimit import Budget, Caller, Gate, InvalidLimit, Plan, PlanTable, Request, Rule
 from awx_ratelimit.http.policy import Admission
 
 KEY = Plan.of("p", per_minute=60, account=Plan.of("p.account", per_minute=3, concurrent=5))
@@ -66,6 +66,34 @@ def test_caller_without_an_account() -> None:
 
     assert [used.status(x_api_key="alone") for _ in range(4)] == [200, 200, 200, 429]
     assert used.status(x_api_key="alone-2") == 200
+
+
+@pytest.mark.parametrize("rules", [[], [Rule("/**", budget="login", plan=LOGIN, per="account")]])
+def test_caller_with_the_name_of_an_account(rules: list[Rule]) -> None:
+    """A caller without an account uses up nothing of an account with the same name, in no budget."""
+    callers = {"ada": Caller("ada", account="acme"), "acme": Caller("acme")}
+    used = client(rules=rules)
+    used.gate = Gate(
+        used.limiter,
+        plans=PlanTable([KEY], default=KEY.name),
+        identify=lambda request: callers.get(request.header("x-api-key") or ""),
+        rules=rules,
+    )
+
+    assert [used.status(x_api_key="acme") for _ in range(4)] == [200, 200, 200, 429]
+    assert [used.status(x_api_key="ada") for _ in range(4)] == [200, 200, 200, 429]
+
+
+@pytest.mark.parametrize("scope", [None, "account"])
+def test_reset_of_a_caller_without_an_account(scope: str | None) -> None:
+    """A reset also clears what a caller has used as its own account, and nothing of others."""
+    used = client()
+    for key in ("alone", "alone", "alone", "alone-2", "alone-2", "alone-2"):
+        used.status(x_api_key=key)
+
+    used.limiter.reset("alone", scope=scope)
+    assert used.status(x_api_key="alone") == 200
+    assert used.status(x_api_key="alone-2") == 429
 
 
 def test_service() -> None:

@@ -13,7 +13,7 @@ import typer
 
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
-from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, scoped_name
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, own_account, scoped_name
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -36,6 +36,10 @@ Plans = Annotated[Path | None, typer.Option(envvar="AWX_PLANS", help="Plan table
 Account = Annotated[
     str | None,
     typer.Option(help="Account that owns the subject. Its shared limits and overrides apply, and are printed first."),
+]
+NoAccount = Annotated[
+    bool,
+    typer.Option("--no-account", help="The subject has no account. What it has for itself alone is printed first."),
 ]
 Scope = Annotated[
     str | None,
@@ -83,24 +87,27 @@ def usage(
     backend: Backend = None,
     plan: PlanName = None,
     account: Account = None,
+    no_account: NoAccount = False,
     plans: Plans = None,
     json: Json = False,
 ) -> None:
     """Print the current usage of a subject. This does not count as a request.
 
-    With --account, print first what all keys of its account have used of the limits that they share.
+    With --account, print first what all keys of its account have used of the limits that they share. With --no-account,
+    print first what the subject has used of these limits for itself alone, because its key belongs to no account.
     """
     table = PlanTable.from_toml(plans) if plans else PlanTable.default()
     chosen = table.resolve(Caller(subject, plan, account or None))
-    budgets = [Budget(subject, chosen)]
-    if account is not None:
-        budgets.insert(0, _account_budget(account, chosen))
+    if account is not None and no_account:
+        raise typer.BadParameter("expected one of --account and --no-account, got both", param_hint="--account")
+    shared = [_account_budget(account, subject, chosen)] if account is not None or no_account else []
     with _limiter(backend) as limiter:
         # Without requests the peek refuses nothing: a command only looks.
-        first, *others = budgets
-        usages = limiter.peek(first.subject, first.plan, {REQUESTS: 0}, scope=first.scope, also=others).usages
-    measures = [measure for budget in budgets for measure in plan_words.measures(budget.plan)]
-    pairs = list(zip(usages, measures, strict=True))
+        usages = limiter.peek(subject, chosen, {REQUESTS: 0}, also=shared).usages
+    measures = [
+        measure for each in (chosen, *(budget.plan for budget in shared)) for measure in plan_words.measures(each)
+    ]
+    pairs = sorted(zip(usages, measures, strict=True), key=lambda pair: pair[0].scope is None)
     if json:
         whose = {"subject": subject} if account is None else {"subject": subject, "account": account}
         output.print_json({**whose, "limits": [_usage_fields(one, measure) for one, measure in pairs]})
@@ -141,13 +148,15 @@ def _limiter(url: str | None) -> Iterator[Limiter]:
         limiter.close()
 
 
-def _account_budget(account: str, plan: Plan) -> Budget:
+def _account_budget(account: str | None, subject: str, plan: Plan) -> Budget:
     if plan.account is None:
         raise typer.BadParameter(
             f"expected a plan whose keys share limits, got {plan.name!r}, which has no table `account`; "
-            "omit --account, or name another --plan",
-            param_hint="--account",
+            "omit the option, or name another --plan",
+            param_hint="--account" if account is not None else "--no-account",
         )
+    if account is None:
+        return own_account(subject, plan.account)
     return Budget(account, plan.account, ACCOUNT_SCOPE)
 
 

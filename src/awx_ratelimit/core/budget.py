@@ -28,6 +28,15 @@ class ScopedSubject(NamedTuple):
     scope: str
 
 
+#: Ends the scope of a record whose subject is its own account. No other scope has this character.
+_ALONE: Final = "="
+
+
+def scope_alone(scope: str) -> str:
+    """The scope of the records of subjects without an account, so that an account of the same name has others."""
+    return scope + _ALONE
+
+
 #: What a backend stores together: all buckets of a subject in one scope. Without a scope it is the subject itself.
 Record: TypeAlias = str | ScopedSubject
 
@@ -99,6 +108,15 @@ _set_subject, _set_plan, _set_scope, _set_record, _set_kind = (
 )
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
+
+
+def own_account(subject: str, plan: Plan) -> Budget:
+    """The limits `plan` that a subject without an account has for itself alone, where accounts share them."""
+    budget = Budget(subject, plan, ACCOUNT_SCOPE)
+    _set_record(budget, ScopedSubject(budget.subject, scope_alone(ACCOUNT_SCOPE)))
+    return budget
+
+
 _next_kind = count(1).__next__
 #: By the id of a plan and a scope: their number, which nothing else ever gets. An entry keeps its plan alive.
 _kinds: dict[tuple[int, str | None], tuple[int, Plan]] = {}

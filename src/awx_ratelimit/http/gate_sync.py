@@ -6,6 +6,7 @@ Generated from `gate.py` by tools/generate_sync.py: change that module and run t
 from collections.abc import Iterable
 from typing import Any
 
+from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -25,7 +26,7 @@ from awx_ratelimit.http.gate import _new
 from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
 from awx_ratelimit.http.message import OnRefused, Request
-from awx_ratelimit.http.owners import owner_of
+from awx_ratelimit.http.owners import owned_record
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
@@ -160,17 +161,15 @@ class Gate(Charges):
 
         Raises what a function `per` or `cost` raises, and TypeError for a result of the wrong type.
         """
-        subject: Any = decided.subject if decided is not None and limit.per == "caller" else None
-        if subject is None:
-            subject = self._route_subject(request, limit, decided)
-        if subject.__class__ is Admission:
-            return subject
+        record = self._route_record(request, limit, decided)
+        if isinstance(record, Admission):
+            return record
         cost: Any = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
-            claim = route_claim(subject, limit, cost, is_settled=is_settled)
+            claim = route_claim(record, limit, cost, is_settled=is_settled)
             decision = self._limiter.claim_jointly(claim)
         except (ImpossibleClaim, BackendUnavailable) as error:
-            return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, subject, error)
+            return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, record.subject, error)
         if decision.allowed:
             return Admission(None, self._policy.headers(decision), decision)
         return self._policy.denied(request, decision)
@@ -180,11 +179,13 @@ class Gate(Charges):
         self._limiter.flush()
         self._flush_identify()
 
-    def _route_subject(self, request: Request, limit: BoundLimit, decided: Decision | None) -> str | Admission:
-        """The subject of a route's own limit; an Admission if the caller is exempt, or may send no more unknown keys.
+    def _route_record(self, request: Request, limit: BoundLimit, decided: Decision | None) -> ScopedSubject | Admission:
+        """The buckets of a route's own limit; an Admission if the caller is exempt, or may send no more unknown keys.
 
         A request without an accepted key, on a route that needs none, counts by its address.
         """
+        if decided is not None and limit.per == "caller":
+            return ScopedSubject(decided.subject, limit.scope)
         caller = None
         if decided is None or limit.per == "account":
             found = self._find_caller(request)
@@ -193,7 +194,7 @@ class Gate(Charges):
             caller = found
         if caller is not None and caller.exempt:
             return EXEMPT
-        return owner_of(limit.per, request, caller, self._policy.addresses.subject)
+        return owned_record(limit.per, limit.scope, request, caller, self._policy.addresses.subject)
 
     def _find_caller(self, request: Request) -> Any:
         """The caller of a request that needs no key; the 429 for an address that has sent too many unknown ones."""

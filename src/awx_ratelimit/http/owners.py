@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, Literal, get_args
 
+from awx_ratelimit.core.budget import ScopedSubject, scope_alone
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidLimit
@@ -30,23 +31,27 @@ def checked_per(per: Any) -> Owner:
     )
 
 
-def account_of(caller: Caller) -> str:
-    """The subject of what all keys of an account share. A caller without an account shares with nobody."""
-    return exact(caller.account or caller.subject)
+def account_record(caller: Caller, scope: str) -> ScopedSubject:
+    """The buckets that all keys of an account share. A caller without an account shares its own with nobody."""
+    if caller.account:
+        return ScopedSubject(exact(caller.account), scope)
+    return ScopedSubject(exact(caller.subject), scope_alone(scope))
 
 
-def owner_of(per: Owner, request: Request, caller: Caller | None, address: Callable[[Request], str]) -> str:
-    """The subject of a budget. For a request without a caller it is that of its address.
+def owned_record(
+    per: Owner, scope: str, request: Request, caller: Caller | None, address: Callable[[Request], str]
+) -> ScopedSubject:
+    """The buckets of a budget. For a request without a caller they belong to its address.
 
     Raises TypeError if the function `per` returns anything but a text.
     """
     if callable(per):
-        return _owner_by(per, request)
+        return ScopedSubject(_owner_by(per, request), scope)
     if per == "everyone":
-        return EVERYONE
-    if per == "address" or caller is None:
-        return address(request)
-    return account_of(caller) if per == "account" else exact(caller.subject)
+        return ScopedSubject(EVERYONE, scope)
+    if per == "account":
+        return account_record(caller or Caller(address(request)), scope)
+    return ScopedSubject(address(request) if per == "address" or caller is None else exact(caller.subject), scope)
 
 
 def exact(subject: str) -> str:

@@ -11,7 +11,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, Shape, joint_claim
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.http.owners import Owner, account_of, exact, owner_of
+from awx_ratelimit.http.owners import Owner, account_record, exact, owned_record
 from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.settling import Statuses, charged_on, names_more_than_requests, with_statuses
 
@@ -81,11 +81,11 @@ class RequestClaims:
         shape, is_declared, has_account, has_service, budgets, _ = blueprint
         records: list[Record] = [exact(caller.subject)]
         if has_account:
-            records.append(ScopedSubject(account_of(caller), ACCOUNT_SCOPE))
+            records.append(account_record(caller, ACCOUNT_SCOPE))
         if has_service:
             records.append(_SERVICE_RECORD)
         for scope, _, per, _ in budgets:
-            records.append(ScopedSubject(owner_of(per, request, caller, self._address), scope))
+            records.append(owned_record(per, scope, request, caller, self._address))
         return _new(JointClaim, (tuple(records), shape, is_declared or request[:2] in self.limited_paths))
 
     def _made(self, plan: Plan, service: Plan | None, price: Price, cost: Cost, key: Any) -> _Blueprint:
@@ -119,7 +119,7 @@ def _depends_on_status(price: Price) -> bool:
     return price.charge_on is not None or any(budget.charge_on for budget in price.budgets)
 
 
-def route_claim(subject: str, limit: BoundLimit, cost: Cost, *, is_settled: bool) -> JointClaim:
+def route_claim(record: ScopedSubject, limit: BoundLimit, cost: Cost, *, is_settled: bool) -> JointClaim:
     """The claim of a route's own limit. Raises ImpossibleClaim for a cost above a burst.
 
     `is_settled`: something settles it when the request has ended.
@@ -133,4 +133,4 @@ def route_claim(subject: str, limit: BoundLimit, cost: Cost, *, is_settled: bool
             history.shapes.clear()
         history.shapes[key] = shape
     may_cost_less = limit.charge_on is not None or history.is_followed or names_more_than_requests(cost)
-    return _new(JointClaim, ((ScopedSubject(subject, limit.scope),), shape, is_settled and may_cost_less))
+    return _new(JointClaim, ((record,), shape, is_settled and may_cost_less))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends.host.interruptions import Interrupted, every_interruption
 from tests.backends.host.limiters import limiter, remaining, session
 from tests.host_processes import DAY, SLOTS_3, START_MS
+from tests.interruptions import Interrupted, every_interruption
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.host import HostBackend

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends.host.interruptions import Interrupted, every_interruption
 from tests.backends.host.limiters import limiter, remaining, session, wait_until
 from tests.host_processes import BOUNDED, SLOTS_3, StartProcess, with_scopes
+from tests.interruptions import Interrupted, every_interruption
 from tests.machine import eventually
 
 from awx_ratelimit import BackendUnavailable, Budget, Concurrency, Decision, Limiter, Plan, Rate

@@ -13,6 +13,7 @@ from tests.backends.memory.test_memory import YieldingClock
 
 from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.memory import joint_decisions
+from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.core.decide import charge_pair, decide
 from awx_ratelimit.testing import ManualClock
 
@@ -207,7 +208,7 @@ def test_max_hold() -> None:
     assert limiter.peek("key", PAIR).usages[-1].remaining == 99_998
 
 
-class FailingLeases(set[int]):
+class FailingLeases(Leases):
     """Leases that nobody can add to: an exception of a signal handler in that moment."""
 
     def add(self, _: int) -> None:
@@ -224,11 +225,11 @@ def test_exception_while_slots_are_taken(number: int, failing: int) -> None:
     limiter.release(decision)
     record = decision.joint_claim.records[failing % number]  # type: ignore[attr-defined]
     state = backend._shards[hash(record) & 63].states[record]
-    state.leases = FailingLeases()
+    leases, state.leases = state.leases, FailingLeases()
 
     with pytest.raises(KeyboardInterrupt):
         limiter.acquire("key", PAIR, also=also)
-    state.leases = set()
+    state.leases = leases
 
     usages = limiter.peek("key", PAIR, also=also).usages
     assert {usage.remaining for usage in usages if "concurrent" not in usage.limit} == {99_999}

@@ -26,7 +26,7 @@ from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview
-from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision
+from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges
@@ -201,10 +201,11 @@ class HostBackend:
         # A forked child that has not decided yet still has its parent's session and decisions.
         if not lease_id or not SAME_PROCESS:
             return
-        if decision.__class__ is JointDecision:
-            released = self._session.release_all(holder.ledgers, lease_id)
-        else:
+        released = False
+        if holder.__class__ is HostLedger:
             released = self._session.release(holder, lease_id)
+        elif holder.__class__ is HostHolder:
+            released = self._session.release_all(holder.ledgers, lease_id)
         if released and not lease_id & self._unmeasured:
             self._unmeasured |= self._hold_times.measure(decision, lease_id & _SEQUENCE_MASK, self._now_ms)
 
@@ -213,7 +214,7 @@ class HostBackend:
 
     def settle(self, decision: Decision, actual: ActualCost) -> None:
         renew_if_forked()
-        if decision.holder is not None and decision.holder.session is self._session:
+        if getattr(decision.holder, "session", None) is self._session:
             charged = charges(decision)
             records = [record for record, _, _ in charged]
             self._cut_off_tokens += self._session.run_jointly(records, self._joint.settle, decision, actual, charged)

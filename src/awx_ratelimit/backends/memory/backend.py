@@ -7,21 +7,18 @@ Subjects are spread over shards. Each shard has a lock, held only for the arithm
 from collections.abc import Mapping
 from typing import Any, ClassVar, Never
 
-from awx_ratelimit.backends.memory.joint_decisions import (
-    declared_id,
-    first_settlement,
-)
+from awx_ratelimit.backends.memory.joint_decisions import release_all
 from awx_ratelimit.backends.memory.joint_memory import JointMemory
+from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.sharded_memory import MASK
-from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.backends.memory.subject_state import Saved, SubjectState
 from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import check_plan, checked_claim, checked_subject
 from awx_ratelimit.core.decide import charge_pair, decide, preview
-from awx_ratelimit.core.decision import Decision, JointDecision
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
@@ -62,55 +59,71 @@ class MemoryBackend(JointMemory):
             renew_if_forked()
         shard = self._shards[hash(subject) & _MASK]
         lock = shard.lock
-        holder: set[int] | None = None
+        holder: Leases | None = None
+        saved: Saved | None = None
         levels: list[int] | None = None
-        lease_id = 0
-        for taken in shard.attempts:
-            if not taken:
-                shard.wait()
-                continue
-            try:
-                now_ms = self._now_ms()
-                state = shard.states.get(subject) or self._load_state(shard, subject, plan)
-                watched = state.is_watched
-                if watched:
-                    state.end_overdue(now_ms)
-                same = state.layout is plan.layout
-                rate_levels = state.levels if same else state.levels_under(plan)
-                leases = state.leases
-                held = len(leases)
-                pair = plan.pair
-                if pair is not None and cost is _ONE and held < plan.slots:
-                    levels = charge_pair(pair, rate_levels, now_ms)
-                exceeded = 0
-                if levels is None:
-                    exceeded, levels = decide(plan, rate_levels, held, cost, now_ms)
-                if exceeded and exceeded & plan.enforced:
-                    state.note_refusal(plan, rate_levels, levels, now_ms)
-                else:
-                    holder = leases
-                    if same:
-                        state.levels = levels
+        decision: Decision | None = None
+        lease_id = slot_wait_ms = 0
+        try:
+            for taken in shard.attempts:
+                if not taken:
+                    shard.wait()
+                    continue
+                try:
+                    now_ms = self._now_ms()
+                    state = shard.states.get(subject) or self._load_state(shard, subject, plan)
+                    watched = state.is_watched
+                    if watched:
+                        state.end_overdue(now_ms)
+                    same = state.layout is plan.layout
+                    rate_levels = state.levels if same else state.levels_under(plan)
+                    leases = state.leases
+                    held = len(leases)
+                    pair = plan.pair
+                    if pair is not None and cost is _ONE and held < plan.slots:
+                        levels = charge_pair(pair, rate_levels, now_ms)
+                    exceeded = 0
+                    if levels is None:
+                        exceeded, levels = decide(plan, rate_levels, held, cost, now_ms)
+                        if exceeded and exceeded & plan.slot_bit:
+                            slot_wait_ms = self._hold_times.slot_wait_ms(plan)
+                    if exceeded and exceeded & plan.enforced:
+                        state.note_refusal(plan, rate_levels, levels, now_ms)
                     else:
-                        state.store_charged(plan, levels)
-                    if watched and state.open is not None:
-                        state.note_lows(Charge(plan, cost, None), exceeded, levels)
-                    if plan.slot_bit and held < plan.slots:
-                        held += 1
-                        lease_id = self._next_lease_id()
-                        leases.add(lease_id)
-                        if plan.max_hold_ms:
-                            state.bound(lease_id, now_ms + plan.max_hold_ms)
-            except AttributeError:
-                check_plan(plan)
-                raise
-            finally:
-                lock.release()
-            break
-        if now_ms >= self._sweep_at_ms:
-            self._sweep(now_ms)
-        slot_wait_ms = self._hold_times.slot_wait_ms(plan) if exceeded and exceeded & plan.slot_bit else 0
-        return _new(Decision, (subject, plan, cost, now_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms))
+                        if same:
+                            holder = leases
+                            state.levels = levels
+                        else:
+                            saved = state.saved()
+                            holder = leases
+                            state.store_charged(plan, levels)
+                        if watched and state.open is not None:
+                            state.note_lows(Charge(plan, cost, None), exceeded, levels)
+                        if plan.slot_bit and held < plan.slots:
+                            held += 1
+                            lease_id = self._next_lease_id()
+                            leases.add(lease_id)
+                            if plan.max_hold_ms:
+                                state.bound(lease_id, now_ms + plan.max_hold_ms)
+                    decision = _new(
+                        Decision,
+                        (subject, plan, cost, now_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms),
+                    )
+                except BaseException as error:
+                    if holder is not None:
+                        state.undo(saved or (plan.layout, rate_levels, state.kept), lease_id)
+                    if isinstance(error, AttributeError):
+                        check_plan(plan)
+                    raise
+                finally:
+                    lock.release()
+                break
+            if now_ms >= self._sweep_at_ms:
+                self._sweep(now_ms)
+        except BaseException:
+            self._withdraw(decision)
+            raise
+        return decision  # type: ignore[return-value]
 
     def peek(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)
@@ -131,38 +144,17 @@ class MemoryBackend(JointMemory):
         lease_id = decision[7]
         if lease_id:
             holder = decision[8]
-            if type(holder) is tuple:
+            if type(holder) is Leases:
+                if holder.owner is self._owner:
+                    measured = not lease_id & self._unmeasured and lease_id in holder
+                    holder.discard(lease_id)
+                    if measured:
+                        self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
+            elif type(holder) is tuple and holder[0].owner is self._owner:
                 measured = not lease_id & self._unmeasured and lease_id in holder[0]
-                for leases in holder:
-                    leases.discard(lease_id)
-            else:
-                measured = not lease_id & self._unmeasured and lease_id in holder
-                holder.discard(lease_id)
-            if measured:
-                self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
-
-    def refund(self, decision: Decision) -> None:
-        self.settle(decision, NOTHING)
-
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
-        if decision.holder is not None:
-            renew_if_forked()
-            charged = charges(decision)
-            shards = self._shards_of([record for record, _, _ in charged])
-            self._locked(shards, 0, self._settle, decision, actual, charged)
-
-    def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> None:
-        now_ms = self._now_ms()
-        first_record = charged[0][0]
-        if not first_settlement(decision, self._shards[hash(first_record) & _MASK].find(first_record)):
-            return
-        claim_id = declared_id(decision.holder) if isinstance(decision, JointDecision) else 0
-        for record, charge, exceeded in charged:
-            shard = self._shards[hash(record) & _MASK]
-            changes = corrections(charge, exceeded, actual)
-            state = shard.find(record) or (shard.load(record, charge.plan) if changes else None)
-            if state is not None:
-                self._cut_off_tokens += state.settle(claim_id, decision.decided_at_ms, changes, now_ms)
+                release_all(holder, lease_id)
+                if measured:
+                    self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         """See Backend. Without a `scope` it also clears the buckets without one."""

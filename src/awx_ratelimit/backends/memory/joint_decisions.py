@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.decide import charge_pair, decide, decide_by_rate, uncharge
 from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision
@@ -20,33 +21,45 @@ class _DeclaredId(int):
         """A release frees slots, and the claim can still be settled."""
 
 
-#: The holder of an allowed JointClaim: the sets of leases in which it has taken a slot, and a _DeclaredId.
+#: The holder of an allowed JointClaim: the Leases in which it has taken a slot, or empty ones, and a _DeclaredId.
 JointHolder: TypeAlias = tuple[Any, ...]
 
 
-def joint_holder(leased: Iterable[set[int]], claim_id: int, *, declared: bool) -> JointHolder:
+def joint_holder(leased: Iterable[Leases], claim_id: int, *, declared: bool) -> JointHolder:
     """The holder of a claim that has taken slots in `leased`."""
     return (*leased, _DeclaredId(claim_id)) if declared else tuple(leased)
 
 
-def declared_id(holder: JointHolder) -> int:
+def declared_id(holder: JointHolder | Leases) -> int:
     """The id of a declared claim; 0 for any other."""
-    return int(holder[-1]) if holder and isinstance(holder[-1], _DeclaredId) else 0
+    return int(holder[-1]) if isinstance(holder, tuple) and isinstance(holder[-1], _DeclaredId) else 0
+
+
+def release_all(holder: JointHolder, lease_id: int) -> None:
+    """Free the slots of a joint claim: all of them, even if a signal handler raises in between."""
+    try:
+        for leases in holder:
+            leases.discard(lease_id)
+    except BaseException:
+        for leases in holder:
+            leases.discard(lease_id)
+        raise
 
 
 def charge_plainly(
-    claim: JointClaim, states: Sequence[SubjectState | None], claim_id: int, now_ms: int
+    claim: JointClaim, states: Sequence[SubjectState | None], no_leases: Leases, claim_id: int, now_ms: int
 ) -> JointDecision | None:
     """Decide and charge in one pass, if every limit has room and no state needs more than new levels and a lease.
 
-    Otherwise it returns None, and nothing is changed. See "Several budgets" in docs/hot-path.md.
+    Otherwise it returns None, and nothing is changed. `no_leases` is in the holder of a claim that takes no slot. See
+    "Several budgets" in docs/hot-path.md.
     """
     records, shape, declared = claim
     charges = shape.plain_charges
     if charges is None or declared:
         return None
     undo: list[tuple[SubjectState, list[int]]] = []
-    leased: list[set[int]] = []
+    leased: list[Leases] = []
     found = []
     try:
         for state, (plan, layout, cost, pair, slots, slot_bit) in zip(states, charges):  # noqa: B905
@@ -72,7 +85,7 @@ def charge_plainly(
                 JointDecision,
                 (
                     record if type(record) is str else record[0], shape.plans[0], shape.cost, now_ms, 0, levels, held,
-                    claim_id if leased else 0, tuple(leased), 0, claim, found,
+                    claim_id if leased else 0, tuple(leased) or (no_leases,), 0, claim, found,
                 ),
             )  # fmt: skip
     except BaseException:
@@ -124,22 +137,16 @@ def charge_records(
     claim_id: int,
     now_ms: int,
 ) -> None:
-    """Charge every record, or none if an exception interrupts it. A declared claim is open from now on."""
-    saved = [(state.layout, state.levels, state.kept) for state in states]
-    try:
-        for charge, state, (exceeded, levels) in zip(claim.shape.charges, states, results, strict=True):
-            if state.layout is charge.plan.layout:
-                state.levels = levels
-            else:
-                state.store_charged(charge.plan, levels, charge.costs)
-            if state.open is not None:
-                state.note_lows(charge, exceeded, levels)
-            if claim.declared:
-                state.declare(claim_id, charge, exceeded, levels, now_ms)
-    except BaseException:
-        for state, (state.layout, state.levels, state.kept) in zip(states, saved, strict=True):
-            state.close_claim(claim_id)
-        raise
+    """Charge every record. A declared claim is open from now on."""
+    for charge, state, (exceeded, levels) in zip(claim.shape.charges, states, results, strict=True):
+        if state.layout is charge.plan.layout:
+            state.levels = levels
+        else:
+            state.store_charged(charge.plan, levels, charge.costs)
+        if state.open is not None:
+            state.note_lows(charge, exceeded, levels)
+        if claim.declared:
+            state.declare(claim_id, charge, exceeded, levels, now_ms)
 
 
 def found(
@@ -156,11 +163,11 @@ def take_slots(
     claim: JointClaim,
     states: Sequence[SubjectState],
     held: list[int],
-    leased: list[set[int]],
     claim_id: int,
     now_ms: int,
-) -> None:
-    """Take the slots of an allowed claim, and add their sets to `leased`."""
+) -> list[Leases]:
+    """Take the slots of an allowed claim, and return their sets."""
+    leased = []
     for number, (charge, state) in enumerate(zip(claim.shape.charges, states, strict=True)):
         plan = charge.plan
         if plan.slot_bit and held[number] < plan.slots:
@@ -169,6 +176,7 @@ def take_slots(
             state.leases.add(claim_id)
             if plan.max_hold_ms:
                 state.bound(claim_id, now_ms + plan.max_hold_ms)
+    return leased
 
 
 def first_settlement(decision: Decision, state: SubjectState | None) -> bool:

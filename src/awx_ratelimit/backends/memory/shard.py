@@ -53,9 +53,11 @@ class _SweepRound:
 class Shard:
     """See the module."""
 
-    __slots__ = ("_in_use_round", "_packed_round", "attempts", "lock", "packed", "states")
+    __slots__ = ("_in_use_round", "_owner", "_packed_round", "attempts", "lock", "packed", "states")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: object = None) -> None:
+        #: See Leases.
+        self._owner = owner
         self.use_lock(threading.Lock())
         self.states: dict[Record, SubjectState] = {}
         self.packed: dict[Record, bytes] = {}
@@ -81,7 +83,7 @@ class Shard:
 
     def load(self, subject: Record, plan: Plan) -> SubjectState:
         """The state of `subject`: unpacked, or a new one."""
-        state = self.states[subject] = self._unpacked(subject) or SubjectState.new(plan)
+        state = self.states[subject] = self._unpacked(subject) or SubjectState.new(plan, self._owner)
         return state
 
     def find(self, subject: Record) -> SubjectState | None:
@@ -93,7 +95,7 @@ class Shard:
 
     def _unpacked(self, subject: Record) -> SubjectState | None:
         packed = self.packed.pop(subject, None)
-        return None if packed is None else SubjectState.of(packed)
+        return None if packed is None else SubjectState.of(packed, self._owner)
 
     def forget(self, subject: Record) -> None:
         """Clear the debts of `subject`; its leases stay."""

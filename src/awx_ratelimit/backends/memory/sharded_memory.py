@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
+from awx_ratelimit.backends.memory.leases import leases_of
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.backends.validation import checked_clock
@@ -27,7 +28,11 @@ class ShardedMemory:
         #: The clock that this backend was given; claims that wait use it, too, if it is one for tests.
         self.clock = SystemClock() if clock is None else checked_clock(clock)
         self._now_ms = self.clock.now_ms
-        self._shards = [Shard() for _ in range(SHARDS)]
+        #: Of all holders; see Leases.
+        self._owner = object()
+        #: In the holder of joint claims that took no slot.
+        self._no_leases = leases_of(self._owner)
+        self._shards = [Shard(self._owner) for _ in range(SHARDS)]
         self._next_lease_id = count(1).__next__
         self._hold_times = HoldTimes()
         self._unmeasured = 0

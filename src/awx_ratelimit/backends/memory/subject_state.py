@@ -7,8 +7,9 @@ a Decision can keep it. `kept` has the debts of limits that the subject's last p
 Slots are taken only under the lock, so there are never too many.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from awx_ratelimit.backends.memory.leases import leases_of
 from awx_ratelimit.core.bucket import convert_debt, drained, max_debt
 from awx_ratelimit.core.decide import charged_rates, drained_at_ms, rates_set_back
 from awx_ratelimit.core.joint_claim import Charge, Costs
@@ -31,6 +32,8 @@ class Debt(NamedTuple):
     rate: Rate
 
 
+#: The layout, the levels and the kept debts of a state.
+Saved: TypeAlias = tuple[Layout, list[int], dict[str, Debt]]
 #: Nearly all subjects share these two, so never write to them.
 _NOTHING_KEPT: dict[str, Debt] = {}
 _UNBOUNDED: dict[int, int] = {}
@@ -41,10 +44,10 @@ class SubjectState:
 
     __slots__ = ("bounds", "is_watched", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at", "open")
 
-    def __init__(self, layout: Layout, levels: list[int]) -> None:
+    def __init__(self, layout: Layout, levels: list[int], owner: object = None) -> None:
         self.layout = layout
         self.levels = levels
-        self.leases: set[int] = set()
+        self.leases = leases_of(owner)
         self.kept = _NOTHING_KEPT
         self.bounds = _UNBOUNDED
         self.open: OpenClaims | None = None
@@ -52,6 +55,16 @@ class SubjectState:
         self.is_watched = False
         self.keep_until_ms = 0
         self.looked_at: list[int] | None = None
+
+    def saved(self) -> Saved:
+        """What `undo` needs to undo a charge."""
+        return self.layout, self.levels, self.kept
+
+    def undo(self, saved: Saved, claim_id: int) -> None:
+        """Undo the charge of a claim that an exception has interrupted, and free its slot."""
+        self.layout, self.levels, self.kept = saved
+        self.leases.discard(claim_id)
+        self.close_claim(claim_id)
 
     def levels_under(self, plan: Plan) -> list[int]:
         """The levels in the units of the rates of `plan`. Changes nothing."""
@@ -174,7 +187,7 @@ class SubjectState:
 
     def drop_leases(self) -> None:
         """Drop all leases. A later `release` of one of them does not free a new lease."""
-        self.leases, self.bounds = set(), _UNBOUNDED
+        self.leases, self.bounds = leases_of(self.leases.owner), _UNBOUNDED
 
     def idle(self, now_ms: int) -> bool:
         """Whether there is no lease, no open claim, and no charge since the last call of this method."""
@@ -203,14 +216,14 @@ class SubjectState:
         self.kept = {name: debt for name, debt in self.kept.items() if self._is_owed(debt, now_ms)}
 
     @classmethod
-    def new(cls, plan: Plan) -> "SubjectState":
+    def new(cls, plan: Plan, owner: object = None) -> "SubjectState":
         """The state of a subject without debts."""
-        return cls(plan.layout, [0, 0] * len(plan.rates))
+        return cls(plan.layout, [0, 0] * len(plan.rates), owner)
 
     @classmethod
-    def of(cls, packed: bytes) -> "SubjectState":
+    def of(cls, packed: bytes, owner: object = None) -> "SubjectState":
         """Unpack the result of `packed`."""
-        state = cls(*unpack(packed))
+        state = cls(*unpack(packed), owner)
         state.keep_until_ms = forget_at_ms(packed)
         return state
 

@@ -1,16 +1,19 @@
-"""Law 18: a malformed claim raises an error and affects no other claim."""
+"""Law 18: a malformed claim raises an error and affects no other claim; a decision of another backend does nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
 
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import STARTER, Plan
-from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.backend_under_test import BackendUnderTest
 
 
@@ -61,6 +64,14 @@ STRANGE: dict[str, tuple[str, Plan, int]] = {
     "plan-of-60-limits": ("more", Plan("more", tuple(Rate(f"limit_{n}", 9, 60_000 + n) for n in range(60))), 1),
     "cost-of-2**53": ("much", Plan.of("much", per_minute=1, shadow=True), 2**53),
 }
+_FOREIGN_PLAN = Plan("foreign", (Rate("minute", 100, 60_000),), Concurrency(10))
+#: How a claim is made whose decision another backend gets.
+FOREIGN: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "scope": {"scope": "x"},
+    "budgets": {"also": [Budget("a", _FOREIGN_PLAN, scope="account")]},
+    "declared": {"also": [Budget("a", _FOREIGN_PLAN, scope="account")], "settle": True},
+}
 _VALID_CLAIMS = 6
 _VALID_PLAN = Plan.of("others", per_minute=1_000, concurrent=1_000)
 
@@ -96,6 +107,32 @@ class MalformedClaimLaws(BackendUnderTest):
 
         assert type(decision.subject) is str
         assert (await limiter.peek("hostile", STARTER)).usages[0].remaining == 59
+
+    @pytest.mark.parametrize("terms", FOREIGN.values(), ids=FOREIGN)
+    async def test_law_18_decision_of_another_backend(
+        self, limiter: AsyncLimiter, clock: ManualClock, terms: dict[str, Any]
+    ) -> None:
+        """Settling, refunding or releasing a decision of another backend changes neither backend nor the decision."""
+        other = AsyncLimiter(MemoryBackend(clock=clock))
+        for owner, stranger in ((limiter, other), (other, limiter)):
+            await stranger.acquire("s", _FOREIGN_PLAN, 5, **terms)
+            decision = await owner.acquire("s", _FOREIGN_PLAN, 3, **terms)
+            before = await _remaining(stranger, terms), await _remaining(owner, terms)
+            await stranger.settle(decision, 7)
+            await stranger.refund(decision)
+            await stranger.release(decision)
+
+            assert (await _remaining(stranger, terms), await _remaining(owner, terms)) == before
+            await owner.settle(decision, 1)
+            await owner.release(decision)
+            used = [was - now for was, now in zip(before[1], await _remaining(owner, terms), strict=True)]
+            assert used == [-2, -1] * (len(used) // 2)
+        assert (await limiter.health())["state"] == "ok"
+
+
+async def _remaining(limiter: AsyncLimiter, terms: Mapping[str, Any]) -> list[int]:
+    asked = {name: value for name, value in terms.items() if name != "settle"}
+    return [usage.remaining for usage in (await limiter.peek("s", _FOREIGN_PLAN, **asked)).usages]
 
 
 async def _send_among_valid_claims(

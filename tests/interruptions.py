@@ -1,8 +1,9 @@
-"""Interrupt code at every line where a signal handler can run.
+"""Interrupt code at every line, or after every instruction, where a signal handler can run.
 
 CPython runs signal handlers at the start of a function, after a call and at the end of a loop's turn. An exception that
 a handler raises then counts as raised by that call. So of the lines that are run, a test can interrupt those that come
-first in a function, after a jump backwards, or after a call that the same `try` covers.
+first in a function, after a jump backwards, or after a call that the same `try` covers. Of the instructions, it can
+interrupt those that come after such a jump or call, if that was not a call of a Python function.
 """
 
 import dis
@@ -16,6 +17,9 @@ from typing import Any
 
 #: A decision has more lines than this, so a test that interrupts fewer is wrong.
 _MIN_LINES = 30
+#: A release in memory has more instructions after which a handler can run than this.
+_MIN_INSTRUCTIONS = 4
+_RETURNED = -2
 
 
 class Interrupted(Exception):
@@ -23,27 +27,33 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """One run of a block, interrupted at the line `number` of those that can be interrupted, counted from 1."""
+    """One run of a block, interrupted at the place `number` of those that can be interrupted, counted from 1."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, at_instructions: bool = False) -> None:
         self.number = number
         self.happened = False
+        self._places = 0
+        self._event = "opcode" if at_instructions else "line"
+        self._can_run_handler = _can_run_after if at_instructions else _can_run_handler
 
     @contextmanager
     def calling(self, act: Callable[[], Any]) -> Iterator[None]:
-        """Call `act` at that line, as a signal handler."""
-        lines = 0
+        """Call `act` at that place, as a signal handler."""
         offsets: dict[int, int] = {}
 
         def trace(frame: Any, event: str, _arg: Any) -> Any:
-            nonlocal lines
             if "awx_ratelimit" not in frame.f_code.co_filename or _is_finalizer(frame):
                 return trace
-            previous = offsets.get(id(frame), -1) if event == "line" else -1
-            offsets[id(frame)] = frame.f_lasti if event == "line" else -1
-            if event == "line" and _can_run_handler(frame.f_code, previous, frame.f_lasti):
-                lines += 1
-                if lines == self.number:
+            frame.f_trace_opcodes = self._event == "opcode"
+            if event == "call" and self._event == "opcode":
+                # No handler runs between the end of a Python function and the next instruction of its caller.
+                offsets[id(frame.f_back)] = _RETURNED
+            previous = offsets.get(id(frame), -1)
+            if event in ("call", self._event):
+                offsets[id(frame)] = -1 if event == "call" else frame.f_lasti
+            if event == self._event and self._can_run_handler(frame.f_code, previous, frame.f_lasti):
+                self._places += 1
+                if self._places == self.number:
                     self.happened = True
                     act()
             return trace
@@ -56,7 +66,7 @@ class Interruption:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise Interrupted at that line, and continue after the block."""
+        """Raise Interrupted at that place, and continue after the block."""
 
         def interrupt() -> None:
             raise Interrupted
@@ -65,13 +75,13 @@ class Interruption:
             yield
 
 
-def every_interruption() -> Iterator[Interruption]:
-    """An interruption at the first line, at the second line and so on, until a run ends before it gets that far."""
+def every_interruption(*, at_instructions: bool = False) -> Iterator[Interruption]:
+    """An interruption at the first place, at the second and so on, until a run ends before it gets that far."""
     for number in count(1):
-        interruption = Interruption(number)
+        interruption = Interruption(number, at_instructions=at_instructions)
         yield interruption
         if not interruption.happened:
-            assert number > _MIN_LINES, "hardly anything was interrupted"
+            assert number > (_MIN_INSTRUCTIONS if at_instructions else _MIN_LINES), "hardly anything was interrupted"
             return
 
 
@@ -91,6 +101,17 @@ def _can_run_handler(code: CodeType, previous: int, at: int) -> bool:
     bytecode = dis.Bytecode(code)
     calls = [each.offset for each in bytecode if previous <= each.offset < end and each.opname.startswith("CALL")]
     return bool(calls) and _handler(bytecode, calls[-1]) == _handler(bytecode, at)
+
+
+@cache
+def _can_run_after(code: CodeType, previous: int, at: int) -> bool:
+    """Whether a handler can run between the instruction at offset `previous` and the one at `at`."""
+    if previous < 0:
+        return False
+    bytecode = dis.Bytecode(code)
+    name = next(each.opname for each in bytecode if each.offset == previous)
+    is_checked = name == "RESUME" or name.startswith(("CALL", "JUMP_BACKWARD"))
+    return is_checked and _handler(bytecode, previous) == _handler(bytecode, at)
 
 
 def _handler(bytecode: Any, offset: int) -> int | None:

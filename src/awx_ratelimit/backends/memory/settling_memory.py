@@ -1,0 +1,51 @@
+"""`SettlingMemory`: corrects what a claim was charged, and takes back a claim whose caller never gets the decision."""
+
+from awx_ratelimit.backends.memory.joint_decisions import declared_id, first_settlement
+from awx_ratelimit.backends.memory.leases import Leases
+from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory
+from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.joint_claim import Charge
+from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
+from awx_ratelimit.runtime.forks import renew_if_forked
+
+
+class SettlingMemory(ShardedMemory):
+    """The part of MemoryBackend that settles."""
+
+    def refund(self, decision: Decision) -> None:
+        self.settle(decision, NOTHING)
+
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        renew_if_forked()
+        if self._is_own(decision):
+            charged = charges(decision)
+            shards = self._shards_of([record for record, _, _ in charged])
+            self._locked(shards, 0, self._settle, decision, actual, charged)
+
+    def _is_own(self, decision: Decision) -> bool:
+        """Whether this backend has allowed `decision`."""
+        holder = decision.holder
+        leases = holder[0] if type(holder) is tuple else holder
+        return type(leases) is Leases and leases.owner is self._owner
+
+    def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> None:
+        now_ms = self._now_ms()
+        first_record = charged[0][0]
+        if not first_settlement(decision, self._shards[hash(first_record) & MASK].find(first_record)):
+            return
+        claim_id = declared_id(decision.holder)
+        for record, charge, exceeded in charged:
+            shard = self._shards[hash(record) & MASK]
+            changes = corrections(charge, exceeded, actual)
+            state = shard.find(record) or (shard.load(record, charge.plan) if changes else None)
+            if state is not None:
+                self._cut_off_tokens += state.settle(claim_id, decision.decided_at_ms, changes, now_ms)
+
+    def _withdraw(self, decision: Decision | None = None) -> None:
+        """Take back a claim that an exception has interrupted after its decision."""
+        if decision is not None and decision.holder is not None:
+            holder = decision.holder
+            for leases in holder if type(holder) is tuple else (holder,):
+                leases.discard(decision.lease_id)
+            self.refund(decision)

@@ -13,7 +13,6 @@ from tests.redis_servers import RedisServer, run
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.pending_claims import PlainClaim, ReleasedLease
-from awx_ratelimit.backends.redis.plan_encoding import Moments
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.settlement import Correction
@@ -100,7 +99,7 @@ def test_damaged_value(
 
 def settlement(now_ms: int) -> Call:
     changes = [Correction(PLAN.rates[0], -1), Correction(OTHER.rates[0], 1)]
-    return CODEC.joint.settle([("bad", changes)], NOW_MS, 0, now_ms, Moments(now_ms))
+    return CODEC.joint.settle([("bad", changes)], NOW_MS, 0, now_ms, ())
 
 
 def heal(client: "redis.Redis", now_ms: int) -> list[bool | BackendUnavailable]:

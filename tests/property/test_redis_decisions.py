@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, Moments, encode_limit
+from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, encode_limit
 from awx_ratelimit.core.bucket import convert_debt
 from awx_ratelimit.core.decide import decide, preview, rates_set_back
 from awx_ratelimit.core.decision import HoldTimes
@@ -157,7 +157,7 @@ def test_refund(redis_server: RedisServer, data: st.DataObject, decided_at_ms: i
     with redis_server.client() as client:
         client.set(CODEC.key("s"), value_of(limits[:1], limits[1:]))
 
-        call = CODEC.joint.settle(found, decided_at_ms, 0, now_ms, Moments(now_ms))
+        call = CODEC.joint.settle(found, decided_at_ms, 0, now_ms, ())
         assert CODEC.joint.parse_settled(found, run(client, call)) == 0
 
         left = client.get(CODEC.key("s"))

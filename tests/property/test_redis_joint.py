@@ -23,7 +23,7 @@ OPEN_MS = 600_000
 SCOPES = (None, "account", "service")
 SUBJECTS = ("a", "b")
 #: Debts drain partly in some of these, so that they have a lowest value.
-WAITS_MS = st.sampled_from([0, 0, 100, 1_000, 5_000, 30_000])
+WAITS_MS = st.sampled_from([0, 0, 100, 1_000, 5_000, 30_000, 86_400_000])
 SLOTS = st.none() | st.builds(Concurrency, st.integers(1, 3), ttl_ms=st.just(TTL_MS), shadow=strategies.rarely)
 
 
@@ -35,13 +35,19 @@ class KeepingBackend(MemoryBackend):
 
 @st.composite
 def measured_rates(draw: st.DrawFn, name: str) -> Rate:
-    """A rate of a measure that belongs to its name. A month is one of the calendar, everywhere the same."""
+    """A rate of a measure that belongs to its name. Its period may be of any kind, so plans change it."""
     tokens, measure = draw(st.integers(1, 40)), "tokens" if name == "tokens" else "requests"
-    if name == "month":
-        return Rate(name, tokens, period="month", anchor_day=31, timezone="Europe/Berlin")
-    period_ms = draw(st.sampled_from([1_000, 60_000, 86_400_000]))
-    if draw(strategies.rarely):
+    period_ms, kind = draw(st.sampled_from([1_000, 60_000, 86_400_000])), draw(st.integers(0, 7))
+    if kind == 0:
         return Rate(name, tokens, period_ms, refill="calendar", measure=measure)
+    if kind == 1:
+        # Its unit is not its period.
+        return Rate(name, tokens << 30, 2**20, burst=tokens << 38, measure=measure)
+    if kind == 2:
+        zone = draw(st.sampled_from(["UTC", "Europe/Berlin"]))
+        return Rate(name, tokens, period="month", anchor_day=31, timezone=zone, measure=measure)
+    if kind == 3:
+        return Rate(name, tokens, period="week", anchor_day=draw(st.integers(1, 7)), measure=measure)
     return Rate(name, tokens, period_ms, draw(st.integers(1, 60)), measure=measure, shadow=draw(strategies.rarely))
 
 
@@ -133,9 +139,9 @@ class JointClaims(RuleBasedStateMachine):
         | st.fixed_dictionaries({"tokens": st.integers(0, 90)}),
     )
     def settle(self, number: int, actual: Any) -> None:
-        """Older claims than what is kept exactly are never settled here."""
+        """Older declared claims than what is kept exactly are never settled here."""
         made = self.unsettled.pop(number % len(self.unsettled))
-        if self.clock.now_ms() - made.charged_ms <= OPEN_MS:
+        if self.clock.now_ms() - made.charged_ms <= OPEN_MS or not made.on_redis.holder.declared_id:
             self.redis.settle(made.on_redis, actual)
             self.memory.settle(made.in_memory, actual)
             counts = [backend.health()["cut_off_tokens"] for backend in (self.redis, self.memory)]
@@ -170,7 +176,6 @@ class JointClaims(RuleBasedStateMachine):
     def pass_days(self, days: int) -> None:
         while self.held:
             self.release(0)
-        self.unsettled.clear()
         self.clock.advance(days * 86_400_000)
 
     def teardown(self) -> None:

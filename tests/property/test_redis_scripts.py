@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, Moments
+from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS
 from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.settlement import NOTHING, charges, corrections
 from awx_ratelimit.testing import ManualClock
@@ -121,7 +121,7 @@ class Claims(RuleBasedStateMachine):
         decision, expected = self.charged.pop(choice % len(self.charged))
         now_ms = self.clock.now_ms()
         found = [(record, corrections(charge, over, NOTHING)) for record, charge, over in charges(decision)]
-        call = self.codecs[0].joint.settle(found, decision.decided_at_ms, 0, now_ms, Moments(now_ms))
+        call = self.codecs[0].joint.settle(found, decision.decided_at_ms, 0, now_ms, ())
         self.codecs[0].joint.parse_settled(found, run(self.client, call))
         self.memory.refund(expected)
 

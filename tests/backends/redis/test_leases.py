@@ -105,7 +105,7 @@ def test_later_hold_times_are_sampled() -> None:
 def test_releases_follow_their_subject() -> None:
     """After subjects have moved, each release is pending for the server of its subject."""
     homes: dict[Record, str] = {"a": "one", "b": "two"}
-    releases = PendingReleases(lambda: None, lambda record: homes[record])
+    releases = PendingReleases(lambda: None, homes.__getitem__)
     releases.add("a", 1)
     releases.add("b", 2)
     before = releases.next(9, "one"), releases.next(9, "two")
@@ -116,7 +116,8 @@ def test_releases_follow_their_subject() -> None:
     releases.remove(after[1][1:])
     assert before == ([("a", 1)], [("b", 2)])
     assert after == ([], [("b", 2), ("a", 1)])
-    assert [lease in releases for lease in after[1]] == [True, False]
+    moved: list[tuple[Record, int]] = after[1]
+    assert [lease in releases for lease in moved] == [True, False]
 
 
 def test_a_repeated_release_is_sent_again() -> None:

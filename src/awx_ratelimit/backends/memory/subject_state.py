@@ -129,6 +129,8 @@ class SubjectState:
         for rate, tokens in changes:
             known = debts.get(rate.name)
             if tokens > 0:
+                # A refused claim leaves limits that were never charged. They say nothing about how a debt is counted.
+                known = known if known and known.at_ms else None
                 debts[rate.name], lost = self._charged_later(known or Debt(0, now_ms, rate), tokens, now_ms)
                 cut_off += lost
             elif known is not None:
@@ -238,7 +240,10 @@ class SubjectState:
         return debts
 
     def _write(self, debts: dict[str, Debt]) -> None:
-        self.levels = [number for rate in self.layout.rates for number in debts.pop(rate.name)[:2]]
+        in_layout = [debts.pop(rate.name) for rate in self.layout.rates]
+        if any(debt.rate is not rate for debt, rate in zip(in_layout, self.layout.rates, strict=True)):
+            self.layout = layout_of(tuple(debt.rate for debt in in_layout))
+        self.levels = [number for debt in in_layout for number in debt[:2]]
         self.kept = debts
 
 

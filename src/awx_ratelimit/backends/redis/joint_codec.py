@@ -12,8 +12,8 @@ from awx_ratelimit.backends.redis.plan_encoding import (
     Arguments,
     Moments,
     bounds,
+    decode_calendar,
     encode_limit,
-    encode_periods,
     encode_time,
     encoded_plan,
 )
@@ -21,7 +21,6 @@ from awx_ratelimit.backends.redis.scripts import JOINT, SETTLE, Call
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import Decision, HoldTimes, joint_decision
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.core.settlement import Correction
 from awx_ratelimit.core.usage import RecordState
 from awx_ratelimit.errors import BackendUnavailable
@@ -32,13 +31,12 @@ _CLAIM = Struct("<QBB")
 _RECORD = Struct("<HH")
 _SEQUENCE = Struct("<Q")
 _SETTLE_HEAD = Struct(f"<d{OWNER_BYTES}sQd")
-_CHANGE = Struct("<ddd")
-_NO_PERIODS = bytes(32)
+_CHANGE = Struct("<dd")
+_BOUNDS = Struct("<dd")
 _ANSWER = Struct("<qqq")
 _TIME = Struct("<q")
-_SETTLED = Struct("<qqq")
 _OTHER_PERIOD = -4
-_CALENDAR_MS = -1
+_CORRUPT = -3
 #: Called for each admitted claim with the claim, the time of the decision, the lease id (0 if it took no slot), and the
 #: records in which it took slots with their plans. Returns the holder of the Decision.
 OnJointGrant: TypeAlias = Callable[[PendingJoint, int, int, tuple[tuple[Record, Plan], ...]], object]
@@ -105,23 +103,33 @@ class JointCodec:
         decided_at_ms: int,
         claim_id: int,
         now_ms: int | None,
-        moments: Moments,
+        calendars: Iterable[tuple[bytes, int]],
     ) -> Call:
-        """Correct the charges of a claim. `claim_id` is its lease id if it was declared, else 0."""
+        """Correct the charges of a claim. `claim_id` is its lease id if it was declared, else 0.
+
+        The call knows the periods of these calendars that contain these times.
+        """
         keys: list[bytes] = []
         parts = [_SETTLE_HEAD.pack(encode_time(now_ms), self._owner, claim_id & SEQUENCE, decided_at_ms)]
         for record, changes in settlements:
             self._add_keys(keys, record)
             parts += (bytes([len(changes)]), scope_bytes(record))
-            parts += [_encoded_change(change, decided_at_ms, moments) for change in changes]
-        return Call(SETTLE, keys, [b"".join(parts)])
+            parts += [_encoded_change(change, decided_at_ms) for change in changes]
+        periods = [_BOUNDS.pack(*bounds(decode_calendar(name), at_ms)) + name for name, at_ms in calendars]
+        return Call(SETTLE, keys, [b"".join(parts), *periods])
 
     def parse_settled(self, settlements: Sequence[Settlement], reply: bytes) -> int | OtherPeriod:
         """The tokens beyond the largest debts. Raises StateDamaged if a record could not be settled."""
+        if _TIME.unpack_from(reply)[0] == _OTHER_PERIOD:
+            _, now_ms, at_ms = _ANSWER.unpack_from(reply)
+            calendar = reply[_ANSWER.size :]
+            try:
+                decode_calendar(calendar)
+            except ValueError:
+                raise damaged(self._keys.key(settlements[0][0]), _CORRUPT) from None
+            return OtherPeriod(now_ms, at_ms, calendar)
         cut_off = 0
-        for (record, _), (answer, now_ms, ms) in zip(settlements, _SETTLED.iter_unpack(reply), strict=True):
-            if answer == _OTHER_PERIOD:
-                return OtherPeriod(now_ms, ms)
+        for (record, _), (answer,) in zip(settlements, _TIME.iter_unpack(reply), strict=True):
             if answer < 0:
                 raise damaged(self._keys.key(record), answer)
             cut_off += answer
@@ -166,10 +174,8 @@ def _decision(
     return joint_decision(pending.claim, now_ms, states, lease_id, holder)
 
 
-def _encoded_change(change: Correction, decided_at_ms: int, moments: Moments) -> bytes:
+def _encoded_change(change: Correction, decided_at_ms: int) -> bytes:
     rate = change.rate
     end_ms = bounds(rate.periods, decided_at_ms)[1] if rate.calendar else 0
-    period_ms = _CALENDAR_MS if rate.period else min(rate.period_ms, EXACT_MAX)
-    periods = encode_periods(rate.periods, moments) if rate.period else _NO_PERIODS
     limit = encode_limit(rate)
-    return bytes([len(limit)]) + limit + _CHANGE.pack(change.tokens, period_ms, end_ms) + periods
+    return bytes([len(limit)]) + limit + _CHANGE.pack(change.tokens, end_ms)

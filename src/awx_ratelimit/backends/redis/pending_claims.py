@@ -43,11 +43,13 @@ HealEntry: TypeAlias = tuple[Record, Plan, Sequence[int], Sequence[tuple[int, in
 class OtherPeriod(NamedTuple):
     """A call did nothing, because it lacks the period of the calendar that contains the server's time.
 
-    With an `at_ms` that is later than `now_ms`, it lacks the period of this stored time.
+    With an `at_ms` that is later than `now_ms`, it lacks the period of this stored time. A settlement says of which
+    `calendar`, because it drains each debt by the rate that it was charged by.
     """
 
     now_ms: int
     at_ms: int
+    calendar: bytes = b""
 
     @property
     def later_ms(self) -> int:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from math import nan
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
-from awx_ratelimit.core.calendar_periods import Periods
+from awx_ratelimit.core.calendar_periods import Period, Periods, calendar_periods
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan, PlanCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
@@ -23,7 +23,7 @@ SEQUENCE: Final = (1 << SEQUENCE_BITS) - 1
 _PLAN = Struct("<BHBIdd")
 _RATE = Struct("<ddddB")
 _CHARGED_RATE = Struct("<dddddB")
-_DRAIN = Struct("<q")
+_DRAIN = Struct("<qq")
 _PERIODS = Struct("<dddd")
 _LEASE = Struct("<QdId")
 _STATE_VERSION = 2
@@ -75,13 +75,28 @@ def _encode(plan: Plan) -> EncodedPlan:
 def encode_limit(rate: Rate) -> bytes:
     """The name of a rate, and the numbers by which its debt is counted, as they are stored: see state.lua."""
     unit, burst = _shortest(rate.unit), _shortest(rate.capacity // rate.unit)
-    drain = rate.drain
-    if rate.calendar:
-        drain = 0 if rate.period else -min(rate.period_ms, EXACT_MAX)
-    kind = {rate.burst: 0, -rate.unit: 1, 0: 2}.get(drain, 3)
-    sizes = bytes([64 * kind + 8 * len(unit) + len(burst)])
+    kind, more = 0, b""
+    if rate.period:
+        calendar = encode_calendar(rate)
+        kind, more = 2, bytes([len(calendar)]) + calendar
+    elif rate.calendar and rate.period_ms == rate.unit:
+        kind = 1
+    elif rate.calendar or rate.period_ms != rate.unit or rate.drain != rate.burst:
+        # A period longer than all times stays longer than all times when it is cut to the largest exact number.
+        kind, more = 3, _DRAIN.pack(0 if rate.calendar else rate.drain, min(rate.period_ms, EXACT_MAX))
     name = bytes([len(rate.name)]) + rate.name.encode()
-    return name + sizes + unit + burst + (_DRAIN.pack(drain) if kind == 3 else b"")
+    return name + bytes([64 * kind + 8 * len(unit) + len(burst)]) + unit + burst + more
+
+
+def encode_calendar(rate: Rate) -> bytes:
+    """The calendar of a rate, so that any process can read it: see `decode_calendar`."""
+    return f"{rate.period} {rate.anchor_day} {rate.anchor_month} {rate.timezone}".encode()
+
+
+def decode_calendar(calendar: bytes) -> Periods:
+    """The periods of a stored calendar. Raises ValueError if it does not exist on this machine."""
+    period, day, month, timezone = calendar.decode().split(" ", 3)
+    return calendar_periods(cast("Period", period), int(day), int(month), timezone)
 
 
 def _shortest(number: int) -> bytes:

@@ -11,7 +11,7 @@ from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.joint_codec import Settlement
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.pending_claims import OtherPeriod
-from awx_ratelimit.backends.redis.plan_encoding import Moments
+from awx_ratelimit.backends.redis.plan_encoding import encode_calendar
 from awx_ratelimit.backends.redis.present import Present
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.core.budget import Record
@@ -22,13 +22,16 @@ _MAX_CLOSINGS = 10_000
 
 
 class PendingSettlement(NamedTuple):
-    """What a claim cost more or less, in records of one slot. `record` is one of them. `later_ms` is as in Moments."""
+    """What a claim cost more or less, in records of one slot. `record` is one of them.
+
+    `calendars` are those that the server has asked for, with the times whose periods it lacked.
+    """
 
     record: Record
     settlements: Sequence[Settlement]
     decided_at_ms: int
     declared_id: int
-    later_ms: int = 0
+    calendars: tuple[tuple[bytes, int], ...] = ()
 
 
 class Settlements:
@@ -78,15 +81,21 @@ class Settlements:
 
     def call(self, pending: PendingSettlement) -> Call:
         """The call that settles it."""
-        _, settlements, decided_at_ms, declared_id, later_ms = pending
-        moments = Moments(self._present.ms(), later_ms)
-        return self._codec.joint.settle(settlements, decided_at_ms, declared_id, self._present.call_time_ms(), moments)
+        _, settlements, decided_at_ms, declared_id, asked = pending
+        now_ms = self._present.ms()
+        # Nearly always, a debt is counted by the calendar of the claim.
+        own = {(encode_calendar(rate), now_ms) for _, changes in settlements for rate, _ in changes if rate.period}
+        calendars = own.union(asked)
+        return self._codec.joint.settle(
+            settlements, decided_at_ms, declared_id, self._present.call_time_ms(), sorted(calendars)
+        )
 
     def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
         """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""
         answer = self._codec.joint.parse_settled(pending.settlements, raise_error(reply))
         if isinstance(answer, OtherPeriod):
-            return pending._replace(later_ms=self._present.note(answer) or pending.later_ms)
+            self._present.note(answer)
+            return pending._replace(calendars=(*pending.calendars, (answer.calendar, answer.at_ms)))
         if answer:
             with self._lock:
                 self.cut_off_tokens += answer

@@ -22,6 +22,16 @@ _RATES = (
     Rate("x", 40, 60_000, refill="calendar"),
     Rate("x", 30, period="week", timezone="America/New_York"),
 )
+#: Every way to count a limit of 100 tokens. The third counts in a unit that is not its period.
+_KINDS = (
+    Rate("x", 100, 60_000),
+    Rate("x", 50, 86_400_000, burst=100),
+    Rate("x", 2**40, 2**20, burst=100 * 2**37),
+    Rate("x", 100, 3_600_000, refill="calendar"),
+    Rate("x", 100, period="day", timezone="America/New_York"),
+    Rate("x", 100, period="month"),
+    Rate("x", 100, period="month", anchor_day=15, timezone="Europe/Berlin"),
+)
 
 
 class SettlementLaws(BackendUnderTest):
@@ -186,6 +196,25 @@ class SettlementLaws(BackendUnderTest):
 
         # 50 were owed, 25 of them drained under the new plan, 5 came, and 5 of the 10 had not refilled.
         assert (await limiter.peek("s", more)).usages[0].remaining == 300 - 50 + 25 - 5 + 5
+
+    @pytest.mark.parametrize("kind", range(len(_KINDS)))
+    async def test_law_15_period_changed(self, limiter: AsyncLimiter, clock: ManualClock, kind: int) -> None:
+        """What a claim cost more is added to the debt as it is counted now, after its limit got another period."""
+        now, steps = Plan("now", (_KINDS[kind],)), (0, 7_000, 90_000, 86_400_000, 3 * 86_400_000, 40 * 86_400_000)
+        # Both have the debt of the old plan; the other one is settled by a claim of the new plan.
+        for number, rate in enumerate(_KINDS):
+            step_ms = steps[(number + kind) % len(steps)]
+            subject, other = f"settled-{kind}-{number}", f"other-{kind}-{number}"
+            before, _ = [await limiter.acquire(each, Plan("old", (rate,)), settle=True) for each in (subject, other)]
+            _, after = [await limiter.acquire(each, now, 40, settle=True) for each in (subject, other)]
+            clock.advance(step_ms)
+            await limiter.settle(before, 11)
+            await limiter.settle(after, 50)
+            clock.advance(step_ms // 3)
+            found, expected = await limiter.peek(subject, now), await limiter.peek(other, now)
+
+            state = [(each.usages[0].remaining, each.usages[0].reset_after_ms) for each in (found, expected)]
+            assert state[0] == state[1], f"from {rate} after {step_ms} ms"
 
     async def test_law_15_many_open_claims(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """At least 1,000 claims of a bucket are given back exactly, 10 minutes after they were charged."""

@@ -57,11 +57,17 @@ while key_at <= #KEYS do
     local until_ms, claims = lapse_ms, opens.parse(open)
     for i = 1, count do
       local limit, _, drain, capacity, period_ms = limits[i], u('<dddd', plan, 25 + names + 33 * (i - 1))
-      local was, end_ms = limit.was, drain_now(plan, limit, drain, period_ms)
-      if was and (was.unit ~= limit.unit or was.capacity ~= limit.capacity) then opens.forget(claims, limit.name) end
-      opens.note(claims, limit.name, limit.debt)
-      limit.debt = math.max(limit.debt, math.min(capacity, limit.debt + u('<d', asked, debts_at + 8 * (i - 1))))
-      until_ms = math.max(until_ms, end_ms or limit.at_ms + limit.debt / drain)
+      local was, owed = limit.was, u('<d', asked, debts_at + 8 * (i - 1))
+      if owed == 0 and was then
+        -- Perhaps the claims of the outage did not name it.
+        limits[i], limits.keep_ms = was, math.max(limits.keep_ms, was.keep_ms)
+      else
+        local end_ms = drain_now(plan, limit, drain, period_ms)
+        if was and (was.unit ~= limit.unit or was.capacity ~= limit.capacity) then opens.forget(claims, limit.name) end
+        opens.note(claims, limit.name, limit.debt)
+        limit.debt = math.max(limit.debt, math.min(capacity, limit.debt + owed))
+        until_ms = math.max(until_ms, end_ms or limit.at_ms + limit.debt / drain)
+      end
     end
     for each = leases_from, at - 16, 16 do
       local sequence, ends_ms = sub(asked, each, each + 5), u('<d', asked, each + 8)

@@ -27,21 +27,32 @@ local function limit_functions()
     return whole + part, left > 0 and 1 or 0
   end
 
-  -- The unit, the capacity and the drain from the numbers at `at`, and where they end; nil if they are corrupt.
+  -- A limit from the numbers at `at`, and where they end; nil if they are corrupt. Its `drain` is 0 for calendar rates.
+  -- Those with a period of the calendar have a `calendar`, all others a `period_ms`.
   local function numbers_at(value, at)
     local sizes = string.byte(value, at) or 0
     local n = sizes % 8
     local m = (sizes % 64 - n) / 8
-    local after = at + 1 + m + n + (sizes >= 192 and 8 or 0)
+    local after = at + 1 + m + n
     if m == 0 or n == 0 or after > #value + 1 then return nil end
     local unit, burst = u('<I' .. m .. 'I' .. n, value, at + 1)
     if unit < 1 or burst < 1 or unit > EXACT or burst * unit > EXACT then return nil end
-    if sizes < 64 then return unit, burst * unit, burst, after end
-    if sizes < 128 then return unit, burst * unit, -unit, after end
-    if sizes < 192 then return unit, burst * unit, 0, after end
-    local drain = u('<i8', value, after - 8)
-    if math.abs(drain) > EXACT then return nil end
-    return unit, burst * unit, drain, after
+    local limit = { unit = unit, capacity = burst * unit, drain = 0 }
+    if sizes < 128 then
+      if sizes < 64 then limit.drain = burst end
+      limit.period_ms = unit
+    elseif sizes < 192 then
+      local bytes = string.byte(value, after) or #value
+      after = after + 1 + bytes
+      limit.calendar = sub(value, after - bytes, after - 1)
+    else
+      after = after + 16
+      if after > #value + 1 then return nil end
+      limit.drain, limit.period_ms = u('<i8i8', value, after - 16)
+      local drain, period_ms = limit.drain, limit.period_ms
+      if drain < 0 or drain > EXACT or period_ms < 1 or period_ms > EXACT then return nil end
+    end
+    return limit, after
   end
 
   -- The limits (length, name, numbers) from `at` to `last`, with `more` bytes after each; nil if they are corrupt.
@@ -49,12 +60,10 @@ local function limit_functions()
     local limits = {}
     while at <= last do
       local name_end = at + string.byte(value, at)
-      local unit, capacity, drain, after = numbers_at(value, name_end + 1)
-      if not unit or after + more > last + 1 then return nil end
-      limits[#limits + 1] = {
-        name = sub(value, at, name_end), numbers = sub(value, name_end + 1, after - 1), unit = unit,
-        capacity = capacity, drain = drain, levels_at = after,
-      }
+      local limit, after = numbers_at(value, name_end + 1)
+      if not limit or after + more > last + 1 then return nil end
+      limit.name, limit.numbers = sub(value, at, name_end), sub(value, name_end + 1, after - 1)
+      limit.levels_at, limits[#limits + 1] = after, limit
       at = after + more
     end
     return limits

@@ -3,28 +3,33 @@
 -- KEYS     for each record: its key, and if it is in a scope, the index of the scopes of its subject
 -- ARGV[1]  time d, owner 16, sequence I8, decided_at_ms d, then for each record: changes B, scope (length B, bytes),
 --          and for each change: bytes of the limit B, the limit as in a head, tokens d (below 0: to give back),
---          period_ms d (below 0: a period of the calendar), the end of the period of decided_at_ms d (calendar rates),
---          and the periods d d d d of the calendar, as in periods.lua (0 without)
--- answer   for each record: the tokens that are beyond the largest debt i8 (below 0: an error code), time i8, ms i8
---          OTHER_PERIOD: nothing is done, because the period of the calendar that contains ms is missing
+--          the end of the period of decided_at_ms d (calendar rates)
+-- others   periods of the calendar: start d, end d, the calendar
+-- answer   for each record: the tokens that are beyond the largest debt i8, or an error code below 0. Only OTHER_PERIOD
+--          i8, time i8, ms i8, a calendar: nothing is done, because the period of it that contains ms is missing.
 
 local OTHER_PERIOD = -4
 local t, by, at = value_functions(), limit_functions(), 41
 local id, decided_at_ms = owner .. sub(asked, 25, 30), u('<d', asked, 33)
 local periods, opens = period_functions(), open_functions()
-local records, next_key, missing_ms = {}, 1, nil
+local records, next_key, missing = {}, 1, nil
 
--- Drains a limit to now, by its own numbers. Those that are not stored are the change's.
-local function drained(limit, change)
-  local drain, debt, at_ms = limit.drain, limit.debt, limit.at_ms
-  if drain == 0 then
-    if change.period_ms >= 0 then return math.max(0, debt), at_ms end
-    local left, since_ms, end_ms = periods.drained(asked, change.periods_at, debt, at_ms)
-    if not left then missing_ms = missing_ms or since_ms end
+-- The call knows the periods of a calendar by its name.
+function periods.bounds(_, calendar, ms)
+  for i = 2, #ARGV do
+    local start_ms, end_ms = u('<dd', ARGV[i])
+    if start_ms <= ms and ms < end_ms and sub(ARGV[i], 17) == calendar then return start_ms, end_ms end
+  end
+end
+
+-- The debt of a limit now and its time, by the rate that it was charged by; and the end of a calendar rate's period.
+local function drained(limit)
+  local drain, debt, at_ms, period_ms = limit.drain, limit.debt, limit.at_ms, limit.period_ms
+  if limit.calendar then
+    local left, since_ms, end_ms = periods.drained(nil, limit.calendar, debt, at_ms)
+    if not left then missing = missing or pack('<i8i8i8', OTHER_PERIOD, now_ms, since_ms) .. limit.calendar end
     return left or 0, since_ms, end_ms
   end
-  local same = limit.unit == change.unit and limit.capacity == change.capacity and limit.drain == change.drain
-  local period_ms = drain < 0 and -drain or same and change.period_ms or limit.unit
   if debt <= 0 then
     debt, at_ms = 0, now_ms
   elseif now_ms < at_ms then
@@ -37,12 +42,12 @@ local function drained(limit, change)
     end
     at_ms = now_ms
   end
-  return debt, at_ms, drain < 0 and at_ms - at_ms % period_ms + period_ms or nil
+  return debt, at_ms, drain == 0 and at_ms - at_ms % period_ms + period_ms or nil
 end
 
 -- Charges `change` to a limit. Returns the tokens that are beyond its largest debt, and the time when it has drained.
 local function charge(limit, change, open)
-  local debt, at_ms, end_ms = drained(limit, change)
+  local debt, at_ms, end_ms = drained(limit)
   opens.note(open, limit.name, debt)
   -- A product beyond 2^53 is larger than any debt, however it is rounded.
   local room = math.max(0, math.min(2 * limit.capacity, EXACT) - debt)
@@ -53,13 +58,13 @@ local function charge(limit, change, open)
     cut_off, wanted = tokens - (room - math.fmod(room, limit.unit)) / limit.unit, room
   end
   limit.debt, limit.at_ms = debt + wanted, at_ms
-  return cut_off, end_ms or (limit.drain > 0 and at_ms + limit.debt / limit.drain) or 0
+  return cut_off, end_ms or limit.drain > 0 and at_ms + limit.debt / limit.drain or 0
 end
 
 -- Of `change`, what has not refilled since the claim, in the unit of the limit.
 local function unfilled(limit, change)
   local amount
-  if change.drain <= 0 then
+  if change.drain == 0 then
     amount = now_ms < change.end_ms and -change.tokens * change.unit or 0
   else
     amount = -change.tokens * change.unit - change.drain * math.max(0, now_ms - decided_at_ms)
@@ -71,10 +76,10 @@ end
 local function give_back(limit, change, open)
   local given
   if open.rows ~= '' then
-    given = opens.give_back(open, id, limit.name, -change.tokens * limit.unit, (drained(limit, change)))
+    given = opens.give_back(open, id, limit.name, -change.tokens * limit.unit, (drained(limit)))
   end
   limit.debt = math.max(0, limit.debt - (given or unfilled(limit, change)))
-  if open.rows ~= '' then opens.note(open, limit.name, (drained(limit, change))) end
+  if open.rows ~= '' then opens.note(open, limit.name, (drained(limit))) end
 end
 
 local function changes_at(count)
@@ -82,8 +87,8 @@ local function changes_at(count)
   for n = 1, count do
     local after = at + string.byte(asked, at) + 1
     local change = by.names(asked, at + 1, after - 1, 0)[1]
-    change.tokens, change.period_ms, change.end_ms = u('<ddd', asked, after)
-    changes[n], change.periods_at, at = change, after + 24, after + 56
+    change.tokens, change.end_ms = u('<dd', asked, after)
+    changes[n], at = change, after + 16
   end
   return changes
 end
@@ -101,9 +106,13 @@ local function settle(key, index_key, scope, changes)
     local limit = known[change.name]
     if change.tokens > 0 then
       if not limit then
-        limit = { name = change.name, numbers = change.numbers, unit = change.unit, capacity = change.capacity }
-        limit.drain, limit.debt, limit.at_ms, limit.keep_ms = change.drain, 0, now_ms, 0
-        limits[#limits + 1] = limit
+        limit, limits[#limits + 1] = change, change
+        limit.debt, limit.at_ms, limit.keep_ms = 0, now_ms, 0
+      elseif limit.debt == 0 and limit.at_ms == 0 then
+        -- It was never charged, so it says nothing about how a debt is counted.
+        for _, field in ipairs({ 'numbers', 'unit', 'capacity', 'drain', 'period_ms', 'calendar' }) do
+          limit[field] = change[field]
+        end
       end
       local lost, drained_ms = charge(limit, change, open)
       cut_off, touched = cut_off + lost, true
@@ -135,13 +144,10 @@ while next_key <= #KEYS do
   records[#records + 1] = { answer = answer, write = write }
 end
 
+if missing then return missing end
 local answers = {}
 for i, record in ipairs(records) do
-  if missing_ms then
-    answers[i] = pack('<i8i8i8', OTHER_PERIOD, now_ms, missing_ms)
-  else
-    if record.write then record.write() end
-    answers[i] = pack('<i8i8i8', record.answer, now_ms, 0)
-  end
+  if record.write then record.write() end
+  answers[i] = pack('<i8', record.answer)
 end
 return table.concat(answers)

@@ -3,9 +3,10 @@
 -- The state of a record (a subject, or a subject in one scope) is one string of little-endian integers:
 --   open     only if declared claims are open: version 3 B, bytes of the rest I4, and the rest as in open.lua
 --   head     version B, limits B, bytes of names I2; for each limit: length of its name B, name, numbers.
---            numbers: a byte (64 * kind + 8 * m + n), unit Im, burst In, and if kind is 3, drain i8. The capacity is
---            burst * unit. The drain is the burst if kind is 0, -unit if 1, 0 if 2. Below 0 it is the negative period
---            of a calendar rate with equal periods; 0 is a rate with a period of the calendar.
+--            numbers: a byte (64 * kind + 8 * m + n), unit Im, burst In. The capacity is burst * unit. Kind 0: the drain
+--            is the burst, and the period is the unit. 1: a calendar rate whose equal periods are the unit. 2: a rate
+--            with a period of the calendar; the bytes of the calendar B, the calendar. 3: drain i8 (0: a calendar rate
+--            with equal periods), period i8.
 --   levels   for each limit: debt i8, at_ms i8 (time of the last charge)
 --   keep_ms  i8: the time when the levels have drained and the leases have lapsed
 --   tail     bytes of the tail I2; for each limit that the last charge did not have:
@@ -104,7 +105,12 @@ local function value_functions()
       local numbers_at = at + string.byte(value, at) + 1
       local sizes = string.byte(value, numbers_at) or 0
       local n = sizes % 8
-      local after = numbers_at + 25 + n + (sizes % 64 - n) / 8 + (sizes >= 192 and 8 or 0)
+      local after = numbers_at + 25 + n + (sizes % 64 - n) / 8
+      if sizes >= 192 then
+        after = after + 16
+      elseif sizes >= 128 then
+        after = after + 1 + (string.byte(value, after - 24) or 0)
+      end
       if after > last + 1 then return keep_ms end
       keep_ms, at = math.max(keep_ms, (u('<i8', value, after - 8))), after
     end

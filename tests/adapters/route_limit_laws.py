@@ -9,8 +9,11 @@ import pytest
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable
 from awx_ratelimit.core import scope
+from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.testing import ManualClock
 
+#: The keys that were looked up.
+LOOKED_UP: list[str | None] = []
 KEYS = {
     "alice": Caller("alice", account="acme"),
     "bob": Caller("bob", account="acme"),
@@ -41,6 +44,9 @@ class Get(Protocol):
 def identify(request: Any) -> Caller | None:
     """The caller of the key, which need not be known."""
     key = request.header("x-api-key")
+    LOOKED_UP.append(key)
+    if key == "down":
+        raise KeyStoreUnavailable("the store is down")
     return KEYS.get(key) if key else None
 
 
@@ -164,6 +170,19 @@ class RouteLimitLaws:
     def test_per_account(self, behind: Get) -> None:
         """The callers of an account share one bucket; a caller without an account has its own."""
         assert [behind("/account", key).status for key in ("alice", "bob", "alice", "carol")] == [200, 200, 429, 200]
+
+    @pytest.mark.parametrize("path", ["/one", "/account", "/both"])
+    def test_one_look_up(self, behind: Get, path: str) -> None:
+        """Behind a middleware the caller is looked up once, whoever shares the bucket."""
+        LOOKED_UP.clear()
+        behind(path, "alice")
+
+        assert LOOKED_UP == ["alice"]
+
+    @pytest.mark.parametrize("path", ["/one", "/account"])
+    def test_store_is_down(self, alone: Get, path: str) -> None:
+        """A key that cannot be looked up is answered with a 503, and does not count by its address."""
+        assert [alone(path, "down").status for _ in range(3)] == [503] * 3
 
     def test_per_address_and_per_caller(self, behind: Get) -> None:
         """Both limits of a route hold at once."""

@@ -9,6 +9,8 @@ from tests.http.gate_client import Client
 
 from awx_ratelimit import Budget, Caller, Gate, InvalidLimit, Plan, PlanTable, Request, Rule
 from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.route_admission_sync import admit_to_route
+from awx_ratelimit.http.route_limit import RouteLimit
 
 KEY = Plan.of("p", per_minute=60, account=Plan.of("p.account", per_minute=3, concurrent=5))
 LOGIN = Plan.of("login", per_minute=3)
@@ -237,6 +239,44 @@ def test_per_function_with_a_wrong_result(result: Any) -> None:
 
     with pytest.raises(TypeError, match="per: expected a non-empty string as the result"):
         used.send("/login", x_api_key="k1")
+
+
+REFUSING = PlanTable.from_mapping(
+    {
+        "default": "p",
+        "plans": {"p": {"per_minute": 2, "account": {"per_minute": 4}, "refusal": {"body": "pay more"}}},
+        "service": {"per_minute": 5},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "body"),
+    [(["k1"] * 3, True), (["k1", "k2"] * 2 + ["k4"], True), (["k1", "k3", "k2", "k3", "k1", "k5"], False)],
+)
+def test_refusal_text_of_a_plan(keys: list[str], body: bool) -> None:
+    """The text of a plan answers a refusal by its own limits or its account's, not one by the service's."""
+    callers = {f"k{n}": Caller(f"k{n}", account="odd" if n in (3, 5) else "even") for n in range(1, 6)}
+    used = Client(plans=REFUSING, identify=lambda request: callers[request.header("x-api-key") or ""])
+
+    *admitted, refused = [used.send(x_api_key=key).reply for key in keys]
+    assert admitted == [None] * (len(keys) - 1)
+    assert refused is not None
+    assert (refused.body == b"pay more") is body
+
+
+def test_refusal_text_of_a_route() -> None:
+    """A route that is named like a plan, and a budget of a rule, have no text."""
+    rules = [Rule("/rule", budget="p", plan=Plan.of("p", per_minute=1))]
+    used = Client(plans=REFUSING, identify=identify, rules=rules)
+    limit = RouteLimit("1/minute", scope="p")
+    replies = [
+        admit_to_route(limit, "p", Request("GET", "/", None, lambda _: [b"alone"]), {}, used.gate, []).reply
+        for _ in range(2)
+    ]
+    replies += [used.send("/rule", x_api_key="k1").reply for _ in range(2)]
+
+    assert [reply and reply.body.startswith(b'{"code"') for reply in replies] == [None, True, None, True]
 
 
 def test_two_budgets_of_one_path() -> None:

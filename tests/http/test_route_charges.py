@@ -25,7 +25,7 @@ class Requests:
         gate, source = self.used.gate, dict[str, Any]()
         admission = self.used.send(path, x_api_key="k")
         assert admission.reply is None
-        slot = Slot(gate, [], admission.decision)
+        slot = Slot(gate, [], admission.decision, admission.caller)
         request = Request("GET", path, "192.0.2.1", lambda _: [])
         self.used.clock.advance(time_ms)
         for limit in self._limits:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
-from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.endings import Settles, ending_of
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import COST_HEADER, merged
 from awx_ratelimit.http.message import Headers, Reply, Request, text_headers
+from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
 #: The settlements under way. An event loop keeps only weak references to its tasks.
@@ -23,11 +23,12 @@ class Exchange(Settles):
 
     __slots__ = ("_headers", "decision")
 
-    def __init__(self, gate: AsyncGate, headers: Headers, decision: Decision | None) -> None:
+    def __init__(self, gate: AsyncGate, admission: Admission) -> None:
         self.gate = gate
-        self.ending = ending_of(decision)
-        self._headers = headers
-        self.decision = self.claimed = decision
+        self.caller = admission.caller
+        self.ending = ending_of(admission.decision)
+        self._headers: Headers = admission.headers
+        self.decision = self.claimed = admission.decision
 
     def take_headers(self) -> Headers:
         """The headers for the response, once; then none."""
@@ -78,7 +79,7 @@ async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | R
         for exchange in outer:
             exchange.drop_headers()
         return admission.reply
-    exchange = Exchange(gate, admission.headers, admission.decision)
+    exchange = Exchange(gate, admission)
     state[EXCHANGES] = (*outer, exchange)
     return exchange
 

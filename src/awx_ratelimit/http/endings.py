@@ -6,6 +6,7 @@ An adapter has an object for each request that a gate has admitted. It derives f
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.http.settling import cost_in, depends_on_status, is_declared
 
@@ -41,11 +42,14 @@ def ending_of(decision: Decision | None) -> Ending | None:
 class Settles:
     """Settles the charges of a request. `claimed` is what `gate` has decided, also after its slot is released.
 
+    `caller` is whose request it is.
+
     `ending` is None for nearly all requests: those that nothing is settled for. See `ending_of`.
     """
 
-    __slots__ = ("claimed", "ending", "gate")
+    __slots__ = ("caller", "claimed", "ending", "gate")
     gate: Any
+    caller: Caller | None
     claimed: Decision | None
     ending: Ending | None
 

@@ -157,18 +157,22 @@ class AsyncGate(AsyncCharges):
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
             return policy.undecided(request, policy.parts_of(plan, rule.price), cost, caller.subject, error)
         over = decision.exceeded & plan.enforced if decision.__class__ is Decision else not decision.allowed
-        return policy.denied(request, decision) if over else _new(Admission, (None, policy.headers(decision), decision))
+        return (
+            policy.denied(request, decision)
+            if over
+            else _new(Admission, (None, policy.headers(decision), decision, caller))
+        )
 
     async def admit_to_route(
-        self, request: Request, limit: BoundLimit, decided: Decision | None, *, is_settled: bool
+        self, request: Request, limit: BoundLimit, caller: Caller | None, *, is_settled: bool
     ) -> Admission:
-        """Decide a route's own limit. `decided` is the gate's decision for the request, None without one.
+        """Decide a route's own limit. `caller` is the caller that the gate has found; None if it has looked for none.
 
         `is_settled`: the middleware settles what the limit charges when the request has ended.
 
         Raises what a function `per` or `cost` raises, and TypeError for a result of the wrong type.
         """
-        record = await self._route_record(request, limit, decided)
+        record = await self._route_record(request, limit, caller)
         if isinstance(record, Admission):
             return record
         cost: Any = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
@@ -187,16 +191,13 @@ class AsyncGate(AsyncCharges):
         await self._flush_identify()
 
     async def _route_record(
-        self, request: Request, limit: BoundLimit, decided: Decision | None
+        self, request: Request, limit: BoundLimit, caller: Caller | None
     ) -> ScopedSubject | Admission:
         """The buckets of a route's own limit; an Admission if the caller is exempt, or may send no more unknown keys.
 
         A request without an accepted key, on a route that needs none, counts by its address.
         """
-        if decided is not None and limit.per == "caller":
-            return ScopedSubject(decided.subject, limit.scope)
-        caller = None
-        if decided is None or limit.per == "account":
+        if caller is None:
             found = await self._find_caller(request)
             if isinstance(found, Admission):
                 return found
@@ -206,7 +207,10 @@ class AsyncGate(AsyncCharges):
         return owned_record(limit.per, limit.scope, request, caller, self._policy.addresses.subject)
 
     async def _find_caller(self, request: Request) -> Any:
-        """The caller of a request that needs no key; the 429 for an address that has sent too many unknown ones."""
+        """The caller of a request that needs no key.
+
+        The reply for an address that has sent too many unknown ones, and for one whose key cannot be looked up.
+        """
         try:
             throttled = await self._throttled(request) if self._unknown_key_addresses else None
             if throttled is not None:
@@ -216,7 +220,7 @@ class AsyncGate(AsyncCharges):
                 caller = await async_checked_caller(caller, request)
         except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
             refused = await self._unauthenticated(request, error)
-            return refused if is_refusal(refused.reply) else None
+            return None if isinstance(error, KeyRefused) and not is_refusal(refused.reply) else refused
         return caller
 
     async def _throttled(self, request: Request) -> Admission | None:

@@ -50,12 +50,13 @@ class Admission(NamedTuple):
     """The gate's answer for one request: send `reply` and nothing else, or call the app and add `headers`.
 
     `decision` is None for an exempt request and for one without a caller. A slot that the decision took is held until
-    `release`.
+    `release`. `caller` is whose request a gate has admitted.
     """
 
     reply: Reply | None
     headers: list[tuple[bytes, bytes]]
     decision: Decision | None
+    caller: Caller | None = None
 
 
 EXEMPT = Admission(None, [], None)

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE
+from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
@@ -34,7 +35,7 @@ class Refusals:
     def denied(self, request: Request, decision: Decision) -> Reply:
         """A limit of the caller's plan or of a budget refused the request."""
         reply = limit_headers.refusal(decision, self._dialect, problem=_wants_problem(request))
-        text = self._plans.refusal_of(decision.plan)
+        text = self._plans.refusal_of(decision.plan) if _is_of_plan(decision) else None
         if text is not None:
             own = Reply.text(text.body, status=text.status or reply.status, content_type=text.content_type)
             reply = _keeping_headers(reply, own)
@@ -66,6 +67,14 @@ class Refusals:
             # A mistake in it must not turn a refusal into a 500, which clients retry at once.
             self._log.write(logging.ERROR, "on_refused", "on_refused failed, so the usual reply is sent: %r", error)
             return refusal.reply
+
+
+def _is_of_plan(decision: Decision) -> bool:
+    """Whether a limit of the caller's plan has refused, and not only those of the service, of rules and of routes."""
+    if not isinstance(decision, JointDecision):
+        return True
+    refused = [usage for usage in decision.usages if usage.refused and not usage.shadow]
+    return any(usage.scope in (None, ACCOUNT_SCOPE) for usage in refused)
 
 
 def _checked(reply: object) -> Reply:

@@ -6,6 +6,7 @@ A refusal of one limit gives back what the gate and the other limits of the rout
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import merged
@@ -32,7 +33,10 @@ def _reporting_all(admission: Admission, source: MutableMapping[str, Any]) -> Ad
 
 
 class AsyncOuter(Protocol):
-    """What a middleware knows of a request: its gate, and the gate's decision; None if it did not limit the request."""
+    """What a middleware knows of a request: its gate, and the gate's decision; None if it did not limit the request.
+
+    `caller` is whose request it is.
+    """
 
     @property
     def gate(self) -> AsyncGate:
@@ -42,12 +46,17 @@ class AsyncOuter(Protocol):
     def decision(self) -> Decision | None:
         """Its decision."""
 
+    @property
+    def caller(self) -> Caller | None:
+        """The caller that it has found."""
+
 
 class AsyncCharge(NamedTuple):
     """A gate, and what it has decided for a request; None for a request that it did not limit."""
 
     gate: AsyncGate
     decision: Decision | None
+    caller: Caller | None = None
 
 
 async def async_admit_to_route(
@@ -68,12 +77,12 @@ async def async_admit_to_route(
         return EXEMPT
     if not outer:
         bound.check_alone()
-    decided = None
+    caller = None
     for charge in outer:
         charge.gate.expect_route_limit(request)
         if charge.gate is gate:
-            decided = charge.decision
-    admission = await gate.admit_to_route(request, bound, decided, is_settled=bool(outer))
+            caller = charge.caller
+    admission = await gate.admit_to_route(request, bound, caller, is_settled=bool(outer))
     charged: list[AsyncCharge] = source.setdefault(CHARGED, [])
     if admission.reply is None:
         charged.append(AsyncCharge(gate, admission.decision))

@@ -6,6 +6,7 @@ Generated from `route_admission.py` by tools/generate_sync.py: change that modul
 from collections.abc import MutableMapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Request
@@ -15,7 +16,10 @@ from awx_ratelimit.http.route_limit import RouteLimit
 
 
 class Outer(Protocol):
-    """What a middleware knows of a request: its gate, and the gate's decision; None if it did not limit the request."""
+    """What a middleware knows of a request: its gate, and the gate's decision; None if it did not limit the request.
+
+    `caller` is whose request it is.
+    """
 
     @property
     def gate(self) -> Gate:
@@ -25,12 +29,17 @@ class Outer(Protocol):
     def decision(self) -> Decision | None:
         """Its decision."""
 
+    @property
+    def caller(self) -> Caller | None:
+        """The caller that it has found."""
+
 
 class Charge(NamedTuple):
     """A gate, and what it has decided for a request; None for a request that it did not limit."""
 
     gate: Gate
     decision: Decision | None
+    caller: Caller | None = None
 
 
 def admit_to_route(
@@ -51,12 +60,12 @@ def admit_to_route(
         return EXEMPT
     if not outer:
         bound.check_alone()
-    decided = None
+    caller = None
     for charge in outer:
         charge.gate.expect_route_limit(request)
         if charge.gate is gate:
-            decided = charge.decision
-    admission = gate.admit_to_route(request, bound, decided, is_settled=bool(outer))
+            caller = charge.caller
+    admission = gate.admit_to_route(request, bound, caller, is_settled=bool(outer))
     charged: list[Charge] = source.setdefault(CHARGED, [])
     if admission.reply is None:
         charged.append(Charge(gate, admission.decision))

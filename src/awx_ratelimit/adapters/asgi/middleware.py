@@ -20,6 +20,7 @@ from awx_ratelimit.adapters.asgi.scope import (
     sends_body,
 )
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_asgi, checked_drain_bytes, nested_call
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.http.endings import Settles, ending_of
@@ -76,7 +77,7 @@ class RateLimitMiddleware:
             with nested_call(scope, "asgi_app"):
                 await self.app(scope, receive, send)
             return
-        reply, headers, decision = await self.gate.admit(request_of(scope))
+        reply, headers, decision, caller = await self.gate.admit(request_of(scope))
         if reply is not None:
             for exchange in outer:
                 exchange.drop_headers()
@@ -84,7 +85,7 @@ class RateLimitMiddleware:
                 await discard(receive, self._max_drain_bytes)
             await self._refuse(reply, scope, receive, send)
             return
-        exchange = Exchange(self.gate, headers, decision, receive, send)
+        exchange = Exchange(self.gate, headers, decision, caller, receive, send)
         try:
             scope[EXCHANGES] = (*outer, exchange) if outer else (exchange,)
             state = scope.get("state")
@@ -144,9 +145,16 @@ class Exchange(Settles):
     __slots__ = ("_headers", "_receive", "_send", "_trailers", "decision")
 
     def __init__(
-        self, gate: AsyncGate, headers: Headers, decision: Decision | None, receive: Receive, send: Send
+        self,
+        gate: AsyncGate,
+        headers: Headers,
+        decision: Decision | None,
+        caller: Caller | None,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self.gate = gate
+        self.caller = caller
         self._headers = headers
         self.decision = self.claimed = decision
         self.ending = ending_of(decision)

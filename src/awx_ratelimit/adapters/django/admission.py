@@ -47,6 +47,7 @@ class Admitted(Settles):
 
     def __init__(self, gate: AnyGate, admission: Admission) -> None:
         self.gate = gate
+        self.caller = admission.caller
         self.ending = ending_of(admission.decision)
         self.headers = admission.headers
         self.decision = self.claimed = admission.decision
@@ -177,14 +178,16 @@ def _used_gate(request: HttpRequest, source: Source, gate: AnyGate | None) -> An
 
 def _admit(limit: RouteLimit, route: str, request: HttpRequest, gate: Gate) -> Admission:
     source = source_of(request)
-    outer = [Charge(_fitting(holder.gate, Gate), holder.decision) for holder in holders(source)]
+    outer = [Charge(_fitting(holder.gate, Gate), holder.decision, holder.caller) for holder in holders(source)]
     _fit_charges(source, Gate)
     return _reported(source, gate, admit_to_route(limit, route, request_of(request), source, gate, outer))
 
 
 async def _admit_async(limit: RouteLimit, route: str, request: HttpRequest, gate: AsyncGate) -> Admission:
     source = source_of(request)
-    outer = [AsyncCharge(_fitting(holder.gate, AsyncGate), holder.decision) for holder in holders(source)]
+    outer = [
+        AsyncCharge(_fitting(holder.gate, AsyncGate), holder.decision, holder.caller) for holder in holders(source)
+    ]
     _fit_charges(source, AsyncGate)
     return _reported(source, gate, await async_admit_to_route(limit, route, request_of(request), source, gate, outer))
 

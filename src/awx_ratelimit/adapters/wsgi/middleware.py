@@ -17,6 +17,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
     request_of,
     send_reply,
 )
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.endings import Settles, ending_of
 from awx_ratelimit.http.gate_sync import Gate
@@ -53,13 +54,13 @@ class RateLimitMiddleware:
         if outer and any(slot.gate is self.gate for slot in outer):
             with nested_call(environ, "wsgi_app"):
                 return self.app(environ, start_response)
-        reply, headers, decision = self.gate.admit(request_of(environ))
+        reply, headers, decision, caller = self.gate.admit(request_of(environ))
         if reply is not None:
             for slot in outer:
                 slot.headers = []
             drain(environ, self._max_drain_bytes)
             return send_reply(reply, environ, start_response)
-        slot = Slot(self.gate, headers, decision)
+        slot = Slot(self.gate, headers, decision, caller)
         try:
             environ[SLOTS] = (*outer, slot)
             environ[_decision] = decision
@@ -75,8 +76,9 @@ class Slot(Settles):
 
     __slots__ = ("decision", "headers")
 
-    def __init__(self, gate: Gate, headers: Headers, decision: Decision | None) -> None:
+    def __init__(self, gate: Gate, headers: Headers, decision: Decision | None, caller: Caller | None = None) -> None:
         self.gate = gate
+        self.caller = caller
         self.ending = ending_of(decision)
         #: Emptied if an inner gate refuses the request, so that the client sees the headers of that gate.
         self.headers = headers

@@ -1,12 +1,13 @@
 """What settling promises in every framework. A subclass builds an app of its framework; see `SettleLaws`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
 from tests.adapters.route_limit_laws import Get
 
-from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, Rule
+from awx_ratelimit import AsyncGate, AsyncLimiter, Caller, Gate, Limiter, MemoryBackend, Plan, PlanTable, Rule, settle
 from awx_ratelimit.testing import ManualClock
 
 _Result = TypeVar("_Result")
@@ -34,8 +35,13 @@ RULES = [
 SLOT = Plan.of("slot", concurrent=1)
 
 
+#: The requests that have arrived.
+ARRIVED: list[Any] = []
+
+
 def identify(request: Any) -> Caller | None:
     """The caller of the key, which need not be known."""
+    ARRIVED.append(request)
     key = request.header("x-api-key")
     return Caller(key, account="acme") if key else None
 
@@ -115,6 +121,19 @@ class SettleLaws:
 
         assert answers == [200] * 5
         assert refusals == [401, 401, 429]
+
+    @pytest.mark.parametrize("path", ["/login/welcome", "/header", "/nothing"])
+    def test_after_the_end(self, sends: Get, path: str) -> None:
+        """When the request has ended, `settle` raises, whether something was settled or not."""
+        sends(path, "alice")
+
+        def raises() -> bool:
+            with suppress(RuntimeError):
+                settle(ARRIVED[-1], tokens=1)
+                return False
+            return True
+
+        assert self.becomes(raises, True)
 
     def test_slots_of_a_route(self, sends: Get, limiter: Limiter) -> None:
         """A slot of a route's own limit is free again when the request has ended."""

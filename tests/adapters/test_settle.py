@@ -22,7 +22,8 @@ from starlette.routing import Mount, Route
 from tests.adapters.django_site import Site
 from tests.adapters.loopback import Served, becomes
 from tests.adapters.route_limit_laws import Get
-from tests.adapters.settle_laws import SLOT, SettleLaws, left
+from tests.adapters.settle_laws import LLM, SLOT, SettleLaws, left
+from tests.adapters.settle_laws import LOGIN as LOGIN_OF_LAWS
 from tests.adapters.test_aiohttp import AiohttpServed
 from tests.adapters.test_django_route_limits import entry
 from tests.adapters.test_route_limits import asgi_get, wsgi_get
@@ -312,6 +313,14 @@ class TestAiohttp(SettledLater, AiohttpServed, SettleLaws):
         app.add_routes(routes)
         return self.get(app)
 
+    def test_raising_handler(self, sends: Get, limiter: Limiter) -> None:
+        """A handler that raises has no status of its own, so what depends on the status stays charged."""
+        answers = [sends("/login/unknown", "alice").status for _ in range(2)]
+
+        assert answers == [500, 500]
+        assert self.becomes(lambda: left(limiter, "alice", LLM)[0], 58) == 58
+        assert left(limiter, "everyone", LOGIN_OF_LAWS, "login") == [0]
+
 
 class TestSanic(SettledLater, SanicServed, SettleLaws):
     """Handlers."""
@@ -520,6 +529,70 @@ def test_after_the_response(limiter: Limiter) -> None:
     asgi_get(served)("/")
 
     assert left(limiter, "address:192.0.2.1", PLAN) == [55]
+
+
+def test_after_the_settlement(limiter: Limiter) -> None:
+    """A background task of a response whose status has settled its request gets a RuntimeError."""
+    raised: list[RuntimeError] = []
+
+    def late(request: Request) -> None:
+        try:
+            settle(request, requests=5)
+        except RuntimeError as error:
+            raised.append(error)
+
+    async def view(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok", background=BackgroundTask(late, request))
+
+    served = RateLimitMiddleware(
+        Starlette(routes=[Route("/login", view)]),
+        plans=[PLAN],
+        anonymous=PLAN,
+        backend=limiter.backend,
+        rules=[for_login(charge_on={401})],
+    )
+    asgi_get(served)("/login")
+
+    assert "call settle before the response ends" in str(raised[0])
+    assert left(limiter, "address:192.0.2.1", PLAN) == [59]
+
+
+def test_two_gates(limiter: Limiter) -> None:
+    """The cost in the header counts for all gates around the app, and the header is not sent."""
+    sent: list[Any] = []
+    inner = Limiter(MemoryBackend(clock=ManualClock(1_000_000_000)))
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"RateLimit-Cost", b"requests=7")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1)}
+    served: Any = RateLimitMiddleware(app, plans=[PLAN], anonymous=PLAN, backend=inner.backend)
+    served = RateLimitMiddleware(served, plans=[PLAN], anonymous=PLAN, backend=limiter.backend)
+    asyncio.run(served(scope, None, send))
+
+    assert [left(each, "address:192.0.2.1", PLAN) for each in (inner, limiter)] == [[53], [53]]
+    assert b"ratelimit-cost" not in {name.lower() for name, _ in sent[0]["headers"]}
+
+
+def test_two_gates_on_wsgi(limiter: Limiter) -> None:
+    """The cost in the header counts for all gates around the app, and the header is not sent."""
+    started: list[Any] = []
+    inner = Limiter(MemoryBackend(clock=ManualClock(1_000_000_000)))
+
+    def app(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("RateLimit-Cost", "requests=7")])
+        return [b""]
+
+    served = WsgiRateLimitMiddleware(WsgiRateLimitMiddleware(app, gate=gate(inner)), gate=gate(limiter))
+    body: Any = served({"REQUEST_METHOD": "GET", "REMOTE_ADDR": "192.0.2.1"}, lambda *start: started.append(start))
+    body.close()
+
+    assert [left(each, "address:192.0.2.1", PLAN) for each in (inner, limiter)] == [[53], [53]]
+    assert "ratelimit-cost" not in {name.lower() for name, _ in started[0][1]}
 
 
 def test_trailer(limiter: Limiter) -> None:

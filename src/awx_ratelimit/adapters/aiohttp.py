@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
-from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, finish, header_values
+from awx_ratelimit.adapters.native import State, add_headers, enter, finish, header_values
 from awx_ratelimit.adapters.options import check_route_gate
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
@@ -38,6 +38,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: aiohttp before 3.14 has no keys for requests, and takes texts.
 _STATE: Any = web.RequestKey("awx_ratelimit", dict) if hasattr(web, "RequestKey") else "awx_ratelimit"
+_HAS_RAISED = "awx_ratelimit.has_raised"
 _TRY_AGAIN_LATER = 1013
 
 
@@ -83,7 +84,14 @@ class RateLimit:
         if entered is not None:
             # aiohttp serves each request in its own task, which also sends the response.
             entered.end_with_task()
-        return await handler(request)
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except Exception:
+            # aiohttp answers it with a 500, which the application has not chosen.
+            state_of(request)[_HAS_RAISED] = True
+            raise
 
     async def _refused(self, reply: Reply, request: web.Request) -> web.StreamResponse:
         if self.gate.websocket_refusal == "accept_close":
@@ -96,7 +104,8 @@ class RateLimit:
         return response_of(reply)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        add_headers(exchange_of(self.gate, state_of(request)), response.headers, response.status)
+        state = state_of(request)
+        add_headers(self.gate, state, response.headers, None if _HAS_RAISED in state else response.status)
 
     async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
         self._owned.reopen()

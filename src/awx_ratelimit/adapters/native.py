@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
-from awx_ratelimit.http.endings import Settles, ending_of
+from awx_ratelimit.http.endings import OVER, Settles, ending_of, note_header
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import COST_HEADER, merged
 from awx_ratelimit.http.message import Headers, Reply, Request, text_headers
@@ -60,6 +60,7 @@ class Exchange(Settles):
                 task = asyncio.ensure_future(charge.gate.settle(charge.decision, self.status, self.noted))
                 _settling.add(task)
                 task.add_done_callback(_settling.discard)
+        self.ending = OVER
 
 
 async def finish(gate: AsyncGate) -> None:
@@ -84,16 +85,17 @@ async def enter(gate: AsyncGate, request: Request, state: State) -> Exchange | R
     return exchange
 
 
-def add_headers(exchange: Exchange | None, headers: Any, status: int) -> None:
-    """Write the headers of `exchange` into the multidict `headers` of its response, once, over the app's own.
+def add_headers(gate: AsyncGate, state: State, headers: Any, status: int | None) -> None:
+    """Write the headers of `gate` into the multidict `headers` of its response, once, over the app's own.
 
-    `status` is that of the response.
+    `status` is that of the response, None if it says nothing of what the application did.
     """
+    exchange = exchange_of(gate, state)
     if exchange is None:
         return
     costs = headers.popall(COST_HEADER.decode(), ())
     if costs:
-        exchange.note_header([value.encode("latin-1", "replace") for value in costs])
+        note_header(state[EXCHANGES], [value.encode("latin-1", "replace") for value in costs])
     if exchange.ending is not None:
         exchange.note_status(status)
     reported = exchange.take_headers()

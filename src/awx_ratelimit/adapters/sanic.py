@@ -96,7 +96,7 @@ class RateLimit:
         return None
 
     async def _add_headers(self, request: SanicRequest, response: Any) -> None:
-        add_headers(exchange_of(self.gate, state_of(request)), response.headers, response.status)
+        add_headers(self.gate, state_of(request), response.headers, response.status)
 
     async def _end(self, request: SanicRequest | None, **_: Any) -> None:
         exchange = None if request is None else exchange_of(self.gate, state_of(request))

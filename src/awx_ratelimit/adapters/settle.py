@@ -23,10 +23,11 @@ def settle(request: Any, cost: Cost | None = None, /, **tokens: int) -> None:
     `request` is the request of any framework, the handler of Tornado, an ASGI scope or a WSGI environ. The middleware
     corrects the charges of the request when its response has been sent: what it cost more is charged, what it cost less
     is given back. A measure that is not named keeps its charge. It can be called several times, and while a response is
-    streamed; the last value of each measure counts. After the response it does nothing.
+    streamed; the last value of each measure counts.
 
     It never waits. Raises ValueError for a wrong cost, TypeError for anything but a request, and RuntimeError for one
-    that no middleware has admitted.
+    that no middleware has admitted, and for one whose charges are settled: the response has ended and its cost was
+    known by then, or the application has returned.
     """
     noted = {**({} if cost is None else checked_noted(cost)), **(checked_noted(tokens) if tokens else {})}
     if not noted:
@@ -36,6 +37,11 @@ def settle(request: Any, cost: Cost | None = None, /, **tokens: int) -> None:
         raise RuntimeError(
             "settle: expected a request that a middleware has admitted; write RateLimitMiddleware(app, ...) around the "
             "app, and call settle before the request has ended"
+        )
+    if any(holder.is_settled for holder in holders):
+        raise RuntimeError(
+            "settle: expected a request whose charges are not settled yet, got one whose response has ended; call "
+            "settle before the response ends"
         )
     for holder in holders:
         holder.note(noted)

@@ -17,6 +17,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
+from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.native import Exchange, State, enter, finish, header_values
@@ -25,6 +26,7 @@ from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.endings import note_header
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify
 from awx_ratelimit.http.limit_headers import COST_HEADER
@@ -128,7 +130,7 @@ class _Limited(RequestHandler):
         costs = self._headers.get_list(COST_HEADER.decode())
         if costs:
             self.clear_header(COST_HEADER.decode())
-            exchange.note_header([cost.encode("latin-1", "replace") for cost in costs])
+            note_header(state_of(self.request)[EXCHANGES], [cost.encode("latin-1", "replace") for cost in costs])
         if exchange.ending is not None:
             exchange.note_status(self.get_status())
 

@@ -34,6 +34,11 @@ class Ending:
         self.is_settled = False
 
 
+#: The ending of every request that is over. Nothing changes it.
+OVER: Final = Ending()
+OVER.is_settled = True
+
+
 def ending_of(decision: Decision | None) -> Ending | None:
     """Where to note the end of a request that `decision` has admitted; None if there is nothing to settle so far."""
     return Ending() if decision.__class__ is JointDecision and is_declared(decision) else None
@@ -57,15 +62,10 @@ class Settles:
         """The application says what the request has cost. The last value of each measure counts."""
         self._begun().noted.update(cost)
 
-    def note_header(self, values: Iterable[bytes]) -> None:
-        """As `note`, from the values of the header RateLimit-Cost. A malformed one is logged and ignored."""
-        cost = cost_in(values)
-        if cost:
-            self.note(cost)
-
-    def note_status(self, status: int) -> None:
-        """The response begins with `status`."""
-        self._begun().status = status
+    def note_status(self, status: int | None) -> None:
+        """The response begins with `status`; None if it says nothing of what the application did."""
+        if not self.is_settled:
+            self._begun().status = status
 
     def add_route(self, gate: Any, decision: Decision | None) -> None:
         """A limit of the request's route has admitted it too."""
@@ -92,6 +92,11 @@ class Settles:
         return due
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the charges are settled, or the request is over. What is noted then changes nothing."""
+        return self.ending is not None and self.ending.is_settled
+
+    @property
     def noted(self) -> Mapping[str, int]:
         """What the application says that the request has cost."""
         return NOTHING_NOTED if self.ending is None else self.ending.noted
@@ -105,3 +110,14 @@ class Settles:
         if self.ending is None:
             self.ending = Ending()
         return self.ending
+
+
+def note_header(holders: Iterable[Settles], values: Iterable[bytes]) -> None:
+    """Note the cost in the header RateLimit-Cost for all gates around an application.
+
+    The first that sees the header removes it. A malformed one is logged and ignored.
+    """
+    cost = cost_in(values)
+    for holder in holders if cost else ():
+        if not holder.is_settled:
+            holder.note(cost)

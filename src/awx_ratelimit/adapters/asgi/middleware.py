@@ -23,7 +23,7 @@ from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_asgi, checked_
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http import error_responses, limit_headers
-from awx_ratelimit.http.endings import Settles, ending_of
+from awx_ratelimit.http.endings import OVER, Settles, ending_of, note_header
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import merged
 from awx_ratelimit.http.message import Reply
@@ -85,7 +85,7 @@ class RateLimitMiddleware:
                 await discard(receive, self._max_drain_bytes)
             await self._refuse(reply, scope, receive, send)
             return
-        exchange = Exchange(self.gate, headers, decision, caller, receive, send)
+        exchange = Exchange(self.gate, headers, decision, caller, outer, receive, send)
         try:
             scope[EXCHANGES] = (*outer, exchange) if outer else (exchange,)
             state = scope.get("state")
@@ -98,6 +98,7 @@ class RateLimitMiddleware:
                 exchange.end()
             if exchange.ending is not None:
                 await exchange.settle(is_over=True)
+            exchange.ending = OVER
             # The exchange refers to the server's objects, which refer to the scope. Breaking the cycle here spares the
             # garbage collector one for every request.
             scope[EXCHANGES] = outer
@@ -142,7 +143,7 @@ class Exchange(Settles):
     `decision` is None after the slot was released.
     """
 
-    __slots__ = ("_headers", "_receive", "_send", "_trailers", "decision")
+    __slots__ = ("_headers", "_outer", "_receive", "_send", "_trailers", "decision")
 
     def __init__(
         self,
@@ -150,11 +151,13 @@ class Exchange(Settles):
         headers: Headers,
         decision: Decision | None,
         caller: Caller | None,
+        outer: tuple["Exchange", ...],
         receive: Receive,
         send: Send,
     ) -> None:
         self.gate = gate
         self.caller = caller
+        self._outer = outer
         self._headers = headers
         self.decision = self.claimed = decision
         self.ending = ending_of(decision)
@@ -221,7 +224,7 @@ class Exchange(Settles):
         """Note what the application says in RateLimit-Cost."""
         costs = [value for name, value in headers if name.lower() == limit_headers.COST_HEADER]
         if costs:
-            self.note_header(costs)
+            note_header((*self._outer, self), costs)
 
     async def _send_last(self, message: Message) -> None:
         try:

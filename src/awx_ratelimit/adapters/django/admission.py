@@ -18,7 +18,7 @@ from awx_ratelimit.adapters.django.messages import request_of, source_of
 from awx_ratelimit.adapters.wsgi.middleware import SLOTS
 from awx_ratelimit.adapters.wsgi.route_limits import default_gate
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.http.endings import Settles, ending_of
+from awx_ratelimit.http.endings import OVER, Settles, ending_of
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import merged
@@ -63,11 +63,13 @@ class Admitted(Settles):
 
     def settle(self) -> None:
         """Settle what the request has cost, once. The response is complete, or the client has hung up."""
+        self.end()
         for charge in self.due(is_over=True) if self.ending is not None else ():
             settle = charge.gate.settle
             if isinstance(charge.gate, AsyncGate):
                 settle = async_to_sync(settle)
             settle(charge.decision, self.status, self.noted)
+        self.ending = OVER
 
     __del__ = end
 

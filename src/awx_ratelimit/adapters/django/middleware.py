@@ -18,6 +18,7 @@ from awx_ratelimit.adapters.django.messages import (
     source_of,
     when_ended,
 )
+from awx_ratelimit.http.endings import note_header
 from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import Reply
 from awx_ratelimit.http.policy import Admission
@@ -62,7 +63,7 @@ class RateLimitMiddleware:
             raise
         finally:
             remove_holder(source_of(request))
-        return self._limited(response, admitted)
+        return self._limited(request, response, admitted)
 
     async def _async_call(self, request: HttpRequest) -> HttpResponseBase:
         if self._is_decided(request):
@@ -79,7 +80,7 @@ class RateLimitMiddleware:
             raise
         finally:
             remove_holder(source_of(request))
-        return self._limited(response, admitted)
+        return self._limited(request, response, admitted)
 
     def _is_decided(self, request: HttpRequest) -> bool:
         return any(holder.gate is self._gate for holder in holders(source_of(request)))
@@ -97,9 +98,10 @@ class RateLimitMiddleware:
             source_of(request).setdefault("state", {})["rate_limit"] = admission.decision
         return admitted
 
-    def _limited(self, response: HttpResponseBase, admitted: Admitted) -> HttpResponseBase:
+    def _limited(self, request: HttpRequest, response: HttpResponseBase, admitted: Admitted) -> HttpResponseBase:
         if COST_HEADER.decode() in response.headers:
-            admitted.note_header([response.headers[COST_HEADER.decode()].encode("latin-1", "replace")])
+            cost = response.headers[COST_HEADER.decode()].encode("latin-1", "replace")
+            note_header((*holders(source_of(request)), admitted), [cost])
             del response.headers[COST_HEADER.decode()]
         if admitted.ending is not None or response.streaming:
             admitted.note_status(response.status_code)

@@ -19,7 +19,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
 )
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.http.endings import Settles, ending_of
+from awx_ratelimit.http.endings import OVER, Settles, ending_of, note_header
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import COST_HEADER
 from awx_ratelimit.http.message import text_headers
@@ -64,7 +64,7 @@ class RateLimitMiddleware:
         try:
             environ[SLOTS] = (*outer, slot)
             environ[_decision] = decision
-            body = self.app(environ, _adding_headers(slot, self._header_names, start_response))
+            body = self.app(environ, _adding_headers(slot, outer, self._header_names, start_response))
             return _releasing(body, slot, environ.get("wsgi.file_wrapper"))
         except BaseException:
             slot.close()
@@ -99,6 +99,7 @@ class Slot(Settles):
         if self.ending is not None:
             for gate, decision in self.due(is_over=True):
                 gate.settle(decision, self.status, self.noted)
+        self.ending = OVER
 
     __del__ = end
 
@@ -164,7 +165,9 @@ def _close_and_release(body: Iterable[bytes], slot: Slot) -> Callable[[], None]:
     return close
 
 
-def _adding_headers(slot: Slot, names: frozenset[str], start_response: StartResponse) -> StartResponse:
+def _adding_headers(
+    slot: Slot, outer: tuple[Slot, ...], names: frozenset[str], start_response: StartResponse
+) -> StartResponse:
     def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
         if slot.ending is not None:
             slot.note_status(int(status[:3]))
@@ -173,7 +176,7 @@ def _adding_headers(slot: Slot, names: frozenset[str], start_response: StartResp
         if len(kept) != len(app_headers):
             costs = [value.encode("latin-1") for name, value in app_headers if name.lower() == _COST]
             if costs:
-                slot.note_header(costs)
+                note_header((*outer, slot), costs)
         app_headers = kept + text_headers(slot.headers)
         return start_response(status, app_headers, *exc_info)
 

@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.validation import checked_clock
-from awx_ratelimit.core.budget import Record, checked_scope
+from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.claim import checked_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
@@ -116,7 +116,7 @@ class AsyncRedisBackend:
         await self._claims.settle(decision, actual)
 
     async def reset(self, subject: str, scope: str | None = None) -> None:
-        subject, scope = checked_subject(subject), checked_scope(scope)
+        subject = checked_subject(subject)
         renew_if_forked()
         scopes: list[bytes] = []
         # A scope that is used for the first time meanwhile is reset by the next try.

@@ -51,7 +51,8 @@ class Backend(Protocol):
     def settle(self, decision: Decision, actual: ActualCost) -> None:
         """Charge what `decision` cost more, or give back what it cost less and has not refilled yet.
 
-        The first call of `settle` or `refund` for a decision counts. Raises BackendUnavailable.
+        The first call of `settle` or `refund` for a decision counts. Raises BackendUnavailable; then call it again:
+        the decision is settled once.
         """
 
     def reset(self, subject: str, scope: str | None = None) -> None:
@@ -139,6 +140,14 @@ class TakesLocalUsage(Protocol):
 
 
 @runtime_checkable
+class SettlesLate(Protocol):
+    """An asynchronous backend that a thread can settle decisions in, after an outage."""
+
+    def settle_late(self, decision: Decision, actual: ActualCost) -> None:
+        """`settle` that may wait. A decision is settled once, even if a `settle` before it raised. See Backend."""
+
+
+@runtime_checkable
 class WarnsOnUse(Protocol):
     """This backend wants to know that a limiter uses it, so that it can warn about its deployment."""
 
@@ -158,6 +167,7 @@ class NonBlocking:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.release = backend.release
+        self.settle_late = backend.settle
         self.checks_claims = checks_claims(backend)
         for name in OTHER_VERBS:
             if hasattr(backend, name):

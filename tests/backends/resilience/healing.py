@@ -8,6 +8,7 @@ from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.joint_claim import JointClaim, joint_claim
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import ActualCost, charges
 
 
 class Healing(MemoryBackend):
@@ -32,6 +33,10 @@ class Healing(MemoryBackend):
     def peek_joint(self, claim: JointClaim) -> Decision:
         self._call(*map(subject_of, claim.records))
         return super().peek_joint(claim)
+
+    def settle(self, decision: Decision, actual: ActualCost) -> None:
+        self._call(*[subject_of(record) for record, _, _ in charges(decision)])
+        super().settle(decision, actual)
 
     def home(self, record: Record) -> object:
         """The server of a record."""

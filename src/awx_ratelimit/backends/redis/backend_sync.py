@@ -108,8 +108,14 @@ class RedisBackend:
         self.settle(decision, NOTHING)
 
     def settle(self, decision: Decision, actual: ActualCost) -> None:
+        """See Backend. Raises BackendUnavailable; then settle again: what was sent before does not count twice."""
         renew_if_forked()
         self._claims.settle(decision, actual)
+
+    def settle_late(self, decision: Decision, actual: ActualCost) -> None:
+        """See SettlesLate. Waits, so call it from a thread."""
+        renew_if_forked()
+        self._maintenance.settle_late(decision, actual)
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         subject = checked_subject(subject)

@@ -9,13 +9,12 @@ from typing import Any
 from awx_ratelimit.backends.redis.channel_sync import Channels
 from awx_ratelimit.backends.redis.claims import _check_time
 from awx_ratelimit.backends.redis.connection import raise_error
-from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingClaim
-from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, Session
+from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, PendingClaim, period_error
+from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.backends.redis.settlements import PendingSettlement
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
-from awx_ratelimit.errors import BackendUnavailable
 
 
 class Claims:
@@ -39,7 +38,7 @@ class Claims:
             answer = raise_error(self._channels.claim(claim))
             if answer.__class__ is not OtherPeriod:
                 return answer  # type: ignore[no-any-return]
-        raise BackendUnavailable("redis: its clock has left each period of the calendar that a claim was sent with")
+        raise period_error("claim")
 
     def acquire(self, claim: JointClaim) -> Decision:
         """Decide and charge a JointClaim. Raises BackendUnavailable."""
@@ -62,7 +61,8 @@ class Claims:
                 decision: Any = self.decide(part)
                 if not decision.allowed:
                     while charged:
-                        self._undo(charged.pop())
+                        self._undo(charged[-1])
+                        charged.pop()
                     others = [decision if each is part else self._look(each) for each in parts]
                     return self._session.parts.joined(claim, parts, others, decision)
                 charged.append(decision)
@@ -89,10 +89,19 @@ class Claims:
         return self._session.parts.joined(claim, parts, decisions, decisions[0])
 
     def settle(self, decision: Decision, actual: ActualCost) -> None:
-        """Correct what `decision` charged. Raises BackendUnavailable."""
-        for settlement in self._session.settlements.of(decision, actual):
-            pending: PendingSettlement | None = settlement
-            for _ in range(MAX_PERIOD_TRIES):
-                if pending is not None:
-                    reply = self._channels.call(pending.record, self._session.settlements.call(pending))
-                    pending = self._session.settlements.settled(pending, reply)
+        """Correct what `decision` charged. Raises BackendUnavailable; then it can be called again."""
+        try:
+            for settlement in self._session.settlements.of(decision, actual):
+                self._settle(settlement)
+        except BaseException:
+            self._session.settlements.reopen(decision)
+            raise
+
+    def _settle(self, pending: PendingSettlement) -> None:
+        for _ in range(MAX_PERIOD_TRIES):
+            reply = self._channels.call(pending.record, self._session.settlements.call(pending))
+            again = self._session.settlements.settled(pending, reply)
+            if again is None:
+                return
+            pending = again
+        raise period_error("settlement")

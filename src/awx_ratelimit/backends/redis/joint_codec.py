@@ -30,7 +30,7 @@ _HEAD = Struct(f"<d{OWNER_BYTES}sH")
 _CLAIM = Struct("<QBB")
 _RECORD = Struct("<HH")
 _SEQUENCE = Struct("<Q")
-_SETTLE_HEAD = Struct(f"<d{OWNER_BYTES}sQd")
+_SETTLE_HEAD = Struct(f"<d{OWNER_BYTES + 6}sBxd")
 _CHANGE = Struct("<dd")
 _BOUNDS = Struct("<dd")
 _ANSWER = Struct("<qqq")
@@ -104,15 +104,23 @@ class JointCodec:
         claim_id: int,
         now_ms: int | None,
         calendars: Iterable[tuple[bytes, int]],
+        *,
+        again: bool = False,
     ) -> Call:
-        """Correct the charges of a claim. `claim_id` is its lease id if it was declared, else 0.
+        """Correct the charges of a claim. `claim_id` is its lease id if it was declared, else an id for this alone.
 
-        The call knows the periods of these calendars that contain these times.
+        With an id, repeating the call changes nothing; 0 is none. `again` says that the claim was declared, and that
+        such a call was sent before. The call knows the periods of these calendars that contain these times.
         """
         keys: list[bytes] = []
-        parts = [_SETTLE_HEAD.pack(encode_time(now_ms), self._owner, claim_id & SEQUENCE, decided_at_ms)]
+        sequence = claim_id & SEQUENCE
+        once = self._owner + sequence.to_bytes(6, "little")
+        parts = [_SETTLE_HEAD.pack(encode_time(now_ms), once, again, decided_at_ms)]
         for record, changes in settlements:
-            self._add_keys(keys, record)
+            key = self._keys.key(record)
+            keys += (key, b"%b::%b" % (key, once))
+            if isinstance(record, ScopedSubject):
+                keys.append(self._keys.index(record.subject))
             parts += (bytes([len(changes)]), scope_bytes(record))
             parts += [_encoded_change(change, decided_at_ms) for change in changes]
         periods = [_BOUNDS.pack(*bounds(decode_calendar(name), at_ms)) + name for name, at_ms in calendars]

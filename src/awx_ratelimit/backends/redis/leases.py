@@ -147,6 +147,12 @@ class Leases:
         grant.settled = True
         return True
 
+    def reopen_settlement(self, decision: Decision) -> None:
+        """Let `decision` be settled again: the settlement that was started may have failed."""
+        grant = decision.holder
+        if isinstance(grant, Grant):
+            grant.was_sent, grant.settled = True, False
+
     def held(self) -> list[HeldLease]:
         """Every slot of every open lease."""
         leases = self._open.copy().items()

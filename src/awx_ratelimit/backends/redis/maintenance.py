@@ -12,14 +12,15 @@ from weakref import finalize
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
-from awx_ratelimit.backends.redis.pending_claims import HealEntry, ReleasedLease
+from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, HealEntry, ReleasedLease, period_error
 from awx_ratelimit.backends.redis.plan_encoding import Moments
 from awx_ratelimit.backends.redis.routing import FanOut, Route
-from awx_ratelimit.backends.redis.session import MAX_PERIOD_TRIES, Session
+from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.backends.redis.settlements import PendingSettlement
 from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import ActualCost
 from awx_ratelimit.errors import AwxRateLimitError, BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.runtime.exits import register_at_exit
@@ -67,6 +68,16 @@ class Maintenance:
                 if isinstance(result, BackendUnavailable):
                     _log.error("decisions made during an outage are lost: %s", result)
         return [self._open_lease(record, plan, *lease) for record, plan, _, ids in entries for lease in ids]
+
+    def settle_late(self, decision: Decision, actual: ActualCost) -> None:
+        """Settle `decision` after an outage, once, whatever was sent before. Waits; raises BackendUnavailable."""
+        settlements = self.session.settlements
+        try:
+            pending = settlements.of(decision, actual)
+            self._finish_settling(pending, self._fan_out.run([settlements.call(each) for each in pending]))
+        except BaseException:
+            settlements.reopen(decision)
+            raise
 
     def _open_lease(self, record: Record, plan: Plan, lease_id: int, at_ms: int) -> Decision:
         holder = self.session.grant((record, plan, 0, lease_id), at_ms, lease_id)
@@ -172,10 +183,12 @@ class Maintenance:
             if not isinstance(reply, BackendUnavailable):
                 session.leases.pending.remove(group)
         _raise_first(replies)
-        self._send_again(settlements, replies[len(groups) :], until_s)
+        self._finish_settling(settlements, replies[len(groups) :], until_s)
 
-    def _send_again(self, pending: list[PendingSettlement], replies: list[Reply], until_s: float | None) -> None:
-        """Send the settlements again that lacked a period of the calendar."""
+    def _finish_settling(
+        self, pending: list[PendingSettlement], replies: list[Reply], until_s: float | None = None
+    ) -> None:
+        """Read the replies, and send the settlements again that lacked a period of the calendar."""
         settlements = self.session.settlements
         for _ in range(MAX_PERIOD_TRIES):
             again = [settlements.settled(*each) for each in zip(pending, replies, strict=True)]
@@ -183,6 +196,7 @@ class Maintenance:
             if not pending:
                 return
             replies = self._fan_out.run([settlements.call(each) for each in pending], until_s)
+        raise period_error("settlement")
 
     def _renew(self) -> None:
         """Renew every open lease. Raises BackendUnavailable."""

@@ -7,6 +7,7 @@ from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.joint_claim import Charge, JointClaim, Shape, Share
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.validation import describe
+from awx_ratelimit.errors import BackendUnavailable
 
 #: The most records of one claim.
 MAX_RECORDS: Final = 100
@@ -55,6 +56,15 @@ class OtherPeriod(NamedTuple):
     def later_ms(self) -> int:
         """The stored time whose period is to be sent; 0 if there is none."""
         return self.at_ms if self.at_ms > self.now_ms else 0
+
+
+#: Tries of a call that lacks a period of the calendar: for the server's clock, for a stored time, and both again.
+MAX_PERIOD_TRIES: Final = 4
+
+
+def period_error(what: str) -> BackendUnavailable:
+    """The error of a call that was sent MAX_PERIOD_TRIES times."""
+    return BackendUnavailable(f"redis: its clock has left each period of the calendar that a {what} was sent with")
 
 
 #: By the id of the plan, which the Shape keeps, and the cost.

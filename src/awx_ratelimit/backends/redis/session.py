@@ -46,8 +46,6 @@ _log = logging.getLogger("awx_ratelimit")
 _MAX_RENEWALS = 256
 #: What becomes of a claim.
 Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
-#: Tries of a call that lacks a period of the calendar: for the server's clock, for a stored time, and both again.
-MAX_PERIOD_TRIES = 4
 MAX_RESETS = 10
 
 

@@ -24,13 +24,15 @@ _MAX_CLOSINGS = 10_000
 class PendingSettlement(NamedTuple):
     """What a claim cost more or less, in records of one slot. `record` is one of them.
 
-    `calendars` are those that the server has asked for, with the times whose periods it lacked.
+    For `claim_id` and `again` see JointCodec.settle. `calendars` are those that the server has asked for, with the
+    times whose periods it lacked.
     """
 
     record: Record
     settlements: Sequence[Settlement]
     decided_at_ms: int
-    declared_id: int
+    claim_id: int
+    again: bool = False
     calendars: tuple[tuple[bytes, int], ...] = ()
 
 
@@ -58,11 +60,20 @@ class Settlements:
         """What to correct after `decision`, by slot; nothing if it was settled before."""
         if not self._leases.start_settlement(decision):
             return []
-        declared_id: int = decision.holder.declared_id
+        grant = decision.holder
+        declared_id: int = grant.declared_id
+        grant.settle_id = grant.settle_id or declared_id or self._codec.new_lease_id()
+        again = grant.was_sent and declared_id != 0
         found = [(record, corrections(charge, exceeded, actual)) for record, charge, exceeded in charges(decision)]
         changed: list[Settlement] = [(record, changes) for record, changes in found if changes or declared_id]
         groups = self._split(changed)
-        return [PendingSettlement(group[0][0], group, decision.decided_at_ms, declared_id) for group in groups]
+        return [
+            PendingSettlement(group[0][0], group, decision.decided_at_ms, grant.settle_id, again) for group in groups
+        ]
+
+    def reopen(self, decision: Decision) -> None:
+        """The settlement of `decision` may have failed: the next one counts if the server did not get this one."""
+        self._leases.reopen_settlement(decision)
 
     def close_later(self, decision: Decision) -> None:
         """Forget a declared claim that keeps its charge, with the next call of the maintenance thread."""
@@ -81,14 +92,12 @@ class Settlements:
 
     def call(self, pending: PendingSettlement) -> Call:
         """The call that settles it."""
-        _, settlements, decided_at_ms, declared_id, asked = pending
+        _, settlements, decided_at_ms, claim_id, again, asked = pending
         now_ms = self._present.ms()
         # Nearly always, a debt is counted by the calendar of the claim.
         own = {(encode_calendar(rate), now_ms) for _, changes in settlements for rate, _ in changes if rate.period}
-        calendars = own.union(asked)
-        return self._codec.joint.settle(
-            settlements, decided_at_ms, declared_id, self._present.call_time_ms(), sorted(calendars)
-        )
+        calendars, call_time_ms = sorted(own.union(asked)), self._present.call_time_ms()
+        return self._codec.joint.settle(settlements, decided_at_ms, claim_id, call_time_ms, calendars, again=again)
 
     def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
         """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""

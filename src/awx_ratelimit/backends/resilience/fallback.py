@@ -10,14 +10,16 @@ from typing import Any, Literal, TypeAlias, get_args
 from awx_ratelimit.backends.base import TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
+from awx_ratelimit.backends.resilience.late_settlements import LateSettlements, settlement_by_thread
 from awx_ratelimit.backends.resilience.local_share import Shares
 from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.settlement import ActualCost
+from awx_ratelimit.core.settlement import ActualCost, charges
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
+from awx_ratelimit.runtime.clock import WallClock
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
@@ -52,12 +54,14 @@ class Fallback:
         #: Decides with this process's share of each limit.
         self.local = MemoryBackend()
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
+        self.late = LateSettlements(self._breakers.home)
         self._reconciling = threading.Lock()
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: the parent reconciles its own decisions."""
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
+        self.late = LateSettlements(self._breakers.home)
         self._reconciling = threading.Lock()
 
     def permit(self, records: Sequence[Record]) -> Tickets | None:
@@ -83,18 +87,14 @@ class Fallback:
                 seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
                 message = "the backend answers again, after %.1f s and %d decisions without it"
                 _log.warning(message, seconds, self._decisions)
-        due = self.reconciliation.is_pending and time.monotonic() >= self._reconcile_from_s
+        due = (self.reconciliation.is_pending or self.late) and time.monotonic() >= self._reconcile_from_s
         if due and self._reconciling.acquire(blocking=False):
             name = "awx_ratelimit healing"
             threading.Thread(target=self._reconcile, args=(backend,), name=name, daemon=True).start()
 
     def _reconcile(self, backend: Any) -> None:
-        release = backend.release
         try:
-            if isinstance(backend, TakesLocalUsage):
-                self.reconciliation.run(backend.heal, release)
-            else:
-                self.reconciliation.discard()
+            self._reconcile_usage(backend)
         except BackendUnavailable as error:
             # It stays pending, and a later answer starts it again.
             self._reconcile_from_s = time.monotonic() + _RETRY_S
@@ -105,16 +105,37 @@ class Fallback:
         finally:
             self._reconciling.release()
 
+    def _reconcile_usage(self, backend: Any) -> None:
+        release = backend.release
+        try:
+            if isinstance(backend, TakesLocalUsage):
+                self.reconciliation.run(backend.heal, release)
+            else:
+                self.reconciliation.discard()
+        finally:
+            self.late.run(settlement_by_thread(backend))
+
     def release(self, decision: Decision, backend: Any) -> None:
         """Release the slots of a local decision, and its leases in the backend if there are any."""
         self.local.release(decision)
         for lease in self.reconciliation.on_release(decision):
             backend.release(lease)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
-        """Settle a local decision."""
-        decider = self.reconciliation if self._shares.owns(decision.plan) else self.local
-        decider.settle(decision, actual)
+    def permit_settlement(self, decision: Decision, actual: ActualCost) -> Tickets | None:
+        """Tickets for a settlement that may go to the backend. Else it is done here, or kept for later.
+
+        It never probes: for a decision that was refused or settled before, a backend does nothing and succeeds.
+        """
+        if self.decided(decision):
+            decider = self.reconciliation if self._shares.owns(decision.plan) else self.local
+            decider.settle(decision, actual)
+            return None
+        breakers = {self._breakers.of(record) for record, _, _ in charges(decision)}
+        if all(breaker.is_closed for breaker in breakers):
+            now_s = time.monotonic()
+            return [(breaker, breaker.permit(now_s) or 0, breaker.failures) for breaker in breakers]
+        self.late.add(decision, actual)
+        return None
 
     def on_failure(self, tickets: Tickets, error: BaseException) -> StateDamaged | None:
         """The backend has not answered a claim. Returns the error if only the data of one of its records is corrupt.
@@ -192,12 +213,12 @@ class Fallback:
 
     def _open_or_closed(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
         self._check_is_open(damaged)
-        return Decision(subject, plan, cost, _wall_ms(), 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
+        return Decision(subject, plan, cost, WallClock.now_ms(), 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
 
     def _open_or_closed_jointly(self, claim: JointClaim, damaged: StateDamaged | None) -> Decision:
         self._check_is_open(damaged)
         states = [(0, [0, 0] * len(charge.plan.rates), 0, 0) for charge in claim.shape.charges]
-        return joint_decision(claim, _wall_ms(), states, 0, None)
+        return joint_decision(claim, WallClock.now_ms(), states, 0, None)
 
     def _check_is_open(self, damaged: StateDamaged | None) -> None:
         if self._on_outage == "closed":
@@ -217,13 +238,10 @@ class Fallback:
             "outages": self._outages,
             "decided_without_backend": self._decisions,
             "cut_off_tokens": cut_off_tokens,
+            "lost_settlements": self.late.lost,
         }
 
     @property
     def is_idle(self) -> bool:
         """Whether all circuit breakers are closed."""
         return not self._breakers.count_open(time.monotonic())
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

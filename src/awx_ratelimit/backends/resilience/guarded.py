@@ -106,11 +106,24 @@ class AsyncGuardedBackend(AsyncWrapper):
         await self.settle(decision, NOTHING)
 
     async def settle(self, decision: Decision, actual: ActualCost) -> None:
-        """See Backend. Settles a local decision locally, and adds what it cost more to the backend later."""
-        if self._fallback.decided(decision):
-            self._fallback.settle(decision, actual)
-        else:
-            await self.backend.settle(decision, actual)
+        """See Backend. Never raises BackendUnavailable: what the backend does not take now, it gets after the outage.
+
+        Settles a local decision locally, and adds what it cost more to the backend later.
+        """
+        tickets = self._fallback.permit_settlement(decision, actual)
+        if tickets is None:
+            return
+        try:
+            with TaskDeadline(self._budget_s, all_delays=True):
+                await self.backend.settle(decision, actual)
+        except _UNAVAILABLE as error:
+            damaged = self._fallback.on_failure(tickets, error)
+            self._fallback.late.add(decision, actual, damaged)
+        except Exception:
+            raise
+        except BaseException:
+            self._fallback.late.add(decision, actual)
+            raise
 
     async def reset(self, subject: str, scope: str | None = None) -> None:
         """See Backend. Also clears what was decided locally."""

@@ -73,6 +73,9 @@ local function open_functions()
     return at
   end
 
+  -- Whether a claim is open.
+  function t.has(o, id) return row_of(o, id) ~= nil end
+
   -- What of `amount` is given back to a claim, by a limit with this debt now; nil if that is not known.
   function t.give_back(o, id, name, amount, debt)
     t.note(o, name, debt)

@@ -1,16 +1,21 @@
 -- Units: see state.lua. Charges what a claim cost more, or gives back what it cost less. A refund gives back all.
 --
--- KEYS     for each record: its key, and if it is in a scope, the index of the scopes of its subject
--- ARGV[1]  time d, owner 16, sequence I8, decided_at_ms d, then for each record: changes B, scope (length B, bytes),
---          and for each change: bytes of the limit B, the limit as in a head, tokens d (below 0: to give back),
---          the end of the period of decided_at_ms d (calendar rates)
+-- KEYS     for each record: its key, a key that may note that this was done, and if the record is in a scope, the index of
+--          the scopes of its subject
+-- ARGV[1]  time d, owner 16, sequence 6 (0: nothing tells whether this was done), again B, 0 B, decided_at_ms d, then for
+--          each record: changes B, scope (length B, bytes), and for each change: bytes of the limit B, the limit as in a
+--          head, tokens d (below 0: to give back), the end of the period of decided_at_ms d (calendar rates)
 -- others   periods of the calendar: start d, end d, the calendar
 -- answer   for each record: the tokens that are beyond the largest debt i8, or an error code below 0. Only OTHER_PERIOD
 --          i8, time i8, ms i8, a calendar: nothing is done, because the period of it that contains ms is missing.
 
-local OTHER_PERIOD = -4
+-- Each claim is settled once, though a call without an answer is sent again and may also arrive late. A declared claim has
+-- a row until it is settled. What has no row is noted. `again` says that a claim had a row and was sent before: without
+-- its row it is settled.
+local OTHER_PERIOD, NOTED_MS = -4, 3600000
 local t, by, at = value_functions(), limit_functions(), 41
 local id, decided_at_ms = owner .. sub(asked, 25, 30), u('<d', asked, 33)
+local has_id, again = sub(asked, 25, 30) ~= rep('\0', 6), string.byte(asked, 31) == 1
 local periods, opens = period_functions(), open_functions()
 local records, next_key, missing = {}, 1, nil
 
@@ -93,14 +98,19 @@ local function changes_at(count)
   return changes
 end
 
--- Corrects one record. Returns the answer, and a function that stores it.
-local function settle(key, index_key, scope, changes)
+local function is_first(has_row, note_key)
+  if not has_id or has_row and not again then return true end
+  return call('SET', note_key, '', 'NX', 'PX', NOTED_MS) and (has_row or not again)
+end
+
+-- Corrects one record. Returns the answer, and a function that stores it, or returns false if it was done before.
+local function settle(key, note_key, index_key, scope, changes)
   local value, keep_at, leases_at, open = t.split(redis.pcall('GET', key))
   if not value then return keep_at end
   local limits = by.parse(value, keep_at, leases_at)
   if not limits then return CORRUPT end
   open = opens.parse(open)
-  local known, cut_off, until_ms, touched = {}, 0, 0, open.rows ~= ''
+  local known, cut_off, until_ms, touched, has_row = {}, 0, 0, open.rows ~= '', opens.has(open, id)
   for _, limit in ipairs(limits) do known[limit.name] = limit end
   for _, change in ipairs(changes) do
     local limit = known[change.name]
@@ -125,29 +135,29 @@ local function settle(key, index_key, scope, changes)
   end
   opens.close(open, id)
   return cut_off, touched and function()
+    if #changes > 0 and not is_first(has_row, note_key) then return false end
     local bytes, keep_now_at = by.encode(limits)
     local kept_until_ms = t.write(key, bytes, keep_now_at, sub(value, leases_at), until_ms, opens.encode(open))
     if kept_until_ms and index_key then t.index(index_key, scope, kept_until_ms) end
+    return true
   end
 end
 
 while next_key <= #KEYS do
   local count, scope_bytes = u('<BB', asked, at)
-  local scope, key, index_key = sub(asked, at + 2, at + 1 + scope_bytes), KEYS[next_key], nil
-  at = at + 2 + scope_bytes
+  local scope, key, note_key, index_key = sub(asked, at + 2, at + 1 + scope_bytes), KEYS[next_key], KEYS[next_key + 1], nil
+  at, next_key = at + 2 + scope_bytes, next_key + 2
   if scope_bytes > 0 then
-    index_key = KEYS[next_key + 1]
-    next_key = next_key + 1
+    index_key, next_key = KEYS[next_key], next_key + 1
   end
-  next_key = next_key + 1
-  local answer, write = settle(key, index_key, scope, changes_at(count))
+  local answer, write = settle(key, note_key, index_key, scope, changes_at(count))
   records[#records + 1] = { answer = answer, write = write }
 end
 
 if missing then return missing end
 local answers = {}
 for i, record in ipairs(records) do
-  if record.write then record.write() end
-  answers[i] = pack('<i8', record.answer)
+  local was_done = record.write and not record.write()
+  answers[i] = pack('<i8', was_done and 0 or record.answer)
 end
 return table.concat(answers)

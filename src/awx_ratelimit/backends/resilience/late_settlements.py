@@ -1,0 +1,90 @@
+"""Keeps settlements that a backend did not take during an outage, and settles these decisions afterward.
+
+Only decisions of the backend are kept here: local ones are settled locally. A settlement that was sent may have arrived
+all the same. The backend settles each decision once, so it can be sent again.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable
+from inspect import iscoroutinefunction
+from typing import Any, TypeAlias
+
+from awx_ratelimit.backends.base import SettlesLate
+from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.settlement import ActualCost, charges
+from awx_ratelimit.errors import BackendUnavailable, StateDamaged
+
+_log = logging.getLogger("awx_ratelimit")
+#: These are the claims that were in flight when an outage began.
+MAX_KEPT = 10_000
+#: Settles a decision, from a thread. Raises BackendUnavailable.
+Settle: TypeAlias = Callable[[Decision, ActualCost], object]
+
+
+class LateSettlements:
+    """Any thread may call `add`; one thread at a time may call `run`. `home` is as in Reconciliation."""
+
+    def __init__(self, home: Callable[[Record], Hashable]) -> None:
+        self._home = home
+        self._kept: deque[tuple[Decision, ActualCost]] = deque()
+        #: The number of decisions that keep their charge because their settlement was lost.
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, decision: Decision, actual: ActualCost, damaged: StateDamaged | None = None) -> None:
+        """Keep a settlement; count it as lost if its record is `damaged`, or if there are too many."""
+        if damaged:
+            self._lose(damaged)
+        elif len(self._kept) >= MAX_KEPT:
+            self.lost += 1
+        elif decision.holder is not None:
+            self._kept.append((decision, actual))
+
+    def run(self, settle: Settle) -> None:
+        """Settle everything that was kept.
+
+        What fails stays for the next run. Raises BackendUnavailable after the other parts of the backend were tried.
+        """
+        failed: dict[Hashable, BackendUnavailable] = {}
+        for _ in range(len(self._kept)):
+            kept = self._kept.popleft()
+            homes = {self._home(record) for record, _, _ in charges(kept[0])}
+            error = next((failed[home] for home in homes if home in failed), None) or self._try(settle, *kept)
+            if error is not None:
+                failed.update(dict.fromkeys(homes, error))
+                self._kept.append(kept)
+        if failed:
+            raise failed.popitem()[1]
+
+    def _try(self, settle: Settle, decision: Decision, actual: ActualCost) -> BackendUnavailable | None:
+        try:
+            settle(decision, actual)
+        except BackendUnavailable as error:
+            if not isinstance(error, StateDamaged):
+                # Its traceback would hold this frame, which holds the error.
+                return error.with_traceback(None)
+            self._lose(error)
+        except Exception as error:
+            self._lose(error)
+        return None
+
+    def _lose(self, error: Exception) -> None:
+        self.lost += 1
+        _log.error("a claim keeps its charge, because it cannot be settled: %s", error)
+
+
+def settlement_by_thread(backend: Any) -> Settle:
+    """How a thread settles decisions in `backend`."""
+    if isinstance(backend, SettlesLate):
+        return backend.settle_late
+    if not iscoroutinefunction(backend.settle):
+        return backend.settle  # type: ignore[no-any-return]
+
+    def refuse(_: Decision, __: ActualCost) -> None:
+        raise TypeError(f"{type(backend).__name__}: expected a method settle_late, as in backends.base.SettlesLate")
+
+    return refuse

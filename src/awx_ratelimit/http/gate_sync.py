@@ -30,6 +30,7 @@ from awx_ratelimit.http.owners import owned_record
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
 from awx_ratelimit.http.request_claims import route_claim
 from awx_ratelimit.http.route_limit import BoundLimit
+from awx_ratelimit.http.rules.matching import UnclearPath
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
 from awx_ratelimit.http.validation import checked_limiter, checked_plans
@@ -123,10 +124,10 @@ class Gate(Charges):
     def admit(self, request: Request) -> Admission:
         """Decide one request. It raises neither for anything that a client sends nor when the backend fails."""
         policy = self._policy
-        rule = policy.rule_for(request)
-        if rule is None:
-            return EXEMPT
         try:
+            rule = policy.rule_for(request)
+            if rule is None:
+                return EXEMPT
             if self._unknown_key_addresses:
                 throttled = self._throttled(request)
                 if throttled is not None:
@@ -134,7 +135,7 @@ class Gate(Charges):
             caller = self._identify(request)
             if caller.__class__ is not Caller:
                 caller = checked_caller(caller, request) or policy.anonymous_caller(request)
-        except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys) as error:
+        except (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys, UnclearPath) as error:
             return self._unauthenticated(request, error)
         if caller is None or caller.exempt:
             return policy.missing_key(request) if caller is None else EXEMPT
@@ -227,7 +228,7 @@ class Gate(Charges):
         return None if decision.allowed else self._policy.throttled(request, decision)
 
     def _unauthenticated(self, request: Request, error: AuthenticationError) -> Admission:
-        """The reply to a request whose key was not accepted. An unknown key is charged to the client's address."""
+        """The reply to a request without a caller. An unknown key is charged to the client's address."""
         if not (isinstance(error, KeyRefused) and error.unknown):
             return self._policy.unauthenticated(request, error)
         subject = self._policy.unknown_keys.record(request)

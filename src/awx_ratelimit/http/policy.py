@@ -21,7 +21,7 @@ from awx_ratelimit.http.identity.identifiers import IdentifierHooks
 from awx_ratelimit.http.message import OnRefused, Reply, Request
 from awx_ratelimit.http.refusals import Refusals
 from awx_ratelimit.http.request_claims import Price, RequestClaims, parts_of
-from awx_ratelimit.http.rules.matching import CombinedRule, PrefixDependent, RuleMatcher
+from awx_ratelimit.http.rules.matching import CombinedRule, PrefixDependent, RuleMatcher, UnclearPath
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.unknown_keys import UnknownKeys
@@ -42,8 +42,8 @@ _WEBSOCKET_REFUSALS: tuple[WebSocketRefusal, ...] = ("http", "accept_close")
 
 #: What requests cost.
 AnyRule = Rule | CombinedRule
-#: Why the caller of a request is not known.
-AuthenticationError = KeyRefused | KeyStoreUnavailable | TooManyWrongKeys
+#: Why the caller of a request is not known: its key is not accepted, or its path may mean anything.
+AuthenticationError = KeyRefused | KeyStoreUnavailable | TooManyWrongKeys | UnclearPath
 
 
 class Admission(NamedTuple):
@@ -118,7 +118,7 @@ class Policy:
         self._log = SampledLog(_log, interval_s=1.0)
 
     def rule_for(self, request: Request) -> AnyRule | None:
-        """The rule of the request; None if it is exempt, or a preflight that may pass free."""
+        """The rule of the request; None if it is exempt, or a preflight that may pass free. Raises UnclearPath."""
         method, path, _, _, inner_path, _ = request
         match: Any = self._cached_match((method, path)) if inner_path is None else None
         if match is None:
@@ -149,7 +149,9 @@ class Policy:
         return refused(error_responses.unauthorized(refusal.code, refusal.message, challenge))
 
     def unauthenticated(self, request: Request, error: AuthenticationError) -> Admission:
-        """The reply for an error of the identifier that does not count as an unknown key."""
+        """The reply for an error that does not count as an unknown key."""
+        if isinstance(error, UnclearPath):
+            return refused(error_responses.failure("invalid_request", "The path is too long or ambiguous."))
         if isinstance(error, KeyRefused):
             return self.unauthorized(error)
         if isinstance(error, TooManyWrongKeys):

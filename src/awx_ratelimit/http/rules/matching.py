@@ -24,6 +24,12 @@ _MAX_CACHED_LENGTH = 200
 #: More than nginx accepts by default. The work for a path grows with its length and the number of rules.
 _MAX_MATCHED_LENGTH = 8192
 _MAX_CACHED_COMBINATIONS = 256
+#: The budgets of one path. This bounds the work for a request and the length of the headers.
+_MAX_BUDGETS = 8
+
+
+class UnclearPath(Exception):
+    """A path that is so long, or that has so many readings, that any rule may be meant."""
 
 
 class CombinedRule(NamedTuple):
@@ -92,7 +98,7 @@ class RuleMatcher:
         """The most expensive rule that the path may be meant for; a rule of cost 1 if none matches.
 
         An exemption needs exactly its method and path. Other rules also match methods in lower case. `inner_path` is
-        the path that the application may see instead of `path`.
+        the path that the application may see instead of `path`. Raises UnclearPath.
         """
         match = self._match(method, path, inner_path)
         if inner_path is None and len(method) + len(path) <= _MAX_CACHED_LENGTH:
@@ -102,26 +108,32 @@ class RuleMatcher:
         return match
 
     def resolve_prefixes(self, match: PrefixDependent, prefixes: Iterable[bytes]) -> Rule | CombinedRule:
-        """The rule of the request, given the header values in which a client may have sent a prefix of its path."""
+        """The rule of the request, given the header values in which a client may have sent a prefix of its path.
+
+        Raises UnclearPath.
+        """
         method, paths, rule = match
         found = without_prefixes(paths, prefixes)
         if found is None:
-            return self._most_expensive(method)
+            return self._unclear(method)
         return self._combined((rule, *(_rule_of(self._match(method, each, None)) for each in found))) if found else rule
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether requests that send no prefix are exempt."""
-        return _rule_of(self.match(method, path)).exempt is True
+        try:
+            return _rule_of(self.match(method, path)).exempt is True
+        except UnclearPath:
+            return False
 
     def _match(self, method: str, path: str, inner_path: str | None) -> Match:
         if len(path) > _MAX_MATCHED_LENGTH:
-            return self._most_expensive(method)
+            return self._unclear(method)
         if inner_path is None and is_ordinary(path) and not self._search_tails(f"{path}/"):
             # The fast path for most requests: no rule matches the path or any tail of it.
             return _DEFAULT_RULE
         can_be_exempt, paths = readings(path, inner_path)
         if paths is None:
-            return self._most_expensive(method)
+            return self._unclear(method)
         rules = tuple(self._first_match(method, each if can_be_exempt else None, normalized(each)) for each in paths)
         rule: Rule | CombinedRule = self._combined(rules) if len(rules) > 1 else rules[0]
         if len(rules) > 1 or self._depends_on_prefix(normalized(path), rule):
@@ -139,14 +151,12 @@ class RuleMatcher:
                 return charged
         return _DEFAULT_RULE
 
-    def _most_expensive(self, method: str) -> Rule | CombinedRule:
-        """The combination of all rules for `method`, for a path that may mean anything."""
-        rules = [
-            charged
-            for _, methods, _, _, charged in self._rules
-            if charged is not None and (not methods or method.upper() in methods)
-        ]
-        return self._combined((_DEFAULT_RULE, *rules))
+    def _unclear(self, method: str) -> Rule:
+        """The rule of a path that may mean anything. Raises UnclearPath if there are rules for `method`."""
+        for _, methods, _, _, charged in self._rules:
+            if charged is not None and (methods is None or method.upper() in methods):
+                raise UnclearPath
+        return _DEFAULT_RULE
 
     def _depends_on_prefix(self, path: str, rule: Rule | CombinedRule) -> bool:
         """Whether a tail of `path` may cost more than `rule`. It may be wrong if it returns True, never if False."""
@@ -197,6 +207,8 @@ def _price(rules: tuple[Rule, ...]) -> Price:
     for budget in (each for rule in rules for each in rule.price.budgets):
         same = budgets.setdefault(budget.scope, budget)
         budgets[budget.scope] = same._replace(charge_on=_all_statuses((same.charge_on, budget.charge_on)))
+    if len(budgets) > _MAX_BUDGETS:
+        raise UnclearPath
     return Price(tuple(budgets.values()), _all_statuses([rule.price.charge_on for rule in rules]))
 
 

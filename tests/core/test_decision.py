@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import Claim, Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate, Usage
+from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan("p", (Rate("minute", 2, 60_000), Rate("day", 5, 86_400_000, shadow=True)), Concurrency(1))
@@ -74,3 +76,14 @@ def test_repr(limiter: Limiter) -> None:
         "<Decision allowed: 1 for 's' under 'p'>",
         "<Decision refused, retry_after_ms=1000: 1 for 's' under 'p'>",
     ]
+
+
+def test_hold_times_are_bounded() -> None:
+    """Hold times are kept for the last plans, whatever number of plans clients cause."""
+    times = HoldTimes()
+    for number in range(MAX_CACHED_PLANS + 5):
+        times.record(Plan(f"p{number}", (), Concurrency(1)), 5_000)
+
+    assert len(times._held_ms) == MAX_CACHED_PLANS
+    assert times.slot_wait_ms(Plan("p0", (), Concurrency(1))) == 1_000
+    assert times.slot_wait_ms(Plan(f"p{MAX_CACHED_PLANS}", (), Concurrency(1))) == 5_000

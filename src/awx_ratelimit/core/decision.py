@@ -7,14 +7,15 @@ Little's law: with `slots` in use and a mean hold time of h, a slot becomes free
 """
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from awx_ratelimit.core.budget import Budget
 from awx_ratelimit.core.claim import Claim
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
-from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.usage import RecordState, Usage, usages_of
 
 _log = logging.getLogger("awx_ratelimit")
@@ -178,17 +179,23 @@ def joint_decision(
 
 
 class HoldTimes:
-    """How long recent leases of each plan were held. Thread-safe; a race loses at most one measurement."""
+    """How long recent leases of each plan were held. Thread-safe; a race loses at most one measurement.
+
+    It knows the last MAX_CACHED_PLANS names of plans: code may make plans for its clients.
+    """
 
     __slots__ = ("_held_ms",)
 
     def __init__(self) -> None:
-        self._held_ms: dict[str, deque[int]] = {}
+        self._held_ms: OrderedDict[str, deque[int]] = OrderedDict()
 
     def record(self, plan: Plan, held_ms: int) -> None:
         """Add the hold time of one lease of `plan`."""
         recent = self._held_ms.get(plan.name)
         if recent is None:
+            while len(self._held_ms) >= MAX_CACHED_PLANS:
+                with suppress(KeyError):  # another thread may remove it at the same time
+                    self._held_ms.popitem(last=False)
             recent = self._held_ms.setdefault(plan.name, deque(maxlen=_RECENT))
         recent.append(max(0, held_ms))
 

@@ -14,6 +14,7 @@ from tests.backends.memory.test_memory import YieldingClock
 from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.memory import joint_decisions
 from awx_ratelimit.backends.memory.leases import Leases
+from awx_ratelimit.backends.memory.sharded_memory import MAX_SCOPES
 from awx_ratelimit.core.decide import charge_pair, decide
 from awx_ratelimit.testing import ManualClock
 
@@ -264,3 +265,21 @@ def test_settling_skips_what_a_shadow_limit_did_not_charge(terms: Any) -> None:
     assert [usage.remaining for usage in limiter.peek("key", plan).usages] == [1, 45]
     limiter.refund(first)
     assert [usage.remaining for usage in limiter.peek("key", plan).usages] == [5, 49]
+
+
+@pytest.mark.parametrize("scopes", [MAX_SCOPES - 1, MAX_SCOPES + 5])
+def test_a_reset_with_many_scopes(scopes: int) -> None:
+    """A reset clears every scope of its subject and no other subject, and the scopes that are known are bounded."""
+    backend = MemoryBackend(clock=ManualClock())
+    limiter = Limiter(backend)
+    plan = Plan.of("p", per_day=5)
+    for number in range(scopes):
+        limiter.acquire("s", plan, 5, scope=f"scope-{number}")
+    limiter.acquire("s", plan, 5)
+    limiter.acquire("t", plan, 5, scope="scope-0")
+    limiter.reset("s")
+
+    assert all(limiter.peek("s", plan, 5, scope=f"scope-{number}") for number in range(scopes))
+    assert limiter.peek("s", plan, 5).allowed is True
+    assert limiter.peek("t", plan, 1, scope="scope-0").allowed is False
+    assert len(backend._scopes) <= MAX_SCOPES

@@ -13,7 +13,7 @@ from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.sharded_memory import MASK
 from awx_ratelimit.backends.memory.subject_state import Saved, SubjectState
 from awx_ratelimit.backends.memory.worker_warning import warn_about_workers
-from awx_ratelimit.core.budget import Record, ScopedSubject
+from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import check_plan, checked_claim, checked_subject
 from awx_ratelimit.core.decide import charge_pair, decide, preview
 from awx_ratelimit.core.decision import Decision
@@ -160,9 +160,7 @@ class MemoryBackend(JointMemory):
         """See Backend. Without a `scope` it also clears the buckets without one."""
         subject = checked_subject(subject)
         renew_if_forked()
-        scopes = self._scopes.copy() if scope is None else (scope,)
-        records: list[Record] = [ScopedSubject(subject, each) for each in scopes]
-        for record in records if scope is not None else [subject, *records]:
+        for record in self._records_of(subject) if scope is None else [ScopedSubject(subject, scope)]:
             shard = self._shards[hash(record) & _MASK]
             with shard.lock:
                 shard.forget(record)

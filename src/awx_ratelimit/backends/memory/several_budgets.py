@@ -13,7 +13,7 @@ from awx_ratelimit.backends.memory.joint_decisions import (
 )
 from awx_ratelimit.backends.memory.settling_memory import SettlingMemory
 from awx_ratelimit.backends.memory.shard import Shard
-from awx_ratelimit.backends.memory.sharded_memory import MASK
+from awx_ratelimit.backends.memory.sharded_memory import MASK, MAX_SCOPES
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
@@ -78,7 +78,7 @@ class SeveralBudgets(SettlingMemory):
             raise
 
     def _load(self, shard: Shard, record: Record, plan: Plan) -> SubjectState:
-        if type(record) is ScopedSubject and record.scope not in self._scopes:
+        if type(record) is ScopedSubject and record.scope not in self._scopes and len(self._scopes) < MAX_SCOPES:
             self._scopes[record.scope] = None
         return self._load_state(shard, record, plan)
 

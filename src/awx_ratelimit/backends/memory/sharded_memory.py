@@ -8,7 +8,7 @@ from awx_ratelimit.backends.memory.leases import leases_of
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.backends.validation import checked_clock
-from awx_ratelimit.core.budget import Record
+from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
 from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.plan import Plan
@@ -16,6 +16,8 @@ from awx_ratelimit.runtime.clock import Clock, SystemClock
 
 SHARDS: Final = 64
 MASK: Final = SHARDS - 1
+#: Clients may choose scopes. With more of them, a reset of all looks through all subjects.
+MAX_SCOPES: Final = 1_000
 _SWEEP_INTERVAL_MS = 4
 _SWEEP_AFTER_LOADS = 4
 
@@ -39,12 +41,23 @@ class ShardedMemory:
         self._loaded_since_sweep = 0
         self._sweep_at_ms = 0
         self._sweep_next = 0
+        #: The scopes so far; incomplete when there are MAX_SCOPES.
         self._scopes: dict[str, None] = {}
         self._cut_off_tokens = 0
 
     def _shards_of(self, records: Sequence[Record]) -> list[Shard]:
         """The shards of these records, each once, in the order in which everybody locks them."""
         return [self._shards[number] for number in sorted({hash(record) & MASK for record in records})]
+
+    def _records_of(self, subject: str) -> list[Record]:
+        """The record of `subject` without a scope, and those in all scopes."""
+        if len(self._scopes) < MAX_SCOPES:
+            return [subject, *(ScopedSubject(subject, scope) for scope in self._scopes.copy())]
+        records = []
+        for shard in self._shards:
+            with shard.lock:
+                records += [record for record in (*shard.states, *shard.packed) if subject_of(record) == subject]
+        return records
 
     def _locked(self, shards: Sequence[Shard], first: int, act: Callable[..., Any], *args: Any) -> Any:
         """Call `act` under the locks of `shards` from number `first` on."""

@@ -1,6 +1,6 @@
 """`AsyncLimiter`: decides claims with any backend."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Never, Unpack
 
@@ -17,7 +17,7 @@ from awx_ratelimit.limited_functions import Function, async_limited
 from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
 from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, check_keywords, must_be_awaited, with_keywords
 from awx_ratelimit.waiting.acquiring import Terms, async_acquire_in_line, claim_of, joint_claim
-from awx_ratelimit.waiting.lines import MAX_WAITING, lines_of
+from awx_ratelimit.waiting.lines import Queue, lines_of
 from awx_ratelimit.waiting.sleeps import AlarmClock
 
 #: The usual cost, recognized by identity. See "Identity checks" in docs/hot-path.md.
@@ -47,7 +47,7 @@ class AsyncLimiter:
         self.clock: AlarmClock | None = None
         self.lines = lines_of(backend)
         #: Releases look at it first: it is empty while nobody waits.
-        self._waited_for = self.lines.by_record
+        self._waited_for = self.lines.by_bucket
 
     @must_be_awaited
     @with_keywords
@@ -73,8 +73,8 @@ class AsyncLimiter:
         `settle` and `refund` give back exactly what would be there if it had cost less from the start.
 
         A claim without room waits up to `wait_ms` for it: exactly as long as the refusal says, then it claims again. It
-        is refused as soon as the next wait would end later. Equal claims of this process that wait are admitted in the
-        order in which they came. Claims with ``wait_ms=0`` do not wait for them. See docs/queues.md.
+        is refused as soon as the next wait would end later. Claims of this process that wait for the same limit are
+        admitted in the order in which they came. Claims with ``wait_ms=0`` do not wait for them. See docs/queues.md.
 
         Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost or `wait_ms`, and
         for two limits with one name; ImpossibleClaim for a cost above a burst; TypeError for a subject that is not a
@@ -93,7 +93,7 @@ class AsyncLimiter:
             if claim.shape.has_shadow:
                 self.shadow.count(decision)
             if self.listeners:
-                notify(self.listeners, decision, self.backend.release)
+                notify(self.listeners, decision, self.give_back)
             return decision
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
@@ -105,7 +105,7 @@ class AsyncLimiter:
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            notify(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.give_back)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -118,21 +118,18 @@ class AsyncLimiter:
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            notify(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.give_back)
         return decision
 
-    async def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, *, max_waiting: int = MAX_WAITING) -> Decision:
-        """`acquire` for a claim that is made already. See `core.joint_claim`.
-
-        It is refused at once if `max_waiting` equal claims wait already.
-        """
+    async def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, queues: Sequence[Queue] = ()) -> Decision:
+        """`acquire` for a claim that is made already. See `core.joint_claim`. It waits if all `queues` have room."""
         if wait_ms:
-            return await async_acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, max_waiting)
+            return await async_acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, queues)
         decision = await self.backend.acquire_joint(claim)
         if claim.shape.has_shadow:
             self.shadow.count(decision)
         if self.listeners:
-            notify(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.give_back)
         return decision
 
     @must_be_awaited

@@ -3,7 +3,7 @@
 Generated from `limiter.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Never, Unpack
 
@@ -22,7 +22,7 @@ from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checke
 from awx_ratelimit.pending_decision import Hold, check_is_decision, check_keywords, with_keywords
 from awx_ratelimit.waiting.acquiring import Terms, claim_of, joint_claim
 from awx_ratelimit.waiting.acquiring_sync import acquire_in_line
-from awx_ratelimit.waiting.lines import MAX_WAITING, lines_of
+from awx_ratelimit.waiting.lines import Queue, lines_of
 from awx_ratelimit.waiting.sleeps import AlarmClock
 
 
@@ -46,7 +46,7 @@ class Limiter:
         self.clock: AlarmClock | None = None
         self.lines = lines_of(backend)
         #: Releases look at it first: it is empty while nobody waits.
-        self._waited_for = self.lines.by_record
+        self._waited_for = self.lines.by_bucket
 
     @with_keywords
     def acquire(  # noqa: C901  # see docs/hot-path.md
@@ -71,8 +71,8 @@ class Limiter:
         `settle` and `refund` give back exactly what would be there if it had cost less from the start.
 
         A claim without room waits up to `wait_ms` for it: exactly as long as the refusal says, then it claims again. It
-        is refused as soon as the next wait would end later. Equal claims of this process that wait are admitted in the
-        order in which they came. Claims with ``wait_ms=0`` do not wait for them. See docs/queues.md.
+        is refused as soon as the next wait would end later. Claims of this process that wait for the same limit are
+        admitted in the order in which they came. Claims with ``wait_ms=0`` do not wait for them. See docs/queues.md.
 
         Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost or `wait_ms`, and
         for two limits with one name; ImpossibleClaim for a cost above a burst; TypeError for a subject that is not a
@@ -91,7 +91,7 @@ class Limiter:
             if claim.shape.has_shadow:
                 self.shadow.count(decision)
             if self.listeners:
-                notify(self.listeners, decision, self.backend.release)
+                notify(self.listeners, decision, self.give_back)
             return decision
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
@@ -103,7 +103,7 @@ class Limiter:
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            notify(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.give_back)
         return decision
 
     def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -116,21 +116,18 @@ class Limiter:
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
         if self.listeners:
-            notify(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.give_back)
         return decision
 
-    def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, *, max_waiting: int = MAX_WAITING) -> Decision:
-        """`acquire` for a claim that is made already. See `core.joint_claim`.
-
-        It is refused at once if `max_waiting` equal claims wait already.
-        """
+    def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, queues: Sequence[Queue] = ()) -> Decision:
+        """`acquire` for a claim that is made already. See `core.joint_claim`. It waits if all `queues` have room."""
         if wait_ms:
-            return acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, max_waiting)
+            return acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, queues)
         decision = self.backend.acquire_joint(claim)
         if claim.shape.has_shadow:
             self.shadow.count(decision)
         if self.listeners:
-            notify(self.listeners, decision, self.backend.release)
+            notify(self.listeners, decision, self.give_back)
         return decision
 
     def peek(

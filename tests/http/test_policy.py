@@ -74,6 +74,7 @@ def test_budget_with_a_shadow_plan() -> None:
         {"wait_ms": 86_400_001},
         {"wait_ms": True},
         {"max_waiting": 0},
+        {"max_waiting": 10_001},
         {"exempt": True, "charge_on": {401}},
         {"exempt": True, "wait_ms": 1},
         {"budget": "b", "plan": Plan.of("p", per_minute=1), "exempt": True},

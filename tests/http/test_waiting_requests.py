@@ -109,6 +109,51 @@ async def test_cancelled_request(waiters: Waiters) -> None:
     assert sorted(waiters.statuses) == [("a1", 200), ("a3", 200), ("b1", 200), ("b2", 200)]
 
 
+SHARED = Plan.of("shared", per_second=2)
+FOR_ALL: Any = {"budget": "all", "plan": SHARED, "per": "everyone"}
+
+
+async def test_callers_of_a_shared_budget_in_order() -> None:
+    """Requests of different callers that wait for the budget of everyone are admitted in the order of arrival."""
+    made = Waiters(Rule("/wait", wait_ms=60_000, **FOR_ALL))
+    for name in "abcdefgh":
+        await made.send(name)
+    for _ in range(6):
+        await made.advance(500)
+
+    assert made.statuses == [(name, 200) for name in "abcdefgh"]
+
+
+async def test_full_queue_is_not_overtaken() -> None:
+    """A request that finds the queue full is refused, although it came in the moment in which there is room again."""
+    made = Waiters(Rule("/wait", wait_ms=60_000, max_waiting=2, **FOR_ALL))
+    for name in "abcd":
+        await made.send(name)
+    made.clock._now_ms += 500
+    await made.send("newcomer")
+    await made.advance(0)
+    await made.advance(500)
+
+    assert made.statuses == [("a", 200), ("b", 200), ("newcomer", 429), ("c", 200), ("d", 200)]
+
+
+async def test_ambiguous_paths_share_the_queue() -> None:
+    """Requests that two rules may be meant for wait in the queues of both."""
+    made = Waiters(
+        Rule("/wait/**", budget="wait", plan=Plan.of("wide", per_second=99), wait_ms=5_000, max_waiting=2),
+        Rule("/other/**", wait_ms=5_000, max_waiting=9, **FOR_ALL),
+    )
+    for name in ("a1", "b1", "c1", "a2"):
+        await made.send(name, "/wait")
+    for name in ("b2", "c2"):
+        await made.send(name, "/wait/../other")
+    before = [*made.statuses]
+    await made.advance(1_000)
+
+    assert before == [("a1", 200), ("b1", 200), ("c1", 200), ("c2", 429)]
+    assert sorted(made.statuses[4:]) == [("a2", 200), ("b2", 200)]
+
+
 async def test_other_rules_do_not_wait(waiters: Waiters) -> None:
     """Requests of rules without `wait_ms` are refused at once."""
     for name in ("a1", "a2"):

@@ -61,7 +61,7 @@ class Rig:
     def leftovers(self) -> tuple[int, int, int]:
         """What is left of claims that waited: places, records and alarms."""
         waiting = lines.lines_of(self.backend)
-        return len(waiting), len(waiting.by_record), self.clock.alarms
+        return len(waiting), len(waiting.by_bucket), self.clock.alarms
 
 
 async def until_idle() -> None:
@@ -187,21 +187,27 @@ async def test_place_in_the_line_of_a_calendar_rate(rig: Rig, cost: int, ahead: 
     await rig.wait("last", plan, wait_ms=boundary_ms, cost=cost)
 
     assert rig.refused == ["early"]
-    for _ in range(days):
+    for day in range(days):
+        assert len(rig.admitted) == day * (4 // cost)
         rig.clock.set((rig.clock.now_ms() // 86_400_000 + 1) * 86_400_000)
         await until_idle()
-    assert rig.admitted[-1] == "last"
+    assert {*rig.admitted} == {*range(ahead), "last"}
 
 
-async def test_other_costs_and_subjects_are_other_lines(rig: Rig) -> None:
-    """Claims of another subject, plan or cost do not wait in the same line."""
+async def test_lines_of_other_limits(rig: Rig) -> None:
+    """A claim that waits for other limits stands in another line; a small one does not overtake a large one."""
     await rig.limiter.acquire("s", TEN, 10)
     await rig.wait("ten", TEN, cost=10)
     await rig.wait("one", TEN, cost=1)
-    assert (await rig.limiter.acquire("t", TEN, wait_ms=5_000)).allowed
+    await rig.wait("other limit", Plan.of("minute", per_minute=600), cost=600)
+    await rig.wait("other scope", TEN, scope="x")
+    await rig.advance(100)
+    first = [*rig.admitted]
+    await rig.advance(900)
     await rig.advance(100)
 
-    assert rig.admitted == ["one"]
+    assert first == ["other limit", "other scope"]
+    assert rig.admitted == [*first, "ten", "one"]
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -273,7 +279,7 @@ async def test_cancelled_at_every_await(turns: int) -> None:
     assert second.result().allowed
     await asyncio.gather(first, return_exceptions=True)
     assert len(limiter.lines) == 0
-    assert limiter.lines.by_record == {}
+    assert limiter.lines.by_bucket == {}
     assert clock.alarms == 0
 
 
@@ -401,10 +407,11 @@ async def test_joint_claims_wait_together(rig: Rig) -> None:
 
 
 async def test_max_waiting(rig: Rig) -> None:
-    """A claim of a gate is refused at once if `max_waiting` equal claims wait already."""
+    """A claim is refused at once if its queue is full."""
     claim = acquired_jointly("s", SECOND, 1, "x", ())
+    queue = lines.Queue(2)
     await rig.limiter.claim_jointly(claim)
-    tasks = [asyncio.create_task(rig.limiter.claim_jointly(claim, 10**6, max_waiting=2)) for _ in range(3)]
+    tasks = [asyncio.create_task(rig.limiter.claim_jointly(claim, 10**6, [queue])) for _ in range(3)]
     await until_idle()
     done = [task.done() for task in tasks]
     await rig.advance(1_000)
@@ -486,7 +493,7 @@ def test_threads_wait_in_order() -> None:
         thread.join()
 
     assert admitted == [*range(20)]
-    assert (len(limiter.lines), limiter.lines.by_record, clock.alarms) == (0, {}, 0)
+    assert (len(limiter.lines), limiter.lines.by_bucket, clock.alarms) == (0, {}, 0)
 
 
 def test_threads_and_loops_wait_in_one_line() -> None:
@@ -596,7 +603,7 @@ def test_interrupted_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         limiter.acquire("s", SECOND, wait_ms=5_000)
 
-    assert (len(limiter.lines), limiter.lines.by_record, clock.alarms) == (0, {}, 0)
+    assert (len(limiter.lines), limiter.lines.by_bucket, clock.alarms) == (0, {}, 0)
 
 
 @pytest.mark.parametrize("fork", FORK_PARAMETERS)

@@ -21,7 +21,7 @@ from awx_ratelimit.core.usage import RecordState, Usage, usages_of
 _log = logging.getLogger("awx_ratelimit")
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
-_MIN_MS = 1_000
+MIN_SLOT_WAIT_MS = 1_000
 _MAX_MS = 30_000
 _RECENT = 32
 #: Measure every lease below this lease id, then one in `MEASURED_ONE_IN`: reading a clock costs as much as a slot.
@@ -216,5 +216,5 @@ class HoldTimes:
         """The estimated wait for a slot of `plan`, from 1 to 30 s; 1 s without any measurement."""
         recent = tuple(self._held_ms.get(plan.name, ()))
         if not recent:
-            return _MIN_MS
-        return min(_MAX_MS, max(_MIN_MS, sum(recent) // (len(recent) * plan.slots)))
+            return MIN_SLOT_WAIT_MS
+        return min(_MAX_MS, max(MIN_SLOT_WAIT_MS, sum(recent) // (len(recent) * plan.slots)))

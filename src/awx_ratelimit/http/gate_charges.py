@@ -25,13 +25,7 @@ class AsyncCharges:
         """Decide all budgets of a request together. If its rule says so, the request may wait for room."""
         policy = self._policy
         claim = policy.claims.claim(request, caller, plan, policy.shared.service, rule.price, cost)
-        places = policy.waiting.of(rule) if rule.wait_ms else None
-        if places is None or not places.take():
-            return await self._limiter.claim_jointly(claim)
-        try:
-            return await self._limiter.claim_jointly(claim, rule.wait_ms, max_waiting=rule.max_waiting)
-        finally:
-            places.leave()
+        return await self._limiter.claim_jointly(claim, rule.wait_ms, rule.queues)
 
     async def give_back(self, decision: Decision) -> None:
         """Refund a decision whose request a route's own limit has refused. It never raises."""

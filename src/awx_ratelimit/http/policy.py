@@ -34,7 +34,6 @@ from awx_ratelimit.http.validation import (
     checked_on_refused,
     checked_rules,
 )
-from awx_ratelimit.http.waiting_places import WaitingRequests
 
 _log = logging.getLogger("awx_ratelimit")
 WebSocketRefusal = Literal["http", "accept_close"]
@@ -106,7 +105,6 @@ class Policy:
         check_budgets(rules)
         check_costs(rules, plans, anonymous, self.shared.service, identify)
         self.claims = RequestClaims(self.addresses.subject)
-        self.waiting = WaitingRequests()
         self._rules = RuleMatcher(rules)
         self._cached_match = self._rules.cache.get
         self._refusals = Refusals(plans, headers, checked_on_refused(on_refused))

@@ -1,1 +1,1 @@
-"""Waiting instead of refusing: lines of equal claims, first come, first served."""
+"""Waiting instead of refusing: a line for each limit, first come, first served."""

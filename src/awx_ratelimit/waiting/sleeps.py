@@ -37,6 +37,11 @@ def alarm_clock_of(limiter: Any) -> AlarmClock | None:
 class _Sleep:
     """A sleep of one claim, which it may repeat."""
 
+    #: Whether the event loop of the claim has ended, and with it the claim.
+    has_ended = False
+    #: That event loop; None in a thread.
+    loop: Any = None
+
     def __init__(self, clock: AlarmClock | None) -> None:
         self._clock = clock
         self.now_ms = monotonic_ms if clock is None else clock.now_ms
@@ -87,8 +92,7 @@ class _TaskSleep(_Sleep):
         try:
             self._call_soon(self._set)
         except RuntimeError:
-            # The loop has ended, and with it the task.
-            return
+            self.has_ended = True
 
     def _set(self) -> None:
         if self._event is not None:
@@ -115,11 +119,11 @@ class _AsyncioSleep(_TaskSleep):
     def __init__(self, clock: AlarmClock | None) -> None:
         import asyncio
 
-        self._loop = asyncio.get_running_loop()
-        super().__init__(clock, asyncio.Event, self._loop.call_soon_threadsafe)
+        self.loop = asyncio.get_running_loop()
+        super().__init__(clock, asyncio.Event, self.loop.call_soon_threadsafe)
 
     async def _wait(self, event: Any, seconds: float | None) -> None:
-        timer = None if seconds is None else self._loop.call_later(seconds, event.set)
+        timer = None if seconds is None else self.loop.call_later(seconds, event.set)
         try:
             await event.wait()
         finally:
@@ -130,7 +134,8 @@ class _AsyncioSleep(_TaskSleep):
 class _TrioSleep(_TaskSleep):
     def __init__(self, clock: AlarmClock | None) -> None:
         self._trio: Any = sys.modules["trio"]
-        super().__init__(clock, self._trio.Event, self._trio.lowlevel.current_trio_token().run_sync_soon)
+        self.loop = self._trio.lowlevel.current_trio_token()
+        super().__init__(clock, self._trio.Event, self.loop.run_sync_soon)
 
     async def _wait(self, event: Any, seconds: float | None) -> None:
         with self._trio.move_on_after(float("inf") if seconds is None else seconds):

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.core.rate import REQUESTS
+from awx_ratelimit.core.validation import set_fields
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.request_claims import Price, RuleBudget
 from awx_ratelimit.http.rules.path_readings import is_ordinary, normalized, readings, without_prefixes
 from awx_ratelimit.http.rules.path_syntax import SEGMENT
 from awx_ratelimit.http.rules.rule import CostFunction, Rule
 from awx_ratelimit.http.settling import Statuses
+from awx_ratelimit.waiting.lines import Queue
 
 _MAX_CACHED_MATCHES = 4096
 #: The length of a method and a path together. Longer ones are not cached, so clients cannot fill memory with them.
@@ -42,7 +44,7 @@ class CombinedRule(NamedTuple):
     exempt: bool | Callable[[Request], bool] = False
     is_joint: bool = True
     wait_ms: int = 0
-    max_waiting: int = 1
+    queues: tuple[Queue, ...] = ()
 
     def cost_of(self, request: Request) -> Cost:
         """The highest cost of the rules, by measure. Raises as Rule.cost_of does."""
@@ -186,9 +188,9 @@ def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
     combined = CombinedRule(0, "+".join(budget.scope for budget in price.budgets) or None, price, rules)
     exempt = combined.exempts if all(rule.exempt for rule in rules) else False
     wait_ms = min(rule.wait_ms for rule in rules)
-    max_waiting = min(rule.max_waiting for rule in rules)
+    queues = tuple(queue for rule in rules for queue in rule.queues)
     return combined._replace(
-        cost=combined.cost_of if cost is None else cost, exempt=exempt, wait_ms=wait_ms, max_waiting=max_waiting
+        cost=combined.cost_of if cost is None else cost, exempt=exempt, wait_ms=wait_ms, queues=queues
     )
 
 
@@ -219,6 +221,8 @@ def _all_statuses(statuses: Sequence[Statuses | None]) -> Statuses | None:
 def _compiled(rule: Rule) -> _Compiled:
     methods = None if rule.methods is None else frozenset(rule.methods)
     charged = None if rule.exempt is True else replace(rule, exempt=False) if rule.exempt else rule
+    if charged is not None:
+        set_fields(charged, queues=rule.queues)
     exempt_path = _matcher(rule.path) if rule.exempt else None
     return _Compiled(rule, methods, exempt_path, _matcher(normalized(rule.path)), charged)
 

@@ -16,6 +16,7 @@ from awx_ratelimit.http.owners import Owner, checked_per
 from awx_ratelimit.http.request_claims import Price, RuleBudget
 from awx_ratelimit.http.rules.path_syntax import path_error
 from awx_ratelimit.http.settling import Statuses, checked_statuses
+from awx_ratelimit.waiting.lines import MAX_WAITING, Queue
 
 #: A function of the request that returns the cost.
 CostFunction = Callable[[Request], Cost]
@@ -39,8 +40,8 @@ class Rule:
     failed logins. It is charged before the request and given back after it. Without a budget, this holds for all
     limits. A request without a status, such as one whose client hangs up, stays charged.
 
-    A request that is refused waits up to `wait_ms` for room, 0 to 86,400,000, while fewer than `max_waiting` others
-    wait.
+    A request that is refused waits up to `wait_ms` for room, 0 to 86,400,000, while fewer than `max_waiting` others of
+    the rule wait in this process, 1 to 10,000. Else it is refused at once.
 
     Raises InvalidLimit for invalid values. What a function raises, the middleware raises; so does a TypeError for a
     result of the wrong type.
@@ -58,6 +59,8 @@ class Rule:
     wait_ms: int = 0
     max_waiting: int = 100
     price: Price = field(init=False, repr=False, compare=False)
+    #: Where its requests wait.
+    queues: tuple[Queue, ...] = field(init=False, repr=False, compare=False)
     #: Whether requests need a claim of several budgets, or of another kind that `Limiter.claim` does not take.
     is_joint: bool = field(init=False, repr=False, compare=False)
 
@@ -76,7 +79,7 @@ class Rule:
             raise self._error("exempt: expected a rule without a cost, a budget, charge_on and wait_ms")
         price = Price(budgets, None if budgets else statuses)
         is_joint = bool(budgets or statuses or self.wait_ms) or not isinstance(cost, int)
-        set_fields(self, price=price, is_joint=is_joint)
+        set_fields(self, price=price, is_joint=is_joint, queues=(Queue(self.max_waiting),))
 
     def _validated_cost(self) -> Cost | CostFunction:
         if isinstance(self.cost, Mapping):
@@ -126,6 +129,8 @@ class Rule:
     def _check_waiting(self) -> None:
         self._checked(lambda wait_ms: check_whole_number(wait_ms, "wait_ms", minimum=0), self.wait_ms)
         self._checked(lambda waiting: check_whole_number(waiting, "max_waiting"), self.max_waiting)
+        if self.max_waiting > MAX_WAITING:
+            raise self._error(f"max_waiting: expected at most {MAX_WAITING}, got {self.max_waiting}")
         if self.wait_ms > _MAX_WAIT_MS:
             raise self._error(f"wait_ms: expected at most {_MAX_WAIT_MS}, which is a day, got {self.wait_ms}")
 

@@ -73,8 +73,8 @@ class AsyncLimiter:
         `settle` and `refund` give back exactly what would be there if it had cost less from the start.
 
         A claim without room waits up to `wait_ms` for it: exactly as long as the refusal says, then it claims again. It
-        is refused as soon as the next wait would end later. Claims of this process that wait for the same limit are
-        admitted in the order in which they came. Claims with ``wait_ms=0`` do not wait for them. See docs/queues.md.
+        is refused as soon as the next wait would end later. In a process, claims that wait for the same limit are
+        admitted in the order in which they came. See docs/queues.md.
 
         Call `release` when the work is done; it frees the slots. Raises ValueError for a wrong cost or `wait_ms`, and
         for two limits with one name; ImpossibleClaim for a cost above a burst; TypeError for a subject that is not a
@@ -221,10 +221,7 @@ class AsyncLimiter:
             await self.backend.reset(subject, scope_alone(scope))
 
     async def renew_leases(self) -> None:
-        """Renew every open lease now. Backends whose leases expire also renew them in the background.
-
-        Raises BackendUnavailable.
-        """
+        """Renew every open lease now, as happens in the background by itself. Raises BackendUnavailable."""
         if isinstance(self.backend, RenewsLeases):
             await self.backend.renew_leases()
 

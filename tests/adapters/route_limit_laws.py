@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -109,6 +110,23 @@ class RouteLimitLaws:
             assert refused.headers["retry-after"] == "30"
             assert refused.headers["cache-control"] == "no-store"
             assert refused.headers["ratelimit"].endswith('"one.minute";r=0;t=30')
+
+    @pytest.mark.parametrize(("wait_ms", "status"), [(30_000, 200), (29_999, 429)])
+    def test_waits_for_room(
+        self, gate: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, wait_ms: int, status: int
+    ) -> None:
+        """With `wait_ms`, a request waits for room instead of being refused, and no longer than that."""
+        call_at = clock.call_at
+
+        def passing(at_ms: int, function: Callable[[], None]) -> Callable[[], None]:
+            cancel = call_at(at_ms, function)
+            clock.set(max(at_ms, clock.now_ms()))
+            return cancel
+
+        monkeypatch.setattr(clock, "call_at", passing)
+        get = self.app({"gate": gate, "wait_ms": wait_ms, "max_waiting": 1}, None)
+
+        assert [get("/one", "alice").status for _ in range(3)] == [200, 200, status]
 
     def test_two_requests_are_allowed(self, alone: Get) -> None:
         """As many requests as the limit says are allowed, and the app answers them."""

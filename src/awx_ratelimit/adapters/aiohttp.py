@@ -121,6 +121,8 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
     """Limit a handler, in its own bucket: a decorator for async functions and methods, and for `web.View` classes.
@@ -129,7 +131,10 @@ def limit(
     of this process, where clients count by their address. A refused request is charged by no limit. Without RateLimit,
     a response that the handler has prepared itself does not report the limit.
     """
-    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return HandlerLimit(checked, gate)
 
 
 class HandlerLimit:

@@ -49,8 +49,8 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
     """A throttle for ``throttle_classes`` and ``DEFAULT_THROTTLE_CLASSES``. Set `rate` in a subclass.
 
     Each subclass is one limit, which all views that name it share, as with the framework's own throttles. `rate` is a
-    notation, a Rate or a Plan; see RouteLimit for `per`, `cost`, `charge_on` and `scope`, whose default is the name of
-    the class. `gate` is found as `limit` finds it.
+    notation, a Rate or a Plan. See RouteLimit for `per`, `cost`, `charge_on`, `wait_ms`, `max_waiting` and `scope`,
+    whose default is the name of the class. `gate` is found as `limit` finds it.
 
     A refusal has the body and the headers of any other refusal, unless the project has an exception handler or a method
     `throttled` of its own, which gets the exact wait. A wrong value raises InvalidLimit or TypeError when the subclass
@@ -62,13 +62,23 @@ class Throttle(BaseThrottle):  # type: ignore[misc]  # the framework has no type
     cost: ClassVar[RouteCost] = 1
     scope: ClassVar[str | None] = None
     charge_on: ClassVar[Iterable[int] | None] = None
+    wait_ms: ClassVar[int] = 0
+    max_waiting: ClassVar[int] = 100
     gate: ClassVar[AnyGate | None] = None
     _limit: ClassVar[RouteLimit | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.rate is not None:
-            cls._limit = RouteLimit(cls.rate, per=cls.per, cost=cls.cost, scope=cls.scope, charge_on=cls.charge_on)
+            cls._limit = RouteLimit(
+                cls.rate,
+                per=cls.per,
+                cost=cls.cost,
+                scope=cls.scope,
+                charge_on=cls.charge_on,
+                wait_ms=cls.wait_ms,
+                max_waiting=cls.max_waiting,
+            )
 
     def __init__(self) -> None:
         self._retry_after_ms: int | None = None

@@ -47,6 +47,8 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: AsyncGate | None = None,
 ) -> "FastApiLimit":
     """Limit a route, in its own bucket: a dependency, and a decorator below ``@app.get(...)``.
@@ -55,7 +57,10 @@ def limit(
     `awx_ratelimit.adapters.starlette.limit` for what decides. The route's 429 is in the OpenAPI document.
     """
     _document_routes()
-    return FastApiLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return FastApiLimit(checked, gate)
 
 
 class RouteRefused(HTTPException):

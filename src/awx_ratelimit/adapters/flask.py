@@ -66,6 +66,8 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: Gate | None = None,
 ) -> "ViewLimit":
     """Limit a view, in its own bucket: a decorator for functions, also async ones, and an item of `decorators`.
@@ -73,7 +75,10 @@ def limit(
     See RouteLimit for the arguments. The limit uses `gate`, else the gate of the middleware around the app, else the
     memory of this process, where clients count by their address. A refused request is charged by no limit.
     """
-    return ViewLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return ViewLimit(checked, gate)
 
 
 class ViewLimit:

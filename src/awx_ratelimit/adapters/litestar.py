@@ -40,6 +40,8 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: AsyncGate | None = None,
 ) -> "LitestarLimit":
     """Limit a route, in its own bucket: a decorator above ``@get(...)``, and an item of `middleware`.
@@ -49,7 +51,10 @@ def limit(
     middleware around the app, else the memory of this process, where clients count by their address. A refused request
     is charged by no limit.
     """
-    return LitestarLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return LitestarLimit(checked, gate)
 
 
 @dataclass

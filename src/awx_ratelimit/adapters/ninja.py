@@ -42,13 +42,18 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: AnyGate | None = None,
 ) -> "OperationLimit":
     """Limit an operation, in its own bucket: a decorator below ``@api.get(...)``, also for async functions.
 
     The arguments are those of `awx_ratelimit.adapters.django.limit`.
     """
-    return OperationLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return OperationLimit(checked, gate)
 
 
 class OperationLimit(ViewLimit):
@@ -65,7 +70,7 @@ class Throttle(BaseThrottle):
     See RouteLimit for the arguments; `scope` names the bucket and is required, because the object has no other name.
 
     Async operations call throttles in the event loop, where only backends that never wait can decide: memory and a host
-    file. Over any other backend write ``@limit(...)`` on the async operation.
+    file. Over any other backend write ``@limit(...)`` on the async operation; only `limit` takes `wait_ms`.
     """
 
     def __init__(

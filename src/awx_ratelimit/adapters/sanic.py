@@ -122,6 +122,8 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
     """Limit a handler, in its own bucket: a decorator for functions and methods, and an item of `decorators`.
@@ -131,7 +133,10 @@ def limit(
     limit. A refused WebSocket is closed with code 1013, because Sanic accepts it before it calls the handler. Without
     RateLimit, a stream that the handler sends itself and an error response do not report the limit.
     """
-    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return HandlerLimit(checked, gate)
 
 
 class HandlerLimit:

@@ -166,16 +166,20 @@ def limit(
     cost: RouteCost = 1,
     scope: str | None = None,
     charge_on: Iterable[int] | None = None,
+    wait_ms: int = 0,
+    max_waiting: int = 100,
     gate: AsyncGate | None = None,
 ) -> "HandlerLimit":
     """Limit a method of a handler, in its own bucket: a decorator for ``get``, ``post`` and the like.
 
     On a class of handlers, all its methods share the bucket; so decorate a WebSocketHandler. See RouteLimit for the
     arguments. The limit uses `gate`, else the gate of the RateLimit of the app, else the memory of this process, where
-    clients count by their address. A refused request is charged by no limit. Without RateLimit, an error response does
-    not report the limit.
+    clients count by address. Without RateLimit, an error response does not report the limit.
     """
-    return HandlerLimit(RouteLimit(limit, per=per, cost=cost, scope=scope, charge_on=charge_on), gate)
+    checked = RouteLimit(
+        limit, per=per, cost=cost, scope=scope, charge_on=charge_on, wait_ms=wait_ms, max_waiting=max_waiting
+    )
+    return HandlerLimit(checked, gate)
 
 
 class HandlerLimit:
@@ -234,8 +238,7 @@ class _TornadoRequest(Request):
 
 def state_of(request: HTTPServerRequest) -> State:
     """What this library remembers of a request."""
-    state: State = vars(request).setdefault(_STATE, {})
-    return state
+    return vars(request).setdefault(_STATE, {})  # type: ignore[no-any-return]
 
 
 def refuse(handler: RequestHandler, reply: Reply) -> None:

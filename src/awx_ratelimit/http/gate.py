@@ -179,7 +179,7 @@ class AsyncGate(AsyncCharges):
         cost: Any = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
             claim = route_claim(record, limit, cost, is_settled=is_settled)
-            decision = await self._limiter.claim_jointly(claim)
+            decision = await self._limiter.claim_jointly(claim, limit.wait_ms, limit.queues)
         except (ImpossibleClaim, BackendUnavailable) as error:
             return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, record.subject, error)
         if decision.allowed:

@@ -172,7 +172,7 @@ class Gate(Charges):
         cost: Any = limit.cost if limit.cost.__class__ is int else limit.cost_of(request)
         try:
             claim = route_claim(record, limit, cost, is_settled=is_settled)
-            decision = self._limiter.claim_jointly(claim)
+            decision = self._limiter.claim_jointly(claim, limit.wait_ms, limit.queues)
         except (ImpossibleClaim, BackendUnavailable) as error:
             return self._policy.undecided(request, [(limit.scope, limit.plan)], cost, record.subject, error)
         if decision.allowed:

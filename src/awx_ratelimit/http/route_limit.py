@@ -17,7 +17,9 @@ from awx_ratelimit.core.validation import describe, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import EVERYONE, Owner, Per, checked_per
+from awx_ratelimit.http.queues import checked_queue
 from awx_ratelimit.http.settling import Statuses, checked_statuses
+from awx_ratelimit.waiting.lines import Queue
 
 __all__ = ["EVERYONE", "BoundLimit", "Per", "RouteLimit", "scope_of", "scope_of_function"]
 
@@ -44,6 +46,8 @@ class BoundLimit(NamedTuple):
     per: Owner
     cost: RouteCost
     charge_on: Statuses | None
+    wait_ms: int
+    queues: tuple[Queue, ...]
     history: History
 
     def cost_of(self, request: Request) -> Cost:
@@ -81,6 +85,9 @@ class RouteLimit:
     With `charge_on`, the limit is charged only if the response has one of these statuses, such as ``{401, 403}`` for
     failed logins. It is charged before the request and given back after it.
 
+    A request without room waits up to `wait_ms` for it, 0 to 86,400,000, while fewer than `max_waiting` others wait for
+    this limit of the route in this process, 1 to 10,000. Else it is refused at once.
+
     A plan with slots and `charge_on` need the middleware around the app, which knows when a request has ended.
 
     Raises InvalidLimit or TypeError for a wrong argument.
@@ -94,12 +101,16 @@ class RouteLimit:
         cost: RouteCost = 1,
         scope: str | None = None,
         charge_on: Iterable[int] | None = None,
+        wait_ms: int = 0,
+        max_waiting: int = 100,
     ) -> None:
         self._plan = _plan_of(limit)
         self.per = checked_per(per)
         self._cost = _checked_cost(cost, self._plan)
         self.scope = checked_own_scope(scope)
         self._charge_on = checked_statuses(charge_on)
+        checked_queue(wait_ms, max_waiting)
+        self._wait_ms, self._max_waiting = wait_ms, max_waiting
         # Bounded by the number of routes.
         self._bound = lru_cache(maxsize=None)(self._bind)
 
@@ -129,7 +140,8 @@ class RouteLimit:
 
     def _bind(self, scope: str) -> BoundLimit:
         plan = Plan(scope, self._plan.rates, self._plan.concurrency, shadow=self._plan.shadow)
-        return BoundLimit(scope, plan, self.per, self._cost, self._charge_on, History())
+        queues = (checked_queue(self._wait_ms, self._max_waiting),)
+        return BoundLimit(scope, plan, self.per, self._cost, self._charge_on, self._wait_ms, queues, History())
 
 
 def _plan_of(limit: object) -> Plan:

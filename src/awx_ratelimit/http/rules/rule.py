@@ -3,24 +3,24 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from awx_ratelimit.core.budget import checked_own_scope
 from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import EXACT_MAX
-from awx_ratelimit.core.validation import check_whole_number, describe, set_fields
+from awx_ratelimit.core.validation import describe, set_fields
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import Owner, checked_per
+from awx_ratelimit.http.queues import checked_queue
 from awx_ratelimit.http.request_claims import Price, RuleBudget
 from awx_ratelimit.http.rules.path_syntax import path_error
 from awx_ratelimit.http.settling import Statuses, checked_statuses
-from awx_ratelimit.waiting.lines import MAX_WAITING, Queue
+from awx_ratelimit.waiting.lines import Queue
 
 #: A function of the request that returns the cost.
 CostFunction = Callable[[Request], Cost]
-_MAX_WAIT_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,14 @@ class Rule:
         cost = self._validated_cost()
         statuses = self._checked(checked_statuses, self.charge_on)
         set_fields(self, cost=cost, methods=self._validated_methods(), charge_on=statuses)
-        self._check_waiting()
+        queue = self._checked(lambda wait_ms: checked_queue(wait_ms, self.max_waiting), self.wait_ms)
         budgets = self._validated_budgets(statuses)
         has_price = cost != 1 or budgets or statuses or self.wait_ms
         if self.exempt is True and has_price:
             raise self._error("exempt: expected a rule without a cost, a budget, charge_on and wait_ms")
         price = Price(budgets, None if budgets else statuses)
         is_joint = bool(budgets or statuses or self.wait_ms) or not isinstance(cost, int)
-        set_fields(self, price=price, is_joint=is_joint, queues=(Queue(self.max_waiting),))
+        set_fields(self, price=price, is_joint=is_joint, queues=(queue,))
 
     def _validated_cost(self) -> Cost | CostFunction:
         if isinstance(self.cost, Mapping):
@@ -125,14 +125,6 @@ class Rule:
                     f"cost: expected at most {burst}, the burst of the budget {self.budget!r}, got {tokens}; "
                     "lower the cost or raise the burst"
                 )
-
-    def _check_waiting(self) -> None:
-        self._checked(lambda wait_ms: check_whole_number(wait_ms, "wait_ms", minimum=0), self.wait_ms)
-        self._checked(lambda waiting: check_whole_number(waiting, "max_waiting"), self.max_waiting)
-        if self.max_waiting > MAX_WAITING:
-            raise self._error(f"max_waiting: expected at most {MAX_WAITING}, got {self.max_waiting}")
-        if self.wait_ms > _MAX_WAIT_MS:
-            raise self._error(f"wait_ms: expected at most {_MAX_WAIT_MS}, which is a day, got {self.wait_ms}")
 
     def cost_of(self, request: Request) -> Cost:
         """The cost of `request`. Raises TypeError if the function `cost` returns anything but a cost."""

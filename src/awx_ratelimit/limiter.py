@@ -100,7 +100,7 @@ class AsyncLimiter:
         if cost is not _ONE:
             if isinstance(cost, Mapping):
                 return await self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
-            plan.check(cost)
+            cost = plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
@@ -113,7 +113,7 @@ class AsyncLimiter:
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost and cost is not _ONE:
-            plan.check(cost)
+            cost = plan.check(cost)
         decision = await self.backend.acquire(subject, plan, cost)
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
@@ -140,7 +140,7 @@ class AsyncLimiter:
         if scope is not None or also or isinstance(cost, Mapping):
             return await self.backend.peek_joint(acquired_jointly(subject, plan, cost, scope, also))
         check_claim(subject, plan)
-        plan.check(cost)
+        cost = plan.check(cost)
         return await self.backend.peek(subject, plan, cost)
 
     async def release(self, decision: Decision) -> None:

@@ -98,7 +98,7 @@ class Limiter:
         if cost is not _ONE:
             if isinstance(cost, Mapping):
                 return self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
-            plan.check(cost)
+            cost = plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
@@ -111,7 +111,7 @@ class Limiter:
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
         if cost and cost is not _ONE:
-            plan.check(cost)
+            cost = plan.check(cost)
         decision = self.backend.acquire(subject, plan, cost)
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
@@ -137,7 +137,7 @@ class Limiter:
         if scope is not None or also or isinstance(cost, Mapping):
             return self.backend.peek_joint(acquired_jointly(subject, plan, cost, scope, also))
         check_claim(subject, plan)
-        plan.check(cost)
+        cost = plan.check(cost)
         return self.backend.peek(subject, plan, cost)
 
     def release(self, decision: Decision) -> None:

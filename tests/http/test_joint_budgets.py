@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -340,6 +341,30 @@ def test_cost_by_measure(cost: Any) -> None:
     assert b'"minute";r=59;t=59, "tokens-minute";r=200;t=12, ' in dict(first.headers)[b"ratelimit"]
     assert b'"service.tokens-month";r=99200;t=' in dict(first.headers)[b"ratelimit"]
     assert refusing(second) == ["tokens-minute"]
+
+
+class Cost(IntEnum):
+    """A cost with a name."""
+
+    UPLOAD = 2
+
+
+@pytest.mark.parametrize("cost", [Cost.UPLOAD, {"requests": Cost.UPLOAD}])
+def test_named_cost(cost: Any) -> None:
+    """A member of an IntEnum is a cost like any other, in rules, in functions, in routes and in claims."""
+    rules = [Rule("/a", cost=cost), Rule("/b", cost=lambda _: cost)]
+    used = client(Plan.of("p", per_minute=60), rules=rules)
+    limit = RouteLimit("10/minute", scope="route", cost=cost)
+    request = Request("GET", "/", None, lambda _: [b"k1"])
+    statuses = [used.status(path, x_api_key="k1") for path in ("/a", "/b")]
+    routed = admit_to_route(limit, "route", request, {}, used.gate, [])
+    decision = used.limiter.acquire("k1", Plan.of("p", per_minute=60), cost)
+    used.limiter.settle(decision, cost)
+
+    assert statuses == [200, 200]
+    assert routed.decision is not None
+    assert routed.decision.usages[0].remaining == 8
+    assert left(used, "k1", Plan.of("p", per_minute=60)) == 54
 
 
 def test_measures_that_a_request_does_not_cost() -> None:

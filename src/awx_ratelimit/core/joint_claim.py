@@ -10,7 +10,7 @@ from awx_ratelimit.core.claim import check_claim
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Pair, Plan
 from awx_ratelimit.core.rate import CONCURRENT, EXACT_MAX, REQUESTS
 from awx_ratelimit.core.state_layout import Layout
-from awx_ratelimit.core.validation import check_bool, describe, short_repr
+from awx_ratelimit.core.validation import check_bool, describe, exact_int, short_repr
 
 #: Tokens of every rate that counts requests, or tokens by measure.
 Cost: TypeAlias = int | Mapping[str, int]
@@ -110,7 +110,7 @@ def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, 
             return _new(JointClaim, (records, shape, settle))
     check_claim(subject, plan)
     if not isinstance(cost, Mapping):
-        plan.check(cost)
+        cost = plan.check(cost)
     check_bool(settle, "settle")
     return joint_claim((Budget(subject, plan, scope), *_checked_budgets(also)), cost, declared=settle)
 
@@ -181,11 +181,11 @@ def _checked_budgets(also: Any) -> tuple[Budget, ...]:
 def checked_cost(cost: Any, name: str = "cost") -> Cost:
     """`cost` as an int or a dict. Raises ValueError unless it counts from 0 to 2**53 tokens of one or more measures."""
     if _is_number(cost):
-        return cost  # type: ignore[no-any-return]
+        return exact_int(cost)
     if isinstance(cost, Mapping):
         costs = {str(measure): tokens for measure, tokens in cost.items() if isinstance(measure, str)}
         if costs and len(costs) == len(cost) and all(_is_number(tokens) for tokens in costs.values()):
-            return costs
+            return {measure: exact_int(tokens) for measure, tokens in costs.items()}
     got = short_repr(cost) if isinstance(cost, Mapping) else describe(cost)
     raise ValueError(
         f"{name}: expected an int from 0 to 2**53, or one for each measure such as "
@@ -199,7 +199,7 @@ def cost_by_measure(cost: Cost) -> Mapping[str, int]:
 
 
 def _is_number(tokens: object) -> bool:
-    return type(tokens) is int and 0 <= tokens <= EXACT_MAX
+    return isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= exact_int(tokens) <= EXACT_MAX
 
 
 def _costs(plan: Plan, cost: Cost) -> tuple[int, Costs | None]:

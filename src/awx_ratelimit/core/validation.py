@@ -19,6 +19,11 @@ def check_whole_number(value: object, name: str, *, minimum: int = 1) -> None:
         raise InvalidLimit(f"{name}: expected an integer >= {minimum}, got {short_repr(value)}")
 
 
+def exact_int(value: int) -> int:
+    """`value` as an exact `int`. Of a subclass, such as IntEnum, only the number counts."""
+    return int.__add__(value, 0)
+
+
 def check_bool(value: object, name: str) -> None:
     """Raise InvalidLimit unless `value` is True or False. Python takes a text such as ``"false"`` for true."""
     if not isinstance(value, bool):

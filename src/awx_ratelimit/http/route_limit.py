@@ -13,7 +13,7 @@ from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_me
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import EXACT_MAX, Rate
 from awx_ratelimit.core.scope import scope_of, scope_of_function
-from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.core.validation import describe, exact_int, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import EVERYONE, Owner, Per, checked_per
@@ -53,8 +53,6 @@ class BoundLimit(NamedTuple):
     def cost_of(self, request: Request) -> Cost:
         """The cost of `request`. Raises TypeError if the function `cost` returns anything but a cost."""
         cost = self.cost(request) if callable(self.cost) else self.cost
-        if isinstance(cost, int) and not isinstance(cost, bool) and cost >= 0:
-            return cost
         try:
             return checked_cost(cost)
         except ValueError:
@@ -165,6 +163,7 @@ def _checked_cost(cost: Any, plan: Plan) -> RouteCost:
         raise InvalidLimit(str(error)) from None
     if not isinstance(checked, Mapping) and (not isinstance(checked, int) or isinstance(checked, bool) or checked < 0):
         raise InvalidLimit(f"cost: expected an integer >= 0 or a plain function of the request, got {describe(cost)}")
+    checked = checked if isinstance(checked, Mapping) else exact_int(checked)
     for measure, tokens in cost_by_measure(checked).items():
         largest = plan.max_costs.get(measure, EXACT_MAX)
         if tokens > largest:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from awx_ratelimit.core.budget import Budget, Record
-from awx_ratelimit.core.claim import checked_claim
+from awx_ratelimit.core.claim import check_claim, checked_claim
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge, JointClaim, acquired_jointly
 from awx_ratelimit.core.plan import Plan
@@ -52,9 +52,8 @@ def claim_of(
     """The claim of these arguments of `acquire`. Raises as `acquire` does."""
     if also or scope is not None or settle or isinstance(cost, Mapping):
         return joint_claim(backend, acquired_jointly(subject, plan, cost, scope, also, settle))
-    subject, plan, cost = checked_claim(subject, plan, cost)
-    plan.check(cost)
-    return plain_claim(backend, subject, plan, cost)
+    check_claim(subject, plan)
+    return plain_claim(backend, *checked_claim(subject, plan, plan.check(cost)))
 
 
 def check_wait_ms(wait_ms: object) -> None:

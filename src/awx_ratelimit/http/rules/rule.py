@@ -9,7 +9,7 @@ from awx_ratelimit.core.budget import checked_own_scope
 from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import EXACT_MAX
-from awx_ratelimit.core.validation import describe, set_fields
+from awx_ratelimit.core.validation import describe, exact_int, set_fields
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import Owner, checked_per
@@ -86,7 +86,7 @@ class Rule:
             return self._checked(checked_cost, self.cost)  # type: ignore[no-any-return]
         if not _is_cost(self.cost) and not _is_function(self.cost):
             raise self._error(f"cost: expected an integer >= 0 or a plain function, got {self.cost!r}")
-        return self.cost
+        return exact_int(self.cost) if isinstance(self.cost, int) else self.cost
 
     def _validated_methods(self) -> frozenset[str] | None:
         if self.methods is None:
@@ -131,8 +131,6 @@ class Rule:
         if not callable(self.cost):
             return self.cost
         cost = self.cost(request)
-        if _is_cost(cost):
-            return cost
         try:
             return checked_cost(cost)
         except ValueError:

@@ -9,7 +9,7 @@ from typing import Any, Never, Unpack
 
 from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases, checks_claims
 from awx_ratelimit.backends.validation import checked_backend
-from awx_ratelimit.core.budget import Budget, checked_scope, scope_alone
+from awx_ratelimit.core.budget import Budget, checked_scope, scopes_to_reset
 from awx_ratelimit.core.claim import check_claim, check_subject
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
@@ -207,15 +207,11 @@ class Limiter:
     def reset(self, subject: str, *, scope: str | None = None) -> None:
         """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.
 
-        They include what it has used of the limits of accounts as a caller without an account.
-
         Raises TypeError and InvalidLimit as `acquire` does, and BackendUnavailable.
         """
         check_subject(subject)
-        scope = checked_scope(scope)
-        self.backend.reset(subject, scope)
-        if scope is not None:
-            self.backend.reset(subject, scope_alone(scope))
+        for each in scopes_to_reset(checked_scope(scope)):
+            self.backend.reset(subject, each)
 
     def renew_leases(self) -> None:
         """Renew every open lease now, as happens in the background by itself. Raises BackendUnavailable."""

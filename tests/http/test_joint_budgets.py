@@ -1,6 +1,7 @@
 """A gate decides the plans of the key, its account, the service and the rules together."""
 
 import json
+import logging
 import pickle
 from enum import IntEnum
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 from tests.http.gate_client import Client
 
-from awx_ratelimit import Budget, Caller, Gate, InvalidLimit, Plan, PlanTable, Request, Rule
+from awx_ratelimit import Budget, Caller, Gate, InvalidLimit, Plan, PlanTable, Rate, Request, Rule, StaticKeys
+from awx_ratelimit.adapters.wsgi.middleware import Slot
+from awx_ratelimit.http import settling
 from awx_ratelimit.http.policy import Admission
 from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
@@ -341,6 +344,66 @@ def test_cost_by_measure(cost: Any) -> None:
     assert b'"minute";r=59;t=59, "tokens-minute";r=200;t=12, ' in dict(first.headers)[b"ratelimit"]
     assert b'"service.tokens-month";r=99200;t=' in dict(first.headers)[b"ratelimit"]
     assert refusing(second) == ["tokens-minute"]
+
+
+def test_misspelt_measure(caplog: pytest.LogCaptureFixture) -> None:
+    """A cost in a measure that no plan, service or budget counts is one warning when the gate is made."""
+    rules = [
+        Rule("/chat", cost={"requests": 1, "token": 800}),
+        Rule(
+            "/images",
+            cost={"images": 1},
+            budget="images",
+            plan=Plan("i", (Rate("day", 5, 86_400_000, measure="images"),)),
+        ),
+        Rule("/tokens", cost={"tokens": 5}),
+    ]
+    with caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        Client(plans=TOKENS, identify=identify, rules=rules)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "Rule('/chat'): cost: expected measures that a limit counts ('images', 'requests', 'tokens'), got 'token', "
+        "which charges nothing"
+    ]
+
+
+def test_misspelt_measure_of_a_request(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function and a settlement that name a measure that nothing counts cause one warning for all requests."""
+    for settled in (False, True):
+        monkeypatch.setattr(settling, "_is_measure_logged", False)
+        caplog.clear()
+        cost = {"requests": 1, "tokens" if settled else "tokenz": 1}
+        used = Client(plans=TOKENS, identify=identify, rules=[Rule("/chat", cost=lambda _: cost)])  # noqa: B023
+        for _ in range(3):
+            admission = used.send("/chat", x_api_key="k1")
+            slot = Slot(used.gate, [], admission.decision)
+            slot.note({"tokenz" if settled else "tokens": 5})
+            slot.close()
+
+        assert [record.getMessage() for record in caplog.records] == [
+            "cost: expected measures that a limit counts, got 'tokenz', which charges nothing"
+        ]
+
+
+def test_misspelt_measure_of_a_route() -> None:
+    """A limit of a route with a cost that it does not count raises."""
+    with pytest.raises(InvalidLimit, match="cost: expected 'requests', which the limit counts, got 'tokens'"):
+        RouteLimit("10/minute", cost={"requests": 1, "tokens": 5})
+
+
+@pytest.mark.parametrize(("plan", "keys"), [(KEY, 1), (Plan.of("p", per_minute=60), 0)])
+def test_static_keys_without_an_account(caplog: pytest.LogCaptureFixture, plan: Plan, keys: int) -> None:
+    """Static keys without an account are one warning if their plan has limits of accounts."""
+    with caplog.at_level(logging.WARNING, "awx_ratelimit"):
+        Client(
+            plans=PlanTable([plan], default="p"),
+            identify=StaticKeys({"a": "p", "b": "p", "c": Caller("ada", account="acme")}),
+        )
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "keys without an account have the limits `account` of the plan 'p' each for itself alone; write "
+        "Caller('ada', 'p', account='acme') for each key"
+    ][:keys]
 
 
 class Cost(IntEnum):

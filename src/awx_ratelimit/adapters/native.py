@@ -21,7 +21,7 @@ State = dict[str, Any]
 class Exchange(Settles):
     """One admitted request: the headers of its response, and its slot."""
 
-    __slots__ = ("_headers", "decision")
+    __slots__ = ("_headers",)
 
     def __init__(self, gate: AsyncGate, admission: Admission) -> None:
         self.gate = gate
@@ -51,11 +51,8 @@ class Exchange(Settles):
 
     def end(self, *_: object) -> None:
         """Release the slots, and settle what the request has cost, each once. It neither waits nor raises."""
-        decision, self.decision = self.decision, None
-        if decision is not None:
-            self.gate.release(decision)
+        super().end()
         if self.ending is not None:
-            self.release_routes()
             for charge in self.due(is_over=True):
                 task = asyncio.ensure_future(charge.gate.settle(charge.decision, self.status, self.noted))
                 _settling.add(task)

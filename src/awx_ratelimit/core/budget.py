@@ -37,6 +37,11 @@ def scope_alone(scope: str) -> str:
     return scope + _ALONE
 
 
+def scopes_to_reset(scope: str | None) -> tuple[str | None, ...]:
+    """The scopes of the records that `scope` names: those of accounts, and of subjects without one. None: all."""
+    return (None,) if scope is None else (scope, scope_alone(scope))
+
+
 #: What a backend stores together: all buckets of a subject in one scope. Without a scope it is the subject itself.
 Record: TypeAlias = str | ScopedSubject
 

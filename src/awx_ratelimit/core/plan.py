@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
 from awx_ratelimit.core.calendar_periods import Period
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Concurrency, Rate
 from awx_ratelimit.core.state_layout import Layout, layout_of
-from awx_ratelimit.core.validation import check_bool, check_whole_number, exact_int, set_fields, short_repr
+from awx_ratelimit.core.validation import check_bool, exact_int, set_fields, short_repr
 from awx_ratelimit.errors import ImpossibleClaim, InvalidLimit
 
 PERIODS_MS: Final = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
@@ -163,27 +163,20 @@ class Plan:
         return Plan(self.name, own.rates + others.rates, own.concurrency or others.concurrency)
 
     def check(self, cost: int) -> int:
-        """Return `cost` as an exact int.
-
-        Raises ValueError unless it is an int of at least 1, and ImpossibleClaim if it is above a burst.
-        """
+        """`cost` as an exact int. Raises ValueError unless it is at least 1, ImpossibleClaim if it is above a burst."""
         if cost.__class__ is int and 1 <= cost <= self.max_cost:
             return cost
-        try:
-            check_whole_number(cost, "cost")
-        except InvalidLimit as error:
-            raise ValueError(str(error)) from None
-        cost = exact_int(cost)
-        if not 1 <= cost <= self.max_cost:
+        if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
+            raise ValueError(f"cost: expected an integer >= 1, got {short_repr(cost)}")
+        if exact_int(cost) > self.max_cost:
             raise self.impossible(cost, REQUESTS)
-        return cost
+        return exact_int(cost)
 
     def impossible(self, cost: int, measure: str) -> ImpossibleClaim:
         """The error for a cost that is above a burst."""
-        of = "" if measure == REQUESTS else f" of {measure}"
-        burst = self.max_costs[measure]
+        burst = f"{self.max_costs[measure]}{'' if measure == REQUESTS else f' {measure}'}"
         return ImpossibleClaim(
-            f"cost {cost}{of} is above {burst}, the largest burst of plan {self.name!r}: no wait can help"
+            f"cost {cost} is above {burst}, the largest burst of plan {self.name!r}: no wait can help"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

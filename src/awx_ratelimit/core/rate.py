@@ -22,6 +22,14 @@ CONCURRENT: Final = "concurrent"
 REQUESTS: Final = "requests"
 Refill = Literal["continuous", "calendar"]
 _matches_name = re.compile(r"[a-z0-9_-]{1,32}").fullmatch
+#: The measures of all rates of this process, as far as they are few.
+_counted: set[str] = {REQUESTS}
+_MAX_COUNTED: Final = 1_024
+
+
+def is_counted(measure: str) -> bool:
+    """Whether a rate of this process counts `measure`. It may be wrong if it returns True."""
+    return measure in _counted or len(_counted) >= _MAX_COUNTED
 
 
 def is_name(text: object) -> bool:
@@ -115,6 +123,8 @@ class Rate:
             raise InvalidLimit(
                 f"{self.name}: measure: expected 1 to 32 of a-z, 0-9, '_' and '-', got {short_repr(self.measure)}"
             )
+        if self.measure.__class__ is str and len(_counted) < _MAX_COUNTED:
+            _counted.add(self.measure)
         check_whole_number(self.tokens, f"{self.name}: tokens")
         if self.period is None:
             check_whole_number(self.period_ms, f"{self.name}: period_ms")

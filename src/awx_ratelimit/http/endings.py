@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision, JointDecision
-from awx_ratelimit.http.settling import cost_in, depends_on_status, is_declared
+from awx_ratelimit.http.settling import check_measures, cost_in, depends_on_status, is_declared
 
 NOTHING_NOTED: Final[Mapping[str, int]] = {}
 
@@ -45,17 +45,18 @@ def ending_of(decision: Decision | None) -> Ending | None:
 
 
 class Settles:
-    """Settles the charges of a request. `claimed` is what `gate` has decided, also after its slot is released.
+    """Releases the slots of a request and settles its charges. `caller` is whose request it is.
 
-    `caller` is whose request it is.
+    `claimed` is what `gate` has decided, and `decision` too until its slot is released; then it is None.
 
     `ending` is None for nearly all requests: those that nothing is settled for. See `ending_of`.
     """
 
-    __slots__ = ("caller", "claimed", "ending", "gate")
+    __slots__ = ("caller", "claimed", "decision", "ending", "gate")
     gate: Any
     caller: Caller | None
     claimed: Decision | None
+    decision: Decision | None
     ending: Ending | None
 
     def note(self, cost: Mapping[str, int]) -> None:
@@ -72,10 +73,15 @@ class Settles:
         if decision is not None:
             self._begun().routes.append(Charge(gate, decision))
 
-    def release_routes(self) -> None:
-        """Release the slots of the limits of the route. It neither waits nor raises."""
-        for gate, decision in self.ending.routes if self.ending is not None else ():
-            gate.release(decision)
+    def end(self) -> None:
+        """Release the slots, once. It does not suspend, so a cancellation cannot interrupt it, and it never raises."""
+        decision = self.decision
+        if decision is not None:
+            self.decision = None
+            self.gate.release(decision)
+        if self.ending is not None:
+            for gate, charged in self.ending.routes:
+                gate.release(charged)
 
     def due(self, *, is_over: bool) -> list[Charge]:
         """The charges to settle now; each is returned once.
@@ -88,6 +94,7 @@ class Settles:
         due = [each for each in charges if ending.noted or is_declared(each.decision)]
         if ending.is_settled or not (is_over or ending.noted or any(depends_on_status(each.decision) for each in due)):
             return []
+        check_measures(ending.noted)
         ending.is_settled = bool(due)
         return due
 

@@ -13,7 +13,7 @@ from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.owners import Owner, account_record, exact, owned_record
 from awx_ratelimit.http.route_limit import BoundLimit
-from awx_ratelimit.http.settling import Statuses, charged_on, names_more_than_requests, with_statuses
+from awx_ratelimit.http.settling import Statuses, charged_on, check_measures, names_more_than_requests, with_statuses
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
@@ -89,6 +89,7 @@ class RequestClaims:
         return _new(JointClaim, (tuple(records), shape, is_declared or request[:2] in self.limited_paths))
 
     def _made(self, plan: Plan, service: Plan | None, price: Price, cost: Cost, key: Any) -> _Blueprint:
+        check_measures(cost)
         parts = parts_of(plan, service, price)
         shape = shape_of(parts, cost)
         is_declared = _depends_on_status(price) or names_more_than_requests(cost)
@@ -128,6 +129,7 @@ def route_claim(record: ScopedSubject, limit: BoundLimit, cost: Cost, *, is_sett
     history = limit.history
     shape = history.shapes.get(key)
     if shape is None:
+        check_measures(cost)
         shape = shape_of([(limit.scope, charged_on(limit.plan, limit.charge_on))], cost)
         if len(history.shapes) >= MAX_CACHED_PLANS:
             history.shapes.clear()

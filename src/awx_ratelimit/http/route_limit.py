@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from awx_ratelimit.core.budget import MAX_SCOPE_LENGTH, checked_own_scope
 from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.rate import EXACT_MAX, Rate
+from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
 from awx_ratelimit.core.scope import scope_of, scope_of_function
 from awx_ratelimit.core.validation import describe, exact_int, type_name
 from awx_ratelimit.errors import InvalidLimit
@@ -165,6 +165,9 @@ def _checked_cost(cost: Any, plan: Plan) -> RouteCost:
         raise InvalidLimit(f"cost: expected an integer >= 0 or a plain function of the request, got {describe(cost)}")
     checked = checked if isinstance(checked, Mapping) else exact_int(checked)
     for measure, tokens in cost_by_measure(checked).items():
+        if measure not in (REQUESTS, *(rate.measure for rate in plan.rates)):
+            counted = " or ".join(sorted({repr(rate.measure) for rate in plan.rates})) or "no measure"
+            raise InvalidLimit(f"cost: expected {counted}, which the limit counts, got {measure!r}")
         largest = plan.max_costs.get(measure, EXACT_MAX)
         if tokens > largest:
             raise InvalidLimit(f"cost: expected at most {largest}, the burst of the limit, got {tokens}")

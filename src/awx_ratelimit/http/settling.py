@@ -14,7 +14,7 @@ from typing import Any, Final
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Cost, Shape, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
-from awx_ratelimit.core.rate import REQUESTS, is_name
+from awx_ratelimit.core.rate import REQUESTS, is_counted, is_name
 from awx_ratelimit.core.validation import describe, short_repr
 from awx_ratelimit.errors import InvalidLimit
 
@@ -24,6 +24,7 @@ _MAX_HEADER_BYTES: Final = 512
 _MAX_DIGITS: Final = 15
 _log = logging.getLogger("awx_ratelimit")
 _is_logged = False
+_is_measure_logged = False
 
 
 class StatusMeasure(str):
@@ -81,6 +82,17 @@ def with_statuses(cost: Cost, plans: Iterable[Plan]) -> Cost:
 def shown_measure(measure: str) -> str:
     """The measure that clients see."""
     return measure.counted if isinstance(measure, StatusMeasure) else measure
+
+
+def check_measures(cost: Cost) -> None:
+    """Log a measure of `cost` that no limit of this process counts, once: it charges nothing, and may be misspelt."""
+    global _is_measure_logged  # noqa: PLW0603  # once in a process
+    if isinstance(cost, int) or _is_measure_logged:
+        return
+    for measure in cost:
+        if not is_counted(measure):
+            _is_measure_logged = True
+            _log.warning("cost: expected measures that a limit counts, got %r, which charges nothing", measure)
 
 
 def is_declared(decision: Decision | None) -> bool:

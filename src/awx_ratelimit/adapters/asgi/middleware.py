@@ -138,12 +138,9 @@ class RateLimitMiddleware:
 
 
 class Exchange(Settles):
-    """One admitted request: adds the headers to its response, and releases its slot and settles it at the end.
+    """One admitted request: adds the headers to its response, and releases its slot and settles it at the end."""
 
-    `decision` is None after the slot was released.
-    """
-
-    __slots__ = ("_headers", "_outer", "_receive", "_send", "_trailers", "decision")
+    __slots__ = ("_headers", "_outer", "_receive", "_send", "_trailers")
 
     def __init__(
         self,
@@ -172,15 +169,6 @@ class Exchange(Settles):
     def drop_headers(self) -> None:
         """An inner gate or a route has refused the request, so the client must see the headers of that refusal."""
         self._headers = []
-
-    def end(self) -> None:
-        """Release the slot, once. It does not suspend, so a cancellation cannot interrupt it."""
-        decision = self.decision
-        if decision is not None:
-            self.decision = None
-            self.gate.release(decision)
-        if self.ending is not None:
-            self.release_routes()
 
     async def settle(self, *, is_over: bool) -> None:
         """Settle what is due. See `Settles.due`. It never raises, and the response does not wait for it."""

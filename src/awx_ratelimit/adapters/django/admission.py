@@ -43,7 +43,7 @@ class Admitted(Settles):
     `end` or garbage collection releases the slot once.
     """
 
-    __slots__ = ("__weakref__", "decision", "headers")
+    __slots__ = ("__weakref__", "headers")
 
     def __init__(self, gate: AnyGate, admission: Admission) -> None:
         self.gate = gate
@@ -51,15 +51,6 @@ class Admitted(Settles):
         self.ending = ending_of(admission.decision)
         self.headers = admission.headers
         self.decision = self.claimed = admission.decision
-
-    def end(self) -> None:
-        """Release the slots. It neither waits nor raises."""
-        decision = self.decision
-        if decision is not None:
-            self.decision = None
-            self.gate.release(decision)
-        if self.ending is not None:
-            self.release_routes()
 
     def settle(self) -> None:
         """Settle what the request has cost, once. The response is complete, or the client has hung up."""
@@ -71,7 +62,7 @@ class Admitted(Settles):
             settle(charge.decision, self.status, self.noted)
         self.ending = OVER
 
-    __del__ = end
+    __del__ = Settles.end
 
 
 def holders(source: Source) -> list[Any]:

@@ -74,7 +74,7 @@ class RateLimitMiddleware:
 class Slot(Settles):
     """One admitted request: its headers, and its slot, which `end` or garbage collection releases once."""
 
-    __slots__ = ("decision", "headers")
+    __slots__ = ("headers",)
 
     def __init__(self, gate: Gate, headers: Headers, decision: Decision | None, caller: Caller | None = None) -> None:
         self.gate = gate
@@ -84,15 +84,6 @@ class Slot(Settles):
         self.headers = headers
         self.decision = self.claimed = decision
 
-    def end(self) -> None:
-        """Release the slots. It neither waits nor raises."""
-        decision = self.decision
-        if decision is not None:
-            self.decision = None
-            self.gate.release(decision)
-        if self.ending is not None:
-            self.release_routes()
-
     def close(self) -> None:
         """The request is over: release its slots, and settle what it has cost."""
         self.end()
@@ -101,7 +92,7 @@ class Slot(Settles):
                 gate.settle(decision, self.status, self.noted)
         self.ending = OVER
 
-    __del__ = end
+    __del__ = Settles.end
 
 
 class _Body:

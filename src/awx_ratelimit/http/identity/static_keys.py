@@ -85,6 +85,10 @@ class StaticKeys:
         # Raised outside the handler, because the table's error shows a key and would become the context of this one.
         raise InvalidLimit(swapped)
 
+    def callers_without_account(self) -> list[Caller]:
+        """The callers that share the limits of an account with nobody. Gates call it once."""
+        return [caller for caller in self._callers.values() if caller.account is None]
+
     def _swap_error(self, plans: PlanTable) -> str | None:
         """The error if keys and plans were swapped, without any key in it; None if they were not."""
         for plan in plans.plans:

@@ -1,0 +1,54 @@
+"""Warnings about gates whose limits probably do not do what was meant. Each is logged once, when the gate is made."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.joint_claim import cost_by_measure
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_table import PlanTable
+from awx_ratelimit.core.rate import REQUESTS
+from awx_ratelimit.http.rules.rule import Rule
+
+_log = logging.getLogger("awx_ratelimit")
+
+
+def warn_of_plans(
+    rules: Iterable[Rule], plans: PlanTable, anonymous: Plan | None, service: Plan | None, identify: Any
+) -> None:
+    """Log costs in measures that no limit counts, and keys without an account whose plans have limits of accounts."""
+    find_plans = getattr(identify, "caller_plans", None)
+    known = [*plans.plans, *(find_plans(plans) if find_plans else ())]
+    known += [plan for plan in (anonymous, service) if plan is not None]
+    known += [budget.plan for rule in rules for budget in rule.price.budgets]
+    _warn_of_measures(rules, _measures(known), plans)
+    callers: Iterable[Caller] = getattr(identify, "callers_without_account", tuple)()
+    shared = sorted({plan.name for plan in map(plans.resolve, callers) if plan.account is not None})
+    if shared:
+        _log.warning(
+            "keys without an account have the limits `account` of the plan %r each for itself alone; "
+            "write Caller('ada', %r, account='acme') for each key",
+            shared[0],
+            shared[0],
+        )
+
+
+def _warn_of_measures(rules: Iterable[Rule], counted: set[str], plans: PlanTable) -> None:
+    costs = [(rule, cost_by_measure(rule.cost).keys()) for rule in rules if not callable(rule.cost)]
+    if any(measures - counted for _, measures in costs):
+        # There may be many overrides, and they hardly ever change the result.
+        counted |= _measures(plans.overridden())
+    for rule, measures in costs:
+        for measure in measures - counted:
+            _log.warning(
+                "Rule(%r): cost: expected measures that a limit counts (%s), got %r, which charges nothing",
+                rule.path,
+                ", ".join(map(repr, sorted(counted))),
+                measure,
+            )
+
+
+def _measures(plans: Iterable[Plan]) -> set[str]:
+    parts = [part for plan in plans for part in (plan, plan.account) if part is not None]
+    return {REQUESTS, *(rate.measure for part in parts for rate in part.rates)}

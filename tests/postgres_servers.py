@@ -121,12 +121,10 @@ class Postgres:
         assert self._process is not None
         pids = [self._process.pid, *_children(self._process.pid)]
         try:
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
+            _signal(pids, signal.SIGSTOP)
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal(pids, signal.SIGCONT)
 
     def _answers(self) -> bool:
         with contextlib.suppress(psycopg.OperationalError):
@@ -185,6 +183,13 @@ def _unprivileged() -> dict[str, Any]:
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     pytest.fail("PostgreSQL's server cannot run as root, and there is no user postgres or nobody")
+
+
+def _signal(pids: list[int], number: int) -> None:
+    """Send a signal to those of these processes that still exist: a server ends the processes of closed connections."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _children(pid: int) -> list[int]:

@@ -49,7 +49,7 @@ def test_plans() -> None:
 
 def test_plan_table(tmp_path: Path) -> None:
     """The overrides of the page's table work."""
-    (text,) = blocks("docs/plans.md", "toml")
+    text, *_ = blocks("docs/plans.md", "toml")
     (tmp_path / "plans.toml").write_text(text)
 
     acme = PlanTable.from_toml("plans.toml").resolve(Caller("key_1", account="acct_acme"))
@@ -59,7 +59,7 @@ def test_plan_table(tmp_path: Path) -> None:
 
 def test_error_of_a_plan_table(tmp_path: Path) -> None:
     """The page shows the error as it is."""
-    (table,), (shown,) = blocks("docs/plans.md", "toml"), blocks("docs/plans.md", "text")
+    (table, *_), (shown,) = blocks("docs/plans.md", "toml"), blocks("docs/plans.md", "text")
     (tmp_path / "plans.toml").write_text(table.replace("limit = 300", 'limit = "300"'))
     error = ""
     try:

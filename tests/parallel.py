@@ -21,7 +21,9 @@ _SHARED = re.compile(
     r"|gunicorn-(sync|gthread|gevent-preload|preload))[-\]]"
 )
 #: `make test` leaves these out: the code above the key store does not depend on the database.
-_FULL = re.compile(r"tests/(keys/test_(stored_keys|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b")
+_FULL = re.compile(
+    r"tests/(keys/test_(stored_keys|shared_account_limits|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b"
+)
 #: Tests that share nothing: each is a group. Two tests of the demo share a run.
 _ALONE = re.compile(r"tests/(test_examples\.py::(?!test_demo$|test_output_of_the_demo$)|chaos/)")
 #: The tests of a row share its app.

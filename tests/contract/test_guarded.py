@@ -7,6 +7,7 @@ from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.testing import BackendContract, ManualClock
+from awx_ratelimit.testing.backend_laws.calendar_periods import CalendarLaws
 from awx_ratelimit.testing.backend_laws.joint_claims import JointClaimLaws
 from awx_ratelimit.testing.backend_laws.leases_and_refunds import LeaseAndRefundLaws
 from awx_ratelimit.testing.backend_laws.rates import RateLaws
@@ -40,7 +41,7 @@ class Gone(MemoryBackend):
 
 
 @pytest.mark.anyio
-class TestGuardInAnOutage(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws):
+class TestGuardInAnOutage(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, CalendarLaws):
     """The only worker decides without its backend: its shares are the whole limits."""
 
     def backend(self, clock: ManualClock) -> GuardedBackend:

@@ -18,6 +18,8 @@ class TestAsyncRedisBackendOnCluster(BackendContract):
         return AsyncRedisBackend.from_url(self.url, clock=clock, timeout_ms=5_000)
 
 
+# The asynchronous twin shows that a cluster keeps the laws.
+@pytest.mark.full
 class TestRedisBackendOnCluster(BackendContract):
     exact_steps = 800
 

@@ -7,6 +7,8 @@ from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.testing import BackendContract, ManualClock
 
 
+# The synchronous twin shows that a service keeps the laws.
+@pytest.mark.full
 class TestAsyncRedisBackendOnSentinel(BackendContract):
     exact_steps = 800
 

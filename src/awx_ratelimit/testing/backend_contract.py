@@ -15,6 +15,7 @@ from awx_ratelimit.core.rate import Concurrency, Rate
 from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.testing.backend_laws.backend_under_test import CALENDAR_3, MINUTE_10, spend
+from awx_ratelimit.testing.backend_laws.calendar_periods import CalendarLaws
 from awx_ratelimit.testing.backend_laws.joint_claims import JointClaimLaws
 from awx_ratelimit.testing.backend_laws.leases_and_refunds import LeaseAndRefundLaws
 from awx_ratelimit.testing.backend_laws.malformed_claims import MalformedClaimLaws
@@ -24,7 +25,9 @@ from awx_ratelimit.testing.backend_laws.waits import WaitLaws
 
 
 @pytest.mark.anyio
-class BackendContract(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, WaitLaws, MalformedClaimLaws):
+class BackendContract(
+    RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, CalendarLaws, WaitLaws, MalformedClaimLaws
+):
     """Inherit from this class and define `backend`. Each test states one promise; no test sleeps."""
 
     async def test_law_7_upgrade(self, limiter: AsyncLimiter) -> None:

@@ -24,11 +24,11 @@ class JointClaimLaws(BackendUnderTest):
     @pytest.mark.parametrize("seed", range(4))
     async def test_law_13_equals_the_model(self, limiter: AsyncLimiter, clock: ManualClock, seed: int) -> None:
         """On any schedule of joint claims, plan changes and clock steps, decisions equal those of the model."""
-        schedule = JointSchedule(limiter, clock, seed)
+        schedule, steps = JointSchedule(limiter, clock, seed), min(self.exact_steps // 16, 2_000)
 
-        await schedule.play(self.exact_steps // 16)
+        await schedule.play(steps)
 
-        assert schedule.refusals > self.exact_steps // 400
+        assert schedule.refusals > steps // 25
 
     async def test_law_13_keys_of_one_account(self, limiter: AsyncLimiter) -> None:
         """Keys of one account share its limits; a claim that the account refuses charges its key nothing."""

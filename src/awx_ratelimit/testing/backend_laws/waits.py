@@ -74,6 +74,27 @@ class WaitLaws(BackendUnderTest):
         assert decision.allowed is True
         assert clock.alarms == 0
 
+    async def test_law_17_order_of_an_account(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
+        """Different keys that wait for the limit of their account are admitted in the order in which they came."""
+        also = [Budget("acme", Plan.of("account", per_second=1), scope="account")]
+        await limiter.acquire("key_0", SECOND_2, also=also)
+        tasks, admitted = list[asyncio.Task[Any]](), list[int]()
+
+        async def wait(number: int) -> None:
+            await limiter.acquire(f"key_{number % 3}", SECOND_2, also=also, wait_ms=60_000)
+            admitted.append(number)
+
+        for number in range(5):
+            tasks.append(asyncio.create_task(wait(number)))
+            await _until(lambda number=number: clock.alarms == number + 1)  # type: ignore[misc]
+        for number in range(5):
+            clock.advance(1_000)
+            await _until(lambda number=number: len(admitted) == number + 1)  # type: ignore[misc]
+            await _until(lambda number=number: clock.alarms == 4 - number)  # type: ignore[misc]
+        await asyncio.gather(*tasks)
+
+        assert admitted == [0, 1, 2, 3, 4]
+
     async def test_law_17_cancelled(self, limiter: AsyncLimiter, clock: ManualClock) -> None:
         """A cancelled claim charges nothing and leaves nothing, and the next one takes its turn."""
         await limiter.acquire("s", SECOND_2, 2)

@@ -42,17 +42,14 @@ class Interruption:
         offsets: dict[int, int] = {}
 
         def trace(frame: Any, event: str, _arg: Any) -> Any:
-            if "awx_ratelimit" not in frame.f_code.co_filename:
-                return trace
-            if event == "call" and _is_finalizer(frame):
+            if event == "call" and ("awx_ratelimit" not in frame.f_code.co_filename or _is_finalizer(frame)):
                 return None
-            frame.f_trace_opcodes = self._event == "opcode"
+            frame.f_trace_opcodes, frame.f_trace_lines = self._event == "opcode", self._event == "line"
             if event == "call" and self._event == "opcode":
                 # No handler runs between the end of a Python function and the next instruction of its caller.
                 offsets[id(frame.f_back)] = _RETURNED
             previous = offsets.get(id(frame), -1)
-            if event in ("call", self._event):
-                offsets[id(frame)] = -1 if event == "call" else frame.f_lasti
+            offsets[id(frame)] = frame.f_lasti if event == self._event else -1
             if event == self._event and self._can_run_handler(frame.f_code, previous, frame.f_lasti):
                 self._places += 1
                 if self._places == self.number:

@@ -147,3 +147,13 @@ def test_low_of_a_closed_claim_counts_for_earlier_ones() -> None:
     claims.note("x", 9)
 
     assert claims.give_back(1, "x", 10, 9) == 3
+
+
+def test_claims_of_a_clock_that_was_ahead() -> None:
+    """Claims that were charged far in the future, by a clock that was set back, are forgotten."""
+    claims = OpenClaims()
+    claims.add(1, 10**15, {"x": 10})
+    claims.add(2, 0, {"x": 20})
+
+    assert [claim.id for claim in claims.claims] == [2]
+    assert claims.give_back(2, "x", 20, 20) == 20

@@ -94,3 +94,24 @@ def test_interrupted_release(claim: Callable[[Backend], Decision]) -> None:
         assert backend.health()["leases"] in (0, taken), interruption.number
         backend.release(decision)
         assert backend.health()["leases"] == 0
+
+
+@pytest.mark.parametrize("actual", [0, 5])
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_interrupted_settlement(claim: Callable[[Backend], Decision], actual: int) -> None:
+    """An exception in a settlement leaves all budgets settled or none, and then it can be repeated."""
+    settled = None
+    for interruption in every_interruption(at_instructions=True):
+        backend = MemoryBackend(clock=ManualClock(1_000))
+        decision = claim(backend)
+        before = owed(backend)
+        if settled is None:
+            whole = MemoryBackend(clock=ManualClock(1_000))
+            whole.settle(claim(whole), {"requests": actual, "tokens": actual})
+            settled = owed(whole)
+        with interruption.raising():
+            backend.settle(decision, {"requests": actual, "tokens": actual})
+
+        assert owed(backend) in (before, settled), interruption.number
+        backend.settle(decision, {"requests": actual, "tokens": actual})
+        assert owed(backend) == settled, interruption.number

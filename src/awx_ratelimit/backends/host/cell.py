@@ -3,7 +3,7 @@
 A cell has two halves. Each write goes to the half that is not the newest: the whole record, with a checksum at its end.
 A reader takes the newest half whose checksum is right, so an interrupted write leaves the previous record in place.
 The first write goes to the second half. A cell whose first half is all zeros was therefore never written. A half with
-an empty body marks the cell as free.
+an empty body marks the cell as free. After its checksum a half can have rows, whose checksum is in the body.
 """
 
 from struct import Struct
@@ -14,6 +14,7 @@ from zlib import crc32
 HEAD = Struct("<QI")
 CHECKSUM_BYTES = 4
 OVERHEAD_BYTES = HEAD.size + CHECKSUM_BYTES
+_MAX_COMPARED_BYTES = 4_096
 
 
 class Half(NamedTuple):
@@ -40,12 +41,25 @@ def encode_half(write_number: int, body: bytes) -> bytes:
     return content + checksum(content)
 
 
-def write_half(memory: Any, cell_at: int, cell_bytes: int, newest_offset: int, content: bytes) -> int:
-    """Write `content` into the half that is not at `newest_offset`. Returns the offset of the half that it wrote."""
+def write_half(
+    memory: Any, cell_at: int, cell_bytes: int, newest_offset: int, content: bytes, rows: bytes | bytearray = b""
+) -> int:
+    """Write `content`, and `rows` after it, into the half that is not at `newest_offset`. Returns the half's offset."""
     offset = cell_bytes // 2 - newest_offset
     at = cell_at + offset
-    memory[at : at + len(content)] = content
+    end = at + len(content)
+    # First, so that the content is never valid without them.
+    memory[end : end + len(rows)] = rows
+    memory[at:end] = content
     return offset
+
+
+def cell_identity(memory: Any, at: int, cell_bytes: int) -> bytes:
+    """What differs after each write: the content of a cell, or of a large one the heads of both halves."""
+    if cell_bytes <= _MAX_COMPARED_BYTES:
+        return memory[at : at + cell_bytes]  # type: ignore[no-any-return]
+    second_at = at + cell_bytes // 2
+    return memory[at : at + HEAD.size] + memory[second_at : second_at + HEAD.size]  # type: ignore[no-any-return]
 
 
 def newest_half(cell: bytes) -> Half | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from awx_ratelimit.backends.host.cell import HEAD, encode_half, write_half
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.memory.joint_decisions import charge_records, decide_records, found, refuse_records
 from awx_ratelimit.core.budget import Record
@@ -31,10 +32,10 @@ class HostHolder:
 
 
 class _Before(NamedTuple):
-    """A ledger as it was: the content of its cell, None without one, and its number of granted leases."""
+    """A ledger as it was: the body and the rows of its record, None without one, and its number of granted leases."""
 
     ledger: HostLedger
-    cell: bytes | None
+    record: tuple[bytes, bytes] | None
     cell_at: int
     granted: int
 
@@ -158,7 +159,7 @@ class JointDecisions:
 
 def _before(ledgers: Sequence[HostLedger]) -> list[_Before]:
     """Save what `_restore` needs. From now on every ledger is read again, unless it is written."""
-    before = [_Before(ledger, ledger.cached_cell, ledger.cell_at, ledger.granted) for ledger in ledgers]
+    before = [_Before(ledger, _record(ledger), ledger.cell_at, ledger.granted) for ledger in ledgers]
     for ledger in ledgers:
         ledger.cached_cell = None
     return before
@@ -166,11 +167,35 @@ def _before(ledgers: Sequence[HostLedger]) -> list[_Before]:
 
 def _restore(before: list[_Before], claim_id: int) -> None:
     """Undo an interrupted step in every record, whether it was written or not, and release its slots."""
-    for ledger, cell, _, granted in before:
+    for ledger, record, _, granted in before:
         if claim_id:
             ledger.table.leases.cancel(ledger, claim_id, granted)
         with suppress(BackendUnavailable):
-            ledger.table.restore(ledger, cell)
+            _restore_record(ledger, record)
+
+
+def _record(ledger: HostLedger) -> tuple[bytes, bytes] | None:
+    """The body and the rows of a record that was just read."""
+    if not ledger.cell_at:
+        return None
+    memory, at = ledger.table.file.memory, ledger.cell_at + ledger.half_offset
+    _, body_bytes = HEAD.unpack_from(memory, at)
+    return memory[at + HEAD.size : at + HEAD.size + body_bytes], bytes(ledger.open_rows)
+
+
+def _restore_record(ledger: HostLedger, record: tuple[bytes, bytes] | None) -> None:
+    """Write a record again that the file had; None: it had none. Loads it into `ledger`."""
+    table = ledger.table
+    ledger.cached_cell = None
+    if not table.read(ledger):
+        return
+    if record is None:
+        table.delete(ledger)
+        return
+    content = encode_half(ledger.write_number + 1, record[0])
+    write_half(table.file.memory, ledger.cell_at, ledger.cell_bytes, ledger.half_offset, content, record[1])
+    ledger.cached_cell = None
+    table.read(ledger)
 
 
 def _sweep(before: list[_Before], now_ms: int) -> None:

@@ -15,9 +15,9 @@ from zlib import crc32
 from awx_ratelimit.backends.host.cell import CHECKSUM_BYTES, HEAD
 from awx_ratelimit.backends.host.open_section import PackedClaims, decode_open
 from awx_ratelimit.backends.host.rate_text import parse_rate, rate_text
-from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS, Debt, SubjectState
+from awx_ratelimit.backends.memory.debt import Debt
+from awx_ratelimit.backends.memory.subject_state import FORGET_AFTER_MS, SubjectState
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import Layout, layout_of
 from awx_ratelimit.errors import AwxRateLimitError
@@ -57,22 +57,21 @@ class ExpiringLease(NamedTuple):
 class HostLedger(SubjectState):
     """The debts of a record, the leases that this process holds, and the counters of those that others hold.
 
-    `cell_at` is the offset of the record's cell, 0 if it has none. `cached_cell` is the content of that cell when this
-    ledger was last read or written, None if the ledger was changed since. `leases` are counted on `counter`, whose
-    value is `granted` once all are released; each lease in `expiring` has its own counter. `others` and
-    `other_expiring` hold the counters of other processes. After `evicted` is set, the process uses another ledger for
-    the record.
+    `cell_at` is the offset of the record's cell, 0 if it has none. `cached_cell` is its identity when this ledger was
+    last read or written, None if the ledger was changed since. `leases` are counted on `counter`, whose value is
+    `granted` once all are released; each lease in `expiring` has its own counter. `others` and `other_expiring` hold
+    those of other processes. After `evicted` is set, the process uses another ledger for the record.
     """
 
     __slots__ = (
         "bucket_hash", "cached_cell", "cell_at", "cell_bytes", "counter", "digest", "evicted", "expiring", "granted",
         "half_offset", "other_expiring", "others", "record", "session", "shard", "table", "write_number",
     )  # fmt: skip
+    open_claims = PackedClaims
 
     def __init__(self, record: Record, session: object) -> None:
         super().__init__(_EMPTY_LAYOUT, [])
-        #: A str or a ScopedSubject. Typed so that a plain decision can use it as its subject.
-        self.record: Any = record
+        self.record: Any = record  # typed so that a plain decision can use it as its subject
         self.session = session
         self.evicted = False
         self.granted = 0
@@ -101,10 +100,10 @@ class HostLedger(SubjectState):
         """Start without debts under the rates of `plan`."""
         self.layout, self.levels = plan.layout, [0, 0] * len(plan.rates)
 
-    def declare(self, claim_id: int, charge: Charge, exceeded: int, levels: list[int], now_ms: int) -> None:
-        self.open = self.open or PackedClaims()
-        super().declare(claim_id, charge, exceeded, levels, now_ms)
-        self.open = self.open or None
+    @property
+    def open_rows(self) -> bytes | bytearray:
+        """The rows of the open claims."""
+        return self.open.rows if isinstance(self.open, PackedClaims) else b""
 
     def drop_drained_beyond_few(self, now_ms: int) -> None:
         """Remove drained debts of other limits if there are many: a few cost less to keep than to check each time."""
@@ -163,8 +162,7 @@ def _encode_long(ledger: HostLedger, write_number: int, codec: _LayoutCodec) -> 
     expiring = (*ledger.other_expiring, *ledger.expiring.values())
     tail += b"".join([_GRANT.pack(counter // _COUNTER_BYTES, granted) for counter, granted in grants])
     tail += b"".join([_EXPIRING.pack(lease.counter // _COUNTER_BYTES, *lease[1:]) for lease in expiring])
-    if ledger.open is not None:
-        assert isinstance(ledger.open, PackedClaims)
+    if isinstance(ledger.open, PackedClaims):
         tail += ledger.open.section()
     pack, body_bytes = codec.packs[0]
     content: bytes = pack(

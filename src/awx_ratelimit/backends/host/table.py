@@ -7,10 +7,11 @@ that outgrows its cell is written to a larger one first, and then the old cell i
 from collections.abc import Callable
 from hashlib import blake2b
 
-from awx_ratelimit.backends.host.cell import NEVER_WRITTEN, Half, encode_half, newest_half, write_half
+from awx_ratelimit.backends.host.cell import NEVER_WRITTEN, OVERHEAD_BYTES, Half, cell_identity, newest_half, write_half
 from awx_ratelimit.backends.host.index import SIZE_CLASSES, Cell, Index
 from awx_ratelimit.backends.host.leases import HostLeases, LeaseCounters
 from awx_ratelimit.backends.host.mapped_file import SHARDS, MappedFile
+from awx_ratelimit.backends.host.open_section import PackedClaims
 from awx_ratelimit.backends.host.record import (
     DIGEST_BYTES,
     SUBJECT_DIGEST_BYTES,
@@ -68,12 +69,12 @@ class Table:
             raise Stale
         at = ledger.cell_at
         if at:
-            content = self.file.memory[at : at + ledger.cell_bytes]
-            if content == ledger.cached_cell:
+            memory, cell_bytes = self.file.memory, ledger.cell_bytes
+            if cell_identity(memory, at, cell_bytes) == ledger.cached_cell:
                 return True
-            half = newest_half(content)
+            half = newest_half(memory[at : at + cell_bytes])
             if half is not None and half.body.startswith(ledger.digest):
-                self._load(ledger, Cell(at, ledger.cell_bytes, half), content)
+                self._load(ledger, Cell(at, cell_bytes, half))
                 return True
         return self._search(ledger)
 
@@ -85,19 +86,22 @@ class Table:
         does not fit.
         """
         write_number, at, cell_bytes = ledger.write_number + 1, ledger.cell_at, ledger.cell_bytes
-        record = encode(ledger, write_number)
-        half_bytes = cell_bytes // 2
-        if not at or len(record) > half_bytes:
-            self._write_to_other_cell(ledger, len(record))
+        record, rows = encode(ledger, write_number), ledger.open_rows
+        half_bytes, record_bytes = cell_bytes // 2, len(record)
+        if not at or record_bytes + len(rows) > half_bytes:
+            self._write_to_other_cell(ledger, record_bytes + len(rows))
             if sweeps:
                 self.sweep(ledger.shard, now_ms)
             return
         # `write_half`, inlined: every charge comes through here.
         memory, half_offset = self.file.memory, half_bytes - ledger.half_offset
-        memory[at + half_offset : at + half_offset + len(record)] = record
+        written_at = at + half_offset
+        if rows:
+            memory[written_at + record_bytes : written_at + record_bytes + len(rows)] = rows
+        memory[written_at : written_at + record_bytes] = record
         ledger.write_number = write_number
         ledger.half_offset = half_offset
-        ledger.cached_cell = memory[at : at + cell_bytes]
+        ledger.cached_cell = cell_identity(memory, at, cell_bytes)
 
     def write_leases(self, ledger: HostLedger, now_ms: int) -> None:
         """Write the leases of this process, which the file may not have yet. Raises as `read` and `write` do."""
@@ -106,22 +110,6 @@ class Table:
             ledger.cached_cell = None
             self.leases.ensure_counters(ledger)
             self.write(ledger, now_ms)
-
-    def restore(self, ledger: HostLedger, content: bytes | None) -> None:
-        """Write the record again that a cell with this `content` had; None: there was none. Loads it into `ledger`."""
-        ledger.cached_cell = None
-        if not self.read(ledger):
-            return
-        half = newest_half(content) if content else None
-        if half is None:
-            self.delete(ledger)
-            return
-        write_half(
-            self.file.memory, ledger.cell_at, ledger.cell_bytes, ledger.half_offset,
-            encode_half(ledger.write_number + 1, half.body),
-        )  # fmt: skip
-        ledger.cached_cell = None
-        self.read(ledger)
 
     def delete(self, ledger: HostLedger) -> None:
         """Remove the record from the file: the largest cell first, so that no older record takes effect again."""
@@ -148,7 +136,8 @@ class Table:
         """Clear the debts of the record in `cell`. Nobody may know its scope any more."""
         ledger = HostLedger("", None)
         ledger.place(cell.newest.body[:DIGEST_BYTES])
-        self._load(ledger, cell, None, lambda _: False)
+        self._load(ledger, cell, lambda _: False)
+        ledger.cached_cell = None
         ledger.forget()
         if self.leases.any_held(ledger, now_ms):
             self.write(ledger, now_ms)
@@ -180,27 +169,31 @@ class Table:
         for size_class in range(len(SIZE_CLASSES)):
             cell = self._index.find(ledger.shard, ledger.bucket_hash, size_class, ledger.digest)
             if cell is not None:
-                self._load(ledger, cell, self.file.memory[cell.at : cell.at + cell.cell_bytes])
+                self._load(ledger, cell)
                 return True
         ledger.cell_at, ledger.cached_cell = 0, None
         ledger.clear()
         return False
 
-    def _load(
-        self, ledger: HostLedger, cell: Cell, content: bytes | None, is_own: Callable[[int], bool] | None = None
-    ) -> None:
+    def _load(self, ledger: HostLedger, cell: Cell, is_own: Callable[[int], bool] | None = None) -> None:
         ledger.cell_at, ledger.cell_bytes, (ledger.half_offset, ledger.write_number, body) = cell
         try:
             decode(ledger, body, is_own or self.counters.is_own)
         except InvalidRecord as error:
             raise self.file.damaged("a record in the file cannot be decoded") from error
-        ledger.cached_cell = content
+        if isinstance(ledger.open, PackedClaims):
+            at = cell.at + cell.newest.offset + OVERHEAD_BYTES + len(body)
+            ledger.open.load_rows(lambda number: self.file.memory[at : at + number])
+        ledger.cached_cell = cell_identity(self.file.memory, cell.at, cell.cell_bytes)
 
     def _write_to_other_cell(self, ledger: HostLedger, record_bytes: int) -> None:
+        max_bytes = SIZE_CLASSES[-1][1] // 2
+        excess_bytes = record_bytes - max_bytes
+        if excess_bytes > 0 and isinstance(ledger.open, PackedClaims) and ledger.open.drop_bytes(excess_bytes):
+            record_bytes = len(encode(ledger, 0)) + len(ledger.open_rows)
         fitting = (number for number, (_, size) in enumerate(SIZE_CLASSES) if size >= 2 * record_bytes)
         size_class = next(fitting, None)
         if size_class is None:
-            max_bytes = SIZE_CLASSES[-1][1] // 2
             raise BackendUnavailable(
                 f"the state of {subject_of(ledger.record)!r} needs {record_bytes:,} bytes, and a host file stores at "
                 f"most {max_bytes:,} per subject and scope; use fewer limits or slots"
@@ -212,7 +205,8 @@ class Table:
         cell = leftover or self._index.free_cell(ledger.shard, ledger.bucket_hash, size_class)
         write_number = cell.newest.write_number + 1
         record = encode(ledger, write_number)
-        half_offset = write_half(self.file.memory, cell.at, cell.cell_bytes, cell.newest.offset, record)
+        memory, rows = self.file.memory, ledger.open_rows
+        half_offset = write_half(memory, cell.at, cell.cell_bytes, cell.newest.offset, record, rows)
         if ledger.cell_at:
             self._index.free(
                 Cell(ledger.cell_at, ledger.cell_bytes, Half(ledger.half_offset, ledger.write_number, b""))
@@ -220,7 +214,7 @@ class Table:
         # Last: a thread that is interrupted before this reads the same cells as everybody else.
         ledger.cell_at, ledger.cell_bytes = cell.at, cell.cell_bytes
         ledger.half_offset, ledger.write_number = half_offset, write_number
-        ledger.cached_cell = self.file.memory[cell.at : cell.at + cell.cell_bytes]
+        ledger.cached_cell = cell_identity(self.file.memory, cell.at, cell.cell_bytes)
 
     def _is_needed(self, body: bytes, now_ms: int) -> bool:
         if is_recent(body, now_ms):

@@ -179,12 +179,16 @@ def take_slots(
     return leased
 
 
-def first_settlement(decision: Decision, state: SubjectState | None) -> bool:
-    """Whether a plain `decision` is settled for the first time. Marks it by an extra number in its levels."""
+def is_settled(decision: Decision) -> bool:
+    """Whether `mark_settled` has marked `decision`."""
+    return len(decision.levels) % 2 == 1
+
+
+def mark_settled(decision: Decision, states: Iterable[SubjectState]) -> None:
+    """Mark a settled decision by an extra number in its levels, which none of `states` may share then."""
     levels = decision.levels
-    if state is not None and state.levels is levels:
-        state.levels = [*levels]
-    first = len(levels) % 2 == 0
-    if first and isinstance(levels, list):
-        levels.append(0)
-    return first
+    for state in states:
+        if state.levels is levels:
+            state.levels = [*levels]
+    if isinstance(levels, list):
+        levels += (0,)

@@ -1,6 +1,6 @@
 """`SettlingMemory`: corrects what a claim was charged, and takes back a claim whose caller never gets the decision."""
 
-from awx_ratelimit.backends.memory.joint_decisions import declared_id, first_settlement
+from awx_ratelimit.backends.memory.joint_decisions import declared_id, is_settled, mark_settled
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory
 from awx_ratelimit.core.budget import Record
@@ -30,17 +30,28 @@ class SettlingMemory(ShardedMemory):
         return type(leases) is Leases and leases.owner is self._owner
 
     def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> None:
-        now_ms = self._now_ms()
-        first_record = charged[0][0]
-        if not first_settlement(decision, self._shards[hash(first_record) & MASK].find(first_record)):
+        if is_settled(decision):
             return
-        claim_id = declared_id(decision.holder)
+        now_ms = self._now_ms()
+        settling = []
         for record, charge, exceeded in charged:
             shard = self._shards[hash(record) & MASK]
             changes = corrections(charge, exceeded, actual)
             state = shard.find(record) or (shard.load(record, charge.plan) if changes else None)
             if state is not None:
-                self._cut_off_tokens += state.settle(claim_id, decision.decided_at_ms, changes, now_ms)
+                settling.append((state, changes, state.saved()))
+        claim_id, cut_off_tokens = declared_id(decision.holder), 0
+        try:
+            for state, changes, _ in settling:
+                cut_off_tokens += state.settle(claim_id, decision.decided_at_ms, changes, now_ms)
+            mark_settled(decision, [state for state, _, _ in settling])
+        except BaseException:
+            for state, _, saved in settling:
+                state.undo(saved)
+                # Its lowest debts may have been lowered already: the next attempt counts it as undeclared.
+                state.close_claim(claim_id)
+            raise
+        self._cut_off_tokens += cut_off_tokens
 
     def _withdraw(self, decision: Decision | None = None) -> None:
         """Take back a claim that an exception has interrupted after its decision."""

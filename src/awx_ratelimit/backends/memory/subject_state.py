@@ -7,10 +7,11 @@ a Decision can keep it. `kept` has the debts of limits that the subject's last p
 Slots are taken only under the lock, so there are never too many.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, TypeAlias
 
+from awx_ratelimit.backends.memory.debt import Debt
 from awx_ratelimit.backends.memory.leases import leases_of
-from awx_ratelimit.core.bucket import convert_debt, drained, max_debt
+from awx_ratelimit.core.bucket import drained, max_debt
 from awx_ratelimit.core.decide import charged_rates, drained_at_ms, rates_set_back
 from awx_ratelimit.core.joint_claim import Charge, Costs
 from awx_ratelimit.core.open_claims import OpenClaims
@@ -24,14 +25,6 @@ FORGET_AFTER_MS = 60_000
 _NOTHING = layout_of(())
 
 
-class Debt(NamedTuple):
-    """One limit: its debt, the time of the debt, and the rate that last charged it."""
-
-    debt: int
-    at_ms: int
-    rate: Rate
-
-
 #: The layout, the levels and the kept debts of a state.
 Saved: TypeAlias = tuple[Layout, list[int], dict[str, Debt]]
 #: Nearly all subjects share these two, so never write to them.
@@ -43,6 +36,7 @@ class SubjectState:
     """See the module."""
 
     __slots__ = ("bounds", "is_watched", "keep_until_ms", "kept", "layout", "leases", "levels", "looked_at", "open")
+    open_claims: ClassVar[type[OpenClaims]] = OpenClaims
 
     def __init__(self, layout: Layout, levels: list[int], owner: object = None) -> None:
         self.layout = layout
@@ -60,8 +54,8 @@ class SubjectState:
         """What `undo` needs to undo a charge."""
         return self.layout, self.levels, self.kept
 
-    def undo(self, saved: Saved, claim_id: int) -> None:
-        """Undo the charge of a claim that an exception has interrupted, and free its slot."""
+    def undo(self, saved: Saved, claim_id: int = 0) -> None:
+        """Undo what an exception has interrupted, and free the slot of a claim with this id."""
         self.layout, self.levels, self.kept = saved
         self.leases.discard(claim_id)
         self.close_claim(claim_id)
@@ -72,7 +66,7 @@ class SubjectState:
         levels: list[int] = []
         for rate in plan.rates:
             known = debts.get(rate.name)
-            levels += (_converted(rate, known), known.at_ms) if known else (0, 0)
+            levels += (known.under(rate), known.at_ms) if known else (0, 0)
         return levels
 
     def store_charged(self, plan: Plan, levels: list[int], costs: Costs | None = None) -> None:
@@ -89,7 +83,7 @@ class SubjectState:
                 levels[index], levels[index + 1], rates[index // 2] = debts[rate.name]
         known = [(rate, debts.pop(rate.name)) for rate in rates if rate.name in debts]
         if self.open is not None:
-            self.open.forget([rate.name for rate, debt in known if not _equally_counted(rate, debt)])
+            self.open.forget([rate.name for rate, debt in known if not debt.is_counted_as(rate)])
         self.layout, self.levels, self.kept = layout_of(tuple(rates)), levels, debts
 
     def declare(self, claim_id: int, charge: Charge, exceeded: int, levels: list[int], now_ms: int) -> None:
@@ -97,7 +91,7 @@ class SubjectState:
         charged = charged_rates(charge, exceeded)
         if charged:
             self.is_watched = True
-            self.open = OpenClaims() if self.open is None else self.open
+            self.open = self.open_claims() if self.open is None else self.open
             self.open.add(claim_id, now_ms, {rate.name: levels[index] for index, rate, _ in charged})
 
     def note_lows(self, charge: Charge, exceeded: int, levels: list[int]) -> None:
@@ -249,11 +243,3 @@ class SubjectState:
 
 def _forget_at_ms(rates: tuple[Rate, ...], levels: list[int] | tuple[int, ...]) -> int:
     return drained_at_ms(rates, levels) + FORGET_AFTER_MS
-
-
-def _converted(rate: Rate, known: Debt) -> int:
-    return convert_debt(rate, known.debt, known.rate.unit, known.rate.capacity)
-
-
-def _equally_counted(rate: Rate, known: Debt) -> bool:
-    return (rate.unit, rate.capacity) == (known.rate.unit, known.rate.capacity)

@@ -17,9 +17,12 @@ from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
 from awx_ratelimit import BackendUnavailable, Plan
 from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.backends.redis.routing import route_to
+from awx_ratelimit.core.budget import Budget
+from awx_ratelimit.core.joint_claim import joint_claim
 from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan.of("start", per_minute=10, concurrent=2)
+MANY = Plan.of("many", per_minute=100)
 SECRET = "s3cr3t-passw0rd"
 #: Each user lacks one permission that is needed.
 USERS = [
@@ -27,13 +30,14 @@ USERS = [
     for name, rules in {
         "scriptless": "~awx:* +@all -@scripting",
         "writeless": "~awx:* +@all -set",
-        "readless": "~awx:* +@all -get",
+        "hashless": "~awx:* +@all -hset",
+        "readless": "~awx:* +@all -mget",
         "keyless": "~other:* +@all",
         "helpless": "+@connection",
     }.items()
 ]
 GREETING = b"\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n$5\r\nproto\r\n:3\r\n"
-NEEDED = "allow its user ~awx:* +eval +evalsha +time +get +set +del"
+NEEDED = "allow its user ~awx:* +eval +evalsha +time +mget +set +del +exists +hget +hset +hdel +pexpire"
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +56,20 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         (f"bob:{SECRET}@", "check user and password"),
         (f"scriptless:{SECRET}@", NEEDED),
         (f"writeless:{SECRET}@", NEEDED),
+        (f"hashless:{SECRET}@", NEEDED),
         (f"readless:{SECRET}@", NEEDED),
         (f"keyless:{SECRET}@", NEEDED),
     ],
-    ids=["wrong password", "no password", "unknown user", "no scripts", "no writing", "no reading", "other keys"],
+    ids=[
+        "wrong password",
+        "no password",
+        "unknown user",
+        "no scripts",
+        "no writing",
+        "no hashes",
+        "no reading",
+        "other keys",
+    ],
 )
 def test_missing_permission(
     guarded: RedisServer, open_limiter: OpenLimiter, credentials: str, what: str, protocol: int
@@ -71,7 +85,7 @@ def test_missing_permission(
 
 @pytest.mark.parametrize("db", [0, 3])
 def test_permissions(guarded: RedisServer, open_limiter: OpenLimiter, db: int) -> None:
-    """A user with exactly the permissions that the error names can decide, release, refund and reset."""
+    """A user with exactly the permissions that the error names can decide, release, settle and reset."""
     url = f"redis://helpless:{SECRET}@{HOST}:{guarded.port}/{db}"
     with pytest.raises(BackendMisconfigured) as error:
         open_limiter(url)
@@ -83,6 +97,9 @@ def test_permissions(guarded: RedisServer, open_limiter: OpenLimiter, db: int) -
     decision = limiter.acquire("s", PLAN)
     limiter.release(decision)
     limiter.refund(decision)
+    declared = joint_claim((Budget("s", MANY),), 1, declared=True)
+    for each in [limiter.claim_jointly(declared) for _ in range(33)]:
+        limiter.settle(each, 2)
     limiter.renew_leases()
     limiter.reset("s")
     assert decision.allowed is True
@@ -192,8 +209,8 @@ def test_server_that_cannot_compile_scripts(open_limiter: OpenLimiter) -> None:
     """A server that does not know the scripts' flags is older than 7.0, even if it reports no version."""
     refusals = [
         b"-ERR unknown command 'HELLO'\r\n",
-        b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 2,
-        b"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'\r\n" * 2,
+        b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 3,
+        b"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'\r\n" * 3,
     ]
     with answering(*refusals) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
         open_limiter(f"redis://{HOST}:{port}?protocol=2")

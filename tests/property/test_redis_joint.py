@@ -1,5 +1,6 @@
 """Joint claims, measures, calendar periods and settlements on a real server compared with the core in memory."""
 
+from random import Random
 from typing import Any, NamedTuple
 
 import pytest
@@ -200,3 +201,56 @@ def test_joint_claims_equal_the_core(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         machine = type("JointClaims", (JointClaims,), {"client": client, "url": redis_server.socket_url})
         run_state_machine_as_test(machine, settings=strategies.with_examples(50, stateful_step_count=40))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_open_claims_equal_the_core(redis_server: RedisServer, seed: int) -> None:
+    """Hundreds of open claims in several chunks, with limits that come and go, give back the same as in memory."""
+    random, clock, open_claims = Random(seed), ManualClock(START_MS), list[tuple[Decision, Decision]]()
+    x, y, z = Rate("x", 2_000, 60_000), Rate("y", 600, 3_600_000), Rate("z", 200, 60_000, refill="calendar")
+    plans = [Plan("p", rates) for rates in ((x, y), (x, z), (y,), (Rate("x", 2_001, 60_000), y))]
+    memory = KeepingBackend(clock=clock)
+    with redis_server.client() as client:
+        client.flushall()
+    on_redis = RedisBackend.from_url(redis_server.socket_url, clock=clock, timeout_ms=5_000)
+    most = 0
+    for step in range(900):
+        if random.random() < (0.15, 0.3, 0.45)[seed] and open_claims:
+            later, earlier = open_claims.pop(random.randrange(len(open_claims)))
+            actual = random.choice((None, {"requests": 0}, {"requests": 3}))
+            on_redis.settle(later, actual)
+            memory.settle(earlier, actual)
+            continue
+        clock.advance(random.choice((0, 0, 0, 1, 5, 40, -3)))
+        (plan,) = random.choices(plans, (50, 9, 9, 1))
+        claim = joint_claim((Budget("s", plan),), random.choice((1, 2)), declared=random.random() < 0.9)
+        made = on_redis.acquire_joint(claim), memory.acquire_joint(claim)
+        assert numbers(made[0]) == numbers(made[1]), f"step {step}"
+        if made[0].allowed:
+            open_claims.append(made)
+        most = max(most, len(open_claims))
+    on_redis.close()
+    assert most > 60
+
+
+def test_a_charge_touches_no_rows(redis_server: RedisServer) -> None:
+    """However many claims are open, a charge reads and writes one field, and a declared claim two."""
+    plan, commands = Plan.of("p", per_minute=1_000), dict[str, int]()
+    with redis_server.client() as client:
+        client.flushall()
+        backend = RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000)
+        declared, plain = (joint_claim((Budget("s", plan),), 1, declared=each) for each in (True, False))
+        for _ in range(100):
+            backend.acquire_joint(declared)
+        client.config_resetstat()
+        backend.acquire_joint(plain)
+        backend.acquire("s", plan, 1)
+        commands["plain"] = client.info("commandstats")["cmdstat_hget"]["calls"]
+        backend.acquire_joint(declared)
+        commands["all"] = client.info("commandstats")["cmdstat_hget"]["calls"]
+        rows = [len(value) for field, value in client.hgetall(backend._session.codec.key("s")).items() if field != b"v"]
+        backend.close()
+
+    assert commands == {"plain": 2, "all": 4}
+    assert len(rows) == 4
+    assert max(rows) <= 32 * 39

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.connection import raise_error
+from awx_ratelimit.backends.redis.pending_claims import plain_as_joint
 from awx_ratelimit.backends.redis.routing import FanOut, Route, route_to
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Server
@@ -29,7 +30,7 @@ _PINGS: Final = 50
 _MAX_P99_MS: Final = 25.0
 _MAX_SKEW_MS: Final = 1_000
 _MIN_MAJOR_VERSION: Final = 7
-_TEST_PLAN = Plan.of("trial", per_second=1)
+_TEST_PLAN = Plan.of("trial", per_second=2)
 #: Random subjects to try per server, until each server has one. Of a hundred equal nodes this misses less than one.
 _TRIES_PER_SERVER = 8
 Info = dict[str, str]
@@ -63,7 +64,7 @@ def _run_self_test(route: Route, codec: Codec) -> None:
 
 
 def self_test_calls(route: Route, codec: Codec, now_ms: int | None) -> list[tuple[str, Call]]:
-    """For each server, calls that charge and reset a new subject. Each comes with its subject."""
+    """For each server, calls that charge a new subject in each way, and reset it. Each comes with its subject."""
     calls: list[tuple[str, Call]] = []
     tested: set[Server | None] = set()
     servers = route.servers()
@@ -72,7 +73,10 @@ def self_test_calls(route: Route, codec: Codec, now_ms: int | None) -> list[tupl
         server = route.server(codec.key(claim[0]))
         if server not in tested:
             tested.add(server)
-            calls += [(claim[0], codec.acquire([claim], (), now_ms)), (claim[0], codec.reset(claim[0], (), now_ms))]
+            joint = plain_as_joint(*claim)
+            declared = joint._replace(claim=joint.claim._replace(declared=True))
+            acquired = codec.acquire([claim], (), now_ms), codec.joint.acquire([declared], (), now_ms, 0)
+            calls += [(claim[0], call) for call in (*acquired, codec.reset(claim[0], (), now_ms))]
         if len(tested) == len(servers):
             break
     return calls

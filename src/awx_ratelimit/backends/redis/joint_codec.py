@@ -30,7 +30,7 @@ _HEAD = Struct(f"<d{OWNER_BYTES}sH")
 _CLAIM = Struct("<QBB")
 _RECORD = Struct("<HH")
 _SEQUENCE = Struct("<Q")
-_SETTLE_HEAD = Struct(f"<d{OWNER_BYTES + 6}sBxd")
+_SETTLE_HEAD = Struct(f"<d{OWNER_BYTES + 6}sBBd")
 _CHANGE = Struct("<dd")
 _BOUNDS = Struct("<dd")
 _ANSWER = Struct("<qqq")
@@ -105,9 +105,10 @@ class JointCodec:
         now_ms: int | None,
         calendars: Iterable[tuple[bytes, int]],
         *,
+        declared: bool = True,
         again: bool = False,
     ) -> Call:
-        """Correct the charges of a claim. `claim_id` is its lease id if it was declared, else an id for this alone.
+        """Correct the charges of a claim. `claim_id` is its lease id if it was `declared`, else an id for this alone.
 
         With an id, repeating the call changes nothing; 0 is none. `again` says that the claim was declared, and that
         such a call was sent before. The call knows the periods of these calendars that contain these times.
@@ -115,7 +116,7 @@ class JointCodec:
         keys: list[bytes] = []
         sequence = claim_id & SEQUENCE
         once = self._owner + sequence.to_bytes(6, "little")
-        parts = [_SETTLE_HEAD.pack(encode_time(now_ms), once, again, decided_at_ms)]
+        parts = [_SETTLE_HEAD.pack(encode_time(now_ms), once, again, declared, decided_at_ms)]
         for record, changes in settlements:
             key = self._keys.key(record)
             keys += (key, b"%b::%b" % (key, once))

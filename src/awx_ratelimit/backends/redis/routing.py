@@ -18,7 +18,7 @@ from awx_ratelimit.backends.redis.url import parse_url
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import BackendUnavailable
 
-_PERMISSIONS = "~{prefix}:* +eval +evalsha +time +get +set +del"
+_PERMISSIONS = "~{prefix}:* +eval +evalsha +time +mget +set +del +exists +hget +hset +hdel +pexpire"
 
 
 class Route(Protocol):

@@ -24,14 +24,15 @@ _MAX_CLOSINGS = 10_000
 class PendingSettlement(NamedTuple):
     """What a claim cost more or less, in records of one slot. `record` is one of them.
 
-    For `claim_id` and `again` see JointCodec.settle. `calendars` are those that the server has asked for, with the
-    times whose periods it lacked.
+    For `claim_id`, `declared` and `again` see JointCodec.settle. `calendars` are those that the server has asked for,
+    with the times whose periods it lacked.
     """
 
     record: Record
     settlements: Sequence[Settlement]
     decided_at_ms: int
     claim_id: int
+    declared: bool = True
     again: bool = False
     calendars: tuple[tuple[bytes, int], ...] = ()
 
@@ -67,9 +68,8 @@ class Settlements:
         found = [(record, corrections(charge, exceeded, actual)) for record, charge, exceeded in charges(decision)]
         changed: list[Settlement] = [(record, changes) for record, changes in found if changes or declared_id]
         groups = self._split(changed)
-        return [
-            PendingSettlement(group[0][0], group, decision.decided_at_ms, grant.settle_id, again) for group in groups
-        ]
+        claim = decision.decided_at_ms, grant.settle_id, declared_id != 0, again
+        return [PendingSettlement(group[0][0], group, *claim) for group in groups]
 
     def reopen(self, decision: Decision) -> None:
         """The settlement of `decision` may have failed: the next one counts if the server did not get this one."""
@@ -92,12 +92,14 @@ class Settlements:
 
     def call(self, pending: PendingSettlement) -> Call:
         """The call that settles it."""
-        _, settlements, decided_at_ms, claim_id, again, asked = pending
+        _, settlements, decided_at_ms, claim_id, declared, again, asked = pending
         now_ms = self._present.ms()
         # Nearly always, a debt is counted by the calendar of the claim.
         own = {(encode_calendar(rate), now_ms) for _, changes in settlements for rate, _ in changes if rate.period}
         calendars, call_time_ms = sorted(own.union(asked)), self._present.call_time_ms()
-        return self._codec.joint.settle(settlements, decided_at_ms, claim_id, call_time_ms, calendars, again=again)
+        return self._codec.joint.settle(
+            settlements, decided_at_ms, claim_id, call_time_ms, calendars, declared=declared, again=again
+        )
 
     def settled(self, pending: PendingSettlement, reply: Reply) -> PendingSettlement | None:
         """What to send again, with the period of the calendar that it lacked. Raises BackendUnavailable."""

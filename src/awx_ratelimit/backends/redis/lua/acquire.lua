@@ -18,7 +18,7 @@ local releases, at = u('<I2', asked, 25), 27
 if releases > 0 then
   local t = value_functions()
   for i = 1, releases do
-    local sequence, value, keep_at, leases_at, open = sub(asked, at, at + 5), t.split(redis.pcall('GET', KEYS[i]))
+    local sequence, value, keep_at, leases_at, open = sub(asked, at, at + 5), t.split(read(KEYS[i]))
     at = at + 8
     local held, others, own, ends, ttl_ms, expires_ms, _, changed
     if value then held, others, own, ends, ttl_ms, expires_ms, _, changed = read_leases(value, leases_at) end
@@ -41,7 +41,7 @@ for n = releases + 1, #KEYS do
   at = freed_at + 8 * freed
 
   -- The value in the layout of this plan, which nearly every value already has.
-  local stored, wrong, kept_ms, open, limits = redis.pcall('GET', key), nil, nil, nil, nil
+  local stored, wrong, kept_ms, open, limits = read(key), nil, nil, nil, nil
   local value = stored
   if not stored then
     value = head .. rep('\0', 16 * count + 10)
@@ -163,9 +163,11 @@ for n = releases + 1, #KEYS do
         longest_ms = math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
       end
       if open and open ~= '' then
-        value = rare_functions().open_claims().charged(open, limits, head, levels, exceeded, cost) .. value
-      end
-      if lasts then
+        local rare = rare_functions()
+        local named = rare.names(head, 5, #head, 0)
+        open = rare.open_claims().charged(open, key, limits, named, levels, exceeded, cost)
+        value_functions().put(key, value, open, not lasts and math.min(longest_ms - now_ms, EXACT) or nil)
+      elseif lasts then
         call('SET', key, value, 'KEEPTTL')
       else
         call('SET', key, value, 'PX', math.min(longest_ms - now_ms, EXACT))

@@ -43,7 +43,7 @@ while key_at <= #KEYS do
   local leases_from = debts_at + 8 * count
   at = leases_from + 16 * leases
 
-  local value, keep_at, leases_at, open = p.split(redis.pcall('GET', key))
+  local value, keep_at, leases_at, open = p.split(read(key))
   local answer, limits, held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms = keep_at, nil, nil
   if value then
     answer, limits = CORRUPT, by.parse(value, keep_at, leases_at)
@@ -54,7 +54,7 @@ while key_at <= #KEYS do
   end
   if answer == 1 then
     limits = by.reorder(limits, sub(plan, 25, 24 + names))
-    local until_ms, claims = lapse_ms, opens.parse(open)
+    local until_ms, claims = lapse_ms, opens.parse(open, key)
     for i = 1, count do
       local limit, _, drain, capacity, period_ms = limits[i], u('<dddd', plan, 25 + names + 33 * (i - 1))
       local was, owed = limit.was, u('<d', asked, debts_at + 8 * (i - 1))

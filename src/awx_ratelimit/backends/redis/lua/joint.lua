@@ -23,7 +23,7 @@ for n = 1, claims do
   local sequence, count, declared = sub(asked, at, at + 5), u('<BB', asked, at + 8)
   local refused, failure, failure_ms, size = sequence == LOOKS, nil, 0, 8
   local from, first_key, refusing, answer = at + 10, next_key, refused, nil
-  local writes = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  local writes = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
   -- In the first turn, every record is charged, and nothing is written. If a limit refuses, there is a second turn, in
   -- which nothing is charged. A peek has only the latter.
@@ -44,7 +44,7 @@ for n = 1, claims do
       size = size + 16 + 16 * rates
 
       -- The value in the layout of this plan, which nearly every value already has.
-      local stored, wrong, kept_ms, open, limits = redis.pcall('GET', key), nil, nil, nil, nil
+      local stored, wrong, kept_ms, open, limits = read(key), nil, nil, nil, nil
       local value = stored
       if not stored then
         value = head .. rep('\0', 16 * rates + 10)
@@ -174,7 +174,9 @@ for n = 1, claims do
           if declared == 1 or open and open ~= '' then
             rare = rare or rare_functions()
             local id = declared == 1 and owner .. sequence or nil
-            open = rare.open_claims(open, id, charge, head, limits, levels, exceeded)
+            open = rare.open_claims(open or '', key, id, charge, head, limits, levels, exceeded)
+          else
+            open = nil
           end
           if lapse_ms > until_ms then until_ms = lapse_ms end
           local kept_until_ms, next_value = false, nil
@@ -184,7 +186,7 @@ for n = 1, claims do
           else
             -- Setting an expiry costs as much as the value, so it moves in steps. One far ahead came from a wrong clock.
             if skipped and keep_ms - MARGIN_MS > until_ms then until_ms = keep_ms - MARGIN_MS end
-            if not server_time or until_ms + MARGIN_MS > keep_ms or keep_ms > until_ms + DAY_MS then
+            if not server_time or until_ms + MARGIN_MS > keep_ms or keep_ms > until_ms + DAY_MS or open and not open.was then
               keep_ms = math.ceil(until_ms) + 2 * MARGIN_MS
               kept_until_ms = tail == 0 and keep_ms
                 or math.max(keep_ms, value_functions().tail_keep_ms(value, first + 10, leases_at - 1))
@@ -199,24 +201,26 @@ for n = 1, claims do
                 .. own .. ends
             end
           end
-          if open and open ~= '' then next_value = open .. next_value end
-          local place = 5 * r - 4
+          local place = 6 * r - 5
           writes[place], writes[place + 1], writes[place + 2] = key, next_value, kept_until_ms
-          writes[place + 3], writes[place + 4] = index_key or false, scope
+          writes[place + 3], writes[place + 4], writes[place + 5] = index_key or false, scope, open or false
         end
       end
     end
   until refusing or not refused and not failure
 
   if not refusing then
-    for place = 1, 5 * count, 5 do
-      local kept_until_ms, index_key = writes[place + 2], writes[place + 3]
-      if not kept_until_ms then
+    for place = 1, 6 * count, 6 do
+      local kept_until_ms, index_key, open = writes[place + 2], writes[place + 3], writes[place + 5]
+      local lasts_ms = kept_until_ms and math.min(kept_until_ms - now_ms, EXACT)
+      if open then
+        value_functions().put(writes[place], writes[place + 1], open, lasts_ms)
+      elseif not lasts_ms then
         call('SET', writes[place], writes[place + 1], 'KEEPTTL')
       else
-        call('SET', writes[place], writes[place + 1], 'PX', math.min(kept_until_ms - now_ms, EXACT))
-        if index_key then value_functions().index(index_key, writes[place + 4], kept_until_ms) end
+        call('SET', writes[place], writes[place + 1], 'PX', lasts_ms)
       end
+      if kept_until_ms and index_key then value_functions().index(index_key, writes[place + 4], kept_until_ms) end
     end
   end
   if failure then

@@ -1,7 +1,10 @@
 -- Units: see state.lua. Limits by name, for plans that have changed. Nearly every claim does without this.
 
+local limit_made
 local function limit_functions()
+  if limit_made then return limit_made end
   local t = {}
+  limit_made = t
   -- With more limits than MANY, drained limits are dropped.
   local MANY, MOST = 8, 255
 
@@ -134,7 +137,7 @@ local function limit_functions()
     return arranged
   end
 
-  -- The reply of GET in the layout that a charge by the plan of `head` leaves, the time until which it is kept (nil if
+  -- A stored value in the layout that a charge by the plan of `head` leaves, the time until which it is kept (nil if
   -- that is unchanged), its open claims, and its limits (nil if it had that layout). Returns nil and a code if it is not
   -- a valid value.
   function t.relaid(stored, head)

@@ -27,7 +27,7 @@ for i = 1, #KEYS do
     leases[n], listed[lease.sequence], at = lease, true, at + 28
   end
 
-  local value, keep_at, leases_at, open = t.split(redis.pcall('GET', KEYS[i]))
+  local value, keep_at, leases_at, open = t.split(read(KEYS[i]))
   local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
   if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
   if held then

@@ -7,7 +7,7 @@
 
 local t = value_functions()
 if u('<B', asked, 25) == 1 then
-  local index = redis.pcall('GET', KEYS[1])
+  local index = redis.pcall('MGET', KEYS[1])[1]
   if type(index) == 'string' then
     local listed = {}
     for i = 2, #ARGV do listed[ARGV[i]] = true end
@@ -19,7 +19,7 @@ end
 
 local answer = 0
 for i = 2, #KEYS do
-  local value, keep_at, leases_at = t.split(redis.pcall('GET', KEYS[i]))
+  local value, keep_at, leases_at = t.split(read(KEYS[i]))
   local held, others, own, ends, ttl_ms, expires_ms, lapse_ms
   if value then held, others, own, ends, ttl_ms, expires_ms, lapse_ms = read_leases(value, leases_at) end
   if held then

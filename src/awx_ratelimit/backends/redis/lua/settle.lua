@@ -2,8 +2,8 @@
 --
 -- KEYS     for each record: its key, a key that may note that this was done, and if the record is in a scope, the index of
 --          the scopes of its subject
--- ARGV[1]  time d, owner 16, sequence 6 (0: nothing tells whether this was done), again B, 0 B, decided_at_ms d, then for
---          each record: changes B, scope (length B, bytes), and for each change: bytes of the limit B, the limit as in a
+-- ARGV[1]  time d, owner 16, sequence 6 (0: nothing tells whether this was done), again B, declared B, decided_at_ms d, then
+--          for each record: changes B, scope (length B, bytes), and for each change: bytes of the limit B, the limit as in a
 --          head, tokens d (below 0: to give back), the end of the period of decided_at_ms d (calendar rates)
 -- others   periods of the calendar: start d, end d, the calendar
 -- answer   for each record: the tokens that are beyond the largest debt i8, or an error code below 0. Only OTHER_PERIOD
@@ -15,7 +15,8 @@
 local OTHER_PERIOD, NOTED_MS = -4, 3600000
 local t, by, at = value_functions(), limit_functions(), 41
 local id, decided_at_ms = owner .. sub(asked, 25, 30), u('<d', asked, 33)
-local has_id, again = sub(asked, 25, 30) ~= rep('\0', 6), string.byte(asked, 31) == 1
+local has_id = sub(asked, 25, 30) ~= rep('\0', 6)
+local again, declared = string.byte(asked, 31) == 1, string.byte(asked, 32) == 1
 local periods, opens = period_functions(), open_functions()
 local records, next_key, missing = {}, 1, nil
 
@@ -80,11 +81,11 @@ end
 
 local function give_back(limit, change, open)
   local given
-  if open.rows ~= '' then
-    given = opens.give_back(open, id, limit.name, -change.tokens * limit.unit, (drained(limit)))
+  if open.n > 0 then
+    given = opens.give_back(open, limit.name, -change.tokens * limit.unit, (drained(limit)))
   end
   limit.debt = math.max(0, limit.debt - (given or unfilled(limit, change)))
-  if open.rows ~= '' then opens.note(open, limit.name, (drained(limit))) end
+  if open.n > 0 then opens.note(open, limit.name, (drained(limit))) end
 end
 
 local function changes_at(count)
@@ -105,12 +106,13 @@ end
 
 -- Corrects one record. Returns the answer, and a function that stores it, or returns false if it was done before.
 local function settle(key, note_key, index_key, scope, changes)
-  local value, keep_at, leases_at, open = t.split(redis.pcall('GET', key))
+  local value, keep_at, leases_at, open = t.split(read(key))
   if not value then return keep_at end
   local limits = by.parse(value, keep_at, leases_at)
   if not limits then return CORRUPT end
-  open = opens.parse(open)
-  local known, cut_off, until_ms, touched, has_row = {}, 0, 0, open.rows ~= '', opens.has(open, id)
+  open = opens.parse(open, key)
+  if has_id and declared then opens.find(open, id, decided_at_ms) end
+  local known, cut_off, until_ms, touched, has_row = {}, 0, 0, open.n > 0, open.found ~= nil
   for _, limit in ipairs(limits) do known[limit.name] = limit end
   for _, change in ipairs(changes) do
     local limit = known[change.name]
@@ -128,12 +130,12 @@ local function settle(key, note_key, index_key, scope, changes)
       cut_off, touched = cut_off + lost, true
       limit.keep_ms = math.max(limit.keep_ms, math.ceil(drained_ms) + 2 * MARGIN_MS)
       until_ms = math.max(until_ms, drained_ms)
-    elseif limit and (limit.debt > 0 or open.rows ~= '') then
+    elseif limit and (limit.debt > 0 or open.n > 0) then
       give_back(limit, change, open)
       touched = true
     end
   end
-  opens.close(open, id)
+  opens.close(open)
   return cut_off, touched and function()
     if #changes > 0 and not is_first(has_row, note_key) then return false end
     local bytes, keep_now_at = by.encode(limits)

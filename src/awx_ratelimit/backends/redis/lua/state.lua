@@ -1,7 +1,8 @@
 -- Units: debts in the unit that is stored with the name of their limit, times in ms since the epoch, durations in ms.
 --
--- The state of a record (a subject, or a subject in one scope) is one string of little-endian integers:
---   open     only if declared claims are open: version 3 B, bytes of the rest I4, and the rest as in open.lua
+-- The state of a record (a subject, or a subject in one scope) is one string of little-endian integers. While declared
+-- claims are open, the record is a hash: this string is its field v, and the others are as in open.lua.
+--   open     only in a hash: version 3 B, bytes of the rest I4, and the rest as in open.lua
 --   head     version B, limits B, bytes of names I2; for each limit: length of its name B, name, numbers.
 --            numbers: a byte (64 * kind + 8 * m + n), unit Im, burst In. The capacity is burst * unit. Kind 0: the drain
 --            is the burst, and the period is the unit. 1: a calendar rate whose equal periods are the unit. 2: a rate
@@ -71,12 +72,24 @@ local function read_leases(value, at)
   return held, others, own, ends, own_ttl_ms, own_expires_ms, lapse_ms, changed
 end
 
--- Functions for everything but a plain charge: they read and write a value in two parts, and find leases.
-local function value_functions()
-  local t = {}
+-- The stored value of a record: false for a new one, or an error table. MGET takes a hash for a missing key; GET would
+-- fail, and the server counts errors.
+local function read(key)
+  local found = redis.pcall('MGET', key)
+  if found[1] then return found[1] end
+  if found.err then return found end
+  return redis.pcall('HGET', key, 'v') or call('EXISTS', key) == 1 and { err = 'WRONGTYPE' }
+end
 
-  -- The reply of GET as a value without its open claims, the positions of its keep_ms and of its leases, and its open
-  -- claims. A new subject has an empty value. Returns nil and a code if it is not a valid value.
+-- Functions for everything but a plain charge: they read and write a value in two parts, and find leases.
+local value_made
+local function value_functions()
+  if value_made then return value_made end
+  local t = {}
+  value_made = t
+
+  -- A stored value without its open claims, the positions of its keep_ms and of its leases, and its open claims. A new
+  -- subject has an empty value. Returns nil and a code if it is not a valid value.
   function t.split(value)
     if not value then return pack('<BBI2i8I2', VERSION, 0, 0, 0, 0), 5, 15, '' end
     if type(value) == 'table' then
@@ -117,6 +130,31 @@ local function value_functions()
     return keep_ms
   end
 
+  -- Stores a value with its open claims, as `split` or the functions of open.lua return them, for `lasts_ms`. Without
+  -- that, it keeps its time to live; so a record with its first open claim needs one.
+  function t.put(key, value, open, lasts_ms)
+    local o = type(open) == 'table' and open or { bytes = open, was = open ~= '', changed = {}, gone = {} }
+    if o.bytes == '' and lasts_ms then
+      call('SET', key, value, 'PX', lasts_ms)
+    elseif o.bytes == '' then
+      call('SET', key, value, 'KEEPTTL')
+    else
+      local fields = { 'v', o.bytes .. value }
+      for number, rows in pairs(o.changed) do
+        fields[#fields + 1] = number
+        fields[#fields + 1] = rows
+      end
+      -- A damaged string may look like the field of a hash.
+      if not o.was or type(redis.pcall('HSET', key, unpack(fields))) == 'table' then
+        call('DEL', key)
+        call('HSET', key, unpack(fields))
+        lasts_ms = lasts_ms or MARGIN_MS
+      end
+      if #o.gone > 0 then call('HDEL', key, unpack(o.gone)) end
+      if lasts_ms then call('PEXPIRE', key, lasts_ms) end
+    end
+  end
+
   -- Stores open claims, limits and leases, at least until `until_ms` and at least as long as before. Returns the time
   -- until which they are kept if that is a new one.
   function t.write(key, limits, keep_at, leases, until_ms, open)
@@ -124,12 +162,12 @@ local function value_functions()
     if #limits == 14 and leases == '' then
       call('DEL', key)
     elseif server_time and until_ms + MARGIN_MS <= keep_ms then
-      call('SET', key, open .. limits .. leases, 'KEEPTTL')
+      t.put(key, limits .. leases, open)
     else
       keep_ms = math.max(keep_ms, math.ceil(until_ms) + 2 * MARGIN_MS)
       limits = sub(limits, 1, keep_at - 1) .. pack('<i8', keep_ms) .. sub(limits, keep_at + 8)
       local longest_ms = math.max(keep_ms, t.tail_keep_ms(limits, keep_at + 10, #limits))
-      call('SET', key, open .. limits .. leases, 'PX', math.max(math.min(longest_ms - now_ms, EXACT), MARGIN_MS))
+      t.put(key, limits .. leases, open, math.max(math.min(longest_ms - now_ms, EXACT), MARGIN_MS))
       return longest_ms
     end
   end
@@ -137,7 +175,7 @@ local function value_functions()
   -- Notes in the index of a subject, at least until `until_ms`, that it has a record in `scope`. The index is the time
   -- until which it is kept d, and the scopes with a comma before and after each.
   function t.index(key, scope, until_ms)
-    local stored = redis.pcall('GET', key)
+    local stored = redis.pcall('MGET', key)[1]
     local kept_ms, scopes = 0, ','
     if type(stored) == 'string' and #stored > 8 then kept_ms, scopes = u('<d', stored), sub(stored, 9) end
     local known = find(scopes, ',' .. scope .. ',', 1, true)

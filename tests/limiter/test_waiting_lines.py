@@ -2,12 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from tests.interruptions import every_interruption
 
-from awx_ratelimit import AsyncLimiter, Budget, Decision, Limiter, MemoryBackend, Plan
+from awx_ratelimit import AsyncLimiter, Budget, Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.core.joint_claim import acquired_jointly
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.waiting import lines
@@ -341,6 +342,31 @@ def test_interrupted_claims_leave_nothing(rig: Loops, monkeypatch: pytest.Monkey
     assert len(limiter.lines) == 0
     assert limiter.lines.by_bucket == {}
     assert limiter.peek("s", SLOT).allowed is (where != "stand")
+
+
+class PassingClock(ManualClock):
+    """A clock that reaches each alarm at once."""
+
+    def call_at(self, at_ms: int, function: Callable[[], None]) -> Callable[[], None]:
+        self._now_ms = max(self._now_ms, at_ms)
+        return super().call_at(at_ms, function)
+
+
+@pytest.mark.parametrize("at_instructions", [False, True])
+def test_signals_during_a_wait(at_instructions: bool) -> None:
+    """A signal handler that raises at any moment of a wait leaves no place, no alarm and no slot."""
+    plan = Plan("p", (Rate("second", 1, 1_000),), Concurrency(2))
+    for interruption in every_interruption(at_instructions=at_instructions):
+        clock, decision = PassingClock(1_000), None
+        limiter = Limiter(MemoryBackend(clock=clock))
+        limiter.release(limiter.acquire("s", plan))
+        with interruption.raising():
+            decision = limiter.acquire("s", plan, wait_ms=5_000)
+        place = f"interruption {interruption.number}"
+
+        assert (len(limiter.lines), limiter.lines.by_bucket, limiter.lines._queues) == (0, {}, {}), place
+        assert clock.alarms == 0, place
+        assert limiter.health()["leases"] == (decision is not None), place
 
 
 class Arrival:

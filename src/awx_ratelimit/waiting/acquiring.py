@@ -90,10 +90,8 @@ async def async_acquire_in_line(
         if limiter.listeners:
             notify(limiter.listeners, decision, limiter.give_back)
     except BaseException:
+        lines.leave(wait.place)
         if decision is not None:
             limiter.give_back(decision)
         raise
-    finally:
-        # Again, because the first time may have been interrupted.
-        lines.leave(wait.place)
     return decision

@@ -74,7 +74,8 @@ class Place:
 
     def give_turn(self) -> None:
         """Wake it: it may have room now."""
-        self.due_ms = self.sleep.now_ms()
+        if not self.is_claiming:
+            self.due_ms = self.sleep.now_ms()
         self.sleep.wake()
 
 

@@ -29,7 +29,7 @@ def alarm_clock_of(limiter: Any) -> AlarmClock | None:
         clock = getattr(part, "clock", None)
         # `isinstance` of a protocol takes as long as several decisions.
         if hasattr(clock, "call_at"):
-            return clock  # type: ignore[no-any-return]
+            return clock
         part = getattr(part, "backend", None)
     return None
 

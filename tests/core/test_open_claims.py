@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests import strategies
 
 from awx_ratelimit.core.open_claims import MAX_OPEN, OPEN_MS, OpenClaims
 
@@ -57,7 +58,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@strategies.with_examples(150)
 @given(_steps)
 def test_equals_a_replay_of_the_history(steps: list[tuple[str, int, int, int]]) -> None:
     """Claims that are given back in any order, by any amount, leave the debt of a history with their final costs."""

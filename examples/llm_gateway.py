@@ -65,15 +65,21 @@ async def complete(request: Request) -> Response:
 
 
 async def metered(request: Request, tokens: int, answer: AsyncIterator[Part]) -> AsyncIterator[Part]:
-    """Pass on the parts of an answer, and say what the request has cost so far; `tokens` is the size of its prompt.
+    """Pass on the parts of an answer, and note what the request has cost so far; `tokens` is the size of its prompt.
 
-    So a client that hangs up pays for what it got. If the model fails before its first part, the estimate stands.
+    So a client that hangs up pays for the text it got. If the model fails before its first part, the estimate stands.
     """
     async for part in answer:
         usage = part.get("usage")
-        tokens = usage["total_tokens"] if usage else tokens + 1
+        tokens = usage["total_tokens"] if usage else tokens + tokens_of(part)
         settle(request, tokens=tokens)
         yield part
+
+
+def tokens_of(part: Part) -> int:
+    """The tokens of a part of an answer, as far as its length tells. A part may have several."""
+    text = "".join(choice.get("delta", {}).get("content") or "" for choice in part.get("choices", ()))
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 async def events(order: Order, first: Part, rest: AsyncIterator[Part]) -> AsyncIterator[str]:

@@ -397,9 +397,11 @@ def test_code_of_the_page(
     app = run("docs/llm.md")["app"]
     client = TestClient(app, headers={"Authorization": "Bearer awx_example_key"})
 
+    order = json.dumps({"messages": [{"role": "user", "content": "count to me"}]}).ljust(400)
     with frozen(gate_of(app)):
-        answers = [client.post("/v1/chat/completions?prompt=count+to+me", content=b"x" * 400) for _ in range(2)]
+        answers = [client.post("/v1/chat/completions", content=order) for _ in range(2)]
 
     left = [reported(answer.headers)["account.tokens-minute"] for answer in answers]
     assert [answer.text for answer in answers] == ["count to me "] * 2
-    assert left == [50_000 - 600, 50_000 - 6 - 600]
+    # 11 characters of the prompt and 12 of the answer are 5 tokens.
+    assert left == [50_000 - 600, 50_000 - 5 - 600]

@@ -1,4 +1,4 @@
-"""`JointClaim`: a claim of several budgets, of a scope, of several measures, or whose cost is settled afterward."""
+"""`JointClaim`: a claim of several budgets, of a scope, of several measures, or whose cost is settled afterwards."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache

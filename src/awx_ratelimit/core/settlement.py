@@ -1,4 +1,4 @@
-"""Settling: the cost of a claim is known afterward, and the difference is charged or given back.
+"""Settling: the cost of a claim is known afterwards, and the difference is charged or given back.
 
 A refund is a settlement in which every charge turns out to be 0.
 """
@@ -33,7 +33,7 @@ def charges(decision: Decision) -> list[tuple[Record, Charge, int]]:
 
 
 def corrections(charge: Charge, exceeded: int, actual: ActualCost) -> list[Correction]:
-    """The limits whose charge changes. A limit in shadow that would have refused is not charged afterward either."""
+    """The limits whose charge changes. A limit in shadow that would have refused is not charged afterwards either."""
     found = []
     for index, bit, rate in charge.plan.numbered_rates:
         charged = charge.tokens(index // 2)

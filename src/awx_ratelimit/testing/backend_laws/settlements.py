@@ -34,7 +34,7 @@ _KINDS = (
 
 
 class SettlementLaws(BackendUnderTest):
-    """What a backend promises about costs that are settled afterward."""
+    """What a backend promises about costs that are settled afterwards."""
 
     @pytest.mark.parametrize("rate", _RATES, ids=["minute", "burst", "calendar", "week"])
     @pytest.mark.parametrize("seed", range(2))

@@ -49,6 +49,15 @@ def test_any_iterable_of_budgets(number: int, made: Any) -> None:
     assert [claim.budgets for claim in claims] == [[Budget("key", DAY), *also]] * 3
 
 
+def test_too_many_budgets() -> None:
+    """A claim has at most 32 budgets, with any backend."""
+    also = [Budget("acme", STARTER, f"scope{number}") for number in range(32)]
+
+    assert len(acquired_jointly("key", DAY, 1, None, also[:31]).records) == 32
+    with pytest.raises(ValueError, match="also: expected at most 31 budgets, got 32"):
+        acquired_jointly("key", DAY, 1, None, also)
+
+
 def test_equal_shapes_are_one_object() -> None:
     """Claims that differ only in their subjects share a shape; another plan, scope or cost has another one."""
 

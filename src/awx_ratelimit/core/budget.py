@@ -91,16 +91,15 @@ class Budget:
     def __init__(self, subject: str, plan: Plan, scope: str | None = None) -> None:
         if type(subject) is not str or not subject:
             subject = checked_subject(subject)
-        if type(plan) is not Plan:
-            check_plan(plan)
-        if scope is not None:
-            scope = checked_scope(scope)
-        kind = _kinds.get((id(plan), scope)) or _add_kind(plan, scope)
+        try:
+            kind, _, scope = _kinds[id(plan), scope]
+        except (KeyError, TypeError):
+            kind, _, scope = _add_kind(plan, scope)
         _set_subject(self, subject)
         _set_plan(self, plan)
         _set_scope(self, scope)
         _set_record(self, subject if scope is None else _new(ScopedSubject, (subject, scope)))
-        _set_kind(self, kind[0])
+        _set_kind(self, kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process counts kinds differently.
@@ -123,12 +122,17 @@ def own_account(subject: str, plan: Plan) -> Budget:
 
 
 _next_kind = count(1).__next__
-#: By the id of a plan and a scope: their number, which nothing else ever gets. An entry keeps its plan alive.
-_kinds: dict[tuple[int, str | None], tuple[int, Plan]] = {}
+#: By the id of a plan and a scope, which are correct: their number, which nothing else ever gets, and themselves. An
+#: entry keeps its plan alive, so that no other has its id.
+_kinds: dict[tuple[int, str | None], tuple[int, Plan, str | None]] = {}
 
 
-def _add_kind(plan: Plan, scope: str | None) -> tuple[int, Plan]:
+def _add_kind(plan: Any, scope: Any) -> tuple[int, Plan, str | None]:
+    check_plan(plan)
+    if checked_scope(scope) is not None:
+        # Of a subclass of str only the text counts.
+        scope = str.__str__(scope)
     if len(_kinds) >= MAX_CACHED_PLANS:
         _kinds.clear()
-    kind = _kinds[id(plan), scope] = _next_kind(), plan
+    kind = _kinds[id(plan), scope] = _next_kind(), plan, scope
     return kind

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from awx_ratelimit.core.budget import Budget, Record, scoped_name, subject_of
 from awx_ratelimit.core.claim import check_claim
@@ -16,6 +16,8 @@ from awx_ratelimit.core.validation import check_bool, describe, exact_int, short
 Cost: TypeAlias = int | Mapping[str, int]
 #: The tokens that each rate of a plan is charged; None for a rate that the cost does not name.
 Costs: TypeAlias = tuple[int | None, ...]
+#: The most budgets of a claim, with any backend.
+MAX_BUDGETS: Final = 32
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
@@ -118,9 +120,11 @@ def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, 
 def joint_claim(budgets: tuple[Budget, ...], cost: Cost, *, declared: bool = False) -> JointClaim:
     """The claim of `cost` for all `budgets`.
 
-    Raises ValueError if two limits have the same name with its scope, and for a wrong cost; ImpossibleClaim for a cost
-    above a burst.
+    Raises ValueError for more than 32 budgets, if two limits have the same name with its scope, and for a wrong cost;
+    ImpossibleClaim for a cost above a burst.
     """
+    if len(budgets) > MAX_BUDGETS:
+        raise ValueError(f"also: expected at most {MAX_BUDGETS - 1} budgets, got {len(budgets) - 1}; claim for fewer")
     cost = checked_cost(cost)
     plans, scopes = tuple(budget.plan for budget in budgets), tuple(budget.scope for budget in budgets)
     shares = _separate_shares(tuple(zip(plans, scopes, strict=True)))

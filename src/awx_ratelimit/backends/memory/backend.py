@@ -7,7 +7,7 @@ Subjects are spread over shards. Each shard has a lock, held only for the arithm
 from collections.abc import Mapping
 from typing import Any, ClassVar, Never
 
-from awx_ratelimit.backends.memory.joint_decisions import release_all
+from awx_ratelimit.backends.memory.joint_decisions import discard_all
 from awx_ratelimit.backends.memory.joint_memory import JointMemory
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.sharded_memory import MASK
@@ -152,7 +152,12 @@ class MemoryBackend(JointMemory):
                         self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
             elif type(holder) is tuple and holder[0].owner is self._owner:
                 measured = not lease_id & self._unmeasured and lease_id in holder[0]
-                release_all(holder, lease_id)
+                try:
+                    for leases in holder:
+                        leases.discard(lease_id)
+                except BaseException:
+                    discard_all(holder, lease_id)
+                    raise
                 if measured:
                     self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
 

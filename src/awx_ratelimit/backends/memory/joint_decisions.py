@@ -35,15 +35,10 @@ def declared_id(holder: JointHolder | Leases) -> int:
     return int(holder[-1]) if isinstance(holder, tuple) and isinstance(holder[-1], _DeclaredId) else 0
 
 
-def release_all(holder: JointHolder, lease_id: int) -> None:
-    """Free the slots of a joint claim: all of them, even if a signal handler raises in between."""
-    try:
-        for leases in holder:
-            leases.discard(lease_id)
-    except BaseException:
-        for leases in holder:
-            leases.discard(lease_id)
-        raise
+def discard_all(holder: JointHolder, lease_id: int) -> None:
+    """Free the slots of a joint claim."""
+    for leases in holder:
+        leases.discard(lease_id)
 
 
 def charge_plainly(

@@ -1,6 +1,6 @@
 """`SettlingMemory`: corrects what a claim was charged, and takes back a claim whose caller never gets the decision."""
 
-from awx_ratelimit.backends.memory.joint_decisions import declared_id, is_settled, mark_settled
+from awx_ratelimit.backends.memory.joint_decisions import declared_id, discard_all, is_settled, mark_settled
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory
 from awx_ratelimit.core.budget import Record
@@ -57,6 +57,5 @@ class SettlingMemory(ShardedMemory):
         """Take back a claim that an exception has interrupted after its decision."""
         if decision is not None and decision.holder is not None:
             holder = decision.holder
-            for leases in holder if type(holder) is tuple else (holder,):
-                leases.discard(decision.lease_id)
+            discard_all(holder if type(holder) is tuple else (holder,), decision.lease_id)
             self.refund(decision)

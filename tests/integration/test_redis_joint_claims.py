@@ -80,10 +80,10 @@ def test_malformed_joint_claims_fail_alone(start_redis: StartRedis, open_limiter
     server = start_redis()
     limiter = open_limiter(server.socket_url)
     records: Any = ("s", 7, "t")
-    many = tuple(Budget(f"s{number}", KEY, f"scope{number}") for number in range(101))
+    many = claim_of("s")._replace(records=tuple(f"s{number}" for number in range(33)))
     large = Plan("large", tuple(Rate(f"r{number}", 9, 1_000) for number in range(MAX_RATES + 1)))
     claims: list[Callable[[], Any]] = [
-        partial(limiter.claim_jointly, joint_claim(many, 1)),
+        partial(limiter.claim_jointly, many),
         partial(limiter.claim_jointly, joint_claim((Budget("s", KEY), Budget("t", large, "x")), 1)),
         partial(limiter.claim_jointly, "claim"),
         partial(limiter.claim_jointly, claim_of("s")._replace(records=records)),

@@ -4,13 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.joint_claim import Charge, JointClaim, Shape, Share
+from awx_ratelimit.core.joint_claim import MAX_BUDGETS, Charge, JointClaim, Shape, Share
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import BackendUnavailable
-
-#: The most records of one claim.
-MAX_RECORDS: Final = 100
 
 OfRecord = TypeVar("OfRecord", bound=tuple[Any, ...])
 #: Subject, plan, cost, lease id. The lease id 0 marks a peek; other claims have an id even without slots.
@@ -87,8 +84,8 @@ def checked_joint(claim: JointClaim) -> JointClaim:
     """Return `claim`. Raises TypeError for anything else, and ValueError for too many budgets."""
     if claim.__class__ is not JointClaim:
         raise TypeError(f"claim: expected a JointClaim, got {describe(claim)}; write joint_claim(budgets, cost)")
-    if len(claim.records) > MAX_RECORDS:
-        raise ValueError(f"also: expected at most {MAX_RECORDS - 1} budgets on Redis, got {len(claim.records) - 1}")
+    if len(claim.records) > MAX_BUDGETS:
+        raise ValueError(f"claim: expected at most {MAX_BUDGETS} records, got {len(claim.records)}")
     return claim
 
 

@@ -60,7 +60,7 @@ DIFFERENCES: Final = {
     "LoopChannels": "ThreadChannels",
     "TaskCalls": "ThreadCalls",
     "_decide(self, batch: Sequence[PendingClaim])": "_decide(self, batch: Sequence[PendingClaim], until_s: float)",
-    "run([each.call for each in calls])": "run([each.call for each in calls], until_s)",
+    "run(first + [each.call for each in calls])": "run(first + [each.call for each in calls], until_s)",
     ".send(item)": ".send(item, until_s)",
     "server.async_connection()": "server.connection(self._deadline)",
     "asyncio.to_thread(self._maintenance.renew_now)": "self._maintenance.renew_now()",

@@ -209,8 +209,8 @@ def test_server_that_cannot_compile_scripts(open_limiter: OpenLimiter) -> None:
     """A server that does not know the scripts' flags is older than 7.0, even if it reports no version."""
     refusals = [
         b"-ERR unknown command 'HELLO'\r\n",
-        b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 3,
-        b"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'\r\n" * 3,
+        b"-NOSCRIPT No matching script. Please use EVAL.\r\n" * 4,
+        b"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'\r\n" * 4,
     ]
     with answering(*refusals) as port, pytest.raises(BackendMisconfigured, match=r"it is too old: 7\.0 or newer"):
         open_limiter(f"redis://{HOST}:{port}?protocol=2")

@@ -12,6 +12,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import ActualCost
+from awx_ratelimit.errors import BackendUnavailable
 
 #: The usage of one record that was decided without the backend: the record, the plan, the debt for each rate in the
 #: rates' units, and the times at which its open leases were granted.
@@ -145,6 +146,18 @@ class SettlesLate(Protocol):
 
     def settle_late(self, decision: Decision, actual: ActualCost) -> None:
         """`settle` that may wait. A decision is settled once, even if a `settle` before it raised. See Backend."""
+
+
+@runtime_checkable
+class SettlesSoon(Protocol):
+    """This backend can settle with its next call, so that nobody waits for a settlement."""
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """`settle` that neither waits nor raises. False: not done, use `settle`.
+
+        If the backend may not have it in the end, `failed` gets the reason, from any thread; then settle again. It must
+        not raise.
+        """
 
 
 @runtime_checkable

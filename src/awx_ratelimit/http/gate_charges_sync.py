@@ -3,12 +3,15 @@
 Generated from `gate_charges.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
+from awx_ratelimit.backends.base import SettlesSoon
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
-from awx_ratelimit.core.joint_claim import Cost
+from awx_ratelimit.core.joint_claim import Cost, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.settlement import NOTHING, ActualCost
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import AnyRule, Policy
@@ -30,6 +33,8 @@ class Charges:
 
     def give_back(self, decision: Decision) -> None:
         """Refund a decision whose request a route's own limit has refused. It never raises."""
+        if self._settle_soon(decision, NOTHING, partial(self._policy.not_refunded, decision)):
+            return
         try:
             self._limiter.refund(decision)
         except BackendUnavailable as error:
@@ -40,10 +45,21 @@ class Charges:
 
         `noted` is what the request has cost, as the application says, by measure.
         """
+        cost = actual_cost(decision, status, noted)
+        actual = cost_by_measure(checked_cost(cost))
+        if self._settle_soon(decision, actual, partial(self._policy.not_settled, decision)):
+            return
         try:
-            self._limiter.settle(decision, actual_cost(decision, status, noted))
+            self._limiter.settle(decision, cost)
         except BackendUnavailable as error:
             self._policy.not_settled(decision, error)
+
+    def _settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool:
+        """Settle with a later call of the backend, so that no response waits. Whether that is possible."""
+        backend = self._limiter.backend
+        return isinstance(backend, SettlesSoon) and backend.settle_soon(decision, actual, failed)
 
     def expect_route_limit(self, request: Request) -> None:
         """From now on, the claims of such requests can be given back exactly: their route may refuse them."""

@@ -5,7 +5,7 @@ arrive while a call is in flight go together in the next call. If a claim gets n
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from awx_ratelimit.runtime.extras import INSTALL, check_versions
@@ -115,6 +115,11 @@ class AsyncRedisBackend:
         """See Backend. Raises BackendUnavailable; then settle again: what was sent before does not count twice."""
         renew_if_forked()
         await self._claims.settle(decision, actual)
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """See SettlesSoon. It is sent before the next claims, or within a few hundredths of a second."""
+        renew_if_forked()
+        return self._session.settle_soon(decision, actual, failed)
 
     def settle_late(self, decision: Decision, actual: ActualCost) -> None:
         """See SettlesLate. Waits, so call it from a thread."""

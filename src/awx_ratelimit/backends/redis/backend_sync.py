@@ -3,7 +3,7 @@
 Generated from `backend.py` by tools/generate_sync.py: change that module and run the program again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from awx_ratelimit.runtime.extras import INSTALL, check_versions
@@ -111,6 +111,11 @@ class RedisBackend:
         """See Backend. Raises BackendUnavailable; then settle again: what was sent before does not count twice."""
         renew_if_forked()
         self._claims.settle(decision, actual)
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """See SettlesSoon. It is sent before the next claims, or within a few hundredths of a second."""
+        renew_if_forked()
+        return self._session.settle_soon(decision, actual, failed)
 
     def settle_late(self, decision: Decision, actual: ActualCost) -> None:
         """See SettlesLate. Waits, so call it from a thread."""

@@ -130,10 +130,18 @@ class AsyncChannel:
         self.other_calls = TaskBatching(self._call_connection.run, ignore, ignore)
 
     async def _decide(self, batch: Sequence[PendingClaim]) -> list[Outcome]:
-        calls = self._session.calls.of(batch, self._server)
-        replies = await self._claim_connection.run([each.call for each in calls])
+        settlements = self._session.settlements
+        queued = settlements.next_queued() if settlements.is_queued else []
+        try:
+            first = [settlements.call(each.pending) for each in queued]
+            calls = self._session.calls.of(batch, self._server)
+            replies = await self._claim_connection.run(first + [each.call for each in calls])
+        except BaseException as error:
+            settlements.fail(queued, error)
+            raise
         self._server.home.answered_calls += 1
-        return self._session.outcomes(batch, calls, replies)
+        settlements.finish(queued, replies)
+        return self._session.outcomes(batch, calls, replies[len(queued) :])
 
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""

@@ -33,10 +33,18 @@ class Channel:
         self.other_calls = ThreadBatching(self._call_connection.run, ignore, ignore, timeout_s=server.timeout_s)
 
     def _decide(self, batch: Sequence[PendingClaim], until_s: float) -> list[Outcome]:
-        calls = self._session.calls.of(batch, self._server)
-        replies = self._claim_connection.run([each.call for each in calls], until_s)
+        settlements = self._session.settlements
+        queued = settlements.next_queued() if settlements.is_queued else []
+        try:
+            first = [settlements.call(each.pending) for each in queued]
+            calls = self._session.calls.of(batch, self._server)
+            replies = self._claim_connection.run(first + [each.call for each in calls], until_s)
+        except BaseException as error:
+            settlements.fail(queued, error)
+            raise
         self._server.home.answered_calls += 1
-        return self._session.outcomes(batch, calls, replies)
+        settlements.finish(queued, replies)
+        return self._session.outcomes(batch, calls, replies[len(queued) :])
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

@@ -64,7 +64,7 @@ def _run_self_test(route: Route, codec: Codec) -> None:
 
 
 def self_test_calls(route: Route, codec: Codec, now_ms: int | None) -> list[tuple[str, Call]]:
-    """For each server, calls that charge a new subject in each way, and reset it. Each comes with its subject."""
+    """For each server, calls that charge, settle and reset a new subject. Each comes with its subject."""
     calls: list[tuple[str, Call]] = []
     tested: set[Server | None] = set()
     servers = route.servers()
@@ -75,8 +75,14 @@ def self_test_calls(route: Route, codec: Codec, now_ms: int | None) -> list[tupl
             tested.add(server)
             joint = plain_as_joint(*claim)
             declared = joint._replace(claim=joint.claim._replace(declared=True))
-            acquired = codec.acquire([claim], (), now_ms), codec.joint.acquire([declared], (), now_ms, 0)
-            calls += [(claim[0], call) for call in (*acquired, codec.reset(claim[0], (), now_ms))]
+            run = (
+                codec.acquire([claim], (), now_ms),
+                codec.joint.acquire([declared], (), now_ms, 0),
+                # A script that the server does not know yet would run after the claims of its call.
+                codec.joint.settle([(claim[0], ())], 0, claim[3], now_ms, ()),
+                codec.reset(claim[0], (), now_ms),
+            )
+            calls += [(claim[0], call) for call in run]
         if len(tested) == len(servers):
             break
     return calls

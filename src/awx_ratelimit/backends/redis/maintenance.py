@@ -156,7 +156,7 @@ class Maintenance:
     def _release_and_renew(self, renew: bool) -> None:
         pending = self.session.leases.pending
         released = [lease for home in pending.homes() for lease in self.session.calls.leases_to_release(home)]
-        if released and not renew:
+        if (released or self.session.settlements.is_queued) and not renew:
             time.sleep(self._release_delay.seconds)
         left_over = [lease for lease in released if lease in pending]
         self._release_delay.adapt(left_over=bool(left_over))
@@ -166,12 +166,14 @@ class Maintenance:
                 self._renew()
         finally:
             # More releases may be pending than one call takes, and others may have been added.
-            if any(first not in released for home in pending.homes() for first in pending.next(1, home)):
+            others = any(first not in released for home in pending.homes() for first in pending.next(1, home))
+            if others or self.session.settlements.is_queued:
                 self._thread.wake()
 
     def _send(self, released: list[ReleasedLease], until_s: float | None = None) -> None:
         """Release these leases, and settle what no caller waits for. Raises BackendUnavailable."""
         session = self.session
+        self._settle_queued(until_s)
         groups = session.calls.split(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
         settlements = session.settlements.take_pending()
@@ -184,6 +186,16 @@ class Maintenance:
                 session.leases.pending.remove(group)
         _raise_first(replies)
         self._finish_settling(settlements, replies[len(groups) :], until_s)
+
+    def _settle_queued(self, until_s: float | None) -> None:
+        settlements = self.session.settlements
+        while queued := settlements.next_queued():
+            try:
+                replies = self._fan_out.run([settlements.call(each.pending) for each in queued], until_s)
+            except BaseException as error:
+                settlements.fail(queued, error)
+                raise
+            settlements.finish(queued, replies)
 
     def _finish_settling(
         self, pending: list[PendingSettlement], replies: list[Reply], until_s: float | None = None

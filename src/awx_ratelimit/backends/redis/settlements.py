@@ -4,21 +4,29 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeAlias
 
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.joint_codec import Settlement
 from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.backends.redis.pending_claims import OtherPeriod
+from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, period_error
 from awx_ratelimit.backends.redis.plan_encoding import encode_calendar
 from awx_ratelimit.backends.redis.present import Present
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
+from awx_ratelimit.errors import BackendUnavailable
 
 _MAX_CLOSINGS = 10_000
+#: A process that cannot reach its server keeps this many settlements that nobody waits for.
+_MAX_QUEUED = 10_000
+#: What one call can settle in addition to its claims.
+_MAX_PER_CALL = 32
+#: Called with the reason if the server may not have a settlement. It never raises.
+OnFailure: TypeAlias = Callable[[BackendUnavailable], None]
 
 
 class PendingSettlement(NamedTuple):
@@ -35,6 +43,15 @@ class PendingSettlement(NamedTuple):
     declared: bool = True
     again: bool = False
     calendars: tuple[tuple[bytes, int], ...] = ()
+
+
+class QueuedSettlement(NamedTuple):
+    """A settlement that nobody waits for: it is sent before the next claims, or by the maintenance thread."""
+
+    decision: Decision
+    pending: PendingSettlement
+    failed: OnFailure
+    tries_left: int = MAX_PERIOD_TRIES
 
 
 class Settlements:
@@ -54,6 +71,8 @@ class Settlements:
         self._split = split
         self._wake = wake
         self._closings: deque[PendingSettlement] = deque(maxlen=_MAX_CLOSINGS)
+        #: By claim id.
+        self._queue: dict[int, QueuedSettlement] = {}
         self._lock = threading.Lock()
         self.cut_off_tokens = 0
 
@@ -70,6 +89,60 @@ class Settlements:
         groups = self._split(changed)
         claim = decision.decided_at_ms, grant.settle_id, declared_id != 0, again
         return [PendingSettlement(group[0][0], group, *claim) for group in groups]
+
+    def queue(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> None:
+        """Settle `decision` with one of the next calls. Records of several slots need `of`."""
+        for pending in self.of(decision, actual):
+            queued = QueuedSettlement(decision, pending, failed)
+            if len(self._queue) >= _MAX_QUEUED:
+                self._fail(queued, BackendUnavailable(f"redis: {_MAX_QUEUED} settlements wait to be sent"))
+                continue
+            self._queue[pending.claim_id] = queued
+            self._wake()
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether a settlement waits to be sent, or is in flight."""
+        return bool(self._queue)
+
+    def next_queued(self) -> list[QueuedSettlement]:
+        """What the next call settles. The caller calls `finish` or `fail` for it.
+
+        It stays queued until then: a claim that is sent meanwhile must know it. What is sent twice counts once.
+        """
+        queued = [*islice(self._queue.copy().values(), _MAX_PER_CALL)]
+        for each in queued:
+            if each.pending.declared and not each.pending.again:
+                self._queue[each.pending.claim_id] = each._replace(pending=each.pending._replace(again=True))
+        return queued
+
+    def finish(self, queued: Sequence[QueuedSettlement], replies: Sequence[Reply]) -> None:
+        """Read the replies. What lacked a period of the calendar stays queued."""
+        for each, reply in zip(queued, replies, strict=False):
+            try:
+                again = self.settled(each.pending, reply)
+            except BackendUnavailable as error:
+                self.fail([each], error)
+                continue
+            if again is None:
+                self._queue.pop(each.pending.claim_id, None)
+            elif not each.tries_left:
+                self.fail([each], period_error("settlement"))
+            elif each.pending.claim_id in self._queue:
+                self._queue[each.pending.claim_id] = each._replace(pending=again, tries_left=each.tries_left - 1)
+                self._wake()
+
+    def fail(self, queued: Sequence[QueuedSettlement], error: BaseException) -> None:
+        """The server may not have these settlements."""
+        for each in queued:
+            # Another call may have had an answer for it.
+            if self._queue.pop(each.pending.claim_id, None) is not None:
+                self._fail(each, error)
+
+    def _fail(self, queued: QueuedSettlement, error: BaseException) -> None:
+        self.reopen(queued.decision)
+        known = isinstance(error, BackendUnavailable)
+        queued.failed(error if known else BackendUnavailable("redis: a call was interrupted"))  # type: ignore[arg-type]
 
     def reopen(self, decision: Decision) -> None:
         """The settlement of `decision` may have failed: the next one counts if the server did not get this one."""

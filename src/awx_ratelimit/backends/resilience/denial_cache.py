@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, SettlesSoon
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.budget import Record, subject_of
@@ -21,6 +21,7 @@ from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges
 from awx_ratelimit.core.usage import RecordState
+from awx_ratelimit.errors import BackendUnavailable
 
 _MAX_AGE_MS = 1_000
 _MAX_ENTRIES = 10_000
@@ -78,6 +79,11 @@ class AsyncDenialCacheBackend(AsyncWrapper):
         self._denials.remove_charged(decision)
         await self.backend.settle(decision, actual)
         self._denials.remove_charged(decision)
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """See SettlesSoon."""
+        self._denials.remove_charged(decision)
+        return isinstance(self.backend, SettlesSoon) and self.backend.settle_soon(decision, actual, failed)
 
     async def reset(self, subject: str, scope: str | None = None) -> None:
         subject = checked_subject(subject)

@@ -4,9 +4,10 @@ Generated from `denial_cache.py` by tools/generate_sync.py: change that module a
 """
 
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
-from awx_ratelimit.backends.base import Backend
+from awx_ratelimit.backends.base import Backend, SettlesSoon
 from awx_ratelimit.backends.resilience.denial_cache import DenialCache
 from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
 from awx_ratelimit.backends.validation import checked_backend
@@ -15,6 +16,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
+from awx_ratelimit.errors import BackendUnavailable
 
 
 class DenialCacheBackend(Wrapper):
@@ -66,6 +68,11 @@ class DenialCacheBackend(Wrapper):
         self._denials.remove_charged(decision)
         self.backend.settle(decision, actual)
         self._denials.remove_charged(decision)
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """See SettlesSoon."""
+        self._denials.remove_charged(decision)
+        return isinstance(self.backend, SettlesSoon) and self.backend.settle_soon(decision, actual, failed)
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         subject = checked_subject(subject)

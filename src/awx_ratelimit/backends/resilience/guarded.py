@@ -11,7 +11,7 @@ While the backend is unavailable, `on_outage` decides:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend
+from awx_ratelimit.backends.base import AsyncBackend, Backend, SettlesSoon
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend
@@ -124,6 +124,20 @@ class AsyncGuardedBackend(AsyncWrapper):
         except BaseException:
             self._fallback.late.add(decision, actual)
             raise
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """See SettlesSoon. `failed` is never called: what the backend does not take, it gets after the outage."""
+        del failed
+        if not isinstance(self.backend, SettlesSoon):
+            return False
+        tickets = self._fallback.permit_settlement(decision, actual)
+        if tickets is None:
+            return True
+
+        def settle_late(error: BackendUnavailable) -> None:
+            self._fallback.late.add(decision, actual, self._fallback.on_failure(tickets, error))
+
+        return self.backend.settle_soon(decision, actual, settle_late)
 
     async def reset(self, subject: str, scope: str | None = None) -> None:
         """See Backend. Also clears what was decided locally."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend
+from awx_ratelimit.backends.base import Backend, SettlesSoon
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
 from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
@@ -18,6 +18,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
+from awx_ratelimit.errors import BackendUnavailable
 
 
 class GuardedBackend(Wrapper):
@@ -115,6 +116,20 @@ class GuardedBackend(Wrapper):
         except BaseException:
             self._fallback.late.add(decision, actual)
             raise
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+        """See SettlesSoon. `failed` is never called: what the backend does not take, it gets after the outage."""
+        del failed
+        if not isinstance(self.backend, SettlesSoon):
+            return False
+        tickets = self._fallback.permit_settlement(decision, actual)
+        if tickets is None:
+            return True
+
+        def settle_late(error: BackendUnavailable) -> None:
+            self._fallback.late.add(decision, actual, self._fallback.on_failure(tickets, error))
+
+        return self.backend.settle_soon(decision, actual, settle_late)
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         """See Backend. Also clears what was decided locally."""

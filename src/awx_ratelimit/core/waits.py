@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TypeAlias
 
-from awx_ratelimit.core.bucket import next_boundary_ms, wait_ms
+from awx_ratelimit.core.bucket import drained, next_boundary_ms, wait_ms
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import MIN_SLOT_WAIT_MS, Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import Charge
@@ -84,7 +84,8 @@ def _state_behind(
         if tokens and others and plan.enforced & bit:
             reserve = _reserve_by_period if rate.calendar else _reserve
             asked, until_ms = (*others, tokens), now_ms + longest_ms
-            levels[index : index + 2] = reserve(rate, levels[index], levels[index + 1], asked, until_ms)
+            debt, since_ms = drained(rate, levels[index], levels[index + 1], now_ms)
+            levels[index : index + 2] = reserve(rate, debt, since_ms, asked, until_ms)
             if levels[index] + tokens * rate.unit > rate.capacity:
                 exceeded |= bit
     slots_ahead = len(ahead.get((record, CONCURRENT), ()))

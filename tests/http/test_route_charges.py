@@ -100,7 +100,10 @@ def test_needs_a_middleware(options: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"scope": "account"}, "scope: expected a name of its own, got 'account'"),
+        (
+            {"scope": "account"},
+            "scope: expected another name than 'account' and 'service', which plan tables use, got 'account'",
+        ),
         ({"charge_on": 5}, "charge_on: expected statuses from 100 to 599"),
         ({"cost": {"requests": 6}}, "cost: expected at most 5, the burst of the limit, got 6"),
         ({"cost": {}}, "cost: expected an int"),

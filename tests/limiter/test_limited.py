@@ -446,7 +446,10 @@ def test_cost_by_measure(calls: Calls, cost: Any) -> None:
 def test_reserved_scopes(scope: str) -> None:
     """A function cannot have the scope of an account or of the service, but may have their names."""
     limiter = Limiter(MemoryBackend())
-    with pytest.raises(InvalidLimit, match=f"scope: expected a name of its own, got '{scope}'"):
+    with pytest.raises(
+        InvalidLimit,
+        match=f"scope: expected another name than 'account' and 'service', which plan tables use, got '{scope}'",
+    ):
         limiter.limited("1/minute", scope=scope)
 
     def service() -> None: ...

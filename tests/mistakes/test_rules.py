@@ -18,7 +18,30 @@ MISTAKES: list[Mistake] = [
     (
         'Rule("/login", budget="login")',
         InvalidLimit,
-        "Rule('/login'): budget and plan: expected both, such as budget='login', plan=Plan.of('login', per_minute=5)",
+        "Rule('/login'): plan: expected one, as there is a budget, got None; "
+        "write budget='login', plan=Plan.of('login', per_minute=5)",
+    ),
+    (
+        'Rule("/login", per="account")',
+        InvalidLimit,
+        "Rule('/login'): per: expected 'caller' (str) in a rule without a budget, got 'account' (str); "
+        "write budget='login', plan=Plan.of('login', per_minute=5)",
+    ),
+    (
+        'Rule("/login", budget="Login!", plan=plan)',
+        InvalidLimit,
+        "Rule('/login'): budget: expected 1 to 32 of a-z, 0-9, _ and -, got 'Login!' (str)",
+    ),
+    (
+        'Rule("/login", budget="account", plan=plan)',
+        InvalidLimit,
+        "Rule('/login'): budget: expected another name than 'account' and 'service', which plan tables use, got "
+        "'account'",
+    ),
+    (
+        'Rule("/login", exempt=True, cost=2)',
+        InvalidLimit,
+        "Rule('/login'): exempt: expected False in a rule with a cost, a budget, charge_on or wait_ms, got True",
     ),
     (
         'Rule("/login", methods=5)',
@@ -39,7 +62,8 @@ MISTAKES: list[Mistake] = [
     (
         'Rule("/login", cost="5")',
         InvalidLimit,
-        "Rule('/login'): cost: expected an integer >= 0 or a plain function, got '5'",
+        "Rule('/login'): cost: expected an integer >= 0 or a plain function, got '5' (str); "
+        "write cost=5, or cost={'requests': 1, 'tokens': 800}",
     ),
 ]
 

@@ -51,18 +51,24 @@ def subject_of(record: Record) -> str:
     return record if isinstance(record, str) else record.subject
 
 
-def checked_scope(scope: Any) -> str | None:
-    """Return `scope`. Raises InvalidLimit unless it is None or a name that a scope can have."""
+def checked_scope(scope: Any, name: str = "scope") -> str | None:
+    """Return `scope`. Raises InvalidLimit unless it is None or a name that a scope can have.
+
+    `name` is the name of the argument.
+    """
     if scope is None or (isinstance(scope, str) and is_scope(scope)):
         return scope
-    raise InvalidLimit(f"scope: expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
+    raise InvalidLimit(f"{name}: expected 1 to {MAX_SCOPE_LENGTH} of a-z, 0-9, _ and -, got {describe(scope)}")
 
 
-def checked_own_scope(scope: Any) -> str | None:
+def checked_own_scope(scope: Any, name: str = "scope") -> str | None:
     """Return the `scope` of a rule, a route or a function. Raises InvalidLimit for a wrong or reserved one."""
     if scope in RESERVED_SCOPES:
-        raise InvalidLimit(f"scope: expected a name of its own, got {scope!r}, which gates use for plan tables")
-    return checked_scope(scope)
+        raise InvalidLimit(
+            f"{name}: expected another name than {' and '.join(map(repr, RESERVED_SCOPES))}, which plan tables use, "
+            f"got {scope!r}"
+        )
+    return checked_scope(scope, name)
 
 
 def scoped_name(scope: str | None, limit: str) -> str:

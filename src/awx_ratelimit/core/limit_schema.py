@@ -63,7 +63,7 @@ def read_rates(table: Mapping[str, Any], place: Place) -> tuple[Rate, ...]:
     for value, unit, here in _written_rates(table, place):
         rate = _read_rate(value, unit, here)
         if rate.name in rates:
-            raise here.error(f"two limits are named {rate.name!r}; names must be unique in a plan")
+            raise here.error(f"two limits are named {rate.name!r}; write name = '...' in the table of one of them")
         rates[rate.name] = rate
     return tuple(rates.values())
 

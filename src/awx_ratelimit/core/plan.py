@@ -57,7 +57,7 @@ class Plan:
         set_fields(self, rates=self._validated_rates())
         limits: tuple[Rate | Concurrency, ...] = (*self.rates, self.concurrency) if self.concurrency else self.rates
         if bool(limits) == self.is_unlimited:
-            wrong = "is unlimited and has limits" if limits else "has no limit; add a Rate or a Concurrency"
+            wrong = "is unlimited and has limits; omit one" if limits else "has no limit; add a Rate or a Concurrency"
             raise InvalidLimit(f"plan {self.name!r} {wrong}, or write Plan.unlimited({self.name!r})")
         enforced = [not (self.shadow or limit.shadow) for limit in limits]
         max_costs = _max_costs([rate for rate, counts in zip(self.rates, enforced, strict=False) if counts])

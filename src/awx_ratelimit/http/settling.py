@@ -1,7 +1,7 @@
 """What a request has cost in the end: by its status (`charge_on`), and by what the application says.
 
 A budget with `charge_on` is charged before the request and given back after it, unless the response has one of the
-statuses. Its rates get a measure of their own, so that the other limits of the claim keep their charge.
+statuses. Its rates count a separate measure, so the other limits of the claim keep their charge.
 """
 
 import logging
@@ -56,7 +56,7 @@ def checked_statuses(charge_on: Any) -> Statuses | None:
     listed = list(charge_on) if isinstance(charge_on, Iterable) and not isinstance(charge_on, str | bytes) else []
     are_numbers = all(isinstance(status, int) and not isinstance(status, bool) for status in listed)
     if not listed or not are_numbers or not all(status in _STATUSES for status in listed):
-        got = short_repr(charge_on) if listed else describe(charge_on)
+        got = short_repr(charge_on) if isinstance(charge_on, Iterable) else describe(charge_on)
         raise InvalidLimit(f"charge_on: expected statuses from 100 to 599 such as {{401, 403}}, got {got}")
     return frozenset(map(int, listed))
 

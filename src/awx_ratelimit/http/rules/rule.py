@@ -76,7 +76,7 @@ class Rule:
         budgets = self._validated_budgets(statuses)
         has_price = cost != 1 or budgets or statuses or self.wait_ms
         if self.exempt is True and has_price:
-            raise self._error("exempt: expected a rule without a cost, a budget, charge_on and wait_ms")
+            raise self._error("exempt: expected False in a rule with a cost, a budget, charge_on or wait_ms, got True")
         price = Price(budgets, None if budgets else statuses)
         is_joint = bool(budgets or statuses or self.wait_ms) or not isinstance(cost, int)
         set_fields(self, price=price, is_joint=is_joint, queues=(queue,))
@@ -85,7 +85,10 @@ class Rule:
         if isinstance(self.cost, Mapping):
             return self._checked(checked_cost, self.cost)  # type: ignore[no-any-return]
         if not _is_cost(self.cost) and not _is_function(self.cost):
-            raise self._error(f"cost: expected an integer >= 0 or a plain function, got {self.cost!r}")
+            raise self._error(
+                f"cost: expected an integer >= 0 or a plain function, got {describe(self.cost)}; "
+                "write cost=5, or cost={'requests': 1, 'tokens': 800}"
+            )
         return exact_int(self.cost) if isinstance(self.cost, int) else self.cost
 
     def _validated_methods(self) -> frozenset[str] | None:
@@ -99,21 +102,29 @@ class Rule:
 
     def _validated_budgets(self, statuses: Statuses | None) -> tuple[RuleBudget, ...]:
         if (self.budget is None) != (self.plan is None):
+            missing, given = ("plan", "budget") if self.plan is None else ("budget", "plan")
             raise self._error(
-                "budget and plan: expected both, such as budget='login', plan=Plan.of('login', per_minute=5)"
+                f"{missing}: expected one, as there is a {given}, got None; "
+                "write budget='login', plan=Plan.of('login', per_minute=5)"
             )
         per = self._checked(checked_per, self.per)
         if self.plan is None or self.budget is None:
             if per != "caller":
-                raise self._error("per: expected a budget; write budget='login', plan=Plan.of('login', per_minute=5)")
+                raise self._error(
+                    f"per: expected 'caller' (str) in a rule without a budget, got {describe(per)}; "
+                    "write budget='login', plan=Plan.of('login', per_minute=5)"
+                )
             return ()
         if not isinstance(self.plan, Plan):
             raise self._error(f"plan: expected one such as Plan.of('login', per_minute=5), got {describe(self.plan)}")
         if self.plan.account is not None or self.plan.is_unlimited:
-            raise self._error(f"plan: expected one with limits and without an account, got {self.plan.name!r}")
+            what = "an unlimited plan" if self.plan.is_unlimited else "one with limits of accounts"
+            raise self._error(
+                f"plan: expected one with limits but no account, got {what}; write Plan.of('login', per_minute=5)"
+            )
         if not isinstance(self.budget, str):
             raise self._error(f"budget: expected a name such as 'login', got {describe(self.budget)}")
-        self._checked(checked_own_scope, self.budget)
+        self._checked(lambda budget: checked_own_scope(budget, "budget"), self.budget)
         self._check_affordable(self.plan)
         return (RuleBudget(self.budget, self.plan, per, statuses),)
 

@@ -56,7 +56,7 @@ class RequestClaims:
     def __init__(self, address: Callable[[Request], str]) -> None:
         self._address = address
         self._blueprints: dict[tuple[Any, ...], _Blueprint] = {}
-        #: The methods and paths of requests that routes with limits of their own have answered lately.
+        #: The methods and paths of recent requests to routes that have limits.
         self.limited_paths: set[tuple[str, str]] = set()
 
     def expect_route_limit(self, request: Request) -> None:

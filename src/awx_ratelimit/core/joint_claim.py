@@ -102,8 +102,7 @@ def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, 
                 shape = _shapes.get((cost, id(plan), second.kind))
                 records = subject, second.record
             else:
-                if isinstance(also, Iterator):
-                    also = tuple(also)
+                also = tuple(also) if isinstance(also, Iterator) else also
                 shape = _shapes.get((cost, id(plan), *map(_kind, also)))
                 records = (subject, *map(_record, also))
         except (AttributeError, TypeError):
@@ -111,8 +110,7 @@ def acquired_jointly(subject: Any, plan: Any, cost: Any, scope: Any, also: Any, 
         if shape is not None and (shape.are_separate or len(set(records)) == len(records)):
             return _new(JointClaim, (records, shape, settle))
     check_claim(subject, plan)
-    if not isinstance(cost, Mapping):
-        cost = plan.check(cost)
+    cost = cost if isinstance(cost, Mapping) else plan.check(cost)
     check_bool(settle, "settle")
     return joint_claim((Budget(subject, plan, scope), *_checked_budgets(also)), cost, declared=settle)
 

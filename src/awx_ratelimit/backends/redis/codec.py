@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from itertools import count
 from struct import Struct
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from awx_ratelimit.backends.redis.damage import damaged
 from awx_ratelimit.backends.redis.joint_codec import OWNER_BYTES, JointCodec, scope_bytes
@@ -201,6 +201,13 @@ class Codec:
         key = self.key(subject)
         keys = [self.keys.index(subject), key, *(b"%b:%b" % (key, scope) for scope in scopes)]
         return Call(RESET, keys, [_RESET.pack(encode_time(now_ms), self._owner, True), *scopes])
+
+    def missing_scopes(self, subject: str, reply: Any) -> list[bytes]:
+        """The scopes that `reset` must name too; none if it is done. Raises BackendUnavailable."""
+        if isinstance(reply, bytes):
+            return [scope for scope in reply.split(b",") if scope]
+        self.check_reset(subject, reply)
+        return []
 
     def check_reset(self, subject: str, reply: int) -> None:
         """Raise BackendUnavailable unless the reset of `subject` succeeded."""

@@ -213,11 +213,7 @@ class Session:
 
     def missing_scopes(self, subject: str, reply: Reply) -> list[bytes]:
         """The scopes that a reset must name too; none if it is done. Raises BackendUnavailable."""
-        answer = raise_error(reply)
-        if isinstance(answer, bytes):
-            return [scope for scope in answer.split(b",") if scope]
-        self.codec.check_reset(subject, answer)
-        return []
+        return self.codec.missing_scopes(subject, raise_error(reply))
 
     def health_calls(self) -> list[tuple[str, Call]]:
         """Subjects and calls that test everything that a decision needs, on every server, and leave nothing behind."""
@@ -249,9 +245,5 @@ class Session:
     def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
         """The health after the calls of `health_calls` succeeded, or failed with `error`."""
         state = "ok" if error is None else str(error)
-        counts = {
-            "leases": len(self.leases),
-            "lost_leases": self.lost_leases,
-            "cut_off_tokens": self.settlements.cut_off_tokens,
-        }
-        return {"state": state, "backend": "redis", **counts}
+        leases = {"leases": len(self.leases), "lost_leases": self.lost_leases}
+        return {"state": state, "backend": "redis", **leases, "cut_off_tokens": self.settlements.cut_off_tokens}

@@ -79,7 +79,8 @@ def used(limiter: Any, client: "redis.Redis", database: int = 0) -> tuple[Any, .
     return others, refused, left.held, left.usages[0].remaining, limiter.health()["state"], opened <= 4, client.dbsize()
 
 
-USED = ([True] * 10, [True, False], 1, 99, "ok", True, 11)
+#: The last key notes that the refund was done.
+USED = ([True] * 10, [True, False], 1, 99, "ok", True, 12)
 
 
 @pytest.mark.parametrize(("way", "protocol"), [("a port", 2), *((way, 3) for way in WAYS)])

@@ -119,7 +119,7 @@ class AsyncRedisBackend:
     def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
         """See SettlesSoon. It is sent before the next claims, or within a few hundredths of a second."""
         renew_if_forked()
-        return self._session.settle_soon(decision, actual, failed)
+        return self._maintenance.settle_soon(decision, actual, failed)
 
     def settle_late(self, decision: Decision, actual: ActualCost) -> None:
         """See SettlesLate. Waits, so call it from a thread."""

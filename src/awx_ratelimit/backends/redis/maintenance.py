@@ -16,7 +16,7 @@ from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, HealEn
 from awx_ratelimit.backends.redis.plan_encoding import Moments
 from awx_ratelimit.backends.redis.routing import FanOut, Route
 from awx_ratelimit.backends.redis.session import Session
-from awx_ratelimit.backends.redis.settlements import PendingSettlement
+from awx_ratelimit.backends.redis.settlements import OnFailure, PendingSettlement
 from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -68,6 +68,14 @@ class Maintenance:
                 if isinstance(result, BackendUnavailable):
                     _log.error("decisions made during an outage are lost: %s", result)
         return [self._open_lease(record, plan, *lease) for record, plan, _, ids in entries for lease in ids]
+
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> bool:
+        """See SettlesSoon. False on a cluster, where a settlement may have to follow its records to another server."""
+        if not self.session.route.multi_key:
+            return False
+        self.session.settlements.queue(decision, actual, failed)
+        self._thread.start()
+        return True
 
     def settle_late(self, decision: Decision, actual: ActualCost) -> None:
         """Settle `decision` after an outage, once, whatever was sent before. Waits; raises BackendUnavailable."""

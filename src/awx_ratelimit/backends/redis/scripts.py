@@ -43,10 +43,10 @@ def _script(name: str, *shared: str, rare: Sequence[str] = (), flags: str = "") 
 ACQUIRE = _script("acquire", "state", rare=("limits", "open", "acquire_rare"))
 #: The same script, for calls that only release leases.
 RELEASE = _script("acquire", "state", rare=("limits", "open", "acquire_rare"), flags=_ALLOW_OOM)
-JOINT = _script("joint", "state", rare=("limits", "open", "periods", "joint_rare"))
+JOINT = _script("joint", "state", rare=("limits", "open", "open_rows", "periods", "joint_rare"))
 RENEW = _script("renew", "state", flags=_ALLOW_OOM)
 HEAL = _script("heal", "state", "limits", "open")
-SETTLE = _script("settle", "state", "limits", "open", "periods", flags=_ALLOW_OOM)
+SETTLE = _script("settle", "state", "limits", "open", "open_rows", "periods", flags=_ALLOW_OOM)
 RESET = _script("reset", "state", flags=_ALLOW_OOM)
 
 

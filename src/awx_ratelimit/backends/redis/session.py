@@ -33,13 +33,12 @@ from awx_ratelimit.backends.redis.present import Present
 from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
-from awx_ratelimit.backends.redis.settlements import OnFailure, Settlements
+from awx_ratelimit.backends.redis.settlements import Settlements
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision, HoldTimes
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.settlement import ActualCost
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.clock import Clock, monotonic_ms
 
@@ -179,14 +178,6 @@ class Session:
         except Exception:
             # A release never raises, not even if the user's clock does.
             _log.exception("a lease could not be released")
-
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> bool:
-        """See SettlesSoon. False on a cluster, where a settlement may have to follow its records to another server."""
-        if not self.route.multi_key:
-            return False
-        self.settlements.queue(decision, actual, failed)
-        self._thread.start()
-        return True
 
     def abandon(self, outcome: Outcome) -> None:
         """Give back everything that a caller was granted who has gone. Never raises."""

@@ -15,7 +15,7 @@ local function tokens_of(charge, head, i) return (u('<d', charge, 25 + #head + 4
 -- The open claims of a record after a charge; of a declared claim with its `id`. `limits` are those of a value that had
 -- another layout.
 function t.open_claims(open, key, id, charge, head, limits, levels, exceeded)
-  local opens = open_functions()
+  local opens = id and open_row_functions() or open_functions()
   local claims, debts = opens.parse(open, key), {}
   for i, limit in ipairs(by.names(head, 5, #head, 0)) do
     local was, tokens = limits and limits[i].was, tokens_of(charge, head, i)

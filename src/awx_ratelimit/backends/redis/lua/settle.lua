@@ -17,7 +17,7 @@ local t, by, at = value_functions(), limit_functions(), 41
 local id, decided_at_ms = owner .. sub(asked, 25, 30), u('<d', asked, 33)
 local has_id = sub(asked, 25, 30) ~= rep('\0', 6)
 local again, declared = string.byte(asked, 31) == 1, string.byte(asked, 32) == 1
-local periods, opens = period_functions(), open_functions()
+local periods, opens = period_functions(), open_row_functions()
 local records, next_key, missing = {}, 1, nil
 
 -- The call knows the periods of a calendar by its name.

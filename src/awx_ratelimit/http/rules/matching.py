@@ -31,7 +31,7 @@ _MAX_BUDGETS = 8
 
 
 class UnclearPath(Exception):
-    """A path that is so long, or that has so many readings, that any rule may be meant."""
+    """A path that may mean the rules of more budgets than one request is charged for."""
 
 
 class CombinedRule(NamedTuple):
@@ -117,7 +117,7 @@ class RuleMatcher:
         method, paths, rule = match
         found = without_prefixes(paths, prefixes)
         if found is None:
-            return self._unclear(method)
+            return self._any(method)
         return self._combined((rule, *(_rule_of(self._match(method, each, None)) for each in found))) if found else rule
 
     def is_exempt(self, method: str, path: str) -> bool:
@@ -129,13 +129,13 @@ class RuleMatcher:
 
     def _match(self, method: str, path: str, inner_path: str | None) -> Match:
         if len(path) > _MAX_MATCHED_LENGTH:
-            return self._unclear(method)
+            return self._any(method)
         if inner_path is None and is_ordinary(path) and not self._search_tails(f"{path}/"):
             # The fast path for most requests: no rule matches the path or any tail of it.
             return _DEFAULT_RULE
         can_be_exempt, paths = readings(path, inner_path)
         if paths is None:
-            return self._unclear(method)
+            return self._any(method)
         rules = tuple(self._first_match(method, each if can_be_exempt else None, normalized(each)) for each in paths)
         rule: Rule | CombinedRule = self._combined(rules) if len(rules) > 1 else rules[0]
         if len(rules) > 1 or self._depends_on_prefix(normalized(path), rule):
@@ -153,12 +153,14 @@ class RuleMatcher:
                 return charged
         return _DEFAULT_RULE
 
-    def _unclear(self, method: str) -> Rule:
-        """The rule of a path that may mean anything. Raises UnclearPath if there are rules for `method`."""
-        for _, methods, _, _, charged in self._rules:
-            if charged is not None and (methods is None or method.upper() in methods):
-                raise UnclearPath
-        return _DEFAULT_RULE
+    def _any(self, method: str) -> Rule | CombinedRule:
+        """The charge of a path that may mean anything: that of all rules for `method`. Raises UnclearPath."""
+        charged = [
+            charged
+            for _, methods, _, _, charged in self._rules
+            if charged is not None and (methods is None or method.upper() in methods)
+        ]
+        return self._combined((_DEFAULT_RULE, *charged))
 
     def _depends_on_prefix(self, path: str, rule: Rule | CombinedRule) -> bool:
         """Whether a tail of `path` may cost more than `rule`. It may be wrong if it returns True, never if False."""

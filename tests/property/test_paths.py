@@ -17,7 +17,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, Rule
 from awx_ratelimit.adapters.asgi.scope import request_of as request_of_scope
 from awx_ratelimit.adapters.wsgi.environ import request_of as request_of_environ
-from awx_ratelimit.http.rules.matching import UnclearPath
 
 PLAN = Plan.of("p", per_minute=1_000)
 LOGIN = Plan.of("login", per_minute=5)
@@ -80,13 +79,9 @@ def rules(mount: str = "", below: str = "") -> list[Rule]:
     ]
 
 
-#: In place of the rule of a path that may mean any rule: the gate refuses the request.
-REFUSED = object()
-
-
 def is_charged(rule: Any, chosen: str) -> bool:
     """Whether a request pays at least for the chosen route, to which `rule` belongs."""
-    if chosen in EXEMPT or rule is REFUSED:
+    if chosen in EXEMPT:
         return True
     if chosen == "transfers":
         return rule is not None and rule.cost >= 5
@@ -98,14 +93,7 @@ def is_charged(rule: Any, chosen: str) -> bool:
 @cache
 def _rule_of(mount: str, below: str) -> Callable[[Any], Any]:
     gate = Gate(Limiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=lambda _: None, rules=rules(mount, below))
-
-    def rule_of(request: Any) -> Any:
-        try:
-            return gate._policy.rule_for(request)
-        except UnclearPath:
-            return REFUSED
-
-    return rule_of
+    return gate._policy.rule_for
 
 
 many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

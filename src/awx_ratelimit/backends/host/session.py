@@ -153,8 +153,8 @@ class HostSession:
             leases: HostLeases = ledger.table.leases
             try:
                 held |= leases.release(ledger, lease_id)
-            except (TypeError, ValueError, StructError):
-                pass  # the memory is not mapped any more, or not yet; `pack_into` then raises TypeError
+            except (IndexError, ValueError):
+                pass  # the memory is not mapped any more, or not yet
             except BaseException:  # a signal handler raised in the middle
                 leases.release(ledger, lease_id)
                 raise

@@ -17,12 +17,15 @@ from tests.integration.conftest import OpenLimiter
 from tests.machine import eventually, timed
 from tests.processes import free_port
 from tests.redis_groups import Cluster, running_cluster
-from tests.redis_servers import HOST, RedisServer
+from tests.redis_servers import HOST, RedisServer, run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Limiter, Plan, Rate
 from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
+from awx_ratelimit.core.budget import Budget, ScopedSubject
+from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.joint_claim import joint_claim
 from awx_ratelimit.errors import BackendMisconfigured
 
 PLAN = Plan("clustered", (Rate("day", 1_000, 86_400_000_000),), Concurrency(10))
@@ -322,6 +325,47 @@ def test_migrating_key(redis_cluster: Cluster, open_limiter: OpenLimiter) -> Non
     assert again.allowed is True
     assert seen == (10, 11)
     assert there == 1
+
+
+@pytest.mark.parametrize("scope", [None, "login"])
+def test_declared_claim_of_a_migrating_key(
+    redis_cluster: Cluster, open_limiter: OpenLimiter, scope: str | None
+) -> None:
+    """The first declared claim of a record changes nothing until its key has moved; then it is granted."""
+    limiter = open_limiter(redis_cluster.url, timeout_ms=400)
+    keys, record = limiter.backend._session.codec.keys, ScopedSubject("s", scope) if scope else "s"
+    moved = [keys.key(record), *([keys.index("s")] if scope else [])]
+
+    def claim(cost: int, *, declared: bool) -> Decision:
+        decision: Decision = limiter.claim_jointly(joint_claim((Budget("s", PLAN, scope),), cost, declared=declared))
+        return decision
+
+    limiter.give_back(claim(5, declared=False))
+    with migrating(redis_cluster, slot_of(limiter, "s")) as (source, target):
+        with pytest.raises(BackendUnavailable):
+            claim(1, declared=True)
+        before = claim(1, declared=False)
+        source.execute_command("MIGRATE", HOST, target.info("server")["tcp_port"], "", 0, 1_000, "KEYS", *moved)
+        after = claim(3, declared=True)
+        for key in moved:
+            target.execute_command("ASKING")
+            target.delete(key)
+
+    assert (before.held, before.usages[0].remaining) == (1, 1_000 - 6)
+    assert (after.held, after.usages[0].remaining) == (2, 1_000 - 9)
+
+
+def test_batch_that_empties_a_migrating_key(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
+    """A claim is granted after a peek of the same call that leaves nothing of its record."""
+    limiter = open_limiter(redis_cluster.url)
+    codec, only_slots = limiter.backend._session.codec, Plan("slots", (), Concurrency(1))
+    held = limiter.acquire("s", only_slots)
+    asked = [("s", only_slots, 1, 0), ("s", only_slots, 1, codec.new_lease_id())]
+    with migrating(redis_cluster, slot_of(limiter, "s")) as (source, _):
+        reply = run(source, codec.acquire(asked, [("s", held.lease_id)]))
+
+    decisions = codec.parse_decisions(asked, reply, HoldTimes(), lambda *_: None)
+    assert [(decision.exceeded, decision.held) for decision in decisions] == [(0, 0), (0, 1)]
 
 
 def test_tryagain(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:

@@ -177,13 +177,16 @@ class AsyncChannels(LoopChannels[AsyncChannel]):
         if server is None:
             server = await asyncio.to_thread(self._session.find_server, record)
         reply = await selected(self._current().get(server) or await self._open(server)).send(item)
-        return await self._follow(reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
+        return await self._follow(server, reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
 
-    async def _follow(self, reply: Reply, selected: Selector, item: PendingClaim | Call, until_s: float) -> Reply:
+    async def _follow(
+        self, server: Server, reply: Reply, selected: Selector, item: PendingClaim | Call, until_s: float
+    ) -> Reply:
         pause_s = 0.0
         while isinstance(reply, Redirect) and time.monotonic() < until_s:
             await asyncio.sleep(pause_s)
-            channel = self._current().get(reply.server) or await self._open(reply.server)
+            server = reply.server or server
+            channel = self._current().get(server) or await self._open(server)
             reply, pause_s = await selected(channel).send(item), REDIRECT_PAUSE_S
         return reply
 

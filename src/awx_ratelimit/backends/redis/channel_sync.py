@@ -71,13 +71,16 @@ class Channels(ThreadChannels[Channel]):
         if server is None:
             server = self._session.find_server(record)
         reply = selected(self._current().get(server) or self._open(server)).send(item, until_s)
-        return self._follow(reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
+        return self._follow(server, reply, selected, item, until_s) if isinstance(reply, Redirect) else reply
 
-    def _follow(self, reply: Reply, selected: Selector, item: PendingClaim | Call, until_s: float) -> Reply:
+    def _follow(
+        self, server: Server, reply: Reply, selected: Selector, item: PendingClaim | Call, until_s: float
+    ) -> Reply:
         pause_s = 0.0
         while isinstance(reply, Redirect) and time.monotonic() < until_s:
             time.sleep(pause_s)
-            channel = self._current().get(reply.server) or self._open(reply.server)
+            server = reply.server or server
+            channel = self._current().get(server) or self._open(server)
             reply, pause_s = selected(channel).send(item, until_s), REDIRECT_PAUSE_S
         return reply
 

@@ -18,6 +18,7 @@ from awx_ratelimit.backends.redis.plan_encoding import (
     encoded_plan,
 )
 from awx_ratelimit.backends.redis.scripts import JOINT, SETTLE, Call
+from awx_ratelimit.backends.redis.server import Redirect
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import Decision, HoldTimes, joint_decision
 from awx_ratelimit.core.plan import Plan
@@ -36,7 +37,9 @@ _BOUNDS = Struct("<dd")
 _ANSWER = Struct("<qqq")
 _TIME = Struct("<q")
 _OTHER_PERIOD = -4
+_SLOT_MOVES = -5
 _CORRUPT = -3
+_MOVING = "redis cluster: the slot of a key is being moved, and the key has not moved in time"
 #: Called for each admitted claim with the claim, the time of the decision, the lease id (0 if it took no slot), and the
 #: records in which it took slots with their plans. Returns the holder of the Decision.
 OnJointGrant: TypeAlias = Callable[[PendingJoint, int, int, tuple[tuple[Record, Plan], ...]], object]
@@ -77,9 +80,9 @@ class JointCodec:
 
     def parse_decisions(
         self, claims: Iterable[PendingJoint], reply: bytes, hold_times: HoldTimes, on_grant: OnJointGrant
-    ) -> list[Decision | BackendUnavailable | OtherPeriod]:
+    ) -> list[Decision | BackendUnavailable | OtherPeriod | Redirect]:
         """The decisions in the reply to `acquire`, in the order of `claims`; for one that failed, the reason."""
-        decisions: list[Decision | BackendUnavailable | OtherPeriod] = []
+        decisions: list[Decision | BackendUnavailable | OtherPeriod | Redirect] = []
         at = 0
         for pending in claims:
             end = (
@@ -90,6 +93,8 @@ class JointCodec:
             now_ms, code, ms = _ANSWER.unpack_from(reply, at)
             if code == _OTHER_PERIOD:
                 decisions.append(OtherPeriod(now_ms, ms))
+            elif code == _SLOT_MOVES:
+                decisions.append(Redirect(None, BackendUnavailable(_MOVING)))
             elif code < 0:
                 decisions.append(damaged(self._keys.key(pending.record), code))
             else:

@@ -117,7 +117,11 @@ class FanOut:
                 replies[number] = error
         self._run(calls, targets, replies, call_until_s)
         pause_s = 0.0
-        while targets := {number: reply.server for number, reply in enumerate(replies) if isinstance(reply, Redirect)}:
+        while targets := {
+            number: reply.server or targets[number]
+            for number, reply in enumerate(replies)
+            if isinstance(reply, Redirect)
+        }:
             if time.monotonic() > until_s:
                 return [reply.error if isinstance(reply, Redirect) else reply for reply in replies]
             time.sleep(pause_s)

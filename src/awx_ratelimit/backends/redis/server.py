@@ -37,9 +37,12 @@ _USE_SCHEME = {
 
 
 class Redirect(NamedTuple):
-    """A reply of a call that the server did not run: send it to `server`, or fail with `error` if no time is left."""
+    """A reply of a call that did nothing: send it to `server`, or fail with `error` if no time is left.
 
-    server: "Server"
+    `server` is None for the one that replied.
+    """
+
+    server: "Server | None"
     error: BackendUnavailable
 
 

@@ -10,11 +10,11 @@
 --          position of its periods in the argument: see periods.lua.
 -- answer   for each claim: time i8; for each record: exceeded limits as bits i8, held i8, and for each rate: debt i8,
 --          at_ms i8. A claim that fails has an error code below 0 and ms i8 after the time, and zeros.
---          OTHER_PERIOD: the period of the calendar that contains ms is missing.
+--          OTHER_PERIOD: the period of the calendar that contains ms is missing. SLOT_MOVES: send it again.
 --
 -- The arithmetic is that of acquire.lua.
 
-local LOOKS, DAY_MS, OTHER_PERIOD = '\0\0\0\0\0\0', 86400000, -4
+local LOOKS, DAY_MS, OTHER_PERIOD, SLOT_MOVES = '\0\0\0\0\0\0', 86400000, -4, -5
 local ANSWER = '<i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8i8'
 local claims, at = u('<I2', asked, 25)
 local next_key, answers, rare, levels = 1, {}, nil, { 0, 0, 0, 0, 0, 0 }
@@ -173,6 +173,7 @@ for n = 1, claims do
         elseif not refused then
           if declared == 1 or open and open ~= '' then
             rare = rare or rare_functions()
+            if stored and (open or '') == '' and not rare.can_be_hash(key) then failure = failure or SLOT_MOVES end
             local id = declared == 1 and owner .. sequence or nil
             open = rare.open_claims(open or '', key, id, charge, head, limits, levels, exceeded)
           else

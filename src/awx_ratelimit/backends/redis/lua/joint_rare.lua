@@ -12,6 +12,10 @@ end
 
 local function tokens_of(charge, head, i) return (u('<d', charge, 25 + #head + 41 * (i - 1) + 32)) end
 
+-- Whether a record that is a string can become a hash. That deletes its key for a moment. While a server of a cluster
+-- gives the slot away, it refuses every command for a key that is not there, and the record would be lost.
+function t.can_be_hash(key) return type(redis.pcall('EXISTS', key .. '::none')) == 'number' end
+
 -- The open claims of a record after a charge; of a declared claim with its `id`. `limits` are those of a value that had
 -- another layout.
 function t.open_claims(open, key, id, charge, head, limits, levels, exceeded)

@@ -166,6 +166,11 @@ local function limit_functions()
       if i and until_ms > limit.keep_ms then limit.keep_ms = until_ms end
     end
     local bytes, keep_at_now = t.encode(limits)
+    if #limits == 0 and leases == '' then
+      -- The next claim of the call may read it. While a slot moves, a server refuses commands for a key that is not there.
+      call('SET', key, bytes, 'PX', 1)
+      return
+    end
     return p.write(key, bytes, keep_at_now, leases, until_ms, open)
   end
 

@@ -144,7 +144,7 @@ local function value_functions()
         fields[#fields + 1] = number
         fields[#fields + 1] = rows
       end
-      -- A damaged string may look like the field of a hash.
+      -- A string that is damaged may look like the field of a hash. Others become a hash only where `can_be_hash`.
       if not o.was or type(redis.pcall('HSET', key, unpack(fields))) == 'table' then
         call('DEL', key)
         call('HSET', key, unpack(fields))

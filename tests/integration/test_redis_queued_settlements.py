@@ -1,15 +1,30 @@
 """Settlements that nobody waits for travel with the next call to a real Redis."""
 
+import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 from tests.machine import eventually
 from tests.redis_servers import RedisServer, StartRedis
 
-from awx_ratelimit import BackendUnavailable, Caller, Gate, GuardedBackend, Limiter, Plan, PlanTable, RedisBackend
+from awx_ratelimit import (
+    AsyncRedisBackend,
+    BackendUnavailable,
+    Caller,
+    Decision,
+    Gate,
+    GuardedBackend,
+    Limiter,
+    Plan,
+    PlanTable,
+    RedisBackend,
+)
 from awx_ratelimit.core.settlement import NOTHING
 
 TEN = Plan.of("ten", per_day=10)
@@ -60,6 +75,97 @@ def test_flush_sends_queued_settlements(redis_server: RedisServer, backend: Redi
     limiter.flush()
 
     assert {limiter.peek(f"s{number}", TEN).usages[0].remaining for number in range(100)} == {10}
+
+
+@pytest.fixture
+def without_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only claims and `flush` send what is queued."""
+    monkeypatch.setattr("awx_ratelimit.backends.redis.maintenance_thread.MaintenanceThread.start", lambda _: None)
+
+
+def queue_refunds(backend: RedisBackend, count: int) -> list[Decision]:
+    """Queue that many refunds, each of another subject."""
+    decisions = [Limiter(backend).acquire(f"s{number}", TEN, 10, settle=True) for number in range(count)]
+    for decision in decisions:
+        backend.settle_soon(decision, NOTHING, unexpected)
+    return decisions
+
+
+@pytest.mark.usefixtures("without_thread")
+def test_the_next_claim_knows_its_settlement_among_many(backend: RedisBackend) -> None:
+    """A claim is sent with the settlements of its subject, however many others are queued."""
+    queue_refunds(backend, 200)
+
+    assert Limiter(backend).acquire("s199", TEN, 10).allowed
+
+
+@pytest.mark.usefixtures("without_thread")
+def test_as_many_settlements_as_claims(redis_server: RedisServer, backend: RedisBackend) -> None:
+    """A call settles no fewer requests than it has claims, so that the queue does not grow."""
+
+    async def queued_after_rounds() -> int:
+        tasks = AsyncRedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000)
+        for number in range(8):
+            claims = [tasks.acquire(f"{number}/{each}", TEN, 1) for each in range(63)]
+            for decision in await asyncio.gather(*claims):
+                tasks.settle_soon(decision, NOTHING, unexpected)
+        queued = len(tasks._session.settlements.queued_ids())
+        await tasks.close()
+        return queued
+
+    assert asyncio.run(queued_after_rounds()) == 63
+
+
+@pytest.mark.usefixtures("without_thread")
+def test_an_interrupted_call_loses_no_settlement(backend: RedisBackend) -> None:
+    """If a call is interrupted, for example by the end of its event loop, its settlements are sent again."""
+    queue_refunds(backend, 3)
+    settlements = backend._session.settlements
+    settlements.fail(settlements.next_queued(), asyncio.CancelledError())
+    backend.flush()
+
+    assert {Limiter(backend).peek(f"s{number}", TEN).usages[0].remaining for number in range(3)} == {10}
+
+
+@pytest.mark.usefixtures("without_thread")
+def test_one_thread_sends_a_settlement_first(backend: RedisBackend) -> None:
+    """Of threads that send the same settlement at once, only one sends it as its first: else it could count twice."""
+    queue_refunds(backend, 30)
+    threads, interval_s = 8, sys.getswitchinterval()
+    barrier = Barrier(threads)
+
+    def firsts(_: int) -> int:
+        barrier.wait()
+        return sum(not each.pending.again for each in backend._session.settlements.next_queued())
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            found = sum(pool.map(firsts, range(threads)))
+    finally:
+        sys.setswitchinterval(interval_s)
+
+    assert found == 30
+
+
+@pytest.mark.usefixtures("without_thread")
+def test_slots_come_back_though_settlements_fail(
+    redis_server: RedisServer, backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that closes releases its slots before it settles."""
+    one, other = Plan.of("one", concurrent=1), Limiter(RedisBackend.from_url(redis_server.socket_url, timeout_ms=5_000))
+    held = Limiter(backend).acquire("s", one)
+    backend.settle_soon(Limiter(backend).acquire("t", TEN), NOTHING, lambda _: None)
+
+    def fail(*_: object) -> None:
+        raise BackendUnavailable("no time is left")
+
+    monkeypatch.setattr(backend._session.settlements, "call", fail)
+    backend.close()
+
+    assert held.allowed
+    assert other.peek("s", one).allowed
+    other.close()
 
 
 def test_a_queued_settlement_that_fails(start_redis: StartRedis) -> None:

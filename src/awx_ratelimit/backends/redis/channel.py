@@ -131,7 +131,7 @@ class AsyncChannel:
 
     async def _decide(self, batch: Sequence[PendingClaim]) -> list[Outcome]:
         settlements = self._session.settlements
-        queued = settlements.next_queued() if settlements.is_queued else []
+        queued = settlements.next_queued(batch) if settlements.is_queued else []
         try:
             first = [settlements.call(each.pending) for each in queued]
             calls = self._session.calls.of(batch, self._server)

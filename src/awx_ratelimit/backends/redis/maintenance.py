@@ -6,7 +6,7 @@ error is raised at the end.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from weakref import finalize
 
 from awx_ratelimit.backends.base import LocalUsage
@@ -162,42 +162,50 @@ class Maintenance:
         return max(_POLL_S, self._thread.renewed_s + interval_s - time.monotonic())
 
     def _release_and_renew(self, renew: bool) -> None:
-        pending = self.session.leases.pending
+        pending, settlements = self.session.leases.pending, self.session.settlements
         released = [lease for home in pending.homes() for lease in self.session.calls.leases_to_release(home)]
-        if (released or self.session.settlements.is_queued) and not renew:
+        queued = settlements.queued_ids()
+        if (released or queued) and not renew:
             time.sleep(self._release_delay.seconds)
-        left_over = [lease for lease in released if lease in pending]
-        self._release_delay.adapt(left_over=bool(left_over))
+        left_over, unsettled = [lease for lease in released if lease in pending], queued & settlements.queued_ids()
+        self._release_delay.adapt(left_over=bool(left_over or unsettled))
         try:
-            self._send(left_over)
+            self._send(left_over, only=unsettled)
             if renew:
                 self._renew()
         finally:
             # More releases may be pending than one call takes, and others may have been added.
             others = any(first not in released for home in pending.homes() for first in pending.next(1, home))
-            if others or self.session.settlements.is_queued:
+            if others or settlements.is_queued:
                 self._thread.wake()
 
-    def _send(self, released: list[ReleasedLease], until_s: float | None = None) -> None:
-        """Release these leases, and settle what no caller waits for. Raises BackendUnavailable."""
+    def _send(
+        self, released: list[ReleasedLease], until_s: float | None = None, only: Container[int] | None = None
+    ) -> None:
+        """Release these leases, and settle what no caller waits for: if queued, `only` these ids, or all.
+
+        Raises BackendUnavailable.
+        """
         session = self.session
-        self._settle_queued(until_s)
         groups = session.calls.split(released)
         calls = [session.codec.acquire((), group, session.call_time_ms()) for group in groups]
         settlements = session.settlements.take_pending()
         calls += map(session.settlements.call, settlements)
         replies: list[Reply] = []
-        for start in range(0, len(calls), _MAX_CALLS):
-            replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
-        for group, reply in zip(groups, replies, strict=False):
-            if not isinstance(reply, BackendUnavailable):
-                session.leases.pending.remove(group)
-        _raise_first(replies)
-        self._finish_settling(settlements, replies[len(groups) :], until_s)
+        try:
+            for start in range(0, len(calls), _MAX_CALLS):
+                replies += self._fan_out.run(calls[start : start + _MAX_CALLS], until_s)
+            for group, reply in zip(groups, replies, strict=False):
+                if not isinstance(reply, BackendUnavailable):
+                    session.leases.pending.remove(group)
+            _raise_first(replies)
+            self._finish_settling(settlements, replies[len(groups) :], until_s)
+        finally:
+            self._settle_queued(until_s, only)  # last: there may be many, and a process that ends must free its slots
 
-    def _settle_queued(self, until_s: float | None) -> None:
+    def _settle_queued(self, until_s: float | None, only: Container[int] | None) -> None:
         settlements = self.session.settlements
-        while queued := settlements.next_queued():
+        while queued := settlements.next_queued(only=only):
             try:
                 replies = self._fan_out.run([settlements.call(each.pending) for each in queued], until_s)
             except BaseException as error:

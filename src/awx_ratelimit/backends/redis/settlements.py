@@ -2,16 +2,21 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.joint_codec import Settlement
 from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, period_error
+from awx_ratelimit.backends.redis.pending_claims import (
+    MAX_PERIOD_TRIES,
+    OtherPeriod,
+    PendingClaim,
+    period_error,
+    records_of,
+)
 from awx_ratelimit.backends.redis.plan_encoding import encode_calendar
 from awx_ratelimit.backends.redis.present import Present
 from awx_ratelimit.backends.redis.scripts import Call
@@ -23,8 +28,8 @@ from awx_ratelimit.errors import BackendUnavailable
 _MAX_CLOSINGS = 10_000
 #: A process that cannot reach its server keeps this many settlements that nobody waits for.
 _MAX_QUEUED = 10_000
-#: What one call can settle in addition to its claims.
-_MAX_PER_CALL = 32
+#: A call settles this many, and one more for each of its claims: so it settles no fewer than it adds.
+_MIN_PER_CALL = 32
 #: Called with the reason if the server may not have a settlement. It never raises.
 OnFailure: TypeAlias = Callable[[BackendUnavailable], None]
 
@@ -46,12 +51,22 @@ class PendingSettlement(NamedTuple):
 
 
 class QueuedSettlement(NamedTuple):
-    """A settlement that nobody waits for: it is sent before the next claims, or by the maintenance thread."""
+    """A settlement that nobody waits for: it is sent before the next claims, or by the maintenance thread.
+
+    `first` has one element, for the thread that sends it first.
+    """
 
     decision: Decision
     pending: PendingSettlement
     failed: OnFailure
+    first: Iterator[bool]
     tries_left: int = MAX_PERIOD_TRIES
+
+    def to_send(self) -> "QueuedSettlement":
+        """Itself, for one call. Several threads may ask at the same time."""
+        pending = self.pending
+        is_first = next(self.first, False)
+        return self if is_first or not pending.declared else self._replace(pending=pending._replace(again=True))
 
 
 class Settlements:
@@ -93,7 +108,7 @@ class Settlements:
     def queue(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> None:
         """Settle `decision` with one of the next calls. Records of several slots need `of`."""
         for pending in self.of(decision, actual):
-            queued = QueuedSettlement(decision, pending, failed)
+            queued = QueuedSettlement(decision, pending, failed, iter((True,)))
             if len(self._queue) >= _MAX_QUEUED:
                 self._fail(queued, BackendUnavailable(f"redis: {_MAX_QUEUED} settlements wait to be sent"))
                 continue
@@ -105,16 +120,23 @@ class Settlements:
         """Whether a settlement waits to be sent, or is in flight."""
         return bool(self._queue)
 
-    def next_queued(self) -> list[QueuedSettlement]:
-        """What the next call settles. The caller calls `finish` or `fail` for it.
+    def queued_ids(self) -> set[int]:
+        """What waits to be sent, or is in flight."""
+        return {*self._queue.copy()}
+
+    def next_queued(
+        self, claims: Sequence[PendingClaim] = (), only: Container[int] | None = None
+    ) -> list[QueuedSettlement]:
+        """What a call with `claims` settles: what concerns them first. The caller calls `finish` or `fail` for it.
 
         It stays queued until then: a claim that is sent meanwhile must know it. What is sent twice counts once.
         """
-        queued = [*islice(self._queue.copy().values(), _MAX_PER_CALL)]
-        for each in queued:
-            if each.pending.declared and not each.pending.again:
-                self._queue[each.pending.claim_id] = each._replace(pending=each.pending._replace(again=True))
-        return queued
+        queued = [each for claim_id, each in self._queue.copy().items() if only is None or claim_id in only]
+        limit = _MIN_PER_CALL + len(claims)
+        if len(queued) > limit:
+            records = {record for claim in claims for record in records_of(claim)}
+            queued.sort(key=lambda each: each.pending.record not in records)
+        return [each.to_send() for each in queued[:limit]]
 
     def finish(self, queued: Sequence[QueuedSettlement], replies: Sequence[Reply]) -> None:
         """Read the replies. What lacked a period of the calendar stays queued."""
@@ -133,7 +155,10 @@ class Settlements:
                 self._wake()
 
     def fail(self, queued: Sequence[QueuedSettlement], error: BaseException) -> None:
-        """The server may not have these settlements."""
+        """The server may not have these settlements. They stay queued if only the call was interrupted."""
+        if not isinstance(error, Exception):
+            self._wake()
+            return
         for each in queued:
             # Another call may have had an answer for it.
             if self._queue.pop(each.pending.claim_id, None) is not None:

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend
+from awx_ratelimit.backends.base import NonBlocking
 
 VERBS = ["acquire", "peek"]
 
@@ -135,17 +136,16 @@ def test_cancellation() -> None:
     """A cancellation reaches the waiting backend."""
     ended: list[str] = []
 
-    class Hangs:
+    class Hangs(NonBlocking):
         async def acquire(self, *_: Any) -> Any:
             try:
                 await asyncio.Event().wait()
             finally:
                 ended.append("ended")
 
-        def release(self, decision: Decision) -> None: ...
-
     async def main() -> None:
-        task = asyncio.create_task(AsyncLimiter(Hangs()).acquire("u", STARTER))  # type: ignore[arg-type]
+        limiter = AsyncLimiter(Hangs(MemoryBackend()))  # type: ignore[arg-type]
+        task = asyncio.create_task(limiter.acquire("u", STARTER))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

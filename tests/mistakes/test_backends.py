@@ -1,8 +1,11 @@
 """Wrong arguments of limiters, backends and stores."""
 
+from typing import Any
+
+import pytest
 from tests.mistakes.cases import Mistake, assert_refused, each
 
-from awx_ratelimit import InvalidLimit
+from awx_ratelimit import AsyncLimiter, InvalidLimit, Limiter
 from awx_ratelimit.errors import InvalidKeyRequest
 
 MISTAKES: list[Mistake] = [
@@ -218,3 +221,27 @@ MISTAKES: list[Mistake] = [
 def test_mistake(mistake: Mistake) -> None:
     """A limiter, a backend or a store with a wrong argument is refused when it is created."""
     assert_refused(mistake)
+
+
+class EarlierBackend:
+    """A backend with the methods of an earlier version."""
+
+    def acquire(self, *_: object) -> None: ...
+
+    peek = release = refund = reset = health = close = acquire
+
+
+class AsyncEarlierBackend(EarlierBackend):
+    """The same for an event loop."""
+
+    async def acquire(self, *_: object) -> None: ...  # type: ignore[override]
+
+
+@pytest.mark.parametrize(
+    ("limiter", "backend"), [(Limiter, EarlierBackend()), (AsyncLimiter, AsyncEarlierBackend())], ids=["sync", "async"]
+)
+def test_missing_methods(limiter: Any, backend: Any) -> None:
+    """A backend without all methods is refused when a limiter gets it, and the error names those that it lacks."""
+    said = f"got an? {type(backend).__name__} without acquire_joint, peek_joint, settle; "
+    with pytest.raises(TypeError, match=said):
+        limiter(backend)

@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import PurePath
-from typing import Any, TypeGuard, cast
+from typing import Any, Final, TypeGuard, cast
 
 from awx_ratelimit.backends.base import (
     MAX_EVENT_LOOP_WAIT_MS,
@@ -15,6 +15,8 @@ from awx_ratelimit.backends.base import (
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock
 
+_METHODS: Final = [name for name in vars(Backend) if not name.startswith("_")]
+
 
 def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
     """Return `backend` if the class named `user` can call it. Raises TypeError that says what to use instead."""
@@ -22,6 +24,7 @@ def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
         got = f"{_class_name(backend)}, which is async"
         raise TypeError(f"backend: expected a synchronous backend, got {got}; write Async{user}(backend)")
     _check_instance(backend, user, "open_backend")
+    _check_methods(backend)
     if not isinstance(backend, Backend):
         raise _wrong_backend(backend, user, "MemoryBackend()")
     _announce_use(backend)
@@ -31,6 +34,7 @@ def checked_backend(backend: Any, user: str = "Limiter") -> Backend:
 def checked_async_backend(backend: Any, user: str = "AsyncLimiter") -> AsyncBackend:
     """Return an async form of `backend`. Raises TypeError for a backend that would block the event loop."""
     _check_instance(backend, user, "open_async_backend")
+    _check_methods(backend)
     if _is_async(backend):
         return backend
     if isinstance(backend, Backend) and fits_event_loop(backend):
@@ -68,6 +72,16 @@ def _check_instance(backend: Any, user: str, opener: str) -> None:
     if hasattr(backend, "give_back"):
         # Limiters have this method and all methods of a backend.
         raise _wrong_backend(backend, user, "MemoryBackend()")
+
+
+def _check_methods(backend: Any) -> None:
+    """Raise TypeError for a backend that has some methods of one and not all, such as one for an earlier version."""
+    missing = [name for name in _METHODS if not callable(getattr(backend, name, None))]
+    if missing and hasattr(backend, "acquire"):
+        raise TypeError(
+            f"backend: expected the methods of a Backend, got {type_name(backend)} without {', '.join(missing)}; "
+            "write them too, and test it with BackendContract"
+        )
 
 
 def _wrong_backend(backend: object, user: str, argument: str) -> TypeError:

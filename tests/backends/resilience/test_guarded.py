@@ -356,21 +356,21 @@ def test_closed_reports_a_corrupt_subject() -> None:
         limiter.acquire("damaged", PLAN)
 
 
-class Hanging:
-    """An async backend that never answers."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
+class Hanging(NonBlocking):
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
         await asyncio.Event().wait()
+
+
+def hanging() -> Any:
+    """An async backend that never answers."""
+    return Hanging(MemoryBackend())
 
 
 def test_tasks_wait_at_most_the_budget() -> None:
     """A hanging backend costs each claim the budget until the breaker opens, and then nothing."""
 
     async def decided() -> float:
-        limiter = AsyncLimiter(AsyncGuardedBackend(Hanging(), budget_ms=20))
+        limiter = AsyncLimiter(AsyncGuardedBackend(hanging(), budget_ms=20))
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for _ in range(100):
@@ -384,7 +384,7 @@ def test_claims_of_a_failed_call_count_once() -> None:
     """Thirty-two claims that wait together are one failure, and five of those are an outage."""
 
     async def outages() -> list[int]:
-        guard = AsyncGuardedBackend(Hanging(), budget_ms=10)
+        guard = AsyncGuardedBackend(hanging(), budget_ms=10)
         limiter, begun = AsyncLimiter(guard), []
         for _ in range(MAX_CONSECUTIVE_FAILURES):
             await asyncio.gather(*(limiter.acquire("s", PLAN) for _ in range(32)))

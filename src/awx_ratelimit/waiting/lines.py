@@ -1,8 +1,7 @@
 """`WaitingLines`: who waits for which limits of a backend, in this process. Thread-safe.
 
 A claim waits in the line of one bucket: the one that refused it for the longest time, or one in which others are ahead
-of it. Lines are in the order of arrival. A claim goes on only if nobody who came before it waits for any of its
-buckets.
+of it. Lines are in the order of arrival. A claim is decided only if no earlier claim waits for any of its buckets.
 
 `wake` is called by releases, from finalizers and signal handlers too, so it takes no lock. The other methods take a
 reentrant one, because a finalizer can end a wait while its own thread is in one of them.
@@ -69,7 +68,7 @@ class Place:
         )
 
     def is_stalled(self, now_ms: int, seen_by: "Place") -> bool:
-        """Whether it is late and was woken in vain."""
+        """Whether it is late and did not act when it was woken."""
         return self.poked_ms is not None and now_ms >= self.poked_ms + TURN_MS and self.is_late(now_ms, seen_by)
 
     def give_turn(self) -> None:

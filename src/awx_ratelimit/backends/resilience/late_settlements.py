@@ -1,4 +1,4 @@
-"""Keeps settlements that a backend did not take during an outage, and settles these decisions afterward.
+"""Keeps settlements that a backend did not take during an outage, and settles these decisions afterwards.
 
 Only decisions of the backend are kept here: local ones are settled locally. A settlement that was sent may have arrived
 all the same. The backend settles each decision once, so it can be sent again.

@@ -198,8 +198,8 @@ class Maintenance:
             for group, reply in zip(groups, replies, strict=False):
                 if not isinstance(reply, BackendUnavailable):
                     session.leases.pending.remove(group)
+            self._finish_settling(*session.settlements.put_back(settlements, replies[len(groups) :]), until_s)
             _raise_first(replies)
-            self._finish_settling(settlements, replies[len(groups) :], until_s)
         finally:
             self._settle_queued(until_s, only)  # last: there may be many, and a process that ends must free its slots
 

@@ -25,7 +25,10 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
 from awx_ratelimit.errors import BackendUnavailable
 
-_MAX_CLOSINGS = 10_000
+#: A process that cannot reach its server keeps this many refunds of abandoned decisions and claims to forget.
+_MAX_UNAWAITED = 10_000
+#: How long they are sent again: as long as the server keeps an open claim.
+_RETRIED_MS = 600_000
 #: A process that cannot reach its server keeps this many settlements that nobody waits for.
 _MAX_QUEUED = 10_000
 #: A call settles this many, and one more for each of its claims: so it settles no fewer than it adds.
@@ -85,7 +88,7 @@ class Settlements:
         self._present = present
         self._split = split
         self._wake = wake
-        self._closings: deque[PendingSettlement] = deque(maxlen=_MAX_CLOSINGS)
+        self._unawaited: deque[PendingSettlement] = deque(maxlen=_MAX_UNAWAITED)
         #: By claim id.
         self._queue: dict[int, QueuedSettlement] = {}
         self._lock = threading.Lock()
@@ -177,7 +180,7 @@ class Settlements:
         """Forget a declared claim that keeps its charge, with the next call of the maintenance thread."""
         closed: list[Settlement] = [(record, ()) for record, _, _ in charges(decision)]
         pending = PendingSettlement(closed[0][0], closed, decision.decided_at_ms, decision.holder.declared_id)
-        self._closings.append(pending)
+        self._unawaited.append(pending)
         self._wake()
 
     def take_pending(self) -> list[PendingSettlement]:
@@ -185,8 +188,22 @@ class Settlements:
         pending = [each for decision in self._leases.take_abandoned() for each in self.of(decision, NOTHING)]
         with suppress(IndexError):  # another thread may take them at the same time
             while True:
-                pending.append(self._closings.popleft())
+                pending.append(self._unawaited.popleft())
         return pending
+
+    def put_back(
+        self, pending: Sequence[PendingSettlement], replies: Sequence[Reply]
+    ) -> tuple[list[PendingSettlement], list[Reply]]:
+        """Send those without a reply again with a later call, unless they are too old. Returns all others."""
+        since_ms = self._present.ms() - _RETRIED_MS
+        answered: tuple[list[PendingSettlement], list[Reply]] = [], []
+        for each, reply in zip(pending, replies, strict=True):
+            if not isinstance(reply, BackendUnavailable):
+                answered[0].append(each)
+                answered[1].append(reply)
+            elif each.decided_at_ms > since_ms:
+                self._unawaited.append(each._replace(again=each.declared))
+        return answered
 
     def call(self, pending: PendingSettlement) -> Call:
         """The call that settles it."""

@@ -45,7 +45,7 @@ class Interruption:
             if event == "call" and ("awx_ratelimit" not in frame.f_code.co_filename or _is_finalizer(frame)):
                 return None
             frame.f_trace_opcodes, frame.f_trace_lines = self._event == "opcode", self._event == "line"
-            if event == "call" and self._event == "opcode":
+            if event == "call" and self._event == "opcode" and not _is_unpacking_call(frame.f_back):
                 # No handler runs between the end of a Python function and the next instruction of its caller.
                 offsets[id(frame.f_back)] = _RETURNED
             previous = offsets.get(id(frame), -1)
@@ -84,6 +84,11 @@ def every_interruption(*, at_instructions: bool = False) -> Iterator[Interruptio
         if not interruption.happened:
             assert number > (_MIN_INSTRUCTIONS if at_instructions else _MIN_LINES), "hardly anything was interrupted"
             return
+
+
+def _is_unpacking_call(frame: Any) -> bool:
+    """Whether `frame` is at a call such as ``f(*arguments)``: after it, a handler can run, whatever `f` is."""
+    return bool(dis.opname[frame.f_code.co_code[frame.f_lasti]] == "CALL_FUNCTION_EX")
 
 
 def _is_finalizer(frame: Any) -> bool:

@@ -26,24 +26,31 @@ class Terms(TypedDict, total=False):
 
 
 class WaitingClaim(NamedTuple):
-    """A claim that may wait: what it asks for, and how it is decided."""
+    """A claim that may wait: what it asks for, and how it is decided.
+
+    `decide` is a function of Python without arguments: between its end and the assignment of the decision, no signal
+    handler can raise.
+    """
 
     records: Sequence[Record]
     charges: Sequence[Charge]
-    decide: Callable[..., Any]
-    look: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    decide: Callable[[], Any]
+    look: Callable[[], Any]
 
 
 def plain_claim(backend: Any, subject: str, plan: Plan, cost: int) -> WaitingClaim:
     """A claim of one budget without a scope."""
     charges = (Charge(plan, cost, None),)
-    return WaitingClaim((subject,), charges, backend.acquire, backend.peek, (subject, plan, cost))
+    return WaitingClaim(
+        (subject,), charges, lambda: backend.acquire(subject, plan, cost), lambda: backend.peek(subject, plan, cost)
+    )
 
 
 def joint_claim(backend: Any, claim: JointClaim) -> WaitingClaim:
     """A claim of several budgets."""
-    return WaitingClaim(claim.records, claim.shape.charges, backend.acquire_joint, backend.peek_joint, (claim,))
+    return WaitingClaim(
+        claim.records, claim.shape.charges, lambda: backend.acquire_joint(claim), lambda: backend.peek_joint(claim)
+    )
 
 
 def claim_of(
@@ -77,11 +84,11 @@ async def async_acquire_in_line(
     try:
         while True:
             if wait.may_claim():
-                decision = await claim.decide(*claim.arguments)
+                decision = await claim.decide()
                 if wait.ends_with(decision):
                     break
             else:
-                decision = wait.refusal(await claim.look(*claim.arguments))
+                decision = wait.refusal(await claim.look())
                 if decision is not None:
                     break
             await sleep.until(wait.place.due_ms)

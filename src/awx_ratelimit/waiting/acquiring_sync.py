@@ -28,11 +28,11 @@ def acquire_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, queues: Seq
     try:
         while True:
             if wait.may_claim():
-                decision = claim.decide(*claim.arguments)
+                decision = claim.decide()
                 if wait.ends_with(decision):
                     break
             else:
-                decision = wait.refusal(claim.look(*claim.arguments))
+                decision = wait.refusal(claim.look())
                 if decision is not None:
                     break
             sleep.until(wait.place.due_ms)

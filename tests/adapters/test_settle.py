@@ -52,6 +52,7 @@ from awx_ratelimit.adapters import quart as for_quart
 from awx_ratelimit.adapters import sanic as for_sanic
 from awx_ratelimit.adapters import starlette as for_starlette
 from awx_ratelimit.adapters import tornado as for_tornado
+from awx_ratelimit.http.endings import OVER
 from awx_ratelimit.testing import ManualClock
 
 _Result = TypeVar("_Result")
@@ -616,6 +617,28 @@ def test_trailer(limiter: Limiter) -> None:
 
     assert sent[-1]["headers"] == [(b"x-checksum", b"1")]
     assert left(limiter, "address:192.0.2.1", PLAN) == [53]
+
+
+def test_limit_after_the_end(limiter: Limiter) -> None:
+    """A limited view that is called after the response keeps no slot, and nothing of it is kept for other requests."""
+    after: list[Callable[[], Any]] = []
+    app = flask.Flask("late")
+
+    @for_flask.limit(SLOT, scope="slot", per="everyone")
+    def view() -> str:
+        return ""
+
+    @app.get("/")
+    def first() -> str:
+        after.append(flask.copy_current_request_context(view))
+        return ""
+
+    app.wsgi_app = WsgiRateLimitMiddleware(app.wsgi_app, gate=gate(limiter))  # type: ignore[method-assign]
+    app.test_client().get("/").close()
+    after[0]()
+
+    assert left(limiter, "everyone", SLOT, "slot") == [1]
+    assert OVER.routes == []
 
 
 def test_status_that_is_never_known(limiter: Limiter) -> None:

@@ -69,8 +69,12 @@ class Settles:
             self._begun().status = status
 
     def add_route(self, gate: Any, decision: Decision | None) -> None:
-        """A limit of the request's route has admitted it too."""
-        if decision is not None:
+        """A limit of the request's route has admitted it too. After the request it stays charged, and keeps no slot."""
+        if decision is None:
+            return
+        if self.ending is OVER:
+            gate.release(decision)
+        else:
             self._begun().routes.append(Charge(gate, decision))
 
     def end(self) -> None:

@@ -7,6 +7,7 @@ interrupt those that come after such a jump or call, if that was not a call of a
 """
 
 import dis
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ _MIN_LINES = 30
 #: A release in memory has more instructions after which a handler can run than this.
 _MIN_INSTRUCTIONS = 4
 _RETURNED = -2
+#: `make test` interrupts every third place, `make test-full` every one.
+_STEP = 1 if int(os.environ.get("AWX_EXAMPLES", "1")) > 1 else 3
 
 
 class Interrupted(Exception):
@@ -77,8 +80,8 @@ class Interruption:
 
 
 def every_interruption(*, at_instructions: bool = False) -> Iterator[Interruption]:
-    """An interruption at the first place, at the second and so on, until a run ends before it gets that far."""
-    for number in count(1):
+    """An interruption at one place after another, until a run ends before it gets that far. See `_STEP`."""
+    for number in count(1, _STEP):
         interruption = Interruption(number, at_instructions=at_instructions)
         yield interruption
         if not interruption.happened:

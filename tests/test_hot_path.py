@@ -61,10 +61,10 @@ def test_cost_beside_open_claims(kind: str, tmp_path: Path) -> None:
             limiter.acquire("key", PLAN, also=service, settle=True)
     plain_few, plain_many = (partial(acquired_and_released, limiter, service) for limiter in (few, many))
     declared_few, declared_many = (partial(acquired_and_released, limiter, service, True) for limiter in (few, many))
-    oldest = iter([many.acquire("key", PLAN, also=service, settle=True) for _ in range(40 * 20)])
+    oldest = iter([many.acquire("key", PLAN, also=service, settle=True) for _ in range(30 * 10)])
 
     plain_few_s, plain_many_s, declared_few_s, declared_many_s, settled_s = _fastest(
-        plain_few, plain_many, declared_few, declared_many, lambda: many.settle(next(oldest), 0), number=20, rounds=40
+        plain_few, plain_many, declared_few, declared_many, lambda: many.settle(next(oldest), 0), number=10, rounds=30
     )
     assert plain_many_s < 2 * plain_few_s
     assert declared_many_s < 2 * declared_few_s

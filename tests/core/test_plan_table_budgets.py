@@ -131,7 +131,7 @@ def listed(**fields: Any) -> dict[str, Any]:
         (listed(limit=9, per="eon"), "plans.a.rates[0].per", "expected second, minute"),
         (listed(limit=9, per="0 hours"), "plans.a.rates[0].per", "expected second, minute"),
         (listed(limit=9, per="day; 1/day"), "plans.a.rates[0].per", "expected second, minute"),
-        (listed(limit=9, per="2 weeks"), "plans.a.rates[0].per", "14 days"),
+        (listed(limit=9, per="2 weeks"), "plans.a.rates[0].per: '2 weeks'", "of 14 days write '14 days'"),
         (listed(limit=9, per="2 days", timezone="UTC"), "plans.a.rates[0].timezone", "unknown key"),
         (listed(limit=9, per="hour", timezone="UTC"), "plans.a.rates[0].timezone", "unknown key"),
         (listed(limit=9, per="day", x=1), "plans.a.rates[0].x", "unknown key; allowed are limit, per, burst"),

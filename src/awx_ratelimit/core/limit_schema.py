@@ -100,7 +100,8 @@ def _read_period(table: Mapping[str, Any], place: Place) -> ParsedRate:
             return parse_notation(f"1/{per.strip()}")
         except InvalidLimit as error:
             if "the calendar has" in str(error):
-                raise here.error(error) from None
+                # The table names the period without tokens.
+                raise here.error(str(error).replace("1/", "")) from None
     raise here.error(f"expected {', '.join(_UNITS)}, or a period such as '2 hours', got {short_repr(per)}")
 
 

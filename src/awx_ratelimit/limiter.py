@@ -153,7 +153,7 @@ class AsyncLimiter:
             if self._waited_for:
                 self.lines.wake(decision)
         except (AttributeError, LookupError, TypeError, ValueError):
-            check_is_decision(decision, "release")
+            check_is_decision(decision, "release(decision)")
             raise
 
     def give_back(self, decision: Decision) -> None:
@@ -187,7 +187,7 @@ class AsyncLimiter:
 
     async def refund(self, decision: Decision) -> None:
         """`settle` at a cost of 0, for work that was not done."""
-        check_is_decision(decision, "refund")
+        check_is_decision(decision, "refund(decision)")
         await self.backend.refund(decision)
 
     async def settle(self, decision: Decision, cost: Cost) -> None:
@@ -204,7 +204,7 @@ class AsyncLimiter:
 
         Raises TypeError for anything but a Decision, ValueError for a wrong cost, and BackendUnavailable.
         """
-        check_is_decision(decision, "settle")
+        check_is_decision(decision, "settle(decision, cost)")
         await self.backend.settle(decision, cost_by_measure(checked_cost(cost)))
 
     async def reset(self, subject: str, *, scope: str | None = None) -> None:

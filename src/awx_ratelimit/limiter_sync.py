@@ -150,7 +150,7 @@ class Limiter:
             if self._waited_for:
                 self.lines.wake(decision)
         except (AttributeError, LookupError, TypeError, ValueError):
-            check_is_decision(decision, "release")
+            check_is_decision(decision, "release(decision)")
             raise
 
     def give_back(self, decision: Decision) -> None:
@@ -184,7 +184,7 @@ class Limiter:
 
     def refund(self, decision: Decision) -> None:
         """`settle` at a cost of 0, for work that was not done."""
-        check_is_decision(decision, "refund")
+        check_is_decision(decision, "refund(decision)")
         self.backend.refund(decision)
 
     def settle(self, decision: Decision, cost: Cost) -> None:
@@ -201,7 +201,7 @@ class Limiter:
 
         Raises TypeError for anything but a Decision, ValueError for a wrong cost, and BackendUnavailable.
         """
-        check_is_decision(decision, "settle")
+        check_is_decision(decision, "settle(decision, cost)")
         self.backend.settle(decision, cost_by_measure(checked_cost(cost)))
 
     def reset(self, subject: str, *, scope: str | None = None) -> None:

@@ -105,14 +105,12 @@ def mark_coroutine_function(function: Any) -> Any:
     return function
 
 
-def check_is_decision(decision: object, method: str) -> None:
-    """Raise TypeError unless `decision` is a Decision."""
+def check_is_decision(decision: object, call: str) -> None:
+    """Raise TypeError unless `decision` is a Decision. `call` is the correct call."""
     if isinstance(decision, PendingDecision):
         raise decision.not_awaited_error()
     if not isinstance(decision, Decision):
-        raise TypeError(
-            f"decision: expected what `acquire` returned, got {describe(decision)}; write {method}(decision)"
-        )
+        raise TypeError(f"decision: expected what `acquire` returned, got {describe(decision)}; write {call}")
 
 
 _Acquired = TypeVar("_Acquired", Decision, Awaitable[Decision])

@@ -86,6 +86,16 @@ MISTAKES: list[Mistake] = [
         "decision: expected what `acquire` returned, got True (bool); write refund(decision)",
     ),
     (
+        'limiter.settle("u", 5)',
+        TypeError,
+        "decision: expected what `acquire` returned, got 'u' (str); write settle(decision, cost)",
+    ),
+    (
+        'limiter.acquire("u", STARTER, also=[("acme", plan)])',
+        TypeError,
+        "also: expected a list of Budgets, got one with a tuple; write also=[Budget('acme', plan, scope='account')]",
+    ),
+    (
         'asyncio.run(async_limiter.refund("u"))',
         TypeError,
         "decision: expected what `acquire` returned, got 'u' (str); write refund(decision)",

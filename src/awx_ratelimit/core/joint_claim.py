@@ -172,11 +172,11 @@ def _plain_charge(charge: Charge) -> PlainCharge:
 
 def _checked_budgets(also: Any) -> tuple[Budget, ...]:
     budgets = tuple(also) if isinstance(also, Iterable) and not isinstance(also, str) else None
-    if budgets is None or not all(isinstance(budget, Budget) for budget in budgets):
-        raise TypeError(
-            f"also: expected a list of Budgets, got {describe(also)}; "
-            "write also=[Budget('acme', plan, scope='account')]"
-        )
+    wrong = [each for each in budgets or () if not isinstance(each, Budget)]
+    if wrong or budgets is None:
+        got = f"one with {describe(wrong[0])}" if wrong else describe(also)
+        write = "write also=[Budget('acme', plan, scope='account')]"
+        raise TypeError(f"also: expected a list of Budgets, got {got}; {write}")
     return budgets
 
 

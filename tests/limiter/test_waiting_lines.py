@@ -142,6 +142,22 @@ def test_closed_loop(rig: Loops) -> None:
     assert task.done() is False
 
 
+def test_closed_loop_that_waits_for_a_slot(rig: Loops) -> None:
+    """A slot that comes back goes to the first claim whose loop has not closed, even if that one waits only shortly."""
+    first(rig, SLOT)
+    for number in range(3):
+        rig.wait(number, 60_000, loop=1, plan=SLOT)
+    tasks = [rig.tasks.pop(number) for number in range(3)]
+    rig.loops[1].close()
+    rig.loops[0].run_until_complete(rig.limiter.release(rig.ended["first"][0]))
+    rig.wait("a", 10, plan=SLOT)
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    assert rig.admitted() == ["first", "a"]
+    assert len(rig.limiter.lines) == 0
+
+
 def test_stopped_loop_that_waits_for_a_slot(rig: Loops) -> None:
     """A released slot that the first in line does not take goes to the next one."""
     rig.start("held", rig.limiter.acquire("s", SLOT))

@@ -94,7 +94,7 @@ class WaitingLines:
         self.by_bucket.clear()
 
     def ahead_of(self, place: Place, now_ms: int) -> dict[Bucket, list[Place]]:
-        """Those who came before `place`, wait for its buckets, and run."""
+        """Those who came before `place`, wait for its buckets, and run. Those whose event loop has ended leave."""
         if not self.by_bucket:
             return {}
         renew_if_forked()
@@ -103,7 +103,14 @@ class WaitingLines:
             for bucket in place.buckets:
                 line = self.by_bucket.get(bucket, [])
                 first = line[: min(bisect_left(line, place.number, key=_number), _MAX_SEEN)]
-                others = [other for other in first if not other.is_stalled(now_ms, place)]
+                others = [
+                    each
+                    for each in first
+                    if not each.sleep.has_ended and (each.poked_ms is None or not each.is_stalled(now_ms, place))
+                ]
+                if len(others) < len(first):
+                    for ended in [each for each in first if each.sleep.has_ended]:
+                        self.leave(ended)
                 if others:
                     ahead[bucket] = others
         return ahead
@@ -176,7 +183,7 @@ class WaitingLines:
                     place.sleep.wake()
                     break
                 place.give_turn()
-                has_turn = place.poked_ms is None
+                has_turn = place.poked_ms is None and not place.sleep.has_ended
 
     def wake_all_of(self, owner: Any) -> None:
         """Wake all claims of a limiter, which has closed."""

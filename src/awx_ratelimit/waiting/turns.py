@@ -79,7 +79,10 @@ class Wait:
         """The tokens that those ahead ask for. Those that claim at this moment may be in the peek already."""
         return {
             bucket: [
-                each.buckets[bucket] for each in places if not each.is_claiming and not each.is_late(now_ms, self.place)
+                each.buckets[bucket]
+                for each in places
+                # Most are not due. A call for each of them would take most of the time of a long line.
+                if not each.is_claiming and (each.due_ms >= now_ms or not each.is_late(now_ms, self.place))
             ]
             for bucket, places in self._ahead.items()
         }
@@ -92,7 +95,7 @@ class Wait:
     def _next_look_ms(self, now_ms: int) -> int:
         """When to see whether those ahead still run: each one in its turn."""
         ahead = {each for places in self._ahead.values() for each in places}
-        late = {each for each in ahead if each.is_late(now_ms, self.place)}
+        late = {each for each in ahead if each.due_ms < now_ms and each.is_late(now_ms, self.place)}
         self._lines.poke(late, now_ms)
         wait_ms = TURN_MS if late == ahead else TURN_MS * len(ahead)
         next_ms = max(now_ms, min((each.due_ms for each in ahead - late), default=now_ms))

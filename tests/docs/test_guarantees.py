@@ -41,8 +41,8 @@ def test_proofs() -> None:
 
 
 def test_reasons_to_switch() -> None:
-    """Each of the six reasons of the README links to its proof."""
+    """Each of the seven reasons of the README links to its proof."""
     reasons = text_of("README.md").split("## Why switch\n")[1].split("\n\n")[0].splitlines()[2:]
 
-    assert len(reasons) == 6
+    assert len(reasons) == 7
     assert all(reason.startswith("| [") and "](docs/guarantees.md#" in reason for reason in reasons)

@@ -149,6 +149,24 @@ def test_one_thread_sends_a_settlement_first(backend: RedisBackend) -> None:
 
 
 @pytest.mark.usefixtures("without_thread")
+def test_a_settlement_that_is_sent_twice_leaves_nothing(redis_server: RedisServer, backend: RedisBackend) -> None:
+    """A settlement of a declared claim that two calls carry counts once and leaves no key behind."""
+    limiter, settlements = Limiter(backend), backend._session.settlements
+    open_claim = limiter.acquire("s0", TEN, 1, settle=True)
+    decision = limiter.acquire("s0", TEN, 2, settle=True)
+    backend.settle_soon(decision, {"requests": 5}, unexpected)
+    calls = [settlements.call(each.pending) for _ in range(2) for each in settlements.next_queued()]
+    with redis_server.client() as client:
+        before = client.dbsize()
+        backend._maintenance._fan_out.run(calls)
+        after = client.dbsize()
+
+    assert open_claim.allowed
+    assert after == before
+    assert limiter.peek("s0", TEN).usages[0].remaining == 4
+
+
+@pytest.mark.usefixtures("without_thread")
 def test_slots_come_back_though_settlements_fail(
     redis_server: RedisServer, backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

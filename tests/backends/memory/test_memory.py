@@ -326,7 +326,7 @@ def _switch_often() -> Any:
     sys.setswitchinterval(interval)
 
 
-@pytest.mark.parametrize("plan", [None, "starter", object()])
+@pytest.mark.parametrize("plan", [None, "starter", object(), Plan])
 def test_wrong_plan_changes_nothing(plan: Any) -> None:
     """A plan of another type is a TypeError, for known and new subjects, and stores nothing."""
     backend = MemoryBackend()

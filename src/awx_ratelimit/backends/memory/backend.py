@@ -53,7 +53,7 @@ class MemoryBackend(JointMemory):
         register_after_fork(self.after_fork)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:  # noqa: C901, PLR0912, PLR0915  # docs/hot-path.md
-        # The other mistakes raise AttributeError below, before anything is changed.
+        # The other mistakes raise AttributeError or TypeError below, before anything is changed.
         if type(subject) is not str or cost is not _ONE or not SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
             renew_if_forked()
@@ -112,7 +112,7 @@ class MemoryBackend(JointMemory):
                 except BaseException as error:
                     if holder is not None:
                         state.undo(saved or (plan.layout, rate_levels, state.kept), lease_id)
-                    if isinstance(error, AttributeError):
+                    if isinstance(error, (AttributeError, TypeError)):
                         check_plan(plan)
                     raise
                 finally:

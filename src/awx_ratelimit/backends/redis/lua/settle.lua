@@ -101,7 +101,8 @@ end
 
 local function is_first(has_row, note_key)
   if not has_id or has_row and not again then return true end
-  return call('SET', note_key, '', 'NX', 'PX', NOTED_MS) and (has_row or not again)
+  if again and not has_row then return false end
+  return call('SET', note_key, '', 'NX', 'PX', NOTED_MS)
 end
 
 -- Corrects one record. Returns the answer, and a function that stores it, or returns false if it was done before.

@@ -109,7 +109,7 @@ def test_as_many_settlements_as_claims(redis_server: RedisServer, backend: Redis
             claims = [tasks.acquire(f"{number}/{each}", TEN, 1) for each in range(63)]
             for decision in await asyncio.gather(*claims):
                 tasks.settle_soon(decision, NOTHING, unexpected)
-        queued = len(tasks._session.settlements.queued_ids())
+        queued = len(tasks._session.settlements.unsent_ids())
         await tasks.close()
         return queued
 
@@ -121,9 +121,12 @@ def test_an_interrupted_call_loses_no_settlement(backend: RedisBackend) -> None:
     """If a call is interrupted, for example by the end of its event loop, its settlements are sent again."""
     queue_refunds(backend, 3)
     settlements = backend._session.settlements
-    settlements.fail(settlements.next_queued(), asyncio.CancelledError())
-    backend.flush()
+    sent = settlements.next_queued()
+    in_flight = settlements.unsent_ids()
+    settlements.fail(sent, asyncio.CancelledError())
+    backend._maintenance._release_and_renew(False)
 
+    assert in_flight == set()
     assert {Limiter(backend).peek(f"s{number}", TEN).usages[0].remaining for number in range(3)} == {10}
 
 

@@ -164,10 +164,10 @@ class Maintenance:
     def _release_and_renew(self, renew: bool) -> None:
         pending, settlements = self.session.leases.pending, self.session.settlements
         released = [lease for home in pending.homes() for lease in self.session.calls.leases_to_release(home)]
-        queued = settlements.queued_ids()
+        queued = settlements.unsent_ids()
         if (released or queued) and not renew:
             time.sleep(self._release_delay.seconds)
-        left_over, unsettled = [lease for lease in released if lease in pending], queued & settlements.queued_ids()
+        left_over, unsettled = [lease for lease in released if lease in pending], queued & settlements.unsent_ids()
         self._release_delay.adapt(left_over=bool(left_over or unsettled))
         try:
             self._send(left_over, only=unsettled)
@@ -176,7 +176,7 @@ class Maintenance:
         finally:
             # More releases may be pending than one call takes, and others may have been added.
             others = any(first not in released for home in pending.homes() for first in pending.next(1, home))
-            if others or settlements.is_queued:
+            if others or settlements.unsent_ids():
                 self._thread.wake()
 
     def _send(

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
+from operator import length_hint
 from typing import NamedTuple, TypeAlias
 
 from awx_ratelimit.backends.redis.codec import Codec
@@ -123,9 +124,9 @@ class Settlements:
         """Whether a settlement waits to be sent, or is in flight."""
         return bool(self._queue)
 
-    def queued_ids(self) -> set[int]:
-        """What waits to be sent, or is in flight."""
-        return {*self._queue.copy()}
+    def unsent_ids(self) -> set[int]:
+        """What waits to be sent, and is in no call."""
+        return {claim_id for claim_id, each in self._queue.copy().items() if length_hint(each.first)}
 
     def next_queued(
         self, claims: Sequence[PendingClaim] = (), only: Container[int] | None = None
@@ -151,21 +152,25 @@ class Settlements:
                 continue
             if again is None:
                 self._queue.pop(each.pending.claim_id, None)
-            elif not each.tries_left:
+            elif each.tries_left < 1:
                 self.fail([each], period_error("settlement"))
-            elif each.pending.claim_id in self._queue:
-                self._queue[each.pending.claim_id] = each._replace(pending=again, tries_left=each.tries_left - 1)
-                self._wake()
+            else:
+                self._queue_again(each, again)
 
     def fail(self, queued: Sequence[QueuedSettlement], error: BaseException) -> None:
         """The server may not have these settlements. They stay queued if only the call was interrupted."""
-        if not isinstance(error, Exception):
-            self._wake()
-            return
         for each in queued:
+            if not isinstance(error, Exception):
+                self._queue_again(each, each.pending._replace(again=each.pending.declared))
             # Another call may have had an answer for it.
-            if self._queue.pop(each.pending.claim_id, None) is not None:
+            elif self._queue.pop(each.pending.claim_id, None) is not None:
                 self._fail(each, error)
+
+    def _queue_again(self, each: QueuedSettlement, pending: PendingSettlement) -> None:
+        if pending.claim_id in self._queue:
+            again = each._replace(pending=pending, first=iter((True,)), tries_left=each.tries_left - 1)
+            self._queue[pending.claim_id] = again
+            self._wake()
 
     def _fail(self, queued: QueuedSettlement, error: BaseException) -> None:
         self.reopen(queued.decision)

@@ -54,6 +54,21 @@ def test_kept_and_settled_once(backend: Healing, seconds: list[float], *, known:
     assert limiter.health()["lost_settlements"] == 0
 
 
+def test_closing_in_an_outage(backend: Healing, seconds: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    """A guard that closes with settlements that it still keeps logs and counts them, once."""
+    guard = GuardedBackend(backend)
+    limiter = Limiter(guard)
+    decision = claimed(limiter)
+    outage(backend, limiter)
+    limiter.settle(decision, {"tokens": 35})
+    caplog.clear()
+    for _ in range(2):
+        guard.close()
+
+    assert caplog.messages == ["the guard was closed during an outage: 1 settlements were lost"]
+    assert guard.health()["lost_settlements"] == 1
+
+
 def test_settlements_do_not_wait_in_an_outage(backend: Healing, seconds: list[float]) -> None:
     """While the circuit breaker is open, a settlement costs no call, and its success would not close it."""
     limiter = Limiter(GuardedBackend(backend))

@@ -145,6 +145,11 @@ class AsyncGuardedBackend(AsyncWrapper):
         self._fallback.reconciliation.reset(subject, scope)
         await self.backend.reset(subject, scope)
 
+    async def close(self) -> None:
+        """See Backend. Settlements that an outage has kept from the backend are lost; they are logged and counted."""
+        self._fallback.late.drop()
+        await self.backend.close()
+
     async def health(self) -> Mapping[str, Any]:
         """The health of the backend, the number of outages, and the decisions made without it in the latest one."""
         return self._fallback.health(await self.backend.health() if self._fallback.is_idle else {})

@@ -137,6 +137,11 @@ class GuardedBackend(Wrapper):
         self._fallback.reconciliation.reset(subject, scope)
         self.backend.reset(subject, scope)
 
+    def close(self) -> None:
+        """See Backend. Settlements that an outage has kept from the backend are lost; they are logged and counted."""
+        self._fallback.late.drop()
+        self.backend.close()
+
     def health(self) -> Mapping[str, Any]:
         """The health of the backend, the number of outages, and the decisions made without it in the latest one."""
         return self._fallback.health(self.backend.health() if self._fallback.is_idle else {})

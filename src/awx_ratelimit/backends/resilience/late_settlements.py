@@ -60,6 +60,14 @@ class LateSettlements:
         if failed:
             raise failed.popitem()[1]
 
+    def drop(self) -> None:
+        """Count what is still kept as lost: the guard closes."""
+        number = len(self._kept)
+        if number:
+            self._kept.clear()
+            self.lost += number
+            _log.error("the guard was closed during an outage: %d settlements were lost", number)
+
     def _try(self, settle: Settle, decision: Decision, actual: ActualCost) -> BackendUnavailable | None:
         try:
             settle(decision, actual)

@@ -156,7 +156,7 @@ def test_live_bars(scripted: Page, site: Site, account: str) -> None:
     expect(scripted.locator(".bar-text").first).to_have_text("55 of 60")
 
 
-@pytest.mark.parametrize("path", ["/", "/keys/{id}"])
+@pytest.mark.parametrize("path", ["/", pytest.param("/keys/{id}", marks=pytest.mark.full)])
 def test_live_shared_bars(scripted: Page, site: Site, account: str, path: str) -> None:
     """The bars of what all keys share follow the usage of every key, above the bars of each key."""
     site.service.accounts.set_plan(account, "team")

@@ -301,7 +301,7 @@ def migrating(cluster: Cluster, slot: int) -> Iterator[tuple[Any, Any]]:
 
 def test_migrating_key(redis_cluster: Cluster, open_limiter: OpenLimiter) -> None:
     """Claims and releases find the key before and after it has moved. Refunds have to wait until its slot has moved."""
-    limiter = open_limiter(redis_cluster.url)
+    limiter = open_limiter(redis_cluster.url, timeout_ms=1_500)
     slot = slot_of(limiter, "s")
     key = limiter.backend._session.codec.key("s")
     first = limiter.acquire("s", PLAN)

@@ -42,7 +42,7 @@ def summary(report: Report) -> str:
         pytest.param(HONEST_SLOW, marks=pytest.mark.full),
         HONEST_WITH_WORKERS,
         HONEST_ACCOUNT,
-        HONEST_ACCOUNTS,
+        pytest.param(HONEST_ACCOUNTS, marks=pytest.mark.full),
         *REPEATED,
     ],
     ids=str,

@@ -1,5 +1,7 @@
 """The Redis backend on a fake server under the whole contract."""
 
+import pytest
+
 from awx_ratelimit import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.testing import BackendContract, ManualClock, fake_redis
 
@@ -12,6 +14,7 @@ class TestFakeRedis(BackendContract):
         return fake_redis(clock=clock)
 
 
+@pytest.mark.full
 class TestAsyncFakeRedis(BackendContract):
     exact_steps = 2_000
 

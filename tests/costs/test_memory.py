@@ -40,7 +40,7 @@ APPS = ["API with a wrong token", "console without a page"]
 Odd = Callable[..., Iterable[Sent]]
 
 
-@pytest.fixture(scope="module", params=["asgi", "wsgi"])
+@pytest.fixture(scope="module", params=["asgi", pytest.param("wsgi", marks=pytest.mark.full)])
 def doors(request: pytest.FixtureRequest) -> Iterator[dict[str, Door]]:
     """Every entry point."""
     with opened(request.param) as doors:

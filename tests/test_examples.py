@@ -173,7 +173,7 @@ def test_demo(demo: tuple[int, str]) -> None:
     assert_promised(printed, PROMISED)
 
 
-# The demo over a file has the same rows, with as many processes.
+# `make test` runs the demo with one process.
 @pytest.mark.full
 def test_demo_on_redis() -> None:
     """With its own Redis and four workers, the demo keeps every promise."""
@@ -183,6 +183,7 @@ def test_demo_on_redis() -> None:
     assert_promised(printed, PROMISED | RESTARTED)
 
 
+@pytest.mark.full
 def test_demo_on_a_file() -> None:
     """With two workers the demo keeps every promise, and the day's usage after both were restarted."""
     status, printed = run_demo("--workers", "2")

@@ -291,6 +291,7 @@ def test_spoiled_responses(fault: Fault, server: RedisServer, open_guarded: Open
     assert exact == granted
 
 
+@pytest.mark.full
 def test_redis_refuses_connections(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
     """At `maxclients` each worker decides its local share, and Redis decides again when it accepts connections."""
     scene = Scene(server.url, open_guarded, open_limiters)

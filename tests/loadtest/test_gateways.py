@@ -40,7 +40,7 @@ def summary(report: Report) -> str:
     [
         HONEST,
         pytest.param(HONEST_SLOW, marks=pytest.mark.full),
-        HONEST_WITH_WORKERS,
+        pytest.param(HONEST_WITH_WORKERS, marks=pytest.mark.full),
         HONEST_ACCOUNT,
         pytest.param(HONEST_ACCOUNTS, marks=pytest.mark.full),
         *REPEATED,
@@ -68,6 +68,7 @@ def test_peer_gets_the_documented_verdicts(audit_case: AuditCase, report: Report
     assert audit_case.must_pass <= names_with(report, Result.PASSED), summary(report)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("audit_case", [HONEST_WITH_WORKERS], ids=str)
 def test_workers_share_one_clock(audit_case: AuditCase, report: Report) -> None:
     """The observations of two workers are in one report, with comparable times."""

@@ -8,6 +8,7 @@ interrupt those that come after such a jump or call, if that was not a call of a
 
 import dis
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,6 +93,24 @@ def every_interruption(*, at_instructions: bool = False) -> Iterator[Interruptio
 def _is_unpacking_call(frame: Any) -> bool:
     """Whether `frame` is at a call such as ``f(*arguments)``: after it, a handler can run, whatever `f` is."""
     return bool(dis.opname[frame.f_code.co_code[frame.f_lasti]] == "CALL_FUNCTION_EX")
+
+
+@contextmanager
+def alarms(armed: list[bool]) -> Iterator[None]:
+    """Raise TimeoutError from a signal handler every half millisecond of processor time, while `armed` has an item."""
+
+    def alarm(*_: object) -> None:
+        if armed:
+            armed.clear()
+            raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, alarm)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _is_finalizer(frame: Any) -> bool:

@@ -315,7 +315,7 @@ class TestAiohttp(SettledLater, AiohttpServed, SettleLaws):
         return self.get(app)
 
     def test_raising_handler(self, sends: Get, limiter: Limiter) -> None:
-        """A handler that raises has no status of its own, so what depends on the status stays charged."""
+        """A handler that raises sets no status, so what depends on the status stays charged."""
         answers = [sends("/login/unknown", "alice").status for _ in range(2)]
 
         assert answers == [500, 500]

@@ -24,6 +24,7 @@ from awx_ratelimit import (
     Plan,
     Rate,
 )
+from awx_ratelimit.backends.base import OTHER_VERBS
 from awx_ratelimit.core.joint_claim import acquired_jointly
 from awx_ratelimit.testing import ManualClock
 from awx_ratelimit.waiting import lines
@@ -234,17 +235,7 @@ class AsyncSlow:
         self.fails = False
 
     def __getattr__(self, name: str) -> Any:
-        if name not in (
-            "acquire",
-            "peek",
-            "acquire_joint",
-            "peek_joint",
-            "refund",
-            "settle",
-            "reset",
-            "health",
-            "close",
-        ):
+        if name not in ("acquire", "peek", *OTHER_VERBS):
             raise AttributeError(name)
         verb = getattr(self.backend, name)
 
@@ -470,6 +461,19 @@ async def test_listeners_hear_one_decision() -> None:
     assert (await limiter.health())["shadow_refusals"] == {"p": {"minute": 1}}
 
 
+def wait_in_turn(threads: list[threading.Thread], limiter: Limiter, clock: ManualClock, admitted: list[int]) -> None:
+    """Let the threads join one line in their order, then admit one a second until all have ended."""
+    for number, thread in enumerate(threads):
+        thread.start()
+        assert eventually(lambda: len(limiter.lines), number + 1) == number + 1
+    for number in range(len(threads)):
+        assert eventually(lambda: clock.alarms > 0, expected=True)
+        clock.advance(1_000)
+        assert eventually(lambda: len(admitted), number + 1) == number + 1
+    for thread in threads:
+        thread.join()
+
+
 def test_threads_wait_in_order() -> None:
     """Threads wait in one line, and are admitted in order as the clock advances."""
     clock = ManualClock(1_000)
@@ -482,15 +486,7 @@ def test_threads_wait_in_order() -> None:
         admitted.append(number)
 
     threads = [threading.Thread(target=wait, args=(number,)) for number in range(20)]
-    for number, thread in enumerate(threads):
-        thread.start()
-        assert eventually(lambda: len(limiter.lines), number + 1) == number + 1
-    for number in range(20):
-        assert eventually(lambda: clock.alarms > 0, expected=True)
-        clock.advance(1_000)
-        assert eventually(lambda: len(admitted), number + 1) == number + 1
-    for thread in threads:
-        thread.join()
+    wait_in_turn(threads, limiter, clock, admitted)
 
     assert admitted == [*range(20)]
     assert (len(limiter.lines), limiter.lines.by_bucket, clock.alarms) == (0, {}, 0)
@@ -516,15 +512,7 @@ def test_threads_and_loops_wait_in_one_line() -> None:
         asyncio.run(main())
 
     threads = [threading.Thread(target=(in_thread, in_loop)[number % 2], args=(number,)) for number in range(8)]
-    for number, thread in enumerate(threads):
-        thread.start()
-        assert eventually(lambda: len(blocking.lines), number + 1) == number + 1
-    for number in range(8):
-        assert eventually(lambda: clock.alarms > 0, expected=True)
-        clock.advance(1_000)
-        assert eventually(lambda: len(admitted), number + 1) == number + 1
-    for thread in threads:
-        thread.join()
+    wait_in_turn(threads, blocking, clock, admitted)
 
     assert admitted == [*range(8)]
 

@@ -1,15 +1,13 @@
 """Claims of several budgets in memory: their fast path, its interruptions, and threads."""
 
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 from tests.backends.memory.test_memory import YieldingClock
+from tests.interruptions import alarms
 
 from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.memory import joint_decisions
@@ -25,24 +23,6 @@ CALENDAR = Plan.of("calendar", per_month=100_000)
 
 def budgets(*plans: Plan) -> list[Budget]:
     return [Budget(f"s{number}", plan, scope=f"scope{number}") for number, plan in enumerate(plans)]
-
-
-@contextmanager
-def alarms(armed: list[bool]) -> Iterator[None]:
-    """Raise TimeoutError from a signal handler every half millisecond of processor time, while `armed` has an item."""
-
-    def alarm(*_: object) -> None:
-        if armed:
-            armed.clear()
-            raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, alarm)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
 
 # An alarm inside a finalizer goes nowhere: Python reports it and goes on.

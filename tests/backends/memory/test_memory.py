@@ -1,5 +1,4 @@
 import gc
-import signal
 import sys
 import threading
 import time
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
+from tests.interruptions import alarms
 from tests.processes import FORK_PARAMETERS, in_child
 
 from awx_ratelimit import STARTER, Decision, Limiter, MemoryBackend, Plan, Rate
@@ -125,15 +125,7 @@ def test_signal_leaves_no_lock_taken(nothing_blocks_the_event_loop: BlockBuster)
     limiter = Limiter(backend)
     raised = 0
     armed: list[bool] = []
-
-    def alarm(*_: object) -> None:
-        if armed:
-            armed.clear()
-            raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, alarm)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
-    try:
+    with alarms(armed):
         for number in range(60_000):
             try:
                 armed[:] = [True]
@@ -141,9 +133,6 @@ def test_signal_leaves_no_lock_taken(nothing_blocks_the_event_loop: BlockBuster)
                 armed.clear()
             except TimeoutError:
                 raised += 1
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
     assert [shard.lock.locked() for shard in backend._shards] == [False] * 64
     assert raised > 20

@@ -52,15 +52,6 @@ def backend() -> Failing:
     return Failing()
 
 
-@pytest.fixture
-def seconds(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The guard's clock, and no chance: a list of one number."""
-    now = [100.0]
-    monkeypatch.setattr("awx_ratelimit.backends.resilience.fallback.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("awx_ratelimit.backends.resilience.fallback.random.random", lambda: 1.0)
-    return now
-
-
 def test_a_healthy_backend_decides(backend: Failing) -> None:
     """While the backend answers, its decisions and slots pass through unchanged."""
     limiter = Limiter(GuardedBackend(backend, expected_workers=4))

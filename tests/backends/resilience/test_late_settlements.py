@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.backends.resilience.healing import Healing
-from tests.backends.resilience.test_joint_outages import EVERYBODY, KEY, claimed, left, reconciled, seconds
+from tests.backends.resilience.test_joint_outages import EVERYBODY, KEY, claimed, left, reconciled
 
 from awx_ratelimit import AsyncLimiter, BackendUnavailable, Decision, Limiter, MemoryBackend
 from awx_ratelimit.backends.resilience import late_settlements
@@ -14,8 +14,6 @@ from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core.settlement import ActualCost
 from awx_ratelimit.errors import StateDamaged
-
-__all__ = ["seconds"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends.base import Backend, fits_event_loop
+from awx_ratelimit.backends.base import OTHER_VERBS, Backend, fits_event_loop
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Concurrency, Rate
@@ -65,18 +65,7 @@ class _ThreadedBackend:
         self._backend = backend
         self.release = backend.release
         # `isinstance` with a protocol overlooks what `__getattr__` returns, from Python 3.12 on.
-        for verb in (
-            "peek",
-            "acquire_joint",
-            "peek_joint",
-            "refund",
-            "settle",
-            "reset",
-            "health",
-            "close",
-            "renew_leases",
-            "flush",
-        ):
+        for verb in ("peek", *OTHER_VERBS):
             if hasattr(backend, verb):
                 setattr(self, verb, partial(asyncio.to_thread, getattr(backend, verb)))
 

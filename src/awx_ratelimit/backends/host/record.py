@@ -1,8 +1,8 @@
 """The state of one record: its debts and its leases, as this process last saw them and as bytes in the file.
 
 A record is a subject, or a subject in a scope. For each process that holds leases, it names one of its counters and how
-many leases were granted on it. The counter says how many of them were released (see `lease_counters`). A lease with an
-end has a counter of its own.
+many leases were granted on it. The counter says how many of them were released (see `leases`). Each lease that expires
+has a separate counter.
 """
 
 from collections.abc import Callable

@@ -81,8 +81,8 @@ class Table:
     def write(self, ledger: HostLedger, now_ms: int, *, sweeps: bool = True) -> None:
         """Write `ledger`, which must have been read under the same lock and have `cached_cell` None since its change.
 
-        A new record also sweeps. Before all records of a claim are written, nothing may be swept: that could give the
-        cell of one of them to another. Raises BackendUnavailable if there is no room, and ValueError for a time that
+        A new record also sweeps. Pass ``sweeps=False`` until all records of a claim are written: a sweep could free a
+        cell that the claim still needs. Raises BackendUnavailable if there is no room, and ValueError for a time that
         does not fit.
         """
         write_number, at, cell_bytes = ledger.write_number + 1, ledger.cell_at, ledger.cell_bytes

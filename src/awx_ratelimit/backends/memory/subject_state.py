@@ -186,7 +186,7 @@ class SubjectState:
         self.leases, self.bounds = leases_of(self.leases.owner), _UNBOUNDED
 
     def idle(self, now_ms: int) -> bool:
-        """Whether there is no lease, no open claim, and no charge since the last call of this method."""
+        """True if it has no leases and no open claims, and was not charged since the last call."""
         idle = self.levels is self.looked_at
         self.looked_at = self.levels
         self.drop_old_claims(now_ms)

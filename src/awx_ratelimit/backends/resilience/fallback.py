@@ -69,7 +69,7 @@ class Fallback:
         renew_if_forked()
         now_s = time.monotonic()
         breakers = dict.fromkeys(map(self._breakers.of, records))
-        # All are asked first: a probe that is not sent would delay the next one.
+        # Check all breakers first: a permitted probe that is not sent would delay the next one.
         if not all(breaker.would_permit(now_s) for breaker in breakers):
             return None
         permitted = [(breaker, breaker.permit(now_s), breaker.failures) for breaker in breakers]

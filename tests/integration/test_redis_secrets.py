@@ -23,6 +23,10 @@ PLANS = {
 }
 
 
+#: PTTL of a key that does not exist. One without an expiry has -1.
+GONE = -2
+
+
 def stored(server: RedisServer) -> dict[bytes, tuple[bytes, int]]:
     """Every key of every database, with its value and its time to live in ms (-1: no expiry)."""
     found: dict[bytes, tuple[bytes, int]] = {}
@@ -32,7 +36,9 @@ def stored(server: RedisServer) -> dict[bytes, tuple[bytes, int]]:
             for key in client.scan_iter("*"):
                 value: Any = client.get(key)
                 left_ms: Any = client.pttl(key)
-                found[key] = value, left_ms
+                # A release that is sent in the background may delete the key of a plan of slots meanwhile.
+                if left_ms != GONE:
+                    found[key] = value, left_ms
     return found
 
 

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full pytest chaos audit pythons check bench screenshots clean servers redis-server postgresql nginx chromium uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full pytest chaos audit pythons check bench screenshots clean servers redis-server postgresql nginx chromium prometheus uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -52,7 +52,7 @@ python-%: redis-server
 	@touch $@
 
 # Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql nginx chromium
+servers: redis-server postgresql nginx chromium prometheus
 
 nginx:
 	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
@@ -61,7 +61,7 @@ nginx:
 mod_wsgi:
 	@test -e /usr/lib/apache2/modules/$@.so || { $(INSTALL) apache2 libapache2-mod-wsgi-py3; } || { echo "$@ is needed for the tests: install Debian's packages apache2 and libapache2-mod-wsgi-py3" >&2; exit 1; }
 
-redis-server chromium:
+redis-server chromium prometheus:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
 postgresql:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import httpx2
 from examples.demo_files import own_file
@@ -49,6 +50,10 @@ The console, Settings > API Keys. This link logs you in, once:
 
   {url}{login}
 
+What the limits did, for Prometheus and the dashboard of docs/metrics.md:
+
+  curl -sL $API/metrics | grep ^awx_ratelimit
+
 Other keys: {growth}
             {enterprise}
 Create your own keys with this access token:
@@ -63,21 +68,23 @@ Create your own keys with this access token:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status."""
     options = _options(arguments)
+    workers = options.workers
     # A shell that starts it in the background (`make demo &`) makes it ignore SIGINT, and nothing could stop it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Treat SIGTERM as an interrupt, because the event loop handles only SIGINT.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     out = console()
     rows = [Row(scenario.tier.title(), scenario.traffic) for scenario in SCENARIOS]
-    if options.workers > 1 and sys.platform == "linux":
+    if workers > 1 and sys.platform == "linux":
         rows.append(Row(RESTART.tier.title(), RESTART.traffic))
     try:
         with (
-            _backend(options.backend, options.workers) as backend,
+            _backend(options.backend, workers) as backend,
             own_keys(TIERS) as keys,
-            start(options.app, _environment(backend, keys), workers=options.workers) as server,
+            TemporaryDirectory(prefix="awx-demo-metrics-") as metrics,
+            start(options.app, _environment(backend, keys, metrics, workers), workers=workers) as server,
         ):
-            out.print(INTRODUCTION.format(url=server.url, workers=_counted(options.workers), backend=_shown(backend)))
+            out.print(INTRODUCTION.format(url=server.url, workers=_counted(workers), backend=_shown(backend)))
             _show(out, rows, server, keys)
             if not options.once:
                 _serve_on(out, server, keys)
@@ -139,8 +146,9 @@ def _counted(workers: int) -> str:
     return "1 process" if workers == 1 else f"{workers} processes"
 
 
-def _environment(backend: str, keys: Keys) -> dict[str, str]:
-    return {"WALLET_BACKEND": backend, "WALLET_DATABASE": keys.database, "WALLET_TOKEN_SECRET": keys.secret}
+def _environment(backend: str, keys: Keys, metrics: str, workers: int) -> dict[str, str]:
+    wallet = {"WALLET_BACKEND": backend, "WALLET_DATABASE": keys.database, "WALLET_TOKEN_SECRET": keys.secret}
+    return wallet | ({"PROMETHEUS_MULTIPROC_DIR": metrics} if workers > 1 else {})
 
 
 def _show(out: Console, rows: Sequence[Row], server: Server, keys: Keys) -> None:

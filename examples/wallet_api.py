@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.wallet_login import Login
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -39,6 +40,7 @@ from awx_ratelimit.adapters.starlette import RateLimitMiddleware, limit
 from awx_ratelimit.console import Console
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app
 
 PLANS = Path(__file__).with_name("plans.toml")
 #: Published, so only for demonstrations. A real key is a secret: read it from the environment.
@@ -47,6 +49,8 @@ DEMO_KEYS = {"awx_demo_starter": "starter", "awx_demo_growth": "growth", "awx_de
 ISSUER, AUDIENCE = "https://login.example.com", "wallet-api"
 RULES = (
     Rule("/health", exempt=True),
+    # Only Prometheus should get here: close it to everybody else in your proxy.
+    Rule("/metrics/**", exempt=True),
     # It takes access tokens, not keys.
     Rule("/api/v1/**", exempt=True),
     # For people who have logged in.
@@ -125,10 +129,13 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
     Without them it uses the store in WALLET_DATABASE, else WALLET_API_KEYS, else the demo's keys. WALLET_BACKEND is the
     URL of its limits; without it they live in this process.
     """
-    limiter = AsyncLimiter(open_async_backend(os.environ.get("WALLET_BACKEND", "memory://")))
+    metrics = CollectorRegistry()
+    backend = open_async_backend(os.environ.get("WALLET_BACKEND", "memory://"))
+    limiter = AsyncLimiter(backend, listeners=[PrometheusMetrics(metrics)])
     plans = PlanTable.from_toml(PLANS)
     routes: list[BaseRoute] = [
         Route("/health", health),
+        Mount("/metrics", metrics_app(metrics)),
         Route("/v1/agents", agents),
         Route("/v1/agents/{id}", agent),
         Route("/v1/transfers", transfer, methods=["POST"]),

@@ -19,6 +19,7 @@ from typing import Any, Final
 PACKAGE: Final = Path(__file__).parent.parent / "src"
 SOURCES: Final = (
     "awx_ratelimit.limiter",
+    "awx_ratelimit.limiter_upkeep",
     "awx_ratelimit.waiting.acquiring",
     "awx_ratelimit.http.gate",
     "awx_ratelimit.http.gate_charges",

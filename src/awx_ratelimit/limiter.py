@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Never, Unpack
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, Flushes, RenewsLeases, checks_claims
+from awx_ratelimit.backends.base import AsyncBackend, Backend, checks_claims
 from awx_ratelimit.backends.validation import checked_async_backend
 from awx_ratelimit.core.budget import Budget, checked_scope, scopes_to_reset
 from awx_ratelimit.core.claim import check_claim, check_subject
@@ -13,8 +13,11 @@ from awx_ratelimit.core.function_limit import EVERY_CALL, FunctionLimit
 from awx_ratelimit.core.joint_claim import Cost, JointClaim, acquired_jointly, checked_cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import Rate
+from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.limited_functions import Function, async_limited
-from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, notify
+from awx_ratelimit.limiter_upkeep import AsyncUpkeep
+from awx_ratelimit.observability.listeners import Listener, ShadowCounts, checked_listeners, reporter
+from awx_ratelimit.observability.observers import Observers
 from awx_ratelimit.pending_decision import AsyncHold, check_is_decision, check_keywords, must_be_awaited, with_keywords
 from awx_ratelimit.waiting.acquiring import Terms, async_acquire_in_line, claim_of, joint_claim
 from awx_ratelimit.waiting.lines import Queue, lines_of
@@ -26,7 +29,7 @@ _ZERO = 0
 _NOTHING: Any = None
 
 
-class AsyncLimiter:
+class AsyncLimiter(AsyncUpkeep):
     """Decides claims against plans, from the tasks of an event loop.
 
     A refusal is a value, not an exception. `listeners` are called with every Decision of `acquire`; the exceptions they
@@ -39,6 +42,7 @@ class AsyncLimiter:
     def __init__(self, backend: AsyncBackend | Backend, *, listeners: Iterable[Listener] = ()) -> None:
         self.backend = checked_async_backend(backend)
         self.listeners = checked_listeners(listeners)
+        self.observers = Observers(self.listeners)
         self._checks = not checks_claims(self.backend)
         #: Counts the refusals of shadow limits, for `health`.
         self.shadow = ShadowCounts()
@@ -48,6 +52,9 @@ class AsyncLimiter:
         self.lines = lines_of(backend)
         #: Releases look at it first: it is empty while nobody waits.
         self._waited_for = self.lines.by_bucket
+        self.report = reporter(self.listeners, self.give_back)
+        self._released = self.observers.released
+        self.observers.report("watch", self)
 
     @must_be_awaited
     @with_keywords
@@ -89,11 +96,15 @@ class AsyncLimiter:
                 claim_made = claim_of(self.backend, subject, plan, cost, scope, also, settle)
                 return await async_acquire_in_line(self, claim_made, wait_ms)
             claim = acquired_jointly(subject, plan, cost, scope, also, settle)
-            decision = await self.backend.acquire_joint(claim)
+            try:
+                decision = await self.backend.acquire_joint(claim)
+            except BackendUnavailable:
+                self.observers.report("unavailable", claim.shape.plans[0])
+                raise
             if claim.shape.has_shadow:
                 self.shadow.count(decision)
-            if self.listeners:
-                notify(self.listeners, decision, self.give_back)
+            if self.report is not None:
+                self.report(decision)
             return decision
         if self._checks and (subject.__class__ is not str or not subject or plan.__class__ is not Plan):
             check_claim(subject, plan)
@@ -101,11 +112,15 @@ class AsyncLimiter:
             if isinstance(cost, Mapping):
                 return await self.claim_jointly(acquired_jointly(subject, plan, cost, scope, also, settle))
             cost = plan.check(cost)
-        decision = await self.backend.acquire(subject, plan, cost)
+        try:
+            decision = await self.backend.acquire(subject, plan, cost)
+        except BackendUnavailable:
+            self.observers.report("unavailable", plan)
+            raise
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
-        if self.listeners:
-            notify(self.listeners, decision, self.give_back)
+        if self.report is not None:
+            self.report(decision)
         return decision
 
     async def claim(self, subject: str, plan: Plan, cost: int) -> Decision:
@@ -114,22 +129,30 @@ class AsyncLimiter:
             check_claim(subject, plan)
         if cost and cost is not _ONE:
             cost = plan.check(cost)
-        decision = await self.backend.acquire(subject, plan, cost)
+        try:
+            decision = await self.backend.acquire(subject, plan, cost)
+        except BackendUnavailable:
+            self.observers.report("unavailable", plan)
+            raise
         if plan.shadowed and decision.exceeded:
             self.shadow.count(decision)
-        if self.listeners:
-            notify(self.listeners, decision, self.give_back)
+        if self.report is not None:
+            self.report(decision)
         return decision
 
     async def claim_jointly(self, claim: JointClaim, wait_ms: int = 0, queues: Sequence[Queue] = ()) -> Decision:
         """`acquire` for a claim that is made already. See `core.joint_claim`. It waits if all `queues` have room."""
         if wait_ms:
             return await async_acquire_in_line(self, joint_claim(self.backend, claim), wait_ms, queues)
-        decision = await self.backend.acquire_joint(claim)
+        try:
+            decision = await self.backend.acquire_joint(claim)
+        except BackendUnavailable:
+            self.observers.report("unavailable", claim.shape.plans[0])
+            raise
         if claim.shape.has_shadow:
             self.shadow.count(decision)
-        if self.listeners:
-            notify(self.listeners, decision, self.give_back)
+        if self.report is not None:
+            self.report(decision)
         return decision
 
     @must_be_awaited
@@ -149,9 +172,7 @@ class AsyncLimiter:
         It never waits and never raises for a Decision. Raises TypeError for anything else.
         """
         try:
-            self.backend.release(decision)
-            if self._waited_for:
-                self.lines.wake(decision)
+            self.give_back(decision)
         except (AttributeError, LookupError, TypeError, ValueError):
             check_is_decision(decision, "release(decision)")
             raise
@@ -161,6 +182,8 @@ class AsyncLimiter:
         self.backend.release(decision)
         if self._waited_for:
             self.lines.wake(decision)
+        for released in self._released:
+            released(decision)
 
     def hold(self, subject: str, plan: Plan, cost: Cost = 1, **terms: Unpack[Terms]) -> AsyncHold:
         """Acquire for the duration of a `with` block. Check `allowed` inside it.
@@ -189,6 +212,7 @@ class AsyncLimiter:
         """`settle` at a cost of 0, for work that was not done."""
         check_is_decision(decision, "refund(decision)")
         await self.backend.refund(decision)
+        self.observers.report("settled", decision, 0)
 
     async def settle(self, decision: Decision, cost: Cost) -> None:
         """Correct a claim whose cost is known now: charge what it cost more, or give back what it cost less.
@@ -206,6 +230,7 @@ class AsyncLimiter:
         """
         check_is_decision(decision, "settle(decision, cost)")
         await self.backend.settle(decision, cost_by_measure(checked_cost(cost)))
+        self.observers.report("settled", decision, cost)
 
     async def reset(self, subject: str, *, scope: str | None = None) -> None:
         """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.
@@ -215,31 +240,3 @@ class AsyncLimiter:
         check_subject(subject)
         for each in scopes_to_reset(checked_scope(scope)):
             await self.backend.reset(subject, each)
-
-    async def renew_leases(self) -> None:
-        """Renew every open lease now, as happens in the background by itself. Raises BackendUnavailable."""
-        if isinstance(self.backend, RenewsLeases):
-            await self.backend.renew_leases()
-
-    async def flush(self) -> None:
-        """Send what waits to be sent, such as released slots, in the time that a decision may take. It never raises.
-
-        Call it before you return the response, on platforms that freeze a process between requests. A normal exit
-        flushes by itself. The memory and host backends send nothing.
-        """
-        if isinstance(self.backend, Flushes):
-            await self.backend.flush()
-
-    async def health(self) -> Mapping[str, Any]:
-        """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
-
-        ``shadow_refusals`` counts, by plan and limit, the claims in this process that a limit in shadow would have
-        refused. The key is absent while there are none.
-        """
-        return self.shadow.added_to(await self.backend.health())
-
-    async def aclose(self) -> None:
-        """Release every lease and close the backend. Claims that wait are refused. A second call does nothing."""
-        self.is_closed = True
-        self.lines.wake_all_of(self)
-        await self.backend.close()

@@ -184,10 +184,16 @@ class HoldTimes:
     It knows the last MAX_CACHED_PLANS names of plans: code may make plans for its clients.
     """
 
-    __slots__ = ("_held_ms",)
+    __slots__ = ("_held_ms", "_observers")
 
     def __init__(self) -> None:
+        self._observers: tuple[Callable[[Plan, float], Any], ...] = ()
         self._held_ms: OrderedDict[str, deque[int]] = OrderedDict()
+
+    def observe(self, observer: Callable[[Plan, float], Any]) -> None:
+        """Call `observer` with the plan and the seconds of each measured lease. It must not wait or raise."""
+        if observer not in self._observers:
+            self._observers += (observer,)
 
     def record(self, plan: Plan, held_ms: int) -> None:
         """Add the hold time of one lease of `plan`."""
@@ -198,6 +204,8 @@ class HoldTimes:
                     self._held_ms.popitem(last=False)
             recent = self._held_ms.setdefault(plan.name, deque(maxlen=_RECENT))
         recent.append(max(0, held_ms))
+        for observer in self._observers:
+            observer(plan, max(0, held_ms) / 1000)
 
     def measure(self, decision: Decision, lease_number: int, now_ms: Callable[[], int]) -> int:
         """Add the hold time of a lease that ends now. Returns the bits that the id of a measured lease must not have.

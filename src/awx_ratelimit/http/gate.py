@@ -27,6 +27,7 @@ from awx_ratelimit.http.identity.identifiers import (
     async_checked_identify,
     async_no_flush,
 )
+from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owned_record
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
@@ -92,7 +93,7 @@ class AsyncGate(AsyncCharges):
     ) -> None:
         self._limiter = checked_limiter(limiter, AsyncLimiter)
         self._claim: Any = claim_of(limiter)
-        self._identify = async_checked_identify(identify)
+        self._identify = reported(async_checked_identify(identify), limiter.observers)
         self._flush_identify = getattr(identify, "flush_async", async_no_flush)
         self._policy = Policy(
             checked_plans(plans),

@@ -25,6 +25,7 @@ from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.gate import _new
 from awx_ratelimit.http.gate_charges_sync import Charges
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
+from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owned_record
 from awx_ratelimit.http.policy import EXEMPT, Admission, AuthenticationError, Policy, WebSocketRefusal
@@ -87,7 +88,7 @@ class Gate(Charges):
     ) -> None:
         self._limiter = checked_limiter(limiter, Limiter)
         self._claim = limiter.claim
-        self._identify = checked_identify(identify)
+        self._identify = reported(checked_identify(identify), limiter.observers)
         self._flush_identify = getattr(identify, "flush", no_flush)
         self._policy = Policy(
             checked_plans(plans),

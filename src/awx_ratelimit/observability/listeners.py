@@ -8,6 +8,7 @@ because a subject is never one.
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -34,8 +35,18 @@ def checked_listeners(listeners: Any) -> tuple[Listener, ...]:
     return checked
 
 
-def notify(listeners: tuple[Listener, ...], decision: Decision, release: Listener) -> None:
-    """Call each listener. Exceptions are logged; a cancellation or an exit releases the decision and propagates."""
+def reporter(listeners: tuple[Listener, ...], release: Listener) -> Listener | None:
+    """A function that calls each listener; None without listeners.
+
+    Exceptions are logged. A cancellation or an exit releases the decision and propagates.
+    """
+    if len(listeners) == 1 and hasattr(listeners[0], "reporter"):
+        fast: Listener = listeners[0].reporter(release)
+        return fast
+    return partial(_notify, listeners, release) if listeners else None
+
+
+def _notify(listeners: tuple[Listener, ...], release: Listener, decision: Decision) -> None:
     for listener in listeners:
         try:
             listener(decision)

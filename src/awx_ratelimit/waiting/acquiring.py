@@ -10,7 +10,7 @@ from awx_ratelimit.core.joint_claim import Charge, JointClaim, acquired_jointly
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.core.waits import enforced_buckets
-from awx_ratelimit.observability.listeners import notify
+from awx_ratelimit.observability.observers import QueueTime
 from awx_ratelimit.waiting.lines import Queue
 from awx_ratelimit.waiting.sleeps import alarm_clock_of, async_sleep_by
 from awx_ratelimit.waiting.turns import Wait
@@ -80,6 +80,7 @@ async def async_acquire_in_line(
     check_wait_ms(wait_ms)
     lines, sleep = limiter.lines, async_sleep_by(alarm_clock_of(limiter))
     wait = Wait(limiter, enforced_buckets(claim.records, claim.charges), wait_ms, queues, sleep)
+    queue_time = QueueTime(limiter.observers, sleep.now_ms)
     decision: Decision | None = None
     try:
         while True:
@@ -91,14 +92,18 @@ async def async_acquire_in_line(
                 decision = wait.refusal(await claim.look())
                 if decision is not None:
                     break
+            queue_time.begin()
             await sleep.until(wait.place.due_ms)
         lines.leave(wait.place)
         limiter.shadow.count(decision)
-        if limiter.listeners:
-            notify(limiter.listeners, decision, limiter.give_back)
+        if limiter.report is not None:
+            limiter.report(decision)
     except BaseException:
         lines.leave(wait.place)
         if decision is not None:
             limiter.give_back(decision)
+            decision = None
         raise
+    finally:
+        queue_time.end(decision)
     return decision

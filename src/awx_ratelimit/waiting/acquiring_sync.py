@@ -8,7 +8,7 @@ from typing import Any
 
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.waits import enforced_buckets
-from awx_ratelimit.observability.listeners import notify
+from awx_ratelimit.observability.observers import QueueTime
 from awx_ratelimit.waiting.acquiring import WaitingClaim, check_wait_ms
 from awx_ratelimit.waiting.lines import Queue
 from awx_ratelimit.waiting.sleeps import alarm_clock_of, sleep_by
@@ -24,6 +24,7 @@ def acquire_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, queues: Seq
     check_wait_ms(wait_ms)
     lines, sleep = limiter.lines, sleep_by(alarm_clock_of(limiter))
     wait = Wait(limiter, enforced_buckets(claim.records, claim.charges), wait_ms, queues, sleep)
+    queue_time = QueueTime(limiter.observers, sleep.now_ms)
     decision: Decision | None = None
     try:
         while True:
@@ -35,14 +36,18 @@ def acquire_in_line(limiter: Any, claim: WaitingClaim, wait_ms: int, queues: Seq
                 decision = wait.refusal(claim.look())
                 if decision is not None:
                     break
+            queue_time.begin()
             sleep.until(wait.place.due_ms)
         lines.leave(wait.place)
         limiter.shadow.count(decision)
-        if limiter.listeners:
-            notify(limiter.listeners, decision, limiter.give_back)
+        if limiter.report is not None:
+            limiter.report(decision)
     except BaseException:
         lines.leave(wait.place)
         if decision is not None:
             limiter.give_back(decision)
+            decision = None
         raise
+    finally:
+        queue_time.end(decision)
     return decision

@@ -16,6 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(f"HostBackend needs 64-bit Linux and a Python with ctypes: {error}") from error
 
+from awx_ratelimit.backends.base import BackendObserver
 from awx_ratelimit.backends.host.joint import HostHolder, JointDecisions
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
@@ -75,6 +76,10 @@ class HostBackend:
         if not allow_other_users:
             warn_about_folder(self._path)
         register_after_fork(self._after_fork)
+
+    def observe(self, observer: BackendObserver) -> None:
+        """See `Observable`."""
+        self._hold_times.observe(observer.held)
 
     def _start_session(self) -> None:
         self._session = HostSession(self._path, self._now_ms, self._open_table)

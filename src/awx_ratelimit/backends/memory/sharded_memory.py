@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
+from awx_ratelimit.backends.base import BackendObserver
 from awx_ratelimit.backends.memory.leases import leases_of
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import SubjectState
@@ -44,6 +45,10 @@ class ShardedMemory:
         #: The scopes so far; incomplete when there are MAX_SCOPES.
         self._scopes: dict[str, None] = {}
         self._cut_off_tokens = 0
+
+    def observe(self, observer: BackendObserver) -> None:
+        """See `Observable`."""
+        self._hold_times.observe(observer.held)
 
     def _shards_of(self, records: Sequence[Record]) -> list[Shard]:
         """The shards of these records, each once, in the order in which everybody locks them."""

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
 
-from awx_ratelimit.backends.base import LocalUsage
+from awx_ratelimit.backends.base import BackendObserver, LocalUsage
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.claim import checked_subject
@@ -50,6 +50,7 @@ class AsyncRedisBackend:
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._options = (checked_route(route), prefix, None if clock is None else checked_clock(clock))
         self._inherited: list[Any] = []
+        self._observers: tuple[BackendObserver, ...] = ()
         self._start()
         register_after_fork(self._start)
 
@@ -76,8 +77,16 @@ class AsyncRedisBackend:
         self._maintenance = Maintenance(*self._options)
         self._maintenance.serve(self)
         self._session = self._maintenance.session
+        for observer in self._observers:
+            self._session.observe(observer)
         self._channels = AsyncChannels(self._session)
         self._claims = AsyncClaims(self._session, self._channels)
+
+    def observe(self, observer: BackendObserver) -> None:
+        """See `Observable`."""
+        if observer not in self._observers:
+            self._observers += (observer,)
+            self._session.observe(observer)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()

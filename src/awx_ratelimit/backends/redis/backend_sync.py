@@ -21,7 +21,7 @@ try:
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
-from awx_ratelimit.backends.base import LocalUsage
+from awx_ratelimit.backends.base import BackendObserver, LocalUsage
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.claim import checked_subject
@@ -46,6 +46,7 @@ class RedisBackend:
     def __init__(self, route: Route, *, prefix: str = "awx", clock: Clock | None = None) -> None:
         self._options = (checked_route(route), prefix, None if clock is None else checked_clock(clock))
         self._inherited: list[Any] = []
+        self._observers: tuple[BackendObserver, ...] = ()
         self._start()
         register_after_fork(self._start)
 
@@ -72,8 +73,16 @@ class RedisBackend:
         self._maintenance = Maintenance(*self._options)
         self._maintenance.serve(self)
         self._session = self._maintenance.session
+        for observer in self._observers:
+            self._session.observe(observer)
         self._channels = Channels(self._session)
         self._claims = Claims(self._session, self._channels)
+
+    def observe(self, observer: BackendObserver) -> None:
+        """See `Observable`."""
+        if observer not in self._observers:
+            self._observers += (observer,)
+            self._session.observe(observer)
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         renew_if_forked()

@@ -135,11 +135,14 @@ class AsyncChannel:
         try:
             first = [settlements.call(each.pending) for each in queued]
             calls = self._session.calls.of(batch, self._server)
+            begun_s = time.monotonic()
             replies = await self._claim_connection.run(first + [each.call for each in calls])
         except BaseException as error:
             settlements.fail(queued, error)
             raise
         self._server.home.answered_calls += 1
+        if self._session.call_observers:
+            self._session.report_call(time.monotonic() - begun_s)
         settlements.finish(queued, replies)
         return self._session.outcomes(batch, calls, replies[len(queued) :])
 

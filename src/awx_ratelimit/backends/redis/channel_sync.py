@@ -38,11 +38,14 @@ class Channel:
         try:
             first = [settlements.call(each.pending) for each in queued]
             calls = self._session.calls.of(batch, self._server)
+            begun_s = time.monotonic()
             replies = self._claim_connection.run(first + [each.call for each in calls], until_s)
         except BaseException as error:
             settlements.fail(queued, error)
             raise
         self._server.home.answered_calls += 1
+        if self._session.call_observers:
+            self._session.report_call(time.monotonic() - begun_s)
         settlements.finish(queued, replies)
         return self._session.outcomes(batch, calls, replies[len(queued) :])
 

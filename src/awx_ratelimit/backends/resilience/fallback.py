@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from awx_ratelimit.backends.base import TakesLocalUsage
+from awx_ratelimit.backends.base import OutageCounts, TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
 from awx_ratelimit.backends.resilience.late_settlements import LateSettlements, settlement_by_thread
@@ -51,6 +51,7 @@ class Fallback:
         self._log_from_s = 0.0
         self._outages = 0
         self._decisions = 0
+        self._all_decisions = 0
         #: Decides with this process's share of each limit.
         self.local = MemoryBackend()
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
@@ -184,6 +185,7 @@ class Fallback:
         A decision for a `damaged` subject is not reconciled: the backend cannot store it.
         """
         self._decisions += 1
+        self._all_decisions += 1
         if self._on_outage != "local":
             return self._open_or_closed(subject, plan, cost, damaged)
         if damaged:
@@ -193,6 +195,7 @@ class Fallback:
     def acquire_joint(self, claim: JointClaim, damaged: StateDamaged | None = None) -> Decision:
         """`acquire` for a JointClaim: every budget is decided with its share."""
         self._decisions += 1
+        self._all_decisions += 1
         if self._on_outage != "local":
             return self._open_or_closed_jointly(claim, damaged)
         if damaged:
@@ -240,6 +243,10 @@ class Fallback:
             "cut_off_tokens": cut_off_tokens,
             "lost_settlements": self.late.lost,
         }
+
+    def counts(self) -> OutageCounts:
+        """See `CountsOutages`."""
+        return OutageCounts(self._breakers.count_open(time.monotonic()), self._outages, self._all_decisions)
 
     @property
     def is_idle(self) -> bool:

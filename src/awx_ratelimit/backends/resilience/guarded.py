@@ -11,7 +11,7 @@ While the backend is unavailable, `on_outage` decides:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, SettlesSoon
+from awx_ratelimit.backends.base import AsyncBackend, Backend, BackendObserver, OutageCounts, SettlesSoon
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend
@@ -95,6 +95,14 @@ class AsyncGuardedBackend(AsyncWrapper):
             raise
         self._fallback.on_success(tickets, self.backend)
         return decision
+
+    def observe(self, observer: BackendObserver) -> None:
+        """See `Observable`. The backend is observed by its own method."""
+        self._fallback.local.observe(observer)
+
+    def outage_counts(self) -> OutageCounts:
+        """See `CountsOutages`."""
+        return self._fallback.counts()
 
     def release(self, decision: Decision) -> None:
         if self._fallback.decided(decision):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, SettlesSoon
+from awx_ratelimit.backends.base import Backend, BackendObserver, OutageCounts, SettlesSoon
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
 from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper
@@ -87,6 +87,14 @@ class GuardedBackend(Wrapper):
             raise
         self._fallback.on_success(tickets, self.backend)
         return decision
+
+    def observe(self, observer: BackendObserver) -> None:
+        """See `Observable`. The backend is observed by its own method."""
+        self._fallback.local.observe(observer)
+
+    def outage_counts(self) -> OutageCounts:
+        """See `CountsOutages`."""
+        return self._fallback.counts()
 
     def release(self, decision: Decision) -> None:
         if self._fallback.decided(decision):

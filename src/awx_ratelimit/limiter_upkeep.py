@@ -1,0 +1,52 @@
+"""What a limiter does beside its decisions: renew leases, send what waits, report its health, and close."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from awx_ratelimit.backends.base import AsyncBackend, Flushes, RenewsLeases
+from awx_ratelimit.observability.listeners import ShadowCounts
+from awx_ratelimit.observability.observers import Observers
+from awx_ratelimit.waiting.lines import WaitingLines
+
+
+class AsyncUpkeep:
+    """The part of AsyncLimiter that needs no claim."""
+
+    backend: AsyncBackend
+    is_closed: bool
+    lines: WaitingLines
+    observers: Observers
+    shadow: ShadowCounts
+
+    async def renew_leases(self) -> None:
+        """Renew every open lease now. Backends whose leases expire also renew them in the background.
+
+        Raises BackendUnavailable.
+        """
+        if isinstance(self.backend, RenewsLeases):
+            await self.backend.renew_leases()
+
+    async def flush(self) -> None:
+        """Send what waits to be sent, such as released slots, in the time that a decision may take. It never raises.
+
+        Call it before you return the response, on platforms that freeze a process between requests. A normal exit
+        flushes by itself. The memory and host backends send nothing.
+        """
+        if isinstance(self.backend, Flushes):
+            await self.backend.flush()
+        self.observers.report("flush")
+
+    async def health(self) -> Mapping[str, Any]:
+        """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
+
+        ``shadow_refusals`` counts, by plan and limit, the claims in this process that a limit in shadow would have
+        refused. The key is absent while there are none.
+        """
+        return self.shadow.added_to(await self.backend.health())
+
+    async def aclose(self) -> None:
+        """Release every lease and close the backend. Claims that wait are refused. A second call does nothing."""
+        self.is_closed = True
+        self.lines.wake_all_of(self)
+        await self.backend.close()
+        self.observers.report("flush")

@@ -1,0 +1,189 @@
+"""What `observability.prometheus` exports, on the package prometheus_client."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    make_asgi_app,
+    make_wsgi_app,
+    multiprocess,
+)
+from prometheus_client.metrics_core import Metric
+
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.observability import families
+from awx_ratelimit.observability.families import Family
+from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES, Labels, LimitMetrics, Observes
+from awx_ratelimit.observability.listeners import Listener
+from awx_ratelimit.runtime.exits import register_at_exit
+from awx_ratelimit.runtime.forks import ForkSafeLock
+from awx_ratelimit.runtime.periodic_thread import PeriodicThread
+
+_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+_PUBLISH_S: Final = 1.0
+#: This module of prometheus_client has no types.
+_multiprocess: Any = multiprocess
+
+
+class PrometheusMetrics(LimitMetrics):
+    """A listener that publishes what limiters do in `registry`. Give one to all limiters of the process.
+
+    No label is ever a subject, a key, a path or an address. Plans beyond the first 1,000 share one label. With
+    ``PROMETHEUS_MULTIPROC_DIR`` the metrics are in its files and not in `registry`. Raises ValueError if `registry` has
+    another PrometheusMetrics.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._metrics: dict[Family, Any] = {family: _metric(family) for family in families.FAMILIES}
+        self._published: dict[tuple[Family, Labels], int] = {}
+        self._publishing = ForkSafeLock()
+        self._thread = PeriodicThread("awx-metrics", self.publish, _PUBLISH_S)
+        self._is_shared = _FOLDER in os.environ
+        super().__init__(self._histogram_of)
+        if self._is_shared:
+            register_at_exit(self.flush)
+        else:
+            _register(registry, _Collector(self))
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._published.clear()
+        self._is_publishing = False
+        self._thread.renew()
+
+    def _histogram_of(self, family: Family, labels: Labels) -> Observes:
+        observes: Observes = self._metrics[family].labels(*labels)
+        return observes
+
+    def reporter(self, release: Listener) -> Listener:
+        count = super().reporter(release)
+        if not self._is_shared:
+            return count
+
+        def report(decision: Decision) -> None:
+            # Not before: a server may fork its workers after it has built the app.
+            if not self._is_publishing:
+                self._is_publishing = True
+                self._thread.start()
+            count(decision)
+
+        return report
+
+    def publish(self) -> None:
+        """Write the counts to the metrics of prometheus_client. A thread does so every second in shared mode."""
+        with self._publishing.current:
+            self.observe_ended()
+            for family in COUNTERS:
+                for labels, count in self.counts(family).items():
+                    before = self._published.get((family, labels), 0)
+                    if count > before:
+                        _labelled(self._metrics[family], labels).inc(count - before)
+                        self._published[family, labels] = count
+            for family in GAUGES:
+                for labels, value in self.counts(family).items():
+                    _labelled(self._metrics[family], labels).set(value)
+
+    def flush(self) -> None:
+        if self._is_shared:
+            self.publish()
+
+    def collect(self) -> Iterator[Metric]:
+        """The current metrics."""
+        self.publish()
+        for metric in self._metrics.values():
+            yield from metric.collect()
+
+
+class _Collector:
+    """What a registry asks for metrics."""
+
+    def __init__(self, metrics: PrometheusMetrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterator[Metric]:
+        """The names, so that the registry can find duplicates."""
+        for family in families.FAMILIES:
+            yield from _metric(family).describe()
+
+    def collect(self) -> Iterator[Metric]:
+        """The current metrics."""
+        return self._metrics.collect()
+
+
+def metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
+    """An ASGI app that shows the metrics in `registry`, or those of all processes with ``PROMETHEUS_MULTIPROC_DIR``.
+
+    Anybody who reaches the app can read the metrics, so mount it where only Prometheus gets.
+    """
+    return make_asgi_app(_shown(registry))
+
+
+def wsgi_metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
+    """`metrics_app` as a WSGI app."""
+    return make_wsgi_app(_shown(registry))
+
+
+def _shown(registry: CollectorRegistry) -> CollectorRegistry:
+    if _FOLDER not in os.environ:
+        return registry
+    of_all = CollectorRegistry()
+    of_all.register(_AllProcesses())
+    return of_all
+
+
+class _AllProcesses:
+    """The sums over the processes that share a folder. Dead ones no longer hold leases."""
+
+    def describe(self) -> Iterable[Metric]:
+        """No names: other packages may have metrics there too."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The current metrics."""
+        for path in Path(os.environ[_FOLDER]).glob("gauge_live*.db"):
+            pid = path.stem.rpartition("_")[2]
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                _multiprocess.mark_process_dead(int(pid))
+        metrics: Iterable[Metric] = _multiprocess.MultiProcessCollector(None).collect()
+        return metrics
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # A process of another user.
+        return True
+    return True
+
+
+def _metric(family: Family) -> Any:
+    # What prometheus_client appends itself, "_total", is not part of a name here.
+    name, labels = family.name.replace(".", "_"), family.labels
+    if family.kind == "counter":
+        return Counter(name, family.description, labels, registry=None)
+    if family.kind == "gauge":
+        return Gauge(name, family.description, labels, registry=None, multiprocess_mode="livesum")
+    return Histogram(name, family.description, labels, unit="seconds", registry=None, buckets=family.bounds)
+
+
+def _labelled(metric: Any, labels: Labels) -> Any:
+    return metric.labels(*labels) if labels else metric
+
+
+def _register(registry: CollectorRegistry, collector: _Collector) -> None:
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise ValueError(
+            "registry: it has a PrometheusMetrics already; give one PrometheusMetrics to all limiters"
+        ) from error

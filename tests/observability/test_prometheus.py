@@ -1,0 +1,237 @@
+"""What PrometheusMetrics publishes, read back from its registry."""
+
+import gc
+import threading
+from collections import defaultdict
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.machine import eventually
+
+from awx_ratelimit import (
+    BackendUnavailable,
+    Budget,
+    Gate,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Rate,
+    StaticKeys,
+)
+from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.observability.prometheus import PrometheusMetrics
+from awx_ratelimit.testing import ManualClock
+
+STARTER = Plan.of("starter", per_minute=2, concurrent=3)
+SHADOWED = Plan("tried", (Rate("minute", 1, 60_000, shadow=True),))
+ACCOUNT = Plan.of("acme", per_day=1)
+
+
+class Broken(MemoryBackend):
+    """A backend that never answers."""
+
+    def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
+        raise BackendUnavailable("it is down")
+
+
+class Published:
+    """A limiter with metrics, and their values."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = PrometheusMetrics(self.registry)
+        self.limiter = Limiter(MemoryBackend(clock=ManualClock()), listeners=[self.metrics])
+
+    def of(self, name: str, **labels: str) -> float | None:
+        """The value of ``awx_ratelimit_<name>``; None if there is no such series."""
+        return self.registry.get_sample_value(f"awx_ratelimit_{name}", labels)
+
+
+@pytest.fixture
+def published() -> Published:
+    return Published()
+
+
+def test_outcomes_of_requests(published: Published) -> None:
+    """Each claim is counted once, under its plan and outcome."""
+    for _ in range(5):
+        published.limiter.acquire("key_1", STARTER)
+        published.limiter.acquire("key_2", SHADOWED)
+
+    assert published.of("requests_total", plan="starter", outcome="allowed") == 2
+    assert published.of("requests_total", plan="starter", outcome="refused") == 3
+    assert published.of("requests_total", plan="tried", outcome="allowed") == 1
+    assert published.of("requests_total", plan="tried", outcome="shadow") == 4
+
+
+def test_refusals_by_limit(published: Published) -> None:
+    """Every limit that refused is counted, with its scope, and those in shadow apart."""
+    also = [Budget("acme", ACCOUNT, "account")]
+    for _ in range(4):
+        published.limiter.acquire("key_1", STARTER, also=also)
+    published.limiter.acquire("key_2", SHADOWED)
+    published.limiter.acquire("key_2", SHADOWED)
+
+    refused = {"plan": "starter", "outcome": "refused"}
+    assert published.of("refusals_total", scope="account", limit="day", **refused) == 3
+    assert published.of("refusals_total", scope="", limit="minute", **refused) is None
+    assert published.of("refusals_total", plan="tried", scope="", limit="minute", outcome="shadow") == 1
+
+
+def test_open_leases(published: Published) -> None:
+    """A lease counts until its first release, and its duration once."""
+    decisions = [published.limiter.acquire("key_1", STARTER) for _ in range(2)]
+    held = published.of("active_request_leases", plan="starter")
+    for _ in range(2):
+        published.limiter.release(decisions[0])
+
+    assert held == 2
+    assert published.of("active_request_leases", plan="starter") == 1
+    assert published.of("request_lease_duration_seconds_count", plan="starter") == 1
+    assert published.of("request_lease_duration_seconds_bucket", plan="starter", le="0.005") == 1
+
+
+def test_blocks_release_their_leases(published: Published) -> None:
+    """A slot that a block frees does not count any more."""
+    with published.limiter.hold("key_1", STARTER):
+        pass
+
+    assert published.of("active_request_leases", plan="starter") == 0
+
+
+def test_settlements(published: Published) -> None:
+    """Settlements are counted by their direction; a refund gives back."""
+    plan = Plan("tokens", (Rate("minute", 9_000, 60_000), Rate("volume", 9_000, 60_000, measure="tokens")))
+    for cost in ({"requests": 1, "tokens": 900}, {"tokens": 30}, 1):
+        decision = published.limiter.acquire("key_1", plan, {"requests": 1, "tokens": 80})
+        published.limiter.settle(decision, cost)
+    published.limiter.refund(published.limiter.acquire("key_1", plan))
+
+    by_direction = [
+        published.of("settlements_total", plan="tokens", direction=name) for name in ("more", "less", "same")
+    ]
+    assert by_direction == [1, 2, 1]
+
+
+def test_unavailable_backend() -> None:
+    """A claim that the backend does not decide is counted as unavailable."""
+    registry = CollectorRegistry()
+    limiter = Limiter(Broken(), listeners=[PrometheusMetrics(registry)])
+    with suppress(BackendUnavailable):
+        limiter.acquire("key_1", STARTER)
+
+    labels = {"plan": "starter", "outcome": "unavailable"}
+    assert registry.get_sample_value("awx_ratelimit_requests_total", labels) == 1
+
+
+def test_threads_lose_no_count(published: Published) -> None:
+    """Eight threads that decide at once, while others read, are counted exactly."""
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            generate_latest(published.registry)
+
+    def decide() -> None:
+        for _ in range(500):
+            published.limiter.release(published.limiter.acquire("key_1", STARTER))
+
+    reader, threads = threading.Thread(target=read), [threading.Thread(target=decide) for _ in range(8)]
+    for thread in (reader, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    reader.join()
+
+    counts = [published.of("requests_total", plan="starter", outcome=name) for name in ("allowed", "refused")]
+    assert counts == [2, 3998]
+    assert published.of("active_request_leases", plan="starter") == 0
+
+
+def test_plans_are_bounded(published: Published) -> None:
+    """However many plans there are, the series stay bounded, and no claim is lost."""
+    for number in range(3_000):
+        published.limiter.acquire("key_1", Plan(f"plan_{number}", (Rate(f"r{number}", 1, 60_000),)))
+
+    text = generate_latest(published.registry).decode()
+    (family,) = [family for family in text_string_to_metric_families(text) if family.name == "awx_ratelimit_requests"]
+    samples = [sample for sample in family.samples if sample.name.endswith("_total")]
+    assert len(samples) <= 1_001
+    assert sum(sample.value for sample in samples) == 3_000
+
+
+def test_no_subject_is_a_label(published: Published) -> None:
+    """Neither a subject nor an address is in the text that Prometheus reads."""
+    published.limiter.acquire("key_secret", STARTER, also=[Budget("acct_secret", ACCOUNT, "account")])
+    published.limiter.acquire("key_secret", STARTER, also=[Budget("acct_secret", ACCOUNT, "account")])
+
+    assert "secret" not in generate_latest(published.registry).decode()
+
+
+def test_an_idle_plan_can_be_freed(published: Published) -> None:
+    """Metrics keep a bounded number of plans alive."""
+    for number in range(2_500):
+        published.limiter.acquire("key_1", Plan(f"idle_{number}", (Rate("minute", 1, 60_000),)))
+    gc.collect()
+    plans = [each for each in gc.get_objects() if type(each) is Plan]
+
+    assert sum(plan.name.startswith("idle_") for plan in plans) < 2_000
+
+
+def test_second_metrics_in_a_registry() -> None:
+    """A registry takes one PrometheusMetrics; the error says what to do."""
+    registry = CollectorRegistry()
+    PrometheusMetrics(registry)
+
+    with pytest.raises(ValueError, match="give one PrometheusMetrics to all limiters"):
+        PrometheusMetrics(registry)
+
+
+def test_verified_keys(published: Published) -> None:
+    """A gate counts accepted keys, and refused ones by the code of their refusal."""
+    gate = Gate(published.limiter, plans=PlanTable([STARTER]), identify=StaticKeys({"awx_test_key": "starter"}))
+    for sent in ([b"awx_test_key"], [b"awx_test_key"], [b"awx_test_wrong"], []):
+        gate.admit(Request("GET", "/", "192.0.2.1", defaultdict(list, {b"x-api-key": sent}).__getitem__))
+
+    assert published.of("key_verifications_total", outcome="accepted") == 2
+    assert published.of("key_verifications_total", outcome="invalid_api_key") == 1
+
+
+def test_claims_that_wait() -> None:
+    """A claim that waits is counted while it does, and then with its time; one that need not wait is not."""
+    registry, clock, plan = CollectorRegistry(), ManualClock(), Plan.of("queued", per_second=1)
+    limiter = Limiter(MemoryBackend(clock=clock), listeners=[PrometheusMetrics(registry)])
+    limiter.acquire("key_1", plan, wait_ms=5_000)
+    thread = threading.Thread(target=limiter.acquire, args=("key_1", plan), kwargs={"wait_ms": 5_000})
+    thread.start()
+    assert eventually(lambda: clock.alarms, 1) == 1
+    waiting = registry.get_sample_value("awx_ratelimit_queued_requests")
+    clock.advance(1_000)
+    thread.join()
+
+    labels = {"plan": "queued", "outcome": "allowed"}
+    assert waiting == 1
+    assert registry.get_sample_value("awx_ratelimit_queued_requests") == 0
+    assert registry.get_sample_value("awx_ratelimit_request_time_in_queue_seconds_count", labels) == 1
+    assert registry.get_sample_value("awx_ratelimit_request_time_in_queue_seconds_sum", labels) == 1
+
+
+def test_outages(published: Published) -> None:
+    """Decisions of a guard without its backend are counted, as fallback if they are allowed."""
+    registry = CollectorRegistry()
+    guard = GuardedBackend(Broken())
+    limiter = Limiter(guard, listeners=[PrometheusMetrics(registry)])
+    for _ in range(6):
+        limiter.acquire("key_1", STARTER)
+
+    labels = {"plan": "starter", "outcome": "fallback"}
+    assert registry.get_sample_value("awx_ratelimit_requests_total", labels) == 2
+    assert registry.get_sample_value("awx_ratelimit_fallback_decisions_total") == 6
+    assert registry.get_sample_value("awx_ratelimit_circuit_breakers_open") == 1
+    assert registry.get_sample_value("awx_ratelimit_outages_total") == 1

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
     from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
     from awx_ratelimit.http.identity.stored_keys import StoredKeys
+    from awx_ratelimit.keys.usage_history import UsageHistory
     from awx_ratelimit.management.auth.jwt_subject import JwtSubject
 
 __all__ = [
@@ -95,13 +96,14 @@ _LAZY = {
     "RateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",
     "StoredKeys": "awx_ratelimit.http.identity.stored_keys",
+    "UsageHistory": "awx_ratelimit.keys",
     "WsgiRateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "open_async_backend": "awx_ratelimit.backends.open",
     "open_backend": "awx_ratelimit.backends.open",
     "settle": "awx_ratelimit.adapters.settle",
 }
 if TYPE_CHECKING:
-    __all__ += ["AsyncRedisBackend", "HostBackend", "RedisBackend"]
+    __all__ += ["AsyncRedisBackend", "HostBackend", "RedisBackend", "UsageHistory"]
 
 __getattr__ = lazy_exports(__name__, _LAZY)
 

@@ -212,7 +212,7 @@ class AsyncLimiter(AsyncUpkeep):
         """`settle` at a cost of 0, for work that was not done."""
         check_is_decision(decision, "refund(decision)")
         await self.backend.refund(decision)
-        self.observers.report("settled", decision, 0)
+        self.observers.report("settled", decision, dict.fromkeys(cost_by_measure(decision.cost), 0))
 
     async def settle(self, decision: Decision, cost: Cost) -> None:
         """Correct a claim whose cost is known now: charge what it cost more, or give back what it cost less.

@@ -209,7 +209,7 @@ class Limiter(Upkeep):
         """`settle` at a cost of 0, for work that was not done."""
         check_is_decision(decision, "refund(decision)")
         self.backend.refund(decision)
-        self.observers.report("settled", decision, 0)
+        self.observers.report("settled", decision, dict.fromkeys(cost_by_measure(decision.cost), 0))
 
     def settle(self, decision: Decision, cost: Cost) -> None:
         """Correct a claim whose cost is known now: charge what it cost more, or give back what it cost less.

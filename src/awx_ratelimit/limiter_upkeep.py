@@ -34,7 +34,7 @@ class AsyncUpkeep:
         """
         if isinstance(self.backend, Flushes):
             await self.backend.flush()
-        self.observers.report("flush")
+        await self.observers.flush_async()
 
     async def health(self) -> Mapping[str, Any]:
         """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
@@ -49,4 +49,4 @@ class AsyncUpkeep:
         self.is_closed = True
         self.lines.wake_all_of(self)
         await self.backend.close()
-        self.observers.report("flush")
+        await self.observers.flush_async()

@@ -37,7 +37,7 @@ class Upkeep:
         """
         if isinstance(self.backend, Flushes):
             self.backend.flush()
-        self.observers.report("flush")
+        self.observers.flush()
 
     def health(self) -> Mapping[str, Any]:
         """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
@@ -52,4 +52,4 @@ class Upkeep:
         self.is_closed = True
         self.lines.wake_all_of(self)
         self.backend.close()
-        self.observers.report("flush")
+        self.observers.flush()

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import event
 from tests.keys.test_no_key_leaks import Lifecycle
 
-from awx_ratelimit.keys import KeyFormat, KeyStore
+from awx_ratelimit import STARTER, Limiter, MemoryBackend
+from awx_ratelimit.keys import KeyFormat, KeyStore, UsageHistory
 from awx_ratelimit.testing import ManualClock
 
 #: Statements without an account: the look-up that finds it, the changes of all accounts, and the operator's list.
@@ -16,8 +17,15 @@ _FOR_ALL = (
     r"FROM awx_key_changes",
     r"FROM \(SELECT awx_accounts\.id [^()]*FROM awx_accounts\) AS anon_1$",
     r"FROM awx_accounts ORDER BY awx_accounts.id\s+LIMIT \S+ OFFSET \S+$",
+    # The usage history finds the accounts of the keys that were used, and removes what is old.
+    r"^SELECT awx_api_keys.id, awx_api_keys.account_id, awx_api_keys.family_id FROM awx_api_keys "
+    r"WHERE awx_api_keys.id IN ",
+    r"^DELETE FROM (awx_usage|awx_usage_costs|awx_usage_refusals|awx_usage_writers) ",
 )
-_OF_AN_ACCOUNT = r"WHERE .*?(awx_api_keys\.account_id|awx_api_key_events\.account_id|awx_accounts\.id) = "
+_OF_AN_ACCOUNT = (
+    r"WHERE .*?(awx_api_keys\.account_id|awx_api_key_events\.account_id|awx_accounts\.id"
+    r"|awx_usage\.account_id|awx_usage_costs\.account_id|awx_usage_refusals\.account_id) = "
+)
 
 
 @pytest.fixture
@@ -35,6 +43,12 @@ def sent(store: KeyStore) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
+def _use(store: KeyStore, clock: ManualClock, key_id: str) -> None:
+    history = UsageHistory(store, clock=clock, flush_seconds=3_600)
+    Limiter(MemoryBackend(clock=clock), listeners=[history]).acquire(key_id, STARTER)
+    history.close()
+
+
 def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent: list[str]) -> None:
     """Every statement that reads, changes or deletes rows of keys, events or accounts is limited to one account."""
     life = Lifecycle(store, clock, KeyFormat())
@@ -49,11 +63,18 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     service.accounts.ensure("acme")
     service.accounts.suspend("acme")
     life.verifier.close()
+    _use(store, clock, service.list("acme").items[0].id)
+    service.usage.history("acme", key_id=service.list("acme").items[0].id)
+    service.usage.busiest("acme")
+    service.usage.refusals("acme")
     touching = [one for one in sent if re.match("SELECT .*awx_|UPDATE|DELETE", one)]
     odd = [one for one in touching if not re.search(_OF_AN_ACCOUNT, one)]
 
     assert len(touching) > 50
     assert [one for one in odd if not any(re.search(pattern, one) for pattern in _FOR_ALL)] == []
-    # Only old changes are ever deleted.
-    assert {one.split(" WHERE")[0] for one in touching if one.startswith("DELETE")} == {"DELETE FROM awx_key_changes"}
+    # Only old changes and usage are ever deleted.
+    assert {one.split(" WHERE")[0] for one in touching if one.startswith("DELETE")} == {
+        "DELETE FROM awx_key_changes",
+        *(f"DELETE FROM awx_usage{name}" for name in ("", "_costs", "_refusals", "_writers")),
+    }
     assert not [one for one in touching if one.startswith("UPDATE awx_api_key_events")]

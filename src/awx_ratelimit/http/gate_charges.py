@@ -30,9 +30,12 @@ class AsyncCharges:
         claim = policy.claims.claim(request, caller, plan, policy.shared.service, rule.price, cost)
         return await self._limiter.claim_jointly(claim, rule.wait_ms, rule.queues)
 
-    async def give_back(self, decision: Decision) -> None:
-        """Refund a decision whose request a route's own limit has refused. It never raises."""
+    async def give_back(self, decision: Decision, refusal: Decision | None) -> None:
+        """Refund a decision whose request a route's own limit has refused, by `refusal`. It never raises."""
+        if refusal is not None:
+            self._limiter.observers.report("overruled", decision, refusal)
         if self._settle_soon(decision, NOTHING, partial(self._policy.not_refunded, decision)):
+            self._limiter.observers.report("settled", decision, dict.fromkeys(cost_by_measure(decision.cost), 0))
             return
         try:
             await self._limiter.refund(decision)
@@ -47,6 +50,7 @@ class AsyncCharges:
         cost = actual_cost(decision, status, noted)
         actual = cost_by_measure(checked_cost(cost))
         if self._settle_soon(decision, actual, partial(self._policy.not_settled, decision)):
+            self._limiter.observers.report("settled", decision, cost)
             return
         try:
             await self._limiter.settle(decision, cost)

@@ -89,6 +89,6 @@ async def async_admit_to_route(
         return admission if outer else _reporting_all(admission, source)
     for each in (*outer, *charged):
         if each.decision is not None:
-            await each.gate.give_back(each.decision)
+            await each.gate.give_back(each.decision, admission.decision)
     charged.clear()
     return admission

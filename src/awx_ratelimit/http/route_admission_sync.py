@@ -72,6 +72,6 @@ def admit_to_route(
         return admission if outer else _reporting_all(admission, source)
     for each in (*outer, *charged):
         if each.decision is not None:
-            each.gate.give_back(each.decision)
+            each.gate.give_back(each.decision, admission.decision)
     charged.clear()
     return admission

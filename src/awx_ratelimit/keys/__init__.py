@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from awx_ratelimit.keys.accounts import Accounts
     from awx_ratelimit.keys.service import KeyService
     from awx_ratelimit.keys.storage.store import KeyStore
+    from awx_ratelimit.keys.usage_history import UsageHistory
     from awx_ratelimit.keys.verification.verifier import KeyVerifier
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "KeyVerifier",
     "Page",
     "Secret",
+    "UsageHistory",
     "redact_event",
 ]
 
@@ -51,6 +53,7 @@ __getattr__ = lazy_exports(
         "KeyService": f"{__name__}.service",
         "KeyStore": f"{__name__}.storage.store",
         "KeyVerifier": f"{__name__}.verification.verifier",
+        "UsageHistory": f"{__name__}.usage_history",
     },
     extra="keys",
     packages={"sqlalchemy": "SQLAlchemy"},

@@ -79,7 +79,8 @@ _ID_CHARACTERS = 16
 _MIN_PEPPER_BYTES = 16
 _BLOCK_BYTES = 64
 _is_prefix = re.compile(r"(?=.{2,32}\Z)[a-z][a-z0-9]*_(?:[a-z0-9]+_)*").fullmatch
-is_key_id: Final = re.compile(rf"key_[0-9A-Za-z]{{{_ID_CHARACTERS}}}").fullmatch
+KEY_ID_PREFIX: Final = "key_"
+is_key_id: Final = re.compile(rf"{KEY_ID_PREFIX}[0-9A-Za-z]{{{_ID_CHARACTERS}}}").fullmatch
 
 
 def _fastest_sha256() -> Any:
@@ -111,7 +112,7 @@ def base62(number: int, length: int) -> str:
 
 def new_key_id() -> str:
     """Return ``key_`` and 16 random characters. An id reveals neither the number of keys nor the time."""
-    return f"key_{_random(_ID_CHARACTERS)}"
+    return f"{KEY_ID_PREFIX}{_random(_ID_CHARACTERS)}"
 
 
 class KeyFormat:

@@ -13,6 +13,7 @@ from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
 from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork
+from awx_ratelimit.keys.usage_reports import UsageReports
 from awx_ratelimit.runtime.clock import Clock, WallClock
 
 
@@ -40,6 +41,8 @@ class KeyService:
         self._finder = KeyFinder((PREFIX, self._keys.prefix))
         self._clock = clock or WallClock()
         self.accounts = Accounts(store, self._clock, check_plan)
+        #: What accounts and keys have used, if a `UsageHistory` records it.
+        self.usage = UsageReports(store, self._clock)
 
     def create(
         self,

@@ -40,10 +40,13 @@ def reporter(listeners: tuple[Listener, ...], release: Listener) -> Listener | N
 
     Exceptions are logged. A cancellation or an exit releases the decision and propagates.
     """
-    if len(listeners) == 1 and hasattr(listeners[0], "reporter"):
-        fast: Listener = listeners[0].reporter(release)
+    calls: tuple[Any, ...] = tuple(
+        listener.reporter(release) if hasattr(listener, "reporter") else listener for listener in listeners
+    )
+    if len(calls) == 1 and calls[0] is not listeners[0]:
+        fast: Listener = calls[0]
         return fast
-    return partial(_notify, listeners, release) if listeners else None
+    return partial(_notify, calls, release) if calls else None
 
 
 def _notify(listeners: tuple[Listener, ...], release: Listener, decision: Decision) -> None:

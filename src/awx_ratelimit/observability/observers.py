@@ -10,6 +10,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.observability.listeners import Listener
+from awx_ratelimit.runtime.event_loops import runs_asyncio
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -34,6 +35,9 @@ class Observer:
 
     def settled(self, decision: Decision, cost: Cost) -> None:
         """The cost of `decision` turned out to be `cost`; 0 for a refund."""
+
+    def overruled(self, decision: Decision, by: Decision) -> None:
+        """The request of `decision`, which was allowed, was refused all the same: by the limit of a route."""
 
     def wait_began(self) -> None:
         """A claim may wait for room from now on."""
@@ -60,11 +64,30 @@ class Observers:
     def __init__(self, listeners: Iterable[Listener]) -> None:
         self.all = tuple(listener for listener in listeners if isinstance(listener, Observer))
         #: What releases call: nothing for nearly all limiters.
-        self.released = tuple(_safe(observer.released) for observer in self.all)
+        self.released = tuple(_safe(observer.released) for observer in self.all if _follows(observer, "released"))
         #: What accepted keys call.
         self.accepted: Callable[[], Any] = partial(self.report, "verified", "accepted")
         if len(self.all) == 1 and hasattr(self.all[0], "add_accepted"):
             self.accepted = self.all[0].add_accepted
+
+    def follow(self, name: str) -> bool:
+        """Whether an observer has a method `name` of its own."""
+        return any(_follows(observer, name) for observer in self.all)
+
+    def flush(self) -> None:
+        """Flush each observer."""
+        self.report("flush")
+
+    async def flush_async(self) -> None:
+        """As `flush`, without blocking an event loop of asyncio."""
+        if not self.follow("flush"):
+            return
+        if not runs_asyncio():
+            self.flush()
+            return
+        import asyncio  # here: a program on trio may not need it
+
+        await asyncio.to_thread(self.flush)
 
     def report(self, name: str, *arguments: Any) -> None:
         """Call the method `name` of each observer."""
@@ -93,6 +116,10 @@ class QueueTime:
         """It does not wait any more."""
         if self._begun_ms is not None:
             self._observers.report("wait_ended", decision, (self._now_ms() - self._begun_ms) / 1000)
+
+
+def _follows(observer: Observer, name: str) -> bool:
+    return getattr(getattr(observer, name), "__func__", None) is not getattr(Observer, name)
 
 
 def _safe(method: Listener) -> Listener:

@@ -13,8 +13,8 @@ _REFUSALS = (KeyRefused, KeyStoreUnavailable, TooManyWrongKeys)
 
 
 def reported(identify: Callable[[Request], Any], observers: Observers) -> Callable[[Request], Any]:
-    """`identify`, whose results are reported; `identify` itself without observers."""
-    if not observers.all:
+    """`identify`, whose results are reported; `identify` itself if no observer follows that."""
+    if not observers.follow("verified"):
         return identify
     accepted = observers.accepted
 

@@ -152,6 +152,19 @@ class KeyStore:
             with database_errors(self._name), self._fork_gate, self._engines.writing.begin() as connection:
                 connection.execute(_UPDATE_LAST_USED, batch)
 
+    def write(self, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run `work` in a transaction and return its result. Raises KeyStoreUnavailable.
+
+        `work` may run twice, and the database may not answer a commit that happens. So it must be safe to repeat.
+        """
+
+        def run() -> _T:
+            with self._engines.writing.begin() as connection:
+                return work(connection, *args, **kwargs)
+
+        with database_errors(self._name), self._fork_gate:
+            return _retried(run)
+
     def subscribe(self, listener: Listener) -> None:
         """Call the bound method `listener` with the account id after each announced change, while its object lives."""
         self._listeners = [*(known for known in self._listeners if known() is not None), WeakMethod(listener)]

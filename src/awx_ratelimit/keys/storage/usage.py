@@ -1,0 +1,238 @@
+"""What keys have used: the statements that write it, remove it when it is old, and read it.
+
+A batch is written in one transaction, which first raises the number that is stored for its process. So a batch that is
+sent again, because the answer of its commit was lost, is not written twice.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
+
+from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS
+from awx_ratelimit.observability.subject_counts import HourUsage
+
+DAY_MS: Final = 86_400_000
+#: Hours are kept so long. Days are kept longer: see `UsageHistory`.
+HOURS_KEPT_MS: Final = 35 * DAY_MS
+#: A process that writes nothing for so long is dead.
+_WRITERS_KEPT_MS: Final = 35 * DAY_MS
+_REMOVER: Final = "remover"
+_REMOVED_AT_ONCE: Final = 1_000
+#: Sums of amounts up to this one fit into 64 bits.
+_MAX_AMOUNT: Final = 2**53
+
+_RAISE_SEQUENCE = text(
+    "INSERT INTO awx_usage_writers (process, sequence, at_ms) VALUES (:process, :sequence, :at_ms)"
+    " ON CONFLICT (process) DO UPDATE SET sequence = excluded.sequence, at_ms = excluded.at_ms"
+    " WHERE awx_usage_writers.sequence < excluded.sequence"
+)
+_TAKE_TURN = text(
+    "INSERT INTO awx_usage_writers (process, sequence, at_ms) VALUES (:process, 0, :at_ms)"
+    " ON CONFLICT (process) DO UPDATE SET at_ms = excluded.at_ms"
+    " WHERE awx_usage_writers.at_ms NOT BETWEEN :since_ms AND :until_ms"
+)
+_ADD_USAGE = text(
+    "INSERT INTO awx_usage (account_id, period, family_id, begins_ms, allowed, refused, peak, last_at_ms)"
+    " VALUES (:account_id, :period, :family_id, :begins_ms, :allowed, :refused, :peak, :last_at_ms)"
+    " ON CONFLICT (account_id, period, family_id, begins_ms) DO UPDATE SET"
+    " allowed = awx_usage.allowed + excluded.allowed, refused = awx_usage.refused + excluded.refused,"
+    " peak = CASE WHEN excluded.peak > awx_usage.peak THEN excluded.peak ELSE awx_usage.peak END,"
+    " last_at_ms = CASE WHEN excluded.last_at_ms > awx_usage.last_at_ms"
+    " THEN excluded.last_at_ms ELSE awx_usage.last_at_ms END"
+)
+_ADD_AMOUNT: Final = (
+    "INSERT INTO {table} (account_id, period, family_id, begins_ms, {name}, amount)"
+    " VALUES (:account_id, :period, :family_id, :begins_ms, :name, :amount)"
+    " ON CONFLICT (account_id, period, family_id, begins_ms, {name}) DO UPDATE SET"
+    " amount = CASE WHEN {table}.amount > {max} THEN {table}.amount ELSE {table}.amount + excluded.amount END"
+)
+_ADD_COSTS = text(_ADD_AMOUNT.format(table="awx_usage_costs", name="measure", max=_MAX_AMOUNT))
+_ADD_REFUSALS = text(_ADD_AMOUNT.format(table="awx_usage_refusals", name="limit_name", max=_MAX_AMOUNT))
+#: Nearly every subject is the family already.
+_OWNERS = select(KEYS.c.id, KEYS.c.account_id, KEYS.c.family_id).where(KEYS.c.id.in_(bindparam("ids", expanding=True)))
+_IDENTITY: Final = "account_id, period, family_id, begins_ms"
+_REMOVALS: Final = tuple(
+    text(
+        f"DELETE FROM {table} WHERE ({_IDENTITY}) IN (SELECT {_IDENTITY} FROM {table}"  # noqa: S608  # constants
+        " WHERE period = :period AND begins_ms < :before_ms ORDER BY begins_ms LIMIT :number)"
+    )
+    for table in ("awx_usage", "awx_usage_costs", "awx_usage_refusals")
+)
+_REMOVE_WRITERS = text("DELETE FROM awx_usage_writers WHERE at_ms < :before_ms AND process <> :remover")
+#: The account and the family of each subject.
+_Owners: TypeAlias = Mapping[str, tuple[str, str]]
+
+
+class PeriodUsage(NamedTuple):
+    """What one key, or all keys of an account, used in the hour or day from `begins_ms`."""
+
+    begins_ms: int
+    allowed: int
+    refused: int
+    peak: int
+    last_at_ms: int | None
+    costs: Mapping[str, int]
+    refusals: Mapping[str, int]
+
+
+class FamilyUsage(NamedTuple):
+    """What the keys of one family used in a time, and the newest of them."""
+
+    key_id: str
+    name: str
+    prefix: str
+    last4: str
+    revoked: bool
+    allowed: int
+    refused: int
+    peak: int
+    last_at_ms: int
+
+
+def add(connection: Connection, process: str, sequence: int, now_ms: int, usages: Sequence[HourUsage]) -> bool:
+    """Add `usages` to the stored ones, unless `process` has written this `sequence` before. Return whether it had not.
+
+    Subjects that are no stored keys are left out.
+    """
+    row = {"process": process, "sequence": sequence, "at_ms": now_ms}
+    if not connection.execute(_RAISE_SEQUENCE, row).rowcount:
+        return False
+    ids = sorted({usage.subject for usage in usages})
+    owners = {row.id: (row.account_id, row.family_id) for row in connection.execute(_OWNERS, {"ids": ids})}
+    stored = [usage for usage in usages if usage.subject in owners]
+    for statement, rows in (
+        (_ADD_USAGE, _usage_rows(owners, stored)),
+        (_ADD_COSTS, _amount_rows(owners, [(usage, usage.costs) for usage in stored])),
+        (_ADD_REFUSALS, _amount_rows(owners, [(usage, usage.refusals) for usage in stored])),
+    ):
+        if rows:
+            connection.execute(statement, rows)
+    return True
+
+
+def take_turn(connection: Connection, now_ms: int, interval_ms: int) -> bool:
+    """Return whether this process is to remove old rows now. One process is, once in `interval_ms`."""
+    # A turn in the future was taken by a wrong clock.
+    row = {"process": _REMOVER, "at_ms": now_ms, "since_ms": now_ms - interval_ms + 1, "until_ms": now_ms + interval_ms}
+    return connection.execute(_TAKE_TURN, row).rowcount > 0
+
+
+def remove_some(connection: Connection, now_ms: int, keep_days: int) -> bool:
+    """Remove some rows that are too old. Return whether there may be more."""
+    more = False
+    for period, kept_ms in (("hour", min(HOURS_KEPT_MS, keep_days * DAY_MS)), ("day", keep_days * DAY_MS)):
+        row = {"period": period, "before_ms": _floor(now_ms - kept_ms, DAY_MS), "number": _REMOVED_AT_ONCE}
+        for statement in _REMOVALS:
+            more |= connection.execute(statement, row).rowcount >= _REMOVED_AT_ONCE
+    connection.execute(_REMOVE_WRITERS, {"before_ms": now_ms - _WRITERS_KEPT_MS, "remover": _REMOVER})
+    return more
+
+
+def family_of(connection: Connection, account_id: str, key_id: str) -> str | None:
+    """Return the family of a key of the account, revoked or not; None if the account has had no such key."""
+    found = select(KEYS.c.family_id).where(KEYS.c.account_id == account_id, KEYS.c.id == key_id)
+    family_id: str | None = connection.execute(found).scalar_one_or_none()
+    return family_id
+
+
+def periods(
+    connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
+) -> tuple[PeriodUsage, ...]:
+    """Return the usage of the account, or of one family, for each hour or day in which there was any, in order."""
+    counts = _chosen(USAGE, account_id, family_id, period, begins_ms, ends_ms)
+    columns = [
+        func.sum(USAGE.c.allowed),
+        func.sum(USAGE.c.refused),
+        func.max(USAGE.c.peak),
+        func.max(USAGE.c.last_at_ms),
+    ]
+    rows = connection.execute(
+        select(USAGE.c.begins_ms, *columns).where(*counts).group_by(USAGE.c.begins_ms).order_by(USAGE.c.begins_ms)
+    ).all()
+    amounts = []
+    for table, name in ((USAGE_COSTS, USAGE_COSTS.c.measure), (USAGE_REFUSALS, USAGE_REFUSALS.c.limit_name)):
+        chosen = _chosen(table, account_id, family_id, period, begins_ms, ends_ms)
+        query = select(table.c.begins_ms, name, func.sum(table.c.amount)).where(*chosen)
+        found: dict[int, dict[str, int]] = {}
+        for at_ms, text_, amount in connection.execute(query.group_by(table.c.begins_ms, name).order_by(name)):
+            # A correction may come alone after its hour was removed.
+            found.setdefault(at_ms, {})[text_] = max(0, int(amount))
+        amounts.append(found)
+    costs, refusals = amounts
+    return tuple(
+        PeriodUsage(
+            at_ms, max(0, int(allowed)), max(0, int(refused)), peak, last_at_ms or None,
+            costs.get(at_ms, {}), refusals.get(at_ms, {}),
+        )
+        for at_ms, allowed, refused, peak, last_at_ms in rows
+    )  # fmt: skip
+
+
+def busiest(
+    connection: Connection, account_id: str, period: str, begins_ms: int, ends_ms: int, number: int
+) -> tuple[FamilyUsage, ...]:
+    """Return the families of the account with the most requests, each with its newest key."""
+    chosen = _chosen(USAGE, account_id, None, period, begins_ms, ends_ms)
+    allowed, refused = func.sum(USAGE.c.allowed), func.sum(USAGE.c.refused)
+    query = select(USAGE.c.family_id, allowed, refused, func.max(USAGE.c.peak), func.max(USAGE.c.last_at_ms))
+    order = ((allowed + refused).desc(), USAGE.c.family_id)
+    rows = connection.execute(query.where(*chosen).group_by(USAGE.c.family_id).order_by(*order).limit(number)).all()
+    in_families = KEYS.c.family_id.in_([row.family_id for row in rows])
+    columns = (KEYS.c.family_id, KEYS.c.id, KEYS.c.name, KEYS.c.prefix, KEYS.c.last4, KEYS.c.revoked_at_ms)
+    keys = select(*columns).where(KEYS.c.account_id == account_id, in_families)
+    newest = {key.family_id: key for key in connection.execute(keys.order_by(KEYS.c.created_at_ms, KEYS.c.id))}
+    found = []
+    for family_id, allowed_, refused_, peak, last_at_ms in rows:
+        key = newest[family_id]
+        counts = (max(0, int(allowed_)), max(0, int(refused_)), peak, last_at_ms)
+        found.append(FamilyUsage(key.id, key.name, key.prefix, key.last4, key.revoked_at_ms is not None, *counts))
+    return tuple(found)
+
+
+def _chosen(
+    table: Any, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
+) -> list[ColumnElement[bool]]:
+    of_key = [] if family_id is None else [table.c.family_id == family_id]
+    in_time = [table.c.begins_ms >= begins_ms, table.c.begins_ms < ends_ms]
+    return [table.c.account_id == account_id, table.c.period == period, *of_key, *in_time]
+
+
+def _usage_rows(owners: _Owners, usages: Iterable[HourUsage]) -> list[dict[str, Any]]:
+    """A row for each hour and each day, in the order in which all processes lock them."""
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for usage in usages:
+        for key in _identities(owners, usage):
+            row = rows.setdefault(key, [0, 0, 0, 0])
+            row[0] += usage.allowed
+            row[1] += usage.refused
+            row[2] = max(row[2], usage.peak)
+            row[3] = max(row[3], usage.last_at_ms)
+    names = ("account_id", "period", "family_id", "begins_ms", "allowed", "refused", "peak", "last_at_ms")
+    return [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(rows.items())]
+
+
+def _amount_rows(owners: _Owners, usages: Iterable[tuple[HourUsage, Mapping[str, int]]]) -> list[dict[str, Any]]:
+    amounts: Counter[tuple[Any, ...]] = Counter()
+    for usage, by_name in usages:
+        for key in _identities(owners, usage):
+            for name, amount in by_name.items():
+                amounts[*key, name] += amount
+    names = ("account_id", "period", "family_id", "begins_ms", "name", "amount")
+    return [
+        dict(zip(names, (*key, max(-_MAX_AMOUNT, min(amount, _MAX_AMOUNT))), strict=True))
+        for key, amount in sorted(amounts.items())
+    ]
+
+
+def _identities(owners: _Owners, usage: HourUsage) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    account_id, family_id = owners[usage.subject]
+    return (
+        (account_id, "hour", family_id, usage.begins_ms),
+        (account_id, "day", family_id, _floor(usage.begins_ms, DAY_MS)),
+    )
+
+
+def _floor(at_ms: int, unit_ms: int) -> int:
+    return at_ms - at_ms % unit_ms

@@ -62,7 +62,8 @@ def test_responses(client: Client) -> None:
     calls: list[tuple[str, str, Any]] = [
         ("get", "/api-keys", None), ("post", "/api-keys", {"name": "m"}), ("get", "/api-keys/{id}", None),
         ("patch", "/api-keys/{id}", {"name": "m"}), ("post", "/api-keys/{id}/rotate", {"grace_period_seconds": 0}),
-        ("post", "/api-keys/{id}/rotate", {}), ("get", "/usage", None), ("post", "/api-keys", {"name": ""}),
+        ("post", "/api-keys/{id}/rotate", {}), ("get", "/usage", None), ("get", "/usage/history", None),
+        ("post", "/api-keys", {"name": ""}),
     ]  # fmt: skip
     for method, path, body in calls:
         for query in ("", "page_num=1", "x"):

@@ -73,7 +73,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a key and print it. It is shown only once."""
-    with _service(database, prefix, plans) as service:
+    with open_service(database, prefix, plans) as service:
         if plan is not None:
             service.accounts.ensure(account, plan=plan, actor=_actor())
         try:
@@ -86,7 +86,7 @@ def create(
 @keys.command("list")
 def list_keys(*, account: AccountId, database: Database, json: Json = False) -> None:
     """List the keys of an account, newest first. Revoked keys are not listed."""
-    with _service(database) as service:
+    with open_service(database) as service:
         service.accounts.get(account)
         pages = _all_pages(lambda number: service.list(account, page_num=number, page_size=_PAGE_SIZE))
         _print_keys(pages, json=json)
@@ -103,14 +103,14 @@ def rotate(
     json: Json = False,
 ) -> None:
     """Create a replacement for a key and print it. The old key expires after the grace period."""
-    with _service(database, prefix) as service:
+    with open_service(database, prefix) as service:
         _print_created(service.rotate(account, key_id, grace_period_seconds=grace_seconds, actor=_actor()), json=json)
 
 
 @keys.command()
 def revoke(key_id: KeyId, *, account: AccountId, database: Database, json: Json = False) -> None:
     """Revoke a key. Takes effect everywhere within a second."""
-    with _service(database) as service:
+    with open_service(database) as service:
         service.revoke(account, key_id, actor=_actor())
     if json:
         output.print_json({"revoked": key_id})
@@ -121,7 +121,7 @@ def revoke(key_id: KeyId, *, account: AccountId, database: Database, json: Json 
 @keys.command()
 def stale(*, database: Database, account: OneAccountId = None, days: MinAgeDays = 90, json: Json = False) -> None:
     """List the keys that are due for rotation, oldest first."""
-    with _service(database) as service:
+    with open_service(database) as service:
         found = (service.stale(one, older_than_days=days) for one in _account_ids(service, account))
         _print_keys(chain.from_iterable(found), json=json)
 
@@ -129,7 +129,7 @@ def stale(*, database: Database, account: OneAccountId = None, days: MinAgeDays 
 @keys.command()
 def unused(*, database: Database, account: OneAccountId = None, days: MinUnusedDays = 30, json: Json = False) -> None:
     """List the unused keys, oldest first."""
-    with _service(database) as service:
+    with open_service(database) as service:
         found = (service.unused(one, for_days=days) for one in _account_ids(service, account))
         _print_keys(chain.from_iterable(found), json=json)
 
@@ -139,7 +139,7 @@ def set_plan(
     plan: PlanName, *, account: AccountId, database: Database, plans: Plans = None, json: Json = False
 ) -> None:
     """Change the plan of an account. Takes effect within a second; current usage carries over."""
-    with _service(database, plans=plans) as service:
+    with open_service(database, plans=plans) as service:
         changed = service.accounts.set_plan(account, plan, actor=_actor())
     _print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
 
@@ -149,13 +149,14 @@ def set_overrides(
     overrides: Overrides, *, account: AccountId, database: Database, plans: Plans = None, json: Json = False
 ) -> None:
     """Override limits of the account's plan. Takes effect within a second; current usage carries over."""
-    with _service(database, plans=plans) as service:
+    with open_service(database, plans=plans) as service:
         changed = service.accounts.set_overrides(account, _parsed(overrides), actor=_actor())
     _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
 
 
 @contextmanager
-def _service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
+def open_service(database: str, prefix: str = "awx_", plans: str | None = None) -> "Iterator[KeyService]":
+    """A service of the store, which is closed at the end of the block."""
     pepper = os.environ.get(PEPPER)
     key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
     check_plan = None if plans is None else _checked_by(PlanTable.from_toml(plans))

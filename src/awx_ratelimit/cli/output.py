@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,9 @@ from rich.text import Text
 from awx_ratelimit.core.validation import escape_unprintable
 from awx_ratelimit.keys import Account, ApiKey
 from awx_ratelimit.runtime.clock import rfc3339
+
+if TYPE_CHECKING:
+    from awx_ratelimit.keys.usage_reports import BusyKey, UsagePeriod
 
 #: Output that is not for a terminal is never cut.
 _WIDE = 10_000
@@ -31,6 +34,12 @@ def print_json(document: object) -> None:
 def print_line(text: str) -> None:
     """Print one line of the result."""
     print(line(text))  # noqa: T201  # a command prints
+
+
+def print_csv(text: str) -> None:
+    """Print CSV."""
+    for row in text.splitlines():
+        print_line(row)
 
 
 def say(text: str) -> None:
@@ -92,6 +101,33 @@ def account_fields(account: Account) -> dict[str, Any]:
         "status": account.status,
         "max_keys": account.max_keys,
         "created_at": rfc3339(account.created_at),
+    }
+
+
+def period_fields(period: "UsagePeriod") -> dict[str, Any]:
+    """The fields of a period of the usage history in JSON, as in the REST API."""
+    return {
+        "begins_at": rfc3339(period.begins_at),
+        "allowed": period.allowed,
+        "refused": period.refused,
+        "costs": dict(period.costs),
+        "refusals": dict(period.refusals),
+        "peak_concurrent": period.peak_concurrent,
+        "last_used_at": optional_rfc3339(period.last_used_at),
+    }
+
+
+def busy_key_fields(key: "BusyKey") -> dict[str, Any]:
+    """The fields of a busy key in JSON."""
+    return {
+        "id": key.key_id,
+        "name": key.name,
+        "prefix": key.masked,
+        "revoked": key.revoked,
+        "allowed": key.allowed,
+        "refused": key.refused,
+        "peak_concurrent": key.peak_concurrent,
+        "last_used_at": rfc3339(key.last_used_at),
     }
 
 

@@ -150,6 +150,14 @@ def document(status: HTTPStatus, body: object, headers: Headers = (), *, kind: b
     return Reply(status.value, [*own, *headers], text)
 
 
+def download(text: str, kind: bytes, name: str) -> Reply:
+    """A response that must not be cached, and that a browser saves in a file."""
+    body = text.encode()
+    disposition = f'attachment; filename="{name}"'.encode()
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+    return Reply(HTTPStatus.OK.value, [*headers, (b"content-disposition", disposition)], body)
+
+
 def no_content(headers: Headers = ()) -> Reply:
     """A 204 response."""
     return Reply(HTTPStatus.NO_CONTENT.value, [(b"cache-control", b"no-store"), *headers], b"")

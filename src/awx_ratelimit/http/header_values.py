@@ -23,8 +23,9 @@ MAX_COOKIE_BYTES: Final = 4_096
 _MAX_COOKIE_MATCHES: Final = 256
 
 _PROBLEM: Final = b"application/problem+json"
+_CSV: Final = b"text/csv"
 _JSON: Final = b"application/json"
-_MATCHING_RANGES: Final = frozenset((_PROBLEM, _JSON, b"application/*", b"*/*"))
+_MATCHING_RANGES: Final = frozenset((_PROBLEM, _JSON, _CSV, b"application/*", b"text/*", b"*/*"))
 #: Browsers and HTTP libraries send fewer.
 _MAX_RANGES: Final = 16
 _MAX_PARAMETERS: Final = 8
@@ -79,14 +80,23 @@ def prefers_problem(accept: Sequence[bytes]) -> bool:
 
     Only the first kilobyte and the first 16 ranges count. The rest is ignored.
     """
+    return _prefers(accept, _PROBLEM)
+
+
+def prefers_csv(accept: Sequence[bytes]) -> bool:
+    """Whether the client prefers `text/csv` to `application/json`. It reads as much as `prefers_problem`."""
+    return _prefers(accept, _CSV)
+
+
+def _prefers(accept: Sequence[bytes], media_type: bytes) -> bool:
     if not accept:
         return False
     text, is_cut = first_bytes(accept)
     text = text.lower()
-    if b"problem+json" not in text:
+    if media_type.rpartition(b"/")[2] not in text:
         return False
     qualities = _qualities(text.rpartition(b",")[0] if is_cut else text)
-    return _quality_of(qualities, _PROBLEM) > _quality_of(qualities, _JSON)
+    return _quality_of(qualities, media_type) > _quality_of(qualities, _JSON)
 
 
 def accepts_html(accept: Sequence[bytes]) -> bool:
@@ -96,7 +106,8 @@ def accepts_html(accept: Sequence[bytes]) -> bool:
 
 def _quality_of(qualities: dict[bytes, float], media_type: bytes) -> float:
     """The quality of the most specific range that covers `media_type`; 0 if none does."""
-    return next((qualities[name] for name in (media_type, b"application/*", b"*/*") if name in qualities), 0.0)
+    ranges = media_type, media_type.partition(b"/")[0] + b"/*", b"*/*"
+    return next((qualities[name] for name in ranges if name in qualities), 0.0)
 
 
 def _qualities(text: bytes) -> dict[bytes, float]:

@@ -16,8 +16,8 @@ from awx_ratelimit.keys.storage.store import KeyStore
 from awx_ratelimit.runtime.clock import Clock
 
 By = Literal["hour", "day"]
-#: The largest number of hours or days in an answer without pages.
-MAX_PERIODS: Final = 1_000
+#: How many hours and days can be stored: see `UsageHistory`. Old hours are removed some time after their end.
+_MAX_PERIODS: Final = {"hour": 36 * 24, "day": validation.MAX_DAYS}
 _LENGTHS_MS: Final[Mapping[str, int]] = {"hour": 3_600_000, "day": 86_400_000}
 #: How many periods there are in an answer without `from_`.
 _DEFAULT_PERIODS: Final = {"hour": 24, "day": 30}
@@ -88,8 +88,10 @@ class UsageReports:
     """The usage of the accounts of a KeyService, as its attribute `usage`.
 
     A time is a datetime with a time zone, from 1970 to 2999. `from_` and `to` are rounded to whole hours or days in
-    UTC, so that both are inside. Without `to` the range ends now; without `from_` it has 30 days or 24 hours. `key_id`
-    may be the id of a revoked key. A key shares its usage with its predecessors and successors.
+    UTC, so that both are inside. Without `to` the range ends now; without `from_` it has 30 days or 24 hours. It ends
+    now at the latest, and begins 3,650 days or 36 days by the hour ago at the earliest, because nothing else can be
+    stored. It is empty if `from_` is not before `to`. `key_id` may be the id of a revoked key. A key shares its usage
+    with its predecessors and successors.
 
     Every call raises InvalidKeyRequest for an invalid argument, KeyNotFound for a key that the account has never had,
     and KeyStoreUnavailable.
@@ -112,15 +114,12 @@ class UsageReports:
     ) -> Page[UsagePeriod]:
         """Return the usage of each hour or day, oldest first, of the account or of one key.
 
-        Periods without usage are there too, with zeros. Without `page_num` and `page_size` all are on one page; then
-        there may be at most 1,000. A page has 20 periods by default, and at most 100.
+        Periods without usage are there too, with zeros. Without `page_num` and `page_size` all are on one page. A page
+        has 20 periods by default, and at most 100.
         """
         account_id, family_id = self._owner(account_id, key_id)
         times = self._range(from_, to, by)
         if page_num is None and page_size is None:
-            if times.number > MAX_PERIODS:
-                what = f"the time has more than {MAX_PERIODS:,} periods"
-                raise InvalidKeyRequest(what, remedy="request pages with page_num and page_size", field="from")
             num, size = 1, max(1, times.number)
         else:
             num, size = validation.page(1 if page_num is None else page_num, 20 if page_size is None else page_size)
@@ -191,14 +190,13 @@ class UsageReports:
         if by not in _LENGTHS_MS:
             raise InvalidKeyRequest("not a period", remedy="expected hour or day", field="by")
         length_ms = _LENGTHS_MS[by]
-        last_ms = self._clock.now_ms() if to is None else _time_ms(to, "to")
-        # Rounded up. A time at the beginning of a period is the end of the one before; now is not.
-        ends_ms = -(-(last_ms + (to is None)) // length_ms) * length_ms
+        # The current period is the last one.
+        latest_ms = (self._clock.now_ms() // length_ms + 1) * length_ms
+        # Rounded up: a time at the beginning of a period is the end of the one before.
+        ends_ms = latest_ms if to is None else min(-(-_time_ms(to, "to") // length_ms) * length_ms, latest_ms)
         begins_ms = ends_ms - _DEFAULT_PERIODS[by] * length_ms if from_ is None else _time_ms(from_, "from")
-        begins_ms = begins_ms // length_ms * length_ms
-        if begins_ms >= ends_ms:
-            raise InvalidKeyRequest("not before the end", remedy="expected a time before `to`", field="from")
-        return _Range(by, begins_ms, ends_ms)
+        begins_ms = max(begins_ms // length_ms * length_ms, latest_ms - _MAX_PERIODS[by] * length_ms)
+        return _Range(by, begins_ms, max(begins_ms, ends_ms))
 
 
 def _time_ms(at: datetime, field: str) -> int:

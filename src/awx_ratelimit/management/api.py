@@ -42,13 +42,14 @@ from awx_ratelimit.management.limits import (
 )
 from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
 from awx_ratelimit.management.usage import live_usage
+from awx_ratelimit.management.usage_history import HistoryRequest
 
 _log = logging.getLogger("awx_ratelimit.management")
 #: The default limit on creations and rotations per account.
 CREATIONS: Final = Plan.of("key-creations", per_minute=10)
 #: The default limit on other calls per account, except revocations.
 CALLS: Final = Plan.of("key-calls", per_minute=120)
-_LIMITED_ACTIONS: Final[frozenset[Action]] = frozenset(("list", "get", "rename", "usage"))
+_LIMITED_ACTIONS: Final[frozenset[Action]] = frozenset(("list", "get", "rename", "usage", "usage_history"))
 
 
 class _AuthorizedRequest(NamedTuple):
@@ -114,6 +115,7 @@ class ManagementApi:
             "revoke": self._revoke,
             "rotate": self._rotate,
             "usage": self._usage,
+            "usage_history": self._usage_history,
         }
 
     def __call__(self, full_request: FullRequest) -> Reply:
@@ -178,6 +180,10 @@ class ManagementApi:
         account_fields = {} if shared is None else {"account": {"limits": [formats.limit_json(one) for one in shared]}}
         data = [formats.usage_json(usage) for usage in usages]
         return error_responses.document(HTTPStatus.OK, {**account_fields, "data": data, **page_fields})
+
+    def _usage_history(self, request: _AuthorizedRequest) -> Reply:
+        asked = HistoryRequest.of(request.full_request)
+        return asked.reply(self._keys.usage.history(request.owner.account_id, **asked.arguments))
 
     def _requested_keys(self, request: _AuthorizedRequest) -> tuple[Sequence[ApiKey], dict[str, Any]]:
         """Return the keys of the account, or of the requested page with the fields that describe the page."""

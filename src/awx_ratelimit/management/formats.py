@@ -49,20 +49,29 @@ def fields(request: FullRequest, allowed: Collection[str], required: Collection[
 
 def numbers(query: bytes, allowed: Collection[str]) -> dict[str, int]:
     """Return the numbers in a query, by name. Raises InvalidKeyRequest."""
+    return {name: number(name, text) for name, text in texts(query, allowed).items()}
+
+
+def number(name: str, text: str) -> int:
+    """Return the number in a field of a query. Raises InvalidKeyRequest."""
+    if not _is_number(text):
+        raise InvalidKeyRequest("not a number", remedy="expected an integer of at most 9 digits", field=name)
+    return int(text)
+
+
+def texts(query: bytes, allowed: Collection[str]) -> dict[str, str]:
+    """Return the fields of a query, by name. Raises InvalidKeyRequest."""
     try:
         # The length check below refuses longer queries, so do not parse the rest.
         text = query[: _MAX_QUERY_BYTES + 1].decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=10)
     except ValueError:
-        raise InvalidKeyRequest("the query is malformed", remedy="write name=number&name=number") from None
+        raise InvalidKeyRequest("the query is malformed", remedy="write name=value&name=value") from None
     found = dict(pairs)
     if len(found) != len(pairs) or not found.keys() <= set(allowed) or len(query) > _MAX_QUERY_BYTES:
         remedy = f"allowed are {', '.join(allowed)}, each once" if allowed else "remove the query"
         raise InvalidKeyRequest("the query has unknown or duplicate names", remedy=remedy)
-    for name, text in found.items():
-        if not _is_number(text):
-            raise InvalidKeyRequest("not a number", remedy="expected an integer of at most 9 digits", field=name)
-    return {name: int(text) for name, text in found.items()}
+    return found
 
 
 def _object(request: FullRequest) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from awx_ratelimit.keys.validation import (
     MAX_UNTRIMMED_CHARACTERS,
     NAME_PATTERN,
 )
+from awx_ratelimit.management.usage_history import TIME_PATTERN
 
 _Schema = dict[str, Any]
 _TIME: Final[_Schema] = {"type": "string", "format": "date-time"}
 _TIME_OR_NULL: Final[_Schema] = {"type": ["string", "null"], "format": "date-time"}
 _COUNT: Final[_Schema] = {"type": "integer", "minimum": 0}
+_COUNTS: Final[_Schema] = {"type": "object", "additionalProperties": _COUNT}
 _NAME: Final[_Schema] = {
     "type": "string",
     "minLength": 1,
@@ -69,7 +71,20 @@ def _paths() -> dict[str, Any]:
         "/usage": {
             "get": _call("getUsage", "What the account and its keys have used", "Usage", parameters=pages)
         },
+        "/usage/history": {"get": _usage_history(pages)},
     }  # fmt: skip
+
+
+def _usage_history(pages: list[_Schema]) -> dict[str, Any]:
+    summary = "What the account, or one of its keys, has used in each hour or day, oldest first"
+    time = {"type": "string", "pattern": TIME_PATTERN}
+    schemas = {"key": _ID, "from": time, "to": time, **{name: {"type": "string", "enum": values} for name, values in
+               (("by", ["hour", "day"]), ("format", ["json", "csv"]))}}  # fmt: skip
+    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
+    call = _call("getUsageHistory", summary, "UsageHistory", parameters=[*parameters, *pages])
+    call["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+    call["responses"]["404"] = _answer("Error", "Such as `api_key_not_found`.")
+    return call
 
 
 def _call(
@@ -159,6 +174,25 @@ def _schemas() -> dict[str, _Schema]:
         "AccountUsage": _object({"limits": limits}),
         "KeyUsage": _object({**shown, "plan": text, "limits": limits}),
         "LimitUsage": _object(limit),
+        "UsageHistory": _object(
+            {
+                "by": {"type": "string", "enum": ["hour", "day"]},
+                "data": {"type": "array", "items": {"$ref": "#/components/schemas/UsagePeriod"}},
+                "total": _COUNT,
+                "has_more": {"type": "boolean"},
+            },
+            "total",
+            "has_more",
+        ),
+        "UsagePeriod": _object(
+            {
+                "begins_at": _TIME,
+                **dict.fromkeys(("allowed", "refused", "peak_concurrent"), _COUNT),
+                "costs": _COUNTS,
+                "refusals": _COUNTS,
+                "last_used_at": _TIME_OR_NULL,
+            }
+        ),
         "Error": _object({"code": text, "type": text, "message": text}),
     }
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 _Action = TypeVar("_Action", bound=str)
-Action = Literal["list", "create", "get", "rename", "revoke", "rotate", "usage", "document"]
+Action = Literal["list", "create", "get", "rename", "revoke", "rotate", "usage", "usage_history", "document"]
 
 RESOURCES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
     ("/api-keys", {"GET": "list", "POST": "create"}),
     ("/api-keys/{id}", {"GET": "get", "PATCH": "rename", "DELETE": "revoke"}),
     ("/api-keys/{id}/rotate", {"POST": "rotate"}),
     ("/usage", {"GET": "usage"}),
+    ("/usage/history", {"GET": "usage_history"}),
     ("/openapi.json", {"GET": "document"}),
 )
 

@@ -182,7 +182,8 @@ def busiest(
     in_families = KEYS.c.family_id.in_([row.family_id for row in rows])
     columns = (KEYS.c.family_id, KEYS.c.id, KEYS.c.name, KEYS.c.prefix, KEYS.c.last4, KEYS.c.revoked_at_ms)
     keys = select(*columns).where(KEYS.c.account_id == account_id, in_families)
-    newest = {key.family_id: key for key in connection.execute(keys.order_by(KEYS.c.created_at_ms, KEYS.c.id))}
+    oldest_first = (KEYS.c.replaced_by.is_(None), KEYS.c.created_at_ms, KEYS.c.id)
+    newest = {key.family_id: key for key in connection.execute(keys.order_by(*oldest_first))}
     found = []
     for family_id, allowed_, refused_, peak, last_at_ms in rows:
         key = newest[family_id]

@@ -1,0 +1,142 @@
+"""``awx-ratelimit usage``: what a subject uses now, and what accounts and their keys have used.
+
+Without the name of a command, ``usage SUBJECT`` prints what a subject uses now.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from awx_ratelimit.cli import output, server_commands
+from awx_ratelimit.cli.key_commands import AccountId, Database, Json, open_service
+from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.runtime.clock import rfc3339
+
+_SUBJECT: Final = "subject"
+_FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ")
+
+
+class _UsageGroup(TyperGroup):
+    """Takes whatever is not the name of a command for a subject."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] != "--help":
+            # Options of the subject: the group has none.
+            args = [_SUBJECT, *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else [_SUBJECT, *args])
+
+
+class By(StrEnum):
+    """The length of a period."""
+
+    hour = "hour"
+    day = "day"
+
+
+usage = typer.Typer(
+    cls=_UsageGroup,
+    help="Print what a subject uses now (usage SUBJECT), or what an account and its keys have used.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+usage.command(_SUBJECT)(server_commands.usage)
+
+Key = Annotated[str | None, typer.Option(help="ID of a key of the account, also a revoked one. Default: all keys.")]
+From = Annotated[datetime | None, typer.Option("--from", formats=list(_FORMATS), help="First day or hour, in UTC.")]
+To = Annotated[
+    datetime | None, typer.Option(formats=list(_FORMATS), help="End, in UTC: the first day or hour after it.")
+]
+ByPeriod = Annotated[By, typer.Option(help="Hours are stored for 35 days.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
+Number = Annotated[int, typer.Option(help="Number of keys, up to 100.")]
+
+
+@usage.command()
+def history(
+    *,
+    account: AccountId,
+    database: Database,
+    key: Key = None,
+    from_: From = None,
+    to: To = None,
+    by: ByPeriod = By.day,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Print what an account or a key has used, by day or by hour. A `UsageHistory` in your app records it."""
+    times = _times(from_, to)
+    with open_service(database) as service:
+        service.accounts.get(account)
+        periods = service.usage.history(account, key_id=key, by=by.value, **times).items
+    if csv:
+        # Here, so that other commands do not load SQLAlchemy.
+        from awx_ratelimit.keys.usage_csv import usage_csv
+
+        output.print_csv(usage_csv(periods))
+    elif json:
+        output.print_json({"by": by.value, "data": [output.period_fields(period) for period in periods]})
+    else:
+        columns = ("begins", "allowed", "refused", "cost", "refused by", "peak concurrent")
+        output.print_table(columns, (_row(period) for period in periods))
+
+
+@usage.command()
+def keys(
+    *,
+    account: AccountId,
+    database: Database,
+    from_: From = None,
+    to: To = None,
+    by: ByPeriod = By.day,
+    number: Number = 10,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Print the busiest keys of an account."""
+    times = _times(from_, to)
+    with open_service(database) as service:
+        service.accounts.get(account)
+        found = service.usage.busiest(account, by=by.value, number=number, **times)
+    if csv:
+        from awx_ratelimit.keys.usage_csv import busy_keys_csv
+
+        output.print_csv(busy_keys_csv(found))
+    elif json:
+        output.print_json({"data": [output.busy_key_fields(key) for key in found]})
+    else:
+        columns = ("id", "name", "key", "allowed", "refused", "peak concurrent", "last used")
+        rows = (
+            (key.key_id, key.name, key.masked, str(key.allowed), str(key.refused), str(key.peak_concurrent),
+             rfc3339(key.last_used_at))
+            for key in found
+        )  # fmt: skip
+        output.print_table(columns, rows)
+
+
+def _times(from_: datetime | None, to: datetime | None) -> dict[str, Any]:
+    times = {name: at.replace(tzinfo=UTC) for name, at in (("from_", from_), ("to", to)) if at is not None}
+    if len(times) == 2 and times["from_"] >= times["to"]:
+        raise InvalidKeyRequest("not before --to", remedy="expected an earlier time", field="--from")
+    return times
+
+
+def _row(period: Any) -> tuple[str, ...]:
+    return (
+        rfc3339(period.begins_at),
+        str(period.allowed),
+        str(period.refused),
+        _named(period.costs),
+        _named(period.refusals),
+        str(period.peak_concurrent),
+    )
+
+
+def _named(amounts: Any) -> str:
+    return ", ".join(f"{name} {amount}" for name, amount in sorted(amounts.items())) or "-"

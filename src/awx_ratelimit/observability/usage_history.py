@@ -26,9 +26,8 @@ from awx_ratelimit.observability.subject_counts import (
 from awx_ratelimit.runtime.forks import ForkSafeLock, register_after_fork
 
 HOUR_MS: Final = 3_600_000
-#: How many subjects of an hour are kept until they are taken.
+#: How many subjects of an hour are kept until they are taken, and from which number on `wake` is called.
 MAX_SUBJECTS: Final = 50_000
-#: From this number on, `wake` is called.
 MANY_SUBJECTS: Final = 5_000
 #: How many decisions may wait while another thread counts.
 MAX_UNCOUNTED: Final = 50_000

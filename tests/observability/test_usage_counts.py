@@ -18,6 +18,7 @@ from awx_ratelimit import (
     PlanTable,
     RefusalLog,
     Request,
+    Rule,
 )
 from awx_ratelimit.adapters.wsgi.middleware import Slot
 from awx_ratelimit.core.decision import Decision
@@ -187,9 +188,19 @@ def test_strange_measures(counted: Counted) -> None:
     assert found.costs == {"ok": 1, **{f"m{number}": 1 for number in range(15)}}
 
 
+class SettlesLater(MemoryBackend):
+    """Settles in a later call, as Redis does, so that no response waits."""
+
+    def settle_soon(self, decision: Decision, actual: Any, _failed: Any) -> bool:
+        self.settle(decision, actual)
+        return True
+
+
+@pytest.mark.parametrize("backend", [MemoryBackend, SettlesLater])
 @pytest.mark.parametrize("per", ["caller", "everyone"])
-def test_route_refuses(counted: Counted, per: Any) -> None:
+def test_route_refuses(counted: Counted, backend: type[MemoryBackend], per: Any) -> None:
     """A request that its route refuses after the gate has admitted it is one refused request, which costs nothing."""
+    counted.limiter = Limiter(backend(clock=counted.clock), listeners=[counted.counts])
     gate = Gate(counted.limiter, plans=PlanTable([PLAN], default="starter"), identify=lambda _: Caller(KEY))
     limit = RouteLimit("1/hour", per=per, scope="export")
     for _ in range(3):
@@ -199,6 +210,21 @@ def test_route_refuses(counted: Counted, per: Any) -> None:
         slot.close()
 
     assert counted.taken() == [usage(allowed=1, refused=2, peak=1, costs={"requests": 1}, refusals={"export.hour": 2})]
+
+
+@pytest.mark.parametrize("backend", [MemoryBackend, SettlesLater])
+def test_request_that_says_what_it_has_cost(counted: Counted, backend: type[MemoryBackend]) -> None:
+    """What the app says that a request has cost is its cost, without what is charged on some statuses alone."""
+    limiter = Limiter(backend(clock=counted.clock), listeners=[counted.counts])
+    failures = Plan.of("failures", per_minute=5)
+    rule = Rule("/**", cost={"requests": 1, "tokens": 800}, budget="failed", plan=failures, charge_on={500})
+    gate = Gate(limiter, plans=PlanTable([PLAN], default="starter"), identify=lambda _: Caller(KEY), rules=[rule])
+    slot = Slot(gate, [], gate.admit(Request("GET", "/", "192.0.2.1", lambda _: [])).decision)
+    slot.note({"tokens": 523})
+    slot.note_status(200)
+    slot.close()
+
+    assert counted.taken() == [usage(allowed=1, peak=1, costs={"requests": 1, "tokens": 523})]
 
 
 def test_threads(counted: Counted) -> None:

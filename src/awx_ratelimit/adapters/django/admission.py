@@ -235,11 +235,11 @@ class _GivesBack:
         self._gate: Any = gate
         self.expect_route_limit = gate.expect_route_limit
 
-    def give_back(self, decision: Decision) -> Any:
+    def give_back(self, decision: Decision, refusal: Decision | None) -> Any:
         give_back = self._gate.give_back
         is_async = isinstance(self._gate, AsyncGate)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return (async_to_sync(give_back) if is_async else give_back)(decision)
-        return (give_back if is_async else sync_to_async(give_back))(decision)
+            return (async_to_sync(give_back) if is_async else give_back)(decision, refusal)
+        return (give_back if is_async else sync_to_async(give_back))(decision, refusal)

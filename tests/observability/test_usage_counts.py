@@ -212,8 +212,9 @@ def test_route_refuses(counted: Counted, backend: type[MemoryBackend], per: Any)
     assert counted.taken() == [usage(allowed=1, refused=2, peak=1, costs={"requests": 1}, refusals={"export.hour": 2})]
 
 
+@pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("backend", [MemoryBackend, SettlesLater])
-def test_request_that_says_what_it_has_cost(counted: Counted, backend: type[MemoryBackend]) -> None:
+def test_request_that_says_what_it_has_cost(counted: Counted, backend: type[MemoryBackend], status: int) -> None:
     """What the app says that a request has cost is its cost, without what is charged on some statuses alone."""
     limiter = Limiter(backend(clock=counted.clock), listeners=[counted.counts])
     failures = Plan.of("failures", per_minute=5)
@@ -221,7 +222,7 @@ def test_request_that_says_what_it_has_cost(counted: Counted, backend: type[Memo
     gate = Gate(limiter, plans=PlanTable([PLAN], default="starter"), identify=lambda _: Caller(KEY), rules=[rule])
     slot = Slot(gate, [], gate.admit(Request("GET", "/", "192.0.2.1", lambda _: [])).decision)
     slot.note({"tokens": 523})
-    slot.note_status(200)
+    slot.note_status(status)
     slot.close()
 
     assert counted.taken() == [usage(allowed=1, peak=1, costs={"requests": 1, "tokens": 523})]

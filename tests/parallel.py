@@ -24,6 +24,10 @@ _SHARED = re.compile(
 _FULL = re.compile(
     r"tests/(keys/test_(stored_keys|shared_account_limits|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b"
 )
+_USAGE_FULL = re.compile(
+    r"tests/(management/test_usage_history\.py::.*\bpostgresql\b"
+    r"|keys/test_usage_history\.py::test_(fork|exit|thread|async_flush|closed|failed_write|many_keys)\[postgresql)"
+)
 #: Tests that share nothing: each is a group. Two tests of the demo share a run.
 _ALONE = re.compile(r"tests/(test_examples\.py::(?!test_demo$|test_output_of_the_demo$)|chaos/)")
 #: The tests of a row share its app.
@@ -63,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test` leaves out. Put each group side by side, and the longest groups first."""
     ranks: dict[str, tuple[int, int]] = {}
     for item in items:
-        if _FULL.match(item.nodeid):
+        if _FULL.match(item.nodeid) or _USAGE_FULL.match(item.nodeid):
             item.add_marker("full")
         group = group_of(item.nodeid)
         kind = group.partition(" ")[0]

@@ -69,8 +69,8 @@ class AsyncGate(AsyncCharges):
     requests with the headers Origin and Access-Control-Request-Method, which any client can send. That exposes every
     view that answers OPTIONS, such as Django function views and mounted ASGI apps that do not look at the method.
 
-    Raises TypeError for an argument of the wrong type. Raises InvalidLimit for a wrong value, for a key whose plan is
-    not in the table, and for a rule whose cost is above the burst of every plan.
+    Raises TypeError for a wrong type. Raises InvalidLimit for a wrong value, for a key whose plan is not in the table,
+    and for a rule whose cost is above the burst of every plan.
     """
 
     def __init__(
@@ -124,7 +124,6 @@ class AsyncGate(AsyncCharges):
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
         self.is_exempt = self._policy.is_exempt
-        #: The parts that an adapter checks when it starts.
         self.parts = (limiter, identify)
 
     async def admit(self, request: Request) -> Admission:

@@ -16,13 +16,13 @@ try:
 except ImportError as error:
     raise ImportError(f"HostBackend needs 64-bit Linux and a Python with ctypes: {error}") from error
 
-from awx_ratelimit.backends.base import BackendObserver
 from awx_ratelimit.backends.host.joint import HostHolder, JointDecisions
 from awx_ratelimit.backends.host.locks import MAX_WAIT_MS, in_event_loop, reset_deadline
 from awx_ratelimit.backends.host.mapped_file import FileBeingCreated
 from awx_ratelimit.backends.host.opening import absolute_path, open_table
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.host.table import Table
+from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import checked_claim, checked_subject
@@ -78,7 +78,6 @@ class HostBackend:
         register_after_fork(self._after_fork)
 
     def observe(self, observer: BackendObserver) -> None:
-        """See `Observable`."""
         self._hold_times.observe(observer.held)
 
     def _start_session(self) -> None:
@@ -193,7 +192,6 @@ class HostBackend:
         try:
             return session.run_jointly(claim.records, self._joint.decide, claim, holder)
         except BaseException:
-            # As in `acquire`.
             session.cancel(claim.records, holder.claim_id)
             raise
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
-from awx_ratelimit.backends.base import BackendObserver
 from awx_ratelimit.backends.memory.leases import leases_of
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.subject_state import SubjectState
+from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
 from awx_ratelimit.core.claim import check_subject

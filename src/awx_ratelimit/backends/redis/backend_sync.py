@@ -21,7 +21,8 @@ try:
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
-from awx_ratelimit.backends.base import BackendObserver, LocalUsage
+from awx_ratelimit.backends.base import LocalUsage
+from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.claim import checked_subject

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from awx_ratelimit.backends.base import BackendObserver
 from awx_ratelimit.backends.redis.batch_calls import BatchCall, BatchCalls
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
@@ -35,6 +34,7 @@ from awx_ratelimit.backends.redis.routing import Route
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
 from awx_ratelimit.backends.redis.settlements import Settlements
+from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decision import Decision, HoldTimes
@@ -60,7 +60,6 @@ class Session:
         #: The time to send with a call, in ms; None lets the server use its own.
         self.call_time_ms = self.present.call_time_ms
         self._hold_times = HoldTimes()
-        #: Each is called with the name of the backend and the seconds of a call.
         self.call_observers: tuple[Callable[[str, float], Any], ...] = ()
         self._thread = thread
         now_ms = clock.now_ms if clock else monotonic_ms
@@ -172,12 +171,10 @@ class Session:
         return self.leases.grant(slots, decided_at_ms, lease_id, declared_id)
 
     def observe(self, observer: BackendObserver) -> None:
-        """Report the durations of leases and calls to `observer`."""
         self._hold_times.observe(observer.held)
         self.call_observers += (observer.called,)
 
     def report_call(self, seconds: float) -> None:
-        """A server has answered a call."""
         for called in self.call_observers:
             called("redis", seconds)
 

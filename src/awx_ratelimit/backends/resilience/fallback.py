@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from awx_ratelimit.backends.base import OutageCounts, TakesLocalUsage
+from awx_ratelimit.backends.base import TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.backends.reports import OutageCounts
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
 from awx_ratelimit.backends.resilience.late_settlements import LateSettlements, settlement_by_thread
 from awx_ratelimit.backends.resilience.local_share import Shares
@@ -26,7 +27,6 @@ _log = logging.getLogger("awx_ratelimit")
 OnOutage = Literal["local", "open", "closed"]
 #: For each server of a claim: its circuit breaker, the ticket there, and the number of failures when it was sent.
 Tickets: TypeAlias = Sequence[tuple[CircuitBreaker, int, int]]
-#: The pause after a failed reconciliation.
 _RETRY_S = 1.0
 #: Every claim of a corrupt subject meets the error, so it is logged at most once per interval.
 _LOG_INTERVAL_S = 60.0
@@ -51,7 +51,7 @@ class Fallback:
         self._log_from_s = 0.0
         self._outages = 0
         self._decisions = 0
-        self._all_decisions = 0
+        self._decisions_before = 0
         #: Decides with this process's share of each limit.
         self.local = MemoryBackend()
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
@@ -87,7 +87,7 @@ class Fallback:
                 now_s = time.monotonic()
                 seconds, self._reconcile_from_s = now_s - self._began_s.pop(breaker, now_s), now_s
                 message = "the backend answers again, after %.1f s and %d decisions without it"
-                _log.warning(message, seconds, self._decisions)
+                _log.warning(message, seconds, self._decisions - self._decisions_before)
         due = (self.reconciliation.is_pending or self.late) and time.monotonic() >= self._reconcile_from_s
         if due and self._reconciling.acquire(blocking=False):
             name = "awx_ratelimit healing"
@@ -162,7 +162,7 @@ class Fallback:
     def _count_failure(self, breaker: CircuitBreaker, number: int, error: BaseException, now_s: float) -> None:
         if breaker.on_failure(number, now_s, random.random()):  # noqa: S311  # no secret
             if self._breakers.count_open(now_s) == 1:
-                self._began_s, self._decisions = {}, 0
+                self._began_s, self._decisions_before = {}, self._decisions
             self._began_s[breaker] = now_s
             self._outages += 1
             why = str(error) or "no answer within the budget"
@@ -185,7 +185,6 @@ class Fallback:
         A decision for a `damaged` subject is not reconciled: the backend cannot store it.
         """
         self._decisions += 1
-        self._all_decisions += 1
         if self._on_outage != "local":
             return self._open_or_closed(subject, plan, cost, damaged)
         if damaged:
@@ -195,7 +194,6 @@ class Fallback:
     def acquire_joint(self, claim: JointClaim, damaged: StateDamaged | None = None) -> Decision:
         """`acquire` for a JointClaim: every budget is decided with its share."""
         self._decisions += 1
-        self._all_decisions += 1
         if self._on_outage != "local":
             return self._open_or_closed_jointly(claim, damaged)
         if damaged:
@@ -239,16 +237,14 @@ class Fallback:
             **backend_health,
             "state": state,
             "outages": self._outages,
-            "decided_without_backend": self._decisions,
+            "decided_without_backend": self._decisions - self._decisions_before,
             "cut_off_tokens": cut_off_tokens,
             "lost_settlements": self.late.lost,
         }
 
     def counts(self) -> OutageCounts:
-        """See `CountsOutages`."""
-        return OutageCounts(self._breakers.count_open(time.monotonic()), self._outages, self._all_decisions)
+        return OutageCounts(self._breakers.count_open(time.monotonic()), self._outages, self._decisions)
 
     @property
     def is_idle(self) -> bool:
-        """Whether all circuit breakers are closed."""
         return not self._breakers.count_open(time.monotonic())

@@ -11,7 +11,8 @@ While the backend is unavailable, `on_outage` decides:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import AsyncBackend, Backend, BackendObserver, OutageCounts, SettlesSoon
+from awx_ratelimit.backends.base import AsyncBackend, Backend, SettlesSoon
+from awx_ratelimit.backends.reports import BackendObserver, OutageCounts
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.wrapper import AsyncWrapper
 from awx_ratelimit.backends.validation import checked_async_backend

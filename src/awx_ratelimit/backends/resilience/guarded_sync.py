@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from awx_ratelimit.backends.base import Backend, BackendObserver, OutageCounts, SettlesSoon
+from awx_ratelimit.backends.base import Backend, SettlesSoon
+from awx_ratelimit.backends.reports import BackendObserver, OutageCounts
 from awx_ratelimit.backends.resilience.fallback import Fallback, OnOutage
 from awx_ratelimit.backends.resilience.guarded import _UNAVAILABLE
 from awx_ratelimit.backends.resilience.wrapper_sync import Wrapper

@@ -44,4 +44,5 @@ async def _awaited(pending: Awaitable[Any], observers: Observers) -> Any:
 
 
 def _outcome(error: Exception) -> str:
-    return getattr(error, "code", "too_many_wrong_keys")
+    # The errors without a code are those of addresses that guess.
+    return getattr(error, "code", "throttled")

@@ -67,7 +67,14 @@ def test_right_settings() -> None:
 
 @pytest.mark.parametrize(
     "configured",
-    [None, {"key": {}}, {"keys": {"a": "gold"}}, {"keys": {}, "backend": "http://x"}, {"identify": "no.such"}],
+    [
+        None,
+        {"key": {}},
+        {"keys": {"a": "gold"}},
+        {"keys": {}, "backend": "http://x"},
+        {"identify": "no.such"},
+        {"keys": {}, "listeners": [5]},
+    ],
 )
 def test_wrong_settings(configured: Any) -> None:
     """A wrong setting is the error E001."""

@@ -17,7 +17,7 @@ from django.test import AsyncRequestFactory, RequestFactory
 from django.utils.functional import SimpleLazyObject
 from tests.adapters.django_site import ENTRY, Site
 
-from awx_ratelimit import Limiter, MemoryBackend, Plan, Rule
+from awx_ratelimit import Decision, Limiter, MemoryBackend, Plan, Rule
 from awx_ratelimit.adapters.django import DjangoUser, RateLimitMiddleware
 from awx_ratelimit.testing import ManualClock
 
@@ -344,6 +344,11 @@ def test_user_without_authentication(backend: MemoryBackend) -> None:
         ({"keys": {}, "headers": "drafts"}, "AWX_RATELIMIT: headers: expected one of"),
         ({"keys": {}, "max_drain_bytes": -1}, "AWX_RATELIMIT: max_drain_bytes"),
         ({"gate": 5}, "AWX_RATELIMIT: gate: expected one of the type Gate for WSGI, got an int"),
+        (
+            {"keys": {}, "listeners": ["os.sep"]},
+            r"AWX_RATELIMIT: listeners\[0\]: expected a function that takes a Decision",
+        ),
+        ({"keys": {}, "listeners": print}, "AWX_RATELIMIT: listeners: expected a list"),
         ({"gate": 5, "plans": [PLAN]}, "AWX_RATELIMIT: gate: expected it alone, got also plans"),
     ],
 )
@@ -376,6 +381,26 @@ def test_dotted_paths(backend: MemoryBackend) -> None:
 
     assert [get("/").status for _ in range(4)] == [200, 200, 200, 429]
     assert get("/free").status == 200
+
+
+def test_listeners(backend: MemoryBackend) -> None:
+    """Listeners hear the decisions of both protocols, and may be given by their dotted paths."""
+    HEARD.clear()
+    configured = {**settings(backend), "listeners": [f"{__name__}.hear"]}
+    site = Site({"": ok}, MIDDLEWARE=[ENTRY], AWX_RATELIMIT=configured)
+
+    site.wsgi()("/", "alice")
+    site.asgi()("/", "alice")
+
+    assert len(HEARD) == 2
+
+
+HEARD: list[Decision] = []
+
+
+def hear(decision: Decision) -> None:
+    """A listener."""
+    HEARD.append(decision)
 
 
 RULES = [Rule("/free", exempt=True)]

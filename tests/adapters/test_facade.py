@@ -1,23 +1,28 @@
 """`RateLimitMiddleware` and `WsgiRateLimitMiddleware` build their gate, and own the backend that they open."""
 
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from sanic import Sanic
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tests.redis_servers import RedisServer
+from tornado.web import Application
 from werkzeug.test import Client as WerkzeugClient
 
 from awx_ratelimit import (
     AsyncGate,
     AsyncLimiter,
     Caller,
+    Decision,
     Gate,
     InvalidLimit,
     Limiter,
@@ -25,11 +30,13 @@ from awx_ratelimit import (
     Plan,
     PlanTable,
     RateLimitMiddleware,
+    RefusalLog,
     Request,
     Rule,
     StaticKeys,
     WsgiRateLimitMiddleware,
 )
+from awx_ratelimit.adapters import aiohttp, grpc, sanic, tornado
 from awx_ratelimit.adapters.asgi import middleware as asgi
 from awx_ratelimit.adapters.wsgi import middleware as wsgi
 from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
@@ -37,6 +44,8 @@ from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
 KEYS = {"awx_example_key": "starter"}
 KEY = {"X-API-Key": "awx_example_key"}
 ONE = Plan.of("one", per_minute=1)
+LIMITER = Limiter(MemoryBackend())
+GATE: dict[str, Any] = {"plans": PlanTable.default(), "identify": StaticKeys(KEYS)}
 
 
 async def ok(_: StarletteRequest) -> PlainTextResponse:
@@ -134,6 +143,34 @@ def test_backend_object(statuses: Any) -> None:
     assert statuses({}, plans=ONE, identify=lambda _: "a", backend=backend) == [429]
 
 
+@both
+def test_listeners(statuses: Any) -> None:
+    """Listeners are called with every decision."""
+    heard: list[Decision] = []
+
+    statuses({}, {}, plans=ONE, identify=lambda _: "alice", listeners=[heard.append])
+
+    assert [decision.allowed for decision in heard] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "facade",
+    [
+        partial(aiohttp.RateLimit, web.Application()),
+        partial(sanic.RateLimit, Sanic("listens")),
+        partial(tornado.RateLimit, Application()),
+        grpc.AsyncRateLimitInterceptor,
+        grpc.RateLimitInterceptor,
+    ],
+    ids=["aiohttp", "sanic", "tornado", "grpc.aio", "grpc"],
+)
+def test_listeners_of_frameworks(facade: Any) -> None:
+    """The ways into frameworks with their own interface take listeners too."""
+    made = facade(keys=KEYS, listeners=[print])
+
+    assert made.gate.parts[0].listeners == (print,)
+
+
 def test_gate_alone() -> None:
     """A gate of the program replaces every other argument."""
     gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable.default(), identify=StaticKeys(KEYS))
@@ -144,7 +181,9 @@ def test_gate_alone() -> None:
 
 
 @both
-@pytest.mark.parametrize("more", [{"keys": KEYS}, {"plans": ONE}, {"backend": "memory://"}, {"rules": []}])
+@pytest.mark.parametrize(
+    "more", [{"keys": KEYS}, {"plans": ONE}, {"backend": "memory://"}, {"rules": []}, {"listeners": []}]
+)
 def test_gate_with_more(statuses: Any, more: dict[str, Any]) -> None:
     """Arguments that the gate would ignore are a TypeError that names them."""
     made = Gate if statuses is wsgi_statuses else AsyncGate
@@ -170,6 +209,9 @@ def test_gate_with_more(statuses: Any, more: dict[str, Any]) -> None:
         ({"keys": KEYS, "plans": ["starter"]}, "a Plan"),
         ({"keys": KEYS, "rule": []}, "unexpected keyword argument 'rule'"),
         ({"keys": KEYS, "backend": 5}, "backend"),
+        ({"keys": KEYS, "backend": LIMITER}, r"got a Limiter; write gate=Gate\(limiter, "),
+        ({"keys": KEYS, "backend": Gate(LIMITER, **GATE)}, "got a Gate; write gate=gate"),
+        ({"keys": KEYS, "listeners": [RefusalLog]}, r"listeners\[0\]: expected .* write RefusalLog\(\)"),
     ],
 )
 def test_wrong_arguments(statuses: Any, arguments: dict[str, Any], error: str) -> None:

@@ -1,8 +1,8 @@
 """Builds gates from plain arguments: keys, plans and the URL of a backend. The facades of all adapters share it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from awx_ratelimit.backends.base import AsyncBackend, Backend
 from awx_ratelimit.backends.memory.backend import MemoryBackend
@@ -11,22 +11,33 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.identity.identifiers import AsyncIdentify
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify
 from awx_ratelimit.http.identity.static_keys import StaticKeys
 from awx_ratelimit.http.limit_headers import Dialect
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.policy import WebSocketRefusal
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.limiter import AsyncLimiter
+from awx_ratelimit.limiter_sync import Limiter
+from awx_ratelimit.observability.listeners import Listener, checked_listeners
 
 #: API keys: a mapping of keys to plans, or an identifier such as StoredKeys.
 Keys = Mapping[str, str | Plan | Caller] | Callable[[Request], Any]
 #: Plans: the path of a plan table, a PlanTable, or Plans, of which the first is the default.
 Plans = str | PurePath | PlanTable | Plan | Iterable[Plan]
 
+#: What a backend is not, and what to write instead.
+_NO_BACKENDS: Final[Mapping[type, str]] = {
+    AsyncLimiter: "gate=AsyncGate(limiter, plans=..., identify=...)",
+    Limiter: "gate=Gate(limiter, plans=..., identify=...)",
+    AsyncGate: "gate=gate",
+    Gate: "gate=gate",
+}
+
 
 class GateOptions(TypedDict, total=False):
-    """The other options of a gate; see AsyncGate."""
+    """The other options of a gate; see AsyncGate. `listeners` are those of its limiter."""
 
     rules: Iterable[Rule]
     headers: Dialect
@@ -39,6 +50,7 @@ class GateOptions(TypedDict, total=False):
     address_header: str
     ipv6_prefix: int
     service: Plan | None
+    listeners: Iterable[Listener]
 
 
 class OwnedGate:
@@ -60,6 +72,7 @@ class OwnedGate:
         self._limiter: AsyncLimiter | None = None
         if gate is None:
             self._arguments = gate_arguments(keys, identify, plans, options)
+            self._listeners = listeners_in(options)
             gate = AsyncGate(self._open(backend), **self._arguments)
         else:
             check_only_gate(keys=keys, identify=identify, plans=plans, backend=backend, **options)
@@ -81,15 +94,65 @@ class OwnedGate:
             from awx_ratelimit.backends.open import open_async_backend
 
             backend = open_async_backend(backend)
-        self._limiter = AsyncLimiter(MemoryBackend() if backend is None else backend)
+        own = MemoryBackend() if backend is None else checked_not_limiter(backend)
+        self._limiter = AsyncLimiter(own, listeners=self._listeners)
         return self._limiter
+
+
+class OwnedSyncGate:
+    """A Gate, and the limiter of a backend that was given as a URL, which `close` closes. See OwnedGate."""
+
+    def __init__(
+        self,
+        keys: Keys | None,
+        identify: Identify | None,
+        plans: Plans | None,
+        backend: str | Backend | None,
+        gate: Gate | None,
+        options: GateOptions,
+    ) -> None:
+        self._limiter: Limiter | None = None
+        if gate is None:
+            arguments = gate_arguments(keys, identify, plans, options)
+            gate = Gate(self._open(backend, listeners_in(options)), **arguments)
+        else:
+            check_only_gate(keys=keys, identify=identify, plans=plans, backend=backend, **options)
+        self.gate = gate
+
+    def close(self) -> None:
+        """Close the backend if it was opened from a URL."""
+        if self._limiter is not None:
+            self._limiter.close()
+
+    def _open(self, backend: str | Backend | None, listeners: Sequence[Listener]) -> Limiter:
+        if isinstance(backend, str):
+            from awx_ratelimit.backends.open import open_backend
+
+            self._limiter = Limiter(open_backend(backend), listeners=listeners)
+            return self._limiter
+        own = MemoryBackend() if backend is None else checked_not_limiter(backend)
+        return Limiter(own, listeners=listeners)
 
 
 def gate_arguments(
     keys: Keys | None, identify: AsyncIdentify | None, plans: Plans | None, options: GateOptions
 ) -> dict[str, Any]:
     """The arguments of a gate besides its limiter. Raises TypeError and InvalidLimit for wrong ones."""
-    return {"plans": _plan_table(plans), "identify": _identifier(keys, identify, options.get("anonymous")), **options}
+    others = {name: value for name, value in options.items() if name != "listeners"}
+    return {"plans": _plan_table(plans), "identify": _identifier(keys, identify, options.get("anonymous")), **others}
+
+
+def listeners_in(options: GateOptions) -> tuple[Listener, ...]:
+    """The listeners of the limiter. Raises TypeError for a wrong one."""
+    return checked_listeners(options.get("listeners", ()))
+
+
+def checked_not_limiter(backend: Any) -> Any:
+    """Return `backend`. Raises TypeError if it is a limiter or a gate."""
+    for kind, remedy in _NO_BACKENDS.items():
+        if isinstance(backend, kind):
+            raise TypeError(f"backend: expected a URL or a backend, got {type_name(backend)}; write {remedy}")
+    return backend
 
 
 def _identifier(keys: Keys | None, identify: AsyncIdentify | None, anonymous: Plan | None) -> Any:
@@ -131,4 +194,7 @@ def check_only_gate(**others: Any) -> None:
     """Raise TypeError if another argument was given beside `gate`."""
     given = [name for name, value in others.items() if value is not None]
     if given:
-        raise TypeError(f"gate: expected it alone, got also {', '.join(given)}; give these to the gate instead")
+        remedy = "give these to the gate instead"
+        if given == ["listeners"]:
+            remedy = "give them to the limiter of the gate: AsyncLimiter(backend, listeners=[...])"
+        raise TypeError(f"gate: expected it alone, got also {', '.join(given)}; {remedy}")

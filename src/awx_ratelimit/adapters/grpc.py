@@ -17,22 +17,13 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("limits of RPCs need grpcio; install it with: pip install grpcio") from error
 
-from awx_ratelimit.adapters.gate_arguments import (
-    GateOptions,
-    Keys,
-    OwnedGate,
-    Plans,
-    check_only_gate,
-    gate_arguments,
-)
+from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.grpc_messages import metadata_of, refusal_of, report, request_of
 from awx_ratelimit.backends.base import AsyncBackend, Backend
-from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify
 from awx_ratelimit.http.policy import Admission
-from awx_ratelimit.limiter_sync import Limiter
 
 __all__ = ["AsyncRateLimitInterceptor", "RateLimitInterceptor"]
 
@@ -120,26 +111,12 @@ class RateLimitInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grp
         gate: Gate | None = None,
         **options: Unpack[GateOptions],
     ) -> None:
-        self._limiter: Limiter | None = None
-        if gate is None:
-            arguments = gate_arguments(keys, identify, plans, options)
-            gate = Gate(self._open(backend), **arguments)
-        else:
-            check_only_gate(keys=keys, identify=identify, plans=plans, backend=backend, **options)
-        self.gate = gate
+        self._owned = OwnedSyncGate(keys, identify, plans, backend, gate, options)
+        self.gate = self._owned.gate
 
     def close(self) -> None:
         """Close the backend if it was given as a URL. Call it after the server has stopped."""
-        if self._limiter is not None:
-            self._limiter.close()
-
-    def _open(self, backend: str | Backend | None) -> Limiter:
-        if isinstance(backend, str):
-            from awx_ratelimit.backends.open import open_backend
-
-            self._limiter = Limiter(open_backend(backend))
-            return self._limiter
-        return Limiter(MemoryBackend() if backend is None else backend)
+        self._owned.close()
 
     def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
         """See grpc.ServerInterceptor."""

@@ -8,22 +8,13 @@ A request takes the same way as through a gate of your own: these classes only a
 from typing import Unpack
 
 from awx_ratelimit.adapters.asgi import middleware as asgi
-from awx_ratelimit.adapters.gate_arguments import (
-    GateOptions,
-    Keys,
-    OwnedGate,
-    Plans,
-    check_only_gate,
-    gate_arguments,
-)
+from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, OwnedSyncGate, Plans
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES
 from awx_ratelimit.adapters.wsgi import middleware as wsgi
 from awx_ratelimit.backends.base import AsyncBackend, Backend
-from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.identity.identifiers import AsyncIdentify, Identify
-from awx_ratelimit.limiter_sync import Limiter
 
 
 class RateLimitMiddleware(asgi.RateLimitMiddleware):
@@ -32,8 +23,9 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
     `keys` are API keys with their plans, or an identifier such as ``StoredKeys(...)``; `identify` is a function of the
     request instead. Without either, `anonymous` limits every client by its address. `plans` is the path of a plan
     table, which is read again when it changes, a PlanTable, or a list of Plans whose first is the default; None is
-    starter and growth. `backend` is a URL or a backend; None keeps the limits in this process. `options` are those of
-    AsyncGate. With `gate`, which has all of these, nothing else may be given.
+    starter and growth. `backend` is a URL or a backend; None keeps the limits in this process. `listeners` are called
+    with every decision, for example ``[PrometheusMetrics()]``. The other options are those of AsyncGate. With `gate`,
+    which has all of these, nothing else may be given.
 
     A backend that is given as a URL is closed at the end of the app's lifespan, and opened again for the next one.
 
@@ -84,23 +76,9 @@ class WsgiRateLimitMiddleware(wsgi.RateLimitMiddleware):
         max_drain_bytes: int = MAX_DRAIN_BYTES,
         **options: Unpack[GateOptions],
     ) -> None:
-        self._limiter: Limiter | None = None
-        if gate is None:
-            arguments = gate_arguments(keys, identify, plans, options)
-            gate = Gate(self._open(backend), **arguments)
-        else:
-            check_only_gate(keys=keys, identify=identify, plans=plans, backend=backend, **options)
-        super().__init__(app, gate=gate, max_drain_bytes=max_drain_bytes)
+        self._owned = OwnedSyncGate(keys, identify, plans, backend, gate, options)
+        super().__init__(app, gate=self._owned.gate, max_drain_bytes=max_drain_bytes)
 
     def close(self) -> None:
         """Close the backend if this middleware has opened it from a URL."""
-        if self._limiter is not None:
-            self._limiter.close()
-
-    def _open(self, backend: str | Backend | None) -> Limiter:
-        if isinstance(backend, str):
-            from awx_ratelimit.backends.open import open_backend
-
-            self._limiter = Limiter(open_backend(backend))
-            return self._limiter
-        return Limiter(MemoryBackend() if backend is None else backend)
+        self._owned.close()

@@ -12,7 +12,13 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from awx_ratelimit.adapters.django.users import DjangoUser
-from awx_ratelimit.adapters.gate_arguments import GateOptions, check_only_gate, gate_arguments
+from awx_ratelimit.adapters.gate_arguments import (
+    GateOptions,
+    check_only_gate,
+    checked_not_limiter,
+    gate_arguments,
+    listeners_in,
+)
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, checked_drain_bytes
 from awx_ratelimit.backends.base import Backend, NonBlocking
 from awx_ratelimit.backends.memory.backend import MemoryBackend
@@ -29,7 +35,7 @@ NAME = "AWX_RATELIMIT"
 _OPTIONS = tuple(GateOptions.__annotations__)
 _KEYS = ("keys", "identify", "plans", "backend", "gate", "max_drain_bytes", *_OPTIONS)
 #: Their values may be dotted paths. Texts in `plans` are paths of files, and those in `backend` URLs.
-_IMPORTABLE = ("keys", "identify", "gate", "rules", "anonymous", "service", "on_refused")
+_IMPORTABLE = ("keys", "identify", "gate", "rules", "anonymous", "service", "on_refused", "listeners")
 
 
 class Configuration:
@@ -47,6 +53,8 @@ class Configuration:
             keys, identify, plans = (values.pop(name, None) for name in ("keys", "identify", "plans"))
             if self._gate is None:
                 self._arguments = gate_arguments(keys, identify, plans, values)  # type: ignore[arg-type]
+                self._listeners = listeners_in(values)  # type: ignore[arg-type]
+                checked_not_limiter(self._backend)
             else:
                 check_only_gate(keys=keys, identify=identify, plans=plans, backend=self._backend, **values)
 
@@ -102,14 +110,16 @@ class Configuration:
                 backend = self.limiter.backend if shared else open_async_backend(backend)
             elif backend is None:
                 backend = self.limiter.backend
-            return AsyncGate(AsyncLimiter(backend), **self._arguments | {"identify": identify})
+            limiter = AsyncLimiter(backend, listeners=self._listeners)
+            return AsyncGate(limiter, **self._arguments | {"identify": identify})
 
     @cached_property
     def limiter(self) -> Limiter:
         """The limiter of synchronous requests and of the command. Raises ImproperlyConfigured for a wrong backend."""
         with _one_error():
             backend = self._backend
-            return Limiter(open_backend(backend) if isinstance(backend, str) else backend or MemoryBackend())
+            opened = open_backend(backend) if isinstance(backend, str) else backend or MemoryBackend()
+            return Limiter(opened, listeners=self._listeners)
 
     @contextmanager
     def opened_to_look(self) -> Iterator[Limiter]:
@@ -180,6 +190,8 @@ def _checked(mapping: Any) -> dict[str, Any]:
 
 
 def _imported(name: str, value: Any) -> Any:
+    if name == "listeners" and isinstance(value, list | tuple):
+        return [_imported(name, each) for each in value]
     if name not in _IMPORTABLE or not isinstance(value, str):
         return value
     try:

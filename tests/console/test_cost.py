@@ -25,7 +25,7 @@ from awx_ratelimit.keys.storage.schema import KEYS
 
 KEY_COUNT = 1_000
 START_SECONDS = 20.0
-PAGES = ["/", "/?show=old", "/?show=unused", "/?page=20", "/usage", "/activity", "/plans", "/new"]
+PAGES = ["/", "/?show=old", "/?show=unused", "/?page=20", "/live", "/activity", "/plans", "/new"]
 ALL_OLD_DAYS = 120
 
 
@@ -184,7 +184,7 @@ def keep_page_open(port: int, stopped: threading.Event, events: list[int]) -> No
     """Request the usage, and again after the time that each event gives, as an open page does."""
     while not stopped.is_set():
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/console/usage", headers={"cookie": f"{SESSION}=acme"})
+        connection.request("GET", "/console/live", headers={"cookie": f"{SESSION}=acme"})
         text = connection.getresponse().read()
         connection.close()
         assert text.count(b'"bars"') == 50

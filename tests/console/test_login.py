@@ -26,7 +26,7 @@ class SessionError(Exception):
         (AccessRefused("access_token_missing", "there is none"), 403, "not logged in: there is none"),
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/new", "/usage", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/new", "/live", "/nothing"])
 def test_who_raises(
     site: Site, raised: Exception, status: int, logged: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -37,7 +37,7 @@ def test_who_raises(
         raise raised
 
     response = send_with(who, site)(path)
-    assert response.status == (204 if status == 403 and path == "/usage" else status)
+    assert response.status == (204 if status == 403 and path == "/live" else status)
     assert logged in caplog.text
     assert b"session table" not in response.body
 
@@ -53,7 +53,7 @@ def test_who_returns_another_type(site: Site, returned: Any, caplog: pytest.LogC
 
 def test_open_page_after_logout(client_of: Callable[[str], Client]) -> None:
     """An open page gets 204, which makes the browser close its event stream."""
-    response = client_of("").get("/usage")
+    response = client_of("").get("/live")
 
     assert response.status == 204
     assert response.text == ""

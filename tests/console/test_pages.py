@@ -162,7 +162,7 @@ class TestSharedUsage:
 
     def test_live(self, client: Client, keys: list[ApiKey]) -> None:
         """The event of an open page has them too, with their notes."""
-        data = json.loads(client.get(f"/usage?key={keys[1].id}").text.split("data: ")[1])
+        data = json.loads(client.get(f"/live?key={keys[1].id}").text.split("data: ")[1])
 
         assert data["shared"] == {
             "account.minute": [12, "12 of 100"],
@@ -205,7 +205,7 @@ class TestLiveUsage:
         """The response is one event with the usage of each key, and the time until the next request."""
         key = site.key(client.account, "n")
         site.use(key, requests=7)
-        response = client.get("/usage")
+        response = client.get("/live")
 
         bars = '"bars":{"minute":[7,"7 of 60"],"day":[7,"7 of 10,000"],"concurrent":[0,"0 of 5"]}'
         event = f'data: {{"known":true,"keys":{{"{key.id}":{{"last_used":"never",{bars}}}}}}}\n\n'
@@ -226,7 +226,7 @@ class TestLiveUsage:
         """The stream has only the keys that its page shows."""
         old = site.key(client.account, "old", days_old=100, used_days_ago=1)
         new = site.key(client.account, "new")
-        text = client.get(f"/usage?{query.format(new=new.id)}").text
+        text = client.get(f"/live?{query.format(new=new.id)}").text
 
         names_by_id = {old.id: "old", new.id: "new"}
         assert {names_by_id[key_id] for key_id in re.findall(r"key_[0-9A-Za-z]{16}", text)} == names
@@ -317,7 +317,7 @@ class TestEveryPage:
         urls = re.findall(r"""(?:src|href|action|data-live)=["']?([^"'\s>]+)""", page)
         assert [url for url in urls if not url.startswith(("/console/", "#"))] == []
 
-    @pytest.mark.parametrize("path", [*PAGES, "/usage", "/nothing"])
+    @pytest.mark.parametrize("path", [*PAGES, "/live", "/nothing"])
     def test_security_headers(self, client: Client, site: Site, path: str) -> None:
         """No response is cached or framed, and none may run code from elsewhere."""
         key = site.key(client.account, "n")

@@ -11,7 +11,8 @@ from typing import Final
 
 from awx_ratelimit.console.csrf import CsrfProtection
 from awx_ratelimit.console.form_handlers import FormHandlers
-from awx_ratelimit.console.page_handlers import PageContext, PageHandlers
+from awx_ratelimit.console.page_context import PageContext
+from awx_ratelimit.console.page_handlers import PageHandlers
 from awx_ratelimit.console.page_request import ROUTES, Action, Page, PageRequest, PageResponse, Settings
 from awx_ratelimit.console.rendering import Renderer, asset_reply
 from awx_ratelimit.core.plan import Plan
@@ -141,7 +142,7 @@ class Console:
             return _problem(code)
 
     def _not_logged_in(self, route: Match[Action] | None, full_request: FullRequest) -> Reply:
-        if route is not None and route.action == "usage":
+        if route is not None and route.action == "live":
             # 204 tells the browser to close the event stream for good.
             return error_responses.no_content()
         if self._settings.login_url is not None:

@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 
 from awx_ratelimit.console import view_models
 from awx_ratelimit.console.csrf import CsrfProtection
-from awx_ratelimit.console.page_handlers import EMPTY_FORM, PageContext, PageHandlers
+from awx_ratelimit.console.page_context import PageContext
+from awx_ratelimit.console.page_handlers import EMPTY_FORM, PageHandlers
 from awx_ratelimit.console.page_request import Action, Page, PageRequest, PageResponse, SeeOther
 from awx_ratelimit.errors import InvalidKeyRequest, KeyExists
 from awx_ratelimit.http import error_responses, limit_headers

@@ -1,86 +1,20 @@
-"""`PageHandlers`: the pages that only read, and `PageContext`, the data that all pages show.
+"""`PageHandlers`: the pages that only read.
 
 The number of statements per page does not grow with the keys.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from secrets import choice
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.console import view_models
-from awx_ratelimit.console.page_request import Action, LiveEvent, Page, PageRequest, PageResponse, Settings
+from awx_ratelimit.console.page_context import PageContext
+from awx_ratelimit.console.page_request import Action, LiveEvent, Page, PageRequest, PageResponse
 from awx_ratelimit.console.plan_table import plan_table
-from awx_ratelimit.core.claim import Caller
-from awx_ratelimit.core.plan import Plan
-from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLimit, KeyNotFound
-from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
+from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.service import KeyService
-from awx_ratelimit.management.auth.tokens import Owner
-from awx_ratelimit.management.limits import BlockingLimiter, KeyIssuer
-from awx_ratelimit.management.usage import KeyUsage, live_usage
-from awx_ratelimit.runtime.clock import Clock
-
-
-class ShownUsage(NamedTuple):
-    """The usage of each key by its id, None if it is unknown; and the bars of what all keys of the account share."""
-
-    by_key: Mapping[str, KeyUsage] | None
-    shared: tuple[view_models.UsageBar, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PageContext:
-    """The keys, the plans, the limiter and the clock."""
-
-    keys: KeyService
-    plans: PlanTable
-    limiter: BlockingLimiter
-    issuer: KeyIssuer
-    clock: Clock
-    settings: Settings
-
-    def now(self) -> datetime:
-        """The current time."""
-        return utc_datetime(self.clock.now_ms())
-
-    def account(self, owner: Owner) -> Account | None:
-        """The owner's account; None before its first key is created."""
-        try:
-            return self.keys.accounts.get(owner.account_id)
-        except AccountNotFound:
-            return None
-
-    def key(self, owner: Owner, key_id: str | None) -> ApiKey | None:
-        """A key of the owner's account; None if it does not exist or has been revoked."""
-        try:
-            return None if key_id is None else self.keys.get(owner.account_id, key_id)
-        except KeyNotFound:
-            return None
-
-    def plan(self, owner: Owner, account: Account | None) -> Plan | None:
-        """The plan of the owner's keys; None if the table has no plan of that name."""
-        name = self.settings.new_account_plan if account is None else account.plan
-        overrides = None if account is None else account.overrides
-        try:
-            return self.plans.resolve(Caller(owner.account_id, name, owner.account_id, overrides))
-        except InvalidLimit:
-            return None
-
-    def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> ShownUsage:
-        """The usage of the account and of `keys`. Without the backend or the plan, pages show that it is unknown."""
-        if account is None:
-            return ShownUsage({}, ())
-        try:
-            shared, usages = live_usage(account, keys, self.plans, self.limiter.peek_many)
-        except (BackendUnavailable, InvalidLimit):
-            return ShownUsage(None, ())
-        return ShownUsage({usage.key.id: usage for usage in usages}, tuple(map(view_models.usage_bar, shared or ())))
-
 
 #: Keys per page. The usage of each is looked up separately.
 PAGE_SIZE: Final = 50
@@ -116,7 +50,7 @@ class PageHandlers:
         self._context = context
         self.handlers: Mapping[Action, Callable[[PageRequest], PageResponse]] = {
             "keys": self._keys,
-            "usage": self._usage,
+            "live": self._live,
             "key": self.key_page,
             "new": lambda _: Page("new.html", EMPTY_FORM),
             "rotation": partial(self.form_page, template="rotate.html"),
@@ -135,7 +69,7 @@ class PageHandlers:
         events = context.keys.events(owner.account_id, key_id=key.id, page_size=_HISTORY_SIZE)
         variables = {
             "row": view_models.key_row(key, usage.by_key, now),
-            "shared": usage.shared,
+            "shared": view_models.usage_bars(usage.shared),
             "steps": self._rotation_steps(request, key),
             "entries": [view_models.activity_entry(event) for event in events.items],
             "note": _note(request),
@@ -165,7 +99,7 @@ class PageHandlers:
             "keys.html",
             {
                 "rows": [view_models.key_row(key, usage.by_key, now) for key in listed.keys],
-                "shared": usage.shared,
+                "shared": view_models.usage_bars(usage.shared),
                 "listed": listed,
                 "counts": {name: len(keys) for name, keys in filtered.items()},
                 "account": account,
@@ -182,7 +116,7 @@ class PageHandlers:
         page = self._context.keys.list(request.owner.account_id, page_num=num, page_size=PAGE_SIZE)
         return _KeyList("", page.items, page.total, num)
 
-    def _usage(self, request: PageRequest) -> LiveEvent:
+    def _live(self, request: PageRequest) -> LiveEvent:
         context, owner = self._context, request.owner
         account = context.account(owner)
         if "key" in request.query:
@@ -197,7 +131,7 @@ class PageHandlers:
         keys_data = {row.key.id: {"last_used": row.last_used, "bars": _live_bars(row.bars or ())} for row in rows}
         data: dict[str, Any] = {"known": usage.by_key is not None, "keys": keys_data}
         if usage.shared:
-            data["shared"] = _live_bars(usage.shared)
+            data["shared"] = _live_bars(view_models.usage_bars(usage.shared))
         return LiveEvent(data, choice(LIVE_INTERVALS_MS))
 
     def _rotation_steps(self, request: PageRequest, key: ApiKey) -> tuple[view_models.RotationStep, ...]:

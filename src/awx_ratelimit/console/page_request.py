@@ -12,7 +12,7 @@ from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.management.auth.tokens import Owner
 
 Action = Literal[
-    "keys", "usage", "new", "create", "key", "rename", "rotation", "rotate", "deletion", "delete", "activity", "plans",
+    "keys", "live", "new", "create", "key", "rename", "rotation", "rotate", "deletion", "delete", "activity", "plans",
     "asset",
 ]  # fmt: skip
 _KEYS: Final[Mapping[str, Action]] = {"GET": "keys"}
@@ -20,7 +20,7 @@ _KEYS: Final[Mapping[str, Action]] = {"GET": "keys"}
 ROUTES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
     ("", _KEYS),
     ("/", _KEYS),
-    ("/usage", {"GET": "usage"}),
+    ("/live", {"GET": "live"}),
     ("/new", {"GET": "new", "POST": "create"}),
     ("/keys/{id}", {"GET": "key", "POST": "rename"}),
     ("/keys/{id}/rotate", {"GET": "rotation", "POST": "rotate"}),

@@ -1,6 +1,6 @@
 """Keys, their usage, the audit trail and the progress of a rotation, as the templates show them. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -66,10 +66,15 @@ class KeyRow:
 def key_row(key: ApiKey, usage: Mapping[str, KeyUsage] | None, now: datetime) -> KeyRow:
     """Describe a key. `usage` is by key id, or None if it is unknown."""
     key_usage = None if usage is None else usage.get(key.id)
-    bars = None if key_usage is None else tuple(map(usage_bar, key_usage.limits))
+    bars = None if key_usage is None else usage_bars(key_usage.limits)
     age_days = formatting.age_days(key.created_at, now)
     age = f"{formatting.count(age_days, 'day')} old" if age_days else "created today"
     return KeyRow(key, age, formatting.time_ago(key.last_used_at, now), flags(key, now), bars, key.status == "active")
+
+
+def usage_bars(limits: Iterable[LimitUsage]) -> tuple[UsageBar, ...]:
+    """Describe the usage of each limit."""
+    return tuple(map(usage_bar, limits))
 
 
 def usage_bar(limit: LimitUsage) -> UsageBar:

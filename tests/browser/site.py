@@ -22,6 +22,7 @@ from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, Pla
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.wsgi import WsgiApp
 from awx_ratelimit.console import Console, Owner
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
 from awx_ratelimit.keys.storage.store import LastUse
@@ -102,6 +103,17 @@ class Site:
         for _ in range(requests - open):
             self.limiter.release(self.limiter.acquire(key.family_id, chosen, also=also))
         return [self.limiter.acquire(key.family_id, chosen, also=also) for _ in range(open)]
+
+    def plan(self, account: str) -> Plan:
+        """The plan of an account, with its overrides."""
+        found = self.service.accounts.get(account)
+        return PLANS.resolve(Caller(account, found.plan, account, found.overrides))
+
+    def use_account(self, account: str, requests: int) -> None:
+        """Use so much of what all keys of the account share."""
+        shared = self.plan(account).account
+        assert shared is not None, account
+        self.limiter.acquire(account, shared, requests, scope="account")
 
 
 async def _plant(request: StarletteRequest) -> PlainTextResponse:

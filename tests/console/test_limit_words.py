@@ -34,6 +34,21 @@ def test_label(rate: Rate | None, label: str) -> None:
     assert limit_words.label(rate) == label
 
 
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (Rate("month", 5, period="month"), "requests this month"),
+        (Rate("t", 5, period="day", timezone="Asia/Tokyo", measure="tokens"), "tokens today"),
+        (Rate("d", 5, 86_400_000, refill="calendar"), "requests today"),
+        (Rate("day", 5_000, 86_400_000), "5,000 requests per day"),
+        (Rate("w", 5, 14 * 86_400_000, refill="calendar"), "5 requests per 14 days"),
+    ],
+)
+def test_quota(rate: Rate, words: str) -> None:
+    """The words for a quota name its period; one that refills all the time has no current period."""
+    assert limit_words.quota(rate) == words
+
+
 def limit_usage(rate: Rate, at: datetime) -> LimitUsage:
     """The usage of a rate that nobody has used."""
     at_ms = int(at.timestamp() * 1_000)

@@ -28,6 +28,12 @@ def label(rate: Rate | None) -> str:
     return f"{rate.measure} {words}" if words else f"{rate.name} ({rate.measure})"
 
 
+def quota(rate: Rate) -> str:
+    """What a quota is of: ``requests this month``; for one that refills all the time, ``10,000 requests per day``."""
+    period = _NOW.get(rate.period or formatting.period(rate.period_ms)) if rate.calendar else None
+    return f"{rate.measure} {period}" if period else allowance(rate)
+
+
 def reset_note(limit: LimitUsage) -> str:
     """When a limit resets: ``resets on 15 December``. Empty for limits that refill, and for minutes and seconds."""
     rate, at_ms = limit.rate, limit.resets_at_ms

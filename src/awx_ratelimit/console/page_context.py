@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from awx_ratelimit.console.page_request import Settings
+from awx_ratelimit.console.quota_notes import QuotaNotes, quota_notes
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
@@ -23,6 +24,11 @@ class ShownUsage(NamedTuple):
 
     by_key: Mapping[str, KeyUsage] | None
     shared: tuple[LimitUsage, ...]
+
+    @property
+    def quotas(self) -> QuotaNotes:
+        """Notes on the quotas that are nearly or fully used."""
+        return quota_notes(self.shared, (self.by_key or {}).values())
 
 
 @dataclass(frozen=True, slots=True)

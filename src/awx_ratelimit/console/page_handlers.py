@@ -70,6 +70,7 @@ class PageHandlers:
         variables = {
             "row": view_models.key_row(key, usage.by_key, now),
             "shared": view_models.usage_bars(usage.shared),
+            "quotas": usage.quotas,
             "steps": self._rotation_steps(request, key),
             "entries": [view_models.activity_entry(event) for event in events.items],
             "note": _note(request),
@@ -100,6 +101,7 @@ class PageHandlers:
             {
                 "rows": [view_models.key_row(key, usage.by_key, now) for key in listed.keys],
                 "shared": view_models.usage_bars(usage.shared),
+                "quotas": usage.quotas,
                 "listed": listed,
                 "counts": {name: len(keys) for name, keys in filtered.items()},
                 "account": account,

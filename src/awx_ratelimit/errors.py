@@ -4,6 +4,7 @@ AwxRateLimitError
 ├── InvalidLimit          a rate, a plan or a plan table is invalid (also a ValueError)
 ├── RateLimited           a limited function was not called; has the decision and the wait
 ├── ImpossibleClaim       the cost is above a burst, so no wait can help
+├── ImpossibleRequest     a request that nobody has sent cannot be explained (also a ValueError)
 ├── BackendUnavailable    the backend could not decide
 │   ├── BackendMisconfigured   it needs a change of its configuration first
 │   └── StateDamaged           its data of one subject is corrupt
@@ -66,6 +67,10 @@ def _unpickled(kind: type[RateLimited], message: str, retry_after_ms: int) -> Ra
 
 class ImpossibleClaim(AwxRateLimitError):
     """The cost is above the burst of a rate, so no wait can help. Nothing was charged."""
+
+
+class ImpossibleRequest(AwxRateLimitError, ValueError):
+    """A request that nobody has sent cannot be explained: it is malformed, or a function of the app needs more."""
 
 
 class BackendUnavailable(AwxRateLimitError):

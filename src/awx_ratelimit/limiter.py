@@ -166,6 +166,10 @@ class AsyncLimiter(AsyncUpkeep):
         cost = plan.check(cost)
         return await self.backend.peek(subject, plan, cost)
 
+    async def peek_jointly(self, claim: JointClaim) -> Decision:
+        """`peek` for a claim that is made already."""
+        return await self.backend.peek_joint(claim)
+
     async def release(self, decision: Decision) -> None:
         """Free the slot of `decision`, if it has one. A second call does nothing.
 

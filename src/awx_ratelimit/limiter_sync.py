@@ -163,6 +163,10 @@ class Limiter(Upkeep):
         cost = plan.check(cost)
         return self.backend.peek(subject, plan, cost)
 
+    def peek_jointly(self, claim: JointClaim) -> Decision:
+        """`peek` for a claim that is made already."""
+        return self.backend.peek_joint(claim)
+
     def release(self, decision: Decision) -> None:
         """Free the slot of `decision`, if it has one. A second call does nothing.
 

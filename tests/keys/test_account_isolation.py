@@ -60,6 +60,7 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     service.stale("acme")
     service.unused("acme")
     service.accounts.list()
+    service.accounts.caller(service.list("acme").items[0].id, "acme")
     service.accounts.ensure("acme")
     service.accounts.suspend("acme")
     life.verifier.close()

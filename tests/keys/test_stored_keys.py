@@ -401,3 +401,16 @@ def test_unknown_keys_count_as_guesses() -> None:
     codes = ("invalid_api_key", "api_key_expired", "api_key_revoked")
 
     assert [KeyRefused(code).unknown for code in codes] == [True, False, False]
+
+
+def test_explanation_is_no_use(service: KeyService, make: Verifiers) -> None:
+    """Either gate explains the request of a stored key, and the key was not used."""
+    created, verifier = service.create("acme", "explained"), make()
+    identify, sent = StoredKeys(verifier), request(created.secret.reveal())
+    gate = Gate(Limiter(MemoryBackend()), plans=PLANS, identify=identify)
+    async_gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=identify)
+
+    for explained in (gate.explain(sent), asyncio.run(async_gate.explain(sent))):
+        assert explained.caller is not None
+        assert explained.caller.subject == created.key.family_id
+    assert verifier.health()["unwritten_uses"] == 0

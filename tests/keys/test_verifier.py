@@ -5,7 +5,7 @@ from tests.keys.store_probes import statements
 from tests.keys.verifications import DAY_MS, KEY, Make, code_of, new_key
 
 from awx_ratelimit import Caller
-from awx_ratelimit.errors import KeyRefused, KeyStoreUnavailable
+from awx_ratelimit.errors import KeyNotFound, KeyRefused, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.testing import ManualClock
 
@@ -204,3 +204,38 @@ def test_other_format(store: KeyStore, service: KeyService, verifiers: Make) -> 
     created = KeyService(store, keys=form).create("acme", "n")
 
     assert verifiers(keys=form).verify(created.secret.reveal().encode()).subject == created.key.id
+
+
+def test_inspection(service: KeyService, verifier: KeyVerifier) -> None:
+    """A key can be inspected by its text or its id, and neither is a use of it."""
+    service.accounts.set_overrides("acme", {"per_minute": 90})
+    key_id, key = new_key(service)
+    expected = Caller(key_id, "starter", "acme", {"per_minute": 90})
+
+    assert verifier.inspect(b" " + key) == expected
+    assert service.accounts.caller(key_id) == expected
+    assert service.accounts.caller(key_id, "acme") == expected
+    verifier.write_uses()
+    assert service.get("acme", key_id).last_used_at is None
+
+
+def test_inspection_of_wrong_keys(service: KeyService, verifier: KeyVerifier, clock: ManualClock) -> None:
+    """An inspection refuses a key as a verification does; an id that the account does not have is not found."""
+    revoked, revoked_key = new_key(service)
+    service.revoke("acme", revoked)
+    expired, expired_key = new_key(service)
+    service.rotate("acme", expired, grace_period_seconds=0)
+    clock.advance(1)
+
+    assert [code_of(verifier.inspect, key) for key in (revoked_key, expired_key, KEY, b"x" * 200)] == [
+        "api_key_revoked",
+        "api_key_expired",
+        "invalid_api_key",
+        "invalid_api_key",
+    ]
+    for key_id, code in ((revoked, "api_key_revoked"), (expired, "api_key_expired")):
+        with pytest.raises(KeyRefused, match=code):
+            service.accounts.caller(key_id, "acme")
+    for key_id, account_id in (("key_0000000000000000", "acme"), ("nonsense", None), (expired, "other")):
+        with pytest.raises(KeyNotFound):
+            service.accounts.caller(key_id, account_id)

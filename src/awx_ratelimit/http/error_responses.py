@@ -14,6 +14,8 @@ from awx_ratelimit.http.message import Reply
 Headers = Iterable[tuple[bytes, bytes]]
 
 RETRY_HEADER: Final = b"retry-after"
+#: The code of the responses that a limit causes.
+EXCEEDED: Final = "rate_limit_exceeded"
 #: The challenge of the identifiers that read the header X-API-Key.
 KEY_CHALLENGE: Final = 'ApiKey realm="api", header="X-API-Key"'
 _KEY_CHALLENGE = KEY_CHALLENGE.encode()
@@ -77,6 +79,16 @@ _ERRORS: Final = {
 _UNKNOWN_CODE: Final = _challenged("The credentials are not accepted.", _TOKEN_CHALLENGE)
 
 
+def status_of(code: str) -> int:
+    """The status of the response with `code`. Codes of an identifier's own have that of wrong credentials."""
+    return int(HTTPStatus.TOO_MANY_REQUESTS if code == EXCEEDED else _ERRORS.get(code, _UNKNOWN_CODE).status)
+
+
+def message_of(code: str) -> str:
+    """The usual message of a response with `code`."""
+    return _ERRORS.get(code, _UNKNOWN_CODE).message
+
+
 def failure(code: str, message: str | None = None, headers: Headers = ()) -> Reply:
     """The error response for `code`. `message` None means the usual message of the code."""
     error = _ERRORS[code]
@@ -112,7 +124,7 @@ def too_many_requests(message: str, headers: Headers, violated: list[str] | None
     """A 429. If `violated` is a list, the body is an RFC 9457 problem document that names these limits."""
     status = HTTPStatus.TOO_MANY_REQUESTS
     if violated is None:
-        return error_reply(status, "rate_limit_exceeded", "rate_limit_error", message, headers)
+        return error_reply(status, EXCEEDED, "rate_limit_error", message, headers)
     problem = {
         "type": _QUOTA_EXCEEDED,
         "title": "Request cannot be satisfied as assigned quota has been exceeded",
@@ -131,11 +143,6 @@ def is_refusal(reply: Reply | None) -> bool:
 def whole_seconds(ms: int) -> int:
     """Milliseconds in whole seconds, rounded up, at least 1."""
     return max(1, -(-ms // 1000))
-
-
-def status_of(code: str) -> int:
-    """The status of the error response for `code`."""
-    return _ERRORS[code].status.value
 
 
 def error_reply(status: HTTPStatus, code: str, type: str, message: str, headers: Headers = ()) -> Reply:

@@ -20,7 +20,7 @@ from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.event_loop_claims import claim_of
-from awx_ratelimit.http.gate_charges import AsyncCharges
+from awx_ratelimit.http.gate_explains import AsyncExplains
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
     async_checked_caller,
@@ -43,7 +43,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 _new = tuple.__new__
 
 
-class AsyncGate(AsyncCharges):
+class AsyncGate(AsyncExplains):
     """Decides HTTP requests for an ASGI adapter, from the tasks of an event loop. `identify` may be plain or async.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides

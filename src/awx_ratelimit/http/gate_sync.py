@@ -23,7 +23,7 @@ from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.gate import _new
-from awx_ratelimit.http.gate_charges_sync import Charges
+from awx_ratelimit.http.gate_explains_sync import Explains
 from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
 from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
@@ -38,7 +38,7 @@ from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter_sync import Limiter
 
 
-class Gate(Charges):
+class Gate(Explains):
     """Decides HTTP requests for a WSGI adapter, from any thread.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides

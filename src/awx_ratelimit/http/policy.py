@@ -22,7 +22,7 @@ from awx_ratelimit.http.message import OnRefused, Reply, Request
 from awx_ratelimit.http.plan_warnings import warn_of_plans
 from awx_ratelimit.http.refusals import Refusals
 from awx_ratelimit.http.request_claims import Price, RequestClaims, parts_of
-from awx_ratelimit.http.rules.matching import CombinedRule, PrefixDependent, RuleMatcher, UnclearPath
+from awx_ratelimit.http.rules.matching import DEFAULT_RULE, CombinedRule, PrefixDependent, RuleMatcher, UnclearPath
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.unknown_keys import UnknownKeys
@@ -129,6 +129,14 @@ class Policy:
         if rule.exempt and rule.exempts(request):
             return None
         return None if self._preflights and method == "OPTIONS" and _is_preflight(request) else rule
+
+    def matching_rules(self, request: Request) -> tuple[Rule, ...]:
+        """The rules that the request may be meant for, exempt or not; none if no rule matches. Raises UnclearPath."""
+        match = self._rules.match(request.method, request.path, request.inner_path)
+        if isinstance(match, PrefixDependent):
+            match = self._rules.resolve_prefixes(match, request.sent_prefixes())
+        rules = match.rules if isinstance(match, CombinedRule) else (match,)
+        return tuple(rule for rule in rules if rule is not DEFAULT_RULE)
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether requests of `method` to `path` are neither limited nor identified."""

@@ -6,13 +6,16 @@ The plan belongs to the account. A change reaches all its keys, in every process
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.limit_schema import Place
 from awx_ratelimit.core.plan_schema import read_override
-from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit
+from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit, KeyNotFound
 from awx_ratelimit.keys import validation
+from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.models import Account, Page
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore
+from awx_ratelimit.keys.verification.cache import KnownKey
 from awx_ratelimit.runtime.clock import Clock
 
 MAX_KEYS: Final = 100
@@ -74,6 +77,18 @@ class Accounts:
     def list(self, *, page_num: int = 1, page_size: int = 20) -> Page[Account]:
         """Return one page of all accounts, ordered by id. This is for operators: no customer may see it."""
         return self._store.query(queries.accounts, *validation.page(page_num, page_size))
+
+    def caller(self, key_id: str, account_id: str | None = None) -> Caller:
+        """Return what a verifier returns for the text of a key. It is not a use of the key.
+
+        `account_id` None: of any account. This is for operators: no customer may choose it. Raises KeyNotFound, and
+        KeyRefused with the code of the response if the key was revoked or has expired, or its account is suspended.
+        """
+        account_id = None if account_id is None else validation.account_id(account_id)
+        record = self._store.query(queries.key_record_of, key_id, account_id) if is_key_id(key_id) else None
+        if record is None:
+            raise KeyNotFound("there is no such key", remedy="list the account's keys")
+        return KnownKey(record).checked(self._clock.now_ms())
 
     def set_plan(self, account_id: str, plan: str | None, *, actor: str | None = None) -> Account:
         """Set the plan of all keys of the account. None means the table's default. Usage so far stays counted."""

@@ -71,6 +71,15 @@ class StoredKeys:
         found = self._find(key)
         return self._threads.run(self._look_up, found) if isinstance(found, bytes) else found
 
+    def identify_quietly(self, request: Request) -> Caller | None:
+        """As a call, without noting a use of the key: for explanations."""
+        key = self._sent_key(request)
+        return None if key is None else self._verifier.inspect(key)
+
+    async def identify_quietly_async(self, request: Request) -> Caller | None:
+        """As `identify_quietly`, for an event loop."""
+        return await self._threads.run(self.identify_quietly, request)
+
     def known(self, request: Request) -> Caller | None:
         """The caller if the key is in memory; None if it must be looked up. Raises KeyRefused as a call does."""
         key = self._sent_key(request)

@@ -78,7 +78,8 @@ class PrefixDependent(NamedTuple):
 
 
 Match = Rule | CombinedRule | PrefixDependent
-_DEFAULT_RULE = Rule("/**")
+#: The rule of requests that no other matches.
+DEFAULT_RULE = Rule("/**")
 
 
 class RuleMatcher:
@@ -132,7 +133,7 @@ class RuleMatcher:
             return self._any(method)
         if inner_path is None and is_ordinary(path) and not self._search_tails(f"{path}/"):
             # The fast path for most requests: no rule matches the path or any tail of it.
-            return _DEFAULT_RULE
+            return DEFAULT_RULE
         can_be_exempt, paths = readings(path, inner_path)
         if paths is None:
             return self._any(method)
@@ -151,7 +152,7 @@ class RuleMatcher:
                 return rule
             if charged is not None and (methods is None or upper in methods) and charged_path(normal):
                 return charged
-        return _DEFAULT_RULE
+        return DEFAULT_RULE
 
     def _any(self, method: str) -> Rule | CombinedRule:
         """The charge of a path that may mean anything: that of all rules for `method`. Raises UnclearPath."""
@@ -160,7 +161,7 @@ class RuleMatcher:
             for _, methods, _, _, charged in self._rules
             if charged is not None and (methods is None or method.upper() in methods)
         ]
-        return self._combined((_DEFAULT_RULE, *charged))
+        return self._combined((DEFAULT_RULE, *charged))
 
     def _depends_on_prefix(self, path: str, rule: Rule | CombinedRule) -> bool:
         """Whether a tail of `path` may cost more than `rule`. It may be wrong if it returns True, never if False."""

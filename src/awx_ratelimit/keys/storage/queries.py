@@ -21,11 +21,10 @@ from awx_ratelimit.keys.storage.schema import (
 _Item = TypeVar("_Item")
 KeysBefore: TypeAlias = Callable[[Connection, str, int, int], tuple[ApiKey, ...]]
 _MAX_CHANGES = 1_000
-_LOOK_UP: Final = (
-    select(KEYS, ACCOUNTS.c.plan, ACCOUNTS.c.overrides, ACCOUNTS.c.status)
-    .join(ACCOUNTS, ACCOUNTS.c.id == KEYS.c.account_id)
-    .where(KEYS.c.key_hash == bindparam("digest"))
+_RECORDS: Final = select(KEYS, ACCOUNTS.c.plan, ACCOUNTS.c.overrides, ACCOUNTS.c.status).join(
+    ACCOUNTS, ACCOUNTS.c.id == KEYS.c.account_id
 )
+_LOOK_UP: Final = _RECORDS.where(KEYS.c.key_hash == bindparam("digest"))
 _CHANGES_FROM: Final = (
     select(CHANGES.c.number, CHANGES.c.account_id)
     .where(CHANGES.c.number >= bindparam("position"))
@@ -45,6 +44,15 @@ class Changes(NamedTuple):
 def key_record(connection: Connection, digest: bytes) -> KeyRecord | None:
     """Return the key with this digest, also a revoked or expired one. Unknown digests cost the same statement."""
     row = connection.execute(_LOOK_UP, {"digest": digest}).one_or_none()
+    return None if row is None else key_record_from(row)
+
+
+def key_record_of(connection: Connection, key_id: str, account_id: str | None) -> KeyRecord | None:
+    """Return the key with this id, also a revoked or expired one, of the account or (None) of any."""
+    chosen = _RECORDS.where(KEYS.c.id == key_id)
+    if account_id is not None:
+        chosen = chosen.where(KEYS.c.account_id == account_id)
+    row = connection.execute(chosen).one_or_none()
     return None if row is None else key_record_from(row)
 
 

@@ -36,6 +36,12 @@ class KnownKey:
         self.accepted_until_ms = 0 if record.revoked or record.suspended else self.expires_at_ms
         self.caller = Caller(record.family_id, record.plan, record.account_id, record.overrides)
 
+    def checked(self, now_ms: int) -> Caller:
+        """Return the caller if the key is accepted at `now_ms`; else raise KeyRefused."""
+        if now_ms >= self.accepted_until_ms:
+            raise self.refusal(now_ms)
+        return self.caller
+
     def refusal(self, now_ms: int) -> KeyRefused:
         """Return the error of a key that is not accepted at `now_ms`."""
         return KeyRefused("api_key_expired" if now_ms >= self.expires_at_ms and not self.revoked else "api_key_revoked")

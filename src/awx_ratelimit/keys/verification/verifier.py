@@ -125,6 +125,15 @@ class KeyVerifier:
             self._writer.wake()
         return caller
 
+    def inspect(self, sent: bytes) -> Caller:
+        """Return what `verify` would now, from the store itself. It is not a use of the key. Raises like `verify`."""
+        key = sent.strip(b" \t")
+        is_key = len(key) <= MAX_KEY_BYTES and self._keys.is_key(key)
+        record = self._store.query(queries.key_record, self._digest(key)) if is_key else None
+        if record is None:
+            raise KeyRefused
+        return KnownKey(record).checked(self._now_ms())
+
     def verify_cached(self, sent: bytes, address: str | None = None) -> Caller | None:
         """Return the caller of a cached key, or None if a look-up is needed. Never waits. Raises like `verify`."""
         found = self.find(sent, address)
@@ -174,10 +183,9 @@ class KeyVerifier:
 
     def _accepted(self, known: KnownKey) -> Caller:
         now_ms = self._now_ms()
-        if now_ms >= known.accepted_until_ms:
-            raise known.refusal(now_ms)
+        caller = known.checked(now_ms)
         self._last_used.latest[known] = now_ms
-        return known.caller
+        return caller
 
     def _wrong_key(self, address: str | None) -> KeyRefused:
         """Return the refusal of a wrong key, the same for every reason, or raise TooManyWrongKeys."""

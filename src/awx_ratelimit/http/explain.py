@@ -1,0 +1,97 @@
+"""Explains the request of a method to a path that nobody has sent: for an operator's pages, REST API and command."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.validation import describe, type_name
+from awx_ratelimit.errors import AwxRateLimitError, ImpossibleRequest, KeyRefused
+from awx_ratelimit.http.explanation import Explanation
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
+from awx_ratelimit.runtime.event_loops import call_in_event_loop
+
+_MAX_PATH_LENGTH: Final = 8_192
+AnyGate = Gate | AsyncGate
+
+
+def explain_path(
+    gate: AnyGate, method: str, path: str, find_caller: Callable[[], Caller | None] | None = None
+) -> Explanation:
+    """Explain what `gate` would do with a request of `method` to `path` now. It blocks, and charges nothing.
+
+    `find_caller` returns whose request it is, or raises KeyRefused, as `KeyService.caller` does; it may block. None, or
+    its result None, is a request without a key. An AsyncGate works only in threads that `AsgiApp` has started; on an
+    event loop, write ``await gate.explain(request_to(gate, method, path))``.
+
+    Raises ImpossibleRequest if `method` or `path` is malformed, or if a function of the app fails, such as the `cost`
+    of a rule: it may need more than a method and a path.
+    """
+    request = request_to(gate, method, path)
+    identify = _found(find_caller)
+    with explainable(request):
+        if isinstance(gate, AsyncGate):
+            return call_in_event_loop(gate.explain, request, identify)
+        return gate.explain(request, identify)
+
+
+def request_to(gate: AnyGate, method: str, path: str, headers: Mapping[str, str] | None = None) -> Request:
+    """A request that `gate` can explain. `path` may have a query. Raises ImpossibleRequest for a malformed one."""
+    if not isinstance(gate, Gate | AsyncGate):
+        raise TypeError(f"gate: expected a Gate or an AsyncGate, got {type_name(gate)}")
+    if not (isinstance(method, str) and method.isascii() and method.isalpha()):
+        raise ImpossibleRequest(f"method: expected a name such as GET, got {describe(method)}")
+    if not (isinstance(path, str) and path.startswith("/") and len(path) <= _MAX_PATH_LENGTH):
+        raise ImpossibleRequest(f"path: expected one such as /v1/transfers, got {describe(path)}")
+    path, _, query = path.partition("?")
+    sent = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in (headers or {}).items()}
+
+    def values(name: bytes) -> list[bytes]:
+        names = (name,) if name else PREFIX_HEADERS
+        return [sent[each] for each in names if each in sent]
+
+    return Request(method.upper(), path, None, values, None, _source(gate, method.upper(), path, query))
+
+
+def _source(gate: AnyGate, method: str, path: str, query: str) -> dict[str, Any]:
+    if isinstance(gate, AsyncGate):
+        return {"type": "http", "method": method, "path": path, "query_string": query.encode("latin-1", "replace")}
+    return {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query}
+
+
+class explainable:  # noqa: N801  # a context manager that is used like a function
+    """Turns what a function of the app raises, for a `request` that nobody has sent, into ImpossibleRequest."""
+
+    def __init__(self, request: Request) -> None:
+        self._path = request.path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, AwxRateLimitError):
+            raise ImpossibleRequest(
+                f"{self._path}: a function of the app raised {error!r}; "
+                "explain a request that has what the function reads, by gate.explain(request)"
+            ) from error
+
+
+def _found(find_caller: Callable[[], Caller | None] | None) -> Callable[[Request], Caller | None]:
+    """An identifier that neither waits nor blocks: it returns or raises what `find_caller` does now."""
+    try:
+        caller = None if find_caller is None else find_caller()
+    except KeyRefused as error:
+        return _Refuses(error)
+    return lambda _: caller
+
+
+class _Refuses:
+    """An identifier of nobody."""
+
+    def __init__(self, error: KeyRefused) -> None:
+        self._error = error
+
+    def __call__(self, _: Request) -> None:
+        raise self._error

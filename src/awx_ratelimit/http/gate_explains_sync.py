@@ -1,0 +1,60 @@
+"""The part of a gate that explains what it would do with a request.
+
+Generated from `gate_explains.py` by tools/generate_sync.py: change that module and run the program again.
+"""
+
+from typing import Any
+
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.errors import TooManyWrongKeys
+from awx_ratelimit.http.explaining import EXPLAINED, Draft
+from awx_ratelimit.http.explanation import Explanation
+from awx_ratelimit.http.gate_charges_sync import Charges
+from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify
+from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.unknown_keys import UNKNOWN_KEYS
+
+
+class Explains(Charges):
+    """Explains, without charging anything."""
+
+    #: The limiter and the identifier.
+    parts: tuple[Any, Any]
+
+    def explain(self, request: Request, identify: Identify | None = None) -> Explanation:
+        """Explain what `admit` would do with `request` now. Nothing is charged or counted, and no slot is taken.
+
+        `identify` replaces the gate's own identifier, to explain the request of a caller whose key you do not have:
+        ``lambda request: Caller("key_1", "starter")``. It may raise KeyRefused.
+
+        Raises what functions of rules raise, such as `cost`, if they need more than `request` has.
+        """
+        draft = Draft(self._policy, request)
+        try:
+            if not draft.find_rule():
+                return draft.passed()
+            caller = self._explained_caller(request, identify)
+            if not draft.identified(caller):
+                return draft.passed()
+            claim = draft.claim(caller)
+            return draft.decided(self._limiter.peek_jointly(claim), claim)
+        except EXPLAINED as error:
+            return draft.failed(error)
+
+    def _explained_caller(self, request: Request, identify: Identify | None) -> Any:
+        """The caller of a request; None for one without a key where it needs one."""
+        if identify is None:
+            self._check_throttled(request)
+            own = self.parts[1]
+            # It does not count as a use of the key.
+            identify = getattr(own, "identify_quietly", None) or checked_identify(own)
+        caller: Caller | None = checked_caller(identify(request), request)
+        return caller or self._policy.anonymous_caller(request)
+
+    def _check_throttled(self, request: Request) -> None:
+        """Raise TooManyWrongKeys if the address has sent too many unknown keys."""
+        subject = self._policy.unknown_keys.subject_to_check(request)
+        if subject is not None:
+            decision = self._limiter.peek(subject, UNKNOWN_KEYS)
+            if not decision.allowed:
+                raise TooManyWrongKeys(decision.retry_after_ms)

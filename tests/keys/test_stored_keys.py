@@ -403,9 +403,9 @@ def test_unknown_keys_count_as_guesses() -> None:
     assert [KeyRefused(code).unknown for code in codes] == [True, False, False]
 
 
-def test_explanation_is_no_use(service: KeyService, make: Verifiers) -> None:
+def test_explanation_is_no_use(service: KeyService, verifier: KeyVerifier) -> None:
     """Either gate explains the request of a stored key, and the key was not used."""
-    created, verifier = service.create("acme", "explained"), make()
+    created = service.create("acme", "explained")
     identify, sent = StoredKeys(verifier), request(created.secret.reveal())
     gate = Gate(Limiter(MemoryBackend()), plans=PLANS, identify=identify)
     async_gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PLANS, identify=identify)

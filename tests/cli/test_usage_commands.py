@@ -2,8 +2,9 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.cli.conftest import Result, Run
@@ -139,3 +140,55 @@ def test_subject_named_like_a_command(run: Run) -> None:
     assert {answer.status for answer in answers} == {2}
     assert [answer.err for answer in answers] == [answers[0].err] * 3
     assert "the backend does not answer" in answers[0].err
+
+
+def test_export(usage: Run, store: KeyStore) -> None:
+    """``usage export`` prints CloudEvents in lines or as an array, and where to continue."""
+    service = KeyService(store)
+    hour_ms = WallClock.now_ms() // HOUR_MS * HOUR_MS - 3 * HOUR_MS
+    since, end = (rfc3339(datetime.fromtimestamp((hour_ms + ms) / 1_000, UTC)) for ms in (0, 2 * HOUR_MS))
+    for number, account in enumerate(("acme", "other")):
+        service.accounts.create(account)
+        key = service.create(account, "n").key.id
+        used = HourUsage(key, hour_ms, 7, 0, 0, hour_ms, {"requests": 7}, {})
+        store.write(statements.add, "another", number, hour_ms, [used])
+    lines = usage("export", "--since", since, "--source", "urn:a##b")
+    array = usage("export", "--since", since, "--source", "urn:a##b", "--batch")
+    one = usage("export", "--since", since, "--account", "acme")
+    none = usage("export", "--since", end, "--batch")
+    events = [json.loads(line) for line in lines.out.splitlines()]
+
+    assert [(event["subject"], event["time"], event["data"]["value"]) for event in events] == [
+        ("acme", since, 7),
+        ("other", since, 7),
+    ]
+    # Two of them could be a command of a CI system.
+    assert "##" not in lines.out
+    assert events[0]["source"] == "urn:a##b"
+    assert lines.err in {f"next: --since {end}\n", f"next: --since {rfc3339(_later(end))}\n"}
+    assert array.json == events
+    assert len(one.out.splitlines()) == 1
+    assert none.json == []
+
+
+def _later(time: str) -> datetime:
+    """An hour later: the hour may end while the test runs."""
+    return datetime.fromisoformat(time) + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--since", "June"), "Invalid value for '--since'"),
+        (("--since", "2999-01-01"), "since: in the future; expected a time that has passed"),
+        (("--since", "2025-06-01", "--account", "acne"), "account_id: there is no such account; create it first"),
+        (("--since", "2025-06-01", "--source", "our api"), "source: not valid; expected a URI"),
+    ],
+)
+def test_export_errors(usage: Run, used: Callable[[str, str], str], words: tuple[str, ...], error: str) -> None:
+    """A mistake is one line that says what to do, and nothing is exported."""
+    used("acme", "n")
+    ran = usage("export", *words)
+
+    assert (ran.status, ran.out) == (2, "")
+    assert error in ran.err

@@ -119,7 +119,7 @@ def _check_command(words: list[str]) -> None:
         name, found, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
         if name in ("keys", "plans", "metrics", "usage"):
             name, found, rest = found.resolve_command(context, rest)
-        if words[0] == "keys" or words[:2] in (["usage", "history"], ["usage", "keys"]):
+        if words[0] == "keys" or words[:2] in (["usage", "history"], ["usage", "keys"], ["usage", "export"]):
             rest += ["--database", "sqlite://"]
 
         assert found.make_context(name, rest, parent=context).params or not found.params

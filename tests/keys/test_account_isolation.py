@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import event
 from tests.keys.test_no_key_leaks import Lifecycle
 
 from awx_ratelimit import STARTER, Limiter, MemoryBackend
-from awx_ratelimit.keys import KeyFormat, KeyStore, UsageHistory
+from awx_ratelimit.keys import KeyFormat, KeyStore, UsageExport, UsageHistory
 from awx_ratelimit.testing import ManualClock
 
 #: Statements without an account: the look-up that finds it, the changes of all accounts, and the operator's list.
@@ -20,6 +21,9 @@ _FOR_ALL = (
     # The usage history finds the accounts of the keys that were used, and removes what is old.
     r"^SELECT awx_api_keys.id, awx_api_keys.account_id, awx_api_keys.family_id FROM awx_api_keys "
     r"WHERE awx_api_keys.id IN ",
+    r"FROM awx_usage_marks WHERE name = ",
+    # The export for billing is the operator's.
+    r"FROM awx_usage_costs WHERE period = 'hour' ",
     r"^DELETE FROM (awx_usage|awx_usage_costs|awx_usage_refusals|awx_usage_writers) ",
 )
 _OF_AN_ACCOUNT = (
@@ -68,6 +72,9 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     service.usage.history("acme", key_id=service.list("acme").items[0].id)
     service.usage.busiest("acme")
     service.usage.refusals("acme")
+    clock.advance(9 * 3_600_000)
+    list(UsageExport(store, clock=clock).since(datetime(2025, 6, 1, tzinfo=UTC)))
+    list(UsageExport(store, clock=clock).since(datetime(2025, 6, 1, tzinfo=UTC), account_id="acme"))
     touching = [one for one in sent if re.match("SELECT .*awx_|UPDATE|DELETE", one)]
     odd = [one for one in touching if not re.search(_OF_AN_ACCOUNT, one)]
 

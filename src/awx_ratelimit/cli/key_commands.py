@@ -23,7 +23,7 @@ from awx_ratelimit.keys.validation import GRACE_SECONDS
 from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
-    from awx_ratelimit.keys import KeyService
+    from awx_ratelimit.keys import KeyService, KeyStore
     from awx_ratelimit.keys.accounts import CheckPlan
 
 #: The environment variable with the pepper. It is not an option, because other users can read command lines.
@@ -161,11 +161,20 @@ def open_service(database: str, prefix: str = "awx_", plans: str | None = None) 
     key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
     check_plan = None if plans is None else _checked_by(PlanTable.from_toml(plans))
     # Imported here, because importing SQLAlchemy would slow down every other command.
-    from awx_ratelimit.keys import KeyService, KeyStore
+    from awx_ratelimit.keys import KeyService
+
+    with open_store(database) as store:
+        yield KeyService(store, keys=key_format, check_plan=check_plan)
+
+
+@contextmanager
+def open_store(database: str) -> "Iterator[KeyStore]":
+    """The store, which is closed at the end of the block."""
+    from awx_ratelimit.keys import KeyStore
 
     store = KeyStore.open(database)
     try:
-        yield KeyService(store, keys=key_format, check_plan=check_plan)
+        yield store
     finally:
         store.close()
 

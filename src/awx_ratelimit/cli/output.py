@@ -31,6 +31,19 @@ def print_json(document: object) -> None:
     print(json.dumps(document, indent=2).replace("##", "\\u0023\\u0023"))  # noqa: T201  # a command prints
 
 
+def print_json_documents(documents: Iterable[object], *, as_array: bool) -> None:
+    """Print JSON documents, each in one line, and flush them. With `as_array` the lines are one JSON array."""
+    separator = "[" if as_array else ""
+    for document in documents:
+        text = json.dumps(document, separators=(",", ":")).replace("##", "\\u0023\\u0023")
+        print(separator + text, end="" if as_array else "\n")  # noqa: T201  # a command prints
+        separator = ",\n" if as_array else ""
+    if as_array:
+        print("[]" if separator == "[" else "]")  # noqa: T201  # a command prints
+    # A failure to write must be seen before anything says that all was written.
+    sys.stdout.flush()
+
+
 def print_line(text: str) -> None:
     """Print one line of the result."""
     print(line(text))  # noqa: T201  # a command prints

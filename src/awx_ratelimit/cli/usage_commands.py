@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from awx_ratelimit.cli import output, server_commands
-from awx_ratelimit.cli.key_commands import AccountId, Database, Json, open_service
+from awx_ratelimit.cli.key_commands import AccountId, Database, Json, OneAccountId, open_service, open_store
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -55,6 +55,13 @@ To = Annotated[
 ]
 ByPeriod = Annotated[By, typer.Option(help="Hours are stored for 35 days.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
+Since = Annotated[
+    datetime, typer.Option(formats=list(_FORMATS), help="First hour, in UTC: what the last export printed.")
+]
+Source = Annotated[str, typer.Option(help="URI of your service: the source of the events.")]
+EventType = Annotated[str, typer.Option("--type", help="Type of the events.")]
+GraceSeconds = Annotated[int, typer.Option(help="How long an hour stays open for late amounts.")]
+Batch = Annotated[bool, typer.Option("--batch", help="Print one JSON array instead of JSON lines.")]
 Number = Annotated[int, typer.Option(help="Number of keys, up to 100.")]
 
 
@@ -118,6 +125,30 @@ def keys(
             for key in found
         )  # fmt: skip
         output.print_table(columns, rows)
+
+
+@usage.command()
+def export(
+    *,
+    database: Database,
+    since: Since,
+    account: OneAccountId = None,
+    source: Source = "awx-ratelimit",
+    type_: EventType = "awx.usage",
+    grace_seconds: GraceSeconds = 3_600,
+    batch: Batch = False,
+) -> None:
+    """Print what all accounts have used, as CloudEvents for a billing system. Exporting an hour again changes nothing.
+
+    One event for each hour, key and measure. The last line on stderr says with which --since to continue.
+    """
+    from awx_ratelimit.keys import UsageExport
+
+    with open_store(database) as store:
+        exports = UsageExport(store, source=source, type=type_, grace_seconds=grace_seconds)
+        hours = exports.since(since.replace(tzinfo=UTC), account_id=account)
+        output.print_json_documents(hours, as_array=batch)
+    output.say(f"next: --since {rfc3339(hours.ends_at)}")
 
 
 def _times(from_: datetime | None, to: datetime | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from awx_ratelimit.keys.accounts import Accounts
     from awx_ratelimit.keys.service import KeyService
     from awx_ratelimit.keys.storage.store import KeyStore
+    from awx_ratelimit.keys.usage_export import UsageExport
     from awx_ratelimit.keys.usage_history import UsageHistory
     from awx_ratelimit.keys.verification.verifier import KeyVerifier
 
@@ -42,6 +43,7 @@ __all__ = [
     "KeyVerifier",
     "Page",
     "Secret",
+    "UsageExport",
     "UsageHistory",
     "redact_event",
 ]
@@ -53,6 +55,7 @@ __getattr__ = lazy_exports(
         "KeyService": f"{__name__}.service",
         "KeyStore": f"{__name__}.storage.store",
         "KeyVerifier": f"{__name__}.verification.verifier",
+        "UsageExport": f"{__name__}.usage_export",
         "UsageHistory": f"{__name__}.usage_history",
     },
     extra="keys",

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidKeyRequest, KeyNotFound
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.format import is_key_id, masked
@@ -21,9 +20,6 @@ _MAX_PERIODS: Final = {"hour": 36 * 24, "day": validation.MAX_DAYS}
 _LENGTHS_MS: Final[Mapping[str, int]] = {"hour": 3_600_000, "day": 86_400_000}
 #: How many periods there are in an answer without `from_`.
 _DEFAULT_PERIODS: Final = {"hour": 24, "day": 30}
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +189,10 @@ class UsageReports:
         # The current period is the last one.
         latest_ms = (self._clock.now_ms() // length_ms + 1) * length_ms
         # Rounded up: a time at the beginning of a period is the end of the one before.
-        ends_ms = latest_ms if to is None else min(-(-_time_ms(to, "to") // length_ms) * length_ms, latest_ms)
-        begins_ms = ends_ms - _DEFAULT_PERIODS[by] * length_ms if from_ is None else _time_ms(from_, "from")
+        ends_ms = latest_ms if to is None else min(-(-validation.time_ms(to, "to") // length_ms) * length_ms, latest_ms)
+        begins_ms = ends_ms - _DEFAULT_PERIODS[by] * length_ms if from_ is None else validation.time_ms(from_, "from")
         begins_ms = max(begins_ms // length_ms * length_ms, latest_ms - _MAX_PERIODS[by] * length_ms)
         return _Range(by, begins_ms, max(begins_ms, ends_ms))
-
-
-def _time_ms(at: datetime, field: str) -> int:
-    is_time = isinstance(at, datetime) and at.tzinfo is not None
-    if not is_time or not _EARLIEST <= at <= _LATEST:
-        remedy = "expected a time from 1970 to 2999 with a time zone"
-        raise InvalidKeyRequest("not a valid time" if is_time else f"got {describe(at)}", remedy=remedy, field=field)
-    return (at - _EARLIEST) // _MILLISECOND
 
 
 def _period(begins_ms: int, row: usage.PeriodUsage | None) -> UsagePeriod:

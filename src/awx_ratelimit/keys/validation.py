@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from awx_ratelimit.core.validation import describe, type_name
@@ -52,6 +53,9 @@ _INVISIBLE: Final = (
 _EDGE: Final = f"[^{_WHITE}{_INVISIBLE}]"
 #: The pattern of a name, for API documents: visible characters, with optional white space around them.
 NAME_PATTERN: Final = rf"^[{_WHITE}]*{_EDGE}([^{_INVISIBLE}]{{0,{MAX_NAME_CHARACTERS - 2}}}{_EDGE})?[{_WHITE}]*$"
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _is_id = re.compile(rf"[!-~]{{1,{_MAX_ID_CHARACTERS}}}").fullmatch
 
 
@@ -61,6 +65,15 @@ def integer(value: object, field: str, minimum: int, maximum: int) -> int:
         got = describe(value) if isinstance(value, int | float) else type_name(value)
         raise InvalidKeyRequest(f"got {got}", remedy=f"expected an integer from {minimum} to {maximum}", field=field)
     return value
+
+
+def time_ms(at: object, field: str) -> int:
+    """Return a datetime with a time zone, from 1970 to 2999, in milliseconds since the epoch."""
+    is_time = isinstance(at, datetime) and at.tzinfo is not None
+    if not isinstance(at, datetime) or at.tzinfo is None or not _EARLIEST <= at <= _LATEST:
+        remedy = "expected a time from 1970 to 2999 with a time zone"
+        raise InvalidKeyRequest("not a valid time" if is_time else f"got {describe(at)}", remedy=remedy, field=field)
+    return (at - _EARLIEST) // _MILLISECOND
 
 
 def page(page_num: object, page_size: object) -> tuple[int, int]:

@@ -111,7 +111,13 @@ _VERSION_2 = (
     )
     """,
 )
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    "CREATE TABLE awx_usage_marks (name TEXT NOT NULL PRIMARY KEY, until_ms BIGINT NOT NULL)",
+    # For the export, which reads hours in this order.
+    "DROP INDEX awx_usage_costs_by_time",
+    "CREATE INDEX awx_usage_costs_by_time ON awx_usage_costs (period, begins_ms, account_id, family_id, measure)",
+)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2, _VERSION_3)
 _TYPES = {
     "sqlite": {
         "bytes": "BLOB",

@@ -125,6 +125,14 @@ USAGE_WRITERS: Final = Table(
     Column("at_ms", BigInteger, nullable=False),
 )
 
+#: Until when hours are ``sealed`` by an export, and ``removed`` because they are old.
+USAGE_MARKS: Final = Table(
+    "awx_usage_marks",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
 
 class KeyRecord(NamedTuple):
     """A stored key, as verification needs it. `never_used` is what the store knew when it was read."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
 
+from awx_ratelimit.keys.storage import usage_sealing
 from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS
 from awx_ratelimit.observability.subject_counts import HourUsage
 
@@ -94,17 +95,18 @@ class FamilyUsage(NamedTuple):
 def add(connection: Connection, process: str, sequence: int, now_ms: int, usages: Sequence[HourUsage]) -> bool:
     """Add `usages` to the stored ones, unless `process` has written this `sequence` before. Return whether it had not.
 
-    Subjects that are no stored keys are left out.
+    Subjects that are no stored keys are left out. Costs of a sealed hour count in the first open hour.
     """
     row = {"process": process, "sequence": sequence, "at_ms": now_ms}
     if not connection.execute(_RAISE_SEQUENCE, row).rowcount:
         return False
+    open_from_ms = usage_sealing.open_from(connection)
     ids = sorted({usage.subject for usage in usages})
     owners = {row.id: (row.account_id, row.family_id) for row in connection.execute(_OWNERS, {"ids": ids})}
     stored = [usage for usage in usages if usage.subject in owners]
     for statement, rows in (
         (_ADD_USAGE, _usage_rows(owners, stored)),
-        (_ADD_COSTS, _amount_rows(owners, [(usage, usage.costs) for usage in stored])),
+        (_ADD_COSTS, _amount_rows(owners, [(usage, usage.costs) for usage in stored], open_from_ms)),
         (_ADD_REFUSALS, _amount_rows(owners, [(usage, usage.refusals) for usage in stored])),
     ):
         if rows:
@@ -122,6 +124,7 @@ def take_turn(connection: Connection, now_ms: int, interval_ms: int) -> bool:
 def remove_some(connection: Connection, now_ms: int, keep_days: int) -> bool:
     """Remove some rows that are too old. Return whether there may be more."""
     more = False
+    usage_sealing.note_removed(connection, _floor(now_ms - min(HOURS_KEPT_MS, keep_days * DAY_MS), DAY_MS))
     for period, kept_ms in (("hour", min(HOURS_KEPT_MS, keep_days * DAY_MS)), ("day", keep_days * DAY_MS)):
         row = {"period": period, "before_ms": _floor(now_ms - kept_ms, DAY_MS), "number": _REMOVED_AT_ONCE}
         for statement in _REMOVALS:
@@ -148,9 +151,7 @@ def periods(
         func.max(USAGE.c.peak),
         func.max(USAGE.c.last_at_ms),
     ]
-    rows = connection.execute(
-        select(USAGE.c.begins_ms, *columns).where(*counts).group_by(USAGE.c.begins_ms).order_by(USAGE.c.begins_ms)
-    ).all()
+    rows = connection.execute(select(USAGE.c.begins_ms, *columns).where(*counts).group_by(USAGE.c.begins_ms)).all()
     amounts = []
     for table, name in ((USAGE_COSTS, USAGE_COSTS.c.measure), (USAGE_REFUSALS, USAGE_REFUSALS.c.limit_name)):
         chosen = _chosen(table, account_id, family_id, period, begins_ms, ends_ms)
@@ -161,12 +162,15 @@ def periods(
             found.setdefault(at_ms, {})[text_] = max(0, int(amount))
         amounts.append(found)
     costs, refusals = amounts
+    counted = {row[0]: row[1:] for row in rows}
+    # Costs alone are late ones, whose own hour is sealed.
     return tuple(
         PeriodUsage(
             at_ms, max(0, int(allowed)), max(0, int(refused)), peak, last_at_ms or None,
             costs.get(at_ms, {}), refusals.get(at_ms, {}),
         )
-        for at_ms, allowed, refused, peak, last_at_ms in rows
+        for at_ms in sorted({*counted, *costs})
+        for allowed, refused, peak, last_at_ms in [counted.get(at_ms, (0, 0, 0, 0))]
     )  # fmt: skip
 
 
@@ -214,10 +218,12 @@ def _usage_rows(owners: _Owners, usages: Iterable[HourUsage]) -> list[dict[str, 
     return [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(rows.items())]
 
 
-def _amount_rows(owners: _Owners, usages: Iterable[tuple[HourUsage, Mapping[str, int]]]) -> list[dict[str, Any]]:
+def _amount_rows(
+    owners: _Owners, usages: Iterable[tuple[HourUsage, Mapping[str, int]]], open_from_ms: int = 0
+) -> list[dict[str, Any]]:
     amounts: Counter[tuple[Any, ...]] = Counter()
     for usage, by_name in usages:
-        for key in _identities(owners, usage):
+        for key in _identities(owners, usage, open_from_ms):
             for name, amount in by_name.items():
                 amounts[*key, name] += amount
     names = ("account_id", "period", "family_id", "begins_ms", "name", "amount")
@@ -227,10 +233,10 @@ def _amount_rows(owners: _Owners, usages: Iterable[tuple[HourUsage, Mapping[str,
     ]
 
 
-def _identities(owners: _Owners, usage: HourUsage) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _identities(owners: _Owners, usage: HourUsage, open_from_ms: int = 0) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     account_id, family_id = owners[usage.subject]
     return (
-        (account_id, "hour", family_id, usage.begins_ms),
+        (account_id, "hour", family_id, max(usage.begins_ms, open_from_ms)),
         (account_id, "day", family_id, _floor(usage.begins_ms, DAY_MS)),
     )
 

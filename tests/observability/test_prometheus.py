@@ -38,6 +38,9 @@ class Broken(MemoryBackend):
     def acquire(self, subject: str, plan: Plan, cost: int) -> Any:
         raise BackendUnavailable("it is down")
 
+    def acquire_joint(self, claim: Any) -> Any:
+        raise BackendUnavailable("no server")
+
 
 class Published:
     """A limiter with metrics, and their values."""
@@ -222,16 +225,19 @@ def test_claims_that_wait() -> None:
     assert registry.get_sample_value("awx_ratelimit_request_time_in_queue_seconds_sum", labels) == 1
 
 
-def test_outages(published: Published) -> None:
+@pytest.mark.parametrize(("on_outage", "scope", "allowed"), [("local", None, 2), ("open", None, 6), ("open", "x", 6)])
+def test_outages(on_outage: Any, scope: str | None, allowed: int) -> None:
     """Decisions of a guard without its backend are counted, as fallback if they are allowed."""
     registry = CollectorRegistry()
-    guard = GuardedBackend(Broken())
+    guard = GuardedBackend(Broken(), on_outage=on_outage)
     limiter = Limiter(guard, listeners=[PrometheusMetrics(registry)])
+    limiter.report(MemoryBackend().acquire("key_1", STARTER, 1))  # type: ignore[misc]
     for _ in range(6):
-        limiter.acquire("key_1", STARTER)
+        limiter.acquire("key_1", STARTER, scope=scope)
 
     labels = {"plan": "starter", "outcome": "fallback"}
-    assert registry.get_sample_value("awx_ratelimit_requests_total", labels) == 2
+    assert registry.get_sample_value("awx_ratelimit_requests_total", labels) == allowed
+    assert registry.get_sample_value("awx_ratelimit_requests_total", {**labels, "outcome": "allowed"}) == 1
     assert registry.get_sample_value("awx_ratelimit_fallback_decisions_total") == 6
     assert registry.get_sample_value("awx_ratelimit_circuit_breakers_open") == 1
     assert registry.get_sample_value("awx_ratelimit_outages_total") == 1

@@ -12,15 +12,14 @@ from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.reports import OutageCounts
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
 from awx_ratelimit.backends.resilience.late_settlements import LateSettlements, settlement_by_thread
-from awx_ratelimit.backends.resilience.local_share import Shares
+from awx_ratelimit.backends.resilience.local_share import OpenShares, Shares
 from awx_ratelimit.backends.resilience.reconciliation import Reconciliation
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import Decision, joint_decision
+from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import ActualCost, charges
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
-from awx_ratelimit.runtime.clock import WallClock
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
@@ -45,6 +44,7 @@ class Fallback:
         self._shares = Shares(expected_workers)
         #: For claims of damaged records, which the backend cannot store and which are not reconciled.
         self._unreconciled_shares = Shares(expected_workers)
+        self._open = OpenShares()
         self._breakers = CircuitBreakers(backend)
         self._began_s: dict[CircuitBreaker, float] = {}
         self._reconcile_from_s = 0.0
@@ -214,12 +214,11 @@ class Fallback:
 
     def _open_or_closed(self, subject: str, plan: Plan, cost: int, damaged: StateDamaged | None) -> Decision:
         self._check_is_open(damaged)
-        return Decision(subject, plan, cost, WallClock.now_ms(), 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
+        return self._open.allowed(subject, plan, cost)
 
     def _open_or_closed_jointly(self, claim: JointClaim, damaged: StateDamaged | None) -> Decision:
         self._check_is_open(damaged)
-        states = [(0, [0, 0] * len(charge.plan.rates), 0, 0) for charge in claim.shape.charges]
-        return joint_decision(claim, WallClock.now_ms(), states, 0, None)
+        return self._open.allowed_jointly(claim)
 
     def _check_is_open(self, damaged: StateDamaged | None) -> None:
         if self._on_outage == "closed":
@@ -227,7 +226,7 @@ class Fallback:
 
     def decided(self, decision: Decision) -> bool:
         """Whether `decision` was made here."""
-        return self._shares.owns(decision.plan) or self._unreconciled_shares.owns(decision.plan)
+        return any(shares.owns(decision.plan) for shares in (self._shares, self._unreconciled_shares, self._open))
 
     def health(self, backend_health: Mapping[str, Any]) -> Mapping[str, Any]:
         """The health of the backend, with the outages and the decisions made without it."""

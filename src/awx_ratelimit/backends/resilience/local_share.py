@@ -11,15 +11,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeGuard
 
+from awx_ratelimit.core.decision import Decision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim, cost_by_measure, shape_of
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.rate import REQUESTS, Rate
 from awx_ratelimit.core.validation import set_fields
 from awx_ratelimit.errors import InvalidLimit
+from awx_ratelimit.runtime.clock import WallClock
 
 
 class Share(Plan):
-    """A share of the plan `whole`. It is the plan of a guard's local decisions; `shares` belongs to that guard."""
+    """A share of the plan `whole`. It is the plan of a guard's own decisions; `shares` belongs to that guard."""
 
     __slots__ = ("shares", "whole")
     shares: "Shares"
@@ -77,6 +79,24 @@ class Shares:
         )
         set_fields(share, shares=self, whole=plan)
         return share
+
+
+class OpenShares(Shares):
+    """Allows everything, under whole plans. They are shares, because metrics recognize a guard's decisions by that."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def allowed(self, subject: str, plan: Plan, cost: int) -> Decision:
+        """A decision that charges nothing and takes no slot."""
+        share = self.of(plan, cost)
+        return Decision(subject, share, cost, WallClock.now_ms(), 0, [0, 0] * len(plan.rates), 0, 0, None, 0)
+
+    def allowed_jointly(self, claim: JointClaim) -> Decision:
+        """`allowed` for a JointClaim."""
+        claim = self.of_claim(claim)
+        states = [(0, [0, 0] * len(charge.plan.rates), 0, 0) for charge in claim.shape.charges]
+        return joint_decision(claim, WallClock.now_ms(), states, 0, None)
 
 
 def _rate(rate: Rate, workers: int, cost: int) -> Rate:

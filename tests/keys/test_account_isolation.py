@@ -10,6 +10,7 @@ from tests.keys.test_no_key_leaks import Lifecycle
 
 from awx_ratelimit import STARTER, Limiter, MemoryBackend
 from awx_ratelimit.keys import KeyFormat, KeyStore, UsageExport, UsageHistory
+from awx_ratelimit.keys.models import utc_datetime
 from awx_ratelimit.testing import ManualClock
 
 #: Statements without an account: the look-up that finds it, the changes of all accounts, and the operator's list.
@@ -24,11 +25,12 @@ _FOR_ALL = (
     r"FROM awx_usage_marks WHERE name = ",
     # The export for billing is the operator's.
     r"FROM awx_usage_costs WHERE period = 'hour' ",
-    r"^DELETE FROM (awx_usage|awx_usage_costs|awx_usage_refusals|awx_usage_writers) ",
+    r"^DELETE FROM (awx_usage|awx_usage_costs|awx_usage_refusals|awx_usage_shadows|awx_usage_writers) ",
 )
 _OF_AN_ACCOUNT = (
     r"WHERE .*?(awx_api_keys\.account_id|awx_api_key_events\.account_id|awx_accounts\.id"
-    r"|awx_usage\.account_id|awx_usage_costs\.account_id|awx_usage_refusals\.account_id) = "
+    r"|awx_usage\.account_id|awx_usage_costs\.account_id|awx_usage_refusals\.account_id"
+    r"|awx_usage_shadows\.account_id) = "
 )
 
 
@@ -63,6 +65,8 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     service.accounts.set_overrides("acme", {"per_minute": 5})
     service.stale("acme")
     service.unused("acme")
+    service.accounts.override("acme", {"times": 2}, until=utc_datetime(clock.now_ms() + 1_000))
+    service.accounts.end_override("acme")
     service.accounts.list()
     service.accounts.caller(service.list("acme").items[0].id, "acme")
     service.accounts.ensure("acme")
@@ -75,6 +79,7 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     clock.advance(9 * 3_600_000)
     list(UsageExport(store, clock=clock).since(datetime(2025, 6, 1, tzinfo=UTC)))
     list(UsageExport(store, clock=clock).since(datetime(2025, 6, 1, tzinfo=UTC), account_id="acme"))
+    service.usage.shadow_refusals("acme")
     touching = [one for one in sent if re.match("SELECT .*awx_|UPDATE|DELETE", one)]
     odd = [one for one in touching if not re.search(_OF_AN_ACCOUNT, one)]
 
@@ -83,6 +88,6 @@ def test_statements_name_their_account(store: KeyStore, clock: ManualClock, sent
     # Only old changes and usage are ever deleted.
     assert {one.split(" WHERE")[0] for one in touching if one.startswith("DELETE")} == {
         "DELETE FROM awx_key_changes",
-        *(f"DELETE FROM awx_usage{name}" for name in ("", "_costs", "_refusals", "_writers")),
+        *(f"DELETE FROM awx_usage{name}" for name in ("", "_costs", "_refusals", "_shadows", "_writers")),
     }
     assert not [one for one in touching if one.startswith("UPDATE awx_api_key_events")]

@@ -97,7 +97,7 @@ def test_file_of_another_user(tmp_path: Path, how: str, monkeypatch: pytest.Monk
         store = KeyStore.open(path, allow_other_users=True)
     else:
         store = KeyStore.open(f"sqlite:///{path}?allow_other_users=true")
-    assert store.query(queries.account, "acme") is None
+    assert store.query(queries.account, "acme", 0) is None
     store.close()
 
 

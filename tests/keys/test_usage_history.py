@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event, text
 from tests.keys.conftest import START_MS
 from tests.keys.store_probes import Call
 from tests.machine import timed
@@ -21,7 +21,8 @@ from awx_ratelimit.errors import InvalidLimit, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, UsageHistory
 from awx_ratelimit.keys.storage import migrations as versions
 from awx_ratelimit.keys.storage import usage as statements
-from awx_ratelimit.keys.usage_reports import By, UsagePeriod
+from awx_ratelimit.keys.usage_range import By
+from awx_ratelimit.keys.usage_reports import UsagePeriod
 from awx_ratelimit.observability import usage_history as counting
 from awx_ratelimit.observability.subject_counts import HourUsage
 from awx_ratelimit.testing import ManualClock
@@ -399,8 +400,13 @@ def test_store_of_version_1(empty_database: str, monkeypatch: pytest.MonkeyPatch
     for module in ("awx_ratelimit.keys.storage.migrations", "awx_ratelimit.keys.storage.store"):
         monkeypatch.setattr(f"{module}.MIGRATIONS", versions.MIGRATIONS[:1])
     old = KeyStore.open(empty_database)
-    KeyService(old).accounts.create("acme")
-    key = KeyService(old).create("acme", "n").key.id
+    key = "key_0123456789abcdef"
+    for row in (
+        "awx_accounts (id, status, max_keys, created_at_ms) VALUES ('acme', 'active', 100, 0)",
+        "awx_api_keys (id, account_id, family_id, name, prefix, last4, key_hash, created_at_ms)"
+        f" VALUES ('{key}', 'acme', '{key}', 'n', 'awx_', 'abcd', '0', 0)",
+    ):
+        old.write(Connection.execute, text(f"INSERT INTO {row}"))
     old.close()
     monkeypatch.undo()
     store = KeyStore.open(empty_database)

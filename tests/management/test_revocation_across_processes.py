@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -156,6 +157,27 @@ def test_changed_plan_carries_over_usage(four: FourProcesses) -> None:
     assert before == [(200, 195)] * 4
     assert after == [(1_000, 1_000)] * 4
     assert watch.seconds < watch.limit(1)
+
+
+def test_temporary_override(four: FourProcesses) -> None:
+    """Every process applies temporary limits within a second, and the permanent ones in time when they end."""
+    account = four.account()
+    four.service.accounts.set_plan(account, "small")
+    key = four.service.create(account, "n").secret.reveal()
+    seen = [server.left_today(key)[0] for server in four.servers]
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    with timed() as watch:
+        four.service.accounts.override(account, {"times": 2}, until=until)
+        seen += [eventually(lambda server=server: server.left_today(key)[0], 400) for server in four.servers]  # type: ignore[misc]
+    with timed() as ending:
+        after = [eventually(lambda server=server: server.left_today(key)[0], 200) for server in four.servers]  # type: ignore[misc]
+    early = (until - datetime.now(UTC)).total_seconds()
+
+    assert seen == [200] * 4 + [400] * 4
+    assert after == [200] * 4
+    assert watch.seconds < watch.limit(1)
+    assert early <= 0
+    assert -early < ending.limit(0.5)
 
 
 def test_suspension(four: FourProcesses) -> None:

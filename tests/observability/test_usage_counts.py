@@ -16,6 +16,7 @@ from awx_ratelimit import (
     MemoryBackend,
     Plan,
     PlanTable,
+    Rate,
     RefusalLog,
     Request,
     Rule,
@@ -111,12 +112,27 @@ def test_refused_by_the_account(counted: Counted) -> None:
 
 
 def test_shadow_refusals(counted: Counted) -> None:
-    """What a limit in shadow would have refused is an allowed request."""
+    """What a limit in shadow would have refused is an allowed request, and is counted by that limit."""
     tried = Plan.of("tried", per_minute=1, shadow=True)
+    also = [Budget("acme", Plan.of("account", per_minute=2, shadow=True), scope="account")]
     for _ in range(3):
         counted.limiter.acquire(KEY, tried)
+        counted.limiter.acquire(OTHER_KEY, WIDE, 1, also=also)
+    mine, other = counted.taken()
 
-    assert counted.taken() == [usage(allowed=3, costs={"requests": 3})]
+    assert mine == usage(allowed=3, costs={"requests": 3}, shadows={"minute": 2})
+    assert other == usage(OTHER_KEY, allowed=3, peak=3, costs={"requests": 3}, shadows={"account.minute": 1})
+
+
+def test_refused_and_in_shadow(counted: Counted) -> None:
+    """A request that another limit refuses is not counted by the limit in shadow."""
+    tried = Plan("tried", (Rate("minute", 2, 60_000), Rate("day", 1, 86_400_000, shadow=True)))
+    for _ in range(4):
+        counted.limiter.acquire(KEY, tried)
+
+    assert counted.taken() == [
+        usage(allowed=2, refused=2, costs={"requests": 2}, refusals={"minute": 2}, shadows={"day": 1})
+    ]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class PageContext:
     def plan(self, owner: Owner, account: Account | None) -> Plan | None:
         """The plan of the owner's keys; None if the table has no plan of that name."""
         name = self.settings.new_account_plan if account is None else account.plan
-        overrides = None if account is None else account.overrides
+        overrides = None if account is None else account.current_overrides
         try:
             return self.plans.resolve(Caller(owner.account_id, name, owner.account_id, overrides))
         except InvalidLimit:

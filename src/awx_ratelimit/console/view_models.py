@@ -23,6 +23,8 @@ _TITLES: Final = {
     "account.created": "Account created",
     "account.plan_set": "Plan changed",
     "account.overrides_set": "Custom limits changed",
+    "account.override_set": "Temporary limits set",
+    "account.override_ended": "Temporary limits ended",
     "account.max_keys_set": "Maximum number of keys changed",
     "account.suspended": "Account suspended",
     "account.activated": "Account activated",

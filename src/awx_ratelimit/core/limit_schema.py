@@ -27,6 +27,8 @@ _CALENDAR_KEYS: Final = {
 _IS_PERIOD: Final = re.compile(r"\s*(?:[0-9]+\s*)?[A-Za-z]+\s*").fullmatch
 _SLOT_KEYS: Final = {"slots": "slots", "ttl_seconds": "ttl_ms", "max_hold_seconds": "max_hold_ms", "shadow": "shadow"}
 _MAX_SECONDS: Final = 10**9
+#: The largest number that limits are multiplied by.
+MAX_TIMES: Final = 1_000
 _Limit = TypeVar("_Limit", Rate, Concurrency, Plan)
 
 
@@ -138,6 +140,13 @@ def read_flag(value: object, place: Place) -> bool:
     """`value`. Raises InvalidLimit unless it is true or false."""
     if not isinstance(value, bool):
         raise place.error(f"expected true or false, got {short_repr(value)}")
+    return value
+
+
+def read_times(value: object, place: Place) -> float:
+    """`value`. Raises InvalidLimit unless it is a number above 0, up to 1,000."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_TIMES:
+        raise place.error(f"expected a number above 0, up to {MAX_TIMES}, such as 2 or 0.5, got {short_repr(value)}")
     return value
 
 

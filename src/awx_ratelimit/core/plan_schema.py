@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.core.limit_schema import PER_KEYS, Place, make_plan, read_flag, read_rates, read_slots
+from awx_ratelimit.core.limit_schema import PER_KEYS, Place, make_plan, read_flag, read_rates, read_slots, read_times
+from awx_ratelimit.core.multiplied import multiplied
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, Concurrency, Rate
 from awx_ratelimit.core.validation import describe, short_repr
@@ -55,16 +56,21 @@ def read_table(mapping: Mapping[str, Any], source: str) -> ReadTable:
 class Override(NamedTuple):
     """The limits of an override. They replace limits of the same name and add the others.
 
-    `account` are limits that all keys of an account share; None leaves those of the plan.
+    `account` are limits that all keys of an account share; None leaves those of the plan. Every limit of the result,
+    of the key and of the account, is multiplied by `times`.
     """
 
     rates: tuple[Rate, ...]
     concurrency: Concurrency | None
     shadow: bool | None
     account: "Override | None" = None
+    times: float = 1
 
     def applied_to(self, base: Plan) -> Plan:
         """The plan `base` with these limits."""
+        return multiplied(self._replaced_in(base), self.times)
+
+    def _replaced_in(self, base: Plan) -> Plan:
         account = base.account if self.account is None else self.account.applied_to_account(base)
         rates = {rate.name: rate for rate in base.rates} | {rate.name: rate for rate in self.rates}
         shadow = base.shadow if self.shadow is None else self.shadow
@@ -81,8 +87,10 @@ class Override(NamedTuple):
 
 def read_override(value: object, place: Place) -> Override:
     """Parse the limits of an override. `PlanTable` reads its key ``plan``."""
-    limits = _read_limits(value, place, ("plan", *_LIMIT_KEYS, "account"))
+    limits = _read_limits(value, place, ("plan", *_LIMIT_KEYS, "account", "times"))
     table = place.table(value)
+    if "times" in table:
+        limits = limits._replace(times=read_times(table["times"], place.at("times")))
     if "account" not in table:
         return limits
     return limits._replace(account=_read_limits(table["account"], place.at("account"), _LIMIT_KEYS))
@@ -94,8 +102,7 @@ def _read_plan(name: str, value: Any, place: Place) -> Plan:
     account = None
     if "account" in value:
         account = _read_shared(_account_name(name), value["account"], place.at("account"))
-    fields = limits._asdict() | {"shadow": bool(limits.shadow), "is_unlimited": unlimited, "account": account}
-    return make_plan(place, name=name, **fields)
+    return make_plan(place, name=name, **_plan_fields(limits), is_unlimited=unlimited, account=account)
 
 
 def _read_shared(name: str, value: Any, place: Place) -> Plan:
@@ -103,7 +110,11 @@ def _read_shared(name: str, value: Any, place: Place) -> Plan:
     limits = _read_limits(value, place, _LIMIT_KEYS)
     if not limits.rates and limits.concurrency is None:
         raise place.error("the table has no limit; add one, such as per_minute = 1_000, or leave the table out")
-    return make_plan(place, name=name, **limits._asdict() | {"shadow": bool(limits.shadow)})
+    return make_plan(place, name=name, **_plan_fields(limits))
+
+
+def _plan_fields(limits: Override) -> dict[str, Any]:
+    return {"rates": limits.rates, "concurrency": limits.concurrency, "shadow": bool(limits.shadow)}
 
 
 def _account_name(plan: str) -> str:

@@ -4,6 +4,9 @@ The plan belongs to the account. A change reaches all its keys, in every process
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import EllipsisType
 from typing import Any, Final
 
 from awx_ratelimit.core.claim import Caller
@@ -12,14 +15,16 @@ from awx_ratelimit.core.plan_schema import read_override
 from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit, KeyNotFound
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.format import is_key_id
-from awx_ratelimit.keys.models import Account, Page
+from awx_ratelimit.keys.models import Account, Page, TemporaryOverride, utc_datetime
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore
+from awx_ratelimit.keys.storage.unit_of_work import UnitOfWork
 from awx_ratelimit.keys.verification.cache import KnownKey
-from awx_ratelimit.runtime.clock import Clock
+from awx_ratelimit.runtime.clock import Clock, rfc3339
 
 MAX_KEYS: Final = 100
 _MAX_MAX_KEYS = 1_000_000
+_ACTIONS: Final = {"plan": "account.plan_set", "overrides": "account.overrides_set", "max_keys": "account.max_keys_set"}
 CheckPlan = Callable[[str | None, Mapping[str, Any] | None], object]
 
 
@@ -58,7 +63,7 @@ class Accounts:
 
     def ensure(self, account_id: str, *, plan: str | None = None, actor: str | None = None) -> Account:
         """Return the account, unchanged if it exists. If not, create it with `plan`."""
-        found = self._store.query(queries.account, validation.account_id(account_id))
+        found = self._store.query(queries.account, validation.account_id(account_id), self._clock.now_ms())
         if found is not None:
             return found
         try:
@@ -69,14 +74,33 @@ class Accounts:
 
     def get(self, account_id: str) -> Account:
         """Return the account."""
-        account = self._store.query(queries.account, validation.account_id(account_id))
+        account = self._store.query(queries.account, validation.account_id(account_id), self._clock.now_ms())
         if account is None:
             raise account_not_found()
         return account
 
     def list(self, *, page_num: int = 1, page_size: int = 20) -> Page[Account]:
         """Return one page of all accounts, ordered by id. This is for operators: no customer may see it."""
-        return self._store.query(queries.accounts, *validation.page(page_num, page_size))
+        return self._store.query(queries.accounts, *validation.page(page_num, page_size), self._clock.now_ms())
+
+    def change(
+        self,
+        account_id: str,
+        *,
+        plan: str | EllipsisType | None = ...,
+        overrides: Mapping[str, Any] | EllipsisType | None = ...,
+        max_keys: int | EllipsisType = ...,
+        actor: str | None = None,
+    ) -> Account:
+        """Change what is given, in one step. See `set_plan`, `set_overrides` and `set_max_keys`."""
+        new: dict[str, Any] = {}
+        if plan is not ...:
+            new["plan"] = validation.optional_name(plan, "plan")
+        if overrides is not ...:
+            new["overrides"] = validation.overrides(overrides)
+        if max_keys is not ...:
+            new["max_keys"] = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
+        return self._set(account_id, actor, **new)
 
     def caller(self, key_id: str, account_id: str | None = None) -> Caller:
         """Return what a verifier returns for the text of a key. It is not a use of the key.
@@ -88,14 +112,11 @@ class Accounts:
         record = self._store.query(queries.key_record_of, key_id, account_id) if is_key_id(key_id) else None
         if record is None:
             raise KeyNotFound("there is no such key", remedy="list the account's keys")
-        return KnownKey(record).checked(self._clock.now_ms())
+        return KnownKey(record).caller_at(self._clock.now_ms())
 
     def set_plan(self, account_id: str, plan: str | None, *, actor: str | None = None) -> Account:
         """Set the plan of all keys of the account. None means the table's default. Usage so far stays counted."""
-        plan = validation.optional_name(plan, "plan")
-        return self._set(
-            account_id, actor, "account.plan_set", "plan", lambda found: self._checked(plan, found.overrides, "plan")[0]
-        )
+        return self.change(account_id, plan=plan, actor=actor)
 
     def set_overrides(
         self, account_id: str, overrides: Mapping[str, Any] | None, *, actor: str | None = None
@@ -104,43 +125,79 @@ class Accounts:
 
         They are limits of each key. Those in ``{"account": {...}}`` are limits that all its keys share.
         """
+        return self.change(account_id, overrides=overrides, actor=actor)
+
+    def override(
+        self, account_id: str, overrides: Mapping[str, Any], *, until: datetime, actor: str | None = None
+    ) -> Account:
+        """Set limits that hold until before `until`, a time with a time zone in the next 3,650 days.
+
+        They are written as those of `set_overrides` and apply over them: each replaces the one of the same name.
+        ``{"times": 2}`` doubles all limits. In every process they end at `until` by its clock, without a further call.
+        They replace earlier temporary limits.
+        """
         valid = validation.overrides(overrides)
-        return self._set(
-            account_id,
-            actor,
-            "account.overrides_set",
-            "overrides",
-            lambda found: self._checked(found.plan, valid, "overrides")[1],
-        )
+        if valid is None:
+            raise InvalidKeyRequest("has no limit", remedy="write one, such as {'times': 2}", field="overrides")
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            temporary = TemporaryOverride(valid, _checked_until(until, work.now_ms))
+            return self._set_temporary(work, temporary, "account.override_set")
+
+    def end_override(self, account_id: str, *, actor: str | None = None) -> Account:
+        """End the temporary limits now, if there are any."""
+        with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
+            return self._set_temporary(work, None, "account.override_ended")
 
     def set_max_keys(self, account_id: str, max_keys: int, *, actor: str | None = None) -> Account:
         """Set how many keys the account may have at once. Existing keys stay, even if they are more."""
-        number = validation.integer(max_keys, "max_keys", 0, _MAX_MAX_KEYS)
-        return self._set(account_id, actor, "account.max_keys_set", "max_keys", lambda _: number)
+        return self.change(account_id, max_keys=max_keys, actor=actor)
 
     def suspend(self, account_id: str, *, actor: str | None = None) -> Account:
         """Refuse all keys of the account until `activate`. Its keys can still be listed and revoked."""
-        return self._set(account_id, actor, "account.suspended", "status", lambda _: "suspended")
+        return self._set(account_id, actor, status="suspended")
 
     def activate(self, account_id: str, *, actor: str | None = None) -> Account:
         """Accept the account's keys again."""
-        return self._set(account_id, actor, "account.activated", "status", lambda _: "active")
+        return self._set(account_id, actor, status="active")
 
-    def _set(
-        self, account_id: str, actor: str | None, action: str, column: str, value_for: Callable[[Account], object]
-    ) -> Account:
-        """Write one column, the audit row and the change row. If the value is the same, write nothing."""
+    def _set(self, account_id: str, actor: str | None, **new: Any) -> Account:
+        """Write columns, their audit rows and the change row. Of values that stay the same, write nothing."""
         with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
-            account = work.account
-            if account is None:
-                raise account_not_found()
-            before, after = getattr(account, column), value_for(account)
-            if before == after:
+            account = _existing(work)
+            changed = {name: value for name, value in new.items() if value != getattr(account, name)}
+            if not changed:
                 return account
-            work.record(action, details={"before": before, "after": after})
-            work.change_account(column, after)
+            if "plan" in changed or "overrides" in changed:
+                self._check_limits(replace(account, **changed), "plan" if "plan" in changed else "overrides")
+            for name, after in changed.items():
+                action = (
+                    f"account.{'activated' if after == 'active' else after}" if name == "status" else _ACTIONS[name]
+                )
+                work.record(action, details={"before": getattr(account, name), "after": after})
+            work.change_account(**changed)
             work.announce_change()
             return work.current_account()
+
+    def _set_temporary(self, work: UnitOfWork, temporary: TemporaryOverride | None, action: str) -> Account:
+        account = _existing(work)
+        if temporary == account.temporary:
+            return account
+        if temporary is not None:
+            self._check_limits(replace(account, temporary=temporary), "overrides")
+        work.record(action, details={"before": _details(account.temporary), "after": _details(temporary)})
+        work.change_account(
+            temporary_overrides=None if temporary is None else temporary.overrides,
+            temporary_until_ms=None if temporary is None else validation.time_ms(temporary.until, "until"),
+        )
+        work.announce_change()
+        return work.current_account()
+
+    def _check_limits(self, account: Account, field: str) -> None:
+        """Refuse what is no plan now, or will be none when the temporary limits end."""
+        self._checked(account.plan, account.overrides, field)
+        if account.temporary is not None:
+            self._checked(account.plan, account.temporary.overrides, field)
+            self._checked(account.plan, account.current_overrides, field)
 
     def _checked(
         self, plan: str | None, overrides: Mapping[str, Any] | None, field: str
@@ -156,6 +213,25 @@ class Accounts:
                 raise InvalidKeyRequest("there is no such plan", remedy=str(error), field=field) from error
             raise InvalidKeyRequest("not a valid override", remedy=error.reason, field="overrides") from error
         return plan, overrides
+
+
+def _existing(work: UnitOfWork) -> Account:
+    if work.account is None:
+        raise account_not_found()
+    return work.account
+
+
+def _checked_until(until: datetime, now_ms: int) -> datetime:
+    until_ms = validation.time_ms(until, "until")
+    if not now_ms < until_ms <= now_ms + validation.MAX_DAYS * validation.DAY_MS:
+        what = "has passed" if until_ms <= now_ms else "is too late"
+        remedy = f"expected a time in the next {validation.MAX_DAYS} days"
+        raise InvalidKeyRequest(what, remedy=remedy, field="until")
+    return utc_datetime(until_ms)
+
+
+def _details(temporary: TemporaryOverride | None) -> Mapping[str, Any] | None:
+    return None if temporary is None else {"overrides": temporary.overrides, "until": rfc3339(temporary.until)}
 
 
 def account_not_found() -> AccountNotFound:

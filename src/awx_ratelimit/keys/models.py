@@ -3,12 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
+from awx_ratelimit.core.merged_overrides import merged_overrides
 from awx_ratelimit.keys.format import Secret
 
 KeyStatus = Literal["active", "rotated", "expired"]
 AccountStatus = Literal["active", "suspended"]
+#: What is in the audit trail. An override without "s" is a temporary one.
+ACTIONS: Final = (
+    "key.created",
+    "key.renamed",
+    "key.rotated",
+    "key.revoked",
+    "account.created",
+    "account.plan_set",
+    "account.overrides_set",
+    "account.max_keys_set",
+    "account.override_set",
+    "account.override_ended",
+    "account.suspended",
+    "account.activated",
+)
 _Item = TypeVar("_Item")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -51,10 +67,19 @@ class CreatedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TemporaryOverride:
+    """Overrides that hold until before the time `until` (UTC), over the permanent ones."""
+
+    overrides: Mapping[str, Any]
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """An owner of keys. `plan` is the name of the plan of all its keys; None means the table's default.
 
-    `overrides` are the account's own limits, written as in a plan table. The keys of a suspended account are refused.
+    `overrides` are the account's own limits, written as in a plan table. `temporary` holds now; None if nothing does.
+    The keys of a suspended account are refused.
     """
 
     id: str
@@ -63,15 +88,19 @@ class Account:
     status: AccountStatus
     max_keys: int
     created_at: datetime
+    temporary: TemporaryOverride | None = None
+
+    @property
+    def current_overrides(self) -> Mapping[str, Any] | None:
+        """The overrides that apply now: the temporary ones over the permanent ones."""
+        return merged_overrides(self.overrides, None if self.temporary is None else self.temporary.overrides)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """An entry of the audit trail. `actor` may be None (unknown), and so may `key_id` (it concerns the account).
 
-    `action` is ``key.created``, ``key.renamed``, ``key.rotated``, ``key.revoked``, ``account.created``,
-    ``account.plan_set``, ``account.overrides_set``, ``account.max_keys_set``, ``account.suspended`` or
-    ``account.activated``. `details` contain the values before and after, as JSON types.
+    `action` is one of `ACTIONS`. `details` contain the values before and after, as JSON types.
     """
 
     number: int

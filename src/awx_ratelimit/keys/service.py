@@ -9,6 +9,7 @@ from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.accounts import Accounts, CheckPlan, account_not_found
 from awx_ratelimit.keys.format import PREFIX, KeyFormat, is_key_id, new_key_id
 from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
+from awx_ratelimit.keys.operator_reports import OperatorReports
 from awx_ratelimit.keys.scanner import KeyFinder
 from awx_ratelimit.keys.storage import queries
 from awx_ratelimit.keys.storage.store import KeyStore, checked_store
@@ -43,6 +44,8 @@ class KeyService:
         self.accounts = Accounts(store, self._clock, check_plan)
         #: What accounts and keys have used, if a `UsageHistory` records it.
         self.usage = UsageReports(store, self._clock)
+        #: What only the operator of the service may see: all accounts and all events.
+        self.operator = OperatorReports(store, self._clock)
 
     def create(
         self,

@@ -65,8 +65,10 @@ class UsageExport:
         at_ms = validation.time_ms(at, "since")
         if at_ms > now_ms:
             raise InvalidKeyRequest("in the future", remedy="expected a time that has passed", field="since")
-        if account_id is not None and self._store.query(queries.account, validation.account_id(account_id)) is None:
-            raise account_not_found()
+        if account_id is not None:
+            account_id = validation.account_id(account_id)
+            if self._store.query(queries.account, account_id, now_ms) is None:
+                raise account_not_found()
         begins_ms = at_ms // _HOUR_MS * _HOUR_MS
         _check_stored(self._store, begins_ms)
         sealed_ms = self._store.write(usage_sealing.seal, (now_ms - self._grace_ms) // _HOUR_MS * _HOUR_MS)

@@ -4,22 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
 
-from awx_ratelimit.errors import InvalidKeyRequest, KeyNotFound
+from awx_ratelimit.errors import KeyNotFound
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.format import is_key_id, masked
 from awx_ratelimit.keys.models import Page, utc_datetime
-from awx_ratelimit.keys.storage import usage
+from awx_ratelimit.keys.storage import usage_queries
 from awx_ratelimit.keys.storage.store import KeyStore
+from awx_ratelimit.keys.usage_range import By, usage_range
 from awx_ratelimit.runtime.clock import Clock
-
-By = Literal["hour", "day"]
-#: How many hours and days can be stored: see `UsageHistory`. Old hours are removed some time after their end.
-_MAX_PERIODS: Final = {"hour": 36 * 24, "day": validation.MAX_DAYS}
-_LENGTHS_MS: Final[Mapping[str, int]] = {"hour": 3_600_000, "day": 86_400_000}
-#: How many periods there are in an answer without `from_`.
-_DEFAULT_PERIODS: Final = {"hour": 24, "day": 30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +46,6 @@ class BusyKey:
     refused: int
     peak_concurrent: int
     last_used_at: datetime
-
-
-class _Range(NamedTuple):
-    """Whole periods of one length, from `begins_ms` until before `ends_ms`."""
-
-    by: By
-    begins_ms: int
-    ends_ms: int
-
-    @property
-    def length_ms(self) -> int:
-        """The length of a period."""
-        return _LENGTHS_MS[self.by]
-
-    @property
-    def number(self) -> int:
-        """The number of periods."""
-        return (self.ends_ms - self.begins_ms) // self.length_ms
-
-    def part(self, page_num: int, page_size: int) -> "_Range":
-        """The periods of one page."""
-        first_ms = self.begins_ms + (page_num - 1) * page_size * self.length_ms
-        return self._replace(
-            begins_ms=min(first_ms, self.ends_ms), ends_ms=min(first_ms + page_size * self.length_ms, self.ends_ms)
-        )
 
 
 class UsageReports:
@@ -114,13 +82,13 @@ class UsageReports:
         has 20 periods by default, and at most 100.
         """
         account_id, family_id = self._owner(account_id, key_id)
-        times = self._range(from_, to, by)
+        times = usage_range(self._clock.now_ms(), from_, to, by)
         if page_num is None and page_size is None:
             num, size = 1, max(1, times.number)
         else:
             num, size = validation.page(1 if page_num is None else page_num, 20 if page_size is None else page_size)
         part = times.part(num, size)
-        rows = self._store.query(usage.periods, account_id, family_id, by, part.begins_ms, part.ends_ms)
+        rows = self._store.query(usage_queries.periods, account_id, family_id, by, part.begins_ms, part.ends_ms)
         found = {row.begins_ms: row for row in rows}
         begins = range(part.begins_ms, part.ends_ms, part.length_ms)
         return Page(tuple(_period(at_ms, found.get(at_ms)) for at_ms in begins), times.number, num, size)
@@ -136,9 +104,9 @@ class UsageReports:
     ) -> tuple[BusyKey, ...]:
         """Return the keys of the account with the most requests, at most `number` (1 to 100)."""
         number = validation.integer(number, "number", 1, validation.MAX_PAGE_SIZE)
-        times = self._range(from_, to, by)
+        times = usage_range(self._clock.now_ms(), from_, to, by)
         rows = self._store.query(
-            usage.busiest, validation.account_id(account_id), by, times.begins_ms, times.ends_ms, number
+            usage_queries.busiest, validation.account_id(account_id), by, times.begins_ms, times.ends_ms, number
         )
         return tuple(
             BusyKey(
@@ -165,37 +133,42 @@ class UsageReports:
     ) -> Mapping[str, int]:
         """Return the number of refusals by each limit, most first, of the account or of one key."""
         account_id, family_id = self._owner(account_id, key_id)
-        times = self._range(from_, to, by)
-        rows = self._store.query(usage.periods, account_id, family_id, by, times.begins_ms, times.ends_ms)
+        times = usage_range(self._clock.now_ms(), from_, to, by)
+        rows = self._store.query(usage_queries.periods, account_id, family_id, by, times.begins_ms, times.ends_ms)
         total: Counter[str] = Counter()
         for row in rows:
             total.update(row.refusals)
         return dict(total.most_common())
+
+    def shadow_refusals(
+        self,
+        account_id: str,
+        *,
+        key_id: str | None = None,
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        by: By = "day",
+    ) -> Mapping[str, int]:
+        """Return how many allowed requests each limit in shadow would have refused, most first.
+
+        They are those of the account or of one key. Several limits may count one request.
+        """
+        account_id, family_id = self._owner(account_id, key_id)
+        times = usage_range(self._clock.now_ms(), from_, to, by)
+        return self._store.query(usage_queries.shadows, account_id, family_id, by, times.begins_ms, times.ends_ms)
 
     def _owner(self, account_id: str, key_id: str | None) -> tuple[str, str | None]:
         account_id = validation.account_id(account_id)
         if key_id is None:
             return account_id, None
         is_id = isinstance(key_id, str) and is_key_id(key_id)
-        family_id = self._store.query(usage.family_of, account_id, key_id) if is_id else None
+        family_id = self._store.query(usage_queries.family_of, account_id, key_id) if is_id else None
         if family_id is None:
             raise KeyNotFound("the account has no such key", remedy="list the account's keys")
         return account_id, family_id
 
-    def _range(self, from_: datetime | None, to: datetime | None, by: By) -> _Range:
-        if by not in _LENGTHS_MS:
-            raise InvalidKeyRequest("not a period", remedy="expected hour or day", field="by")
-        length_ms = _LENGTHS_MS[by]
-        # The current period is the last one.
-        latest_ms = (self._clock.now_ms() // length_ms + 1) * length_ms
-        # Rounded up: a time at the beginning of a period is the end of the one before.
-        ends_ms = latest_ms if to is None else min(-(-validation.time_ms(to, "to") // length_ms) * length_ms, latest_ms)
-        begins_ms = ends_ms - _DEFAULT_PERIODS[by] * length_ms if from_ is None else validation.time_ms(from_, "from")
-        begins_ms = max(begins_ms // length_ms * length_ms, latest_ms - _MAX_PERIODS[by] * length_ms)
-        return _Range(by, begins_ms, max(begins_ms, ends_ms))
 
-
-def _period(begins_ms: int, row: usage.PeriodUsage | None) -> UsagePeriod:
+def _period(begins_ms: int, row: usage_queries.PeriodUsage | None) -> UsagePeriod:
     begins_at = utc_datetime(begins_ms)
     if row is None:
         return UsagePeriod(begins_at, 0, 0, {}, {}, 0, None)

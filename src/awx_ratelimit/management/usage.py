@@ -70,7 +70,7 @@ def account_budget(account: Account, plans: PlanTable) -> Budget | None:
 
 
 def _plan(subject: str, account: Account, plans: PlanTable) -> Plan:
-    return plans.resolve(Caller(subject, account.plan, account.id, account.overrides))
+    return plans.resolve(Caller(subject, account.plan, account.id, account.current_overrides))
 
 
 def _key_usage(key: ApiKey, decision: Decision) -> KeyUsage:

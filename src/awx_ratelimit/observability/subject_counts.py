@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.decision import Decision, JointDecision
@@ -13,13 +14,15 @@ _MAX_MEASURES: Final = 16
 _MAX_LIMITS: Final = 64
 _MAX_CACHED: Final = 1_000
 _MAX_SETTLED: Final = 4_096
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class HourUsage(NamedTuple):
     """What `subject` used in the hour from `begins_ms`. Numbers are less than 0 if a correction takes back more.
 
     `costs` is the cost of the allowed requests by measure, `refusals` the number of refusals by limit, and `peak` the
-    highest number of slots in use.
+    highest number of slots in use. `shadows` is the number of allowed requests by each limit in shadow that would have
+    refused them.
     """
 
     subject: str
@@ -30,6 +33,7 @@ class HourUsage(NamedTuple):
     last_at_ms: int
     costs: Mapping[str, int]
     refusals: Mapping[str, int]
+    shadows: Mapping[str, int] = _NONE
 
 
 class Settled(NamedTuple):
@@ -63,33 +67,10 @@ class SettledDecisions:
         return True
 
 
-class RefusingLimits:
-    """Remembers the names of limits that refuse, because it takes long to find them."""
-
-    def __init__(self) -> None:
-        #: By the ids of a plan or a shape and the exceeded limits. An entry keeps its owner, and so its id.
-        self._names: dict[Any, tuple[tuple[str, ...], Any]] = {}
-
-    def names(self, decision: Decision) -> tuple[str, ...]:
-        """The names of the limits that refused `decision`."""
-        owner: Any = decision.plan
-        exceeded: Any = decision.exceeded
-        if isinstance(decision, JointDecision):
-            owner = decision.joint_claim.shape
-            exceeded = tuple([state[0] for state in decision.states])
-        known = self._names.get((id(owner), exceeded))
-        if known is None:
-            if len(self._names) >= _MAX_CACHED:
-                self._names.clear()
-            names = tuple([usage.limit for usage in decision.usages if usage.refused and not usage.shadow])
-            known = self._names[id(owner), exceeded] = names, owner
-        return known[0]
-
-
 class SubjectCounts:
     """The counts of one subject in one hour. `add_one` counts the allowed requests that cost 1, `others` the rest."""
 
-    __slots__ = ("_read", "add_one", "costs", "last_at_ms", "others", "peak", "refusals", "refused")
+    __slots__ = ("_read", "add_one", "costs", "last_at_ms", "others", "peak", "refusals", "refused", "shadows")
 
     def __init__(self) -> None:
         self.add_one = count().__next__
@@ -97,6 +78,8 @@ class SubjectCounts:
         self.others = self.refused = self.peak = self.last_at_ms = 0
         self.costs: dict[str, int] = {}
         self.refusals: dict[str, int] = {}
+        #: Few subjects have any, so that most need no dict.
+        self.shadows: dict[str, int] | None = None
 
     def unread(self) -> int:
         """How often `add_one` was called since this was called last."""
@@ -119,6 +102,7 @@ class SubjectCounts:
             self.last_at_ms,
             {measure: amount for measure, amount in costs.items() if amount},
             dict(self.refusals),
+            {limit: amount for limit, amount in self.shadows.items() if amount} if self.shadows else _NONE,
         )
 
     def late(self) -> "SubjectCounts | None":
@@ -139,6 +123,51 @@ class SubjectCounts:
         """Count a request that `limits` refused."""
         self.refused += 1
         _add(self.refusals, dict.fromkeys(limits, 1), _MAX_LIMITS)
+
+    def add_shadows(self, limits: tuple[str, ...], number: int) -> None:
+        """Count `number` requests that `limits` in shadow would have refused."""
+        if limits:
+            self.shadows = {} if self.shadows is None else self.shadows
+            _add(self.shadows, dict.fromkeys(limits, number), _MAX_LIMITS)
+
+
+class ExceededLimits:
+    """Remembers the names of limits that are exceeded, because it takes long to find them."""
+
+    def __init__(self) -> None:
+        #: By the ids of a plan or a shape and the exceeded limits. An entry keeps its owner, and so its id.
+        self._names: dict[Any, tuple[tuple[str, ...], tuple[str, ...], Any]] = {}
+
+    def count(self, decision: Decision, counts: SubjectCounts) -> bool:
+        """Count the limits that refused `decision`, or that would have in shadow. Return whether it was refused."""
+        if decision.allowed:
+            counts.add_shadows(self._names_of(decision)[1], 1)
+            return False
+        counts.add_refusal(self._names_of(decision)[0])
+        return True
+
+    def count_overruled(self, decision: Decision, by: Decision, counts: SubjectCounts) -> None:
+        """Count the limits that refused the request of `decision` after all. Limits in shadow do not matter now."""
+        counts.add_refusal(self._names_of(by)[0])
+        if decision.has_exceeded:
+            counts.add_shadows(self._names_of(decision)[1], -1)
+
+    def _names_of(self, decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
+        """The limits that refuse, those in shadow that would, and what the names belong to."""
+        owner: Any = decision.plan
+        exceeded: Any = decision.exceeded
+        if isinstance(decision, JointDecision):
+            owner = decision.joint_claim.shape
+            exceeded = tuple([state[0] for state in decision.states])
+        known = self._names.get((id(owner), exceeded))
+        if known is None:
+            if len(self._names) >= _MAX_CACHED:
+                self._names.clear()
+            usages = [usage for usage in decision.usages if usage.refused]
+            refusing, shadow = (tuple([usage.limit for usage in usages if usage.shadow is is_shadow])
+                                for is_shadow in (False, True))  # fmt: skip
+            known = self._names[id(owner), exceeded] = refusing, shadow, owner
+        return known
 
 
 def has_exceeded(states: Sequence[RecordState]) -> bool:

@@ -15,9 +15,9 @@ from awx_ratelimit.observability.counters import EventCounter
 from awx_ratelimit.observability.listeners import Listener
 from awx_ratelimit.observability.observers import Observer
 from awx_ratelimit.observability.subject_counts import (
+    ExceededLimits,
     HourUsage,
     Overruled,
-    RefusingLimits,
     Settled,
     SettledDecisions,
     SubjectCounts,
@@ -62,7 +62,7 @@ class UsageCounts(Observer):
         #: What `take` returns next, and what it has returned since the last `rotate`.
         self._ready: list[tuple[str, int, SubjectCounts]] = []
         self._taken: list[tuple[str, int, SubjectCounts]] = []
-        self._refused_by = RefusingLimits().names
+        self._exceeded = ExceededLimits()
         #: By their ids: shapes of claims that cost 1 and whose first budget has no scope.
         self._shapes: dict[int, Shape] = {}
         self._settled = SettledDecisions()
@@ -203,9 +203,9 @@ class UsageCounts(Observer):
             return
         counts.last_at_ms = max(counts.last_at_ms, decision[3])
         counts.peak = max(counts.peak, decision[6])
-        if decision.has_exceeded and not decision.allowed:
-            counts.add_refusal(self._refused_by(decision))
-        elif decision[2] is _ONE:
+        if decision.has_exceeded and self._exceeded.count(decision, counts):
+            return
+        if decision[2] is _ONE:
             counts.add_one()
             if isinstance(decision, JointDecision):
                 # Such claims are counted faster from now on.
@@ -226,7 +226,7 @@ class UsageCounts(Observer):
     def _count_overruled(self, decision: Decision, by: Decision) -> None:
         if counts := self._counts_of(decision):
             counts.others -= 1
-            counts.add_refusal(self._refused_by(by))
+            self._exceeded.count_overruled(decision, by, counts)
 
     def _counts_of(self, decision: Decision) -> SubjectCounts | None:
         """The counts of the subject of `decision` in its hour; None if it is not counted."""

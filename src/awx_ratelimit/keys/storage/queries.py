@@ -21,9 +21,10 @@ from awx_ratelimit.keys.storage.schema import (
 _Item = TypeVar("_Item")
 KeysBefore: TypeAlias = Callable[[Connection, str, int, int], tuple[ApiKey, ...]]
 _MAX_CHANGES = 1_000
-_RECORDS: Final = select(KEYS, ACCOUNTS.c.plan, ACCOUNTS.c.overrides, ACCOUNTS.c.status).join(
-    ACCOUNTS, ACCOUNTS.c.id == KEYS.c.account_id
-)
+_RECORDS: Final = select(
+    KEYS,
+    *(ACCOUNTS.c[name] for name in ("plan", "overrides", "status", "temporary_overrides", "temporary_until_ms")),
+).join(ACCOUNTS, ACCOUNTS.c.id == KEYS.c.account_id)
 _LOOK_UP: Final = _RECORDS.where(KEYS.c.key_hash == bindparam("digest"))
 _CHANGES_FROM: Final = (
     select(CHANGES.c.number, CHANGES.c.account_id)
@@ -104,15 +105,16 @@ def events(connection: Connection, account_id: str, key_id: str | None, page_num
     return _page(connection, rows, (EVENTS.c.number.desc(),), page_num, page_size, event_from)
 
 
-def account(connection: Connection, account_id: str) -> Account | None:
+def account(connection: Connection, account_id: str, now_ms: int) -> Account | None:
     """Return the account, or None."""
     row = connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == account_id)).one_or_none()
-    return None if row is None else account_from(row)
+    return None if row is None else account_from(row, now_ms)
 
 
-def accounts(connection: Connection, page_num: int, page_size: int) -> Page[Account]:
+def accounts(connection: Connection, page_num: int, page_size: int, now_ms: int) -> Page[Account]:
     """Return a page of all accounts, ordered by id."""
-    return _page(connection, select(ACCOUNTS), (ACCOUNTS.c.id,), page_num, page_size, account_from)
+    order = (ACCOUNTS.c.id,)
+    return _page(connection, select(ACCOUNTS), order, page_num, page_size, lambda row: account_from(row, now_ms))
 
 
 def _unrevoked_keys(account_id: str) -> Select[Any]:

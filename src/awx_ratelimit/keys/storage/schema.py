@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Row, Table, Text
 
 from awx_ratelimit.keys.format import masked
-from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, utc_datetime
+from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, TemporaryOverride, utc_datetime
 
 METADATA: Final = MetaData()
 
@@ -30,7 +30,8 @@ def _usage_columns() -> list[Column[Any]]:
 #: SQLite autoincrements only columns of the type INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
-#: The plan belongs to the account, so an upgrade changes all its keys at once. `overrides` is JSON.
+#: The plan belongs to the account, so an upgrade changes all its keys at once. Both columns of overrides are JSON. The
+#: temporary ones hold until before `temporary_until_ms`.
 ACCOUNTS: Final = Table(
     "awx_accounts",
     METADATA,
@@ -40,6 +41,8 @@ ACCOUNTS: Final = Table(
     Column("status", Text, nullable=False),
     Column("max_keys", Integer, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("temporary_overrides", Text),
+    Column("temporary_until_ms", BigInteger),
 )
 
 #: `key_hash` is the digest of the whole key, and unique. Rows are never deleted; a revoked key has `revoked_at_ms`.
@@ -116,6 +119,15 @@ USAGE_REFUSALS: Final = Table(
     Column("amount", BigInteger, nullable=False),
 )
 
+#: The allowed requests that a limit in shadow would have refused, by each such limit.
+USAGE_SHADOWS: Final = Table(
+    "awx_usage_shadows",
+    METADATA,
+    *_usage_columns(),
+    Column("limit_name", Text, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+)
+
 #: The number of the last batch that each process has written. A batch whose number is here is not written again.
 USAGE_WRITERS: Final = Table(
     "awx_usage_writers",
@@ -135,7 +147,10 @@ USAGE_MARKS: Final = Table(
 
 
 class KeyRecord(NamedTuple):
-    """A stored key, as verification needs it. `never_used` is what the store knew when it was read."""
+    """A stored key, as verification needs it. `never_used` is what the store knew when it was read.
+
+    Until before `temporary_until_ms`, `temporary_overrides` apply over `overrides`.
+    """
 
     key_id: str
     account_id: str
@@ -146,6 +161,8 @@ class KeyRecord(NamedTuple):
     revoked: bool
     suspended: bool
     never_used: bool
+    temporary_overrides: Mapping[str, Any] | None = None
+    temporary_until_ms: int = 0
 
 
 def json_from(value: Mapping[str, Any] | None) -> str | None:
@@ -190,11 +207,17 @@ def key_record_from(row: Row[Any]) -> KeyRecord:
         revoked=row.revoked_at_ms is not None,
         suspended=row.status != "active",
         never_used=row.last_used_at_ms is None,
+        temporary_overrides=mapping_from(row.temporary_overrides),
+        temporary_until_ms=row.temporary_until_ms or 0,
     )
 
 
-def account_from(row: Row[Any]) -> Account:
-    """Return the account in a row of `ACCOUNTS`."""
+def account_from(row: Row[Any], now_ms: int) -> Account:
+    """Return the account in a row of `ACCOUNTS`, with its temporary override if it holds at `now_ms`."""
+    temporary, until_ms = mapping_from(row.temporary_overrides), row.temporary_until_ms or 0
+    override = None
+    if temporary is not None and now_ms < until_ms:
+        override = TemporaryOverride(temporary, utc_datetime(until_ms))
     return Account(
         id=row.id,
         plan=row.plan,
@@ -202,6 +225,7 @@ def account_from(row: Row[Any]) -> Account:
         status=row.status,
         max_keys=row.max_keys,
         created_at=utc_datetime(row.created_at_ms),
+        temporary=override,
     )
 
 

@@ -179,7 +179,8 @@ class KeyStore:
     def _begin(self, account_id: str, now_ms: int, actor: str | None) -> tuple[Connection, UnitOfWork]:
         connection = self._engines.writing.connect()
         try:
-            return connection, UnitOfWork(connection, account_id, lock_account(connection, account_id), now_ms, actor)
+            account = lock_account(connection, account_id, now_ms)
+            return connection, UnitOfWork(connection, account_id, account, now_ms, actor)
         except BaseException:
             connection.close()
             raise

@@ -5,7 +5,7 @@ adding one is therefore one step, and of two concurrent rotations the second see
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -15,14 +15,15 @@ from awx_ratelimit.keys.storage.schema import ACCOUNTS, CHANGES, EVENTS, KEYS, a
 
 #: Verifiers cache a key for 30 s at most and poll twice a second, so an hour of changes is plenty.
 _CHANGES_KEPT_MS = 3_600_000
+_JSON: Final = ("overrides", "temporary_overrides")
 #: An advisory lock of our own: the first 8 bytes of the SHA-256 of "awx_ratelimit.keys changes", signed.
 _CHANGES_LOCK: Final = -400_811_059_011_867_166
 
 
-def lock_account(connection: Connection, account_id: str) -> Account | None:
+def lock_account(connection: Connection, account_id: str, now_ms: int) -> Account | None:
     """Lock the account's row until the transaction ends, and return the account, or None."""
     row = connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == account_id).with_for_update()).one_or_none()
-    return None if row is None else account_from(row)
+    return None if row is None else account_from(row, now_ms)
 
 
 class UnitOfWork:
@@ -48,14 +49,14 @@ class UnitOfWork:
             return False
         return True
 
-    def change_account(self, column: str, value: object) -> None:
-        """Update one column of the account's row."""
-        stored = json_from(cast(Any, value)) if column == "overrides" else value
-        self._connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == self._account_id).values({column: stored}))
+    def change_account(self, **columns: Any) -> None:
+        """Update columns of the account's row. Overrides are mappings or None."""
+        stored = {name: json_from(value) if name in _JSON else value for name, value in columns.items()}
+        self._connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == self._account_id).values(stored))
 
     def current_account(self) -> Account:
         """Return the account with the changes of this transaction."""
-        account = lock_account(self._connection, self._account_id)
+        account = lock_account(self._connection, self._account_id, self.now_ms)
         assert account is not None  # this transaction has locked or inserted its row
         return account
 

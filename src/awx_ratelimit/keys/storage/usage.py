@@ -1,4 +1,4 @@
-"""What keys have used: the statements that write it, remove it when it is old, and read it.
+"""What keys have used: the statements that write it, and remove it when it is old.
 
 A batch is written in one transaction, which first raises the number that is stored for its process. So a batch that is
 sent again, because the answer of its commit was lost, is not written twice.
@@ -6,12 +6,12 @@ sent again, because the answer of its commit was lost, is not written twice.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from awx_ratelimit.keys.storage import usage_sealing
-from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS
+from awx_ratelimit.keys.storage.schema import KEYS
 from awx_ratelimit.observability.subject_counts import HourUsage
 
 DAY_MS: Final = 86_400_000
@@ -51,6 +51,7 @@ _ADD_AMOUNT: Final = (
 )
 _ADD_COSTS = text(_ADD_AMOUNT.format(table="awx_usage_costs", name="measure", max=_MAX_AMOUNT))
 _ADD_REFUSALS = text(_ADD_AMOUNT.format(table="awx_usage_refusals", name="limit_name", max=_MAX_AMOUNT))
+_ADD_SHADOWS = text(_ADD_AMOUNT.format(table="awx_usage_shadows", name="limit_name", max=_MAX_AMOUNT))
 #: Nearly every subject is the family already.
 _OWNERS = select(KEYS.c.id, KEYS.c.account_id, KEYS.c.family_id).where(KEYS.c.id.in_(bindparam("ids", expanding=True)))
 _IDENTITY: Final = "account_id, period, family_id, begins_ms"
@@ -59,37 +60,11 @@ _REMOVALS: Final = tuple(
         f"DELETE FROM {table} WHERE ({_IDENTITY}) IN (SELECT {_IDENTITY} FROM {table}"  # noqa: S608  # constants
         " WHERE period = :period AND begins_ms < :before_ms ORDER BY begins_ms LIMIT :number)"
     )
-    for table in ("awx_usage", "awx_usage_costs", "awx_usage_refusals")
+    for table in ("awx_usage", "awx_usage_costs", "awx_usage_refusals", "awx_usage_shadows")
 )
 _REMOVE_WRITERS = text("DELETE FROM awx_usage_writers WHERE at_ms < :before_ms AND process <> :remover")
 #: The account and the family of each subject.
 _Owners: TypeAlias = Mapping[str, tuple[str, str]]
-
-
-class PeriodUsage(NamedTuple):
-    """What one key, or all keys of an account, used in the hour or day from `begins_ms`."""
-
-    begins_ms: int
-    allowed: int
-    refused: int
-    peak: int
-    last_at_ms: int | None
-    costs: Mapping[str, int]
-    refusals: Mapping[str, int]
-
-
-class FamilyUsage(NamedTuple):
-    """What the keys of one family used in a time, and the newest of them."""
-
-    key_id: str
-    name: str
-    prefix: str
-    last4: str
-    revoked: bool
-    allowed: int
-    refused: int
-    peak: int
-    last_at_ms: int
 
 
 def add(connection: Connection, process: str, sequence: int, now_ms: int, usages: Sequence[HourUsage]) -> bool:
@@ -108,6 +83,7 @@ def add(connection: Connection, process: str, sequence: int, now_ms: int, usages
         (_ADD_USAGE, _usage_rows(owners, stored)),
         (_ADD_COSTS, _amount_rows(owners, [(usage, usage.costs) for usage in stored], open_from_ms)),
         (_ADD_REFUSALS, _amount_rows(owners, [(usage, usage.refusals) for usage in stored])),
+        (_ADD_SHADOWS, _amount_rows(owners, [(usage, usage.shadows) for usage in stored])),
     ):
         if rows:
             connection.execute(statement, rows)
@@ -131,77 +107,6 @@ def remove_some(connection: Connection, now_ms: int, keep_days: int) -> bool:
             more |= connection.execute(statement, row).rowcount >= _REMOVED_AT_ONCE
     connection.execute(_REMOVE_WRITERS, {"before_ms": now_ms - _WRITERS_KEPT_MS, "remover": _REMOVER})
     return more
-
-
-def family_of(connection: Connection, account_id: str, key_id: str) -> str | None:
-    """Return the family of a key of the account, revoked or not; None if the account has had no such key."""
-    found = select(KEYS.c.family_id).where(KEYS.c.account_id == account_id, KEYS.c.id == key_id)
-    family_id: str | None = connection.execute(found).scalar_one_or_none()
-    return family_id
-
-
-def periods(
-    connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
-) -> tuple[PeriodUsage, ...]:
-    """Return the usage of the account, or of one family, for each hour or day in which there was any, in order."""
-    counts = _chosen(USAGE, account_id, family_id, period, begins_ms, ends_ms)
-    columns = [
-        func.sum(USAGE.c.allowed),
-        func.sum(USAGE.c.refused),
-        func.max(USAGE.c.peak),
-        func.max(USAGE.c.last_at_ms),
-    ]
-    rows = connection.execute(select(USAGE.c.begins_ms, *columns).where(*counts).group_by(USAGE.c.begins_ms)).all()
-    amounts = []
-    for table, name in ((USAGE_COSTS, USAGE_COSTS.c.measure), (USAGE_REFUSALS, USAGE_REFUSALS.c.limit_name)):
-        chosen = _chosen(table, account_id, family_id, period, begins_ms, ends_ms)
-        query = select(table.c.begins_ms, name, func.sum(table.c.amount)).where(*chosen)
-        found: dict[int, dict[str, int]] = {}
-        for at_ms, text_, amount in connection.execute(query.group_by(table.c.begins_ms, name).order_by(name)):
-            # A correction may come alone after its hour was removed.
-            found.setdefault(at_ms, {})[text_] = max(0, int(amount))
-        amounts.append(found)
-    costs, refusals = amounts
-    counted = {row[0]: row[1:] for row in rows}
-    # Costs alone are late ones, whose own hour is sealed.
-    return tuple(
-        PeriodUsage(
-            at_ms, max(0, int(allowed)), max(0, int(refused)), peak, last_at_ms or None,
-            costs.get(at_ms, {}), refusals.get(at_ms, {}),
-        )
-        for at_ms in sorted({*counted, *costs})
-        for allowed, refused, peak, last_at_ms in [counted.get(at_ms, (0, 0, 0, 0))]
-    )  # fmt: skip
-
-
-def busiest(
-    connection: Connection, account_id: str, period: str, begins_ms: int, ends_ms: int, number: int
-) -> tuple[FamilyUsage, ...]:
-    """Return the families of the account with the most requests, each with its newest key."""
-    chosen = _chosen(USAGE, account_id, None, period, begins_ms, ends_ms)
-    allowed, refused = func.sum(USAGE.c.allowed), func.sum(USAGE.c.refused)
-    query = select(USAGE.c.family_id, allowed, refused, func.max(USAGE.c.peak), func.max(USAGE.c.last_at_ms))
-    order = ((allowed + refused).desc(), USAGE.c.family_id)
-    rows = connection.execute(query.where(*chosen).group_by(USAGE.c.family_id).order_by(*order).limit(number)).all()
-    in_families = KEYS.c.family_id.in_([row.family_id for row in rows])
-    columns = (KEYS.c.family_id, KEYS.c.id, KEYS.c.name, KEYS.c.prefix, KEYS.c.last4, KEYS.c.revoked_at_ms)
-    keys = select(*columns).where(KEYS.c.account_id == account_id, in_families)
-    oldest_first = (KEYS.c.replaced_by.is_(None), KEYS.c.created_at_ms, KEYS.c.id)
-    newest = {key.family_id: key for key in connection.execute(keys.order_by(*oldest_first))}
-    found = []
-    for family_id, allowed_, refused_, peak, last_at_ms in rows:
-        key = newest[family_id]
-        counts = (max(0, int(allowed_)), max(0, int(refused_)), peak, last_at_ms)
-        found.append(FamilyUsage(key.id, key.name, key.prefix, key.last4, key.revoked_at_ms is not None, *counts))
-    return tuple(found)
-
-
-def _chosen(
-    table: Any, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
-) -> list[ColumnElement[bool]]:
-    of_key = [] if family_id is None else [table.c.family_id == family_id]
-    in_time = [table.c.begins_ms >= begins_ms, table.c.begins_ms < ends_ms]
-    return [table.c.account_id == account_id, table.c.period == period, *of_key, *in_time]
 
 
 def _usage_rows(owners: _Owners, usages: Iterable[HourUsage]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.core.merged_overrides import merged_overrides
 from awx_ratelimit.errors import KeyRefused
 from awx_ratelimit.keys.storage.schema import KeyRecord
 from awx_ratelimit.keys.storage.store import LastUse
@@ -23,9 +24,13 @@ MAX_UNWRITTEN: Final = 100_000
 
 
 class KnownKey:
-    """A cached key, checked on every hit. Compared by identity, because `LastUsedTracker` uses it as a dict key."""
+    """A cached key, checked on every hit. Compared by identity, because `LastUsedTracker` uses it as a dict key.
 
-    __slots__ = ("accepted_until_ms", "account_id", "caller", "expires_at_ms", "key_id", "never_used", "revoked")
+    Until before `valid_until_ms` the key is accepted, as `caller`. From then on `caller_at` says what applies.
+    """
+
+    __slots__ = ("_accepted_until_ms", "_permanent", "account_id", "caller", "expires_at_ms", "key_id", "never_used",
+                 "revoked", "valid_until_ms")  # fmt: skip
 
     def __init__(self, record: KeyRecord) -> None:
         self.key_id = record.key_id
@@ -33,18 +38,25 @@ class KnownKey:
         self.revoked = record.revoked
         self.never_used = record.never_used
         self.expires_at_ms = _NO_EXPIRY_MS if record.expires_at_ms is None else record.expires_at_ms
-        self.accepted_until_ms = 0 if record.revoked or record.suspended else self.expires_at_ms
-        self.caller = Caller(record.family_id, record.plan, record.account_id, record.overrides)
+        self._accepted_until_ms = 0 if record.revoked or record.suspended else self.expires_at_ms
+        self._permanent = Caller(record.family_id, record.plan, record.account_id, record.overrides)
+        self.caller, self.valid_until_ms = self._permanent, self._accepted_until_ms
+        if record.temporary_overrides is not None:
+            overrides = merged_overrides(record.overrides, record.temporary_overrides)
+            self.caller = Caller(record.family_id, record.plan, record.account_id, overrides)
+            self.valid_until_ms = min(record.temporary_until_ms, self._accepted_until_ms)
 
-    def checked(self, now_ms: int) -> Caller:
-        """Return the caller if the key is accepted at `now_ms`; else raise KeyRefused."""
-        if now_ms >= self.accepted_until_ms:
-            raise self.refusal(now_ms)
-        return self.caller
-
-    def refusal(self, now_ms: int) -> KeyRefused:
-        """Return the error of a key that is not accepted at `now_ms`."""
-        return KeyRefused("api_key_expired" if now_ms >= self.expires_at_ms and not self.revoked else "api_key_revoked")
+    def caller_at(self, now_ms: int) -> Caller:
+        """Return the caller at `now_ms`. Raises KeyRefused for a key that is not accepted then."""
+        if now_ms < self.valid_until_ms:
+            return self.caller
+        if now_ms < self._accepted_until_ms:
+            # The temporary override has ended. The caller first: another thread may read both now.
+            self.caller = self._permanent
+            self.valid_until_ms = self._accepted_until_ms
+            return self._permanent
+        is_expired = now_ms >= self.expires_at_ms and not self.revoked
+        raise KeyRefused("api_key_expired" if is_expired else "api_key_revoked")
 
 
 class UnknownKey:

@@ -101,10 +101,9 @@ class KeyVerifier:
         if known is not None:
             # The same as `_accepted`, without the call: nearly every request ends here.
             now_ms = self._now_ms()
-            if now_ms < known.accepted_until_ms:
-                self._last_used.latest[known] = now_ms
-                return known.caller
-            raise known.refusal(now_ms)
+            caller = known.caller if now_ms < known.valid_until_ms else known.caller_at(now_ms)
+            self._last_used.latest[known] = now_ms
+            return caller
         # Checked only now, because a cached digest belongs to a key that was checked before.
         if not self._keys.is_key(key) or self._unknown.get(digest, self._age_ms()):
             raise self._wrong_key(address)
@@ -132,7 +131,7 @@ class KeyVerifier:
         record = self._store.query(queries.key_record, self._digest(key)) if is_key else None
         if record is None:
             raise KeyRefused
-        return KnownKey(record).checked(self._now_ms())
+        return KnownKey(record).caller_at(self._now_ms())
 
     def verify_cached(self, sent: bytes, address: str | None = None) -> Caller | None:
         """Return the caller of a cached key, or None if a look-up is needed. Never waits. Raises like `verify`."""
@@ -183,7 +182,7 @@ class KeyVerifier:
 
     def _accepted(self, known: KnownKey) -> Caller:
         now_ms = self._now_ms()
-        caller = known.checked(now_ms)
+        caller = known.caller_at(now_ms)
         self._last_used.latest[known] = now_ms
         return caller
 

@@ -1,0 +1,119 @@
+"""`OperatorReports`: what the operator of the service may see, and no customer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
+
+from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.keys import validation
+from awx_ratelimit.keys.models import ACTIONS, AccountStatus, Event, Page
+from awx_ratelimit.keys.storage import operator_queries as queries
+from awx_ratelimit.keys.storage.operator_queries import AccountFilter, AccountShadows, AccountUsage
+from awx_ratelimit.keys.storage.store import KeyStore
+from awx_ratelimit.keys.usage_range import By, Range, usage_range
+from awx_ratelimit.runtime.clock import Clock
+
+Order = Literal["id", "requests", "refusals"]
+_ORDERS: Final = get_args(Order)
+_STATUSES: Final = get_args(AccountStatus)
+#: Reports of all accounts read every row of the time, so it is shorter than that of one account.
+_MAX_PERIODS: Final = {"hour": 48, "day": 31}
+_MAX_NUMBER: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRefusals:
+    """What limits in shadow would have refused: the number of requests by limit, and the accounts with most of them.
+
+    A request counts once for each such limit.
+    """
+
+    limits: Mapping[str, int]
+    accounts: tuple[AccountShadows, ...]
+
+
+class OperatorReports:
+    """All accounts of a KeyService and its audit trail, as its attribute `operator`. `accounts` changes accounts.
+
+    A time is as in `UsageReports`, and has at most 31 days or 48 hours. A list has at most 100,000 items.
+
+    Every call raises InvalidKeyRequest for an invalid argument, and KeyStoreUnavailable.
+    """
+
+    def __init__(self, store: KeyStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def accounts(
+        self,
+        *,
+        prefix: str | None = None,
+        plan: str | None = None,
+        status: AccountStatus | None = None,
+        order: Order = "id",
+        from_: datetime | None = None,
+        to: datetime | None = None,
+        by: By = "day",
+        page_num: int = 1,
+        page_size: int = 20,
+    ) -> Page[AccountUsage]:
+        """Return one page of the accounts, each with its requests from `from_` until `to`.
+
+        `prefix` is the beginning of the id. The `order` ``id`` is by the bytes of the id. ``requests`` and ``refusals``
+        list only accounts with requests in the time, most first.
+        """
+        asked = AccountFilter(
+            None if prefix is None else validation.account_id(prefix, field="prefix"),
+            validation.optional_name(plan, "plan"),
+            None if status is None else _one_of(status, "status", _STATUSES),
+        )
+        _one_of(order, "order", _ORDERS)
+        times, page = self._times(from_, to, by), validation.page(page_num, page_size)
+        now_ms = self._clock.now_ms()
+        if order == "id":
+            return self._store.query(queries.accounts, asked, times, *page, now_ms)
+        return self._store.query(queries.accounts_by_usage, asked, times, order, *page, now_ms)
+
+    def events(
+        self,
+        *,
+        account_id: str | None = None,
+        action: str | None = None,
+        before: int | None = None,
+        page_num: int = 1,
+        page_size: int = 20,
+    ) -> Page[Event]:
+        """Return one page of the audit trail of all accounts, newest first.
+
+        `action` is one of `models.ACTIONS`. `before` is the number of an event: only older ones are listed.
+        """
+        return self._store.query(
+            queries.events,
+            None if account_id is None else validation.account_id(account_id),
+            None if action is None else _one_of(action, "action", ACTIONS),
+            None if before is None else validation.integer(before, "before", 1, _MAX_NUMBER),
+            *validation.page(page_num, page_size),
+        )
+
+    def shadow_refusals(
+        self, *, from_: datetime | None = None, to: datetime | None = None, by: By = "day", number: int = 20
+    ) -> ShadowRefusals:
+        """Return what limits in shadow would have refused, with the `number` (1 to 100) first limits and accounts."""
+        number = validation.integer(number, "number", 1, validation.MAX_PAGE_SIZE)
+        times = self._times(from_, to, by)
+        limits = self._store.query(queries.shadow_limits, times, number)
+        return ShadowRefusals(limits, self._store.query(queries.shadow_accounts, times, number))
+
+    def _times(self, from_: datetime | None, to: datetime | None, by: By) -> Range:
+        times = usage_range(self._clock.now_ms(), from_, to, by)
+        if times.number > _MAX_PERIODS[by]:
+            remedy = f"expected at most {_MAX_PERIODS[by]} {by}s"
+            raise InvalidKeyRequest("is too long before the end", remedy=remedy, field="from")
+        return times
+
+
+def _one_of(value: str, field: str, allowed: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidKeyRequest("not a valid value", remedy=f"expected {', '.join(allowed)}", field=field)
+    return value

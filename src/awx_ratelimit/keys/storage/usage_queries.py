@@ -1,0 +1,115 @@
+"""What keys have used: the statements that read it, for one account."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS, USAGE_SHADOWS
+
+
+class PeriodUsage(NamedTuple):
+    """What one key, or all keys of an account, used in the hour or day from `begins_ms`."""
+
+    begins_ms: int
+    allowed: int
+    refused: int
+    peak: int
+    last_at_ms: int | None
+    costs: Mapping[str, int]
+    refusals: Mapping[str, int]
+
+
+class FamilyUsage(NamedTuple):
+    """What the keys of one family used in a time, and the newest of them."""
+
+    key_id: str
+    name: str
+    prefix: str
+    last4: str
+    revoked: bool
+    allowed: int
+    refused: int
+    peak: int
+    last_at_ms: int
+
+
+def family_of(connection: Connection, account_id: str, key_id: str) -> str | None:
+    """Return the family of a key of the account, revoked or not; None if the account has had no such key."""
+    found = select(KEYS.c.family_id).where(KEYS.c.account_id == account_id, KEYS.c.id == key_id)
+    family_id: str | None = connection.execute(found).scalar_one_or_none()
+    return family_id
+
+
+def periods(
+    connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
+) -> tuple[PeriodUsage, ...]:
+    """Return the usage of the account, or of one family, for each hour or day in which there was any, in order."""
+    counts = _chosen(USAGE, account_id, family_id, period, begins_ms, ends_ms)
+    columns = [
+        func.sum(USAGE.c.allowed),
+        func.sum(USAGE.c.refused),
+        func.max(USAGE.c.peak),
+        func.max(USAGE.c.last_at_ms),
+    ]
+    rows = connection.execute(select(USAGE.c.begins_ms, *columns).where(*counts).group_by(USAGE.c.begins_ms)).all()
+    amounts = []
+    for table, name in ((USAGE_COSTS, USAGE_COSTS.c.measure), (USAGE_REFUSALS, USAGE_REFUSALS.c.limit_name)):
+        chosen = _chosen(table, account_id, family_id, period, begins_ms, ends_ms)
+        query = select(table.c.begins_ms, name, func.sum(table.c.amount)).where(*chosen)
+        found: dict[int, dict[str, int]] = {}
+        for at_ms, text_, amount in connection.execute(query.group_by(table.c.begins_ms, name).order_by(name)):
+            # A correction may come alone after its hour was removed.
+            found.setdefault(at_ms, {})[text_] = max(0, int(amount))
+        amounts.append(found)
+    costs, refusals = amounts
+    counted = {row[0]: row[1:] for row in rows}
+    # Costs alone are late ones, whose own hour is sealed.
+    return tuple(
+        PeriodUsage(
+            at_ms, max(0, int(allowed)), max(0, int(refused)), peak, last_at_ms or None,
+            costs.get(at_ms, {}), refusals.get(at_ms, {}),
+        )
+        for at_ms in sorted({*counted, *costs})
+        for allowed, refused, peak, last_at_ms in [counted.get(at_ms, (0, 0, 0, 0))]
+    )  # fmt: skip
+
+
+def shadows(
+    connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
+) -> dict[str, int]:
+    """Return how many requests each limit in shadow would have refused, most first."""
+    chosen = _chosen(USAGE_SHADOWS, account_id, family_id, period, begins_ms, ends_ms)
+    name, amount = USAGE_SHADOWS.c.limit_name, func.sum(USAGE_SHADOWS.c.amount)
+    query = select(name, amount).where(*chosen).group_by(name).having(amount > 0).order_by(amount.desc(), name)
+    return {limit: int(number) for limit, number in connection.execute(query)}
+
+
+def busiest(
+    connection: Connection, account_id: str, period: str, begins_ms: int, ends_ms: int, number: int
+) -> tuple[FamilyUsage, ...]:
+    """Return the families of the account with the most requests, each with its newest key."""
+    chosen = _chosen(USAGE, account_id, None, period, begins_ms, ends_ms)
+    allowed, refused = func.sum(USAGE.c.allowed), func.sum(USAGE.c.refused)
+    query = select(USAGE.c.family_id, allowed, refused, func.max(USAGE.c.peak), func.max(USAGE.c.last_at_ms))
+    order = ((allowed + refused).desc(), USAGE.c.family_id)
+    rows = connection.execute(query.where(*chosen).group_by(USAGE.c.family_id).order_by(*order).limit(number)).all()
+    in_families = KEYS.c.family_id.in_([row.family_id for row in rows])
+    columns = (KEYS.c.family_id, KEYS.c.id, KEYS.c.name, KEYS.c.prefix, KEYS.c.last4, KEYS.c.revoked_at_ms)
+    keys = select(*columns).where(KEYS.c.account_id == account_id, in_families)
+    oldest_first = (KEYS.c.replaced_by.is_(None), KEYS.c.created_at_ms, KEYS.c.id)
+    newest = {key.family_id: key for key in connection.execute(keys.order_by(*oldest_first))}
+    found = []
+    for family_id, allowed_, refused_, peak, last_at_ms in rows:
+        key = newest[family_id]
+        counts = (max(0, int(allowed_)), max(0, int(refused_)), peak, last_at_ms)
+        found.append(FamilyUsage(key.id, key.name, key.prefix, key.last4, key.revoked_at_ms is not None, *counts))
+    return tuple(found)
+
+
+def _chosen(
+    table: Any, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
+) -> list[ColumnElement[bool]]:
+    of_key = [] if family_id is None else [table.c.family_id == family_id]
+    in_time = [table.c.begins_ms >= begins_ms, table.c.begins_ms < ends_ms]
+    return [table.c.account_id == account_id, table.c.period == period, *of_key, *in_time]

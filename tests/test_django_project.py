@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from tests.machine import eventually
 from tests.redis_servers import RedisServer
+from tests.selection import parameters
 from tests.test_examples import DEADLINE_SECONDS, ROOT, environment, served
 
 MANAGE = (sys.executable, str(ROOT / "examples" / "django_project" / "manage.py"))
@@ -43,7 +44,7 @@ def manage(*arguments: str) -> str:
     return ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("server", COMMANDS)
+@pytest.mark.parametrize("server", parameters(COMMANDS.keys(), full=("gunicorn",)))
 def test_project(server: str, folder: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The project keeps every promise under a real server, with its limits on Redis and in a file.
 

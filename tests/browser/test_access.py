@@ -22,7 +22,7 @@ PATHS = [
 ]
 
 
-@pytest.fixture(params=["starter", "team"])
+@pytest.fixture(params=[pytest.param("starter", marks=pytest.mark.full), "team"])
 def key_id(request: pytest.FixtureRequest, site: Site, account: str) -> str:
     """A rotated key with a long name, in an account that also has full, old and unused keys.
 

@@ -85,6 +85,7 @@ def _resumes(load: Load, killed_s: float) -> bool:
     return lately[0].began_s > killed_s and not any(claim.error for claim in lately) and bool(load.failed())
 
 
+@pytest.mark.full
 def test_lost_leases_are_taken_again(service: Service, open_limiters: Callable[..., dict[str, Any]]) -> None:
     """Leases that the failover lost are taken again within a third of their ttl; their tokens stay lost."""
     limiters = open_limiters(service.url, timeout_ms=TIMEOUT_MS)

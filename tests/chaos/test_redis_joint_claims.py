@@ -110,6 +110,7 @@ def _used(limiter: Any, key: str) -> list[int]:
     return [usage.capacity - usage.remaining for usage in usages]
 
 
+@pytest.mark.full
 def test_joint_claims_while_slots_move(redis_cluster: Cluster, open_limiters: Callable[..., dict[str, Any]]) -> None:
     """While slots move, every budget is charged for the claims that were granted, and all slots are given back."""
     limiters = list(open_limiters(redis_cluster.url, timeout_ms=TIMEOUT_MS).values())

@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 from tests.chaos.conftest import WORKERS
 from tests.chaos.load import PLAN, SECONDS, TOKENS, Control, Load, add_row, charged
-from tests.chaos.proxy import FAULTS, Fault, cut, late, proxied, whole
+from tests.chaos.proxy import FAULTS, Fault, late, proxied, whole
 from tests.integration.conftest import stopped
 from tests.machine import eventually
 from tests.redis_servers import HOST, RedisServer, StartRedis, running_redis
@@ -35,7 +35,7 @@ ROOMY_SUBJECTS, TIGHT_SUBJECTS = ["a", "b", "c"], ["x", "y"]
 MAX_TOKENS = CAPACITY * 2 + WORKERS
 
 #: `make test` has these spoiled responses; the others end in the same errors of the connection.
-QUICK = (late, cut)
+QUICK = (late,)
 
 pytestmark = pytest.mark.timeout(90 + 3 * SECONDS)
 Open = Callable[..., dict[str, Any]]
@@ -195,6 +195,7 @@ def test_redis_hangs(server: RedisServer, open_guarded: Open, open_limiters: Ope
     assert [charged(scene.other, subject, TIGHT) for subject in TIGHT_SUBJECTS] == [CAPACITY] * 2
 
 
+@pytest.mark.full
 def test_redis_restarts_empty(
     tmp_path_factory: pytest.TempPathFactory, open_guarded: Open, open_limiters: Open
 ) -> None:
@@ -327,6 +328,7 @@ def test_redis_refuses_connections(server: RedisServer, open_guarded: Open, open
     assert 0 <= twice <= 3 * WORKERS * (1 + late), (twice, late)
 
 
+@pytest.mark.full
 def test_redis_is_full(server: RedisServer, open_guarded: Open, open_limiters: Open) -> None:
     """At `maxmemory` the guards decide claims without Redis, and leases are still renewed and released."""
     scene = Scene(server.url, open_guarded, open_limiters)

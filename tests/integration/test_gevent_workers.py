@@ -16,6 +16,7 @@ from tests.integration.gevent_apps import APP, KEY
 from tests.integration.redis_patched import CLAIMS
 from tests.processes import free_port, guarded, stop
 from tests.redis_servers import HOST, RedisServer, StartRedis
+from tests.selection import parameters
 
 ROOT = Path(__file__).parents[2]
 #: gevent warns of TLS that was imported before it patches.
@@ -36,6 +37,7 @@ COMMANDS = {
     "patched after the library is imported": f"{GUNICORN} --config {{folder}}/imports.py",
     "patched before anything": f"gevent.monkey --module {GUNICORN}",
 }
+REPEATS = ("patched before the app is loaded", "patched before anything")
 
 
 @contextmanager
@@ -107,7 +109,7 @@ def decided_by(port: int) -> Counter[bytes]:
     return Counter(who for decided in asyncio.run(all_clients()) for who in decided)
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+@pytest.mark.parametrize("command", parameters(COMMANDS, full=REPEATS))
 def test_redis_decides_for_greenlets(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
     """With 128 clients at once and an idle Redis there is no outage, whenever gevent patches."""
     with serving(command, redis_server.socket_url, tmp_path) as port:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.redis_groups import Cluster, Service
 from tests.redis_servers import RedisServer, StartRedis
+from tests.selection import parameters
 
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.open import open_backend
@@ -24,6 +25,7 @@ CHILDREN = [
     "multiprocessing_fork", "multiprocessing_spawn", "multiprocessing_forkserver", "multiprocessing_late", "executor",
 ]  # fmt: skip
 ASKED = ["flushed", "flushed_by_a_task", "closed"]
+REPEATS = ("released", "exits", "left", "multiprocessing_fork", "multiprocessing_late", "flushed")
 
 
 def ended(url: str, way: str, *more: Any) -> "subprocess.CompletedProcess[str]":
@@ -44,7 +46,7 @@ def held(url: str) -> int:
         limiter.close()
 
 
-@pytest.mark.parametrize("way", [*ORDERLY, *CHILDREN, *ASKED])
+@pytest.mark.parametrize("way", parameters((*ORDERLY, *CHILDREN, *ASKED), full=REPEATS))
 def test_ways_to_exit(redis_server: RedisServer, way: str) -> None:
     """Every way of `redis_exits` releases all slots, and prints nothing."""
     process = ended(redis_server.url, way)

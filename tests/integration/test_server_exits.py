@@ -12,6 +12,7 @@ import pytest
 from tests.integration.test_redis_workers import KEY, ask, serving
 from tests.processes import STOP_SECONDS
 from tests.redis_servers import RedisServer
+from tests.selection import parameters
 
 from awx_ratelimit import Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.open import open_backend
@@ -35,7 +36,7 @@ SERVERS = {
 }
 
 
-@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS.keys())
+@pytest.mark.parametrize("command", parameters(SERVERS, full=("gunicorn-sync", "granian-wsgi", "hypercorn")))
 def test_a_server_that_has_ended_holds_no_slot(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
     """What a worker held when it was asked to end is free when it has ended, and its log says nothing about it."""
     url = f"{redis_server.socket_url}?budget_ms=5000"

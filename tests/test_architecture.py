@@ -85,7 +85,8 @@ _STORE = (
     "usage_queries", "usage_sealing",
 )  # fmt: skip
 _COMMANDS = (
-    "app", "key_commands", "loadtest_command", "metrics_commands", "scan_command", "server_commands", "usage_commands",
+    "app", "explain_command", "key_commands", "loadtest_command", "metrics_commands", "scan_command",
+    "server_commands", "usage_commands",
 )  # fmt: skip
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.docs.pages import blocks
 from tests.http.gate_client import Client
 
 from awx_ratelimit import (
@@ -226,3 +227,16 @@ def test_text_and_json() -> None:
         "acme (account): plan p.account",
         "  account.minute: 4 of 4 requests left",
     ]
+
+
+def test_text_of_the_page() -> None:
+    """docs/explain.md shows what the command prints."""
+    key_id = "key_2fXk9sQd81LmPz0a"
+    rules = [Rule("/v1/transfers", methods=["POST"], cost=5)]
+    caller = Caller(key_id, "starter", "acct_acme")
+    used = Client(plans=PlanTable.default(), identify=lambda _: caller, rules=rules)
+    used.clock.advance(1_700_000_000_000 - used.clock.now_ms())
+    for _ in range(58):
+        used.status()
+
+    assert [f"{explain(used, 'POST', '/v1/transfers')}\n"] == blocks("docs/explain.md", "text")

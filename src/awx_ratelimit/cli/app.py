@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from awx_ratelimit.cli import key_commands, metrics_commands, output, server_commands, usage_commands
+from awx_ratelimit.cli.explain_command import explain
 from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
 from awx_ratelimit.errors import AwxRateLimitError
@@ -26,7 +27,7 @@ app.command()(scan)
 app.add_typer(server_commands.plans, name="plans")
 app.add_typer(metrics_commands.metrics, name="metrics")
 app.add_typer(usage_commands.usage, name="usage")
-for command in (server_commands.reset, server_commands.doctor):
+for command in (explain, server_commands.reset, server_commands.doctor):
     app.command()(command)
 app.command()(loadtest)
 app.command()(loadtest_worker)

@@ -30,7 +30,7 @@ def explain_path(
     of a rule: it may need more than a method and a path.
     """
     request = request_to(gate, method, path)
-    identify = _found(find_caller)
+    identify = found_by(find_caller or (lambda: None))
     with explainable(request):
         if isinstance(gate, AsyncGate):
             return call_in_event_loop(gate.explain, request, identify)
@@ -78,10 +78,10 @@ class explainable:  # noqa: N801  # a context manager that is used like a functi
             ) from error
 
 
-def _found(find_caller: Callable[[], Caller | None] | None) -> Callable[[Request], Caller | None]:
+def found_by(find_caller: Callable[[], Caller | None]) -> Callable[[Request], Caller | None]:
     """An identifier that neither waits nor blocks: it returns or raises what `find_caller` does now."""
     try:
-        caller = None if find_caller is None else find_caller()
+        caller = find_caller()
     except KeyRefused as error:
         return _Refuses(error)
     return lambda _: caller

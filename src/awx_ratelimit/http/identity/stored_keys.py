@@ -47,7 +47,8 @@ class StoredKeys:
         if isinstance(verifier, type) or not hasattr(verifier, "look_up"):
             raise TypeError(f"verifier: expected a KeyVerifier, got {type_name(verifier)}; write KeyVerifier(store)")
         check_bool(bearer, "bearer")
-        self._verifier = verifier
+        #: The KeyVerifier.
+        self.verifier = verifier
         # Bound once: attribute look-ups of methods cost time in every request.
         self._verify, self._find, self._look_up = verifier.verify, verifier.find, verifier.look_up
         self._threads = ThreadPool(threads)
@@ -74,7 +75,7 @@ class StoredKeys:
     def identify_quietly(self, request: Request) -> Caller | None:
         """As a call, without noting a use of the key: for explanations."""
         key = self._sent_key(request)
-        return None if key is None else self._verifier.inspect(key)
+        return None if key is None else self.verifier.inspect(key)
 
     async def identify_quietly_async(self, request: Request) -> Caller | None:
         """As `identify_quietly`, for an event loop."""
@@ -83,17 +84,17 @@ class StoredKeys:
     def known(self, request: Request) -> Caller | None:
         """The caller if the key is in memory; None if it must be looked up. Raises KeyRefused as a call does."""
         key = self._sent_key(request)
-        return None if key is None else self._verifier.verify_cached(key)
+        return None if key is None else self.verifier.verify_cached(key)
 
     def was_known(self, request: Request) -> bool:
         """Whether the key was accepted before, so it is not a guess. Raises KeyRefused as a call does."""
         key = self._sent_key(request)
-        return key is not None and self._verifier.was_known(key)
+        return key is not None and self.verifier.was_known(key)
 
     def flush(self) -> None:
         """Record when keys were last used. It never raises; records that fail to be written are kept for later."""
         try:
-            self._verifier.write_uses()
+            self.verifier.write_uses()
         except KeyStoreUnavailable as error:
             _log.warning("the last uses of keys cannot be written now: %s", error)
 

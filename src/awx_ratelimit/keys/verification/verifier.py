@@ -54,7 +54,8 @@ class KeyVerifier:
         budget_ms: int = 1_000,
         clock: Clock | None = None,
     ) -> None:
-        self._store = checked_store(store, "KeyVerifier")
+        #: The store of the keys.
+        self.store = checked_store(store, "KeyVerifier")
         self._keys = keys or KeyFormat()
         #: The prefix of the keys.
         self.prefix = self._keys.prefix
@@ -128,7 +129,7 @@ class KeyVerifier:
         """Return what `verify` would now, from the store itself. It is not a use of the key. Raises like `verify`."""
         key = sent.strip(b" \t")
         is_key = len(key) <= MAX_KEY_BYTES and self._keys.is_key(key)
-        record = self._store.query(queries.key_record, self._digest(key)) if is_key else None
+        record = self.store.query(queries.key_record, self._digest(key)) if is_key else None
         if record is None:
             raise KeyRefused
         return KnownKey(record).caller_at(self._now_ms())
@@ -152,7 +153,7 @@ class KeyVerifier:
         Raises KeyStoreUnavailable.
         """
         renew_if_forked()
-        position, accounts = self._store.query(queries.changes_since, self._position)
+        position, accounts = self.store.query(queries.changes_since, self._position)
         self._position = position
         if accounts is None:
             self._expire(lambda _: True)
@@ -207,7 +208,7 @@ class KeyVerifier:
         if self._position is None:
             self.poll()
         generation, now_ms = self._generation, self._age_ms()
-        record = self._store.query(queries.key_record, digest)
+        record = self.store.query(queries.key_record, digest)
         found = _UNKNOWN if record is None else KnownKey(record)
         with self._lock:
             if generation == self._generation:

@@ -1,0 +1,98 @@
+"""Finds the gate of an application that is named as ``module:attribute``, as servers name it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from awx_ratelimit.core.validation import type_name
+from awx_ratelimit.http.explain import AnyGate
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.gate_sync import Gate
+
+#: Where middlewares and frameworks keep the app that they are around.
+_INNER: Final = ("app", "wsgi_app", "asgi_app", "middleware_stack", "application")
+_MAX_OBJECTS: Final = 200
+
+
+def gate_of(name: str) -> AnyGate:
+    """The gate of the app `name`: itself, that of a middleware, or that of the middlewares around a framework's app.
+
+    The current folder is importable. ``module:attribute()`` calls a factory. Raises ValueError that says what was found
+    instead.
+    """
+    app = _imported(name)
+    gate = _gate_in(app) or _gate_of_django(app)
+    if gate is None:
+        raise ValueError(
+            f"--app: expected an app with a rate limit middleware, a middleware or a gate, got {type_name(app)} at "
+            f"{name}; name the middleware or the gate itself, such as shop.main:gate"
+        )
+    return gate
+
+
+def _imported(name: str) -> Any:
+    module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        raise ValueError(f"--app: expected module:attribute such as shop.main:app, got {name!r}")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found: Any = import_module(module_name)
+    except Exception as error:
+        raise ValueError(f"--app: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    for part in path.removesuffix("()").split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"--app: expected an attribute of {module_name}, got {path!r}, which it does not have")
+        found = getattr(found, part)
+    return found() if path.endswith("()") else found
+
+
+def _gate_in(app: Any) -> AnyGate | None:
+    """The outermost gate among `app` and what it is around."""
+    pending, seen = [app], set[int]()
+    while pending and len(seen) < _MAX_OBJECTS:
+        found = pending.pop(0)
+        gate = found if isinstance(found, Gate | AsyncGate) else getattr(found, "gate", None)
+        if isinstance(gate, Gate | AsyncGate):
+            return gate
+        seen.add(id(found))
+        pending += [each for each in _inner(found) if each is not None and id(each) not in seen]
+    return None
+
+
+def _inner(app: Any) -> Iterator[Any]:
+    if hasattr(app, "build_middleware_stack") and getattr(app, "middleware_stack", None) is None:
+        # Starlette makes the middlewares for the first request.
+        yield app.build_middleware_stack()
+    for name in _INNER:
+        with suppress(Exception):
+            yield getattr(app, name, None)
+    # aiohttp and Sanic call methods of a RateLimit.
+    for middleware in (*_listed(app, "middlewares"), *_listed(app, "request_middleware")):
+        yield getattr(getattr(middleware, "func", middleware), "__self__", None)
+    # Tornado calls a function that knows its RateLimit.
+    yield getattr(getattr(app, "get_handler_delegate", None), "awx_ratelimit", None)
+
+
+def _listed(app: Any, name: str) -> list[Any]:
+    listed = getattr(app, name, None)
+    try:
+        return list(listed) if listed is not None else []
+    except TypeError:
+        return []
+
+
+def _gate_of_django(app: Any) -> AnyGate | None:
+    """The gate of the entry in MIDDLEWARE, if `app` is a handler of Django whose settings configure it."""
+    if not hasattr(app, "_middleware_chain"):
+        return None
+    from awx_ratelimit.adapters.django.configuration import configuration, is_configured
+
+    if not is_configured():
+        return None
+    found = configuration()
+    return found.async_gate if type(app).__name__.startswith("ASGI") else found.gate

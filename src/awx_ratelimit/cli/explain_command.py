@@ -1,0 +1,147 @@
+"""``awx-ratelimit explain GET /v1/transfers --app shop.main:app``: what the app's gate would do with a request."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+
+from awx_ratelimit.backends.memory.backend import MemoryBackend
+from awx_ratelimit.cli import output
+from awx_ratelimit.cli.app_gates import gate_of
+from awx_ratelimit.core.claim import Caller
+from awx_ratelimit.http.explain import AnyGate, explainable, found_by, request_to
+from awx_ratelimit.http.explanation import Explanation
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES
+from awx_ratelimit.http.message import Request
+
+_STDIN: Final = "-"
+
+Method = Annotated[str, typer.Argument(help="Method of the request, such as GET.")]
+PathAndQuery = Annotated[str, typer.Argument(metavar="PATH", help="Path of the request, also with a query.")]
+App = Annotated[
+    str,
+    typer.Option(envvar="AWX_APP", help="App, middleware or gate, as module:attribute. Its module is imported."),
+]
+KeyId = Annotated[str | None, typer.Option(help="ID of a stored key: explain a request with this key.")]
+Subject = Annotated[str | None, typer.Option(help="Subject of the caller, as your app gives it.")]
+Account = Annotated[str | None, typer.Option(help="Account of the subject, or of the key.")]
+PlanName = Annotated[str | None, typer.Option(help="Plan of the subject. Default: the table's default plan.")]
+Key = Annotated[
+    str | None,
+    typer.Option(metavar="-", help="'-' reads the key from standard input, or asks for it. It is never an argument."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def explain(
+    method: Method,
+    path: PathAndQuery,
+    *,
+    app: App,
+    key_id: KeyId = None,
+    subject: Subject = None,
+    account: Account = None,
+    plan: PlanName = None,
+    key: Key = None,
+    json: Json = False,
+) -> None:
+    """Print which rule and limits apply to a request, how they stand, and what would refuse it.
+
+    Nothing is charged. Name the caller by --key-id, by --subject, or by --key -; without them, explain a request
+    without a key.
+    """
+    _check_options(key_id=key_id, subject=subject, account=account, plan=plan, key=key)
+    gate = gate_of(app)
+    request = request_to(gate, method, path, {} if key is None else {"X-API-Key": _read_key()})
+    identify = None
+    if key_id is not None:
+        accounts = _accounts(gate)
+        identify = found_by(lambda: accounts.caller(key_id, account))
+    elif subject is not None:
+        caller = Caller(subject, plan, account)
+        identify = found_by(lambda: caller)
+    explained = _explained(gate, request, identify)
+    if json:
+        output.print_json(explained.fields())
+        return
+    for line in str(explained).splitlines():
+        output.print_line(line)
+    if _is_in_memory(gate):
+        output.say(
+            "note: these limits are in the memory of each server process, so this command sees only unused ones; "
+            "use a host:// or redis:// backend to share them"
+        )
+
+
+def _check_options(**options: str | None) -> None:
+    """Raise BadParameter unless the options name one caller, or none. No message shows the value of --key."""
+    callers = [name for name in ("key_id", "subject", "key") if options[name] is not None]
+    if len(callers) > 1:
+        names = " and ".join(map(_option, callers))
+        raise typer.BadParameter(f"expected one of --key-id, --subject and --key, got {names}")
+    if options["key"] not in (None, _STDIN):
+        raise typer.BadParameter(
+            "expected '-', which reads the key from standard input; other users can read command lines",
+            param_hint="--key",
+        )
+    for name, needs in (("plan", ("subject",)), ("account", ("subject", "key_id"))):
+        if options[name] is not None and not any(options[each] is not None for each in needs):
+            raise typer.BadParameter(
+                f"expected {' or '.join(map(_option, needs))} too, got neither", param_hint=_option(name)
+            )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _read_key() -> str:
+    """The key from standard input. Raises BadParameter if there is none, or more than one line."""
+    if sys.stdin.isatty():
+        key: str = typer.prompt("API key", hide_input=True, err=True)
+    else:
+        key = sys.stdin.read(4 * MAX_KEY_BYTES)
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise typer.BadParameter("expected one line with a key on standard input", param_hint="--key")
+    return key
+
+
+def _accounts(gate: AnyGate) -> Any:
+    """The accounts of the store that the app identifies callers by."""
+    verifier = getattr(gate.parts[1], "verifier", None)
+    if verifier is None:
+        raise typer.BadParameter(
+            "expected an app that identifies callers by StoredKeys, got one with another identifier; "
+            "write --subject and --plan",
+            param_hint="--key-id",
+        )
+    from awx_ratelimit.keys import KeyService
+
+    return KeyService(verifier.store).accounts
+
+
+def _explained(gate: AnyGate, request: Request, identify: Callable[[Request], Any] | None) -> Explanation:
+    with explainable(request):
+        if isinstance(gate, AsyncGate):
+            import asyncio
+
+            return asyncio.run(_explained_in_loop(gate, request, identify))
+        return gate.explain(request, identify)
+
+
+async def _explained_in_loop(gate: AsyncGate, request: Request, identify: Any) -> Explanation:
+    try:
+        return await gate.explain(request, identify)
+    finally:
+        # Its connections belong to this event loop.
+        await gate.parts[0].aclose()
+
+
+def _is_in_memory(gate: AnyGate) -> bool:
+    backend = gate.parts[0].backend
+    while hasattr(backend, "backend"):
+        backend = backend.backend
+    return isinstance(backend, MemoryBackend)

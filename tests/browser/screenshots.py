@@ -1,7 +1,10 @@
 """Screenshots for docs/console.md: ``python -m tests.browser.screenshots docs/console``."""
 
 import sys
+from datetime import datetime, timedelta
+from math import pi, sin
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -9,8 +12,11 @@ from playwright.sync_api import Browser, Page
 from tests.browser.chromium import chromium
 from tests.browser.site import DAY_MS, SESSION, Site, site
 
+from awx_ratelimit.keys import ApiKey
+
 WIDE = {"width": 1180, "height": 800}
-PHONE = {"width": 390, "height": 844}
+TALL = {"width": 1180, "height": 1180}
+PHONE, LONG_PHONE = {"width": 390, "height": 844}, {"width": 390, "height": 1450}
 
 
 def main(folder: Path) -> None:
@@ -27,6 +33,10 @@ def main(folder: Path) -> None:
         _shot(browser, shown, account, "/", folder / "keys-phone.png", size=PHONE)
         _forms(page, shown, folder)
         _shot(browser, shown, _team(shown), "/", folder / "shared.png")
+        team = _team_with_history(shown)
+        _shot(browser, shown, team, "/usage", folder / "usage.png", size=TALL)
+        _shot(browser, shown, team, "/usage", folder / "usage-dark.png", size=TALL, scheme="dark")
+        _shot(browser, shown, team, "/usage?span=48-hours", folder / "usage-phone.png", size=LONG_PHONE)
 
 
 def _account(shown: Site) -> str:
@@ -51,6 +61,42 @@ def _team(shown: Site) -> str:
     worker = shown.key(account, "prod-invoice-worker", days_old=3, used_days_ago=0)
     shown.held += [*shown.use(worker, "team", requests=41, open=3), *shown.use(backend, "team", requests=45, open=2)]
     return account
+
+
+def _team_with_history(shown: Site) -> str:
+    """An account with thirty days of usage, which has nearly used its quota."""
+    account = shown.account("acme-history", plan="team", overrides={"account": {"per_minute": 1_000_000}})
+    names = {"prod-payment-service": 1.0, "prod-invoice-worker": 0.45, "staging-ci": 0.08}
+    keys = [(shown.key(account, name, days_old=60), share) for name, share in names.items()]
+    shown.use_account(account, requests=832_000)
+    random = Random(7)
+    now = shown.service.usage.history(account, by="hour").items[-1].begins_at
+    for hours_ago in range(30 * 24):
+        at = now - timedelta(hours=hours_ago)
+        for key, share in keys:
+            _record_hour(shown, key, hours_ago, int(_demand(at, hours_ago) * share * random.uniform(0.8, 1.2)), random)
+    return account
+
+
+def _demand(at: datetime, hours_ago: int) -> float:
+    """Busy by day, quiet at night and on weekends, and one day with far too many requests."""
+    daylight = max(0.05, sin((at.hour - 6) / 16 * pi)) if at.hour >= 6 else 0.05
+    weekday = 0.35 if at.isoweekday() > 5 else 1.0
+    return 2_000 * daylight * weekday * (2.2 if 168 <= hours_ago < 192 else 1.0)
+
+
+def _record_hour(shown: Site, key: ApiKey, hours_ago: int, wanted: int, random: Random) -> None:
+    refused = max(0, wanted - 1_700) + int(wanted * random.choice((0, 0, 0.03)))
+    allowed, shared = wanted - refused, refused // 3
+    shown.record(
+        key,
+        hours_ago,
+        allowed,
+        refused,
+        costs={"requests": allowed, "tokens": allowed * random.randint(700, 1_100)},
+        refusals={"minute": refused - shared, "account.minute": shared},
+        peak=min(8, 1 + wanted // 300),
+    )
 
 
 def _forms(page: Page, shown: Site, folder: Path) -> None:

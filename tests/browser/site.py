@@ -26,12 +26,14 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
 from awx_ratelimit.keys.storage.store import LastUse
+from awx_ratelimit.keys.storage.usage import add
+from awx_ratelimit.observability.subject_counts import HourUsage
 from awx_ratelimit.testing import ManualClock
 
 #: The session cookie of the application, whose value is the account.
 SESSION = "session"
 START_SECONDS = 10.0
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 #: What all keys of an account on the plan "team" share.
 TEAM = Plan(
     "team.account",
@@ -51,6 +53,7 @@ PLANS = PlanTable(
     default="starter",
 )
 _accounts = count()
+_batches = count(1)
 
 
 def who(request: Request) -> Owner | None:
@@ -114,6 +117,14 @@ class Site:
         shared = self.plan(account).account
         assert shared is not None, account
         self.limiter.acquire(account, shared, requests, scope="account")
+
+    def record(self, key: ApiKey, hours_ago: int, allowed: int, refused: int = 0, **more: Any) -> None:
+        """Add the usage of an hour to the history of a key. `more` are other fields of HourUsage."""
+        at_ms = self.clock.now_ms() - hours_ago * HOUR_MS
+        begins_ms = at_ms - at_ms % HOUR_MS
+        fields = {"costs": {"requests": allowed}, "refusals": {}, "peak": 0, "last_at_ms": begins_ms, **more}
+        usage = HourUsage(subject=key.family_id, begins_ms=begins_ms, allowed=allowed, refused=refused, **fields)
+        self.store.write(add, "the tests", next(_batches), at_ms, [usage])
 
 
 async def _plant(request: StarletteRequest) -> PlainTextResponse:

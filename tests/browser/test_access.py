@@ -1,6 +1,7 @@
 """The pages are accessible: axe finds no serious violation, and everything fits on a phone."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -13,13 +14,18 @@ PATHS = [
     "/",
     "/?show=old",
     "/new",
+    "/usage",
     "/keys/{id}",
+    "/keys/{id}/usage?span=48-hours",
     "/keys/{id}/rotate",
     "/keys/{id}/delete",
     "/activity",
     "/plans",
     "/no",
 ]
+#: The left, upper, right and lower edge of each visible element.
+BOXES = """all => all.map((one) => one.getBoundingClientRect()).filter((box) => box.width)
+    .map((box) => [box.left, box.top, box.right, box.bottom])"""
 
 
 @pytest.fixture(params=[pytest.param("starter", marks=pytest.mark.full), "team"])
@@ -37,6 +43,7 @@ def key_id(request: pytest.FixtureRequest, site: Site, account: str) -> str:
     busy = site.key(account, "busy", used_days_ago=0)
     site.held += site.use(busy, request.param, requests=50, open=4)
     key = site.key(account, "prod-" + "long-name-" * 5, days_old=93, used_days_ago=0)
+    site.record(key, 1, 10**12, 3, costs={"tokens": 2**53}, refusals={"account.minute": 10**12, "l" * 32: 1}, peak=3)
     return site.service.rotate(account, key.id, actor="ann").key.rotated_from or ""
 
 
@@ -65,7 +72,7 @@ def test_axe_dark_and_phone(opened: Callable[..., Page], key_id: str, scheme: st
     """Axe finds no serious violation in the dark theme and the phone layout."""
     page = opened(color_scheme=scheme, viewport=size, reduced_motion="reduce", bypass_csp=True)
     found = []
-    for path in ("/", "/keys/{id}", "/plans"):
+    for path in ("/", "/usage", "/keys/{id}", "/plans"):
         page.goto(f"/console{path.format(id=key_id)}")
         found += axe_violations(page)
     create(page)
@@ -103,3 +110,26 @@ def test_phone(opened: Callable[..., Page], key_id: str) -> None:
 
     assert wide == []
     assert small == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_chart_labels(opened: Callable[..., Page], site: Site, account: str, size: dict[str, int]) -> None:
+    """The texts of a chart do not overlap, whatever its numbers and its time, and its bars can be seen."""
+    key = site.key(account, "n")
+    site.record(key, 0, 10**15)
+    site.record(key, 1, 1)
+    page = opened(viewport=size)
+    for span in ("30-days", "48-hours", "24-hours"):
+        page.goto(f"/console/usage?span={span}")
+        boxes = page.locator(".plot text").evaluate_all(BOXES)
+        bars = page.locator(".plot .part-allowed").evaluate_all(BOXES)
+
+        assert len(boxes) >= 7
+        assert [pair for pair in combinations(boxes, 2) if overlap(*pair)] == []
+        assert all(left >= 0 and right <= size["width"] for left, _, right, _ in boxes)
+        assert min(right - left for left, _, right, _ in bars) >= 2
+
+
+def overlap(one: list[float], other: list[float]) -> bool:
+    """Whether two boxes overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

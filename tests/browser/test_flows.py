@@ -134,6 +134,21 @@ def test_keyboard(page: Page, site: Site, account: str) -> None:
     expect(page.get_by_role("heading", name="Store this key now")).to_be_visible()
 
 
+def test_usage(page: Page, site: Site, account: str) -> None:
+    """A key's usage can be opened, changed to hours and read as a table with the keyboard alone."""
+    site.record(site.key(account, "prod"), 0, 1_234, 5)
+    page.goto("/console/")
+    page.get_by_role("link", name="Usage of prod").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Usage of prod")
+    page.get_by_role("link", name="24 hours").press("Enter")
+    expect(page.get_by_role("link", name="24 hours")).to_have_attribute("aria-current", "true")
+    page.get_by_text("The numbers as a table").press("Enter")
+
+    expect(page.get_by_role("img", name=re.compile("^Requests per hour 1,234 requests were allowed"))).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="1,234")).to_be_visible()
+    expect(page.get_by_role("table", name="Usage per hour in the last 24 hours").get_by_role("row")).to_have_count(25)
+
+
 def test_skip_link(page: Page) -> None:
     """The first Tab stop skips the navigation."""
     page.goto("/console/activity")

@@ -22,10 +22,12 @@ from awx_ratelimit import Request
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import KeyService, KeyStore
 from awx_ratelimit.keys.storage.schema import KEYS
+from awx_ratelimit.keys.storage.usage import add
+from awx_ratelimit.observability.subject_counts import HourUsage
 
 KEY_COUNT = 1_000
 START_SECONDS = 20.0
-PAGES = ["/", "/?show=old", "/?show=unused", "/?page=20", "/live", "/activity", "/plans", "/new"]
+PAGES = ["/", "/?show=old", "/?show=unused", "/?page=20", "/live", "/usage", "/activity", "/plans", "/new"]
 ALL_OLD_DAYS = 120
 
 
@@ -35,13 +37,16 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, s
     store = KeyStore.open(tmp_path_factory.mktemp("many") / "keys.db")
     site = Site(store)
     few, many = site.account(), site.account(max_keys=KEY_COUNT)
-    site.key(few, "n", days_old=ALL_OLD_DAYS)
+    site.record(site.key(few, "n", days_old=ALL_OLD_DAYS), 0, 1)
     at_ms = site.clock.now_ms() - ALL_OLD_DAYS * DAY_MS
     row = {"account_id": many, "name": "n", "prefix": "awx_", "last4": "abcd", "created_at_ms": at_ms}
     ids = [f"key_{number:016}" for number in range(KEY_COUNT)]
     rows = [{**row, "id": key_id, "family_id": key_id, "key_hash": key_id.encode()} for key_id in ids]
     with store._engines.writing.begin() as connection:
         connection.execute(KEYS.insert(), rows)
+        today_ms = site.clock.now_ms() // DAY_MS * DAY_MS
+        usages = [HourUsage(key_id, today_ms, 5, 1, 1, today_ms, {"tokens": 5}, {"minute": 1}) for key_id in ids]
+        add(connection, "other tests", 1, today_ms, usages)
     yield site, few, many
     store.close()
 

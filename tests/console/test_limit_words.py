@@ -49,6 +49,28 @@ def test_quota(rate: Rate, words: str) -> None:
     assert limit_words.quota(rate) == words
 
 
+@pytest.mark.parametrize(
+    ("limit", "name"),
+    [
+        ("minute", "Requests per minute"),
+        ("llm", "Tokens per 2 minutes"),
+        ("concurrent", "Requests in flight"),
+        ("account.month", "All keys together: tokens per month"),
+        ("service.minute", "All users together: requests per minute"),
+        ("export.concurrent", "export: requests in flight"),
+        ("hour", "Requests per hour"),
+        ("gone", "gone"),
+        ("account.gone", "All keys together: gone"),
+    ],
+)
+def test_limit_name(limit: str, name: str) -> None:
+    """A limit that refused says what it counts, as far as the plan still has it or its name is a usual one."""
+    shared = Plan("p.account", (Rate("month", 5, period="month", measure="tokens"),))
+    plan = Plan("p", (Rate.parse("5/minute"), Rate("llm", 5, 120_000, measure="tokens")), account=shared)
+
+    assert limit_words.limit_name(limit, plan) == name
+
+
 def limit_usage(rate: Rate, at: datetime) -> LimitUsage:
     """The usage of a rate that nobody has used."""
     at_ms = int(at.timestamp() * 1_000)

@@ -13,7 +13,10 @@ from tests.console.conftest import Client
 from awx_ratelimit.errors import BackendUnavailable, KeyStoreUnavailable
 from awx_ratelimit.keys import ApiKey
 
-PAGES = ["/", "/new", "/activity", "/plans", "/keys/{id}", "/keys/{id}/rotate", "/keys/{id}/delete"]
+PAGES = [
+    "/", "/new", "/activity", "/plans", "/usage", "/keys/{id}", "/keys/{id}/usage", "/keys/{id}/rotate",
+    "/keys/{id}/delete",
+]  # fmt: skip
 HOSTILE_NAME = "<script>alert(1)</script>\"'&`{{7*7}}"
 ESCAPED_NAME = "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;`{{7*7}}"
 
@@ -298,7 +301,7 @@ class TestEveryPage:
         page = client.get(path.format(id=key.id)).text
 
         assert "<script>alert" not in page
-        assert (ESCAPED_NAME in page) == (path not in ("/new", "/plans"))
+        assert (ESCAPED_NAME in page) == (path not in ("/new", "/plans", "/usage"))
 
     @pytest.mark.parametrize("path", PAGES)
     def test_no_inline_code(self, client: Client, site: Site, path: str) -> None:
@@ -317,7 +320,7 @@ class TestEveryPage:
         urls = re.findall(r"""(?:src|href|action|data-live)=["']?([^"'\s>]+)""", page)
         assert [url for url in urls if not url.startswith(("/console/", "#"))] == []
 
-    @pytest.mark.parametrize("path", [*PAGES, "/live", "/nothing"])
+    @pytest.mark.parametrize("path", [*PAGES, "/live", "/usage.csv", "/nothing"])
     def test_security_headers(self, client: Client, site: Site, path: str) -> None:
         """No response is cached or framed, and none may run code from elsewhere."""
         key = site.key(client.account, "n")

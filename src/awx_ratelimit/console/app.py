@@ -15,6 +15,7 @@ from awx_ratelimit.console.page_context import PageContext
 from awx_ratelimit.console.page_handlers import PageHandlers
 from awx_ratelimit.console.page_request import ROUTES, Action, Page, PageRequest, PageResponse, Settings
 from awx_ratelimit.console.rendering import Renderer, asset_reply
+from awx_ratelimit.console.usage_handlers import UsageHandlers
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
@@ -96,7 +97,11 @@ class Console:
         self._errors = SampledLog(_log, interval_s=1.0)
         self._routes = Router(settings.base, ROUTES)
         self._renderer = Renderer(csrf, settings)
-        self._handlers = {**pages.handlers, **FormHandlers(context, csrf, pages).handlers}
+        self._handlers = {
+            **pages.handlers,
+            **UsageHandlers(context).handlers,
+            **FormHandlers(context, csrf, pages).handlers,
+        }
 
     def __call__(self, full_request: FullRequest) -> Reply:
         """The reply. Never raises for anything a client sends, nor for an unavailable store or backend."""

@@ -16,6 +16,7 @@ _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Sat
 _ENDINGS: Final = {1: "st", 2: "nd", 3: "rd"}
 _TEENS: Final = range(11, 14)
 _PERIODS: Final = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
+_SHORT_UNITS: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 #: Covers the difference between the clocks of two servers.
 _JUST_NOW_SECONDS: Final = 45
 #: For programs that read the page.
@@ -25,6 +26,22 @@ rfc3339: Final = clock.rfc3339
 def number(value: int) -> str:
     """``10,000``."""
     return f"{value:,}"
+
+
+def short_number(value: int) -> str:
+    """A round number in at most a few characters: ``500``, ``2.5k``, ``10M``. Rounded down to a tenth of its unit."""
+    for unit, name in _SHORT_UNITS:
+        if value >= unit:
+            tenths = value * 10 // unit % 10
+            return f"{value // unit:,}{f'.{tenths}' if tenths else ''}{name}"
+    return str(value)
+
+
+def percent(part: int, whole: int) -> str:
+    """``12 %``; ``under 1 %`` and ``over 99 %`` instead of a rounded 0 or 100."""
+    if part and part * 100 < whole:
+        return "under 1 %"
+    return "over 99 %" if whole - whole // 100 < part < whole else f"{round(part * 100 / whole) if whole else 0} %"
 
 
 def count(value: int, noun: str) -> str:
@@ -65,6 +82,16 @@ def age_days(at: datetime, now: datetime) -> int:
 def date(at: datetime) -> str:
     """``1 Jun 2025``."""
     return f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
+
+
+def day_and_month(at: datetime) -> str:
+    """``1 Jun``."""
+    return f"{at.day} {_MONTHS[at.month - 1]}"
+
+
+def time_of_day(at: datetime) -> str:
+    """``10:00``."""
+    return f"{at:%H:%M}"
 
 
 def date_and_time(at: datetime) -> str:

@@ -5,8 +5,9 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from awx_ratelimit.console import formatting
+from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE
 from awx_ratelimit.core.plan import PERIODS_MS, Plan
-from awx_ratelimit.core.rate import REQUESTS, Rate
+from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
 from awx_ratelimit.keys.models import utc_datetime
 from awx_ratelimit.management.usage import LimitUsage
 
@@ -14,6 +15,7 @@ _NOW: Final = {
     "second": "this second", "minute": "this minute", "hour": "this hour", "day": "today", "week": "this week",
     "month": "this month", "year": "this year",
 }  # fmt: skip
+_SCOPES: Final = {ACCOUNT_SCOPE: "All keys together", SERVICE_SCOPE: "All users together"}
 #: Months with fewer days than the anchor begin on their last day.
 _SURE_DAYS: Final = 28
 
@@ -34,6 +36,23 @@ def quota(rate: Rate) -> str:
     return f"{rate.measure} {period}" if period else allowance(rate)
 
 
+def limit_name(limit: str, plan: Plan | None) -> str:
+    """A limit by the name that refusals are counted by: ``Requests per minute``, ``All keys together: tokens per day``.
+
+    `plan` is the plan of the account, if it is known. A limit that it no longer has keeps its name.
+    """
+    scope, _, name = limit.rpartition(".")
+    holder = plan if not scope or plan is None else plan.account if scope == ACCOUNT_SCOPE else None
+    rate = next((rate for rate in holder.rates if rate.name == name), None) if holder else None
+    if rate is not None:
+        words = f"{rate.measure} per {rate.period or formatting.period(rate.period_ms)}"
+    else:
+        words = "requests in flight" if name == CONCURRENT else f"requests per {name}" if name in _NOW else name
+    if scope:
+        return f"{_SCOPES.get(scope, scope)}: {words}"
+    return words if words == name else words[:1].upper() + words[1:]
+
+
 def reset_note(limit: LimitUsage) -> str:
     """When a limit resets: ``resets on 15 December``. Empty for limits that refill, and for minutes and seconds."""
     rate, at_ms = limit.rate, limit.resets_at_ms
@@ -44,6 +63,12 @@ def reset_note(limit: LimitUsage) -> str:
         return f"resets on {_date(at, rate)}{_zone_note(rate)}"
     midnight = at.hour == at.minute == at.second == 0
     return f"resets at {'midnight' if midnight else f'{at:%H:%M}'}{_zone_note(rate) or ' UTC'}"
+
+
+def reset_aside(limit: LimitUsage) -> str:
+    """The same inside of a sentence: `` (resets on 15 December, Europe/Berlin time)``."""
+    note = reset_note(limit)
+    return f" ({note.replace(' (', ', ').removesuffix(')')})" if note else ""
 
 
 def reset_rule(rate: Rate) -> str:

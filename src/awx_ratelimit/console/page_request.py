@@ -13,7 +13,7 @@ from awx_ratelimit.management.auth.tokens import Owner
 
 Action = Literal[
     "keys", "live", "new", "create", "key", "rename", "rotation", "rotate", "deletion", "delete", "activity", "plans",
-    "asset",
+    "usage", "usage_csv", "asset",
 ]  # fmt: skip
 _KEYS: Final[Mapping[str, Action]] = {"GET": "keys"}
 #: The action of each path and method, below the console's base path.
@@ -25,6 +25,10 @@ ROUTES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
     ("/keys/{id}", {"GET": "key", "POST": "rename"}),
     ("/keys/{id}/rotate", {"GET": "rotation", "POST": "rotate"}),
     ("/keys/{id}/delete", {"GET": "deletion", "POST": "delete"}),
+    ("/keys/{id}/usage", {"GET": "usage"}),
+    ("/keys/{id}/usage.csv", {"GET": "usage_csv"}),
+    ("/usage", {"GET": "usage"}),
+    ("/usage.csv", {"GET": "usage_csv"}),
     ("/activity", {"GET": "activity"}),
     ("/plans", {"GET": "plans"}),
     ("/static/{id}", {"GET": "asset"}),
@@ -108,6 +112,15 @@ class SeeOther:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A file that the browser saves as `file_name`."""
+
+    text: str
+    content_type: str
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class LiveEvent:
     """One server-sent event for an open page, as JSON. The page reconnects after `retry_ms`."""
 
@@ -115,4 +128,4 @@ class LiveEvent:
     retry_ms: int
 
 
-PageResponse = Page | SeeOther | LiveEvent
+PageResponse = Page | SeeOther | Download | LiveEvent

@@ -63,7 +63,7 @@ def _note(key: ApiKey | None, limit: LimitUsage) -> QuotaNote | None:
     if limit.rate is None or not is_quota(limit.rate) or warning_percent(limit.usage) is None:
         return None
     percent = used_percent(limit.usage)
-    reset = limit_words.reset_note(limit)
-    text = f"has used {percent} % of its {limit_words.quota(limit.rate)}{f' ({reset})' if reset else ''}."
+    reset = limit_words.reset_aside(limit)
+    text = f"has used {percent} % of its {limit_words.quota(limit.rate)}{reset}."
     until = "then" if reset else "some of it refills"
     return QuotaNote(key, percent, f"{text} Requests are refused until {until}." if percent >= _FULL else text)

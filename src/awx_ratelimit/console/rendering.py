@@ -19,7 +19,7 @@ from jinja2.bccache import Bucket
 
 from awx_ratelimit.console import formatting, limit_words
 from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
-from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse, SeeOther, Settings
+from awx_ratelimit.console.page_request import Download, LiveEvent, Page, PageRequest, PageResponse, SeeOther, Settings
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.header_values import accepts_html, only_value
 from awx_ratelimit.http.message import Reply, Request
@@ -131,6 +131,9 @@ class Renderer:
         """Render `response`. Errors are JSON for clients that do not accept HTML."""
         if isinstance(response, SeeOther):
             return self.see_other(self._settings.base + response.path)
+        if isinstance(response, Download):
+            disposition = (b"content-disposition", f'attachment; filename="{response.file_name}"'.encode())
+            return _reply(HTTPStatus.OK, response.content_type.encode(), response.text, [disposition])
         if isinstance(response, LiveEvent):
             data = json.dumps(response.data, separators=(",", ":"))
             return _reply(HTTPStatus.OK, _EVENT_STREAM, f"retry: {response.retry_ms}\ndata: {data}\n\n")

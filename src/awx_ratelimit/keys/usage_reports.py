@@ -157,6 +157,10 @@ class UsageReports:
         times = usage_range(self._clock.now_ms(), from_, to, by)
         return self._store.query(usage_queries.shadows, account_id, family_id, by, times.begins_ms, times.ends_ms)
 
+    def is_recorded(self) -> bool:
+        """Return whether a `UsageHistory` has ever written to this store, for any account."""
+        return self._store.query(usage_queries.has_writers)
+
     def _owner(self, account_id: str, key_id: str | None) -> tuple[str, str | None]:
         account_id = validation.account_id(account_id)
         if key_id is None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS, USAGE_SHADOWS
+from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS, USAGE_SHADOWS, USAGE_WRITERS
 
 
 class PeriodUsage(NamedTuple):
@@ -32,6 +32,11 @@ class FamilyUsage(NamedTuple):
     refused: int
     peak: int
     last_at_ms: int
+
+
+def has_writers(connection: Connection) -> bool:
+    """Return whether a process has ever written usage. Of the rows of processes, the one of the remover stays."""
+    return connection.execute(select(USAGE_WRITERS.c.process).limit(1)).first() is not None
 
 
 def family_of(connection: Connection, account_id: str, key_id: str) -> str | None:

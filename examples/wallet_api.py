@@ -38,7 +38,7 @@ from awx_ratelimit import (
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware, limit
 from awx_ratelimit.console import Console
-from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier, UsageHistory
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app
 
@@ -131,7 +131,10 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
     """
     metrics = CollectorRegistry()
     backend = open_async_backend(os.environ.get("WALLET_BACKEND", "memory://"))
-    limiter = AsyncLimiter(backend, listeners=[PrometheusMetrics(metrics)])
+    database = None if keys else os.environ.get("WALLET_DATABASE")
+    store = KeyStore.open(database) if database else None
+    history = [UsageHistory(store)] if store else []
+    limiter = AsyncLimiter(backend, listeners=[PrometheusMetrics(metrics), *history])
     plans = PlanTable.from_toml(PLANS)
     routes: list[BaseRoute] = [
         Route("/health", health),
@@ -144,9 +147,7 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
         WebSocketRoute("/v1/feed", feed),
     ]
     identify: StaticKeys | StoredKeys = StaticKeys(keys or _environment_keys() or DEMO_KEYS)
-    database = os.environ.get("WALLET_DATABASE")
-    if database and not keys:
-        store = KeyStore.open(database)
+    if store:
         identify = StoredKeys(KeyVerifier(store))
         routes += _settings(store, limiter, plans)
     gate = AsyncGate(limiter, plans=plans, identify=identify, rules=RULES)

@@ -30,7 +30,7 @@ def test_key_in_one_response(scripted: Page, site: Site, account: str) -> None:
     cookies = str(scripted.context.cookies())
     scripted.get_by_role("link", name="I have stored it").click()
     left += scripted.evaluate(LEFT_BY_A_PAGE)
-    for path in ("/", "/activity", "/plans", "/new", "/live"):
+    for path in ("/", "/usage", "/activity", "/plans", "/new", "/live"):
         scripted.goto(f"/console{path}")
 
     scripted.remove_listener("response", note)

@@ -215,8 +215,8 @@ class AsyncLimiter(AsyncUpkeep):
     async def refund(self, decision: Decision) -> None:
         """`settle` at a cost of 0, for work that was not done."""
         check_is_decision(decision, "refund(decision)")
-        await self.backend.refund(decision)
-        self.observers.report("settled", decision, dict.fromkeys(cost_by_measure(decision.cost), 0))
+        if await self.backend.refund(decision):
+            self.observers.report("settled", decision, dict.fromkeys(cost_by_measure(decision.cost), 0))
 
     async def settle(self, decision: Decision, cost: Cost) -> None:
         """Correct a claim whose cost is known now: charge what it cost more, or give back what it cost less.
@@ -233,8 +233,8 @@ class AsyncLimiter(AsyncUpkeep):
         Raises TypeError for anything but a Decision, ValueError for a wrong cost, and BackendUnavailable.
         """
         check_is_decision(decision, "settle(decision, cost)")
-        await self.backend.settle(decision, cost_by_measure(checked_cost(cost)))
-        self.observers.report("settled", decision, cost)
+        if await self.backend.settle(decision, cost_by_measure(checked_cost(cost))):
+            self.observers.report("settled", decision, cost)
 
     async def reset(self, subject: str, *, scope: str | None = None) -> None:
         """Clear the debts of `subject` in all its scopes, or in `scope`; its leases stay.

@@ -66,6 +66,18 @@ def test_a_queued_settlement_needs_no_claim(redis_server: RedisServer, backend: 
     other.close()
 
 
+def test_only_the_first_settlement_counts(backend: RedisBackend) -> None:
+    """Queued or awaited, one settlement of a decision says that it counts."""
+    first, second = (Limiter(backend).acquire("s", TEN, 2, settle=True) for _ in range(2))
+
+    assert backend.can_settle(first)
+    assert backend.settle_soon(first, NOTHING, unexpected) is True
+    assert not backend.can_settle(first)
+    assert backend.settle(first, NOTHING) is False
+    assert backend.settle(second, NOTHING) is True
+    assert backend.settle_soon(second, NOTHING, unexpected) is False
+
+
 def test_flush_sends_queued_settlements(redis_server: RedisServer, backend: RedisBackend) -> None:
     """`flush` sends all queued settlements, more than one call carries."""
     limiter = Limiter(backend)

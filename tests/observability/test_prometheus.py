@@ -123,6 +123,19 @@ def test_settlements(published: Published) -> None:
     assert by_direction == [1, 2, 1]
 
 
+def test_settlements_without_effect(published: Published) -> None:
+    """A second settlement or refund is not counted, nor is that of a refusal, a peek or another limiter's decision."""
+    decision = published.limiter.acquire("key_1", STARTER)
+    refused = published.limiter.acquire("key_1", STARTER, 2)
+    foreign = Limiter(MemoryBackend()).acquire("key_1", STARTER)
+    for each in (decision, decision, refused, published.limiter.peek("key_1", STARTER), foreign):
+        published.limiter.settle(each, 1)
+        published.limiter.refund(each)
+
+    assert published.of("settlements_total", plan="starter", direction="same") == 1
+    assert published.of("settlements_total", plan="starter", direction="less") is None
+
+
 def test_unavailable_backend() -> None:
     """A claim that the backend does not decide is counted as unavailable."""
     registry = CollectorRegistry()

@@ -208,8 +208,7 @@ class SettlesLater(MemoryBackend):
     """Settles in a later call, as Redis does, so that no response waits."""
 
     def settle_soon(self, decision: Decision, actual: Any, _failed: Any) -> bool:
-        self.settle(decision, actual)
-        return True
+        return self.settle(decision, actual)
 
 
 @pytest.mark.parametrize("backend", [MemoryBackend, SettlesLater])

@@ -46,14 +46,15 @@ class Backend(Protocol):
     def peek_joint(self, claim: JointClaim) -> Decision:
         """`peek` for a JointClaim."""
 
-    def refund(self, decision: Decision) -> None:
-        """Settle at a cost of 0. Raises BackendUnavailable."""
+    def refund(self, decision: Decision) -> bool:
+        """Settle at a cost of 0. Returns and raises as `settle` does."""
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """Charge what `decision` cost more, or give back what it cost less and has not refilled yet.
 
-        The first call of `settle` or `refund` for a decision counts. Raises BackendUnavailable; then call it again:
-        the decision is settled once.
+        The first call of `settle` or `refund` for a decision counts. Returns whether this one does: False for a later
+        one, and for a decision that this backend has not allowed. Raises BackendUnavailable; then call it again: the
+        decision is settled once.
         """
 
     def reset(self, subject: str, scope: str | None = None) -> None:
@@ -83,9 +84,9 @@ class AsyncBackend(Protocol):
 
     async def peek_joint(self, claim: JointClaim) -> Decision: ...
 
-    async def refund(self, decision: Decision) -> None: ...
+    async def refund(self, decision: Decision) -> bool: ...
 
-    async def settle(self, decision: Decision, actual: ActualCost) -> None: ...
+    async def settle(self, decision: Decision, actual: ActualCost) -> bool: ...
 
     async def reset(self, subject: str, scope: str | None = None) -> None: ...
 
@@ -144,7 +145,7 @@ class TakesLocalUsage(Protocol):
 class SettlesLate(Protocol):
     """An asynchronous backend that a thread can settle decisions in, after an outage."""
 
-    def settle_late(self, decision: Decision, actual: ActualCost) -> None:
+    def settle_late(self, decision: Decision, actual: ActualCost) -> object:
         """`settle` that may wait. A decision is settled once, even if a `settle` before it raised. See Backend."""
 
 
@@ -152,12 +153,22 @@ class SettlesLate(Protocol):
 class SettlesSoon(Protocol):
     """This backend can settle with its next call, so that nobody waits for a settlement."""
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
-        """`settle` that neither waits nor raises. False: not done, use `settle`.
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
+        """`settle` that neither waits nor raises. None: not done, use `settle`.
 
         If the backend may not have it in the end, `failed` gets the reason, from any thread; then settle again. It must
         not raise.
         """
+
+
+@runtime_checkable
+class KnowsSettled(Protocol):
+    """This backend knows without a call whether a decision can be settled."""
+
+    def can_settle(self, decision: Decision) -> bool:
+        """Whether this process has allowed `decision`, and has not settled it. It never waits or raises."""
 
 
 @runtime_checkable

@@ -35,8 +35,8 @@ class Charges:
         """Refund a decision whose request a route's own limit has refused, by `refusal`. It never raises."""
         if refusal is not None:
             self._limiter.observers.report("overruled", decision, refusal)
-        if self._settle_soon(decision, NOTHING, partial(self._policy.not_refunded, decision)):
-            self._limiter.observers.report("settled", decision, dict.fromkeys(cost_by_measure(decision.cost), 0))
+        nothing = dict.fromkeys(cost_by_measure(decision.cost), 0)
+        if self._settle_soon(decision, NOTHING, nothing, partial(self._policy.not_refunded, decision)):
             return
         try:
             self._limiter.refund(decision)
@@ -50,8 +50,7 @@ class Charges:
         """
         cost = actual_cost(decision, status, noted)
         actual = cost_by_measure(checked_cost(cost))
-        if self._settle_soon(decision, actual, partial(self._policy.not_settled, decision)):
-            self._limiter.observers.report("settled", decision, cost)
+        if self._settle_soon(decision, actual, cost, partial(self._policy.not_settled, decision)):
             return
         try:
             self._limiter.settle(decision, cost)
@@ -59,11 +58,14 @@ class Charges:
             self._policy.not_settled(decision, error)
 
     def _settle_soon(
-        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+        self, decision: Decision, actual: ActualCost, cost: Cost, failed: Callable[[BackendUnavailable], None]
     ) -> bool:
         """Settle with a later call of the backend, so that no response waits. Whether that is possible."""
         backend = self._limiter.backend
-        return isinstance(backend, SettlesSoon) and backend.settle_soon(decision, actual, failed)
+        counts = backend.settle_soon(decision, actual, failed) if isinstance(backend, SettlesSoon) else None
+        if counts:
+            self._limiter.observers.report("settled", decision, cost)
+        return counts is not None
 
     def expect_route_limit(self, request: Request) -> None:
         """From now on, the claims of such requests can be given back exactly: their route may refuse them."""

@@ -34,7 +34,7 @@ class Observer:
         """A claim under `plan` was not decided, because the backend is unavailable."""
 
     def settled(self, decision: Decision, cost: Cost) -> None:
-        """The cost of `decision` turned out to be `cost`; 0 for a refund."""
+        """The cost of `decision` turned out to be `cost`; 0 for a refund. Called once for a decision, at most."""
 
     def overruled(self, decision: Decision, by: Decision) -> None:
         """The request of `decision`, which was allowed, was refused all the same: by the limit of a route."""

@@ -13,7 +13,6 @@ from awx_ratelimit.core.usage import RecordState
 _MAX_MEASURES: Final = 16
 _MAX_LIMITS: Final = 64
 _MAX_CACHED: Final = 1_000
-_MAX_SETTLED: Final = 4_096
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -48,23 +47,6 @@ class Overruled(NamedTuple):
 
     decision: Decision
     by: Decision
-
-
-class SettledDecisions:
-    """The decisions that were settled lately: only the first settlement of a decision counts."""
-
-    def __init__(self) -> None:
-        self._decisions: dict[Decision, None] = {}
-        self.clear = self._decisions.clear
-
-    def add(self, decision: Decision) -> bool:
-        """Add a decision. Return whether it is new."""
-        if decision in self._decisions:
-            return False
-        if len(self._decisions) >= _MAX_SETTLED:
-            del self._decisions[next(iter(self._decisions))]
-        self._decisions[decision] = None
-        return True
 
 
 class SubjectCounts:

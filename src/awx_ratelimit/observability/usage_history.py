@@ -19,7 +19,6 @@ from awx_ratelimit.observability.subject_counts import (
     HourUsage,
     Overruled,
     Settled,
-    SettledDecisions,
     SubjectCounts,
     has_exceeded,
 )
@@ -65,7 +64,6 @@ class UsageCounts(Observer):
         self._exceeded = ExceededLimits()
         #: By their ids: shapes of claims that cost 1 and whose first budget has no scope.
         self._shapes: dict[int, Shape] = {}
-        self._settled = SettledDecisions()
         self._report = self.reporter(lambda _: None)
         self._empty()
         register_after_fork(self._empty)
@@ -76,7 +74,6 @@ class UsageCounts(Observer):
         self._current[0] = {}, 0, 0
         self._hours = {}
         self._ready, self._taken = [], []
-        self._settled.clear()
         self._dropped = EventCounter()
         self._size = 0
 
@@ -217,7 +214,7 @@ class UsageCounts(Observer):
             counts.add_costs(cost_by_measure(decision[2]))
 
     def _count_settled(self, decision: Decision, cost: Cost) -> None:
-        if not decision.allowed or (counts := self._counts_of(decision)) is None or not self._settled.add(decision):
+        if not decision.allowed or (counts := self._counts_of(decision)) is None:
             return
         claimed = cost_by_measure(decision.cost)
         actual = cost_by_measure(cost).items()

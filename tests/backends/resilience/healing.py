@@ -34,9 +34,9 @@ class Healing(MemoryBackend):
         self._call(*map(subject_of, claim.records))
         return super().peek_joint(claim)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         self._call(*[subject_of(record) for record, _, _ in charges(decision)])
-        super().settle(decision, actual)
+        return super().settle(decision, actual)
 
     def home(self, record: Record) -> object:
         """The server of a record."""

@@ -67,6 +67,40 @@ def test_closing_in_an_outage(backend: Healing, seconds: list[float], caplog: py
     assert guard.health()["lost_settlements"] == 1
 
 
+def test_a_kept_settlement_counts_once(backend: Healing, seconds: list[float]) -> None:
+    """The first settlement of a decision counts, though an outage keeps it; later ones do not, then or afterwards."""
+    guard = GuardedBackend(backend)
+    limiter = Limiter(guard)
+    decision = claimed(limiter)
+    outage(backend, limiter)
+    local = limiter.acquire("local", KEY)
+    actual = {"tokens": 20}
+
+    assert [guard.settle(decision, actual), guard.settle(decision, actual), guard.refund(decision)] == [
+        True,
+        False,
+        False,
+    ]
+    assert [guard.settle(local, actual), guard.settle(local, actual)] == [True, False]
+    reconciled(guard, backend, seconds)
+    assert guard.settle(decision, actual) is False
+
+
+def test_settled_before_the_outage(backend: Healing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the backend knows what it has settled, an outage keeps no second settlement of that."""
+    settled: list[Decision] = []
+    monkeypatch.setattr(backend, "can_settle", lambda decision: decision not in settled, raising=False)
+    guard = GuardedBackend(backend)
+    limiter = Limiter(guard)
+    decision = claimed(limiter)
+    assert guard.settle(decision, {"tokens": 20})
+    settled.append(decision)
+    outage(backend, limiter)
+
+    assert guard.settle(decision, {"tokens": 20}) is False
+    assert len(guard._fallback.late) == 0
+
+
 def test_settlements_do_not_wait_in_an_outage(backend: Healing, seconds: list[float]) -> None:
     """While the circuit breaker is open, a settlement costs no call, and its success would not close it."""
     limiter = Limiter(GuardedBackend(backend))
@@ -167,8 +201,9 @@ class Hanging(MemoryBackend):
     async def acquire(self, *claim: Any) -> Decision:  # type: ignore[override]
         return super().acquire(*claim)
 
-    async def settle(self, decision: Decision, actual: ActualCost) -> None:  # type: ignore[override]
+    async def settle(self, decision: Decision, actual: ActualCost) -> bool:  # type: ignore[override]
         await asyncio.sleep(3_600)
+        return True
 
 
 def test_cancelled_settlement_is_kept() -> None:

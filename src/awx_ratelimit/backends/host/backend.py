@@ -70,7 +70,6 @@ class HostBackend:
         self._now_ms = (WallClock() if clock is None else checked_clock(clock)).now_ms
         self._hold_times = HoldTimes()
         self._joint = JointDecisions(self._now_ms, self._hold_times)
-        self._cut_off_tokens = 0
         self._start_session()
         self._open()
         if not allow_other_users:
@@ -212,15 +211,16 @@ class HostBackend:
         if released and not lease_id & self._unmeasured:
             self._unmeasured |= self._hold_times.measure(decision, lease_id & _SEQUENCE_MASK, self._now_ms)
 
-    def refund(self, decision: Decision) -> None:
-        self.settle(decision, NOTHING)
+    def refund(self, decision: Decision) -> bool:
+        return self.settle(decision, NOTHING)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         renew_if_forked()
-        if getattr(decision.holder, "session", None) is self._session:
-            charged = charges(decision)
-            records = [record for record, _, _ in charged]
-            self._cut_off_tokens += self._session.run_jointly(records, self._joint.settle, decision, actual, charged)
+        if getattr(decision.holder, "session", None) is not self._session:
+            return False
+        charged = charges(decision)
+        records = [record for record, _, _ in charged]
+        return self._session.run_jointly(records, self._joint.settle, decision, actual, charged)  # type: ignore[no-any-return]
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         """See Backend. Without a `scope` it also clears the buckets without one."""
@@ -234,7 +234,7 @@ class HostBackend:
     def health(self) -> Mapping[str, Any]:
         """See Backend. Also the leases that this process holds, and the size of the file."""
         renew_if_forked()
-        return {"backend": "host", **self._session.health(), "cut_off_tokens": self._cut_off_tokens}
+        return {"backend": "host", **self._session.health(), "cut_off_tokens": self._joint.cut_off_tokens}
 
     def close(self) -> None:
         """See Backend. The leases of this process end; recorded usage stays in the file."""

@@ -46,6 +46,8 @@ class JointDecisions:
     def __init__(self, now_ms: Callable[[], int], hold_times: HoldTimes) -> None:
         self._now_ms = now_ms
         self._hold_times = hold_times
+        #: What was beyond the largest debts when it was settled.
+        self.cut_off_tokens = 0
 
     def decide(self, ledgers: Sequence[HostLedger], claim: JointClaim, holder: HostHolder) -> Decision:
         """Charge all records and take their slots with the id of `holder`, or change nothing."""
@@ -83,10 +85,10 @@ class JointDecisions:
         decision: Decision,
         actual: ActualCost,
         charged: Sequence[tuple[Record, Charge, int]],
-    ) -> int:
-        """Correct what a decision `charged`, once. Returns the tokens that are beyond the largest debt."""
+    ) -> bool:
+        """Correct what a decision `charged`, once. Returns whether this call does."""
         if _is_settled(decision):
-            return 0
+            return False
         claim_id = decision.holder.claim_id if isinstance(decision, JointDecision) else 0
         changes = [corrections(charge, exceeded, actual) for _, charge, exceeded in charged]
         for ledger, (_, charge, _) in zip(ledgers, charged, strict=True):
@@ -108,7 +110,8 @@ class JointDecisions:
             _restore(before, 0)
             raise
         _sweep(before, now_ms)
-        return cut_off_tokens
+        self.cut_off_tokens += cut_off_tokens
+        return True
 
     def _read(self, ledgers: Sequence[HostLedger], claim: JointClaim) -> tuple[int, list[int]]:
         """Read all records. Returns the time, and how many slots are in use in each of them."""

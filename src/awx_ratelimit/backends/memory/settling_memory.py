@@ -13,15 +13,17 @@ from awx_ratelimit.runtime.forks import renew_if_forked
 class SettlingMemory(ShardedMemory):
     """The part of MemoryBackend that settles."""
 
-    def refund(self, decision: Decision) -> None:
-        self.settle(decision, NOTHING)
+    def refund(self, decision: Decision) -> bool:
+        return self.settle(decision, NOTHING)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         renew_if_forked()
-        if self._is_own(decision):
-            charged = charges(decision)
-            shards = self._shards_of([record for record, _, _ in charged])
-            self._locked(shards, 0, self._settle, decision, actual, charged)
+        if not self._is_own(decision):
+            return False
+        charged = charges(decision)
+        shards = self._shards_of([record for record, _, _ in charged])
+        is_first: bool = self._locked(shards, 0, self._settle, decision, actual, charged)
+        return is_first
 
     def _is_own(self, decision: Decision) -> bool:
         """Whether this backend has allowed `decision`."""
@@ -29,9 +31,9 @@ class SettlingMemory(ShardedMemory):
         leases = holder[0] if type(holder) is tuple else holder
         return type(leases) is Leases and leases.owner is self._owner
 
-    def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> None:
+    def _settle(self, decision: Decision, actual: ActualCost, charged: list[tuple[Record, Charge, int]]) -> bool:
         if is_settled(decision):
-            return
+            return False
         now_ms = self._now_ms()
         settling = []
         for record, charge, exceeded in charged:
@@ -52,6 +54,7 @@ class SettlingMemory(ShardedMemory):
                 state.close_claim(claim_id)
             raise
         self._cut_off_tokens += cut_off_tokens
+        return True
 
     def _withdraw(self, decision: Decision | None = None) -> None:
         """Take back a claim that an exception has interrupted after its decision."""

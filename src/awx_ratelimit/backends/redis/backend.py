@@ -118,15 +118,21 @@ class AsyncRedisBackend:
         if SAME_PROCESS:
             self._session.release(decision)
 
-    async def refund(self, decision: Decision) -> None:
-        await self.settle(decision, NOTHING)
+    async def refund(self, decision: Decision) -> bool:
+        return await self.settle(decision, NOTHING)
 
-    async def settle(self, decision: Decision, actual: ActualCost) -> None:
+    async def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """See Backend. Raises BackendUnavailable; then settle again: what was sent before does not count twice."""
         renew_if_forked()
-        await self._claims.settle(decision, actual)
+        return await self._claims.settle(decision, actual)
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+    def can_settle(self, decision: Decision) -> bool:
+        """See KnowsSettled."""
+        return self._session.leases.can_settle(decision)
+
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
         """See SettlesSoon. It is sent before the next claims, or within a few hundredths of a second."""
         renew_if_forked()
         return self._maintenance.settle_soon(decision, actual, failed)

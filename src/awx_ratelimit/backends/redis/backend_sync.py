@@ -114,15 +114,21 @@ class RedisBackend:
         if SAME_PROCESS:
             self._session.release(decision)
 
-    def refund(self, decision: Decision) -> None:
-        self.settle(decision, NOTHING)
+    def refund(self, decision: Decision) -> bool:
+        return self.settle(decision, NOTHING)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """See Backend. Raises BackendUnavailable; then settle again: what was sent before does not count twice."""
         renew_if_forked()
-        self._claims.settle(decision, actual)
+        return self._claims.settle(decision, actual)
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+    def can_settle(self, decision: Decision) -> bool:
+        """See KnowsSettled."""
+        return self._session.leases.can_settle(decision)
+
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
         """See SettlesSoon. It is sent before the next claims, or within a few hundredths of a second."""
         renew_if_forked()
         return self._maintenance.settle_soon(decision, actual, failed)

@@ -90,11 +90,15 @@ class AsyncClaims:
         decisions = [await self._look(part) for part in parts]
         return self._session.parts.joined(claim, parts, decisions, decisions[0])
 
-    async def settle(self, decision: Decision, actual: ActualCost) -> None:
+    async def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """Correct what `decision` charged. Raises BackendUnavailable; then it can be called again."""
         try:
-            for settlement in self._session.settlements.of(decision, actual):
+            settling = self._session.settlements.of(decision, actual)
+            if settling is None:
+                return False
+            for settlement in settling:
                 await self._settle(settlement)
+            return self._session.leases.count_settlement(decision)
         except BaseException:
             self._session.settlements.reopen(decision)
             raise

@@ -88,11 +88,15 @@ class Claims:
         decisions = [self._look(part) for part in parts]
         return self._session.parts.joined(claim, parts, decisions, decisions[0])
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """Correct what `decision` charged. Raises BackendUnavailable; then it can be called again."""
         try:
-            for settlement in self._session.settlements.of(decision, actual):
+            settling = self._session.settlements.of(decision, actual)
+            if settling is None:
+                return False
+            for settlement in settling:
                 self._settle(settlement)
+            return self._session.leases.count_settlement(decision)
         except BaseException:
             self._session.settlements.reopen(decision)
             raise

@@ -13,11 +13,13 @@ Slots: TypeAlias = tuple[tuple[Record, Plan], ...]
 class Grant:
     """The holder of an admitted Decision: which Leases granted it, and since when its lease is held."""
 
-    __slots__ = ("__weakref__", "declared_id", "granted_by", "settle_id", "settled", "since_ms", "was_sent")
+    __slots__ = ("__weakref__", "counted", "declared_id", "granted_by", "settle_id", "settled", "since_ms", "was_sent")
 
     def __init__(self, granted_by: object, since_ms: int | None, declared_id: int = 0) -> None:
         self.granted_by = granted_by
         self.settled = False
+        #: Whether a caller was told that its settlement counts.
+        self.counted = False
         #: The id of its settlement; 0 before the first try.
         self.settle_id = 0
         #: Whether a settlement was sent that may not have been done.

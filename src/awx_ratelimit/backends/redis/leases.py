@@ -141,11 +141,21 @@ class Leases:
 
     def start_settlement(self, decision: Decision) -> bool:
         """Whether to settle `decision`: only the first time, and only if this process was granted it."""
-        grant = decision.holder
-        if not isinstance(grant, Grant) or grant.granted_by is not self or grant.settled:
+        if not self.can_settle(decision):
             return False
-        grant.settled = True
+        decision.holder.settled = True
         return True
+
+    def can_settle(self, decision: Decision) -> bool:
+        """See KnowsSettled."""
+        grant = decision.holder
+        return isinstance(grant, Grant) and grant.granted_by is self and not grant.settled
+
+    def count_settlement(self, decision: Decision) -> bool:
+        """Whether a caller may count the settlement of `decision`, which was granted here: once."""
+        is_first = not decision.holder.counted
+        decision.holder.counted = True
+        return is_first
 
     def reopen_settlement(self, decision: Decision) -> None:
         """Let `decision` be settled again: the settlement that was started may have failed."""

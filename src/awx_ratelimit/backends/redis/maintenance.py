@@ -69,19 +69,19 @@ class Maintenance:
                     _log.error("decisions made during an outage are lost: %s", result)
         return [self._open_lease(record, plan, *lease) for record, plan, _, ids in entries for lease in ids]
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> bool:
-        """See SettlesSoon. False on a cluster, where a settlement may have to follow its records to another server."""
+    def settle_soon(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> bool | None:
+        """See SettlesSoon. None on a cluster, where a settlement may have to follow its records to another server."""
         if not self.session.route.multi_key:
-            return False
-        self.session.settlements.queue(decision, actual, failed)
+            return None
+        counts = self.session.settlements.queue(decision, actual, failed)
         self._thread.start()
-        return True
+        return counts
 
     def settle_late(self, decision: Decision, actual: ActualCost) -> None:
         """Settle `decision` after an outage, once, whatever was sent before. Waits; raises BackendUnavailable."""
         settlements = self.session.settlements
         try:
-            pending = settlements.of(decision, actual)
+            pending = settlements.of(decision, actual) or []
             self._finish_settling(pending, self._fan_out.run([settlements.call(each) for each in pending]))
         except BaseException:
             settlements.reopen(decision)

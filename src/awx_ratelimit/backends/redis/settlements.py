@@ -95,10 +95,10 @@ class Settlements:
         self._lock = threading.Lock()
         self.cut_off_tokens = 0
 
-    def of(self, decision: Decision, actual: ActualCost) -> list[PendingSettlement]:
-        """What to correct after `decision`, by slot; nothing if it was settled before."""
+    def of(self, decision: Decision, actual: ActualCost) -> list[PendingSettlement] | None:
+        """What to correct after `decision`, by slot; None if it was settled before, or was not granted here."""
         if not self._leases.start_settlement(decision):
-            return []
+            return None
         grant = decision.holder
         declared_id: int = grant.declared_id
         grant.settle_id = grant.settle_id or declared_id or self._codec.new_lease_id()
@@ -109,15 +109,19 @@ class Settlements:
         claim = decision.decided_at_ms, grant.settle_id, declared_id != 0, again
         return [PendingSettlement(group[0][0], group, *claim) for group in groups]
 
-    def queue(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> None:
-        """Settle `decision` with one of the next calls. Records of several slots need `of`."""
-        for pending in self.of(decision, actual):
+    def queue(self, decision: Decision, actual: ActualCost, failed: OnFailure) -> bool:
+        """Settle `decision` with one of the next calls; whether that counts. Records of several slots need `of`."""
+        settling = self.of(decision, actual)
+        if settling is None:
+            return False
+        for pending in settling:
             queued = QueuedSettlement(decision, pending, failed, iter((True,)))
             if len(self._queue) >= _MAX_QUEUED:
                 self._fail(queued, BackendUnavailable(f"redis: {_MAX_QUEUED} settlements wait to be sent"))
                 continue
             self._queue[pending.claim_id] = queued
             self._wake()
+        return self._leases.count_settlement(decision)
 
     @property
     def is_queued(self) -> bool:
@@ -190,7 +194,7 @@ class Settlements:
 
     def take_pending(self) -> list[PendingSettlement]:
         """Remove and return what no caller waits for: refunds of abandoned decisions, and claims to forget."""
-        pending = [each for decision in self._leases.take_abandoned() for each in self.of(decision, NOTHING)]
+        pending = [each for decision in self._leases.take_abandoned() for each in self.of(decision, NOTHING) or ()]
         with suppress(IndexError):  # another thread may take them at the same time
             while True:
                 pending.append(self._unawaited.popleft())

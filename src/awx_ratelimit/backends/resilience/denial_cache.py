@@ -72,18 +72,21 @@ class AsyncDenialCacheBackend(AsyncWrapper):
         decision: Decision = await self.backend.peek_joint(claim)
         return decision
 
-    async def refund(self, decision: Decision) -> None:
-        await self.settle(decision, NOTHING)
+    async def refund(self, decision: Decision) -> bool:
+        return await self.settle(decision, NOTHING)
 
-    async def settle(self, decision: Decision, actual: ActualCost) -> None:
+    async def settle(self, decision: Decision, actual: ActualCost) -> bool:
         self._denials.remove_charged(decision)
-        await self.backend.settle(decision, actual)
+        is_first: bool = await self.backend.settle(decision, actual)
         self._denials.remove_charged(decision)
+        return is_first
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
         """See SettlesSoon."""
         self._denials.remove_charged(decision)
-        return isinstance(self.backend, SettlesSoon) and self.backend.settle_soon(decision, actual, failed)
+        return self.backend.settle_soon(decision, actual, failed) if isinstance(self.backend, SettlesSoon) else None
 
     async def reset(self, subject: str, scope: str | None = None) -> None:
         subject = checked_subject(subject)

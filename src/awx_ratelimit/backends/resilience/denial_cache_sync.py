@@ -61,18 +61,21 @@ class DenialCacheBackend(Wrapper):
         decision: Decision = self.backend.peek_joint(claim)
         return decision
 
-    def refund(self, decision: Decision) -> None:
-        self.settle(decision, NOTHING)
+    def refund(self, decision: Decision) -> bool:
+        return self.settle(decision, NOTHING)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         self._denials.remove_charged(decision)
-        self.backend.settle(decision, actual)
+        is_first: bool = self.backend.settle(decision, actual)
         self._denials.remove_charged(decision)
+        return is_first
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
         """See SettlesSoon."""
         self._denials.remove_charged(decision)
-        return isinstance(self.backend, SettlesSoon) and self.backend.settle_soon(decision, actual, failed)
+        return self.backend.settle_soon(decision, actual, failed) if isinstance(self.backend, SettlesSoon) else None
 
     def reset(self, subject: str, scope: str | None = None) -> None:
         subject = checked_subject(subject)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from awx_ratelimit.backends.base import TakesLocalUsage
+from awx_ratelimit.backends.base import KnowsSettled, TakesLocalUsage
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.reports import OutageCounts
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreaker, CircuitBreakers
@@ -45,6 +45,7 @@ class Fallback:
         #: For claims of damaged records, which the backend cannot store and which are not reconciled.
         self._unreconciled_shares = Shares(expected_workers)
         self._open = OpenShares()
+        self._can_settle = backend.can_settle if isinstance(backend, KnowsSettled) else None
         self._breakers = CircuitBreakers(backend)
         self._began_s: dict[CircuitBreaker, float] = {}
         self._reconcile_from_s = 0.0
@@ -55,14 +56,14 @@ class Fallback:
         #: Decides with this process's share of each limit.
         self.local = MemoryBackend()
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
-        self.late = LateSettlements(self._breakers.home)
+        self.late = LateSettlements(self._breakers.home, self._can_settle)
         self._reconciling = threading.Lock()
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: the parent reconciles its own decisions."""
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
-        self.late = LateSettlements(self._breakers.home)
+        self.late = LateSettlements(self._breakers.home, self._can_settle)
         self._reconciling = threading.Lock()
 
     def permit(self, records: Sequence[Record]) -> Tickets | None:
@@ -122,21 +123,21 @@ class Fallback:
         for lease in self.reconciliation.on_release(decision):
             backend.release(lease)
 
-    def permit_settlement(self, decision: Decision, actual: ActualCost) -> Tickets | None:
-        """Tickets for a settlement that may go to the backend. Else it is done here, or kept for later.
+    def permit_settlement(self, decision: Decision, actual: ActualCost) -> Tickets | bool:
+        """Tickets for a settlement that may go to the backend. Else it is done here or kept; whether it counts.
 
         It never probes: for a decision that was refused or settled before, a backend does nothing and succeeds.
         """
         if self.decided(decision):
             decider = self.reconciliation if self._shares.owns(decision.plan) else self.local
-            decider.settle(decision, actual)
-            return None
+            return decider.settle(decision, actual)
+        if decision in self.late:
+            return False
         breakers = {self._breakers.of(record) for record, _, _ in charges(decision)}
         if all(breaker.is_closed for breaker in breakers):
             now_s = time.monotonic()
             return [(breaker, breaker.permit(now_s) or 0, breaker.failures) for breaker in breakers]
-        self.late.add(decision, actual)
-        return None
+        return self.late.add(decision, actual)
 
     def on_failure(self, tickets: Tickets, error: BaseException) -> StateDamaged | None:
         """The backend has not answered a claim. Returns the error if only the data of one of its records is corrupt.

@@ -111,37 +111,40 @@ class AsyncGuardedBackend(AsyncWrapper):
         else:
             self.backend.release(decision)
 
-    async def refund(self, decision: Decision) -> None:
-        await self.settle(decision, NOTHING)
+    async def refund(self, decision: Decision) -> bool:
+        return await self.settle(decision, NOTHING)
 
-    async def settle(self, decision: Decision, actual: ActualCost) -> None:
+    async def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """See Backend. Never raises BackendUnavailable: what the backend does not take now, it gets after the outage.
 
         Settles a local decision locally, and adds what it cost more to the backend later.
         """
         tickets = self._fallback.permit_settlement(decision, actual)
-        if tickets is None:
-            return
+        if isinstance(tickets, bool):
+            return tickets
         try:
             with TaskDeadline(self._budget_s, all_delays=True):
-                await self.backend.settle(decision, actual)
+                is_first: bool = await self.backend.settle(decision, actual)
+                return is_first
         except _UNAVAILABLE as error:
             damaged = self._fallback.on_failure(tickets, error)
-            self._fallback.late.add(decision, actual, damaged)
+            return self._fallback.late.add(decision, actual, damaged)
         except Exception:
             raise
         except BaseException:
             self._fallback.late.add(decision, actual)
             raise
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
         """See SettlesSoon. `failed` is never called: what the backend does not take, it gets after the outage."""
         del failed
         if not isinstance(self.backend, SettlesSoon):
-            return False
+            return None
         tickets = self._fallback.permit_settlement(decision, actual)
-        if tickets is None:
-            return True
+        if isinstance(tickets, bool):
+            return tickets
 
         def settle_late(error: BackendUnavailable) -> None:
             self._fallback.late.add(decision, actual, self._fallback.on_failure(tickets, error))

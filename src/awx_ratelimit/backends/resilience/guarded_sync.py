@@ -103,37 +103,40 @@ class GuardedBackend(Wrapper):
         else:
             self.backend.release(decision)
 
-    def refund(self, decision: Decision) -> None:
-        self.settle(decision, NOTHING)
+    def refund(self, decision: Decision) -> bool:
+        return self.settle(decision, NOTHING)
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
         """See Backend. Never raises BackendUnavailable: what the backend does not take now, it gets after the outage.
 
         Settles a local decision locally, and adds what it cost more to the backend later.
         """
         tickets = self._fallback.permit_settlement(decision, actual)
-        if tickets is None:
-            return
+        if isinstance(tickets, bool):
+            return tickets
         try:
             with nullcontext():
-                self.backend.settle(decision, actual)
+                is_first: bool = self.backend.settle(decision, actual)
+                return is_first
         except _UNAVAILABLE as error:
             damaged = self._fallback.on_failure(tickets, error)
-            self._fallback.late.add(decision, actual, damaged)
+            return self._fallback.late.add(decision, actual, damaged)
         except Exception:
             raise
         except BaseException:
             self._fallback.late.add(decision, actual)
             raise
 
-    def settle_soon(self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]) -> bool:
+    def settle_soon(
+        self, decision: Decision, actual: ActualCost, failed: Callable[[BackendUnavailable], None]
+    ) -> bool | None:
         """See SettlesSoon. `failed` is never called: what the backend does not take, it gets after the outage."""
         del failed
         if not isinstance(self.backend, SettlesSoon):
-            return False
+            return None
         tickets = self._fallback.permit_settlement(decision, actual)
-        if tickets is None:
-            return True
+        if isinstance(tickets, bool):
+            return tickets
 
         def settle_late(error: BackendUnavailable) -> None:
             self._fallback.late.add(decision, actual, self._fallback.on_failure(tickets, error))

@@ -5,7 +5,6 @@ all the same. The backend settles each decision once, so it can be sent again.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Hashable
 from inspect import iscoroutinefunction
 from typing import Any, TypeAlias
@@ -26,23 +25,37 @@ Settle: TypeAlias = Callable[[Decision, ActualCost], object]
 class LateSettlements:
     """Any thread may call `add`; one thread at a time may call `run`. `home` is as in Reconciliation."""
 
-    def __init__(self, home: Callable[[Record], Hashable]) -> None:
+    def __init__(
+        self, home: Callable[[Record], Hashable], can_settle: Callable[[Decision], bool] | None = None
+    ) -> None:
         self._home = home
-        self._kept: deque[tuple[Decision, ActualCost]] = deque()
+        self._can_settle = can_settle or _has_holder
+        #: By the id of the decision, which it keeps.
+        self._kept: dict[int, tuple[Decision, ActualCost]] = {}
         #: The number of decisions that keep their charge because their settlement was lost.
         self.lost = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, decision: Decision, actual: ActualCost, damaged: StateDamaged | None = None) -> None:
-        """Keep a settlement; count it as lost if its record is `damaged`, or if there are too many."""
+    def __contains__(self, decision: Decision) -> bool:
+        return id(decision) in self._kept
+
+    def add(self, decision: Decision, actual: ActualCost, damaged: StateDamaged | None = None) -> bool:
+        """Keep a settlement; count it as lost if its record is `damaged`, or if there are too many.
+
+        Returns whether it is kept. The first settlement of a decision is, and later ones are not.
+        """
         if damaged:
             self._lose(damaged)
+        elif not self._can_settle(decision):
+            return False
         elif len(self._kept) >= MAX_KEPT:
             self.lost += 1
-        elif decision.holder is not None:
-            self._kept.append((decision, actual))
+        else:
+            kept = decision, actual
+            return self._kept.setdefault(id(decision), kept) is kept
+        return False
 
     def run(self, settle: Settle) -> None:
         """Settle everything that was kept.
@@ -50,13 +63,14 @@ class LateSettlements:
         What fails stays for the next run. Raises BackendUnavailable after the other parts of the backend were tried.
         """
         failed: dict[Hashable, BackendUnavailable] = {}
-        for _ in range(len(self._kept)):
-            kept = self._kept.popleft()
+        # It stays here until it is done: a later settlement of the decision does not count.
+        for key, kept in self._kept.copy().items():
             homes = {self._home(record) for record, _, _ in charges(kept[0])}
             error = next((failed[home] for home in homes if home in failed), None) or self._try(settle, *kept)
             if error is not None:
                 failed.update(dict.fromkeys(homes, error))
-                self._kept.append(kept)
+            else:
+                self._kept.pop(key, None)
         if failed:
             raise failed.popitem()[1]
 
@@ -83,6 +97,11 @@ class LateSettlements:
     def _lose(self, error: Exception) -> None:
         self.lost += 1
         _log.error("a claim keeps its charge, because it cannot be settled: %s", error)
+
+
+def _has_holder(decision: Decision) -> bool:
+    """Whether the backend may have granted `decision`."""
+    return decision.holder is not None
 
 
 def settlement_by_thread(backend: Any) -> Settle:

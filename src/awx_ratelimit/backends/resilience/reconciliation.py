@@ -98,10 +98,11 @@ class Reconciliation:
         """Decide a claim of shares locally, and record it."""
         return self._recorded(self._local.acquire_joint(claim))
 
-    def settle(self, decision: Decision, actual: ActualCost) -> None:
-        """Settle a local decision locally. What it cost more is added to the backend, too."""
-        self._local.settle(decision, actual)
+    def settle(self, decision: Decision, actual: ActualCost) -> bool:
+        """Settle a local decision locally. What it cost more is added to the backend, too. Returns as Backend does."""
+        is_first = self._local.settle(decision, actual)
         self._record(decision)
+        return is_first
 
     def _recorded(self, decision: Decision) -> Decision:
         if decision.lease_id:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from awx_ratelimit.backends.base import Flushes, RenewsLeases
+from awx_ratelimit.backends.base import Flushes, KnowsSettled, RenewsLeases
 from awx_ratelimit.core.decision import Decision
 
 
@@ -14,6 +14,10 @@ class AsyncWrapper:
 
     def release(self, decision: Decision) -> None:
         self.backend.release(decision)
+
+    def can_settle(self, decision: Decision) -> bool:
+        """See KnowsSettled. True if the backend does not know."""
+        return not isinstance(self.backend, KnowsSettled) or self.backend.can_settle(decision)
 
     async def renew_leases(self) -> None:
         """Renew the leases of the backend, if they lapse. Raises BackendUnavailable."""

@@ -6,7 +6,7 @@ Generated from `wrapper.py` by tools/generate_sync.py: change that module and ru
 from collections.abc import Mapping
 from typing import Any
 
-from awx_ratelimit.backends.base import Flushes, RenewsLeases
+from awx_ratelimit.backends.base import Flushes, KnowsSettled, RenewsLeases
 from awx_ratelimit.core.decision import Decision
 
 
@@ -17,6 +17,10 @@ class Wrapper:
 
     def release(self, decision: Decision) -> None:
         self.backend.release(decision)
+
+    def can_settle(self, decision: Decision) -> bool:
+        """See KnowsSettled. True if the backend does not know."""
+        return not isinstance(self.backend, KnowsSettled) or self.backend.can_settle(decision)
 
     def renew_leases(self) -> None:
         """Renew the leases of the backend, if they lapse. Raises BackendUnavailable."""

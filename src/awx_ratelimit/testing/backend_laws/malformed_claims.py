@@ -118,8 +118,8 @@ class MalformedClaimLaws(BackendUnderTest):
             await stranger.acquire("s", _FOREIGN_PLAN, 5, **terms)
             decision = await owner.acquire("s", _FOREIGN_PLAN, 3, **terms)
             before = await _remaining(stranger, terms), await _remaining(owner, terms)
-            await stranger.settle(decision, 7)
-            await stranger.refund(decision)
+            assert not await stranger.backend.settle(decision, {"requests": 7})
+            assert not await stranger.backend.refund(decision)
             await stranger.release(decision)
 
             assert (await _remaining(stranger, terms), await _remaining(owner, terms)) == before

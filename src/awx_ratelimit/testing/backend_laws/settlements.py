@@ -126,12 +126,14 @@ class SettlementLaws(BackendUnderTest):
 
     @pytest.mark.parametrize("first", ["settle", "refund"])
     async def test_law_15_once(self, limiter: AsyncLimiter, first: str) -> None:
-        """Of `settle` and `refund`, the first call for a decision counts, declared or not."""
+        """Of `settle` and `refund`, the first call for a decision counts and says so, declared or not."""
+        backend = limiter.backend
         for declared in (False, True):
             decision = await limiter.acquire("s", MINUTE_60, 10, settle=declared)
-            await (limiter.refund(decision) if first == "refund" else limiter.settle(decision, 0))
-            await limiter.settle(decision, 5)
-            await limiter.refund(decision)
+            settling = backend.refund(decision) if first == "refund" else backend.settle(decision, {"requests": 0})
+            counts = [await settling, await backend.settle(decision, {"requests": 5}), await backend.refund(decision)]
+
+            assert counts == [True, False, False]
 
         assert (await limiter.peek("s", MINUTE_60)).usages[0].remaining == 60
 
@@ -140,7 +142,7 @@ class SettlementLaws(BackendUnderTest):
         plan = Plan("p", (Rate("minute", 10, 60_000),), Concurrency(1))
         held = await limiter.acquire("s", plan, 2)
         for decision in (await limiter.acquire("s", plan), await limiter.peek("s", plan)):
-            await limiter.settle(decision, 9)
+            assert not await limiter.backend.settle(decision, {"requests": 9})
         await limiter.settle(held, 1)
 
         assert [usage.remaining for usage in (await limiter.peek("s", plan)).usages] == [9, 0]

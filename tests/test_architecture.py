@@ -82,7 +82,7 @@ def test_headers_and_statuses_are_spelled_in_the_renderer_alone() -> None:
 #: The modules that may name a third-party package. Packages outside this table have modules of their own.
 _STORE = (
     "engine", "migrations", "operator_queries", "queries", "schema", "sqlite", "store", "unit_of_work", "usage",
-    "usage_queries", "usage_sealing",
+    "usage_queries", "usage_schema", "usage_sealing", "warnings",
 )  # fmt: skip
 _COMMANDS = (
     "app", "explain_command", "key_commands", "loadtest_command", "metrics_commands", "scan_command",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
     from awx_ratelimit.http.identity.stored_keys import StoredKeys
     from awx_ratelimit.keys.usage_history import UsageHistory
+    from awx_ratelimit.keys.warnings.listener import QuotaWarnings
     from awx_ratelimit.management.auth.jwt_subject import JwtSubject
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "MemoryBackend",
     "Plan",
     "PlanTable",
+    "QuotaWarnings",
     "Rate",
     "RateLimitMiddleware",
     "RateLimited",
@@ -93,6 +95,7 @@ _LAZY = {
     "GuardedBackend": "awx_ratelimit.backends.resilience.guarded_sync",
     "JwtSubject": "awx_ratelimit.management.auth.jwt_subject",
     "HostBackend": "awx_ratelimit.backends.host.backend",
+    "QuotaWarnings": "awx_ratelimit.keys.warnings.listener",
     "RateLimitMiddleware": "awx_ratelimit.adapters.middleware",
     "RedisBackend": "awx_ratelimit.backends.redis.backend_sync",
     "StoredKeys": "awx_ratelimit.http.identity.stored_keys",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from awx_ratelimit.keys.usage_export import UsageExport
     from awx_ratelimit.keys.usage_history import UsageHistory
     from awx_ratelimit.keys.verification.verifier import KeyVerifier
+    from awx_ratelimit.keys.warnings.listener import QuotaWarnings
+    from awx_ratelimit.keys.warnings.warning import QuotaWarning
 
 __all__ = [
     "Account",
@@ -42,6 +44,8 @@ __all__ = [
     "KeyStore",
     "KeyVerifier",
     "Page",
+    "QuotaWarning",
+    "QuotaWarnings",
     "Secret",
     "UsageExport",
     "UsageHistory",
@@ -55,6 +59,8 @@ __getattr__ = lazy_exports(
         "KeyService": f"{__name__}.service",
         "KeyStore": f"{__name__}.storage.store",
         "KeyVerifier": f"{__name__}.verification.verifier",
+        "QuotaWarning": f"{__name__}.warnings.warning",
+        "QuotaWarnings": f"{__name__}.warnings.listener",
         "UsageExport": f"{__name__}.usage_export",
         "UsageHistory": f"{__name__}.usage_history",
     },

@@ -138,7 +138,33 @@ _VERSION_4 = (
     """,
     "CREATE INDEX awx_usage_shadows_by_time ON awx_usage_shadows (period, begins_ms)",
 )
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = (
+    """
+    CREATE TABLE awx_warned_quotas (
+        subject TEXT NOT NULL,
+        limit_name TEXT NOT NULL,
+        percent INTEGER NOT NULL,
+        capacity BIGINT NOT NULL,
+        until_ms BIGINT NOT NULL,
+        PRIMARY KEY (subject, limit_name)
+    )
+    """,
+    """
+    CREATE TABLE awx_quota_warnings (
+        id TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        body TEXT NOT NULL,
+        created_at_ms BIGINT NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_at_ms BIGINT NOT NULL,
+        PRIMARY KEY (id, channel)
+    )
+    """,
+    "CREATE INDEX awx_quota_warnings_by_time ON awx_quota_warnings (next_at_ms, id)",
+)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5,
+)  # fmt: skip
 _TYPES = {
     "sqlite": {
         "bytes": "BLOB",

@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, collate, func, select
 
 from awx_ratelimit.keys.models import Account, Event, Page
-from awx_ratelimit.keys.storage.schema import ACCOUNTS, EVENTS, USAGE, USAGE_SHADOWS, account_from, event_from
+from awx_ratelimit.keys.storage.schema import ACCOUNTS, EVENTS, account_from, event_from
+from awx_ratelimit.keys.storage.usage_schema import USAGE, USAGE_SHADOWS
 from awx_ratelimit.keys.usage_range import Range
 
 #: No list has more items. To see others, filter it.

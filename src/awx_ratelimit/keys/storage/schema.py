@@ -9,24 +9,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Row, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Row, Table, Text
 
 from awx_ratelimit.keys.format import masked
 from awx_ratelimit.keys.models import Account, ApiKey, Event, KeyStatus, TemporaryOverride, utc_datetime
+from awx_ratelimit.keys.storage import usage_schema
 
-METADATA: Final = MetaData()
-
-
-def _usage_columns() -> list[Column[Any]]:
-    """The columns that identify a row of the tables of usage, in the order of their primary keys."""
-    return [
-        Column("account_id", Text, primary_key=True),
-        Column("period", Text, primary_key=True),
-        Column("family_id", Text, primary_key=True),
-        Column("begins_ms", BigInteger, primary_key=True),
-    ]
-
-
+#: Of all tables, also those of usage.
+METADATA: Final = usage_schema.METADATA
 #: SQLite autoincrements only columns of the type INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
@@ -87,62 +77,6 @@ CHANGES: Final = Table(
     Column("number", _Number, primary_key=True),
     Column("account_id", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-)
-
-#: What keys have used, by hour and by day (UTC). `family_id` is the subject that a key shares with its successors.
-#: `peak` is the highest number of concurrent requests, and `last_at_ms` the time of the last request.
-USAGE: Final = Table(
-    "awx_usage",
-    METADATA,
-    *_usage_columns(),
-    Column("allowed", BigInteger, nullable=False),
-    Column("refused", BigInteger, nullable=False),
-    Column("peak", BigInteger, nullable=False),
-    Column("last_at_ms", BigInteger, nullable=False),
-)
-
-#: The cost of the allowed requests, by measure.
-USAGE_COSTS: Final = Table(
-    "awx_usage_costs",
-    METADATA,
-    *_usage_columns(),
-    Column("measure", Text, primary_key=True),
-    Column("amount", BigInteger, nullable=False),
-)
-
-#: The refused requests, by each limit that refused them.
-USAGE_REFUSALS: Final = Table(
-    "awx_usage_refusals",
-    METADATA,
-    *_usage_columns(),
-    Column("limit_name", Text, primary_key=True),
-    Column("amount", BigInteger, nullable=False),
-)
-
-#: The allowed requests that a limit in shadow would have refused, by each such limit.
-USAGE_SHADOWS: Final = Table(
-    "awx_usage_shadows",
-    METADATA,
-    *_usage_columns(),
-    Column("limit_name", Text, primary_key=True),
-    Column("amount", BigInteger, nullable=False),
-)
-
-#: The number of the last batch that each process has written. A batch whose number is here is not written again.
-USAGE_WRITERS: Final = Table(
-    "awx_usage_writers",
-    METADATA,
-    Column("process", Text, primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
-    Column("at_ms", BigInteger, nullable=False),
-)
-
-#: Until when hours are ``sealed`` by an export, and ``removed`` because they are old.
-USAGE_MARKS: Final = Table(
-    "awx_usage_marks",
-    METADATA,
-    Column("name", Text, primary_key=True),
-    Column("until_ms", BigInteger, nullable=False),
 )
 
 

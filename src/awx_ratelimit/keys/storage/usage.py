@@ -76,8 +76,7 @@ def add(connection: Connection, process: str, sequence: int, now_ms: int, usages
     if not connection.execute(_RAISE_SEQUENCE, row).rowcount:
         return False
     open_from_ms = usage_sealing.open_from(connection)
-    ids = sorted({usage.subject for usage in usages})
-    owners = {row.id: (row.account_id, row.family_id) for row in connection.execute(_OWNERS, {"ids": ids})}
+    owners = key_owners(connection, sorted({usage.subject for usage in usages}))
     stored = [usage for usage in usages if usage.subject in owners]
     for statement, rows in (
         (_ADD_USAGE, _usage_rows(owners, stored)),
@@ -88,6 +87,11 @@ def add(connection: Connection, process: str, sequence: int, now_ms: int, usages
         if rows:
             connection.execute(statement, rows)
     return True
+
+
+def key_owners(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return the account and the family of each stored key."""
+    return {row.id: (row.account_id, row.family_id) for row in connection.execute(_OWNERS, {"ids": ids})}
 
 
 def take_turn(connection: Connection, now_ms: int, interval_ms: int) -> bool:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from awx_ratelimit.keys.storage.schema import KEYS, USAGE, USAGE_COSTS, USAGE_REFUSALS, USAGE_SHADOWS, USAGE_WRITERS
+from awx_ratelimit.keys.storage.schema import KEYS
+from awx_ratelimit.keys.storage.usage_schema import USAGE, USAGE_COSTS, USAGE_REFUSALS, USAGE_SHADOWS, USAGE_WRITERS
 
 
 class PeriodUsage(NamedTuple):

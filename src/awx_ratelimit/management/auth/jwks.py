@@ -3,31 +3,27 @@
 Issuers rotate their keys without notice. So the set is fetched every few minutes, and also when a token names an
 unknown key. The second kind is limited, because anybody can forge a token with an unknown key id.
 
-One deadline bounds a whole response. A socket's time-out applies to each read, so a server that sends single bytes
-never exceeds it; here each read gets only the remaining time. Name resolution has no time-out, and each address and the
-TLS handshake have their own. So a thread fetches, and nobody waits for that thread beyond the deadline.
+One deadline bounds a whole response. Name resolution has no time-out, and each address and the TLS handshake have their
+own. So a thread fetches, and nobody waits for that thread beyond the deadline.
 """
 
-import io
 import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException
 from math import inf
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, build_opener
 
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import InvalidKeyRequest, SigningKeysUnavailable
 from awx_ratelimit.management.auth.signing import KeySet, SigningKeys
 from awx_ratelimit.runtime.forks import ForkSafeLock, renew_if_forked
+from awx_ratelimit.runtime.http_client import LOCAL_HOSTS, get
 
 _log = logging.getLogger("awx_ratelimit.management")
 _MAX_BYTES = 262_144
@@ -35,7 +31,6 @@ _MAX_BYTES = 262_144
 MIN_INTERVAL_S: Final = 10.0
 #: A set that cannot be fetched again is used for this long.
 MAX_AGE_S: Final = 86_400.0
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class Jwks:
         share its result. Redirects are not followed. `clock` returns seconds, for tests. Raises InvalidKeyRequest.
         """
         parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS):
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOCAL_HOSTS):
             raise InvalidKeyRequest("not a trusted URL", remedy="expected an https:// URL", field="url")
         for name, seconds in (("interval_s", interval_s), ("timeout_s", timeout_s)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
@@ -162,78 +157,3 @@ class _RemoteKeys:
     def _end(self, fetch: _Fetch) -> None:
         self._current_fetch = None
         fetch.end()
-
-
-_READ_BYTES = 65_536
-
-
-def get(url: str, *, until_s: float, max_bytes: int) -> bytes:
-    """Return the body at `url`, read until `until_s` of `time.monotonic`. Redirects are not followed.
-
-    Raises OSError or HTTPException unless the response is complete and has status 200, and ValueError if the body is
-    longer than `max_bytes`.
-    """
-    opener = build_opener(_NoRedirects, _Handler(until_s))
-    with opener.open(url, timeout=_remaining_s(until_s)) as response:
-        body = b""
-        while chunk := response.read1(_READ_BYTES):
-            body += chunk
-            if len(body) > max_bytes:
-                raise ValueError(f"the response has more than {max_bytes} bytes")
-    return body
-
-
-def _remaining_s(until_s: float) -> float:
-    remaining_s = until_s - time.monotonic()
-    if remaining_s <= 0:
-        raise TimeoutError("the response took too long")
-    return remaining_s
-
-
-class _NoRedirects(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-class _Handler(HTTPSHandler, HTTPHandler):
-    def __init__(self, until_s: float) -> None:
-        super().__init__()
-        self._until_s = until_s
-
-    def http_open(self, req: Any) -> Any:
-        return self.do_open(partial(_connection, HTTPConnection, self._until_s), req)
-
-    def https_open(self, req: Any) -> Any:
-        return self.do_open(partial(_connection, HTTPSConnection, self._until_s), req)
-
-
-def _connection(kind: type[HTTPConnection], until_s: float, host: str, **options: Any) -> HTTPConnection:
-    connection = kind(host, **options)
-    connection.response_class = partial(_Response, until_s)  # type: ignore[assignment]
-    return connection
-
-
-class _Response(HTTPResponse):
-    def __init__(self, until_s: float, sock: Any, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, until_s))
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Reads from `sock`, with the time that remains until `until_s` as the time-out of each read."""
-
-    def __init__(self, raw: io.RawIOBase, sock: Any, until_s: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._until_s = until_s
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_remaining_s(self._until_s))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()

@@ -32,6 +32,15 @@ class ShownUsage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleSettings(Settings):
+    """What the application configures for the customer's console."""
+
+    new_account_plan: str | None
+    api_base: str
+    try_path: str
+
+
+@dataclass(frozen=True, slots=True)
 class PageContext:
     """The keys, the plans, the limiter and the clock."""
 
@@ -40,7 +49,7 @@ class PageContext:
     limiter: BlockingLimiter
     issuer: KeyIssuer
     clock: Clock
-    settings: Settings
+    settings: ConsoleSettings
 
     def now(self) -> datetime:
         """The current time."""

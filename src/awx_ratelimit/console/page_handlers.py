@@ -10,9 +10,11 @@ from secrets import choice
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.console import view_models
+from awx_ratelimit.console.forms import EMPTY_FORM
 from awx_ratelimit.console.page_context import PageContext
-from awx_ratelimit.console.page_request import Action, LiveEvent, Page, PageRequest, PageResponse
+from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse
 from awx_ratelimit.console.plan_table import plan_table
+from awx_ratelimit.console.routes import Action
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.service import KeyService
 
@@ -21,7 +23,6 @@ PAGE_SIZE: Final = 50
 _HISTORY_SIZE: Final = 20
 #: How often an open page asks for its usage. The value varies, so that pages opened together spread out.
 LIVE_INTERVALS_MS: Final = range(1_800, 2_200)
-EMPTY_FORM: Final[Mapping[str, Any]] = {"error": None, "values": {}}
 _NOTES: Final = {"deleted": "Key deleted. Requests with it are now refused.", "renamed": "Key renamed."}
 #: The filters of the table, by the value of the parameter `show`.
 _FILTERS: Final[Mapping[str, Callable[[KeyService, str], Sequence[ApiKey]]]] = {

@@ -1,38 +1,20 @@
-"""What a page handler receives and returns: the routes, the request, and the response before it is rendered. Pure."""
+"""What a page handler receives and returns: the request, and the response before it is rendered. Pure.
 
-from collections.abc import Mapping, Sequence
+`Settings` and `ConsoleRequest` are those of both consoles, and `PageRequest` that of the customer's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, Self
 from urllib.parse import parse_qsl
 
 from awx_ratelimit.http.header_values import MAX_BYTES
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.management.auth.tokens import Owner
 
-Action = Literal[
-    "keys", "live", "new", "create", "key", "rename", "rotation", "rotate", "deletion", "delete", "activity", "plans",
-    "usage", "usage_csv", "asset",
-]  # fmt: skip
-_KEYS: Final[Mapping[str, Action]] = {"GET": "keys"}
-#: The action of each path and method, below the console's base path.
-ROUTES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
-    ("", _KEYS),
-    ("/", _KEYS),
-    ("/live", {"GET": "live"}),
-    ("/new", {"GET": "new", "POST": "create"}),
-    ("/keys/{id}", {"GET": "key", "POST": "rename"}),
-    ("/keys/{id}/rotate", {"GET": "rotation", "POST": "rotate"}),
-    ("/keys/{id}/delete", {"GET": "deletion", "POST": "delete"}),
-    ("/keys/{id}/usage", {"GET": "usage"}),
-    ("/keys/{id}/usage.csv", {"GET": "usage_csv"}),
-    ("/usage", {"GET": "usage"}),
-    ("/usage.csv", {"GET": "usage_csv"}),
-    ("/activity", {"GET": "activity"}),
-    ("/plans", {"GET": "plans"}),
-    ("/static/{id}", {"GET": "asset"}),
-)
 _MAX_PAGE_NUM: Final = 1_000_000
 _MAX_PAGE_DIGITS: Final = 7
 _MAX_QUERY_PARAMETERS: Final = 20
@@ -43,11 +25,16 @@ class Settings:
     """What the application configures, the same for every page."""
 
     base: str
-    new_account_plan: str | None
     login_url: str | None
     logout_url: str | None
-    api_base: str
-    try_path: str
+
+
+class User(Protocol):
+    """Who is logged in. `actor` is the name in the audit trail."""
+
+    @property
+    def actor(self) -> str:
+        """The name in the audit trail."""
 
 
 class CsrfCookie(NamedTuple):
@@ -57,23 +44,30 @@ class CsrfCookie(NamedTuple):
     is_new: bool
 
 
-class PageRequest:
-    """A request, the owner who is logged in, and the id of the key in its path."""
+class ConsoleRequest(ABC):
+    """A request, the user who is logged in, and the id in its path. Without a login `user` is None."""
 
-    def __init__(self, owner: Owner, full_request: FullRequest, key_id: str, csrf_cookie: CsrfCookie | None) -> None:
-        self.owner = owner
+    def __init__(
+        self, user: User | None, full_request: FullRequest, path_id: str, csrf_cookie: CsrfCookie | None
+    ) -> None:
+        self.user = user
         self.full_request = full_request
-        self.key_id = key_id
+        self.path_id = path_id
         self.csrf_cookie = csrf_cookie
 
     @classmethod
-    def anonymous(cls, full_request: FullRequest) -> "PageRequest":
+    def anonymous(cls, full_request: FullRequest) -> Self:
         """A request without a login. Its page has no forms."""
-        return cls(Owner("", ""), full_request, "", None)
+        return cls(None, full_request, "", None)
+
+    @property
+    @abstractmethod
+    def form_context(self) -> tuple[str, ...]:
+        """Whose form it is and, at the end, what it is about. A token is valid only for the same."""
 
     @property
     def is_logged_in(self) -> bool:
-        """Whether the request has an owner."""
+        """Whether somebody is logged in."""
         return self.csrf_cookie is not None
 
     @cached_property
@@ -92,6 +86,26 @@ class PageRequest:
         text = self.query.get("page", "")
         is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_PAGE_DIGITS
         return min(max(1, int(text)), _MAX_PAGE_NUM) if is_number else 1
+
+
+class PageRequest(ConsoleRequest):
+    """A request to the customer's console. The id in its path is that of a key."""
+
+    @property
+    def owner(self) -> Owner:
+        """The owner who is logged in."""
+        assert isinstance(self.user, Owner)
+        return self.user
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key in the path."""
+        return self.path_id
+
+    @property
+    def form_context(self) -> tuple[str, ...]:
+        """The owner and the key."""
+        return (*self.owner, self.key_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,12 @@
 """`Renderer`: turns the response of a handler into HTML, with strict security headers. The one user of Jinja2.
 
-Pages are not cached, cannot be framed, load only files of this console, and contain no inline script or style. The
-names of these files contain a digest of their content, so browsers cache them.
+Pages are not cached, cannot be framed, load only files of this console, and contain no inline script or style.
 """
 
 import json
 import re
-from functools import cache, partial
-from hashlib import sha256
+from functools import partial
 from http import HTTPStatus
-from importlib.resources import files
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final, NamedTuple
@@ -18,54 +15,27 @@ from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket
 
 from awx_ratelimit.console import formatting, limit_words
-from awx_ratelimit.console.csrf import COOKIE_NAME, CsrfProtection
-from awx_ratelimit.console.page_request import Download, LiveEvent, Page, PageRequest, PageResponse, SeeOther, Settings
+from awx_ratelimit.console.assets import asset
+from awx_ratelimit.console.csrf import CsrfProtection
+from awx_ratelimit.console.page_request import (
+    ConsoleRequest,
+    Download,
+    LiveEvent,
+    Page,
+    PageResponse,
+    SeeOther,
+    Settings,
+)
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.header_values import accepts_html, only_value
-from awx_ratelimit.http.message import Reply, Request
-
-_CONTENT_TYPES: Final = {
-    "console.css": b"text/css; charset=utf-8",
-    "console.js": b"text/javascript; charset=utf-8",
-    "icon.svg": b"image/svg+xml",
-}
-_DIGEST_CHARACTERS: Final = 16
+from awx_ratelimit.http.message import Reply
 
 
-class Asset(NamedTuple):
-    """A file: its name in URLs, and the response that serves it."""
+class Look(NamedTuple):
+    """The templates and assets of a console: folders of templates, the first one first, and the names of files."""
 
-    url_name: str
-    reply: Reply
-
-
-@cache
-def assets() -> dict[str, Asset]:
-    """All assets by their file names."""
-    folder = files(__package__) / "static"
-    return {name: _asset(name, (folder / name).read_bytes()) for name in _CONTENT_TYPES}
-
-
-def asset_reply(url_name: str, request: Request) -> Reply:
-    """Serve an asset; 404 if there is none of that name."""
-    if request.method not in ("GET", "HEAD"):
-        return error_responses.failure("method_not_allowed", None, [(b"allow", b"GET, HEAD")])
-    found = (asset.reply for asset in assets().values() if asset.url_name == url_name)
-    return next(found, error_responses.failure("not_found"))
-
-
-def _asset(name: str, body: bytes) -> Asset:
-    stem, _, extension = name.partition(".")
-    headers = [
-        (b"content-type", _CONTENT_TYPES[name]),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"public, max-age=31536000, immutable"),
-        (b"x-content-type-options", b"nosniff"),
-        (b"cross-origin-resource-policy", b"same-origin"),
-        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    ]
-    digest = sha256(body).hexdigest()[:_DIGEST_CHARACTERS]
-    return Asset(f"{stem}-{digest}.{extension}", Reply(HTTPStatus.OK.value, headers, body))
+    templates: tuple[str, ...]
+    assets: tuple[str, ...]
 
 
 _CONTENT_SECURITY_POLICY: Final = (
@@ -102,17 +72,18 @@ class _CompiledTemplates(BytecodeCache):
         self._codes[bucket.key, bucket.checksum] = bucket.code
 
 
+_TEMPLATES: Final = Path(__file__).with_name("templates")
 _COMPILED_TEMPLATES: Final = _CompiledTemplates()
 
 
 class Renderer:
     """Renders the responses of handlers."""
 
-    def __init__(self, csrf: CsrfProtection, settings: Settings) -> None:
+    def __init__(self, look: Look, csrf: CsrfProtection, settings: Settings) -> None:
         self._csrf = csrf
         self._settings = settings
         self._templates = Environment(
-            loader=FileSystemLoader(Path(__file__).with_name("templates")),
+            loader=FileSystemLoader([_TEMPLATES / folder for folder in look.templates]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -124,10 +95,10 @@ class Renderer:
             "limit_words": limit_words,
             "settings": settings,
             "base": settings.base,
-            "asset": {name: f"{settings.base}/static/{asset.url_name}" for name, asset in assets().items()},
+            "asset": {name: f"{settings.base}/static/{asset(name).url_name}" for name in look.assets},
         }
 
-    def render(self, response: PageResponse, request: PageRequest) -> Reply:
+    def render(self, response: PageResponse, request: ConsoleRequest) -> Reply:
         """Render `response`. Errors are JSON for clients that do not accept HTML."""
         if isinstance(response, SeeOther):
             return self.see_other(self._settings.base + response.path)
@@ -140,23 +111,28 @@ class Renderer:
         if response.template == "problem.html" and request.is_logged_in and not _accepts_html(request):
             return error_responses.failure(str(response.variables["code"]), None, response.headers)
         html = self._html(response, request)
-        return _reply(response.status, _HTML, html, [*_set_cookie(request), *response.headers])
+        return _reply(response.status, _HTML, html, [*self._set_cookie(request), *response.headers])
 
     def see_other(self, url: str) -> Reply:
         """Redirect to `url` with 303."""
         headers = [(b"location", url.encode()), (b"content-length", b"0"), *_SECURITY_HEADERS]
         return Reply(HTTPStatus.SEE_OTHER.value, headers, b"")
 
-    def _html(self, page: Page, request: PageRequest) -> str:
-        origin = _origin(request)
+    def _html(self, page: Page, request: ConsoleRequest) -> str:
         variables: dict[str, Any] = {
-            "owner": request.owner,
+            "user": request.user,
             "is_logged_in": request.is_logged_in,
             "token": partial(self._csrf.token, request),
-            "api_url": _absolute(origin, self._settings.api_base),
-            "try_url": _absolute(origin, self._settings.try_path),
+            "absolute": partial(_absolute, _origin(request)),
         }
         return self._templates.get_template(page.template).render(variables | dict(page.variables))
+
+    def _set_cookie(self, request: ConsoleRequest) -> error_responses.Headers:
+        cookie = request.csrf_cookie
+        # Never in the response to a form: a form from another site arrives without our cookie, and must not replace it.
+        if cookie is None or not cookie.is_new or request.full_request.request.method not in ("GET", "HEAD"):
+            return []
+        return [(b"set-cookie", self._csrf.set_cookie(cookie).encode())]
 
 
 def _reply(status: HTTPStatus, content_type: bytes, text: str, more: error_responses.Headers = ()) -> Reply:
@@ -165,20 +141,11 @@ def _reply(status: HTTPStatus, content_type: bytes, text: str, more: error_respo
     return Reply(status.value, headers, body)
 
 
-def _accepts_html(request: PageRequest) -> bool:
+def _accepts_html(request: ConsoleRequest) -> bool:
     return accepts_html(request.full_request.request.values(b"accept"))
 
 
-def _set_cookie(request: PageRequest) -> error_responses.Headers:
-    cookie = request.csrf_cookie
-    # Never in the response to a form: a form from another site arrives without our cookie, and must not replace it.
-    if cookie is None or not cookie.is_new or request.full_request.request.method not in ("GET", "HEAD"):
-        return []
-    # Lax, so that following a link to a page does not replace the cookie that forms in other tabs depend on.
-    return [(b"set-cookie", f"{COOKIE_NAME}={cookie.values[0]}; Path=/; Secure; HttpOnly; SameSite=Lax".encode())]
-
-
-def _origin(request: PageRequest) -> str:
+def _origin(request: ConsoleRequest) -> str:
     """The origin that the request was sent to, for the commands that users copy."""
     host = (only_value(request.full_request.request.values(b"host")) or b"").decode("latin-1")
     host = host if _is_host(host) else "api.example.com"

@@ -8,7 +8,8 @@ from typing import Final
 
 from awx_ratelimit.console import usage_view, view_models
 from awx_ratelimit.console.page_context import PageContext
-from awx_ratelimit.console.page_request import Action, Download, Page, PageRequest, PageResponse
+from awx_ratelimit.console.page_request import Download, Page, PageRequest, PageResponse
+from awx_ratelimit.console.routes import Action
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.usage_csv import usage_csv
 from awx_ratelimit.keys.usage_reports import BusyKey, UsagePeriod

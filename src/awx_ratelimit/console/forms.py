@@ -1,0 +1,75 @@
+"""`Forms`: reads submitted forms, completely or not at all, and prepares invalid ones for another try.
+
+An invalid field is shown again with its error, unless it may contain a key.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from awx_ratelimit.console.csrf import CsrfProtection
+from awx_ratelimit.console.page_request import ConsoleRequest
+from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.http.header_values import only_value
+from awx_ratelimit.keys.scanner import FINDER
+
+EMPTY_FORM: Final[Mapping[str, Any]] = {"error": None, "values": {}}
+_TOKEN_FIELD: Final = "form"  # noqa: S105  # the name of a field
+_MAX_FIELDS: Final = 10
+_MAX_DIGITS: Final = 9
+#: Longer values are not shown again.
+_MAX_SHOWN_CHARACTERS: Final = 1_024
+_is_form = re.compile(rb"application/x-www-form-urlencoded[ \t]*(;.*)?", re.IGNORECASE).fullmatch
+
+
+class Forms:
+    """Reads forms, and checks that they come from the console's own pages."""
+
+    def __init__(self, csrf: CsrfProtection) -> None:
+        self._csrf = csrf
+
+    def checked(self, request: ConsoleRequest, action: str, *names: str) -> tuple[str, Mapping[str, str]]:
+        """The id of the key that the form creates, if any, and the fields `names`; a missing one is empty.
+
+        Raises AccessRefused if the CSRF check fails, and InvalidKeyRequest for repeated or unknown fields.
+        """
+        fields = _parsed(request, names)
+        return self._csrf.check(request, action, fields[_TOKEN_FIELD]), fields
+
+
+def whole_number(text: str, field: str) -> int:
+    """The number in a field. Raises InvalidKeyRequest."""
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidKeyRequest("not a whole number", remedy="enter a whole number", field=field)
+    return int(text)
+
+
+def invalid_form(error: InvalidKeyRequest, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The form with its error, for another try. Raises `error` again if it concerns none of the fields."""
+    if error.field not in fields:
+        raise error
+    return {**EMPTY_FORM, "error": error, "values": {name: _shown_again(text) for name, text in fields.items()}}
+
+
+def _parsed(request: ConsoleRequest, names: tuple[str, ...]) -> Mapping[str, str]:
+    """The fields of the form; a missing one is empty. Raises InvalidKeyRequest for repeated or unknown fields."""
+    remedy = "submit the form on the page"
+    content_type = only_value(request.full_request.request.values(b"content-type"))
+    if content_type is None or not _is_form(content_type.strip()):
+        raise InvalidKeyRequest("the body is not a form", remedy=remedy)
+    try:
+        text = request.full_request.body.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise InvalidKeyRequest("the form cannot be parsed", remedy=remedy) from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs) or not fields.keys() <= {_TOKEN_FIELD, *names}:
+        raise InvalidKeyRequest("the form has repeated or unknown fields", remedy=remedy)
+    return {name: fields.get(name, "") for name in (_TOKEN_FIELD, *names)}
+
+
+def _shown_again(text: str) -> str:
+    """The submitted text; empty if it is long, or may be a key that was pasted into the wrong field."""
+    return "" if len(text) > _MAX_SHOWN_CHARACTERS or FINDER.may_contain_key(text) else text

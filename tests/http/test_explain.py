@@ -23,9 +23,12 @@ from awx_ratelimit import (
     Rule,
     StaticKeys,
 )
+from awx_ratelimit.adapters.wsgi.middleware import Slot
 from awx_ratelimit.errors import ImpossibleRequest
 from awx_ratelimit.http.explain import explain_path, request_to
 from awx_ratelimit.http.explanation import ExplainedCaller, Explanation
+from awx_ratelimit.http.route_admission_sync import admit_to_route
+from awx_ratelimit.http.route_limit import RouteLimit
 
 KEY = "awx_example_key"
 ACCOUNT = Plan.of("p.account", per_minute=4)
@@ -137,6 +140,23 @@ def test_budget_of_a_rule() -> None:
 
     assert (budget.scope, budget.subject, budget.plan, budget.charge_on) == ("login", "everyone", "login", (401,))
     assert [(limit.limit, limit.counts, limit.cost) for limit in budget.limits] == [("login.minute", "requests", 1)]
+
+
+def test_limit_of_a_route() -> None:
+    """The limits of a route are budgets of it as soon as a request has met them, and may refuse."""
+    used, limit = client(), RouteLimit("1/hour", scope="export")
+    assert len(explain(used, "GET", "/v1/agents").budgets) == 2
+    request = request_to(used.gate, "GET", "/v1/agents", {"X-API-Key": KEY})
+    slot = Slot(used.gate, [], *used.gate.admit(request)[2:])
+    slot.add_route(used.gate, admit_to_route(limit, "route", request, {}, used.gate, [slot]).decision)
+    slot.close()
+
+    explained = explain(used, "GET", "/v1/agents")
+
+    assert explained.refusing == ("export.hour",)
+    assert explained.retry_after_ms == 3_600_000
+    assert (explained.budgets[-1].scope, explained.budgets[-1].subject) == ("export", "key_1")
+    assert len(explain(used, "GET", "/v1/other").budgets) == 2
 
 
 def test_cost_above_a_burst() -> None:

@@ -78,8 +78,8 @@ def test_paths_are_bounded() -> None:
     requests = Requests(RouteLimit("100000/hour", per="everyone"))
     claims = requests.used.gate._policy.claims
     for number in range(5_000):
-        claims.expect_route_limit(Request("GET", f"/{number}", None, lambda _: []))
-    claims.expect_route_limit(Request("GET", "/" + "x" * 300, None, lambda _: []))
+        claims.expect_route_limit(Request("GET", f"/{number}", None, lambda _: []), None)
+    claims.expect_route_limit(Request("GET", "/" + "x" * 300, None, lambda _: []), None)
 
     assert 0 < len(claims.limited_paths) <= 4_096
     assert max(len(path) for _, path in claims.limited_paths) < 200

@@ -1,6 +1,8 @@
 """Makes the Explanation of a request in the steps of a gate, without waiting and without charging anything."""
 
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
@@ -25,7 +27,10 @@ from awx_ratelimit.http.explanation import (
     Outcome,
 )
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.http.owners import owned_record
 from awx_ratelimit.http.policy import AnyRule, Policy
+from awx_ratelimit.http.request_claims import route_claim
+from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.rules.matching import UnclearPath
 from awx_ratelimit.http.rules.rule import Rule
 from awx_ratelimit.http.settling import StatusMeasure, shown_measure
@@ -38,6 +43,14 @@ EXPLAINED: Final = (
 )  # fmt: skip
 
 
+class Part(NamedTuple):
+    """A claim of the request and its cost. If that is above a burst, the claim asks for slots alone."""
+
+    claim: JointClaim
+    cost: Cost
+    is_impossible: bool
+
+
 class Draft:
     """What is known of `request` so far."""
 
@@ -48,7 +61,6 @@ class Draft:
         self._rule: AnyRule | None = None
         self._caller: ExplainedCaller | None = None
         self._cost: Cost | None = None
-        self._is_impossible = False
 
     def find_rule(self) -> bool:
         """Whether the request is not exempt. Raises UnclearPath, and what the rule's own functions raise."""
@@ -63,19 +75,27 @@ class Draft:
         self._caller = ExplainedCaller(caller.subject, None, caller.account)
         return not caller.exempt
 
-    def claim(self, caller: Caller) -> JointClaim:
-        """The claim of the request, or one of slots alone if its cost is above a burst. Raises InvalidLimit."""
+    def parts(self, caller: Caller) -> list[Part]:
+        """The claim of the request, and those of the limits of its route. Raises InvalidLimit."""
         policy, request = self._policy, self._request
         rule: Any = self._rule
-        self._cost = rule.cost_of(request)
+        cost = self._cost = rule.cost_of(request)
         plan = policy.resolve(caller)
         self._caller = ExplainedCaller(caller.subject, plan.name, caller.account)
         service = policy.shared.service
-        try:
-            return policy.claims.claim(request, caller, plan, service, rule.price, self._cost)
-        except ImpossibleClaim:
-            self._is_impossible = True
-            return policy.claims.claim(request, caller, plan, service, rule.price, 0)
+
+        def own(cost: Cost) -> JointClaim:
+            return policy.claims.claim(request, caller, plan, service, rule.price, cost)
+
+        return [_part(own, cost), *(self._route_part(limit, caller) for limit in self._route_limits().values())]
+
+    def _route_part(self, limit: BoundLimit, caller: Caller) -> Part:
+        record = owned_record(limit.per, limit.scope, self._request, caller, self._policy.addresses.subject)
+        return _part(lambda cost: route_claim(record, limit, cost, is_settled=True), limit.cost_of(self._request))
+
+    def _route_limits(self) -> Mapping[str, BoundLimit]:
+        """The limits that a recent request to this path has met at its route."""
+        return self._policy.claims.limited_paths.get(self._request[:2], {}).copy()
 
     def passed(self) -> Explanation:
         """The explanation of an exempt request or caller."""
@@ -95,33 +115,20 @@ class Draft:
             code = "rate_limiter_unavailable"
         return self._explanation("refused", code=code, reason=reason, retry_after_ms=wait_ms)
 
-    def decided(self, decision: Decision, claim: JointClaim) -> Explanation:
-        """The explanation of a request for which `decision` is the answer to `claim`, which only peeked."""
-        budgets = self._budgets(decision, claim)
-        if self._is_impossible:
-            reason = f"the cost is above the burst of {_names(budgets)}"
-            return self._explanation("refused", budgets, decision, code=EXCEEDED, reason=reason)
-        if decision.allowed:
-            return self._explanation("allowed", budgets, decision)
-        return self._explanation(
-            "refused",
-            budgets,
-            decision,
-            code=EXCEEDED,
-            reason=f"no room in {_names(budgets)}",
-            retry_after_ms=decision.retry_after_ms,
-        )
+    def decided(self, parts: Sequence[Part], decisions: Sequence[Decision]) -> Explanation:
+        """The explanation of a request for which `decisions` are the answers to `parts`, which only peeked."""
+        pairs = [*zip(parts, decisions, strict=True)]
+        budgets = tuple(budget for pair in pairs for budget in _budgets(*pair))
+        plans = [plan for decision in decisions for plan in decision.record_plans]
+        made = partial(self._explanation, budgets=budgets, is_fallback=any(hasattr(plan, "whole") for plan in plans))
+        if any(part.is_impossible for part in parts):
+            return made("refused", code=EXCEEDED, reason=f"the cost is above the burst of {_names(budgets)}")
+        if all(decision.allowed for decision in decisions):
+            return made("allowed")
+        wait_ms = max(decision.retry_after_ms for decision in decisions)
+        return made("refused", code=EXCEEDED, reason=f"no room in {_names(budgets)}", retry_after_ms=wait_ms)
 
-    def _explanation(
-        self,
-        outcome: Outcome,
-        budgets: tuple[ExplainedBudget, ...] = (),
-        decision: Decision | None = None,
-        *,
-        code: str | None = None,
-        reason: str | None = None,
-        retry_after_ms: int | None = None,
-    ) -> Explanation:
+    def _explanation(self, outcome: Outcome, code: str | None = None, **fields: Any) -> Explanation:
         method, path = self._request[:2]
         return Explanation(
             method,
@@ -131,25 +138,29 @@ class Draft:
             self._caller,
             None if self._cost is None else dict(cost_by_measure(self._cost)),
             0 if self._rule is None else self._rule.wait_ms,
-            budgets,
-            None if code is None else status_of(code),
-            code,
-            reason,
-            retry_after_ms,
-            decision is not None and any(hasattr(plan, "whole") for plan in decision.record_plans),
-            (method, path) in self._policy.claims.limited_paths,
+            status=None if code is None else status_of(code),
+            code=code,
+            has_route_limits=outcome == "exempt" and bool(self._route_limits()),
+            **fields,
         )
 
-    def _budgets(self, decision: Decision, claim: JointClaim) -> tuple[ExplainedBudget, ...]:
-        usages, costs = iter(decision.usages), cost_by_measure(self._cost or 0)
-        found = []
-        for subject, plan, scope in ((budget.subject, budget.plan, budget.scope) for budget in claim.budgets):
-            measures = [shown_measure(rate.measure) for rate in plan.rates]
-            limits = [_limit(next(usages), measure, costs.get(measure, 0)) for measure in measures]
-            if plan.concurrency is not None:
-                limits.append(_limit(next(usages), _SLOTS, 1))
-            found.append(ExplainedBudget(scope, subject, plan.name, _statuses(plan), tuple(limits)))
-        return tuple(found)
+
+def _part(claim_of: Callable[[Cost], JointClaim], cost: Cost) -> Part:
+    """The claim of `cost`, or one of slots alone if that is above a burst."""
+    try:
+        return Part(claim_of(cost), cost, is_impossible=False)
+    except ImpossibleClaim:
+        return Part(claim_of(0), cost, is_impossible=True)
+
+
+def _budgets(part: Part, decision: Decision) -> Iterator[ExplainedBudget]:
+    usages, costs = iter(decision.usages), cost_by_measure(part.cost)
+    for subject, plan, scope in ((budget.subject, budget.plan, budget.scope) for budget in part.claim.budgets):
+        measures = [shown_measure(rate.measure) for rate in plan.rates]
+        limits = [_limit(next(usages), measure, costs.get(measure, 0)) for measure in measures]
+        if plan.concurrency is not None:
+            limits.append(_limit(next(usages), _SLOTS, 1))
+        yield ExplainedBudget(scope, subject, plan.name, _statuses(plan), tuple(limits))
 
 
 def _rule(rule: Rule) -> ExplainedRule:

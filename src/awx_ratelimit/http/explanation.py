@@ -84,7 +84,8 @@ class Explanation:
     A refused request has the `status` and the `code` of its response, the `reason` in words, and `retry_after_ms`; None
     if no wait can help, or none is known. `is_fallback`: the backend is unavailable, and its guard has decided.
 
-    `route_limits`: limits of the route come on top; they are not in it. It is True only if this process has seen one.
+    `budgets` include the limits of the route that this process has seen for the path. `has_route_limits`: the request
+    is exempt, but its route has limits, which are not shown.
     """
 
     method: str
@@ -100,7 +101,7 @@ class Explanation:
     reason: str | None = None
     retry_after_ms: int | None = None
     is_fallback: bool = False
-    route_limits: bool = False
+    has_route_limits: bool = False
 
     @property
     def refusing(self) -> tuple[str, ...]:
@@ -130,8 +131,8 @@ def _lines(explained: Explanation) -> Iterator[str]:
         yield from _budget_lines(budget)
     if explained.is_fallback:
         yield "the backend is unavailable: its guard decides without it"
-    if explained.route_limits:
-        yield "the route has limits of its own, which are not shown here"
+    if explained.has_route_limits:
+        yield "the route has limits of its own, which are not shown"
 
 
 def _verdict(explained: Explanation) -> str:

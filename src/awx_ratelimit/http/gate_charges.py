@@ -12,6 +12,7 @@ from awx_ratelimit.core.settlement import NOTHING, ActualCost
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.http.policy import AnyRule, Policy
+from awx_ratelimit.http.route_limit import BoundLimit
 from awx_ratelimit.http.settling import actual_cost
 from awx_ratelimit.limiter import AsyncLimiter
 
@@ -66,6 +67,9 @@ class AsyncCharges:
             self._limiter.observers.report("settled", decision, cost)
         return counts is not None
 
-    def expect_route_limit(self, request: Request) -> None:
-        """From now on, the claims of such requests can be given back exactly: their route may refuse them."""
-        self._policy.claims.expect_route_limit(request)
+    def expect_route_limit(self, request: Request, limit: BoundLimit | None) -> None:
+        """From now on, the claims of such requests can be given back exactly: their route may refuse them.
+
+        `limit` is the route's, if this gate decides it.
+        """
+        self._policy.claims.expect_route_limit(request, limit)

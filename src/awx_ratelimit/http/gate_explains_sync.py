@@ -36,8 +36,9 @@ class Explains(Charges):
             caller = self._explained_caller(request, identify)
             if not draft.identified(caller):
                 return draft.passed()
-            claim = draft.claim(caller)
-            return draft.decided(self._limiter.peek_jointly(claim), claim)
+            parts = draft.parts(caller)
+            decisions = [self._limiter.peek_jointly(part.claim) for part in parts]
+            return draft.decided(parts, decisions)
         except EXPLAINED as error:
             return draft.failed(error)
 

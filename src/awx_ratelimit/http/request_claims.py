@@ -56,16 +56,23 @@ class RequestClaims:
     def __init__(self, address: Callable[[Request], str]) -> None:
         self._address = address
         self._blueprints: dict[tuple[Any, ...], _Blueprint] = {}
-        #: The methods and paths of recent requests to routes that have limits.
-        self.limited_paths: set[tuple[str, str]] = set()
+        #: By the methods and paths of recent requests: the limits of their routes that the gate decides, by scope.
+        self.limited_paths: dict[tuple[str, str], dict[str, BoundLimit]] = {}
 
-    def expect_route_limit(self, request: Request) -> None:
-        """Declare the claims of such requests from now on, so that a refusal of their route gives them back exactly."""
-        if request[:2] in self.limited_paths or len(request.method) + len(request.path) > _MAX_PATH_LENGTH:
-            return
-        if len(self.limited_paths) >= _MAX_PATHS:
-            self.limited_paths.clear()
-        self.limited_paths.add(request[:2])
+    def expect_route_limit(self, request: Request, limit: BoundLimit | None) -> None:
+        """Declare the claims of such requests from now on, so that a refusal of their route gives them back exactly.
+
+        `limit` is remembered for explanations. None: another gate decides it.
+        """
+        known = self.limited_paths.get(request[:2])
+        if known is None:
+            if len(request.method) + len(request.path) > _MAX_PATH_LENGTH:
+                return
+            if len(self.limited_paths) >= _MAX_PATHS:
+                self.limited_paths.clear()
+            known = self.limited_paths.setdefault(request[:2], {})
+        if limit is not None and limit.scope not in known:
+            known[limit.scope] = limit
 
     def claim(
         self, request: Request, caller: Caller, plan: Plan, service: Plan | None, price: Price, cost: Cost

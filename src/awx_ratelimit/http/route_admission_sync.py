@@ -62,8 +62,9 @@ def admit_to_route(
         bound.check_alone()
     caller = None
     for charge in outer:
-        charge.gate.expect_route_limit(request)
-        if charge.gate is gate:
+        is_own = charge.gate is gate
+        charge.gate.expect_route_limit(request, bound if is_own else None)
+        if is_own:
             caller = charge.caller
     admission = gate.admit_to_route(request, bound, caller, is_settled=bool(outer))
     charged: list[Charge] = source.setdefault(CHARGED, [])

@@ -17,6 +17,7 @@ def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOKEN_SECRET", SECRET)
     monkeypatch.setenv("CONSOLE_SECRET", SECRET)
+    monkeypatch.setenv("OPERATOR_SECRET", SECRET)
     (tmp_path / "plans.toml").write_text(blocks("README.md", "toml")[0])
     for default in (default_gate, wsgi_default_gate):
         default.cache_clear()

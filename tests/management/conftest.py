@@ -11,12 +11,13 @@ from tests.keys.conftest import clock, database, service, store
 from awx_ratelimit import Limiter, MemoryBackend, Plan, PlanTable, Request
 from awx_ratelimit.http.message import FullRequest
 from awx_ratelimit.keys import KeyService
-from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management import AccessTokens, ManagementApi, OperatorApi, OperatorTokens
 from awx_ratelimit.testing import ManualClock
 
 SECRET = "a secret of the tests, which has at least sixty-four bytes in all, and so is long enough"
 ISSUER = "https://login.example.com"
 AUDIENCE = "wallet-api"
+OPERATORS = "wallet-operators"
 JSON = [(b"content-type", b"application/json")]
 PLANS = PlanTable(
     (Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5), Plan.of("growth", per_minute=300)),
@@ -53,6 +54,11 @@ def claims(clock: ManualClock, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
+def operator_claims(clock: ManualClock, **more: Any) -> dict[str, Any]:
+    """The claims of a valid operator's token; None removes a claim."""
+    return claims(clock, **{"aud": OPERATORS, "sub": "ada", "scope": "openid awx:operator", **more})
+
+
 def signed(claims: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: Any) -> str:
     """A signed token."""
     return jwt.encode(claims, key, algorithm=algorithm, headers=header)
@@ -66,7 +72,7 @@ def request_of(method: str, path: str, headers: Lines) -> Request:
 class Client:
     """A client with a token."""
 
-    def __init__(self, api: ManagementApi, token: str) -> None:
+    def __init__(self, api: ManagementApi | OperatorApi, token: str) -> None:
         self._api = api
         self.headers = [(b"authorization", f"Bearer {token}".encode())]
 
@@ -97,6 +103,19 @@ def limiter(clock: ManualClock) -> Limiter:
 def api(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> ManagementApi:
     """The API over the store."""
     return ManagementApi(service, tokens, limiter=limiter, plans=PLANS)
+
+
+@pytest.fixture
+def operator_tokens(clock: ManualClock) -> OperatorTokens:
+    """The tokens of the operators, of the same issuer."""
+    return OperatorTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=OPERATORS, clock=clock)
+
+
+@pytest.fixture
+def operator(service: KeyService, operator_tokens: OperatorTokens, limiter: Limiter, clock: ManualClock) -> Client:
+    """The client of the operator ada."""
+    api = OperatorApi(service, operator_tokens, limiter=limiter, plans=PLANS)
+    return Client(api, signed(operator_claims(clock)))
 
 
 @pytest.fixture

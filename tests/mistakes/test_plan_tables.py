@@ -49,14 +49,14 @@ MISTAKES: list[Mistake] = [
         'PlanTable([plan], overrides={"acct_acme": plan})',
         InvalidLimit,
         "plan table: overrides.acct_acme: expected a table with the keys plan, per_second, per_minute, per_hour, "
-        "per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, got Plan(name='api', "
+        "per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, times, got Plan(name='api', "
         "rates=(Rate(name='minute', tokens=60, period_ms=60000, period=N...",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"per_minut": 5}})',
         InvalidLimit,
         "plan table: overrides.acct_acme.per_minut: unknown key; allowed are plan, per_second, "
-        "per_minute, per_hour, per_day, per_week, per_month, per_year, rates, concurrent, shadow, account",
+        "per_minute, per_hour, per_day, per_week, per_month, per_year, rates, concurrent, shadow, account, times",
     ),
     (
         'PlanTable([plan], overrides={"acct_acme": {"plan": "gold"}})',

@@ -32,7 +32,7 @@ from tests.servers.limits import (
     plan_of,
     static_keys,
 )
-from tests.servers.stored import management, store, stored_keys
+from tests.servers.stored import management, operator, store, stored_keys
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, MemoryBackend
 from awx_ratelimit.adapters.asgi import AsgiApp
@@ -186,7 +186,12 @@ fastapi_app.add_middleware(RateLimitMiddleware, gate=GATE)
 stored_app = Starlette(
     routes=[Route("/stored/plain", plain)], middleware=[Middleware(RateLimitMiddleware, gate=STORED_GATE)]
 )
-managing_app = Starlette(routes=[Mount("/api/v1", AsgiApp(management(STORE, LIMITER), body_timeout_s=1.0))])
+managing_app = Starlette(
+    routes=[
+        Mount("/api/v1/operator", AsgiApp(operator(STORE, LIMITER), body_timeout_s=1.0)),
+        Mount("/api/v1", AsgiApp(management(STORE, LIMITER), body_timeout_s=1.0)),
+    ]
+)
 large_app = RateLimitMiddleware(starlette_app, gate=GATE, max_drain_bytes=LARGE_DRAIN_BYTES)
 
 

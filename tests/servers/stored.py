@@ -10,12 +10,13 @@ from tests.servers.limits import PLANS, folder
 
 from awx_ratelimit import AsyncLimiter, Limiter, Plan, StoredKeys
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management import AccessTokens, ManagementApi, OperatorApi, OperatorTokens
 
 ACCOUNT = "acme"
 SECRET = "a secret of the tests that is long enough for HS256"
 ISSUER = "https://login.example.com"
 AUDIENCE = "wallet-api"
+OPERATORS = "wallet-operators"
 #: How many calls an account may make in a minute: more than any test does.
 MANY = Plan.of("many", per_minute=100_000)
 
@@ -51,6 +52,11 @@ def token_for(account: str, **more: Any) -> str:
     return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
+def operator_token() -> str:
+    """A token of an operator."""
+    return token_for("ada", aud=OPERATORS, scope="awx:operator")
+
+
 def stored_keys(store: KeyStore) -> StoredKeys:
     """Identifies keys of the store, in a server's process."""
     return StoredKeys(KeyVerifier(store))
@@ -73,3 +79,9 @@ def management(store: KeyStore, limiter: Limiter | AsyncLimiter) -> ManagementAp
         creations=MANY,
         calls=MANY,
     )
+
+
+def operator(store: KeyStore, limiter: Limiter | AsyncLimiter) -> OperatorApi:
+    """The operator's API of the store's accounts."""
+    tokens = OperatorTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=OPERATORS)
+    return OperatorApi(KeyService(store), tokens, limiter=limiter, plans=PLANS, calls=MANY)

@@ -24,7 +24,7 @@ from tests.servers.limits import (
     plan_of,
     static_keys,
 )
-from tests.servers.stored import management, store, stored_keys
+from tests.servers.stored import management, operator, store, stored_keys
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wsgi import wrap_file
 
@@ -174,6 +174,7 @@ def read(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
 MOUNTS = {
     "/stored": stored,
     "/api/v1": WsgiApp(management(STORE, LIMITER)),
+    "/api/v1/operator": WsgiApp(operator(STORE, LIMITER)),
     "/large": RateLimitMiddleware(mounted, gate=GATE, max_drain_bytes=LARGE_DRAIN_BYTES),
     "/unread": unread,
     "/read": read,

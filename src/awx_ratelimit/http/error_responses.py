@@ -68,6 +68,7 @@ _ERRORS: Final = {
     ),
     "not_found": _Error(HTTPStatus.NOT_FOUND, "not_found_error", "There is nothing here."),
     "api_key_not_found": _Error(HTTPStatus.NOT_FOUND, "not_found_error", "There is no such API key."),
+    "account_not_found": _Error(HTTPStatus.NOT_FOUND, "not_found_error", "There is no such account."),
     "api_key_limit_reached": _invalid(HTTPStatus.CONFLICT, "The account has reached its maximum number of API keys."),
     "api_key_not_active": _invalid(HTTPStatus.CONFLICT, "The API key is not active."),
     "rate_limiter_unavailable": _unavailable("Rate limiter"),

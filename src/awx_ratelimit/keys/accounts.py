@@ -43,6 +43,10 @@ class Accounts:
         self._clock = clock
         self._check_plan = check_plan
 
+    def checked_by(self, check_plan: CheckPlan) -> "Accounts":
+        """Return these accounts with `check_plan`, unless they have one. See KeyService."""
+        return self if self._check_plan is not None else Accounts(self._store, self._clock, check_plan)
+
     def create(
         self,
         account_id: str,

@@ -15,8 +15,8 @@ from awx_ratelimit.keys.usage_range import By, Range, usage_range
 from awx_ratelimit.runtime.clock import Clock
 
 Order = Literal["id", "requests", "refusals"]
-_ORDERS: Final = get_args(Order)
-_STATUSES: Final = get_args(AccountStatus)
+ORDERS: Final = get_args(Order)
+STATUSES: Final = get_args(AccountStatus)
 #: Reports of all accounts read every row of the time, so it is shorter than that of one account.
 _MAX_PERIODS: Final = {"hour": 48, "day": 31}
 _MAX_NUMBER: Final = 2**53
@@ -36,7 +36,8 @@ class ShadowRefusals:
 class OperatorReports:
     """All accounts of a KeyService and its audit trail, as its attribute `operator`. `accounts` changes accounts.
 
-    A time is as in `UsageReports`, and has at most 31 days or 48 hours. A list has at most 100,000 items.
+    A time is as in `UsageReports`, but begins at most 31 days, or 48 hours, before its end. A list has at most 100,000
+    items.
 
     Every call raises InvalidKeyRequest for an invalid argument, and KeyStoreUnavailable.
     """
@@ -66,10 +67,10 @@ class OperatorReports:
         asked = AccountFilter(
             None if prefix is None else validation.account_id(prefix, field="prefix"),
             validation.optional_name(plan, "plan"),
-            None if status is None else _one_of(status, "status", _STATUSES),
+            None if status is None else _one_of(status, "status", STATUSES),
         )
-        _one_of(order, "order", _ORDERS)
-        times, page = self._times(from_, to, by), validation.page(page_num, page_size)
+        _one_of(order, "order", ORDERS)
+        times, page = self.times(from_, to, by), validation.page(page_num, page_size)
         now_ms = self._clock.now_ms()
         if order == "id":
             return self._store.query(queries.accounts, asked, times, *page, now_ms)
@@ -101,16 +102,14 @@ class OperatorReports:
     ) -> ShadowRefusals:
         """Return what limits in shadow would have refused, with the `number` (1 to 100) first limits and accounts."""
         number = validation.integer(number, "number", 1, validation.MAX_PAGE_SIZE)
-        times = self._times(from_, to, by)
+        times = self.times(from_, to, by)
         limits = self._store.query(queries.shadow_limits, times, number)
         return ShadowRefusals(limits, self._store.query(queries.shadow_accounts, times, number))
 
-    def _times(self, from_: datetime | None, to: datetime | None, by: By) -> Range:
+    def times(self, from_: datetime | None = None, to: datetime | None = None, by: By = "day") -> Range:
+        """Return the whole periods that these arguments mean in the other calls."""
         times = usage_range(self._clock.now_ms(), from_, to, by)
-        if times.number > _MAX_PERIODS[by]:
-            remedy = f"expected at most {_MAX_PERIODS[by]} {by}s"
-            raise InvalidKeyRequest("is too long before the end", remedy=remedy, field="from")
-        return times
+        return times._replace(begins_ms=max(times.begins_ms, times.ends_ms - _MAX_PERIODS[by] * times.length_ms))
 
 
 def _one_of(value: str, field: str, allowed: tuple[str, ...]) -> str:

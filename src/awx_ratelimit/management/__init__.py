@@ -9,7 +9,9 @@ It needs the extra ``keys``. Access tokens are verified here, and issued elsewhe
 
 from awx_ratelimit.management.api import ManagementApi
 from awx_ratelimit.management.auth.jwks import Jwks
+from awx_ratelimit.management.auth.operator_tokens import OperatorTokens
 from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
+from awx_ratelimit.management.operator_api import OperatorApi
 from awx_ratelimit.management.usage import AccountUsage, KeyUsage, LimitUsage, live_usage
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "KeyUsage",
     "LimitUsage",
     "ManagementApi",
+    "OperatorApi",
+    "OperatorTokens",
     "Owner",
     "live_usage",
 ]

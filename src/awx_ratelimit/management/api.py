@@ -4,7 +4,6 @@ Requests need an access token. An API key is not enough, because a leaked key mu
 only its own keys: ids of other accounts, revoked keys and unknown ids all get the same 404.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from http import HTTPStatus
@@ -13,19 +12,9 @@ from typing import Any, Final, NamedTuple
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import type_name
-from awx_ratelimit.errors import (
-    AccessRefused,
-    AccountNotFound,
-    BackendUnavailable,
-    InvalidLimit,
-    KeyNotFound,
-    KeyRequestRefused,
-    KeyStoreUnavailable,
-    SigningKeysUnavailable,
-)
+from awx_ratelimit.errors import AccountNotFound
 from awx_ratelimit.http import error_responses, limit_headers
 from awx_ratelimit.http.message import FullRequest, Reply
-from awx_ratelimit.http.sampled_log import SampledLog
 from awx_ratelimit.http.validation import checked_plans
 from awx_ratelimit.keys.models import ApiKey
 from awx_ratelimit.keys.service import KeyService
@@ -33,6 +22,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 from awx_ratelimit.limiter_sync import Limiter
 from awx_ratelimit.management import formats, openapi
 from awx_ratelimit.management.auth.tokens import AccessTokens, Owner
+from awx_ratelimit.management.dispatch import Dispatcher, limited
 from awx_ratelimit.management.limits import (
     BlockingLimiter,
     IssuedKey,
@@ -40,11 +30,10 @@ from awx_ratelimit.management.limits import (
     checked_service,
     rates_only,
 )
-from awx_ratelimit.management.routing import RESOURCES, Action, Match, Router
+from awx_ratelimit.management.routing import RESOURCES, Action, Match
 from awx_ratelimit.management.usage import live_usage
 from awx_ratelimit.management.usage_history import HistoryRequest
 
-_log = logging.getLogger("awx_ratelimit.management")
 #: The default limit on creations and rotations per account.
 CREATIONS: Final = Plan.of("key-creations", per_minute=10)
 #: The default limit on other calls per account, except revocations.
@@ -103,8 +92,7 @@ class ManagementApi:
         self.needs_loop = self._limiter.needs_loop
         self._plans = checked_plans(plans)
         self._base = base.rstrip("/")
-        self._log = SampledLog(_log, interval_s=1.0)
-        self._router = Router(self._base, RESOURCES)
+        self._dispatch = Dispatcher(self._base, RESOURCES, self._handle, lambda: self.document)
         self._issuer = KeyIssuer(keys, self._limiter, creations, new_account_plan)
         self._calls = rates_only("calls", calls)
         self._handlers: dict[Action, Callable[[_AuthorizedRequest], Reply]] = {
@@ -120,50 +108,20 @@ class ManagementApi:
 
     def __call__(self, full_request: FullRequest) -> Reply:
         """Return the reply. Never raises for anything a client sends, nor for an unavailable store or backend."""
-        method, path = full_request.request[:2]
-        match = self._router.find(method, path)
-        if match is None:
-            return error_responses.failure("not_found")
-        if match.action is None:
-            allow = [(b"allow", ", ".join(match.allowed_methods).encode())]
-            return (
-                error_responses.no_content(allow)
-                if method == "OPTIONS"
-                else error_responses.failure("method_not_allowed", None, allow)
-            )
-        if match.action == "document":
-            return error_responses.document(HTTPStatus.OK, self.document)
-        return self._reply(match.action, match, full_request)
+        return self._dispatch(full_request)
 
     @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI document, also served at ``/openapi.json``."""
         return openapi.document(self._base)
 
-    def _reply(self, action: Action, match: Match[Action], full_request: FullRequest) -> Reply:
-        try:
-            request = _AuthorizedRequest(self._owner(full_request.request), match.key_id, full_request)
-            return self._limited(action, request) if action in _LIMITED_ACTIONS else self._handlers[action](request)
-        except AccessRefused as error:
-            return error_responses.failure(error.code)
-        except KeyRequestRefused as error:
-            return error_responses.failure(error.code, None if isinstance(error, KeyNotFound) else _sentence(error))
-        except (KeyStoreUnavailable, SigningKeysUnavailable, BackendUnavailable, InvalidLimit) as error:
-            code = getattr(error, "code", "rate_limiter_unavailable")
-            self._log.write(logging.ERROR, code, "%s: %s", code, error)
-            return error_responses.failure(code)
-
-    def _limited(self, action: Action, request: _AuthorizedRequest) -> Reply:
-        """Handle a call that creates no key, within the plan `calls`."""
-        try:
-            decision = self._limiter.acquire(f"api-key-calls:{request.owner.account_id}", self._calls)
-        except BackendUnavailable:
-            # These calls change no limit, so they work without a decision.
-            return self._handlers[action](request)
-        if not decision.allowed:
-            return limit_headers.refusal(decision)
-        reply = self._handlers[action](request)
-        return reply._replace(headers=[*reply.headers, *limit_headers.headers(decision)])
+    def _handle(self, action: Action, match: Match[Action], full_request: FullRequest) -> Reply:
+        request = _AuthorizedRequest(self._owner(full_request.request), match.key_id, full_request)
+        handler = self._handlers[action]
+        if action not in _LIMITED_ACTIONS:
+            return handler(request)
+        subject = f"api-key-calls:{request.owner.account_id}"
+        return limited(self._limiter, subject, self._calls, lambda: handler(request))
 
     def _list(self, request: _AuthorizedRequest) -> Reply:
         keys, page_fields = self._requested_keys(request)
@@ -230,8 +188,3 @@ def _created_reply(issued: IssuedKey) -> Reply:
     return error_responses.document(
         HTTPStatus.CREATED, formats.created_key_json(issued.created), limit_headers.headers(issued.decision)
     )
-
-
-def _sentence(error: KeyRequestRefused) -> str:
-    text = str(error)
-    return f"{text}." if error.field else f"{text[0].upper()}{text[1:]}."

@@ -31,8 +31,10 @@ class NotJson(KeyRequestRefused):
     code = "unsupported_media_type"
 
 
-def fields(request: FullRequest, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
-    """Return the fields of the JSON object in the body; none of them is null. An empty body has no fields.
+def fields(
+    request: FullRequest, allowed: Collection[str], required: Collection[str] = (), nullable: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the fields of the JSON object in the body; only `nullable` ones are null. An empty body has no fields.
 
     Raises InvalidKeyRequest and NotJson.
     """
@@ -42,7 +44,7 @@ def fields(request: FullRequest, allowed: Collection[str], required: Collection[
     for field in allowed:
         if field in required and field not in found:
             raise InvalidKeyRequest("is missing", remedy="this field is required", field=field)
-        if field in found and found[field] is None:
+        if field in found and found[field] is None and field not in nullable:
             raise InvalidKeyRequest("is null", remedy="set a value, or omit the field", field=field)
     return found
 

@@ -17,6 +17,28 @@ RESOURCES: Final[Sequence[tuple[str, Mapping[str, Action]]]] = (
 )
 
 
+OperatorAction = Literal[
+    "accounts", "account", "change", "override", "end_override", "suspend", "resume", "usage", "usage_history",
+    "shadow_refusals", "all_shadow_refusals", "audit", "explain", "document",
+]  # fmt: skip
+
+#: Only an API with a gate has the resource ``/explain``.
+OPERATOR_RESOURCES: Final[Sequence[tuple[str, Mapping[str, OperatorAction]]]] = (
+    ("/accounts", {"GET": "accounts"}),
+    ("/accounts/{id}", {"GET": "account", "PATCH": "change"}),
+    ("/accounts/{id}/override", {"PUT": "override", "DELETE": "end_override"}),
+    ("/accounts/{id}/suspend", {"POST": "suspend"}),
+    ("/accounts/{id}/resume", {"POST": "resume"}),
+    ("/accounts/{id}/usage", {"GET": "usage"}),
+    ("/accounts/{id}/usage/history", {"GET": "usage_history"}),
+    ("/accounts/{id}/shadow-refusals", {"GET": "shadow_refusals"}),
+    ("/shadow-refusals", {"GET": "all_shadow_refusals"}),
+    ("/audit", {"GET": "audit"}),
+    ("/explain", {"GET": "explain"}),
+    ("/openapi.json", {"GET": "document"}),
+)
+
+
 class Match(NamedTuple, Generic[_Action]):
     """The resource at a path: the action of the method (None: not allowed), the id in the path, the allowed methods."""
 

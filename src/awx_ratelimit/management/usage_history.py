@@ -46,7 +46,7 @@ class HistoryRequest(NamedTuple):
         if form is not None and form not in FORMATS:
             raise InvalidKeyRequest("not a format", remedy="expected json or csv", field="format")
         arguments: dict[str, Any] = {name: formats.number(name, texts[name]) for name in _PAGE if name in texts}
-        arguments |= {f"{name}_" if name == "from" else name: _time(name, texts[name])
+        arguments |= {f"{name}_" if name == "from" else name: sent_time(name, texts[name])
                       for name in ("from", "to") if name in texts}  # fmt: skip
         arguments |= {"key_id": texts.get("key"), "by": texts.get("by", "day")}
         return cls(arguments, form == "csv" or (form is None and prefers_csv(request.request.values(b"accept"))))
@@ -75,8 +75,9 @@ def period_json(period: UsagePeriod) -> dict[str, Any]:
     }
 
 
-def _time(name: str, text: str) -> datetime:
-    if not _is_time(text):
+def sent_time(name: str, text: object) -> datetime:
+    """Return the time in a field. Raises InvalidKeyRequest unless it matches `TIME_PATTERN`."""
+    if not isinstance(text, str) or not _is_time(text):
         remedy = "expected a date such as 2025-06-01, or a time such as 2025-06-01T10:00:00Z"
         raise InvalidKeyRequest("not a time from 1970 to 2999", remedy=remedy, field=name)
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -7,8 +7,8 @@ claim is checked here, beginning with its type.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from awx_ratelimit.core.validation import describe, short_repr
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
@@ -30,6 +30,11 @@ _MAX_LIFETIME_S = 365 * 86_400
 _MAX_LEEWAY_S = 300
 _LOG_INTERVAL_S = 60.0
 _bearer = re.compile(rb"[ \t]*bearer[ \t]+([!-~]+)[ \t]*", re.IGNORECASE).fullmatch
+
+
+#: Tokens with this scope are for the operator's API alone.
+OPERATOR_SCOPE: Final = "awx:operator"
+_T = TypeVar("_T")
 
 
 class Owner(NamedTuple):
@@ -82,8 +87,12 @@ class AccessTokens:
 
     def owner(self, request: Request) -> Owner:
         """Return whose keys the request may manage. Raises AccessRefused and SigningKeysUnavailable."""
+        return self.authorized(request, self.owner_of)
+
+    def authorized(self, request: Request, read: Callable[[bytes], _T]) -> _T:
+        """Return what `read` returns for the token of the request. Log why a token is refused."""
         try:
-            return self.owner_of(self._token(request))
+            return read(self._token(request))
         except AccessRefused as error:
             if error.code != "access_token_missing":
                 # Operators must see the reason, but a client that retries must not fill the log.
@@ -98,8 +107,15 @@ class AccessTokens:
     def claims_of(self, token: bytes) -> Mapping[str, Any]:
         """Return the claims of `token`, of which only ``iss``, ``aud`` and the times are checked.
 
-        Raises AccessRefused and SigningKeysUnavailable.
+        An operator's token is refused, so that it can never act for a customer. Raises AccessRefused and
+        SigningKeysUnavailable.
         """
+        claims = self.any_claims_of(token)
+        _require(not is_operators(claims), f"it is an operator's: it has the scope {OPERATOR_SCOPE!r}")
+        return claims
+
+    def any_claims_of(self, token: bytes) -> Mapping[str, Any]:
+        """Return the claims of `token`, also of an operator's. Raises like `claims_of`."""
         if len(token) > MAX_TOKEN_BYTES:
             raise AccessRefused("invalid_access_token", f"it has more than {MAX_TOKEN_BYTES} bytes")
         claims = verified_claims(token, self._keys)
@@ -151,6 +167,14 @@ class AccessTokens:
         if token.startswith(self._prefix):
             raise AccessRefused("access_token_required", "an API key was sent")
         return token
+
+
+def is_operators(claims: Mapping[str, Any]) -> bool:
+    """Whether a token has the operator's scope, in ``scope`` (RFC 9068) or ``scp``, as a text or as a list."""
+    scopes: list[object] = []
+    for claim in (claims.get("scope"), claims.get("scp")):
+        scopes += claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    return OPERATOR_SCOPE in scopes
 
 
 def bearer_token(values: Sequence[bytes]) -> bytes | None:

@@ -1,0 +1,88 @@
+"""The JSON of accounts and events in the replies of the operator's API: exactly these fields, in this order."""
+
+from typing import Any
+
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.rate import CONCURRENT, Rate
+from awx_ratelimit.keys.models import Account, ApiKey, Event, Page, utc_datetime
+from awx_ratelimit.keys.operator_reports import ShadowRefusals
+from awx_ratelimit.keys.usage_range import Range
+from awx_ratelimit.management import formats
+from awx_ratelimit.management.usage import SLOTS
+from awx_ratelimit.runtime.clock import rfc3339
+
+
+def account_json(account: Account) -> dict[str, Any]:
+    """Return an account. `temporary_override` is what holds now."""
+    temporary = account.temporary
+    return {
+        "id": account.id,
+        "plan": account.plan,
+        "overrides": None if account.overrides is None else dict(account.overrides),
+        "temporary_override": None
+        if temporary is None
+        else {"overrides": dict(temporary.overrides), "until": rfc3339(temporary.until)},
+        "status": account.status,
+        "max_keys": account.max_keys,
+        "created_at": rfc3339(account.created_at),
+    }
+
+
+def limits_json(plan: Plan | None) -> list[dict[str, Any]] | None:
+    """Return the limits of each key and, with the prefix ``account.``, those that all keys share. None: no plan."""
+    if plan is None:
+        return None
+    shared = [] if plan.account is None else _limits_json(plan.account, "account.")
+    return [*_limits_json(plan, ""), *shared]
+
+
+def keys_json(page: Page[ApiKey]) -> dict[str, Any]:
+    """Return a page of the keys of an account."""
+    return page_json([formats.key_json(key) for key in page.items], page)
+
+
+def page_json(data: list[dict[str, Any]], page: Page[Any]) -> dict[str, Any]:
+    """Return a page."""
+    return {"data": data, "total": page.total, "has_more": page.has_more}
+
+
+def times_json(times: Range) -> dict[str, Any]:
+    """Return the time of a report."""
+    begins_at, ends_at = (rfc3339(utc_datetime(at_ms)) for at_ms in (times.begins_ms, times.ends_ms))
+    return {"by": times.by, "from": begins_at, "to": ends_at}
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return an entry of the audit trail."""
+    return {
+        "number": event.number,
+        "account_id": event.account_id,
+        "key_id": event.key_id,
+        "action": event.action,
+        "actor": event.actor,
+        "at": rfc3339(event.at),
+        "details": dict(event.details),
+    }
+
+
+def shadow_refusals_json(found: ShadowRefusals) -> dict[str, Any]:
+    """Return what limits in shadow would have refused."""
+    accounts = [{"id": one.account_id, "number": one.number, "limits": one.limits} for one in found.accounts]
+    return {"limits": dict(found.limits), "accounts": accounts}
+
+
+def _limits_json(plan: Plan, prefix: str) -> list[dict[str, Any]]:
+    limits = [_rate_json(rate, plan, prefix) for rate in plan.rates]
+    if plan.concurrency is not None:
+        shadow = plan.shadow or plan.concurrency.shadow
+        slots = plan.concurrency.slots
+        limits.append(_limit_json(f"{prefix}{CONCURRENT}", SLOTS, slots, slots, shadow=shadow))
+    return limits
+
+
+def _rate_json(rate: Rate, plan: Plan, prefix: str) -> dict[str, Any]:
+    return _limit_json(prefix + rate.name, rate.measure, rate.tokens, rate.burst, shadow=plan.shadow or rate.shadow)
+
+
+def _limit_json(name: str, measure: str, limit: int, burst: int, *, shadow: bool) -> dict[str, Any]:
+    return {"name": name, "measure": measure, "limit": limit, "burst": burst, "shadow": shadow}

@@ -1,0 +1,220 @@
+"""The calls of the operator's API: their fields, what they change, and the requests that they refuse."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema_rs
+import openapi_spec_validator
+import pytest
+from tests.keys.conftest import START_MS
+from tests.management.conftest import PLANS, Client, operator_claims, signed
+from tests.management.test_operator_requests import CALLS
+
+from awx_ratelimit import Gate, Limiter, Rule, StoredKeys
+from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.keys.storage import usage as statements
+from awx_ratelimit.management import OperatorApi, OperatorTokens, operator_openapi
+from awx_ratelimit.management.routing import OPERATOR_RESOURCES
+from awx_ratelimit.observability.subject_counts import HourUsage
+from awx_ratelimit.testing import ManualClock
+
+DOCUMENT = operator_openapi.document("/api/v1/operator", ["starter", "growth"], has_gate=True)
+UNTIL = "2025-06-02T08:00:00Z"
+ACME = {
+    "id": "acme", "plan": "starter", "overrides": None, "temporary_override": None, "status": "active",
+    "max_keys": 100, "created_at": "2025-06-01T10:00:00Z",
+}  # fmt: skip
+Fill = Callable[..., str]
+
+
+@pytest.fixture
+def used(store: KeyStore, service: KeyService) -> Fill:
+    """A function that records usage of a new key of an account."""
+    numbers = iter(range(1, 100))
+
+    def fill(account: str = "acme", allowed: int = 3, refused: int = 1, **shadows: int) -> str:
+        service.accounts.ensure(account, plan="starter")
+        key = service.create(account, "n").key.id
+        hour = HourUsage(key, START_MS, allowed, refused, 1, START_MS, {}, {"minute": refused}, shadows)
+        store.write(statements.add, "test", next(numbers), START_MS, [hour])
+        return key
+
+    return fill
+
+
+def schema_of(path: str, method: str, status: int) -> Any:
+    """The schema of a response."""
+    schema = DOCUMENT["paths"][path][method]["responses"][str(status)]["content"]["application/json"]["schema"]
+    return {**schema, "components": DOCUMENT["components"]}
+
+
+def test_list(operator: Client, used: Fill, service: KeyService) -> None:
+    """The list has the accounts with their requests in the time, filtered and in the order that is asked for."""
+    used("beta", 9)
+    used("acme", 3)
+    service.accounts.create("c", plan="growth")
+    listed = operator("GET", "/operator/accounts", query="order=requests&from=2025-05-31&page_size=1")
+
+    assert listed.status == 200
+    assert list(listed.json) == ["by", "from", "to", "data", "total", "has_more"]
+    assert (listed.json["from"], listed.json["to"]) == ("2025-05-31T00:00:00Z", "2025-06-02T00:00:00Z")
+    assert listed.json["data"] == [{**ACME, "id": "beta", "allowed": 9, "refused": 1}]
+    assert (listed.json["total"], listed.json["has_more"]) == (2, True)
+    assert [one["id"] for one in operator("GET", "/operator/accounts", query="plan=growth").json["data"]] == ["c"]
+    assert listed.headers[b"cache-control"] == b"no-store"
+
+
+def test_account(operator: Client, service: KeyService) -> None:
+    """One account has its limits and its keys, without their secrets."""
+    key = service.create("acme", "n")
+    service.accounts.set_overrides("acme", {"account": {"per_minute": 7}})
+    shown = operator("GET", "/operator/accounts/acme")
+
+    assert {name: shown.json[name] for name in ACME} == {**ACME, "overrides": {"account": {"per_minute": 7}}}
+    assert shown.json["limits"][0] == {
+        "name": "minute", "measure": "requests", "limit": 60, "burst": 60, "shadow": False,
+    }  # fmt: skip
+    assert [one["name"] for one in shown.json["limits"]] == ["minute", "day", "concurrent", "account.minute"]
+    assert [one["id"] for one in shown.json["keys"]["data"]] == [key.key.id]
+    assert key.secret.reveal().encode() not in shown.body
+
+
+def test_plan_that_is_gone(operator: Client, service: KeyService) -> None:
+    """An account whose plan is no longer in the table is shown without limits, and can be given another plan."""
+    service.accounts.set_plan("acme", "old")
+
+    assert operator("GET", "/operator/accounts/acme").json["limits"] is None
+    assert operator("POST", "/operator/accounts/acme/suspend").status == 200
+    assert operator("PATCH", "/operator/accounts/acme", {"plan": "growth"}).json["plan"] == "growth"
+
+
+def test_change(operator: Client, service: KeyService) -> None:
+    """PATCH changes what it names in one step, null removes, and the events name the operator."""
+    changed = operator("PATCH", "/operator/accounts/acme", {"plan": "growth", "overrides": {"per_minute": 9}})
+    reset = operator("PATCH", "/operator/accounts/acme", {"plan": None, "overrides": None, "max_keys": 5})
+
+    assert changed.json == {**ACME, "plan": "growth", "overrides": {"per_minute": 9}}
+    assert reset.json == {**ACME, "plan": None, "max_keys": 5}
+    assert {event.actor for event in service.events("acme").items[:-1]} == {"operator:ada"}
+
+
+def test_override(operator: Client, service: KeyService, clock: ManualClock) -> None:
+    """A temporary override, as limits or as a multiple, holds until its end or until it is deleted."""
+    doubled = operator("PUT", "/operator/accounts/acme/override", {"times": 2, "until": UNTIL})
+    listed = operator(
+        "PUT", "/operator/accounts/acme/override", {"overrides": {"per_minute": 9}, "until": "2025-06-03"}
+    )
+    ended = [operator("DELETE", "/operator/accounts/acme/override") for _ in range(2)]
+    after = operator("GET", "/operator/accounts/acme").json["temporary_override"]
+    operator("PUT", "/operator/accounts/acme/override", {"times": 0.5, "until": UNTIL})
+    limits = operator("GET", "/operator/accounts/acme").json["limits"]
+    clock.advance(86_400_000)
+    operator.headers = [(b"authorization", f"Bearer {signed(operator_claims(clock))}".encode())]
+
+    assert doubled.json == {**ACME, "temporary_override": {"overrides": {"times": 2}, "until": UNTIL}}
+    assert listed.json["temporary_override"] == {"overrides": {"per_minute": 9}, "until": "2025-06-03T00:00:00Z"}
+    assert [answer.status for answer in ended] == [204, 204]
+    assert after is None
+    assert limits[0]["limit"] == 30
+    assert operator("GET", "/operator/accounts/acme").json["limits"][0]["limit"] == 60
+
+
+def test_suspend_and_resume(operator: Client, service: KeyService) -> None:
+    """Suspend and resume answer with the account, are safe to repeat, and are in the audit trail."""
+    answers = [operator("POST", f"/operator/accounts/acme/{act}") for act in ("suspend", "suspend", "resume", "resume")]
+
+    assert [answer.json["status"] for answer in answers] == ["suspended", "suspended", "active", "active"]
+    assert [(event.action, event.actor) for event in service.events("acme").items[:2]] == [
+        ("account.activated", "operator:ada"),
+        ("account.suspended", "operator:ada"),
+    ]
+
+
+def test_usage(operator: Client, service: KeyService, limiter: Limiter, used: Fill) -> None:
+    """What an account uses now and has used, and what limits in shadow would have refused, as customers see it."""
+    key = used("acme", 5, 2, day=4)
+    limiter.acquire(key, PLANS.plans[0], 7)
+    now = operator("GET", "/operator/accounts/acme/usage").json
+    history = operator("GET", "/operator/accounts/acme/usage/history", query=f"key={key}&from=2025-06-01").json
+    csv = operator("GET", "/operator/accounts/acme/usage/history", query="format=csv&from=2025-06-01")
+    shadow = operator("GET", "/operator/accounts/acme/shadow-refusals", query=f"key={key}").json
+    of_all = operator("GET", "/operator/shadow-refusals", query="by=hour&number=5").json
+
+    assert (now["data"][0]["id"], now["data"][0]["limits"][0]["used"]) == (key, 7)
+    assert (history["data"][0]["allowed"], history["data"][0]["refused"]) == (5, 2)
+    assert csv.headers[b"content-type"] == b"text/csv; charset=utf-8"
+    assert shadow == {"limits": {"day": 4}}
+    assert of_all["limits"] == {"day": 4}
+    assert of_all["accounts"] == [{"id": "acme", "number": 4, "limits": {"day": 4}}]
+
+
+def test_audit(operator: Client, service: KeyService) -> None:
+    """The audit trail has the events of all accounts, newest first, by account, by action and before a number."""
+    operator("POST", "/operator/accounts/acme/suspend")
+    service.accounts.create("beta")
+    newest, second, *_ = operator("GET", "/operator/audit").json["data"]
+    suspended = operator("GET", "/operator/audit", query="account=acme&action=account.suspended").json
+
+    assert (newest["account_id"], newest["action"], newest["actor"]) == ("beta", "account.created", None)
+    assert suspended["data"] == [second]
+    assert second["details"] == {"before": "active", "after": "suspended"}
+    assert operator("GET", "/operator/audit", query=f"before={newest['number']}&page_size=1").json["data"] == [second]
+
+
+def test_explain(
+    service: KeyService, store: KeyStore, operator_tokens: OperatorTokens, limiter: Limiter, clock: ManualClock
+) -> None:
+    """`explain` shows what the gate would do with a request of a key, without a charge. Without a gate it is absent."""
+    verifier = KeyVerifier(store, clock=clock)
+    gate = Gate(limiter, plans=PLANS, identify=StoredKeys(verifier), rules=[Rule("/v1/pay", cost=5)])
+    api = OperatorApi(service, operator_tokens, limiter=limiter, plans=PLANS, gate=gate)
+    client = Client(api, signed(operator_claims(clock)))
+    key = service.create("acme", "n").key.id
+    found = [client("GET", "/operator/explain", query=f"method=POST&path=/v1/pay&key={key}").json for _ in range(2)]
+    wrong = [
+        client("GET", "/operator/explain", query=query) for query in ("", "path=x", "path=/&key=key_1", "path=/&x=1")
+    ]
+    without = Client(OperatorApi(service, operator_tokens, limiter=limiter, plans=PLANS), "")(
+        "GET", "/operator/explain"
+    )
+    verifier.close()
+
+    assert (found[0]["outcome"], found[0]["cost"], found[0]["caller"]["account"]) == (
+        "allowed",
+        {"requests": 5},
+        "acme",
+    )
+    assert [one["remaining"] for one in found[1]["budgets"][0]["limits"]] == [60, 10_000, 5]
+    assert [answer.code for answer in wrong] == [
+        "invalid_request", "invalid_request", "api_key_not_found", "invalid_request",
+    ]  # fmt: skip
+    assert without.code == "not_found"
+
+
+def test_document(operator: Client) -> None:
+    """The document is valid, needs no token, and has exactly the calls of the API."""
+    operator.headers = []
+    served = operator("GET", "/operator/openapi.json").json
+    paths = DOCUMENT["paths"].items()
+    described = {(path, method.upper()) for path, calls in paths for method in calls if method != "parameters"}
+    openapi_spec_validator.validate(DOCUMENT)
+
+    assert served["servers"] == [{"url": "/api/v1/operator"}]
+    assert "/explain" not in served["paths"]
+    assert described == {(path, one) for path, acts in OPERATOR_RESOURCES for one in acts} - {("/openapi.json", "GET")}
+    used = {part.split('"')[0] for part in json.dumps(DOCUMENT).split("#/components/schemas/")[1:]}
+    assert used == set(DOCUMENT["components"]["schemas"])
+
+
+def test_responses(operator: Client, used: Fill) -> None:
+    """Every response has a documented status and the fields of its schema."""
+    used("acme", 3, 1, minute=2)
+    calls = [*((method, f"/accounts/{{id}}{path}", body) for method, path, body in CALLS if path != "/override"),
+             ("PUT", "/accounts/{id}/override", {"times": 2, "until": UNTIL}), ("GET", "/accounts", None),
+             ("GET", "/shadow-refusals", None), ("GET", "/audit", None)]  # fmt: skip
+    for method, path, body in calls:
+        for account, query in (("acme", ""), ("nobody", ""), ("acme", "x=1")):
+            answer = operator(method, "/operator" + path.replace("{id}", account), body, query=query)
+
+            jsonschema_rs.validate(schema_of(path, method.lower(), answer.status), answer.json)

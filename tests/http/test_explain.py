@@ -29,6 +29,7 @@ from awx_ratelimit.http.explain import explain_path, request_to
 from awx_ratelimit.http.explanation import ExplainedCaller, Explanation
 from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
+from awx_ratelimit.runtime.event_loops import ThreadPool
 
 KEY = "awx_example_key"
 ACCOUNT = Plan.of("p.account", per_minute=4)
@@ -199,12 +200,14 @@ def test_caller_instead_of_a_key() -> None:
 
 
 def test_async_gate() -> None:
-    """An AsyncGate explains as a Gate does."""
+    """An AsyncGate explains as a Gate does, also to a blocking handler that `AsgiApp` runs in a thread."""
     gate = AsyncGate(
         AsyncLimiter(MemoryBackend()), plans=PlanTable([PLAN], default="p"), identify=StaticKeys({KEY: "p"})
     )
     explained = asyncio.run(gate.explain(request_to(gate, "GET", "/v1/agents", {"X-API-Key": KEY})))
+    of_operator = asyncio.run(ThreadPool(1).run(explain_path, gate, "GET", "/v1/agents", lambda: Caller("key_9")))
 
+    assert of_operator.caller == ExplainedCaller("key_9", "p", None)
     assert explained.outcome == "allowed"
     assert explained.budgets[0].limits[0].remaining == 6
 
@@ -234,7 +237,8 @@ def test_text_and_json() -> None:
     used.status("/v1/exports", x_api_key=KEY)
     explained = explain(used, "GET", "/v1/reports/7")
 
-    assert json.loads(json.dumps(explained.fields()))["budgets"][0]["limits"][0]["limit"] == "minute"
+    assert json.loads(json.dumps(explained.fields())) == explained.fields()
+    assert explained.fields()["budgets"][0]["limits"][0]["limit"] == "minute"
     assert str(explained).splitlines() == [
         "GET /v1/reports/7: allowed",
         "rule: /v1/reports/** (every method)",

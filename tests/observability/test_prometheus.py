@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from tests.machine import eventually
 
 from awx_ratelimit import (
@@ -20,13 +23,14 @@ from awx_ratelimit import (
     Plan,
     PlanTable,
     Rate,
+    RateLimitMiddleware,
     StaticKeys,
 )
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core import budget
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.observability import decision_counts, limit_metrics
-from awx_ratelimit.observability.prometheus import PrometheusMetrics
+from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app
 from awx_ratelimit.testing import ManualClock
 
 STARTER = Plan.of("starter", per_minute=2, concurrent=3)
@@ -121,6 +125,15 @@ def test_settlements(published: Published) -> None:
         published.of("settlements_total", plan="tokens", direction=name) for name in ("more", "less", "same")
     ]
     assert by_direction == [1, 2, 1]
+
+
+def test_two_lines() -> None:
+    """A listener of the middleware and a mounted app publish the metrics of an app."""
+    registry = CollectorRegistry()
+    app = Starlette(routes=[Mount("/metrics", metrics_app(registry))])
+    app.add_middleware(RateLimitMiddleware, anonymous=STARTER, plans=STARTER, listeners=[PrometheusMetrics(registry)])
+
+    assert 'awx_ratelimit_requests_total{outcome="allowed",plan="starter"} 1.0' in TestClient(app).get("/metrics/").text
 
 
 def test_settlements_without_effect(published: Published) -> None:

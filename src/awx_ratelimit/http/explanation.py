@@ -111,10 +111,14 @@ class Explanation:
 
     def fields(self) -> dict[str, Any]:
         """The JSON form: dictionaries, lists, texts, numbers, True, False and None, by the names of the attributes."""
-        return {**asdict(self), "refusing": list(self.refusing)}
+        return {**asdict(self, dict_factory=_with_lists), "refusing": list(self.refusing)}
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+
+def _with_lists(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
 
 
 def _lines(explained: Explanation) -> Iterator[str]:

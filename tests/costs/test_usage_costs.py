@@ -41,11 +41,11 @@ def test_counting(also: list[Budget]) -> None:
 
 @pytest.mark.parametrize("also", [[], ALSO], ids=["plain", "joint"])
 def test_warnings(also: list[Budget]) -> None:
-    """Watching quotas adds less than 20 % to a claim in memory and its release: so at most 0.2 µs."""
+    """Watching quotas adds less than 25 % to a claim in memory and its release: so at most 0.3 µs."""
     latest = LatestDecisions(start=_nothing, wake=_nothing)
     off, on = Limiter(MemoryBackend()), Limiter(MemoryBackend(), listeners=[latest])
     pairs = [(_claims_s(off, also), _claims_s(on, also)) for _ in range(40)]
     off_s, on_s = (min(times) for times in zip(*pairs, strict=True))
 
-    assert on_s - off_s < 0.2 * off_s
+    assert on_s - off_s < 0.25 * off_s
     assert len(list(latest.take())) == len(KEYS)

@@ -13,11 +13,12 @@ import pytest
 from tests.keys.store_probes import Call
 from tests.machine import eventually, timed
 
-from awx_ratelimit import Budget, Limiter, MemoryBackend, Plan, QuotaWarnings, Rate
+from awx_ratelimit import Budget, GuardedBackend, Limiter, MemoryBackend, Plan, QuotaWarnings, Rate
 from awx_ratelimit.errors import InvalidLimit, KeyStoreUnavailable
 from awx_ratelimit.keys import KeyService, KeyStore, QuotaWarning
 from awx_ratelimit.observability import latest_decisions
 from awx_ratelimit.testing import ManualClock
+from awx_ratelimit.testing.adapter_responses import UnavailableBackend
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MONTHLY = Plan("monthly", (Rate("minute", 100, 60_000), Rate("month", 10, period="month", measure="requests")))
@@ -28,7 +29,7 @@ Make = Callable[..., "Watched"]
 class Watched:
     """Warnings whose threads never run, and a limiter that reports to them."""
 
-    def __init__(self, clock: ManualClock, backend: MemoryBackend, **options: Any) -> None:
+    def __init__(self, clock: ManualClock, backend: Any, **options: Any) -> None:
         self.got: list[QuotaWarning] = []
         if "webhook" not in options:
             options["on_warning"] = self.got.append
@@ -105,14 +106,14 @@ def test_larger_quota(watch: Make) -> None:
 def test_shared_and_scoped_quotas(watch: Make, store: KeyStore, service: KeyService, key: str) -> None:
     """The quotas of an account, of a route and of everybody are warned of, with the account and the key."""
     watched = watch(store=store)
-    wide = Plan.of("wide", per_minute=100)
+    wide, roomy = Plan.of("wide", per_minute=100), Plan.of("roomy", per_day=1_000)
     watched.use(key, 8, wide, also=[Budget("acme", DAILY, "account"), Budget("service", DAILY, "service")])
     watched.use(key, 8, DAILY, scope="export")
     # The route's own limit, after which the gate's is the latest.
     for _ in range(8):
         watched.limiter.acquire(key, DAILY, scope="search")
-        watched.limiter.acquire(key, wide)
-    watched.use(key, 1, wide)
+        watched.limiter.acquire(key, roomy)
+    watched.use(key, 1, roomy)
     found = {(warning.limit, warning.account_id, warning.key_id, warning.subject) for warning in watched.got}
 
     assert found == {
@@ -131,16 +132,24 @@ def test_shadow(watch: Make) -> None:
     assert watched.got == []
 
 
+def test_share_of_a_guard(clock: ManualClock) -> None:
+    """While the backend is unavailable, a process's share of a quota is not taken for the quota."""
+    guard = GuardedBackend(UnavailableBackend(), expected_workers=5)
+    watched = Watched(clock, guard)
+    watched.use("a", 2)
+
+    assert not watched.limiter.acquire("a", MONTHLY)
+    assert watched.got == []
+
+
 def test_unknown_subjects(watch: Make, store: KeyStore, key: str) -> None:
     """With a store, nobody but its keys and accounts is warned of, so that clients cannot fill it."""
     watched = watch(store=store)
     for subject in ("203.0.113.7", "key_0123456789abcdef", key):
         watched.use(subject, 8)
-    with store._engines.reading.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT subject FROM awx_warned_quotas").all()
 
     assert [warning.key_id for warning in watched.got] == [key]
-    assert [row.subject for row in rows] == [key]
+    assert _subjects(store) == {key}
 
 
 def test_processes(watch: Make, store: KeyStore, other_store: KeyStore, service: KeyService) -> None:
@@ -190,6 +199,26 @@ def test_store_outage(
     assert health == {"pending": 1, "given_up": 0, "failing": True}
     assert watched.percents() == [("month", 100)]
     assert watched.warnings.health() == {"pending": 0, "given_up": 0, "failing": False}
+
+
+def test_retention(watch: Make, store: KeyStore, service: KeyService, clock: ManualClock) -> None:
+    """What was warned of is forgotten a day after its period, so that the tables stay small."""
+    old, new = (service.create("acme", "n").key.id for _ in range(2))
+    watched = watch(store=store)
+    watched.use(old, 8, DAILY)
+    clock.advance(DAY_MS + 23 * HOUR_MS)
+    watched.use(new, 8, DAILY)
+    before = _subjects(store)
+    clock.advance(2 * HOUR_MS)
+    watched.use(new, 1, DAILY)
+
+    assert before == {old, new}
+    assert _subjects(store) == {new}
+
+
+def _subjects(store: KeyStore) -> set[str]:
+    with store._engines.reading.connect() as connection:
+        return {row.subject for row in connection.exec_driver_sql("SELECT subject FROM awx_warned_quotas")}
 
 
 def test_failing_callback(watch: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,10 @@ class Receiver:
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
 
+            def do_GET(self) -> None:
+                receiver.paths.append(self.path)
+                self.send_error(405)
+
             def log_message(self, *_: object) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

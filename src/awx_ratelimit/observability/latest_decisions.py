@@ -108,7 +108,9 @@ class LatestDecisions(Observer):
             self._remember(decision.plan, number)
 
     def _number(self, plans: tuple[Plan, ...], scopes: tuple[str | None, ...]) -> int:
-        if not any(is_quota(rate) for plan in plans for rate in plan.rates):
+        # A guard decides alone under a share of a plan, which is smaller than the quota.
+        is_share = hasattr(plans[0], "whole")
+        if is_share or not any(is_quota(rate) for plan in plans for rate in plan.rates):
             return 0
         return self._scopes.setdefault(scopes, self._next_number())
 

@@ -1,6 +1,7 @@
 """`QuotaWarnings`: warns once when a key or an account has used 80 % and 100 % of a quota of a day or longer."""
 
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 if TYPE_CHECKING:
     from awx_ratelimit.keys.storage.store import KeyStore
 
+_log = logging.getLogger("awx_ratelimit")
 INTERVAL_S: Final = 5.0
 _MAX_INTERVAL_S: Final = 3_600
 _MAX_UNSTORED: Final = 10_000
@@ -126,10 +128,15 @@ class QuotaWarnings(LatestDecisions):
 
     def _note_crossings(self) -> None:
         for decision in self.take():
-            for use in crossed_quotas(decision):
+            try:
+                uses = crossed_quotas(decision)
+            except Exception:
+                _log.exception("a quota cannot be watched")
+                continue
+            for use in uses:
                 if self._warned.lacks(use) and len(self._unstored) < _MAX_UNSTORED:
                     last = self._unstored.get((use.subject, use.limit))
-                    if last is None or last.percent <= use.percent:
+                    if last is None or last.percent <= use.percent or last.until_ms <= use.at_ms:
                         self._unstored[use.subject, use.limit] = use
 
     def _store_uses(self) -> None:

@@ -27,6 +27,7 @@ from awx_ratelimit.http.route_admission_sync import admit_to_route
 from awx_ratelimit.http.route_limit import RouteLimit
 from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.observability import usage_history as module
+from awx_ratelimit.observability.listeners import Listener
 from awx_ratelimit.observability.subject_counts import HourUsage
 from awx_ratelimit.observability.usage_history import HOUR_MS, UsageCounts
 from awx_ratelimit.testing import ManualClock
@@ -396,3 +397,30 @@ async def test_async_limiter(counted: Counted) -> None:
     await limiter.flush()
 
     assert counted.taken() == [usage(allowed=1, peak=1, costs={"requests": 2})]
+
+
+class _Kept(list[Decision]):
+    """A fast listener, which an exit may interrupt."""
+
+    def reporter(self, release: Listener) -> Listener:
+        return self
+
+    def __call__(self, decision: Decision) -> None:
+        self.append(decision)
+        if len(self) == 3:
+            raise Interrupted
+
+
+def test_fast_listeners(counted: Counted) -> None:
+    """Several fast listeners get every decision, and the slot of an interrupted request is released."""
+    first, last = _Kept([None] * 9), _Kept()  # type: ignore[list-item]  # never the third
+    limiter = Limiter(MemoryBackend(clock=counted.clock), listeners=[first, counted.counts, last])
+    for _ in range(2):
+        limiter.acquire(KEY, PLAN)
+    with pytest.raises(Interrupted):
+        limiter.acquire(KEY, PLAN)
+    (found,) = counted.taken()
+
+    assert first[9:] == last
+    assert len(last) == found.allowed == 3
+    assert limiter.peek(KEY, PLAN).held == 2

@@ -85,8 +85,8 @@ _STORE = (
     "usage_queries", "usage_schema", "usage_sealing", "warnings",
 )  # fmt: skip
 _COMMANDS = (
-    "app", "explain_command", "key_commands", "loadtest_command", "metrics_commands", "scan_command",
-    "server_commands", "usage_commands",
+    "account_commands", "account_views", "app", "explain_command", "key_commands", "loadtest_command",
+    "metrics_commands", "scan_command", "server_commands", "usage_commands",
 )  # fmt: skip
 _DJANGO_APP = ("apps", "checks", "management/commands/awx_ratelimit")
 _DJANGO = ("admission", "configuration", "limits", "messages", "middleware", "users")

@@ -117,9 +117,13 @@ def _check_command(words: list[str]) -> None:
     group = get_command(app)
     with group.make_context("awx-ratelimit", [], resilient_parsing=True) as context:
         name, found, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
-        if name in ("keys", "plans", "metrics", "usage"):
+        if name in ("keys", "accounts", "plans", "metrics", "usage"):
             name, found, rest = found.resolve_command(context, rest)
-        if words[0] == "keys" or words[:2] in (["usage", "history"], ["usage", "keys"], ["usage", "export"]):
+        if words[0] in ("keys", "accounts") or words[:2] in (
+            ["usage", "history"],
+            ["usage", "keys"],
+            ["usage", "export"],
+        ):
             rest += ["--database", "sqlite://"]
 
         assert found.make_context(name, rest, parent=context).params or not found.params

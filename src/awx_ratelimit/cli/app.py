@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from awx_ratelimit.cli import key_commands, metrics_commands, output, server_commands, usage_commands
+from awx_ratelimit.cli import account_commands, key_commands, metrics_commands, output, server_commands, usage_commands
 from awx_ratelimit.cli.explain_command import explain
 from awx_ratelimit.cli.loadtest_command import loadtest, loadtest_worker
 from awx_ratelimit.cli.scan_command import scan
@@ -17,12 +17,13 @@ ERROR = 2
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    help="Manage API keys, inspect rate limits, and audit gateways.",
+    help="Manage API keys and accounts, inspect rate limits, and audit gateways.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.add_typer(key_commands.keys, name="keys")
+app.add_typer(account_commands.accounts, name="accounts")
 app.command()(scan)
 app.add_typer(server_commands.plans, name="plans")
 app.add_typer(metrics_commands.metrics, name="metrics")

@@ -75,9 +75,9 @@ def create(
     """Create a key and print it. It is shown only once."""
     with open_service(database, prefix, plans) as service:
         if plan is not None:
-            service.accounts.ensure(account, plan=plan, actor=_actor())
+            service.accounts.ensure(account, plan=plan, actor=actor_name())
         try:
-            created = service.create(account, name, expires_in_days=expires_in_days, actor=_actor())
+            created = service.create(account, name, expires_in_days=expires_in_days, actor=actor_name())
         except AccountNotFound as error:
             raise AccountNotFound(error.what, remedy="add --plan to create it", field="account") from error
         _print_created(created, json=json)
@@ -104,14 +104,16 @@ def rotate(
 ) -> None:
     """Create a replacement for a key and print it. The old key expires after the grace period."""
     with open_service(database, prefix) as service:
-        _print_created(service.rotate(account, key_id, grace_period_seconds=grace_seconds, actor=_actor()), json=json)
+        _print_created(
+            service.rotate(account, key_id, grace_period_seconds=grace_seconds, actor=actor_name()), json=json
+        )
 
 
 @keys.command()
 def revoke(key_id: KeyId, *, account: AccountId, database: Database, json: Json = False) -> None:
     """Revoke a key. Takes effect everywhere within a second."""
     with open_service(database) as service:
-        service.revoke(account, key_id, actor=_actor())
+        service.revoke(account, key_id, actor=actor_name())
     if json:
         output.print_json({"revoked": key_id})
     else:
@@ -140,7 +142,7 @@ def set_plan(
 ) -> None:
     """Change the plan of an account. Takes effect within a second; current usage carries over."""
     with open_service(database, plans=plans) as service:
-        changed = service.accounts.set_plan(account, plan, actor=_actor())
+        changed = service.accounts.set_plan(account, plan, actor=actor_name())
     _print_account(changed, f"{changed.id} is on the plan {changed.plan}", json=json)
 
 
@@ -150,7 +152,7 @@ def set_overrides(
 ) -> None:
     """Override limits of the account's plan. Takes effect within a second; current usage carries over."""
     with open_service(database, plans=plans) as service:
-        changed = service.accounts.set_overrides(account, _parsed(overrides), actor=_actor())
+        changed = service.accounts.set_overrides(account, parsed_overrides(overrides), actor=actor_name())
     _print_account(changed, f"{changed.id} has {'new overrides' if changed.overrides else 'no overrides'}", json=json)
 
 
@@ -159,7 +161,7 @@ def open_service(database: str, prefix: str = "awx_", plans: str | None = None) 
     """A service of the store, which is closed at the end of the block."""
     pepper = os.environ.get(PEPPER)
     key_format = KeyFormat(prefix, pepper=None if pepper is None else pepper.encode())
-    check_plan = None if plans is None else _checked_by(PlanTable.from_toml(plans))
+    check_plan = None if plans is None else checked_by(PlanTable.from_toml(plans))
     # Imported here, because importing SQLAlchemy would slow down every other command.
     from awx_ratelimit.keys import KeyService
 
@@ -179,7 +181,8 @@ def open_store(database: str) -> "Iterator[KeyStore]":
         store.close()
 
 
-def _parsed(overrides: str) -> Any:
+def parsed_overrides(overrides: str) -> Any:
+    """The overrides that are written in an argument."""
     try:
         return loads(overrides)
     except (ValueError, RecursionError):
@@ -187,12 +190,15 @@ def _parsed(overrides: str) -> Any:
         raise InvalidKeyRequest("not valid JSON", remedy=remedy, field="overrides") from None
 
 
-def _checked_by(table: PlanTable) -> "CheckPlan":
+def checked_by(table: PlanTable) -> "CheckPlan":
+    """A check that a plan with overrides is one of the table."""
     return lambda plan, overrides: table.resolve(Caller("check", plan, overrides=overrides))
 
 
-def _actor() -> str:
-    """The actor for the audit trail."""
+def actor_name(actor: str | None = None) -> str:
+    """The actor for the audit trail: `actor`, or the user of the operating system."""
+    if actor is not None:
+        return actor
     try:
         return f"cli:{getpass.getuser()}"
     except (OSError, KeyError):

@@ -16,7 +16,7 @@ from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.runtime.clock import rfc3339
 
 _SUBJECT: Final = "subject"
-_FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ")
+TIME_FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ")
 
 
 class _UsageGroup(TyperGroup):
@@ -49,14 +49,14 @@ usage = typer.Typer(
 usage.command(_SUBJECT)(server_commands.usage)
 
 Key = Annotated[str | None, typer.Option(help="ID of a key of the account, also a revoked one. Default: all keys.")]
-From = Annotated[datetime | None, typer.Option("--from", formats=list(_FORMATS), help="First day or hour, in UTC.")]
+From = Annotated[datetime | None, typer.Option("--from", formats=list(TIME_FORMATS), help="First day or hour, in UTC.")]
 To = Annotated[
-    datetime | None, typer.Option(formats=list(_FORMATS), help="End, in UTC: the first day or hour after it.")
+    datetime | None, typer.Option(formats=list(TIME_FORMATS), help="End, in UTC: the first day or hour after it.")
 ]
 ByPeriod = Annotated[By, typer.Option(help="Hours are stored for 35 days.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")]
 Since = Annotated[
-    datetime, typer.Option(formats=list(_FORMATS), help="First hour, in UTC: what the last export printed.")
+    datetime, typer.Option(formats=list(TIME_FORMATS), help="First hour, in UTC: what the last export printed.")
 ]
 Source = Annotated[str, typer.Option(help="URI of your service: the source of the events.")]
 EventType = Annotated[str, typer.Option("--type", help="Type of the events.")]
@@ -78,7 +78,7 @@ def history(
     csv: Csv = False,
 ) -> None:
     """Print what an account or a key has used, by day or by hour. A `UsageHistory` in your app records it."""
-    times = _times(from_, to)
+    times = range_of(from_, to)
     with open_service(database) as service:
         service.accounts.get(account)
         periods = service.usage.history(account, key_id=key, by=by.value, **times).items
@@ -107,7 +107,7 @@ def keys(
     csv: Csv = False,
 ) -> None:
     """Print the busiest keys of an account."""
-    times = _times(from_, to)
+    times = range_of(from_, to)
     with open_service(database) as service:
         service.accounts.get(account)
         found = service.usage.busiest(account, by=by.value, number=number, **times)
@@ -151,7 +151,8 @@ def export(
     output.say(f"next: --since {rfc3339(hours.ends_at)}")
 
 
-def _times(from_: datetime | None, to: datetime | None) -> dict[str, Any]:
+def range_of(from_: datetime | None, to: datetime | None) -> dict[str, Any]:
+    """The arguments of a report for the options --from and --to."""
     times = {name: at.replace(tzinfo=UTC) for name, at in (("from_", from_), ("to", to)) if at is not None}
     if len(times) == 2 and times["from_"] >= times["to"]:
         raise InvalidKeyRequest("not before --to", remedy="expected an earlier time", field="--from")
@@ -163,11 +164,12 @@ def _row(period: Any) -> tuple[str, ...]:
         rfc3339(period.begins_at),
         str(period.allowed),
         str(period.refused),
-        _named(period.costs),
-        _named(period.refusals),
+        named_amounts(period.costs),
+        named_amounts(period.refusals),
         str(period.peak_concurrent),
     )
 
 
-def _named(amounts: Any) -> str:
+def named_amounts(amounts: Any) -> str:
+    """Amounts by name, as a cell of a table."""
     return ", ".join(f"{name} {amount}" for name, amount in sorted(amounts.items())) or "-"

@@ -153,6 +153,15 @@ def test_late_corrections(export: UsageExport, usage: _Usage, key: str, clock: M
     assert last == [(0, "tokens", 100), (2, "tokens", 15), (3, "tokens", 1)]
 
 
+def test_corrections_of_sealed_hours(export: UsageExport, usage: _Usage, key: str, clock: ManualClock) -> None:
+    """If several hours are sealed at once, a correction lowers the first of them that have any cost."""
+    for hour, tokens in enumerate((-60, 25, 0, 50, 7)):
+        usage.write(key, hour, tokens=tokens)
+    clock.advance(6 * HOUR_MS)
+
+    assert amounts(export.since(START)) == [(3, "tokens", 15), (4, "tokens", 7)]
+
+
 def test_pages(
     export: UsageExport, usage: _Usage, service: KeyService, key: str, clock: ManualClock, monkeypatch: Any
 ) -> None:

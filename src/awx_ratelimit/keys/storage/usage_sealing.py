@@ -5,13 +5,14 @@ later, such as a correction, counts in the first open hour. On PostgreSQL, `seal
 still write to the hours that it seals. On SQLite, transactions write one after another.
 
 A sealed amount is never less than 0, because meters accept no negative amounts. A correction that takes back more than
-its hour has cost is carried to the first open hour, until later costs cover it.
+its hour has cost is carried to the next hour, and on until later costs cover it.
 """
 
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+_HOUR_MS: Final = 3_600_000
 _SEALED: Final = "sealed"
 _REMOVED: Final = "removed"
 #: An advisory lock that no other program uses: the first 8 bytes of the SHA-256 of "awx_ratelimit.sealing", signed.
@@ -24,11 +25,14 @@ _RAISE: Final = text(
     " ON CONFLICT (name) DO UPDATE SET until_ms = excluded.until_ms"
     " WHERE awx_usage_marks.until_ms < excluded.until_ms"
 )
-_NEGATIVE: Final = " WHERE period = 'hour' AND begins_ms >= :sealed_ms AND begins_ms < :until_ms AND amount < 0"
+_FIRST_NEGATIVE: Final = text(
+    "SELECT min(begins_ms) FROM awx_usage_costs"
+    " WHERE period = 'hour' AND begins_ms >= :begins_ms AND begins_ms < :until_ms AND amount < 0"
+)
+_NEGATIVE: Final = " WHERE period = 'hour' AND begins_ms = :begins_ms AND amount < 0"
 _CARRY: Final = text(
     "INSERT INTO awx_usage_costs (account_id, period, family_id, begins_ms, measure, amount)"  # noqa: S608  # constants
-    " SELECT account_id, period, family_id, CAST(:until_ms AS BIGINT), measure, CAST(sum(amount) AS BIGINT)"
-    f" FROM awx_usage_costs{_NEGATIVE} GROUP BY account_id, period, family_id, measure"
+    f" SELECT account_id, period, family_id, CAST(:next_ms AS BIGINT), measure, amount FROM awx_usage_costs{_NEGATIVE}"
     " ON CONFLICT (account_id, period, family_id, begins_ms, measure) DO UPDATE SET"
     " amount = awx_usage_costs.amount + excluded.amount"
 )
@@ -65,9 +69,7 @@ def seal(connection: Connection, until_ms: int) -> int:
     sealed_ms = _read(connection, _SEALED)
     if until_ms <= sealed_ms:
         return sealed_ms
-    times = {"sealed_ms": sealed_ms, "until_ms": until_ms}
-    connection.execute(_CARRY, times)
-    connection.execute(_REMOVE_CARRIED, times)
+    _carry(connection, sealed_ms, until_ms)
     connection.execute(_RAISE, {"name": _SEALED, "until_ms": until_ms})
     return until_ms
 
@@ -93,6 +95,18 @@ def page(
     else:
         found = connection.execute(_PAGE_OF_ACCOUNT, {**row, "only": account_id})
     return tuple(HourCost(*columns) for columns in found)
+
+
+def _carry(connection: Connection, begins_ms: int, until_ms: int) -> None:
+    """Carry amounts below 0 from hour to hour, until later costs cover them or the hour is an open one."""
+    while True:
+        hour = {"begins_ms": begins_ms, "until_ms": until_ms}
+        negative_ms = connection.execute(_FIRST_NEGATIVE, hour).scalar_one()
+        if negative_ms is None:
+            return
+        begins_ms = negative_ms + _HOUR_MS
+        connection.execute(_CARRY, {"begins_ms": negative_ms, "next_ms": begins_ms})
+        connection.execute(_REMOVE_CARRIED, {"begins_ms": negative_ms})
 
 
 def _lock(connection: Connection, statement: Any) -> None:

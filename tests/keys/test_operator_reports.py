@@ -67,7 +67,7 @@ def test_longest_time(service: KeyService, used: Fill) -> None:
     long_ago = NOW - timedelta(days=400)
     assert ids(service, order="requests", from_=long_ago) == ["n0", "n1", "n2"]
     assert ids(service, order="requests", from_=long_ago, by="hour") == ["n0"]
-    assert ids(service, order="requests", from_=long_ago, to=NOW - timedelta(days=31)) == []
+    assert ids(service, order="requests", from_=long_ago, to=NOW - timedelta(days=31)) == ["n3"]
     assert service.operator.times(long_ago).number == 31
 
 

@@ -228,6 +228,22 @@ def test_route_refuses(counted: Counted, backend: type[MemoryBackend], per: Any)
     assert counted.taken() == [usage(allowed=1, refused=2, peak=1, costs={"requests": 1}, refusals={"export.hour": 2})]
 
 
+def test_refused_by_a_route_and_in_shadow(counted: Counted) -> None:
+    """A request that its route refuses is not counted by the limit in shadow that it exceeded before."""
+    tried = Plan("starter", (Rate("minute", 1, 60_000, shadow=True), Rate("day", 100, 86_400_000)))
+    gate = Gate(counted.limiter, plans=PlanTable([tried], default="starter"), identify=lambda _: Caller(KEY))
+    limit = RouteLimit("2/hour", scope="export")
+    for _ in range(4):
+        request = Request("GET", "/", "192.0.2.1", lambda _: [])
+        slot = Slot(gate, [], gate.admit(request).decision)
+        slot.add_route(gate, admit_to_route(limit, "route", request, {}, gate, [slot]).decision)
+        slot.close()
+
+    (mine,) = counted.taken()
+    assert (mine.allowed, mine.refused) == (2, 2)
+    assert mine.shadows == {"minute": 1}
+
+
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("backend", [MemoryBackend, SettlesLater])
 def test_request_that_says_what_it_has_cost(counted: Counted, backend: type[MemoryBackend], status: int) -> None:

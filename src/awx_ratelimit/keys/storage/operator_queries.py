@@ -49,6 +49,7 @@ def accounts(
     page = _page(
         connection,
         rows,
+        ACCOUNTS.c.id,
         (_id(connection),),
         page_num,
         page_size,
@@ -79,6 +80,7 @@ def accounts_by_usage(
     return _page(
         connection,
         rows.where(*_conditions(connection, asked)),
+        ACCOUNTS.c.id,
         (most.desc(), _id(connection)),
         page_num,
         page_size,
@@ -99,7 +101,7 @@ def events(
     rows = select(EVENTS).where(*(column == value for column, value in asked if value is not None))
     if before is not None:
         rows = rows.where(EVENTS.c.number < before)
-    return _page(connection, rows, (EVENTS.c.number.desc(),), page_num, page_size, event_from)
+    return _page(connection, rows, EVENTS.c.number, (EVENTS.c.number.desc(),), page_num, page_size, event_from)
 
 
 def shadow_limits(connection: Connection, times: Range, number: int) -> dict[str, int]:
@@ -157,12 +159,13 @@ def _with_usage(account: Account, row: Row[Any]) -> AccountUsage:
 def _page(
     connection: Connection,
     rows: Select[Any],
+    key: ColumnElement[Any],
     order: tuple[ColumnElement[Any], ...],
     page_num: int,
     page_size: int,
     item_from: Callable[[Row[Any]], _Item],
 ) -> Page[_Item]:
-    counted = rows.limit(MAX_LISTED).subquery()
+    counted = rows.with_only_columns(key, maintain_column_froms=True).limit(MAX_LISTED).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
     begin = (page_num - 1) * page_size
     selected = rows.order_by(*order).limit(min(page_size, max(0, MAX_LISTED - begin))).offset(begin)

@@ -63,10 +63,10 @@ class Postgres:
         """The address of a database for a key store."""
         return f"postgresql://awx@/{database}?host={self._folder}"
 
-    def new_database(self) -> str:
+    def new_database(self, options: str = "") -> str:
         """Create an empty database, and return its name."""
         name = f"keys_{next(self._names)}"
-        self._execute(f"CREATE DATABASE {name}")
+        self._execute(f"CREATE DATABASE {name} {options}")
         return name
 
     def emptied_store(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.keys.conftest import START_MS
+from tests.postgres_servers import Postgres
 
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import KeyService, KeyStore
@@ -71,12 +72,19 @@ def test_longest_time(service: KeyService, used: Fill) -> None:
     assert service.operator.times(long_ago).number == 31
 
 
-def test_order_of_ids(service: KeyService) -> None:
-    """Ids are in the order of their bytes, whatever the language of the database is."""
-    for account in ("B", "a", "C", "a.1", "A", "a|1"):
+def test_order_of_ids(postgres: Postgres) -> None:
+    """Ids are in the order of their bytes, and begin with a prefix, whatever the language of the database is."""
+    english = postgres.new_database("LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0")
+    store = KeyStore.open(postgres.url(english))
+    service = KeyService(store)
+    for account in ("B", "a", "C", "a.1", "A", "a|1", "acme"):
         service.accounts.create(account)
+    ordered, with_prefix = ids(service), ids(service, prefix="a")
+    store.close()
+    postgres.drop(english)
 
-    assert ids(service) == ["A", "B", "C", "a", "a.1", "acme", "a|1"]
+    assert ordered == ["A", "B", "C", "a", "a.1", "acme", "a|1"]
+    assert with_prefix == ["a", "a.1", "acme", "a|1"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,15 @@ def test_ids(operator: Client, service: KeyService, account: str) -> None:
     assert service.accounts.get("acme").status == "active"
 
 
+def test_one_path_for_an_id(operator: Client, service: KeyService) -> None:
+    """An id with a tilde has one path: what is no escape means nothing."""
+    for account in ("~", "~3", "a~"):
+        service.accounts.create(account)
+
+    assert {operator("GET", f"/operator/accounts/{one}").code for one in ("~", "~3", "a~")} == {"account_not_found"}
+    assert operator("GET", "/operator/accounts/~03").json["id"] == "~3"
+
+
 def test_unknown_account(operator: Client, service: KeyService) -> None:
     """Ids of no account, and texts that are no id, are the same 404 in every call, and create nothing."""
     ids = [

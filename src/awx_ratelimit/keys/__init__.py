@@ -16,7 +16,7 @@ the extra ``keys``. The format of keys, the scanner and the redaction need nothi
 from typing import TYPE_CHECKING
 
 from awx_ratelimit.keys.format import KeyFormat, Secret
-from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page
+from awx_ratelimit.keys.models import Account, ApiKey, CreatedKey, Event, Page, TemporaryOverride
 from awx_ratelimit.keys.scanner import FoundKey, KeyFinder, KeyRedactingFilter, redact_event
 from awx_ratelimit.runtime.extras import lazy_exports
 
@@ -47,6 +47,7 @@ __all__ = [
     "QuotaWarning",
     "QuotaWarnings",
     "Secret",
+    "TemporaryOverride",
     "UsageExport",
     "UsageHistory",
     "redact_event",

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.processes import free_port, guarded, stop
-from tests.servers.stored import token_for
+from tests.servers.stored import operator_token, token_for
 
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 40.0
@@ -57,6 +57,11 @@ class Process:
         headers = {"Authorization": f"Bearer {token_for(account)}"}
         return self.http.request(method, f"/api/v1{path}", json=body, headers=headers)
 
+    def operate(self, method: str, path: str, body: Any = None) -> httpx2.Response:
+        """Make a call of the operator's API."""
+        headers = {"Authorization": f"Bearer {operator_token()}"}
+        return self.http.request(method, f"/api/v1/operator{path}", json=body, headers=headers)
+
     def status(self, key: str) -> int:
         """The status of a request with `key`."""
         return self.http.get("/plain", headers={"X-API-Key": key}).status_code
@@ -67,6 +72,12 @@ class Process:
         lines = (headers["ratelimit-policy"], headers["ratelimit"])
         of_plan, left = (int(re.findall(r'"day";[qr]=(\d+)', line)[0]) for line in lines)
         return of_plan, left
+
+    def per_day(self, key: str) -> int | None:
+        """The requests per day of the key's plan; None if the key is refused."""
+        answer = self.http.get("/plain", headers={"X-API-Key": key})
+        found = re.findall(r'"day";q=(\d+)', answer.headers.get("ratelimit-policy", ""))
+        return int(found[0]) if answer.status_code == 200 else None
 
     def position(self) -> int | None:
         """The number of the last change that the process has polled."""

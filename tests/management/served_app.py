@@ -15,14 +15,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from tests.servers.stored import AUDIENCE, ISSUER, SECRET
+from tests.servers.stored import AUDIENCE, ISSUER, OPERATORS, SECRET
 
 from awx_ratelimit import AsyncGate, AsyncLimiter, Plan, PlanTable, Rule, StoredKeys
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware
 from awx_ratelimit.backends.open import open_async_backend
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
-from awx_ratelimit.management import AccessTokens, ManagementApi
+from awx_ratelimit.management import AccessTokens, ManagementApi, OperatorApi, OperatorTokens
 
 FOLDER = Path(os.environ["AWX_TEST_FOLDER"])
 #: `small` and `large` refill so slowly that used tokens can be counted.
@@ -34,6 +34,8 @@ LIMITER = AsyncLimiter(open_async_backend(os.environ.get("AWX_TEST_BACKEND", "me
 TOKENS = AccessTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE)
 MANY = Plan.of("many", per_minute=10_000)
 API = ManagementApi(KeyService(STORE), TOKENS, limiter=LIMITER, plans=PLANS, creations=MANY, calls=MANY)
+OPERATOR_TOKENS = OperatorTokens(SECRET, algorithms=["HS256"], issuer=ISSUER, audience=OPERATORS)
+OPERATOR = OperatorApi(KeyService(STORE), OPERATOR_TOKENS, limiter=LIMITER, plans=PLANS)
 RULES = (Rule("/position", exempt=True), Rule("/api/v1/**", exempt=True))
 GATE = AsyncGate(LIMITER, plans=PLANS, identify=StoredKeys(VERIFIER, bearer=True), rules=RULES)
 
@@ -58,6 +60,11 @@ async def position(request: Request) -> Response:
 
 
 app = Starlette(
-    routes=[Route("/plain", plain), Route("/position", position), Mount("/api/v1", AsgiApp(API, threads=32))],
+    routes=[
+        Route("/plain", plain),
+        Route("/position", position),
+        Mount("/api/v1/operator", AsgiApp(OPERATOR)),
+        Mount("/api/v1", AsgiApp(API, threads=32)),
+    ],
     middleware=[Middleware(RateLimitMiddleware, gate=GATE)],
 )

@@ -180,6 +180,28 @@ def test_temporary_override(four: FourProcesses) -> None:
     assert -early < ending.limit(0.5)
 
 
+def test_acts_of_an_operator(four: FourProcesses) -> None:
+    """What an operator does by REST in one process holds in all of them within a second."""
+    account = four.account()
+    key = four.service.create(account, "n").secret.reveal()
+    for server in four.servers:
+        server.status(key)
+    until = (datetime.now(UTC) + timedelta(days=9)).strftime("%Y-%m-%d")
+    acts = (
+        ("PATCH", "", {"plan": "large"}, 1_000),
+        ("PUT", "/override", {"times": 2, "until": until}, 2_000),
+        ("DELETE", "/override", None, 1_000),
+        ("POST", "/suspend", None, None),
+        ("POST", "/resume", None, 1_000),
+    )
+    for method, path, body, of_plan in acts:
+        assert four.servers[0].operate(method, f"/accounts/{account}{path}", body).status_code in (200, 204)
+        with timed() as watch:
+            seen = [eventually(lambda server=server: server.per_day(key), of_plan) for server in four.servers]  # type: ignore[misc]
+        assert seen == [of_plan] * 4
+        assert watch.seconds < watch.limit(1)
+
+
 def test_suspension(four: FourProcesses) -> None:
     """A suspended account is refused everywhere within a second, and accepted again once it is activated."""
     account = four.account()

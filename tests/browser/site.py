@@ -18,10 +18,22 @@ from starlette.routing import Mount, Route
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-from awx_ratelimit import Budget, Concurrency, Limiter, MemoryBackend, Plan, PlanTable, Rate, Request
+from awx_ratelimit import (
+    Budget,
+    Concurrency,
+    Gate,
+    Limiter,
+    MemoryBackend,
+    Plan,
+    PlanTable,
+    Rate,
+    Request,
+    Rule,
+    StaticKeys,
+)
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.wsgi import WsgiApp
-from awx_ratelimit.console import Console, Owner
+from awx_ratelimit.console import Console, Operator, OperatorConsole, Owner
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.keys import ApiKey, KeyService, KeyStore
@@ -32,6 +44,9 @@ from awx_ratelimit.testing import ManualClock
 
 #: The session cookie of the application, whose value is the account.
 SESSION = "session"
+#: The session cookie of the operators, whose value is the name of one.
+OPERATOR_SESSION = "operator-session"
+SECRET = b"a secret of the tests that is long enough"
 START_SECONDS = 10.0
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 #: What all keys of an account on the plan "team" share.
@@ -62,6 +77,12 @@ def who(request: Request) -> Owner | None:
     return Owner(account, f"ann@{account}.example") if account else None
 
 
+def operator(request: Request) -> Operator | None:
+    """The operator in the session cookie."""
+    name = request.cookie(OPERATOR_SESSION)
+    return Operator(name) if name else None
+
+
 class Site:
     """The store, the limiter and the clock behind the pages."""
 
@@ -73,11 +94,23 @@ class Site:
         self.console = Console(
             self.service,
             who=who,
-            secret=b"a secret of the tests that is long enough",
+            secret=SECRET,
             limiter=self.limiter,
             plans=PLANS,
             try_path="/v1/agents",
             creations=Plan.of("creations", per_minute=creations),
+            clock=self.clock,
+        )
+        # Operators explain requests of stored keys, so the gate itself has none.
+        rules = [Rule("/health", exempt=True), Rule("/v1/transfers", methods=["POST"], cost=5)]
+        gate = Gate(self.limiter, plans=PLANS, identify=StaticKeys({"awx_of_nobody": "starter"}), rules=rules)
+        self.operator_console = OperatorConsole(
+            self.service,
+            who=operator,
+            secret=SECRET,
+            limiter=self.limiter,
+            plans=PLANS,
+            gate=gate,
             clock=self.clock,
         )
         self.url = ""
@@ -142,7 +175,8 @@ async def _other(_: object) -> PlainTextResponse:
 @contextmanager
 def asgi(site: Site) -> Iterator[str]:
     """The console under uvicorn; its address."""
-    routes = [Mount("/console", AsgiApp(site.console)), Route("/other", _other), Route("/plant", _plant)]
+    consoles = [Mount("/console", AsgiApp(site.console)), Mount("/operator", AsgiApp(site.operator_console))]
+    routes = [*consoles, Route("/other", _other), Route("/plant", _plant)]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Chromium opens more connections than it uses.
         config = uvicorn.Config(Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1)
@@ -167,7 +201,7 @@ def wsgi(site: Site) -> Iterator[str]:
         start_response("200 OK", [("content-type", "text/plain")])
         return [b"another page\n"]
 
-    app = DispatcherMiddleware(other, {"/console": WsgiApp(site.console)})
+    app = DispatcherMiddleware(other, {"/console": WsgiApp(site.console), "/operator": WsgiApp(site.operator_console)})
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

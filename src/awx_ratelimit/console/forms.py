@@ -18,7 +18,6 @@ EMPTY_FORM: Final[Mapping[str, Any]] = {"error": None, "values": {}}
 _TOKEN_FIELD: Final = "form"  # noqa: S105  # the name of a field
 _MAX_FIELDS: Final = 10
 _MAX_DIGITS: Final = 9
-#: Longer values are not shown again.
 _MAX_SHOWN_CHARACTERS: Final = 1_024
 _is_form = re.compile(rb"application/x-www-form-urlencoded[ \t]*(;.*)?", re.IGNORECASE).fullmatch
 
@@ -46,11 +45,17 @@ def whole_number(text: str, field: str) -> int:
     return int(text)
 
 
-def invalid_form(error: InvalidKeyRequest, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The form with its error, for another try. Raises `error` again if it concerns none of the fields."""
+def invalid_form(
+    error: InvalidKeyRequest, fields: Mapping[str, str], *, max_characters: int = _MAX_SHOWN_CHARACTERS
+) -> dict[str, Any]:
+    """The form with its error, for another try. Raises `error` again if it concerns none of the fields.
+
+    Longer values than `max_characters` are not shown again.
+    """
     if error.field not in fields:
         raise error
-    return {**EMPTY_FORM, "error": error, "values": {name: _shown_again(text) for name, text in fields.items()}}
+    values = {name: _shown_again(text, max_characters) for name, text in fields.items()}
+    return {**EMPTY_FORM, "error": error, "values": values}
 
 
 def _parsed(request: ConsoleRequest, names: tuple[str, ...]) -> Mapping[str, str]:
@@ -70,6 +75,6 @@ def _parsed(request: ConsoleRequest, names: tuple[str, ...]) -> Mapping[str, str
     return {name: fields.get(name, "") for name in (_TOKEN_FIELD, *names)}
 
 
-def _shown_again(text: str) -> str:
+def _shown_again(text: str, max_characters: int) -> str:
     """The submitted text; empty if it is long, or may be a key that was pasted into the wrong field."""
-    return "" if len(text) > _MAX_SHOWN_CHARACTERS or FINDER.may_contain_key(text) else text
+    return "" if len(text) > max_characters or FINDER.may_contain_key(text) else text

@@ -1,34 +1,20 @@
 """`PageContext`: the keys, plans and limits behind all pages, and what several pages read from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
+from awx_ratelimit.console.live import ShownUsage, shown_usage
 from awx_ratelimit.console.page_request import Settings
-from awx_ratelimit.console.quota_notes import QuotaNotes, quota_notes
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
-from awx_ratelimit.errors import AccountNotFound, BackendUnavailable, InvalidLimit, KeyNotFound
+from awx_ratelimit.errors import AccountNotFound, InvalidLimit, KeyNotFound
 from awx_ratelimit.keys.models import Account, ApiKey, utc_datetime
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.management.auth.tokens import Owner
 from awx_ratelimit.management.limits import BlockingLimiter, KeyIssuer
-from awx_ratelimit.management.usage import KeyUsage, LimitUsage, live_usage
 from awx_ratelimit.runtime.clock import Clock
-
-
-class ShownUsage(NamedTuple):
-    """The usage of each key by its id, None if it is unknown; and of the limits that all keys of the account share."""
-
-    by_key: Mapping[str, KeyUsage] | None
-    shared: tuple[LimitUsage, ...]
-
-    @property
-    def quotas(self) -> QuotaNotes:
-        """Notes on the quotas that are nearly or fully used."""
-        return quota_notes(self.shared, (self.by_key or {}).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +65,7 @@ class PageContext:
             return None
 
     def usage(self, account: Account | None, keys: Sequence[ApiKey]) -> ShownUsage:
-        """The usage of the account and of `keys`. Without the backend or the plan, pages show that it is unknown."""
+        """The usage of the account and of `keys`; nothing without an account."""
         if account is None:
             return ShownUsage({}, ())
-        try:
-            shared, usages = live_usage(account, keys, self.plans, self.limiter.peek_many)
-        except (BackendUnavailable, InvalidLimit):
-            return ShownUsage(None, ())
-        return ShownUsage({usage.key.id: usage for usage in usages}, shared or ())
+        return shown_usage(account, keys, self.plans, self.limiter)

@@ -6,11 +6,11 @@ The number of statements per page does not grow with the keys.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from secrets import choice
 from typing import Any, Final, NamedTuple
 
 from awx_ratelimit.console import view_models
 from awx_ratelimit.console.forms import EMPTY_FORM
+from awx_ratelimit.console.live import live_event
 from awx_ratelimit.console.page_context import PageContext
 from awx_ratelimit.console.page_request import LiveEvent, Page, PageRequest, PageResponse
 from awx_ratelimit.console.plan_table import plan_table
@@ -21,8 +21,6 @@ from awx_ratelimit.keys.service import KeyService
 #: Keys per page. The usage of each is looked up separately.
 PAGE_SIZE: Final = 50
 _HISTORY_SIZE: Final = 20
-#: How often an open page asks for its usage. The value varies, so that pages opened together spread out.
-LIVE_INTERVALS_MS: Final = range(1_800, 2_200)
 _NOTES: Final = {"deleted": "Key deleted. Requests with it are now refused.", "renamed": "Key renamed."}
 #: The filters of the table, by the value of the parameter `show`.
 _FILTERS: Final[Mapping[str, Callable[[KeyService, str], Sequence[ApiKey]]]] = {
@@ -129,13 +127,7 @@ class PageHandlers:
             show = request.query.get("show", "")
             filtered = {name: find(context.keys, owner.account_id) for name, find in _FILTERS.items() if name == show}
             keys = self._key_list(request, filtered).keys
-        usage, now = context.usage(account, keys), context.now()
-        rows = [view_models.key_row(key, usage.by_key, now) for key in keys]
-        keys_data = {row.key.id: {"last_used": row.last_used, "bars": _live_bars(row.bars or ())} for row in rows}
-        data: dict[str, Any] = {"known": usage.by_key is not None, "keys": keys_data}
-        if usage.shared:
-            data["shared"] = _live_bars(view_models.usage_bars(usage.shared))
-        return LiveEvent(data, choice(LIVE_INTERVALS_MS))
+        return live_event(keys, context.usage(account, keys), context.now())
 
     def _rotation_steps(self, request: PageRequest, key: ApiKey) -> tuple[view_models.RotationStep, ...]:
         """The steps of the rotation that the key takes part in, as the old key or as the new one."""
@@ -159,11 +151,6 @@ class PageHandlers:
         plans = {plan.name: plan for plan in (*self._context.plans.plans, *([own] if own else ()))}
         table = plan_table(list(plans.values()), own)
         return Page("plans.html", {"table": table, "own": own, "account": account})
-
-
-def _live_bars(bars: Sequence[view_models.UsageBar]) -> dict[str, list[Any]]:
-    """What changes of each bar, by its limit: the value, the text, and the note if it has one."""
-    return {bar.limit: [bar.used, bar.text, *([bar.note] if bar.note else [])] for bar in bars}
 
 
 def _note(request: PageRequest) -> str:

@@ -120,6 +120,14 @@ def shares(counts: Mapping[str, int]) -> tuple[Share, ...]:
     return tuple(Share(name, number, round(number * 100 / largest, 3)) for name, number in counts.items())
 
 
+def limit_shares(counts: Mapping[str, int], plan: Plan | None) -> tuple[Share, ...]:
+    """The rows of a list of limits, by their names: the largest counts. `plan` is that of the account, if known."""
+    total: Counter[str] = Counter()
+    for limit, count in counts.items():
+        total[limit_words.limit_name(limit, plan)] += count
+    return shares(dict(total.most_common(MAX_LIMITS)))
+
+
 def _measures(periods: Sequence[UsagePeriod]) -> tuple[Measure, ...]:
     """What else than requests was counted, the most first. The cost in requests is left out if each request cost 1."""
     totals: Counter[str] = Counter()
@@ -193,6 +201,5 @@ def _most(columns: Sequence[Column], values: Sequence[int]) -> tuple[int, str]:
 def _refusals(periods: Sequence[UsagePeriod], plan: Plan | None) -> tuple[Share, ...]:
     total: Counter[str] = Counter()
     for period in periods:
-        for limit, count in period.refusals.items():
-            total[limit_words.limit_name(limit, plan)] += count
-    return shares(dict(total.most_common(MAX_LIMITS)))
+        total.update(period.refusals)
+    return limit_shares(total, plan)

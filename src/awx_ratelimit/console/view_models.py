@@ -15,7 +15,8 @@ ROTATION_WARNING_DAYS: Final = 75
 UNUSED_DAYS: Final = 30
 _State = Literal["done", "now", "later"]
 _BUSY_SHARE, _FULL_SHARE = 0.75, 0.9
-_TITLES: Final = {
+#: What an event of the audit trail is called, by its action.
+EVENT_TITLES: Final = {
     "key.created": "Key created",
     "key.renamed": "Key renamed",
     "key.rotated": "Key rotated",
@@ -147,7 +148,7 @@ def activity_entry(event: Event) -> ActivityEntry:
             details = f"from {_or_default(fields.get('before'))} to {_or_default(fields.get('after'))}"
         case "account.created":
             details = f"plan {_or_default(fields.get('plan'))}"
-    title = _TITLES.get(event.action, event.action)
+    title = EVENT_TITLES.get(event.action, event.action)
     return ActivityEntry(title, str(subject), str(details), event.actor, event.at)
 
 

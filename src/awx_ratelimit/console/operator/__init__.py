@@ -1,0 +1,1 @@
+"""The console for the operator of the service: all accounts, their usage, their limits, and the audit trail."""

@@ -1,0 +1,136 @@
+"""A form is accepted once, from its own page, in the browser and from the operator it was made for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.browser.site import SECRET, Site
+from tests.console.conftest import HOST
+from tests.console.operator.conftest import FIELDS, FORMS, OPERATOR, OperatorClient, failing
+
+from awx_ratelimit import Request
+from awx_ratelimit.console import Operator
+from awx_ratelimit.console.app import _KIND as CUSTOMERS
+from awx_ratelimit.console.csrf import CsrfProtection
+from awx_ratelimit.console.operator.identity import OperatorRequest
+from awx_ratelimit.errors import KeyStoreUnavailable
+from awx_ratelimit.http.message import FullRequest
+from awx_ratelimit.keys import Account
+
+Acted = Callable[[str], None]
+
+
+def account(site: Site, client: OperatorClient) -> tuple[Account, int]:
+    """The account, and how many events it has."""
+    return site.service.accounts.get(client.account), site.service.events(client.account).total
+
+
+def test_all_are_known() -> None:
+    """Every form is in these tests."""
+    assert FIELDS.keys() == set(FORMS)
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "", "origin": ""},
+    ],
+    ids=str,
+)
+def test_other_origin(client: OperatorClient, site: Site, acted: Acted, path: str, headers: dict[str, str]) -> None:
+    """A form from another origin is refused, even with a valid token."""
+    acted(path)
+    fields, before = client.fields(path), account(site, client)
+
+    assert client.post(path, fields, **headers).status == 403
+    assert account(site, client) == before
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_foreign_token(client: OperatorClient, site: Site, acted: Acted, path: str) -> None:
+    """A token for another account, another operator, another browser or another form is refused."""
+    acted(path)
+    fields, before = client.fields(path), account(site, client)
+    other_account = OperatorClient(client.send, site.account(plan="team"))
+    other_account.cookie = client.cookie
+    colleague = OperatorClient(client.send, client.account, "bo@ops.example")
+    colleague.cookie = client.cookie
+    other_browser = OperatorClient(client.send, client.account)
+    other_form = "/account/suspend" if path not in ("/account/suspend", "/account/resume") else "/account/plan"
+    tokens = [
+        *([] if path == "/explain" else [other_account.hidden("/account/plan")["form"]]),
+        colleague.hidden(path)["form"],
+        other_browser.hidden(path)["form"],
+        client.hidden(other_form)["form"],
+        "",
+        fields["form"][:-1],
+    ]
+
+    for token in tokens:
+        assert client.post(path, {**fields, "form": token}).status == 403
+    assert account(site, client) == before
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_token_of_customers_console(client: OperatorClient, site: Site, acted: Acted, path: str) -> None:
+    """A token that the customer's console signs with the same secret, for the very same form, is refused."""
+    acted(path)
+    fields, before = client.fields(path), account(site, client)
+    action = {"/account/temporary/end": "end"}.get(path, path.rpartition("/")[2])
+    forged = token_of(CUSTOMERS.signer, client, site, action, path)
+    control = token_of(site.operator_console._kind.signer, client, site, action, path)
+
+    assert client.post(path, {**fields, "form": forged}).status == 403
+    assert account(site, client) == before
+    assert client.post(path, {**fields, "form": control}).status in (200, 303)
+
+
+@pytest.mark.parametrize("path", [path for path in FORMS if path != "/explain"])
+def test_replay(client: OperatorClient, site: Site, acted: Acted, path: str) -> None:
+    """A form works once: submitted again, it changes nothing and says that the account has changed."""
+    acted(path)
+    fields = client.fields(path)
+    first = client.post(path, fields)
+    after = account(site, client)
+    second = client.post(path, fields)
+
+    assert first.status == 303
+    assert second.status == 409 or (second.header("location") or "").endswith("note=changed")
+    assert account(site, client) == after
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_store_down(
+    client: OperatorClient, site: Site, acted: Acted, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the key store, a form is a 503 page."""
+    acted(path)
+    fields = client.fields(path, **({"key_id": "key_0000000000000000"} if path == "/explain" else {}))
+    monkeypatch.setattr(site.store, "query", failing(KeyStoreUnavailable("secret-host gives no answer")))
+
+    assert client.post(path, fields).status == 503
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("extra", [{"plan": "growth", "x": "1"}, {"state": "a", "account_id": "b"}], ids=str)
+def test_unknown_field(client: OperatorClient, acted: Acted, path: str, extra: dict[str, str]) -> None:
+    """A form with fields that its page does not have is refused."""
+    acted(path)
+
+    assert client.submit(path, **extra).status == 400
+
+
+def token_of(signer: Any, client: OperatorClient, site: Site, action: str, path: str) -> str:
+    """A token that a console with this signer issues to the operator's browser."""
+    csrf = CsrfProtection(signer, SECRET, (), site.clock)
+    cookie = (b"cookie", client.cookie.split("=", 1)[1])
+    lines = {cookie[0]: [f"{signer.cookie_name}={cookie[1]}".encode()], b"host": [HOST.encode()]}
+    request = Request("GET", path, None, lambda name: lines.get(name, []))
+    query = client.url(path).partition("?")[2].encode()
+    return csrf.token(
+        OperatorRequest(Operator(OPERATOR), FullRequest(request, query, b""), "", csrf.cookie(request)), action
+    )

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import httpx2
 import jwt
 from examples.wallet_api import AUDIENCE, ISSUER
-from examples.wallet_login import login_path
+from examples.wallet_login import login_path, operator_login_path
 
 from awx_ratelimit.keys import KeyService, KeyStore
 
@@ -50,6 +50,10 @@ class Keys:
     def login_path(self, tier: str) -> str:
         """A path that logs you in to the console of that account, once."""
         return login_path(account_of(tier), self.secret)
+
+    def operator_login_path(self) -> str:
+        """A path that logs you in to the operator's console, once."""
+        return operator_login_path("you@example.com", self.secret)
 
 
 class KeyManager:

@@ -50,6 +50,10 @@ The console, Settings > API Keys. This link logs you in, once:
 
   {url}{login}
 
+The console for the operator of the service, with all accounts:
+
+  {url}{operator_login}
+
 What the limits did, for Prometheus and the dashboard of docs/metrics.md:
 
   curl -sL $API/metrics | grep ^awx_ratelimit
@@ -199,7 +203,13 @@ def _summarise(out: Console, rows: Sequence[Row], seconds: float) -> None:
 def _serve_on(out: Console, server: Server, keys: Keys) -> None:
     made = asyncio.run(_reader_keys(server, keys))
     out.print(
-        TRY_IT.format(url=server.url, token=keys.token("starter"), login=keys.login_path("starter"), **made),
+        TRY_IT.format(
+            url=server.url,
+            token=keys.token("starter"),
+            login=keys.login_path("starter"),
+            operator_login=keys.operator_login_path(),
+            **made,
+        ),
         markup=False,
         soft_wrap=True,
     )

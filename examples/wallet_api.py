@@ -3,7 +3,7 @@
 Run it with ``uvicorn examples.wallet_api:app`` and call it with
 ``curl -i -H 'X-API-Key: awx_demo_starter' http://127.0.0.1:8000/v1/agents``.
 With WALLET_DATABASE its keys are in that store instead. You manage them over HTTP at ``/api/v1/api-keys``, or in the
-console at ``/console/``.
+console at ``/console/``; the operator's is at ``/operator/``.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from awx_ratelimit import (
 )
 from awx_ratelimit.adapters.asgi import AsgiApp
 from awx_ratelimit.adapters.starlette import RateLimitMiddleware, limit
-from awx_ratelimit.console import Console
+from awx_ratelimit.console import Console, OperatorConsole
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier, UsageHistory
 from awx_ratelimit.management import AccessTokens, ManagementApi
 from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app
@@ -55,6 +55,7 @@ RULES = (
     Rule("/api/v1/**", exempt=True),
     # For people who have logged in.
     Rule("/console/**", exempt=True),
+    Rule("/operator/**", exempt=True),
     Rule("/login/{link}", exempt=True),
     Rule("/logout", exempt=True),
     Rule("/v1/transfers", methods=["POST"], cost=5),
@@ -149,14 +150,15 @@ def create_app(keys: Mapping[str, str] | None = None) -> Starlette:
     identify: StaticKeys | StoredKeys = StaticKeys(keys or _environment_keys() or DEMO_KEYS)
     if store:
         identify = StoredKeys(KeyVerifier(store))
-        routes += _settings(store, limiter, plans)
     gate = AsyncGate(limiter, plans=plans, identify=identify, rules=RULES)
+    if store:
+        routes += _settings(store, limiter, plans, gate)
     middleware = [Middleware(RateLimitMiddleware, gate=gate)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error})
 
 
-def _settings(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable) -> list[BaseRoute]:
-    """The REST API of the keys in `store`, for access tokens, and the console, for people who log in."""
+def _settings(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable, gate: AsyncGate) -> list[BaseRoute]:
+    """The REST API of the keys in `store`, for access tokens, and the consoles, for people who log in."""
     secret = os.environ["WALLET_TOKEN_SECRET"]
     tokens = AccessTokens(secret, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE)
     service = KeyService(store, check_plan=lambda plan, own: plans.resolve(Caller("check", plan, overrides=own)))
@@ -171,7 +173,13 @@ def _settings(store: KeyStore, limiter: AsyncLimiter, plans: PlanTable) -> list[
         logout_url="/logout",
         try_path="/v1/agents",
     )
-    return [Mount("/api/v1", AsgiApp(api)), Mount("/console", AsgiApp(console, threads=2)), *login.routes]
+    operators = OperatorConsole(service, who=login.operator, secret=secret, limiter=limiter, plans=plans, gate=gate)
+    return [
+        Mount("/api/v1", AsgiApp(api)),
+        Mount("/console", AsgiApp(console, threads=2)),
+        Mount("/operator", AsgiApp(operators, threads=2)),
+        *login.routes,
+    ]
 
 
 def _environment_keys() -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""The login of the wallet API's console. A link logs you in once, and sets a session cookie.
+"""The login of the wallet API's consoles. A link logs you in once, and sets a session cookie.
 
-A real application has its own login. The console needs one function of it, like `who` here.
+A real application has its own login. Each console needs one function of it, like `who` and `operator` here.
 """
 
 import secrets
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jwt
 from starlette.requests import Request as StarletteRequest
@@ -13,14 +13,27 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from awx_ratelimit import AsyncLimiter, Plan, Request
-from awx_ratelimit.console import Owner
+from awx_ratelimit.console import Operator, Owner
 
-#: Because of its prefix, browsers keep it to this host and send it only over TLS (or on this machine).
-COOKIE: Final = "__Host-wallet-session"
 LINK_SECONDS: Final = 3_600
 SESSION_SECONDS: Final = 43_200
 #: A limiter shared by all processes lets a link work only once.
 ONCE: Final = Plan.of("login", per_day=1)
+
+
+class Entrance(NamedTuple):
+    """Who may enter: the purposes of the link and of the session, the cookie of the session, and the first page."""
+
+    link: str
+    session: str
+    cookie: str
+    page: str
+
+
+# Because of their prefix, browsers keep the cookies to this host and send them only over TLS (or on this machine).
+# A link and a session of one entrance are worth nothing at the other.
+CUSTOMERS: Final = Entrance("login", "session", "__Host-wallet-session", "/console/")
+OPERATORS: Final = Entrance("operator-login", "operator-session", "__Host-wallet-operator", "/operator/")
 
 
 class Login:
@@ -33,27 +46,43 @@ class Login:
 
     def who(self, request: Request) -> Owner | None:
         """The account of the request's session; None without one."""
-        claims = _read(request.cookie(COOKIE) or "", self._secret, "session")
-        return None if claims is None else Owner(claims["sub"], f"{claims['sub']}@example.com")
+        account = self._logged_in(request, CUSTOMERS)
+        return None if account is None else Owner(account, f"{account}@example.com")
+
+    def operator(self, request: Request) -> Operator | None:
+        """The operator of the request's session; None without one."""
+        name = self._logged_in(request, OPERATORS)
+        return None if name is None else Operator(name)
+
+    def _logged_in(self, request: Request, entrance: Entrance) -> str | None:
+        claims = _read(request.cookie(entrance.cookie) or "", self._secret, entrance.session)
+        return None if claims is None else str(claims["sub"])
 
     async def _enter(self, request: StarletteRequest) -> Response:
-        claims = _read(request.path_params["link"], self._secret, "login")
-        if claims is None or not await self._limiter.acquire(f"login:{claims['jti']}", ONCE):
-            return PlainTextResponse("This link has expired or was already used.\n", status_code=403)
-        session = _signed(claims["sub"], self._secret, "session", SESSION_SECONDS)
-        response = RedirectResponse("/console/", status_code=303, headers={"cache-control": "no-store"})
-        response.set_cookie(COOKIE, session, secure=True, httponly=True, samesite="lax")
-        return response
+        for entrance in (CUSTOMERS, OPERATORS):
+            claims = _read(request.path_params["link"], self._secret, entrance.link)
+            if claims and await self._limiter.acquire(f"login:{claims['jti']}", ONCE):
+                session = _signed(claims["sub"], self._secret, entrance.session, SESSION_SECONDS)
+                response = RedirectResponse(entrance.page, status_code=303, headers={"cache-control": "no-store"})
+                response.set_cookie(entrance.cookie, session, secure=True, httponly=True, samesite="lax")
+                return response
+        return PlainTextResponse("This link has expired or was already used.\n", status_code=403)
 
     async def _leave(self, _: StarletteRequest) -> Response:
         response = PlainTextResponse("You are logged out.\n")
-        response.delete_cookie(COOKIE, secure=True, httponly=True, samesite="lax")
+        for entrance in (CUSTOMERS, OPERATORS):
+            response.delete_cookie(entrance.cookie, secure=True, httponly=True, samesite="lax")
         return response
 
 
 def login_path(account: str, secret: str) -> str:
     """A path that logs you in to that account."""
-    return f"/login/{_signed(account, secret, 'login', LINK_SECONDS)}"
+    return f"/login/{_signed(account, secret, CUSTOMERS.link, LINK_SECONDS)}"
+
+
+def operator_login_path(name: str, secret: str) -> str:
+    """A path that logs you in as that operator of the service."""
+    return f"/login/{_signed(name, secret, OPERATORS.link, LINK_SECONDS)}"
 
 
 def _signed(account: str, secret: str, purpose: str, seconds: int) -> str:

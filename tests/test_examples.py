@@ -241,7 +241,7 @@ def test_demo_of_an_app_that_cannot_start() -> None:
 
 
 def test_demo_after_the_table(tmp_path: Path) -> None:
-    """After the table the demo accepts the key, the token and the login that it printed, until Ctrl-C."""
+    """After the table the demo accepts the key, the token and the logins that it printed, until Ctrl-C."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
         printed = _printed_until(output, "/api/v1/usage")
         url = re.findall(r"http://[0-9.:]+", printed)[0]
@@ -249,17 +249,25 @@ def test_demo_after_the_table(tmp_path: Path) -> None:
         with client(url) as reader:
             answer = reader.get("/v1/agents", headers={"X-API-Key": key})
             made = reader.post("/api/v1/api-keys", json={"name": "mine"}, headers={"Authorization": f"Bearer {token}"})
-            logins = [reader.get(re.findall(r"http://\S+(/login/\S+)", printed)[0]) for _ in "ab"]
-            session = {"Cookie": logins[0].headers["set-cookie"].partition(";")[0]}
-            console = reader.get("/console/", headers=session)
+            links = re.findall(r"http://\S+(/login/\S+)", printed)
+            logins = [reader.get(link) for link in (links[0], links[0], links[1])]
+            customer, _, operator = (
+                {"Cookie": login.headers.get("set-cookie", "").partition(";")[0]} for login in logins
+            )
+            console = reader.get("/console/", headers=customer)
+            accounts = reader.get("/operator/", headers=operator)
+            strangers = [reader.get("/operator/", headers=customer), reader.get("/console/", headers=operator)]
         process.send_signal(signal.SIGINT)
         status = process.wait(DEADLINE_SECONDS)
         last = _printed_until(output, "").splitlines()[-1]
 
     assert answer.headers["ratelimit"][:16] == '"minute";r=59;t='
     assert made.status_code == 201
-    # The link logs its reader in once.
-    assert [login.status_code for login in logins] == [303, 403]
+    # Each link logs its reader in once, and to one console.
+    assert [login.status_code for login in logins] == [303, 403, 303]
+    assert [stranger.status_code for stranger in strangers] == [403, 403]
+    assert accounts.status_code == 200
+    assert "starter" in accounts.text
     assert console.status_code == 200
     assert "mine" in console.text
     assert status == 0

@@ -75,8 +75,8 @@ def _act(shown: Site) -> None:
     )
     shown.clock.set(now_ms)
     now = shown.service.usage.history(CHOSEN, by="hour").items[-1].begins_at
-    monday = (now + timedelta(days=8 - now.isoweekday())).replace(hour=0)
-    accounts.override(CHOSEN, {"times": 2}, until=monday, actor="operator:ann@ops.example")
+    midnight = (now + timedelta(days=3)).replace(hour=0)
+    accounts.override(CHOSEN, {"times": 2}, until=midnight, actor="operator:ann@ops.example")
     api, worker = shown.service.list(CHOSEN).items
     plan = shown.plan(CHOSEN)
     for key, requests in ((api, 412), (worker, 95)):

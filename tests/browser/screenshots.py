@@ -1,4 +1,4 @@
-"""Screenshots for docs/console.md: ``python -m tests.browser.screenshots docs/console``."""
+"""Screenshots for docs/console.md and docs/operators.md: ``python -m tests.browser.screenshots docs/console``."""
 
 import sys
 from datetime import datetime, timedelta
@@ -10,6 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 from tests.browser.chromium import chromium
+from tests.browser.operator_screenshots import take as take_operator
 from tests.browser.site import DAY_MS, SESSION, Site, site
 
 from awx_ratelimit.keys import ApiKey
@@ -37,6 +38,7 @@ def main(folder: Path) -> None:
         _shot(browser, shown, team, "/usage", folder / "usage.png", size=TALL)
         _shot(browser, shown, team, "/usage", folder / "usage-dark.png", size=TALL, scheme="dark")
         _shot(browser, shown, team, "/usage?span=48-hours", folder / "usage-phone.png", size=LONG_PHONE)
+        take_operator(browser, folder)
 
 
 def _account(shown: Site) -> str:

@@ -94,24 +94,24 @@ def account_id(value: object, *, field: str = "account_id") -> str:
     if not isinstance(value, str) or not _is_id(value):
         remedy = f"expected 1 to {_MAX_ID_CHARACTERS} visible ASCII characters"
         raise InvalidKeyRequest("not a valid id", remedy=remedy, field=field)
-    _refuse_key(value, field, FINDER)
+    refuse_key(value, field)
     return value
 
 
-def overrides(mapping: object) -> Mapping[str, Any] | None:
+def overrides(mapping: object, *, field: str = "overrides") -> Mapping[str, Any] | None:
     """Return an account's overrides as JSON stores them: a mapping of at most 8 KiB. None and {} mean no overrides."""
     if mapping is None:
         return None
     remedy = "expected a mapping as in a plan table's overrides, such as {'per_minute': 120}, or None"
     if not isinstance(mapping, Mapping):
-        raise InvalidKeyRequest(f"got {type_name(mapping)}", remedy=remedy, field="overrides")
+        raise InvalidKeyRequest(f"got {type_name(mapping)}", remedy=remedy, field=field)
     try:
         text = json.dumps(dict(mapping), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidKeyRequest("cannot be stored as JSON", remedy=remedy, field="overrides") from error
+        raise InvalidKeyRequest("cannot be stored as JSON", remedy=remedy, field=field) from error
     if len(text) > _MAX_OVERRIDES_BYTES:
-        raise InvalidKeyRequest(f"longer than {_MAX_OVERRIDES_BYTES} bytes", remedy=remedy, field="overrides")
-    _refuse_key(text, "overrides", FINDER)
+        raise InvalidKeyRequest(f"longer than {_MAX_OVERRIDES_BYTES} bytes", remedy=remedy, field=field)
+    refuse_key(text, field)
     stored: dict[str, Any] = json.loads(text)
     return stored or None
 
@@ -133,7 +133,7 @@ def readable_text(
         if _is_invisible(character):
             what = f"contains the invisible character U+{ord(character):04X}"
             raise InvalidKeyRequest(what, remedy="remove it", field=field)
-    _refuse_key(text, field, finder)
+    refuse_key(text, field, finder)
     return text
 
 
@@ -143,7 +143,8 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in _INVISIBLE_CATEGORIES or _is_ignorable(character) is not None
 
 
-def _refuse_key(text: str, field: str, finder: KeyFinder) -> None:
+def refuse_key(text: str, field: str, finder: KeyFinder = FINDER) -> None:
+    """Raise InvalidKeyRequest if `text` contains a key."""
     # Also a key that is cut short or mistyped: it is still most of a secret.
     if finder.may_contain_key(text):
         remedy = "remove it, and rotate that key: it is no longer secret"

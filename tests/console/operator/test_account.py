@@ -232,3 +232,14 @@ class TestMistakes:
             response = client.submit(path, **{field: secret})
             assert response.status == 400
             assert secret not in response.text
+
+    def test_key_in_limits(self, client: OperatorClient, site: Site) -> None:
+        """No error about limits quotes an API key, whether it stands there as a name, a value or a table."""
+        secret = site.service.create(client.account, "n").secret.reveal()
+        for text in (f"{secret} = 1", f'per_minute = "{secret}"', f"[{secret}]\n[{secret}]"):
+            for path in ("/account/overrides", "/account/temporary"):
+                response = client.submit(path, limits=text)
+                assert wrong(response.text) == [
+                    "Contains an API key; remove it, and rotate that key: it is no longer secret."
+                ]
+                assert secret not in response.text

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from awx_ratelimit.errors import InvalidKeyRequest
+from awx_ratelimit.keys import validation
 
 #: As long as the store keeps.
 MAX_CHARACTERS: Final = 8_192
@@ -20,14 +21,17 @@ def overrides_from(text: str, field: str) -> Mapping[str, Any]:
     """Read overrides; without a limit they are empty. Raises InvalidKeyRequest, which names the line and the column."""
     if len(text) > MAX_CHARACTERS:
         raise InvalidKeyRequest(f"longer than {MAX_CHARACTERS:,} characters", remedy=_EXAMPLE, field=field)
+    # First, because errors about TOML and about limits quote what is wrong.
+    validation.refuse_key(text, field)
     try:
         # Browsers send lines that end with CR LF, which TOML reads too.
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         # The message may be a sentence of its own, such as "Cannot overwrite a value (at line 2, column 18)".
         raise InvalidKeyRequest(str(error).rstrip("."), remedy=_EXAMPLE, field=field) from None
     except RecursionError:
         raise InvalidKeyRequest("too many brackets", remedy=_EXAMPLE, field=field) from None
+    return validation.overrides(found, field=field) or {}
 
 
 def text_of(overrides: Mapping[str, Any] | None) -> str:

@@ -25,19 +25,19 @@ from awx_ratelimit.management.routing import Match, Router
 _log = logging.getLogger("awx_ratelimit.management")
 _Action = TypeVar("_Action", bound=str)
 Resources = Sequence[tuple[str, Mapping[str, _Action]]]
-#: The action that returns the OpenAPI document. It needs no token.
+#: The action that returns the OpenAPI document.
 _DOCUMENT: Final = "document"
 
 
 class Dispatcher(Generic[_Action]):
-    """Calls `handle` with the action of a request. `document` returns the OpenAPI document of the API."""
+    """Calls `handle` with the action of a request. `document` returns the OpenAPI document, if it needs no token."""
 
     def __init__(
         self,
         base: str,
         resources: Resources[_Action],
         handle: Callable[[_Action, Match[_Action], FullRequest], Reply],
-        document: Callable[[], Mapping[str, Any]],
+        document: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._router = Router(base, resources)
         self._handle = handle
@@ -57,7 +57,7 @@ class Dispatcher(Generic[_Action]):
                 if method == "OPTIONS"
                 else error_responses.failure("method_not_allowed", None, allow)
             )
-        if match.action == _DOCUMENT:
+        if match.action == _DOCUMENT and self._document is not None:
             return error_responses.document(HTTPStatus.OK, self._document())
         return self._handled(match.action, match, full_request)
 

@@ -1,6 +1,8 @@
 """``awx-ratelimit accounts``: what the operator of the service sees and changes from the command line."""
 
 import getpass
+import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from awx_ratelimit.runtime.clock import WallClock
 
 UNTIL = (datetime.now(UTC) + timedelta(days=9)).strftime("%Y-%m-%d")
 HOUR_MS = 3_600_000
+DOCS = Path(__file__).parents[2] / "docs" / "operators.md"
 
 
 @pytest.fixture
@@ -38,6 +41,19 @@ def plans(tmp_path: Path) -> str:
 def lines(out: str) -> list[list[str]]:
     """The cells of each line of a table."""
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()]
+
+
+def test_documented(accounts: Run, plans: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of the documentation works as it stands there; a time that has passed is replaced."""
+    block = re.search(r"export AWX_DATABASE=keys.db\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert block is not None
+    monkeypatch.chdir(Path(plans).parent)
+    for line in block[1].splitlines():
+        program, group, *words = shlex.split(line)
+        ran = accounts(*(UNTIL if "2030-06-09" <= word < UNTIL else word for word in words))
+
+        assert (program, group) == ("awx-ratelimit", "accounts")
+        assert ran.status == 0, (line, ran.err)
 
 
 def test_list(accounts: Run) -> None:

@@ -74,6 +74,14 @@ def test_async_limiter_on_wsgi(site: Site) -> None:
         WsgiApp(console)
 
 
+def test_customer_with_the_name_of_an_operator(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """An Owner whom the audit trail would show as an operator is refused, and the log says why."""
+    response = send_with(lambda _: Owner("acme", "operator:ann"), site)("/console/")
+
+    assert response.status == 503
+    assert "who: expected an Owner whose actor does not begin with 'operator:'" in caplog.text
+
+
 def send_with(who: Callable[[Request], Any], site: Site) -> Callable[[str], Reply]:
     """Request pages from a console with this `who`."""
     console = Console(site.service, who=who, secret=b"x" * 32, limiter=site.limiter, plans=PLANS)

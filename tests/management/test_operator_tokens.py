@@ -146,6 +146,18 @@ def test_scope_of_a_customer(client: Client, clock: ManualClock) -> None:
     assert client("GET", "/api-keys").status == 200
 
 
+@pytest.mark.parametrize("sub", ["operator:ada", " Operator:ada"])
+def test_customer_with_the_name_of_an_operator(clock: ManualClock, sub: str) -> None:
+    """A customer's token cannot name an actor whom the audit trail would show as an operator."""
+    token = signed(claims(clock, sub=sub, account="acme"))
+    tokens = AccessTokens(
+        SECRET, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE, account_claim="account", clock=clock
+    )
+
+    with pytest.raises(AccessRefused, match="its claim sub begins with 'operator:', as operators do"):
+        tokens.owner_of(token.encode())
+
+
 def test_customers_tokens_at_construction(service: KeyService, tokens: AccessTokens, limiter: Limiter) -> None:
     """An OperatorApi takes no AccessTokens, and a ManagementApi no OperatorTokens."""
     with pytest.raises(TypeError, match=r"^tokens: expected OperatorTokens, got an AccessTokens; write OperatorApi\("):

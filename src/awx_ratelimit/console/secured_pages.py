@@ -24,6 +24,7 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import error_responses
 from awx_ratelimit.http.message import FullRequest, Reply, Request
 from awx_ratelimit.http.sampled_log import SampledLog
+from awx_ratelimit.management.auth.tokens import OPERATOR_PREFIX, Owner, is_operators_name
 from awx_ratelimit.management.routing import Match, Router
 
 _log = logging.getLogger("awx_ratelimit.console")
@@ -92,6 +93,8 @@ class SecuredPages:
         if user is not None and not isinstance(user, self._kind.user_type):
             expected = self._kind.user_type.__name__
             raise TypeError(f"who: expected an {expected} or None as the result, got {type_name(user)}")
+        if isinstance(user, Owner) and is_operators_name(user.actor):
+            raise ValueError(f"who: expected an Owner whose actor does not begin with {OPERATOR_PREFIX!r}")
         return user
 
     def _respond(self, route: Match[str] | None, request: ConsoleRequest) -> PageResponse:

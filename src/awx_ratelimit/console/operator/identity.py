@@ -6,10 +6,10 @@ from typing import Final
 from awx_ratelimit.console.page_request import ConsoleRequest
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys.validation import readable_text
+from awx_ratelimit.management.auth.tokens import OPERATOR_PREFIX
 
 #: With the prefix, an actor of the audit trail has at most 128 characters.
 _MAX_NAME_CHARACTERS: Final = 100
-_PREFIX: Final = "operator:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Operator:
 
     @property
     def actor(self) -> str:
-        """The name in the audit trail: ``operator:ann@example.com``. No customer can look the same by accident."""
-        return _PREFIX + self.name
+        """The name in the audit trail: ``operator:ann@example.com``. No customer has such a name."""
+        return OPERATOR_PREFIX + self.name
 
 
 class OperatorRequest(ConsoleRequest):

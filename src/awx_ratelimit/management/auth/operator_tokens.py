@@ -9,12 +9,11 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.format import PREFIX
 from awx_ratelimit.keys.validation import readable_text
 from awx_ratelimit.management.auth.jwks import Jwks
-from awx_ratelimit.management.auth.tokens import OPERATOR_SCOPE, AccessTokens
+from awx_ratelimit.management.auth.tokens import OPERATOR_PREFIX, OPERATOR_SCOPE, AccessTokens
 from awx_ratelimit.runtime.clock import Clock
 
 #: With the prefix, an actor of the audit trail has at most 128 characters.
 _MAX_ACTOR_CHARACTERS: Final = 100
-_PREFIX: Final = "operator:"
 
 
 class OperatorTokens:
@@ -64,7 +63,7 @@ class OperatorTokens:
         if not isinstance(scope, str) or OPERATOR_SCOPE not in scope.split(" "):
             raise AccessRefused("invalid_access_token", f"its claim scope has no {OPERATOR_SCOPE!r}")
         try:
-            return _PREFIX + readable_text(claims.get("sub"), field="sub", max_characters=_MAX_ACTOR_CHARACTERS)
+            return OPERATOR_PREFIX + readable_text(claims.get("sub"), field="sub", max_characters=_MAX_ACTOR_CHARACTERS)
         except InvalidKeyRequest as error:
             raise AccessRefused("invalid_access_token", "its claim sub is missing or not a valid id") from error
 

@@ -34,6 +34,8 @@ _bearer = re.compile(rb"[ \t]*bearer[ \t]+([!-~]+)[ \t]*", re.IGNORECASE).fullma
 
 #: Tokens with this scope are for the operator's API alone.
 OPERATOR_SCOPE: Final = "awx:operator"
+#: The names of operators in the audit trail begin with this, and no other names.
+OPERATOR_PREFIX: Final = "operator:"
 _T = TypeVar("_T")
 
 
@@ -131,6 +133,7 @@ class AccessTokens:
     def _owner(self, claims: Mapping[str, Any]) -> Owner:
         try:
             actor = readable_text(claims.get("sub"), field="sub", max_characters=_MAX_ID_CHARACTERS)
+            _require(not is_operators_name(actor), f"its claim sub begins with {OPERATOR_PREFIX!r}, as operators do")
             return Owner(account_id(claims.get(self._account_claim), field=self._account_claim), actor)
         except InvalidKeyRequest as error:
             reason = f"its claim {error.field} is missing or not a valid id"
@@ -175,6 +178,11 @@ def is_operators(claims: Mapping[str, Any]) -> bool:
     for claim in (claims.get("scope"), claims.get("scp")):
         scopes += claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
     return OPERATOR_SCOPE in scopes
+
+
+def is_operators_name(actor: str) -> bool:
+    """Whether the audit trail would show `actor` as an operator."""
+    return actor.lstrip().lower().startswith(OPERATOR_PREFIX)
 
 
 def bearer_token(values: Sequence[bytes]) -> bytes | None:

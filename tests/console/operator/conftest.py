@@ -18,9 +18,13 @@ OPERATOR = "ann@ops.example"
 #: Every page and every form, so that a new one is covered by itself.
 ROUTES = [*OPERATOR_ROUTES, *EXPLAIN_ROUTES]
 PAGES = [path for path, actions in ROUTES if "GET" in actions and actions["GET"] not in ("asset", "live")]
-FORMS = [path for path, actions in ROUTES if "POST" in actions]
+FORMS = [path for path, actions in ROUTES if "POST" in actions and path]
+#: The forms that change an account.
+ACTS = [path for path in FORMS if path.startswith("/account/")]
 #: The fields that each form is submitted with, and the page that it is on if that is not its own.
 FIELDS: dict[str, dict[str, str]] = {
+    "/": {"prefix": "a", "plan": "", "status": "active"},
+    "/activity": {"account": "{id}", "action": ""},
     "/account/plan": {"plan": "growth", "max_keys": "7"},
     "/account/temporary": {"times": "2", "limits": "", "ends": "24-hours", "until": ""},
     "/account/temporary/end": {},

@@ -72,3 +72,21 @@ def test_links_keep_the_rest(listed: OperatorClient) -> None:
         "id&amp;span=48-hours", "requests&amp;span=48-hours", "refusals&amp;span=48-hours",
         "requests&amp;span=30-days", "requests&amp;span=24-hours",
     }  # fmt: skip
+
+
+def test_search(listed: OperatorClient) -> None:
+    """A search leads to the address of its result, which keeps the order and the time."""
+    response = listed.submit("/", prefix=" b- ", plan="growth", status="", order="requests", span="48-hours")
+
+    assert response.header("location") == "/operator/?prefix=b-&plan=growth&order=requests&span=48-hours"
+
+
+@pytest.mark.parametrize(("path", "field"), [("/", "prefix"), ("/activity", "account")])
+def test_pasted_key(listed: OperatorClient, site: Site, path: str, field: str) -> None:
+    """An API key that is pasted into a search gets into no address, and is not shown again."""
+    secret = site.service.create("b-busy", "n2").secret.reveal()
+    response = listed.submit(path, **{field: secret})
+
+    assert response.status == 400
+    assert "contains an API key" in response.text.replace("Contains", "contains")
+    assert secret not in str(response)

@@ -53,6 +53,13 @@ def test_activity(client: OperatorClient, site: Site) -> None:
     assert titles(client.get(f"/activity?account={client.account}&page=2").text) == []
 
 
+def test_search(client: OperatorClient) -> None:
+    """A search of the audit trail leads to the address of its result."""
+    response = client.submit("/activity", account="a/b", action="key.created")
+
+    assert response.header("location") == "/operator/activity?account=a%2Fb&action=key.created"
+
+
 def test_all_actions_have_a_filter(client: OperatorClient) -> None:
     """Every action of the audit trail can be chosen."""
     values = re.findall(r'<option value="([^"]+)"', client.get("/activity").text)

@@ -13,36 +13,39 @@ from awx_ratelimit.console import Console, Operator, OperatorConsole, Owner
 from awx_ratelimit.errors import BackendUnavailable, InvalidKeyRequest, KeyStoreUnavailable
 
 HOSTILE_ID = "<script>alert(1)</script>\"'&;{{7*7}}/../%2e?#+=\\"
-#: Each method of each path, with those that no path has.
-CALLS = [(method, path) for path, _ in ROUTES for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")]
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+EVERY_PATH = pytest.mark.parametrize("path", [path for path, _ in ROUTES])
 
 
 class TestLogin:
     """Who gets in."""
 
-    @pytest.mark.parametrize(("method", "path"), CALLS)
-    def test_anonymous(self, client: OperatorClient, method: str, path: str) -> None:
+    @EVERY_PATH
+    def test_anonymous(self, client: OperatorClient, path: str) -> None:
         """Without an operator nothing is shown, whatever the page and the method."""
         client.name = ""
-        response = client.get(path, method)
+        for method in METHODS:
+            response = client.get(path, method)
+            reads = method in ("GET", "HEAD")
 
-        nothing = 204 if path.endswith("/live") and method in ("GET", "HEAD") else 404 if "/static/" in path else 403
-        assert response.status in (nothing, 403)
-        assert client.account not in response.text
-        assert response.header("set-cookie") is None
+            assert response.status == (
+                204 if reads and "/live" in path else 404 if reads and "/static" in path else 403
+            )
+            assert client.account not in response.text
+            assert response.header("set-cookie") is None
 
-    @pytest.mark.parametrize(("method", "path"), CALLS)
-    def test_owner(self, site: Site, method: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("path", [path for path, _ in ROUTES if "/static/" not in path])
+    def test_owner(self, site: Site, path: str, caplog: pytest.LogCaptureFixture) -> None:
         """If the application returns a customer by mistake, the response is 503 and the log says what is wrong."""
-        if "/static/" in path:
-            return
         owner = Owner("acme", "ann")
         console: Any = OperatorConsole
         send = sending(console(site.service, who=lambda _: owner, secret=SECRET, limiter=site.limiter, plans=PLANS))
-        response = send(method, f"/operator{path}?id=acme", {"accept": "text/html"})
+        for method in METHODS:
+            caplog.clear()
+            response = send(method, f"/operator{path}?id=acme", {"accept": "text/html"})
 
-        assert response.status == 503
-        assert "who: expected an Operator or None as the result, got an Owner" in caplog.text
+            assert response.status == 503
+            assert "who: expected an Operator or None as the result, got an Owner" in caplog.text
 
     def test_operator_as_owner(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
         """An operator is no customer: the customer's console refuses one in the same way."""
@@ -109,17 +112,17 @@ class TestPages:
         assert [word for word in ("unsafe", "*", "http:", "https:", "data:") if word in policy] == []
         assert "frame-ancestors 'none'" in policy
 
-    @pytest.mark.parametrize(("method", "path"), CALLS)
-    def test_methods(self, client: OperatorClient, method: str, path: str) -> None:
+    @EVERY_PATH
+    def test_methods(self, client: OperatorClient, path: str) -> None:
         """A method that a path does not have gets a 405 that lists the others, and never an error of ours."""
         methods = dict(ROUTES)[path].keys()
-        response = client.get(path, method)
+        for method in METHODS:
+            response = client.get(path, method)
 
-        if method in methods or (method == "HEAD" and "GET" in methods) or "/static/" in path:
-            assert response.status in (200, 400, 403, 404, 405)
-        else:
-            assert response.status == 405
-            assert methods <= set((response.header("allow") or "").split(", "))
+            assert response.status < 500
+            assert (response.status == 405) == (("GET" if method == "HEAD" else method) not in methods)
+            if response.status == 405:
+                assert methods <= set((response.header("allow") or "").split(", "))
 
     @pytest.mark.parametrize(
         "query",

@@ -1,16 +1,20 @@
-"""`AccountList`: all accounts, with a search, filters, orders and pages. Each is a link or a field of one form."""
+"""`AccountList`: all accounts, with a search, filters, orders and pages.
 
-from collections.abc import Mapping
+A search is posted, and leads to the address of its result. So a key that is pasted into it is in no address.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
-from awx_ratelimit.console.forms import EMPTY_FORM, invalid_form
+from awx_ratelimit.console.forms import EMPTY_FORM, Forms, invalid_form
 from awx_ratelimit.console.operator import words
 from awx_ratelimit.console.operator.context import OperatorContext, PlanName
 from awx_ratelimit.console.operator.identity import OperatorRequest
-from awx_ratelimit.console.page_request import Page
+from awx_ratelimit.console.operator.routes import OperatorAction
+from awx_ratelimit.console.page_request import Page, PageResponse, SeeOther
 from awx_ratelimit.console.usage_view import SPANS, Span, span_of
 from awx_ratelimit.console.view_models import Flag
 from awx_ratelimit.errors import InvalidKeyRequest
@@ -18,8 +22,10 @@ from awx_ratelimit.keys.models import Account, AccountStatus
 from awx_ratelimit.keys.models import Page as ItemPage
 from awx_ratelimit.keys.operator_reports import Order
 from awx_ratelimit.keys.storage.operator_queries import AccountUsage
+from awx_ratelimit.keys.validation import account_id
 
 _PAGE_SIZE: Final = 50
+_FIELDS: Final = ("prefix", "plan", "status", "order", "span")
 _ORDERS: Final[Mapping[Order, str]] = {"id": "Id", "requests": "Most requests", "refusals": "Most refusals"}
 _STATUSES: Final[tuple[AccountStatus, ...]] = get_args(AccountStatus)
 
@@ -60,22 +66,39 @@ class AccountRow:
 class AccountList:
     """Handles the first page."""
 
-    def __init__(self, context: OperatorContext) -> None:
+    def __init__(self, context: OperatorContext, forms: Forms) -> None:
         self._context = context
+        self._forms = forms
+        self.handlers: Mapping[OperatorAction, Callable[[OperatorRequest], PageResponse]] = {
+            "accounts": self._page,
+            "find": self._find,
+        }
 
-    def page(self, request: OperatorRequest) -> Page:
-        """The list that the query of the request describes."""
-        query = self._query(request)
+    def _page(self, request: OperatorRequest) -> Page:
+        query = self._query(request.query)
         try:
             found = self._found(query, request.page_num)
         except InvalidKeyRequest as error:
-            # It is the search: everything else in the query has a fallback.
-            form = invalid_form(error, {"prefix": query.prefix})
-            return self._shown(replace(query, prefix=""), ItemPage((), 0, 1, _PAGE_SIZE), form, HTTPStatus.BAD_REQUEST)
+            return self._invalid(query, error)
         return self._shown(query, found, {**EMPTY_FORM, "values": {"prefix": query.prefix}}, HTTPStatus.OK)
 
-    def _query(self, request: OperatorRequest) -> ListQuery:
-        query, plan = request.query, request.query.get("plan")
+    def _find(self, request: OperatorRequest) -> PageResponse:
+        _, fields = self._forms.checked(request, "find", *_FIELDS)
+        query = self._query(fields)
+        try:
+            if query.prefix:
+                account_id(query.prefix, field="prefix")
+        except InvalidKeyRequest as error:
+            return self._invalid(query, error)
+        return SeeOther(f"/?{query.link()}")
+
+    def _invalid(self, query: ListQuery, error: InvalidKeyRequest) -> Page:
+        """An empty list, with the error at the search: everything else in the query has a fallback."""
+        form = invalid_form(error, {"prefix": query.prefix})
+        return self._shown(replace(query, prefix=""), ItemPage((), 0, 1, _PAGE_SIZE), form, HTTPStatus.BAD_REQUEST)
+
+    def _query(self, query: Mapping[str, str]) -> ListQuery:
+        plan = query.get("plan")
         return ListQuery(
             query.get("prefix", "").strip(),
             plan if plan in self._context.plan_names else None,

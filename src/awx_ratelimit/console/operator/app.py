@@ -88,10 +88,10 @@ class OperatorConsole(SecuredPages):
         gate = _checked_gate(gate)
         forms, pages = Forms(csrf), AccountPages(context)
         handlers: dict[Any, Handler] = {
-            "accounts": AccountList(context).page,
+            **AccountList(context, forms).handlers,
             **pages.handlers,
             **AccountForms(context, forms, pages).handlers,
-            **ReportPages(context).handlers,
+            **ReportPages(context, forms).handlers,
         }
         routes = OPERATOR_ROUTES
         if gate is not None:

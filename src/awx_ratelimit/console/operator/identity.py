@@ -23,9 +23,10 @@ class Operator:
 
     def __post_init__(self) -> None:
         try:
-            readable_text(self.name, field="name", max_characters=_MAX_NAME_CHARACTERS)
+            name = readable_text(self.name, field="name", max_characters=_MAX_NAME_CHARACTERS)
         except InvalidKeyRequest as error:
             raise InvalidKeyRequest(error.what, remedy=f"Operator: {error.remedy}", field="name") from error
+        object.__setattr__(self, "name", name)
 
     @property
     def actor(self) -> str:

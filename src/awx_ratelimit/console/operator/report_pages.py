@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from awx_ratelimit.console import usage_view
-from awx_ratelimit.console.forms import EMPTY_FORM, invalid_form
+from awx_ratelimit.console.forms import EMPTY_FORM, Forms, invalid_form
 from awx_ratelimit.console.operator import words
 from awx_ratelimit.console.operator.context import OperatorContext
 from awx_ratelimit.console.operator.identity import OperatorRequest
 from awx_ratelimit.console.operator.routes import OperatorAction
-from awx_ratelimit.console.page_request import Page, PageResponse
+from awx_ratelimit.console.page_request import Page, PageResponse, SeeOther
 from awx_ratelimit.console.view_models import EVENT_TITLES
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys.models import ACTIONS, Event
 from awx_ratelimit.keys.models import Page as ItemPage
+from awx_ratelimit.keys.validation import account_id
 
 _PAGE_SIZE: Final = 50
 
@@ -23,11 +24,13 @@ _PAGE_SIZE: Final = 50
 class ReportPages:
     """Handles the pages about all accounts."""
 
-    def __init__(self, context: OperatorContext) -> None:
+    def __init__(self, context: OperatorContext, forms: Forms) -> None:
         self._context = context
+        self._forms = forms
         self.handlers: Mapping[OperatorAction, Callable[[OperatorRequest], PageResponse]] = {
             "shadow": self._shadow,
             "activity": self._activity,
+            "find_activity": self._find,
         }
 
     def _shadow(self, request: OperatorRequest) -> Page:
@@ -43,24 +46,22 @@ class ReportPages:
         return Page("shadow.html", variables)
 
     def _activity(self, request: OperatorRequest) -> Page:
-        account = request.query.get("account", "").strip()
-        action = next((action for action in ACTIONS if action == request.query.get("action")), None)
-        form, status = {**EMPTY_FORM, "values": {"account": account}}, HTTPStatus.OK
+        account, action = _chosen(request.query)
         try:
-            page = self._events(account or None, action, request.page_num)
+            page = self._events(account or None, action or None, request.page_num)
         except InvalidKeyRequest as error:
-            page = ItemPage((), 0, 1, _PAGE_SIZE)
-            form, status = invalid_form(_at_account(error), {"account": account}), HTTPStatus.BAD_REQUEST
-        chosen = {"account": "" if status != HTTPStatus.OK else account, "action": action or ""}
-        variables = {
-            "entries": [words.audit_entry(event) for event in page.items],
-            "page": page,
-            "action": action,
-            "titles": EVENT_TITLES,
-            "link": urlencode({name: value for name, value in chosen.items() if value}),
-            **form,
-        }
-        return Page("audit.html", variables, status)
+            return _invalid(account, action, error)
+        return _trail(page, account, action, {**EMPTY_FORM, "values": {"account": account}})
+
+    def _find(self, request: OperatorRequest) -> PageResponse:
+        _, fields = self._forms.checked(request, "find_activity", "account", "action")
+        account, action = _chosen(fields)
+        try:
+            if account:
+                account_id(account)
+        except InvalidKeyRequest as error:
+            return _invalid(account, action, error)
+        return SeeOther(f"/activity?{_query(account, action)}")
 
     def _events(self, account_id: str | None, action: str | None, page_num: int) -> ItemPage[Event]:
         return self._context.keys.operator.events(
@@ -68,6 +69,32 @@ class ReportPages:
         )
 
 
-def _at_account(error: InvalidKeyRequest) -> InvalidKeyRequest:
-    """The error at the field of the form."""
-    return InvalidKeyRequest(error.what, remedy=error.remedy, field="account")
+def _chosen(fields: Mapping[str, str]) -> tuple[str, str]:
+    """The account and the action to list; empty for all."""
+    action = fields.get("action", "")
+    return fields.get("account", "").strip(), action if action in ACTIONS else ""
+
+
+def _query(account: str, action: str) -> str:
+    return urlencode({name: value for name, value in (("account", account), ("action", action)) if value})
+
+
+def _invalid(account: str, action: str, error: InvalidKeyRequest) -> Page:
+    """An empty list, with the error at the field of the account."""
+    at_field = InvalidKeyRequest(error.what, remedy=error.remedy, field="account")
+    form = invalid_form(at_field, {"account": account})
+    return _trail(ItemPage((), 0, 1, _PAGE_SIZE), "", action, form, HTTPStatus.BAD_REQUEST)
+
+
+def _trail(
+    page: ItemPage[Event], account: str, action: str, form: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK
+) -> Page:
+    variables = {
+        "entries": [words.audit_entry(event) for event in page.items],
+        "page": page,
+        "action": action,
+        "titles": EVENT_TITLES,
+        "link": _query(account, action),
+        **form,
+    }
+    return Page("audit.html", variables, status)

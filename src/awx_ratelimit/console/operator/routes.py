@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 OperatorAction = Literal[
-    "accounts", "account", "live", "plan_form", "set_plan", "temporary_form", "set_temporary", "end_temporary",
-    "overrides_form", "set_overrides", "suspension", "suspend", "resume", "shadow", "activity", "explain_form",
-    "explain", "asset",
+    "accounts", "find", "account", "live", "plan_form", "set_plan", "temporary_form", "set_temporary", "end_temporary",
+    "overrides_form", "set_overrides", "suspension", "suspend", "resume", "shadow", "activity",
+    "find_activity", "explain_form", "explain", "asset",
 ]  # fmt: skip
 Routes = Sequence[tuple[str, Mapping[str, OperatorAction]]]
-_ACCOUNTS: Final[Mapping[str, OperatorAction]] = {"GET": "accounts"}
+_ACCOUNTS: Final[Mapping[str, OperatorAction]] = {"GET": "accounts", "POST": "find"}
 #: The action of each path and method, below the console's base path. The account is in the query, as ``id``.
 OPERATOR_ROUTES: Final[Routes] = (
     ("", _ACCOUNTS),
@@ -23,7 +23,7 @@ OPERATOR_ROUTES: Final[Routes] = (
     ("/account/suspend", {"GET": "suspension", "POST": "suspend"}),
     ("/account/resume", {"POST": "resume"}),
     ("/shadow", {"GET": "shadow"}),
-    ("/activity", {"GET": "activity"}),
+    ("/activity", {"GET": "activity", "POST": "find_activity"}),
     ("/static/{id}", {"GET": "asset"}),
 )
 #: For a console with a gate.

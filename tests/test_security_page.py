@@ -12,7 +12,7 @@ from awx_ratelimit.adapters.starlette import limit
 from awx_ratelimit.adapters.werkzeug import RateLimitMiddleware
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
-from awx_ratelimit.console import Console
+from awx_ratelimit.console import Console, OperatorConsole
 from awx_ratelimit.keys import KeyStore
 from awx_ratelimit.management import AccessTokens, ManagementApi
 
@@ -27,6 +27,7 @@ OWNERS: dict[str, Any] = {
     "KeyStore.open": KeyStore.open,
     "AccessTokens": AccessTokens,
     "Console": Console,
+    "OperatorConsole": OperatorConsole,
     "ManagementApi": ManagementApi,
 }
 #: Required parameters of a gate, and others that expose nothing by themselves.

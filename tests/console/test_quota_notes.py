@@ -61,6 +61,14 @@ def test_key(client: Client, site: Site, account: str, path: str, used: int, exp
     assert notes(client.get(path.format(id=key.id)).text) == expected
 
 
+def test_shadow(client: Client, site: Site, account: str) -> None:
+    """A quota in shadow refuses nothing, and so no page warns of it."""
+    site.service.accounts.set_overrides(account, {"per_day": 10, "shadow": True})
+    key_with(site, account, "prod", 10)
+
+    assert notes(client.get("/").text) == []
+
+
 def test_many_keys(client: Client, site: Site, account: str) -> None:
     """The table names the three fullest keys and counts the others."""
     for used in (9, 8, 10, 0, 9, 8):

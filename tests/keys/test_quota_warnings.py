@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import Any
 
 import pytest
@@ -34,7 +34,8 @@ class Watched:
         if "webhook" not in options:
             options["on_warning"] = self.got.append
         self.warnings = QuotaWarnings(clock=clock, interval_seconds=3_600, **options)
-        self.warnings._start = lambda: None
+        self.warnings._start = lambda: True
+        self.warnings._sender.start = lambda: None  # type: ignore[method-assign]
         self.limiter = Limiter(backend, listeners=[self.warnings])
 
     def use(self, subject: str, number: int = 1, plan: Plan = MONTHLY, **options: Any) -> None:
@@ -284,15 +285,56 @@ def test_threads(clock: ManualClock) -> None:
     limiter = Limiter(MemoryBackend(), listeners=[warnings])
     for _ in range(8):
         limiter.acquire("a", MONTHLY)
-    eventually(lambda: len(got), 1)
+    assert eventually(lambda: len(got), 1) == 1
     limiter.acquire("b", MONTHLY, 9)
     warnings.close()
-    eventually(lambda: [warning.subject for warning in got], ["a", "b"])
+    assert eventually(lambda: [warning.subject for warning in got], ["a", "b"]) == ["a", "b"]
     with timed() as watch:
         warnings.close()
         limiter.flush()
 
     assert watch.seconds < watch.limit(0.5)
+
+
+def test_idle_process(watch: Make, store: KeyStore, key: str, clock: ManualClock) -> None:
+    """A process that decides nothing delivers the stored warnings of one that has ended, but not at its own end."""
+    dead = watch(store=store)
+    dead.limiter.acquire(key, MONTHLY, 8)
+    dead.warnings.look()
+    got: list[QuotaWarning] = []
+    slow, quick = (
+        QuotaWarnings(on_warning=got.append, store=store, clock=clock, interval_seconds=seconds)
+        for seconds in (3_600, 0.01)
+    )
+    Limiter(MemoryBackend(), listeners=[slow])
+    slow.close()
+    after_its_end = [*got]
+    Limiter(MemoryBackend(), listeners=[quick])
+
+    assert after_its_end == []
+    assert eventually(lambda: [warning.subject for warning in got], [key]) == [key]
+    quick.close()
+
+
+def test_no_thread(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """If the process cannot start a thread, decisions go on, one error is logged, and a later decision tries again."""
+    got: list[QuotaWarning] = []
+    warnings = QuotaWarnings(on_warning=got.append, interval_seconds=0.01)
+    limiter = Limiter(MemoryBackend(), listeners=[warnings])
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", _fail_to_start)
+        for _ in range(3):
+            assert limiter.acquire("a", MONTHLY, 3)
+    limiter.acquire("b", MONTHLY, 8)
+    subjects = eventually(lambda: sorted(warning.subject for warning in got), ["a", "b"])
+    warnings.close()
+
+    assert subjects == ["a", "b"]
+    assert caplog.text.count("the thread awx-quotas cannot be started: no more; will retry") == 1
+
+
+def _fail_to_start(_: Thread) -> None:
+    raise RuntimeError("no more")
 
 
 def test_without_sqlalchemy() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 from tests.keys.conftest import START_MS
 from tests.keys.store_probes import Call
-from tests.machine import timed
+from tests.machine import eventually, timed
 
 from awx_ratelimit import AsyncLimiter, Budget, Limiter, MemoryBackend, Plan
 from awx_ratelimit.errors import InvalidLimit, KeyStoreUnavailable
@@ -467,3 +468,23 @@ def test_many_keys(
 
     assert before > 0
     assert len(woken) == before
+
+
+def test_no_thread(
+    store: KeyStore, service: KeyService, key: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the process cannot start a thread, requests go on, and the thread is started when it can."""
+    history = UsageHistory(store, flush_seconds=0.01, clock=clock)
+    limiter = Limiter(MemoryBackend(clock=clock), listeners=[history])
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        use(limiter, key, 3)
+    use(limiter, key, 200)
+    stored = eventually(lambda: allowed(service), 203)
+    history.close()
+
+    assert stored == 203

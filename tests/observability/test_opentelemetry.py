@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, use_span
 from tests.servers.wire import HOST
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan
@@ -61,6 +62,24 @@ def test_refusals_are_events_of_the_span() -> None:
     assert dict(event.attributes) == {
         "awx_ratelimit.plan": "starter", "awx_ratelimit.limits": ("minute",), "awx_ratelimit.retry_after_ms": 30_000,
     }  # fmt: skip
+
+
+def test_span_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception of the tracing library is logged and reaches no request."""
+
+    class Broken(NonRecordingSpan):
+        def is_recording(self) -> bool:
+            return True
+
+        def add_event(self, *_: Any, **__: Any) -> None:
+            raise ZeroDivisionError
+
+    limiter = Limiter(MemoryBackend(clock=ManualClock()), listeners=[OpenTelemetryMetrics(MeterProvider())])
+    with use_span(Broken(INVALID_SPAN_CONTEXT)):
+        decisions = [limiter.acquire("key_1", STARTER).allowed for _ in range(3)]
+
+    assert decisions == [True, True, False]
+    assert "a refusal is not in its trace" in caplog.text
 
 
 def test_span_events_can_be_switched_off() -> None:

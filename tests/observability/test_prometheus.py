@@ -1,10 +1,14 @@
 """What PrometheusMetrics publishes, read back from its registry."""
 
 import gc
+import os
+import signal
 import threading
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,8 +33,8 @@ from awx_ratelimit import (
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core import budget
 from awx_ratelimit.http.message import Request
-from awx_ratelimit.observability import decision_counts, limit_metrics
-from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app
+from awx_ratelimit.observability import decision_counts, families, limit_metrics
+from awx_ratelimit.observability.prometheus import PrometheusMetrics, metrics_app, wsgi_metrics_app
 from awx_ratelimit.testing import ManualClock
 
 STARTER = Plan.of("starter", per_minute=2, concurrent=3)
@@ -277,3 +281,88 @@ def test_outages(on_outage: Any, scope: str | None, allowed: int) -> None:
     assert registry.get_sample_value("awx_ratelimit_fallback_decisions_total") == 6
     assert registry.get_sample_value("awx_ratelimit_circuit_breakers_open") == 1
     assert registry.get_sample_value("awx_ratelimit_outages_total") == 1
+
+
+def test_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If a worker cannot start the thread that publishes, requests go on, and a later one tries again."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics = PrometheusMetrics(CollectorRegistry())
+    started = iter([False, True])
+
+    def start() -> None:
+        if not next(started):
+            raise RuntimeError("no more")
+
+    monkeypatch.setattr(metrics._thread, "start", start)
+    limiter = Limiter(MemoryBackend(), listeners=[metrics])
+
+    assert all(limiter.acquire(f"{number}", STARTER) for number in range(3))
+    assert next(started, None) is None
+
+
+def test_fork(published: Published) -> None:
+    """A child process starts at zero, and is not held up by a thread of its parent that published during the fork."""
+    for _ in range(2):
+        published.limiter.release(published.limiter.acquire("key_1", STARTER))
+    generate_latest(published.registry)
+    published.metrics._metric_of(families.REQUESTS)._lock.acquire()
+    pid = os.fork()
+    if not pid:
+        try:
+            signal.alarm(20)
+            published.limiter.release(published.limiter.acquire("key_2", STARTER))
+            requests = published.of("requests_total", plan="starter", outcome="allowed")
+            durations = published.of("request_lease_duration_seconds_count", plan="starter")
+            os._exit(0 if (requests, durations) == (1, 1) else 1)
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(pid, 0)
+
+    assert status == 0
+
+
+def test_scrapes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two scrapes may remove the leases of a dead worker at the same time."""
+    (tmp_path / f"gauge_livesum_{2**22 + 1}.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    remove = os.remove
+
+    def remove_after_another(path: str) -> None:
+        remove(path)
+        remove(path)
+
+    monkeypatch.setattr(os, "remove", remove_after_another)
+
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+    wsgi_metrics_app()(environ, lambda status, _: statuses.append(status))
+
+    assert statuses == ["200 OK"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fork_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker that forks waits until its thread has published, so that a child finds the files unlocked."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics = PrometheusMetrics(CollectorRegistry())
+    publishing, forked = threading.Event(), threading.Event()
+    seen = []
+
+    def observe_slowly() -> None:
+        publishing.set()
+        seen.append(forked.wait(0.2))
+
+    monkeypatch.setattr(metrics, "observe_ended", observe_slowly)
+    thread = threading.Thread(target=metrics.publish)
+    thread.start()
+    publishing.wait(10)
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    forked.set()
+    os.waitpid(pid, 0)
+    thread.join()
+    metrics.publish()
+
+    assert seen == [False, True]

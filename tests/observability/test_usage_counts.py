@@ -47,8 +47,9 @@ class Calls:
     def __init__(self) -> None:
         self.number = 0
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         self.number += 1
+        return True
 
 
 class Counted:

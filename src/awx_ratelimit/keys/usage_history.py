@@ -75,7 +75,7 @@ class UsageHistory(UsageCounts):
         self._clock = clock or WallClock()
         self._writer = PeriodicThread("awx-usage", self.write, flush_seconds)
         self._renew()
-        super().__init__(KEY_ID_PREFIX, is_key_id, start=self._writer.start, wake=self._wake_writer)
+        super().__init__(KEY_ID_PREFIX, is_key_id, start=self._writer.try_start, wake=self._wake_writer)
         register_after_fork(self._renew)
 
     def write(self) -> None:
@@ -98,7 +98,7 @@ class UsageHistory(UsageCounts):
         """Write all counts, and wait for at most 2 s. While the database does not answer, it does not wait."""
         renew_if_forked()
         flushed, is_useless = self._flushed, self._is_failing or self._is_closed
-        self._writer.start()
+        is_useless |= not self._writer.try_start()
         self._writer.wake()
         if not is_useless and not flushed.wait(_FLUSH_TIMEOUT_S):
             self._is_failing = True

@@ -58,7 +58,13 @@ class DecisionCounts:
                 owner = decision[1]
                 exceeded = decision[4]
                 if decision.__class__ is not Decision:
-                    owner, exceeded = _joint_kind(decision)
+                    exceeded = 0
+                    # Faster than any().
+                    for state in decision[11]:
+                        if state[0]:
+                            # Shapes may be made for each claim, so they identify refusals only.
+                            owner, exceeded = decision[10][1], tuple([state[0] for state in decision[11]])
+                            break
                 try:
                     by_id[id(owner)][exceeded]()
                 except KeyError:
@@ -111,13 +117,6 @@ class DecisionCounts:
             self._kept.append(owner)
             self._by_id.setdefault(id(owner), {})[exceeded] = counter.add_one
         counter.add_one()
-
-
-def _joint_kind(decision: Any) -> tuple[Plan | Shape, Any]:
-    if not decision.has_exceeded:
-        # Shapes may be made for each claim, so they identify refusals only.
-        return decision.plan, 0
-    return decision.joint_claim.shape, tuple([state[0] for state in decision.states])
 
 
 def _kind_of(decision: Decision) -> Kind:

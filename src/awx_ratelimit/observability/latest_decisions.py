@@ -4,7 +4,6 @@ A request stores one reference in a dictionary. Memory is bounded: while it is f
 their next decisions come soon enough, because a quota that is nearly used up stays so for hours.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, Final
@@ -21,17 +20,16 @@ MAX_SUBJECTS: Final = 50_000
 #: Beyond this number, what is known of plans and of kinds of claims is found again.
 _MAX_KINDS: Final = 1_000
 _UNKNOWN: Final = (None, None)
-_log = logging.getLogger("awx_ratelimit")
 
 
 class LatestDecisions(Observer):
     """A listener for the limiters of a process. Thread-safe. A child process starts without decisions.
 
-    `start` is called by the first decision of each process, and `wake` while there is no room. Both may be called
-    again, and neither may wait.
+    `start` is called by the first decision of each process, and again until it returns True; `wake` while there is no
+    room. Neither may wait or raise.
     """
 
-    def __init__(self, *, start: Callable[[], Any], wake: Callable[[], Any]) -> None:
+    def __init__(self, *, start: Callable[[], bool], wake: Callable[[], Any]) -> None:
         self._start = start
         self._wake = wake
         #: By the subject; by the subject and the number of the scopes if the claim has any.
@@ -85,12 +83,7 @@ class LatestDecisions(Observer):
 
     def _keep(self, decision: Decision) -> None:
         """Keep the first decision of a kind, or one for which there may be no room. Never raises an Exception."""
-        if not self._is_started:
-            self._is_started = True
-            try:
-                self._start()
-            except Exception:
-                _log.exception("quotas are not watched")
+        self._is_started = self._is_started or self._start()
         if len(self._latest) >= MAX_SUBJECTS:
             self._wake()
         elif isinstance(decision, JointDecision):
@@ -115,6 +108,9 @@ class LatestDecisions(Observer):
         return self._scopes.setdefault(scopes, self._next_number())
 
     def _remember(self, kind: Any, number: int) -> None:
+        if not self._is_started:
+            # So that the next decision tries to start again.
+            return
         if len(self._kinds) >= _MAX_KINDS:
             self._clear_kinds()
         self._kinds[id(kind)] = number, kind

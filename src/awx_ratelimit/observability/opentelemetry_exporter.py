@@ -1,5 +1,6 @@
 """What `observability.opentelemetry` exports, on the API of OpenTelemetry."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from awx_ratelimit.observability import families
 from awx_ratelimit.observability.families import Family
 from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES, Labels, LimitMetrics, Observes
 from awx_ratelimit.observability.listeners import Listener
+
+_log = logging.getLogger("awx_ratelimit")
 
 
 class OpenTelemetryMetrics(LimitMetrics):
@@ -84,7 +87,14 @@ def _reader(
 
 
 def _add_event(decision: Decision) -> None:
-    span = trace.get_current_span()
+    try:
+        _add_event_to(trace.get_current_span(), decision)
+    except Exception:
+        # Spans may be of any library.
+        _log.exception("a refusal is not in its trace")
+
+
+def _add_event_to(span: trace.Span, decision: Decision) -> None:
     if span.is_recording():
         refused = [usage for usage in decision.usages if usage.refused and not usage.shadow]
         attributes: Any = {

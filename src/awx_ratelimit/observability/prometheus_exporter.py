@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +24,13 @@ from awx_ratelimit.observability.families import Family
 from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES, Labels, LimitMetrics, Observes
 from awx_ratelimit.observability.listeners import Listener
 from awx_ratelimit.runtime.exits import register_at_exit
-from awx_ratelimit.runtime.forks import ForkSafeLock
+from awx_ratelimit.runtime.forks import ForkSafeLock, register_around_fork
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 _FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PUBLISH_S: Final = 1.0
+#: Longer than it takes to publish.
+_MAX_PUBLISHING_S: Final = 2.0
 #: This module of prometheus_client has no types.
 _multiprocess: Any = multiprocess
 
@@ -41,8 +44,6 @@ class PrometheusMetrics(LimitMetrics):
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._metrics: dict[Family, Any] = {family: _metric(family) for family in families.FAMILIES}
-        self._published: dict[tuple[Family, Labels], int] = {}
         self._publishing = ForkSafeLock()
         self._thread = PeriodicThread("awx-metrics", self.publish, _PUBLISH_S)
         self._is_shared = _FOLDER in os.environ
@@ -51,15 +52,33 @@ class PrometheusMetrics(LimitMetrics):
             register_at_exit(self.flush)
         else:
             _register(registry, _Collector(self))
+        register_around_fork(self._pause, self._resume)
 
     def _renew(self) -> None:
         super()._renew()
-        self._published.clear()
-        self._is_publishing = False
+        #: Made when they are needed: most children of a program publish nothing. Another thread may have locked those
+        #: of the parent during the fork.
+        self._metrics: dict[Family, Any] = {}
+        self._published: dict[tuple[Family, Labels], int] = {}
+        self._is_publishing = self._is_paused = False
         self._thread.renew()
 
+    def _pause(self) -> None:
+        # prometheus_client has a lock for all files, which no child can replace.
+        if self._is_shared:
+            self._is_paused = self._publishing.current.acquire(timeout=_MAX_PUBLISHING_S)
+
+    def _resume(self) -> None:
+        # In this order: another thread may fork, too.
+        is_paused, self._is_paused = self._is_paused, False
+        if is_paused:
+            self._publishing.current.release()
+
+    def _metric_of(self, family: Family) -> Any:
+        return self._metrics.get(family) or self._metrics.setdefault(family, _metric(family))
+
     def _histogram_of(self, family: Family, labels: Labels) -> Observes:
-        observes: Observes = self._metrics[family].labels(*labels)
+        observes: Observes = self._metric_of(family).labels(*labels)
         return observes
 
     def reporter(self, release: Listener) -> Listener:
@@ -70,8 +89,7 @@ class PrometheusMetrics(LimitMetrics):
         def report(decision: Decision) -> None:
             # Not before: a server may fork its workers after it has built the app.
             if not self._is_publishing:
-                self._is_publishing = True
-                self._thread.start()
+                self._is_publishing = self._thread.try_start()
             count(decision)
 
         return report
@@ -84,11 +102,11 @@ class PrometheusMetrics(LimitMetrics):
                 for labels, count in self.counts(family).items():
                     before = self._published.get((family, labels), 0)
                     if count > before:
-                        _labelled(self._metrics[family], labels).inc(count - before)
+                        _labelled(self._metric_of(family), labels).inc(count - before)
                         self._published[family, labels] = count
             for family in GAUGES:
                 for labels, value in self.counts(family).items():
-                    _labelled(self._metrics[family], labels).set(value)
+                    _labelled(self._metric_of(family), labels).set(value)
 
     def flush(self) -> None:
         if self._is_shared:
@@ -97,8 +115,8 @@ class PrometheusMetrics(LimitMetrics):
     def collect(self) -> Iterator[Metric]:
         """The current metrics."""
         self.publish()
-        for metric in self._metrics.values():
-            yield from metric.collect()
+        for family in families.FAMILIES:
+            yield from self._metric_of(family).collect()
 
 
 class _Collector:
@@ -150,7 +168,9 @@ class _AllProcesses:
         for path in Path(os.environ[_FOLDER]).glob("gauge_live*.db"):
             pid = path.stem.rpartition("_")[2]
             if pid.isdecimal() and not _is_alive(int(pid)):
-                _multiprocess.mark_process_dead(int(pid))
+                # Another scrape may remove the file at the same time.
+                with suppress(FileNotFoundError):
+                    _multiprocess.mark_process_dead(int(pid))
         metrics: Iterable[Metric] = _multiprocess.MultiProcessCollector(None).collect()
         return metrics
 

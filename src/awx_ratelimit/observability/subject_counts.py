@@ -1,6 +1,6 @@
 """`SubjectCounts`: the counts of one subject in one hour, exact with any number of threads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.rate import REQUESTS, is_name
-from awx_ratelimit.core.usage import RecordState
 
 _MAX_MEASURES: Final = 16
 _MAX_LIMITS: Final = 64
@@ -150,14 +149,6 @@ class ExceededLimits:
                                 for is_shadow in (False, True))  # fmt: skip
             known = self._names[id(owner), exceeded] = refusing, shadow, owner
         return known
-
-
-def has_exceeded(states: Sequence[RecordState]) -> bool:
-    """Whether a limit is exceeded, in shadow or not."""
-    for state in states:  # noqa: SIM110  # faster than any()
-        if state[0]:
-            return True
-    return False
 
 
 def _add(amounts: dict[str, int], more: Mapping[str, int], max_names: int) -> None:

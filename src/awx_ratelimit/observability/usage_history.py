@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from awx_ratelimit.core.decision import Decision, JointDecision
-from awx_ratelimit.core.joint_claim import Cost, Shape, cost_by_measure
+from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.observability.counters import EventCounter
 from awx_ratelimit.observability.listeners import Listener
 from awx_ratelimit.observability.observers import Observer
@@ -20,7 +20,6 @@ from awx_ratelimit.observability.subject_counts import (
     Overruled,
     Settled,
     SubjectCounts,
-    has_exceeded,
 )
 from awx_ratelimit.runtime.forks import ForkSafeLock, register_after_fork
 
@@ -30,7 +29,6 @@ MAX_SUBJECTS: Final = 50_000
 MANY_SUBJECTS: Final = 5_000
 #: How many decisions may wait while another thread counts.
 MAX_UNCOUNTED: Final = 50_000
-_MAX_SHAPES: Final = 1_000
 #: So few that they do not set off the garbage collector, which runs every 700 new objects.
 _BATCH: Final = 64
 #: `is` is faster than `==`, and nearly every cost is this object.
@@ -42,12 +40,12 @@ class UsageCounts(Observer):
     """A listener for the limiters of a process. Thread-safe. A child process starts at zero.
 
     Counts claims whose first budget has no scope and whose subject begins with `prefix` and is one for `is_subject`.
-    `start` is called by the first decision of each process, and `wake` while there are many subjects. Both may be
-    called again, and neither may wait.
+    `start` is called by the first decision of each process, and again until it returns True, and `wake` while there
+    are many subjects. Neither may wait or raise.
     """
 
     def __init__(
-        self, prefix: str, is_subject: Callable[[str], Any], *, start: Callable[[], Any], wake: Callable[[], Any]
+        self, prefix: str, is_subject: Callable[[str], Any], *, start: Callable[[], bool], wake: Callable[[], Any]
     ) -> None:
         self._prefix = prefix
         self._is_subject = is_subject
@@ -62,8 +60,6 @@ class UsageCounts(Observer):
         self._ready: list[tuple[str, int, SubjectCounts]] = []
         self._taken: list[tuple[str, int, SubjectCounts]] = []
         self._exceeded = ExceededLimits()
-        #: By their ids: shapes of claims that cost 1 and whose first budget has no scope.
-        self._shapes: dict[int, Shape] = {}
         self._report = self.reporter(lambda _: None)
         self._empty()
         register_after_fork(self._empty)
@@ -71,6 +67,7 @@ class UsageCounts(Observer):
     def _empty(self) -> None:
         # As good as full, so that the first decision of the process calls `start`.
         self._uncounted[:] = [None] * (_BATCH - 1)
+        self._is_started = False
         self._current[0] = {}, 0, 0
         self._hours = {}
         self._ready, self._taken = [], []
@@ -80,33 +77,35 @@ class UsageCounts(Observer):
     def __call__(self, decision: Decision) -> None:
         self._report(decision)
 
-    def reporter(self, release: Listener) -> Listener:
+    def reporter(self, release: Listener) -> Listener:  # noqa: C901  # see docs/hot-path.md
         """A faster `__call__` for one limiter. If it is interrupted, it calls `release`, because no caller will."""
-        current, shapes, uncounted = self._current, self._shapes, self._uncounted
-        append, count_some = uncounted.append, self._count_some
+        current, count_later = self._current, self._count_later
 
-        def report(decision: Any) -> None:
+        def report(decision: Any) -> None:  # noqa: C901
             try:
-                if (decision.__class__ is Decision and not decision[4] and decision[2] is _ONE) or (
-                    decision.__class__ is JointDecision
-                    and id(decision[10][1]) in shapes  # type: ignore[misc]  # two more fields
-                    and not has_exceeded(decision[11])  # type: ignore[misc]
-                ):
-                    counts_of, begins_ms, ends_ms = current[0]
-                    if begins_ms <= (at_ms := decision[3]) < ends_ms:
-                        try:
-                            counts = counts_of[decision[0]]
-                        except KeyError:
-                            pass
-                        else:
-                            counts.add_one()
-                            counts.last_at_ms = at_ms
-                            if (held := decision[6]) > counts.peak:
-                                counts.peak = held
-                            return
-                append(decision)
-                if len(uncounted) >= _BATCH:
-                    count_some()
+                if decision[2] is _ONE:
+                    if decision.__class__ is Decision:
+                        is_other = decision[4]
+                    else:
+                        # Whether the first budget has a scope. Names of fields are slower, and so is any().
+                        is_other = decision[10][1][1][0] is not None
+                        for state in decision[11]:
+                            if state[0]:
+                                is_other = True
+                    if not is_other:
+                        counts_of, begins_ms, ends_ms = current[0]
+                        if begins_ms <= (at_ms := decision[3]) < ends_ms:
+                            try:
+                                counts = counts_of[decision[0]]
+                            except KeyError:
+                                pass
+                            else:
+                                counts.add_one()
+                                counts.last_at_ms = at_ms
+                                if (held := decision[6]) > counts.peak:
+                                    counts.peak = held
+                                return
+                count_later(decision)
             except BaseException:
                 release(decision)
                 raise
@@ -114,10 +113,10 @@ class UsageCounts(Observer):
         return report
 
     def settled(self, decision: Decision, cost: Cost) -> None:
-        self._report(Settled(decision, cost))  # type: ignore[arg-type]  # what the list has besides decisions
+        self._count_later(Settled(decision, cost))
 
     def overruled(self, decision: Decision, by: Decision) -> None:
-        self._report(Overruled(decision, by))  # type: ignore[arg-type]
+        self._count_later(Overruled(decision, by))
 
     @property
     def dropped(self) -> int:
@@ -131,7 +130,7 @@ class UsageCounts(Observer):
 
     def rotate(self) -> None:
         """Let `take` return everything that was counted until now. May wait for a thread that counts."""
-        self._start_if_first()
+        self._is_started = self._is_started or self._start()
         with self._lock.current:
             # Not until it is empty: other threads may fill it for ever.
             for _ in range(len(self._uncounted) // _BATCH + 1):
@@ -151,9 +150,15 @@ class UsageCounts(Observer):
         self._taken += taken
         return [counts.usage(subject, begins_ms) for subject, begins_ms, counts in taken]
 
+    def _count_later(self, event: Decision | Settled | Overruled) -> None:
+        """Append to the list, and count a part of it if it is long. Never waits and never raises an Exception."""
+        self._uncounted.append(event)
+        if len(self._uncounted) >= _BATCH:
+            self._count_some()
+
     def _count_some(self) -> None:
-        """Count a part of the list, unless another thread does. Never waits and never raises an Exception."""
-        self._start_if_first()
+        """Count a part of the list, unless another thread does."""
+        self._is_started = self._is_started or self._start()
         lock = self._lock.current
         if not lock.acquire(blocking=False):
             if len(self._uncounted) > MAX_UNCOUNTED:
@@ -162,17 +167,13 @@ class UsageCounts(Observer):
             return
         try:
             self._count_batch()
+            if not self._is_started:
+                # So that later decisions come here too, and it tries again.
+                self._current[0] = {}, 0, 0
         finally:
             lock.release()
         if self._size >= MANY_SUBJECTS:
             self._wake()
-
-    def _start_if_first(self) -> None:
-        if self._uncounted[:1] == [None]:
-            try:
-                self._start()
-            except Exception:
-                _log.exception("the usage history cannot be written")
 
     def _count_batch(self) -> None:
         batch = self._uncounted[: 2 * _BATCH]
@@ -204,11 +205,6 @@ class UsageCounts(Observer):
             return
         if decision[2] is _ONE:
             counts.add_one()
-            if isinstance(decision, JointDecision):
-                # Such claims are counted faster from now on.
-                if len(self._shapes) >= _MAX_SHAPES:
-                    self._shapes.clear()
-                self._shapes[id(decision.joint_claim.shape)] = decision.joint_claim.shape
         else:
             counts.others += 1
             counts.add_costs(cost_by_measure(decision[2]))

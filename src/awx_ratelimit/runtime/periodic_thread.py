@@ -32,7 +32,7 @@ class PeriodicThread:
         self._signals: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._awake = False
         self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._stopped = self._has_failed = False
 
     def start(self) -> None:
         """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""
@@ -45,6 +45,17 @@ class PeriodicThread:
                     if not thread.is_alive():
                         self._thread = None
                     raise
+
+    def try_start(self) -> bool:
+        """As `start`, without an error: return whether it worked. The first failure is logged; call it again later."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                _log.error("the thread %s cannot be started: %s; will retry", self._name, error)
+            return False
+        return True
 
     def wake(self) -> None:
         """Call `work` now, or as soon as the thread runs."""

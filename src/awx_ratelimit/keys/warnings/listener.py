@@ -78,6 +78,11 @@ class QuotaWarnings(LatestDecisions):
         super().__init__(start=self._start_threads, wake=self._looker.wake)
         register_after_fork(self._renew)
 
+    def watch(self, limiter: Any) -> None:  # noqa: ARG002  # an Observer's method
+        # Stored warnings of processes that have ended are delivered before the first decision of this one.
+        if self._stored_outbox is not None:
+            self._sender.try_start()
+
     def look(self) -> None:
         """Look at the latest decisions now. The thread does this every few seconds. Raises KeyStoreUnavailable."""
         renew_if_forked()
@@ -98,7 +103,7 @@ class QuotaWarnings(LatestDecisions):
         """Look at the latest decisions, and wait for that for at most 2 s. Waits for no delivery."""
         renew_if_forked()
         looked, is_useless = self._looked, self._is_failing or self._is_closed
-        self._start_threads()
+        is_useless |= not self._start_threads()
         self._looker.wake()
         if not is_useless and not looked.wait(_FLUSH_TIMEOUT_S):
             self._is_failing = True
@@ -120,11 +125,11 @@ class QuotaWarnings(LatestDecisions):
         renew_if_forked()
         self._is_closed = True
         self._looker.stop(_CLOSE_S)
-        self._sender.stop(_CLOSE_S)
+        # A command that has loaded the app, and has decided nothing, delivers nothing at its end.
+        self._sender.stop(_CLOSE_S, last=None if self._is_started else _do_nothing)
 
-    def _start_threads(self) -> None:
-        self._looker.start()
-        self._sender.start()
+    def _start_threads(self) -> bool:
+        return self._looker.try_start() and self._sender.try_start()
 
     def _note_crossings(self) -> None:
         for decision in self.take():
@@ -164,6 +169,10 @@ class QuotaWarnings(LatestDecisions):
         self._looker.renew()
         self._sender.renew()
         register_at_exit(self.close)
+
+
+def _do_nothing() -> None:
+    """What a thread does last if it has nothing to do."""
 
 
 def _channels(on_warning: Any, webhook: Any, secret: Any) -> dict[str, Channel]:

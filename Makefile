@@ -19,9 +19,9 @@ demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 test: $(READY) servers uwsgi axe-core
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 
-# Every test on every server and database and three times the random histories, then the long storms and audits.
+# Every test on every server and database and six times the random histories, then the long storms and audits.
 test-full: $(READY) servers uwsgi axe-core mod_wsgi
-	AWX_EXAMPLES=3 $(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
+	AWX_EXAMPLES=6 $(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
 	$(MAKE) --no-print-directory pythons chaos audit
 
 # Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.

@@ -24,6 +24,8 @@ _SHARED = re.compile(
 _FULL = re.compile(
     r"tests/(keys/test_(stored_keys|shared_account_limits|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b"
 )
+#: Forks and races are the same on either database; each is tested with the one that shares more between processes.
+_RACES_FULL = re.compile(r"tests/keys/test_(forks\.py::.*\bpostgresql\b|races\.py::.*\bsqlite\b)")
 _USAGE_FULL = re.compile(
     r"tests/(management/test_usage_history\.py::.*\bpostgresql\b"
     r"|keys/test_usage_history\.py::test_(fork|exit|thread|async_flush|closed|failed_write|many_keys)\[postgresql)"
@@ -67,7 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test` leaves out. Put each group side by side, and the longest groups first."""
     ranks: dict[str, tuple[int, int]] = {}
     for item in items:
-        if _FULL.match(item.nodeid) or _USAGE_FULL.match(item.nodeid):
+        if any(pattern.match(item.nodeid) for pattern in (_FULL, _RACES_FULL, _USAGE_FULL)):
             item.add_marker("full")
         group = group_of(item.nodeid)
         kind = group.partition(" ")[0]

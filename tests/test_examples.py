@@ -240,6 +240,7 @@ def test_demo_of_an_app_that_cannot_start() -> None:
     ], printed
 
 
+@pytest.mark.full
 def test_demo_after_the_table(tmp_path: Path) -> None:
     """After the table the demo accepts the key, the token and the logins that it printed, until Ctrl-C."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:

@@ -5,7 +5,7 @@ from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestMemoryBackend(BackendContract):
-    exact_steps = 104_000
+    exact_steps = 48_000
 
     def backend(self, clock: ManualClock) -> MemoryBackend:
         return MemoryBackend(clock=clock)

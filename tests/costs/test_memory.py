@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.costs.front_doors import Door, Sent, opened
+from tests.selection import parameters
 
 MANY = 10_000
 ALL = range(MANY)
@@ -44,7 +45,7 @@ Odd = Callable[..., Iterable[Sent]]
 def doors(request: pytest.FixtureRequest) -> Iterator[dict[str, Door]]:
     """Every entry point."""
     with opened(request.param) as doors:
-        for odd, name in LOOKED_AT:
+        for odd, name in (*LOOKED_AT, *LOOKED_AT_AGAIN):
             doors[name].send(SHORT[odd](doors[name], OTHERS))
         for guesses in (False, True):
             door = doors[_door_for_addresses(guesses=guesses)]
@@ -89,12 +90,15 @@ LONG_ONES: dict[str, Odd] = {
 }
 #: Where each of them is looked at.
 LOOKED_AT = [
-    ("methods", "no key"), ("paths", "no key"), ("keys", "static key unknown"), ("keys", "bearer key unknown"),
-    ("bearers", "bearer key unknown"), ("forwarded for", "anonymous"), ("forwarded for", "static key unknown"),
+    ("methods", "no key"), ("paths", "no key"), ("keys", "static key unknown"), ("bearers", "bearer key unknown"),
+    ("forwarded for", "anonymous"),
 ]  # fmt: skip
+#: The same values at another door.
+LOOKED_AT_AGAIN = [("keys", "bearer key unknown"), ("forwarded for", "static key unknown")]
+EVERYWHERE = [*LOOKED_AT, *(pytest.param(*each, marks=pytest.mark.full) for each in LOOKED_AT_AGAIN)]
 
 
-@pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
+@pytest.mark.parametrize(("odd", "name"), EVERYWHERE)
 def test_ten_thousand_values(doors: dict[str, Door], odd: str, name: str) -> None:
     """Values that clients choose take no more memory than caches of a fixed size."""
     assert grown_blocks(doors[name], SHORT[odd]) < MAX_BLOCKS
@@ -126,7 +130,7 @@ ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize("family", ADDRESSES)
+@pytest.mark.parametrize("family", parameters(ADDRESSES.keys(), full=("IPv6",)))
 @pytest.mark.parametrize("guesses", [False, True], ids=["anonymous", "guessing"])
 def test_addresses(doors: dict[str, Door], family: str, guesses: bool) -> None:
     """Each address takes a few objects until its limits have refilled, and all addresses of a /64 count as one."""
@@ -149,7 +153,7 @@ def _from_addresses(door: Door, family: str, numbers: Iterable[int], *, guesses:
     return _sent(door, numbers, lines=lines, client=client)
 
 
-@pytest.mark.parametrize(("odd", "name"), LOOKED_AT)
+@pytest.mark.parametrize(("odd", "name"), EVERYWHERE)
 def test_processor_time(doors: dict[str, Door], odd: str, name: str) -> None:
     """An uncached value costs at most a few times as much as a cached one."""
     door, some = doors[name], list(islice(SHORT[odd](doors[name]), 300))

@@ -7,16 +7,29 @@ from pathlib import Path
 
 import pytest
 from tests.integration.test_redis_workers import COMMANDS, KEY, TOKENS, ask, serving
+from tests.selection import parameters
 
-PLAIN_GUNICORN = "gunicorn tests.integration.redis_apps:wsgi() --bind 127.0.0.1:{port} --workers 3 --worker-class sync"
+SERVERS = {
+    **COMMANDS,
+    "gunicorn, 3 plain workers": (
+        "gunicorn tests.integration.redis_apps:wsgi() --bind 127.0.0.1:{port} --workers 3 --worker-class sync"
+    ),
+}
 WARNING = "MemoryBackend is per process"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
+def decided(port: int) -> tuple[int, bytes]:
+    """The answer to a request. A busy machine may let no process have the file for 40 ms: then it charges nothing."""
+    while (answer := ask(port, "/", KEY))[0] == HTTPStatus.SERVICE_UNAVAILABLE:
+        pass
+    return answer
+
+
+@pytest.mark.parametrize("command", parameters(SERVERS, full=("gunicorn, 2 workers of 8 threads",)))
 def test_workers_share_one_limit_exactly(command: str, tmp_path: Path) -> None:
     """Workers that get twice the limit allow exactly that limit, and log no warning."""
     with serving(command, f"host://{tmp_path}/limits", tmp_path) as port, ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda _: ask(port, "/", KEY), range(2 * TOKENS)))
+        answers = list(threads.map(lambda _: decided(port), range(2 * TOKENS)))
 
     statuses = Counter(status for status, _ in answers)
     processes = {body for status, body in answers if status == HTTPStatus.OK}
@@ -37,7 +50,9 @@ def test_restart(tmp_path: Path) -> None:
     assert after == [429] * 10
 
 
-@pytest.mark.parametrize("command", [*COMMANDS.values(), PLAIN_GUNICORN], ids=[*COMMANDS, "gunicorn, 3 plain workers"])
+@pytest.mark.parametrize(
+    "command", parameters(SERVERS, full=("gunicorn, 2 workers of 8 threads", "gunicorn, preloaded"))
+)
 def test_memory_backend_warns_workers(command: str, tmp_path: Path) -> None:
     """Workers of one server that keep limits in memory log a warning."""
     with serving(command, "memory://", tmp_path):

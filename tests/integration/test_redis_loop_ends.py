@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.integration.redis_many_loops import BUDGET, HOWS, LOOPS
 from tests.redis_servers import RedisServer, StartRedis
+from tests.selection import parameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_many_loops(how: str, start_redis: StartRedis) -> None:
     assert said(f"{server.url}?{BUDGET}", how) == (f"{LOOPS} 0", "")
 
 
-@pytest.mark.parametrize("how", ["left open", "closed by hand"])
+@pytest.mark.parametrize("how", parameters(["left open", "closed by hand"], full=("closed by hand",)))
 def test_tls(how: str, start_redis: StartRedis) -> None:
     """Connections with TLS end with their loop too, although their transports differ."""
     server: RedisServer = start_redis(tls=True)

@@ -244,7 +244,7 @@ def test_demo_of_an_app_that_cannot_start() -> None:
 def test_demo_after_the_table(tmp_path: Path) -> None:
     """After the table the demo accepts the key, the token and the logins that it printed, until Ctrl-C."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
-        printed = _printed_until(output, "/api/v1/usage")
+        printed = printed_until(output, "/api/v1/usage")
         url = re.findall(r"http://[0-9.:]+", printed)[0]
         key, token = (re.findall(pattern, printed)[0] for pattern in (r"X-API-Key: (\w+)", r"TOKEN=(\S+)"))
         with client(url) as reader:
@@ -260,7 +260,7 @@ def test_demo_after_the_table(tmp_path: Path) -> None:
             strangers = [reader.get("/operator/", headers=customer), reader.get("/console/", headers=operator)]
         process.send_signal(signal.SIGINT)
         status = process.wait(DEADLINE_SECONDS)
-        last = _printed_until(output, "").splitlines()[-1]
+        last = printed_until(output, "").splitlines()[-1]
 
     assert answer.headers["ratelimit"][:16] == '"minute";r=59;t='
     assert made.status_code == 201
@@ -279,11 +279,11 @@ def test_demo_after_the_table(tmp_path: Path) -> None:
 def test_interrupted_demo(tmp_path: Path) -> None:
     """Ctrl-C before the table is complete ends the demo and its server, with status 130."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
-        url = re.findall(r"http://[0-9.:]+", _printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
+        url = re.findall(r"http://[0-9.:]+", printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
         was_there = eventually(lambda: is_up(url), expected=True, seconds=DEADLINE_SECONDS)
         process.send_signal(signal.SIGINT)
         status = process.wait(DEADLINE_SECONDS)
-        last = _printed_until(output, "").splitlines()[-1]
+        last = printed_until(output, "").splitlines()[-1]
 
     assert was_there is True
     assert status == 130
@@ -294,7 +294,7 @@ def test_interrupted_demo(tmp_path: Path) -> None:
 def test_killed_demo(tmp_path: Path) -> None:
     """The server of a killed demo ends by itself."""
     with (tmp_path / "printed").open("w+b") as output, running(DEMO, output) as process:
-        url = re.findall(r"http://[0-9.:]+", _printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
+        url = re.findall(r"http://[0-9.:]+", printed_until(output, "under uvicorn, http://127.0.0.1:"))[0]
         was_there = eventually(lambda: is_up(url), expected=True, seconds=DEADLINE_SECONDS)
         process.kill()
         process.wait()
@@ -303,7 +303,7 @@ def test_killed_demo(tmp_path: Path) -> None:
     assert eventually(lambda: is_up(url), expected=False, seconds=DEADLINE_SECONDS) is False
 
 
-def _printed_until(output: IO[bytes], words: str) -> str:
+def printed_until(output: IO[bytes], words: str) -> str:
     """What a program has printed, as soon as that contains `words`."""
     eventually(lambda: words in _printed(output), expected=True, seconds=DEADLINE_SECONDS)
     return _printed(output)

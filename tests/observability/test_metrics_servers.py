@@ -3,23 +3,20 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.docs.pages import blocks, text_of
 from tests.machine import eventually
 from tests.observability.metered_app import KEY
-from tests.processes import free_port, guarded, stop, wait_until_up
+from tests.observability.prometheus_server import Prometheus, running, scraping
+from tests.processes import free_port
 from tests.servers.wire import HOST, Connection
 
 from awx_ratelimit.observability.families import FAMILIES
@@ -28,43 +25,15 @@ from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "src/awx_ratelimit/observability/grafana_dashboard.json"
 WORKERS = 2
-_CONFIG = """
-global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
-scrape_configs:
-  - job_name: app
-    static_configs: [{{targets: ["{host}:{port}"]}}]
-"""
-
-
-@contextmanager
-def _running(folder: Path, command: list[str], path: str, port: int, environment: dict[str, str]) -> Iterator[int]:
-    log = folder / f"{Path(command[0]).name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, start_new_session=True,
-        )  # fmt: skip
-    guard = guarded(process)
-
-    def answers() -> bool:
-        with suppress(OSError), Connection(port, timeout_seconds=1.0) as connection:
-            return connection.request("GET", path).status == 200
-        return False
-
-    try:
-        wait_until_up(process, answers, log, 20.0)
-        yield process.pid
-    finally:
-        stop(process, guard)
 
 
 class Served:
     """An app with several workers, and the Prometheus that scrapes it."""
 
-    def __init__(self, port: int, prometheus_port: int, master: int) -> None:
+    def __init__(self, port: int, prometheus: Prometheus, master: int) -> None:
         self._port = port
-        self._prometheus_port = prometheus_port
         self._master = master
+        self.prometheus = prometheus
         self.requests = 0
 
     def send(self, number: int) -> None:
@@ -85,19 +54,6 @@ class Served:
             if sample.name == "awx_ratelimit_requests_total" and sample.labels["outcome"] == "allowed"
         )
 
-    def queried(self, expression: str) -> list[Any]:
-        """What Prometheus answers to a query."""
-        query = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"http://{HOST}:{self._prometheus_port}/api/v1/query?{query}") as response:
-            answer = json.load(response)
-        assert answer["status"] == "success", answer
-        result: list[Any] = answer["data"]["result"]
-        return result
-
-    def values(self, expression: str) -> list[str]:
-        """The values of a query, as texts."""
-        return [each["value"][1] for each in self.queried(expression)]
-
     def workers(self) -> list[int]:
         """The process ids of the workers."""
         children = Path(f"/proc/{self._master}/task/{self._master}/children").read_text().split()
@@ -107,25 +63,16 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Gunicorn with several workers under load, and a Prometheus that scrapes it."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.fail("Prometheus is needed: `make prometheus` installs it")
-    folder, port, prometheus_port = tmp_path_factory.mktemp("metrics"), free_port(), free_port()
+    folder, port = tmp_path_factory.mktemp("metrics"), free_port()
     (folder / "shared").mkdir()
-    (folder / "prometheus.yml").write_text(_CONFIG.format(host=HOST, port=port))
     gunicorn = [
         sys.executable, "-m", "gunicorn", "tests.observability.metered_app:create_app()", "--bind", f"{HOST}:{port}",
         "--workers", str(WORKERS), "--graceful-timeout", "1",
     ]  # fmt: skip
-    prometheus = [
-        program, "--config.file=prometheus.yml", f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={HOST}:{prometheus_port}",
-    ]  # fmt: skip
     environment = {"PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(folder / "shared")}
     with ExitStack() as stack:
-        master = stack.enter_context(_running(folder, gunicorn, "/metrics", port, environment))
-        stack.enter_context(_running(folder, prometheus, "/-/ready", prometheus_port, {}))
-        yield Served(port, prometheus_port, master)
+        master = stack.enter_context(running(folder, gunicorn, "/metrics", port, environment))
+        yield Served(port, stack.enter_context(scraping(folder, port)), master)
 
 
 def test_sum_of_several_workers(served: Served) -> None:
@@ -145,7 +92,7 @@ def test_killed_worker(served: Served) -> None:
     served.send(20)
 
     assert eventually(served.scraped, served.requests) == served.requests
-    assert eventually(lambda: served.values("sum(awx_ratelimit_active_request_leases)"), ["0"]) == ["0"]
+    assert eventually(lambda: served.prometheus.values("sum(awx_ratelimit_active_request_leases)"), ["0"]) == ["0"]
 
 
 def _published() -> set[str]:
@@ -168,7 +115,7 @@ def test_dashboard(served: Served) -> None:
     published = _published()
     for expression in _expressions():
         filled = expression.replace("$__rate_interval", "10s").replace("$plan", ".*")
-        served.queried(filled)
+        served.prometheus.queried(filled)
         assert set(re.findall(r"awx_ratelimit_\w+", filled)) <= published, expression
 
 
@@ -177,7 +124,9 @@ def test_requests_reach_the_dashboard(served: Served) -> None:
 
     def allowed() -> bool:
         served.send(5)
-        shown = served.values('sum by (outcome) (rate(awx_ratelimit_requests_total{outcome="allowed"}[10s]))')
+        shown = served.prometheus.values(
+            'sum by (outcome) (rate(awx_ratelimit_requests_total{outcome="allowed"}[10s]))'
+        )
         return any(float(rate) > 0 for rate in shown)
 
     assert eventually(allowed, expected=True)

@@ -121,6 +121,11 @@ MISTAKES: list[Mistake] = [
         "listeners[0]: expected a function that takes a Decision, got a str",
     ),
     (
+        "Limiter(MemoryBackend(), listeners=[print, listener, print])",
+        ValueError,
+        "listeners[2]: expected each listener once; it would count everything twice",
+    ),
+    (
         "Limiter(MemoryBackend(), listeners=None)",
         TypeError,
         "listeners: expected a list, got None; write listeners=[listener]",

@@ -23,7 +23,10 @@ Listener = Callable[[Decision], Any]
 
 
 def checked_listeners(listeners: Any) -> tuple[Listener, ...]:
-    """Return `listeners` as a tuple. Raises TypeError unless each can be called with a Decision."""
+    """Return `listeners` as a tuple.
+
+    Raises TypeError unless each can be called with a Decision, and ValueError if one is there twice.
+    """
     if not isinstance(listeners, Iterable):
         raise TypeError(f"listeners: expected a list, got {type_name(listeners)}; write listeners=[listener]")
     checked: tuple[Listener, ...] = tuple(listeners)
@@ -33,6 +36,8 @@ def checked_listeners(listeners: Any) -> tuple[Listener, ...]:
             got = "a coroutine function, which nothing awaits" if is_async else type_name(listener)
             remedy = f"; write {listener.__name__}()" if isinstance(listener, type) else ""
             raise TypeError(f"listeners[{number}]: expected a function that takes a Decision, got {got}{remedy}")
+        if any(map(partial(is_, listener), checked[:number])):
+            raise ValueError(f"listeners[{number}]: expected each listener once; it would count everything twice")
     return checked
 
 

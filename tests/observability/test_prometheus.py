@@ -5,13 +5,14 @@ import os
 import signal
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -340,6 +341,18 @@ def test_scrapes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
     assert statuses == ["200 OK"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scrape_in_an_event_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The ASGI app reads the files of all workers in a thread, so that no request waits for a scrape."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    counts = tmp_path / f"counter_{os.getpid()}.db"
+    # The module of prometheus_client has no types.
+    mapped: Any = MmapedDict
+    with closing(mapped(str(counts))) as values:
+        values.write_value(mmap_key("sent", "sent_total", [], [], "requests"), 3.0, 0.0)
+
+    assert "sent_total 3.0" in TestClient(metrics_app()).get("/").text
 
 
 def test_fork_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

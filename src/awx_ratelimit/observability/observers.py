@@ -10,7 +10,7 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.observability.listeners import Listener
-from awx_ratelimit.runtime.event_loops import runs_asyncio
+from awx_ratelimit.runtime.event_loops import in_thread
 
 _log = logging.getLogger("awx_ratelimit")
 
@@ -80,14 +80,8 @@ class Observers:
 
     async def flush_async(self) -> None:
         """As `flush`, without blocking an event loop of asyncio."""
-        if not self.follow("flush"):
-            return
-        if not runs_asyncio():
-            self.flush()
-            return
-        import asyncio  # here: a program on trio may not need it
-
-        await asyncio.to_thread(self.flush)
+        if self.follow("flush"):
+            await in_thread(self.flush)
 
     def report(self, name: str, *arguments: Any) -> None:
         """Call the method `name` of each observer."""

@@ -23,6 +23,7 @@ from awx_ratelimit.observability import families
 from awx_ratelimit.observability.families import Family
 from awx_ratelimit.observability.limit_metrics import COUNTERS, GAUGES, Labels, LimitMetrics, Observes
 from awx_ratelimit.observability.listeners import Listener
+from awx_ratelimit.runtime.event_loops import in_thread
 from awx_ratelimit.runtime.exits import register_at_exit
 from awx_ratelimit.runtime.forks import ForkSafeLock, register_around_fork
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
@@ -140,7 +141,8 @@ def metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
 
     Anybody who reaches the app can read the metrics, so mount it where only Prometheus gets.
     """
-    return make_asgi_app(_shown(registry))
+    shown = _shown(registry)
+    return _read_in_a_thread(shown) if _FOLDER in os.environ else make_asgi_app(shown)
 
 
 def wsgi_metrics_app(registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
@@ -154,6 +156,32 @@ def _shown(registry: CollectorRegistry) -> CollectorRegistry:
     of_all = CollectorRegistry()
     of_all.register(_AllProcesses())
     return of_all
+
+
+def _read_in_a_thread(registry: CollectorRegistry) -> Callable[..., Any]:
+    """An ASGI app for a registry that reads files. On asyncio it does not block the event loop."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found = CollectorRegistry()
+        found.register(_Collected(await in_thread(lambda: [*registry.collect()])))
+        await make_asgi_app(found)(scope, receive, send)
+
+    return app
+
+
+class _Collected:
+    """Metrics that are collected already."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        """No names: they are in the metrics."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics."""
+        return self._metrics
 
 
 class _AllProcesses:

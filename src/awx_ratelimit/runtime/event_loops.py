@@ -51,6 +51,15 @@ def needs_asyncio_error(part: str) -> str:
     )
 
 
+async def in_thread(function: Callable[[], _Result]) -> _Result:
+    """Return the result of `function`, which runs in a thread on asyncio, and at once on other event loops."""
+    if not runs_asyncio():
+        return function()
+    import asyncio  # here: a program on trio may not need it
+
+    return await asyncio.to_thread(function)
+
+
 class ThreadPool:
     """Runs blocking functions for event loops, at most `max_threads` at a time. Other calls wait for a free thread.
 

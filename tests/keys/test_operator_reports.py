@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from tests.keys.conftest import START_MS
+from tests.keys.store_probes import statements as statements_of
 from tests.postgres_servers import Postgres
 
 from awx_ratelimit.errors import InvalidKeyRequest
@@ -216,3 +217,30 @@ def test_indexes() -> None:
     store.close()
 
     assert ["USING INDEX" in plan and "B-TREE" not in plan for plan in plans] == [True] * 4
+
+
+def test_indexes_of_one_account() -> None:
+    """In SQLite no statement about one account reads rows of others, however many these are."""
+    store = KeyStore.open("sqlite://")
+    service = KeyService(store)
+    service.accounts.create("acme")
+    key = service.create("acme", "n").key.id
+    with statements_of(store) as sent:
+        for key_id in (None, key):
+            service.usage.history("acme", key_id=key_id)
+            service.usage.refusals("acme", key_id=key_id)
+            service.usage.shadow_refusals("acme", key_id=key_id)
+        service.usage.busiest("acme")
+        service.operator.accounts(prefix="a")
+        service.operator.events(account_id="acme", action="key.created")
+    read = [query for query in sent if "awx_usage" in query or "awx_api_key_events" in query]
+    plans = store.query(lambda connection: [_plan_of(connection, query) for query in read])
+    store.close()
+
+    assert len(plans) > 12
+    assert [plan for plan in plans if "by_time" in plan or "by_action" in plan or "SCAN awx" in plan] == []
+
+
+def _plan_of(connection: Connection, query: str) -> str:
+    rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (0,) * query.count("?"))
+    return " ".join(str(row.detail) for row in rows)

@@ -1,6 +1,5 @@
 """`UsageReports`: what an account and its keys have used, by hour and by day. `UsageHistory` records it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -134,11 +133,7 @@ class UsageReports:
         """Return the number of refusals by each limit, most first, of the account or of one key."""
         account_id, family_id = self._owner(account_id, key_id)
         times = usage_range(self._clock.now_ms(), from_, to, by)
-        rows = self._store.query(usage_queries.periods, account_id, family_id, by, times.begins_ms, times.ends_ms)
-        total: Counter[str] = Counter()
-        for row in rows:
-            total.update(row.refusals)
-        return dict(total.most_common())
+        return self._store.query(usage_queries.refusals, account_id, family_id, by, times.begins_ms, times.ends_ms)
 
     def shadow_refusals(
         self,

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, collate, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, collate, func, literal_column, select
 
 from awx_ratelimit.keys.models import Account, Event, Page
 from awx_ratelimit.keys.storage.schema import ACCOUNTS, EVENTS, account_from, event_from
+from awx_ratelimit.keys.storage.usage_queries import in_time_of_account
 from awx_ratelimit.keys.storage.usage_schema import USAGE, USAGE_SHADOWS
 from awx_ratelimit.keys.usage_range import Range
 
@@ -56,7 +57,7 @@ def accounts(
         lambda row: AccountUsage(account_from(row, now_ms), 0, 0),
     )
     ids = [item.account.id for item in page.items]
-    sums = select(USAGE.c.account_id, *_sums()).where(USAGE.c.account_id.in_(ids), *_in_time(USAGE, times))
+    sums = select(USAGE.c.account_id, *_sums()).where(USAGE.c.account_id.in_(ids), *in_time_of_account(USAGE, *times))
     used = {row.account_id: row for row in connection.execute(sums.group_by(USAGE.c.account_id))}
     items = tuple(
         _with_usage(item.account, used[item.account.id]) if item.account.id in used else item for item in page.items
@@ -97,7 +98,9 @@ def events(
     page_size: int,
 ) -> Page[Event]:
     """Return a page of the audit trail of all accounts, newest first. Numbers are below `before`."""
-    asked = ((EVENTS.c.account_id, account_id), (EVENTS.c.action, action))
+    # An account has fewer events than an action, so do not let SQLite take the index of the actions.
+    by_action = EVENTS.c.action if account_id is None else EVENTS.c.action.concat(literal_column("''"))
+    asked = ((EVENTS.c.account_id, account_id), (by_action, action))
     rows = select(EVENTS).where(*(column == value for column, value in asked if value is not None))
     if before is not None:
         rows = rows.where(EVENTS.c.number < before)
@@ -118,7 +121,8 @@ def shadow_accounts(connection: Connection, times: Range, number: int) -> tuple[
     sums = select(account_id, amount).where(*chosen).group_by(account_id).having(amount > 0)
     most = connection.execute(sums.order_by(amount.desc(), account_id).limit(number)).all()
     limit = USAGE_SHADOWS.c.limit_name
-    of_most = select(account_id, limit, amount).where(*chosen, account_id.in_([one for one, _ in most]))
+    of_these = (account_id.in_([one for one, _ in most]), *in_time_of_account(USAGE_SHADOWS, *times))
+    of_most = select(account_id, limit, amount).where(*of_these)
     limits: dict[str, dict[str, int]] = {one: {} for one, _ in most}
     for one, name, total in connection.execute(of_most.group_by(account_id, limit).order_by(amount.desc(), limit)):
         limits[one][name] = int(total)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from awx_ratelimit.keys.storage.schema import KEYS
 from awx_ratelimit.keys.storage.usage_schema import USAGE, USAGE_COSTS, USAGE_REFUSALS, USAGE_SHADOWS, USAGE_WRITERS
@@ -58,7 +58,8 @@ def periods(
         func.max(USAGE.c.peak),
         func.max(USAGE.c.last_at_ms),
     ]
-    rows = connection.execute(select(USAGE.c.begins_ms, *columns).where(*counts).group_by(USAGE.c.begins_ms)).all()
+    at_ms = unindexed(USAGE.c.begins_ms)
+    rows = connection.execute(select(at_ms, *columns).where(*counts).group_by(at_ms)).all()
     amounts = []
     for table, name in ((USAGE_COSTS, USAGE_COSTS.c.measure), (USAGE_REFUSALS, USAGE_REFUSALS.c.limit_name)):
         chosen = _chosen(table, account_id, family_id, period, begins_ms, ends_ms)
@@ -81,14 +82,18 @@ def periods(
     )  # fmt: skip
 
 
+def refusals(
+    connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
+) -> dict[str, int]:
+    """Return the number of refusals by each limit, most first."""
+    return _by_limit(USAGE_REFUSALS, connection, account_id, family_id, period, begins_ms, ends_ms)
+
+
 def shadows(
     connection: Connection, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
 ) -> dict[str, int]:
     """Return how many requests each limit in shadow would have refused, most first."""
-    chosen = _chosen(USAGE_SHADOWS, account_id, family_id, period, begins_ms, ends_ms)
-    name, amount = USAGE_SHADOWS.c.limit_name, func.sum(USAGE_SHADOWS.c.amount)
-    query = select(name, amount).where(*chosen).group_by(name).having(amount > 0).order_by(amount.desc(), name)
-    return {limit: int(number) for limit, number in connection.execute(query)}
+    return _by_limit(USAGE_SHADOWS, connection, account_id, family_id, period, begins_ms, ends_ms)
 
 
 def busiest(
@@ -113,9 +118,28 @@ def busiest(
     return tuple(found)
 
 
+def _by_limit(table: Any, connection: Connection, *chosen: Any) -> dict[str, int]:
+    name, amount = table.c.limit_name, func.sum(table.c.amount)
+    query = select(name, amount).where(*_chosen(table, *chosen)).group_by(name).having(amount > 0)
+    return {limit: int(number) for limit, number in connection.execute(query.order_by(amount.desc(), name))}
+
+
 def _chosen(
     table: Any, account_id: str, family_id: str | None, period: str, begins_ms: int, ends_ms: int
 ) -> list[ColumnElement[bool]]:
     of_key = [] if family_id is None else [table.c.family_id == family_id]
-    in_time = [table.c.begins_ms >= begins_ms, table.c.begins_ms < ends_ms]
-    return [table.c.account_id == account_id, table.c.period == period, *of_key, *in_time]
+    return [table.c.account_id == account_id, *of_key, *in_time_of_account(table, period, begins_ms, ends_ms)]
+
+
+def in_time_of_account(table: Any, period: str, begins_ms: int, ends_ms: int) -> list[ColumnElement[bool]]:
+    """The conditions on the time for statements that name accounts."""
+    at_ms = unindexed(table.c.begins_ms)
+    return [table.c.period == period, at_ms >= begins_ms, at_ms < ends_ms]
+
+
+def unindexed(number: ColumnElement[int]) -> ColumnElement[int]:
+    """The column as a sum, which no index has.
+
+    Without statistics SQLite prefers an index of the column to one by account, and reads the rows of all accounts.
+    """
+    return number + literal_column("0")

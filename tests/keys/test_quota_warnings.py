@@ -217,6 +217,21 @@ def test_retention(watch: Make, store: KeyStore, service: KeyService, clock: Man
     assert _subjects(store) == {new}
 
 
+def test_abandoned_warning(watch: Make, store: KeyStore, key: str, clock: ManualClock) -> None:
+    """A stored warning whose function nobody has any more is removed after a week."""
+    other = watch(store=store, webhook="http://localhost:1", secret=f"whsec_{'a' * 32}")
+    gone = watch(store=store)
+    gone.limiter.acquire(key, MONTHLY, 8)
+    gone.warnings.look()
+    seen = []
+    for days in (6, 2):
+        clock.advance(days * DAY_MS)
+        other.warnings._deliver()
+        seen.append(gone.warnings._outbox.pending(("callback",)))
+
+    assert seen == [1, 0]
+
+
 def _subjects(store: KeyStore) -> set[str]:
     with store._engines.reading.connect() as connection:
         return {row.subject for row in connection.exec_driver_sql("SELECT subject FROM awx_warned_quotas")}

@@ -16,6 +16,8 @@ from awx_ratelimit.keys.warnings.warning import DueWarning, Owner, QuotaWarning
 from awx_ratelimit.observability.quota_crossings import QuotaUse
 
 _DAY_MS: Final = 86_400_000
+#: Longer than processes try to deliver a warning, and than an app may be down.
+_ABANDONED_MS: Final = 7 * _DAY_MS
 _ATTEMPTS: Final = 5
 _ACCOUNTS = select(ACCOUNTS.c.id).where(ACCOUNTS.c.id.in_(bindparam("ids", expanding=True)))
 #: A larger quota, after a change of plan, is another one.
@@ -45,6 +47,7 @@ _PENDING = text("SELECT count(*) FROM awx_quota_warnings WHERE channel IN :chann
     bindparam("channels", expanding=True)
 )
 _REMOVE_OLD = text("DELETE FROM awx_warned_quotas WHERE until_ms < :before_ms")
+_REMOVE_ABANDONED = text("DELETE FROM awx_quota_warnings WHERE created_at_ms < :before_ms")
 
 
 def add(connection: Connection, uses: Sequence[QuotaUse], channels: Sequence[str], now_ms: int) -> None:
@@ -90,8 +93,12 @@ def remove(connection: Connection, warning: DueWarning) -> None:
 
 
 def remove_old(connection: Connection, now_ms: int) -> None:
-    """Remove what says that nobody is to be warned, if that was over a day ago."""
+    """Remove what says that nobody is to be warned, if that was over a day ago, and warnings that nobody delivers.
+
+    A warning is a week old only if no process has its channel any more, or if the app was down.
+    """
     connection.execute(_REMOVE_OLD, {"before_ms": now_ms - _DAY_MS})
+    connection.execute(_REMOVE_ABANDONED, {"before_ms": now_ms - _ABANDONED_MS})
 
 
 def pending(connection: Connection, channels: Sequence[str]) -> int:

@@ -21,7 +21,8 @@ AwxRateLimitError
     ├── KeyNotActive         the key was rotated or has expired, or the account is suspended
     ├── KeyExists            a key with this id already exists
     ├── AccountNotFound      the account does not exist
-    └── AccountExists        an account with this id already exists
+    ├── AccountExists        an account with this id already exists
+    └── AccountChanged       the account is not what it was when the caller read it
 """
 
 import re
@@ -212,3 +213,9 @@ class AccountExists(KeyRequestRefused):
     """An account with this id already exists."""
 
     code = "account_exists"
+
+
+class AccountChanged(KeyRequestRefused):
+    """The account is not what it was when the caller read it, so nothing was changed."""
+
+    code = "account_changed"

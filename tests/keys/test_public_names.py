@@ -7,7 +7,7 @@ import awx_ratelimit.errors
 from awx_ratelimit import keys
 from awx_ratelimit.errors import AwxRateLimitError, KeyRequestRefused, KeyStoreUnavailable
 
-#: The codes of the wire contract, and two that only an operator sees.
+#: The codes of the wire contract, and three that only an operator sees.
 _CODES = {
     "InvalidKeyRequest": "invalid_request",
     "KeyNotFound": "api_key_not_found",
@@ -16,6 +16,7 @@ _CODES = {
     "KeyExists": "api_key_exists",
     "AccountNotFound": "account_not_found",
     "AccountExists": "account_exists",
+    "AccountChanged": "account_changed",
 }
 
 

@@ -1,5 +1,6 @@
 """Overrides that end by themselves, and changes in one step, on each database."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from tests.keys.conftest import START_MS
 from tests.keys.store_probes import statements
 
 from awx_ratelimit import Caller, Limiter, MemoryBackend, PlanTable
-from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest, KeyRefused
+from awx_ratelimit.errors import AccountChanged, AccountNotFound, InvalidKeyRequest, KeyRefused
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 from awx_ratelimit.keys.models import TemporaryOverride, utc_datetime
 from awx_ratelimit.testing import ManualClock
@@ -201,3 +202,22 @@ def test_suspension_of_a_plan_that_is_gone(store: KeyStore, service: KeyService)
     check = lambda plan, own: TABLE.resolve(Caller("check", plan, overrides=own))  # noqa: E731
 
     assert KeyService(store, check_plan=check).accounts.suspend("acme").status == "suspended"
+
+
+def test_changes_of_an_account_as_it_was_read(service: KeyService) -> None:
+    """Of two changes to the account that both read, the second changes nothing and is not in the audit trail."""
+    read = service.accounts.get("acme")
+    service.accounts.if_unchanged(read).set_max_keys("acme", 7)
+    accounts, before = service.accounts.if_unchanged(read), service.accounts.get("acme")
+    changes: list[Callable[[], object]] = [
+        lambda: accounts.set_max_keys("acme", 8),
+        lambda: accounts.suspend("acme"),
+        lambda: accounts.override("acme", {"times": 2}, until=UNTIL),
+        lambda: accounts.end_override("acme"),
+    ]
+    for change in changes:
+        with pytest.raises(AccountChanged, match="the account has changed; read it again"):
+            change()
+
+    assert service.accounts.get("acme") == before
+    assert service.events("acme").items[0].details == {"before": read.max_keys, "after": 7}

@@ -12,7 +12,14 @@ from typing import Any, Final
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.limit_schema import Place
 from awx_ratelimit.core.plan_schema import read_override
-from awx_ratelimit.errors import AccountExists, AccountNotFound, InvalidKeyRequest, InvalidLimit, KeyNotFound
+from awx_ratelimit.errors import (
+    AccountChanged,
+    AccountExists,
+    AccountNotFound,
+    InvalidKeyRequest,
+    InvalidLimit,
+    KeyNotFound,
+)
 from awx_ratelimit.keys import validation
 from awx_ratelimit.keys.format import is_key_id
 from awx_ratelimit.keys.models import Account, Page, TemporaryOverride, utc_datetime
@@ -38,14 +45,22 @@ class Accounts:
     KeyStoreUnavailable.
     """
 
-    def __init__(self, store: KeyStore, clock: Clock, check_plan: CheckPlan | None) -> None:
-        self._store = store
-        self._clock = clock
-        self._check_plan = check_plan
+    def __init__(
+        self, store: KeyStore, clock: Clock, check_plan: CheckPlan | None, expected: Account | None = None
+    ) -> None:
+        self._store, self._clock = store, clock
+        self._check_plan, self._expected = check_plan, expected
 
     def checked_by(self, check_plan: CheckPlan) -> "Accounts":
         """Return these accounts with `check_plan`, unless they have one. See KeyService."""
         return self if self._check_plan is not None else Accounts(self._store, self._clock, check_plan)
+
+    def if_unchanged(self, account: Account) -> "Accounts":
+        """Return these accounts for changes to `account` as it was read.
+
+        If it has changed since, they change nothing and raise AccountChanged.
+        """
+        return Accounts(self._store, self._clock, self._check_plan, account)
 
     def create(
         self,
@@ -144,7 +159,7 @@ class Accounts:
         if valid is None:
             raise InvalidKeyRequest("has no limit", remedy="write one, such as {'times': 2}", field="overrides")
         with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
-            temporary = TemporaryOverride(valid, _checked_until(until, work.now_ms))
+            temporary = TemporaryOverride(valid, utc_datetime(validation.later_time_ms(until, "until", work.now_ms)))
             return self._set_temporary(work, temporary, "account.override_set")
 
     def end_override(self, account_id: str, *, actor: str | None = None) -> Account:
@@ -167,7 +182,7 @@ class Accounts:
     def _set(self, account_id: str, actor: str | None, **new: Any) -> Account:
         """Write columns, their audit rows and the change row. Of values that stay the same, write nothing."""
         with self._store.unit_of_work(account_id, now_ms=self._clock.now_ms(), actor=actor) as work:
-            account = _existing(work)
+            account = self._existing(work)
             changed = {name: value for name, value in new.items() if value != getattr(account, name)}
             if not changed:
                 return account
@@ -183,7 +198,7 @@ class Accounts:
             return work.current_account()
 
     def _set_temporary(self, work: UnitOfWork, temporary: TemporaryOverride | None, action: str) -> Account:
-        account = _existing(work)
+        account = self._existing(work)
         if temporary == account.temporary:
             return account
         if temporary is not None:
@@ -195,6 +210,13 @@ class Accounts:
         )
         work.announce_change()
         return work.current_account()
+
+    def _existing(self, work: UnitOfWork) -> Account:
+        if work.account is None:
+            raise account_not_found()
+        if self._expected is not None and work.account != self._expected:
+            raise AccountChanged("the account has changed", remedy="read it again")
+        return work.account
 
     def _check_limits(self, account: Account, field: str) -> None:
         """Refuse what is no plan now, or will be none when the temporary limits end."""
@@ -217,21 +239,6 @@ class Accounts:
                 raise InvalidKeyRequest("there is no such plan", remedy=str(error), field=field) from error
             raise InvalidKeyRequest("not a valid override", remedy=error.reason, field="overrides") from error
         return plan, overrides
-
-
-def _existing(work: UnitOfWork) -> Account:
-    if work.account is None:
-        raise account_not_found()
-    return work.account
-
-
-def _checked_until(until: datetime, now_ms: int) -> datetime:
-    until_ms = validation.time_ms(until, "until")
-    if not now_ms < until_ms <= now_ms + validation.MAX_DAYS * validation.DAY_MS:
-        what = "has passed" if until_ms <= now_ms else "is too late"
-        remedy = f"expected a time in the next {validation.MAX_DAYS} days"
-        raise InvalidKeyRequest(what, remedy=remedy, field="until")
-    return utc_datetime(until_ms)
 
 
 def _details(temporary: TemporaryOverride | None) -> Mapping[str, Any] | None:

@@ -76,6 +76,15 @@ def time_ms(at: object, field: str) -> int:
     return (at - _EARLIEST) // _MILLISECOND
 
 
+def later_time_ms(at: object, field: str, now_ms: int) -> int:
+    """Return a datetime with a time zone, in the next 3,650 days, in milliseconds since the epoch."""
+    at_ms = time_ms(at, field)
+    if not now_ms < at_ms <= now_ms + MAX_DAYS * DAY_MS:
+        what = "has passed" if at_ms <= now_ms else "is too late"
+        raise InvalidKeyRequest(what, remedy=f"expected a time in the next {MAX_DAYS} days", field=field)
+    return at_ms
+
+
 def page(page_num: object, page_size: object) -> tuple[int, int]:
     """Return a page number, from 1, and a page size, from 1 to 100."""
     return (

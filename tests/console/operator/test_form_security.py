@@ -1,6 +1,7 @@
 """A form is accepted once, from its own page, in the browser and from the operator it was made for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,8 @@ from awx_ratelimit import Request
 from awx_ratelimit.console import Operator, Owner
 from awx_ratelimit.console.app import _KIND as CUSTOMERS
 from awx_ratelimit.console.csrf import CsrfProtection
+from awx_ratelimit.console.operator import account_forms
+from awx_ratelimit.console.operator.context import state_of
 from awx_ratelimit.console.operator.identity import OperatorRequest
 from awx_ratelimit.console.page_request import CsrfCookie, PageRequest
 from awx_ratelimit.errors import KeyStoreUnavailable
@@ -120,6 +123,26 @@ def test_replay(client: OperatorClient, site: Site, acted: Acted, path: str) -> 
     assert first.status == 303
     assert second.status == 409 or (second.header("location") or "").endswith("note=changed")
     assert account(site, client) == after
+
+
+@pytest.mark.parametrize("path", ACTS)
+def test_two_at_once(
+    client: OperatorClient, site: Site, acted: Acted, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An act that a colleague gets in between the check of a form and its change makes the form change nothing."""
+    acted(path)
+    fields = client.fields(path)
+
+    def state_before_colleague(seen: Account) -> str:
+        site.service.accounts.set_max_keys(client.account, 77)
+        return state_of(seen)
+
+    monkeypatch.setattr(account_forms, "state_of", state_before_colleague)
+    before, events = account(site, client)
+    response = client.post(path, fields)
+
+    assert response.status == 409 or (response.header("location") or "").endswith("note=changed")
+    assert account(site, client) == (replace(before, max_keys=77), events + 1)
 
 
 @pytest.mark.parametrize("path", [*ACTS, "/explain"])

@@ -21,12 +21,12 @@ from awx_ratelimit.console.operator.routes import OperatorAction
 from awx_ratelimit.console.page_request import PageResponse, SeeOther
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.merged_overrides import merged_overrides
-from awx_ratelimit.errors import InvalidKeyRequest, InvalidLimit
+from awx_ratelimit.errors import AccountChanged, InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys.models import Account
 
 _STATE_FIELD: Final = "state"
 _Fields = Mapping[str, str]
-#: Changes the account, or raises InvalidKeyRequest, which names a field.
+#: Changes the account, or raises InvalidKeyRequest, which names a field, or AccountChanged.
 _Change = Callable[[Account, _Fields, str], object]
 
 
@@ -70,18 +70,23 @@ class AccountForms:
         """Check the form, then do what it says. Without a `template` the form is a single button."""
         _, fields = self._forms.checked(request, action, _STATE_FIELD, *names)
         account = self._pages.account(request)
-        if fields[_STATE_FIELD] != state_of(account):
-            if not template:
-                return _back(account, "changed")
-            return self._pages.form_page(request, status=HTTPStatus.CONFLICT, template=template, has_changed=True)
         try:
+            if fields[_STATE_FIELD] != state_of(account):
+                return self._outdated(request, account, template)
             change(account, fields, request.operator.actor)
+        except AccountChanged:
+            return self._outdated(request, account, template)
         except InvalidKeyRequest as error:
             if not template:
                 raise
             form = invalid_form(error, fields, max_characters=MAX_CHARACTERS)
             return self._pages.form_page(request, form, HTTPStatus.BAD_REQUEST, template=template)
         return _back(account, note)
+
+    def _outdated(self, request: OperatorRequest, account: Account, template: str) -> PageResponse:
+        if not template:
+            return _back(account, "changed")
+        return self._pages.form_page(request, status=HTTPStatus.CONFLICT, template=template, has_changed=True)
 
     def _set_plan(self, account: Account, fields: _Fields, actor: str) -> None:
         plan: str | EllipsisType | None = fields["plan"] or None
@@ -92,30 +97,30 @@ class AccountForms:
             raise InvalidKeyRequest("there is no such plan", remedy="choose one of the list", field="plan")
         else:
             self._check(account, plan, account.current_overrides, "plan")
-        self._accounts.change(account.id, plan=plan, max_keys=max_keys, actor=actor)
+        self._accounts.if_unchanged(account).change(account.id, plan=plan, max_keys=max_keys, actor=actor)
 
     def _set_temporary(self, account: Account, fields: _Fields, actor: str) -> None:
         overrides, until = temporary.temporary_from(fields, self._context.now())
         self._check(account, account.plan, overrides, "limits")
         self._check(account, account.plan, merged_overrides(account.overrides, overrides), "limits")
-        self._accounts.override(account.id, overrides, until=until, actor=actor)
+        self._accounts.if_unchanged(account).override(account.id, overrides, until=until, actor=actor)
 
     def _end_temporary(self, account: Account, _: _Fields, actor: str) -> None:
-        self._accounts.end_override(account.id, actor=actor)
+        self._accounts.if_unchanged(account).end_override(account.id, actor=actor)
 
     def _set_overrides(self, account: Account, fields: _Fields, actor: str) -> None:
         overrides = overrides_from(fields["limits"], "limits") or None
         self._check(account, account.plan, overrides, "limits")
-        self._accounts.set_overrides(account.id, overrides, actor=actor)
+        self._accounts.if_unchanged(account).set_overrides(account.id, overrides, actor=actor)
 
     def _suspend(self, account: Account, fields: _Fields, actor: str) -> None:
         if fields["account"].strip() != account.id:
             remedy = "type the id shown above"
             raise InvalidKeyRequest("not the id of this account", remedy=remedy, field="account")
-        self._accounts.suspend(account.id, actor=actor)
+        self._accounts.if_unchanged(account).suspend(account.id, actor=actor)
 
     def _resume(self, account: Account, _: _Fields, actor: str) -> None:
-        self._accounts.activate(account.id, actor=actor)
+        self._accounts.if_unchanged(account).activate(account.id, actor=actor)
 
     def _check(self, account: Account, plan: str | None, overrides: Mapping[str, Any] | None, field: str) -> None:
         """Refuse limits that the plan table cannot apply: each request of the account would be refused."""

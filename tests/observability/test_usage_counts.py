@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from tests.interruptions import every_interruption
 
 from awx_ratelimit import (
     AsyncLimiter,
@@ -364,6 +365,27 @@ def test_busy_counter(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None
 
 class Interrupted(BaseException):
     """A worker's time-out, which a signal handler raises anywhere."""
+
+
+def test_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a signal interrupts a request, at most one is not counted, none twice, and counting goes on."""
+    monkeypatch.setattr(module, "_BATCH", 4)
+    deciding = Limiter(MemoryBackend(clock=ManualClock(HOUR)))
+    decisions = [deciding.acquire(KEY, SMALL) for _ in range(9)]
+    for interruption in every_interruption():
+        counted = Counted()
+        report = counted.counts.reporter(lambda _: None)
+        reported = 0
+        with interruption.raising():
+            for decision in decisions:
+                reported += 1
+                report(decision)
+        assert not counted.counts._lock.current.locked()
+        for decision in decisions:
+            report(decision)
+        (found,) = counted.taken()
+
+        assert reported + 9 - interruption.happened <= found.allowed + found.refused <= reported + 9
 
 
 def test_interrupt(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:

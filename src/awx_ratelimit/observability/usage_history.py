@@ -6,7 +6,9 @@ thread does. No request waits. Memory is bounded: `dropped` says how many reques
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from awx_ratelimit.core.decision import Decision, JointDecision
@@ -52,7 +54,7 @@ class UsageCounts(Observer):
         self._start = start
         self._wake = wake
         self._lock = ForkSafeLock()
-        self._uncounted: list[Any] = []
+        self._uncounted: deque[Any] = deque()
         self._hours: dict[int, dict[str, SubjectCounts]] = {}
         #: In a list: the counts of the hour of the last decision, by subject, and its bounds.
         self._current: list[tuple[dict[str, SubjectCounts], int, int]] = [({}, 0, 0)]
@@ -66,7 +68,8 @@ class UsageCounts(Observer):
 
     def _empty(self) -> None:
         # As good as full, so that the first decision of the process calls `start`.
-        self._uncounted[:] = [None] * (_BATCH - 1)
+        self._uncounted.clear()
+        self._uncounted.extend([None] * (_BATCH - 1))
         self._is_started = False
         self._current[0] = {}, 0, 0
         self._hours = {}
@@ -160,33 +163,34 @@ class UsageCounts(Observer):
         """Count a part of the list, unless another thread does."""
         self._is_started = self._is_started or self._start()
         lock = self._lock.current
-        if not lock.acquire(blocking=False):
-            if len(self._uncounted) > MAX_UNCOUNTED:
-                self._uncounted.pop()
-                self._dropped.add_one()
-            return
-        try:
-            self._count_batch()
-            if not self._is_started:
-                # So that later decisions come here too, and it tries again.
-                self._current[0] = {}, 0, 0
-        finally:
-            lock.release()
+        attempts = iter(partial(lock.acquire, False), None)
+        # See "Taking a lock" in docs/hot-path.md.
+        for is_mine in attempts:
+            try:
+                if is_mine:
+                    self._count_batch()
+                elif len(self._uncounted) > MAX_UNCOUNTED:
+                    self._uncounted.pop()
+                    self._dropped.add_one()
+            finally:
+                if is_mine:
+                    lock.release()
+            break
         if self._size >= MANY_SUBJECTS:
             self._wake()
 
     def _count_batch(self) -> None:
-        batch = self._uncounted[: 2 * _BATCH]
-        del self._uncounted[: len(batch)]
-        rest = iter(batch)
-        for decision in rest:
+        # One at a time, so that an interrupt loses one at most.
+        for _ in range(2 * _BATCH):
+            if not self._uncounted:
+                break
             try:
-                self._count(decision)
+                self._count(self._uncounted.popleft())
             except Exception:
                 _log.exception("the usage of a request cannot be counted")
-            except BaseException:
-                self._uncounted.extend(rest)
-                raise
+        if not self._is_started:
+            # So that later decisions come here too, and it tries again.
+            self._current[0] = {}, 0, 0
 
     def _count(self, decision: Any) -> None:
         if decision.__class__ is Settled:

@@ -128,12 +128,13 @@ def test_pages(service: KeyService, used: Fill, order: Any) -> None:
     assert [(page.total, page.has_more) for page in pages] == [(6, True), (6, False), (6, False)]
 
 
-def test_bound(service: KeyService, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", ["id", "requests"])
+def test_bound(service: KeyService, used: Fill, monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
     """No list has more items than the bound, on any page."""
     for number in range(6):
-        service.accounts.create(f"n{number}")
+        used(f"n{number}", 1)
     monkeypatch.setattr(operator_queries, "MAX_LISTED", 5)
-    pages = [service.operator.accounts(page_num=number, page_size=3) for number in (1, 2, 3)]
+    pages = [service.operator.accounts(order=order, page_num=number, page_size=3) for number in (1, 2, 3)]
 
     assert [len(page.items) for page in pages] == [3, 2, 0]
     assert {page.total for page in pages} == {5}

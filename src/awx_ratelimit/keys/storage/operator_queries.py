@@ -78,15 +78,14 @@ def accounts_by_usage(
     used = select(USAGE.c.account_id, *_sums()).where(*_in_time(USAGE, times)).group_by(USAGE.c.account_id).subquery()
     rows = select(ACCOUNTS, used.c.allowed, used.c.refused).join(used, used.c.account_id == ACCOUNTS.c.id)
     most = used.c.refused if order == "refusals" else used.c.allowed + used.c.refused
-    return _page(
-        connection,
-        rows.where(*_conditions(connection, asked)),
-        ACCOUNTS.c.id,
-        (most.desc(), _id(connection)),
-        page_num,
-        page_size,
-        lambda row: _with_usage(account_from(row, now_ms), row),
-    )
+    # The number of rows in the same statement, because another one would add up all usage again.
+    rows = rows.add_columns(func.count().over().label("total")).where(*_conditions(connection, asked))
+    rows = rows.order_by(most.desc(), _id(connection))
+    begin = (page_num - 1) * page_size
+    found = connection.execute(rows.limit(min(page_size, max(0, MAX_LISTED - begin))).offset(begin)).all()
+    counted = found if found or begin == 0 else connection.execute(rows.limit(1)).all()
+    items = tuple(_with_usage(account_from(row, now_ms), row) for row in found)
+    return Page(items, min(counted[0].total, MAX_LISTED) if counted else 0, page_num, page_size)
 
 
 def events(

@@ -106,6 +106,7 @@ def test_hanging_receiver(receiver: Receiver) -> None:
     receiver.answers.clear()
     limiter.acquire("a", DAILY, 8)
     assert receiver.reached.wait(10)
+    pending = warnings.health()["pending"]
     with timed() as requests:
         for number in range(1_000):
             limiter.acquire(f"{number}", DAILY, 8)
@@ -114,6 +115,7 @@ def test_hanging_receiver(receiver: Receiver) -> None:
     with timed() as close:
         warnings.close()
 
+    assert pending == 1
     assert requests.seconds < requests.limit(0.5)
     assert flush.seconds < flush.limit(1)
     assert close.seconds < close.limit(2.5)

@@ -38,6 +38,8 @@ class Delivery:
         """
         working = dict(self._channels)
         while working and (warning := self._outbox.take(tuple(working), self._clock.now_ms())):
+            # Not 0 while a receiver hangs: the warnings are counted after the last delivery.
+            self.pending = max(self.pending, 1)
             if not self._is_delivered(warning):
                 del working[warning.channel]
         self.is_failing = len(working) < len(self._channels)

@@ -12,7 +12,8 @@ from typing import Final
 from awx_ratelimit.keys.usage_reports import BusyKey, UsagePeriod
 from awx_ratelimit.runtime.clock import rfc3339
 
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+#: Some spreadsheets take the wide forms for the same.
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def usage_csv(periods: Sequence[UsagePeriod]) -> str:

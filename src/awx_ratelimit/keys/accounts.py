@@ -39,10 +39,8 @@ class Accounts:
     """The accounts of a KeyService, as its attribute `accounts`.
 
     An account id has 1 to 128 visible ASCII characters. You choose it; the id of your user or customer will do.
-    `actor` in each call is the name to write into the audit trail.
-
-    Every call raises InvalidKeyRequest for an invalid argument, AccountNotFound for an unknown id, and
-    KeyStoreUnavailable.
+    `actor` in each call is the name to write into the audit trail. Every call raises InvalidKeyRequest for an invalid
+    argument, AccountNotFound for an unknown id, and KeyStoreUnavailable.
     """
 
     def __init__(
@@ -236,7 +234,8 @@ class Accounts:
                 read_override(overrides, Place("account"))
         except InvalidLimit as error:
             if self._check_plan is not None:
-                raise InvalidKeyRequest("there is no such plan", remedy=str(error), field=field) from error
+                what = "there is no such plan" if field == "plan" else "the plan table refuses these limits"
+                raise InvalidKeyRequest(what, remedy=error.reason, field=field) from error
             raise InvalidKeyRequest("not a valid override", remedy=error.reason, field="overrides") from error
         return plan, overrides
 

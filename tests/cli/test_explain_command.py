@@ -32,7 +32,7 @@ from awx_ratelimit import (
     open_backend,
 )
 from awx_ratelimit.adapters import aiohttp, flask, sanic, tornado
-from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
+from awx_ratelimit.keys import KeyFormat, KeyService, KeyStore, KeyVerifier
 
 KEYS = {"awx_example_key": "growth"}
 RULES = [Rule("/v1/transfers", methods=["POST"], cost=5)]
@@ -168,6 +168,20 @@ def test_keys_are_not_shown(run: Run, named: Named) -> None:
     for ran in (known, wrong, argument):
         assert "example_key" not in ran.out + ran.err
         assert "other_key" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("option", ["--key-id", "--subject", "--plan", "--account"])
+def test_key_in_another_option(run: Run, named: Named, option: str) -> None:
+    """A stored key in the place of a name is refused and not shown."""
+    key = KeyFormat().new()
+    more = () if option in ("--key-id", "--subject") else ("--subject", "key_1")
+    ran = run(
+        "explain", "GET", "/", "--app", named(Gate(Limiter(MemoryBackend()), **PARTS)), option, key.reveal(), *more
+    )
+
+    assert ran.status == 2
+    assert f"{option}: contains an API key" in ran.err
+    assert key.reveal() not in ran.out + ran.err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from awx_ratelimit.http.explanation import Explanation
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES
 from awx_ratelimit.http.message import Request
+from awx_ratelimit.keys.validation import refuse_key
 
 _STDIN: Final = "-"
 
@@ -76,7 +77,7 @@ def explain(
 
 
 def _check_options(**options: str | None) -> None:
-    """Raise BadParameter unless the options name one caller, or none. No message shows the value of --key."""
+    """Raise an error unless the options name one caller, or none. No message shows a key in one of them."""
     callers = [name for name in ("key_id", "subject", "key") if options[name] is not None]
     if len(callers) > 1:
         names = " and ".join(map(_option, callers))
@@ -86,6 +87,8 @@ def _check_options(**options: str | None) -> None:
             "expected '-', which reads the key from standard input; other users can read command lines",
             param_hint="--key",
         )
+    for name in ("key_id", "subject", "account", "plan"):
+        refuse_key(options[name] or "", _option(name))
     for name, needs in (("plan", ("subject",)), ("account", ("subject", "key_id"))):
         if options[name] is not None and not any(options[each] is not None for each in needs):
             raise typer.BadParameter(

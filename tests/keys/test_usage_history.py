@@ -396,17 +396,21 @@ def test_correction_alone(store: KeyStore, service: KeyService, key: str) -> Non
     assert (day.costs, day.last_used_at) == ({"tokens": 0}, None)
 
 
-def test_store_of_version_1(empty_database: str, monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
-    """A store that an older release has made is migrated when it is opened, and keeps its keys."""
+@pytest.mark.parametrize("version", range(1, len(versions.MIGRATIONS)))
+def test_older_store(empty_database: str, monkeypatch: pytest.MonkeyPatch, clock: ManualClock, version: int) -> None:
+    """A store that an older release has made is migrated when it is opened, and keeps its keys and its usage."""
     for module in ("awx_ratelimit.keys.storage.migrations", "awx_ratelimit.keys.storage.store"):
-        monkeypatch.setattr(f"{module}.MIGRATIONS", versions.MIGRATIONS[:1])
+        monkeypatch.setattr(f"{module}.MIGRATIONS", versions.MIGRATIONS[:version])
     old = KeyStore.open(empty_database)
     key = "key_0123456789abcdef"
+    usage = "awx_usage (account_id, period, family_id, begins_ms, allowed, refused, peak, last_at_ms)"
     for row in (
         "awx_accounts (id, status, max_keys, created_at_ms) VALUES ('acme', 'active', 100, 0)",
         "awx_api_keys (id, account_id, family_id, name, prefix, last4, key_hash, created_at_ms)"
         f" VALUES ('{key}', 'acme', '{key}', 'n', 'awx_', 'abcd', '0', 0)",
-    ):
+        f"{usage} VALUES ('acme', 'day', '{key}', {START_MS // DAY_MS * DAY_MS}, 2, 0, 0, 0)",
+        f"{usage} VALUES ('acme', 'hour', '{key}', {START_MS // HOUR_MS * HOUR_MS}, 2, 0, 0, 0)",
+    )[: 4 if version > 1 else 2]:
         old.write(Connection.execute, text(f"INSERT INTO {row}"))
     old.close()
     monkeypatch.undo()
@@ -415,7 +419,8 @@ def test_store_of_version_1(empty_database: str, monkeypatch: pytest.MonkeyPatch
     used = HourUsage(key, START_MS, 7, 0, 0, START_MS, {}, {})
     store.write(statements.add, "another", 1, START_MS, [used])
 
-    assert allowed(service, key) == 7
+    assert allowed(service, key) == (7 if version == 1 else 9)
+    assert service.accounts.get("acme").temporary is None
     store.close()
 
 

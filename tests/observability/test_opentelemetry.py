@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, use_span
+from tests.machine import eventually
 from tests.servers.wire import HOST
 
 from awx_ratelimit import Limiter, MemoryBackend, Plan
@@ -136,6 +137,7 @@ def test_metrics_reach_a_collector(collector: str) -> None:
 
 def test_collector_that_hangs_delays_no_claim() -> None:
     """While an exporter waits for a collector that does not answer, claims are decided."""
+    threads = {*threading.enumerate()}
     with socket.create_server((HOST, 0)) as silent:
         exporter = OTLPMetricExporter(f"http://{HOST}:{silent.getsockname()[1]}/v1/metrics", timeout=60)
         provider = MeterProvider([PeriodicExportingMetricReader(exporter, export_interval_millis=10)])
@@ -146,5 +148,7 @@ def test_collector_that_hangs_delays_no_claim() -> None:
         connection.close()
         silent.close()
         provider.shutdown(timeout_millis=1)
+    # At its end the exporter's thread logs what later tests do not expect.
+    assert eventually(lambda: {*threading.enumerate()} <= threads, expected=True)
 
     assert outcomes == [True, False, False]

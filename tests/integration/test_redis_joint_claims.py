@@ -11,7 +11,7 @@ from tests.machine import eventually
 from tests.redis_groups import Cluster
 from tests.redis_servers import RedisServer, StartRedis
 
-from awx_ratelimit import Concurrency, Decision, Plan, Rate
+from awx_ratelimit import Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.redis.plan_encoding import MAX_RATES
 from awx_ratelimit.core.budget import Budget, ScopedSubject
 from awx_ratelimit.core.joint_claim import JointClaim, joint_claim
@@ -55,6 +55,21 @@ def test_three_budgets_are_one_call(redis_server: RedisServer, open_limiter: Ope
     assert claims == 10
     assert script_calls(redis_server) == 10
     assert [usage.remaining for usage in limiter.claim_jointly(joint_claim(budgets, 1)).usages] == [59] * 3
+
+
+def test_records_of_several_later_months(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
+    """After the clock was set back, a claim drains records that were last charged in different months to come."""
+    clock = ManualClock()
+    limiter, memory = open_limiter(redis_server.socket_url, clock=clock), Limiter(MemoryBackend(clock=clock))
+    budgets = Budget("s", MONTH), Budget("acme", MONTH, "account"), Budget("all", MONTH, "service")
+    for budget in budgets:
+        clock.advance(40 * DAY_MS)
+        for each in (limiter, memory):
+            each.claim_jointly(joint_claim((budget,), 5))
+    clock.set(clock.now_ms() - 101 * DAY_MS)
+    redis, model = (each.claim_jointly(joint_claim(budgets, 1)) for each in (limiter, memory))
+
+    assert redis.usages == model.usages
 
 
 def test_joint_claims_share_calls(start_redis: StartRedis, open_limiter: OpenLimiter) -> None:

@@ -30,7 +30,7 @@ def server(redis_server: RedisServer) -> Iterator[Redis]:
 def declared(server: Redis) -> int:
     """Make a declared claim of 10 tokens, and return its id."""
     claim_id = server.codec.new_lease_id()
-    claim = PendingJoint("s", joint_claim((Budget("s", YEAR),), 10, declared=True), 0, claim_id)
+    claim = PendingJoint("s", joint_claim((Budget("s", YEAR),), 10, declared=True), (), claim_id)
     call = server.codec.joint.acquire([claim], [], NOW_MS, NOW_MS)
     server.codec.joint.parse_decisions([claim], run(server.client, call), HoldTimes(), lambda *_: server)
     return claim_id
@@ -43,7 +43,7 @@ def settled(server: Redis, claim_id: int, tokens: int, *, again: bool) -> None:
 
 
 def left(server: Redis) -> int:
-    claim = PendingJoint("s", joint_claim((Budget("s", YEAR),), 0), 0, 0)
+    claim = PendingJoint("s", joint_claim((Budget("s", YEAR),), 0), (), 0)
     call = server.codec.joint.acquire([claim], [], NOW_MS, NOW_MS)
     (decision,) = server.codec.joint.parse_decisions([claim], run(server.client, call), HoldTimes(), lambda *_: server)
     remaining: int = decision.usages[0].remaining  # type: ignore[union-attr]

@@ -28,7 +28,7 @@ class Parts:
         """
         slots = sorted({self._slot(record) for record in claim.records})
         parts = [self._part(claim, slot, declared=claim.declared or slot != slots[-1]) for slot in slots]
-        return [PendingJoint(part.records[0], part, 0, lease_id, is_part=True) for part in parts]
+        return [PendingJoint(part.records[0], part, (), lease_id, is_part=True) for part in parts]
 
     def _part(self, claim: JointClaim, slot: int, *, declared: bool) -> JointClaim:
         pairs = [pair for pair in zip(claim.records, claim.shape.charges, strict=True) if self._slot(pair[0]) == slot]

@@ -23,7 +23,7 @@ class PendingJoint(NamedTuple):
 
     record: Record
     claim: JointClaim
-    later_ms: int
+    later_ms: tuple[int, ...]
     lease_id: int
     is_plain: bool = False
     is_part: bool = False
@@ -49,14 +49,9 @@ class OtherPeriod(NamedTuple):
     at_ms: int
     calendar: bytes = b""
 
-    @property
-    def later_ms(self) -> int:
-        """The stored time whose period is to be sent; 0 if there is none."""
-        return self.at_ms if self.at_ms > self.now_ms else 0
 
-
-#: Tries of a call that lacks a period of the calendar: for the server's clock, for a stored time, and both again.
-MAX_PERIOD_TRIES: Final = 4
+#: Tries of a call that lacks a period of the calendar: for the server's clock, for each stored time, and some again.
+MAX_PERIOD_TRIES: Final = 6
 
 
 def period_error(what: str) -> BackendUnavailable:
@@ -77,7 +72,7 @@ def plain_as_joint(subject: str, plan: Plan, cost: int, lease_id: int) -> Pendin
         if len(_plain_shapes) >= MAX_CACHED_PLANS:
             _plain_shapes.clear()
         _plain_shapes[(id(plan), cost)] = shape
-    return PendingJoint(subject, JointClaim((subject,), shape, False), 0, lease_id, True)
+    return PendingJoint(subject, JointClaim((subject,), shape, False), (), lease_id, True)
 
 
 def checked_joint(claim: JointClaim) -> JointClaim:

@@ -1,6 +1,7 @@
 """Plans, leases and times as the scripts read them. See acquire.lua, joint.lua and renew.lua for the layouts."""
 
 from collections.abc import Sequence
+from itertools import chain
 from math import nan
 from struct import Struct
 from typing import Any, Final, NamedTuple, cast
@@ -24,7 +25,9 @@ _PLAN = Struct("<BHBIdd")
 _RATE = Struct("<ddddB")
 _CHARGED_RATE = Struct("<dddddB")
 _DRAIN = Struct("<qq")
-_PERIODS = Struct("<dddd")
+#: The period that contains the present, and those of stored times.
+_PERIODS = Struct("<8d")
+MAX_LATER: Final = 3
 _LEASE = Struct("<QdId")
 _STATE_VERSION = 2
 _MAX_TTL_MS = 2**32 - 1
@@ -159,13 +162,14 @@ def _tokens(charge: Charge, number: int) -> int:
 
 
 class Moments(NamedTuple):
-    """The times whose calendar periods a call sends: the present as far as this process knows, and a stored time.
+    """The times whose calendar periods a call sends: the present as far as this process knows, and stored times.
 
-    `later_ms` is 0 unless a script has asked for the period of a stored time that is later than the present.
+    `later_ms` is empty unless a script has asked for the periods of stored times that are later than the present. Of
+    more than MAX_LATER, the last ones are sent.
     """
 
     now_ms: int
-    later_ms: int = 0
+    later_ms: tuple[int, ...] = ()
 
 
 class Arguments:
@@ -202,8 +206,9 @@ class Arguments:
 
 def encode_periods(periods: Periods, moments: Moments) -> bytes:
     """The periods of a calendar rate that contain these moments."""
-    later = bounds(periods, moments.later_ms) if moments.later_ms else (0, 0)
-    return _PERIODS.pack(*bounds(periods, moments.now_ms), *later)
+    known = [bounds(periods, at_ms) for at_ms in (moments.now_ms, *moments.later_ms[-MAX_LATER:])]
+    known += [(0, 0)] * (1 + MAX_LATER - len(known))
+    return _PERIODS.pack(*chain.from_iterable(known))
 
 
 def bounds(periods: Periods, at_ms: int) -> tuple[int, int]:

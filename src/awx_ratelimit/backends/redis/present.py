@@ -21,8 +21,8 @@ class Present:
         """The time of the server as far as this process knows: it chooses the periods of the calendar to send."""
         return self._wall_ms() + self._ahead_ms
 
-    def note(self, answer: OtherPeriod) -> int:
-        """Take the server's time from `answer`. Returns the stored time whose period is to be sent; 0 without one."""
+    def note(self, answer: OtherPeriod) -> tuple[int, ...]:
+        """Take the server's time from `answer`. Returns the stored time whose period is to be sent, if there is one."""
         if self._clock is None:
             self._ahead_ms = answer.now_ms - self._wall_ms()
-        return answer.later_ms
+        return (answer.at_ms,) if answer.at_ms > answer.now_ms else ()

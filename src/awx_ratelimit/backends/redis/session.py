@@ -104,12 +104,12 @@ class Session:
     def new_joint(self, claim: JointClaim) -> PendingJoint:
         """`new_claim` for a JointClaim."""
         self._check_joint(claim)
-        return PendingJoint(claim.records[0], claim, 0, self.leases.new_id(claim.shape.has_slots))
+        return PendingJoint(claim.records[0], claim, (), self.leases.new_id(claim.shape.has_slots))
 
     def new_joint_peek(self, claim: JointClaim) -> PendingJoint:
         """`new_peek` for a JointClaim."""
         self._check_joint(claim)
-        return PendingJoint(claim.records[0], claim, 0, 0)
+        return PendingJoint(claim.records[0], claim, (), 0)
 
     def _check_joint(self, claim: JointClaim) -> None:
         # In a batch, a claim that cannot be encoded would fail all others.
@@ -119,7 +119,7 @@ class Session:
 
     def with_period(self, claim: PendingJoint, answer: OtherPeriod) -> PendingJoint:
         """`claim` with the period of the calendar that it lacked."""
-        return claim._replace(later_ms=self.present.note(answer) or claim.later_ms)
+        return claim._replace(later_ms=claim.later_ms + self.present.note(answer))
 
     def is_one_call(self, claim: JointClaim) -> bool:
         """Whether one call can decide all records of `claim`."""

@@ -1,14 +1,15 @@
 -- Units: see state.lua. The periods of the calendar that a call knows of one rate: the start d and the end d of the one
--- that contains the present, and those of one that contains a later stored time (0 and 0: none).
+-- that contains the present, and those of three that contain later stored times (0 and 0: none).
 
 local function period_functions()
   local t = {}
 
   -- The start and the end of the period that contains `ms`, from the bytes at `at`; nil if the call does not know it.
   function t.bounds(bytes, at, ms)
-    local start_ms, end_ms, later_start_ms, later_end_ms = u('<dddd', bytes, at)
-    if start_ms <= ms and ms < end_ms then return start_ms, end_ms end
-    if later_start_ms <= ms and ms < later_end_ms then return later_start_ms, later_end_ms end
+    for place = at, at + 48, 16 do
+      local start_ms, end_ms = u('<dd', bytes, place)
+      if start_ms <= ms and ms < end_ms then return start_ms, end_ms end
+    end
   end
 
   -- The end of the period that contains `ms`; nil if the call does not know it.

@@ -121,7 +121,7 @@ def served(client: "redis.Redis") -> dict[str, Served]:
         claim, lease_id = joint_claim(budgets, 1), codec.new_lease_id()
         released: list[tuple[Record, int]] = [(record, lease_id - 1) for record in claim.records[1:]]
         return codec.joint.acquire(
-            [PendingJoint(claim.records[0], claim, 0, lease_id)], released, None, WallClock.now_ms()
+            [PendingJoint(claim.records[0], claim, (), lease_id)], released, None, WallClock.now_ms()
         )
 
     floor, floor_idle = (bench.least(PLAN, nothing, 2_000, busy=busy) for busy in (True, False))

@@ -11,6 +11,7 @@ from awx_ratelimit.cli.key_commands import Database, Json, Plans, actor_name, op
 from awx_ratelimit.cli.usage_commands import TIME_FORMATS
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys import Account
+from awx_ratelimit.keys.json_fields import account_fields
 
 accounts = typer.Typer(
     help="List accounts, change their plans and limits, suspend them, and read the audit trail.", rich_markup_mode=None
@@ -114,6 +115,6 @@ def _whole(times: float | None) -> float | None:
 
 def _print(account: Account, message: str, *, json: bool) -> None:
     if json:
-        output.print_json(output.account_fields(account))
+        output.print_json(account_fields(account))
     else:
         output.say(message)

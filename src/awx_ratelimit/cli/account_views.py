@@ -15,6 +15,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import InvalidKeyRequest, InvalidLimit
 from awx_ratelimit.keys import Account
+from awx_ratelimit.keys.json_fields import account_fields, event_fields
 from awx_ratelimit.keys.models import Event, Page
 from awx_ratelimit.runtime.clock import rfc3339
 
@@ -71,7 +72,7 @@ def list_accounts(
     with open_service(database) as service:
         found = service.operator.accounts(**asked, **times)
     if json:
-        data = [{**output.account_fields(one.account), "allowed": one.allowed, "refused": one.refused}
+        data = [{**account_fields(one.account), "allowed": one.allowed, "refused": one.refused}
                 for one in found.items]  # fmt: skip
         output.print_json({"data": data, "total": found.total, "has_more": found.has_more})
         return
@@ -93,7 +94,7 @@ def show(account: AccountId, *, database: Database, plans: Plans = None, json: J
         limits = {} if plan is None else {"limits": plan_words.plan_fields(plan)}
         usage = {"allowed": allowed, "refused": refused, "refusals": refusals, "shadow_refusals": shadow}
         shown = [output.key_fields(key) for key in keys.items]
-        document = {**output.account_fields(found), **limits, "usage": usage, "keys": shown, "total_keys": keys.total}
+        document = {**account_fields(found), **limits, "usage": usage, "keys": shown, "total_keys": keys.total}
         output.print_json(document)
         return
     lines = dict(zip(("id", "plan", "status", "limits", "max keys"), _row(found), strict=True))
@@ -120,7 +121,7 @@ def audit(
             account_id=account, action=action, before=before, page_num=page, page_size=page_size
         )
     if json:
-        data = [output.event_fields(event) for event in found.items]
+        data = [event_fields(event) for event in found.items]
         output.print_json({"data": data, "total": found.total, "has_more": found.has_more})
         return
     output.print_table(("number", "at", "account", "action", "actor", "key", "details"), map(_event_row, found.items))

@@ -18,6 +18,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.errors import AccountNotFound, InvalidKeyRequest
 from awx_ratelimit.keys import Account, ApiKey, CreatedKey, KeyFormat
+from awx_ratelimit.keys.json_fields import account_fields
 from awx_ratelimit.keys.models import Page
 from awx_ratelimit.keys.validation import GRACE_SECONDS
 from awx_ratelimit.runtime.clock import rfc3339
@@ -222,7 +223,7 @@ def _all_pages(page_of: Callable[[int], Page[_Item]]) -> Iterator[_Item]:
 
 def _print_account(account: Account, message: str, *, json: bool) -> None:
     if json:
-        output.print_json(output.account_fields(account))
+        output.print_json(account_fields(account))
     else:
         output.say(message)
 

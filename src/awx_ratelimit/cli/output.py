@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from awx_ratelimit.core.validation import escape_unprintable
-from awx_ratelimit.keys import Account, ApiKey, Event
+from awx_ratelimit.keys import ApiKey
 from awx_ratelimit.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -102,34 +102,6 @@ def key_fields(key: ApiKey) -> dict[str, Any]:
         "last_used_at": optional_rfc3339(key.last_used_at),
         "rotated_from": key.rotated_from,
         "replaced_by": key.replaced_by,
-    }
-
-
-def account_fields(account: Account) -> dict[str, Any]:
-    """The fields of an account in JSON."""
-    return {
-        "id": account.id,
-        "plan": account.plan,
-        "overrides": None if account.overrides is None else dict(account.overrides),
-        "temporary_override": None
-        if account.temporary is None
-        else {"overrides": dict(account.temporary.overrides), "until": rfc3339(account.temporary.until)},
-        "status": account.status,
-        "max_keys": account.max_keys,
-        "created_at": rfc3339(account.created_at),
-    }
-
-
-def event_fields(event: Event) -> dict[str, Any]:
-    """The fields of an entry of the audit trail in JSON."""
-    return {
-        "number": event.number,
-        "account_id": event.account_id,
-        "key_id": event.key_id,
-        "action": event.action,
-        "actor": event.actor,
-        "at": rfc3339(event.at),
-        "details": dict(event.details),
     }
 
 

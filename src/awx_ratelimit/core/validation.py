@@ -5,6 +5,7 @@ or a password.
 """
 
 from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
 
 from awx_ratelimit.errors import InvalidLimit
 
@@ -28,6 +29,12 @@ def check_bool(value: object, name: str) -> None:
     """Raise InvalidLimit unless `value` is True or False. Python takes a text such as ``"false"`` for true."""
     if not isinstance(value, bool):
         raise InvalidLimit(f"{name}: expected true or false, got {short_repr(value)}")
+
+
+def check_seconds(value: Any, name: str, largest: int) -> None:
+    """Raise InvalidLimit unless `value` is a number of seconds above 0, up to `largest`."""
+    if type(value) not in {int, float} or not 0 < value <= largest:
+        raise InvalidLimit(f"{name}: expected a number above 0, up to {largest}, got {short_repr(value)}")
 
 
 def set_fields(frozen: object, **values: object) -> None:

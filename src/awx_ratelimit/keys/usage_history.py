@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
-from awx_ratelimit.core.validation import short_repr
+from awx_ratelimit.core.validation import check_seconds, short_repr
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.keys.format import KEY_ID_PREFIX, is_key_id
 from awx_ratelimit.keys.storage import usage
@@ -67,10 +67,7 @@ class UsageHistory(UsageCounts):
             raise InvalidLimit(
                 f"keep_days: expected an integer from 1 to {_MAX_KEEP_DAYS}, got {short_repr(keep_days)}"
             )
-        if type(flush_seconds) not in {int, float} or not 0 < flush_seconds <= _MAX_FLUSH_S:
-            raise InvalidLimit(
-                f"flush_seconds: expected a number above 0, up to {_MAX_FLUSH_S}, got {short_repr(flush_seconds)}"
-            )
+        check_seconds(flush_seconds, "flush_seconds", _MAX_FLUSH_S)
         self._keep_days = keep_days
         self._clock = clock or WallClock()
         self._writer = PeriodicThread("awx-usage", self.write, flush_seconds)

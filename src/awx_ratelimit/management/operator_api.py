@@ -17,6 +17,7 @@ from awx_ratelimit.http.explain import AnyGate, explain_path
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.message import FullRequest, Reply
 from awx_ratelimit.http.validation import checked_plans
+from awx_ratelimit.keys.json_fields import account_fields, event_fields
 from awx_ratelimit.keys.models import Account
 from awx_ratelimit.keys.service import KeyService
 from awx_ratelimit.limiter import AsyncLimiter
@@ -108,10 +109,7 @@ class OperatorApi:
     def _list(self, request: OperatorRequest) -> Mapping[str, Any]:
         asked = request.query("prefix", "plan", "status", "order", *TIMES, numbers=PAGE)
         page = self._keys.operator.accounts(**asked)
-        data = [
-            {**operator_formats.account_json(one.account), "allowed": one.allowed, "refused": one.refused}
-            for one in page.items
-        ]
+        data = [{**account_fields(one.account), "allowed": one.allowed, "refused": one.refused} for one in page.items]
         return {**self._times(asked), **operator_formats.page_json(data, page)}
 
     def _get(self, request: OperatorRequest) -> Mapping[str, Any]:
@@ -123,7 +121,7 @@ class OperatorApi:
             # Its requests are a 503 until the operator gives it a plan, so show the account.
             plan = None
         limits = operator_formats.limits_json(plan)
-        return {**operator_formats.account_json(account), "limits": limits, "keys": operator_formats.keys_json(keys)}
+        return {**account_fields(account), "limits": limits, "keys": operator_formats.keys_json(keys)}
 
     def _change(self, request: OperatorRequest) -> Mapping[str, Any]:
         account = self._accounts.get(request.account_id)
@@ -176,7 +174,7 @@ class OperatorApi:
     def _audit(self, request: OperatorRequest) -> Mapping[str, Any]:
         asked = request.query("account", "action", numbers=["before", *PAGE])
         page = self._keys.operator.events(account_id=asked.pop("account", None), **asked)
-        return operator_formats.page_json([operator_formats.event_json(event) for event in page.items], page)
+        return operator_formats.page_json([event_fields(event) for event in page.items], page)
 
     def _explain(self, request: OperatorRequest) -> Mapping[str, Any]:
         asked = request.query("method", "path", "key")
@@ -201,4 +199,4 @@ class OperatorApi:
 
 
 def _changed(account: Account) -> Mapping[str, Any]:
-    return operator_formats.account_json(account)
+    return account_fields(account)

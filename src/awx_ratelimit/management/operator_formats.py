@@ -1,31 +1,15 @@
-"""The JSON of accounts and events in the replies of the operator's API: exactly these fields, in this order."""
+"""The JSON of limits, keys, pages and reports in the replies of the operator's API."""
 
 from typing import Any
 
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import CONCURRENT, Rate
-from awx_ratelimit.keys.models import Account, ApiKey, Event, Page, utc_datetime
+from awx_ratelimit.keys.models import ApiKey, Page, utc_datetime
 from awx_ratelimit.keys.operator_reports import ShadowRefusals
 from awx_ratelimit.keys.usage_range import Range
 from awx_ratelimit.management import formats
 from awx_ratelimit.management.usage import SLOTS
 from awx_ratelimit.runtime.clock import rfc3339
-
-
-def account_json(account: Account) -> dict[str, Any]:
-    """Return an account. `temporary_override` is what holds now."""
-    temporary = account.temporary
-    return {
-        "id": account.id,
-        "plan": account.plan,
-        "overrides": None if account.overrides is None else dict(account.overrides),
-        "temporary_override": None
-        if temporary is None
-        else {"overrides": dict(temporary.overrides), "until": rfc3339(temporary.until)},
-        "status": account.status,
-        "max_keys": account.max_keys,
-        "created_at": rfc3339(account.created_at),
-    }
 
 
 def limits_json(plan: Plan | None) -> list[dict[str, Any]] | None:
@@ -50,19 +34,6 @@ def times_json(times: Range) -> dict[str, Any]:
     """Return the time of a report."""
     begins_at, ends_at = (rfc3339(utc_datetime(at_ms)) for at_ms in (times.begins_ms, times.ends_ms))
     return {"by": times.by, "from": begins_at, "to": ends_at}
-
-
-def event_json(event: Event) -> dict[str, Any]:
-    """Return an entry of the audit trail."""
-    return {
-        "number": event.number,
-        "account_id": event.account_id,
-        "key_id": event.key_id,
-        "action": event.action,
-        "actor": event.actor,
-        "at": rfc3339(event.at),
-        "details": dict(event.details),
-    }
 
 
 def shadow_refusals_json(found: ShadowRefusals) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """`Operator`: who is logged in to the operator's console, and the requests of that person."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from awx_ratelimit.console.page_request import ConsoleRequest
 from awx_ratelimit.errors import InvalidKeyRequest
 from awx_ratelimit.keys.validation import readable_text
-from awx_ratelimit.management.auth.tokens import OPERATOR_PREFIX
-
-#: With the prefix, an actor of the audit trail has at most 128 characters.
-_MAX_NAME_CHARACTERS: Final = 100
+from awx_ratelimit.management.auth.tokens import MAX_OPERATOR_CHARACTERS, OPERATOR_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,7 @@ class Operator:
 
     def __post_init__(self) -> None:
         try:
-            name = readable_text(self.name, field="name", max_characters=_MAX_NAME_CHARACTERS)
+            name = readable_text(self.name, field="name", max_characters=MAX_OPERATOR_CHARACTERS)
         except InvalidKeyRequest as error:
             raise InvalidKeyRequest(error.what, remedy=f"Operator: {error.remedy}", field="name") from error
         object.__setattr__(self, "name", name)

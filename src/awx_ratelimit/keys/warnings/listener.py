@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from awx_ratelimit.core.validation import short_repr, type_name
+from awx_ratelimit.core.validation import check_seconds, type_name
 from awx_ratelimit.errors import InvalidLimit
 from awx_ratelimit.keys.warnings.delivery import Channel, Delivery
 from awx_ratelimit.keys.warnings.outbox import MemoryOutbox, Outbox, StoredOutbox
@@ -65,11 +65,7 @@ class QuotaWarnings(LatestDecisions):
         clock: Clock | None = None,
     ) -> None:
         self._channels = _channels(on_warning, webhook, secret)
-        if type(interval_seconds) not in {int, float} or not 0 < interval_seconds <= _MAX_INTERVAL_S:
-            raise InvalidLimit(
-                f"interval_seconds: expected a number above 0, up to {_MAX_INTERVAL_S}, "
-                f"got {short_repr(interval_seconds)}"
-            )
+        check_seconds(interval_seconds, "interval_seconds", _MAX_INTERVAL_S)
         self._stored_outbox = None if store is None else StoredOutbox(_checked_store(store))
         self._clock = clock or WallClock()
         self._looker = PeriodicThread("awx-quotas", self.look, interval_seconds)

@@ -1,7 +1,7 @@
 """`OperatorTokens`: verifies the JWTs of the operators of the service."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import AccessRefused, InvalidKeyRequest
@@ -9,11 +9,8 @@ from awx_ratelimit.http.message import Request
 from awx_ratelimit.keys.format import PREFIX
 from awx_ratelimit.keys.validation import readable_text
 from awx_ratelimit.management.auth.jwks import Jwks
-from awx_ratelimit.management.auth.tokens import OPERATOR_PREFIX, OPERATOR_SCOPE, AccessTokens
+from awx_ratelimit.management.auth.tokens import MAX_OPERATOR_CHARACTERS, OPERATOR_PREFIX, OPERATOR_SCOPE, AccessTokens
 from awx_ratelimit.runtime.clock import Clock
-
-#: With the prefix, an actor of the audit trail has at most 128 characters.
-_MAX_ACTOR_CHARACTERS: Final = 100
 
 
 class OperatorTokens:
@@ -63,9 +60,10 @@ class OperatorTokens:
         if not isinstance(scope, str) or OPERATOR_SCOPE not in scope.split(" "):
             raise AccessRefused("invalid_access_token", f"its claim scope has no {OPERATOR_SCOPE!r}")
         try:
-            return OPERATOR_PREFIX + readable_text(claims.get("sub"), field="sub", max_characters=_MAX_ACTOR_CHARACTERS)
+            name = readable_text(claims.get("sub"), field="sub", max_characters=MAX_OPERATOR_CHARACTERS)
         except InvalidKeyRequest as error:
             raise AccessRefused("invalid_access_token", "its claim sub is missing or not a valid id") from error
+        return OPERATOR_PREFIX + name
 
 
 def checked_operator_tokens(tokens: object) -> OperatorTokens:

@@ -36,6 +36,8 @@ _bearer = re.compile(rb"[ \t]*bearer[ \t]+([!-~]+)[ \t]*", re.IGNORECASE).fullma
 OPERATOR_SCOPE: Final = "awx:operator"
 #: The names of operators in the audit trail begin with this, and no other names.
 OPERATOR_PREFIX: Final = "operator:"
+#: So that, with the prefix, such a name has at most 128 characters.
+MAX_OPERATOR_CHARACTERS: Final = 100
 _T = TypeVar("_T")
 
 

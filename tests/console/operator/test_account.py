@@ -188,7 +188,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("path", "fields", "error"),
         [
-            ("/account/plan", {"plan": "gold"}, "There is no such plan; choose one of the list."),
+            ("/account/plan", {"plan": "gold"}, "There is no such plan; choose one from the list."),
             ("/account/plan", {"max_keys": "many"}, "Not a whole number; enter a whole number."),
             ("/account/plan", {"max_keys": "9999999"}, "Got 9999999 (int); expected an integer from 0 to 1000000."),
             ("/account/temporary", {"times": "two"}, "Not a number; enter one such as 2 or 1.5."),

@@ -94,7 +94,7 @@ class AccountForms:
         if plan == account.plan:
             plan = ...
         elif plan is not None and plan not in self._context.plan_names:
-            raise InvalidKeyRequest("there is no such plan", remedy="choose one of the list", field="plan")
+            raise InvalidKeyRequest("there is no such plan", remedy="choose one from the list", field="plan")
         else:
             self._check(account, plan, account.current_overrides, "plan")
         self._accounts.if_unchanged(account).change(account.id, plan=plan, max_keys=max_keys, actor=actor)

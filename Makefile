@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full pytest chaos audit pythons check bench screenshots clean servers redis-server postgresql nginx chromium prometheus uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full pytest chaos audit pythons check bench screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -51,8 +51,8 @@ python-%: redis-server
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]' --group dev
 	@touch $@
 
-# Real servers that tests start for themselves: Debian's packages, installed where we may, named where we may not.
-servers: redis-server postgresql nginx chromium prometheus
+# Real servers that tests start for themselves, and cachegrind, which counts instructions: Debian's packages, installed where we may, named where we may not.
+servers: redis-server postgresql nginx chromium prometheus valgrind
 
 nginx:
 	@command -v $@ >/dev/null || test -x /usr/sbin/$@ || { $(INSTALL) $@; } || { echo "$@ is needed for the tests: install Debian's package of that name" >&2; exit 1; }
@@ -61,7 +61,7 @@ nginx:
 mod_wsgi:
 	@test -e /usr/lib/apache2/modules/$@.so || { $(INSTALL) apache2 libapache2-mod-wsgi-py3; } || { echo "$@ is needed for the tests: install Debian's packages apache2 and libapache2-mod-wsgi-py3" >&2; exit 1; }
 
-redis-server chromium prometheus:
+redis-server chromium prometheus valgrind:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
 postgresql:
@@ -107,10 +107,11 @@ check: $(READY)
 # Ratios beside the peers, in an environment of their own; results in benchmarks/results/.
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: .venv-bench/.ready redis-server
+bench: .venv-bench/.ready redis-server valgrind
 	.venv-bench/bin/python -m pytest benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' \
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.bench_instructions | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_host | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md

@@ -4,6 +4,7 @@ The bare app is the control of each group. Not timed: creating the apps, and one
 """
 
 import pytest
+from benchmarks.in_process import answerer
 from benchmarks.peers.apps import APPS
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -12,7 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 @pytest.mark.parametrize("name", APPS)
 def bench_request(benchmark: BenchmarkFixture, name: str) -> None:
     """One request that is let in."""
-    answer = APPS[name][0]()
+    answer = answerer(name)
     assert answer() == 200
 
     benchmark(answer)

@@ -1,14 +1,7 @@
-"""The same small app, bare and behind each middleware, called in process without a network.
+"""The same small app, bare and behind each middleware. The difference is the cost of a middleware."""
 
-An app is a function that answers one request and returns its status. The control is the app without a limiter; the
-difference is the cost of a middleware.
-"""
-
-import asyncio
-import io
 import warnings
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.peers.deciders import PLAN
 from fastapi import Depends, FastAPI
@@ -31,7 +24,6 @@ from awx_ratelimit import Limiter as AwxLimiter
 from awx_ratelimit.adapters import starlette, werkzeug
 from awx_ratelimit.keys import KeyService, KeyStore, KeyVerifier
 
-Answer = Callable[[], int]
 MANY = "100000000/minute"
 KEY = "awx_bench_key_0123456789"
 RULES = (
@@ -39,51 +31,54 @@ RULES = (
     Rule("/v1/transfers", methods=["POST"], cost=5),
     Rule("/v1/agents/{id}/keys", cost=2),
 )
-_HEADERS = [
-    (b"host", b"127.0.0.1"), (b"user-agent", b"bench"), (b"accept", b"*/*"), (b"accept-encoding", b"gzip"),
-    (b"connection", b"keep-alive"), (b"x-api-key", KEY.encode()),
-]  # fmt: skip
+_TWO_HEADERS = (
+    (b"ratelimit-policy", b'"minute";q=100000000;w=60, "day";q=100000000;w=86400, "concurrent";q=1000'),
+    (b"ratelimit", b'"minute";r=99999999;t=60, "day";r=99999999;t=86400, "concurrent";r=999'),
+)
 
 
 async def _page(_: Request) -> PlainTextResponse:
     return PlainTextResponse("hello")
 
 
-def _asgi(app: Any, key: str = KEY) -> Answer:
-    loop = asyncio.new_event_loop()
-    status = 0
-    headers = [(name, key.encode() if name == b"x-api-key" else value) for name, value in _HEADERS]
+class App(NamedTuple):
+    """An ASGI or WSGI app, and the key that its clients send."""
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+    call: Any
+    key: str = KEY
+    is_wsgi: bool = False
 
-    async def send(message: Any) -> None:
-        nonlocal status
-        if message["type"] == "http.response.start":
-            status = message["status"]
 
-    async def request() -> int:
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/v1/agents",
-            "raw_path": b"/v1/agents", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
-            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
-        }  # fmt: skip
-        await app(scope, receive, send)
-        return status
+class _ByHand:
+    """A middleware that decides nothing and adds two headers of the usual length."""
 
-    return lambda: loop.run_until_complete(request())
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].extend(_TWO_HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
 
 
 def _starlette() -> Starlette:
     return Starlette(routes=[Route("/v1/agents", _page)])
 
 
-def starlette_bare() -> Answer:
-    """The control."""
-    return _asgi(_starlette())
+def starlette_bare() -> App:
+    """The app alone."""
+    return App(_starlette())
 
 
-def starlette_awx() -> Answer:
+def starlette_by_hand() -> App:
+    """The control of servers."""
+    return App(_ByHand(_starlette()))
+
+
+def starlette_awx() -> App:
     """Key, rules, one decision of two rates and a slot, headers, the slot given back."""
     gate = AsyncGate(
         AsyncLimiter(MemoryBackend()),
@@ -91,20 +86,20 @@ def starlette_awx() -> Answer:
         identify=StaticKeys({KEY: "bench"}),
         rules=RULES,
     )
-    return _asgi(starlette.RateLimitMiddleware(_starlette(), gate=gate))
+    return App(starlette.RateLimitMiddleware(_starlette(), gate=gate))
 
 
-def starlette_awx_stored() -> Answer:
+def starlette_awx_stored() -> App:
     """The same with a key of a store, which is in memory after its first request."""
     store = KeyStore.open("sqlite://")
     service, verifier = KeyService(store), KeyVerifier(store)
     service.accounts.create("bench", plan="bench")
     key = service.create("bench", "bench").secret.reveal()
     gate = AsyncGate(AsyncLimiter(MemoryBackend()), plans=PlanTable([PLAN]), identify=StoredKeys(verifier), rules=RULES)
-    return _asgi(starlette.RateLimitMiddleware(_starlette(), gate=gate), key)
+    return App(starlette.RateLimitMiddleware(_starlette(), gate=gate), key)
 
 
-def starlette_asgi_ratelimit() -> Answer:
+def starlette_asgi_ratelimit() -> App:
     """One rule, no headers."""
 
     async def authenticate(_: Any) -> tuple[str, str]:
@@ -113,35 +108,35 @@ def starlette_asgi_ratelimit() -> Answer:
     config = {r"^/v1": [AsgiRule(minute=100_000_000, day=1_000_000_000)]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _asgi(AsgiRateLimit(_starlette(), authenticate, AsgiMemory(), config))
+        return App(AsgiRateLimit(_starlette(), authenticate, AsgiMemory(), config))
 
 
-def _slowapi(middleware: type) -> Answer:
+def _slowapi(middleware: type) -> App:
     limiter = SlowLimiter(key_func=lambda: KEY, default_limits=[MANY, "1000000000/day"], headers_enabled=True)
     app = _starlette()
     app.state.limiter = limiter
     app.add_middleware(middleware)
-    return _asgi(app)
+    return App(app)
 
 
-def starlette_slowapi_asgi() -> Answer:
+def starlette_slowapi_asgi() -> App:
     """Two limits, headers."""
     return _slowapi(SlowAPIASGIMiddleware)
 
 
-def starlette_slowapi_base() -> Answer:
+def starlette_slowapi_base() -> App:
     """Two limits, headers, over BaseHTTPMiddleware."""
     return _slowapi(SlowAPIMiddleware)
 
 
-def fastapi_bare() -> Answer:
+def fastapi_bare() -> App:
     """The control of fastapi-limiter, which is a dependency."""
     app = FastAPI()
     app.add_api_route("/v1/agents", _page)
-    return _asgi(app)
+    return App(app)
 
 
-def fastapi_limiter() -> Answer:
+def fastapi_limiter() -> App:
     """One bucket, no headers."""
     limiter = Limiter(InMemoryBucket([Rate(1_000_000, Duration.MINUTE), Rate(2_000_000, Duration.DAY)]))
 
@@ -150,31 +145,7 @@ def fastapi_limiter() -> Answer:
 
     app = FastAPI()
     app.add_api_route("/v1/agents", _page, dependencies=[Depends(RateLimiter(limiter, identifier=identifier))])
-    return _asgi(app)
-
-
-def _wsgi(app: Any) -> Answer:
-    status = 0
-
-    def start_response(line: str, _headers: Any, _exc_info: Any = None) -> Any:
-        nonlocal status
-        status = int(line[:3])
-
-    def request() -> int:
-        environ = {
-            "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/v1/agents", "QUERY_STRING": "",
-            "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1",
-            "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "wsgi.errors": io.StringIO(),
-            "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,
-            "HTTP_HOST": "127.0.0.1", "HTTP_ACCEPT": "*/*", "HTTP_X_API_KEY": KEY,
-        }  # fmt: skip
-        body = app(environ, start_response)
-        for _ in body:
-            pass
-        body.close()
-        return status
-
-    return request
+    return App(app)
 
 
 def _flask() -> Flask:
@@ -183,12 +154,12 @@ def _flask() -> Flask:
     return app
 
 
-def flask_bare() -> Answer:
+def flask_bare() -> App:
     """The control."""
-    return _wsgi(_flask().wsgi_app)
+    return App(_flask().wsgi_app, is_wsgi=True)
 
 
-def flask_awx() -> Answer:
+def flask_awx() -> App:
     """Key, rules, one decision of two rates and a slot, headers, the slot given back."""
     gate = Gate(
         AwxLimiter(MemoryBackend()),
@@ -196,30 +167,45 @@ def flask_awx() -> Answer:
         identify=StaticKeys({KEY: "bench"}),
         rules=RULES,
     )
-    return _wsgi(werkzeug.RateLimitMiddleware(_flask().wsgi_app, gate=gate))
+    return App(werkzeug.RateLimitMiddleware(_flask().wsgi_app, gate=gate), is_wsgi=True)
 
 
-def _flask_limiter(*, headers: bool) -> Answer:
+def _flask_limiter(*, headers: bool) -> App:
     app = _flask()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         FlaskLimiter(lambda: KEY, app=app, default_limits=[MANY, "1000000000/day"], headers_enabled=headers)
-    return _wsgi(app.wsgi_app)
+    return App(app.wsgi_app, is_wsgi=True)
 
 
-def flask_limiter() -> Answer:
+def flask_limiter() -> App:
     """Two limits, no headers."""
     return _flask_limiter(headers=False)
 
 
-def flask_limiter_headers() -> Answer:
+def flask_limiter_headers() -> App:
     """Two limits, headers."""
     return _flask_limiter(headers=True)
+
+
+def flask_by_hand() -> App:
+    """The control of servers."""
+    app = _flask().wsgi_app
+    texts = [(name.decode(), value.decode()) for name, value in _TWO_HEADERS]
+
+    def with_headers(environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, headers + texts, exc_info)
+
+        return app(environ, start)
+
+    return App(with_headers, is_wsgi=True)
 
 
 #: Each app with its control.
 APPS = {
     "Starlette, bare": (starlette_bare, starlette_bare),
+    "Starlette + two headers by hand": (starlette_by_hand, starlette_bare),
     "Starlette + awx_ratelimit, headers": (starlette_awx, starlette_bare),
     "Starlette + awx_ratelimit, stored key": (starlette_awx_stored, starlette_bare),
     "Starlette + asgi-ratelimit": (starlette_asgi_ratelimit, starlette_bare),
@@ -228,6 +214,7 @@ APPS = {
     "FastAPI, bare": (fastapi_bare, fastapi_bare),
     "FastAPI + fastapi-limiter": (fastapi_limiter, fastapi_bare),
     "Flask, bare": (flask_bare, flask_bare),
+    "Flask + two headers by hand": (flask_by_hand, flask_bare),
     "Flask + awx_ratelimit, headers": (flask_awx, flask_bare),
     "Flask + Flask-Limiter": (flask_limiter, flask_bare),
     "Flask + Flask-Limiter, headers": (flask_limiter_headers, flask_bare),

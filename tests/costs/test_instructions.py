@@ -1,0 +1,27 @@
+"""A request takes as many instructions as it did. Cachegrind counts them, so a busy machine does not matter."""
+
+import pytest
+from benchmarks.instructions import of_calls
+
+#: The instructions that a gate adds to a request, as a multiple of those of a bare ASGI app.
+#: CPython 3.11 to 3.13 differ by at most 3 %.
+ADDED = {"ASGI": 6.6, "WSGI": 7.2}
+MARGIN = 0.05
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, int]:
+    """The instructions of one request of each app."""
+    names = [f"{name}{bare}" for name in ADDED for bare in (", bare", "")]
+    return dict(zip(names, of_calls("tests.costs.counted_requests:answerer", names), strict=True))
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_added_instructions(counts: dict[str, int], name: str) -> None:
+    """A gate adds no more than 5 % more instructions than the number above, which says how fast it is, and no less.
+
+    Write the new number there if you made it faster.
+    """
+    added = (counts[name] - counts[f"{name}, bare"]) / counts["ASGI, bare"]
+
+    assert added == pytest.approx(ADDED[name], rel=MARGIN), counts

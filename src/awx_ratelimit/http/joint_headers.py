@@ -10,11 +10,11 @@ from awx_ratelimit.core.joint_claim import Shape
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.http.limit_items import (
-    MAX_INTEGER,
+    fast_numbers,
     policy_items,
     rate_numbers,
     slot_numbers,
-    state_formats,
+    state_format,
     visible_rates,
     visible_slots,
 )
@@ -23,7 +23,7 @@ from awx_ratelimit.http.limit_items import (
 class _RateItem(NamedTuple):
     """A rate that clients see. `at` is the index of its debt in `levels`, and `cost` what the claim asks of it.
 
-    `fast` has its capacity, unit, period and tokens times 1,000; None for a rate that the fast path does not fit.
+    `fast` are its `fast_numbers`; None for a rate that the fast path does not fit.
     """
 
     at: int
@@ -46,7 +46,7 @@ class Template(NamedTuple):
     """The constant parts of the headers: the policy, the format of the state, and where its numbers come from."""
 
     policy: bytes
-    state: str
+    state: bytes
     budgets: tuple[_BudgetItems, ...]
 
 
@@ -68,24 +68,23 @@ def state_of(decision: JointDecision, template: Template) -> bytes:
         exceeded, levels, held, slot_wait_ms = states[record]
         for at, bit, rate, cost, fast in rates:
             if fast is not None and not exceeded:
-                capacity, unit, period_ms, tokens = fast
+                capacity, unit, seconds, tokens = fast
                 left = (capacity - levels[at]) // unit
                 if left > 0:
-                    numbers += (left, -(-left * period_ms // tokens))
+                    numbers += (left, -(-left * seconds // tokens))
                     continue
             refused = bool(exceeded & bit)
             numbers += rate_numbers(rate, levels[at], levels[at + 1], now_ms, cost, refused=refused)
         if slots:
             numbers += slot_numbers(slots, held, slot_wait_ms, refused=bool(exceeded & slot_bit))
-    return (template.state % tuple(numbers)).encode()
+    return template.state % tuple(numbers)
 
 
 def _add(shape: Shape) -> Template:
-    parts = tuple(zip(shape.plans, shape.scopes, strict=True))
-    items = [item for plan, scope in parts for item in policy_items(plan, scope)]
-    formats = [item for plan, scope in parts for item in state_formats(plan, scope)]
+    parts = tuple(zip(shape.scopes, shape.plans, strict=True))
+    items = [item for scope, plan in parts for item in policy_items(plan, scope)]
     budgets = tuple(_budget_items(shape, number) for number in range(len(parts)))
-    template = Template(", ".join(items).encode(), ", ".join(formats), budgets)
+    template = Template(", ".join(items).encode(), state_format(parts), budgets)
     if len(_templates) >= MAX_CACHED_PLANS:
         _templates.clear()
     _templates[id(shape)] = template, shape
@@ -102,7 +101,4 @@ def _budget_items(shape: Shape, number: int) -> _BudgetItems:
 
 
 def _rate_item(number: int, rate: Rate, cost: int) -> _RateItem:
-    largest = max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
-    is_fast = cost and not rate.calendar and largest <= MAX_INTEGER
-    fast = (rate.capacity, rate.unit, rate.period_ms, rate.tokens * 1000) if is_fast else None
-    return _RateItem(2 * number, 1 << number, rate, cost, fast)
+    return _RateItem(2 * number, 1 << number, rate, cost, fast_numbers(rate) if cost else None)

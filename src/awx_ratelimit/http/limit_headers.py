@@ -17,12 +17,12 @@ from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
 from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests, whole_seconds
 from awx_ratelimit.http.joint_headers import state_of, template_of
 from awx_ratelimit.http.limit_items import (
-    MAX_INTEGER,
     bounded,
+    fast_numbers,
     policy_items,
     rate_numbers,
     slot_numbers,
-    state_formats,
+    state_format,
     visible_rates,
     visible_slots,
 )
@@ -87,55 +87,54 @@ class _Template(NamedTuple):
     """The constant parts of a plan's draft headers. `state` is filled with the numbers of each decision.
 
     `rates` are the visible rates: the index of each in `levels`, its bit, and the rate. `slots` is 0 if no slots are
-    visible. `fast` holds the numbers for the fast path of `_draft`; None for plans that it does not fit.
+    visible.
     """
 
     policy_header: tuple[bytes, bytes]
-    state: str
+    state: bytes
     rates: tuple[tuple[int, int, Rate], ...]
     slots: int
-    fast: tuple[int, int, int, int, int, int, int, int] | None
 
 
 def _template(plan: Plan) -> _Template:
-    visible, slots = visible_rates(plan), visible_slots(plan)
-    fast = _fast_numbers(plan, visible, slots)
-    return _Template((_POLICY, policy(plan)), ", ".join(state_formats(plan)), visible, slots, fast)
+    return _Template((_POLICY, policy(plan)), state_format([(None, plan)]), visible_rates(plan), visible_slots(plan))
 
 
-def _fast_numbers(plan: Plan, visible: tuple[tuple[int, int, Rate], ...], slots: int) -> Any:
-    """Capacity, unit, period and tokens times 1,000 of both rates, for plans of two continuous rates and slots.
+#: The policy header, the format of the state, the `fast_numbers` of both rates, and the slots.
+_FastTemplate = tuple[tuple[bytes, bytes], bytes, int, int, int, int, int, int, int, int, int]
 
-    None for all other plans, and for plans whose numbers may not fit into a structured field.
-    """
-    if plan.pair is None or len(visible) != 2 or not slots or max(map(_largest_number, plan.rates)) > MAX_INTEGER:
+
+def _fast_template(plan: Plan) -> _FastTemplate | None:
+    """The template for plans of two continuous rates and slots. None for all other plans."""
+    header, state, rates, slots = _templates.get(plan)
+    if plan.pair is None or len(rates) != 2 or not slots:
         return None
-    return tuple(n for rate in plan.rates for n in (rate.capacity, rate.unit, rate.period_ms, rate.tokens * 1000))
-
-
-def _largest_number(rate: Rate) -> int:
-    return max(rate.burst, rate.burst * rate.period_ms // rate.tokens)
+    first, second = (fast_numbers(rate) for _, _, rate in rates)
+    # The format without its end, the wait for a slot: only refusals have one.
+    return (header, state.removesuffix(b"%s"), *first, *second, slots) if first and second else None
 
 
 _templates: Final = PlanCache(_template)
-_cached_template: Final = _templates.entries.get
+_fast_templates: Final = PlanCache(_fast_template)
+_cached_fast_template: Final = _fast_templates.entries.get
 
 
 def _draft(decision: Decision) -> Headers:
     if decision.__class__ is JointDecision:
         return _joint_draft(decision)
     _, plan, cost, _, over, levels, held, _, _, _ = decision
-    cached = _cached_template(id(plan))
-    policy_header, state, _, slots, fast = cached[0] if cached is not None else _templates.get(plan)
+    cached = _cached_fast_template(id(plan))
+    fast = cached[0] if cached is not None else _fast_templates.get(plan)
     # A claim without a cost is also admitted in an overdraft.
     if fast is not None and cost and not over:
         # The fast path for nearly every response: `_numbers` written out for two continuous rates and slots.
-        capacity, unit, period_ms, tokens, capacity_2, unit_2, period_2_ms, tokens_2 = fast
-        left, left_2, free = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2, slots - held
-        seconds = -(-left * period_ms // tokens) or _next_token_s(decision, 0)
-        seconds_2 = -(-left_2 * period_2_ms // tokens_2) or _next_token_s(decision, 1)
-        return [policy_header, (_STATE, (state % (left, seconds, left_2, seconds_2, free, "")).encode())]
-    return [policy_header, (_STATE, (state % _numbers(decision)).encode())] if state else []
+        policy_header, state, capacity, unit, seconds, tokens, capacity_2, unit_2, seconds_2, tokens_2, slots = fast
+        left, left_2 = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2
+        wait_s = -(-left * seconds // tokens) or _next_token_s(decision, 0)
+        wait_2_s = -(-left_2 * seconds_2 // tokens_2) or _next_token_s(decision, 1)
+        return [policy_header, (_STATE, state % (left, wait_s, left_2, wait_2_s, slots - held))]
+    template = _templates.get(plan)
+    return [template.policy_header, (_STATE, template.state % _numbers(decision))] if template.state else []
 
 
 def _joint_draft(decision: JointDecision) -> Headers:

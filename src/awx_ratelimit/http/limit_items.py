@@ -3,6 +3,8 @@
 They follow draft-ietf-httpapi-ratelimit-headers-08 and later. A limit in shadow is not shown.
 """
 
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import Final
 
 from awx_ratelimit.core.bucket import drained, next_boundary_ms, wait_ms
@@ -36,8 +38,12 @@ def policy_items(plan: Plan, scope: str | None = None) -> list[str]:
     return items
 
 
-def state_formats(plan: Plan, scope: str | None = None) -> list[str]:
-    """The items of RateLimit for the limits of `plan`, with places for the numbers of a decision."""
+def state_format(parts: Iterable[tuple[str | None, Plan]]) -> bytes:
+    """The value of RateLimit for plans with their scopes, with places for the numbers of a decision."""
+    return ", ".join(item for scope, plan in parts for item in _state_items(plan, scope)).encode()
+
+
+def _state_items(plan: Plan, scope: str | None) -> list[str]:
     items = [f'"{scoped_name(scope, rate.name)}";r=%d;t=%d' for _, _, rate in visible_rates(plan)]
     return [*items, f'"{scoped_name(scope, CONCURRENT)}";r=%d%s'] if visible_slots(plan) else items
 
@@ -62,9 +68,21 @@ def rate_numbers(rate: Rate, debt: int, since_ms: int, now_ms: int, cost: int, *
     return bounded(left), bounded(seconds)
 
 
-def slot_numbers(slots: int, held: int, wait_ms: int, *, refused: bool) -> tuple[int, str]:
+def slot_numbers(slots: int, held: int, wait_ms: int, *, refused: bool) -> tuple[int, bytes]:
     """The `r` of slots, and their `t` as text, which they have only if they refused."""
-    return max(0, slots - held), f";t={whole_seconds(wait_ms)}" if refused else ""
+    return max(0, slots - held), b";t=%d" % whole_seconds(wait_ms) if refused else b""
+
+
+def fast_numbers(rate: Rate) -> tuple[int, int, int, int] | None:
+    """What the `r` and `t` of an allowed request are computed from, if it has tokens left.
+
+    The capacity, the unit, and the seconds in which a token refills, as a fraction in lowest terms, because small
+    integers are faster. None for calendar rates, and for numbers that may not fit into a structured field.
+    """
+    if rate.calendar or max(rate.burst, rate.burst * rate.period_ms // rate.tokens) > MAX_INTEGER:
+        return None
+    seconds = Fraction(rate.period_ms, rate.tokens * 1000)
+    return rate.capacity, rate.unit, seconds.numerator, seconds.denominator
 
 
 def bounded(number: int) -> int:

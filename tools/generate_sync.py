@@ -53,19 +53,18 @@ DIFFERENCES: Final = {
     "AsyncBackend | Backend": "Backend",
     "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
     "batching import TaskBatching": "thread_batching import ThreadBatching",
+    "task_transport import Done, TaskTransport": "thread_transport import ThreadTransport",
+    "TaskTransport": "ThreadTransport",
     # A task's call has one deadline from asyncio; a thread hands its deadline down.
-    "TaskBatching(self._decide, session.abandon, session.release_unanswered)": (
-        "ThreadBatching(self._decide, session.abandon, session.release_unanswered, timeout_s=server.timeout_s)"
+    "TaskBatching(claims.start, partial(SentClaims, session, server), session.abandon)": (
+        "ThreadBatching(claims.run, partial(SentClaims, session, server), session.abandon, timeout_s=server.timeout_s)"
     ),
-    "TaskBatching(self._call_connection.run, ignore, ignore)": (
-        "ThreadBatching(self._call_connection.run, ignore, ignore, timeout_s=server.timeout_s)"
+    "TaskBatching(others.start, SentCalls, ignore)": (
+        "ThreadBatching(others.run, SentCalls, ignore, timeout_s=server.timeout_s)"
     ),
     "LoopChannels": "ThreadChannels",
     "TaskCalls": "ThreadCalls",
-    "_decide(self, batch: Sequence[PendingClaim])": "_decide(self, batch: Sequence[PendingClaim], until_s: float)",
-    "run(first + [each.call for each in calls])": "run(first + [each.call for each in calls], until_s)",
     ".send(item)": ".send(item, until_s)",
-    "server.async_connection()": "server.connection(self._deadline)",
     "asyncio.to_thread(self._maintenance.renew_now)": "self._maintenance.renew_now()",
     "asyncio.to_thread(self._maintenance.flush)": "self._maintenance.flush()",
     "asyncio.to_thread(self._maintenance.close, with_held=self._channels.are_alone)": (
@@ -75,7 +74,6 @@ DIFFERENCES: Final = {
     "asyncio.sleep": "time.sleep",
     "from awx_ratelimit.runtime.deadlines import TaskDeadline": "from contextlib import nullcontext",
     "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
-    "connection.disconnect(nowait=True)": "connection.disconnect()",
     # Only async code may run on another library than asyncio.
     "    needs_asyncio: ClassVar[bool] = True\n": "",
     # An async gate also gets plain decisions, from backends that never wait.

@@ -146,6 +146,17 @@ def test_untrusted_certificate(encrypted: RedisServer, open_limiter: OpenLimiter
         open_limiter(encrypted.url)
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_connections_have_a_name(redis_server: RedisServer, open_limiter: OpenLimiter, protocol: int) -> None:
+    """CLIENT LIST shows which connections belong to this library."""
+    limiter = open_limiter(f"{redis_server.url}?protocol={protocol}")
+    limiter.acquire("s", PLAN)
+
+    with redis_server.client() as client:
+        names = [each["name"] for each in client.client_list()]
+    assert "awx_ratelimit" in names
+
+
 def test_lost_connections(redis_server: RedisServer, open_limiter: OpenLimiter) -> None:
     """Any number of lost connections can be replaced."""
     limiter = open_limiter(redis_server.socket_url)

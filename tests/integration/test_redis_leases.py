@@ -19,6 +19,7 @@ from tests.redis_servers import RedisServer
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.redis.connection_sync import Connection
+from awx_ratelimit.backends.redis.sent_claims import SentClaims
 from awx_ratelimit.testing import ManualClock
 
 #: The shortest that a plan may have, and for how long leases of it are held.
@@ -235,13 +236,13 @@ def test_a_claim_decided_after_its_timeout_lapses(
     """Its release may reach the server first, on another connection; the slot is free after the ttl."""
     limiter = open_limiter(redis_server.socket_url, clock=clock)
     session = limiter.backend._session
-    late = session.new_claim("s", SHORT, 1)
-    session.release_unanswered(late)
-    session.finish(late[3])
+    server = session.route.find_server(b"")
+    late = SentClaims(session, server, [session.new_claim("s", SHORT, 1)])
+    late.fail(TimeoutError())
     limiter.acquire("another, which takes the release along", LONG)
     # The thread may be sending the release, too; it is to be there before the claim.
     limiter.backend._maintenance._thread.stop(5)
-    Connection(session.route.find_server(b"")).run([session.codec.acquire([late], (), clock.now_ms())])
+    Connection(server).run(late.calls)
 
     before = limiter.peek("s", SHORT).held
     assert before == 1

@@ -145,12 +145,12 @@ def answering(*answers: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "answers"),
-    [(2, [b"*6" + GREETING]), (3, [b"%3" + GREETING, b"%3" + GREETING])],
+    ("protocol", "answer"),
+    [(2, b"*6" + GREETING), (3, b"%3" + GREETING)],
 )
-def test_old_server(open_limiter: OpenLimiter, protocol: int, answers: list[bytes]) -> None:
+def test_old_server(open_limiter: OpenLimiter, protocol: int, answer: bytes) -> None:
     """The error names the version of the server and the version that is needed."""
-    with answering(*answers) as port, pytest.raises(BackendMisconfigured) as error:
+    with answering(answer) as port, pytest.raises(BackendMisconfigured) as error:
         open_limiter(f"redis://{HOST}:{port}?protocol={protocol}")
 
     assert str(error.value) == f"redis at {HOST}:{port} is version 6.2.14; 7.0 or newer is needed"

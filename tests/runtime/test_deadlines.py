@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from awx_ratelimit.backends.redis.transport import _Socket
+from awx_ratelimit.backends.redis.thread_transport import DeadlineSocket
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
 
@@ -76,17 +76,14 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_late_reader_gets_the_reply(ends: tuple[socket.socket, socket.socket]) -> None:
     """A reply in the socket is read even after the deadline."""
     ends[1].sendall(b"answer")
-    buffer = bytearray(16)
 
-    received = _Socket(ends[0], Deadline(time.monotonic() - 1)).recv_into(buffer)
-
-    assert buffer[:received] == b"answer"
+    assert DeadlineSocket(ends[0], Deadline(time.monotonic() - 1)).receive() == b"answer"
 
 
 def test_no_reply(ends: tuple[socket.socket, socket.socket]) -> None:
     """Without a reply the wait ends with TimeoutError."""
     with pytest.raises(TimeoutError):
-        _Socket(ends[0], Deadline(time.monotonic() - 1)).recv_into(bytearray(16))
+        DeadlineSocket(ends[0], Deadline(time.monotonic() - 1)).receive()
 
 
 class LateSender:
@@ -102,7 +99,10 @@ class LateSender:
     def settimeout(self, _: float) -> None:
         pass
 
-    def recv_into(self, _: Any) -> int:
+    def close(self) -> None:
+        pass
+
+    def recv(self, _: int) -> bytes:
         raise TimeoutError
 
     def sendall(self, sent: bytes) -> None:
@@ -113,7 +113,7 @@ class LateSender:
 def test_late_after_sending(seconds: list[float]) -> None:
     """A thread that returns late from sending still waits for the reply."""
     deadline = Deadline(100.05)
-    _Socket(LateSender(seconds), deadline).sendall(b"call")
+    DeadlineSocket(LateSender(seconds), deadline).send(b"call")
 
     assert deadline.wait_s() == pytest.approx(0.01)
     assert deadline.until_s == pytest.approx(100.13, abs=0.001)
@@ -122,10 +122,10 @@ def test_late_after_sending(seconds: list[float]) -> None:
 def test_late_before_sending(seconds: list[float]) -> None:
     """A late thread still sends; a deadline that has passed without delays is a TimeoutError."""
     sender = LateSender(seconds)
-    socket_of_late_thread = _Socket(sender, Deadline(100.05))
+    socket_of_late_thread = DeadlineSocket(sender, Deadline(100.05))
     seconds[0] += 0.08
 
-    socket_of_late_thread.sendall(b"call")
+    socket_of_late_thread.send(b"call")
 
     assert sender.sent == [b"call"]
 

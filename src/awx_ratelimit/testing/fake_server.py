@@ -4,17 +4,18 @@ Everything but the transport is the code of production: the encoding, the batchi
 Commands never leave the process.
 """
 
+import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final, Literal, overload
 
 from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
 from awx_ratelimit.backends.redis.backend_sync import RedisBackend
+from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.backends.redis.routing import SingleServer
 from awx_ratelimit.backends.redis.server import Server
-from awx_ratelimit.backends.redis.transport import Endpoint
+from awx_ratelimit.backends.redis.task_transport import Done
 from awx_ratelimit.runtime.clock import Clock
 
 # The backends come first: their ImportError names the extra that is missing.
@@ -62,12 +63,7 @@ def fake_redis(
 
     Needs fakeredis and lupa: ``pip install 'fakeredis[lua]'``.
     """
-    endpoint = Endpoint(
-        (_Connection, _AsyncConnection),
-        {"path": "fakeredis", "commands": _commands(server or FakeServer())},
-        _TIMEOUT_S,
-    )
-    route = SingleServer(Server(endpoint, timeout_s=_TIMEOUT_S, permissions=""))
+    route = SingleServer(_FakeServer(_commands(server or FakeServer())))
     kind: Any = AsyncRedisBackend if is_async else RedisBackend
     return kind(route, prefix=prefix, clock=clock)
 
@@ -118,62 +114,66 @@ class _Commands:
         return self._connection.read_response()
 
 
-class _Connection:
-    """Takes the place of redis-py's connection for threads."""
+class _FakeServer(Server):
+    """Opens connections that never leave the process."""
 
-    def __init__(self, *, commands: _Commands, **_: Any) -> None:
+    def __init__(self, commands: _Commands) -> None:
+        super().__init__(Endpoint(_TIMEOUT_S, path="fakeredis"), timeout_s=_TIMEOUT_S, permissions="")
         self._commands = commands
-        self._reader = hiredis.Reader()
-        self._replies: deque[Any] = deque()
 
-    def connect(self) -> None:
+    def open(self, deadline: Any) -> Any:
+        del deadline
         self._commands.check_connected()
+        return _Transport(self._commands)
 
-    def can_read(self) -> bool:
-        """Whether the connection is in a wrong state, as a real one is with unread data."""
-        return bool(self._replies)
-
-    def send_command(self, *words: Any, check_health: bool = True) -> None:
-        del check_health
-        self._replies.append(self._commands.run(words))
-
-    def send_packed_command(self, command: list[bytes], *, check_health: bool = True) -> None:
-        del check_health
-        for part in command:
-            self._reader.feed(part)
-        while isinstance(words := self._reader.gets(), list):
-            self._replies.append(self._commands.run(words))
-
-    def read_response(self) -> Any:
-        reply = self._replies.popleft()
-        if isinstance(reply, RedisError):
-            raise reply
-        return reply
-
-    def disconnect(self) -> None:
-        self._replies.clear()
+    async def async_open(self, deadline: Any) -> Any:
+        del deadline
+        self._commands.check_connected()
+        return _TaskTransport(self._commands)
 
 
-class _AsyncConnection(_Connection):
-    """Takes the place of redis-py's connection for event loops."""
+class _Transport:
+    """Takes the place of a ThreadTransport."""
 
-    async def connect(self) -> None:  # type: ignore[override]
-        super().connect()
+    greeting = _GREETING
 
-    async def can_read(self) -> bool:  # type: ignore[override]
-        return super().can_read()
+    def __init__(self, commands: _Commands) -> None:
+        self._commands = commands
 
-    async def send_command(self, *words: Any, check_health: bool = True) -> None:  # type: ignore[override]
-        super().send_command(*words, check_health=check_health)
+    def exchange(self, data: bytes, count: int) -> list[Any]:
+        reader = hiredis.Reader()
+        reader.feed(data)
+        return [self._commands.run(reader.gets()) for _ in range(count)]
 
-    async def send_packed_command(  # type: ignore[override]
-        self, command: list[bytes], *, check_health: bool = True
-    ) -> None:
-        super().send_packed_command(command, check_health=check_health)
+    def is_dead(self) -> bool:
+        return False
 
-    async def read_response(self) -> Any:
-        return super().read_response()
+    def drop(self) -> None:
+        """There is no socket."""
 
-    async def disconnect(self, *, nowait: bool = False) -> None:  # type: ignore[override]
-        del nowait
-        super().disconnect()
+    close = drop
+
+
+class _TaskTransport(_Transport):
+    """Takes the place of a TaskTransport."""
+
+    def is_ready(self) -> bool:
+        return True
+
+    def send(self, data: bytes, count: int, done: Done) -> None:
+        try:
+            outcome: Any = super().exchange(data, count)
+        except RedisError as error:
+            outcome = error
+        asyncio.get_running_loop().call_soon(done, outcome)
+
+    async def exchange(self, data: bytes, count: int) -> list[Any]:  # type: ignore[override]
+        return super().exchange(data, count)
+
+    async def is_dead(self) -> bool:  # type: ignore[override]
+        return super().is_dead()
+
+    async def close(self) -> None:  # type: ignore[override]
+        super().close()
+
+    forget = _Transport.drop

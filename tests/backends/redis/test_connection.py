@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
-from redis.asyncio import UnixDomainSocketConnection
 from tests.machine import eventually
 from tests.processes import free_port
 from tests.redis_servers import StartRedis
@@ -42,24 +41,25 @@ def test_an_exception_after_locking_frees_the_lock(
 def test_closed_while_it_is_opened(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is closed before it has a socket does not stay open when it gets one."""
     server = start_redis()
-    opens: Any = UnixDomainSocketConnection._connect
 
     async def opened_and_closed() -> None:
         begun, goes_on = asyncio.Event(), asyncio.Event()
+        opens = asyncio.get_running_loop().create_unix_connection
 
-        async def late(connection: Any) -> None:
+        async def late(*arguments: Any) -> Any:
             begun.set()
             await goes_on.wait()
-            await opens(connection)
+            return await opens(*arguments)
 
-        monkeypatch.setattr(UnixDomainSocketConnection, "_connect", late)
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", late)
         connection = AsyncConnection(route_to(server.socket_url, timeout_ms=5_000, prefix="awx").find_server(b""))
-        call = asyncio.ensure_future(connection.run([]))
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        connection.start([], outcome.set_exception)
         await begun.wait()
         await connection.close()
         goes_on.set()
         with pytest.raises(BackendUnavailable, match="closed while it was opened"):
-            await call
+            await outcome
         with server.client() as client:
             open_connections.append(eventually(lambda: len(client.client_list()), 1))
 

@@ -8,7 +8,9 @@ from itertools import count
 from typing import Any
 
 from awx_ratelimit import Concurrency, Decision, Plan
+from awx_ratelimit.backends.redis.lease_ids import LeaseIds
 from awx_ratelimit.backends.redis.leases import Leases
+from awx_ratelimit.backends.redis.pending_claims import NEW_ID
 from awx_ratelimit.backends.redis.pending_releases import PendingReleases
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN
@@ -50,28 +52,29 @@ def many(act: Callable[[int], Any]) -> Iterator[Callable[[], bool]]:
 
 def test_claims_in_flight_are_not_settled() -> None:
     """At any moment, `settled_below` is at most the lowest id in flight."""
-    leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
+    ids = LeaseIds(new_id)
     in_flight: set[int] = set()
 
     def claim(_: int) -> None:
-        lease_id = leases.new_id(PLAN.slot_bit)
-        in_flight.add(lease_id)
+        first, sent = ids.give([("s", PLAN, 1, NEW_ID), ("s", PLAN, 1, 0), ("t", PLAN, 1, NEW_ID)])
+        those = {lease_id for *_, lease_id in sent if lease_id}
+        in_flight.update(those)
         let_others_run()
-        in_flight.discard(lease_id)
-        leases.finish(lease_id)
+        in_flight.difference_update(those)
+        ids.finish(first)
 
     wrong = []
     with many(claim) as acting:
         while acting():
             let_others_run()
-            settled_below = leases.settled_below()
+            settled_below = ids.settled_below()
             wrong += [lease_id for lease_id in in_flight.copy() if lease_id < settled_below]
     assert wrong == []
 
 
 def test_listed_leases_are_complete() -> None:
     """Leases are listed completely while other threads open and close leases."""
-    leases = Leases(new_id, lambda: 0, lambda: None, lambda _: None)
+    leases = Leases(lambda: 0, lambda: None, lambda _: None)
 
     def grant(_: int) -> None:
         lease_id = next(_ids)
@@ -90,10 +93,11 @@ def test_listed_leases_are_complete() -> None:
 
 def test_later_hold_times_are_sampled() -> None:
     """All of the first leases are measured, and one in sixteen of the later ones."""
-    leases = Leases(count(1).__next__, count(1).__next__, lambda: None, lambda _: None)
+    leases = Leases(count(1).__next__, lambda: None, lambda _: None)
+    ids = count(1)
     held = []
     for _ in range(2 * MEASURED_FIRST):
-        lease_id = leases.new_id(PLAN.slot_bit)
+        lease_id = next(ids)
         holder = leases.grant((("s", PLAN),), 0, lease_id)
         held.append(leases.release(Decision("s", PLAN, 1, 0, 0, [], 1, lease_id, holder, 0)))
 

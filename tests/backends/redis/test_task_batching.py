@@ -1,13 +1,19 @@
 """Batching for tasks: few calls, and every result reaches its caller."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.backends.redis.test_thread_batching import Batch
 
 from awx_ratelimit import BackendUnavailable
 from awx_ratelimit.backends.redis.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CLAIMS, TaskBatching
+
+
+def ended(call: "asyncio.Future[Any]") -> Any:
+    return call.exception() or call.result()
 
 
 class Server:
@@ -19,10 +25,16 @@ class Server:
         self.unanswered: list[int] = []
         self.free = asyncio.Event()
         self.error: BaseException | None = None
-        self.commit: TaskBatching[int, int] = TaskBatching(self.run, self.abandoned.append, self.unanswered.append)
+        self.commit: TaskBatching[int, int] = TaskBatching(
+            self.start, partial(Batch, self.unanswered), self.abandoned.append
+        )
+
+    def start(self, claims: Any, done: Callable[[Any], None]) -> None:
+        self.batches.append(claims)
+        call = asyncio.ensure_future(self.run(claims))
+        call.add_done_callback(lambda _: done(asyncio.CancelledError() if call.cancelled() else ended(call)))
 
     async def run(self, claims: list[int]) -> list[int]:
-        self.batches.append(claims)
         await self.free.wait()
         if self.error is not None:
             raise self.error
@@ -149,20 +161,40 @@ def test_a_cancelled_sender_fails_its_claims() -> None:
     assert run(broken()) == ["BackendUnavailable", "BackendUnavailable"]
 
 
-def test_a_dead_sender_is_replaced() -> None:
-    """If the sender ends before it starts, the next claim starts a new one for all."""
+def test_a_lone_caller_does_not_wait_for_others() -> None:
+    """After a batch of one claim, the next claim is sent before its caller suspends."""
 
-    async def ended() -> tuple[list[int], list[list[int]]]:
+    async def alone() -> list[list[int]]:
         server = Server()
         server.free.set()
-        first = asyncio.create_task(server.ask(1))
-        await asyncio.sleep(0)
-        assert server.commit._sender is not None
-        server.commit._sender.cancel()
-        await asyncio.sleep(0)
-        return await settled(first, asyncio.create_task(server.ask(2))), server.batches
+        await server.ask(1)
+        asking = server.ask(2)
+        asking.send(None)
+        sent = [*server.batches]
+        asking.close()
+        return sent
 
-    assert run(ended()) == ([-1, -2], [[1, 2]])
+    assert run(alone()) == [[1], [2]]
+
+
+def test_a_bug_fails_the_claims_of_its_batch() -> None:
+    """If the replies cannot be read, the error is raised where it can be seen, and nobody waits for ever."""
+
+    async def broken() -> tuple[list[str], list[str]]:
+        server, seen = Server(), list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(repr(context["exception"])))
+        server.commit._prepare = lambda claims: Broken(server.unanswered, claims)
+        tasks = await started(server, 1, 2)
+        server.free.set()
+        errors = await settled(*tasks)
+        return [type(error).__name__ for error in errors], seen
+
+    assert run(broken()) == (["BackendUnavailable"] * 2, ["ZeroDivisionError('division by zero')"])
+
+
+class Broken(Batch):
+    def results(self, replies: Any) -> Any:
+        return [1 / 0 for _ in replies]
 
 
 @pytest.mark.parametrize("seed", range(5))

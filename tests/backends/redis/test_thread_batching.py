@@ -7,10 +7,22 @@ from functools import partial
 from typing import Any
 
 from awx_ratelimit import BackendUnavailable
+from awx_ratelimit.backends.redis.sent import SentCalls
 from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
 
 TIMEOUT_S = 20.0
 LOST = 1_000_000
+
+
+class Batch(SentCalls):
+    """Numbers in the place of claims and of calls. They are `unanswered` if it fails."""
+
+    def __init__(self, unanswered: list[int], claims: list[Any]) -> None:
+        super().__init__(claims)
+        self.unanswered = unanswered
+
+    def fail(self, error: BaseException) -> None:
+        self.unanswered += self.calls  # type: ignore[arg-type]
 
 
 class Server:
@@ -26,10 +38,10 @@ class Server:
         self.lost = threading.Semaphore(0)
         self.error: BaseException | None = None
         self.commit: ThreadBatching[int, int] = ThreadBatching(
-            self.run, self.abandoned.append, self.unanswered.append, timeout_s=timeout_s
+            self.run, partial(Batch, self.unanswered), self.abandoned.append, timeout_s=timeout_s
         )
 
-    def run(self, claims: list[int], until_s: float) -> list[int]:
+    def run(self, claims: Any, until_s: float) -> list[int]:
         self.batches.append(claims)
         self.until_s.append(until_s)
         self.sended.release()

@@ -4,9 +4,12 @@ See `thread_batching` for threads. A claim whose caller has gone before it was s
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.sent import Sent
 from awx_ratelimit.backends.redis.server import copied_error
 from awx_ratelimit.errors import BackendUnavailable
 
@@ -57,7 +60,7 @@ class BatchQueue(Generic[W]):
         return self._waiting[0] if self._waiting else None
 
 
-#: A claim and the future of its reply. A cancelled caller leaves its future done.
+#: A claim and the future of its result. A cancelled caller leaves its future done.
 _Waiter: TypeAlias = tuple[C, asyncio.Future[R]]
 
 
@@ -67,33 +70,40 @@ def _first_batch_size(waiting: int) -> int:
 
 
 class TaskBatching(Generic[C, R]):
-    """Sends the claims of many tasks in few calls of `run`, which returns all results of a batch or raises.
+    """Sends the claims of many tasks in few calls.
 
-    It belongs to the event loop in which it is made. A separate task sends, so that no caller's cancellation can come
-    between a call and its reply. `abandon` gets each result whose caller has gone. `unanswered` gets each claim that
-    was sent and got no result.
+    It belongs to the event loop in which it is made. `start` gets the calls of a batch, and calls its second argument
+    once with their replies or with an error: no task waits there, so no cancellation comes between a call and its
+    reply. `prepare` makes the calls. `abandon` gets each result whose caller has gone.
     """
 
     def __init__(
         self,
-        run: Callable[[list[C]], Awaitable[list[R]]],
+        start: Callable[[Sequence[Call], Callable[[Any], None]], None],
+        prepare: Callable[[list[C]], Sent[R]],
         abandon: Callable[[R], None],
-        unanswered: Callable[[C], None],
     ) -> None:
-        self._run = run
+        self._start = start
+        self._prepare = prepare
         self._abandon = abandon
-        self._unanswered = unanswered
         self._loop = asyncio.get_running_loop()
         self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(lambda waiter: waiter[1].done())
-        self._sender: asyncio.Task[None] | None = None
+        #: Whether a batch is in flight, or about to be sent.
+        self._is_busy = False
+        #: Whether the last batch had one claim, and none waited behind it.
+        self._is_alone = False
 
     async def send(self, claim: C) -> R:
-        """The result of `claim`. Raises what `run` raised for its batch, or for the one before."""
+        """The result of `claim`. Raises what failed its batch, or the one before."""
         result: asyncio.Future[R] = self._loop.create_future()
         self._queue.add((claim, result))
-        # A sender that was cancelled before it started, or that an eager loop has finished, did not clear the field.
-        if self._sender is None or self._sender.done():
-            self._sender = self._loop.create_task(self._send_all())
+        if not self._is_busy:
+            self._is_busy = True
+            if self._is_alone:
+                self._send_next(1)
+            else:
+                # The other tasks that run in this iteration of the loop join the batch.
+                self._loop.call_soon(self._send_first)
         try:
             return await result
         except asyncio.CancelledError:
@@ -102,25 +112,39 @@ class TaskBatching(Generic[C, R]):
                 self._abandon(result.result())
             raise
 
-    async def _send_all(self) -> None:
-        batch = self._queue.next(_first_batch_size(len(self._queue)))
-        try:
-            while batch:
-                try:
-                    results = await self._run([claim for claim, _ in batch])
-                except BaseException as error:
-                    self._fail(batch, error)
-                    if not isinstance(error, BackendUnavailable):
-                        # The loop is closing, or `run` has a bug.
-                        raise
-                else:
-                    self._settle(batch, results)
-                # Send the next batch before the tasks of this one go on.
-                batch = self._queue.next()
-        finally:
-            self._sender = None
+    def _send_first(self) -> None:
+        self._send_next(_first_batch_size(len(self._queue)))
 
-    def _settle(self, batch: list[_Waiter[C, R]], results: list[R]) -> None:
+    def _send_next(self, max_claims: int = MAX_BATCH_CLAIMS) -> None:
+        batch = self._queue.next(max_claims)
+        self._is_busy = bool(batch)
+        if not batch:
+            return
+        sent: Sent[R] | None = None
+        try:
+            sent = self._prepare([claim for claim, _ in batch])
+            self._start(sent.calls, partial(self._on_end, batch, sent))
+        except BaseException as error:
+            self._on_end(batch, sent, error)
+            if not isinstance(error, BackendUnavailable):
+                raise
+
+    def _on_end(self, batch: list[_Waiter[C, R]], sent: Sent[R] | None, outcome: Any) -> None:
+        try:
+            self._settle(batch, _results(sent, outcome))
+        except BaseException as error:
+            if sent is not None:
+                sent.fail(error)
+            self._fail(batch, error)
+            if error is not outcome:
+                # A bug, or the exception of a signal handler.
+                raise
+        finally:
+            self._is_alone = len(batch) == 1 and not self._queue
+            # Send the next batch before the tasks of this one go on.
+            self._send_next()
+
+    def _settle(self, batch: list[_Waiter[C, R]], results: Sequence[R]) -> None:
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 self._abandon(result)
@@ -129,8 +153,13 @@ class TaskBatching(Generic[C, R]):
 
     def _fail(self, batch: list[_Waiter[C, R]], cause: BaseException) -> None:
         """Fail the queued claims with the batch: no claim waits for two calls without a reply."""
-        for claim, _ in batch:
-            self._unanswered(claim)
         for _, future in (*batch, *self._queue.clear()):
             if not future.done():
                 future.set_exception(copied_error(cause))
+
+
+def _results(sent: Sent[R] | None, outcome: Any) -> Sequence[R]:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    assert sent is not None, "a batch with replies was sent"
+    return sent.results(outcome)

@@ -13,8 +13,9 @@ that step, only the sockets can still be closed.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -23,8 +24,10 @@ from awx_ratelimit.backends.redis.connection import AsyncConnection, Reply
 from awx_ratelimit.backends.redis.pending_claims import PendingClaim
 from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
 from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.sent import SentCalls, ignore
+from awx_ratelimit.backends.redis.sent_claims import SentClaims
 from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.backends.redis.session import Outcome, Session
+from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.runtime.event_loops import needs_asyncio_error
 
@@ -122,43 +125,19 @@ class AsyncChannel:
     """A channel to one server."""
 
     def __init__(self, session: Session, server: Server) -> None:
-        self._session = session
-        self._server = server
-        self._claim_connection = AsyncConnection(server)
-        self._call_connection = AsyncConnection(server)
-        self.claims = TaskBatching(self._decide, session.abandon, session.release_unanswered)
-        self.other_calls = TaskBatching(self._call_connection.run, ignore, ignore)
-
-    async def _decide(self, batch: Sequence[PendingClaim]) -> list[Outcome]:
-        settlements = self._session.settlements
-        queued = settlements.next_queued(batch) if settlements.is_queued else []
-        try:
-            first = [settlements.call(each.pending) for each in queued]
-            calls = self._session.calls.of(batch, self._server)
-            begun_s = time.monotonic()
-            replies = await self._claim_connection.run(first + [each.call for each in calls])
-        except BaseException as error:
-            settlements.fail(queued, error)
-            raise
-        self._server.home.answered_calls += 1
-        if self._session.call_observers:
-            self._session.report_call(time.monotonic() - begun_s)
-        settlements.finish(queued, replies)
-        return self._session.outcomes(batch, calls, replies[len(queued) :])
+        claims, others = self._connections = AsyncConnection(server), AsyncConnection(server)
+        self.claims = TaskBatching(claims.start, partial(SentClaims, session, server), session.abandon)
+        self.other_calls = TaskBatching(others.start, SentCalls, ignore)
 
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        await self._claim_connection.close()
-        await self._call_connection.close()
+        for connection in self._connections:
+            await connection.close()
 
     def forget(self) -> None:
         """Close the sockets after the event loop has closed."""
-        self._claim_connection.forget()
-        self._call_connection.forget()
-
-
-def ignore(_: Call | Reply) -> None:
-    """Other calls take no leases, so there is nothing to give back."""
+        for connection in self._connections:
+            connection.forget()
 
 
 class AsyncChannels(LoopChannels[AsyncChannel]):

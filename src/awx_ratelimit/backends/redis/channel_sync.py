@@ -4,17 +4,19 @@ Generated from `channel.py` by tools/generate_sync.py: change that module and ru
 """
 
 import time
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claims, ignore, other_calls
+from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claims, other_calls
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.backends.redis.pending_claims import PendingClaim
 from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
 from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.sent import SentCalls, ignore
+from awx_ratelimit.backends.redis.sent_claims import SentClaims
 from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.backends.redis.session import Outcome, Session
+from awx_ratelimit.backends.redis.session import Session
 from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
 from awx_ratelimit.core.budget import Record
 
@@ -23,36 +25,16 @@ class Channel:
     """A channel to one server."""
 
     def __init__(self, session: Session, server: Server) -> None:
-        self._session = session
-        self._server = server
-        self._claim_connection = Connection(server)
-        self._call_connection = Connection(server)
+        claims, others = self._connections = Connection(server), Connection(server)
         self.claims = ThreadBatching(
-            self._decide, session.abandon, session.release_unanswered, timeout_s=server.timeout_s
+            claims.run, partial(SentClaims, session, server), session.abandon, timeout_s=server.timeout_s
         )
-        self.other_calls = ThreadBatching(self._call_connection.run, ignore, ignore, timeout_s=server.timeout_s)
-
-    def _decide(self, batch: Sequence[PendingClaim], until_s: float) -> list[Outcome]:
-        settlements = self._session.settlements
-        queued = settlements.next_queued(batch) if settlements.is_queued else []
-        try:
-            first = [settlements.call(each.pending) for each in queued]
-            calls = self._session.calls.of(batch, self._server)
-            begun_s = time.monotonic()
-            replies = self._claim_connection.run(first + [each.call for each in calls], until_s)
-        except BaseException as error:
-            settlements.fail(queued, error)
-            raise
-        self._server.home.answered_calls += 1
-        if self._session.call_observers:
-            self._session.report_call(time.monotonic() - begun_s)
-        settlements.finish(queued, replies)
-        return self._session.outcomes(batch, calls, replies[len(queued) :])
+        self.other_calls = ThreadBatching(others.run, SentCalls, ignore, timeout_s=server.timeout_s)
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        self._claim_connection.close()
-        self._call_connection.close()
+        for connection in self._connections:
+            connection.close()
 
 
 class Channels(ThreadChannels[Channel]):

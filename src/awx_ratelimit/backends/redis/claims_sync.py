@@ -26,12 +26,16 @@ class Claims:
 
     def decide(self, claim: PendingClaim) -> Decision:
         """The decision of a claim that is one call. Raises BackendUnavailable."""
-        decision: Any = raise_error(self._channels.claim(claim))
-        if decision.__class__ is OtherPeriod:
-            decision = self.decide_again(claim, decision)
-        return decision  # type: ignore[no-any-return]
+        return self.answered(claim, self._channels.claim(claim))
 
-    def decide_again(self, claim: Any, answer: Any) -> Decision:
+    def answered(self, claim: PendingClaim, outcome: Any) -> Decision:
+        """The decision of a claim with this outcome. Raises BackendUnavailable."""
+        outcome = raise_error(outcome)
+        if outcome.__class__ is OtherPeriod:
+            outcome = self._decide_again(claim, outcome)
+        return outcome  # type: ignore[no-any-return]
+
+    def _decide_again(self, claim: Any, answer: Any) -> Decision:
         """Send a claim again with the period of the calendar that it lacked."""
         for _ in range(MAX_PERIOD_TRIES):
             claim = self._session.with_period(claim, answer)
@@ -43,12 +47,13 @@ class Claims:
     def acquire(self, claim: JointClaim) -> Decision:
         """Decide and charge a JointClaim. Raises BackendUnavailable."""
         pending = self._session.new_joint(claim)
+        if self._session.is_one_call(claim):
+            return self.decide(pending)
+        lease_id = self._session.lease_ids.new()
         try:
-            if self._session.is_one_call(claim):
-                return self.decide(pending)
-            return self._acquire_parts(claim, pending.lease_id)
+            return self._acquire_parts(claim, lease_id)
         finally:
-            self._session.finish(pending.lease_id)
+            self._session.lease_ids.finish(lease_id)
 
     def _acquire_parts(self, claim: JointClaim, lease_id: int) -> Decision:
         parts = self._session.parts.of(claim, lease_id)
@@ -81,7 +86,7 @@ class Claims:
 
     def peek(self, claim: JointClaim) -> Decision:
         """Decide a JointClaim without charging it. Raises BackendUnavailable."""
-        pending = self._session.new_joint_peek(claim)
+        pending = self._session.new_joint(claim, 0)
         if self._session.is_one_call(claim):
             return self.decide(pending)
         parts = self._session.parts.of(claim, 0)

@@ -10,14 +10,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
 
+from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
-from awx_ratelimit.backends.redis.transport import Endpoint
+from awx_ratelimit.backends.redis.thread_transport import open_transport
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.runtime.deadlines import Deadline
 from awx_ratelimit.runtime.forks import register_after_fork
 
 HostPort: TypeAlias = tuple[str, int]
@@ -164,15 +166,13 @@ class Cluster:
 
     def _slot_ranges(self, place: HostPort) -> Iterator[tuple[int, int, list[HostPort]]]:
         """Ask a node for the map: first slot, last slot, and the nodes of the range, primary first."""
-        connection = self.endpoint.at(*place, self.timeout_s / (_MAX_HANGING + 1)).connection()
+        endpoint = self.endpoint.at(*place, self.timeout_s / (_MAX_HANGING + 1))
+        connection = open_transport(endpoint, Deadline(time.monotonic() + endpoint.timeout_s))
         try:
-            connection.connect()
-            connection.send_command("HELLO")
-            self.node(place).check_greeting(_greeting(connection))
-            connection.send_command("CLUSTER", "SLOTS")
-            slots = connection.read_response()
+            self.node(place).check_greeting(connection.greeting)
+            slots = connection.ask("CLUSTER", "SLOTS")
         finally:
-            connection.disconnect()
+            connection.close()
         for first, last, *nodes in slots:
             # A node without a host is the one that was asked.
             hosts = [(host.decode() if host and host != b"?" else place[0], port) for host, port, *_ in nodes]
@@ -194,11 +194,3 @@ class Cluster:
         key = place, home.place if home else None
         node = self._nodes.get(key)
         return node or self._nodes.setdefault(key, Node(self, place, home))
-
-
-def _greeting(connection: Any) -> Any:
-    """The reply to HELLO. A refusal counts as one without fields: with ?protocol=2, HELLO may be unknown."""
-    try:
-        return connection.read_response()
-    except ResponseError as refusal:
-        return refusal

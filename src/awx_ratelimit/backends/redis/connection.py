@@ -1,29 +1,32 @@
 """One connection to one server, which runs calls of scripts.
 
-It bypasses the pool and the retries of redis-py: a call that the server may have run is never sent twice. After
-anything but a complete reply, the connection is closed, because the next reply on it could belong to an earlier call.
+A call that the server may have run is never sent twice. After anything but a complete reply, the connection is closed,
+because the next reply on it could belong to an earlier call.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
-from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from awx_ratelimit.backends.redis.endpoint import Command
 from awx_ratelimit.backends.redis.scripts import Call, eval_all, eval_first, evalsha
 from awx_ratelimit.backends.redis.server import Redirect, Server, not_sent_error
+from awx_ratelimit.backends.redis.task_transport import Done, TaskTransport
+from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, packed
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.runtime.call_timer import CallTimer
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
 #: The reply of a script; a BackendUnavailable if the server refused this call alone; a Redirect if it did not run it.
 Reply: TypeAlias = Any
 CLIENT_ERRORS = (RedisError, OSError)
 _NO_REPLY = (BackendUnavailable, Redirect)
-ASKING = ("ASKING",)
+ASKING: Command = ("ASKING",)
 
 
 class ThreadCalls:
@@ -33,7 +36,8 @@ class ThreadCalls:
         self._server = server
         self._lock = threading.Lock()
         self._deadline = Deadline()
-        self._connection: Any = None
+        self._connection: ThreadTransport | None = None
+        self._closings = 0
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         raise NotImplementedError
@@ -57,37 +61,80 @@ class ThreadCalls:
 
 
 class TaskCalls:
-    """Runs the calls of the tasks of one event loop. The caller awaits each call before the next."""
+    """Runs the calls of the tasks of one event loop, one batch after another."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._timer = CallTimer(self._loop, server.timeout_s, self._on_timeout)
         self._deadline: TaskDeadline
-        self._connection: Any = None
+        self._connection: TaskTransport | None = None
+        self._closings = 0
+        self._task: asyncio.Task[list[Reply]] | None = None
 
-    async def _run(self, calls: Sequence[Call]) -> list[Any]:
+    async def _run(self, calls: Sequence[Call], replies: list[Reply] | None = None) -> list[Reply]:
         raise NotImplementedError
 
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
-        """The reply to each call, in one round trip. Raises BackendUnavailable if there are none.
+    def _drop(self) -> None:
+        raise NotImplementedError
 
-        Everything, including opening the connection, shares one deadline.
+    def start(self, calls: Sequence[Call], done: Done) -> None:
+        """Run `calls`, and call `done` once with the reply to each, or with BackendUnavailable or CancelledError.
+
+        Everything, including opening the connection, shares one deadline. On an open connection it costs no task.
         """
+        connection = self._connection
+        if connection is not None and connection.is_ready() and not self._server.asking:
+            self._timer.begin()
+            connection.send(packed(list(map(evalsha, calls))), len(calls), partial(self._on_replies, calls, done))
+        else:
+            self._start_task(done, calls)
+
+    def _start_task(self, done: Done, calls: Sequence[Call], replies: list[Reply] | None = None) -> None:
+        self._task = self._loop.create_task(self._bounded(calls, replies))
+        # Unlike the end of a coroutine, this runs even if the task is cancelled before it begins.
+        self._task.add_done_callback(partial(_tell, done))
+
+    def _on_replies(self, calls: Sequence[Call], done: Done, outcome: Any) -> None:
+        self._timer.end()
+        if isinstance(outcome, Exception):
+            self._drop()
+            error = self._server.on_failure(outcome)
+            error.__cause__ = outcome
+            done(error)
+        elif any_refused(outcome):
+            self._start_task(done, calls, outcome)
+        else:
+            done(outcome)
+
+    def _on_timeout(self) -> None:
+        assert self._connection is not None, "a call is in flight"
+        self._connection.drop(TimeoutError())
+
+    async def _bounded(self, calls: Sequence[Call], replies: list[Reply] | None) -> list[Reply]:
         try:
             with TaskDeadline(self._server.timeout_s) as self._deadline:
-                return await self._run(calls)
+                return await self._run(calls, replies)
         except TimeoutError as error:
             raise self._server.on_failure(error) from error
+
+
+def _tell(done: Done, task: "asyncio.Task[list[Reply]]") -> None:
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    done(task.result() if error is None else error)
 
 
 class AsyncConnection(TaskCalls):
     """A connection to one server. It opens on first use."""
 
-    async def _run(self, calls: Sequence[Call]) -> list[Reply]:
+    async def _run(self, calls: Sequence[Call], replies: list[Reply] | None = None) -> list[Reply]:
+        """Run `calls`, or only what is left to do after `replies`."""
         try:
-            replies = await self._exchange([evalsha(call) for call in calls])
+            if replies is None:
+                replies = await self._exchange([evalsha(call) for call in calls])
             return await self._after_refusals(calls, replies) if any_refused(replies) else replies
         except BaseException as error:
-            await self._drop()
+            self._drop()
             if isinstance(error, CLIENT_ERRORS):
                 raise self._server.on_failure(error) from error
             raise
@@ -104,79 +151,47 @@ class AsyncConnection(TaskCalls):
                 replies[number] = reply
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             # This server is not the primary any more.
-            await self._drop()
+            self._drop()
         return [self._server.on_refusal(reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 
-    async def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Reply]:
+    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
         connection = await self._open()
         self._deadline.resume()
         if self._server.asking:
             commands = [command for each in commands for command in (ASKING, each)]
-        await connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-        replies = [await self._reply(connection) for _ in commands]
+        replies = await connection.exchange(packed(commands), len(commands))
         return without_asking(replies) if self._server.asking else replies
 
-    async def _open(self) -> Any:
-        if (connection := self._connection) is not None and not await self._is_dead(connection):
+    async def _open(self) -> TaskTransport:
+        if (connection := self._connection) is not None and not await connection.is_dead():
             return connection
-        await self._drop()
-        connection = self._connection = await self._server.async_connection()
-        await connection.connect()
-        if self._connection is not connection:
-            # `close` ran before there was a socket to close.
-            await connection.disconnect(nowait=True)
+        self._drop()
+        closings = self._closings
+        connection = await self._server.async_open(self._deadline)
+        if closings != self._closings:
+            connection.drop()
             raise ConnectionAbortedError("the connection was closed while it was opened")
-        self._deadline.resume()
-        await connection.send_command("HELLO", check_health=False)
-        self._server.check_greeting(await self._reply(connection))
+        self._connection = connection
+        self._server.check_greeting(connection.greeting)
         return connection
 
-    async def _is_dead(self, connection: Any) -> bool:
-        try:
-            return bool(await connection.can_read())
-        except CLIENT_ERRORS:
-            return True
-
-    async def _reply(self, connection: Any) -> Reply:
-        try:
-            return await connection.read_response()
-        except ResponseError as error:
-            return error
-
-    async def _drop(self) -> None:
+    def _drop(self) -> None:
         """Close the connection without waiting for the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            connection.drop()
 
     async def close(self) -> None:
         """Close the connection; the next call opens a new one."""
+        self._closings += 1
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(*CLIENT_ERRORS):
-                await connection.disconnect()
+            await connection.close()
 
     def forget(self) -> None:
         """Close the connection after its event loop has closed."""
-        close_without_loop(self._connection)
-
-
-def close_without_loop(connection: Any) -> None:
-    """Close the socket of a redis-py connection whose event loop is closed, without a warning from asyncio."""
-    writer = getattr(connection, "_writer", None)
-    if writer is None:
-        return
-    connection._writer = None  # noqa: SLF001  # or redis-py warns
-    transport = writer.transport
-    tls = getattr(transport, "_ssl_protocol", None)
-    if tls is not None:
-        transport._closed = True  # noqa: SLF001  # its own close() needs the loop
-        transport = tls._transport  # noqa: SLF001
-    socket = getattr(transport, "_sock", None)
-    if socket is not None:
-        transport._sock = None  # noqa: SLF001
-        transport._closing = True  # noqa: SLF001  # or its StreamWriter warns
-        socket.close()
+        if self._connection is not None:
+            self._connection.forget()
 
 
 def raise_error(reply: Reply) -> Any:

@@ -4,10 +4,7 @@ Generated from `connection.py` by tools/generate_sync.py: change that module and
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
 
-from hiredis import pack_command
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from awx_ratelimit.backends.redis.connection import (
@@ -18,15 +15,19 @@ from awx_ratelimit.backends.redis.connection import (
     any_refused,
     without_asking,
 )
+from awx_ratelimit.backends.redis.endpoint import Command
 from awx_ratelimit.backends.redis.scripts import Call, eval_all, eval_first, evalsha
+from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, packed
 
 
 class Connection(ThreadCalls):
     """A connection to one server. It opens on first use."""
 
-    def _run(self, calls: Sequence[Call]) -> list[Reply]:
+    def _run(self, calls: Sequence[Call], replies: list[Reply] | None = None) -> list[Reply]:
+        """Run `calls`, or only what is left to do after `replies`."""
         try:
-            replies = self._exchange([evalsha(call) for call in calls])
+            if replies is None:
+                replies = self._exchange([evalsha(call) for call in calls])
             return self._after_refusals(calls, replies) if any_refused(replies) else replies
         except BaseException as error:
             self._drop()
@@ -49,51 +50,36 @@ class Connection(ThreadCalls):
             self._drop()
         return [self._server.on_refusal(reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 
-    def _exchange(self, commands: "list[tuple[Any, ...]]") -> list[Reply]:
+    def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
         connection = self._open()
         self._deadline.resume()
         if self._server.asking:
             commands = [command for each in commands for command in (ASKING, each)]
-        connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-        replies = [self._reply(connection) for _ in commands]
+        replies = connection.exchange(packed(commands), len(commands))
         return without_asking(replies) if self._server.asking else replies
 
-    def _open(self) -> Any:
-        if (connection := self._connection) is not None and not self._is_dead(connection):
+    def _open(self) -> ThreadTransport:
+        if (connection := self._connection) is not None and not connection.is_dead():
             return connection
         self._drop()
-        connection = self._connection = self._server.connection(self._deadline)
-        connection.connect()
-        if self._connection is not connection:
-            # `close` ran before there was a socket to close.
-            connection.disconnect()
+        closings = self._closings
+        connection = self._server.open(self._deadline)
+        if closings != self._closings:
+            connection.drop()
             raise ConnectionAbortedError("the connection was closed while it was opened")
-        self._deadline.resume()
-        connection.send_command("HELLO", check_health=False)
-        self._server.check_greeting(self._reply(connection))
+        self._connection = connection
+        self._server.check_greeting(connection.greeting)
         return connection
-
-    def _is_dead(self, connection: Any) -> bool:
-        try:
-            return bool(connection.can_read())
-        except CLIENT_ERRORS:
-            return True
-
-    def _reply(self, connection: Any) -> Reply:
-        try:
-            return connection.read_response()
-        except ResponseError as error:
-            return error
 
     def _drop(self) -> None:
         """Close the connection without waiting for the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.disconnect()
+            connection.drop()
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
+        self._closings += 1
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(*CLIENT_ERRORS):
-                connection.disconnect()
+            connection.close()

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Final
 
 from redis.exceptions import RedisError, ResponseError
@@ -107,29 +107,15 @@ def examine(url: str, *, prefix: str = "awx", timeout_ms: int = 2_000) -> list[F
 
 
 def _examine_server(server: Server) -> list[Finding]:
-    connection: Any = None
     try:
-        connection = server.connection(Deadline(time.monotonic() + server.timeout_s))
-        connection.connect()
-        return [*_findings(server, _asker(connection))]
+        with closing(server.open(Deadline(time.monotonic() + server.timeout_s))) as connection:
+            return [*_findings(server, connection.ask)]
     except (RedisError, OSError, BackendUnavailable) as error:
         return [_unreachable(server.explain(error))]
-    finally:
-        if connection is not None:
-            with suppress(RedisError, OSError):
-                connection.disconnect()
 
 
 def _unreachable(error: BackendUnavailable) -> Finding:
     return Finding("reachable", "wrong", str(error), "start it, or check host, port, user, password and TLS in the URL")
-
-
-def _asker(connection: Any) -> Callable[..., Any]:
-    def ask(*words: str) -> Any:
-        connection.send_command(*words)
-        return connection.read_response()
-
-    return ask
 
 
 def _findings(server: Server, ask: Callable[..., Any]) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """The leases of one process on Redis: those that are open and must be renewed, and those to release.
 
-Except for making an id, every step is one step of a dict or a deque, without a lock: see `pending_releases`.
+Every step is one step of a dict or a deque, without a lock: see `pending_releases`.
 
 A lease is open until it is released, or until its Decision is collected. A collected lease is not renewed and lapses.
 The server renews all leases of one process and record together, so other leases may keep a lapsing one alive.
@@ -9,7 +9,6 @@ Therefore a lapsing lease is also released when its ttl is over.
 A lease covers a slot in each of one or more records, under one id. It is renewed and released in all of them.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,62 +18,32 @@ from awx_ratelimit.backends.redis.grants import Grant, LapsingLease, OpenLease, 
 from awx_ratelimit.backends.redis.pending_claims import HeldLease, PendingClaim, plans_of
 from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
 from awx_ratelimit.backends.redis.plan_encoding import SEQUENCE
-from awx_ratelimit.backends.redis.server import not_sent_error
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN, Decision
-from awx_ratelimit.runtime.exits import sleep_until_exit
 
 _MAX_REFUNDS = 10_000
 
 
 class Leases:
-    """`new_lease_id` returns ids in ascending order. `now_ms` measures how long leases are held.
+    """`now_ms` measures how long leases are held.
 
     `wake` is called when there is something to send. `home` returns the server of a record.
     """
 
     def __init__(
         self,
-        new_lease_id: Callable[[], int],
         now_ms: Callable[[], int],
         wake: Callable[[], None],
         home: Callable[[Record], Home],
     ) -> None:
-        self._new_lease_id = new_lease_id
         self._now_ms = now_ms
         self._wake = wake
         self._unmeasured = 0
         self._open: dict[int, OpenLease] = {}
-        self._in_flight: dict[int, None] = {}
-        self._id_lock = threading.Lock()
-        self._exiting = False
         #: The leases to release.
         self.pending = PendingReleases(wake, home)
         self._lapsing: dict[int, LapsingLease] = {}
         self._abandoned: deque[Decision] = deque(maxlen=_MAX_REFUNDS)
-
-    def new_id(self, slots: int) -> int:
-        """The id of the lease that a claim may take; `slots` is 0 if it asks for none. It is in flight until `finish`.
-
-        Raises BackendUnavailable for a claim of a slot while the process exits.
-        """
-        # Without the lock, settled_below() between the two steps would miss a claim that is about to be sent.
-        with self._id_lock:
-            if not (self._exiting and slots):
-                lease_id = self._new_lease_id()
-                self._in_flight[lease_id] = None
-                return lease_id
-        sleep_until_exit()
-        raise not_sent_error("exiting: it has released its slots and takes no more")
-
-    def finish(self, lease_id: int) -> None:
-        """The claim with this id has its answer, or its caller has gone."""
-        self._in_flight.pop(lease_id, None)
-
-    def settled_below(self) -> int:
-        """An id below which no claim is in flight: a lease with a lower id is either open or over."""
-        with self._id_lock:
-            return min((self._new_lease_id(), *list(self._in_flight)[:1]))
 
     def grant(self, slots: Slots, decided_at_ms: int, lease_id: int, declared_id: int = 0) -> Grant:
         """The grant of an admitted claim. With a `lease_id`, its lease is now open."""
@@ -173,15 +142,6 @@ class Leases:
         for record, _, lease_id, _ in renewed:
             if lease_id not in self._open:
                 self.pending.add(record, lease_id)
-
-    def in_flight(self) -> set[int]:
-        """The lease ids of the claims in flight."""
-        return set(self._in_flight.copy())
-
-    def refuse_slots(self) -> None:
-        """Refuse claims of slots from now on: while the process exits, nothing would release what threads take."""
-        with self._id_lock:
-            self._exiting = True
 
     def release_all(self) -> None:
         """Release every lease, including those that are held."""

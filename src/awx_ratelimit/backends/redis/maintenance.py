@@ -123,15 +123,15 @@ class Maintenance:
 
     def _before_exit(self) -> None:
         """The process exits, and other threads of it may still claim slots."""
-        self.session.leases.refuse_slots()
+        self.session.lease_ids.refuse_slots()
         # The thread may fail on closed connections. Do not log that: `close` logs a warning if one is due.
         self._failing = True
         self.close()
 
     def _await_claims(self, until_s: float) -> None:
         """Wait for the claims of other threads that are in flight: they may take leases."""
-        in_flight = self.session.leases.in_flight()
-        while in_flight & self.session.leases.in_flight() and time.monotonic() < until_s:
+        in_flight = self.session.lease_ids.in_flight()
+        while in_flight & self.session.lease_ids.in_flight() and time.monotonic() < until_s:
             time.sleep(_POLL_S)
 
     def _send_all(self, until_s: float | None = None) -> None:

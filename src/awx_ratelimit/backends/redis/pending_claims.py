@@ -10,6 +10,8 @@ from awx_ratelimit.core.validation import describe
 from awx_ratelimit.errors import BackendUnavailable
 
 OfRecord = TypeVar("OfRecord", bound=tuple[Any, ...])
+#: In the place of a lease id: the claim gets one when it is sent, together with the others of its batch.
+NEW_ID: Final = -1
 #: Subject, plan, cost, lease id. The lease id 0 marks a peek; other claims have an id even without slots.
 PlainClaim: TypeAlias = tuple[Record, Plan, int, int]
 
@@ -82,6 +84,14 @@ def checked_joint(claim: JointClaim) -> JointClaim:
     if len(claim.records) > MAX_BUDGETS:
         raise ValueError(f"claim: expected at most {MAX_BUDGETS} records, got {len(claim.records)}")
     return claim
+
+
+def with_id(claim: PendingClaim, lease_id: int) -> PendingClaim:
+    """`claim` with its lease id."""
+    if isinstance(claim, PendingJoint):
+        return claim._replace(lease_id=lease_id)
+    record, plan, cost, _ = claim
+    return record, plan, cost, lease_id
 
 
 def records_of(claim: PendingClaim) -> Sequence[Record]:

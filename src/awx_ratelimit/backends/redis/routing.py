@@ -10,10 +10,10 @@ from typing import Any, Protocol, cast
 from awx_ratelimit.backends.redis.cluster import Cluster
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.connection_sync import Connection
+from awx_ratelimit.backends.redis.endpoint import open_endpoint
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.sentinel import SentinelPrimary
 from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.backends.redis.transport import open_endpoint
 from awx_ratelimit.backends.redis.url import parse_url
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.errors import BackendUnavailable

@@ -6,38 +6,40 @@ its share of the timeout. The sentinel that answered last is asked first.
 """
 
 import time
+from contextlib import closing
 from typing import Any
 
-from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.exceptions import ReadOnlyError, RedisError
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 
-from awx_ratelimit.backends.redis.server import Server, greeting_fields
-from awx_ratelimit.backends.redis.transport import Endpoint
+from awx_ratelimit.backends.redis.endpoint import Endpoint
+from awx_ratelimit.backends.redis.server import Server, text_fields
+from awx_ratelimit.backends.redis.task_transport import TaskTransport, async_open_transport
+from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, open_transport
 from awx_ratelimit.backends.redis.url import Address
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
-from awx_ratelimit.runtime.deadlines import Deadline
+from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
+
+_QUERY = "SENTINEL", "MASTERS"
 
 
-def _noting_service(kind: Any) -> Any:
-    """The search of redis-py, which also notes whether any sentinel knows the service."""
+class _Search:
+    """What the sentinels have said so far about `service`."""
 
-    class Search(kind):  # type: ignore[misc]  # either of two classes
-        knows_service = False
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self.knows_service = False
+        self.errors: list[Exception] = []
 
-        def __init__(self, clients: list[Any]) -> None:
-            super().__init__([])
-            self.sentinels = clients.copy()
-
-        def check_master_state(self, state: Any, service_name: str) -> Any:
+    def primary(self, reply: Any) -> tuple[str, int] | None:
+        """Host and port of the primary by the reply to the query; None if it has none that is up."""
+        for fields in map(text_fields, reply if isinstance(reply, list) else ()):
+            if fields.get("name") != self._service:
+                continue
             self.knows_service = True
-            return super().check_master_state(state, service_name)
-
-    return Search
-
-
-_Search, _AsyncSearch = _noting_service(Sentinel), _noting_service(AsyncSentinel)
+            flags, port = {*fields.get("flags", "").split(",")}, fields.get("port", "")
+            if "master" in flags and not flags & {"s_down", "o_down"} and port.isdecimal():
+                return fields.get("ip", ""), int(port)
+        return None
 
 
 class SentinelPrimary(Server):
@@ -47,67 +49,85 @@ class SentinelPrimary(Server):
         super().__init__(endpoint, timeout_s=timeout_s, permissions=permissions)
         self._service = address.service
         share_s = timeout_s / (len(address.seeds) + 1)
-        self._sentinels = [endpoint.at(*seed, share_s, db=0, **address.sentinel_options) for seed in address.seeds]
+        self._sentinels = [
+            endpoint.at(*seed, share_s, database=0, **address.sentinel_options) for seed in address.seeds
+        ]
         self._sentinel_names = ", ".join(sentinel.address for sentinel in self._sentinels)
         self.name = f"{self._service} of the sentinels {self._sentinel_names}"
 
-    def connection(self, deadline: Deadline) -> Any:
+    def open(self, deadline: Deadline) -> ThreadTransport:
         """See Server. Waits for the sentinels."""
-        until_s, sentinels = time.monotonic() + self.timeout_s, self._sentinels
-        clients = [sentinel.client() for sentinel in sentinels]
-        search = _Search(clients)
-        try:
-            host, port = search.discover_master(self._service)
-        except RedisError as error:
-            raise self._not_found(error, knows_service=search.knows_service) from None
-        finally:
-            search.close()
-        self._prefer(sentinels[clients.index(search.sentinels[0])])
-        return self._primary(host, port, until_s).connection(deadline)
+        return open_transport(self._find(), deadline)
 
-    async def async_connection(self) -> Any:
+    def _find(self) -> Endpoint:
+        search = _Search(self._service)
+        for sentinel in self._sentinels:
+            try:
+                with closing(open_transport(sentinel, Deadline(time.monotonic() + sentinel.timeout_s))) as connection:
+                    found = search.primary(connection.ask(*_QUERY))
+            except (RedisError, OSError) as error:
+                self._note(search, error)
+            else:
+                if found is not None:
+                    return self._primary(sentinel, *found)
+        raise self._not_found(search)
+
+    async def async_open(self, deadline: TaskDeadline) -> TaskTransport:
         """See Server. Waits for the sentinels."""
-        until_s, sentinels = time.monotonic() + self.timeout_s, self._sentinels
-        clients = [sentinel.async_client() for sentinel in sentinels]
-        search = _AsyncSearch(clients)
-        try:
-            host, port = await search.discover_master(self._service)
-        except RedisError as error:
-            raise self._not_found(error, knows_service=search.knows_service) from None
-        finally:
-            await search.aclose()
-        self._prefer(sentinels[clients.index(search.sentinels[0])])
-        return self._primary(host, port, until_s).async_connection()
+        return await async_open_transport(await self._async_find(), deadline)
+
+    async def _async_find(self) -> Endpoint:
+        search = _Search(self._service)
+        for sentinel in self._sentinels:
+            try:
+                with TaskDeadline(sentinel.timeout_s) as share:
+                    connection = await async_open_transport(sentinel, share)
+                    try:
+                        found = search.primary(await connection.ask(*_QUERY))
+                    finally:
+                        connection.drop()
+            except (RedisError, OSError) as error:
+                self._note(search, error)
+            else:
+                if found is not None:
+                    return self._primary(sentinel, *found)
+        raise self._not_found(search)
 
     def _prefer(self, first: Endpoint) -> None:
         """Ask this sentinel first next time: it named the primary."""
         self._sentinels = sorted(self._sentinels, key=lambda sentinel: sentinel is not first)
 
-    def _primary(self, host: str, port: int, until_s: float) -> Endpoint:
-        """The primary, to be connected to in the time left."""
-        left_s = max(until_s - time.monotonic(), self.timeout_s / 10)
-        endpoint = self.endpoint.at(host, port, left_s)
+    def _primary(self, sentinel: Endpoint, host: str, port: int) -> Endpoint:
+        """The primary that `sentinel` has named."""
+        self._prefer(sentinel)
+        endpoint = self.endpoint.at(host, port, self.timeout_s)
         self.name = f"{endpoint.address}, the primary of {self._service},"
         return endpoint
 
-    def _not_found(self, error: RedisError, *, knows_service: bool) -> BackendUnavailable:
+    def _note(self, search: _Search, error: Exception) -> None:
+        search.errors.append(error)
+        if isinstance(error, ResponseError):
+            # Another sentinel would refuse too. The refusal may repeat a password.
+            raise self._not_found(search) from None
+
+    def _not_found(self, search: _Search) -> BackendUnavailable:
         """The error for the operator if no sentinel names a primary."""
-        sentinels, text = f"redis sentinels {self._sentinel_names}", str(error)
-        if knows_service:
+        sentinels = f"redis sentinels {self._sentinel_names}"
+        if search.knows_service:
             return BackendUnavailable(f"{sentinels}: the primary of {self._service} is down and has no successor yet")
-        if "AuthenticationError" in text:
+        if any(isinstance(error, AuthenticationError) for error in search.errors):
             return BackendMisconfigured(f"{sentinels}: check ?sentinel_username= and &sentinel_password=")
-        if not isinstance(error, MasterNotFoundError | AsyncMasterNotFoundError):
-            return BackendMisconfigured(f"{sentinels}: the query failed ({text})")
-        if " : " not in text:
+        for error in search.errors:
+            if isinstance(error, ResponseError):
+                return BackendMisconfigured(f"{sentinels}: the query failed ({error})")
+        if not search.errors:
             return BackendMisconfigured(f"{sentinels}: they watch no service {self._service!r}")
-        # Do not show `text`: it repeats all settings of the client.
         return BackendUnavailable(f"{sentinels}: none that watches {self._service} can be reached")
 
     def check_greeting(self, greeting: Any) -> None:
         """See Server. Raises BackendUnavailable if the server is not a primary."""
         super().check_greeting(greeting)
-        if greeting_fields(greeting).get("role", "master") != "master":
+        if text_fields(greeting).get("role", "master") != "master":
             self._prefer_another()
             raise BackendUnavailable(f"redis at {self.name} is no longer, or not yet, a primary")
 

@@ -5,9 +5,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from redis import exceptions
 
-from awx_ratelimit.backends.redis.transport import Endpoint
+from awx_ratelimit.backends.redis.endpoint import Endpoint
+from awx_ratelimit.backends.redis.task_transport import TaskTransport, async_open_transport
+from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, open_transport
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
-from awx_ratelimit.runtime.deadlines import Deadline
+from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
 _MIN_VERSION = (7, 0)
 _NEEDS_VERSION = f"{_MIN_VERSION[0]}.{_MIN_VERSION[1]} or newer is needed"
@@ -67,20 +69,20 @@ class Server:
         self.answered_calls = 0
         self._permissions = permissions
 
-    def connection(self, deadline: Deadline) -> Any:
-        """A new, unopened connection for threads. Nothing on it waits longer than `deadline`."""
-        return self.endpoint.connection(deadline)
+    def open(self, deadline: Deadline) -> ThreadTransport:
+        """A new connection for threads. Nothing on it waits longer than `deadline`."""
+        return open_transport(self.endpoint, deadline)
 
-    async def async_connection(self) -> Any:
-        """A new, unopened connection for the running event loop."""
-        return self.endpoint.async_connection()
+    async def async_open(self, deadline: TaskDeadline) -> TaskTransport:
+        """A new connection for the running event loop, opened within `deadline`."""
+        return await async_open_transport(self.endpoint, deadline)
 
     def check_greeting(self, greeting: Any) -> None:
         """Check the reply to HELLO on a new connection.
 
         Raises BackendMisconfigured if the server is too old or runs in another mode than the URL says.
         """
-        fields = greeting_fields(greeting)
+        fields = text_fields(greeting)
         numbers = re.match(r"(\d+)\.(\d+)", fields.get("version", ""))
         if numbers is not None and tuple(map(int, numbers.groups())) < _MIN_VERSION:
             raise BackendMisconfigured(f"redis at {self.name} is version {fields['version']}; {_NEEDS_VERSION}")
@@ -118,12 +120,13 @@ def _matches(sign: type[Exception] | str | re.Pattern[str], error: BaseException
     return bool(sign.search(text)) if isinstance(sign, re.Pattern) else isinstance(error, sign)
 
 
-def greeting_fields(greeting: Any) -> dict[str, str]:
-    """The text fields in the reply to HELLO."""
-    if isinstance(greeting, list):
-        greeting = dict(zip(greeting[::2], greeting[1::2], strict=False))
-    fields = greeting if isinstance(greeting, dict) else {}
-    return {name.decode(): text.decode() for name, text in fields.items() if isinstance(text, bytes)}
+def text_fields(reply: Any) -> dict[str, str]:
+    """The text fields in a reply that is a map, or a list of names and values."""
+    if isinstance(reply, list):
+        reply = dict(zip(reply[::2], reply[1::2], strict=False))
+    fields = reply if isinstance(reply, dict) else {}
+    texts = [(name, text) for name, text in fields.items() if isinstance(name, bytes) and isinstance(text, bytes)]
+    return {name.decode(errors="replace"): text.decode(errors="replace") for name, text in texts}
 
 
 def copied_error(cause: BaseException) -> BackendUnavailable:

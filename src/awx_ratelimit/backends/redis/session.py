@@ -14,10 +14,12 @@ from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
 from awx_ratelimit.backends.redis.grants import PartGrant
+from awx_ratelimit.backends.redis.lease_ids import LeaseIds
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
 from awx_ratelimit.backends.redis.parts import Parts
 from awx_ratelimit.backends.redis.pending_claims import (
+    NEW_ID,
     HeldLease,
     OtherPeriod,
     PendingClaim,
@@ -70,9 +72,8 @@ class Session:
         if route.multi_key:
             (self.only_server,) = route.servers()
             self.home = lambda _: self.only_server
-        self.leases = Leases(self.codec.new_lease_id, now_ms, thread.wake, self.home)
-        #: Called with the lease id of a claim when its caller has the answer or has gone.
-        self.finish = self.leases.finish
+        self.lease_ids = LeaseIds(self.codec.new_lease_id)
+        self.leases = Leases(now_ms, thread.wake, self.home)
         self.lost_leases = 0
         self.calls = BatchCalls(route, self.only_server, self.codec, self.present, self.leases.pending)
         self.settlements = Settlements(self.codec, self.leases, self.present, self.calls.split, thread.wake)
@@ -85,31 +86,23 @@ class Session:
         """The server of a record; may wait to look it up. Raises BackendUnavailable."""
         return self.route.find_server(self.codec.key(record))
 
-    def new_claim(self, subject: str, plan: Plan, cost: int) -> PendingClaim:
-        """A claim with a lease id. The caller must call `finish` with this id when it stops waiting.
+    def new_claim(self, subject: str, plan: Plan, cost: int, lease_id: int = NEW_ID) -> PendingClaim:
+        """A claim that gets its lease id when it is sent; with the id 0, one that charges nothing.
 
         Raises BackendUnavailable for a claim of a slot while the process exits.
         """
         subject, plan, cost = checked_claim(subject, plan, cost)
+        self.lease_ids.check_slots(lease_id and plan.slot_bit)
         # In a batch, a claim that cannot be encoded would fail all others.
         if encoded_plan(plan).is_plain:
-            return subject, plan, cost, self.leases.new_id(plan.slot_bit)
-        return plain_as_joint(subject, plan, cost, self.leases.new_id(plan.slot_bit))
+            return subject, plan, cost, lease_id
+        return plain_as_joint(subject, plan, cost, lease_id)
 
-    def new_peek(self, subject: str, plan: Plan, cost: int) -> PendingClaim:
-        """A claim that charges nothing."""
-        subject, plan, cost = checked_claim(subject, plan, cost)
-        return (subject, plan, cost, 0) if encoded_plan(plan).is_plain else plain_as_joint(subject, plan, cost, 0)
-
-    def new_joint(self, claim: JointClaim) -> PendingJoint:
+    def new_joint(self, claim: JointClaim, lease_id: int = NEW_ID) -> PendingJoint:
         """`new_claim` for a JointClaim."""
         self._check_joint(claim)
-        return PendingJoint(claim.records[0], claim, (), self.leases.new_id(claim.shape.has_slots))
-
-    def new_joint_peek(self, claim: JointClaim) -> PendingJoint:
-        """`new_peek` for a JointClaim."""
-        self._check_joint(claim)
-        return PendingJoint(claim.records[0], claim, (), 0)
+        self.lease_ids.check_slots(lease_id and claim.shape.has_slots)
+        return PendingJoint(claim.records[0], claim, (), lease_id)
 
     def _check_joint(self, claim: JointClaim) -> None:
         # In a batch, a claim that cannot be encoded would fail all others.
@@ -223,7 +216,7 @@ class Session:
     def renewal_calls(self) -> "list[tuple[list[HeldLease], Call]]":
         """The calls that renew every open lease. Send the pending releases before them."""
         self.leases.release_lapsed()
-        settled_below = self.leases.settled_below()
+        settled_below = self.lease_ids.settled_below()
         groups: list[list[HeldLease]] = [[]]
         for held in [each for leases in by_record(self.leases.held()).values() for each in leases]:
             # All leases of a record go in one call: a call ends the leases of its records that are not in it.

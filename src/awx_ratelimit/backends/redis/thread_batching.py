@@ -7,10 +7,13 @@ same, a thread whose time is up takes over the lead.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from awx_ratelimit.backends.redis.batching import BatchQueue
+from awx_ratelimit.backends.redis.connection import Reply
+from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.redis.sent import Sent
 from awx_ratelimit.backends.redis.server import copied_error, not_sent_error
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
@@ -52,24 +55,24 @@ def _woken(wake: threading.Lock, wait_s: float) -> bool:
 
 
 class ThreadBatching(Generic[C, R]):
-    """Sends the claims of many threads in few calls of `run`, which returns all results of a batch or raises.
+    """Sends the claims of many threads in few calls of `run`, which returns the replies to all calls or raises.
 
     No thread waits longer than `timeout_s` plus the delays of its own process, including the wait for the call before.
-    `run` gets the end of its time, in seconds of the monotonic clock. `abandon` gets each result whose caller has gone.
-    `unanswered` gets each claim that was sent and got no result.
+    `run` gets the end of its time, in seconds of the monotonic clock. `prepare` makes the calls of a batch. `abandon`
+    gets each result whose caller has gone.
     """
 
     def __init__(
         self,
-        run: Callable[[list[C], float], list[R]],
+        run: Callable[[Sequence[Call], float], list[Reply]],
+        prepare: Callable[[list[C]], Sent[R]],
         abandon: Callable[[R], None],
-        unanswered: Callable[[C], None],
         *,
         timeout_s: float,
     ) -> None:
         self._run = run
+        self._prepare = prepare
         self._abandon = abandon
-        self._unanswered = unanswered
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(lambda waiter: waiter.left)
@@ -99,9 +102,13 @@ class ThreadBatching(Generic[C, R]):
     def _lead(self, until_s: float) -> None:
         with self._lock:
             batch = self._queue.next()
+        sent: Sent[R] | None = None
         try:
-            results = self._run([waiter.claim for waiter in batch], until_s - _RESERVE * self._timeout_s)
+            sent = self._prepare([waiter.claim for waiter in batch])
+            results = sent.results(self._run(sent.calls, until_s - _RESERVE * self._timeout_s))
         except BaseException as error:
+            if sent is not None:
+                sent.fail(error)
             self._fail(batch, error)
             if not isinstance(error, BackendUnavailable):
                 raise
@@ -110,7 +117,7 @@ class ThreadBatching(Generic[C, R]):
         finally:
             self._pass_lead_on()
 
-    def _settle(self, batch: list[_Waiter[C, R]], results: list[R]) -> None:
+    def _settle(self, batch: list[_Waiter[C, R]], results: Sequence[R]) -> None:
         with self._lock:
             for waiter, result in zip(batch, results, strict=True):
                 if waiter.left:
@@ -124,8 +131,6 @@ class ThreadBatching(Generic[C, R]):
         An exception that interrupted the leader says nothing about the next call, so the queue keeps its claims.
         """
         with self._lock:
-            for waiter in batch:
-                self._unanswered(waiter.claim)
             others = self._queue.clear() if isinstance(cause, BackendUnavailable) else ()
             for waiter in (*batch, *others):
                 waiter.error = copied_error(cause)

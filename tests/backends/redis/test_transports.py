@@ -1,0 +1,148 @@
+"""Connections to servers that misbehave: a call fails in time with the reason, and the next one works."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import pytest
+from tests.machine import timed
+from tests.redis_servers import HOST
+
+from awx_ratelimit import BackendUnavailable
+from awx_ratelimit.backends.redis.connection import AsyncConnection
+from awx_ratelimit.backends.redis.connection_sync import Connection
+from awx_ratelimit.backends.redis.routing import route_to
+from awx_ratelimit.backends.redis.scripts import RESET, Call
+from awx_ratelimit.backends.redis.server import Server
+
+GREETING = b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.4.0\r\n"
+CALL = Call(RESET, [b"k"], [b"a"])
+#: What a server does after it has read a call: send these bytes, or close the connection.
+Act = bytes | None
+#: Makes one call after another, on connections of one kind. Returns the first reply of each, or its error.
+Calls = Callable[[Server, int], list[Any]]
+
+
+def in_thread(server: Server, times: int) -> list[Any]:
+    connection, outcomes = Connection(server), []
+    for _ in range(times):
+        try:
+            outcomes += connection.run([CALL])
+        except BackendUnavailable as error:
+            outcomes.append(str(error))
+    connection.close()
+    return outcomes
+
+
+def in_task(server: Server, times: int) -> list[Any]:
+    async def calls() -> list[Any]:
+        connection, outcomes = AsyncConnection(server), []
+        for _ in range(times):
+            done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            connection.start([CALL], done.set_result)
+            outcome = await done
+            outcomes.append(str(outcome) if isinstance(outcome, Exception) else outcome[0])
+        await connection.close()
+        return outcomes
+
+    return asyncio.run(calls())
+
+
+@pytest.fixture(params=[in_thread, in_task], ids=["threads", "tasks"])
+def calls(request: pytest.FixtureRequest) -> Calls:
+    made: Calls = request.param
+    return made
+
+
+@contextmanager
+def acting(*connections: tuple[Act, ...], early: bytes = b"") -> Iterator[int]:
+    """A server whose connections greet and then do one act after each call. It sends `early` before it reads."""
+    with socket.create_server((HOST, 0)) as listening, ExitStack() as opened:
+        opened.callback(listening.shutdown, socket.SHUT_RDWR)
+
+        def serve() -> None:
+            for acts in connections:
+                connection, _ = listening.accept()
+                opened.enter_context(connection)
+                connection.sendall(early)
+                for act in (b"" if early else GREETING, *acts):
+                    connection.recv(65_536)
+                    if act is None:
+                        connection.close()
+                        break
+                    # The client may have read enough before the end.
+                    with suppress(OSError):
+                        for at in range(len(act)):
+                            connection.sendall(act[at : at + 1])
+
+        with ThreadPoolExecutor(1) as pool:
+            served = pool.submit(serve)
+            yield listening.getsockname()[1]
+            served.result(10)
+
+
+def server(port: int, timeout_ms: int = 5_000, scheme: str = "redis") -> Server:
+    return route_to(f"{scheme}://{HOST}:{port}", timeout_ms=timeout_ms, prefix="awx").find_server(b"")
+
+
+def test_pieces(calls: Calls) -> None:
+    """A reply that comes byte by byte is one reply."""
+    with acting((b"$5\r\nabcde\r\n", b":7\r\n")) as port:
+        assert calls(server(port), 2) == [b"abcde", 7]
+
+
+@pytest.mark.parametrize("act", [None, b"$5\r\nab"], ids=["closed", "silent"])
+def test_no_reply(calls: Calls, act: Act) -> None:
+    """A server that closes the connection, or stops in the middle of a reply, fails this call alone."""
+    reason = "Connection closed by server." if act is None else "did not answer within 100 ms"
+    with acting((act,), (b":7\r\n",)) as port, timed() as watch:
+        failed, answered = calls(server(port, 5_000 if act is None else 100), 2)
+
+    assert failed.endswith(reason)
+    assert answered == 7
+    assert watch.seconds < watch.limit(1.0)
+
+
+@pytest.mark.parametrize("act", [b"HTTP/1.1 400 Bad Request\r\n", b"*4294967295\r\n"], ids=["HTTP", "huge"])
+def test_hostile_server(calls: Calls, act: bytes) -> None:
+    """What is no reply is an error, and the connection is replaced."""
+    with acting((act,), (b":7\r\n",)) as port:
+        failed, answered = calls(server(port), 2)
+
+    assert "Protocol" in failed
+    assert answered == 7
+
+
+def test_unasked_data(calls: Calls) -> None:
+    """Data that nothing asked for belongs to no later call: the connection is replaced."""
+    with acting((b":1\r\n:2\r\n",), (b":3\r\n",)) as port:
+        assert calls(server(port), 2) == [1, 3]
+
+
+def test_limit_of_clients(calls: Calls) -> None:
+    """A server with too many clients says so before it is asked, and that is the error."""
+    with acting((), early=b"-ERR max number of clients reached\r\n") as port:
+        (failed,) = calls(server(port), 1)
+
+    assert failed == f"redis at {HOST}:{port}: max number of clients reached"
+
+
+def test_slow_handshake(calls: Calls) -> None:
+    """A TLS handshake that does not end is a call without an answer."""
+    with socket.create_server((HOST, 0)) as listening, timed() as watch:
+        port = listening.getsockname()[1]
+        (failed,) = calls(server(port, 100, "rediss"), 1)
+
+    assert failed == f"redis at {HOST}:{port} did not answer within 100 ms"
+    assert watch.seconds < watch.limit(0.5)
+
+
+def test_refused_connection(calls: Calls) -> None:
+    """The error names the address."""
+    with socket.create_server((HOST, 0)) as listening:
+        port = listening.getsockname()[1]
+
+    assert calls(server(port), 1)[0].startswith(f"redis at {HOST}:{port}: Error 111 connecting to {HOST}:{port}. Con")

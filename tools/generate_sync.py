@@ -24,6 +24,7 @@ SOURCES: Final = (
     "awx_ratelimit.http.gate",
     "awx_ratelimit.http.gate_charges",
     "awx_ratelimit.http.gate_explains",
+    "awx_ratelimit.http.gate_begins",
     "awx_ratelimit.http.route_admission",
     "awx_ratelimit.backends.redis.backend",
     "awx_ratelimit.backends.redis.channel",
@@ -40,7 +41,9 @@ Generated from `{name}.py` by tools/generate_sync.py: change that module and run
 '''
 
 #: Methods, and functions of a module (""), that only tasks need.
-ASYNC_ONLY: Final = {("", "_closer"), ("AsyncChannel", "forget"), ("AsyncConnection", "forget")}
+ASYNC_ONLY: Final = {
+    ("", "_closer"), ("AsyncChannel", "forget"), ("AsyncConnection", "forget"), ("AsyncBegins", "_begin_later"),
+}  # fmt: skip
 
 #: Asynchronous text and the synchronous text that replaces it. A longer text comes before a text that it contains.
 DIFFERENCES: Final = {
@@ -51,7 +54,11 @@ DIFFERENCES: Final = {
     "flush_async": "flush",
     "identify_quietly_async": "identify_quietly",
     "AsyncBackend | Backend": "Backend",
-    "_claim: Any = claim_of(limiter)": "_claim = limiter.claim",
+    "claiming: Any = claiming_limiter(limiter)": "claiming = limiter",
+    "Admitted | Awaitable[Admitted] | None": "Admitted | None",
+    """            if decision.__class__ is not Decision and isawaitable(decision):
+                return self._begin_later(decision, rule, caller, plan, source, read)
+""": "",
     "batching import TaskBatching": "thread_batching import ThreadBatching",
     "task_transport import Done, TaskTransport": "thread_transport import ThreadTransport",
     "TaskTransport": "ThreadTransport",

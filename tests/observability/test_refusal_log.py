@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import AsyncLimiter, Budget, Concurrency, Limiter, MemoryBackend, Plan, Rate, RefusalLog
-from awx_ratelimit.http.event_loop_claims import claim_of
+from awx_ratelimit.http.event_loop_claims import claiming_limiter
 from awx_ratelimit.testing import ManualClock
 
 PLAN = Plan.of("p", per_minute=1, concurrent=1)
@@ -141,7 +141,7 @@ def test_health_counts_shadow_refusals(limiter: Any) -> None:
 def test_gate_counts_for_its_limiter() -> None:
     """Decisions that an AsyncGate makes without a coroutine count for its limiter."""
     limiter = AsyncLimiter(MemoryBackend(clock=ManualClock()))
-    claim = claim_of(limiter)
+    claim = claiming_limiter(limiter).claim
     for _ in range(3):
         claim("user_1", Plan.of("tried", per_minute=1, shadow=True), 1)
 

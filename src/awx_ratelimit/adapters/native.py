@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
+from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.http.endings import OVER, Settles, ending_of, note_header
 from awx_ratelimit.http.gate import AsyncGate
 from awx_ratelimit.http.limit_headers import COST_HEADER, merged

@@ -19,7 +19,7 @@ from sanic import HTTPResponse, Sanic
 from sanic import Request as SanicRequest
 from sanic.views import HTTPMethodView
 
-from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
+from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit, admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.native import State, add_headers, enter, exchange_of, finish, header_values

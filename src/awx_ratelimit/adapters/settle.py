@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
+from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.wsgi.middleware import SLOTS
 from awx_ratelimit.core.joint_claim import Cost
 from awx_ratelimit.core.validation import type_name

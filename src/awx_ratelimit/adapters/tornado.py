@@ -17,7 +17,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from awx_ratelimit.adapters.asgi.middleware import EXCHANGES
+from awx_ratelimit.adapters.asgi.exchange import EXCHANGES
 from awx_ratelimit.adapters.asgi.route_limits import admit_request
 from awx_ratelimit.adapters.gate_arguments import GateOptions, Keys, OwnedGate, Plans
 from awx_ratelimit.adapters.native import Exchange, State, enter, finish, header_values

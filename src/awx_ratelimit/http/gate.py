@@ -19,13 +19,13 @@ from awx_ratelimit.errors import (
 from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
-from awx_ratelimit.http.event_loop_claims import claim_of
-from awx_ratelimit.http.gate_explains import AsyncExplains
+from awx_ratelimit.http.gate_begins import AsyncBegins
 from awx_ratelimit.http.identity.identifiers import (
     AsyncIdentify,
     async_checked_caller,
     async_checked_identify,
     async_no_flush,
+    finder_of,
 )
 from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
@@ -43,7 +43,7 @@ from awx_ratelimit.limiter import AsyncLimiter
 _new = tuple.__new__
 
 
-class AsyncGate(AsyncExplains):
+class AsyncGate(AsyncBegins):
     """Decides HTTP requests for an ASGI adapter, from the tasks of an event loop. `identify` may be plain or async.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
@@ -91,11 +91,10 @@ class AsyncGate(AsyncExplains):
         ipv6_prefix: int = 64,
         service: Plan | None = None,
     ) -> None:
-        self._limiter = checked_limiter(limiter, AsyncLimiter)
-        self._claim: Any = claim_of(limiter)
+        checked_limiter(limiter, AsyncLimiter)
         self._identify = reported(async_checked_identify(identify), limiter.observers)
         self._flush_identify = getattr(identify, "flush_async", async_no_flush)
-        self._policy = Policy(
+        policy = Policy(
             checked_plans(plans),
             rules,
             headers,
@@ -110,20 +109,21 @@ class AsyncGate(AsyncExplains):
             ipv6_prefix,
             service,
         )
-        self._shared, self._limited_paths = self._policy.shared, self._policy.claims.limited_paths
+        self._prepare(limiter, policy, finder_of(identify if type(self).admit is AsyncGate.admit else None))
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
-        self._unknown_key_addresses = self._policy.unknown_keys.addresses
+        self._unknown_key_addresses = policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
         self.header_names = frozenset(limit_headers.NAMES[headers])
-        #: The names of the headers of the app that are not sent.
+        #: The names of the headers of the app that are not sent, and their lengths.
         self.replaced_names = self.header_names | {limit_headers.COST_HEADER}
+        self.replaced_lengths = frozenset(map(len, self.replaced_names))
         #: The names in Access-Control-Expose-Headers; empty without `expose`.
         self.exposed_names = limit_headers.exposed_names(headers) if expose else frozenset()
         self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one. It never waits or raises, and a second call does nothing.
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
-        self.is_exempt = self._policy.is_exempt
+        self.is_exempt = policy.is_exempt
         self.parts = (limiter, identify)
 
     async def admit(self, request: Request) -> Admission:

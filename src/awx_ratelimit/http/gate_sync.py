@@ -23,8 +23,8 @@ from awx_ratelimit.http import limit_headers
 from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.gate import _new
-from awx_ratelimit.http.gate_explains_sync import Explains
-from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, no_flush
+from awx_ratelimit.http.gate_begins_sync import Begins
+from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, finder_of, no_flush
 from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owned_record
@@ -38,7 +38,7 @@ from awx_ratelimit.http.validation import checked_limiter, checked_plans
 from awx_ratelimit.limiter_sync import Limiter
 
 
-class Gate(Explains):
+class Gate(Begins):
     """Decides HTTP requests for a WSGI adapter, from any thread.
 
     `plans` resolves the plan of the caller that `identify` returns. The first of `rules` that matches a request decides
@@ -86,11 +86,10 @@ class Gate(Explains):
         ipv6_prefix: int = 64,
         service: Plan | None = None,
     ) -> None:
-        self._limiter = checked_limiter(limiter, Limiter)
-        self._claim = limiter.claim
+        checked_limiter(limiter, Limiter)
         self._identify = reported(checked_identify(identify), limiter.observers)
         self._flush_identify = getattr(identify, "flush", no_flush)
-        self._policy = Policy(
+        policy = Policy(
             checked_plans(plans),
             rules,
             headers,
@@ -105,20 +104,21 @@ class Gate(Explains):
             ipv6_prefix,
             service,
         )
-        self._shared, self._limited_paths = self._policy.shared, self._policy.claims.limited_paths
+        self._prepare(limiter, policy, finder_of(identify if type(self).admit is Gate.admit else None))
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
-        self._unknown_key_addresses = self._policy.unknown_keys.addresses
+        self._unknown_key_addresses = policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
         self.header_names = frozenset(limit_headers.NAMES[headers])
-        #: The names of the headers of the app that are not sent.
+        #: The names of the headers of the app that are not sent, and their lengths.
         self.replaced_names = self.header_names | {limit_headers.COST_HEADER}
+        self.replaced_lengths = frozenset(map(len, self.replaced_names))
         #: The names in Access-Control-Expose-Headers; empty without `expose`.
         self.exposed_names = limit_headers.exposed_names(headers) if expose else frozenset()
         self.websocket_refusal = websocket_refusal
         #: Gives back the slot of a decision, if it has one. It never waits or raises, and a second call does nothing.
         self.release = limiter.give_back
         #: Whether requests of a method to a path are exempt.
-        self.is_exempt = self._policy.is_exempt
+        self.is_exempt = policy.is_exempt
         self.parts = (limiter, identify)
 
     def admit(self, request: Request) -> Admission:

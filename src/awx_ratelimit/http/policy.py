@@ -97,7 +97,7 @@ class Policy:
         self.resolve = plans.resolve
         self.anonymous = checked_anonymous(anonymous)
         self.addresses = ClientAddresses(trusted_proxies, address_header, ipv6_prefix)
-        self._preflights = preflights
+        self.preflights = preflights
         self._preflight_hint_logged = False
         self._hooks = IdentifierHooks.of(identify)
         self.unknown_keys = UnknownKeys(self._hooks, self.addresses.subject)
@@ -108,7 +108,8 @@ class Policy:
         warn_of_plans(rules, plans, anonymous, self.shared.service, identify)
         self.claims = RequestClaims(self.addresses.subject)
         self._rules = RuleMatcher(rules)
-        self._cached_match = self._rules.cache.get
+        #: Returns a recent match of a method and a path; None if there is none.
+        self.cached_match = self._rules.cache.get
         self._refusals = Refusals(plans, headers, checked_on_refused(on_refused))
         self._expose_headers = exposed = [limit_headers.expose_header(headers)] if expose else []
         #: Returns the headers of an admitted response.
@@ -120,7 +121,7 @@ class Policy:
     def rule_for(self, request: Request) -> AnyRule | None:
         """The rule of the request; None if it is exempt, or a preflight that may pass free. Raises UnclearPath."""
         method, path, _, _, inner_path, _ = request
-        match: Any = self._cached_match((method, path)) if inner_path is None else None
+        match: Any = self.cached_match((method, path)) if inner_path is None else None
         if match is None:
             match = self._rules.match(method, path, inner_path)
         if match.__class__ is PrefixDependent:
@@ -128,7 +129,7 @@ class Policy:
         rule: AnyRule = match
         if rule.exempt and rule.exempts(request):
             return None
-        return None if self._preflights and method == "OPTIONS" and _is_preflight(request) else rule
+        return None if self.preflights and method == "OPTIONS" and _is_preflight(request) else rule
 
     def matching_rules(self, request: Request) -> tuple[Rule, ...]:
         """The rules that the request may be meant for, exempt or not; none if no rule matches. Raises UnclearPath."""

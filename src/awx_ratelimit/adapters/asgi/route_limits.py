@@ -4,7 +4,7 @@ from collections.abc import Awaitable, MutableMapping
 from functools import cache
 from typing import Any
 
-from awx_ratelimit.adapters.asgi.middleware import EXCHANGES, Exchange
+from awx_ratelimit.adapters.asgi.exchange import EXCHANGES, Exchange
 from awx_ratelimit.adapters.asgi.scope import Scope, request_of
 from awx_ratelimit.adapters.gate_arguments import gate_arguments
 from awx_ratelimit.backends.memory.backend import MemoryBackend

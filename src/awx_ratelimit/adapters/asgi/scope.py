@@ -6,6 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from awx_ratelimit.adapters.options import MAX_DRAIN_S
+from awx_ratelimit.http.gate import AsyncGate
+from awx_ratelimit.http.limit_headers import KEY_HEADER
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
@@ -45,10 +47,29 @@ def request_of(scope: Scope) -> Request:
     client = scope.get("client")
     path, inner_path = scope["path"], None
     root = scope.get("root_path")
-    # Nearly every path of a mounted app begins with the prefix and contains it once. Then it is the whole path.
-    if root and not (path.rfind(root) == 0 and path.removeprefix(root)[:1] == "/"):
+    if root and not _is_whole(path, root):
         path, inner_path = _whole_path(path, root.rstrip("/"), headers)
     return _new(Request, (scope.get("method", "GET"), path, client[0] if client else None, values, inner_path, scope))
+
+
+def begun(scope: Scope, gate: AsyncGate) -> Any:
+    """What `gate.begin` returns for an HTTP scope. None also if more than its method, its path and its key matters."""
+    headers = scope["headers"]
+    root = scope.get("root_path")
+    if headers.__class__ is not list or (root and not _is_whole(scope["path"], root)):
+        return None
+    key = None
+    for name, value in headers:
+        if name == KEY_HEADER:
+            if key is not None:
+                return None
+            key = value
+    return None if key is None else gate.begin(scope["method"], scope["path"], key, scope, request_of)
+
+
+def _is_whole(path: str, root: str) -> bool:
+    """Whether the path has the prefix of its app, once. Then an app can see no other path. So it is nearly always."""
+    return path.rfind(root) == 0 and path.removeprefix(root)[:1] == "/"
 
 
 def _whole_path(path: str, root: str, headers: list[tuple[bytes, bytes]]) -> tuple[str, str | None]:

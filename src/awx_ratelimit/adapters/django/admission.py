@@ -12,7 +12,7 @@ from weakref import ref
 from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpRequest
 
-from awx_ratelimit.adapters.asgi.middleware import EXCHANGES, Exchange
+from awx_ratelimit.adapters.asgi.exchange import EXCHANGES, Exchange
 from awx_ratelimit.adapters.django.configuration import configuration, is_configured
 from awx_ratelimit.adapters.django.messages import request_of, source_of
 from awx_ratelimit.adapters.wsgi.middleware import SLOTS

@@ -7,6 +7,8 @@ from time import monotonic
 from typing import Any
 
 from awx_ratelimit.adapters.options import MAX_DRAIN_S
+from awx_ratelimit.http.gate_begins import Admitted
+from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.message import Reply, Request, text_headers
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
@@ -24,6 +26,7 @@ _new = tuple.__new__
 _UNPREFIXED = (b"content-type", b"content-length")
 #: Pyramid's traversal prepends the value of this header to the path.
 _VIRTUAL_ROOT = "HTTP_X_VHM_ROOT"
+_KEY = "HTTP_X_API_KEY"
 _PREFIX_VARIABLES = frozenset(f"HTTP_{name.decode().upper().replace('-', '_')}" for name in PREFIX_HEADERS)
 
 
@@ -43,6 +46,15 @@ def request_of(environ: Environ) -> Request:
         inner_path, path = path, _decoded(environ[_VIRTUAL_ROOT]) + path
     client = environ.get("REMOTE_ADDR") or None
     return _new(Request, (environ["REQUEST_METHOD"], path, client, values, inner_path, environ))
+
+
+def begun(environ: Environ, gate: Gate) -> Admitted | None:
+    """What `gate.begin` returns for an environ. None also if more than its method, its path and its key matters."""
+    key, inner = environ.get(_KEY), environ.get("PATH_INFO", "")
+    if key is None or inner[:1] != "/" or _VIRTUAL_ROOT in environ:
+        return None
+    path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
+    return gate.begin(environ["REQUEST_METHOD"], path, key.encode("latin-1", "replace"), environ, request_of)
 
 
 def _unusual_inner_path(environ: Environ, inner: str) -> str | None:

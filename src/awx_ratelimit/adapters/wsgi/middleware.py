@@ -13,6 +13,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
     Headers,
     StartResponse,
     WsgiHeaders,
+    begun,
     drain,
     request_of,
     send_reply,
@@ -54,7 +55,11 @@ class RateLimitMiddleware:
         if outer and any(slot.gate is self.gate for slot in outer):
             with nested_call(environ, "wsgi_app"):
                 return self.app(environ, start_response)
-        reply, headers, decision, caller = self.gate.admit(request_of(environ))
+        # The short way of nearly all requests needs no object for the request.
+        admission = begun(environ, self.gate)
+        if admission is None:
+            admission = self.gate.admit(request_of(environ))
+        reply, headers, decision, caller = admission
         if reply is not None:
             for slot in outer:
                 slot.headers = []

@@ -6,7 +6,7 @@ request with a malformed key is refused, never anonymous.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
@@ -20,7 +20,12 @@ from awx_ratelimit.http.validation import takes
 Identify = Callable[[Request], Caller | str | None]
 AsyncIdentify = Callable[[Request], Caller | str | Awaitable[Caller | str | None] | None]
 
+#: Returns the caller of a key in memory.
+FindCaller = Callable[[bytes], Caller | None]
+
 MAX_KEY_BYTES = 128
+#: The methods that say whose request it is.
+_IDENTIFIES = ("__call__", "call_async", "known", "was_known")
 _AUTHORIZATION = b"authorization"
 _NOT_AWAITED = "identify: expected a plain function, got an async one; write it with `def`, or use AsyncGate"
 _EXAMPLE = 'StaticKeys({"awx_example_key": "starter"})'
@@ -138,6 +143,30 @@ def async_checked_identify(identify: AsyncIdentify) -> Any:
     """As `checked_identify`, for AsyncGate. Identifiers that block, such as StoredKeys, have a method `call_async`."""
     _check(identify)
     return getattr(identify, "call_async", identify)
+
+
+def finder_of(identify: Any) -> FindCaller:
+    """The function that finds the caller of a key in memory, if a request has only this key, in X-API-Key.
+
+    It returns None where `identify` has to be called: it may look the key up, or refuse it. An identifier has such a
+    function if it has a method ``memory_finder``, and no subclass changes how it identifies callers.
+    """
+    found: FindCaller | None = identify.memory_finder() if is_complete(identify, "memory_finder", _IDENTIFIES) else None
+    return found or _find_nobody
+
+
+def is_complete(thing: Any, method: str, others: Collection[str]) -> bool:
+    """Whether `thing` has `method`, and neither it nor a class below the one of `method` overrides one of `others`."""
+    for defined in (getattr(thing, "__dict__", {}), *map(vars, type(thing).__mro__)):
+        if method in defined:
+            return True
+        if not defined.keys().isdisjoint(others):
+            return False
+    return False
+
+
+def _find_nobody(_: bytes) -> None:
+    return None
 
 
 def checked_caller(caller: Any, request: Request) -> Any:

@@ -10,7 +10,7 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import check_bool, describe, type_name
 from awx_ratelimit.errors import InvalidLimit, KeyRefused
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES, BearerKeys, sends_key, sent_key
+from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES, BearerKeys, FindCaller, sends_key, sent_key
 from awx_ratelimit.http.message import Request
 
 #: The prefix of keys from a key store, unless it is configured otherwise.
@@ -74,6 +74,10 @@ class StaticKeys:
         # Not self(request): a subclass may look up other keys.
         return StaticKeys.__call__(self, request)
 
+    def memory_finder(self) -> FindCaller | None:
+        """See `finder_of`. None if keys may be in other headers too."""
+        return self._caller_of if self._sent_key is sent_key else None
+
     def caller_plans(self, plans: PlanTable) -> set[Plan]:
         """The plans of the callers. Raises InvalidLimit for a plan that is not in the table. Gates call it once."""
         try:
@@ -88,6 +92,9 @@ class StaticKeys:
     def callers_without_account(self) -> list[Caller]:
         """The callers that share the limits of an account with nobody. Gates call it once."""
         return [caller for caller in self._callers.values() if caller.account is None]
+
+    def _caller_of(self, key: bytes) -> Caller | None:
+        return self._callers.get(blake2s(key).digest()) if len(key) <= MAX_KEY_BYTES else None
 
     def _swap_error(self, plans: PlanTable) -> str | None:
         """The error if keys and plans were swapped, without any key in it; None if they were not."""

@@ -13,7 +13,7 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.identifiers import BearerKeys, sends_key, sent_key
+from awx_ratelimit.http.identity.identifiers import BearerKeys, FindCaller, is_complete, sends_key, sent_key
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.runtime.event_loops import ThreadPool
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("awx_ratelimit")
 _THREADS = 32
 _FLUSH_TIMEOUT_S = 2.0
+_VERIFIES = ("verify", "find", "look_up", "verify_cached", "was_known")
 
 
 class StoredKeys:
@@ -71,6 +72,11 @@ class StoredKeys:
             return None
         found = self._find(key)
         return self._threads.run(self._look_up, found) if isinstance(found, bytes) else found
+
+    def memory_finder(self) -> FindCaller | None:
+        """See `finder_of`. None if keys may be in other headers too, or if the verifier is of your own kind."""
+        is_usual = self._sent_key is sent_key and is_complete(self.verifier, "caller_in_memory", _VERIFIES)
+        return self.verifier.caller_in_memory if is_usual else None
 
     def identify_quietly(self, request: Request) -> Caller | None:
         """As a call, without noting a use of the key: for explanations."""

@@ -24,7 +24,7 @@ def reported(identify: Callable[[Request], Any], observers: Observers) -> Callab
         except _REFUSALS as error:
             observers.report("verified", _outcome(error))
             raise
-        if caller.__class__ is Caller:
+        if isinstance(caller, Caller):
             accepted()
             return caller
         return _awaited(caller, observers) if inspect.isawaitable(caller) else caller

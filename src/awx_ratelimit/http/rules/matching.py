@@ -45,6 +45,7 @@ class CombinedRule(NamedTuple):
     is_joint: bool = True
     wait_ms: int = 0
     queues: tuple[Queue, ...] = ()
+    is_plain: bool = False
 
     def cost_of(self, request: Request) -> Cost:
         """The highest cost of the rules, by measure. Raises as Rule.cost_of does."""
@@ -75,6 +76,7 @@ class PrefixDependent(NamedTuple):
     method: str
     paths: tuple[str, ...]
     rule: Rule | CombinedRule
+    is_plain: bool = False
 
 
 Match = Rule | CombinedRule | PrefixDependent
@@ -115,7 +117,7 @@ class RuleMatcher:
 
         Raises UnclearPath.
         """
-        method, paths, rule = match
+        method, paths, rule, _ = match
         found = without_prefixes(paths, prefixes)
         if found is None:
             return self._any(method)

@@ -63,6 +63,8 @@ class Rule:
     queues: tuple[Queue, ...] = field(init=False, repr=False, compare=False)
     #: Whether requests need a claim of several budgets, or of another kind that `Limiter.claim` does not take.
     is_joint: bool = field(init=False, repr=False, compare=False)
+    #: Whether its requests need only their method and path.
+    is_plain: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (error := path_error(self.path)) is not None:
@@ -79,7 +81,8 @@ class Rule:
             raise self._error("exempt: expected False in a rule with a cost, a budget, charge_on or wait_ms, got True")
         price = Price(budgets, None if budgets else statuses)
         is_joint = bool(budgets or statuses or self.wait_ms) or not isinstance(cost, int)
-        set_fields(self, price=price, is_joint=is_joint, queues=(queue,))
+        is_plain = not (is_joint or self.exempt)
+        set_fields(self, price=price, is_joint=is_joint, is_plain=is_plain, queues=(queue,))
 
     def _validated_cost(self) -> Cost | CostFunction:
         if isinstance(self.cost, Mapping):

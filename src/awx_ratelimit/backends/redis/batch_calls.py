@@ -47,7 +47,7 @@ class BatchCalls:
         """The calls that decide `batch` on `server`. They release leases there first."""
         if server is self._only_server:
             released = self._pending.next(MAX_RELEASES, server, batch)
-            if not any(claim.__class__ is PendingJoint for claim in batch):
+            if PendingJoint not in {*map(type, batch)}:
                 return [BatchCall((), released, self._acquire_call(batch, released))]
             return self._calls(batch, range(len(batch)), released)
         return self._calls_by_key(batch, self.leases_to_release(server.home, batch), releases_alone=not server.asking)

@@ -6,6 +6,7 @@ See `thread_batching` for threads. A claim whose caller has gone before it was s
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import filterfalse
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from awx_ratelimit.backends.redis.scripts import Call
@@ -45,13 +46,13 @@ class BatchQueue(Generic[W]):
         batch: list[W] = []
         while self._waiting and not batch:
             first, self._waiting = self._waiting[:max_claims], self._waiting[max_claims:]
-            batch = [waiter for waiter in first if not self._gone(waiter)]
+            batch = [*filterfalse(self._gone, first)]
         return batch
 
     def clear(self) -> list[W]:
         """Remove and return all waiters."""
         waiting, self._waiting = self._waiting, []
-        return [waiter for waiter in waiting if not self._gone(waiter)]
+        return [*filterfalse(self._gone, waiting)]
 
     def first(self) -> W | None:
         """The first waiter of the next batch."""

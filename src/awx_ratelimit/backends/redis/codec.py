@@ -89,14 +89,17 @@ class Codec:
         keys: list[bytes] = []
         parts: list[bytes] = []
         arguments = Arguments()
+        pack, key = _CLAIM.pack, self.key
         last, index = None, 0
         for record, plan, cost, lease_id in claims:
             if plan is not last:
                 last, index = plan, arguments.index_of_plan(plan)
-            keys.append(self.key(record))
-            leases = freed.pop(record, ()) if freed else ()
-            parts.append(_CLAIM.pack(lease_id & SEQUENCE, cost, index, len(leases)))
-            parts += leases
+            keys.append(key(record))
+            leases = freed.pop(record, None) if freed else None
+            if leases is None:
+                parts.append(pack(lease_id & SEQUENCE, cost, index, 0))
+            else:
+                parts += (pack(lease_id & SEQUENCE, cost, index, len(leases)), *leases)
         alone = [(self.key(record), lease) for record, leases in freed.items() for lease in leases]
         head = _HEAD.pack(encode_time(now_ms), self._owner, len(alone))
         arguments.values[0] = b"".join([head, *(lease for _, lease in alone), *parts])

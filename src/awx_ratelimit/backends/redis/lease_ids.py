@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from awx_ratelimit.backends.redis.pending_claims import NEW_ID, PendingClaim, plans_of, with_id
+from awx_ratelimit.backends.redis.pending_claims import PendingClaim, plans_of, with_id
 from awx_ratelimit.backends.redis.server import not_sent_error
 from awx_ratelimit.runtime.exits import sleep_until_exit
 
@@ -21,12 +21,8 @@ class LeaseIds:
         self._in_flight: dict[int, None] = {}
         # Without it, settled_below() between the two steps would miss a claim that is about to be sent.
         self._lock = threading.Lock()
-        self._exiting = False
-
-    def check_slots(self, slots: int) -> None:
-        """Raise BackendUnavailable for a claim of a slot while the process exits. `slots` is 0 if it asks for none."""
-        if self._exiting and slots:
-            _refuse()
+        #: Whether the process exits: claims of slots are refused.
+        self.refuses_slots = False
 
     def new(self) -> int:
         """The id of a claim that takes several calls. It is in flight until `finish`."""
@@ -42,18 +38,13 @@ class LeaseIds:
         """
         first, given = 0, list[PendingClaim]()
         with self._lock:
-            refused = self._exiting and any(plan.slot_bit for claim in claims for _, plan in plans_of(claim))
-            for claim in () if refused else claims:
-                if claim[3] == NEW_ID:
-                    lease_id = self._new_lease_id()
-                    first = first or lease_id
-                    given.append(with_id(claim, lease_id))
-                else:
-                    given.append(claim)
-            if first:
-                self._in_flight[first] = None
+            refused = self.refuses_slots and any(plan.slot_bit for claim in claims for _, plan in plans_of(claim))
+            if not refused:
+                given = [claim if claim[3] >= 0 else with_id(claim, self._new_lease_id()) for claim in claims]
+                first = next((new[3] for new, claim in zip(given, claims, strict=True) if new is not claim), 0)
+                self._in_flight.update({first: None} if first else {})
         if refused:
-            _refuse()
+            refuse_slot()
         return first, given
 
     def finish(self, first: int) -> None:
@@ -72,9 +63,10 @@ class LeaseIds:
     def refuse_slots(self) -> None:
         """Refuse claims of slots from now on: while the process exits, nothing would release what threads take."""
         with self._lock:
-            self._exiting = True
+            self.refuses_slots = True
 
 
-def _refuse() -> NoReturn:
+def refuse_slot() -> NoReturn:
+    """Raise the error for a claim of a slot while the process exits."""
     sleep_until_exit()
     raise not_sent_error("exiting: it has released its slots and takes no more")

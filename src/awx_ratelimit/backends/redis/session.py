@@ -14,7 +14,7 @@ from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
 from awx_ratelimit.backends.redis.doctor import self_test_calls
 from awx_ratelimit.backends.redis.grants import PartGrant
-from awx_ratelimit.backends.redis.lease_ids import LeaseIds
+from awx_ratelimit.backends.redis.lease_ids import LeaseIds, refuse_slot
 from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
 from awx_ratelimit.backends.redis.parts import Parts
@@ -50,6 +50,8 @@ _MAX_RENEWALS = 256
 #: What becomes of a claim.
 Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
 MAX_RESETS = 10
+#: See "Identity checks" in docs/hot-path.md.
+_ONE = 1
 
 
 class Session:
@@ -91,8 +93,10 @@ class Session:
 
         Raises BackendUnavailable for a claim of a slot while the process exits.
         """
-        subject, plan, cost = checked_claim(subject, plan, cost)
-        self.lease_ids.check_slots(lease_id and plan.slot_bit)
+        if type(subject) is not str or not subject or plan.__class__ is not Plan or cost is not _ONE:
+            subject, plan, cost = checked_claim(subject, plan, cost)
+        if self.lease_ids.refuses_slots and lease_id and plan.slot_bit:
+            refuse_slot()
         # In a batch, a claim that cannot be encoded would fail all others.
         if encoded_plan(plan).is_plain:
             return subject, plan, cost, lease_id
@@ -101,7 +105,8 @@ class Session:
     def new_joint(self, claim: JointClaim, lease_id: int = NEW_ID) -> PendingJoint:
         """`new_claim` for a JointClaim."""
         self._check_joint(claim)
-        self.lease_ids.check_slots(lease_id and claim.shape.has_slots)
+        if self.lease_ids.refuses_slots and lease_id and claim.shape.has_slots:
+            refuse_slot()
         return PendingJoint(claim.records[0], claim, (), lease_id)
 
     def _check_joint(self, claim: JointClaim) -> None:

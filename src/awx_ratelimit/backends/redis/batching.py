@@ -9,6 +9,7 @@ from functools import partial
 from itertools import filterfalse
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.sent import Sent
 from awx_ratelimit.backends.redis.server import copied_error
@@ -126,41 +127,43 @@ class TaskBatching(Generic[C, R]):
             sent = self._prepare([claim for claim, _ in batch])
             self._start(sent.calls, partial(self._on_end, batch, sent))
         except BaseException as error:
-            self._on_end(batch, sent, error)
+            self._is_busy = False
+            self._fail(batch, sent, error)
             if not isinstance(error, BackendUnavailable):
                 raise
 
-    def _on_end(self, batch: list[_Waiter[C, R]], sent: Sent[R] | None, outcome: Any) -> None:
+    def _on_end(self, batch: list[_Waiter[C, R]], sent: Sent[R], outcome: Any) -> None:
+        """The batch has its replies, or an error instead."""
+        if isinstance(outcome, BaseException):
+            self._fail(batch, sent, outcome)
+            self._send_next()
+            return
         try:
-            self._settle(batch, _results(sent, outcome))
-        except BaseException as error:
-            if sent is not None:
-                sent.fail(error)
-            self._fail(batch, error)
-            if error is not outcome:
-                # A bug, or the exception of a signal handler.
-                raise
+            sent.received(outcome)
         finally:
             self._is_alone = len(batch) == 1 and not self._queue
-            # Send the next batch before the tasks of this one go on.
-            self._send_next()
+            try:
+                # Before the replies are read and the tasks of this batch go on: the server works meanwhile.
+                self._send_next()
+            finally:
+                self._settle(batch, sent, outcome)
 
-    def _settle(self, batch: list[_Waiter[C, R]], results: Sequence[R]) -> None:
+    def _settle(self, batch: list[_Waiter[C, R]], sent: Sent[R], replies: list[Reply]) -> None:
+        try:
+            results = sent.results(replies)
+        except BaseException as error:
+            self._fail(batch, sent, error)
+            raise
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 self._abandon(result)
             else:
                 future.set_result(result)
 
-    def _fail(self, batch: list[_Waiter[C, R]], cause: BaseException) -> None:
+    def _fail(self, batch: list[_Waiter[C, R]], sent: Sent[R] | None, cause: BaseException) -> None:
         """Fail the queued claims with the batch: no claim waits for two calls without a reply."""
+        if sent is not None:
+            sent.fail(cause)
         for _, future in (*batch, *self._queue.clear()):
             if not future.done():
                 future.set_exception(copied_error(cause))
-
-
-def _results(sent: Sent[R] | None, outcome: Any) -> Sequence[R]:
-    if isinstance(outcome, BaseException):
-        raise outcome
-    assert sent is not None, "a batch with replies was sent"
-    return sent.results(outcome)

@@ -16,6 +16,9 @@ class Sent(Protocol[R]):
     def calls(self) -> Sequence[Call]:
         """What carries it."""
 
+    def received(self, replies: list[Reply]) -> None:
+        """Note what the server has done besides, so that no later call repeats it. Called before `results`."""
+
     def results(self, replies: list[Reply]) -> Sequence[R]:
         """The result of each claim, in order."""
 
@@ -28,6 +31,9 @@ class SentCalls:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
+
+    def received(self, replies: list[Reply]) -> None:
+        """See Sent."""
 
     def results(self, replies: list[Reply]) -> list[Reply]:
         """See Sent."""

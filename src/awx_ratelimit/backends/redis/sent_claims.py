@@ -12,7 +12,7 @@ from awx_ratelimit.backends.redis.session import Outcome, Session
 class SentClaims:
     """See Sent. Its claims get their lease ids here, all at once."""
 
-    __slots__ = ("_batch_calls", "_begun_s", "_claims", "_mark", "_queued", "_server", "_session", "calls")
+    __slots__ = ("_batch_calls", "_begun_s", "_claims", "_first_id", "_queued", "_server", "_session", "calls")
 
     def __init__(self, session: Session, server: Server, claims: Sequence[PendingClaim]) -> None:
         self._session = session
@@ -20,9 +20,9 @@ class SentClaims:
         settlements = session.settlements
         self._queued = settlements.next_queued(claims) if settlements.is_queued else []
         self._claims: Sequence[PendingClaim] = ()
-        self._mark = 0
+        self._first_id = 0
         try:
-            self._mark, self._claims = session.lease_ids.give(claims)
+            self._first_id, self._claims = session.lease_ids.give(claims)
             first = [settlements.call(each.pending) for each in self._queued]
             self._batch_calls = session.calls.of(self._claims, server)
         except BaseException as error:
@@ -31,15 +31,21 @@ class SentClaims:
         self.calls = first + [each.call for each in self._batch_calls]
         self._begun_s = time.monotonic()
 
-    def results(self, replies: list[Reply]) -> list[Outcome]:
-        """See Sent. The leases that were granted are open from now on."""
+    def received(self, replies: list[Reply]) -> None:
+        """See Sent. What was released is no longer pending, and what was settled is no longer queued."""
         session = self._session
         self._server.home.answered_calls += 1
         if session.call_observers:
             session.report_call(time.monotonic() - self._begun_s)
         session.settlements.finish(self._queued, replies)
-        outcomes = session.outcomes(self._claims, self._batch_calls, replies[len(self._queued) :])
-        session.lease_ids.finish(self._mark)
+        for call, reply in zip(self._batch_calls, replies[len(self._queued) :], strict=True):
+            if isinstance(reply, bytes):
+                session.leases.pending.remove(call.released)
+
+    def results(self, replies: list[Reply]) -> list[Outcome]:
+        """See Sent. The leases that were granted are open from now on."""
+        outcomes = self._session.outcomes(self._claims, self._batch_calls, replies[len(self._queued) :])
+        self._session.lease_ids.finish(self._first_id)
         return outcomes
 
     def fail(self, error: BaseException) -> None:
@@ -47,4 +53,4 @@ class SentClaims:
         self._session.settlements.fail(self._queued, error)
         for claim in self._claims:
             self._session.release_unanswered(claim)
-        self._session.lease_ids.finish(self._mark)
+        self._session.lease_ids.finish(self._first_id)

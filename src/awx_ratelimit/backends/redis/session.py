@@ -25,7 +25,6 @@ from awx_ratelimit.backends.redis.pending_claims import (
     PendingClaim,
     PendingJoint,
     PlainClaim,
-    ReleasedLease,
     by_record,
     checked_joint,
     plain_as_joint,
@@ -127,18 +126,17 @@ class Session:
     def outcomes(
         self, batch: Sequence[PendingClaim], calls: Sequence[BatchCall], replies: Sequence[Reply]
     ) -> list[Outcome]:
-        """The outcome of each claim. Granted leases are now open, and released ones are no longer pending."""
+        """The outcome of each claim. Granted leases are now open."""
         if len(calls) == 1 and len(calls[0].numbers) in (0, len(batch)):
-            return self._call_outcomes(batch, calls[0].released, replies[0])
+            return self._call_outcomes(batch, replies[0])
         outcomes: dict[int, Outcome] = {}
         for call, reply in zip(calls, replies, strict=True):
             claims = [batch[number] for number in call.numbers]
-            outcomes.update(zip(call.numbers, self._call_outcomes(claims, call.released, reply), strict=True))
+            outcomes.update(zip(call.numbers, self._call_outcomes(claims, reply), strict=True))
         return [outcomes[number] for number in range(len(batch))]
 
-    def _call_outcomes(self, claims: Sequence[PendingClaim], released: list[ReleasedLease], reply: Reply) -> list[Any]:
+    def _call_outcomes(self, claims: Sequence[PendingClaim], reply: Reply) -> list[Any]:
         if isinstance(reply, bytes):
-            self.leases.pending.remove(released)
             some: Sequence[Any] = claims
             if claims and claims[0].__class__ is PendingJoint:
                 return self.codec.joint.parse_decisions(some, reply, self._hold_times, self.grant_jointly)

@@ -105,7 +105,9 @@ class ThreadBatching(Generic[C, R]):
         sent: Sent[R] | None = None
         try:
             sent = self._prepare([waiter.claim for waiter in batch])
-            results = sent.results(self._run(sent.calls, until_s - _RESERVE * self._timeout_s))
+            replies = self._run(sent.calls, until_s - _RESERVE * self._timeout_s)
+            sent.received(replies)
+            results = sent.results(replies)
         except BaseException as error:
             if sent is not None:
                 sent.fail(error)

@@ -85,35 +85,41 @@ class TaskCalls:
         """
         connection = self._connection
         if connection is not None and connection.is_ready() and not self._server.asking:
+            connection.send(packed([evalsha(call) for call in calls]), len(calls), partial(self._on_end, calls, done))
             self._timer.begin()
-            connection.send(packed(list(map(evalsha, calls))), len(calls), partial(self._on_replies, calls, done))
         else:
-            self._start_task(done, calls)
+            self._start_task(done, self._server.timeout_s, calls)
 
-    def _start_task(self, done: Done, calls: Sequence[Call], replies: list[Reply] | None = None) -> None:
-        self._task = self._loop.create_task(self._bounded(calls, replies))
+    def _start_task(self, done: Done, left_s: float, calls: Sequence[Call], replies: list[Reply] | None = None) -> None:
+        self._task = self._loop.create_task(self._bounded(left_s, calls, replies))
         # Unlike the end of a coroutine, this runs even if the task is cancelled before it begins.
         self._task.add_done_callback(partial(_tell, done))
 
-    def _on_replies(self, calls: Sequence[Call], done: Done, outcome: Any) -> None:
-        self._timer.end()
-        if isinstance(outcome, Exception):
+    def _on_end(self, calls: Sequence[Call], done: Done, outcome: Any) -> None:
+        left_s = self._timer.end()
+        if isinstance(outcome, BaseException):
             self._drop()
-            error = self._server.on_failure(outcome)
-            error.__cause__ = outcome
-            done(error)
+            done(self._failure(outcome))
         elif any_refused(outcome):
-            self._start_task(done, calls, outcome)
+            self._start_task(done, left_s, calls, outcome)
         else:
             done(outcome)
+
+    def _failure(self, error: BaseException) -> BaseException:
+        if not isinstance(error, CLIENT_ERRORS):
+            # The connection was closed by this process.
+            return error
+        failure = self._server.on_failure(error)
+        failure.__cause__ = error
+        return failure
 
     def _on_timeout(self) -> None:
         assert self._connection is not None, "a call is in flight"
         self._connection.drop(TimeoutError())
 
-    async def _bounded(self, calls: Sequence[Call], replies: list[Reply] | None) -> list[Reply]:
+    async def _bounded(self, left_s: float, calls: Sequence[Call], replies: list[Reply] | None) -> list[Reply]:
         try:
-            with TaskDeadline(self._server.timeout_s) as self._deadline:
+            with TaskDeadline(left_s) as self._deadline:
                 return await self._run(calls, replies)
         except TimeoutError as error:
             raise self._server.on_failure(error) from error

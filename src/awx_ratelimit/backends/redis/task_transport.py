@@ -112,7 +112,7 @@ class TaskTransport(asyncio.Protocol):
             await asyncio.sleep(0)
         return self.is_closed or self._has_early_data
 
-    def drop(self, error: Exception | None = None) -> None:
+    def drop(self, error: BaseException | None = None) -> None:
         """Close the connection without waiting for the server. An exchange in flight fails with `error`."""
         self.is_closed = True
         if self._transport is not None:
@@ -122,8 +122,8 @@ class TaskTransport(asyncio.Protocol):
             done(error or RedisConnectionError(CLOSED))
 
     async def close(self) -> None:
-        """Close the connection, and wait until its socket is closed."""
-        self.drop()
+        """Close the connection, and wait until its socket is closed. An exchange in flight ends with CancelledError."""
+        self.drop(asyncio.CancelledError())
         await self._lost
 
     def forget(self) -> None:
@@ -166,7 +166,9 @@ async def async_open_transport(endpoint: Endpoint, deadline: TaskDeadline) -> Ta
 def _tell(future: "asyncio.Future[list[Any]]", outcome: Any) -> None:
     if future.done():
         return
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, asyncio.CancelledError):
+        future.cancel()
+    elif isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.machine import timed
 from tests.redis_servers import HOST
 
@@ -17,6 +18,7 @@ from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.backends.redis.routing import route_to
 from awx_ratelimit.backends.redis.scripts import RESET, Call
 from awx_ratelimit.backends.redis.server import Server
+from awx_ratelimit.backends.redis.task_transport import TaskTransport
 
 GREETING = b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.4.0\r\n"
 CALL = Call(RESET, [b"k"], [b"a"])
@@ -98,10 +100,10 @@ def test_pieces(calls: Calls) -> None:
 def test_no_reply(calls: Calls, act: Act) -> None:
     """A server that closes the connection, or stops in the middle of a reply, fails this call alone."""
     reason = "Connection closed by server." if act is None else "did not answer within 100 ms"
-    with acting((act,), (b":7\r\n",)) as port, timed() as watch:
-        failed, answered = calls(server(port, 5_000 if act is None else 100), 2)
+    with acting((b":1\r\n", act), (act,), (b":7\r\n",)) as port, timed() as watch:
+        _, *failed, answered = calls(server(port, 5_000 if act is None else 100), 4)
 
-    assert failed.endswith(reason)
+    assert [said.endswith(reason) for said in failed] == [True, True]
     assert answered == 7
     assert watch.seconds < watch.limit(1.0)
 
@@ -128,6 +130,36 @@ def test_limit_of_clients(calls: Calls) -> None:
         (failed,) = calls(server(port), 1)
 
     assert failed == f"redis at {HOST}:{port}: max number of clients reached"
+
+
+def test_early_error() -> None:
+    """It is the error even if it came, and the connection was closed, before the first call was sent."""
+
+    async def early() -> str:
+        one, other = socket.socketpair()
+        with one, other:
+            transport = TaskTransport("x")
+            transport.connection_made(ClosedTransport(one))
+            transport.data_received(b"-ERR max number of clients reached\r\n")
+            transport.connection_lost(None)
+            with pytest.raises(RedisConnectionError) as error:
+                await asyncio.wait_for(transport.exchange(b"", 1), 10)
+            return str(error.value)
+
+    assert asyncio.run(early()) == "max number of clients reached"
+
+
+class ClosedTransport:
+    """A transport of asyncio whose connection is closed."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.get_extra_info = {"socket": sock}.__getitem__
+
+    def write(self, data: bytes) -> None:
+        """Nothing is sent."""
+
+    def abort(self) -> None:
+        """It is closed."""
 
 
 def test_slow_handshake(calls: Calls) -> None:

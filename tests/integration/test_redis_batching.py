@@ -31,7 +31,7 @@ def waiting(limiter: Any, expected: int) -> None:
         if isinstance(line, dict):
             (line,) = line.values()
         under_way = getattr(line.claims, "_leader", None) or getattr(line.claims, "_is_busy", False)
-        return len(line.claims._queue._waiting) if under_way else -1
+        return len(line.claims._queue.waiting) if under_way else -1
 
     assert eventually(behind, expected) == expected
 

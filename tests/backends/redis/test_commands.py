@@ -59,6 +59,16 @@ def test_key_has_a_hash_tag(codec: Codec) -> None:
     assert keys == {b"awx:{KBeI1pLoOMZrAJVP4e6K8A}"}
 
 
+@pytest.mark.parametrize("released", [[], [("a", 1)], [("s", 1), ("s", 2)], [("a", 1), ("a", 2), ("b", 3), ("s", 4)]])
+@pytest.mark.parametrize("now_ms", [None, 1_700_000_000_000])
+def test_one_claim(codec: Codec, released: list[tuple[Record, int]], now_ms: int | None) -> None:
+    """The short way of a claim that is alone makes the same call as the way of many claims."""
+    claim = "s", STARTER, 3, 7
+
+    assert codec.acquire([claim], released, now_ms) == codec._acquire_many([claim], released, now_ms)
+    assert codec._acquire_one(claim, released, now_ms) == codec._acquire_many([claim], released, now_ms)
+
+
 @pytest.mark.parametrize("prefix", ["x" * 65, "a{b", "}", "\u00e4" * 33])
 def test_prefix_is_checked(prefix: str) -> None:
     """A prefix that is too long or has braces raises an error that says what is expected."""

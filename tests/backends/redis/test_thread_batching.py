@@ -53,7 +53,7 @@ class Server:
 
     def waiting(self, number: int) -> None:
         """Until so many wait behind the batch that is under way."""
-        while len(self.commit._queue._waiting) < number:
+        while len(self.commit._queue.waiting) < number:
             threading.Event().wait(0.001)
 
 
@@ -200,7 +200,7 @@ def test_a_leader_without_time_passes_the_lead_on() -> None:
     server.waiting(2)
     with server.commit._lock:
         # Its time passes between its waking and its lead.
-        server.commit._queue._waiting[0].until_s = 0.0
+        server.commit._queue.waiting[0].until_s = 0.0
 
     server.free.release(2)
 

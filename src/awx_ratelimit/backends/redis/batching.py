@@ -33,33 +33,30 @@ class BatchQueue(Generic[W]):
 
     def __init__(self, gone: Callable[[W], bool]) -> None:
         self._gone = gone
-        self._waiting: list[W] = []
+        self.waiting: list[W] = []
 
     def add(self, waiter: W) -> None:
         """Add `waiter` to the next batch."""
-        self._waiting.append(waiter)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting.append(waiter)
 
     def next(self, max_claims: int = MAX_BATCH_CLAIMS) -> list[W]:
         """Remove and return the batch to send now; empty if there are no waiters."""
         batch: list[W] = []
-        while self._waiting and not batch:
-            first, self._waiting = self._waiting[:max_claims], self._waiting[max_claims:]
+        while self.waiting and not batch:
+            first, self.waiting = self.waiting[:max_claims], self.waiting[max_claims:]
             batch = [*filterfalse(self._gone, first)]
         return batch
 
     def clear(self) -> list[W]:
         """Remove and return all waiters."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         return [*filterfalse(self._gone, waiting)]
 
     def first(self) -> W | None:
         """The first waiter of the next batch."""
-        while self._waiting and self._gone(self._waiting[0]):
-            self._waiting.pop(0)
-        return self._waiting[0] if self._waiting else None
+        while self.waiting and self._gone(self.waiting[0]):
+            self.waiting.pop(0)
+        return self.waiting[0] if self.waiting else None
 
 
 #: A claim and the future of its result. A cancelled caller leaves its future done.
@@ -115,10 +112,10 @@ class TaskBatching(Generic[C, R]):
             raise
 
     def _send_first(self) -> None:
-        self._send_next(_first_batch_size(len(self._queue)))
+        self._send_next(_first_batch_size(len(self._queue.waiting)))
 
     def _send_next(self, max_claims: int = MAX_BATCH_CLAIMS) -> None:
-        batch = self._queue.next(max_claims)
+        batch = self._queue.next(max_claims) if self._queue.waiting else []
         self._is_busy = bool(batch)
         if not batch:
             return
@@ -141,7 +138,7 @@ class TaskBatching(Generic[C, R]):
         try:
             sent.received(outcome)
         finally:
-            self._is_alone = len(batch) == 1 and not self._queue
+            self._is_alone = len(batch) == 1 and not self._queue.waiting
             try:
                 # Before the replies are read and the tasks of this batch go on: the server works meanwhile.
                 self._send_next()

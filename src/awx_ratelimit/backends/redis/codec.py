@@ -45,6 +45,8 @@ _DEBT = Struct("<d")
 _HEALED_LEASE = Struct("<Qd")
 _RESET = Struct(f"<d{OWNER_BYTES}sB")
 _HEALED_ONCE_IN_MS = 3_600_000
+#: The index of the first plan of a call, see Arguments.
+_FIRST_PLAN = 2
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
 
@@ -77,12 +79,19 @@ class Codec:
         self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
 
     def acquire(
-        self, claims: Iterable[PlainClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = None
+        self, claims: Sequence[PlainClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = None
     ) -> Call:
         """Release the leases in `released`, then decide `claims`, in the given order and in one atomic step.
 
         A lease travels with the first claim of its record, so that the script reads and writes the record once.
         """
+        if len(claims) == 1:
+            return self._acquire_one(claims[0], released, now_ms)
+        return self._acquire_many(claims, released, now_ms)
+
+    def _acquire_many(
+        self, claims: Sequence[PlainClaim], released: Sequence[ReleasedLease], now_ms: int | None
+    ) -> Call:
         freed: dict[Record, list[bytes]] = {}
         for record, lease_id in released:
             freed.setdefault(record, []).append(_RELEASE.pack(lease_id & SEQUENCE))
@@ -104,6 +113,21 @@ class Codec:
         head = _HEAD.pack(encode_time(now_ms), self._owner, len(alone))
         arguments.values[0] = b"".join([head, *(lease for _, lease in alone), *parts])
         return Call(ACQUIRE if parts else RELEASE, [*(key for key, _ in alone), *keys], arguments.values)
+
+    def _acquire_one(self, claim: PlainClaim, released: Sequence[ReleasedLease], now_ms: int | None) -> Call:
+        """`acquire` for one claim, in half of the steps: a caller that is alone waits for each of them."""
+        record, plan, cost, lease_id = claim
+        own, others, keys = [], [], []
+        for other, released_id in released:
+            if other == record:
+                own.append(_RELEASE.pack(released_id & SEQUENCE))
+            else:
+                others.append(_RELEASE.pack(released_id & SEQUENCE))
+                keys.append(self.key(other))
+        keys.append(self.key(record))
+        head = _HEAD.pack(encode_time(now_ms), self._owner, len(others))
+        asked = _CLAIM.pack(lease_id & SEQUENCE, cost, _FIRST_PLAN, len(own))
+        return Call(ACQUIRE, keys, [b"".join((head, *others, asked, *own)), encoded_plan(plan).argument])
 
     def parse_decisions(
         self, claims: Iterable[PlainClaim], reply: bytes, hold_times: HoldTimes, on_grant: OnGrant

@@ -36,15 +36,23 @@ class LeaseIds:
 
         The first id is 0 if no claim needs one. Raises BackendUnavailable for claims of slots while the process exits.
         """
-        first, given = 0, list[PendingClaim]()
         with self._lock:
             refused = self.refuses_slots and any(plan.slot_bit for claim in claims for _, plan in plans_of(claim))
             if not refused:
-                given = [claim if claim[3] >= 0 else with_id(claim, self._new_lease_id()) for claim in claims]
-                first = next((new[3] for new, claim in zip(given, claims, strict=True) if new is not claim), 0)
-                self._in_flight.update({first: None} if first else {})
-        if refused:
-            refuse_slot()
+                return self._give(claims)
+        return refuse_slot()
+
+    def _give(self, claims: Sequence[PendingClaim]) -> tuple[int, list[PendingClaim]]:
+        first, given = 0, []
+        for claim in claims:
+            if claim[3] < 0:
+                lease_id = self._new_lease_id()
+                given.append(with_id(claim, lease_id))
+                if not first:
+                    first = lease_id
+                    self._in_flight[first] = None
+            else:
+                given.append(claim)
         return first, given
 
     def finish(self, first: int) -> None:

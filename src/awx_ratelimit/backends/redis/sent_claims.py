@@ -32,19 +32,24 @@ class SentClaims:
         self._begun_s = time.monotonic()
 
     def received(self, replies: list[Reply]) -> None:
-        """See Sent. What was released is no longer pending, and what was settled is no longer queued."""
+        """See Sent. What was released is no longer pending, and what was settled is no longer queued.
+
+        Removes the replies to settlements.
+        """
         session = self._session
         self._server.home.answered_calls += 1
         if session.call_observers:
             session.report_call(time.monotonic() - self._begun_s)
-        session.settlements.finish(self._queued, replies)
-        for call, reply in zip(self._batch_calls, replies[len(self._queued) :], strict=True):
-            if isinstance(reply, bytes):
+        if self._queued:
+            session.settlements.finish(self._queued, replies)
+            del replies[: len(self._queued)]
+        for call, reply in zip(self._batch_calls, replies, strict=True):
+            if isinstance(reply, bytes) and call.released:
                 session.leases.pending.remove(call.released)
 
     def results(self, replies: list[Reply]) -> list[Outcome]:
         """See Sent. The leases that were granted are open from now on."""
-        outcomes = self._session.outcomes(self._claims, self._batch_calls, replies[len(self._queued) :])
+        outcomes = self._session.outcomes(self._claims, self._batch_calls, replies)
         self._session.lease_ids.finish(self._first_id)
         return outcomes
 

@@ -17,6 +17,7 @@ from awx_ratelimit import (
     StaticKeys,
 )
 from awx_ratelimit.adapters import starlette, werkzeug
+from awx_ratelimit.testing import ManualClock
 
 KEY = "awx_counted_key"
 PLAN = Plan("counted", (Rate("minute", 10**8, 60_000), Rate("day", 10**8, 86_400_000)), Concurrency(1_000))
@@ -34,18 +35,23 @@ _HEADERS = [
 def answerer(name: str) -> Callable[[], None]:
     """A function that answers one request of a bare app (the control), or of one behind a gate.
 
-    The gate finds the key and the rule, decides two rates and a slot, adds two headers and releases the slot.
+    The gate finds the key and the rule, decides two rates and a slot, adds two headers and releases the slot. The clock
+    stands still, so that every request has other numbers in its headers.
     """
     match name:
         case "ASGI, bare":
             return _asgi(_asgi_app)
         case "ASGI":
-            gate = AsyncGate(AsyncLimiter(MemoryBackend()), **ARGUMENTS)
+            gate = AsyncGate(AsyncLimiter(MemoryBackend(clock=ManualClock())), **ARGUMENTS)
             return _asgi(starlette.RateLimitMiddleware(_asgi_app, gate=gate))
         case "WSGI, bare":
             return _wsgi(_wsgi_app)
         case _:
-            return _wsgi(werkzeug.RateLimitMiddleware(_wsgi_app, gate=Gate(Limiter(MemoryBackend()), **ARGUMENTS)))
+            return _wsgi(
+                werkzeug.RateLimitMiddleware(
+                    _wsgi_app, gate=Gate(Limiter(MemoryBackend(clock=ManualClock())), **ARGUMENTS)
+                )
+            )
 
 
 async def _asgi_app(_scope: Any, _receive: Any, send: Any) -> None:

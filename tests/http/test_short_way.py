@@ -16,10 +16,11 @@ def read(_: object) -> Never:
     raise AssertionError("the gate has read the request")
 
 
-def gate(identify: Any = None, kind: type[Gate] = Gate, **more: Any) -> Gate:
+def gate(identify: Any = None, kind: type[Gate] = Gate, listeners: Any = (), **more: Any) -> Gate:
     """A gate with the rules, which has seen a request to each path."""
     identify = StaticKeys({KEY: "starter"}) if identify is None else identify
-    made = kind(Limiter(MemoryBackend()), plans=PlanTable.default(), identify=identify, rules=RULES, **more)
+    limiter = Limiter(MemoryBackend(), listeners=listeners)
+    made = kind(limiter, plans=PlanTable.default(), identify=identify, rules=RULES, **more)
     for path in ("/", "/free", "/priced", "/v1"):
         made.admit(request(KEY, path))
     return made
@@ -50,8 +51,8 @@ def test_known_request() -> None:
 def test_request_that_must_be_read(path: str, method: str, key: str) -> None:
     """A new path, a rule that needs more than the path, and an unknown key are left to `admit`, and charge nothing."""
     told: list[Any] = []
-    made = gate()
-    made.parts[0].report = told.append
+    made = gate(listeners=[told.append])
+    told.clear()
 
     assert begun(made, path, method, key) is None
     assert told == []

@@ -11,13 +11,15 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim, InvalidLimit
-from awx_ratelimit.http.event_loop_claims import claiming_limiter
+from awx_ratelimit.http.event_loop_claims import acquire_of, claiming_limiter
 from awx_ratelimit.http.gate_explains import AsyncExplains
 from awx_ratelimit.http.identity.identifiers import FindCaller
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.policy import EXEMPT, Policy
 from awx_ratelimit.limiter import AsyncLimiter
 
+#: See "Identity checks" in docs/hot-path.md.
+_ONE = 1
 #: The fields of an Admission. A plain tuple is faster to create.
 Admitted = tuple[Reply | None, list[tuple[bytes, bytes]], Decision | None, Caller | None]
 
@@ -29,7 +31,7 @@ class AsyncBegins(AsyncExplains):
         """Look up once what every request needs. See `finder_of` for `find`."""
         self._limiter, self._policy = limiter, policy
         claiming: Any = claiming_limiter(limiter)
-        self._claim, self._claim_jointly = claiming.claim, claiming.claim_jointly
+        self._claim, self._claim_jointly, self._acquire = claiming.claim, claiming.claim_jointly, acquire_of(claiming)
         self._cached_match, self._find, self._resolve = policy.cached_match, find, policy.resolve
         self._headers, self._shared, self._limited_paths = policy.headers, policy.shared, policy.claims.limited_paths
         observers = limiter.observers
@@ -43,7 +45,8 @@ class AsyncBegins(AsyncExplains):
         None if more of the request matters: then nothing is decided or counted, and `admit` decides. `read(source)`
         returns the Request, for the reply to a refused one. `path` is the whole path, and no inner path differs.
         """
-        rule: Any = self._cached_match((method, path))
+        method_and_path = method, path
+        rule: Any = self._cached_match(method_and_path)
         is_plain = rule is not None and rule.is_plain and not (method == "OPTIONS" and self._policy.preflights)
         caller = self._find(key) if is_plain else None
         if caller is None:
@@ -56,10 +59,11 @@ class AsyncBegins(AsyncExplains):
         try:
             plan = self._resolve(caller)
             service = self._shared.service
-            if plan.account is None and service is None and (method, path) not in self._limited_paths:
-                decision = self._claim(caller.subject, plan, rule.cost)
+            if plan.account is None and service is None and method_and_path not in self._limited_paths:
+                acquire = self._acquire if rule.cost is _ONE and not plan.shadowed else self._claim
+                decision = acquire(caller.subject, plan, rule.cost)
             else:
-                claim = self._policy.claims.shared_claim((method, path), caller, plan, service, rule)
+                claim = self._policy.claims.shared_claim(method_and_path, caller, plan, service, rule)
                 decision = self._claim_jointly(claim)
             if decision.__class__ is not Decision and isawaitable(decision):
                 return self._begin_later(decision, rule, caller, plan, source, read)

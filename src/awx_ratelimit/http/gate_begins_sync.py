@@ -10,7 +10,8 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable, ImpossibleClaim, InvalidLimit
-from awx_ratelimit.http.gate_begins import Admitted
+from awx_ratelimit.http.event_loop_claims import acquire_of
+from awx_ratelimit.http.gate_begins import _ONE, Admitted
 from awx_ratelimit.http.gate_explains_sync import Explains
 from awx_ratelimit.http.identity.identifiers import FindCaller
 from awx_ratelimit.http.message import Request
@@ -25,7 +26,7 @@ class Begins(Explains):
         """Look up once what every request needs. See `finder_of` for `find`."""
         self._limiter, self._policy = limiter, policy
         claiming = limiter
-        self._claim, self._claim_jointly = claiming.claim, claiming.claim_jointly
+        self._claim, self._claim_jointly, self._acquire = claiming.claim, claiming.claim_jointly, acquire_of(claiming)
         self._cached_match, self._find, self._resolve = policy.cached_match, find, policy.resolve
         self._headers, self._shared, self._limited_paths = policy.headers, policy.shared, policy.claims.limited_paths
         observers = limiter.observers
@@ -37,7 +38,8 @@ class Begins(Explains):
         None if more of the request matters: then nothing is decided or counted, and `admit` decides. `read(source)`
         returns the Request, for the reply to a refused one. `path` is the whole path, and no inner path differs.
         """
-        rule: Any = self._cached_match((method, path))
+        method_and_path = method, path
+        rule: Any = self._cached_match(method_and_path)
         is_plain = rule is not None and rule.is_plain and not (method == "OPTIONS" and self._policy.preflights)
         caller = self._find(key) if is_plain else None
         if caller is None:
@@ -50,10 +52,11 @@ class Begins(Explains):
         try:
             plan = self._resolve(caller)
             service = self._shared.service
-            if plan.account is None and service is None and (method, path) not in self._limited_paths:
-                decision = self._claim(caller.subject, plan, rule.cost)
+            if plan.account is None and service is None and method_and_path not in self._limited_paths:
+                acquire = self._acquire if rule.cost is _ONE and not plan.shadowed else self._claim
+                decision = acquire(caller.subject, plan, rule.cost)
             else:
-                claim = self._policy.claims.shared_claim((method, path), caller, plan, service, rule)
+                claim = self._policy.claims.shared_claim(method_and_path, caller, plan, service, rule)
                 decision = self._claim_jointly(claim)
         except (ImpossibleClaim, InvalidLimit, BackendUnavailable) as error:
             return self._undecided(error, rule, caller, plan, read(source))

@@ -100,8 +100,10 @@ def _template(plan: Plan) -> _Template:
     return _Template((_POLICY, policy(plan)), state_format([(None, plan)]), visible_rates(plan), visible_slots(plan))
 
 
-#: The policy header, the format of the state, the `fast_numbers` of both rates, and the slots.
-_FastTemplate = tuple[tuple[bytes, bytes], bytes, int, int, int, int, int, int, int, int, int]
+#: The tokens left of two rates, the slots in use, and the header RateLimit for these numbers.
+_Rendered = tuple[int, int, int, tuple[bytes, bytes]]
+#: The policy header, the format of the state, the `fast_numbers` of both rates, the slots, and what was rendered last.
+_FastTemplate = tuple[tuple[bytes, bytes], bytes, int, int, int, int, int, int, int, int, int, list[_Rendered]]
 
 
 def _fast_template(plan: Plan) -> _FastTemplate | None:
@@ -111,7 +113,9 @@ def _fast_template(plan: Plan) -> _FastTemplate | None:
         return None
     first, second = (fast_numbers(rate) for _, _, rate in rates)
     # The format without its end, the wait for a slot: only refusals have one.
-    return (header, state.removesuffix(b"%s"), *first, *second, slots) if first and second else None
+    if first is None or second is None:
+        return None
+    return header, state.removesuffix(b"%s"), *first, *second, slots, [(0, 0, 0, header)]
 
 
 _templates: Final = PlanCache(_template)
@@ -128,11 +132,19 @@ def _draft(decision: Decision) -> Headers:
     # A claim without a cost is also admitted in an overdraft.
     if fast is not None and cost and not over:
         # The fast path for nearly every response: `_numbers` written out for two continuous rates and slots.
-        policy_header, state, capacity, unit, seconds, tokens, capacity_2, unit_2, seconds_2, tokens_2, slots = fast
+        policy_header, state, capacity, unit, seconds, tokens, capacity_2, unit_2, seconds_2, tokens_2, slots, last = (
+            fast
+        )
         left, left_2 = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2
+        same, same_2, same_held, header = last[0]
+        if left == same and left_2 == same_2 and held == same_held and left and left_2:
+            return [policy_header, header]
         wait_s = -(-left * seconds // tokens) or _next_token_s(decision, 0)
         wait_2_s = -(-left_2 * seconds_2 // tokens_2) or _next_token_s(decision, 1)
-        return [policy_header, (_STATE, state % (left, wait_s, left_2, wait_2_s, slots - held))]
+        header = _STATE, state % (left, wait_s, left_2, wait_2_s, slots - held)
+        # Callers that use little of a plan have the same numbers. Without tokens, the time counts too.
+        last[0] = left, left_2, held, header
+        return [policy_header, header]
     template = _templates.get(plan)
     return [template.policy_header, (_STATE, template.state % _numbers(decision))] if template.state else []
 

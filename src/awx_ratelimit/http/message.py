@@ -146,4 +146,4 @@ def _fields(query: bytes) -> list[tuple[str, str]]:
 
 def text_headers(headers: Headers) -> list[tuple[str, str]]:
     """`headers` as text, for WSGI and for frameworks that take no bytes."""
-    return [(str(name, "latin-1"), str(value, "latin-1")) for name, value in headers]
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

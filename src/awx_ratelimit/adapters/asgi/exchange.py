@@ -72,7 +72,11 @@ class Exchange(Settles):
     def send(self, message: Message) -> Awaitable[None]:
         """Returns the awaitable of the server's own `send`, which saves a coroutine for each message."""
         kind = message["type"]
-        if kind in _STARTS:
+        if kind == "http.response.body" and not self._trailers:
+            # The same as `_is_last`, without the call.
+            if not message.get("more_body", False) and (self.decision is not None or self.ending is not None):
+                return self._send_last(message)
+        elif kind in _STARTS:
             message = self._begin_response(message)
         else:
             if self._trailers and kind == "http.response.trailers":

@@ -5,7 +5,7 @@ body is never closed, its slot is released when it is garbage collected.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from awx_ratelimit.adapters.options import MAX_DRAIN_BYTES, check_wsgi, checked_drain_bytes, nested_call
 from awx_ratelimit.adapters.wsgi.environ import (
@@ -23,14 +23,22 @@ from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.http.endings import OVER, Settles, ending_of, note_header
 from awx_ratelimit.http.gate_sync import Gate
 from awx_ratelimit.http.limit_headers import COST_HEADER
-from awx_ratelimit.http.message import text_headers
 
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _decision = "awx_ratelimit.decision"
 SLOTS = "awx_ratelimit.slots"
 _COST = COST_HEADER.decode()
-_ONLY_COST = frozenset((_COST,))
+
+
+class _Names(NamedTuple):
+    """Names of headers that are not sent, and their lengths."""
+
+    names: frozenset[str]
+    lengths: frozenset[int]
+
+
+_ONLY_COST = _Names(frozenset((_COST,)), frozenset((len(_COST),)))
 
 
 class RateLimitMiddleware:
@@ -48,7 +56,9 @@ class RateLimitMiddleware:
         self.app = app
         self.gate = gate
         self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)
-        self._header_names = frozenset(name.decode("latin-1") for name in gate.replaced_names)
+        self._replaced = _Names(
+            frozenset(name.decode("latin-1") for name in gate.replaced_names), gate.replaced_lengths
+        )
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         outer: tuple[Slot, ...] = environ.get(SLOTS, ())
@@ -69,7 +79,7 @@ class RateLimitMiddleware:
         try:
             environ[SLOTS] = (*outer, slot)
             environ[_decision] = decision
-            body = self.app(environ, _adding_headers(slot, outer, self._header_names, start_response))
+            body = self.app(environ, _adding_headers(slot, outer, self._replaced, start_response))
             return _releasing(body, slot, environ.get("wsgi.file_wrapper"))
         except BaseException:
             slot.close()
@@ -84,7 +94,7 @@ class Slot(Settles):
     def __init__(self, gate: Gate, headers: Headers, decision: Decision | None, caller: Caller | None = None) -> None:
         self.gate = gate
         self.caller = caller
-        self.ending = ending_of(decision)
+        self.ending = None if decision.__class__ is Decision else ending_of(decision)
         #: Emptied if an inner gate refuses the request, so that the client sees the headers of that gate.
         self.headers = headers
         self.decision = self.claimed = decision
@@ -100,23 +110,33 @@ class Slot(Settles):
     __del__ = Settles.end
 
 
-class _Body:
-    """The app's body, whose `close` also releases the slot. It is its own iterator, so an iterator keeps the slot."""
+class _ListBody(list[bytes]):
+    """A body that the app has returned as a list. Servers iterate over it without a Python call for each chunk."""
 
-    __slots__ = ("_body", "_iterator", "_slot")
+    __slots__ = ("_slot",)
+
+    def __init__(self, body: list[bytes], slot: Slot) -> None:
+        super().__init__(body)
+        self._slot = slot
+
+    def close(self) -> None:
+        self._slot.close()
+
+
+class _Body:
+    """The app's body, whose `close` also releases the slot."""
+
+    __slots__ = ("_body", "_slot")
 
     def __init__(self, body: Iterable[bytes], slot: Slot) -> None:
         self._body = body
-        self._iterator: Iterator[bytes] | None = None
         self._slot = slot
 
-    def __iter__(self) -> "_Body":
-        return self
-
-    def __next__(self) -> bytes:
-        if self._iterator is None:
-            self._iterator = iter(self._body)
-        return next(self._iterator)
+    def __iter__(self) -> Iterator[bytes]:
+        # A generator refers to this object, so that an iterator alone keeps the slot. Not `yield from`, which would
+        # close the app's body with the generator.
+        for chunk in self._body:  # noqa: UP028
+            yield chunk
 
     def close(self) -> None:
         try:
@@ -137,6 +157,8 @@ class _SizedBody(_Body):
 
 
 def _releasing(body: Iterable[bytes], slot: Slot, file_wrapper: Any) -> Iterable[bytes]:
+    if body.__class__ is list:
+        return _ListBody(body, slot)
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         # Servers send a file without copying it only if the body is an instance of their own wrapper.
         try:
@@ -162,18 +184,29 @@ def _close_and_release(body: Iterable[bytes], slot: Slot) -> Callable[[], None]:
 
 
 def _adding_headers(
-    slot: Slot, outer: tuple[Slot, ...], names: frozenset[str], start_response: StartResponse
+    slot: Slot, outer: tuple[Slot, ...], replaced: _Names, start_response: StartResponse
 ) -> StartResponse:
     def start(status: str, app_headers: WsgiHeaders, *exc_info: Any) -> Any:
         if slot.ending is not None:
             slot.note_status(int(status[:3]))
-        removed = names if slot.headers else _ONLY_COST
-        kept = [pair for pair in app_headers if pair[0].lower() not in removed]
-        if len(kept) != len(app_headers):
-            costs = [value.encode("latin-1") for name, value in app_headers if name.lower() == _COST]
-            if costs:
-                note_header((*outer, slot), costs)
-        app_headers = kept + text_headers(slot.headers)
-        return start_response(status, app_headers, *exc_info)
+        own = slot.headers
+        names, lengths = replaced if own else _ONLY_COST
+        kept = app_headers
+        for pair in app_headers:
+            if len(pair[0]) in lengths and pair[0].lower() in names:
+                kept = [pair for pair in app_headers if pair[0].lower() not in names]
+                _note_costs(slot, outer, app_headers)
+                break
+        lines = [*kept]
+        for name, value in own:
+            lines.append((name.decode("latin-1"), value.decode("latin-1")))  # a list is made by a call
+        return start_response(status, lines, *exc_info)
 
     return start
+
+
+def _note_costs(slot: Slot, outer: tuple[Slot, ...], app_headers: WsgiHeaders) -> None:
+    """Note what the application says in RateLimit-Cost."""
+    costs = [value.encode("latin-1") for name, value in app_headers if name.lower() == _COST]
+    if costs:
+        note_header((*outer, slot), costs)

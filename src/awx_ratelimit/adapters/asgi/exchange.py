@@ -104,7 +104,7 @@ class Exchange(Settles):
                 self._note_costs(headers)
                 break
         if own or kept is not headers:
-            message = dict(message)
+            message = {**message}
             message["headers"] = kept + own
             self._headers = []
         return message

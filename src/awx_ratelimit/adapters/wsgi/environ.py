@@ -53,8 +53,11 @@ def begun(environ: Environ, gate: Gate) -> Admitted | None:
     key, inner = environ.get(_KEY), environ.get("PATH_INFO", "")
     if key is None or inner[:1] != "/" or _VIRTUAL_ROOT in environ:
         return None
-    path = _decoded(environ.get("SCRIPT_NAME", "") + inner)
-    return gate.begin(environ["REQUEST_METHOD"], path, key.encode("latin-1", "replace"), environ, request_of)
+    path = environ.get("SCRIPT_NAME", "") + inner
+    if not path.isascii():
+        path = _decoded(path)
+    sent = key.encode() if key.isascii() else key.encode("latin-1", "replace")
+    return gate.begin(environ["REQUEST_METHOD"], path, sent, environ, request_of)
 
 
 def _unusual_inner_path(environ: Environ, inner: str) -> str | None:

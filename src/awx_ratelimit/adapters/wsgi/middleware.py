@@ -77,7 +77,7 @@ class RateLimitMiddleware:
             return send_reply(reply, environ, start_response)
         slot = Slot(self.gate, headers, decision, caller)
         try:
-            environ[SLOTS] = (*outer, slot)
+            environ[SLOTS] = (*outer, slot) if outer else (slot,)
             environ[_decision] = decision
             body = self.app(environ, _adding_headers(slot, outer, self._replaced, start_response))
             return _releasing(body, slot, environ.get("wsgi.file_wrapper"))

@@ -106,8 +106,9 @@ def test_remaining_time(calls: Calls) -> None:
     calls.timer.begin()
     calls.loop.now_s += 0.02
 
-    assert calls.timer.end() == pytest.approx(0.03)
-    assert calls.timer.end() == 0.0
+    assert calls.timer.left_s() == pytest.approx(0.03)
+    calls.loop.now_s += 1.0
+    assert calls.timer.left_s() == 0.0
 
 
 def test_a_real_loop() -> None:

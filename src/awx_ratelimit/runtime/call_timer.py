@@ -34,10 +34,13 @@ class CallTimer:
         if self._handle is None:
             self._wait(self._begun_s)
 
-    def end(self) -> float:
-        """The call has ended. Returns the seconds that were left, at least 0."""
-        until_s, self._until_s = self._until_s, 0.0
-        return max(0.0, until_s - self._loop.time())
+    def end(self) -> None:
+        """The call has ended."""
+        self._until_s = 0.0
+
+    def left_s(self) -> float:
+        """The seconds that are left of a call that has not ended, at least 0."""
+        return max(0.0, self._until_s - self._loop.time())
 
     def _wait(self, now_s: float) -> None:
         self._due_s = min(now_s + self._seconds / _PARTS, self._until_s)

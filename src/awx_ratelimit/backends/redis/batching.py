@@ -115,7 +115,7 @@ class TaskBatching(Generic[C, R]):
         self._send_next(_first_batch_size(len(self._queue.waiting)))
 
     def _send_next(self, max_claims: int = MAX_BATCH_CLAIMS) -> None:
-        batch = self._queue.next(max_claims) if self._queue.waiting else []
+        batch = self._queue.next(max_claims)
         self._is_busy = bool(batch)
         if not batch:
             return
@@ -141,7 +141,9 @@ class TaskBatching(Generic[C, R]):
             self._is_alone = len(batch) == 1 and not self._queue.waiting
             try:
                 # Before the replies are read and the tasks of this batch go on: the server works meanwhile.
-                self._send_next()
+                self._is_busy = False
+                if self._queue.waiting:
+                    self._send_next()
             finally:
                 self._settle(batch, sent, outcome)
 

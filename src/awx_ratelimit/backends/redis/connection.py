@@ -96,13 +96,16 @@ class TaskCalls:
         self._task.add_done_callback(partial(_tell, done))
 
     def _on_end(self, calls: Sequence[Call], done: Done, outcome: Any) -> None:
-        left_s = self._timer.end()
         if isinstance(outcome, BaseException):
+            self._timer.end()
             self._drop()
             done(self._failure(outcome))
         elif any_refused(outcome):
+            left_s = self._timer.left_s()
+            self._timer.end()
             self._start_task(done, left_s, calls, outcome)
         else:
+            self._timer.end()
             done(outcome)
 
     def _failure(self, error: BaseException) -> BaseException:

@@ -76,6 +76,8 @@ class Session:
         self.lease_ids = LeaseIds(self.codec.new_lease_id)
         self.leases = Leases(now_ms, thread.wake, self.home)
         self.lost_leases = 0
+        #: The last plain plan of a claim: most claims have the plan of the one before.
+        self._last_plan: Plan | None = None
         self.calls = BatchCalls(route, self.only_server, self.codec, self.present, self.leases.pending)
         self.settlements = Settlements(self.codec, self.leases, self.present, self.calls.split, thread.wake)
         self.parts = Parts(self.leases, self.codec.keys.slot, self.settlements)
@@ -97,7 +99,8 @@ class Session:
         if self.lease_ids.refuses_slots and lease_id and plan.slot_bit:
             refuse_slot()
         # In a batch, a claim that cannot be encoded would fail all others.
-        if encoded_plan(plan).is_plain:
+        if plan is self._last_plan or encoded_plan(plan).is_plain:
+            self._last_plan = plan
             return subject, plan, cost, lease_id
         return plain_as_joint(subject, plan, cost, lease_id)
 

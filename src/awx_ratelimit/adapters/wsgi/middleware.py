@@ -110,33 +110,26 @@ class Slot(Settles):
     __del__ = Settles.end
 
 
-class _ListBody(list[bytes]):
-    """A body that the app has returned as a list. Servers iterate over it without a Python call for each chunk."""
-
-    __slots__ = ("_slot",)
-
-    def __init__(self, body: list[bytes], slot: Slot) -> None:
-        super().__init__(body)
-        self._slot = slot
-
-    def close(self) -> None:
-        self._slot.close()
-
-
 class _Body:
-    """The app's body, whose `close` also releases the slot."""
+    """The app's body, whose `close` also releases the slot. It is its own iterator, so an iterator keeps the slot.
 
-    __slots__ = ("_body", "_slot")
+    It is no list: granian does not close those.
+    """
+
+    __slots__ = ("_body", "_iterator", "_slot")
 
     def __init__(self, body: Iterable[bytes], slot: Slot) -> None:
         self._body = body
+        self._iterator: Iterator[bytes] | None = None
         self._slot = slot
 
-    def __iter__(self) -> Iterator[bytes]:
-        # A generator refers to this object, so that an iterator alone keeps the slot. Not `yield from`, which would
-        # close the app's body with the generator.
-        for chunk in self._body:  # noqa: UP028
-            yield chunk
+    def __iter__(self) -> "_Body":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = iter(self._body)
+        return next(self._iterator)
 
     def close(self) -> None:
         try:
@@ -157,8 +150,6 @@ class _SizedBody(_Body):
 
 
 def _releasing(body: Iterable[bytes], slot: Slot, file_wrapper: Any) -> Iterable[bytes]:
-    if body.__class__ is list:
-        return _ListBody(body, slot)
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         # Servers send a file without copying it only if the body is an instance of their own wrapper.
         try:

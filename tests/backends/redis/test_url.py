@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit.backends.open import open_async_backend, open_backend
+from awx_ratelimit.backends.redis.endpoint import open_endpoint
 from awx_ratelimit.backends.redis.url import Address, parse_url
 
 SECRET = "s3cr3t"
@@ -88,3 +89,18 @@ def test_backend_options_are_taken_from_the_query(opened: Any, url: str) -> None
     """`prefix` in the URL of a cluster or service reaches the backend."""
     with pytest.raises(ValueError, match=r"prefix: .* got 'a\{b'"):
         opened(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{SECRET}@localhost:1/2",
+        f"redis+sentinel://user:{SECRET}@localhost:1/service/0?sentinel_password={SECRET}",
+    ],
+)
+def test_repr_shows_no_password(url: str) -> None:
+    """An error reporter that shows local variables shows no password."""
+    address = parse_url(url)
+
+    assert SECRET in address.client_url
+    assert SECRET not in repr(address) + repr(open_endpoint(address.client_url, 1.0))

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio.connection import parse_url
@@ -28,7 +28,8 @@ class Endpoint:
     port: int = _PORT
     path: str = ""
     username: str | None = None
-    password: str | None = None
+    # Error reporters show the repr of local variables.
+    password: str | None = field(default=None, repr=False)
     database: int = 0
     protocol: int = 3
     trust: "TrustStore | None" = None

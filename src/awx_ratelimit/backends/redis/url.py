@@ -57,6 +57,10 @@ class Address(NamedTuple):
     #: User name and password of the sentinels.
     sentinel_options: Mapping[str, Any] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        """Without user and password: error reporters show the repr of local variables."""
+        return f"Address(seeds={self.seeds}, service={self.service!r})"
+
 
 class _Group(NamedTuple):
     """The grammar of a URL with several hosts: default port, path, options, and an example."""

@@ -250,4 +250,4 @@ def test_decisions_need_no_thread(
     assert [decision.allowed for decision in (*decisions, later)] == [True] * 4
     said = [record.message for record in caplog.records if "leases are not renewed" in record.message]
     assert len(said) == 1
-    assert limiter.backend._maintenance._thread._thread is not None
+    assert limiter.backend._maintenance._thread.thread is not None

@@ -55,7 +55,7 @@ def test_stop_works_once_more(work: Work) -> None:
     work.ticker.start()
 
     assert work.done == 2
-    assert work.ticker._thread is None
+    assert work.ticker.thread is None
 
 
 def test_interval() -> None:
@@ -87,4 +87,4 @@ def test_stop_within_start(started: bool, monkeypatch: pytest.MonkeyPatch) -> No
     threads[0].join(5)
 
     assert threads[0].is_alive() is False
-    assert work.ticker._thread is None
+    assert work.ticker.thread is None

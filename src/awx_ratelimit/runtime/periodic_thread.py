@@ -31,19 +31,20 @@ class PeriodicThread:
         # SimpleQueue is the only queue whose put() a finalizer or a signal handler may call.
         self._signals: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._awake = False
-        self._thread: threading.Thread | None = None
+        #: It runs, or is about to.
+        self.thread: threading.Thread | None = None
         self._stopped = self._has_failed = False
 
     def start(self) -> None:
         """Start the thread unless it runs. Raises RuntimeError if the process cannot start another thread."""
         with self._lock:
-            if self._thread is None and not self._stopped:
-                thread = self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            if self.thread is None and not self._stopped:
+                thread = self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 try:
                     thread.start()
                 except BaseException:
                     if not thread.is_alive():
-                        self._thread = None
+                        self.thread = None
                     raise
 
     def try_start(self) -> bool:
@@ -74,7 +75,7 @@ class PeriodicThread:
 
     def _end(self, timeout_s: float, last: Callable[[], Any] | None) -> None:
         with self._lock:
-            thread, self._thread = self._thread, None
+            thread, self.thread = self.thread, None
         if thread is not None:
             self._signals.put(last)
             # A signal handler in the middle of `start` cannot wait for the thread.
@@ -83,7 +84,7 @@ class PeriodicThread:
 
     def finish(self, last: Callable[[], Any]) -> None:
         """Let the thread, if it runs, call `last` and end. Never waits, so a finalizer may call it."""
-        if self._thread is not None:
+        if self.thread is not None:
             self._signals.put(last)
 
     def _run(self) -> None:

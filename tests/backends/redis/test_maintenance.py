@@ -4,7 +4,10 @@ import threading
 
 from tests.machine import eventually
 
+from awx_ratelimit import Concurrency, Plan
 from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
+
+SHORT = Plan("short", (), Concurrency(1, ttl_ms=1_000))
 
 
 def waits(*late: bool) -> list[float]:
@@ -47,10 +50,10 @@ def test_interval_after_a_restart() -> None:
     """A thread that is started again renews as often as the shortest ttl needs."""
     maintained = Maintained()
     maintained.hangs.set()
-    maintained.thread.renew_within(30)
+    maintained.thread.renew_for(SHORT)
     assert eventually(lambda: maintained.turns, 1) == 1
     maintained.thread.stop(5)
-    maintained.thread.renew_within(30)
+    maintained.thread.renew_for(SHORT)
     turns = eventually(lambda: maintained.turns, 2)
     maintained.end()
 
@@ -60,13 +63,13 @@ def test_interval_after_a_restart() -> None:
 def test_start_while_a_stop_waits() -> None:
     """A lease that opens while another thread still waits for the end of the thread is renewed too."""
     maintained = Maintained()
-    maintained.thread.renew_within(30)
+    maintained.thread.renew_for(SHORT)
     assert eventually(lambda: maintained.turns, 1) == 1
     stopper = threading.Thread(target=maintained.thread.stop, args=(5,))
     stopper.start()
-    assert eventually(lambda: maintained.thread._thread, None) is None
+    assert eventually(lambda: maintained.thread.thread, None) is None
     maintained.thread.start()
-    started = maintained.thread._thread
+    started = maintained.thread.thread
     maintained.end()
     stopper.join(5)
 

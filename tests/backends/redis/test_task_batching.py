@@ -1,6 +1,7 @@
 """Batching for tasks: few calls, and every result reaches its caller."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -190,6 +191,31 @@ def test_a_bug_fails_the_claims_of_its_batch() -> None:
         return [type(error).__name__ for error in errors], seen
 
     assert run(broken()) == (["BackendUnavailable"] * 2, ["ZeroDivisionError('division by zero')"] * 2)
+
+
+def test_a_caller_that_exits_ends_the_loop_but_no_other_call() -> None:
+    """If a task raises SystemExit when it gets its result, the others of its batch get theirs, and the loop ends."""
+    got: list[int] = []
+
+    async def caller(server: Server, number: int) -> None:
+        answer = await server.ask(number)
+        if number == 2:
+            sys.exit(3)
+        got.append(answer)
+
+    async def main() -> None:
+        server = Server()
+        server.free.set()
+        tasks = [asyncio.create_task(caller(server, number)) for number in (1, 2, 3)]
+        try:
+            await asyncio.sleep(10)
+        finally:
+            # Its exception is known already.
+            tasks[1].exception()
+
+    with pytest.raises(SystemExit, match="3"):
+        asyncio.run(main())
+    assert got == [-1, -3]
 
 
 class Broken(Batch):

@@ -7,13 +7,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import filterfalse
-from typing import Any, Generic, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from awx_ratelimit.backends.redis.connection import Reply
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.sent import Sent
 from awx_ratelimit.backends.redis.server import copied_error
 from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.runtime.task_waiter import TaskWaiter
 
 #: The most claims of one call, so that one call never keeps the server busy for long.
 MAX_BATCH_CLAIMS = 128
@@ -59,8 +61,8 @@ class BatchQueue(Generic[W]):
         return self.waiting[0] if self.waiting else None
 
 
-#: A claim and the future of its result. A cancelled caller leaves its future done.
-_Waiter: TypeAlias = tuple[C, asyncio.Future[R]]
+#: A caller that was cancelled leaves it done.
+_Waiter: TypeAlias = TaskWaiter[C, R]
 
 
 def _first_batch_size(waiting: int) -> int:
@@ -86,30 +88,26 @@ class TaskBatching(Generic[C, R]):
         self._prepare = prepare
         self._abandon = abandon
         self._loop = asyncio.get_running_loop()
-        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(lambda waiter: waiter[1].done())
+        self._queue: BatchQueue[_Waiter[C, R]] = BatchQueue(attrgetter("is_done"))
         #: Whether a batch is in flight, or about to be sent.
         self._is_busy = False
         #: Whether the last batch had one claim, and none waited behind it.
         self._is_alone = False
 
-    async def send(self, claim: C) -> R:
-        """The result of `claim`. Raises what failed its batch, or the one before."""
-        result: asyncio.Future[R] = self._loop.create_future()
-        self._queue.add((claim, result))
-        if not self._is_busy:
+    def send(self, claim: C) -> TaskWaiter[C, R]:
+        """Await the result of `claim`. Raises what failed its batch, or the one before."""
+        waiter: _Waiter[C, R] = TaskWaiter(claim, self._loop, self._abandon)
+        if self._is_busy:
+            self._queue.waiting.append(waiter)
+        elif self._is_alone:
             self._is_busy = True
-            if self._is_alone:
-                self._send_next(1)
-            else:
-                # The other tasks that run in this iteration of the loop join the batch.
-                self._loop.call_soon(self._send_first)
-        try:
-            return await result
-        except asyncio.CancelledError:
-            if result.done() and not result.cancelled() and result.exception() is None:
-                # The result arrived, and then the cancellation, before the caller went on.
-                self._abandon(result.result())
-            raise
+            self._send([waiter])
+        else:
+            self._is_busy = True
+            self._queue.waiting.append(waiter)
+            # The other tasks that run in this iteration of the loop join the batch.
+            self._loop.call_soon(self._send_first)
+        return waiter
 
     def _send_first(self) -> None:
         self._send_next(_first_batch_size(len(self._queue.waiting)))
@@ -117,11 +115,13 @@ class TaskBatching(Generic[C, R]):
     def _send_next(self, max_claims: int = MAX_BATCH_CLAIMS) -> None:
         batch = self._queue.next(max_claims)
         self._is_busy = bool(batch)
-        if not batch:
-            return
+        if batch:
+            self._send(batch)
+
+    def _send(self, batch: list[_Waiter[C, R]]) -> None:
         sent: Sent[R] | None = None
         try:
-            sent = self._prepare([claim for claim, _ in batch])
+            sent = self._prepare([waiter.call for waiter in batch])
             self._start(sent.calls, partial(self._on_end, batch, sent))
         except BaseException as error:
             self._is_busy = False
@@ -153,16 +153,30 @@ class TaskBatching(Generic[C, R]):
         except BaseException as error:
             self._fail(batch, sent, error)
             raise
-        for (_, future), result in zip(batch, results, strict=True):
-            if future.done():
-                self._abandon(result)
-            else:
-                future.set_result(result)
+        settling = zip(batch, results, strict=True)
+        try:
+            for waiter, result in settling:
+                if waiter.is_done:
+                    self._abandon(result)
+                else:
+                    waiter.set_result(result)
+        except BaseException as error:
+            for waiter, result in settling:
+                if waiter.is_done:
+                    self._abandon(result)
+                else:
+                    waiter.set_result_later(result)
+            # A task ends the program. Raised here, its exception would end the connection instead.
+            self._loop.call_soon(_raise, error)
 
     def _fail(self, batch: list[_Waiter[C, R]], sent: Sent[R] | None, cause: BaseException) -> None:
         """Fail the queued claims with the batch: no claim waits for two calls without a reply."""
         if sent is not None:
             sent.fail(cause)
-        for _, future in (*batch, *self._queue.clear()):
-            if not future.done():
-                future.set_exception(copied_error(cause))
+        for waiter in (*batch, *self._queue.clear()):
+            if not waiter.is_done:
+                waiter.set_error(copied_error(cause))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -13,6 +13,7 @@ that step, only the sockets can still be closed.
 import asyncio
 import threading
 import time
+from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import partial
@@ -65,13 +66,13 @@ class LoopChannels(Generic[_Channel]):
 
     def _current(self) -> dict[Server | None, _Channel]:
         try:
-            loop = asyncio.get_running_loop()
+            channels = self._channels.get(get_running_loop())
         except RuntimeError:
             raise RuntimeError(needs_asyncio_error("AsyncRedisBackend")) from None
-        channels = self._channels.get(loop)
-        return self._add_loop(loop) if channels is None else channels
+        return self._add_loop() if channels is None else channels
 
-    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> dict[Server | None, _Channel]:
+    def _add_loop(self) -> dict[Server | None, _Channel]:
+        loop = get_running_loop()
         # Loops of other threads read these dicts without the lock. So dicts are replaced and never changed.
         with self._lock:
             closed = [known for known in self._channels if known.is_closed()]
@@ -86,14 +87,14 @@ class LoopChannels(Generic[_Channel]):
     @property
     def are_alone(self) -> bool:
         """Whether no other event loop has channels."""
-        current = asyncio.get_running_loop()
+        current = get_running_loop()
         return not any(loop is not current and not loop.is_closed() for loop in self._channels.copy())
 
     def _remove_all(self) -> list[_Channel]:
         """Remove and return the channels of the running event loop."""
         with self._lock:
             remaining = self._channels.copy()
-            channels = remaining.pop(asyncio.get_running_loop(), {})
+            channels = remaining.pop(get_running_loop(), {})
             self._channels = remaining
         return list(channels.copy().values())
 

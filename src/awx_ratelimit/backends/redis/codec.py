@@ -98,12 +98,12 @@ class Codec:
         keys: list[bytes] = []
         parts: list[bytes] = []
         arguments = Arguments()
-        pack, key = _CLAIM.pack, self.key
+        pack, known, key = _CLAIM.pack, self.keys.known.get, self.key
         last, index = None, 0
         for record, plan, cost, lease_id in claims:
             if plan is not last:
                 last, index = plan, arguments.index_of_plan(plan)
-            keys.append(key(record))
+            keys.append(known(record) or key(record))
             leases = freed.pop(record, None) if freed else None
             if leases is None:
                 parts.append(pack(lease_id & SEQUENCE, cost, index, 0))

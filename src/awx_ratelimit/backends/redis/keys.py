@@ -17,7 +17,7 @@ from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.validation import describe
 
 MAX_PREFIX_BYTES: Final = 64
-_RECORDS_CACHED = 8_192
+_RECORDS_CACHED = 16_384
 _LONGEST_CACHED = 256
 _place = re.compile(r"\{([^{}]+)\}", re.DOTALL).match
 
@@ -35,13 +35,22 @@ class Keys:
         if len(prefix.encode()) > MAX_PREFIX_BYTES or "{" in prefix or "}" in prefix:
             raise ValueError(f"prefix: expected at most {MAX_PREFIX_BYTES} bytes without braces, got {prefix!r}")
         self._start = f"{prefix}:{{".encode()
-        self._cached = lru_cache(_RECORDS_CACHED)(self._new)
+        #: The keys of some records. The hot path reads it without a call.
+        self.known: dict[Record, bytes] = {}
         self._cached_slot = lru_cache(_RECORDS_CACHED)(key_slot)
 
     def key(self, record: Record) -> bytes:
         """The key of `record`: short for any subject."""
-        subject = record if record.__class__ is str else subject_of(record)
-        return self._cached(record) if len(subject) <= _LONGEST_CACHED else self._new(record)
+        return self.known.get(record) or self._add(record)
+
+    def _add(self, record: Record) -> bytes:
+        key = self._new(record)
+        if len(subject_of(record)) <= _LONGEST_CACHED:
+            if len(self.known) >= _RECORDS_CACHED:
+                # One atomic step, unlike evicting single entries.
+                self.known.clear()
+            self.known[record] = key
+        return key
 
     def index(self, subject: str) -> bytes:
         """The key of the index of the scopes in which `subject` has records. No scope contains a colon."""

@@ -43,16 +43,16 @@ class LeaseIds:
         return refuse_slot()
 
     def _give(self, claims: Sequence[PendingClaim]) -> tuple[int, list[PendingClaim]]:
-        first, given = 0, []
+        first, given, new = 0, list[PendingClaim](), self._new_lease_id
         for claim in claims:
             if claim[3] < 0:
-                lease_id = self._new_lease_id()
+                lease_id = new()
+                first = first or lease_id
                 given.append(with_id(claim, lease_id))
-                if not first:
-                    first = lease_id
-                    self._in_flight[first] = None
             else:
                 given.append(claim)
+        if first:
+            self._in_flight[first] = None
         return first, given
 
     def finish(self, first: int) -> None:

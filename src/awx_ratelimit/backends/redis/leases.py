@@ -71,7 +71,8 @@ class Leases:
         lease = self._open.pop(lease_id, None) or self._lapsing.pop(lease_id, None)
         if lease is None:
             return None
-        self.release_slots(lease.slots, lease_id)
+        for record, _ in lease.slots:
+            self.pending.add(record, lease_id)
         since_ms: int | None = decision.holder.since_ms
         return None if since_ms is None else self._now_ms() - since_ms
 

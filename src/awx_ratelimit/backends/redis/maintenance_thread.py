@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 _log = logging.getLogger("awx_ratelimit")
@@ -45,19 +46,24 @@ class MaintenanceThread(PeriodicThread):
     def __init__(self, work: Callable[[], float]) -> None:
         super().__init__("awx_ratelimit leases", work, _IDLE_MS / 3000)
         self.renewed_s = time.monotonic()
+        #: The last plan whose leases it renews often enough, as long as it runs.
+        self.renewed_plan: Plan | None = None
         self._shortest_ttl_ms: int | None = None
         self._has_logged = False
 
-    def renew_within(self, ttl_ms: int) -> None:
-        """A lease with this ttl is open: start the thread, and renew often enough for it."""
-        if self._shortest_ttl_ms is None or ttl_ms < self._shortest_ttl_ms:
-            self._shortest_ttl_ms = ttl_ms
-            self.wake()
-        self.start()
+    def renew_for(self, plan: Plan) -> None:
+        """A lease of `plan` is open: start the thread, and renew often enough for it."""
+        if plan.concurrency is not None:
+            ttl_ms = plan.concurrency.ttl_ms
+            if self._shortest_ttl_ms is None or ttl_ms < self._shortest_ttl_ms:
+                self._shortest_ttl_ms = ttl_ms
+                self.wake()
+            self.start()
+        self.renewed_plan = plan
 
     def start(self) -> None:
         """Start the thread if it does not run. Not for finalizers and signal handlers: they call `wake`."""
-        if self._thread is not None:
+        if self.thread is not None:
             return
         self.renewed_s = time.monotonic()
         try:

@@ -88,7 +88,10 @@ def checked_joint(claim: JointClaim) -> JointClaim:
 
 def with_id(claim: PendingClaim, lease_id: int) -> PendingClaim:
     """`claim` with its lease id."""
-    return claim._replace(lease_id=lease_id) if isinstance(claim, PendingJoint) else (*claim[:3], lease_id)
+    if isinstance(claim, PendingJoint):
+        return claim._replace(lease_id=lease_id)
+    record, plan, cost, _ = claim
+    return record, plan, cost, lease_id
 
 
 def records_of(claim: PendingClaim) -> Sequence[Record]:

@@ -23,7 +23,7 @@ class SentClaims:
         self._first_id = 0
         try:
             self._first_id, self._claims = session.lease_ids.give(claims)
-            first = [settlements.call(each.pending) for each in self._queued]
+            first = [settlements.call(each.pending) for each in self._queued] if self._queued else []
             self._batch_calls = session.calls.of(self._claims, server)
         except BaseException as error:
             self.fail(error)

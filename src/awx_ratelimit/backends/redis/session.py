@@ -152,9 +152,8 @@ class Session:
 
     def grant(self, claim: PlainClaim, decided_at_ms: int, lease_id: int) -> Any:
         """The holder of an admitted Decision. With a `lease_id`, its lease is open and will be renewed."""
-        concurrency = claim[1].concurrency
-        if lease_id and concurrency is not None:
-            self._thread.renew_within(concurrency.ttl_ms)
+        if lease_id and (claim[1] is not self._thread.renewed_plan or self._thread.thread is None):
+            self._thread.renew_for(claim[1])
         return self.leases.grant((claim[:2],), decided_at_ms, lease_id)
 
     def grant_jointly(
@@ -162,8 +161,7 @@ class Session:
     ) -> Any:
         """`grant` for a JointClaim that has taken `slots`."""
         for _, plan in slots:
-            if plan.concurrency is not None:
-                self._thread.renew_within(plan.concurrency.ttl_ms)
+            self._thread.renew_for(plan)
         declared_id = claim.lease_id if claim.claim.declared else 0
         if claim.is_part:
             return PartGrant(self.leases, declared_id, slots)

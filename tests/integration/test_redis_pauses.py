@@ -6,12 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.redis_paused import THREADS
+from tests.integration.redis_paused import THREADS, TIMEOUT_MS
 from tests.redis_servers import RedisServer
 
-#: Longer than any thread waits for a call with the default timeout, and as long to continue.
-PAUSE_S = 0.4
-PAUSES = 3
+#: Longer than any thread waits for a call.
+PAUSE_S = 8 * TIMEOUT_MS / 1000
+PAUSES = 2
 
 
 def test_pause(redis_server: RedisServer) -> None:

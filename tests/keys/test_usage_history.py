@@ -464,7 +464,7 @@ def test_many_keys(
     """With many keys, the thread is woken before its time; not while the database does not answer."""
     monkeypatch.setattr(counting, "MANY_SUBJECTS", 100)
     woken: list[bool] = []
-    monkeypatch.setattr(history._writer, "wake", lambda: woken.append(history._is_failing))
+    monkeypatch.setattr(history._writer, "wake", lambda: woken.append(history._writer.is_failing))
     limiter = Limiter(MemoryBackend(clock=clock), listeners=[history])
     for number in range(150):
         use(limiter, f"key_{number:016d}")

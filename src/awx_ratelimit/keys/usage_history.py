@@ -6,7 +6,6 @@ what it has not written yet; nothing is ever counted twice.
 """
 
 import secrets
-import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,8 +18,8 @@ from awx_ratelimit.observability.subject_counts import HourUsage
 from awx_ratelimit.observability.usage_history import UsageCounts
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.exits import register_at_exit
+from awx_ratelimit.runtime.flushable_thread import FlushableThread
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
-from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
 KEEP_DAYS: Final = 400
 FLUSH_S: Final = 5.0
@@ -32,7 +31,6 @@ _BATCH: Final = 500
 _REMOVE_INTERVAL_MS: Final = 3_600_000
 _MAX_REMOVALS: Final = 10
 _CLOSE_S: Final = 2.0
-_FLUSH_TIMEOUT_S: Final = 2.0
 
 
 class UsageHistory(UsageCounts):
@@ -47,8 +45,6 @@ class UsageHistory(UsageCounts):
     number out of its range.
     """
 
-    _write_lock: threading.Lock
-    _flushed: threading.Event
     #: What the current transaction writes.
     _batch: list[HourUsage]
     _may_remove: bool
@@ -70,7 +66,7 @@ class UsageHistory(UsageCounts):
         check_seconds(flush_seconds, "flush_seconds", _MAX_FLUSH_S)
         self._keep_days = keep_days
         self._clock = clock or WallClock()
-        self._writer = PeriodicThread("awx-usage", self.write, flush_seconds)
+        self._writer = FlushableThread("awx-usage", self.write, flush_seconds)
         self._renew()
         super().__init__(KEY_ID_PREFIX, is_key_id, start=self._writer.try_start, wake=self._wake_writer)
         register_after_fork(self._renew)
@@ -78,27 +74,14 @@ class UsageHistory(UsageCounts):
     def write(self) -> None:
         """Write all counts now. The thread does this every `flush_seconds`. Raises KeyStoreUnavailable."""
         renew_if_forked()
-        with self._write_lock:
-            flushed, self._flushed = self._flushed, threading.Event()
-            try:
-                self._write_batches()
-                self._remove_old()
-            except BaseException:
-                self._is_failing = True
-                raise
-            else:
-                self._is_failing = False
-            finally:
-                flushed.set()
+        with self._writer.attempt():
+            self._write_batches()
+            self._remove_old()
 
     def flush(self) -> None:
         """Write all counts, and wait for at most 2 s. While the database does not answer, it does not wait."""
         renew_if_forked()
-        flushed, is_useless = self._flushed, self._is_failing or self._is_closed
-        is_useless |= not self._writer.try_start()
-        self._writer.wake()
-        if not is_useless and not flushed.wait(_FLUSH_TIMEOUT_S):
-            self._is_failing = True
+        self._writer.flush()
 
     def health(self) -> Mapping[str, Any]:
         """Return how many subjects of this process have counts that are not written, and what was not counted.
@@ -107,17 +90,17 @@ class UsageHistory(UsageCounts):
         were too many subjects, and ``failing`` whether the last attempt to write has failed. Never raises.
         """
         renew_if_forked()
-        return {"unwritten": self.untaken + len(self._batch), "dropped": self.dropped, "failing": self._is_failing}
+        unwritten = self.untaken + len(self._batch)
+        return {"unwritten": unwritten, "dropped": self.dropped, "failing": self._writer.is_failing}
 
     def close(self) -> None:
         """Write all counts and stop the thread, within 2 s. You may call it twice. Close the store after this."""
         renew_if_forked()
-        self._is_closed = True
         self._writer.stop(_CLOSE_S)
 
     def _wake_writer(self) -> None:
         # A database that does not answer gets no more attempts for it.
-        if not self._is_failing:
+        if not self._writer.is_failing:
             self._writer.wake()
 
     def _write_batches(self) -> None:
@@ -153,9 +136,7 @@ class UsageHistory(UsageCounts):
         self._process = secrets.token_hex(8)
         self._sequence = 0
         self._batch = []
-        self._write_lock = threading.Lock()
-        self._flushed = threading.Event()
-        self._is_failing = self._is_closed = self._may_remove = False
+        self._may_remove = False
         self._asked_at_ms = -_REMOVE_INTERVAL_MS
         self._writer.renew()
         register_at_exit(self.close)

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from awx_ratelimit.observability.latest_decisions import LatestDecisions
 from awx_ratelimit.observability.quota_crossings import QuotaUse, crossed_quotas
 from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.exits import register_at_exit
+from awx_ratelimit.runtime.flushable_thread import FlushableThread
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 from awx_ratelimit.runtime.periodic_thread import PeriodicThread
 
@@ -28,7 +28,6 @@ _MAX_INTERVAL_S: Final = 3_600
 _MAX_UNSTORED: Final = 10_000
 #: For each of the two threads, when this is closed.
 _CLOSE_S: Final = 1.0
-_FLUSH_TIMEOUT_S: Final = 2.0
 
 
 class QuotaWarnings(LatestDecisions):
@@ -47,8 +46,6 @@ class QuotaWarnings(LatestDecisions):
     Raises TypeError for a wrong type, and InvalidLimit for a wrong value and if nobody is to be told.
     """
 
-    _look_lock: threading.Lock
-    _looked: threading.Event
     _warned: WarnedQuotas
     #: Uses that the outbox has not got yet.
     _unstored: dict[tuple[str, str], QuotaUse]
@@ -68,7 +65,7 @@ class QuotaWarnings(LatestDecisions):
         check_seconds(interval_seconds, "interval_seconds", _MAX_INTERVAL_S)
         self._stored_outbox = None if store is None else StoredOutbox(_checked_store(store))
         self._clock = clock or WallClock()
-        self._looker = PeriodicThread("awx-quotas", self.look, interval_seconds)
+        self._looker = FlushableThread("awx-quotas", self.look, interval_seconds)
         self._sender = PeriodicThread("awx-warnings", self._deliver, interval_seconds)
         self._renew()
         super().__init__(start=self._start_threads, wake=self._looker.wake)
@@ -82,27 +79,15 @@ class QuotaWarnings(LatestDecisions):
     def look(self) -> None:
         """Look at the latest decisions now. The thread does this every few seconds. Raises KeyStoreUnavailable."""
         renew_if_forked()
-        with self._look_lock:
-            looked, self._looked = self._looked, threading.Event()
-            try:
-                self._note_crossings()
-                self._store_uses()
-            except BaseException:
-                self._is_failing = True
-                raise
-            else:
-                self._is_failing = False
-            finally:
-                looked.set()
+        with self._looker.attempt():
+            self._note_crossings()
+            self._store_uses()
 
     def flush(self) -> None:
         """Look at the latest decisions, and wait for that for at most 2 s. Waits for no delivery."""
         renew_if_forked()
-        looked, is_useless = self._looked, self._is_failing or self._is_closed
-        is_useless |= not self._start_threads()
-        self._looker.wake()
-        if not is_useless and not looked.wait(_FLUSH_TIMEOUT_S):
-            self._is_failing = True
+        self._sender.try_start()
+        self._looker.flush()
 
     def health(self) -> Mapping[str, Any]:
         """Return how many warnings wait for their delivery, how many were given up by this process, and its state.
@@ -113,13 +98,12 @@ class QuotaWarnings(LatestDecisions):
         return {
             "pending": len(self._unstored) + self._delivery.pending,
             "given_up": self._delivery.given_up,
-            "failing": self._is_failing or self._delivery.is_failing,
+            "failing": self._looker.is_failing or self._delivery.is_failing,
         }
 
     def close(self) -> None:
         """Look once more, try to deliver, and stop the threads, within 2 s. Close the store after this."""
         renew_if_forked()
-        self._is_closed = True
         self._looker.stop(_CLOSE_S)
         # A command that has loaded the app, and has decided nothing, delivers nothing at its end.
         self._sender.stop(_CLOSE_S, last=None if self._is_started else _do_nothing)
@@ -155,13 +139,10 @@ class QuotaWarnings(LatestDecisions):
 
     def _renew(self) -> None:
         """Begin without warnings: in the constructor, and in a child process. Those of the parent are the parent's."""
-        self._look_lock = threading.Lock()
-        self._looked = threading.Event()
         self._warned = WarnedQuotas()
         self._unstored = {}
         self._outbox: Outbox = self._stored_outbox or MemoryOutbox()
         self._delivery = Delivery(self._outbox, self._channels, self._clock)
-        self._is_failing = self._is_closed = False
         self._looker.renew()
         self._sender.renew()
         register_at_exit(self.close)

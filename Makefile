@@ -61,7 +61,11 @@ nginx:
 mod_wsgi:
 	@test -e /usr/lib/apache2/modules/$@.so || { $(INSTALL) apache2 libapache2-mod-wsgi-py3; } || { echo "$@ is needed for the tests: install Debian's packages apache2 and libapache2-mod-wsgi-py3" >&2; exit 1; }
 
-redis-server chromium prometheus valgrind:
+# The headless shell takes half the processor time of the whole browser, which serves as well.
+chromium:
+	@command -v chromium-headless-shell >/dev/null || { $(INSTALL) chromium-headless-shell; } 2>/dev/null || command -v chromium >/dev/null || { echo "Chromium is needed for the tests: install Debian's package chromium-headless-shell" >&2; exit 1; }
+
+redis-server prometheus valgrind:
 	@command -v $@ >/dev/null || { $(INSTALL) $@; } || { echo "$@ is needed: install Debian's package of that name" >&2; exit 1; }
 
 postgresql:

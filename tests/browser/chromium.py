@@ -23,9 +23,10 @@ _DISABLED_FEATURES = (
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless browser. Raises RuntimeError if Chromium is not installed."""
-    path = shutil.which("chromium")
+    # The shell takes half the processor time.
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if path is None:
-        raise RuntimeError("Chromium is not installed; run `make chromium`, or install the package chromium")
+        raise RuntimeError("Chromium is not installed; run `make chromium`")
     # Chromium has no sandbox for root.
     arguments = ["--disable-gpu", f"--disable-features={','.join(_DISABLED_FEATURES)}"]
     arguments += ["--no-sandbox"] if os.geteuid() == 0 else []

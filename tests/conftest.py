@@ -57,9 +57,12 @@ def nothing_blocks_the_event_loop(blockbuster: BlockBuster) -> BlockBuster:
 @pytest.fixture(autouse=True)
 def root_logger_keeps_its_level() -> Iterator[None]:
     """Undo what frameworks set when they load an app: later tests expect certain messages, and no others."""
-    level = logging.getLogger().level
+    root = logging.getLogger()
+    level = root.level
     yield
-    logging.getLogger().setLevel(level)
+    # Setting it clears the caches of all loggers.
+    if root.level != level:
+        root.setLevel(level)
 
 
 @pytest.hookimpl(tryfirst=True)

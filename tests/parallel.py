@@ -24,6 +24,10 @@ _SHARED = re.compile(
 _FULL = re.compile(
     r"tests/(keys/test_(stored_keys|shared_account_limits|verifier\w*)|management/test_api)\.py::.*\bpostgresql\b"
 )
+#: An argument that is refused before the store is asked, and an id that the store does not know.
+_REFUSED_FULL = re.compile(
+    r"tests/keys/test_(service|accounts|temporary_overrides|operator_reports)\.py::(\w+::)?test_(invalid|unknown)\w*\[.*\bpostgresql\b"
+)
 #: Forks and races are the same on either database; each is tested with the one that shares more between processes.
 _RACES_FULL = re.compile(r"tests/keys/test_(forks\.py::.*\bpostgresql\b|races\.py::.*\bsqlite\b)")
 _USAGE_FULL = re.compile(
@@ -69,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test` leaves out. Put each group side by side, and the longest groups first."""
     ranks: dict[str, tuple[int, int]] = {}
     for item in items:
-        if any(pattern.match(item.nodeid) for pattern in (_FULL, _RACES_FULL, _USAGE_FULL)):
+        if any(pattern.match(item.nodeid) for pattern in (_FULL, _REFUSED_FULL, _RACES_FULL, _USAGE_FULL)):
             item.add_marker("full")
         group = group_of(item.nodeid)
         kind = group.partition(" ")[0]

@@ -31,6 +31,8 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "shared_buffers": "32MB",
     "max_connections": "200",
+    # Tables are small and do not live long.
+    "autovacuum": "off",
 }
 #: Ends the server and its children when its input is closed: by `stop`, or because the tests were killed.
 _GUARD = """
@@ -55,6 +57,7 @@ class Postgres:
             os.chown(folder, self._owner["user"], self._owner["group"])
         self._names = count()
         self._shared: str | None = None
+        self._emptying: psycopg.Connection[Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._run("initdb", "--auth=trust", "--username=awx", "--no-sync", "--no-instructions", "--encoding=UTF8")
@@ -74,14 +77,15 @@ class Postgres:
         if self._shared is None:
             self._shared = self.new_database()
             KeyStore.open(self.url(self._shared)).close()
+        # A new connection would take most of the time, because it reads the catalog again.
+        if self._emptying is None:
+            self._emptying = psycopg.connect(self.url(self._shared), autocommit=True)
         # In reverse order, because of the foreign keys. TRUNCATE takes ten times as long.
         statements = [f"DELETE FROM {table}" for table in reversed(METADATA.tables)]
         statements += [
             f"ALTER TABLE {table} ALTER number RESTART" for table in ("awx_api_key_events", "awx_key_changes")
         ]
-        with psycopg.connect(self.url(self._shared)) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
+        self._emptying.execute("; ".join(statements).encode())
         return self.url(self._shared)
 
     def drop(self, database: str) -> None:
@@ -109,6 +113,9 @@ class Postgres:
         """Stop the server: connections are closed, committed data is kept."""
         assert self._process is not None
         assert self._guard is not None
+        if self._emptying is not None:
+            self._emptying.close()
+            self._emptying = None
         self._process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)

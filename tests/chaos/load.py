@@ -16,7 +16,7 @@ import redis
 
 from awx_ratelimit import BackendUnavailable, Plan, Rate
 
-SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "4"))
+SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "3"))
 #: Refills so slowly that the debt at the end of a test is everything that was charged.
 TOKENS = Rate("decade", 1_000_000, 315_360_000_000)
 PLAN = Plan("load", (TOKENS,))

@@ -21,7 +21,7 @@ from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.host.cell import newest_half
 from awx_ratelimit.testing import ManualClock
 
-SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "5"))
+SECONDS = float(os.environ.get("AWX_CHAOS_SECONDS", "3"))
 PROCESSES = 8
 MIN_KILLS = 8
 

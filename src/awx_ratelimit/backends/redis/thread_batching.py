@@ -26,7 +26,10 @@ R = TypeVar("R")
 
 
 class _Waiter(Generic[C, R]):
-    """A thread and its claim. The batching's lock guards it. `wake` is released when it has a result or must lead."""
+    """A thread and its claim. The batching's lock guards it.
+
+    `wake` is released when it has a result or must lead. A thread that leads at once has none.
+    """
 
     __slots__ = ("claim", "error", "left", "result", "until_s", "wake")
 
@@ -36,12 +39,16 @@ class _Waiter(Generic[C, R]):
         self.result: R | None = None
         self.error: BackendUnavailable | None = None
         self.left = False
+        self.wake: threading.Lock | None = None
+
+    def wait_for_wake(self) -> None:
+        """Prepare to wait."""
         self.wake = threading.Lock()
         self.wake.acquire()
 
     def wake_up(self) -> None:
         # A thread that must lead and has not started yet may get another signal.
-        if self.wake.locked():
+        if self.wake is not None and self.wake.locked():
             self.wake.release()
 
 
@@ -86,12 +93,19 @@ class ThreadBatching(Generic[C, R]):
         waiter: _Waiter[C, R] = _Waiter(claim, until_s or time.monotonic() + self._timeout_s)
         try:
             with self._lock:
-                self._queue.add(waiter)
-                leader = self._leader = self._leader or waiter
-            if leader is not waiter:
+                leader = self._leader
+                if leader is None:
+                    # Then nobody else waits.
+                    self._leader = waiter
+                else:
+                    waiter.wait_for_wake()
+                    self._queue.add(waiter)
+            if leader is None:
+                self._lead(waiter.until_s, [waiter])
+            else:
                 self._wait(waiter, leader)
-            if self._leader is waiter:
-                self._lead(waiter.until_s)
+                if self._leader is waiter:
+                    self._lead(waiter.until_s)
         except BaseException:
             self._leave(waiter)
             raise
@@ -99,27 +113,40 @@ class ThreadBatching(Generic[C, R]):
             raise waiter.error
         return waiter.result  # type: ignore[return-value]  # a thread that was woken without an error has one
 
-    def _lead(self, until_s: float) -> None:
-        with self._lock:
-            batch = self._queue.next()
+    def _lead(self, until_s: float, batch: list[_Waiter[C, R]] | None = None) -> None:
         sent: Sent[R] | None = None
         try:
+            if batch is None:
+                with self._lock:
+                    batch = self._queue.next()
             sent = self._prepare([waiter.claim for waiter in batch])
             replies = self._run(sent.calls, until_s - _RESERVE * self._timeout_s)
             sent.received(replies)
-            results = sent.results(replies)
         except BaseException as error:
-            if sent is not None:
-                sent.fail(error)
-            self._fail(batch, error)
+            self._give_up(batch or [], sent, error)
             if not isinstance(error, BackendUnavailable):
                 raise
-        else:
-            self._settle(batch, results)
+            return
         finally:
             self._pass_lead_on()
+        # The next call may be under way by now.
+        self._settle(batch, sent, replies)
 
-    def _settle(self, batch: list[_Waiter[C, R]], results: Sequence[R]) -> None:
+    def _give_up(self, batch: list[_Waiter[C, R]], sent: Sent[R] | None, error: BaseException) -> None:
+        if sent is not None:
+            sent.fail(error)
+        self._fail(batch, error)
+
+    def _settle(self, batch: list[_Waiter[C, R]], sent: Sent[R], replies: list[Reply]) -> None:
+        try:
+            results = sent.results(replies)
+        except BaseException as error:
+            self._give_up(batch, sent, error)
+            raise
+        if len(batch) == 1 and batch[0].wake is None:
+            # This thread is alone.
+            batch[0].result = results[0]
+            return
         with self._lock:
             for waiter, result in zip(batch, results, strict=True):
                 if waiter.left:
@@ -157,6 +184,7 @@ class ThreadBatching(Generic[C, R]):
         until_s = waiter.until_s
         # Every delay counts: this wait ends with the call before, which has a deadline of its own.
         deadline, was_late = Deadline(until_s, all_delays=True), False
+        assert waiter.wake is not None
         while not _woken(waiter.wake, deadline.wait_s()):
             if not deadline.is_over():
                 continue

@@ -79,8 +79,9 @@ DIFFERENCES: Final = {
     ),
     "asyncio.to_thread(self._session.find_server, record)": "self._session.find_server(record)",
     "asyncio.sleep": "time.sleep",
-    "from awx_ratelimit.runtime.deadlines import TaskDeadline": "from contextlib import nullcontext",
-    "TaskDeadline(self._budget_s, all_delays=True)": "nullcontext()",
+    "from awx_ratelimit.runtime.task_deadlines import TaskDeadlines": "from contextlib import nullcontext",
+    "        self._deadlines = TaskDeadlines(budget_ms / 1000)\n": "",
+    "self._deadlines.begin()": "nullcontext()",
     # Only async code may run on another library than asyncio.
     "    needs_asyncio: ClassVar[bool] = True\n": "",
     # An async gate also gets plain decisions, from backends that never wait.

@@ -108,8 +108,7 @@ class Scene:
         """Whether both guards use Redis again, and have replayed to it everything that they decided without it."""
         guards = [limiter.backend._fallback for limiter in self.limiters.values()]
         return all(
-            guard.is_idle and not guard.reconciliation.is_pending and not guard._reconciling.locked()
-            for guard in guards
+            guard.is_idle and not guard.reconciliation.is_pending and not guard._reconciling.is_busy for guard in guards
         )
 
     def recovers(self) -> bool:

@@ -83,7 +83,7 @@ def is_healed(limiters: dict[str, Any]) -> bool:
     for limiter in limiters.values():
         limiter.peek("probe", KEY)
     guards = [limiter.backend._fallback for limiter in limiters.values()]
-    return all(guard.is_idle and not guard.late and not guard._reconciling.locked() for guard in guards)
+    return all(guard.is_idle and not guard.late and not guard._reconciling.is_busy for guard in guards)
 
 
 def used(limiter: Any) -> tuple[int, int]:

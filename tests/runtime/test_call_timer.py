@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,13 +21,13 @@ class Loop:
     def time(self) -> float:
         return self.now_s
 
-    def call_at(self, at_s: float, act: Callable[[], None]) -> Any:
+    def call_at(self, at_s: float, act: Callable[..., None], *arguments: Any) -> Any:
         self.timers_made += 1
-        self.timers.append((at_s, act))
+        self.timers.append((at_s, partial(act, *arguments)))
         return self
 
-    def call_soon(self, act: Callable[[], None]) -> Any:
-        return self.call_at(self.now_s, act)
+    def call_soon(self, act: Callable[..., None], *arguments: Any) -> Any:
+        return self.call_at(self.now_s, act, *arguments)
 
     def run(self, until_s: float, late_s: float = 0.0) -> None:
         """Let time pass until `until_s`; each timer runs `late_s` late."""

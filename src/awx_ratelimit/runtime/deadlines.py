@@ -12,8 +12,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-from awx_ratelimit.runtime.event_loops import needs_asyncio_error
-
 #: Each wait is split into this many parts, so that it notices a delay in its middle.
 _PARTS = 5
 _MIN_STEP_S = 0.001
@@ -127,20 +125,15 @@ class Deadline:
 class TaskDeadline:
     """``with TaskDeadline(seconds):`` raises TimeoutError in the running task after the deadline. See the module.
 
-    It is `asyncio.timeout` without the delays of this process, and without coroutines for entry and exit. For
-    `all_delays` see Deadline.
+    It is `asyncio.timeout` without the delays of this process, and without coroutines for entry and exit.
     """
 
     __slots__ = (
-        "_all_delays", "_due_s", "_expired", "_handle", "_late_s", "_loop", "_step_s", "_task", "_turns", "_until_s",
-        "_was",
+        "_due_s", "_expired", "_handle", "_late_s", "_loop", "_step_s", "_task", "_turns", "_until_s", "_was",
     )  # fmt: skip
 
-    def __init__(self, seconds: float, *, all_delays: bool = False) -> None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            raise RuntimeError(needs_asyncio_error("AsyncGuardedBackend")) from None
+    def __init__(self, seconds: float) -> None:
+        task = asyncio.current_task()
         assert task is not None, "a deadline belongs to a task"
         self._task = task
         self._was = task.cancelling()
@@ -148,7 +141,6 @@ class TaskDeadline:
         self._step_s = seconds / _PARTS
         self._turns = _TURNS
         self._expired = False
-        self._all_delays = all_delays
         self._late_s = 0.0
         now_s = self._loop.time()
         self._until_s = now_s + seconds
@@ -173,7 +165,7 @@ class TaskDeadline:
         late_s = now_s - self._due_s
         if late_s > self._late_s:
             self._until_s += late_s - self._late_s
-            self._late_s = 0.0 if self._all_delays else late_s
+            self._late_s = late_s
         if now_s < self._until_s:
             self._due_s = min(now_s + self._step_s, self._until_s)
             self._handle = self._loop.call_at(self._due_s, self._look)

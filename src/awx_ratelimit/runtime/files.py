@@ -15,6 +15,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Generic, TypeVar
 
@@ -218,19 +219,25 @@ class WatchedFile(Generic[_Value]):
         """Load the file again if it has changed. Returns at once while another thread does so."""
         renew_if_forked()
         lock = self._lock.current
-        if not lock.acquire(blocking=False):
+        # A loop with one turn: between `acquire` and `try`, a signal handler could raise and leave the lock taken.
+        for _ in iter(partial(lock.acquire, blocking=False), False):
+            try:
+                self._load_if_changed()
+            finally:
+                lock.release()
             return
+
+    def _load_if_changed(self) -> None:
+        self.check_at_s = time.monotonic() + _CHECK_INTERVAL_S
+        version = self._read_version()
+        if version == self._version:
+            return
+        self._version = version
         try:
-            self.check_at_s = time.monotonic() + _CHECK_INTERVAL_S
-            version = self._read_version()
-            if version != self._version:
-                self._version = version
-                self.value = self._load(self._path)
-                _log.info("%s: loaded again after a change", self._path)
+            self.value = self._load(self._path)
+            _log.info("%s: loaded again after a change", self._path)
         except InvalidLimit as error:
             _log.error("%s; the previous version stays in use", error)
-        finally:
-            lock.release()
 
     def _read_version(self) -> tuple[int, ...] | None:
         try:

@@ -118,8 +118,9 @@ def renew_if_forked() -> None:
     with _LOCKS.setdefault(here, threading.RLock()):
         # The second condition: a renewal may use renewed objects, which call this function again.
         if not SAME_PROCESS and here not in _renewing_in:
-            _renewing_in.add(here)
             try:
+                # Not before the `try`: a signal handler that raised in between would leave it there for ever.
+                _renewing_in.add(here)
                 if _renewed_for[0] != here:
                     _renew()
                 _renewed_for[0] = here

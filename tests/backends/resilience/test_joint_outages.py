@@ -46,7 +46,7 @@ def reconciled(guard: GuardedBackend, backend: Healing, seconds: list[float]) ->
     guard.acquire("another", KEY, 1)
     reconciliation = guard._fallback.reconciliation
     assert (
-        eventually(lambda: reconciliation.is_pending or guard._fallback._reconciling.locked(), expected=False) is False
+        eventually(lambda: reconciliation.is_pending or guard._fallback._reconciling.is_busy, expected=False) is False
     )
 
 

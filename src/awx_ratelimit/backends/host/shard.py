@@ -92,12 +92,14 @@ class SharedLock:
     def close(self, until_s: float) -> bool:
         """Refuse new callers, and wait until `until_s` for the thread that holds the lock; whether it left in time."""
         self._closed = True
-        while not self.thread_lock.acquire(blocking=False):
+        while True:
+            # A loop with one turn: after a plain `acquire`, a signal handler could raise and leave the lock taken.
+            for _ in iter(partial(self.thread_lock.acquire, blocking=False), False):
+                self.thread_lock.release()
+                return True
             if time.monotonic() >= until_s:
                 return False
             time.sleep(POLL_S)
-        self.thread_lock.release()
-        return True
 
     def _wait_for_thread(self, waits: bool = True) -> None:
         if not waits:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -19,6 +20,7 @@ from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
 from awx_ratelimit.backends.redis.thread_transport import open_transport
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
+from awx_ratelimit.runtime.background_thread import BackgroundThread
 from awx_ratelimit.runtime.deadlines import Deadline
 from awx_ratelimit.runtime.forks import register_after_fork
 
@@ -83,12 +85,14 @@ class Cluster:
         self._known: list[HostPort] = []
         self._nodes: dict[tuple[HostPort, HostPort | None], Node] = {}
         self._slots: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._refreshing = BackgroundThread("awx_ratelimit cluster")
         self.begin()
         register_after_fork(self.begin)
 
     def begin(self) -> None:
         """Start with new locks and the known map: in a child process."""
-        self._reading, self._refreshing = threading.Lock(), threading.Lock()
+        self._reading = threading.Lock()
+        self._refreshing.renew()
         self._read_s = -_MIN_REREAD_S
         self._read_error: BackendUnavailable | None = None
 
@@ -118,33 +122,30 @@ class Cluster:
 
     def refresh_later(self) -> None:
         """Read the slot map again, in a thread: it may be wrong."""
-        if self._refreshing.acquire(blocking=False):
-            try:
-                threading.Thread(target=self._refresh, name="awx_ratelimit cluster", daemon=True).start()
-            except RuntimeError:
-                # The interpreter is shutting down and starts no more threads.
-                self._refreshing.release()
+        self._refreshing.start(self._refresh)
 
     def _refresh(self) -> None:
         time.sleep(max(0.0, self._read_s + _MIN_REREAD_S - time.monotonic()))
-        # Released before the read: a change that is seen from now on needs another one.
-        self._refreshing.release()
+        # Before the read: a change that is seen from now on needs another one.
+        self._refreshing.is_busy = False
         with suppress(BackendUnavailable):
             self._read()
 
     def _read(self) -> None:
         """Read the slot map, unless that was just done. Raises BackendUnavailable."""
-        if not self._reading.acquire(timeout=self.timeout_s):
-            raise BackendUnavailable("redis cluster: no server has sent the slot map in time")
-        try:
-            if time.monotonic() >= self._read_s + _MIN_REREAD_S:
-                self._read_error = self._read_from_any()
-                self._read_s = time.monotonic()
-            error = self._read_error
-        finally:
-            self._reading.release()
-        if error is not None:
-            raise copied_error(error)
+        # A loop with one turn: between `acquire` and `try`, a signal handler could raise and leave the lock taken.
+        for _ in iter(partial(self._reading.acquire, timeout=self.timeout_s), False):
+            try:
+                if time.monotonic() >= self._read_s + _MIN_REREAD_S:
+                    self._read_error = self._read_from_any()
+                    self._read_s = time.monotonic()
+                error = self._read_error
+            finally:
+                self._reading.release()
+            if error is not None:
+                raise copied_error(error)
+            return
+        raise BackendUnavailable("redis cluster: no server has sent the slot map in time")
 
     def _read_from_any(self) -> BackendUnavailable | None:
         """Read the map from the first node that has one. Returns an error if none has."""

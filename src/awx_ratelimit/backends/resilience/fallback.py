@@ -2,7 +2,6 @@
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
@@ -20,6 +19,7 @@ from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import ActualCost, charges
 from awx_ratelimit.errors import BackendUnavailable, InvalidLimit, StateDamaged
+from awx_ratelimit.runtime.background_thread import BackgroundThread
 from awx_ratelimit.runtime.forks import register_after_fork, renew_if_forked
 
 _log = logging.getLogger("awx_ratelimit")
@@ -57,14 +57,14 @@ class Fallback:
         self.local = MemoryBackend()
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self.late = LateSettlements(self._breakers.home, self._can_settle)
-        self._reconciling = threading.Lock()
+        self._reconciling = BackgroundThread("awx_ratelimit healing")
         register_after_fork(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a child process: the parent reconciles its own decisions."""
         self.reconciliation = Reconciliation(self.local, self._breakers.home)
         self.late = LateSettlements(self._breakers.home, self._can_settle)
-        self._reconciling = threading.Lock()
+        self._reconciling.renew()
 
     def permit(self, records: Sequence[Record]) -> Tickets | None:
         """Tickets for a claim of `records` that may go to the backend; None if one of their servers has an outage."""
@@ -90,9 +90,8 @@ class Fallback:
                 message = "the backend answers again, after %.1f s and %d decisions without it"
                 _log.warning(message, seconds, self._decisions - self._decisions_before)
         due = (self.reconciliation.is_pending or self.late) and time.monotonic() >= self._reconcile_from_s
-        if due and self._reconciling.acquire(blocking=False):
-            name = "awx_ratelimit healing"
-            threading.Thread(target=self._reconcile, args=(backend,), name=name, daemon=True).start()
+        if due:
+            self._reconciling.start(self._reconcile, backend)
 
     def _reconcile(self, backend: Any) -> None:
         try:
@@ -104,8 +103,6 @@ class Fallback:
         except Exception:
             _log.exception("decisions made without the backend cannot be added to it")
             self.reconciliation.discard()
-        finally:
-            self._reconciling.release()
 
     def _reconcile_usage(self, backend: Any) -> None:
         release = backend.release

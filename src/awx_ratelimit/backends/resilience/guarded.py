@@ -23,7 +23,7 @@ from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
 from awx_ratelimit.errors import BackendUnavailable
-from awx_ratelimit.runtime.deadlines import TaskDeadline
+from awx_ratelimit.runtime.task_deadlines import TaskDeadlines
 
 _UNAVAILABLE = (BackendUnavailable, TimeoutError)
 
@@ -60,7 +60,7 @@ class AsyncGuardedBackend(AsyncWrapper):
     ) -> None:
         self.backend = checked_async_backend(backend, "AsyncGuardedBackend")
         self._fallback = Fallback(self.backend, on_outage, expected_workers, budget_ms)
-        self._budget_s = budget_ms / 1000
+        self._deadlines = TaskDeadlines(budget_ms / 1000)
 
     async def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)
@@ -87,7 +87,7 @@ class AsyncGuardedBackend(AsyncWrapper):
         if tickets is None:
             return decide_locally(*claim)
         try:
-            with TaskDeadline(self._budget_s, all_delays=True):
+            with self._deadlines.begin():
                 decision: Decision = await decide(*claim)
         except _UNAVAILABLE as error:
             return decide_locally(*claim, self._fallback.on_failure(tickets, error))
@@ -123,7 +123,7 @@ class AsyncGuardedBackend(AsyncWrapper):
         if isinstance(tickets, bool):
             return tickets
         try:
-            with TaskDeadline(self._budget_s, all_delays=True):
+            with self._deadlines.begin():
                 is_first: bool = await self.backend.settle(decision, actual)
                 return is_first
         except _UNAVAILABLE as error:

@@ -52,7 +52,6 @@ class GuardedBackend(Wrapper):
     ) -> None:
         self.backend = checked_backend(backend, "GuardedBackend")
         self._fallback = Fallback(self.backend, on_outage, expected_workers, budget_ms)
-        self._budget_s = budget_ms / 1000
 
     def acquire(self, subject: str, plan: Plan, cost: int) -> Decision:
         subject, plan, cost = checked_claim(subject, plan, cost)

@@ -22,9 +22,17 @@ from awx_ratelimit.loadtest.report.results import Report
 
 #: `make audit` sets this to ten.
 RUNS = int(os.environ.get("AWX_AUDITS", "1"))
-#: Cheats that fail the same promise of the same profile as another, and peers that differ in a setting.
-LIKE_OTHERS = ("window-of-first-use", "unlimited-slots", "waits-too-short", "slow-neighbour", "account-slots-per-key")
-SLOW_PEERS = ("Flask-Limiter", "slowapi, moving", "Flask-Limiter, moving", "demo, slots on Redis")
+#: Cheats that fail the same promise of the same profile as another gateway: a cheat, slowapi with its fixed window, or
+#: the account in test_command_runs.py. Those of an account are also in audit/test_shared_limits.py, without a server.
+LIKE_OTHERS = (
+    "fixed-window", "window-of-first-use", "unlimited-slots", "waits-too-short", "slow-neighbour",
+    "account-limit-per-key", "account-slots-per-key", "strict-account", "month-of-30-days",
+)  # fmt: skip
+#: Peers that differ in a setting, and the demo with other settings than its usual ones.
+SLOW_PEERS = (
+    "Flask-Limiter", "slowapi, moving", "Flask-Limiter, moving", "demo, processes with memory",
+    "demo, processes on Redis", "demo, slots on Redis",
+)  # fmt: skip
 REPEATED = tuple(honest(f"honest-{n}", HONEST.plan, HONEST.profiles, must_pass=EVERYTHING) for n in range(1, RUNS))
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.machine import eventually
 from tests.redis_servers import RedisServer
 from tests.selection import parameters
-from tests.test_examples import DEADLINE_SECONDS, ROOT, environment, served
+from tests.test_examples import DEADLINE_SECONDS, ROOT, client, environment, served
 
 MANAGE = (sys.executable, str(ROOT / "examples" / "django_project" / "manage.py"))
 COMMANDS = {
@@ -53,7 +53,7 @@ def test_project(server: str, folder: Path, redis_server: RedisServer, monkeypat
     """
     backends = {"uvicorn": f"{redis_server.url}?budget_ms=5000", "gunicorn": f"host://{folder}/more-limits"}
     monkeypatch.setenv("AWX_BACKEND", backends[server])
-    with served(COMMANDS[server]) as http, ExitStack() as stack:
+    with served(COMMANDS[server]) as url, client(url) as http, ExitStack() as stack:
         assert http.get("/health").status_code == 200
         assert http.get("/v1/agents").json()["code"] == "api_key_missing"
         assert http.get("/v1/agents").status_code == 401

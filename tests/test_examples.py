@@ -1,4 +1,4 @@
-"""The examples, run as their readers run them, under a real server on a free port."""
+"""The demo, run as its readers run it."""
 
 import os
 import re
@@ -6,17 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import httpx2
 import pytest
 from tests.machine import eventually
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -24,12 +21,7 @@ DEMO = (sys.executable, str(EXAMPLES / "demo.py"))
 #: A demo takes 10 seconds on an idle machine.
 DEADLINE_SECONDS = 120.0
 pytestmark = pytest.mark.timeout(2 * DEADLINE_SECONDS)
-STARTER = {"X-API-Key": "awx_demo_starter"}
-TRANSFER = {"agent": "agent_atlas", "to": "0x51c0ffee", "amount": "2.50"}
-LONG_REPORT = "/v1/reports/stream?chunks=200&pause_ms=100"
-REFUSAL = (
-    b'{"code":"rate_limit_exceeded","type":"rate_limit_error","message":"Rate limit exceeded. Retry after 1 second."}'
-)
+
 
 #: Each row of the demo's table, and the longest wait that its refusal may promise. On a slow machine tokens refill
 #: while the requests are sent. The wait for a slot is an estimate.
@@ -86,10 +78,15 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def running(
-    command: Sequence[str], output: IO[bytes] | None = None, fds: Sequence[int] = ()
+    command: Sequence[str],
+    output: IO[bytes] | None = None,
+    fds: Sequence[int] = (),
+    more: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A running program, which is always ended by its pid."""
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output, pass_fds=fds)
+    """A running program with `more` variables in its environment, which is always ended by its pid."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(**more or {}), stdout=output, stderr=output, pass_fds=fds
+    )
     try:
         yield process
     finally:
@@ -102,24 +99,24 @@ def running(
 
 
 @contextmanager
-def served(command: str) -> Iterator[httpx2.Client]:
-    """A client of the server that ``python -m command`` starts on the socket {fd}.
+def served(command: str, **more: str) -> Iterator[str]:
+    """The address of the server that ``python -m command`` starts on the socket {fd}.
 
     The socket listens before the server starts, so no port is guessed, and requests wait for the start.
     """
-    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         # Servers do this for their own sockets. Without it each response would wait for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd, port = listener.fileno(), listener.getsockname()[1]
-        stack.enter_context(running([sys.executable, "-m", *command.format(fd=fd).split()], fds=[fd]))
-        # Now a server that fails at its start is noticed at once.
-        listener.close()
-        yield stack.enter_context(client(f"http://127.0.0.1:{port}"))
+        with running([sys.executable, "-m", *command.format(fd=fd).split()], fds=[fd], more=more):
+            # Now a server that fails at its start is noticed at once.
+            listener.close()
+            yield f"http://127.0.0.1:{port}"
 
 
-def client(url: str) -> httpx2.Client:
-    """A client with the starter's key, which connects without a proxy."""
-    return httpx2.Client(base_url=url, headers=STARTER, timeout=DEADLINE_SECONDS, trust_env=False)
+def client(url: str, key: str = "awx_demo_starter") -> httpx2.Client:
+    """A client with this key, which connects without a proxy."""
+    return httpx2.Client(base_url=url, headers={"X-API-Key": key}, timeout=DEADLINE_SECONDS, trust_env=False)
 
 
 def run_demo(*arguments: str, path: Path = ROOT) -> tuple[int, str]:
@@ -320,110 +317,3 @@ def is_up(url: str) -> bool:
         return httpx2.get(f"{url}/health", trust_env=False, timeout=DEADLINE_SECONDS).is_success
     except httpx2.TransportError:
         return False
-
-
-GUNICORN = "gunicorn --threads 8 --graceful-timeout 1 --no-control-socket --bind fd://{fd} examples.flask_app:app"
-UVICORN = "uvicorn --timeout-graceful-shutdown 1 --fd {fd} examples.wallet_api:app"
-SERVERS = pytest.mark.parametrize("command", [GUNICORN, UVICORN], ids=["flask", "starlette"])
-
-
-@SERVERS
-def test_burst(command: str) -> None:
-    """Both wallet APIs admit 60 requests of a starter key and answer the next with the 429 of the contract."""
-    with served(command) as http:
-        begun = time.monotonic()
-        responses = [http.get("/v1/agents") for _ in range(60)]
-        while responses[-1].is_success and len(responses) < 600:
-            responses.append(http.get("/v1/agents"))
-        elapsed = time.monotonic() - begun
-        free = http.get("/health")
-
-    refused = responses[-1]
-    day = 10_000 - len(responses) + 1
-    sent = {name: refused.headers[name] for name in ("content-type", "cache-control", "retry-after", "content-length")}
-    assert len(responses) <= 61 + elapsed
-    assert refused.status_code == 429
-    assert refused.content == REFUSAL
-    assert sent == {
-        "content-type": "application/json",
-        "cache-control": "no-store",
-        "retry-after": "1",
-        "content-length": str(len(REFUSAL)),
-    }
-    assert (
-        refused.headers["ratelimit-policy"]
-        == '"minute";q=60;w=60, "day";q=10000;w=86400, "concurrent";q=5;qu="concurrent-requests"'
-    )
-    assert refused.headers["ratelimit"] == f'"minute";r=0;t=1, "day";r={day};t={-(-day * 864 // 100)}, "concurrent";r=5'
-    assert free.status_code == 200
-    assert "ratelimit" not in free.headers
-
-
-@SERVERS
-def test_transfer(command: str) -> None:
-    """In both wallet APIs a transfer moves the money and costs five tokens; an invalid order is refused."""
-    with served(command) as http:
-        moved = http.post("/v1/transfers", json=TRANSFER)
-        left = http.get("/v1/agents/agent_atlas").json()["balance"]
-        wrong = [
-            http.post("/v1/transfers", json=order).status_code
-            for order in ({}, {**TRANSFER, "amount": "1e9"}, {**TRANSFER, "agent": "x"}, {**TRANSFER, "amount": "9000"})
-        ]
-
-    assert moved.status_code == 201
-    assert moved.json()["amount"] == "2.50"
-    assert moved.headers["ratelimit"][:13] == '"minute";r=55'
-    assert left == "1247.50"
-    assert wrong == [400, 400, 404, 409]
-
-
-@SERVERS
-def test_streamed_report(command: str) -> None:
-    """In both wallet APIs a sixth concurrent report is refused until a client disconnects."""
-    with served(command) as http, ExitStack() as stack:
-        reports = [stack.enter_context(http.stream("GET", LONG_REPORT)) for _ in range(5)]
-        refused = http.get("/v1/agents")
-        reports[0].close()
-        again = eventually(lambda: http.get("/v1/agents").status_code, 200, DEADLINE_SECONDS)
-
-    statuses = [report.status_code for report in reports]
-    assert statuses == [200] * 5
-    assert refused.status_code == 429
-    assert refused.content == REFUSAL
-    assert again == 200
-
-
-@SERVERS
-def test_invalid_report(command: str) -> None:
-    """Both wallet APIs answer a report out of bounds with a 400 with the three keys of the contract."""
-    queries = ("chunks=0", "chunks=201", "pause_ms=1001", "pause_ms=-1", "chunks=%C2%B2", "chunks=")
-    with served(command) as http:
-        responses = [http.get(f"/v1/reports/stream?{query}") for query in queries]
-
-    assert [response.status_code for response in responses] == [400] * len(queries)
-    assert [list(response.json()) for response in responses] == [["code", "type", "message"]] * len(queries)
-
-
-def test_websocket() -> None:
-    """Under uvicorn five feeds tick, and a sixth is refused with a 429 at its handshake until one of them closes."""
-    with served(UVICORN) as http, ExitStack() as stack:
-        url = str(http.base_url.copy_with(scheme="ws", path="/v1/feed"))
-
-        def ask() -> int:
-            try:
-                with connect(url, additional_headers=STARTER, proxy=None) as feed:
-                    return 101 if feed.recv(DEADLINE_SECONDS) else 0
-            except InvalidStatus as error:
-                return error.response.status_code if error.response.body == REFUSAL else 0
-
-        http.get("/health")
-        feeds = [stack.enter_context(connect(url, additional_headers=STARTER, proxy=None)) for _ in range(5)]
-        ticks = [bool(feed.recv(DEADLINE_SECONDS)) for feed in feeds for _ in range(2)]
-        refused, refused_http = ask(), http.get("/v1/agents").status_code
-        feeds[0].close()
-        again = eventually(ask, 101, DEADLINE_SECONDS)
-
-    assert ticks == [True] * 10
-    assert refused == 429
-    assert refused_http == 429
-    assert again == 101

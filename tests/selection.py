@@ -1,9 +1,13 @@
 """Chooses what `make test` leaves to `make test-full`."""
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pytest
+
+#: `make test-full` sets this to six.
+EXAMPLES = int(os.environ.get("AWX_EXAMPLES", "1"))
 
 
 def parameters(values: Mapping[str, Any] | Iterable[Any], full: Collection[str]) -> list[Any]:

@@ -1,6 +1,7 @@
 """A guard under the whole contract: it changes nothing while its backend works, and obeys the laws without it."""
 
 import pytest
+from tests.selection import EXAMPLES
 
 from awx_ratelimit import STARTER, AsyncLimiter, BackendUnavailable, Budget, Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.resilience.guarded import AsyncGuardedBackend
@@ -15,11 +16,16 @@ from awx_ratelimit.testing.backend_laws.settlements import SettlementLaws
 
 
 class TestGuardedBackend(BackendContract):
+    # The backend's own contract takes more steps.
+    exact_steps = 2_000 * EXAMPLES
+
     def backend(self, clock: ManualClock) -> GuardedBackend:
         return GuardedBackend(MemoryBackend(clock=clock))
 
 
 class TestAsyncGuardedBackend(BackendContract):
+    exact_steps = 2_000 * EXAMPLES
+
     def backend(self, clock: ManualClock) -> AsyncGuardedBackend:
         return AsyncGuardedBackend(MemoryBackend(clock=clock))
 
@@ -43,6 +49,8 @@ class Gone(MemoryBackend):
 @pytest.mark.anyio
 class TestGuardInAnOutage(RateLaws, LeaseAndRefundLaws, JointClaimLaws, SettlementLaws, CalendarLaws):
     """The only worker decides without its backend: its shares are the whole limits."""
+
+    exact_steps = 4_000 * EXAMPLES
 
     def backend(self, clock: ManualClock) -> GuardedBackend:
         guarded = GuardedBackend(Gone())

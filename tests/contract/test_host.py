@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
+from tests.selection import EXAMPLES
 
 from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.testing import BackendContract, ManualClock
 
 
 class TestHostBackend(BackendContract):
-    exact_steps = 24_000
+    exact_steps = 8_000 * EXAMPLES
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:

@@ -7,13 +7,49 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full pytest chaos audit pythons check bench screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full pytest chaos audit pythons check dist distributions test-compiled compiler bench screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
 # BACKEND=host:///path/to/file is another one, BACKEND=redis starts a server for the demo, BACKEND=redis://host uses yours.
 demo: $(READY) $(if $(filter redis,$(BACKEND)),redis-server)
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once) $(if $(BACKEND),--backend '$(BACKEND)') $(if $(WORKERS),--workers $(WORKERS))
+
+# Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.
+SHM := $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 2>/dev/null && echo /dev/shm)
+
+SELECT := -m 'not full'
+
+# The sdist, a pure wheel and a wheel that is compiled for this Python, each tried in a fresh environment. Then all tests
+# run on the compiled wheel. See docs/compiled.md.
+dist: distributions
+	$(MAKE) --no-print-directory test-compiled
+
+distributions: .venv-dist/.ready compiler
+	.venv-dist/bin/python tools/dist.py dist
+
+# All tests that `make test` runs, on the compiled wheel that `make distributions` has built.
+test-compiled: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
+test-compiled: .venv-compiled/.ready servers uwsgi axe-core
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*-linux_*.whl
+	.venv-compiled/bin/python -c 'import awx_ratelimit.runtime.compiled as form; assert form.IS_COMPILED, form.__file__'
+	.venv-compiled/bin/python -m pytest --numprocesses auto $(SELECT)
+
+.venv-compiled/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-compiled
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^pip==' constraints.txt)"
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[all]' --group dev --group compiled
+	@touch $@
+
+.venv-dist/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^pip==' constraints.txt)"
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dist
+	@touch $@
+
+# Debian's packages, installed where we may, named where we may not.
+compiler:
+	@command -v cc >/dev/null || { $(INSTALL) gcc libc6-dev python3-dev; } || { echo "A C compiler and Python's headers are needed: install Debian's packages gcc, libc6-dev and python3-dev" >&2; exit 1; }
 
 # Static checks and tests run side by side. Each test runs on the servers and databases on which its code differs.
 test: $(READY) servers uwsgi axe-core
@@ -23,11 +59,6 @@ test: $(READY) servers uwsgi axe-core
 test-full: $(READY) servers uwsgi axe-core mod_wsgi
 	AWX_EXAMPLES=6 $(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
 	$(MAKE) --no-print-directory pythons chaos audit
-
-# Files of tests are in memory where there is room for them: on a disk, each commit of SQLite waits for it.
-SHM := $(shell test "$$(df -P /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 2>/dev/null && echo /dev/shm)
-
-SELECT := -m 'not full'
 
 pytest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
 pytest:
@@ -74,8 +105,7 @@ postgresql:
 # uWSGI is compiled from source, which needs a C compiler and Python's headers.
 uwsgi: $(BIN)/uwsgi
 
-$(BIN)/uwsgi: $(READY)
-	@command -v cc >/dev/null || { $(INSTALL) gcc libc6-dev python3-dev; } || { echo "A C compiler is needed for the tests: install Debian's packages gcc, libc6-dev and python3-dev" >&2; exit 1; }
+$(BIN)/uwsgi: $(READY) | compiler
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group compiled
 
 # The storms of the tests at their real length, with their figures; `make test` has seconds of each. KEEP=1 puts the figures into docs/reliability.md.
@@ -140,4 +170,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .venv-* .node .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* .node dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -135,6 +135,7 @@ THIRD_PARTIES = {
     "arq": {"adapters/arq.py"},
     "celery": {"adapters/celery.py"},
     "grpc": {"adapters/grpc.py", "adapters/grpc_messages.py"},
+    "mypy_extensions": {"runtime/mypyc.py"},
     "fakeredis": {"testing/fake_server.py"},
     "lupa": {"testing/lua_scripts.py"},
     "rich": {"cli/live_view.py", "cli/output.py"},
@@ -142,6 +143,11 @@ THIRD_PARTIES = {
     "opentelemetry": {"observability/opentelemetry_exporter.py"},
 }
 WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}
+
+
+def test_source_is_not_compiled() -> None:
+    """No compiled module lies in `src`, where an editable installation would import it instead of the source."""
+    assert list((Path(__file__).parent.parent / "src").rglob("*.so")) == []
 
 
 def test_third_party_packages() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from awx_ratelimit.backends.base import Backend, Flushes, RenewsLeases
 from awx_ratelimit.observability.listeners import ShadowCounts
 from awx_ratelimit.observability.observers import Observers
+from awx_ratelimit.runtime.compiled import IS_COMPILED
 from awx_ratelimit.waiting.lines import WaitingLines
 
 
@@ -42,10 +43,12 @@ class Upkeep:
     def health(self) -> Mapping[str, Any]:
         """The status of the backend: ``state`` (``ok`` or what is wrong), ``backend``, and counters. It never raises.
 
+        ``compiled`` is True if the library was installed from a compiled wheel. See docs/compiled.md.
+
         ``shadow_refusals`` counts, by plan and limit, the claims in this process that a limit in shadow would have
         refused. The key is absent while there are none.
         """
-        return self.shadow.added_to(self.backend.health())
+        return self.shadow.added_to({**self.backend.health(), "compiled": IS_COMPILED})
 
     def close(self) -> None:
         """Release every lease and close the backend. Claims that wait are refused. A second call does nothing."""

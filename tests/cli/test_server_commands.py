@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from awx_ratelimit.backends.host import HostBackend
 from awx_ratelimit.backends.open import open_backend, own_url
 from awx_ratelimit.backends.redis import doctor
 from awx_ratelimit.core.budget import own_account
+from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 
 def found(ran: Result) -> dict[str, Any]:
@@ -323,7 +325,16 @@ def test_doctor_healthy(run: Run, redis_server: RedisServer) -> None:
     assert ran.status == 0
     assert {mark for mark, _, _ in found(ran).values()} == {"ok"}
     assert keys == []
-    assert set(found(ran)) == {"reachable", "version", "role", "cluster", "memory", "latency", "clock", "scripts"}
+    checks = {"reachable", "version", "role", "cluster", "memory", "latency", "clock", "scripts"}
+    assert set(found(ran)) == {"library", *checks}
+
+
+def test_doctor_library(run: Run) -> None:
+    """The first row says which version of the library runs, and whether it is compiled."""
+    ran = run("doctor", "memory://", "--json")
+
+    form = "compiled" if IS_COMPILED else "not compiled: pure Python"
+    assert found(ran)["library"] == ("ok", f"awx-ratelimit {version('awx-ratelimit')}, {form}", "")
 
 
 def test_doctor_cluster(run: Run, redis_cluster: Cluster) -> None:
@@ -428,7 +439,7 @@ def test_doctor_permissions(run: Run, start_redis: StartRedis) -> None:
     """A missing permission is a finding, and the other checks still run."""
     server = start_redis(users=["eve on >secret ~awx:* +@all -info -time"])
     ran = run("doctor", server.url.replace("redis://", "redis://eve:secret@"), "--json")
-    marks = {what: mark for what, (mark, _, _) in found(ran).items()}
+    marks = {what: mark for what, (mark, _, _) in found(ran).items() if what != "library"}
 
     assert marks == {"reachable": "ok", "settings": "warning", "latency": "ok", "clock": "warning", "scripts": "wrong"}
     assert "secret" not in ran.out + ran.err

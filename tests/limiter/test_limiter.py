@@ -5,6 +5,7 @@ import pytest
 
 from awx_ratelimit import STARTER, AsyncLimiter, Decision, Limiter, MemoryBackend, Plan, Rate
 from awx_ratelimit.backends.base import fits_event_loop
+from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 
 class AsyncOnly:
@@ -73,13 +74,13 @@ def test_cancelled_listener() -> None:
 
 
 def test_health() -> None:
-    """Health counts subjects, leases, and tokens beyond the largest debt."""
+    """Health counts subjects, leases, and tokens beyond the largest debt, and says which form of the library runs."""
     limiter = Limiter(MemoryBackend())
     decisions = [limiter.acquire(f"s{number}", STARTER) for number in range(3)]
     limiter.release(decisions[0])
 
     counts = {"subjects": 3, "leases": 2, "cut_off_tokens": 0}
-    assert limiter.health() == {"state": "ok", "backend": "memory", **counts}
+    assert limiter.health() == {"state": "ok", "backend": "memory", **counts, "compiled": IS_COMPILED}
 
 
 def test_hold() -> None:

@@ -19,6 +19,8 @@ from tests.works_with.clients import Http1, Http2
 from tests.works_with.limits import END
 from tests.works_with.rows import Ask, Row
 
+import awx_ratelimit
+
 ROOT = Path(__file__).parents[2]
 _MOD_WSGI = Path("/usr/lib/apache2/modules/mod_wsgi.so")
 _APACHE = Template("""ServerRoot $folder
@@ -121,7 +123,7 @@ def _apache(row: Row, port: int, folder: Path) -> list[str]:
             port=port,
             module=_MOD_WSGI,
             user="" if os.getuid() else "User www-data\nGroup www-data",
-            paths=os.pathsep.join([str(ROOT), str(ROOT / "src"), packages]),
+            paths=os.pathsep.join([str(ROOT), str(Path(awx_ratelimit.__file__).parent.parent), packages]),
         )
     )
     return [program, "-f", str(config), "-DFOREGROUND"]

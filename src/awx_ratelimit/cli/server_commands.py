@@ -6,11 +6,13 @@ use the current user's own file on this host.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.open import examine, open_to_look, own_url
 from awx_ratelimit.cli import output, plan_words
 from awx_ratelimit.core.budget import ACCOUNT_SCOPE, SERVICE_SCOPE, Budget, own_account, scoped_name
@@ -20,6 +22,7 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.rate import REQUESTS
 from awx_ratelimit.core.usage import Usage
 from awx_ratelimit.limiter_sync import Limiter
+from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 FOUND = 1
 
@@ -131,12 +134,17 @@ def reset(subject: Subject, *, backend: Backend = None, scope: Scope = None) -> 
 
 def doctor(url: BackendUrl = None, *, json: Json = False) -> int:
     """Check a backend and print how to fix each problem. The exit status is 1 if something is wrong."""
-    findings = examine(url or own_url())
+    findings = [_library(), *examine(url or own_url())]
     if json:
         output.print_json({"findings": [one._asdict() for one in findings]})
     else:
         output.print_table(("check", "result", "details", "fix"), findings)
     return FOUND if any(one.mark == "wrong" for one in findings) else 0
+
+
+def _library() -> Finding:
+    form = "compiled" if IS_COMPILED else "not compiled: pure Python"
+    return Finding("library", "ok", f"awx-ratelimit {version('awx-ratelimit')}, {form}")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def charge_pair(pair: Pair, state: Sequence[int], now_ms: int) -> list[int] | No
     debt, at_ms, debt_2, at_2_ms = state
     elapsed_ms = now_ms - at_ms
     # A charge stores one int object for both times. Equal times in two objects take the general path once.
-    if at_ms is at_2_ms and elapsed_ms >= 0:
+    if at_ms == at_2_ms and elapsed_ms >= 0:
         if elapsed_ms:
             debt -= drain * elapsed_ms
             if debt < 0:

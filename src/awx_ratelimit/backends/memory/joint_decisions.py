@@ -1,7 +1,6 @@
 """Decides, charges and settles claims on the states of their records. The caller holds the locks of all of them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
 
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.subject_state import SubjectState
@@ -12,33 +11,6 @@ from awx_ratelimit.core.usage import RecordState
 
 #: See "Creating tuples" in docs/hot-path.md.
 _new = tuple.__new__
-
-
-class _DeclaredId(int):
-    """The id of a declared claim, among the sets of leases in its holder."""
-
-    def discard(self, _: int) -> None:
-        """A release frees slots, and the claim can still be settled."""
-
-
-#: The holder of an allowed JointClaim: the Leases in which it has taken a slot, or empty ones, and a _DeclaredId.
-JointHolder: TypeAlias = tuple[Any, ...]
-
-
-def joint_holder(leased: Iterable[Leases], claim_id: int, *, declared: bool) -> JointHolder:
-    """The holder of a claim that has taken slots in `leased`."""
-    return (*leased, _DeclaredId(claim_id)) if declared else tuple(leased)
-
-
-def declared_id(holder: JointHolder | Leases) -> int:
-    """The id of a declared claim; 0 for any other."""
-    return int(holder[-1]) if isinstance(holder, tuple) and isinstance(holder[-1], _DeclaredId) else 0
-
-
-def discard_all(holder: JointHolder, lease_id: int) -> None:
-    """Free the slots of a joint claim."""
-    for leases in holder:
-        leases.discard(lease_id)
 
 
 def charge_plainly(

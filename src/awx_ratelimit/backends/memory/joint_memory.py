@@ -14,6 +14,7 @@ from awx_ratelimit.core.decide import charge_pair, decide
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
+from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 _MASK = MASK
 #: See "Creating tuples" in docs/hot-path.md.
@@ -22,6 +23,7 @@ _new = tuple.__new__
 _USUAL_BUDGETS = 3
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class JointMemory(SeveralBudgets):
     """The part of MemoryBackend that decides claims of several budgets."""
 

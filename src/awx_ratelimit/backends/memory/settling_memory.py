@@ -1,15 +1,17 @@
 """`SettlingMemory`: corrects what a claim was charged, and takes back a claim whose caller never gets the decision."""
 
-from awx_ratelimit.backends.memory.joint_decisions import declared_id, discard_all, is_settled, mark_settled
-from awx_ratelimit.backends.memory.leases import Leases
+from awx_ratelimit.backends.memory.joint_decisions import is_settled, mark_settled
+from awx_ratelimit.backends.memory.leases import Leases, declared_id, discard_all
 from awx_ratelimit.backends.memory.sharded_memory import MASK, ShardedMemory
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
 from awx_ratelimit.runtime.forks import renew_if_forked
+from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SettlingMemory(ShardedMemory):
     """The part of MemoryBackend that settles."""
 

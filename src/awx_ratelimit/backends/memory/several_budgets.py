@@ -7,10 +7,10 @@ from awx_ratelimit.backends.memory.joint_decisions import (
     charge_records,
     decide_records,
     found,
-    joint_holder,
     refuse_records,
     take_slots,
 )
+from awx_ratelimit.backends.memory.leases import joint_holder
 from awx_ratelimit.backends.memory.settling_memory import SettlingMemory
 from awx_ratelimit.backends.memory.shard import Shard
 from awx_ratelimit.backends.memory.sharded_memory import MASK, MAX_SCOPES
@@ -20,10 +20,12 @@ from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.forks import renew_if_forked
+from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 _MASK = MASK
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SeveralBudgets(SettlingMemory):
     """See the module."""
 

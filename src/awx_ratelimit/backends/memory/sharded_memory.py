@@ -14,6 +14,7 @@ from awx_ratelimit.core.claim import check_subject
 from awx_ratelimit.core.decision import HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.clock import Clock, SystemClock
+from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 SHARDS: Final = 64
 MASK: Final = SHARDS - 1
@@ -23,6 +24,7 @@ _SWEEP_INTERVAL_MS = 4
 _SWEEP_AFTER_LOADS = 4
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ShardedMemory:
     """The part of MemoryBackend that knows shards and no claims."""
 

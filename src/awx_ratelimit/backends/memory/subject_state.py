@@ -19,6 +19,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.rate import REQUESTS, Rate
 from awx_ratelimit.core.settlement import Correction, unfilled
 from awx_ratelimit.core.state_layout import Layout, forget_at_ms, layout_of, unpack
+from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 #: Drained debts are kept for this long, so that they still count if the clock steps back a little.
 FORGET_AFTER_MS = 60_000
@@ -32,6 +33,7 @@ _NOTHING_KEPT: dict[str, Debt] = {}
 _UNBOUNDED: dict[int, int] = {}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SubjectState:
     """See the module."""
 

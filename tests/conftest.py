@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from tests.selection import EXAMPLES
 
 _IN_OWN_PROCESS = "AWX_TEST_IN_OWN_PROCESS"
 pytest_plugins = ["tests.parallel"]
@@ -19,7 +20,7 @@ if _IN_OWN_PROCESS not in os.environ:
     from hypothesis import settings
 
     # The duration of an example only shows how busy the machine is.
-    settings.register_profile("any machine", deadline=None)
+    settings.register_profile("any machine", deadline=None, max_examples=50 * EXAMPLES)
     settings.load_profile("any machine")
     pytest_plugins += ["tests.redis_servers", "tests.redis_groups", "tests.postgres_servers"]
 

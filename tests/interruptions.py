@@ -7,7 +7,6 @@ interrupt those that come after such a jump or call, if that was not a call of a
 """
 
 import dis
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from itertools import count
 from types import CodeType
 from typing import Any
 
+from tests.selection import EXAMPLES
+
 from awx_ratelimit.runtime.compiled import IS_COMPILED
 
 #: A decision has more lines than this, so a test that interrupts fewer is wrong.
@@ -24,8 +25,8 @@ _MIN_LINES = 30
 #: A release in memory has more instructions after which a handler can run than this.
 _MIN_INSTRUCTIONS = 4
 _RETURNED = -2
-#: `make test` interrupts every third place, `make test-full` every one.
-_STEP = 1 if int(os.environ.get("AWX_EXAMPLES", "1")) > 1 else 5
+#: `make test` interrupts every seventh place, `make test-full` every one.
+_STEP = 1 if EXAMPLES > 1 else 7
 
 
 class Interrupted(Exception):

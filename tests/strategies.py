@@ -1,6 +1,5 @@
 """Hypothesis strategies for what users and clients may send."""
 
-import os
 from math import gcd
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from zlib import crc32
 
 from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
+from tests.selection import EXAMPLES
 
 from awx_ratelimit import Concurrency, InvalidLimit, Plan, Rate
 from awx_ratelimit.core.rate import EXACT_MAX, Refill
@@ -50,11 +50,10 @@ periods_ms = st.builds(
 
 
 def with_examples(number: int, **more: Any) -> settings:
-    """Half of `number` of examples, or as many times that as the environment's AWX_EXAMPLES says."""
+    """A third of `number` of examples; `make test-full` makes twice `number`."""
     # Examples share a server, but each writes the state that it reads.
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    number = number * int(os.environ.get("AWX_EXAMPLES", "1")) // 2
-    return settings(max_examples=number, deadline=None, suppress_health_check=checks, **more)
+    return settings(max_examples=number * EXAMPLES // 3, deadline=None, suppress_health_check=checks, **more)
 
 
 #: Numbers up to 2**53, most of them near a power of two.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.property import routed
+from tests.selection import EXAMPLES
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from awx_ratelimit import Gate, Limiter, MemoryBackend, Plan, PlanTable, Rule
@@ -96,7 +97,7 @@ def _rule_of(mount: str, below: str) -> Callable[[Any], Any]:
     return gate._policy.rule_for
 
 
-many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=50 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @cache

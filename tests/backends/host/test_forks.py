@@ -73,11 +73,11 @@ def test_fork_while_threads_decide(path: Path) -> None:
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
-    outcomes = [in_child(os.fork, decide) for _ in range(15)]
+    outcomes = [in_child(os.fork, decide) for _ in range(8)]
     over.set()
     for thread in threads:
         thread.join()
 
-    assert outcomes == [True] * 15
+    assert outcomes == [True] * 8
     assert min(done) > 0
     assert own.peek("s", FAST).usages[-1].remaining == 100

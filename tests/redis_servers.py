@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -125,8 +126,17 @@ def _certified(folder: Path) -> Path:
     return folder / "ca.pem"
 
 
+def _listens(place: dict[str, Any]) -> bool:
+    path = place.get("unix_socket_path")
+    with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as client:
+        return client.connect_ex(path or (place["host"], place["port"])) == 0
+
+
 def _wait_until_it_answers(place: dict[str, Any], process: "subprocess.Popen[bytes]", log: Path) -> None:
     def answers() -> bool:
+        # Where nothing listens, older versions of redis-py leave a socket open.
+        if not _listens(place):
+            return False
         with contextlib.suppress(redis.ConnectionError), redis.Redis(**place, protocol=2, retry=ONCE) as client:
             return bool(client.ping())
         return False

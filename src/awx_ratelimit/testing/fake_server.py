@@ -107,7 +107,7 @@ class _Commands:
 
     @cached_property
     def _connection(self) -> Any:
-        return FakeRedis(server=self._server, protocol=2).connection_pool.get_connection()
+        return FakeRedis(server=self._server, protocol=2).connection_pool.make_connection()
 
     def _run_plain(self, *words: Any) -> Any:
         self._connection.send_command(*words)

@@ -12,7 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.machine import timed
 from tests.redis_servers import HOST
 
-from awx_ratelimit import BackendUnavailable
+from awx_ratelimit import BackendUnavailable, Plan
+from awx_ratelimit.backends.redis import AsyncRedisBackend, RedisBackend
 from awx_ratelimit.backends.redis.connection import AsyncConnection
 from awx_ratelimit.backends.redis.connection_sync import Connection
 from awx_ratelimit.backends.redis.routing import route_to
@@ -21,6 +22,7 @@ from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.task_transport import TaskTransport
 
 GREETING = b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.4.0\r\n"
+PLAN = Plan.of("p", per_minute=60)
 CALL = Call(RESET, [b"k"], [b"a"])
 #: What a server does after it has read a call: send these bytes, or close the connection.
 Act = bytes | None
@@ -178,3 +180,34 @@ def test_refused_connection(calls: Calls) -> None:
         port = listening.getsockname()[1]
 
     assert calls(server(port), 1)[0].startswith(f"redis at {HOST}:{port}: Error 111 connecting to {HOST}:{port}. Con")
+
+
+def one_claim(port: int) -> str:
+    backend = RedisBackend(route_to(f"redis://{HOST}:{port}", timeout_ms=5_000, prefix="awx"))
+    with pytest.raises(BackendUnavailable) as error:
+        backend.acquire("s", PLAN, 1)
+    backend._channels.close()
+    return str(error.value)
+
+
+def one_claim_in_a_task(port: int) -> str:
+    async def claim() -> str:
+        backend = AsyncRedisBackend(route_to(f"redis://{HOST}:{port}", timeout_ms=5_000, prefix="awx"))
+        with pytest.raises(BackendUnavailable) as error:
+            await asyncio.wait_for(backend.acquire("s", PLAN, 1), 10)
+        await backend._channels.close()
+        return str(error.value)
+
+    return asyncio.run(claim())
+
+
+@pytest.mark.parametrize(
+    "act", [b"$3\r\nabc\r\n", b":7\r\n", b"_\r\n", b"*1\r\n:1\r\n"], ids=["short", "7", "null", "array"]
+)
+@pytest.mark.parametrize("claim", [one_claim, one_claim_in_a_task])
+def test_a_reply_that_answers_no_claim(claim: Callable[[int], str], act: bytes) -> None:
+    """It is a failure of the server, and the claim gets it as BackendUnavailable."""
+    with acting((act,)) as port:
+        said = claim(port)
+
+    assert said == "redis: the reply to a claim was malformed"

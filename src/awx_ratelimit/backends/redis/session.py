@@ -6,12 +6,14 @@ new session, with its own owner id, leases and connections.
 
 import logging
 import os
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from awx_ratelimit.backends.redis.batch_calls import BatchCall, BatchCalls
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.connection import Reply, raise_error
+from awx_ratelimit.backends.redis.damage import failure
 from awx_ratelimit.backends.redis.doctor import self_test_calls
 from awx_ratelimit.backends.redis.grants import PartGrant
 from awx_ratelimit.backends.redis.lease_ids import LeaseIds, refuse_slot
@@ -49,8 +51,7 @@ _MAX_RENEWALS = 256
 #: What becomes of a claim.
 Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
 MAX_RESETS = 10
-#: See "Identity checks" in docs/hot-path.md.
-_ONE = 1
+_ONE = 1  # see "Identity checks" in docs/hot-path.md
 
 
 class Session:
@@ -138,17 +139,19 @@ class Session:
             outcomes.update(zip(call.numbers, self._call_outcomes(claims, reply), strict=True))
         return [outcomes[number] for number in range(len(batch))]
 
-    def _call_outcomes(self, claims: Sequence[PendingClaim], reply: Reply) -> list[Any]:
-        if isinstance(reply, bytes):
-            some: Sequence[Any] = claims
-            if claims and claims[0].__class__ is PendingJoint:
-                return self.codec.joint.parse_decisions(some, reply, self._hold_times, self.grant_jointly)
-            return self.codec.parse_decisions(some, reply, self._hold_times, self.grant)
+    def _call_outcomes(self, claims: Sequence[Any], reply: Reply) -> list[Any]:
         if isinstance(reply, Redirect):
             return [reply] * len(claims)
+        if isinstance(reply, bytes):
+            try:
+                if claims and claims[0].__class__ is PendingJoint:
+                    return self.codec.joint.parse_decisions(claims, reply, self._hold_times, self.grant_jointly)
+                return self.codec.parse_decisions(claims, reply, self._hold_times, self.grant)
+            except struct.error:
+                reply = None
         for claim in claims:
             self.release_unanswered(claim)
-        return [copied_error(reply) for _ in claims]
+        return [copied_error(failure(reply)) for _ in claims]
 
     def grant(self, claim: PlainClaim, decided_at_ms: int, lease_id: int) -> Any:
         """The holder of an admitted Decision. With a `lease_id`, its lease is open and will be renewed."""

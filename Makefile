@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full pytest chaos audit pythons check dist distributions test-compiled compiler bench screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -58,7 +58,7 @@ test: $(READY) servers uwsgi axe-core
 # Every test on every server and database and six times the random histories, then the long storms and audits.
 test-full: $(READY) servers uwsgi axe-core mod_wsgi
 	AWX_EXAMPLES=6 $(MAKE) --no-print-directory --jobs 2 check pytest SELECT=
-	$(MAKE) --no-print-directory pythons chaos audit
+	$(MAKE) --no-print-directory pythons test-oldest chaos audit
 
 pytest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
 pytest:
@@ -75,6 +75,20 @@ python-%: redis-server
 	if test -z "$$program"; then echo "python$* was not found: no tests ran on it"; exit; fi; \
 	echo "Tests on $$program"; $(MAKE) --no-print-directory .venv-$*/.ready INTERPRETER=$$program && .venv-$*/bin/python -m pytest --numprocesses auto -m 'not full' \
 		tests/core tests/http tests/limiter tests/contract tests/property tests/adapters
+
+# The tests of Redis with the oldest redis-py that pyproject.toml allows.
+OLDEST := redis==$(shell sed -n 's/^redis = \["redis>=\([0-9.]*\)".*/\1/p' pyproject.toml)
+
+test-oldest: export TMPDIR := $(or $(TMPDIR),$(SHM),/tmp)
+test-oldest: .venv-oldest/.ready redis-server
+	.venv-oldest/bin/python -m pytest --numprocesses auto -m 'not full' tests/backends/redis tests/contract/test_*redis*.py tests/integration/test_*redis*.py tests/testing/test_fake_redis.py
+
+.venv-oldest/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^pip==' constraints.txt)"
+	grep -v '^redis==' constraints.txt > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-oldest/constraints.txt --editable '.[all]' --group dev '$(OLDEST)'
+	@touch $@
 
 .venv-%/.ready: pyproject.toml constraints.txt
 	$(INTERPRETER) -m venv .venv-$*

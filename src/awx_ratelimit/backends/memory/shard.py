@@ -27,24 +27,27 @@ _Kept = TypeVar("_Kept", SubjectState, bytes)
 class _SweepRound:
     """Iterates over the keys of a dict, a few at a time."""
 
-    __slots__ = ("_keys", "_max_size")
+    __slots__ = ("_keys", "max_size")
 
     def __init__(self) -> None:
         self._keys: list[Record] = []
-        self._max_size = 0
+        #: The most entries of the dict since its last copy.
+        self.max_size = 0
 
     def shrunk(self, table: dict[Record, _Kept]) -> dict[Record, _Kept]:
         """`table`, or a copy if most of its entries are gone: a dict never shrinks by itself."""
-        if len(table) * 4 >= self._max_size:
+        if len(table) * 4 >= self.max_size:
             return table
-        self._max_size = len(table)
+        self.max_size = len(table)
+        if not table:
+            self._keys = []
         return dict(table)
 
     def few(self, table: dict[Record, _Kept], number: int) -> list[Record]:
         """The next keys of this round, or the first keys of a new one."""
         if not self._keys:
             self._keys = [*table]
-            self._max_size = max(self._max_size, len(table))
+            self.max_size = max(self.max_size, len(table))
         few = self._keys[-number:]
         del self._keys[-number:]
         return few
@@ -111,6 +114,12 @@ class Shard:
         self.use_lock(threading.Lock())
         for state in self.states.values():
             state.drop_leases()
+
+    def has_nothing_to_sweep(self) -> bool:
+        """Whether there are no subjects, and no memory of earlier ones. Most shards of a small service are so."""
+        if self.states or self.packed:
+            return False
+        return not (self._in_use_round.max_size or self._packed_round.max_size)
 
     def sweep(self, now_ms: int) -> None:
         """Check a few subjects: pack the idle ones, and forget those without debts and leases."""

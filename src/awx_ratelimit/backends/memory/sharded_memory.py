@@ -95,6 +95,8 @@ class ShardedMemory:
         self._sweep_at_ms = now_ms + _SWEEP_INTERVAL_MS
         self._sweep_next = (self._sweep_next + 1) % SHARDS
         shard = self._shards[self._sweep_next]
+        if shard.has_nothing_to_sweep():
+            return
         # One attempt: if the shard is in use, sweep it another time, so that nobody waits for a sweep.
         for taken in shard.attempts:
             if taken:

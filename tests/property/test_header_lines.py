@@ -1,38 +1,59 @@
 """The header lines: the fast and the general path agree, and a client that waits `t` is never refused."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.strategies import names, plans, rates, times_ms
 
-from awx_ratelimit import Concurrency, Decision, Limiter, MemoryBackend, Plan
-from awx_ratelimit.http import limit_headers
+from awx_ratelimit import Budget, Concurrency, Decision, Limiter, MemoryBackend, Plan
+from awx_ratelimit.http import joint_headers, limit_headers
 from awx_ratelimit.testing import ManualClock
 
-
-@given(
-    plans()
-    | st.builds(
-        Plan.of, st.just("p"), per_minute=st.integers(1, 70), per_day=st.integers(1, 10**8), concurrent=st.just(3)
-    ),
-    st.lists(times_ms, min_size=1, max_size=8),
+any_plans = plans() | st.builds(
+    Plan.of, st.just("p"), per_minute=st.integers(1, 70), per_day=st.integers(1, 10**8), concurrent=st.just(3)
 )
-def test_fast_path_equals_general_path(plan: Plan, steps_ms: list[int]) -> None:
-    """The fast path of the draft headers writes the same bytes as the general one."""
+histories = st.lists(st.tuples(times_ms, st.booleans()), min_size=1, max_size=8)
+
+
+def decided(plan: Plan, also: list[Budget], history: list[tuple[int, bool]]) -> Iterator[Decision]:
+    """The decision of a claim after each step of the clock. Some of the leases are released."""
     clock = ManualClock(10**9)
     limiter = Limiter(MemoryBackend(clock=clock))
-    usual, long = [], []
-    for step_ms in steps_ms:
+    for step_ms, is_released in history:
         clock.set(max(0, clock.now_ms() + step_ms))
-        decision = limiter.acquire("s", plan)
+        decision = limiter.acquire("s", plan, also=also)
+        yield decision
+        if is_released:
+            limiter.release(decision)
+
+
+@given(any_plans, histories)
+def test_fast_path_equals_general_path(plan: Plan, history: list[tuple[int, bool]]) -> None:
+    """The fast path of the draft headers writes the same bytes as the general one."""
+    usual, long = [], []
+    for decision in decided(plan, [], history):
         usual.append(limit_headers.headers(decision))
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(limit_headers, "_cached_fast_template", lambda _: (None, plan))
             long.append(limit_headers.headers(decision))
 
     assert usual == long
+
+
+@given(any_plans, any_plans, histories)
+def test_kept_texts_of_several_budgets(plan: Plan, other: Plan, history: list[tuple[int, bool]]) -> None:
+    """The headers of several budgets are those that a process without kept texts would write."""
+    usual, new = [], []
+    for decision in decided(plan, [Budget("all", other, scope="all")], history):
+        usual.append(limit_headers.headers(decision))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(joint_headers, "_templates", {})
+            new.append(limit_headers.headers(decision))
+
+    assert usual == new
 
 
 @st.composite

@@ -8,25 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
-from awx_ratelimit.core.bucket import wait_ms
 from awx_ratelimit.core.budget import scoped_name
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
 from awx_ratelimit.core.plan import Plan, PlanCache
 from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
-from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests, whole_seconds
+from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests
 from awx_ratelimit.http.joint_headers import state_of, template_of
 from awx_ratelimit.http.limit_items import (
-    bounded,
-    fast_numbers,
     policy_items,
+    rate_format,
     rate_numbers,
     slot_numbers,
-    state_format,
+    slots_format,
     visible_rates,
     visible_slots,
 )
 from awx_ratelimit.http.message import Reply
+from awx_ratelimit.http.pair_headers import STATE_HEADER, PairTemplate, pair_state, pair_template
 from awx_ratelimit.http.settling import shown_measure
 
 #: The header that carries an API key.
@@ -39,7 +38,7 @@ Renderer = Callable[[Decision], Headers]
 #: A plan of a claim with its scope.
 Part = tuple[str | None, Plan]
 
-_POLICY, _STATE = _DRAFT = (b"ratelimit-policy", b"ratelimit")
+_POLICY, _STATE = _DRAFT = (b"ratelimit-policy", STATE_HEADER)
 #: The header in which an application says what a request has cost. It is never sent.
 COST_HEADER: Final = b"ratelimit-cost"
 _LEGACY = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
@@ -97,25 +96,14 @@ class _Template(NamedTuple):
 
 
 def _template(plan: Plan) -> _Template:
-    return _Template((_POLICY, policy(plan)), state_format([(None, plan)]), visible_rates(plan), visible_slots(plan))
+    rates, slots = visible_rates(plan), visible_slots(plan)
+    items = [rate_format(rate) for _, _, rate in rates] + ([slots_format()] if slots else [])
+    return _Template((_POLICY, policy(plan)), b", ".join(items), rates, slots)
 
 
-#: The tokens left of two rates, the slots in use, and the header RateLimit for these numbers.
-_Rendered = tuple[int, int, int, tuple[bytes, bytes]]
-#: The policy header, the format of the state, the `fast_numbers` of both rates, the slots, and what was rendered last.
-_FastTemplate = tuple[tuple[bytes, bytes], bytes, int, int, int, int, int, int, int, int, int, list[_Rendered]]
-
-
-def _fast_template(plan: Plan) -> _FastTemplate | None:
-    """The template for plans of two continuous rates and slots. None for all other plans."""
-    header, state, rates, slots = _templates.get(plan)
-    if plan.pair is None or len(rates) != 2 or not slots:
-        return None
-    first, second = (fast_numbers(rate) for _, _, rate in rates)
-    # The format without its end, the wait for a slot: only refusals have one.
-    if first is None or second is None:
-        return None
-    return header, state.removesuffix(b"%s"), *first, *second, slots, [(0, 0, 0, header)]
+def _fast_template(plan: Plan) -> PairTemplate | None:
+    header, state, _, _ = _templates.get(plan)
+    return pair_template(plan, header, state)
 
 
 _templates: Final = PlanCache(_template)
@@ -131,27 +119,21 @@ def _draft(decision: Decision) -> Headers:
     fast = cached[0] if cached is not None else _fast_templates.get(plan)
     # A claim without a cost is also admitted in an overdraft.
     if fast is not None and cost and not over:
-        # The fast path for nearly every response: `_numbers` written out for two continuous rates and slots.
-        policy_header, state, capacity, unit, seconds, tokens, capacity_2, unit_2, seconds_2, tokens_2, slots, last = (
-            fast
-        )
-        left, left_2 = (capacity - levels[0]) // unit, (capacity_2 - levels[2]) // unit_2
-        same, same_2, same_held, header = last[0]
-        if left == same and left_2 == same_2 and held == same_held and left and left_2:
+        debt, _, debt_2, _ = levels
+        policy_header, by_debts, _, _, _, _, _ = fast
+        # The fast path for nearly every response: see "Kept texts" in docs/hot-path.md.
+        least, above, least_2, above_2, same_held, header = by_debts[0]
+        if least <= debt < above and least_2 <= debt_2 < above_2 and held == same_held:
             return [policy_header, header]
-        wait_s = -(-left * seconds // tokens) or _next_token_s(decision, 0)
-        wait_2_s = -(-left_2 * seconds_2 // tokens_2) or _next_token_s(decision, 1)
-        header = _STATE, state % (left, wait_s, left_2, wait_2_s, slots - held)
-        # Callers that use little of a plan have the same numbers. Without tokens, the time counts too.
-        last[0] = left, left_2, held, header
-        return [policy_header, header]
+        return [policy_header, pair_state(decision, fast, debt, debt_2, held)]
     template = _templates.get(plan)
     return [template.policy_header, (_STATE, template.state % _numbers(decision))] if template.state else []
 
 
 def _joint_draft(decision: JointDecision) -> Headers:
     template = template_of(decision.joint_claim.shape)
-    return [(_POLICY, template.policy), (_STATE, state_of(decision, template))] if template.state else []
+    state = state_of(decision, template)
+    return [(_POLICY, template.policy), (_STATE, state)] if state else []
 
 
 def _numbers(decision: Decision) -> tuple[Any, ...]:
@@ -166,13 +148,6 @@ def _numbers(decision: Decision) -> tuple[Any, ...]:
     if template.slots:
         numbers += slot_numbers(template.slots, held, slot_wait_ms, refused=bool(over & plan.slot_bit))
     return tuple(numbers)
-
-
-def _next_token_s(decision: Decision, rate_index: int) -> int:
-    """The seconds until the rate has one more token."""
-    debt, since_ms = decision.levels[2 * rate_index : 2 * rate_index + 2]
-    rate = decision.plan.rates[rate_index]
-    return bounded(whole_seconds(wait_ms(rate, debt, since_ms, decision.decided_at_ms, 1)))
 
 
 def _legacy(decision: Decision) -> Headers:

@@ -3,7 +3,6 @@
 They follow draft-ietf-httpapi-ratelimit-headers-08 and later. A limit in shadow is not shown.
 """
 
-from collections.abc import Iterable
 from fractions import Fraction
 from typing import Final
 
@@ -16,6 +15,8 @@ from awx_ratelimit.http.settling import shown_measure
 
 #: The largest integer of a structured field (RFC 9651).
 MAX_INTEGER: Final = 10**15 - 1
+#: The items of one limit that are kept.
+MAX_TEXTS: Final = 256
 #: Periods whose length depends on the date.
 _OF_NO_LENGTH: Final = ("month", "year")
 
@@ -38,14 +39,14 @@ def policy_items(plan: Plan, scope: str | None = None) -> list[str]:
     return items
 
 
-def state_format(parts: Iterable[tuple[str | None, Plan]]) -> bytes:
-    """The value of RateLimit for plans with their scopes, with places for the numbers of a decision."""
-    return ", ".join(item for scope, plan in parts for item in _state_items(plan, scope)).encode()
+def rate_format(rate: Rate, scope: str | None = None) -> bytes:
+    """The item of RateLimit for a rate, with places for its `r` and `t`."""
+    return f'"{scoped_name(scope, rate.name)}";r=%d;t=%d'.encode()
 
 
-def _state_items(plan: Plan, scope: str | None) -> list[str]:
-    items = [f'"{scoped_name(scope, rate.name)}";r=%d;t=%d' for _, _, rate in visible_rates(plan)]
-    return [*items, f'"{scoped_name(scope, CONCURRENT)}";r=%d%s'] if visible_slots(plan) else items
+def slots_format(scope: str | None = None) -> bytes:
+    """The item of RateLimit for slots, with places for its `r` and its `t` as text."""
+    return f'"{scoped_name(scope, CONCURRENT)}";r=%d%s'.encode()
 
 
 def rate_numbers(rate: Rate, debt: int, since_ms: int, now_ms: int, cost: int, *, refused: bool) -> tuple[int, int]:
@@ -68,9 +69,23 @@ def rate_numbers(rate: Rate, debt: int, since_ms: int, now_ms: int, cost: int, *
     return bounded(left), bounded(seconds)
 
 
-def slot_numbers(slots: int, held: int, wait_ms: int, *, refused: bool) -> tuple[int, bytes]:
+def slot_numbers(slots: int, held: int, wait_ms: int = 0, *, refused: bool = False) -> tuple[int, bytes]:
     """The `r` of slots, and their `t` as text, which they have only if they refused."""
     return max(0, slots - held), b";t=%d" % whole_seconds(wait_ms) if refused else b""
+
+
+class Texts(dict[int, bytes]):
+    """The last items of one limit, by a number: see "Kept texts" in docs/hot-path.md."""
+
+    __slots__ = ()
+
+    def keep(self, number: int, text: bytes) -> bytes:
+        """Keep `text` as the item for `number`."""
+        if len(self) >= MAX_TEXTS:
+            # One atomic step, so that threads need no lock.
+            self.clear()
+        self[number] = text
+        return text
 
 
 def fast_numbers(rate: Rate) -> tuple[int, int, int, int] | None:

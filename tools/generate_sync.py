@@ -56,8 +56,10 @@ DIFFERENCES: Final = {
     "AsyncBackend | Backend": "Backend",
     "claiming: Any = claiming_limiter(limiter)": "claiming = limiter",
     "Admitted | Awaitable[Admitted] | None": "Admitted | None",
-    """            if decision.__class__ is not Decision and isawaitable(decision):
-                return self._begin_later(decision, rule, caller, plan, source, read)
+    "Admitted | Awaitable[Admitted]": "Admitted",
+    "begin(  # noqa: PLR0911  # see docs/hot-path.md": "begin(",
+    """        if not isinstance(decision, Decision) and isawaitable(decision):
+            return self._begin_later(decision, rule, cost, caller, plan, source, read)
 """: "",
     "batching import TaskBatching": "thread_batching import ThreadBatching",
     "task_transport import Done, TaskTransport": "thread_transport import ThreadTransport",

@@ -5,10 +5,15 @@ from typing import Any, Never
 import pytest
 
 from awx_ratelimit import Caller, Gate, Limiter, MemoryBackend, PlanTable, Request, Rule, StaticKeys
-from awx_ratelimit.http.policy import Admission
+from awx_ratelimit.http.policy import EXEMPT, Admission
 
 KEY = "awx_known"
-RULES = [Rule("/free", exempt=True), Rule("/priced", cost=lambda _: 2), Rule("/v1", cost=5)]
+RULES = [
+    Rule("/free", exempt=True),
+    Rule("/some", exempt=lambda _: False),
+    Rule("/priced", cost=lambda request: len(request.path)),
+    Rule("/v1", cost=5),
+]
 
 
 def read(_: object) -> Never:
@@ -21,7 +26,7 @@ def gate(identify: Any = None, kind: type[Gate] = Gate, listeners: Any = (), **m
     identify = StaticKeys({KEY: "starter"}) if identify is None else identify
     limiter = Limiter(MemoryBackend(), listeners=listeners)
     made = kind(limiter, plans=PlanTable.default(), identify=identify, rules=RULES, **more)
-    for path in ("/", "/free", "/priced", "/v1"):
+    for path in ("/", "/free", "/some", "/priced", "/v1"):
         made.admit(request(KEY, path))
     return made
 
@@ -30,9 +35,9 @@ def request(key: str, path: str = "/") -> Request:
     return Request("GET", path, "192.0.2.1", lambda name: [key.encode()] if name == b"x-api-key" else [])
 
 
-def begun(made: Gate, path: str = "/", method: str = "GET", key: str = KEY) -> Any:
+def begun(made: Gate, path: str = "/", method: str = "GET", key: str = KEY, header: str = "X-API-Key") -> Any:
     """What `begin` returns."""
-    return made.begin(method, path, key.encode(), None, read)
+    return made.begin(method, path, header.lower().encode(), key.encode(), None, read)
 
 
 def test_known_request() -> None:
@@ -46,10 +51,10 @@ def test_known_request() -> None:
 
 @pytest.mark.parametrize(
     ("path", "method", "key"),
-    [("/new", "GET", KEY), ("/free", "GET", KEY), ("/priced", "GET", KEY), ("/", "GET", "unknown")],
+    [("/new", "GET", KEY), ("/some", "GET", KEY), ("/", "GET", "unknown")],
 )
-def test_request_that_must_be_read(path: str, method: str, key: str) -> None:
-    """A new path, a rule that needs more than the path, and an unknown key are left to `admit`, and charge nothing."""
+def test_request_that_is_left_to_admit(path: str, method: str, key: str) -> None:
+    """A new path, a rule that may exempt, and an unknown key are left to `admit`, and charge nothing."""
     told: list[Any] = []
     made = gate(listeners=[told.append])
     told.clear()
@@ -58,12 +63,28 @@ def test_request_that_must_be_read(path: str, method: str, key: str) -> None:
     assert told == []
 
 
-def test_preflight() -> None:
-    """OPTIONS requests are left to `admit` where preflights pass free."""
-    made = gate(preflights=True)
-    made.admit(request(KEY)._replace(method="OPTIONS"))
+def test_request_with_a_function() -> None:
+    """A request whose rule has a function is read for it, and decided."""
+    admitted: Any = gate().begin_request(request(KEY, "/priced"))
+    reply, _, decision, _ = admitted
 
-    assert begun(made, method="OPTIONS") is None
+    assert reply is None
+    assert decision.cost == len("/priced")
+
+
+def test_exempt_path() -> None:
+    """A request to an exempt path is neither read nor charged."""
+    assert begun(gate(), "/free") == EXEMPT
+
+
+def test_preflight() -> None:
+    """A preflight that passes free is not charged."""
+    made = gate(preflights=True)
+    headers = {b"x-api-key": [KEY.encode()], b"origin": [b"null"], b"access-control-request-method": [b"GET"]}
+    preflight = Request("OPTIONS", "/", "192.0.2.1", lambda name: headers.get(name, []))
+    made.admit(preflight)
+
+    assert made.begin_request(preflight) == EXEMPT
 
 
 def test_throttled_addresses() -> None:
@@ -98,7 +119,7 @@ class _Watched(Gate):
 @pytest.mark.parametrize("identify", [_Changed({KEY: "starter"}), _Guarded({KEY: "starter"}), lambda _: Caller("s")])
 def test_identifiers_of_your_own(identify: Any) -> None:
     """A subclass that identifies callers in another way is asked about every request, and so is a function."""
-    assert begun(gate(identify)) is None
+    assert gate(identify).begin_request(request(KEY)) is None
 
 
 def test_subclass_that_changes_nothing() -> None:
@@ -106,11 +127,31 @@ def test_subclass_that_changes_nothing() -> None:
     assert begun(gate(_Same({KEY: "starter"})))[2].allowed
 
 
-def test_keys_in_two_headers() -> None:
-    """Where keys may be in another header too, requests are read, because one with two keys is refused."""
-    assert begun(gate(StaticKeys({KEY: "starter"}, bearer=True))) is None
+@pytest.mark.parametrize(
+    ("sent", "is_decided"),
+    [
+        (f"Bearer {KEY}", True),
+        (f"bearer {KEY}", False),
+        (f"Bearer  {KEY}", False),
+        ("Bearer a, b", False),
+        (KEY, False),
+    ],
+)
+def test_bearer(sent: str, is_decided: bool) -> None:
+    """A bearer key in its usual form is decided, and all other forms are left to `admit`."""
+    made = gate(StaticKeys({KEY: "starter"}, bearer=True))
+
+    assert (begun(made, header="Authorization", key=sent) is not None) is is_decided
+
+
+def test_two_keys() -> None:
+    """A request with keys in two headers is left to `admit`, which refuses it."""
+    made = gate(StaticKeys({KEY: "starter"}, bearer=True))
+    headers = {b"x-api-key": [KEY.encode()], b"authorization": [f"Bearer {KEY}".encode()]}
+
+    assert made.begin_request(Request("GET", "/", None, lambda name: headers.get(name, []))) is None
 
 
 def test_gate_of_your_own() -> None:
     """A subclass of a gate that overrides `admit` decides every request."""
-    assert begun(gate(kind=_Watched)) is None
+    assert gate(kind=_Watched).begin_request(request(KEY)) is None

@@ -53,11 +53,17 @@ RULES = [
     Rule("/login", budget="login", plan=Plan.of("login", per_minute=2), per="address", charge_on={401}),
     Rule("/failed", charge_on={404}),
     Rule("/priced", cost=lambda request: len(request.values(b"x-many")) + 1),
+    Rule("/some", exempt=lambda request: bool(request.values(b"x-many")), cost=2),
+    Rule("/own", budget="own", plan=Plan.of("own", per_minute=2), per=lambda request: request.path),
+    Rule("/all", budget="all", plan=Plan.of("all", per_minute=4, concurrent=1), per="account", cost={"requests": 2}),
     Rule("/{id}/items", cost=2),
 ]
 START_MS = 1_748_772_000_000
 UNKNOWN = b"awx_unknown_key"
-PATHS = ["/", "/health", "/five", "/none", "/login", "/failed", "/priced", "/1/items", "//five", "/é", "/x/../five"]
+PATHS = [
+    "/", "/health", "/five", "/none", "/login", "/failed", "/priced", "/some", "/own", "/all", "/1/items", "//five",
+    "/é", "/x/../five", "/app/priced",
+]  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -74,6 +80,7 @@ class Step(NamedTuple):
     chunks: list[bytes]
     fails_after: int
     later_ms: int
+    is_websocket: bool = False
 
 
 names = st.sampled_from(
@@ -87,7 +94,7 @@ steps = st.builds(
     st.sampled_from(["GET", "GET", "POST", "HEAD", "OPTIONS", "OPTIONS", "get"]),
     st.sampled_from(["/", "/five", "/none"]) | st.sampled_from(PATHS),
     st.sampled_from(["", "", "", "/app"]),
-    st.integers(0, 7).map(lambda number: [number])
+    st.sampled_from([[number] for number in (1, 1, *range(8))])
     | st.just([1])
     | st.lists(st.integers(0, 7) | st.sampled_from([UNKNOWN, b"", b"a,b", b"k" * 200]), max_size=2),
     st.just([(b"origin", b"https://any"), (b"access-control-request-method", b"GET")])
@@ -99,7 +106,8 @@ steps = st.builds(
     st.lists(st.tuples(own_names, st.sampled_from([b"requests=1", b"requests=4"])), max_size=2),
     st.lists(st.sampled_from([b"", b"text"]), min_size=1, max_size=3),
     st.integers(-1, 9),
-    st.sampled_from([0, 0, 1, 900, 30_000, -100, 86_400_000]),
+    st.just(0) | st.sampled_from([0, 1, 900, 30_000, -100, 86_400_000]),
+    rarely,
 )
 gates = st.fixed_dictionaries(
     {
@@ -107,13 +115,14 @@ gates = st.fixed_dictionaries(
         "is_stored": st.booleans(),
         "is_observed": st.booleans(),
         "is_flooded": rarely,
-        "has_route_limit": st.booleans(),
-        "spaced": rarely,
+        "has_route_limit": rarely,
+        "spaced": rarely.flatmap(lambda is_so: rarely if is_so else st.just(False)),
+        "bearer": st.booleans(),
         "rules": st.just(RULES) | st.lists(st.sampled_from(RULES), unique=True),
         "headers": st.sampled_from(["draft", "draft", "legacy", "both", "none"]),
         "expose": st.booleans(),
         "preflights": st.booleans(),
-        "service": st.none() | st.just(SERVICE),
+        "service": rarely.map(lambda is_shared: SERVICE if is_shared else None),
         "anonymous": st.none() | st.just(SMALL),
         "on_refused": st.none() | st.just(lambda request, refusal: Reply.text(f"{request.path} {refusal.limits}")),
     }
@@ -214,7 +223,8 @@ class World:
         self.keys = keys.stored if is_stored else keys.static
         self.backend = (Down if kind == "down" else MemoryBackend)(clock=self.clock)
         listeners = [Listener(self.told)] if options.pop("is_observed") else []
-        identify = StoredKeys(verifier) if is_stored else StaticKeys(keys.callers)
+        self.is_bearer = bearer = options.pop("bearer")
+        identify = StoredKeys(verifier, bearer=bearer) if is_stored else StaticKeys(keys.callers, bearer=bearer)
         options |= {"plans": PlanTable(PLANS, default="small"), "identify": identify}
         self.is_flooded, has_route_limit = options.pop("is_flooded"), options.pop("has_route_limit")
         backend: Any = self.backend
@@ -236,9 +246,10 @@ class World:
     async def send(self, step: Step) -> None:
         """Send a request through the middleware, and note all messages of its response."""
         self._wait(step)
+        kind = {"type": "websocket"} if step.is_websocket else {"type": "http", "method": step.method}
         scope = {
-            "type": "http", "method": step.method, "path": step.root + step.path, "root_path": step.root,
-            "headers": [*step.headers, *((b"x-api-key", key) for key in self._sent(step))],
+            **kind, "path": step.root + step.path, "root_path": step.root,
+            "headers": [*step.headers, *self._sent(step)],
             "client": (step.client, 1), "query_string": b"", "step": step,
         }  # fmt: skip
 
@@ -260,9 +271,10 @@ class World:
             "PATH_INFO": step.path.encode().decode("latin-1"),
             **{f"HTTP_{name.decode().upper().replace('-', '_')}": value.decode("latin-1") for name, value in sent},
         }  # fmt: skip
-        keys = self._sent(step)
-        if keys:
-            environ["HTTP_X_API_KEY"] = b",".join(keys).decode("latin-1")
+        for variable, header in (("HTTP_X_API_KEY", b"x-api-key"), ("HTTP_AUTHORIZATION", b"authorization")):
+            values = [value for name, value in self._sent(step) if name == header]
+            if values:
+                environ[variable] = b",".join(values).decode("latin-1")
 
         def start(*started: Any) -> None:
             self.told.append((self.backend.health()["leases"], started))
@@ -278,9 +290,15 @@ class World:
         self.clock.set(self.clock.now_ms() + step.later_ms)
         self.key_clock.set(self.clock.now_ms())
 
-    def _sent(self, step: Step) -> list[bytes]:
+    def _sent(self, step: Step) -> list[tuple[bytes, bytes]]:
+        """The headers with the keys. Where bearer keys are taken, every second key is one."""
         values = [key if isinstance(key, bytes) else self.keys[key].encode() for key in step.keys]
-        return [b" %b\t" % value for value in values] if self.is_spaced else values
+        sent = []
+        for number, value in enumerate(values):
+            is_bearer = self.is_bearer and (number + len(step.path)) % 2
+            name, text = (b"authorization", b"Bearer " + value) if is_bearer else (b"x-api-key", value)
+            sent.append((name, b" %b\t" % text if self.is_spaced else text))
+        return sent
 
     @contextmanager
     def _noting_errors(self) -> Iterator[None]:
@@ -296,6 +314,10 @@ class World:
         start = {"type": "http.response.start", "status": step.status, "headers": [*step.own]}
         bodies = [{"type": "http.response.body", "body": chunk, "more_body": True} for chunk in step.chunks]
         bodies[-1].pop("more_body")
+        if step.is_websocket:
+            start = {"type": "websocket.accept", "headers": [*step.own]}
+            bodies = [{"type": "websocket.send", "bytes": chunk} for chunk in step.chunks]
+            bodies[-1] = {"type": "websocket.close", "code": 1000}
         for number, message in enumerate([start, *bodies]):
             if number == step.fails_after:
                 raise LookupError
@@ -336,12 +358,12 @@ def _logged(told: list[Any]) -> Iterator[None]:
 def _flood(steps: list[Step], *, is_flooded: bool) -> list[Step]:
     """`steps`, after so many unknown keys that an address is throttled."""
     unknown = Step("GET", "/", "", [UNKNOWN], [], "192.0.2.1", 200, [], [b""], -1, 0)
-    # The second time, the match of each path is in memory.
-    return [unknown] * (21 * is_flooded) + steps + steps
+    # The second time, the match of each path is in memory, and the third time the plan of each caller.
+    return [unknown] * (21 * is_flooded) + steps * 3
 
 
 @given(gates, st.lists(steps, min_size=1, max_size=8))
-@with_examples(120)
+@with_examples(160)
 def test_asgi(keys: Keys, options: dict[str, Any], sent: list[Step]) -> None:
     """Every byte, decision, lease, error, log line and observation is the same in an event loop."""
     told = []
@@ -357,7 +379,7 @@ def test_asgi(keys: Keys, options: dict[str, Any], sent: list[Step]) -> None:
 
 
 @given(gates, st.lists(steps, min_size=1, max_size=8))
-@with_examples(120)
+@with_examples(160)
 def test_wsgi(keys: Keys, options: dict[str, Any], sent: list[Step]) -> None:
     """Every byte, decision, lease, error, log line and observation is the same in threads."""
     told = []

@@ -85,7 +85,7 @@ class Draft:
         service = policy.shared.service
 
         def own(cost: Cost) -> JointClaim:
-            return policy.claims.claim(request, caller, plan, service, rule.price, cost)
+            return policy.claims.claim(request[:2], request, caller, plan, service, rule.price, cost)
 
         return [_part(own, cost), *(self._route_part(limit, caller) for limit in self._route_limits().values())]
 

@@ -25,7 +25,7 @@ from awx_ratelimit.http.identity.identifiers import (
     async_checked_caller,
     async_checked_identify,
     async_no_flush,
-    finder_of,
+    finders_of,
 )
 from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
@@ -109,7 +109,7 @@ class AsyncGate(AsyncBegins):
             ipv6_prefix,
             service,
         )
-        self._prepare(limiter, policy, finder_of(identify if type(self).admit is AsyncGate.admit else None))
+        self._prepare(limiter, policy, finders_of(identify if type(self).admit is AsyncGate.admit else None))
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
         self._unknown_key_addresses = policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.

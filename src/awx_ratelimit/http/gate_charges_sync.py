@@ -29,7 +29,7 @@ class Charges:
     def _decide_jointly(self, request: Request, rule: AnyRule, caller: Caller, plan: Plan, cost: Cost) -> Decision:
         """Decide all budgets of a request together. If its rule says so, the request may wait for room."""
         policy = self._policy
-        claim = policy.claims.claim(request, caller, plan, policy.shared.service, rule.price, cost)
+        claim = policy.claims.claim(request[:2], request, caller, plan, policy.shared.service, rule.price, cost)
         return self._limiter.claim_jointly(claim, rule.wait_ms, rule.queues)
 
     def give_back(self, decision: Decision, refusal: Decision | None) -> None:

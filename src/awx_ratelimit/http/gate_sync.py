@@ -24,7 +24,7 @@ from awx_ratelimit.http.client_address import FORWARDED_FOR
 from awx_ratelimit.http.error_responses import is_refusal
 from awx_ratelimit.http.gate import _new
 from awx_ratelimit.http.gate_begins_sync import Begins
-from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, finder_of, no_flush
+from awx_ratelimit.http.identity.identifiers import Identify, checked_caller, checked_identify, finders_of, no_flush
 from awx_ratelimit.http.identity.verifications import reported
 from awx_ratelimit.http.message import OnRefused, Request
 from awx_ratelimit.http.owners import owned_record
@@ -104,7 +104,7 @@ class Gate(Begins):
             ipv6_prefix,
             service,
         )
-        self._prepare(limiter, policy, finder_of(identify if type(self).admit is Gate.admit else None))
+        self._prepare(limiter, policy, finders_of(identify if type(self).admit is Gate.admit else None))
         #: Empty unless an address has sent unknown keys lately. Every request reads it, so it is one look-up away.
         self._unknown_key_addresses = policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.

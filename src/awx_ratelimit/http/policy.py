@@ -95,6 +95,8 @@ class Policy:
         self.shared = plans if service is None else SharedPlan(checked_service(service))
         #: Returns the plan of a caller.
         self.resolve = plans.resolve
+        #: Whether it always returns the same for a caller without overrides of its own.
+        self.is_constant = type(plans) is PlanTable
         self.anonymous = checked_anonymous(anonymous)
         self.addresses = ClientAddresses(trusted_proxies, address_header, ipv6_prefix)
         self.preflights = preflights

@@ -75,26 +75,30 @@ class RequestClaims:
             known[limit.scope] = limit
 
     def claim(
-        self, request: Request, caller: Caller, plan: Plan, service: Plan | None, price: Price, cost: Cost
+        self,
+        method_and_path: tuple[str, str],
+        request: Any,
+        caller: Caller,
+        plan: Plan,
+        service: Plan | None,
+        price: Price,
+        cost: Cost,
     ) -> JointClaim:
         """The claim of a request. Raises ImpossibleClaim for a cost above a burst, and what the function `per` raises.
 
-        `plan` is that of the caller, and `service` the one that everybody shares.
+        `plan` is that of the caller, and `service` the one that everybody shares. `request` may be None
+        for a price without budgets.
         """
         blueprint = self._blueprint(plan, service, price, cost)
-        records = _shared_records(caller, blueprint)
+        records: list[Record] = [exact(caller.subject)]
+        if blueprint.has_account:
+            records.append(account_record(caller, ACCOUNT_SCOPE))
+        if blueprint.has_service:
+            records.append(_SERVICE_RECORD)
         for scope, _, per, _ in blueprint.budgets:
             records.append(owned_record(per, scope, request, caller, self._address))
-        is_declared = blueprint.is_declared or request[:2] in self.limited_paths
-        return _new(JointClaim, (tuple(records), blueprint.shape, is_declared))
-
-    def shared_claim(
-        self, method_and_path: tuple[str, str], caller: Caller, plan: Plan, service: Plan | None, rule: Any
-    ) -> JointClaim:
-        """`claim` for a plain rule, which needs nothing else of a request."""
-        blueprint = self._blueprint(plan, service, rule.price, rule.cost)
         is_declared = blueprint.is_declared or method_and_path in self.limited_paths
-        return _new(JointClaim, (tuple(_shared_records(caller, blueprint)), blueprint.shape, is_declared))
+        return _new(JointClaim, (tuple(records), blueprint.shape, is_declared))
 
     def _blueprint(self, plan: Plan, service: Plan | None, price: Price, cost: Cost) -> _Blueprint:
         key = cost if cost.__class__ is int else tuple(cost.items())  # type: ignore[union-attr]  # else a mapping
@@ -114,16 +118,6 @@ class RequestClaims:
             self._blueprints.clear()
         self._blueprints[id(plan), id(service), id(price), key] = blueprint
         return blueprint
-
-
-def _shared_records(caller: Caller, blueprint: _Blueprint) -> list[Record]:
-    """The buckets of the caller, of its account and of everybody."""
-    records: list[Record] = [exact(caller.subject)]
-    if blueprint.has_account:
-        records.append(account_record(caller, ACCOUNT_SCOPE))
-    if blueprint.has_service:
-        records.append(_SERVICE_RECORD)
-    return records
 
 
 def parts_of(plan: Plan, service: Plan | None, price: Price) -> list[tuple[str | None, Plan]]:

@@ -52,7 +52,7 @@ class RateLimitMiddleware:
             await self._pass(scope, receive, send)
             return
         # The short way of nearly all requests: without an object for the request, and without a coroutine.
-        admission = begun(scope, self.gate) if kind == "http" else None
+        admission = begun(scope, self.gate)
         if admission is None:
             admission = await self.gate.admit(request_of(scope))
         elif not isinstance(admission, tuple):

@@ -7,7 +7,6 @@ from typing import Any
 
 from awx_ratelimit.adapters.options import MAX_DRAIN_S
 from awx_ratelimit.http.gate import AsyncGate
-from awx_ratelimit.http.limit_headers import KEY_HEADER
 from awx_ratelimit.http.message import Reply, Request
 from awx_ratelimit.http.rules.path_readings import PREFIX_HEADERS
 
@@ -53,18 +52,20 @@ def request_of(scope: Scope) -> Request:
 
 
 def begun(scope: Scope, gate: AsyncGate) -> Any:
-    """What `gate.begin` returns for an HTTP scope. None also if more than its method, its path and its key matters."""
-    headers = scope["headers"]
+    """What `gate.begin` returns for a scope. None also if more than its method, its path and its only key matters."""
+    headers, path = scope["headers"], scope["path"]
     root = scope.get("root_path")
-    if headers.__class__ is not list or (root and not _is_whole(scope["path"], root)):
+    if headers.__class__ is not list or (root and not _is_whole(path, root)):
         return None
-    key = None
+    sent, finders = None, gate.finders
     for name, value in headers:
-        if name == KEY_HEADER:
-            if key is not None:
+        if name in finders:
+            if sent is not None:
                 return None
-            key = value
-    return None if key is None else gate.begin(scope["method"], scope["path"], key, scope, request_of)
+            sent, key = name, value
+    if sent is None:
+        return None
+    return gate.begin(scope.get("method", "GET"), path, sent, key, scope, request_of)
 
 
 def _is_whole(path: str, root: str) -> bool:

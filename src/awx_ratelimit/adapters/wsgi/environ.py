@@ -26,7 +26,6 @@ _new = tuple.__new__
 _UNPREFIXED = (b"content-type", b"content-length")
 #: Pyramid's traversal prepends the value of this header to the path.
 _VIRTUAL_ROOT = "HTTP_X_VHM_ROOT"
-_KEY = "HTTP_X_API_KEY"
 _PREFIX_VARIABLES = frozenset(f"HTTP_{name.decode().upper().replace('-', '_')}" for name in PREFIX_HEADERS)
 
 
@@ -49,15 +48,24 @@ def request_of(environ: Environ) -> Request:
 
 
 def begun(environ: Environ, gate: Gate) -> Admitted | None:
-    """What `gate.begin` returns for an environ. None also if more than its method, its path and its key matters."""
-    key, inner = environ.get(_KEY), environ.get("PATH_INFO", "")
-    if key is None or inner[:1] != "/" or _VIRTUAL_ROOT in environ:
+    """What `gate.begin` returns for an environ. None also if more than its method, path and only key matters."""
+    inner = environ.get("PATH_INFO", "")
+    if inner[:1] != "/" or _VIRTUAL_ROOT in environ:
+        return None
+    sent = name = None
+    for header in gate.finders:
+        value = environ.get(_variable(header))
+        if value is not None:
+            if sent is not None:
+                return None
+            sent, name = value, header
+    if sent is None or name is None:
         return None
     path = environ.get("SCRIPT_NAME", "") + inner
     if not path.isascii():
         path = _decoded(path)
-    sent = key.encode() if key.isascii() else key.encode("latin-1", "replace")
-    return gate.begin(environ["REQUEST_METHOD"], path, sent, environ, request_of)
+    key = sent.encode() if sent.isascii() else sent.encode("latin-1", "replace")
+    return gate.begin(environ["REQUEST_METHOD"], path, name, key, environ, request_of)
 
 
 def _unusual_inner_path(environ: Environ, inner: str) -> str | None:

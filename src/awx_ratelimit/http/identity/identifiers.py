@@ -6,7 +6,7 @@ request with a malformed key is refused, never anonymous.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from awx_ratelimit.core.claim import Caller
@@ -20,13 +20,15 @@ from awx_ratelimit.http.validation import takes
 Identify = Callable[[Request], Caller | str | None]
 AsyncIdentify = Callable[[Request], Caller | str | Awaitable[Caller | str | None] | None]
 
-#: Returns the caller of a key in memory.
+#: Returns the caller of a key in memory, given the value of a header; None for any other.
 FindCaller = Callable[[bytes], Caller | None]
 
 MAX_KEY_BYTES = 128
 #: The methods that say whose request it is.
 _IDENTIFIES = ("__call__", "call_async", "known", "was_known")
 _AUTHORIZATION = b"authorization"
+_BEARER = b"Bearer "
+_BEARER_BYTES = len(_BEARER)
 _NOT_AWAITED = "identify: expected a plain function, got an async one; write it with `def`, or use AsyncGate"
 _EXAMPLE = 'StaticKeys({"awx_example_key": "starter"})'
 #: How to create an instance, for a class that was given instead of one.
@@ -145,14 +147,30 @@ def async_checked_identify(identify: AsyncIdentify) -> Any:
     return getattr(identify, "call_async", identify)
 
 
-def finder_of(identify: Any) -> FindCaller:
-    """The function that finds the caller of a key in memory, if a request has only this key, in X-API-Key.
+def finders_of(identify: Any) -> Mapping[bytes, FindCaller]:
+    """By header: the function that finds the caller of a key in memory, if it is the only key of a request.
 
-    It returns None where `identify` has to be called: it may look the key up, or refuse it. An identifier has such a
-    function if it has a method ``memory_finder``, and no subclass changes how it identifies callers.
+    It returns None where `identify` has to be called: it may look the key up, or refuse it. An identifier has such
+    functions if it has a method ``memory_finders``, and no subclass changes how it identifies callers.
     """
-    found: FindCaller | None = identify.memory_finder() if is_complete(identify, "memory_finder", _IDENTIFIES) else None
-    return found or _find_nobody
+    if not is_complete(identify, "memory_finders", _IDENTIFIES):
+        return {}
+    finders: Mapping[bytes, FindCaller] = identify.memory_finders()
+    return finders
+
+
+def key_finders(find: FindCaller, *, bearer: bool) -> Mapping[bytes, FindCaller]:
+    """The finders of keys in X-API-Key, and with `bearer` also in Authorization."""
+    return {KEY_HEADER: find, _AUTHORIZATION: _bearer_finder(find)} if bearer else {KEY_HEADER: find}
+
+
+def _bearer_finder(find: FindCaller) -> FindCaller:
+    def find_bearer(authorization: bytes) -> Caller | None:
+        # As nearly all clients write it. BearerKeys reads the other forms.
+        is_usual = authorization[:_BEARER_BYTES] == _BEARER
+        return find(authorization[_BEARER_BYTES:]) if is_usual else None
+
+    return find_bearer
 
 
 def is_complete(thing: Any, method: str, others: Collection[str]) -> bool:
@@ -163,10 +181,6 @@ def is_complete(thing: Any, method: str, others: Collection[str]) -> bool:
         if not defined.keys().isdisjoint(others):
             return False
     return False
-
-
-def _find_nobody(_: bytes) -> None:
-    return None
 
 
 def checked_caller(caller: Any, request: Request) -> Any:

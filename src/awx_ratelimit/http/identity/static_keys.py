@@ -10,7 +10,14 @@ from awx_ratelimit.core.plan_table import PlanTable
 from awx_ratelimit.core.validation import check_bool, describe, type_name
 from awx_ratelimit.errors import InvalidLimit, KeyRefused
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.identifiers import MAX_KEY_BYTES, BearerKeys, FindCaller, sends_key, sent_key
+from awx_ratelimit.http.identity.identifiers import (
+    MAX_KEY_BYTES,
+    BearerKeys,
+    FindCaller,
+    key_finders,
+    sends_key,
+    sent_key,
+)
 from awx_ratelimit.http.message import Request
 
 #: The prefix of keys from a key store, unless it is configured otherwise.
@@ -74,9 +81,9 @@ class StaticKeys:
         # Not self(request): a subclass may look up other keys.
         return StaticKeys.__call__(self, request)
 
-    def memory_finder(self) -> FindCaller | None:
-        """See `finder_of`. None if keys may be in other headers too."""
-        return self._caller_of if self._sent_key is sent_key else None
+    def memory_finders(self) -> Mapping[bytes, FindCaller]:
+        """See `finders_of`."""
+        return key_finders(self._caller_of, bearer=self._sent_key is not sent_key)
 
     def caller_plans(self, plans: PlanTable) -> set[Plan]:
         """The plans of the callers. Raises InvalidLimit for a plan that is not in the table. Gates call it once."""

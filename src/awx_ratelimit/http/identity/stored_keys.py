@@ -5,7 +5,7 @@ Only a look-up blocks. On an event loop it runs in a thread, and a key in memory
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +13,14 @@ from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.validation import check_bool, type_name
 from awx_ratelimit.errors import KeyStoreUnavailable
 from awx_ratelimit.http.error_responses import KEY_CHALLENGE
-from awx_ratelimit.http.identity.identifiers import BearerKeys, FindCaller, is_complete, sends_key, sent_key
+from awx_ratelimit.http.identity.identifiers import (
+    BearerKeys,
+    FindCaller,
+    is_complete,
+    key_finders,
+    sends_key,
+    sent_key,
+)
 from awx_ratelimit.http.message import Request
 from awx_ratelimit.runtime.event_loops import ThreadPool
 
@@ -73,10 +80,11 @@ class StoredKeys:
         found = self._find(key)
         return self._threads.run(self._look_up, found) if isinstance(found, bytes) else found
 
-    def memory_finder(self) -> FindCaller | None:
-        """See `finder_of`. None if keys may be in other headers too, or if the verifier is of your own kind."""
-        is_usual = self._sent_key is sent_key and is_complete(self.verifier, "caller_in_memory", _VERIFIES)
-        return self.verifier.caller_in_memory if is_usual else None
+    def memory_finders(self) -> Mapping[bytes, FindCaller]:
+        """See `finders_of`. None if the verifier is of your own kind."""
+        if not is_complete(self.verifier, "caller_in_memory", _VERIFIES):
+            return {}
+        return key_finders(self.verifier.caller_in_memory, bearer=self._sent_key is not sent_key)
 
     def identify_quietly(self, request: Request) -> Caller | None:
         """As a call, without noting a use of the key: for explanations."""

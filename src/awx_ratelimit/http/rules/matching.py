@@ -79,7 +79,8 @@ class PrefixDependent(NamedTuple):
     is_plain: bool = False
 
 
-Match = Rule | CombinedRule | PrefixDependent
+AnyRule = Rule | CombinedRule
+Match = AnyRule | PrefixDependent
 #: The rule of requests that no other matches.
 DEFAULT_RULE = Rule("/**")
 
@@ -93,9 +94,7 @@ class RuleMatcher:
         self._search_expensive_tails = _tail_search(
             rule for rule, *_ in self._rules if not isinstance(rule.cost, int) or rule.cost > 1 or rule.budget
         )
-        self._combined: Callable[[tuple[Rule | CombinedRule, ...]], Rule | CombinedRule] = lru_cache(
-            _MAX_CACHED_COMBINATIONS
-        )(_combined)
+        self._combined: Callable[[tuple[AnyRule, ...]], AnyRule] = lru_cache(_MAX_CACHED_COMBINATIONS)(_combined)
         #: Recent results of `match` by method and path, for requests without an inner path.
         self.cache: dict[tuple[str, str], Match] = {}
 
@@ -112,7 +111,7 @@ class RuleMatcher:
             self.cache[method, path] = match
         return match
 
-    def resolve_prefixes(self, match: PrefixDependent, prefixes: Iterable[bytes]) -> Rule | CombinedRule:
+    def resolve_prefixes(self, match: PrefixDependent, prefixes: Iterable[bytes]) -> AnyRule:
         """The rule of the request, given the header values in which a client may have sent a prefix of its path.
 
         Raises UnclearPath.
@@ -121,12 +120,12 @@ class RuleMatcher:
         found = without_prefixes(paths, prefixes)
         if found is None:
             return self._any(method)
-        return self._combined((rule, *(_rule_of(self._match(method, each, None)) for each in found))) if found else rule
+        return self._combined((rule, *(rule_of(self._match(method, each, None)) for each in found))) if found else rule
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether requests that send no prefix are exempt."""
         try:
-            return _rule_of(self.match(method, path)).exempt is True
+            return rule_of(self.match(method, path)).exempt is True
         except UnclearPath:
             return False
 
@@ -140,7 +139,7 @@ class RuleMatcher:
         if paths is None:
             return self._any(method)
         rules = tuple(self._first_match(method, each if can_be_exempt else None, normalized(each)) for each in paths)
-        rule: Rule | CombinedRule = self._combined(rules) if len(rules) > 1 else rules[0]
+        rule: AnyRule = self._combined(rules) if len(rules) > 1 else rules[0]
         if len(rules) > 1 or self._depends_on_prefix(normalized(path), rule):
             return PrefixDependent(method, (path,) if inner_path is None else (path, inner_path), rule)
         return rule
@@ -156,7 +155,7 @@ class RuleMatcher:
                 return charged
         return DEFAULT_RULE
 
-    def _any(self, method: str) -> Rule | CombinedRule:
+    def _any(self, method: str) -> AnyRule:
         """The charge of a path that may mean anything: that of all rules for `method`. Raises UnclearPath."""
         charged = [
             charged
@@ -165,18 +164,19 @@ class RuleMatcher:
         ]
         return self._combined((DEFAULT_RULE, *charged))
 
-    def _depends_on_prefix(self, path: str, rule: Rule | CombinedRule) -> bool:
+    def _depends_on_prefix(self, path: str, rule: AnyRule) -> bool:
         """Whether a tail of `path` may cost more than `rule`. It may be wrong if it returns True, never if False."""
         if rule.exempt or not isinstance(rule.cost, int) or rule.cost == 0 or rule.price.charge_on:
             return path.find("/", 1) > 0
         return len(path) > _MAX_CACHED_LENGTH or self._search_expensive_tails(f"{path}/", 1) is not None
 
 
-def _rule_of(match: Match) -> Rule | CombinedRule:
+def rule_of(match: Match) -> AnyRule:
+    """The rule of a match, if the client has sent no prefix of its path."""
     return match.rule if isinstance(match, PrefixDependent) else match
 
 
-def _combined(matches: tuple[Rule | CombinedRule, ...]) -> Rule | CombinedRule:
+def _combined(matches: tuple[AnyRule, ...]) -> AnyRule:
     """A rule that costs at least as much as each of `matches`; exempt if all are."""
     each = (rule for match in matches for rule in (match.rules if isinstance(match, CombinedRule) else (match,)))
     rules = tuple(rule for rule in dict.fromkeys(each) if rule.exempt is not True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from tests.machine import eventually
 from tests.processes import free_port, guarded, stop, wait_until_up
+from tests.selection import parameters
 from tests.servers.limits import FILE_BYTES, KEYS_PER_PLAN, api_key
 from tests.servers.stored import KeyMaker
 from tests.servers.wire import HOST, Answer, Connection
@@ -56,6 +57,8 @@ WSGI = (
 )
 SPECS = (*ASGI, *WSGI)
 _USUAL = ("uvicorn-httptools", "gunicorn-gthread")
+#: uvicorn with its other parser, and a mode that gunicorn-gevent-preload has too. Only `make test-full` runs them.
+REPEATS = ("uvicorn-h11", "gunicorn-preload")
 #: Speaks HTTP on one port and its own protocol on another, as nginx's `uwsgi_pass` wants it.
 UWSGI = Spec(
     "uwsgi",
@@ -68,11 +71,11 @@ UWSGI = Spec(
 def on(specs: tuple[Spec, ...], *, without: str = "", everywhere: bool = False) -> pytest.MarkDecorator:
     """Run a test on these servers, except those in `without`, which have separate tests.
 
-    `make test` runs it on one ASGI server and one WSGI server of them, or on all of them with `everywhere`.
+    `make test` runs it on one ASGI server and one WSGI server of them, or with `everywhere` on all but the repeats.
     `make test-full` always runs it on all of them.
     """
     chosen = [spec for spec in specs if spec.name not in without.split()]
-    kept = chosen if everywhere else _representatives(chosen)
+    kept = [spec for spec in chosen if spec.name not in REPEATS] if everywhere else _representatives(chosen)
     params = [pytest.param(spec, marks=[] if spec in kept else [pytest.mark.full]) for spec in chosen]
     return pytest.mark.parametrize("server", params, indirect=True, ids=str)
 
@@ -86,11 +89,11 @@ def _representatives(specs: list[Spec]) -> list[Spec]:
 
 
 def on_named(*names: str, full: str = "") -> pytest.MarkDecorator:
-    """Run a test on the servers of these names, and `make test-full` also on those in `full`."""
+    """Run a test on the servers of these names. Only `make test-full` runs it on those in `full` and on repeats."""
     by_name = {spec.name: spec for spec in SPECS}
-    params = [pytest.param(by_name[name]) for name in names]
-    params += [pytest.param(by_name[name], marks=pytest.mark.full) for name in full.split()]
-    return pytest.mark.parametrize("server", params, indirect=True, ids=str)
+    for_full = [*full.split(), *(name for name in names if name in REPEATS)]
+    params = parameters({name: by_name[name] for name in dict.fromkeys((*names, *for_full))}, full=for_full)
+    return pytest.mark.parametrize("server", params, indirect=True)
 
 
 class Server:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 from tests.machine import eventually
+from tests.selection import parameters
 from tests.servers.harness import SPECS, Spec, running
 from tests.servers.wire import Connection
 
 #: Those whose work is done by children of the process that was started.
-WITH_WORKERS = [spec for spec in SPECS if spec.name in ("hypercorn", "gunicorn-preload", "granian-wsgi")]
+WITH_WORKERS = parameters(
+    [spec for spec in SPECS if spec.name in ("hypercorn", "gunicorn-gthread", "granian-wsgi")],
+    full=("gunicorn-gthread", "granian-wsgi"),
+)
 DIES = """
 import os, pathlib, sys
 from tests.servers.harness import SPECS, running
@@ -31,7 +35,7 @@ def test_a_server_that_cannot_start_is_a_failure(tmp_path: Path, module: str) ->
         pass
 
 
-@pytest.mark.parametrize("spec", WITH_WORKERS, ids=str)
+@pytest.mark.parametrize("spec", WITH_WORKERS)
 def test_no_server_is_left_by_a_test_that_fails(tmp_path: Path, spec: Spec) -> None:
     """A server is gone when its block ends, with all its workers, though a test fails in it."""
     with pytest.raises(ZeroDivisionError), running(spec, tmp_path) as server:
@@ -40,7 +44,7 @@ def test_no_server_is_left_by_a_test_that_fails(tmp_path: Path, spec: Spec) -> N
     assert _is_refused(server.port)
 
 
-@pytest.mark.parametrize("spec", WITH_WORKERS, ids=str)
+@pytest.mark.parametrize("spec", WITH_WORKERS)
 def test_no_server_is_left_by_tests_that_die(tmp_path: Path, spec: Spec) -> None:
     """A server is gone, with all its workers, when the process of the tests dies without a last word."""
     root = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 """Refused uploads behind a real nginx: the client gets the refusal, not a 502."""
 
 import pytest
-from tests.servers.harness import ASGI, UWSGI, WSGI, Server, on, on_named
+from tests.servers.harness import ASGI, REPEATS, UWSGI, WSGI, Server, on, on_named
 from tests.servers.limits import BURST, LARGE_DRAIN_BYTES, api_key
 from tests.servers.nginx import Nginx
 from tests.servers.wire import Connection, head
@@ -34,7 +34,11 @@ def _status(nginx: Nginx, path: str, size: int, *lines: str, framing: str = "len
 
 @pytest.mark.parametrize(
     ("server", "way", "framing"),
-    [(spec, *way) for spec in SERVERS for way in (UWSGI_WAYS if spec is UWSGI else WAYS)],
+    [
+        pytest.param(spec, *way, marks=[pytest.mark.full] * (spec.name in REPEATS))
+        for spec in SERVERS
+        for way in (UWSGI_WAYS if spec is UWSGI else WAYS)
+    ],
     indirect=["server"],
     ids=str,
 )

@@ -15,7 +15,7 @@ from awx_ratelimit import STARTER, Budget, Decision, Limiter, MemoryBackend, Pla
 from awx_ratelimit.core.bucket import drained
 from awx_ratelimit.core.claim import checked_claim
 from awx_ratelimit.core.decide import decide
-from awx_ratelimit.core.plan import PlanCache
+from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
 
 CALLS, ROUNDS = 2_000, 60

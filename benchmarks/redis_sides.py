@@ -14,7 +14,7 @@ from benchmarks.redis_load import Asked, Side
 
 from awx_ratelimit import AsyncLimiter, Concurrency, Limiter, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 
 #: Debts that last, as they do in service; and bursts that refuse nobody.
 PLAN = Plan(

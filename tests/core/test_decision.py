@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from awx_ratelimit import Claim, Concurrency, Decision, Limiter, MemoryBackend, Plan, Rate, Usage
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS
 from awx_ratelimit.testing import ManualClock
 

@@ -7,7 +7,8 @@ from weakref import WeakSet
 import pytest
 
 from awx_ratelimit import STARTER, Caller, Claim, Concurrency, Plan, Rate
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, PlanCache
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS
+from awx_ratelimit.core.plan_cache import PlanCache
 
 
 class Weighed:

@@ -24,7 +24,7 @@ from awx_ratelimit.backends.base import LocalUsage
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.resilience.guarded_sync import GuardedBackend
 from awx_ratelimit.core.budget import Budget, ScopedSubject
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import joint_claim
 from awx_ratelimit.errors import BackendMisconfigured
 

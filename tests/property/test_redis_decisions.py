@@ -16,7 +16,7 @@ from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, encode_limit
 from awx_ratelimit.core.bucket import convert_debt
 from awx_ratelimit.core.decide import decide, preview, rates_set_back
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.core.settlement import NOTHING, corrections, unfilled

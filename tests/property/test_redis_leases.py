@@ -14,7 +14,7 @@ from awx_ratelimit import Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.pending_claims import HeldLease
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 
 SUBJECTS = st.sampled_from(["a", "b"])
 OWNERS = st.integers(0, 1)

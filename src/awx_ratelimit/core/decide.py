@@ -20,13 +20,13 @@ def decide(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) 
     """
     pair = plan.pair
     if pair is not None and cost == 1 and held < plan.slots:
-        levels = charge_pair(pair, state, now_ms)
+        levels = charge_pair(pair, [*state], now_ms)
         if levels is not None:
             return 0, levels
     return _decide_in_turn(plan, state, held, cost, now_ms)
 
 
-def charge_pair(pair: Pair, state: Sequence[int], now_ms: int) -> list[int] | None:
+def charge_pair(pair: Pair, state: list[int], now_ms: int) -> list[int] | None:
     """The state of two continuous rates after their charge; None if it does not fit, or takes the general path.
 
     It is the loop of `decide`, unrolled for the most common plan.

@@ -1,10 +1,10 @@
-"""`Plan`: a named set of rates and at most one concurrency limit. `PlanCache`: values computed from plans."""
+"""`Plan`: a named set of rates and at most one concurrency limit."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from sys import maxsize
 from types import MappingProxyType
-from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
+from typing import Any, Final, Never, TypeAlias
 
 from awx_ratelimit.core.calendar_periods import Period
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Concurrency, Rate
@@ -20,6 +20,8 @@ MAX_CACHED_PLANS: Final = 4_096
 Step: TypeAlias = tuple[int, int, int, int, int, int, bool, Rate]
 #: The charge (for a cost of 1), the drain and the capacity of two rates. See "The unrolled loop" in docs/hot-path.md.
 Pair: TypeAlias = tuple[int, int, int, int, int, int]
+#: The layout, pair, slots, slot bit and max_hold_ms of a plan.
+Terms: TypeAlias = tuple[Layout, Pair | None, int, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ class Plan:
     slots: int = field(init=False, repr=False, compare=False)
     max_hold_ms: int | None = field(init=False, repr=False, compare=False)
     slot_bit: int = field(init=False, repr=False, compare=False)
+    terms: Terms = field(init=False, repr=False, compare=False)
     is_plain: bool = field(init=False, repr=False, compare=False)  # whether every rate counts requests
     enforced: int = field(init=False, repr=False, compare=False)
     shadowed: int = field(init=False, repr=False, compare=False)
-    #: The largest possible cost, in requests and by measure.
-    max_cost: int = field(init=False, repr=False, compare=False)
+    max_cost: int = field(init=False, repr=False, compare=False)  # the largest possible, in requests and by measure
     max_costs: Mapping[str, int] = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -77,6 +79,8 @@ class Plan:
             max_costs=max_costs,
             _hash=hash((self.name, self.rates, self.concurrency, self.account, self.shadow)),
         )
+
+        set_fields(self, terms=(self.layout, self.pair, self.slots, self.slot_bit, self.max_hold_ms))
 
     def _validated_rates(self) -> tuple[Rate, ...]:
         if not isinstance(self.name, str) or not self.name:
@@ -212,37 +216,6 @@ def _max_costs(rates: list[Rate]) -> Mapping[str, int]:
     for rate in rates:
         max_costs[rate.measure] = min(rate.burst, max_costs.get(rate.measure, EXACT_MAX))
     return MappingProxyType(max_costs)
-
-
-_Value = TypeVar("_Value")
-
-
-class PlanCache(Generic[_Value]):
-    """Caches `compute(plan)` for a few thousand Plan objects. Thread-safe.
-
-    Plans are compared by identity, because comparing their fields costs more than most computations. An entry keeps
-    its plan alive, so that no other object can get the same id.
-    """
-
-    __slots__ = ("_compute", "entries")
-
-    def __init__(self, compute: Callable[[Plan], _Value]) -> None:
-        self._compute = compute
-        #: By the id of the plan. The hot path reads it without a call: see docs/hot-path.md.
-        self.entries: dict[int, tuple[_Value, Plan]] = {}
-
-    def get(self, plan: Plan) -> _Value:
-        """The value for `plan`. Raises what `compute` raises."""
-        entry = self.entries.get(id(plan))
-        return entry[0] if entry is not None else self._add(plan)
-
-    def _add(self, plan: Plan) -> _Value:
-        value = self._compute(plan)
-        if len(self.entries) >= MAX_CACHED_PLANS:
-            # Clearing is one atomic step; evicting single entries would race with other threads.
-            self.entries.clear()
-        self.entries[id(plan)] = value, plan
-        return value
 
 
 STARTER: Final = Plan.of("starter", per_minute=60, per_day=10_000, concurrent=5)

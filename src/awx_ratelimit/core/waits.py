@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from awx_ratelimit.core.bucket import drained, next_boundary_ms, wait_ms
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import MIN_SLOT_WAIT_MS, Decision, JointDecision, joint_decision
+from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
+from awx_ratelimit.core.hold_times import MIN_SLOT_WAIT_MS
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.rate import CONCURRENT, Rate
 from awx_ratelimit.core.usage import RecordState

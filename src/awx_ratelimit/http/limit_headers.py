@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, NamedTuple
 from awx_ratelimit.core.budget import scoped_name
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import Cost, cost_by_measure
-from awx_ratelimit.core.plan import Plan, PlanCache
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.core.rate import CONCURRENT, REQUESTS, Rate
 from awx_ratelimit.http.error_responses import RETRY_HEADER, retry_later, too_many_requests
 from awx_ratelimit.http.joint_headers import state_of, template_of

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from awx_ratelimit.core.decision import Decision, JointDecision
-from awx_ratelimit.core.plan import Plan, PlanCache
+from awx_ratelimit.core.plan import Plan
+from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.core.quota import WARNINGS_PERCENT, is_quota, warning_percent
 from awx_ratelimit.core.rate import Rate
 from awx_ratelimit.core.usage import Usage

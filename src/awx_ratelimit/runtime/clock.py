@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from math import trunc
-from typing import Protocol
+from typing import Final, Protocol
 
-_CHECK_INTERVAL_S = 0.1
-_MAX_DIFFERENCE_S = 1.0
+_CHECK_INTERVAL_S: Final = 0.1
+_MAX_DIFFERENCE_S: Final = 1.0
 #: Two clocks cannot be read at the same instant. A smaller difference between them means nothing.
-_READING_S = 0.002
+_READING_S: Final = 0.002
 
 
 class Clock(Protocol):

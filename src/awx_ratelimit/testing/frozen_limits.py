@@ -14,7 +14,7 @@ import pytest
 from awx_ratelimit.backends.memory.backend import MemoryBackend
 from awx_ratelimit.backends.resilience.circuit_breaker import CircuitBreakers
 from awx_ratelimit.backends.resilience.denial_cache import DenialCache
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.validation import type_name
 from awx_ratelimit.runtime.clock import Clock
 from awx_ratelimit.testing import ManualClock

@@ -8,7 +8,7 @@ from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, In
 from awx_ratelimit.backends.redis.codec import Codec, Renewal
 from awx_ratelimit.backends.redis.plan_encoding import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
 from awx_ratelimit.core.budget import Record, ScopedSubject
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX
 from awx_ratelimit.testing.backend_laws.rates import STRANGE_SUBJECTS
 

@@ -13,7 +13,7 @@ from awx_ratelimit.backends.redis.leases import Leases
 from awx_ratelimit.backends.redis.pending_claims import NEW_ID
 from awx_ratelimit.backends.redis.pending_releases import PendingReleases
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN
+from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 
 PLAN = Plan("leases", (), Concurrency(10))
 _ids = count(1)

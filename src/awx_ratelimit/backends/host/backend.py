@@ -27,7 +27,8 @@ from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import ScopedSubject
 from awx_ratelimit.core.claim import checked_claim, checked_subject
 from awx_ratelimit.core.decide import decide, preview
-from awx_ratelimit.core.decision import Decision, HoldTimes
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges
@@ -37,12 +38,11 @@ from awx_ratelimit.runtime.clock import Clock, WallClock
 from awx_ratelimit.runtime.files import warn_about_folder
 from awx_ratelimit.runtime.forks import SAME_PROCESS, register_after_fork, renew_if_forked
 
-#: See "Creating tuples" in docs/hot-path.md.
+#: See "Creating tuples" and "Identity checks" in docs/hot-path.md.
 _new = tuple.__new__
+_ONE = 1
 #: How long a constructor outside event loops waits for another process that creates the file.
 _START_WAIT_MS = 5_000
-#: See "Identity checks" in docs/hot-path.md.
-_ONE = 1
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
 

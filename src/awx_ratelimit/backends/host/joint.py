@@ -13,7 +13,8 @@ from awx_ratelimit.backends.host.cell import HEAD, encode_half, write_half
 from awx_ratelimit.backends.host.record import HostLedger
 from awx_ratelimit.backends.memory.joint_decisions import charge_records, decide_records, found, refuse_records
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision, joint_decision
+from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import Charge, JointClaim
 from awx_ratelimit.core.settlement import ActualCost, corrections
 from awx_ratelimit.errors import BackendUnavailable

@@ -4,7 +4,7 @@ Arguments that this library checks itself are `Any`: compiled code raises a Type
 the errors must not depend on the form of the library.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from awx_ratelimit.backends.memory.joint_memory import JointMemory
 from awx_ratelimit.backends.memory.leases import Leases, discard_all
@@ -15,14 +15,15 @@ from awx_ratelimit.core.claim import check_plan, checked_claim, checked_subject
 from awx_ratelimit.core.decide import charge_pair, decide, preview
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.joint_claim import Charge
+from awx_ratelimit.core.plan import Terms
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
-_MASK = MASK
+_MASK: Final = MASK
 #: See "Creating tuples" in docs/hot-path.md.
-_new = tuple.__new__
+_new: Final = tuple.__new__
 #: See "Identity checks" in docs/hot-path.md.
-_ONE = 1
+_ONE: Final = 1
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -52,17 +53,18 @@ class DecidingMemory(JointMemory):
                     watched = state.is_watched
                     if watched:
                         state.end_overdue(now_ms)
-                    same = state.layout is plan.layout
+                    terms: Terms = plan.terms
+                    layout, pair, slots, slot_bit, max_hold_ms = terms
+                    same = state.layout is layout
                     rate_levels = state.levels if same else state.levels_under(plan)
                     leases = state.leases
                     held = len(leases)
-                    pair = plan.pair
-                    if pair is not None and cost is _ONE and held < plan.slots:
+                    if pair is not None and cost is _ONE and held < slots:
                         levels = charge_pair(pair, rate_levels, now_ms)
                     exceeded = 0
                     if levels is None:
                         exceeded, levels = decide(plan, rate_levels, held, cost, now_ms)
-                        if exceeded and exceeded & plan.slot_bit:
+                        if exceeded and exceeded & slot_bit:
                             slot_wait_ms = self._hold_times.slot_wait_ms(plan)
                     if exceeded and exceeded & plan.enforced:
                         state.note_refusal(plan, rate_levels, levels, now_ms)
@@ -76,19 +78,19 @@ class DecidingMemory(JointMemory):
                             state.store_charged(plan, levels)
                         if watched and state.open is not None:
                             state.note_lows(Charge(plan, cost, None), exceeded, levels)
-                        if plan.slot_bit and held < plan.slots:
+                        if slot_bit and held < slots:
                             held += 1
-                            lease_id = self._next_lease_id()
+                            lease_id = next(self._lease_ids)
                             leases.add(lease_id)
-                            if plan.max_hold_ms:
-                                state.bound(lease_id, now_ms + plan.max_hold_ms)
+                            if max_hold_ms:
+                                state.bound(lease_id, now_ms + max_hold_ms)
                     decision = _new(
                         Decision,
                         (subject, plan, cost, now_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms),
                     )
                 except BaseException as error:
                     if holder is not None:
-                        state.undo(saved or (plan.layout, rate_levels, state.kept), lease_id)
+                        state.undo(saved or (layout, rate_levels, state.kept), lease_id)
                     if isinstance(error, (AttributeError, TypeError)):
                         check_plan(plan)
                     raise

@@ -1,16 +1,18 @@
 """Decides, charges and settles claims on the states of their records. The caller holds the locks of all of them."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from awx_ratelimit.backends.memory.leases import Leases
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.decide import charge_pair, decide, decide_by_rate, uncharge
-from awx_ratelimit.core.decision import Decision, HoldTimes, JointDecision
+from awx_ratelimit.core.decision import Decision, JointDecision
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.usage import RecordState
 
 #: See "Creating tuples" in docs/hot-path.md.
-_new = tuple.__new__
+_new: Final = tuple.__new__
 
 
 def charge_plainly(

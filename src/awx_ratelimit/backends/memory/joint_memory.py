@@ -1,6 +1,6 @@
 """`JointMemory`: decides claims of several budgets. See "Several budgets" in docs/hot-path.md."""
 
-from typing import Any
+from typing import Any, Final
 
 from awx_ratelimit.backends.memory.joint_decisions import (
     charge_plainly,
@@ -16,11 +16,11 @@ from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.runtime.forks import SAME_PROCESS, renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
-_MASK = MASK
+_MASK: Final = MASK
 #: See "Creating tuples" in docs/hot-path.md.
-_new = tuple.__new__
+_new: Final = tuple.__new__
 #: The key's, the account's and the service's. Claims with another number of records take a general path.
-_USUAL_BUDGETS = 3
+_USUAL_BUDGETS: Final = 3
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -105,7 +105,7 @@ class JointMemory(SeveralBudgets):
                                         if levels_3 is None and not exceeded:
                                             exceeded, levels_3 = decide(plan_3, before_3, held_3, cost, now_ms)
                                         if not exceeded:
-                                            lease_id = self._next_lease_id()
+                                            lease_id = next(self._lease_ids)
                                             leased: tuple[Leases, ...]
                                             state.levels, state_2.levels, state_3.levels = levels, levels_2, levels_3
                                             if bit and bit_2 and bit_3:
@@ -179,7 +179,7 @@ class JointMemory(SeveralBudgets):
                         try:
                             now_ms = self._now_ms()
                             states = shard.states.get(record), shard_2.states.get(record_2)
-                            decision = charge_plainly(claim, states, self._no_leases, self._next_lease_id(), now_ms)
+                            decision = charge_plainly(claim, states, self._no_leases, next(self._lease_ids), now_ms)
                             if decision is None:
                                 decision = self._decide_jointly(claim, (shard, shard_2), now_ms)
                         finally:

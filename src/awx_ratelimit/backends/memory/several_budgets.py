@@ -1,6 +1,7 @@
 """`SeveralBudgets`: decides claims of any number of budgets and any cost, on a general path."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from awx_ratelimit.backends.memory.joint_decisions import (
     charge_plainly,
@@ -22,7 +23,7 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.forks import renew_if_forked
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
-_MASK = MASK
+_MASK: Final = MASK
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -45,7 +46,7 @@ class SeveralBudgets(SettlingMemory):
     def _decide_any(self, claim: JointClaim, shards: Sequence[Shard], decided: list[JointDecision]) -> None:
         now_ms = self._now_ms()
         states = [shard.states.get(record) for shard, record in zip(shards, claim.records, strict=True)]
-        decision = charge_plainly(claim, states, self._no_leases, self._next_lease_id(), now_ms)
+        decision = charge_plainly(claim, states, self._no_leases, next(self._lease_ids), now_ms)
         decided.append(self._decide_jointly(claim, shards, now_ms) if decision is None else decision)
 
     def _decide_jointly(self, claim: JointClaim, shards: Sequence[Shard], now_ms: int) -> JointDecision:
@@ -53,7 +54,7 @@ class SeveralBudgets(SettlingMemory):
         records, shape, _ = claim
         parts = zip(records, shards, shape.charges, strict=True)
         states = [shard.states.get(record) or self._load(shard, record, charge.plan) for record, shard, charge in parts]
-        claim_id = self._next_lease_id()
+        claim_id = next(self._lease_ids)
         held = []
         for state in states:
             if state.is_watched:

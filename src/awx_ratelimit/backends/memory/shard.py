@@ -17,10 +17,10 @@ from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.state_layout import forget_at_ms
 
 #: The number of subjects that one step of the sweep checks: in use, and packed.
-SWEEP_IN_USE = 12
-SWEEP_PACKED = 16
-_NEVER = object()
-_RETRY_S = 0.000_05
+SWEEP_IN_USE: Final = 12
+SWEEP_PACKED: Final = 16
+_NEVER: Final = object()
+_RETRY_S: Final = 0.000_05
 _Kept = TypeVar("_Kept", SubjectState, bytes)
 
 

@@ -11,17 +11,17 @@ from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.backends.validation import checked_clock
 from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
 from awx_ratelimit.core.claim import check_subject
-from awx_ratelimit.core.decision import HoldTimes
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.runtime.clock import Clock, SystemClock
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 SHARDS: Final = 64
-MASK: Final = SHARDS - 1
+MASK: Final = 63
 #: Clients may choose scopes. With more of them, a reset of all looks through all subjects.
 MAX_SCOPES: Final = 1_000
-_SWEEP_INTERVAL_MS = 4
-_SWEEP_AFTER_LOADS = 4
+_SWEEP_INTERVAL_MS: Final = 4
+_SWEEP_AFTER_LOADS: Final = 4
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -38,7 +38,7 @@ class ShardedMemory:
         #: In the holder of joint claims that took no slot.
         self._no_leases = leases_of(self._owner)
         self._shards = [Shard(self._owner) for _ in range(SHARDS)]
-        self._next_lease_id = count(1).__next__
+        self._lease_ids = count(1)
         self._hold_times = HoldTimes()
         self._unmeasured = 0
         self._loaded_since_sweep = 0

@@ -7,7 +7,7 @@ a Decision can keep it. `kept` has the debts of limits that the subject's last p
 Slots are taken only under the lock, so there are never too many.
 """
 
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from awx_ratelimit.backends.memory.debt import Debt
 from awx_ratelimit.backends.memory.leases import leases_of
@@ -22,15 +22,15 @@ from awx_ratelimit.core.state_layout import Layout, forget_at_ms, layout_of, unp
 from awx_ratelimit.runtime.mypyc import mypyc_attr
 
 #: Drained debts are kept for this long, so that they still count if the clock steps back a little.
-FORGET_AFTER_MS = 60_000
-_NOTHING = layout_of(())
+FORGET_AFTER_MS: Final = 60_000
+_NOTHING: Final = layout_of(())
 
 
 #: The layout, the levels and the kept debts of a state.
 Saved: TypeAlias = tuple[Layout, list[int], dict[str, Debt]]
 #: Nearly all subjects share these two, so never write to them.
-_NOTHING_KEPT: dict[str, Debt] = {}
-_UNBOUNDED: dict[int, int] = {}
+_NOTHING_KEPT: Final[dict[str, Debt]] = {}
+_UNBOUNDED: Final[dict[int, int]] = {}
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

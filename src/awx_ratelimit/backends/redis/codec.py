@@ -27,7 +27,8 @@ from awx_ratelimit.backends.redis.plan_encoding import (
 )
 from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, RELEASE, RENEW, RESET, Call
 from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
-from awx_ratelimit.core.decision import Decision, HoldTimes
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.errors import BackendUnavailable
 
 #: Called for each admitted claim with the claim, the time of the decision, and the lease id (0 if it took no slot).

@@ -20,7 +20,8 @@ from awx_ratelimit.backends.redis.plan_encoding import (
 from awx_ratelimit.backends.redis.scripts import JOINT, SETTLE, Call
 from awx_ratelimit.backends.redis.server import Redirect
 from awx_ratelimit.core.budget import Record, ScopedSubject
-from awx_ratelimit.core.decision import Decision, HoldTimes, joint_decision
+from awx_ratelimit.core.decision import Decision, joint_decision
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.core.settlement import Correction
 from awx_ratelimit.core.usage import RecordState

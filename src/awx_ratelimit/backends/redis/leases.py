@@ -19,7 +19,8 @@ from awx_ratelimit.backends.redis.pending_claims import HeldLease, PendingClaim,
 from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
 from awx_ratelimit.backends.redis.plan_encoding import SEQUENCE
 from awx_ratelimit.core.budget import Record
-from awx_ratelimit.core.decision import MEASURED_FIRST, MEASURED_ONE_IN, Decision
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 
 _MAX_REFUNDS = 10_000
 

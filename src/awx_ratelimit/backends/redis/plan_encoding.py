@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from awx_ratelimit.core.calendar_periods import Period, Periods, calendar_periods
 from awx_ratelimit.core.joint_claim import Charge
-from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan, PlanCache
+from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
+from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
 from awx_ratelimit.errors import InvalidLimit
 

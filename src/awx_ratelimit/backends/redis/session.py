@@ -40,7 +40,8 @@ from awx_ratelimit.backends.redis.settlements import Settlements
 from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import checked_claim
-from awx_ratelimit.core.decision import Decision, HoldTimes
+from awx_ratelimit.core.decision import Decision
+from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
@@ -48,8 +49,7 @@ from awx_ratelimit.runtime.clock import Clock, monotonic_ms
 
 _log = logging.getLogger("awx_ratelimit")
 _MAX_RENEWALS = 256
-#: What becomes of a claim.
-Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod
+Outcome: TypeAlias = Decision | BackendUnavailable | Redirect | OtherPeriod  # what becomes of a claim
 MAX_RESETS = 10
 _ONE = 1  # see "Identity checks" in docs/hot-path.md
 

@@ -7,7 +7,7 @@ INSTALL := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninte
 # Tests start hundreds of Python processes. Without compiled modules on disk, each would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
+.PHONY: demo test test-full test-oldest pytest chaos audit pythons check dist distributions test-compiled compiler bench bench-chart screenshots clean servers redis-server postgresql nginx chromium prometheus valgrind uwsgi mod_wsgi axe-core
 
 # make demo ONCE=1 ends by itself, with exit status 0 only if every promise held.
 # Limits are in a file, which keeps what was used over a restart; WORKERS=4 serves from four processes that share it.
@@ -160,6 +160,7 @@ bench: .venv-bench/.ready redis-server valgrind
 		--override-ini filterwarnings=default --override-ini timeout=600 --benchmark-json .venv-bench/result.json --benchmark-columns median,iqr,rounds --quiet
 	.venv-bench/bin/python -m benchmarks.report .venv-bench/result.json benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_instructions | tee -a benchmarks/results/measured.md
+	.venv-bench/bin/python -m benchmarks.chart
 	.venv-bench/bin/python -m benchmarks.bench_memory | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_host | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_keys | tee -a benchmarks/results/measured.md
@@ -167,6 +168,10 @@ bench: .venv-bench/.ready redis-server valgrind
 	.venv-bench/bin/python -m benchmarks.bench_servers | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_redis | tee -a benchmarks/results/measured.md
 	.venv-bench/bin/python -m benchmarks.bench_outages 2>/dev/null | tee -a benchmarks/results/measured.md
+
+# The chart of docs/hot-path.md, from the last counts of `make bench`.
+bench-chart: $(READY)
+	$(BIN)/python -m benchmarks.chart
 
 # wrk is Debian's package: installed where we may, named where we may not.
 .venv-bench/.ready: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt pyproject.toml

@@ -65,8 +65,7 @@ def _of_the_script(told: "redis.Redis", tables: list[str]) -> list[Row]:
     us = f"{one.us:.1f} us, {one.times:.1f} times a script that does nothing"
     outside = "reading the command, writing the reply"
     return [
-        # 10 us on the machine where a script that does nothing takes 1.2.
-        Row("server time, 2 rates and a slot", us, f"at most {TARGET:.1f} times", one.times <= TARGET, outside),
+        Row("server time, 2 rates and a slot", us, f"at most {TARGET} times", one.times <= TARGET, outside),
         Row("2 rates and an open lease", f"{used} bytes", f"at most {BYTES_TARGET}", used <= BYTES_TARGET, "-"),
     ]
 

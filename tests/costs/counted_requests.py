@@ -1,12 +1,14 @@
 """One admitted request of a small ASGI or WSGI app, with and without a gate, for counting its instructions."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from time import monotonic
 from typing import Any
 
 from awx_ratelimit import (
     AsyncGate,
     AsyncLimiter,
     Concurrency,
+    Decision,
     Gate,
     Limiter,
     MemoryBackend,
@@ -32,7 +34,7 @@ _HEADERS = [
 ]  # fmt: skip
 
 
-def answerer(name: str) -> Callable[[], None]:
+def answerer(name: str) -> Callable[[], None]:  # noqa: PLR0911  # one app for each name
     """A function that answers one request of a bare app (the control), or of one behind a gate.
 
     The gate finds the key and the rule, decides two rates and a slot, adds two headers and releases the slot. The clock
@@ -42,8 +44,25 @@ def answerer(name: str) -> Callable[[], None]:
         case "ASGI, bare":
             return _asgi(_asgi_app)
         case "ASGI":
-            gate = AsyncGate(AsyncLimiter(MemoryBackend(clock=ManualClock())), **ARGUMENTS)
-            return _asgi(starlette.RateLimitMiddleware(_asgi_app, gate=gate))
+            return _asgi(_limited())
+        case "throttled addresses":
+            limited = _limited()
+            limited.gate._unknown_key_addresses.update(
+                {f"unknown-keys:{number}": monotonic() for number in range(10_000)}
+            )
+            return _asgi(limited)
+        case "listener":
+            return _asgi(_limited(listeners=[_Counter()]))
+        case "subclass":
+            return _asgi(_limited(identify=_Keys({KEY: "counted"})))
+        case "bearer key":
+            headers = [*_HEADERS[:-1], (b"authorization", b"Bearer " + KEY.encode())]
+            return _asgi(_limited(identify=StaticKeys({KEY: "counted"}, bearer=True)), headers)
+        case "three budgets":
+            account = Plan.of("account", per_minute=10**6)
+            plan = Plan("counted", PLAN.rates, PLAN.concurrency, account=account)
+            service = Plan.of("service", per_second=10**6)
+            return _asgi(_limited(plans=PlanTable([plan], default="counted"), service=service))
         case "WSGI, bare":
             return _wsgi(_wsgi_app)
         case _:
@@ -52,6 +71,22 @@ def answerer(name: str) -> Callable[[], None]:
                     _wsgi_app, gate=Gate(Limiter(MemoryBackend(clock=ManualClock())), **ARGUMENTS)
                 )
             )
+
+
+class _Keys(StaticKeys):
+    """Changes nothing."""
+
+
+class _Counter:
+    """A listener that does next to nothing."""
+
+    def __call__(self, _: Decision) -> None:
+        pass
+
+
+def _limited(listeners: Sequence[Any] = (), **more: Any) -> Any:
+    limiter = AsyncLimiter(MemoryBackend(clock=ManualClock()), listeners=listeners)
+    return starlette.RateLimitMiddleware(_asgi_app, gate=AsyncGate(limiter, **ARGUMENTS | more))
 
 
 async def _asgi_app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -65,7 +100,7 @@ def _wsgi_app(_environ: Any, start_response: Any) -> list[bytes]:
     return [b"hello"]
 
 
-def _asgi(app: Any) -> Callable[[], None]:
+def _asgi(app: Any, headers: Any = _HEADERS) -> Callable[[], None]:
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -75,7 +110,7 @@ def _asgi(app: Any) -> Callable[[], None]:
     def request() -> None:
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/v1/agents",
-            "raw_path": b"/v1/agents", "query_string": b"", "root_path": "", "scheme": "http", "headers": _HEADERS,
+            "raw_path": b"/v1/agents", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
         }  # fmt: skip
         _run(app(scope, receive, send))

@@ -7,12 +7,14 @@ from benchmarks.instructions import of_calls
 #: CPython 3.11 to 3.13 differ by at most 3 %.
 ADDED = {"ASGI": 4.65, "WSGI": 5.3}
 MARGIN = 0.05
+#: What else a gate may have to do for a request, and the most that it adds to a usual one, as a multiple of that.
+MORE = {"throttled addresses": 0.02, "listener": 0.1, "subclass": 0.02, "bearer key": 0.05, "three budgets": 1.2}
 
 
 @pytest.fixture(scope="module")
 def counts() -> dict[str, int]:
     """The instructions of one request of each app."""
-    names = [f"{name}{bare}" for name in ADDED for bare in (", bare", "")]
+    names = [*(f"{name}{bare}" for name in ADDED for bare in (", bare", "")), *MORE]
     return dict(zip(names, of_calls("tests.costs.counted_requests:answerer", names), strict=True))
 
 
@@ -25,3 +27,11 @@ def test_added_instructions(counts: dict[str, int], name: str) -> None:
     added = (counts[name] - counts[f"{name}, bare"]) / counts["ASGI, bare"]
 
     assert added == pytest.approx(ADDED[name], rel=MARGIN), counts
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_no_cliff(counts: dict[str, int], name: str) -> None:
+    """A request costs what its own work costs, also while 10,000 addresses are throttled for unknown keys."""
+    usual = counts["ASGI"] - counts["ASGI, bare"]
+
+    assert counts[name] - counts["ASGI"] < MORE[name] * usual, counts

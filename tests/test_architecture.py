@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import awx_ratelimit
 from awx_ratelimit import backends
 
-SRC = Path(awx_ratelimit.__file__).parent
+ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src" / "awx_ratelimit"
 MODULES = sorted(SRC.rglob("*.py"))
 
 
@@ -147,7 +147,7 @@ WITH_MODULES_OF_THEIR_OWN = {"hiredis", "pytest", "redis"}
 
 def test_source_is_not_compiled() -> None:
     """No compiled module lies in `src`, where an editable installation would import it instead of the source."""
-    assert list((Path(__file__).parent.parent / "src").rglob("*.so")) == []
+    assert list(SRC.rglob("*.so")) == []
 
 
 def test_third_party_packages() -> None:

@@ -5,6 +5,7 @@ from typing import Any, Never
 import pytest
 
 from awx_ratelimit import Caller, Gate, Limiter, MemoryBackend, PlanTable, Request, Rule, StaticKeys
+from awx_ratelimit.adapters.wsgi import environ
 from awx_ratelimit.http.policy import EXEMPT, Admission
 
 KEY = "awx_known"
@@ -36,8 +37,13 @@ def request(key: str, path: str = "/") -> Request:
 
 
 def begun(made: Gate, path: str = "/", method: str = "GET", key: str = KEY, header: str = "X-API-Key") -> Any:
-    """What `begin` returns."""
+    """What `begin` returns for a request that nobody may read."""
     return made.begin(method, path, header.lower().encode(), key.encode(), None, read)
+
+
+def begun_with(made: Gate, sent: Request) -> Any:
+    """What `begin` returns for a request that it may read."""
+    return made.begin(sent.method, sent.path, b"x-api-key", KEY.encode(), sent, lambda source: source)
 
 
 def test_known_request() -> None:
@@ -65,8 +71,7 @@ def test_request_that_is_left_to_admit(path: str, method: str, key: str) -> None
 
 def test_request_with_a_function() -> None:
     """A request whose rule has a function is read for it, and decided."""
-    admitted: Any = gate().begin_request(request(KEY, "/priced"))
-    reply, _, decision, _ = admitted
+    reply, _, decision, _ = begun_with(gate(), request(KEY, "/priced"))
 
     assert reply is None
     assert decision.cost == len("/priced")
@@ -84,7 +89,7 @@ def test_preflight() -> None:
     preflight = Request("OPTIONS", "/", "192.0.2.1", lambda name: headers.get(name, []))
     made.admit(preflight)
 
-    assert made.begin_request(preflight) == EXEMPT
+    assert begun_with(made, preflight) == EXEMPT
 
 
 def test_throttled_addresses() -> None:
@@ -119,7 +124,7 @@ class _Watched(Gate):
 @pytest.mark.parametrize("identify", [_Changed({KEY: "starter"}), _Guarded({KEY: "starter"}), lambda _: Caller("s")])
 def test_identifiers_of_your_own(identify: Any) -> None:
     """A subclass that identifies callers in another way is asked about every request, and so is a function."""
-    assert gate(identify).begin_request(request(KEY)) is None
+    assert not gate(identify).finders
 
 
 def test_subclass_that_changes_nothing() -> None:
@@ -147,11 +152,12 @@ def test_bearer(sent: str, is_decided: bool) -> None:
 def test_two_keys() -> None:
     """A request with keys in two headers is left to `admit`, which refuses it."""
     made = gate(StaticKeys({KEY: "starter"}, bearer=True))
-    headers = {b"x-api-key": [KEY.encode()], b"authorization": [f"Bearer {KEY}".encode()]}
+    one = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_API_KEY": KEY}
 
-    assert made.begin_request(Request("GET", "/", None, lambda name: headers.get(name, []))) is None
+    assert environ.begun(one, made) is not None
+    assert environ.begun({**one, "HTTP_AUTHORIZATION": f"Bearer {KEY}"}, made) is None
 
 
 def test_gate_of_your_own() -> None:
     """A subclass of a gate that overrides `admit` decides every request."""
-    assert gate(kind=_Watched).begin_request(request(KEY)) is None
+    assert not gate(kind=_Watched).finders

@@ -77,16 +77,6 @@ class AsyncBegins(AsyncExplains):
             return self._begin_later(decision, rule, cost, caller, plan, source, read)
         return self._admitted(decision, caller, plan, source, read)
 
-    def begin_request(self, request: Request) -> Admitted | Awaitable[Admitted] | None:
-        """`begin` for a request that has been read."""
-        if request.inner_path is not None:
-            return None
-        sent = [(header, values) for header in self.finders if (values := request.values(header))]
-        if len(sent) != 1 or len(sent[0][1]) != 1:
-            return None
-        ((header, (key,)),) = sent
-        return self.begin(request.method, request.path, header, key, request, _itself)
-
     def _begin_priced(
         self, match: Any, header: bytes, key: bytes, source: Any, read: Read
     ) -> Admitted | Awaitable[Admitted] | None:

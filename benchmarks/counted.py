@@ -1,10 +1,11 @@
 """The program whose instructions are counted. Two children of it do the same work a different number of times.
 
-``calls MODULE:FUNCTION ARGUMENT...`` calls what the function returns for each of the arguments, with two children for
-each. ``server NAME`` serves an app: it prints the key and the port first. A child prints its process id when it starts,
-and ends after its calls or requests.
+``calls MODULE:FUNCTION FEW MANY ARGUMENT...`` calls what the function returns for each of the arguments: one child
+calls it FEW times, another MANY times. ``server NAME`` serves an app: it prints the key and the port first. A child
+prints its process id when it starts, and ends after its calls or requests.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -14,16 +15,20 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-#: How often the children do the work.
-LENGTHS = (300, 800)
+#: How often the first child does the work, and the second one.
+Lengths = tuple[int, int]
+LENGTHS: Lengths = (300, 800)
 
 
-def calls(function: str, *arguments: str) -> None:
+def calls(function: str, few: str, many: str, *arguments: str) -> None:
     """Call what the function at ``MODULE:FUNCTION`` returns for each of the arguments."""
     module, _, name = function.partition(":")
     made = [getattr(import_module(module), name)(argument) for argument in arguments]
+    # Else a rare collection of all that is loaded counts for the few calls around it.
+    gc.collect()
+    gc.freeze()
     for call in made:
-        _fork_children(partial(_repeat, call))
+        _fork_children(partial(_repeat, call), (int(few), int(many)))
 
 
 def _repeat(call: Callable[[], Any], times: int) -> None:
@@ -39,8 +44,8 @@ def server(name: str) -> None:
     (_gunicorn if app.is_wsgi else _uvicorn)(app, listener)
 
 
-def _fork_children(work: Callable[[int], Any]) -> None:
-    for length in LENGTHS:
+def _fork_children(work: Callable[[int], Any], lengths: Lengths) -> None:
+    for length in lengths:
         pid = os.fork()
         if pid == 0:
             print(os.getpid(), flush=True)
@@ -58,7 +63,7 @@ def _uvicorn(app: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(app.call, log_level="error", access_log=False, limit_max_requests=length)
         uvicorn.Server(config).run(sockets=[listener])
 
-    _fork_children(serve)
+    _fork_children(serve, LENGTHS)
 
 
 def _gunicorn(app: Any, listener: socket.socket) -> None:

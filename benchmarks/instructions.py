@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from benchmarks.counted import LENGTHS
+from benchmarks.counted import LENGTHS, Lengths
 
 _COUNTED = re.compile(r"I\s+refs:\s+([\d,]+)")
 _TIMEOUT_S = 120
@@ -25,17 +25,21 @@ _TIMEOUT_S = 120
 _ENDED = (0, -signal.SIGTERM)
 
 
-def of_calls(function: str, arguments: Sequence[str]) -> list[int]:
-    """The instructions of one call of what the function at ``MODULE:FUNCTION`` returns for each of `arguments`."""
-    return _counted(["calls", function, *arguments], lambda output: [int(line) for line in output])
+def of_calls(function: str, arguments: Sequence[str], lengths: Lengths = LENGTHS) -> list[int]:
+    """The instructions of one call of what the function at ``MODULE:FUNCTION`` returns for each of `arguments`.
+
+    The first child calls it `lengths[0]` times and the second one `lengths[1]` times.
+    """
+    program = ["calls", function, *map(str, lengths), *arguments]
+    return _counted(program, lambda output: [int(line) for line in output], lengths)
 
 
 def of_request(name: str) -> int:
     """The instructions of one request of the app `name` in uvicorn or, if it is a WSGI app, in a worker of gunicorn."""
-    return _counted(["server", name], _send_requests)[0]
+    return _counted(["server", name], _send_requests, LENGTHS)[0]
 
 
-def _counted(arguments: list[str], drive: Callable[[IO[bytes]], list[int]]) -> list[int]:
+def _counted(arguments: list[str], drive: Callable[[IO[bytes]], list[int]], lengths: Lengths) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", f"--log-file={folder}/%p"]
         program = [sys.executable, "-m", "benchmarks.counted", *arguments]
@@ -50,9 +54,8 @@ def _counted(arguments: list[str], drive: Callable[[IO[bytes]], list[int]]) -> l
         if process.returncode not in _ENDED:
             raise SystemExit(f"{' '.join(program)} ended with status {process.returncode}")
         counts = [_count(Path(folder, str(pid))) for pid in pids]
-    return [
-        round((many - few) / (LENGTHS[1] - LENGTHS[0])) for few, many in zip(counts[::2], counts[1::2], strict=True)
-    ]
+    more = lengths[1] - lengths[0]
+    return [round((many - few) / more) for few, many in zip(counts[::2], counts[1::2], strict=True)]
 
 
 def _send_requests(output: IO[bytes]) -> list[int]:

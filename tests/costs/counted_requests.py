@@ -1,12 +1,13 @@
 """One admitted request of a small ASGI or WSGI app, with and without a gate, for counting its instructions."""
 
 from collections.abc import Callable, Coroutine, Sequence
-from time import monotonic
+from itertools import count
 from typing import Any
 
 from awx_ratelimit import (
     AsyncGate,
     AsyncLimiter,
+    Caller,
     Concurrency,
     Decision,
     Gate,
@@ -18,7 +19,8 @@ from awx_ratelimit import (
     Rule,
     StaticKeys,
 )
-from awx_ratelimit.adapters import starlette, werkzeug
+from awx_ratelimit.adapters.asgi.middleware import RateLimitMiddleware
+from awx_ratelimit.adapters.wsgi.middleware import RateLimitMiddleware as WsgiMiddleware
 from awx_ratelimit.testing import ManualClock
 
 KEY = "awx_counted_key"
@@ -34,43 +36,14 @@ _HEADERS = [
 ]  # fmt: skip
 
 
-def answerer(name: str) -> Callable[[], None]:  # noqa: PLR0911  # one app for each name
+def answerer(name: str) -> Callable[[], None]:
     """A function that answers one request of a bare app (the control), or of one behind a gate.
 
     The gate finds the key and the rule, decides two rates and a slot, adds two headers and releases the slot. The clock
-    stands still, so that every request has other numbers in its headers.
+    stands still, so that every request has other numbers in its headers. With kept texts, the clock goes on and drains
+    what a request was charged, so all requests have the same numbers.
     """
-    match name:
-        case "ASGI, bare":
-            return _asgi(_asgi_app)
-        case "ASGI":
-            return _asgi(_limited())
-        case "throttled addresses":
-            limited = _limited()
-            limited.gate._unknown_key_addresses.update(
-                {f"unknown-keys:{number}": monotonic() for number in range(10_000)}
-            )
-            return _asgi(limited)
-        case "listener":
-            return _asgi(_limited(listeners=[_Counter()]))
-        case "subclass":
-            return _asgi(_limited(identify=_Keys({KEY: "counted"})))
-        case "bearer key":
-            headers = [*_HEADERS[:-1], (b"authorization", b"Bearer " + KEY.encode())]
-            return _asgi(_limited(identify=StaticKeys({KEY: "counted"}, bearer=True)), headers)
-        case "three budgets":
-            account = Plan.of("account", per_minute=10**6)
-            plan = Plan("counted", PLAN.rates, PLAN.concurrency, account=account)
-            service = Plan.of("service", per_second=10**6)
-            return _asgi(_limited(plans=PlanTable([plan], default="counted"), service=service))
-        case "WSGI, bare":
-            return _wsgi(_wsgi_app)
-        case _:
-            return _wsgi(
-                werkzeug.RateLimitMiddleware(
-                    _wsgi_app, gate=Gate(Limiter(MemoryBackend(clock=ManualClock())), **ARGUMENTS)
-                )
-            )
+    return _APPS[name]()
 
 
 class _Keys(StaticKeys):
@@ -84,9 +57,39 @@ class _Counter:
         pass
 
 
-def _limited(listeners: Sequence[Any] = (), **more: Any) -> Any:
-    limiter = AsyncLimiter(MemoryBackend(clock=ManualClock()), listeners=listeners)
-    return starlette.RateLimitMiddleware(_asgi_app, gate=AsyncGate(limiter, **ARGUMENTS | more))
+class _Ticking:
+    """A clock that goes on by a millisecond whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now_ms = count(1).__next__
+
+
+def _limited(listeners: Sequence[Any] = (), clock: Any = None, **more: Any) -> Any:
+    limiter = AsyncLimiter(MemoryBackend(clock=clock or ManualClock()), listeners=listeners)
+    return RateLimitMiddleware(_asgi_app, gate=AsyncGate(limiter, **ARGUMENTS | more))
+
+
+def _several() -> Callable[[], None]:
+    account = Plan.of("account", per_minute=10**6)
+    plan = Plan("counted", PLAN.rates, PLAN.concurrency, account=account)
+    keys = StaticKeys({KEY: Caller("counted", "counted", account="counted")})
+    service = Plan.of("service", per_second=10**6)
+    return _asgi(_limited(plans=PlanTable([plan], default="counted"), identify=keys, service=service))
+
+
+def _throttled() -> Callable[[], None]:
+    """20 addresses are throttled for unknown keys, and the request comes from one of them."""
+    limited = _limited()
+    for number in range(1, 21):
+        unknown = [(b"x-api-key", b"awx_unknown")]
+        guess = _asgi(limited, unknown, f"192.0.2.{number}")
+        for _ in range(21):
+            guess()
+    return _asgi(limited, client="192.0.2.1")
+
+
+def _limited_wsgi(clock: Any) -> Callable[[], None]:
+    return _wsgi(WsgiMiddleware(_wsgi_app, gate=Gate(Limiter(MemoryBackend(clock=clock)), **ARGUMENTS)))
 
 
 async def _asgi_app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -100,7 +103,7 @@ def _wsgi_app(_environ: Any, start_response: Any) -> list[bytes]:
     return [b"hello"]
 
 
-def _asgi(app: Any, headers: Any = _HEADERS) -> Callable[[], None]:
+def _asgi(app: Any, headers: Any = _HEADERS, client: str = "127.0.0.1") -> Callable[[], None]:
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -111,7 +114,7 @@ def _asgi(app: Any, headers: Any = _HEADERS) -> Callable[[], None]:
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/v1/agents",
             "raw_path": b"/v1/agents", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
-            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
+            "client": (client, 1), "server": ("127.0.0.1", 80), "state": {},
         }  # fmt: skip
         _run(app(scope, receive, send))
 
@@ -143,3 +146,19 @@ def _wsgi(app: Any) -> Callable[[], None]:
             body.close()
 
     return request
+
+
+_BEARER = [*_HEADERS[:-1], (b"authorization", b"Bearer " + KEY.encode())]
+_APPS: dict[str, Callable[[], Callable[[], None]]] = {
+    "ASGI, bare": lambda: _asgi(_asgi_app),
+    "ASGI": lambda: _asgi(_limited()),
+    "ASGI, kept texts": lambda: _asgi(_limited(clock=_Ticking())),
+    "WSGI, bare": lambda: _wsgi(_wsgi_app),
+    "WSGI": lambda: _limited_wsgi(ManualClock()),
+    "WSGI, kept texts": lambda: _limited_wsgi(_Ticking()),
+    "throttled addresses": _throttled,
+    "listener": lambda: _asgi(_limited(listeners=[_Counter()])),
+    "subclass": lambda: _asgi(_limited(identify=_Keys({KEY: "counted"}))),
+    "bearer key": lambda: _asgi(_limited(identify=StaticKeys({KEY: "counted"}, bearer=True)), _BEARER),
+    "three budgets": _several,
+}

@@ -154,8 +154,10 @@ def test_two_keys() -> None:
     made = gate(StaticKeys({KEY: "starter"}, bearer=True))
     one = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_API_KEY": KEY}
 
-    assert environ.begun(one, made) is not None
-    assert environ.begun({**one, "HTTP_AUTHORIZATION": f"Bearer {KEY}"}, made) is None
+    variables = [("HTTP_X_API_KEY", b"x-api-key"), ("HTTP_AUTHORIZATION", b"authorization")]
+
+    assert environ.begun(one, made, variables) is not None
+    assert environ.begun({**one, "HTTP_AUTHORIZATION": f"Bearer {KEY}"}, made, variables) is None
 
 
 def test_gate_of_your_own() -> None:

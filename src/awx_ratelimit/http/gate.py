@@ -114,9 +114,9 @@ class AsyncGate(AsyncBegins):
         self._unknown_key_addresses = policy.unknown_keys.addresses
         #: The names of the headers that the gate adds. They replace the app's own headers of these names.
         self.header_names = frozenset(limit_headers.NAMES[headers])
+        names = self.header_names | {limit_headers.COST_HEADER}
         #: The names of the headers of the app that are not sent, and their lengths.
-        self.replaced_names = self.header_names | {limit_headers.COST_HEADER}
-        self.replaced_lengths = frozenset(map(len, self.replaced_names))
+        self.replaced = names, frozenset(map(len, names))
         #: The names in Access-Control-Expose-Headers; empty without `expose`.
         self.exposed_names = limit_headers.exposed_names(headers) if expose else frozenset()
         self.websocket_refusal = websocket_refusal

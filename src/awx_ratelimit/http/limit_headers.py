@@ -121,12 +121,11 @@ def _draft(decision: Decision) -> Headers:
     # A claim without a cost is also admitted in an overdraft.
     if fast is not None and cost and not over:
         debt, _, debt_2, _ = levels
-        policy_header, by_debts, _, _, _, _, _ = fast
         # The fast path for nearly every response: see "Kept texts" in docs/hot-path.md.
-        least, above, least_2, above_2, same_held, header = by_debts[0]
+        least, above, least_2, above_2, same_held, header = fast[1][0]
         if least <= debt < above and least_2 <= debt_2 < above_2 and held == same_held:
-            return [policy_header, header]
-        return [policy_header, pair_state(decision, fast, debt, debt_2, held)]
+            return [fast[0], header]
+        return [fast[0], pair_state(decision, fast, debt, debt_2, held)]
     template = _templates.get(plan)
     return [template.policy_header, (_STATE, template.state % _numbers(decision))] if template.state else []
 

@@ -1,6 +1,6 @@
 """`Exchange`: one admitted request of an ASGI app, from the first message of its response to the last."""
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from http import HTTPStatus
 
 from awx_ratelimit.adapters.asgi.scope import Message, Receive, Send
@@ -81,8 +81,7 @@ class Exchange(Settles):
         else:
             if self._trailers and kind == "http.response.trailers":
                 self._note_costs(message.get("headers", ()))
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _ONLY_COST]
-                message = {**message, "headers": kept}
+                message = {**message, "headers": _without(_ONLY_COST, message.get("headers", ()))}
             if (self.decision is not None or self.ending is not None) and self._is_last(kind, message):
                 return self._send_last(message)
         return self._send(message)
@@ -96,11 +95,11 @@ class Exchange(Settles):
         own, headers = self._headers, message.get("headers", ())
         if headers.__class__ is not list:
             headers = [*headers]
-        names, lengths = (self.gate.replaced_names, self.gate.replaced_lengths) if own else _ONLY_COST_NAMES
+        names, lengths = self.gate.replaced if own else _ONLY_COST_NAMES
         kept = headers
         for pair in headers:
             if len(pair[0]) in lengths and pair[0].lower() in names:
-                kept = [pair for pair in headers if pair[0].lower() not in names]
+                kept = _without(names, headers)
                 self._note_costs(headers)
                 break
         if own or kept is not headers:
@@ -132,3 +131,7 @@ class Exchange(Settles):
             # Servers answer a handshake that is not accepted with it.
             self.note_status(_FORBIDDEN)
         return kind == "websocket.close" or (kind == "http.response.pathsend" and not self._trailers)
+
+
+def _without(names: Collection[bytes], headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return [pair for pair in headers if pair[0].lower() not in names]

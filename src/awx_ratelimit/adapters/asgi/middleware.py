@@ -48,14 +48,14 @@ class RateLimitMiddleware:
             return
         kind = scope["type"]
         outer: tuple[Exchange, ...] = scope.get(EXCHANGES, ())
-        if kind not in _LIMITED or (outer and any(exchange.gate is self.gate for exchange in outer)):
+        if kind not in _LIMITED or (outer and self._has_decided(outer)):
             await self._pass(scope, receive, send)
             return
         # The short way of nearly all requests: without an object for the request, and without a coroutine.
         admission = begun(scope, self.gate)
         if admission is None:
             admission = await self.gate.admit(request_of(scope))
-        elif not isinstance(admission, tuple):
+        elif admission.__class__ is not tuple and not isinstance(admission, tuple):
             admission = await admission
         reply, headers, decision, caller = admission
         if reply is not None:
@@ -78,6 +78,9 @@ class RateLimitMiddleware:
             # The exchange refers to the server's objects, which refer to the scope. Breaking the cycle here spares the
             # garbage collector one for every request.
             scope[EXCHANGES] = outer
+
+    def _has_decided(self, outer: tuple[Exchange, ...]) -> bool:
+        return any(exchange.gate is self.gate for exchange in outer)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the app for a scope that the gate does not decide, or has decided before."""

@@ -33,7 +33,7 @@ def request_of(environ: Environ) -> Request:
     """The request of an environ."""
 
     def values(name: bytes) -> list[bytes]:
-        value = environ.get(_variable(name))
+        value = environ.get(variable_of(name))
         if value is None:
             return [] if name else _sent_prefixes(environ)
         return [value.encode("latin-1", "replace")]
@@ -47,14 +47,17 @@ def request_of(environ: Environ) -> Request:
     return _new(Request, (environ["REQUEST_METHOD"], path, client, values, inner_path, environ))
 
 
-def begun(environ: Environ, gate: Gate) -> Admitted | None:
-    """What `gate.begin` returns for an environ. None also if more than its method, path and only key matters."""
+def begun(environ: Environ, gate: Gate, variables: Iterable[tuple[str, bytes]]) -> Admitted | None:
+    """What `gate.begin` returns for an environ. None also if more than its method, path and only key matters.
+
+    `variables` are those in which a key may be, with their headers.
+    """
     inner = environ.get("PATH_INFO", "")
     if inner[:1] != "/" or _VIRTUAL_ROOT in environ:
         return None
     sent = name = None
-    for header in gate.finders:
-        value = environ.get(_variable(header))
+    for variable, header in variables:
+        value = environ.get(variable)
         if value is not None:
             if sent is not None:
                 return None
@@ -94,7 +97,8 @@ def _sent_prefixes(environ: Environ) -> list[bytes]:
 
 
 @lru_cache(maxsize=64)
-def _variable(name: bytes) -> str:
+def variable_of(name: bytes) -> str:
+    """The variable of the header with this lower-case name."""
     variable = name.decode("latin-1").upper().replace("-", "_")
     return variable if name in _UNPREFIXED else f"HTTP_{variable}"
 

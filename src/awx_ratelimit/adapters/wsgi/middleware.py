@@ -17,6 +17,7 @@ from awx_ratelimit.adapters.wsgi.environ import (
     drain,
     request_of,
     send_reply,
+    variable_of,
 )
 from awx_ratelimit.core.claim import Caller
 from awx_ratelimit.core.decision import Decision
@@ -41,6 +42,17 @@ class _Names(NamedTuple):
 _ONLY_COST = _Names(frozenset((_COST,)), frozenset((len(_COST),)))
 
 
+class _Texts(dict[bytes, str]):
+    """The names of the headers of gates, as WSGI has them."""
+
+    def __missing__(self, name: bytes) -> str:
+        text = self[name] = name.decode("latin-1")
+        return text
+
+
+_texts = _Texts()
+
+
 class RateLimitMiddleware:
     """Limits the requests of `app` by `gate`, from any thread.
 
@@ -56,9 +68,10 @@ class RateLimitMiddleware:
         self.app = app
         self.gate = gate
         self._max_drain_bytes = checked_drain_bytes(max_drain_bytes)
-        self._replaced = _Names(
-            frozenset(name.decode("latin-1") for name in gate.replaced_names), gate.replaced_lengths
-        )
+        names, lengths = gate.replaced
+        self._replaced = _Names(frozenset(name.decode("latin-1") for name in names), lengths)
+        #: The variables in which a key may be, and their headers.
+        self._variables = [(variable_of(header), header) for header in gate.finders]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         outer: tuple[Slot, ...] = environ.get(SLOTS, ())
@@ -66,7 +79,7 @@ class RateLimitMiddleware:
             with nested_call(environ, "wsgi_app"):
                 return self.app(environ, start_response)
         # The short way of nearly all requests needs no object for the request.
-        admission = begun(environ, self.gate)
+        admission = begun(environ, self.gate, self._variables)
         if admission is None:
             admission = self.gate.admit(request_of(environ))
         reply, headers, decision, caller = admission
@@ -190,7 +203,7 @@ def _adding_headers(
                 break
         lines = [*kept]
         for name, value in own:
-            lines.append((name.decode("latin-1"), value.decode("latin-1")))  # a list is made by a call
+            lines.append((_texts[name], value.decode("latin-1")))  # a list is made by a call
         return start_response(status, lines, *exc_info)
 
     return start

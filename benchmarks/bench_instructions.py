@@ -1,8 +1,8 @@
 """Instructions per request of each app, in process and in its server: ``python -m benchmarks.bench_instructions``.
 
 The control is the same app with two headers that are added by hand. Not counted: the start, the first requests, and the
-kernel. Stored keys are verified without the thread's look for changes twice a second, because cachegrind makes the
-process 50 times slower, and it would count 50 times as often. The counts are also written to
+kernel. Stored keys are verified without what their threads do twice a second and every 10 seconds, because cachegrind
+makes the process 50 times slower, and it would count 50 times as often. The counts are also written to
 `results/instructions.json`.
 """
 

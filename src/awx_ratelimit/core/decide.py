@@ -5,6 +5,7 @@ at most its capacity. `exceeded` is a bit set of limits in the order of the plan
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from awx_ratelimit.core.bucket import drained, time_to_drain_ms
 from awx_ratelimit.core.joint_claim import Charge, Costs
@@ -26,16 +27,18 @@ def decide(plan: Plan, state: Sequence[int], held: int, cost: int, now_ms: int) 
     return _decide_in_turn(plan, state, held, cost, now_ms)
 
 
-def charge_pair(pair: Pair, state: list[int], now_ms: int) -> list[int] | None:
+def charge_pair(pair: Pair, state: list[Any], now_ms: Any) -> list[int] | None:
     """The state of two continuous rates after their charge; None if it does not fit, or takes the general path.
 
     It is the loop of `decide`, unrolled for the most common plan.
     """
     charge, drain, capacity, charge_2, drain_2, capacity_2 = pair
+    debt: int
+    debt_2: int
     debt, at_ms, debt_2, at_2_ms = state
-    elapsed_ms = now_ms - at_ms
+    elapsed_ms: int = now_ms - at_ms
     # A charge stores one int object for both times. Equal times in two objects take the general path once.
-    if at_ms == at_2_ms and elapsed_ms >= 0:
+    if at_ms is at_2_ms and elapsed_ms >= 0:
         if elapsed_ms:
             debt -= drain * elapsed_ms
             if debt < 0:

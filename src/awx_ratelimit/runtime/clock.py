@@ -7,7 +7,7 @@ for how old something in memory is.
 import time
 from collections.abc import Callable
 from datetime import datetime
-from math import trunc
+from math import floor
 from typing import Final, Protocol
 
 _CHECK_INTERVAL_S: Final = 0.1
@@ -45,12 +45,12 @@ class WallClock:
     @staticmethod
     def now_ms() -> int:
         """Return the current time."""
-        return trunc(time.time() * 1000.0)
+        return floor(time.time() * 1000.0)
 
 
 def monotonic_ms() -> int:
     """Return milliseconds since an arbitrary start. Nobody can set this clock back, so use it for ages."""
-    return trunc(time.monotonic() * 1000.0)
+    return floor(time.monotonic() * 1000.0)
 
 
 def rfc3339(at: datetime) -> str:
@@ -90,6 +90,6 @@ def _ticking() -> Callable[[], int]:
         now_s = read()
         if now_s >= check_at_s:
             check(now_s)
-        return trunc(now_s * 1000.0 + offset_ms)
+        return floor(now_s * 1000.0 + offset_ms)
 
     return now_ms

@@ -57,7 +57,7 @@ def test_threads_never_exceed_a_limit() -> None:
     backend = MemoryBackend(clock=clock)
     lock = CountingLock()
     for shard in backend._shards:
-        shard.use_lock(lock)  # type: ignore[arg-type]
+        shard.use_lock(lock)
     limiter = Limiter(backend)
     admitted: list[int] = []
     most_held: list[int] = []

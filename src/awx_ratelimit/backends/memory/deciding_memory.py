@@ -22,6 +22,10 @@ from awx_ratelimit.runtime.mypyc import mypyc_attr
 _MASK: Final = MASK
 #: See "Creating tuples" in docs/hot-path.md.
 _new: Final = tuple.__new__
+#: See "Aliases and long functions" in docs/hot-path.md.
+_DECISION: Final = Decision
+_LEASES: Final = Leases
+_SAME_PROCESS: Final = SAME_PROCESS
 #: See "Identity checks" in docs/hot-path.md.
 _ONE: Final = 1
 
@@ -32,7 +36,7 @@ class DecidingMemory(JointMemory):
 
     def acquire(self, subject: Any, plan: Any, cost: Any) -> Decision:  # noqa: C901, PLR0912, PLR0915  # docs/hot-path.md
         # The other mistakes raise AttributeError or TypeError below, before anything is changed.
-        if type(subject) is not str or cost is not _ONE or not SAME_PROCESS:
+        if type(subject) is not str or cost is not _ONE or not _SAME_PROCESS:
             subject, plan, cost = checked_claim(subject, plan, cost)
             renew_if_forked()
         shard = self._shards[hash(subject) & _MASK]
@@ -41,15 +45,18 @@ class DecidingMemory(JointMemory):
         saved: Saved | None = None
         levels: list[int] | None = None
         decision: Decision | None = None
-        lease_id = slot_wait_ms = 0
+        lease_id: Any = 0
+        slot_wait_ms = 0
         try:
             for taken in shard.attempts:
                 if not taken:
                     shard.wait()
                     continue
                 try:
-                    now_ms = self._now_ms()
-                    state = shard.states.get(subject) or self._load_state(shard, subject, plan)
+                    now = self._now_ms()
+                    now_ms: int = now
+                    known = shard.states.get(subject)
+                    state = self._load_state(shard, subject, plan) if known is None else known
                     watched = state.is_watched
                     if watched:
                         state.end_overdue(now_ms)
@@ -58,9 +65,10 @@ class DecidingMemory(JointMemory):
                     same = state.layout is layout
                     rate_levels = state.levels if same else state.levels_under(plan)
                     leases = state.leases
-                    held = len(leases)
+                    lease_ids: set[int] = leases
+                    held = len(lease_ids)
                     if pair is not None and cost is _ONE and held < slots:
-                        levels = charge_pair(pair, rate_levels, now_ms)
+                        levels = charge_pair(pair, rate_levels, now)
                     exceeded = 0
                     if levels is None:
                         exceeded, levels = decide(plan, rate_levels, held, cost, now_ms)
@@ -80,13 +88,14 @@ class DecidingMemory(JointMemory):
                             state.note_lows(Charge(plan, cost, None), exceeded, levels)
                         if slot_bit and held < slots:
                             held += 1
-                            lease_id = next(self._lease_ids)
-                            leases.add(lease_id)
+                            for lease_id in self._lease_ids:  # noqa: B007  # see docs/hot-path.md
+                                break
+                            lease_ids.add(lease_id)
                             if max_hold_ms:
                                 state.bound(lease_id, now_ms + max_hold_ms)
                     decision = _new(
-                        Decision,
-                        (subject, plan, cost, now_ms, exceeded, levels, held, lease_id, holder, slot_wait_ms),
+                        _DECISION,
+                        (subject, plan, cost, now, exceeded, levels, held, lease_id, holder, slot_wait_ms),
                     )
                 except BaseException as error:
                     if holder is not None:
@@ -120,20 +129,21 @@ class DecidingMemory(JointMemory):
         return Decision(subject, plan, cost, now_ms, exceeded, levels, held, 0, None, slot_wait_ms)
 
     def release(self, decision: Decision) -> None:
-        lease_id = decision[7]
+        lease_id: Any = decision[7]
         if lease_id:
             holder = decision[8]
-            if type(holder) is Leases:
+            if type(holder) is _LEASES:
                 if holder.owner is self._owner:
-                    measured = not lease_id & self._unmeasured and lease_id in holder
-                    holder.discard(lease_id)
+                    leases: set[int] = holder
+                    measured = not lease_id & self._unmeasured and lease_id in leases
+                    leases.discard(lease_id)
                     if measured:
                         self._unmeasured |= self._hold_times.measure(decision, lease_id, self._now_ms)
             elif type(holder) is tuple and holder[0].owner is self._owner:
                 measured = not lease_id & self._unmeasured and lease_id in holder[0]
                 try:
-                    for leases in holder:
-                        leases.discard(lease_id)
+                    for each in holder:
+                        each.discard(lease_id)
                 except BaseException:
                     discard_all(holder, lease_id)
                     raise

@@ -19,6 +19,9 @@ from awx_ratelimit.runtime.mypyc import mypyc_attr
 _MASK: Final = MASK
 #: See "Creating tuples" in docs/hot-path.md.
 _new: Final = tuple.__new__
+#: See "Aliases and long functions" in docs/hot-path.md.
+_JOINT_DECISION: Final = JointDecision
+_SAME_PROCESS: Final = SAME_PROCESS
 #: The key's, the account's and the service's. Claims with another number of records take a general path.
 _USUAL_BUDGETS: Final = 3
 
@@ -28,7 +31,7 @@ class JointMemory(SeveralBudgets):
     """The part of MemoryBackend that decides claims of several budgets."""
 
     def acquire_joint(self, claim: JointClaim) -> Decision:  # noqa: C901, PLR0912, PLR0915  # see docs/hot-path.md
-        if not SAME_PROCESS:
+        if not _SAME_PROCESS:
             renew_if_forked()
         records, shape, declared = claim
         charges = shape.plain_charges
@@ -56,7 +59,7 @@ class JointMemory(SeveralBudgets):
         if highest is middle or third == second:
             highest = NO_SHARD
         decision: Any = None
-        lease_id = 0
+        lease_id: Any = 0
         try:
             for taken in lowest.attempts:
                 if not taken:
@@ -73,7 +76,8 @@ class JointMemory(SeveralBudgets):
                                     highest.wait()
                                     continue
                                 try:
-                                    now_ms = self._now_ms()
+                                    now = self._now_ms()
+                                    now_ms: int = now
                                     state, state_2 = shard.states.get(record), shard_2.states.get(record_2)
                                     state_3 = shard_3.states.get(record_3)
                                     if (
@@ -93,19 +97,20 @@ class JointMemory(SeveralBudgets):
                                         levels_2: Any = None
                                         levels_3: Any = None
                                         if pair is not None and held < slots:
-                                            levels = charge_pair(pair, before, now_ms)
+                                            levels = charge_pair(pair, before, now)
                                         if levels is None:
                                             exceeded, levels = decide(plan, before, held, cost, now_ms)
                                         if pair_2 is not None and held_2 < slots_2:
-                                            levels_2 = charge_pair(pair_2, before_2, now_ms)
+                                            levels_2 = charge_pair(pair_2, before_2, now)
                                         if levels_2 is None and not exceeded:
                                             exceeded, levels_2 = decide(plan_2, before_2, held_2, cost, now_ms)
                                         if pair_3 is not None and held_3 < slots_3:
-                                            levels_3 = charge_pair(pair_3, before_3, now_ms)
+                                            levels_3 = charge_pair(pair_3, before_3, now)
                                         if levels_3 is None and not exceeded:
                                             exceeded, levels_3 = decide(plan_3, before_3, held_3, cost, now_ms)
                                         if not exceeded:
-                                            lease_id = next(self._lease_ids)
+                                            for lease_id in self._lease_ids:  # noqa: B007  # see docs/hot-path.md
+                                                break
                                             leased: tuple[Leases, ...]
                                             state.levels, state_2.levels, state_3.levels = levels, levels_2, levels_3
                                             if bit and bit_2 and bit_3:
@@ -125,8 +130,8 @@ class JointMemory(SeveralBudgets):
                                                 if bit_3:
                                                     leased, held_3 = (*leased, leases_3), held_3 + 1
                                                     leases_3.add(lease_id)
-                                            decision = _new(JointDecision, (
-                                                record if type(record) is str else record[0], plan, shape.cost, now_ms,
+                                            decision = _new(_JOINT_DECISION, (
+                                                record if type(record) is str else record[0], plan, shape.cost, now,
                                                 0, levels, held, lease_id if leased else 0,
                                                 leased or (self._no_leases,), 0, claim, (
                                                     (0, levels, held, 0),

@@ -6,11 +6,11 @@ bytes.
 """
 
 import struct
-import threading
 import time
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from awx_ratelimit.backends.memory.latch import RETRY_S, Latch, new_lock
 from awx_ratelimit.backends.memory.subject_state import SubjectState
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.plan import Plan
@@ -20,7 +20,6 @@ from awx_ratelimit.core.state_layout import forget_at_ms
 SWEEP_IN_USE: Final = 12
 SWEEP_PACKED: Final = 16
 _NEVER: Final = object()
-_RETRY_S: Final = 0.000_05
 _Kept = TypeVar("_Kept", SubjectState, bytes)
 
 
@@ -61,20 +60,20 @@ class Shard:
     def __init__(self, owner: object = None) -> None:
         #: See Leases.
         self._owner = owner
-        self.use_lock(threading.Lock())
+        self.use_lock(new_lock())
         self.states: dict[Record, SubjectState] = {}
         self.packed: dict[Record, bytes] = {}
         self._in_use_round = _SweepRound()
         self._packed_round = _SweepRound()
 
-    def use_lock(self, lock: threading.Lock) -> None:
+    def use_lock(self, lock: Any) -> None:
         """Use `lock` from now on.
 
         Each pass of ``for taken in shard.attempts:`` tries once to take the lock. See "Taking a lock" in
         docs/hot-path.md for the reason.
         """
         self.lock = lock
-        self.attempts = iter(partial(lock.acquire, False), _NEVER)
+        self.attempts: Any = lock if type(lock) is Latch else iter(partial(lock.acquire, False), _NEVER)
 
     def wait(self) -> None:
         """Let the thread that holds the lock continue, before the next attempt.
@@ -82,7 +81,7 @@ class Shard:
         Blocking on the lock instead would form a convoy: the lock is handed to a thread that still waits for the
         interpreter, so the running thread blocks next, and so on. `locked()` does not reveal that either.
         """
-        time.sleep(_RETRY_S)
+        time.sleep(RETRY_S)
 
     def load(self, subject: Record, plan: Plan) -> SubjectState:
         """The state of `subject`: unpacked, or a new one."""
@@ -111,7 +110,7 @@ class Shard:
 
     def after_fork(self) -> None:
         """In a child process: use a new lock, because the parent's may be locked, and drop the parent's leases."""
-        self.use_lock(threading.Lock())
+        self.use_lock(new_lock())
         for state in self.states.values():
             state.drop_leases()
 
@@ -161,4 +160,4 @@ class _NoLock:
 
 #: For code that locks a fixed number of shards, of which two may be the same.
 NO_SHARD: Final = Shard()
-NO_SHARD.use_lock(_NoLock())  # type: ignore[arg-type]
+NO_SHARD.use_lock(_NoLock())

@@ -15,9 +15,10 @@ import redis
 from tests.redis_servers import run, running_redis
 
 from awx_ratelimit import Decision, Plan
-from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.pending_claims import PendingJoint, ReleasedLease
+from awx_ratelimit.backends.redis.codec import Codec
 from awx_ratelimit.backends.redis.scripts import JOINT, Call
+from awx_ratelimit.backends.remote.dialect import Renewal
+from awx_ratelimit.backends.remote.pending_claims import PendingJoint, ReleasedLease
 from awx_ratelimit.core.budget import Budget, Record
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import joint_claim

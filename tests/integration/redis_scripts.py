@@ -9,7 +9,7 @@ from tests.redis_servers import run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.pending_claims import PlainClaim, ReleasedLease
+from awx_ratelimit.backends.remote.pending_claims import PlainClaim, ReleasedLease
 from awx_ratelimit.core.hold_times import HoldTimes
 
 NOW_MS = 1_700_000_000_000

@@ -19,7 +19,7 @@ from tests.redis_servers import RedisServer
 from awx_ratelimit import Concurrency, Limiter, Plan
 from awx_ratelimit.backends.redis import RedisBackend
 from awx_ratelimit.backends.redis.connection_sync import Connection
-from awx_ratelimit.backends.redis.sent_claims import SentClaims
+from awx_ratelimit.backends.remote.sent_claims import SentClaims
 from awx_ratelimit.testing import ManualClock
 
 #: The shortest that a plan may have, and for how long leases of it are held.

@@ -92,7 +92,7 @@ def test_flush_sends_queued_settlements(redis_server: RedisServer, backend: Redi
 @pytest.fixture
 def without_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only claims and `flush` send what is queued."""
-    monkeypatch.setattr("awx_ratelimit.backends.redis.maintenance_thread.MaintenanceThread.start", lambda _: None)
+    monkeypatch.setattr("awx_ratelimit.backends.remote.maintenance_thread.MaintenanceThread.start", lambda _: None)
 
 
 def queue_refunds(backend: RedisBackend, count: int) -> list[Decision]:

@@ -9,8 +9,8 @@ from tests.integration.redis_scripts import NOW_MS, Redis
 from tests.redis_servers import RedisServer, StartRedis, run
 
 from awx_ratelimit import BackendUnavailable, Budget, Plan, Rate
-from awx_ratelimit.backends.redis.pending_claims import PendingJoint
-from awx_ratelimit.backends.redis.plan_encoding import encode_calendar
+from awx_ratelimit.backends.remote.encoding import encode_calendar
+from awx_ratelimit.backends.remote.pending_claims import PendingJoint
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.joint_claim import joint_claim
 from awx_ratelimit.core.settlement import Correction

@@ -12,8 +12,8 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import BackendUnavailable, Concurrency, Decision, Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.pending_claims import PlainClaim, ReleasedLease
 from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.remote.pending_claims import PlainClaim, ReleasedLease
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.settlement import Correction
 from awx_ratelimit.errors import StateDamaged

@@ -13,7 +13,8 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Plan, Rate
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS, encode_limit
+from awx_ratelimit.backends.redis.plan_encoding import encode_limit
+from awx_ratelimit.backends.remote.encoding import MAX_TIME_MS
 from awx_ratelimit.core.bucket import convert_debt
 from awx_ratelimit.core.decide import decide, preview, rates_set_back
 from awx_ratelimit.core.hold_times import HoldTimes

@@ -11,8 +11,9 @@ from tests import strategies
 from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Concurrency, Decision, Plan
-from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.pending_claims import HeldLease
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.backends.remote.dialect import Renewal
+from awx_ratelimit.backends.remote.pending_claims import HeldLease
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.hold_times import HoldTimes
 

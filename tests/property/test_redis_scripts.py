@@ -13,7 +13,7 @@ from tests.redis_servers import RedisServer, run
 
 from awx_ratelimit import Decision, MemoryBackend, Plan
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.plan_encoding import MAX_TIME_MS
+from awx_ratelimit.backends.remote.encoding import MAX_TIME_MS
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.settlement import NOTHING, charges, corrections
 from awx_ratelimit.testing import ManualClock

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, overload
 from awx_ratelimit.backends.redis.backend import AsyncRedisBackend
 from awx_ratelimit.backends.redis.backend_sync import RedisBackend
 from awx_ratelimit.backends.redis.endpoint import Endpoint
-from awx_ratelimit.backends.redis.routing import SingleServer
 from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.task_transport import Done
+from awx_ratelimit.backends.remote.routing import SingleServer
 from awx_ratelimit.runtime.clock import Clock
 
 # The backends come first: their ImportError names the extra that is missing.

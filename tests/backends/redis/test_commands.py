@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from awx_ratelimit import STARTER, BackendUnavailable, Concurrency, Decision, InvalidLimit, Plan, Rate
-from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.plan_encoding import MAX_RATES, MAX_TIME_MS, SEQUENCE_BITS
+from awx_ratelimit.backends.redis.codec import Codec
+from awx_ratelimit.backends.redis.plan_encoding import MAX_RATES
+from awx_ratelimit.backends.remote.dialect import Renewal
+from awx_ratelimit.backends.remote.encoding import MAX_TIME_MS, SEQUENCE_BITS
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.hold_times import HoldTimes
 from awx_ratelimit.core.rate import EXACT_MAX

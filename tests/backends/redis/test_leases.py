@@ -8,10 +8,10 @@ from itertools import count
 from typing import Any
 
 from awx_ratelimit import Concurrency, Decision, Plan
-from awx_ratelimit.backends.redis.lease_ids import LeaseIds
-from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.backends.redis.pending_claims import NEW_ID
-from awx_ratelimit.backends.redis.pending_releases import PendingReleases
+from awx_ratelimit.backends.remote.lease_ids import LeaseIds
+from awx_ratelimit.backends.remote.leases import Leases
+from awx_ratelimit.backends.remote.pending_claims import NEW_ID
+from awx_ratelimit.backends.remote.pending_releases import PendingReleases
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN
 

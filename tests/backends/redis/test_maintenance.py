@@ -5,7 +5,7 @@ import threading
 from tests.machine import eventually
 
 from awx_ratelimit import Concurrency, Plan
-from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
+from awx_ratelimit.backends.remote.maintenance_thread import MaintenanceThread, ReleaseDelay
 
 SHORT = Plan("short", (), Concurrency(1, ttl_ms=1_000))
 

@@ -7,7 +7,7 @@ import pytest
 
 from awx_ratelimit import Plan
 from awx_ratelimit.backends.redis.connection_sync import Connection
-from awx_ratelimit.backends.redis.sent_claims import SentClaims
+from awx_ratelimit.backends.remote.sent_claims import SentClaims
 from awx_ratelimit.testing import fake_redis
 
 PLAN = Plan.of("sent", per_day=100, concurrent=10)

@@ -10,7 +10,7 @@ import pytest
 from tests.backends.redis.test_thread_batching import Batch
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.redis.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CLAIMS, TaskBatching
+from awx_ratelimit.backends.remote.batching import MAX_BATCH_CLAIMS, MIN_SPLIT_CLAIMS, TaskBatching
 
 
 def ended(call: "asyncio.Future[Any]") -> Any:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from awx_ratelimit import BackendUnavailable
-from awx_ratelimit.backends.redis.sent import SentCalls
-from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
+from awx_ratelimit.backends.remote.sent import SentCalls
+from awx_ratelimit.backends.remote.thread_batching import ThreadBatching
 
 TIMEOUT_S = 20.0
 LOST = 1_000_000
@@ -22,7 +22,7 @@ class Batch(SentCalls):
         self.unanswered = unanswered
 
     def fail(self, error: BaseException) -> None:
-        self.unanswered += self.calls  # type: ignore[arg-type]
+        self.unanswered += self.calls
 
 
 class Server:

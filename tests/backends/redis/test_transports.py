@@ -89,7 +89,8 @@ def acting(*connections: tuple[Act, ...], early: bytes = b"") -> Iterator[int]:
 
 
 def server(port: int, timeout_ms: int = 5_000, scheme: str = "redis") -> Server:
-    return route_to(f"{scheme}://{HOST}:{port}", timeout_ms=timeout_ms, prefix="awx").find_server(b"")
+    found: Server = route_to(f"{scheme}://{HOST}:{port}", timeout_ms=timeout_ms, prefix="awx").find_server(b"")
+    return found
 
 
 def test_pieces(calls: Calls) -> None:

@@ -12,13 +12,15 @@ from awx_ratelimit.runtime.extras import INSTALL, check_versions
 
 try:
     check_versions("the Redis backend", "redis", "redis", "hiredis")
-    from awx_ratelimit.backends.redis.channel import AsyncChannels
-    from awx_ratelimit.backends.redis.claims import AsyncClaims
-    from awx_ratelimit.backends.redis.connection import raise_error
+    from awx_ratelimit.backends.redis.dialect import REDIS
     from awx_ratelimit.backends.redis.doctor import self_test
-    from awx_ratelimit.backends.redis.maintenance import Maintenance
-    from awx_ratelimit.backends.redis.routing import Route, checked_route, route_to
-    from awx_ratelimit.backends.redis.session import MAX_RESETS
+    from awx_ratelimit.backends.redis.routing import route_to
+    from awx_ratelimit.backends.remote.channel import AsyncChannels
+    from awx_ratelimit.backends.remote.claims import AsyncClaims
+    from awx_ratelimit.backends.remote.maintenance import Maintenance
+    from awx_ratelimit.backends.remote.replies import raise_error
+    from awx_ratelimit.backends.remote.routing import Route, checked_route
+    from awx_ratelimit.backends.remote.session import MAX_RESETS
 except ModuleNotFoundError as error:
     missing = (error.name or "redis").partition(".")[0]
     raise ImportError(f"the Redis backend needs {missing}; {INSTALL.format('redis')}") from error
@@ -74,7 +76,7 @@ class AsyncRedisBackend:
         """Start with new connections and no lease; called again in each child process."""
         # Kept but never used: closing an inherited connection would close it for the parent too.
         self._inherited.append(getattr(self, "_channels", None))
-        self._maintenance = Maintenance(*self._options)
+        self._maintenance = Maintenance(REDIS, *self._options)
         self._maintenance.serve(self)
         self._session = self._maintenance.session
         for observer in self._observers:

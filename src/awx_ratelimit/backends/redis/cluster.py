@@ -17,8 +17,9 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
 
 from awx_ratelimit.backends.redis.endpoint import Endpoint
-from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
+from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.thread_transport import open_transport
+from awx_ratelimit.backends.remote.replies import Redirect, copied_error
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.background_thread import BackgroundThread
 from awx_ratelimit.runtime.deadlines import Deadline

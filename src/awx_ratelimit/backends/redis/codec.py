@@ -5,35 +5,31 @@ at most `MAX_TIME_MS` away from it. None means the server's own time.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from enum import IntEnum
+from collections.abc import Iterable, Sequence
 from itertools import count
 from struct import Struct
-from typing import Any, TypeAlias
+from typing import Any
 
 from awx_ratelimit.backends.redis.damage import damaged
 from awx_ratelimit.backends.redis.joint_codec import OWNER_BYTES, JointCodec, scope_bytes
 from awx_ratelimit.backends.redis.keys import Keys
-from awx_ratelimit.backends.redis.pending_claims import HealEntry, HeldLease, PlainClaim, ReleasedLease, by_record
 from awx_ratelimit.backends.redis.plan_encoding import (
-    SEQUENCE,
-    SEQUENCE_BITS,
     Arguments,
-    Moments,
+    check_encodable,
     encode_lease,
     encode_time,
     encoded_plan,
-    ends_ms,
 )
 from awx_ratelimit.backends.redis.scripts import ACQUIRE, HEAL, RELEASE, RENEW, RESET, Call
+from awx_ratelimit.backends.remote.dialect import OnGrant, Renewal
+from awx_ratelimit.backends.remote.encoding import SEQUENCE, SEQUENCE_BITS, Moments, ends_ms
+from awx_ratelimit.backends.remote.pending_claims import HealEntry, HeldLease, PlainClaim, ReleasedLease, by_record
 from awx_ratelimit.core.budget import Record, ScopedSubject, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import HoldTimes
+from awx_ratelimit.core.joint_claim import Charge
+from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendUnavailable
-
-#: Called for each admitted claim with the claim, the time of the decision, and the lease id (0 if it took no slot).
-#: Returns the holder of the Decision.
-OnGrant: TypeAlias = Callable[[PlainClaim, int, int], object]
 
 _HEAD = Struct(f"<d{OWNER_BYTES}sH")
 _RELEASE = Struct("<Q")
@@ -52,15 +48,6 @@ _FIRST_PLAN = 2
 _new = tuple.__new__
 
 
-class Renewal(IntEnum):
-    """The result of renewing a lease. A lost lease is taken again if a slot is free; `max_hold_ms` ends a lease."""
-
-    LOST = 0
-    RENEWED = 1
-    TAKEN_AGAIN = 2
-    ENDED = 3
-
-
 class Codec:
     """Encodes and decodes for one owner of leases, which is one process. Any thread may use it.
 
@@ -76,8 +63,19 @@ class Codec:
         self._owner = owner
         #: For joint claims and settlements.
         self.joint = JointCodec(self.keys, owner)
+        self.slot = self.keys.slot
         #: Returns an unused lease id. A claim gets its id before it is first sent and keeps it for each retry.
         self.new_lease_id = count((int.from_bytes(owner) << SEQUENCE_BITS) + 1).__next__
+
+    @staticmethod
+    def is_plain(plan: Plan) -> bool:
+        """Whether acquire.lua knows `plan`. Raises InvalidLimit for more than `MAX_RATES` rates."""
+        return encoded_plan(plan).is_plain
+
+    @staticmethod
+    def check(charges: Sequence[Charge]) -> None:
+        """Raise InvalidLimit for a plan with more than `MAX_RATES` rates."""
+        check_encodable(charges)
 
     def acquire(
         self, claims: Sequence[PlainClaim], released: Sequence[ReleasedLease] = (), now_ms: int | None = None

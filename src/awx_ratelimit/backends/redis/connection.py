@@ -9,23 +9,20 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from awx_ratelimit.backends.redis.endpoint import Command
 from awx_ratelimit.backends.redis.scripts import Call, eval_all, eval_first, evalsha
-from awx_ratelimit.backends.redis.server import Redirect, Server, not_sent_error
+from awx_ratelimit.backends.redis.server import Server
 from awx_ratelimit.backends.redis.task_transport import Done, TaskTransport
 from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, packed
-from awx_ratelimit.errors import BackendUnavailable
+from awx_ratelimit.backends.remote.replies import Reply, not_sent_error
 from awx_ratelimit.runtime.call_timer import CallTimer
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
-#: The reply of a script; a BackendUnavailable if the server refused this call alone; a Redirect if it did not run it.
-Reply: TypeAlias = Any
 CLIENT_ERRORS = (RedisError, OSError)
-_NO_REPLY = (BackendUnavailable, Redirect)
 ASKING: Command = ("ASKING",)
 
 
@@ -201,13 +198,6 @@ class AsyncConnection(TaskCalls):
         """Close the connection after its event loop has closed."""
         if self._connection is not None:
             self._connection.forget()
-
-
-def raise_error(reply: Reply) -> Any:
-    """Return `reply`, or raise it if it is an error."""
-    if isinstance(reply, _NO_REPLY):
-        raise reply if isinstance(reply, BackendUnavailable) else reply.error
-    return reply
 
 
 def any_refused(replies: list[Reply]) -> bool:

@@ -7,17 +7,11 @@ from collections.abc import Sequence
 
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
-from awx_ratelimit.backends.redis.connection import (
-    ASKING,
-    CLIENT_ERRORS,
-    Reply,
-    ThreadCalls,
-    any_refused,
-    without_asking,
-)
+from awx_ratelimit.backends.redis.connection import ASKING, CLIENT_ERRORS, ThreadCalls, any_refused, without_asking
 from awx_ratelimit.backends.redis.endpoint import Command
 from awx_ratelimit.backends.redis.scripts import Call, eval_all, eval_first, evalsha
 from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, packed
+from awx_ratelimit.backends.remote.replies import Reply
 
 
 class Connection(ThreadCalls):

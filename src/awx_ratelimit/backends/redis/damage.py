@@ -1,8 +1,6 @@
-"""Errors for values in Redis that the scripts cannot read, and for replies that are none."""
+"""Errors for values in Redis that the scripts cannot read."""
 
-from typing import Any
-
-from awx_ratelimit.errors import BackendUnavailable, StateDamaged
+from awx_ratelimit.errors import StateDamaged
 
 _DAMAGE = {
     -1: "does not hold a string",
@@ -14,10 +12,3 @@ _DAMAGE = {
 def damaged(key: bytes, code: int) -> StateDamaged:
     """The error for an error code of a script."""
     return StateDamaged(f"key {key.decode()} {_DAMAGE.get(code, _DAMAGE[-3])}; delete the key, or use another prefix")
-
-
-def failure(reply: Any) -> BackendUnavailable:
-    """The error in the reply to a call, or the one for a reply of another kind, which a broken proxy may send."""
-    if isinstance(reply, BackendUnavailable):
-        return reply
-    return BackendUnavailable("redis: the reply to a claim was malformed")

@@ -15,11 +15,13 @@ from redis.exceptions import RedisError, ResponseError
 
 from awx_ratelimit.backends.base import Finding
 from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.connection import raise_error
-from awx_ratelimit.backends.redis.pending_claims import plain_as_joint
-from awx_ratelimit.backends.redis.routing import FanOut, Route, route_to
+from awx_ratelimit.backends.redis.connection_sync import Connection
+from awx_ratelimit.backends.redis.routing import route_to
 from awx_ratelimit.backends.redis.scripts import Call
 from awx_ratelimit.backends.redis.server import Server
+from awx_ratelimit.backends.remote.pending_claims import plain_as_joint
+from awx_ratelimit.backends.remote.replies import raise_error
+from awx_ratelimit.backends.remote.routing import FanOut, Route
 from awx_ratelimit.core.plan import Plan
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
@@ -54,7 +56,7 @@ def self_test(route: Route, prefix: str) -> None:
 
 
 def _run_self_test(route: Route, codec: Codec) -> None:
-    fan_out = FanOut(route)
+    fan_out = FanOut(route, Connection)
     try:
         route.find_server(codec.key(""))
         for reply in fan_out.run([call for _, call in self_test_calls(route, codec, None)]):

@@ -1,24 +1,17 @@
 """Encodes joint claims and settlements, and decodes their replies. See joint.lua and settle.lua for the layouts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Final
 
 from awx_ratelimit.backends.redis.damage import damaged
 from awx_ratelimit.backends.redis.keys import Keys
-from awx_ratelimit.backends.redis.pending_claims import OtherPeriod, PendingJoint, ReleasedLease
-from awx_ratelimit.backends.redis.plan_encoding import (
-    SEQUENCE,
-    Arguments,
-    Moments,
-    bounds,
-    decode_calendar,
-    encode_limit,
-    encode_time,
-    encoded_plan,
-)
+from awx_ratelimit.backends.redis.plan_encoding import Arguments, encode_limit, encode_time, encoded_plan
 from awx_ratelimit.backends.redis.scripts import JOINT, SETTLE, Call
-from awx_ratelimit.backends.redis.server import Redirect
+from awx_ratelimit.backends.remote.dialect import OnJointGrant, Settlement
+from awx_ratelimit.backends.remote.encoding import SEQUENCE, Moments, bounds, decode_calendar
+from awx_ratelimit.backends.remote.pending_claims import OtherPeriod, PendingJoint, ReleasedLease
+from awx_ratelimit.backends.remote.replies import Redirect
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.decision import Decision, joint_decision
 from awx_ratelimit.core.hold_times import HoldTimes
@@ -41,11 +34,6 @@ _OTHER_PERIOD = -4
 _SLOT_MOVES = -5
 _CORRUPT = -3
 _MOVING = "redis cluster: the slot of a key is being moved, and the key has not moved in time"
-#: Called for each admitted claim with the claim, the time of the decision, the lease id (0 if it took no slot), and the
-#: records in which it took slots with their plans. Returns the holder of the Decision.
-OnJointGrant: TypeAlias = Callable[[PendingJoint, int, int, tuple[tuple[Record, Plan], ...]], object]
-#: What a settlement changes: the record, and the limits whose charges change.
-Settlement: TypeAlias = tuple[Record, Sequence[Correction]]
 
 
 class JointCodec:

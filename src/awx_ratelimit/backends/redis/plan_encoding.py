@@ -4,23 +4,26 @@ from collections.abc import Sequence
 from itertools import chain
 from math import nan
 from struct import Struct
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
-from awx_ratelimit.core.calendar_periods import Period, Periods, calendar_periods
+from awx_ratelimit.backends.remote.encoding import (
+    MAX_LATER,
+    MAX_TIME_MS,
+    SEQUENCE,
+    Moments,
+    bounds,
+    encode_calendar,
+    ends_ms,
+)
+from awx_ratelimit.core.calendar_periods import Periods
 from awx_ratelimit.core.joint_claim import Charge
 from awx_ratelimit.core.plan import MAX_CACHED_PLANS, Plan
 from awx_ratelimit.core.plan_cache import PlanCache
 from awx_ratelimit.core.rate import EXACT_MAX, REQUESTS, Rate
 from awx_ratelimit.errors import InvalidLimit
 
-#: The largest time, in ms from the epoch. Sums of times must stay below 2**53, where Lua's numbers stop being exact.
-MAX_TIME_MS: Final = 2**52
 #: The most rates of a plan: a script reports exceeded limits as the bits of one number.
 MAX_RATES: Final = 50
-#: A lease id is the owner's 128 bits, followed by a sequence number of this many bits.
-SEQUENCE_BITS: Final = 48
-#: Masks the sequence number of a lease id.
-SEQUENCE: Final = (1 << SEQUENCE_BITS) - 1
 
 _PLAN = Struct("<BHBIdd")
 _RATE = Struct("<ddddB")
@@ -28,7 +31,6 @@ _CHARGED_RATE = Struct("<dddddB")
 _DRAIN = Struct("<qq")
 #: The period that contains the present, and those of stored times.
 _PERIODS = Struct("<8d")
-MAX_LATER: Final = 3
 _LEASE = Struct("<QdId")
 _STATE_VERSION = 2
 _MAX_TTL_MS = 2**32 - 1
@@ -92,17 +94,6 @@ def encode_limit(rate: Rate) -> bytes:
     return name + bytes([64 * kind + 8 * len(unit) + len(burst)]) + unit + burst + more
 
 
-def encode_calendar(rate: Rate) -> bytes:
-    """The calendar of a rate, so that any process can read it: see `decode_calendar`."""
-    return f"{rate.period} {rate.anchor_day} {rate.anchor_month} {rate.timezone}".encode()
-
-
-def decode_calendar(calendar: bytes) -> Periods:
-    """The periods of a stored calendar. Raises ValueError if it does not exist on this machine."""
-    period, day, month, timezone = calendar.decode().split(" ", 3)
-    return calendar_periods(cast("Period", period), int(day), int(month), timezone)
-
-
 def _shortest(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "little")
 
@@ -162,17 +153,6 @@ def _tokens(charge: Charge, number: int) -> int:
     return charge.cost if charge.plan.rates[number].measure == REQUESTS else _NOT_CHARGED
 
 
-class Moments(NamedTuple):
-    """The times whose calendar periods a call sends: the present as far as this process knows, and stored times.
-
-    `later_ms` is empty unless a script has asked for the periods of stored times that are later than the present. Of
-    more than MAX_LATER, the last ones are sent.
-    """
-
-    now_ms: int
-    later_ms: tuple[int, ...] = ()
-
-
 class Arguments:
     """The arguments of a call after the first: each plan and each charge once."""
 
@@ -212,24 +192,11 @@ def encode_periods(periods: Periods, moments: Moments) -> bytes:
     return _PERIODS.pack(*chain.from_iterable(known))
 
 
-def bounds(periods: Periods, at_ms: int) -> tuple[int, int]:
-    """`periods.bounds`. Times that no calendar covers are one period: an error here would fail a whole batch."""
-    try:
-        return periods.bounds(at_ms)
-    except ValueError:
-        return -MAX_TIME_MS, MAX_TIME_MS
-
-
 def encode_lease(plan: Plan, lease_id: int, granted_at_ms: int) -> bytes:
     """Encode a lease of `plan` for renewal."""
     assert plan.concurrency is not None
     ttl_ms = min(plan.concurrency.ttl_ms, _MAX_TTL_MS)
     return _LEASE.pack(lease_id & SEQUENCE, min(plan.slots, EXACT_MAX), ttl_ms, ends_ms(plan, granted_at_ms))
-
-
-def ends_ms(plan: Plan, granted_at_ms: int) -> int:
-    """When a lease reaches its `max_hold_ms`; 0 if the plan has none."""
-    return granted_at_ms + min(plan.max_hold_ms, EXACT_MAX) if plan.max_hold_ms else 0
 
 
 def encode_time(now_ms: int | None) -> float:

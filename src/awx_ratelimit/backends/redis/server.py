@@ -1,13 +1,14 @@
 """A server: how to connect to it, and what its errors mean to its operator."""
 
 import re
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from redis import exceptions
 
 from awx_ratelimit.backends.redis.endpoint import Endpoint
 from awx_ratelimit.backends.redis.task_transport import TaskTransport, async_open_transport
 from awx_ratelimit.backends.redis.thread_transport import ThreadTransport, open_transport
+from awx_ratelimit.backends.remote.replies import Redirect
 from awx_ratelimit.errors import BackendMisconfigured, BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline, TaskDeadline
 
@@ -36,16 +37,6 @@ _USE_SCHEME = {
     "cluster": "it is a cluster node: use redis+cluster://",
     "sentinel": "it is a sentinel: name it and the service that it watches with redis+sentinel://",
 }
-
-
-class Redirect(NamedTuple):
-    """A reply of a call that did nothing: send it to `server`, or fail with `error` if no time is left.
-
-    `server` is None for the one that replied.
-    """
-
-    server: "Server | None"
-    error: BackendUnavailable
 
 
 class Server:
@@ -127,20 +118,3 @@ def text_fields(reply: Any) -> dict[str, str]:
     fields = reply if isinstance(reply, dict) else {}
     texts = [(name, text) for name, text in fields.items() if isinstance(name, bytes) and isinstance(text, bytes)]
     return {name.decode(errors="replace"): text.decode(errors="replace") for name, text in texts}
-
-
-def copied_error(cause: BaseException) -> BackendUnavailable:
-    """The error for one of several claims that failed together: a shared exception would collect all tracebacks."""
-    known = cause if isinstance(cause, BackendUnavailable) else None
-    error = type(known)(*known.args) if known else BackendUnavailable("the call was abandoned before its reply arrived")
-    error.__cause__ = cause
-    # An exception that interrupted the call in this process says nothing about the server.
-    error.process_was_late = known is None or known.process_was_late
-    return error
-
-
-def not_sent_error(reason: str) -> BackendUnavailable:
-    """The error for a claim that this process did not send: it is late or exiting. It says nothing about the server."""
-    error = BackendUnavailable(f"this process is {reason}")
-    error.process_was_late = True
-    return error

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.pending_claims import (
+from awx_ratelimit.backends.remote.dialect import Codec
+from awx_ratelimit.backends.remote.pending_claims import (
     OfRecord,
     PendingClaim,
     PendingJoint,
@@ -12,11 +12,10 @@ from awx_ratelimit.backends.redis.pending_claims import (
     by_record,
     records_of,
 )
-from awx_ratelimit.backends.redis.pending_releases import Home, PendingReleases
-from awx_ratelimit.backends.redis.present import Present
-from awx_ratelimit.backends.redis.routing import Route
-from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.backends.redis.server import Server
+from awx_ratelimit.backends.remote.pending_releases import Home, PendingReleases
+from awx_ratelimit.backends.remote.present import Present
+from awx_ratelimit.backends.remote.replies import Call
+from awx_ratelimit.backends.remote.routing import Route, Server
 
 #: The most leases that one call releases in addition to its claims.
 MAX_RELEASES = 256
@@ -63,7 +62,7 @@ class BatchCalls:
         groups: dict[object, list[int]] = {}
         for number, claim in enumerate(batch):
             joint = claim.__class__ is PendingJoint
-            groups.setdefault(self._codec.keys.slot(claim[0]) if joint else claim[0], []).append(number)
+            groups.setdefault(self._codec.slot(claim[0]) if joint else claim[0], []).append(number)
         releases, calls = by_record(released), list[BatchCall]()
         for numbers in groups.values():
             records = {record for number in numbers for record in records_of(batch[number])}
@@ -100,7 +99,7 @@ class BatchCalls:
         """Group `items`, which begin with their records, by the slot of a cluster."""
         groups: dict[int, list[OfRecord]] = {}
         for item in items:
-            groups.setdefault(self._codec.keys.slot(item[0]), []).append(item)
+            groups.setdefault(self._codec.slot(item[0]), []).append(item)
         return groups
 
     def split(self, items: Sequence[OfRecord]) -> list[list[OfRecord]]:

@@ -10,10 +10,8 @@ from itertools import filterfalse
 from operator import attrgetter
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
-from awx_ratelimit.backends.redis.connection import Reply
-from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.backends.redis.sent import Sent
-from awx_ratelimit.backends.redis.server import copied_error
+from awx_ratelimit.backends.remote.replies import Call, Reply, copied_error
+from awx_ratelimit.backends.remote.sent import Sent
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.task_waiter import TaskWaiter
 

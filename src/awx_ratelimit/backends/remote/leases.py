@@ -1,4 +1,4 @@
-"""The leases of one process on Redis: those that are open and must be renewed, and those to release.
+"""The leases of one process on a server: those that are open and must be renewed, and those to release.
 
 Every step is one step of a dict or a deque, without a lock: see `pending_releases`.
 
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from weakref import ref
 
-from awx_ratelimit.backends.redis.grants import Grant, LapsingLease, OpenLease, PartGrant, Slots
-from awx_ratelimit.backends.redis.pending_claims import HeldLease, PendingClaim, plans_of
-from awx_ratelimit.backends.redis.pending_releases import MAX_PENDING, Home, PendingReleases
-from awx_ratelimit.backends.redis.plan_encoding import SEQUENCE
+from awx_ratelimit.backends.remote.encoding import SEQUENCE
+from awx_ratelimit.backends.remote.grants import Grant, LapsingLease, OpenLease, PartGrant, Slots
+from awx_ratelimit.backends.remote.pending_claims import HeldLease, PendingClaim, plans_of
+from awx_ratelimit.backends.remote.pending_releases import MAX_PENDING, Home, PendingReleases
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.hold_times import MEASURED_FIRST, MEASURED_ONE_IN

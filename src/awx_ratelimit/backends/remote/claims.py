@@ -8,11 +8,11 @@ limit, but one that is refused may have kept others out for the time of its call
 import time
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel import AsyncChannels
-from awx_ratelimit.backends.redis.connection import raise_error
-from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, PendingClaim, period_error
-from awx_ratelimit.backends.redis.session import Session
-from awx_ratelimit.backends.redis.settlements import PendingSettlement
+from awx_ratelimit.backends.remote.channel import AsyncChannels
+from awx_ratelimit.backends.remote.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, PendingClaim, period_error
+from awx_ratelimit.backends.remote.replies import raise_error
+from awx_ratelimit.backends.remote.session import Session
+from awx_ratelimit.backends.remote.settlements import PendingSettlement
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
@@ -44,7 +44,7 @@ class AsyncClaims:
             answer = raise_error(await self._channels.claim(claim))
             if answer.__class__ is not OtherPeriod:
                 return answer  # type: ignore[no-any-return]
-        raise period_error("claim")
+        raise period_error("claim", self._session.dialect.name)
 
     async def acquire(self, claim: JointClaim) -> Decision:
         """Decide and charge a JointClaim. Raises BackendUnavailable."""
@@ -115,7 +115,7 @@ class AsyncClaims:
             if again is None:
                 return
             pending = again
-        raise period_error("settlement")
+        raise period_error("settlement", self._session.dialect.name)
 
 
 def _check_time(until_s: float) -> None:

@@ -1,6 +1,6 @@
 """The time that this process sends with its calls."""
 
-from awx_ratelimit.backends.redis.pending_claims import OtherPeriod
+from awx_ratelimit.backends.remote.pending_claims import OtherPeriod
 from awx_ratelimit.runtime.clock import Clock, WallClock
 
 

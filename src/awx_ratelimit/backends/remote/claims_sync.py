@@ -6,12 +6,12 @@ Generated from `claims.py` by tools/generate_sync.py: change that module and run
 import time
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel_sync import Channels
-from awx_ratelimit.backends.redis.claims import _check_time
-from awx_ratelimit.backends.redis.connection import raise_error
-from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, PendingClaim, period_error
-from awx_ratelimit.backends.redis.session import Session
-from awx_ratelimit.backends.redis.settlements import PendingSettlement
+from awx_ratelimit.backends.remote.channel_sync import Channels
+from awx_ratelimit.backends.remote.claims import _check_time
+from awx_ratelimit.backends.remote.pending_claims import MAX_PERIOD_TRIES, OtherPeriod, PendingClaim, period_error
+from awx_ratelimit.backends.remote.replies import raise_error
+from awx_ratelimit.backends.remote.session import Session
+from awx_ratelimit.backends.remote.settlements import PendingSettlement
 from awx_ratelimit.core.decision import Decision, JointDecision
 from awx_ratelimit.core.joint_claim import JointClaim
 from awx_ratelimit.core.settlement import NOTHING, ActualCost
@@ -42,7 +42,7 @@ class Claims:
             answer = raise_error(self._channels.claim(claim))
             if answer.__class__ is not OtherPeriod:
                 return answer  # type: ignore[no-any-return]
-        raise period_error("claim")
+        raise period_error("claim", self._session.dialect.name)
 
     def acquire(self, claim: JointClaim) -> Decision:
         """Decide and charge a JointClaim. Raises BackendUnavailable."""
@@ -113,4 +113,4 @@ class Claims:
             if again is None:
                 return
             pending = again
-        raise period_error("settlement")
+        raise period_error("settlement", self._session.dialect.name)

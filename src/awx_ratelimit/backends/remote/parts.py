@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from awx_ratelimit.backends.redis.grants import PartGrant
-from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.backends.redis.pending_claims import PendingJoint
-from awx_ratelimit.backends.redis.settlements import Settlements
+from awx_ratelimit.backends.remote.grants import PartGrant
+from awx_ratelimit.backends.remote.leases import Leases
+from awx_ratelimit.backends.remote.pending_claims import PendingJoint
+from awx_ratelimit.backends.remote.settlements import Settlements
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision, JointDecision, joint_decision
 from awx_ratelimit.core.joint_claim import JointClaim, Shape

@@ -7,20 +7,18 @@ from contextlib import suppress
 from operator import length_hint
 from typing import NamedTuple, TypeAlias
 
-from awx_ratelimit.backends.redis.codec import Codec
-from awx_ratelimit.backends.redis.connection import Reply, raise_error
-from awx_ratelimit.backends.redis.joint_codec import Settlement
-from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.backends.redis.pending_claims import (
+from awx_ratelimit.backends.remote.dialect import Codec, Settlement
+from awx_ratelimit.backends.remote.encoding import encode_calendar
+from awx_ratelimit.backends.remote.leases import Leases
+from awx_ratelimit.backends.remote.pending_claims import (
     MAX_PERIOD_TRIES,
     OtherPeriod,
     PendingClaim,
     period_error,
     records_of,
 )
-from awx_ratelimit.backends.redis.plan_encoding import encode_calendar
-from awx_ratelimit.backends.redis.present import Present
-from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.remote.present import Present
+from awx_ratelimit.backends.remote.replies import Call, Reply, raise_error
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.settlement import NOTHING, ActualCost, charges, corrections
@@ -83,7 +81,9 @@ class Settlements:
         present: Present,
         split: Callable[[Sequence[Settlement]], list[list[Settlement]]],
         wake: Callable[[], None],
+        server_name: str,
     ) -> None:
+        self._server_name = server_name
         self._codec = codec
         self._leases = leases
         self._present = present
@@ -117,7 +117,9 @@ class Settlements:
         for pending in settling:
             queued = QueuedSettlement(decision, pending, failed, iter((True,)))
             if len(self._queue) >= _MAX_QUEUED:
-                self._fail(queued, BackendUnavailable(f"redis: {_MAX_QUEUED} settlements wait to be sent"))
+                self._fail(
+                    queued, BackendUnavailable(f"{self._server_name}: {_MAX_QUEUED} settlements wait to be sent")
+                )
                 continue
             self._queue[pending.claim_id] = queued
             self._wake()
@@ -157,7 +159,7 @@ class Settlements:
             if again is None:
                 self._queue.pop(each.pending.claim_id, None)
             elif each.tries_left < 1:
-                self.fail([each], period_error("settlement"))
+                self.fail([each], period_error("settlement", self._server_name))
             else:
                 self._queue_again(each, again)
 
@@ -179,7 +181,7 @@ class Settlements:
     def _fail(self, queued: QueuedSettlement, error: BaseException) -> None:
         self.reopen(queued.decision)
         known = isinstance(error, BackendUnavailable)
-        queued.failed(error if known else BackendUnavailable("redis: a call was interrupted"))  # type: ignore[arg-type]
+        queued.failed(error if known else BackendUnavailable(f"{self._server_name}: a call was interrupted"))  # type: ignore[arg-type]
 
     def reopen(self, decision: Decision) -> None:
         """The settlement of `decision` may have failed: the next one counts if the server did not get this one."""

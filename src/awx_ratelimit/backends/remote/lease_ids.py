@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from awx_ratelimit.backends.redis.pending_claims import PendingClaim, plans_of, with_id
-from awx_ratelimit.backends.redis.server import not_sent_error
+from awx_ratelimit.backends.remote.pending_claims import PendingClaim, plans_of, with_id
+from awx_ratelimit.backends.remote.replies import not_sent_error
 from awx_ratelimit.runtime.exits import sleep_until_exit
 
 

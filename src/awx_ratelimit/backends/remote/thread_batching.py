@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from awx_ratelimit.backends.redis.batching import BatchQueue
-from awx_ratelimit.backends.redis.connection import Reply
-from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.backends.redis.sent import Sent
-from awx_ratelimit.backends.redis.server import copied_error, not_sent_error
+from awx_ratelimit.backends.remote.batching import BatchQueue
+from awx_ratelimit.backends.remote.replies import Call, Reply, copied_error, not_sent_error
+from awx_ratelimit.backends.remote.sent import Sent
 from awx_ratelimit.errors import BackendUnavailable
 from awx_ratelimit.runtime.deadlines import Deadline
 

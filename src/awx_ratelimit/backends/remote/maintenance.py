@@ -10,13 +10,14 @@ from collections.abc import Container, Sequence
 from weakref import finalize
 
 from awx_ratelimit.backends.base import LocalUsage
-from awx_ratelimit.backends.redis.connection import Reply, raise_error
-from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread, ReleaseDelay
-from awx_ratelimit.backends.redis.pending_claims import MAX_PERIOD_TRIES, HealEntry, ReleasedLease, period_error
-from awx_ratelimit.backends.redis.plan_encoding import Moments
-from awx_ratelimit.backends.redis.routing import FanOut, Route
-from awx_ratelimit.backends.redis.session import Session
-from awx_ratelimit.backends.redis.settlements import OnFailure, PendingSettlement
+from awx_ratelimit.backends.remote.dialect import Dialect
+from awx_ratelimit.backends.remote.encoding import Moments
+from awx_ratelimit.backends.remote.maintenance_thread import MaintenanceThread, ReleaseDelay
+from awx_ratelimit.backends.remote.pending_claims import MAX_PERIOD_TRIES, HealEntry, ReleasedLease, period_error
+from awx_ratelimit.backends.remote.replies import Reply, raise_error, raise_first
+from awx_ratelimit.backends.remote.routing import FanOut, Route
+from awx_ratelimit.backends.remote.session import Session
+from awx_ratelimit.backends.remote.settlements import OnFailure, PendingSettlement
 from awx_ratelimit.core.budget import Record, subject_of
 from awx_ratelimit.core.decision import Decision
 from awx_ratelimit.core.plan import Plan
@@ -35,10 +36,10 @@ _RETRY_S = 1.0
 class Maintenance:
     """Makes `session` and maintains it. See Session for the parameters."""
 
-    def __init__(self, route: Route, prefix: str, clock: Clock | None) -> None:
+    def __init__(self, dialect: Dialect, route: Route, prefix: str, clock: Clock | None) -> None:
         self._thread = MaintenanceThread(self._work)
-        self.session = Session(route, prefix, clock, self._thread)
-        self._fan_out = FanOut(route)
+        self.session = Session(dialect, route, prefix, clock, self._thread)
+        self._fan_out = FanOut(route, dialect.connection)
         self._failing = False
         self._release_delay = ReleaseDelay()
         register_at_exit(self._before_exit)
@@ -143,7 +144,7 @@ class Maintenance:
             except BackendUnavailable as error:
                 errors.append(error)
         self._send([], until_s)
-        _raise_first(errors)
+        raise_first(errors)
 
     def _work(self) -> float:
         """One turn of the thread; returns the time until the next one. Never raises, and logs a failure once."""
@@ -199,7 +200,7 @@ class Maintenance:
                 if not isinstance(reply, BackendUnavailable):
                     session.leases.pending.remove(group)
             self._finish_settling(*session.settlements.put_back(settlements, replies[len(groups) :]), until_s)
-            _raise_first(replies)
+            raise_first(replies)
         finally:
             self._settle_queued(until_s, only)  # last: there may be many, and a process that ends must free its slots
 
@@ -224,7 +225,7 @@ class Maintenance:
             if not pending:
                 return
             replies = self._fan_out.run([settlements.call(each) for each in pending], until_s)
-        raise period_error("settlement")
+        raise period_error("settlement", self.session.dialect.name)
 
     def _renew(self) -> None:
         """Renew every open lease. Raises BackendUnavailable."""
@@ -242,9 +243,4 @@ class Maintenance:
                     session.apply_renewals(group, reply)
             if errors and session.route.multi_key:
                 break
-        _raise_first(errors)
-
-
-def _raise_first(replies: Sequence[Reply]) -> None:
-    for reply in replies:
-        raise_error(reply)
+        raise_first(errors)

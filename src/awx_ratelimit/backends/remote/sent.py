@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from awx_ratelimit.backends.redis.connection import Reply
-from awx_ratelimit.backends.redis.scripts import Call
+from awx_ratelimit.backends.remote.replies import Call, Reply
 
 R = TypeVar("R", covariant=True)  # noqa: PLC0105  # the name of its users
 

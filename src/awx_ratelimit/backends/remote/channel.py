@@ -20,15 +20,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from awx_ratelimit.backends.redis.batching import TaskBatching
-from awx_ratelimit.backends.redis.connection import AsyncConnection, Reply
-from awx_ratelimit.backends.redis.pending_claims import PendingClaim
-from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
-from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.backends.redis.sent import SentCalls, ignore
-from awx_ratelimit.backends.redis.sent_claims import SentClaims
-from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.backends.redis.session import Session
+from awx_ratelimit.backends.remote.batching import TaskBatching
+from awx_ratelimit.backends.remote.pending_claims import PendingClaim
+from awx_ratelimit.backends.remote.replies import Call, Redirect, Reply
+from awx_ratelimit.backends.remote.routing import REDIRECT_PAUSE_S, Server
+from awx_ratelimit.backends.remote.sent import SentCalls, ignore
+from awx_ratelimit.backends.remote.sent_claims import SentClaims
+from awx_ratelimit.backends.remote.session import Session
 from awx_ratelimit.core.budget import Record
 from awx_ratelimit.runtime.event_loops import needs_asyncio_error
 
@@ -68,7 +66,7 @@ class LoopChannels(Generic[_Channel]):
         try:
             channels = self._channels.get(get_running_loop())
         except RuntimeError:
-            raise RuntimeError(needs_asyncio_error("AsyncRedisBackend")) from None
+            raise RuntimeError(needs_asyncio_error(self._session.dialect.backend)) from None
         return self._add_loop() if channels is None else channels
 
     def _add_loop(self) -> dict[Server | None, _Channel]:
@@ -126,7 +124,8 @@ class AsyncChannel:
     """A channel to one server."""
 
     def __init__(self, session: Session, server: Server) -> None:
-        claims, others = self._connections = AsyncConnection(server), AsyncConnection(server)
+        open_on_use = session.dialect.async_connection
+        claims, others = self._connections = open_on_use(server), open_on_use(server)
         self.claims = TaskBatching(claims.start, partial(SentClaims, session, server), session.abandon)
         self.other_calls = TaskBatching(others.start, SentCalls, ignore)
 

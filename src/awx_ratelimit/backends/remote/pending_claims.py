@@ -1,4 +1,4 @@
-"""What waits to be sent to Redis: claims, and leases to release, to renew and to enter."""
+"""What waits to be sent to a server: claims, and leases to release, to renew and to enter."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -56,9 +56,9 @@ class OtherPeriod(NamedTuple):
 MAX_PERIOD_TRIES: Final = 6
 
 
-def period_error(what: str) -> BackendUnavailable:
+def period_error(what: str, server: str) -> BackendUnavailable:
     """The error of a call that was sent MAX_PERIOD_TRIES times."""
-    return BackendUnavailable(f"redis: its clock has left each period of the calendar that a {what} was sent with")
+    return BackendUnavailable(f"{server}: its clock has left each period of the calendar that a {what} was sent with")
 
 
 #: By the id of the plan, which the Shape keeps, and the cost.
@@ -66,7 +66,7 @@ _plain_shapes: dict[tuple[int, int], Shape] = {}
 
 
 def plain_as_joint(subject: str, plan: Plan, cost: int, lease_id: int) -> PendingJoint:
-    """A plain claim of a plan that acquire.lua does not know: with other measures, or periods of the calendar."""
+    """A plain claim of a plan that a plain call cannot carry: with other measures, or periods of the calendar."""
     shape = _plain_shapes.get((id(plan), cost))
     if shape is None:
         share = Share(0, range(len(plan.rates)))

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
-from awx_ratelimit.backends.redis.connection import Reply
-from awx_ratelimit.backends.redis.pending_claims import PendingClaim
-from awx_ratelimit.backends.redis.server import Server
-from awx_ratelimit.backends.redis.session import Outcome, Session
+from awx_ratelimit.backends.remote.pending_claims import PendingClaim
+from awx_ratelimit.backends.remote.replies import Reply
+from awx_ratelimit.backends.remote.routing import Server
+from awx_ratelimit.backends.remote.session import Outcome, Session
 
 
 class SentClaims:
@@ -44,7 +44,7 @@ class SentClaims:
             session.settlements.finish(self._queued, replies)
             del replies[: len(self._queued)]
         for call, reply in zip(self._batch_calls, replies, strict=True):
-            if isinstance(reply, bytes) and call.released:
+            if call.released and session.dialect.is_reply(reply):
                 session.leases.pending.remove(call.released)
 
     def results(self, replies: list[Reply]) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""Everything that one process knows about its limits on Redis: builds calls and reads replies, without waiting.
+"""Everything that one process knows about its limits on a server: builds calls and reads replies, without waiting.
 
 The sync and the async backend differ only in how they wait; the rest of their work is here. A child process starts a
 new session, with its own owner id, leases and connections.
@@ -10,17 +10,14 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from awx_ratelimit.backends.redis.batch_calls import BatchCall, BatchCalls
-from awx_ratelimit.backends.redis.codec import Codec, Renewal
-from awx_ratelimit.backends.redis.connection import Reply, raise_error
-from awx_ratelimit.backends.redis.damage import failure
-from awx_ratelimit.backends.redis.doctor import self_test_calls
-from awx_ratelimit.backends.redis.grants import PartGrant
-from awx_ratelimit.backends.redis.lease_ids import LeaseIds, refuse_slot
-from awx_ratelimit.backends.redis.leases import Leases
-from awx_ratelimit.backends.redis.maintenance_thread import MaintenanceThread
-from awx_ratelimit.backends.redis.parts import Parts
-from awx_ratelimit.backends.redis.pending_claims import (
+from awx_ratelimit.backends.remote.batch_calls import BatchCall, BatchCalls
+from awx_ratelimit.backends.remote.dialect import Dialect, Renewal
+from awx_ratelimit.backends.remote.grants import PartGrant
+from awx_ratelimit.backends.remote.lease_ids import LeaseIds, refuse_slot
+from awx_ratelimit.backends.remote.leases import Leases
+from awx_ratelimit.backends.remote.maintenance_thread import MaintenanceThread
+from awx_ratelimit.backends.remote.parts import Parts
+from awx_ratelimit.backends.remote.pending_claims import (
     NEW_ID,
     HeldLease,
     OtherPeriod,
@@ -31,12 +28,10 @@ from awx_ratelimit.backends.redis.pending_claims import (
     checked_joint,
     plain_as_joint,
 )
-from awx_ratelimit.backends.redis.plan_encoding import check_encodable, encoded_plan
-from awx_ratelimit.backends.redis.present import Present
-from awx_ratelimit.backends.redis.routing import Route
-from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.backends.redis.server import Redirect, Server, copied_error
-from awx_ratelimit.backends.redis.settlements import Settlements
+from awx_ratelimit.backends.remote.present import Present
+from awx_ratelimit.backends.remote.replies import Call, Redirect, Reply, copied_error, failure, raise_error
+from awx_ratelimit.backends.remote.routing import Route, Server
+from awx_ratelimit.backends.remote.settlements import Settlements
 from awx_ratelimit.backends.reports import BackendObserver
 from awx_ratelimit.core.budget import Record, ScopedSubject
 from awx_ratelimit.core.claim import checked_claim
@@ -57,16 +52,17 @@ _ONE = 1  # see "Identity checks" in docs/hot-path.md
 class Session:
     """See the module. `prefix` begins every key. `clock` gives the time of every call; None uses the server's time."""
 
-    def __init__(self, route: Route, prefix: str, clock: Clock | None, thread: MaintenanceThread) -> None:
-        self.route = route
-        self.codec = Codec(prefix, os.urandom(16))
+    def __init__(
+        self, dialect: Dialect, route: Route, prefix: str, clock: Clock | None, thread: MaintenanceThread
+    ) -> None:
+        self.dialect, self.route = dialect, route
+        self.codec = dialect.codec(prefix, os.urandom(16))
         self.present = Present(clock)
         #: The time to send with a call, in ms; None lets the server use its own.
         self.call_time_ms = self.present.call_time_ms
         self._hold_times = HoldTimes()
         self.call_observers: tuple[Callable[[str, float], Any], ...] = ()
         self._thread = thread
-        now_ms = clock.now_ms if clock else monotonic_ms
         #: The server of a record, or None if that is not known without waiting.
         self.home: Callable[[Record], Server | None] = self._home
         #: The server, if there is only one.
@@ -75,13 +71,15 @@ class Session:
             (self.only_server,) = route.servers()
             self.home = lambda _: self.only_server
         self.lease_ids = LeaseIds(self.codec.new_lease_id)
-        self.leases = Leases(now_ms, thread.wake, self.home)
+        self.leases = Leases(clock.now_ms if clock else monotonic_ms, thread.wake, self.home)
         self.lost_leases = 0
         #: The last plain plan of a claim: most claims have the plan of the one before.
         self._last_plan: Plan | None = None
         self.calls = BatchCalls(route, self.only_server, self.codec, self.present, self.leases.pending)
-        self.settlements = Settlements(self.codec, self.leases, self.present, self.calls.split, thread.wake)
-        self.parts = Parts(self.leases, self.codec.keys.slot, self.settlements)
+        self.settlements = Settlements(
+            self.codec, self.leases, self.present, self.calls.split, thread.wake, dialect.name
+        )
+        self.parts = Parts(self.leases, self.codec.slot, self.settlements)
 
     def _home(self, record: Record) -> Server | None:
         return self.route.server(self.codec.key(record))
@@ -100,23 +98,20 @@ class Session:
         if self.lease_ids.refuses_slots and lease_id and plan.slot_bit:
             refuse_slot()
         # In a batch, a claim that cannot be encoded would fail all others.
-        if plan is self._last_plan or encoded_plan(plan).is_plain:
+        if plan is self._last_plan or self.codec.is_plain(plan):
             self._last_plan = plan
             return subject, plan, cost, lease_id
         return plain_as_joint(subject, plan, cost, lease_id)
 
     def new_joint(self, claim: JointClaim, lease_id: int = NEW_ID) -> PendingJoint:
         """`new_claim` for a JointClaim."""
-        self._check_joint(claim)
+        # In a batch, a claim that cannot be encoded would fail all others.
+        self.codec.check(checked_joint(claim).shape.charges)
+        for record in claim.records:
+            self.codec.key(record)
         if self.lease_ids.refuses_slots and lease_id and claim.shape.has_slots:
             refuse_slot()
         return PendingJoint(claim.records[0], claim, (), lease_id)
-
-    def _check_joint(self, claim: JointClaim) -> None:
-        # In a batch, a claim that cannot be encoded would fail all others.
-        check_encodable(checked_joint(claim).shape.charges)
-        for record in claim.records:
-            self.codec.key(record)
 
     def with_period(self, claim: PendingJoint, answer: OtherPeriod) -> PendingJoint:
         """`claim` with the period of the calendar that it lacked."""
@@ -124,7 +119,7 @@ class Session:
 
     def is_one_call(self, claim: JointClaim) -> bool:
         """Whether one call can decide all records of `claim`."""
-        slot = self.codec.keys.slot
+        slot = self.codec.slot
         return self.route.multi_key or len(claim.records) == 1 or len({slot(record) for record in claim.records}) == 1
 
     def outcomes(
@@ -142,7 +137,7 @@ class Session:
     def _call_outcomes(self, claims: Sequence[Any], reply: Reply) -> list[Any]:
         if isinstance(reply, Redirect):
             return [reply] * len(claims)
-        if isinstance(reply, bytes):
+        if self.dialect.is_reply(reply):
             try:
                 if claims and claims[0].__class__ is PendingJoint:
                     return self.codec.joint.parse_decisions(claims, reply, self._hold_times, self.grant_jointly)
@@ -151,7 +146,7 @@ class Session:
                 reply = None
         for claim in claims:
             self.release_unanswered(claim)
-        return [copied_error(failure(reply)) for _ in claims]
+        return [copied_error(failure(reply, self.dialect.name)) for _ in claims]
 
     def grant(self, claim: PlainClaim, decided_at_ms: int, lease_id: int) -> Any:
         """The holder of an admitted Decision. With a `lease_id`, its lease is open and will be renewed."""
@@ -176,7 +171,7 @@ class Session:
 
     def report_call(self, seconds: float) -> None:
         for called in self.call_observers:
-            called("redis", seconds)
+            called(self.dialect.name, seconds)
 
     def release(self, decision: Decision) -> None:
         try:
@@ -218,7 +213,7 @@ class Session:
 
     def health_calls(self) -> list[tuple[str, Call]]:
         """Subjects and calls that test everything that a decision needs, on every server, and leave nothing behind."""
-        return self_test_calls(self.route, self.codec, self.call_time_ms())
+        return self.dialect.self_test_calls(self.route, self.codec, self.call_time_ms())
 
     def renewal_calls(self) -> "list[tuple[list[HeldLease], Call]]":
         """The calls that renew every open lease. Send the pending releases before them."""
@@ -240,11 +235,16 @@ class Session:
                 self.leases.end_slot(record, lease_id)
             elif renewal is Renewal.LOST and self.leases.lose(record, lease_id):
                 self.lost_leases += 1
-                server = self.home(record)
-                _log.warning("a lease was lost on redis at %s, and its slot taken by another", server and server.name)
+                where = self.dialect.name, (server := self.home(record)) and server.name
+                _log.warning("a lease was lost on %s at %s, and its slot taken by another", *where)
 
     def health(self, error: BackendUnavailable | None) -> dict[str, Any]:
         """The health after the calls of `health_calls` succeeded, or failed with `error`."""
         state = "ok" if error is None else str(error)
         leases = {"leases": len(self.leases), "lost_leases": self.lost_leases}
-        return {"state": state, "backend": "redis", **leases, "cut_off_tokens": self.settlements.cut_off_tokens}
+        return {
+            "state": state,
+            "backend": self.dialect.name,
+            **leases,
+            "cut_off_tokens": self.settlements.cut_off_tokens,
+        }

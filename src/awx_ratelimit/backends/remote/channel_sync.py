@@ -7,17 +7,14 @@ import time
 from functools import partial
 from typing import Any
 
-from awx_ratelimit.backends.redis.channel import Selector, ThreadChannels, claims, other_calls
-from awx_ratelimit.backends.redis.connection import Reply
-from awx_ratelimit.backends.redis.connection_sync import Connection
-from awx_ratelimit.backends.redis.pending_claims import PendingClaim
-from awx_ratelimit.backends.redis.routing import REDIRECT_PAUSE_S
-from awx_ratelimit.backends.redis.scripts import Call
-from awx_ratelimit.backends.redis.sent import SentCalls, ignore
-from awx_ratelimit.backends.redis.sent_claims import SentClaims
-from awx_ratelimit.backends.redis.server import Redirect, Server
-from awx_ratelimit.backends.redis.session import Session
-from awx_ratelimit.backends.redis.thread_batching import ThreadBatching
+from awx_ratelimit.backends.remote.channel import Selector, ThreadChannels, claims, other_calls
+from awx_ratelimit.backends.remote.pending_claims import PendingClaim
+from awx_ratelimit.backends.remote.replies import Call, Redirect, Reply
+from awx_ratelimit.backends.remote.routing import REDIRECT_PAUSE_S, Server
+from awx_ratelimit.backends.remote.sent import SentCalls, ignore
+from awx_ratelimit.backends.remote.sent_claims import SentClaims
+from awx_ratelimit.backends.remote.session import Session
+from awx_ratelimit.backends.remote.thread_batching import ThreadBatching
 from awx_ratelimit.core.budget import Record
 
 
@@ -25,7 +22,8 @@ class Channel:
     """A channel to one server."""
 
     def __init__(self, session: Session, server: Server) -> None:
-        claims, others = self._connections = Connection(server), Connection(server)
+        open_on_use = session.dialect.connection
+        claims, others = self._connections = open_on_use(server), open_on_use(server)
         self.claims = ThreadBatching(
             claims.run, partial(SentClaims, session, server), session.abandon, timeout_s=server.timeout_s
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import TypeAlias
 
-from awx_ratelimit.backends.redis.pending_claims import PendingClaim, ReleasedLease, records_of
+from awx_ratelimit.backends.remote.pending_claims import PendingClaim, ReleasedLease, records_of
 from awx_ratelimit.core.budget import Record
 
 #: A server, or None while it is not known which.
